@@ -1,0 +1,206 @@
+//! Which backend, by configuration: from a word or URL to a handle.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::str::FromStr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use url::Url;
+
+#[cfg(feature = "clickhouse")]
+use crate::clickhouse::ClickHouseConfig;
+use crate::database::Database;
+use crate::error::{BackendKind, Error, Operation, Result};
+use crate::memory::{MemoryConfig, MemoryDatabase};
+#[cfg(feature = "postgres")]
+use crate::postgres::PostgresConfig;
+use crate::time::SharedClock;
+
+/// The environment variable that holds the address of the PostgreSQL server meant by `postgres`.
+pub const POSTGRES_URL_VARIABLE: &str = "BROADSIDE_POSTGRES_URL";
+/// The environment variable that holds the address of the ClickHouse server meant by `clickhouse`.
+pub const CLICKHOUSE_URL_VARIABLE: &str = "BROADSIDE_CLICKHOUSE_URL";
+
+/// The configuration of a backend.
+///
+/// As text it is one of
+///
+/// - `memory`
+/// - `postgres://user:password@host:port/dbname?sslmode=…`, or libpq's `host=… user=… sslmode=…`
+/// - `clickhouse+http://user:password@host:port/database?…`, or `clickhouse+https://…`
+/// - `postgres` or `clickhouse` alone: the URL in [`POSTGRES_URL_VARIABLE`] or [`CLICKHOUSE_URL_VARIABLE`]
+///
+/// `Debug` and errors never show a password.
+#[derive(Debug, Clone)]
+#[non_exhaustive]
+pub enum DatabaseConfig {
+    /// The embedded engine.
+    Memory(MemoryConfig),
+    /// A PostgreSQL server.
+    #[cfg(feature = "postgres")]
+    Postgres(PostgresConfig),
+    /// A ClickHouse server.
+    #[cfg(feature = "clickhouse")]
+    ClickHouse(ClickHouseConfig),
+}
+
+impl FromStr for DatabaseConfig {
+    type Err = Error;
+
+    fn from_str(text: &str) -> Result<Self> {
+        match text {
+            "memory" => Ok(Self::Memory(MemoryConfig::default())),
+            "postgres" => from_variable(POSTGRES_URL_VARIABLE, BackendKind::Postgres),
+            "clickhouse" => from_variable(CLICKHOUSE_URL_VARIABLE, BackendKind::ClickHouse),
+            _ => Self::from_address(text),
+        }
+    }
+}
+
+fn from_variable(variable: &str, backend: BackendKind) -> Result<DatabaseConfig> {
+    let address = std::env::var(variable)
+        .map_err(|_| invalid(format!("backend {backend} takes its address from {variable}, which is not set")))?;
+    let config = DatabaseConfig::from_address(&address)?;
+    if config.backend() != backend {
+        return Err(invalid(format!("{variable} holds the address of {}, not of {backend}", config.backend())));
+    }
+    Ok(config)
+}
+
+impl DatabaseConfig {
+    /// A PostgreSQL server by libpq's keys: host, port, user, password, dbname, sslmode and the rest.
+    ///
+    /// # Errors
+    ///
+    /// `InvalidArgument` naming the key that is unknown or has a bad value.
+    #[cfg(feature = "postgres")]
+    pub fn from_pairs(pairs: &BTreeMap<String, String>) -> Result<Self> {
+        PostgresConfig::from_pairs(pairs).map(Self::Postgres)
+    }
+
+    fn from_address(text: &str) -> Result<Self> {
+        let Some((scheme, _)) = text.split_once("://") else {
+            return Self::from_key_values(text);
+        };
+        // The address may hold a password, so only the scheme is ever shown.
+        let url = Url::parse(text).map_err(|error| invalid(format!("the {scheme:?} URL is malformed: {error}")))?;
+        match scheme {
+            #[cfg(feature = "postgres")]
+            "postgres" | "postgresql" => PostgresConfig::from_url(&url).map(Self::Postgres),
+            #[cfg(feature = "clickhouse")]
+            "clickhouse+http" | "clickhouse+https" => ClickHouseConfig::from_url(&url).map(Self::ClickHouse),
+            _ => Err(invalid(format!("no backend in this build has the URL scheme {scheme:?}"))),
+        }
+    }
+
+    #[cfg(feature = "postgres")]
+    fn from_key_values(text: &str) -> Result<Self> {
+        if text.contains('=') { PostgresConfig::from_key_values(text).map(Self::Postgres) } else { Err(unknown(text)) }
+    }
+
+    #[cfg(not(feature = "postgres"))]
+    fn from_key_values(text: &str) -> Result<Self> {
+        Err(unknown(text.split('=').next().unwrap_or_default()))
+    }
+
+    /// Which backend this configures.
+    pub fn backend(&self) -> BackendKind {
+        match self {
+            Self::Memory(_) => BackendKind::Memory,
+            #[cfg(feature = "postgres")]
+            Self::Postgres(_) => BackendKind::Postgres,
+            #[cfg(feature = "clickhouse")]
+            Self::ClickHouse(_) => BackendKind::ClickHouse,
+        }
+    }
+
+    /// Opens a handle. The store must be reachable; its schema need not exist.
+    ///
+    /// # Errors
+    ///
+    /// `Unavailable` if the store cannot be reached in the configured time.
+    pub async fn connect(&self, clock: SharedClock) -> Result<Arc<dyn Database>> {
+        Ok(match self {
+            Self::Memory(config) => Arc::new(MemoryDatabase::new(config, clock)),
+            #[cfg(feature = "postgres")]
+            Self::Postgres(config) => Arc::new(config.connect(clock).await?),
+            #[cfg(feature = "clickhouse")]
+            Self::ClickHouse(config) => Arc::new(config.connect(clock).await?),
+        })
+    }
+
+    /// Makes an empty store of its own on the same server, without a schema, and opens it.
+    ///
+    /// On PostgreSQL it is a schema, on ClickHouse a database, with a name that nothing else
+    /// has; nothing else on the server is touched.
+    ///
+    /// # Errors
+    ///
+    /// As [`connect`](Self::connect).
+    pub async fn create_scratch(&self, clock: SharedClock) -> Result<ScratchStore> {
+        let config = match self {
+            Self::Memory(config) => Self::Memory(config.clone()),
+            #[cfg(feature = "postgres")]
+            Self::Postgres(config) => Self::Postgres(config.create_scratch(&scratch_name()).await?),
+            #[cfg(feature = "clickhouse")]
+            Self::ClickHouse(config) => Self::ClickHouse(config.create_scratch(&scratch_name()).await?),
+        };
+        let database = config.connect(clock).await?;
+        Ok(ScratchStore { config, database })
+    }
+}
+
+/// A store that was made for one purpose and is removed after it.
+#[derive(Debug)]
+#[must_use = "a scratch store stays on its server until it is removed"]
+pub struct ScratchStore {
+    config: DatabaseConfig,
+    database: Arc<dyn Database>,
+}
+
+impl ScratchStore {
+    /// A handle to the store.
+    pub fn database(&self) -> &Arc<dyn Database> {
+        &self.database
+    }
+
+    /// The configuration that leads to the store, for further handles.
+    pub fn config(&self) -> &DatabaseConfig {
+        &self.config
+    }
+
+    /// Closes the handle and removes the store with all that is in it.
+    ///
+    /// # Errors
+    ///
+    /// Those of the server, `Unavailable` among them; then the store is left behind.
+    pub async fn remove(self) -> Result<()> {
+        self.database.close().await?;
+        match &self.config {
+            DatabaseConfig::Memory(_) => Ok(()),
+            #[cfg(feature = "postgres")]
+            DatabaseConfig::Postgres(config) => config.drop_scratch().await,
+            #[cfg(feature = "clickhouse")]
+            DatabaseConfig::ClickHouse(config) => config.drop_scratch().await,
+        }
+    }
+}
+
+/// A name that no other process and no other call has: `broadside_` and what makes it unique.
+#[cfg(any(feature = "postgres", feature = "clickhouse"))]
+fn scratch_name() -> String {
+    static COUNTER: AtomicU64 = AtomicU64::new(0);
+    let nanos = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |elapsed| elapsed.as_nanos());
+    let counter = COUNTER.fetch_add(1, Ordering::Relaxed);
+    format!("broadside_{nanos:x}_{}_{counter}", std::process::id())
+}
+
+fn invalid(message: impl Into<String>) -> Error {
+    Error::invalid(Operation::Connect, message)
+}
+
+fn unknown(text: impl fmt::Display) -> Error {
+    invalid(format!("{:?} names no backend: use memory, postgres, clickhouse or a URL", text.to_string()))
+}

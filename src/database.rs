@@ -1,0 +1,93 @@
+//! The trait that every store stands behind.
+
+use std::fmt;
+
+use async_trait::async_trait;
+
+use crate::api;
+use crate::error::{BackendKind, Result};
+use crate::historical::HistoricalJobs;
+use crate::ingest::IngestionBatch;
+use crate::model::{Job, JobGroup};
+use crate::query::{GroupQuery, JobQuery};
+
+/// How far a long call has come.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Progress {
+    /// Jobs that are certainly stored.
+    pub done: u64,
+    /// Jobs that will be.
+    pub total: u64,
+}
+
+/// Hears of progress, from 0 to the end, never backwards.
+pub type ProgressFn<'a> = &'a (dyn Fn(Progress) + Send + Sync);
+
+/// A store of Lookout's jobs.
+///
+/// What holds for every call on every backend:
+///
+/// - **Order of errors.** Arguments are validated before a call exists, so an argument error
+///   never depends on the store. Then `Closed`, then `NotInitialised`, then the rest.
+/// - **Atomicity.** A batch is seen whole or not at all. ClickHouse alone, which has no
+///   transaction across tables, may after a failure hold the batch's parts of some tables
+///   (specs, errors, runs, jobs: in that order); repeating the batch completes it.
+/// - **Cancellation.** Dropping a future never leaves a half-applied batch: either nothing or
+///   all of it is, or comes to be, applied.
+/// - **Read-your-writes.** When a call returns, every later read from any handle sees it.
+/// - **Isolation.** A read sees the state after some whole number of batches.
+/// - **Repetition.** A batch may be repeated after any failure, also one whose
+///   [`Outcome`](crate::Outcome) is unknown: the result is as if it had been executed once, so long as no
+///   other batch on the same jobs came between.
+///
+/// Comparison of texts is byte-wise everywhere, and a null matches no filter.
+#[async_trait]
+pub trait Database: fmt::Debug + Send + Sync {
+    /// Which backend this is.
+    fn backend(&self) -> BackendKind;
+
+    /// Makes what the store needs; keeps what is there. Several processes may call it at once.
+    async fn initialise_schema(&self) -> Result<()>;
+
+    /// Applies a validated batch.
+    ///
+    /// Inserts take effect before updates, the first insert of an id wins, updates of unknown
+    /// ids are ignored, and a job that has ended changes no more, except that a preemption
+    /// overrides SUCCEEDED, FAILED and CANCELLED. All of this is decided against the stored
+    /// state, so splitting a batch never changes the outcome.
+    async fn execute_ingestion_query_batch(&self, batch: &IngestionBatch) -> Result<()>;
+
+    /// The page of jobs that a query selects, in its order, each with its annotations and all
+    /// its runs. Ties come in any order. A skip past the end gives an empty list.
+    async fn get_jobs(&self, query: &JobQuery) -> Result<Vec<Job>>;
+
+    /// The page of groups of the jobs that a query selects, in its order.
+    ///
+    /// Jobs without the grouped annotation form no group; jobs without a namespace, latest
+    /// run, node or pool form the group named "".
+    async fn get_job_groups(&self, query: &GroupQuery) -> Result<Vec<JobGroup>>;
+
+    /// The spec of an existing job; `NotFound` if there is no such job or it has no spec.
+    async fn get_job_spec(&self, job_id: &str) -> Result<api::Job>;
+
+    /// The error of an existing job, invalid UTF-8 replaced by U+FFFD; `NotFound` if there is
+    /// no such job or it has no error.
+    async fn get_job_error(&self, job_id: &str) -> Result<String>;
+
+    /// The error of a run, which needs no job; `NotFound` if there is no such run or it has none.
+    async fn get_job_run_error(&self, run_id: &str) -> Result<String>;
+
+    /// The debug message of a run, which needs no job; `NotFound` if there is no such run or
+    /// it has none.
+    async fn get_job_run_debug_message(&self, run_id: &str) -> Result<String>;
+
+    /// Adds finished jobs in bulk, leaving alone those that are there already, so that an
+    /// interrupted call can simply be repeated. Atomic per chunk, not as a whole.
+    async fn populate_historical_jobs(&self, jobs: &HistoricalJobs, progress: ProgressFn<'_>) -> Result<()>;
+
+    /// Removes all data and leaves a usable, empty, initialised store.
+    async fn tear_down(&self) -> Result<()>;
+
+    /// Ends the handle: every later call through it is `Closed`. Closing again does nothing.
+    async fn close(&self) -> Result<()>;
+}

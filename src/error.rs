@@ -1,0 +1,254 @@
+//! The one error of the public API.
+
+use std::error::Error as StdError;
+use std::fmt;
+
+use serde::Serialize;
+
+/// The result of every call.
+pub type Result<T, E = Error> = std::result::Result<T, E>;
+
+/// What went wrong, as far as a caller can act on it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize)]
+#[serde(rename_all = "camelCase")]
+#[non_exhaustive]
+pub enum ErrorKind {
+    /// The call is malformed; nothing was sent to the store. Repeating it cannot help.
+    InvalidArgument,
+    /// The job, run, spec, error or message does not exist.
+    NotFound,
+    /// The store has no schema yet: call `initialise_schema` first.
+    NotInitialised,
+    /// The handle was closed.
+    Closed,
+    /// The store cannot be reached, is overloaded or is restarting; later may work.
+    Unavailable,
+    /// The store was reached and did not answer in the time allowed. The contract's JSON has
+    /// no word of its own for this: there it is `unavailable`.
+    #[serde(rename = "unavailable")]
+    Timeout,
+    /// The store refused or failed in a way that the caller cannot mend.
+    Backend,
+}
+
+impl ErrorKind {
+    /// The contract's JSON name of the kind.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::InvalidArgument => "invalidArgument",
+            Self::NotFound => "notFound",
+            Self::NotInitialised => "notInitialised",
+            Self::Closed => "closed",
+            Self::Unavailable | Self::Timeout => "unavailable",
+            Self::Backend => "backend",
+        }
+    }
+}
+
+/// Whether a failed call changed anything.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Outcome {
+    /// The store is as it was before the call.
+    NotApplied,
+    /// The call may have been applied in whole (on ClickHouse, in part): the connection broke or the time ran out
+    /// after it was sent. Repeating an ingestion batch is safe whatever happened: inserts of known
+    /// ids are ignored and updates set what they had set.
+    Unknown,
+}
+
+/// A backend of Broadside.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum BackendKind {
+    /// The embedded Arrow engine.
+    Memory,
+    /// Lookout's schema on PostgreSQL.
+    Postgres,
+    /// ClickHouse.
+    ClickHouse,
+}
+
+impl BackendKind {
+    /// The name by which commands and reports know the backend.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Memory => "memory",
+            Self::Postgres => "postgres",
+            Self::ClickHouse => "clickhouse",
+        }
+    }
+}
+
+impl fmt::Display for BackendKind {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.name())
+    }
+}
+
+/// The calls of the API, as errors name them.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum Operation {
+    /// Opening a handle: configuration and first connection.
+    Connect,
+    /// `initialise_schema`
+    InitialiseSchema,
+    /// `execute_ingestion_query_batch`
+    ExecuteIngestionQueryBatch,
+    /// `get_jobs`
+    GetJobs,
+    /// `get_job_groups`
+    GetJobGroups,
+    /// `get_job_spec`
+    GetJobSpec,
+    /// `get_job_error`
+    GetJobError,
+    /// `get_job_run_error`
+    GetJobRunError,
+    /// `get_job_run_debug_message`
+    GetJobRunDebugMessage,
+    /// `populate_historical_jobs`
+    PopulateHistoricalJobs,
+    /// `tear_down`
+    TearDown,
+    /// `close`
+    Close,
+}
+
+impl fmt::Display for Operation {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Connect => "Connect",
+            Self::InitialiseSchema => "InitialiseSchema",
+            Self::ExecuteIngestionQueryBatch => "ExecuteIngestionQueryBatch",
+            Self::GetJobs => "GetJobs",
+            Self::GetJobGroups => "GetJobGroups",
+            Self::GetJobSpec => "GetJobSpec",
+            Self::GetJobError => "GetJobError",
+            Self::GetJobRunError => "GetJobRunError",
+            Self::GetJobRunDebugMessage => "GetJobRunDebugMessage",
+            Self::PopulateHistoricalJobs => "PopulateHistoricalJobs",
+            Self::TearDown => "TearDown",
+            Self::Close => "Close",
+        })
+    }
+}
+
+/// The error of every call: its kind, the call, the backend where one was involved, and the
+/// driver's own error as [`source`](StdError::source).
+///
+/// The text names the call and, for a bad argument, the field and the value. It never holds a
+/// password.
+pub struct Error(Box<Inner>);
+
+struct Inner {
+    kind: ErrorKind,
+    operation: Operation,
+    backend: Option<BackendKind>,
+    outcome: Outcome,
+    message: String,
+    source: Option<Box<dyn StdError + Send + Sync>>,
+}
+
+impl Error {
+    /// An error of `kind` in `operation`, of no backend and without a source.
+    pub fn new(kind: ErrorKind, operation: Operation, message: impl Into<String>) -> Self {
+        Self(Box::new(Inner {
+            kind,
+            operation,
+            backend: None,
+            outcome: Outcome::NotApplied,
+            message: message.into(),
+            source: None,
+        }))
+    }
+
+    pub(crate) fn invalid(operation: Operation, message: impl Into<String>) -> Self {
+        Self::new(ErrorKind::InvalidArgument, operation, message)
+    }
+
+    /// `what` (a job spec, say) of `entity` (a job, say) `id` does not exist.
+    pub(crate) fn not_found(operation: Operation, what: &str, entity: &str, id: &str) -> Self {
+        Self::new(ErrorKind::NotFound, operation, format!("no {what} for {entity} {id:?}"))
+    }
+
+    pub(crate) fn not_initialised(operation: Operation) -> Self {
+        Self::new(ErrorKind::NotInitialised, operation, "the store has no schema: call InitialiseSchema first")
+    }
+
+    pub(crate) fn closed(operation: Operation) -> Self {
+        Self::new(ErrorKind::Closed, operation, "the handle is closed")
+    }
+
+    /// The same error, of `backend`.
+    pub fn with_backend(mut self, backend: BackendKind) -> Self {
+        self.0.backend = Some(backend);
+        self
+    }
+
+    /// The same error, caused by `source`.
+    pub fn with_source(mut self, source: impl Into<Box<dyn StdError + Send + Sync>>) -> Self {
+        self.0.source = Some(source.into());
+        self
+    }
+
+    /// The same error, with its effect on the store unknown.
+    pub fn with_unknown_outcome(mut self) -> Self {
+        self.0.outcome = Outcome::Unknown;
+        self
+    }
+
+    /// What went wrong, as far as a caller can act on it.
+    pub fn kind(&self) -> ErrorKind {
+        self.0.kind
+    }
+
+    /// The call that failed.
+    pub fn operation(&self) -> Operation {
+        self.0.operation
+    }
+
+    /// The backend that failed; none if the call never reached one.
+    pub fn backend(&self) -> Option<BackendKind> {
+        self.0.backend
+    }
+
+    /// Whether the store may have changed all the same.
+    pub fn outcome(&self) -> Outcome {
+        self.0.outcome
+    }
+
+    /// The message alone, without the call and the source.
+    pub fn message(&self) -> &str {
+        &self.0.message
+    }
+}
+
+impl fmt::Display for Error {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}", self.0.operation)?;
+        if let Some(backend) = self.0.backend {
+            write!(f, " ({backend})")?;
+        }
+        write!(f, ": {}", self.0.message)
+    }
+}
+
+impl fmt::Debug for Error {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Error")
+            .field("kind", &self.0.kind)
+            .field("operation", &self.0.operation)
+            .field("backend", &self.0.backend)
+            .field("outcome", &self.0.outcome)
+            .field("message", &self.0.message)
+            .field("source", &self.0.source)
+            .finish()
+    }
+}
+
+impl StdError for Error {
+    fn source(&self) -> Option<&(dyn StdError + 'static)> {
+        self.0.source.as_deref().map(|source| source as &(dyn StdError + 'static))
+    }
+}

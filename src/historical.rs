@@ -1,0 +1,346 @@
+//! Historical jobs: finished jobs made by rule, the same on every backend.
+//!
+//! The SQL backends generate them inside the server; this page is the rule they follow, and the
+//! constants that their SQL is built from.
+
+use bytes::Bytes;
+use serde::{Deserialize, Serialize};
+
+use crate::base64_bytes;
+use crate::error::{Error, Operation, Result};
+use crate::ingest::{self, JOB_ID_BYTES, JOB_SET_BYTES, NAME_BYTES, Violation, null_as_default};
+use crate::model::{JobState, RunState};
+use crate::time::Timestamp;
+
+/// Namespaces, by `i mod 7`.
+pub const NAMESPACES: [&str; 7] =
+    ["default", "dev", "staging", "research-red", "research-blue", "research-green", "research-yellow"];
+/// Priority classes, by `i mod 4`.
+pub const PRIORITY_CLASSES: [&str; 4] = ["armada-default", "armada-resilient", "armada-high", "armada-custom"];
+/// Cores, by `i mod 6`.
+pub const CPUS: [i64; 6] = [1, 2, 4, 8, 16, 32];
+/// Memory in bytes, by `i mod 4`.
+pub const MEMORIES: [i64; 4] = [GIB, 4 * GIB, 64 * GIB, 1024 * GIB];
+/// Ephemeral storage in bytes, by `i mod 5`.
+pub const EPHEMERAL_STORAGES: [i64; 5] = [512 * MIB, 2 * GIB, 10 * GIB, 1024 * GIB, 30 * 1024 * GIB];
+/// GPUs, by `i mod 8`.
+pub const GPUS: [i64; 8] = [0, 0, 0, 1, 0, 0, 0, 8];
+/// Pools, by `i mod 4`.
+pub const POOLS: [&str; 4] = ["general-purpose", "high-memory", "high-cpu", "gpu"];
+/// How many priorities there are, from 1.
+pub const PRIORITIES: u64 = 2000;
+/// How many clusters there are, from 1.
+pub const CLUSTERS: u64 = 40;
+/// How many nodes there are, from 1.
+pub const NODES: u64 = 80;
+/// Annotation keys, each with the number of its values.
+pub const ANNOTATIONS: [(&str, u64); 5] = [
+    ("example.com/broadside-alpha", 10),
+    ("example.com/broadside-beta", 100),
+    ("example.com/broadside-charlie", 1000),
+    ("example.com/broadside-delta", 10_000),
+    ("example.com/broadside-echo", 100_000),
+];
+/// The remainder of `i` that the thresholds of the states cut up.
+pub const STATE_MODULUS: u64 = 1000;
+/// Why cancelled jobs were cancelled.
+pub const CANCEL_REASON: &str = "user requested";
+/// Seconds from submission to lease.
+pub const LEASED_AFTER: i64 = 1;
+/// Seconds from submission to pending.
+pub const PENDING_AFTER: i64 = 2;
+/// Seconds from submission to start.
+pub const STARTED_AFTER: i64 = 3;
+/// Seconds from submission to the end.
+pub const FINISHED_AFTER: i64 = 10;
+/// What follows the job's id in its run's id.
+pub const RUN_ID_SUFFIX: &str = "00";
+
+const MIB: i64 = 1 << 20;
+const GIB: i64 = 1 << 30;
+const SECONDS_PER_DAY: i64 = 86_400;
+const DEFAULT_CHUNK_SIZE: u64 = 10_000;
+
+/// Parameters of historical jobs, not yet validated.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct HistoricalJobsParams {
+    /// The first part of the job ids.
+    pub queue_idx: i64,
+    /// The second part of the job ids.
+    pub job_set_idx: i64,
+    /// The queue, and the owner.
+    pub queue_name: String,
+    /// The job set.
+    pub job_set_name: String,
+    /// How many jobs.
+    pub n_jobs: i64,
+    /// How many jobs to make at a time; 0 for a size that suits the backend.
+    #[serde(default, deserialize_with = "null_as_default")]
+    pub chunk_size: i64,
+    /// Of 1000 jobs, those below this succeed.
+    #[serde(default, deserialize_with = "null_as_default")]
+    pub succeeded_threshold: i64,
+    /// Of the rest, those below this fail.
+    #[serde(default, deserialize_with = "null_as_default")]
+    pub errored_threshold: i64,
+    /// Of the rest, those below this are cancelled; what then remains is preempted.
+    #[serde(default, deserialize_with = "null_as_default")]
+    pub cancelled_threshold: i64,
+    /// Ages in days, dealt out to the jobs in turn.
+    #[serde(default, deserialize_with = "null_as_default")]
+    pub job_age_days: Vec<i64>,
+    /// The encoded `api.Job` of each job; empty for none.
+    #[serde(default, with = "base64_bytes::optional", skip_serializing_if = "Option::is_none")]
+    pub job_spec_bytes: Option<Bytes>,
+    /// The error of failed jobs and their runs.
+    #[serde(default, with = "base64_bytes::optional", skip_serializing_if = "Option::is_none")]
+    pub error_bytes: Option<Bytes>,
+    /// The debug message of failed jobs' runs.
+    #[serde(default, with = "base64_bytes::optional", skip_serializing_if = "Option::is_none")]
+    pub debug_bytes: Option<Bytes>,
+    /// The error of preempted jobs' runs.
+    #[serde(default, with = "base64_bytes::optional", skip_serializing_if = "Option::is_none")]
+    pub preemption_bytes: Option<Bytes>,
+    /// The time that ages count back from.
+    pub reference_time: Timestamp,
+}
+
+/// Validated parameters of historical jobs: what [`populate_historical_jobs`] takes.
+///
+/// [`populate_historical_jobs`]: crate::Database::populate_historical_jobs
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct HistoricalJobs {
+    id_prefix: String,
+    queue: String,
+    job_set: String,
+    count: u64,
+    chunk_size: u64,
+    thresholds: [u64; 3],
+    bases: Vec<Timestamp>,
+    spec: Bytes,
+    error: Bytes,
+    debug: Bytes,
+    preemption: Bytes,
+}
+
+impl TryFrom<HistoricalJobsParams> for HistoricalJobs {
+    type Error = Error;
+
+    /// # Errors
+    ///
+    /// `InvalidArgument` naming the parameter and its value: a negative count, no ages for
+    /// jobs, a text or a time that no job may have, ids too long, a spec that is none.
+    fn try_from(params: HistoricalJobsParams) -> Result<Self> {
+        let count = non_negative("nJobs", params.n_jobs)?;
+        let queue_idx = non_negative("queueIdx", params.queue_idx)?;
+        let job_set_idx = non_negative("jobSetIdx", params.job_set_idx)?;
+        let chunk_size = match non_negative("chunkSize", params.chunk_size)? {
+            0 => DEFAULT_CHUNK_SIZE,
+            size => size,
+        };
+        if count > 0 && params.job_age_days.is_empty() {
+            return Err(invalid(format!("jobAgeDays [] must not be empty for nJobs {count}")));
+        }
+        let spec = params.job_spec_bytes.unwrap_or_default();
+        ingest::required("queueName", &params.queue_name, NAME_BYTES).map_err(violation)?;
+        ingest::required("jobSetName", &params.job_set_name, JOB_SET_BYTES).map_err(violation)?;
+        ingest::spec("jobSpecBytes", &spec).map_err(violation)?;
+        let jobs = Self {
+            id_prefix: format!("{queue_idx:04}{job_set_idx:04}"),
+            queue: params.queue_name,
+            job_set: params.job_set_name,
+            count,
+            chunk_size,
+            thresholds: [params.succeeded_threshold, params.errored_threshold, params.cancelled_threshold]
+                .map(|threshold| u64::try_from(threshold).unwrap_or(0)),
+            bases: bases(params.reference_time, &params.job_age_days)?,
+            spec,
+            error: params.error_bytes.unwrap_or_default(),
+            debug: params.debug_bytes.unwrap_or_default(),
+            preemption: params.preemption_bytes.unwrap_or_default(),
+        };
+        let last_id = jobs.job_id(count.saturating_sub(1));
+        if last_id.len() > JOB_ID_BYTES {
+            return Err(invalid(format!(
+                "queueIdx {queue_idx} and jobSetIdx {job_set_idx} make job ids like {last_id:?}, longer than {JOB_ID_BYTES} bytes"
+            )));
+        }
+        Ok(jobs)
+    }
+}
+
+fn invalid(message: String) -> Error {
+    Error::invalid(Operation::PopulateHistoricalJobs, message)
+}
+
+fn violation(violation: Violation) -> Error {
+    invalid(violation.to_string())
+}
+
+fn non_negative(name: &str, value: i64) -> Result<u64> {
+    u64::try_from(value).map_err(|_| invalid(format!("{name} {value} must not be negative")))
+}
+
+fn bases(reference: Timestamp, age_days: &[i64]) -> Result<Vec<Timestamp>> {
+    let base = |&days: &i64| {
+        let base = reference.plus_seconds(days.saturating_mul(SECONDS_PER_DAY).saturating_neg());
+        ingest::time("jobAgeDays", base)
+            .and_then(|()| ingest::time("jobAgeDays", base.plus_seconds(FINISHED_AFTER)))
+            .map_err(|problem| invalid(format!("referenceTime {reference} less {days} days: {problem}")))?;
+        Ok(base)
+    };
+    age_days.iter().map(base).collect()
+}
+
+/// How a historical job ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Ending {
+    /// Well, with exit code 0.
+    Succeeded,
+    /// With an error of the job and the run, a debug message and exit code 0.
+    Failed,
+    /// Cancelled by its owner.
+    Cancelled,
+    /// With the preemption as the run's error.
+    Preempted,
+}
+
+impl Ending {
+    /// The job's state.
+    pub const fn job_state(self) -> JobState {
+        match self {
+            Self::Succeeded => JobState::Succeeded,
+            Self::Failed => JobState::Failed,
+            Self::Cancelled => JobState::Cancelled,
+            Self::Preempted => JobState::Preempted,
+        }
+    }
+
+    /// The run's state.
+    pub const fn run_state(self) -> RunState {
+        match self {
+            Self::Succeeded => RunState::Succeeded,
+            Self::Failed => RunState::Failed,
+            Self::Cancelled => RunState::Cancelled,
+            Self::Preempted => RunState::Preempted,
+        }
+    }
+
+    /// The run's exit code.
+    pub const fn exit_code(self) -> Option<i32> {
+        match self {
+            Self::Succeeded | Self::Failed => Some(0),
+            Self::Cancelled | Self::Preempted => None,
+        }
+    }
+}
+
+impl HistoricalJobs {
+    /// How many jobs.
+    pub fn count(&self) -> u64 {
+        self.count
+    }
+
+    /// How many jobs to make at a time; at least 1.
+    pub fn chunk_size(&self) -> u64 {
+        self.chunk_size
+    }
+
+    /// The queue, and the owner.
+    pub fn queue(&self) -> &str {
+        &self.queue
+    }
+
+    /// The job set.
+    pub fn job_set(&self) -> &str {
+        &self.job_set
+    }
+
+    /// What every job id begins with; the job's number follows in at least ten digits.
+    pub fn id_prefix(&self) -> &str {
+        &self.id_prefix
+    }
+
+    /// The thresholds of `i mod 1000` below which jobs succeed, fail and are cancelled.
+    pub fn thresholds(&self) -> [u64; 3] {
+        self.thresholds
+    }
+
+    /// Submission times, by `i` modulo their number; not empty if there are jobs.
+    pub fn bases(&self) -> &[Timestamp] {
+        &self.bases
+    }
+
+    /// Every job's encoded `api.Job`; none if absent.
+    pub fn spec(&self) -> Option<&Bytes> {
+        Some(&self.spec).filter(|bytes| !bytes.is_empty())
+    }
+
+    /// The error of failed jobs and their runs; none if absent.
+    pub fn error(&self) -> Option<&Bytes> {
+        Some(&self.error).filter(|bytes| !bytes.is_empty())
+    }
+
+    /// The debug message of failed jobs' runs; none if absent.
+    pub fn debug(&self) -> Option<&Bytes> {
+        Some(&self.debug).filter(|bytes| !bytes.is_empty())
+    }
+
+    /// The error of preempted jobs' runs; none if absent.
+    pub fn preemption(&self) -> Option<&Bytes> {
+        Some(&self.preemption).filter(|bytes| !bytes.is_empty())
+    }
+
+    /// The id of job `i`.
+    pub fn job_id(&self, i: u64) -> String {
+        format!("{}{i:010}", self.id_prefix)
+    }
+
+    /// The id of job `i`'s run.
+    pub fn run_id(&self, i: u64) -> String {
+        format!("{}{i:010}{RUN_ID_SUFFIX}", self.id_prefix)
+    }
+
+    /// When job `i` was submitted; none if there are no jobs.
+    pub fn submitted(&self, i: u64) -> Option<Timestamp> {
+        let len = self.bases.len() as u64;
+        (len > 0).then(|| self.bases[(i % len) as usize])
+    }
+
+    /// How job `i` ended.
+    pub fn ending(&self, i: u64) -> Ending {
+        let [succeeded, errored, cancelled] = self.thresholds;
+        match i % STATE_MODULUS {
+            below if below < succeeded => Ending::Succeeded,
+            below if below < errored => Ending::Failed,
+            below if below < cancelled => Ending::Cancelled,
+            _ => Ending::Preempted,
+        }
+    }
+}
+
+/// The entry of a table for job `i`.
+pub fn pick<T: Copy>(table: &[T], i: u64) -> T {
+    table[(i % table.len() as u64) as usize]
+}
+
+/// The cluster of job `i`.
+pub fn cluster(i: u64) -> String {
+    format!("broadside-cluster-{}", i % CLUSTERS + 1)
+}
+
+/// The node of job `i`.
+pub fn node(i: u64) -> String {
+    format!("{}-node-{}", cluster(i), i % NODES + 1)
+}
+
+/// The priority of job `i`.
+pub fn priority(i: u64) -> i64 {
+    (i % PRIORITIES) as i64 + 1
+}
+
+/// The value of an annotation of job `i`.
+pub fn annotation_value(i: u64, modulus: u64) -> String {
+    format!("value-{}", i % modulus)
+}

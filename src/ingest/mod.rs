@@ -1,0 +1,18 @@
+//! Ingestion: queries as they come, the limits they are held to, and the plan they become.
+
+mod batch;
+mod id_slots;
+mod limits;
+mod query;
+mod validate;
+
+pub use batch::{Cancellation, IngestionBatch, JobInsert, JobPatch, JobUpdate, RecordInsert, RunInsert, RunUpdate};
+pub use limits::{EARLIEST, END, JOB_ID_BYTES, JOB_SET_BYTES, NAME_BYTES, PRIORITY_CLASS_BYTES, RUN_ID_BYTES};
+pub(crate) use limits::{Violation, required, spec, time};
+pub(crate) use query::null_as_default;
+pub use query::{
+    IngestionQuery, InsertJob, InsertJobError, InsertJobRun, InsertJobSpec, NewJob, SetJobCancelled, SetJobErrored,
+    SetJobLeased, SetJobPending, SetJobPreempted, SetJobRejected, SetJobRunCancelled, SetJobRunFailed,
+    SetJobRunPending, SetJobRunPreempted, SetJobRunStarted, SetJobRunSucceeded, SetJobRunning, SetJobSucceeded,
+    UpdateJobPriority,
+};

@@ -1,0 +1,3 @@
+//! The `broadside` command.
+
+fn main() {}

@@ -1,0 +1,118 @@
+//! Jobs and runs as reads return them.
+
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Serialize};
+
+use super::{JobState, RunState};
+use crate::time::Timestamp;
+
+/// A job with its annotations and runs, in the JSON names of Lookout's REST API.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Job {
+    /// The job's id, at most 32 bytes.
+    pub job_id: String,
+    /// The queue.
+    pub queue: String,
+    /// Who submitted the job.
+    pub owner: String,
+    /// The Kubernetes namespace.
+    pub namespace: Option<String>,
+    /// The job set within the queue.
+    pub job_set: String,
+    /// Requested cores.
+    pub cpu: i64,
+    /// Requested memory, in bytes.
+    pub memory: i64,
+    /// Requested ephemeral storage, in bytes.
+    pub ephemeral_storage: i64,
+    /// Requested GPUs.
+    pub gpu: i64,
+    /// The priority; lower runs earlier.
+    pub priority: i64,
+    /// The Kubernetes priority class.
+    pub priority_class: Option<String>,
+    /// When the job was submitted.
+    pub submitted: Timestamp,
+    /// When the job was cancelled.
+    pub cancelled: Option<Timestamp>,
+    /// The state.
+    pub state: JobState,
+    /// When the job came into its state.
+    pub last_transition_time: Timestamp,
+    /// The latest run's id, as job updates gave it; a run of this id need not exist.
+    pub last_active_run_id: Option<String>,
+    /// Always false for ingested jobs; Lookout keeps the column.
+    pub duplicate: bool,
+    /// The annotations, by key.
+    pub annotations: BTreeMap<String, String>,
+    /// The job's runs, by leased (or pending) time, then id.
+    pub runs: Vec<Run>,
+    /// Why the job was cancelled.
+    pub cancel_reason: Option<String>,
+    /// Who cancelled the job.
+    pub cancel_user: Option<String>,
+    /// The node of the last of `runs`.
+    pub node: Option<String>,
+    /// The cluster of the last of `runs`; empty without runs.
+    pub cluster: String,
+    /// The pool of the last of `runs`.
+    pub pool: Option<String>,
+    /// The exit code of the last of `runs`.
+    pub exit_code: Option<i32>,
+    /// How long the last of `runs` has run, in whole seconds.
+    pub runtime_seconds: i64,
+}
+
+/// One attempt at running a job.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Run {
+    /// The run's id, at most 36 bytes.
+    pub run_id: String,
+    /// The cluster.
+    pub cluster: String,
+    /// The node, once known.
+    pub node: Option<String>,
+    /// The pool.
+    pub pool: Option<String>,
+    /// When the run was leased.
+    pub leased: Option<Timestamp>,
+    /// When the run became pending.
+    pub pending: Option<Timestamp>,
+    /// When the run started.
+    pub started: Option<Timestamp>,
+    /// When the run finished.
+    pub finished: Option<Timestamp>,
+    /// The state.
+    pub job_run_state: RunState,
+    /// The exit code, once finished.
+    pub exit_code: Option<i32>,
+}
+
+impl Run {
+    /// Whole seconds from start to end, or to `now` while the run lasts, rounded half away
+    /// from zero; 0 for a run that has not started.
+    pub fn runtime_seconds(&self, now: Timestamp) -> i64 {
+        self.started.map_or(0, |started| self.finished.unwrap_or(now).rounded_seconds_since(started))
+    }
+}
+
+impl Job {
+    /// Gives the job its runs: sorts them and derives from the last one what the job shows of
+    /// it. Every backend hydrates jobs through here.
+    pub fn attach_runs(&mut self, mut runs: Vec<Run>, now: Timestamp) {
+        runs.sort_unstable_by(|a, b| {
+            (a.leased.or(a.pending), a.run_id.as_bytes()).cmp(&(b.leased.or(b.pending), b.run_id.as_bytes()))
+        });
+        if let Some(last) = runs.last() {
+            self.node.clone_from(&last.node);
+            self.cluster.clone_from(&last.cluster);
+            self.pool.clone_from(&last.pool);
+            self.exit_code = last.exit_code;
+            self.runtime_seconds = last.runtime_seconds(now);
+        }
+        self.runs = runs;
+    }
+}

@@ -1,0 +1,9 @@
+//! What the store holds, in the words and the JSON of Lookout.
+
+mod group;
+mod job;
+mod state;
+
+pub use group::{GroupAggregates, JobGroup, StateCounts};
+pub use job::{Job, Run};
+pub use state::{JobState, RunState, StateSet, UnknownState};

@@ -1,0 +1,235 @@
+//! The states of jobs and runs, with Lookout's ordinals.
+
+use std::fmt;
+use std::str::FromStr;
+
+use serde::{Deserialize, Serialize};
+
+/// The text names no state.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct UnknownState(String);
+
+impl fmt::Display for UnknownState {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "unknown state {:?}", self.0)
+    }
+}
+
+impl std::error::Error for UnknownState {}
+
+/// Declares a state enum: variants in the contract's list order, each with Lookout's ordinal
+/// and the name it has in JSON.
+macro_rules! states {
+    ($(#[$doc:meta])* $type:ident { $($(#[$variant_doc:meta])* $variant:ident = $ordinal:literal $name:literal,)* }) => {
+        $(#[$doc])*
+        #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+        #[repr(u8)]
+        pub enum $type {
+            $($(#[$variant_doc])* #[serde(rename = $name)] $variant = $ordinal,)*
+        }
+
+        impl $type {
+            /// Every state, in the order in which the contract lists them.
+            pub const ALL: [Self; [$($ordinal),*].len()] = [$(Self::$variant),*];
+
+            /// Lookout's number for the state.
+            pub const fn ordinal(self) -> u8 {
+                self as u8
+            }
+
+            /// The state of an ordinal, if there is one.
+            pub const fn from_ordinal(ordinal: u8) -> Option<Self> {
+                match ordinal {
+                    $($ordinal => Some(Self::$variant),)*
+                    _ => None,
+                }
+            }
+
+            /// The name of the state in JSON.
+            pub const fn name(self) -> &'static str {
+                match self {
+                    $(Self::$variant => $name,)*
+                }
+            }
+        }
+
+        impl fmt::Display for $type {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str(self.name())
+            }
+        }
+
+        impl FromStr for $type {
+            type Err = UnknownState;
+
+            fn from_str(name: &str) -> Result<Self, UnknownState> {
+                match name {
+                    $($name => Ok(Self::$variant),)*
+                    _ => Err(UnknownState(name.to_owned())),
+                }
+            }
+        }
+    };
+}
+
+states! {
+    /// The state of a job.
+    JobState {
+        /// Waiting for the scheduler.
+        Queued = 1 "QUEUED",
+        /// Given to a cluster.
+        Leased = 8 "LEASED",
+        /// Being set up on its node.
+        Pending = 2 "PENDING",
+        /// Running.
+        Running = 3 "RUNNING",
+        /// Finished well.
+        Succeeded = 4 "SUCCEEDED",
+        /// Finished with an error.
+        Failed = 5 "FAILED",
+        /// Cancelled by a user.
+        Cancelled = 6 "CANCELLED",
+        /// Stopped to make room for another job.
+        Preempted = 7 "PREEMPTED",
+        /// Refused by the scheduler.
+        Rejected = 9 "REJECTED",
+    }
+}
+
+states! {
+    /// The state of a run.
+    RunState {
+        /// Leased to a cluster.
+        Leased = 11 "RUN_LEASED",
+        /// Being set up on its node.
+        Pending = 1 "RUN_PENDING",
+        /// Running.
+        Running = 2 "RUN_RUNNING",
+        /// Finished well.
+        Succeeded = 3 "RUN_SUCCEEDED",
+        /// Finished with an error.
+        Failed = 4 "RUN_FAILED",
+        /// Terminated from outside.
+        Terminated = 5 "RUN_TERMINATED",
+        /// Stopped to make room for another job.
+        Preempted = 6 "RUN_PREEMPTED",
+        /// No node could take it.
+        UnableToSchedule = 7 "RUN_UNABLE_TO_SCHEDULE",
+        /// The cluster gave the lease back.
+        LeaseReturned = 8 "RUN_LEASE_RETURNED",
+        /// The lease ran out.
+        LeaseExpired = 9 "RUN_LEASE_EXPIRED",
+        /// The job had no runs left.
+        MaxRunsExceeded = 10 "RUN_MAX_RUNS_EXCEEDED",
+        /// Cancelled by a user.
+        Cancelled = 12 "RUN_CANCELLED",
+    }
+}
+
+impl JobState {
+    /// Whether the job may still run: QUEUED, LEASED, PENDING or RUNNING.
+    pub const fn is_active(self) -> bool {
+        matches!(self, Self::Queued | Self::Leased | Self::Pending | Self::Running)
+    }
+
+    /// Whether the job has ended; later updates are ignored, with the one exception of
+    /// [`JobState::is_preemptible_end`].
+    pub const fn is_terminal(self) -> bool {
+        !self.is_active()
+    }
+
+    /// Whether the job has ended in a way that a preemption still overrides.
+    pub const fn is_preemptible_end(self) -> bool {
+        matches!(self, Self::Succeeded | Self::Failed | Self::Cancelled)
+    }
+}
+
+/// A set of job states.
+#[derive(Clone, Copy, PartialEq, Eq, Hash)]
+pub struct StateSet(u16);
+
+impl StateSet {
+    /// No state.
+    pub const EMPTY: Self = Self(0);
+    /// All nine states.
+    pub const ALL: Self = {
+        let mut set = Self::EMPTY;
+        let mut at = 0;
+        while at < JobState::ALL.len() {
+            set = set.with(JobState::ALL[at]);
+            at += 1;
+        }
+        set
+    };
+    /// The four active states.
+    pub const ACTIVE: Self =
+        Self::EMPTY.with(JobState::Queued).with(JobState::Leased).with(JobState::Pending).with(JobState::Running);
+
+    /// This set and `state`.
+    pub const fn with(self, state: JobState) -> Self {
+        Self(self.0 | 1 << state.ordinal())
+    }
+
+    /// What is in both sets.
+    pub const fn intersection(self, other: Self) -> Self {
+        Self(self.0 & other.0)
+    }
+
+    /// Whether `state` is in the set.
+    pub const fn contains(self, state: JobState) -> bool {
+        self.0 & 1 << state.ordinal() != 0
+    }
+
+    /// Whether no state is in the set.
+    pub const fn is_empty(self) -> bool {
+        self.0 == 0
+    }
+
+    /// How many states are in the set.
+    pub const fn len(self) -> usize {
+        self.0.count_ones() as usize
+    }
+
+    /// The states of the set, in the order in which the contract lists them.
+    pub fn iter(self) -> impl Iterator<Item = JobState> {
+        JobState::ALL.into_iter().filter(move |&state| self.contains(state))
+    }
+}
+
+impl FromIterator<JobState> for StateSet {
+    fn from_iter<I: IntoIterator<Item = JobState>>(states: I) -> Self {
+        states.into_iter().fold(Self::EMPTY, Self::with)
+    }
+}
+
+impl fmt::Debug for StateSet {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_set().entries(self.iter()).finish()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_and_ordinals_lead_back() {
+        for state in JobState::ALL {
+            assert_eq!(JobState::from_ordinal(state.ordinal()), Some(state));
+            assert_eq!(state.name().parse(), Ok(state));
+        }
+        for state in RunState::ALL {
+            assert_eq!(RunState::from_ordinal(state.ordinal()), Some(state));
+            assert_eq!(state.name().parse(), Ok(state));
+        }
+        assert_eq!(JobState::from_ordinal(0), None);
+        assert!("queued".parse::<JobState>().is_err());
+    }
+
+    #[test]
+    fn sets_list_states_in_the_order_of_the_contract() {
+        assert_eq!(StateSet::ALL.iter().collect::<Vec<_>>(), JobState::ALL);
+        assert!(StateSet::ACTIVE.iter().all(JobState::is_active));
+        assert_eq!(StateSet::ACTIVE.len(), 4);
+    }
+}

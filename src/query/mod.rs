@@ -1,0 +1,13 @@
+//! Reads: requests as they come, the table of what can be asked, and the queries they become.
+
+mod field;
+mod request;
+mod validate;
+mod validated;
+
+pub use field::{Field, IntegerField, JobOrderKey, Match, TextField, TimeField, UnknownMatch};
+pub use request::{Filter, GetJobGroupsRequest, GetJobsRequest, GroupedField, Order};
+pub use validated::{
+    Aggregates, AnnotationTest, Comparison, Direction, GroupBy, GroupOrder, GroupOrderKey, GroupQuery, IntegerTest,
+    JobOrder, JobQuery, Page, Predicate, Selection, TextTest, TimeAggregate,
+};

@@ -1,0 +1,133 @@
+//! Reads as they come: any field name, any match, any value.
+
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+
+use super::Match;
+use crate::ingest::null_as_default;
+
+/// A condition on jobs, not yet validated.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Filter {
+    /// The field, or the annotation key.
+    pub field: String,
+    /// The name of the match.
+    #[serde(rename = "match")]
+    pub matcher: String,
+    /// What to compare with: a text, an integer, an RFC 3339 time or a list, as the field needs.
+    #[serde(default)]
+    pub value: Value,
+    /// Whether `field` is an annotation key.
+    #[serde(default, deserialize_with = "null_as_default")]
+    pub is_annotation: bool,
+}
+
+impl Filter {
+    /// A condition on a field.
+    pub fn new(field: impl Into<String>, matcher: Match, value: impl Into<Value>) -> Self {
+        Self { field: field.into(), matcher: matcher.name().to_owned(), value: value.into(), is_annotation: false }
+    }
+
+    /// A condition on an annotation.
+    pub fn annotation(key: impl Into<String>, matcher: Match, value: impl Into<Value>) -> Self {
+        Self { is_annotation: true, ..Self::new(key, matcher, value) }
+    }
+}
+
+/// An order, not yet validated; empty in both parts is no order.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Order {
+    /// What to order by.
+    #[serde(default, deserialize_with = "null_as_default")]
+    pub field: String,
+    /// `ASC` or `DESC`.
+    #[serde(default, deserialize_with = "null_as_default")]
+    pub direction: String,
+}
+
+impl Order {
+    /// Ascending by a field.
+    pub fn ascending(field: impl Into<String>) -> Self {
+        Self { field: field.into(), direction: "ASC".to_owned() }
+    }
+
+    /// Descending by a field.
+    pub fn descending(field: impl Into<String>) -> Self {
+        Self { field: field.into(), direction: "DESC".to_owned() }
+    }
+}
+
+/// A request for jobs, not yet validated.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct GetJobsRequest {
+    /// Conditions that must all hold.
+    #[serde(default, deserialize_with = "null_as_default")]
+    pub filters: Vec<Filter>,
+    /// Whether to keep only jobs whose job set holds an active job.
+    #[serde(default, deserialize_with = "null_as_default")]
+    pub active_job_sets: bool,
+    /// The order of the jobs.
+    #[serde(default, deserialize_with = "null_as_default")]
+    pub order: Order,
+    /// How many jobs to leave out at the start.
+    #[serde(default, deserialize_with = "null_as_default")]
+    pub skip: i64,
+    /// How many jobs to give at most; 0 for all.
+    #[serde(default, deserialize_with = "null_as_default")]
+    pub take: i64,
+}
+
+/// What to group jobs by, not yet validated.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct GroupedField {
+    /// The field, or the annotation key.
+    pub field: String,
+    /// Whether `field` is an annotation key.
+    #[serde(default, deserialize_with = "null_as_default")]
+    pub is_annotation: bool,
+    /// `average` (also if empty), `earliest` or `latest`: how transition times are aggregated.
+    #[serde(default, deserialize_with = "null_as_default")]
+    pub last_transition_time_aggregate: String,
+}
+
+impl GroupedField {
+    /// A field of the job or of its latest run.
+    pub fn field(field: impl Into<String>) -> Self {
+        Self { field: field.into(), ..Self::default() }
+    }
+
+    /// An annotation key.
+    pub fn annotation(key: impl Into<String>) -> Self {
+        Self { field: key.into(), is_annotation: true, ..Self::default() }
+    }
+}
+
+/// A request for groups of jobs, not yet validated.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct GetJobGroupsRequest {
+    /// Conditions that must all hold.
+    #[serde(default, deserialize_with = "null_as_default")]
+    pub filters: Vec<Filter>,
+    /// Whether to keep only jobs whose job set holds an active job.
+    #[serde(default, deserialize_with = "null_as_default")]
+    pub active_job_sets: bool,
+    /// What to group by.
+    pub grouped_field: GroupedField,
+    /// `state`, `submitted` and `lastTransitionTime`, as wanted.
+    #[serde(default, deserialize_with = "null_as_default")]
+    pub aggregates: Vec<String>,
+    /// The order of the groups.
+    #[serde(default, deserialize_with = "null_as_default")]
+    pub order: Order,
+    /// How many groups to leave out at the start.
+    #[serde(default, deserialize_with = "null_as_default")]
+    pub skip: i64,
+    /// How many groups to give at most; 0 for all.
+    #[serde(default, deserialize_with = "null_as_default")]
+    pub take: i64,
+}

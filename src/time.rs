@@ -1,0 +1,194 @@
+//! Instants as Lookout keeps them, and the clock that decides what "now" is.
+
+use std::fmt;
+use std::str::FromStr;
+use std::sync::Arc;
+
+use chrono::{DateTime, SecondsFormat, Utc};
+use parking_lot::Mutex;
+use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
+
+const MICROS_PER_SECOND: i64 = 1_000_000;
+
+/// An instant in UTC, kept to the microsecond.
+///
+/// The range is that of an `i64` count of microseconds since 1970-01-01T00:00:00Z; stricter
+/// limits are the business of validation. Text is RFC 3339: any offset is read, finer digits
+/// are cut off toward the past, and what is written ends in `Z` with 0, 3 or 6 fraction digits.
+#[derive(Copy, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Timestamp(i64);
+
+impl Timestamp {
+    /// The instant `micros` microseconds after the epoch (before it, if negative).
+    pub const fn from_micros(micros: i64) -> Self {
+        Self(micros)
+    }
+
+    /// The instant `seconds` whole seconds after the epoch.
+    pub const fn from_seconds(seconds: i64) -> Self {
+        Self(seconds.saturating_mul(MICROS_PER_SECOND))
+    }
+
+    /// Microseconds since the epoch.
+    pub const fn as_micros(self) -> i64 {
+        self.0
+    }
+
+    /// Whole seconds since the epoch, rounded toward the past: Lookout's
+    /// `last_transition_time_seconds`.
+    pub const fn floor_seconds(self) -> i64 {
+        self.0.div_euclid(MICROS_PER_SECOND)
+    }
+
+    /// This instant moved by `seconds`; saturates at the ends of the range.
+    pub const fn plus_seconds(self, seconds: i64) -> Self {
+        Self(self.0.saturating_add(seconds.saturating_mul(MICROS_PER_SECOND)))
+    }
+
+    /// Whole seconds from `earlier` to `self`, rounded half away from zero.
+    pub const fn rounded_seconds_since(self, earlier: Self) -> i64 {
+        let micros = self.0.saturating_sub(earlier.0);
+        let half = MICROS_PER_SECOND / 2;
+        let bias = if micros < 0 { -half } else { half };
+        micros.saturating_add(bias) / MICROS_PER_SECOND
+    }
+}
+
+impl fmt::Display for Timestamp {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match DateTime::<Utc>::from_timestamp_micros(self.0) {
+            Some(time) => f.write_str(&time.to_rfc3339_opts(SecondsFormat::AutoSi, true)),
+            None => write!(f, "{} µs since 1970", self.0),
+        }
+    }
+}
+
+impl fmt::Debug for Timestamp {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(self, f)
+    }
+}
+
+/// The text is not an RFC 3339 time.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ParseTimestampError(chrono::ParseError);
+
+impl fmt::Display for ParseTimestampError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "not an RFC 3339 time: {}", self.0)
+    }
+}
+
+impl std::error::Error for ParseTimestampError {}
+
+impl FromStr for Timestamp {
+    type Err = ParseTimestampError;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        // chrono counts sub-second digits forward from a floored second, so dropping the
+        // finer ones cuts toward the past on both sides of 1970.
+        DateTime::parse_from_rfc3339(text).map(|time| Self(time.timestamp_micros())).map_err(ParseTimestampError)
+    }
+}
+
+impl Serialize for Timestamp {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(self)
+    }
+}
+
+impl<'de> Deserialize<'de> for Timestamp {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct Visitor;
+
+        impl de::Visitor<'_> for Visitor {
+            type Value = Timestamp;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("an RFC 3339 time")
+            }
+
+            fn visit_str<E: de::Error>(self, text: &str) -> Result<Timestamp, E> {
+                text.parse().map_err(E::custom)
+            }
+        }
+
+        deserializer.deserialize_str(Visitor)
+    }
+}
+
+impl From<Timestamp> for serde_json::Value {
+    fn from(time: Timestamp) -> Self {
+        Self::String(time.to_string())
+    }
+}
+
+/// Where "now" comes from: it alone decides the runtime of a run that has not finished.
+pub trait Clock: fmt::Debug + Send + Sync {
+    /// The current instant.
+    fn now(&self) -> Timestamp;
+}
+
+/// The machine's clock.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct SystemClock;
+
+impl Clock for SystemClock {
+    fn now(&self) -> Timestamp {
+        Timestamp::from_micros(Utc::now().timestamp_micros())
+    }
+}
+
+/// A clock that stands still where it is put; until it is put anywhere, the machine's clock.
+#[derive(Debug, Default)]
+pub struct ManualClock(Mutex<Option<Timestamp>>);
+
+impl ManualClock {
+    /// From here on, `now` is `time`.
+    pub fn set(&self, time: Timestamp) {
+        *self.0.lock() = Some(time);
+    }
+}
+
+impl Clock for ManualClock {
+    fn now(&self) -> Timestamp {
+        self.0.lock().unwrap_or_else(|| SystemClock.now())
+    }
+}
+
+/// A clock that several handles share.
+pub type SharedClock = Arc<dyn Clock>;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn parse(text: &str) -> Timestamp {
+        text.parse().unwrap()
+    }
+
+    #[test]
+    fn finer_digits_are_cut_toward_the_past() {
+        assert_eq!(parse("1970-01-01T00:00:00.0000019Z").as_micros(), 1);
+        assert_eq!(parse("1969-12-31T23:59:59.9999981Z").as_micros(), -2);
+    }
+
+    #[test]
+    fn text_has_as_many_digits_as_it_needs() {
+        for text in ["2026-01-01T00:00:00Z", "2026-01-01T00:00:00.500Z", "2026-01-01T00:00:00.000001Z"] {
+            assert_eq!(parse(text).to_string(), text);
+        }
+        assert_eq!(parse("2026-01-01T02:00:00+02:00").to_string(), "2026-01-01T00:00:00Z");
+    }
+
+    #[test]
+    fn seconds_round_half_away_from_zero() {
+        let start = Timestamp::from_seconds(10);
+        let after = |micros| Timestamp::from_micros(start.as_micros() + micros);
+        assert_eq!(after(1_500_000).rounded_seconds_since(start), 2);
+        assert_eq!(after(1_499_999).rounded_seconds_since(start), 1);
+        assert_eq!(after(-1_500_000).rounded_seconds_since(start), -2);
+        assert_eq!(after(-1_499_999).rounded_seconds_since(start), -1);
+        assert_eq!(after(-1).floor_seconds(), 9);
+    }
+}
