@@ -1,12 +1,14 @@
 //! The model behind the trait that the backends stand behind.
 
 use async_trait::async_trait;
+use broadside::scenario::{Call, Response};
 use broadside::{
     BackendKind, Database, Error, ErrorKind, GetJobGroupsRequest, GetJobsRequest, GroupQuery, HistoricalJobs,
-    IngestionBatch, IngestionQuery, Job, JobGroup, JobQuery, Operation, Progress, ProgressFn, Result, api,
+    IngestionBatch, IngestionQuery, Job, JobGroup, JobQuery, ManualClock, Operation, Progress, ProgressFn, Result, api,
 };
 use bytes::Bytes;
 use prost::Message;
+use serde_json::{Value, json};
 
 use super::read::OrderKey;
 use super::unvalidate::{groups_request, jobs_request};
@@ -41,6 +43,21 @@ impl NaiveModel {
     pub fn ranked_groups(&self, request: &GetJobGroupsRequest) -> Result<Vec<(OrderKey, JobGroup)>> {
         GroupQuery::try_from(request.clone())?;
         self.with_store(Operation::GetJobGroups, |store| store.ranked_groups(request))
+    }
+
+    /// Makes a call of a scenario with its queries and requests as they are written.
+    pub async fn execute_as_written(&self, call: &Call, clock: &ManualClock) -> Response {
+        let value = match call {
+            Call::Ingest { queries } => self.ingest(queries).map(Value::from),
+            Call::GetJobs(request) => {
+                self.ranked_jobs(request).map(|rows| json!(page(rows, request.skip, request.take)))
+            }
+            Call::GetJobGroups(request) => {
+                self.ranked_groups(request).map(|rows| json!(page(rows, request.skip, request.take)))
+            }
+            _ => return call.execute(self, clock).await,
+        };
+        value.map_or_else(|error| Response::from(&error), Response::Ok)
     }
 
     fn with_store<T>(&self, operation: Operation, call: impl FnOnce(&mut Store) -> T) -> Result<T> {
