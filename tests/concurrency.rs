@@ -30,7 +30,7 @@ fn main() {
 }
 
 fn trials(backend: Backend) -> [Trial; 3] {
-    let generations = if backend.is_server() { 6 } else { 60 };
+    let generations = if backend.is_server() { 6 } else { 24 };
     [
         trial(backend, "reads-see-whole-batches", move |store| reads_see_whole_batches(store, generations)),
         trial(backend, "every-handle-reads-what-was-written", move |store| read_your_writes(store, generations)),
