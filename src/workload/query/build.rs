@@ -11,8 +11,8 @@ use crate::workload::{ANNOTATION_KEYS, GeneratedJob, Workload};
 const PAGE: i64 = 100;
 /// The width of a submission window.
 const WINDOW_SECONDS: i64 = 6 * 3600;
-/// How many jobs are looked at to find one that a query needs.
-const MOST_LOOKED_AT: usize = 100_000;
+/// How many jobs are drawn to find one that has what a query needs.
+const DRAWS: u64 = 1000;
 /// Keeps the random numbers of queries apart from those of jobs.
 const QUERY_STREAMS: u64 = 1 << 63;
 /// The states of jobs that wait to run.
@@ -23,11 +23,10 @@ impl Workload {
     /// job of the workload has what the kind needs.
     pub fn query(&self, kind: QueryKind, number: u64) -> Option<Query> {
         let jobs = self.options.jobs;
-        let start = Random::new(self.options.seed, QUERY_STREAMS | number).below(jobs);
-        let query = (start..jobs)
-            .chain(0..start)
-            .take(MOST_LOOKED_AT)
-            .find_map(|number| self.query_like(kind, &self.job(number)))?;
+        let mut random = Random::new(self.options.seed, QUERY_STREAMS | number);
+        // Jobs anywhere, and where there are so few that these may miss one, all.
+        let anywhere = (0..DRAWS.min(jobs)).map(|_| random.below(jobs));
+        let query = anywhere.chain(0..DRAWS.min(jobs)).find_map(|number| self.query_like(kind, &self.job(number)))?;
         Some(query.expect("the requests name fields, matches and orders that exist"))
     }
 
