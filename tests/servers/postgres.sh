@@ -155,7 +155,7 @@ start() {
         echo "$port" >"$dir/port"
         run_server
     fi
-    echo "export BROADSIDE_POSTGRES_URL='postgres://broadside:broadside@localhost:$port/postgres'"
+    echo "export BROADSIDE_POSTGRES_URL='postgres://broadside:broadside@localhost:$port/postgres?sslmode=disable'"
     echo "export BROADSIDE_POSTGRES_CA='$data/ca.crt'"
 }
 
