@@ -18,7 +18,9 @@ pub mod model;
 #[cfg(feature = "postgres")]
 pub mod postgres;
 pub mod query;
+pub mod scenario;
 mod time;
+pub mod workload;
 
 pub use connect::{CLICKHOUSE_URL_VARIABLE, DatabaseConfig, POSTGRES_URL_VARIABLE, ScratchStore};
 pub use database::{Database, Progress, ProgressFn};

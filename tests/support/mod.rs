@@ -1,0 +1,6 @@
+//! What the integration tests share.
+#![allow(dead_code, reason = "each test target uses its part")]
+
+pub mod backends;
+pub mod harness;
+pub mod model;
