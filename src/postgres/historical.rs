@@ -16,8 +16,6 @@ const OPERATION: Operation = Operation::PopulateHistoricalJobs;
 /// The endings in the order of the thresholds below which they lie; the statement counts them from 1.
 const ENDINGS: [Ending; 4] = [Ending::Succeeded, Ending::Failed, Ending::Cancelled, Ending::Preempted];
 
-/// Makes the jobs of the numbers from $1 to $2. Only jobs that this statement has added get a run,
-/// a spec and an error: those that were there already stay as they are.
 const CHUNK: &str = include_str!("historical/chunk.sql");
 
 /// Makes all the jobs, a chunk at a time. Each chunk is a transaction.
@@ -37,19 +35,18 @@ pub(super) async fn populate(connections: &Connections, jobs: &HistoricalJobs, r
 
 /// Makes the jobs from `start` to before `end`.
 async fn chunk(client: Client, jobs: &HistoricalJobs, start: u64, end: u64) -> Attempt<()> {
-    let [succeeded, failed, cancelled] = jobs.thresholds().map(number);
     let bases: Vec<PgTimestamp> = jobs.bases().iter().copied().map(PgTimestamp).collect();
     let bytes = |bytes: Option<&Bytes>| bytes.map(|bytes| bytes.to_vec());
     let parameters: [&(dyn ToSql + Sync); _] = [
         &number(start),
         &(number(end) - 1),
         &jobs.id_prefix(),
+        &historical::RUN_ID_SUFFIX,
         &jobs.queue(),
         &jobs.job_set(),
         &bases,
-        &succeeded,
-        &failed,
-        &cancelled,
+        &jobs.thresholds().map(number).to_vec(),
+        &number(historical::STATE_MODULUS),
         &bytes(jobs.spec()),
         &bytes(jobs.error()),
         &bytes(jobs.debug()),
@@ -61,21 +58,19 @@ async fn chunk(client: Client, jobs: &HistoricalJobs, start: u64, end: u64) -> A
         &historical::EPHEMERAL_STORAGES.to_vec(),
         &historical::GPUS.to_vec(),
         &historical::POOLS.to_vec(),
+        &number(historical::PRIORITIES),
+        &number(historical::CLUSTERS),
+        &number(historical::NODES),
         &historical::ANNOTATIONS.map(|(key, _)| key).to_vec(),
         &historical::ANNOTATIONS.map(|(_, values)| number(values)).to_vec(),
         &ENDINGS.map(|ending| i16::from(ending.job_state().ordinal())).to_vec(),
         &ENDINGS.map(|ending| i16::from(ending.run_state().ordinal())).to_vec(),
         &ENDINGS.map(Ending::exit_code).to_vec(),
         &historical::CANCEL_REASON,
-        &historical::RUN_ID_SUFFIX,
-        &number(historical::PRIORITIES),
-        &number(historical::CLUSTERS),
-        &number(historical::NODES),
         &(historical::LEASED_AFTER as f64),
         &(historical::PENDING_AFTER as f64),
         &(historical::STARTED_AFTER as f64),
         &(historical::FINISHED_AFTER as f64),
-        &number(historical::STATE_MODULUS),
     ];
     let statement = client.prepare_cached(CHUNK).await?;
     client.execute(&statement, &parameters).await?;

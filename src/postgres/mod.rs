@@ -37,27 +37,27 @@ struct Record {
 
 const JOB_SPEC: Record = Record {
     operation: Operation::GetJobSpec,
-    what: "job spec",
+    what: "spec",
     of: "job",
     sql: "SELECT coalesce(s.job_spec, j.job_spec) FROM job AS j LEFT JOIN job_spec AS s ON s.job_id = j.job_id
         WHERE j.job_id = $1",
 };
 const JOB_ERROR: Record = Record {
     operation: Operation::GetJobError,
-    what: "job error",
+    what: "error",
     of: "job",
     sql: "SELECT e.error FROM job AS j JOIN job_error AS e ON e.job_id = j.job_id WHERE j.job_id = $1",
 };
 const RUN_ERROR: Record = Record {
     operation: Operation::GetJobRunError,
     what: "error",
-    of: "job run",
+    of: "run",
     sql: "SELECT error FROM job_run WHERE run_id = $1",
 };
 const RUN_DEBUG_MESSAGE: Record = Record {
     operation: Operation::GetJobRunDebugMessage,
     what: "debug message",
-    of: "job run",
+    of: "run",
     sql: "SELECT debug FROM job_run WHERE run_id = $1",
 };
 
