@@ -216,9 +216,7 @@ impl PostgresConfig {
 
     async fn execute(&self, sql: &str) -> Result<()> {
         let connections = Connections::new(&Self { pool_size: 1, ..self.clone() })?;
-        connections
-            .transact(Operation::Connect, |client| async move { Ok(client.batch_execute(sql).await?) })
-            .await
+        connections.transact(Operation::Connect, |client| async move { Ok(client.batch_execute(sql).await?) }).await
     }
 
     /// What the driver connects with: the server, and what is set for each session.
@@ -303,9 +301,9 @@ fn ssl_mode(value: &str) -> Result<SslMode> {
         "require" => Ok(SslMode::Require),
         "verify-ca" => Ok(SslMode::VerifyCa),
         "verify-full" => Ok(SslMode::VerifyFull),
-        other => Err(invalid(format!(
-            "sslmode {other:?} is none of disable, prefer, require, verify-ca and verify-full"
-        ))),
+        other => {
+            Err(invalid(format!("sslmode {other:?} is none of disable, prefer, require, verify-ca and verify-full")))
+        }
     }
 }
 

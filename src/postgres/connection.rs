@@ -69,13 +69,12 @@ impl Drop for Lease {
 impl Connections {
     /// Makes the pool; the first connection is made when it is needed.
     pub(super) fn new(config: &PostgresConfig) -> Result<Self> {
-        let manager =
-            Manager::from_config(config.driver_config(), tls::connector(config)?, ManagerConfig::default());
+        let manager = Manager::from_config(config.driver_config(), tls::connector(config)?, ManagerConfig::default());
         let pool = Pool::builder(manager)
             .max_size(config.pool_size)
             .runtime(Runtime::Tokio1)
             .post_create(Hook::async_fn(|client, _| {
-                Box::pin(async { client.batch_execute(staging::TABLES).await.map_err(HookError::Backend) })
+                Box::pin(async { client.batch_execute(staging::TABLE).await.map_err(HookError::Backend) })
             }))
             .build()
             .map_err(|error| invalid("no pool can be made").with_source(error))?;

@@ -78,11 +78,9 @@ impl Failure {
     pub(super) fn remedy(&self) -> Remedy {
         match self {
             Self::Driver(error) | Self::InDoubt(error) => remedy(error),
-            Self::Closed
-            | Self::NoFreeConnection
-            | Self::ConnectTimeout
-            | Self::Unreachable(_)
-            | Self::Nonsense(_) => Remedy::None,
+            Self::Closed | Self::NoFreeConnection | Self::ConnectTimeout | Self::Unreachable(_) | Self::Nonsense(_) => {
+                Remedy::None
+            }
         }
     }
 

@@ -44,7 +44,10 @@ pub(super) async fn migrate(client: Client, schema: Option<&str>) -> Attempt<()>
     let applied = client.query_one("SELECT coalesce(max(version), 0) FROM broadside_migration", &[]).await?;
     let applied: i32 = applied.try_get(0)?;
     let pending = usize::try_from(applied).ok().and_then(|applied| MIGRATIONS.get(applied..)).ok_or_else(|| {
-        Failure::Nonsense(format!("the schema has version {applied}, newer than the {} of this build", MIGRATIONS.len()))
+        Failure::Nonsense(format!(
+            "the schema has version {applied}, newer than the {} of this build",
+            MIGRATIONS.len()
+        ))
     })?;
     for (version, migration) in (applied + 1..).zip(pending) {
         client.batch_execute(migration).await?;

@@ -1,4 +1,4 @@
-//! Rows on their way to temporary tables: their layout, and PostgreSQL's binary COPY format.
+//! Rows on their way to the temporary table: its columns, and PostgreSQL's binary COPY format.
 
 use std::collections::BTreeMap;
 use std::io;
@@ -6,34 +6,21 @@ use std::io;
 use bytes::{BufMut, Bytes, BytesMut};
 
 use super::row::PgTimestamp;
-use crate::ingest::{IngestionBatch, JobInsert, JobUpdate, RecordInsert, RunInsert, RunUpdate};
+use crate::ingest::{IngestionBatch, JobInsert, JobPatch, JobUpdate, RecordInsert, RunInsert, RunUpdate};
 use crate::model::{JobState, RunState};
 use crate::time::Timestamp;
 
-/// The temporary tables, which each connection has for itself and every commit empties.
-///
-/// A job update has a row for each of the two kinds of job that it may meet: `ended` says whether
-/// the row is for a job that ended in a way that a preemption overrides, or for an active one.
-pub(super) const TABLES: &str = r#"
-CREATE TEMPORARY TABLE staged_spec (
+/// The temporary table that holds a batch's rows, of whatever part: each connection has one for
+/// itself, and every commit empties it. It is one table for all parts because emptying has its
+/// price for each table, and a small batch pays it in full.
+pub(super) const TABLE: &str = r#"
+CREATE TEMPORARY TABLE staged (
+    part text COLLATE "C" NOT NULL,
     job_id text COLLATE "C",
-    value bytea
-) ON COMMIT DELETE ROWS;
-CREATE TEMPORARY TABLE staged_error (
-    job_id text COLLATE "C",
-    value bytea
-) ON COMMIT DELETE ROWS;
-CREATE TEMPORARY TABLE staged_run (
     run_id text COLLATE "C",
-    job_id text COLLATE "C",
-    cluster text COLLATE "C",
-    node text COLLATE "C",
-    pool text COLLATE "C",
-    leased timestamp,
-    job_run_state smallint
-) ON COMMIT DELETE ROWS;
-CREATE TEMPORARY TABLE staged_job (
-    job_id text COLLATE "C",
+    job_spec bytea,
+    error bytea,
+    debug bytea,
     queue text COLLATE "C",
     owner text COLLATE "C",
     jobset text COLLATE "C",
@@ -46,34 +33,25 @@ CREATE TEMPORARY TABLE staged_job (
     state smallint,
     last_transition_time timestamp,
     last_transition_time_seconds bigint,
+    preempted timestamp,
+    preempted_seconds bigint,
     priority_class text COLLATE "C",
     namespace text COLLATE "C",
-    annotations jsonb
-) ON COMMIT DELETE ROWS;
-CREATE TEMPORARY TABLE staged_job_update (
-    job_id text COLLATE "C",
-    ended boolean,
-    priority bigint,
-    state smallint,
-    last_transition_time timestamp,
-    last_transition_time_seconds bigint,
+    annotations jsonb,
     latest_run_id text COLLATE "C",
     cancelled timestamp,
     cancel_reason text COLLATE "C",
-    cancel_user text COLLATE "C"
-) ON COMMIT DELETE ROWS;
-CREATE TEMPORARY TABLE staged_run_update (
-    run_id text COLLATE "C",
-    job_run_state smallint,
+    cancel_user text COLLATE "C",
+    cluster text COLLATE "C",
     node text COLLATE "C",
+    pool text COLLATE "C",
+    job_run_state smallint,
+    leased timestamp,
     pending timestamp,
     started timestamp,
     finished timestamp,
-    exit_code integer,
-    error bytea,
-    debug bytea
-) ON COMMIT DELETE ROWS;
-"#;
+    exit_code integer
+) ON COMMIT DELETE ROWS"#;
 
 /// A batch as COPY takes it, each part sorted by id, so that batches lock rows in one order.
 /// Parts without rows are empty.
@@ -90,8 +68,8 @@ pub(super) struct StagedBatch {
 impl StagedBatch {
     pub(super) fn new(batch: &IngestionBatch) -> Self {
         Self {
-            specs: encode(batch.specs(), |spec| &spec.job_id, record),
-            errors: encode(batch.errors(), |error| &error.job_id, record),
+            specs: encode(batch.specs(), |spec| &spec.job_id, spec),
+            errors: encode(batch.errors(), |error| &error.job_id, error),
             runs: encode(batch.runs(), |run| &run.run_id, run),
             jobs: encode(batch.jobs(), |job| &job.job_id, job),
             job_updates: encode(batch.job_updates(), |update| &update.job_id, job_update),
@@ -100,17 +78,33 @@ impl StagedBatch {
     }
 }
 
-fn record(rows: &mut CopyRows, record: &RecordInsert) {
-    rows.push(&[&record.job_id, &record.value]);
+pub(super) const COPY_SPECS: &str = "COPY staged (part, job_id, job_spec) FROM STDIN (FORMAT binary)";
+
+fn spec(rows: &mut CopyRows, spec: &RecordInsert) {
+    rows.push(&[&"spec", &spec.job_id, &spec.value]);
 }
+
+pub(super) const COPY_ERRORS: &str = "COPY staged (part, job_id, error) FROM STDIN (FORMAT binary)";
+
+fn error(rows: &mut CopyRows, error: &RecordInsert) {
+    rows.push(&[&"error", &error.job_id, &error.value]);
+}
+
+pub(super) const COPY_RUNS: &str =
+    "COPY staged (part, run_id, job_id, cluster, node, pool, leased, job_run_state) FROM STDIN (FORMAT binary)";
 
 fn run(rows: &mut CopyRows, run: &RunInsert) {
     let state = i16::from(RunState::Leased.ordinal());
-    rows.push(&[&run.run_id, &run.job_id, &run.cluster, &run.node, &run.pool, &run.leased, &state]);
+    rows.push(&[&"run", &run.run_id, &run.job_id, &run.cluster, &run.node, &run.pool, &run.leased, &state]);
 }
+
+pub(super) const COPY_JOBS: &str = "COPY staged (part, job_id, queue, owner, jobset, cpu, memory, ephemeral_storage, \
+     gpu, priority, submitted, state, last_transition_time, last_transition_time_seconds, priority_class, namespace, \
+     annotations) FROM STDIN (FORMAT binary)";
 
 fn job(rows: &mut CopyRows, job: &JobInsert) {
     rows.push(&[
+        &"job",
         &job.job_id,
         &job.queue,
         &job.owner,
@@ -130,41 +124,35 @@ fn job(rows: &mut CopyRows, job: &JobInsert) {
     ]);
 }
 
+pub(super) const COPY_JOB_UPDATES: &str = "COPY staged (part, job_id, state, last_transition_time, \
+     last_transition_time_seconds, priority, latest_run_id, cancelled, cancel_reason, cancel_user, preempted, \
+     preempted_seconds) FROM STDIN (FORMAT binary)";
+
 fn job_update(rows: &mut CopyRows, update: &JobUpdate) {
-    let patch = &update.if_active;
-    let cancellation = patch.cancellation.as_ref();
+    let JobPatch { priority, transition, latest_run_id, cancellation } = &update.if_active;
+    let cancellation = cancellation.as_ref();
     rows.push(&[
+        &"job update",
         &update.job_id,
-        &false,
-        &patch.priority,
-        &patch.transition.map(|(state, _)| i16::from(state.ordinal())),
-        &patch.transition.map(|(_, time)| time),
-        &patch.transition.map(|(_, time)| time.floor_seconds()),
-        &patch.latest_run_id,
+        &transition.map(|(state, _)| i16::from(state.ordinal())),
+        &transition.map(|(_, time)| time),
+        &transition.map(|(_, time)| time.floor_seconds()),
+        priority,
+        latest_run_id,
         &cancellation.map(|cancellation| cancellation.time),
-        &cancellation.and_then(|cancellation| cancellation.reason.clone()),
-        &cancellation.and_then(|cancellation| cancellation.user.clone()),
+        &cancellation.and_then(|cancellation| cancellation.reason.as_deref()),
+        &cancellation.and_then(|cancellation| cancellation.user.as_deref()),
+        &update.preempted,
+        &update.preempted.map(Timestamp::floor_seconds),
     ]);
-    if let Some(time) = update.preempted {
-        let state = i16::from(JobState::Preempted.ordinal());
-        let none = None::<i64>;
-        rows.push(&[
-            &update.job_id,
-            &true,
-            &none,
-            &state,
-            &time,
-            &time.floor_seconds(),
-            &none,
-            &none,
-            &none,
-            &none,
-        ]);
-    }
 }
+
+pub(super) const COPY_RUN_UPDATES: &str = "COPY staged (part, run_id, job_run_state, node, pending, started, \
+     finished, exit_code, error, debug) FROM STDIN (FORMAT binary)";
 
 fn run_update(rows: &mut CopyRows, update: &RunUpdate) {
     rows.push(&[
+        &"run update",
         &update.run_id,
         &i16::from(update.state.ordinal()),
         &update.node,
@@ -206,7 +194,7 @@ impl CopyRows {
         self.0.put_i16(fields.len() as i16);
         for field in fields {
             let at = self.0.len();
-            self.0.put_i32(NULL);
+            self.0.put_i32(NULL_LENGTH);
             if field.put(&mut self.0) {
                 let length = (self.0.len() - at - size_of::<i32>()) as i32;
                 self.0[at..at + size_of::<i32>()].copy_from_slice(&length.to_be_bytes());
@@ -221,12 +209,19 @@ impl CopyRows {
 }
 
 /// The length that stands for a null.
-const NULL: i32 = -1;
+const NULL_LENGTH: i32 = -1;
 
 /// A value of a column in PostgreSQL's binary form.
 trait Field {
     /// Appends the value; false if it is null, and then nothing was appended.
     fn put(&self, out: &mut BytesMut) -> bool;
+}
+
+impl Field for &str {
+    fn put(&self, out: &mut BytesMut) -> bool {
+        out.put_slice(self.as_bytes());
+        true
+    }
 }
 
 impl Field for String {

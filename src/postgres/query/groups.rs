@@ -63,9 +63,7 @@ impl Statement {
             // Of this key no job has an annotation, and the server cannot be asked for it.
             GroupBy::Annotation(key) if key.contains('\0') => self.push("NULL::text"),
             // Annotations have the server's collation, all other texts have "C".
-            GroupBy::Annotation(key) => {
-                self.push("(j.annotations ->> ").bind(key.clone()).push(") COLLATE \"C\"")
-            }
+            GroupBy::Annotation(key) => self.push("(j.annotations ->> ").bind(key.clone()).push(") COLLATE \"C\""),
         }
     }
 

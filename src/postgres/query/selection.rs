@@ -5,11 +5,11 @@ use std::collections::BTreeMap;
 use tokio_postgres::types::Json;
 
 use super::statement::Statement;
+use crate::model::StateSet;
 use crate::postgres::row::PgTimestamp;
 use crate::query::{
     AnnotationTest, Comparison, IntegerField, IntegerTest, Predicate, Selection, TextField, TextTest, TimeField,
 };
-use crate::model::StateSet;
 
 /// The annotations of a job.
 const ANNOTATIONS: &str = "j.annotations";
