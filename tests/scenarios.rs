@@ -9,12 +9,11 @@ mod support;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use broadside::IngestionQuery;
 use broadside::ingest::IngestionBatch;
 use broadside::scenario::{Call, Response, Scenario, Step};
 use libtest_mimic::{Arguments, Trial};
-use serde_json::Value;
 use support::backends::{Backend, runtime};
+use support::compare::{first_difference, inserts_and_updates};
 use support::harness::{TestStoreRef, Verdict, trial};
 use support::model::NaiveModel;
 
@@ -95,26 +94,6 @@ fn difference(step: &Step, response: &Response) -> Option<String> {
     Some(format!("line {}: {place:?}: expected {left}, got {right}\n  expected {expect}\n  got      {got}", step.line))
 }
 
-/// The JSON pointer to where two values that are not equal first differ, and what stands there.
-fn first_difference<'a>(left: &'a Value, right: &'a Value) -> (String, &'a Value, &'a Value) {
-    let children = match (left, right) {
-        (Value::Object(a), Value::Object(b)) if a.keys().eq(b.keys()) => {
-            a.iter().zip(b.values()).map(|((key, a), b)| (key.clone(), a, b)).collect()
-        }
-        (Value::Array(a), Value::Array(b)) if a.len() == b.len() => {
-            (0..).zip(a.iter().zip(b)).map(|(index, (a, b)): (usize, _)| (index.to_string(), a, b)).collect()
-        }
-        _ => Vec::new(),
-    };
-    match children.into_iter().find(|(_, a, b)| a != b) {
-        Some((key, a, b)) => {
-            let (place, a, b) = first_difference(a, b);
-            (format!("/{key}{place}"), a, b)
-        }
-        None => (String::new(), left, right),
-    }
-}
-
 fn verdict(differences: Vec<String>) -> Verdict {
     if differences.is_empty() { Ok(()) } else { Err(differences.join("\n")) }
 }
@@ -123,16 +102,11 @@ fn verdict(differences: Vec<String>) -> Verdict {
 fn taken_apart(scenario: &Scenario) -> Scenario {
     let steps = scenario.steps.iter().flat_map(|step| match &step.call {
         Call::Ingest { queries } if IngestionBatch::new(queries.iter().cloned()).is_ok() => {
-            let (inserts, updates): (Vec<_>, Vec<_>) = queries.iter().cloned().partition(is_insert);
+            let (inserts, updates) = inserts_and_updates(queries);
             let single = |query| Step { call: Call::Ingest { queries: vec![query] }, ..step.clone() };
             inserts.into_iter().chain(updates).map(single).collect()
         }
         _ => vec![step.clone()],
     });
     Scenario { steps: steps.collect() }
-}
-
-fn is_insert(query: &IngestionQuery) -> bool {
-    use IngestionQuery::{InsertJob, InsertJobError, InsertJobRun, InsertJobSpec};
-    matches!(query, InsertJob(_) | InsertJobSpec(_) | InsertJobError(_) | InsertJobRun(_))
 }

@@ -3,6 +3,8 @@
 mod replay;
 mod report;
 mod scratch;
+mod smoke;
+mod source;
 
 use std::process::ExitCode;
 
@@ -33,6 +35,7 @@ Exit codes:
 
 #[derive(Debug, Subcommand)]
 enum Command {
+    Smoke(smoke::SmokeArgs),
     Replay(replay::ReplayArgs),
 }
 
@@ -106,6 +109,7 @@ fn execute(cli: Cli) -> Result<Verdict, Failure> {
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
     runtime.block_on(async {
         match cli.command {
+            Command::Smoke(args) => smoke::run(&args).await,
             Command::Replay(args) => replay::run(&args).await,
         }
     })

@@ -1,16 +1,14 @@
 //! `broadside replay`: runs scenario files and compares the responses.
 
-use std::fmt;
-use std::io::{self, Read};
-use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::path::PathBuf;
 
+use broadside::DatabaseConfig;
 use broadside::scenario::Scenario;
-use broadside::{Database, DatabaseConfig, ManualClock};
 use clap::Args;
 
 use super::report::{self, Output};
-use super::scratch::with_scratch;
+use super::scratch::run_scenario;
+use super::source::Source;
 use super::{BackendArgs, Failure, Verdict};
 
 /// Run scenario files, each on an empty store of its own, and compare the responses.
@@ -69,49 +67,15 @@ async fn replay(
     scenario: &Scenario,
     output: &mut Output,
 ) -> Result<Verdict, Failure> {
-    let clock = Arc::new(ManualClock::default());
-    with_scratch(config, &clock, async |store| {
-        let database: &dyn Database = store.database().as_ref();
-        let mut verdict = Verdict::Agreed;
-        for step in &scenario.steps {
-            let response = step.call.execute(database, &clock).await;
-            output.line(&response)?;
-            if let Some(expect) = step.expect.as_ref().filter(|_| !step.accepts(&response)) {
-                report::difference(format_args!("{source}:{}", step.line), expect, &response);
-                verdict = Verdict::Differed;
-            }
+    let mut verdict = Verdict::Agreed;
+    run_scenario(config, scenario, |step, response| {
+        output.line(response)?;
+        if !step.accepts(response) {
+            report::difference(source, step, response);
+            verdict = Verdict::Differed;
         }
-        Ok(verdict)
+        Ok(())
     })
-    .await
-}
-
-/// Where a scenario comes from.
-struct Source<'a>(&'a Path);
-
-impl Source<'_> {
-    fn is_stdin(&self) -> bool {
-        self.0 == Path::new("-")
-    }
-
-    /// The scenario, or why there is none.
-    fn scenario(&self) -> Result<Scenario, String> {
-        let bytes = self.read().map_err(|error| format!("{self}: {error}"))?;
-        Scenario::parse(&bytes).map_err(|error| format!("{self}:{}: {}", error.line(), error.problem()))
-    }
-
-    fn read(&self) -> io::Result<Vec<u8>> {
-        if !self.is_stdin() {
-            return std::fs::read(self.0);
-        }
-        let mut bytes = Vec::new();
-        io::stdin().lock().read_to_end(&mut bytes)?;
-        Ok(bytes)
-    }
-}
-
-impl fmt::Display for Source<'_> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        if self.is_stdin() { f.write_str("<stdin>") } else { self.0.display().fmt(f) }
-    }
+    .await?;
+    Ok(verdict)
 }

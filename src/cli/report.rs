@@ -5,6 +5,7 @@ use std::fmt::Display;
 use std::io::{self, Write};
 
 use anstyle::{AnsiColor, Style};
+use broadside::scenario::{Response, Step};
 
 const BAD: Style = AnsiColor::Red.on_default().bold();
 const EXPECTED: Style = AnsiColor::Green.on_default();
@@ -28,11 +29,19 @@ pub fn problem(problem: impl Display) {
     let _ = writeln!(anstream::stderr(), "{BAD}error{BAD:#}: {problem}");
 }
 
-/// Says that an answer is not the expected one.
-pub fn difference(place: impl Display, expected: impl Display, got: impl Display) {
+/// Says that a call of a scenario did not get the response that its line expects.
+pub fn difference(file: impl Display, step: &Step, response: &Response) {
+    let (Some(expected), Some(difference)) = (&step.expect, step.difference(response)) else {
+        return;
+    };
+    let place = match difference.pointer.as_str() {
+        "" => String::new(),
+        pointer => format!(" at {pointer}"),
+    };
     let _ = write!(
         anstream::stderr(),
-        "{place}: the response {BAD}differs{BAD:#}\n  expected {EXPECTED}{expected}{EXPECTED:#}\n  got      {GOT}{got}{GOT:#}\n"
+        "{file}:{}: the response {BAD}differs{BAD:#}{place}\n  expected {EXPECTED}{expected}{EXPECTED:#}\n  got      {GOT}{response}{GOT:#}\n",
+        step.line
     );
 }
 

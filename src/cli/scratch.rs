@@ -3,7 +3,8 @@
 use std::panic::{AssertUnwindSafe, resume_unwind};
 use std::sync::Arc;
 
-use broadside::{BackendKind, DatabaseConfig, ManualClock, ScratchStore};
+use broadside::scenario::{Response, Scenario, Step};
+use broadside::{BackendKind, Database, DatabaseConfig, ManualClock};
 use futures::FutureExt;
 
 use super::{Failure, report};
@@ -13,11 +14,11 @@ use super::{Failure, report};
 pub async fn with_scratch<T>(
     config: &DatabaseConfig,
     clock: &Arc<ManualClock>,
-    work: impl AsyncFnOnce(&ScratchStore) -> Result<T, Failure>,
+    work: impl AsyncFnOnce(&dyn Database) -> Result<T, Failure>,
 ) -> Result<T, Failure> {
     let store = config.create_scratch(clock.clone()).await?;
     let outcome = {
-        let work = AssertUnwindSafe(work(&store)).catch_unwind();
+        let work = AssertUnwindSafe(work(store.database().as_ref())).catch_unwind();
         if config.backend() == BackendKind::Memory {
             // It goes with the process, and its work is too busy to listen: the signal may kill.
             work.await
@@ -36,6 +37,24 @@ pub async fn with_scratch<T>(
         (_, Ok(())) => {}
     }
     outcome
+}
+
+/// Makes the calls of a scenario, in order, on an empty store of its own; `observe` hears of
+/// every response.
+pub async fn run_scenario(
+    config: &DatabaseConfig,
+    scenario: &Scenario,
+    mut observe: impl FnMut(&Step, &Response) -> Result<(), Failure>,
+) -> Result<(), Failure> {
+    let clock = Arc::new(ManualClock::default());
+    with_scratch(config, &clock, async |database| {
+        for step in &scenario.steps {
+            let response = step.call.execute(database, &clock).await;
+            observe(step, &response)?;
+        }
+        Ok(())
+    })
+    .await
 }
 
 /// Returns when the user interrupts the process, or someone asks it to end.

@@ -146,7 +146,7 @@ impl fmt::Display for QueryKind {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Page(kind) => write!(f, "page {kind}"),
-            Self::Groups { by, aggregates } if aggregates.is_empty() => write!(f, "groups by {by}"),
+            Self::Groups { by, aggregates: [] } => write!(f, "groups by {by}"),
             Self::Groups { by, aggregates } => write!(f, "groups by {by}: {}", aggregates.join(", ")),
             Self::Record(record) => record.fmt(f),
         }

@@ -3,7 +3,7 @@
 use std::cmp::Ordering;
 use std::collections::{BTreeMap, BTreeSet};
 
-use broadside::model::{GroupAggregates, JobState};
+use broadside::model::{GroupAggregates, JobState, Run};
 use broadside::{Filter, GetJobGroupsRequest, GetJobsRequest, GroupedField, Job, JobGroup, Order, Timestamp};
 use serde_json::Value;
 
@@ -87,10 +87,15 @@ impl Store {
     /// The jobs that a valid request selects, without its page, in its order, each with what it
     /// is ordered by.
     pub fn ranked_jobs(&self, request: &GetJobsRequest, now: Timestamp) -> Vec<(OrderKey, Job)> {
+        let mut runs: BTreeMap<&str, Vec<&Run>> = BTreeMap::new();
+        for stored in self.runs.values() {
+            runs.entry(&stored.job_id).or_default().push(&stored.run);
+        }
+        let runs_of = |job: &Job| runs.get(job.job_id.as_str()).map_or(&[][..], Vec::as_slice);
         let mut rows: Vec<_> = self
             .selected(&request.filters, request.active_job_sets)
             .into_iter()
-            .map(|job| (job_key(job, &request.order), self.with_runs(job, now)))
+            .map(|job| (job_key(job, &request.order), with_runs(job, runs_of(job), now)))
             .collect();
         sort(&mut rows, &request.order);
         rows
@@ -157,24 +162,6 @@ impl Store {
         }
     }
 
-    fn with_runs(&self, job: &Job, now: Timestamp) -> Job {
-        let mut job = job.clone();
-        let runs = self.runs.values().filter(|run| run.job_id == job.job_id);
-        job.runs = runs.map(|run| run.run.clone()).collect();
-        job.runs.sort_by_key(|run| (run.leased.or(run.pending), run.run_id.clone()));
-        if let Some(last) = job.runs.last() {
-            job.node = last.node.clone();
-            job.cluster = last.cluster.clone();
-            job.pool = last.pool.clone();
-            job.exit_code = last.exit_code;
-            if let Some(started) = last.started {
-                let micros = last.finished.unwrap_or(now).as_micros() - started.as_micros();
-                job.runtime_seconds = rounded_quotient(micros.into(), 1_000_000);
-            }
-        }
-        job
-    }
-
     /// The group that a job is in; none if it is in none.
     fn group_name(&self, job: &Job, grouped: &GroupedField) -> Option<String> {
         if grouped.is_annotation {
@@ -187,6 +174,23 @@ impl Store {
             None => Some(String::new()),
         }
     }
+}
+
+fn with_runs(job: &Job, runs: &[&Run], now: Timestamp) -> Job {
+    let mut job = job.clone();
+    job.runs = runs.iter().map(|&run| run.clone()).collect();
+    job.runs.sort_by_key(|run| (run.leased.or(run.pending), run.run_id.clone()));
+    if let Some(last) = job.runs.last() {
+        job.node = last.node.clone();
+        job.cluster = last.cluster.clone();
+        job.pool = last.pool.clone();
+        job.exit_code = last.exit_code;
+        if let Some(started) = last.started {
+            let micros = last.finished.unwrap_or(now).as_micros() - started.as_micros();
+            job.runtime_seconds = rounded_quotient(micros.into(), 1_000_000);
+        }
+    }
+    job
 }
 
 fn job_key(job: &Job, order: &Order) -> OrderKey {
