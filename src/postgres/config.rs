@@ -331,3 +331,79 @@ fn non_empty<'a>(key: &str, value: &'a str) -> Result<&'a str> {
 pub(super) fn invalid(message: impl Into<String>) -> Error {
     Error::new(ErrorKind::InvalidArgument, Operation::Connect, message).with_backend(BackendKind::Postgres)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn url(text: &str) -> Result<PostgresConfig> {
+        PostgresConfig::from_url(&text.parse().unwrap())
+    }
+
+    #[test]
+    fn a_url_and_its_key_values_mean_the_same() {
+        let url = url("postgres://us%20er:p%40ss%25@example.com:5433/d%2Fb?sslmode=verify-full&schema=s&pool_size=3")
+            .unwrap();
+        let text = r"host=example.com port = 5433 user='us er' password='p@ss%' dbname=d/b sslmode=verify-full
+            schema=s pool_size=3";
+        let text = PostgresConfig::from_key_values(text).unwrap();
+        for config in [url, text] {
+            assert_eq!(config.server.get_user(), Some("us er"));
+            assert_eq!(config.server.get_password(), Some(b"p@ss%".as_slice()));
+            assert_eq!(config.server.get_dbname(), Some("d/b"));
+            assert_eq!(config.server.get_ports(), [5433]);
+            assert_eq!(config.server.get_hosts(), [tokio_postgres::config::Host::Tcp("example.com".to_owned())]);
+            assert_eq!(config.ssl_mode, SslMode::VerifyFull);
+            assert_eq!(config.schema.as_deref(), Some("s"));
+            assert_eq!(config.pool_size, 3);
+        }
+    }
+
+    #[test]
+    fn quotes_and_backslashes_are_those_of_libpq() {
+        let config = PostgresConfig::from_key_values(r"user='it\'s \\' password=a\ b").unwrap();
+        assert_eq!(config.server.get_user(), Some(r"it's \"));
+        assert_eq!(config.server.get_password(), Some(b"a b".as_slice()));
+    }
+
+    #[test]
+    fn errors_name_the_key_and_never_the_password() {
+        for (text, named) in [
+            ("postgres://u:hunter2@h/d?colour=red", "colour"),
+            ("postgres://u:hunter2@h/d?pool_size=0", "pool_size"),
+            ("postgres://u:hunter2@h/d?pool_size=many", "pool_size"),
+            ("postgres://u:hunter2@h/d?port=x", "port"),
+            ("postgres://u:hunter2@h/d?sslmode=maybe", "sslmode"),
+            ("postgres://u:hunter2@h/d?schema=", "schema"),
+            ("postgres://u:hunter2@h/d?connect_timeout=-1", "connect_timeout"),
+        ] {
+            let error = url(text).unwrap_err();
+            assert_eq!(error.kind(), ErrorKind::InvalidArgument);
+            assert!(error.to_string().contains(named), "{error}");
+            assert!(!format!("{error} {error:?}").contains("hunter2"), "{error:?}");
+        }
+        for text in ["password=hunter2 and more", "password='hunter2"] {
+            let error = PostgresConfig::from_key_values(text).unwrap_err();
+            assert!(!format!("{error} {error:?}").contains("hunter2"), "{error:?}");
+        }
+    }
+
+    #[test]
+    fn debug_hides_the_password() {
+        let config = url("postgres://u:hunter2@h/d").unwrap();
+        assert!(!format!("{config:?}").contains("hunter2"), "{config:?}");
+    }
+
+    #[test]
+    fn session_settings_are_escaped_and_the_callers_prevail() {
+        let pairs = [("schema", r#"my "odd\ schema"#), ("statement_timeout", "1.5"), ("options", "-c jit=off")];
+        let pairs = pairs.map(|(key, value)| (key.to_owned(), value.to_owned()));
+        let config = PostgresConfig::from_pairs(&BTreeMap::from(pairs)).unwrap();
+        assert_eq!(
+            config.driver_config().get_options(),
+            Some(
+                r#"-c search_path="my\ ""odd\\\ schema" -c statement_timeout=1500ms -c plan_cache_mode=force_custom_plan -c jit=off"#
+            )
+        );
+    }
+}

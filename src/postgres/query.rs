@@ -4,6 +4,8 @@ mod groups;
 mod jobs;
 mod selection;
 mod statement;
+#[cfg(test)]
+mod tests;
 
 pub(super) use groups::{group, groups};
 pub(super) use jobs::jobs;
