@@ -50,11 +50,12 @@ fn one_of(texts: &'static [&'static str]) -> impl Strategy<Value = String> + Clo
 }
 
 fn job_id() -> impl Strategy<Value = String> {
-    prop_oneof![300 => one_of(&JOB_IDS), 1 => Just(String::new()), 1 => Just("x".repeat(33))]
+    // Half of all is about one job, so that much happens to it.
+    prop_oneof![200 => Just("a".to_owned()), 200 => one_of(&JOB_IDS), 1 => Just(String::new()), 1 => Just("x".repeat(33))]
 }
 
 fn run_id() -> impl Strategy<Value = String> {
-    prop_oneof![300 => one_of(&RUN_IDS), 1 => Just("a\0".to_owned())]
+    prop_oneof![100 => Just("r".to_owned()), 300 => one_of(&RUN_IDS), 1 => Just("a\0".to_owned())]
 }
 
 fn text() -> impl Strategy<Value = String> {
@@ -119,7 +120,7 @@ fn new_job() -> impl Strategy<Value = NewJob> {
 }
 
 /// Any of the 19 queries.
-pub fn query() -> impl Strategy<Value = IngestionQuery> {
+fn query() -> impl Strategy<Value = IngestionQuery> {
     prop_oneof![5 => insert(), 7 => job_update(), 6 => run_update()]
 }
 
@@ -137,7 +138,8 @@ fn insert() -> impl Strategy<Value = IngestionQuery> {
 
 fn job_update() -> impl Strategy<Value = IngestionQuery> {
     let common = (job_id(), time(), option::of(time()));
-    (0..9, common, run_id(), integer(), maybe_text(), maybe_text()).prop_map(
+    let kinds = select(vec![0, 1, 2, 3, 4, 5, 6, 7, 7, 7, 8]);
+    (kinds, common, run_id(), integer(), maybe_text(), maybe_text()).prop_map(
         |(kind, (job_id, time, submitted), run_id, priority, cancel_reason, cancel_user)| match kind {
             0 => UpdateJobPriority { job_id, priority, submitted }.into(),
             1 => SetJobLeased { job_id, time, run_id, submitted }.into(),
@@ -165,6 +167,33 @@ fn run_update() -> impl Strategy<Value = IngestionQuery> {
             _ => SetJobRunPreempted { job_run_id, time, error, submitted }.into(),
         },
     )
+}
+
+/// Batches that leave jobs in all kinds of states.
+pub fn history() -> impl Strategy<Value = Vec<Vec<IngestionQuery>>> {
+    (population(), vec(batch(), 0..3)).prop_map(|(first, rest)| std::iter::once(first).chain(rest).collect())
+}
+
+/// A batch that inserts a job and a run for each id.
+fn population() -> impl Strategy<Value = Vec<IngestionQuery>> {
+    let jobs = vec((new_job(), spec()), 1..=JOB_IDS.len());
+    let runs = vec((one_of(&JOB_IDS), text(), maybe_text(), maybe_text(), time()), 0..=RUN_IDS.len());
+    (jobs, runs).prop_map(|(jobs, runs)| {
+        let jobs = jobs.into_iter().zip(JOB_IDS).map(|((mut job, job_spec), id)| {
+            job.job_id = id.to_owned();
+            InsertJob { job, job_spec }.into()
+        });
+        let runs = runs.into_iter().zip(RUN_IDS).map(|((job_id, cluster, node, pool, time), id)| {
+            InsertJobRun { job_run_id: id.to_owned(), job_id, cluster, node, pool, time, submitted: None }.into()
+        });
+        jobs.chain(runs).collect()
+    })
+}
+
+/// Calls on a store that mostly begin with something in it.
+pub fn calls() -> impl Strategy<Value = Vec<Call>> {
+    let first = population().prop_map(|queries| Call::Ingest { queries });
+    (option::weighted(0.9, first), vec(call(), 1..16)).prop_map(|(first, rest)| first.into_iter().chain(rest).collect())
 }
 
 /// A batch of queries.
@@ -240,16 +269,14 @@ fn ordered(field: impl Strategy<Value = String>) -> impl Strategy<Value = Order>
     )
 }
 
-/// A request for jobs.
-pub fn jobs_request() -> impl Strategy<Value = GetJobsRequest> {
+fn jobs_request() -> impl Strategy<Value = GetJobsRequest> {
     let order = prop_oneof![1 => Just(Order::default()), 6 => ordered(one_of(&ORDER_FIELDS))];
     (filters(), prop::bool::weighted(0.2), order, page()).prop_map(|(filters, active_job_sets, order, (skip, take))| {
         GetJobsRequest { filters, active_job_sets, order, skip, take }
     })
 }
 
-/// A request for groups.
-pub fn groups_request() -> impl Strategy<Value = GetJobGroupsRequest> {
+fn groups_request() -> impl Strategy<Value = GetJobGroupsRequest> {
     let grouped = prop_oneof![
         3 => one_of(&GROUP_FIELDS).prop_map(GroupedField::field),
         2 => one_of(&KEYS).prop_map(GroupedField::annotation),
@@ -307,8 +334,7 @@ fn historical() -> impl Strategy<Value = HistoricalJobsParams> {
     )
 }
 
-/// Any call of a scenario on an initialised store.
-pub fn call() -> impl Strategy<Value = Call> {
+fn call() -> impl Strategy<Value = Call> {
     prop_oneof![
         20 => batch().prop_map(|queries| Call::Ingest { queries }),
         20 => jobs_request().prop_map(Call::GetJobs),
