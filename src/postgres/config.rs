@@ -47,7 +47,8 @@ pub(super) enum SslMode {
 /// `Debug` and errors never show the password.
 #[derive(Debug, Clone)]
 pub struct PostgresConfig {
-    pub(super) server: tokio_postgres::Config,
+    /// Boxed, for it is many times the size of any other backend's configuration.
+    pub(super) server: Box<tokio_postgres::Config>,
     pub(super) ssl_mode: SslMode,
     pub(super) ssl_root_cert: Option<PathBuf>,
     pub(super) schema: Option<String>,
@@ -64,7 +65,7 @@ impl Default for PostgresConfig {
         let mut server = tokio_postgres::Config::new();
         server.application_name("broadside");
         Self {
-            server,
+            server: Box::new(server),
             ssl_mode: SslMode::Prefer,
             ssl_root_cert: None,
             schema: None,
@@ -233,7 +234,7 @@ impl PostgresConfig {
         options.push(session_option("plan_cache_mode", "force_custom_plan"));
         // What the caller sets comes last, and so prevails.
         options.push(self.options.clone());
-        let mut server = self.server.clone();
+        let mut server = tokio_postgres::Config::clone(&self.server);
         server.options(options.join(" ")).connect_timeout(self.connect_timeout).ssl_mode(match self.ssl_mode {
             SslMode::Disable => tokio_postgres::config::SslMode::Disable,
             SslMode::Prefer => tokio_postgres::config::SslMode::Prefer,
