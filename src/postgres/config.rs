@@ -7,6 +7,7 @@ use std::time::Duration;
 use url::Url;
 
 use super::connection::Connections;
+use super::layout::Layout;
 use super::{PostgresDatabase, schema};
 use crate::error::{BackendKind, Error, ErrorKind, Operation, Result};
 use crate::time::SharedClock;
@@ -40,6 +41,13 @@ pub(super) enum SslMode {
 /// | `acquire_timeout` | how long a call waits for one of them to become free | 30 |
 /// | `statement_timeout` | how long the server may take over a statement; 0 for ever | 0 |
 /// | `statement_cache` | most prepared statements that a connection keeps | 256 |
+/// | `hot_cold_split` | `true`: jobs that have ended are moved to a table of their own | `false` |
+/// | `partition_by_submitted` | `true`: the jobs of each day of submission are a partition | `false` |
+/// | `tuning_sql` | statements for `initialise_schema` to end with | none |
+/// | `revert_sql` | statements for `tear_down` to end with, which undo the tuning | none |
+///
+/// Of the two layouts at most one can be chosen; a schema keeps the layout in which it was made.
+/// The statements of `tuning_sql` and `revert_sql` may be executed more than once.
 ///
 /// Timeouts are in seconds and may have fractions. `connect_timeout` (10 by default) is how long a
 /// call tries to reach a server that is down or restarting.
@@ -57,6 +65,9 @@ pub struct PostgresConfig {
     pub(super) acquire_timeout: Duration,
     pub(super) statement_timeout: Duration,
     pub(super) statement_cache: usize,
+    pub(super) layout: Layout,
+    pub(super) tuning_sql: String,
+    pub(super) revert_sql: String,
     options: String,
 }
 
@@ -74,6 +85,9 @@ impl Default for PostgresConfig {
             acquire_timeout: Duration::from_secs(30),
             statement_timeout: Duration::ZERO,
             statement_cache: 256,
+            layout: Layout::Lookout,
+            tuning_sql: String::new(),
+            revert_sql: String::new(),
             options: String::new(),
         }
     }
@@ -177,8 +191,22 @@ impl PostgresConfig {
             "statement_cache" => self.statement_cache = positive(key, value)?,
             "connect_timeout" => self.connect_timeout = seconds(key, value)?,
             "acquire_timeout" => self.acquire_timeout = seconds(key, value)?,
+            "hot_cold_split" => self.set_layout(key, value, Layout::HotColdSplit)?,
+            "partition_by_submitted" => self.set_layout(key, value, Layout::PartitionBySubmitted)?,
+            "tuning_sql" => self.tuning_sql = value.to_owned(),
+            "revert_sql" => self.revert_sql = value.to_owned(),
             "statement_timeout" => self.statement_timeout = seconds(key, value)?,
             unknown => return Err(invalid(format!("unknown key {unknown:?}"))),
+        }
+        Ok(())
+    }
+
+    fn set_layout(&mut self, key: &str, value: &str, layout: Layout) -> Result<()> {
+        if parse(key, value, "true or false")? {
+            if self.layout != Layout::Lookout {
+                return Err(invalid("hot_cold_split and partition_by_submitted exclude each other"));
+            }
+            self.layout = layout;
         }
         Ok(())
     }
@@ -191,7 +219,7 @@ impl PostgresConfig {
     /// refuses the user, the database or the TLS that is asked for.
     pub async fn connect(&self, clock: SharedClock) -> Result<PostgresDatabase> {
         let connections = Connections::new(self)?;
-        connections.read(Operation::Connect, |_| async { Ok(()) }).await?;
+        connections.run(Operation::Connect, |_| async { Ok(()) }).await?;
         Ok(PostgresDatabase::new(self, connections, clock))
     }
 
@@ -377,6 +405,8 @@ mod tests {
             ("postgres://u:hunter2@h/d?sslmode=maybe", "sslmode"),
             ("postgres://u:hunter2@h/d?schema=", "schema"),
             ("postgres://u:hunter2@h/d?connect_timeout=-1", "connect_timeout"),
+            ("postgres://u:hunter2@h/d?hot_cold_split=yes", "hot_cold_split"),
+            ("postgres://u:hunter2@h/d?hot_cold_split=true&partition_by_submitted=true", "partition_by_submitted"),
         ] {
             let error = url(text).unwrap_err();
             assert_eq!(error.kind(), ErrorKind::InvalidArgument);

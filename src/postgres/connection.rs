@@ -93,12 +93,18 @@ impl Connections {
         self.pool.close();
     }
 
+    /// The most connections at a time.
+    pub(super) fn size(&self) -> usize {
+        self.pool.status().max_size
+    }
+
     pub(super) fn is_closed(&self) -> bool {
         self.permits.is_closed()
     }
 
-    /// Does `work`, which changes nothing, and does it again after a failure that passes.
-    pub(super) async fn read<T, F>(&self, operation: Operation, work: impl Fn(Client) -> F) -> Result<T>
+    /// Does `work`, which is none the worse for being repeated, and does it again after a failure
+    /// that passes.
+    pub(super) async fn run<T, F>(&self, operation: Operation, work: impl Fn(Client) -> F) -> Result<T>
     where
         F: Future<Output = Attempt<T>>,
     {

@@ -5,6 +5,8 @@ mod connection;
 mod error;
 mod historical;
 mod ingest;
+mod layout;
+mod partitions;
 mod query;
 mod row;
 mod schema;
@@ -14,7 +16,9 @@ mod tls;
 use async_trait::async_trait;
 use bytes::Bytes;
 pub use config::PostgresConfig;
-use connection::Connections;
+use connection::{Client, Connections};
+use error::Attempt;
+use layout::Layout;
 use prost::Message;
 use staging::StagedBatch;
 
@@ -32,33 +36,41 @@ struct Record {
     operation: Operation,
     what: &'static str,
     of: &'static str,
-    sql: &'static str,
+    sql: fn(Layout) -> String,
 }
 
 const JOB_SPEC: Record = Record {
     operation: Operation::GetJobSpec,
     what: "spec",
     of: "job",
-    sql: "SELECT coalesce(s.job_spec, j.job_spec) FROM job AS j LEFT JOIN job_spec AS s ON s.job_id = j.job_id
-        WHERE j.job_id = $1",
+    sql: |layout| {
+        let jobs = layout.all_jobs();
+        format!(
+            "SELECT coalesce(s.job_spec, j.job_spec) FROM {jobs} AS j LEFT JOIN job_spec AS s ON s.job_id = j.job_id
+            WHERE j.job_id = $1"
+        )
+    },
 };
 const JOB_ERROR: Record = Record {
     operation: Operation::GetJobError,
     what: "error",
     of: "job",
-    sql: "SELECT e.error FROM job AS j JOIN job_error AS e ON e.job_id = j.job_id WHERE j.job_id = $1",
+    sql: |layout| {
+        let jobs = layout.all_jobs();
+        format!("SELECT e.error FROM {jobs} AS j JOIN job_error AS e ON e.job_id = j.job_id WHERE j.job_id = $1")
+    },
 };
 const RUN_ERROR: Record = Record {
     operation: Operation::GetJobRunError,
     what: "error",
     of: "run",
-    sql: "SELECT error FROM job_run WHERE run_id = $1",
+    sql: |_| "SELECT error FROM job_run WHERE run_id = $1".to_owned(),
 };
 const RUN_DEBUG_MESSAGE: Record = Record {
     operation: Operation::GetJobRunDebugMessage,
     what: "debug message",
     of: "run",
-    sql: "SELECT debug FROM job_run WHERE run_id = $1",
+    sql: |_| "SELECT debug FROM job_run WHERE run_id = $1".to_owned(),
 };
 
 /// The PostgreSQL backend. [`PostgresConfig::connect`] makes one.
@@ -66,12 +78,22 @@ const RUN_DEBUG_MESSAGE: Record = Record {
 pub struct PostgresDatabase {
     connections: Connections,
     schema: Option<String>,
+    layout: Layout,
+    tuning_sql: String,
+    revert_sql: String,
     clock: SharedClock,
 }
 
 impl PostgresDatabase {
     fn new(config: &PostgresConfig, connections: Connections, clock: SharedClock) -> Self {
-        Self { connections, schema: config.schema.clone(), clock }
+        Self {
+            connections,
+            schema: config.schema.clone(),
+            layout: config.layout,
+            tuning_sql: config.tuning_sql.clone(),
+            revert_sql: config.revert_sql.clone(),
+            clock,
+        }
     }
 
     /// `Closed` comes before every other error of the store.
@@ -88,9 +110,10 @@ impl PostgresDatabase {
         // No id holds a NUL character, and the server cannot be asked for one that does; whether
         // there is a schema must be found out all the same, and "" is no id either.
         let known = if id.contains('\0') { "" } else { id };
+        let sql = &(record.sql)(self.layout);
         let found = connections
-            .read(record.operation, |client| async move {
-                let statement = client.prepare_cached(record.sql).await?;
+            .run(record.operation, |client| async move {
+                let statement = client.prepare_cached(sql).await?;
                 let row = client.query_opt(&statement, &[&known]).await?;
                 Ok(row.map(|row| row.try_get::<_, Option<Vec<u8>>>(0)).transpose()?.flatten())
             })
@@ -105,6 +128,10 @@ impl PostgresDatabase {
     }
 }
 
+async fn execute(client: Client, statements: &str) -> Attempt<()> {
+    Ok(client.batch_execute(statements).await?)
+}
+
 #[async_trait]
 impl Database for PostgresDatabase {
     fn backend(&self) -> BackendKind {
@@ -113,25 +140,31 @@ impl Database for PostgresDatabase {
 
     async fn initialise_schema(&self) -> Result<()> {
         let operation = Operation::InitialiseSchema;
-        let schema = self.schema.as_deref();
-        self.open(operation)?.transact(operation, |client| schema::migrate(client, schema)).await
+        let (schema, layout) = (self.schema.as_deref(), self.layout);
+        let connections = self.open(operation)?;
+        connections.transact(operation, |client| schema::migrate(client, schema, layout)).await?;
+        connections.run(operation, |client| execute(client, &self.tuning_sql)).await
     }
 
     async fn execute_ingestion_query_batch(&self, batch: &IngestionBatch) -> Result<()> {
         let operation = Operation::ExecuteIngestionQueryBatch;
         let connections = self.open(operation)?;
         if batch.is_empty() {
-            return connections.read(operation, schema::check).await;
+            return connections.run(operation, schema::check).await;
+        }
+        if self.layout == Layout::PartitionBySubmitted {
+            let times = batch.jobs().iter().map(|job| job.submitted);
+            partitions::ensure(connections, operation, self.schema.as_deref(), times).await?;
         }
         let staged = StagedBatch::new(batch);
-        connections.transact(operation, |client| ingest::apply(client, &staged)).await
+        connections.transact(operation, |client| ingest::apply(client, self.layout, &staged)).await
     }
 
     async fn get_jobs(&self, query: &JobQuery) -> Result<Vec<Job>> {
         let connections = self.open(Operation::GetJobs)?;
-        let statement = &query::jobs(query);
+        let statement = &query::jobs(query, self.layout);
         connections
-            .read(Operation::GetJobs, |client| async move {
+            .run(Operation::GetJobs, |client| async move {
                 let rows = statement.run(&client).await?;
                 let now = self.clock.now();
                 rows.iter().map(|row| row::job(row, now)).collect()
@@ -141,9 +174,9 @@ impl Database for PostgresDatabase {
 
     async fn get_job_groups(&self, query: &GroupQuery) -> Result<Vec<JobGroup>> {
         let connections = self.open(Operation::GetJobGroups)?;
-        let statement = &query::groups(query);
+        let statement = &query::groups(query, self.layout);
         connections
-            .read(Operation::GetJobGroups, |client| async move {
+            .run(Operation::GetJobGroups, |client| async move {
                 statement.run(&client).await?.iter().map(|row| query::group(query, row)).collect()
             })
             .await
@@ -171,12 +204,20 @@ impl Database for PostgresDatabase {
     }
 
     async fn populate_historical_jobs(&self, jobs: &HistoricalJobs, progress: ProgressFn<'_>) -> Result<()> {
-        historical::populate(self.open(Operation::PopulateHistoricalJobs)?, jobs, progress).await
+        let operation = Operation::PopulateHistoricalJobs;
+        let connections = self.open(operation)?;
+        connections.run(operation, schema::check).await?;
+        if self.layout == Layout::PartitionBySubmitted && jobs.count() > 0 {
+            partitions::ensure(connections, operation, self.schema.as_deref(), jobs.bases().iter().copied()).await?;
+        }
+        historical::populate(connections, self.layout, jobs, progress).await
     }
 
     async fn tear_down(&self) -> Result<()> {
         let operation = Operation::TearDown;
-        self.open(operation)?.transact(operation, schema::clear).await
+        let connections = self.open(operation)?;
+        connections.transact(operation, |client| execute(client, self.layout.clear())).await?;
+        connections.run(operation, |client| execute(client, &self.revert_sql)).await
     }
 
     async fn close(&self) -> Result<()> {

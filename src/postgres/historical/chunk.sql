@@ -54,8 +54,9 @@ numbered AS (
         END AS ending
     FROM given, generate_series(first, last) AS i
 ),
+{new},
 added AS (
-    INSERT INTO job (
+    INSERT INTO {table} (
         job_id, queue, owner, jobset, cpu, memory, ephemeral_storage, gpu, priority, submitted, cancelled, state,
         last_transition_time, last_transition_time_seconds, priority_class, latest_run_id, cancel_reason, namespace,
         annotations, cancel_user
@@ -84,7 +85,7 @@ added AS (
             FROM unnest(annotation_keys, annotation_counts) AS annotation (key, count)
         ),
         CASE WHEN ending = 3 THEN queue END
-    FROM numbered, given
+    FROM new, given
     ON CONFLICT DO NOTHING
     RETURNING job_id
 ),

@@ -6,12 +6,13 @@ use super::selection::{LatestRun, text_column};
 use super::statement::Statement;
 use crate::model::{GroupAggregates, JobGroup, StateCounts};
 use crate::postgres::error::Attempt;
+use crate::postgres::layout::Layout;
 use crate::postgres::row::{Reader, job_state};
 use crate::query::{GroupBy, GroupOrder, GroupOrderKey, GroupQuery, TextField, TimeAggregate};
 use crate::time::Timestamp;
 
 /// The groups of a query; read each row with [`group`].
-pub(in crate::postgres) fn groups(query: &GroupQuery) -> Statement {
+pub(in crate::postgres) fn groups(query: &GroupQuery, layout: Layout) -> Statement {
     let mut statement = Statement::default();
     let aggregates = query.aggregates();
     statement.push("SELECT ").push_name(query.group_by()).push(" AS name, count(*)");
@@ -24,7 +25,7 @@ pub(in crate::postgres) fn groups(query: &GroupQuery) -> Statement {
     if let Some(aggregate) = aggregates.last_transition_time() {
         statement.push(", ").push_rounded(aggregate);
     }
-    statement.push_selection(query.selection(), latest_run(query));
+    statement.push_selection(query.selection(), layout, latest_run(query));
     statement.push_membership(query).push("\nGROUP BY 1");
     if let Some(GroupOrder { key, direction }) = query.order() {
         statement.push("\nORDER BY ");

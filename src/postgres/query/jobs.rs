@@ -2,17 +2,18 @@
 
 use super::selection::LatestRun;
 use super::statement::Statement;
+use crate::postgres::layout::Layout;
 use crate::postgres::row::{JOB_COLUMNS, RUN_COLUMNS};
 use crate::query::{JobOrder, JobOrderKey, JobQuery};
 
 /// The page's jobs and, for them alone, all their runs: one statement, so one snapshot.
-pub(in crate::postgres) fn jobs(query: &JobQuery) -> Statement {
+pub(in crate::postgres) fn jobs(query: &JobQuery, layout: Layout) -> Statement {
     let mut statement = Statement::default();
     let selection = query.selection();
     let latest_run = if selection.uses_latest_run() { LatestRun::Required } else { LatestRun::Unused };
     statement.push("SELECT ").push_columns("page", JOB_COLUMNS).push(", runs.list\nFROM (\nSELECT ");
     statement.push_columns("j", JOB_COLUMNS).push(", j.last_transition_time_seconds");
-    statement.push_selection(selection, latest_run).push_order("j", query.order()).push_page(query.page());
+    statement.push_selection(selection, layout, latest_run).push_order("j", query.order()).push_page(query.page());
     statement.push("\n) AS page\nCROSS JOIN LATERAL (\nSELECT json_agg(json_build_array(");
     statement.push_columns("r", RUN_COLUMNS).push(")) AS list");
     statement.push("\nFROM job_run AS r\nWHERE r.job_id = page.job_id\n) AS runs");

@@ -6,6 +6,7 @@ use tokio_postgres::types::Json;
 
 use super::statement::Statement;
 use crate::model::StateSet;
+use crate::postgres::layout::Layout;
 use crate::postgres::row::PgTimestamp;
 use crate::query::{
     AnnotationTest, Comparison, IntegerField, IntegerTest, Predicate, Selection, TextField, TextTest, TimeField,
@@ -27,8 +28,8 @@ pub(super) enum LatestRun {
 
 impl Statement {
     /// Appends the tables and the conditions of a selection.
-    pub(super) fn push_selection(&mut self, selection: &Selection, latest_run: LatestRun) -> &mut Self {
-        self.push("\nFROM job AS j");
+    pub(super) fn push_selection(&mut self, selection: &Selection, layout: Layout, latest_run: LatestRun) -> &mut Self {
+        self.push("\nFROM ").push(layout.all_jobs()).push(" AS j");
         match latest_run {
             LatestRun::Unused => {}
             LatestRun::Required => drop(self.push("\nJOIN job_run AS lr ON lr.run_id = j.latest_run_id")),

@@ -4,16 +4,17 @@ use serde_json::{Value, json};
 
 use super::statement::Statement;
 use super::{groups, jobs};
+use crate::postgres::layout::Layout;
 use crate::query::{GetJobGroupsRequest, GetJobsRequest, GroupQuery, JobQuery};
 
 fn job_page(request: Value) -> String {
     let request: GetJobsRequest = serde_json::from_value(request).unwrap();
-    shown(&jobs(&JobQuery::try_from(request).unwrap()))
+    shown(&jobs(&JobQuery::try_from(request).unwrap(), Layout::Lookout))
 }
 
 fn group_page(request: Value) -> String {
     let request: GetJobGroupsRequest = serde_json::from_value(request).unwrap();
-    shown(&groups(&GroupQuery::try_from(request).unwrap()))
+    shown(&groups(&GroupQuery::try_from(request).unwrap(), Layout::Lookout))
 }
 
 fn shown(statement: &Statement) -> String {

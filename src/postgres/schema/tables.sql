@@ -1,48 +1,7 @@
--- Lookout's tables as its own migrations leave them.
+-- Lookout's tables but for `job`, as its own migrations leave them.
 --
 -- Texts are compared byte by byte whatever the server's locale; with the collation on the columns,
 -- the indexes serve that order, and prefixes too.
-
-CREATE TABLE job (
-    job_id varchar(32) COLLATE "C" NOT NULL PRIMARY KEY,
-    queue varchar(512) COLLATE "C" NOT NULL,
-    owner varchar(512) COLLATE "C" NOT NULL,
-    jobset varchar(1024) COLLATE "C" NOT NULL,
-    cpu bigint NOT NULL,
-    memory bigint NOT NULL,
-    ephemeral_storage bigint NOT NULL,
-    gpu bigint NOT NULL,
-    priority bigint NOT NULL,
-    submitted timestamp NOT NULL,
-    cancelled timestamp,
-    state smallint NOT NULL,
-    last_transition_time timestamp NOT NULL,
-    last_transition_time_seconds bigint NOT NULL,
-    job_spec bytea,
-    duplicate boolean NOT NULL DEFAULT false,
-    priority_class varchar(63) COLLATE "C",
-    latest_run_id varchar(36) COLLATE "C",
-    cancel_reason varchar(512) COLLATE "C",
-    namespace varchar(512) COLLATE "C",
-    annotations jsonb,
-    external_job_uri varchar(1024) COLLATE "C",
-    cancel_user varchar(512) COLLATE "C"
-) WITH (fillfactor = 70);
-
-ALTER TABLE job ALTER COLUMN job_spec SET STORAGE EXTERNAL;
-
-CREATE INDEX idx_job_active_queue_jobset ON job (queue, jobset) WITH (fillfactor = 80) WHERE state IN (1, 2, 3, 8);
-CREATE INDEX idx_job_annotations_path ON job USING gin (annotations)
-    WITH (fastupdate = true, gin_pending_list_limit = 33554432);
-CREATE INDEX idx_job_jobset_pattern ON job (jobset varchar_pattern_ops) WITH (fillfactor = 80);
-CREATE INDEX idx_job_latest_run_id ON job (latest_run_id) WITH (fillfactor = 80);
-CREATE INDEX idx_job_ltt_jobid ON job (last_transition_time, job_id) WITH (fillfactor = 80);
-CREATE INDEX idx_job_queue_jobset_state ON job (queue, jobset, state) WITH (fillfactor = 80);
-CREATE INDEX idx_job_queue_last_transition_time_seconds ON job (queue, last_transition_time_seconds)
-    WITH (fillfactor = 80);
-CREATE INDEX idx_job_queue_namespace ON job (queue, namespace) WITH (fillfactor = 80);
-CREATE INDEX idx_job_state ON job (state) WITH (fillfactor = 80);
-CREATE INDEX idx_job_submitted ON job (submitted DESC);
 
 CREATE TABLE job_run (
     run_id varchar(36) COLLATE "C" NOT NULL PRIMARY KEY,
