@@ -1,25 +1,73 @@
-//! The clickhouse backend.
+//! ClickHouse.
+mod config;
+mod connection;
+mod error;
+mod ingest;
+mod query;
+mod row;
+mod schema;
+mod statement;
+mod turns;
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use async_trait::async_trait;
+use bytes::Bytes;
+use prost::Message;
 
+use self::connection::Connection;
+use self::ingest::{Rows, Stored};
+use self::query::Reads;
+use self::row::{BytesRow, CountRow, GroupRow, JobRow, RunRow};
+use self::schema::Layout;
+use self::statement::{Statement, Values};
+use self::turns::Turns;
 use crate::api;
-use crate::error::{BackendKind, Result};
+use crate::error::{BackendKind, Error, ErrorKind, Operation, Result};
 use crate::historical::HistoricalJobs;
 use crate::ingest::IngestionBatch;
-use crate::model::{Job, JobGroup};
+use crate::model::{Job, JobGroup, Run};
 use crate::query::{GroupQuery, JobQuery};
-use crate::time::SharedClock;
+use crate::time::{SharedClock, Timestamp};
 use crate::{Database, ProgressFn};
 
-/// Configuration of the clickhouse backend.
-#[derive(Debug, Clone, Default)]
-#[non_exhaustive]
-pub struct ClickHouseConfig {}
+pub use self::config::ClickHouseConfig;
 
-/// The clickhouse backend.
+/// A handle to a database on a ClickHouse server.
 #[derive(Debug)]
 pub struct ClickHouseDatabase {
-    _clock: SharedClock,
+    connection: Connection,
+    database: String,
+    layout: Layout,
+    cluster: Option<String>,
+    reads: Reads,
+    turns: Arc<Turns>,
+    clock: SharedClock,
+    closed: AtomicBool,
+}
+
+impl ClickHouseDatabase {
+    fn new(config: &ClickHouseConfig, connection: Connection, clock: SharedClock) -> Self {
+        Self {
+            connection,
+            database: config.database.clone(),
+            layout: config.layout,
+            cluster: config.cluster.clone(),
+            reads: Reads::of(config.layout),
+            turns: Turns::of(&format!("{}{}", config.server, config.database)),
+            clock,
+            closed: AtomicBool::new(false),
+        }
+    }
+
+    fn open(&self, operation: Operation) -> Result<()> {
+        if self.closed.load(Ordering::Acquire) {
+            return Err(Error::closed(operation).with_backend(BackendKind::ClickHouse));
+        }
+        Ok(())
+    }
 }
 
 #[async_trait]
@@ -27,59 +75,158 @@ impl Database for ClickHouseDatabase {
     fn backend(&self) -> BackendKind {
         BackendKind::ClickHouse
     }
+
     async fn initialise_schema(&self) -> Result<()> {
-        unimplemented!()
+        let operation = Operation::InitialiseSchema;
+        self.open(operation)?;
+        let connection = &self.connection;
+        // Making a database that is there already still needs the right to make one.
+        let mut values = Values::default();
+        let name = values.text(&self.database);
+        let sql = format!("SELECT count() AS count FROM system.databases WHERE name = {name}");
+        let found: Vec<CountRow> = connection.fetch_on_server(operation, &Statement { sql, values }).await?;
+        if found.iter().all(|row| row.count == 0) {
+            let statement = schema::create_database(&self.database, self.cluster.as_deref());
+            connection.execute_on_server(operation, &statement).await?;
+        }
+        for statement in schema::create_tables(self.layout, self.cluster.as_deref()) {
+            connection.execute(operation, &statement).await?;
+        }
+        Ok(())
     }
-    async fn execute_ingestion_query_batch(&self, _batch: &IngestionBatch) -> Result<()> {
-        unimplemented!()
+
+    async fn execute_ingestion_query_batch(&self, batch: &IngestionBatch) -> Result<()> {
+        self.open(Operation::ExecuteIngestionQueryBatch)?;
+        let turn = self.turns.batch().await;
+        let stored = Stored::read(&self.connection, batch).await?;
+        let rows = Rows::new(batch, stored);
+        if rows.is_empty() {
+            return Ok(());
+        }
+        // From here on the batch goes its way even if the caller no longer waits for it.
+        let connection = self.connection.clone();
+        detached(async move {
+            let _tables = turn.write().await;
+            rows.insert(&connection).await
+        })
+        .await
     }
-    async fn get_jobs(&self, _query: &JobQuery) -> Result<Vec<Job>> {
-        unimplemented!()
+
+    async fn get_jobs(&self, query: &JobQuery) -> Result<Vec<Job>> {
+        let operation = Operation::GetJobs;
+        self.open(operation)?;
+        let _turn = self.turns.read().await;
+        let rows: Vec<JobRow> = self.connection.fetch(operation, &self.reads.jobs(query)).await?;
+        if rows.is_empty() {
+            return Ok(Vec::new());
+        }
+        let runs = self.reads.runs(rows.iter().map(|row| row.job_id.as_str()));
+        let runs: Vec<RunRow> = self.connection.fetch(operation, &runs).await?;
+        Ok(hydrate(rows, runs, self.clock.now()))
     }
-    async fn get_job_groups(&self, _query: &GroupQuery) -> Result<Vec<JobGroup>> {
-        unimplemented!()
+
+    async fn get_job_groups(&self, query: &GroupQuery) -> Result<Vec<JobGroup>> {
+        let operation = Operation::GetJobGroups;
+        self.open(operation)?;
+        let _turn = self.turns.read().await;
+        let rows: Vec<GroupRow> = self.connection.fetch(operation, &self.reads.groups(query)).await?;
+        Ok(rows.into_iter().map(|row| row.into_group(query.aggregates())).collect())
     }
-    async fn get_job_spec(&self, _job_id: &str) -> Result<api::Job> {
-        unimplemented!()
+
+    async fn get_job_spec(&self, job_id: &str) -> Result<api::Job> {
+        let operation = Operation::GetJobSpec;
+        let spec = self.record(operation, "job_spec", "spec", job_id).await?;
+        api::Job::decode(spec).map_err(|error| {
+            Error::new(ErrorKind::Backend, operation, format!("the stored spec of job {job_id:?} cannot be decoded"))
+                .with_backend(BackendKind::ClickHouse)
+                .with_source(error)
+        })
     }
-    async fn get_job_error(&self, _job_id: &str) -> Result<String> {
-        unimplemented!()
+
+    async fn get_job_error(&self, job_id: &str) -> Result<String> {
+        self.record(Operation::GetJobError, "job_error", "error", job_id).await.map(text)
     }
-    async fn get_job_run_error(&self, _run_id: &str) -> Result<String> {
-        unimplemented!()
+
+    async fn get_job_run_error(&self, run_id: &str) -> Result<String> {
+        self.run_message(Operation::GetJobRunError, "error", "error", run_id).await
     }
-    async fn get_job_run_debug_message(&self, _run_id: &str) -> Result<String> {
-        unimplemented!()
+
+    async fn get_job_run_debug_message(&self, run_id: &str) -> Result<String> {
+        self.run_message(Operation::GetJobRunDebugMessage, "debug", "debug message", run_id).await
     }
-    async fn populate_historical_jobs(&self, _jobs: &HistoricalJobs, _progress: ProgressFn<'_>) -> Result<()> {
-        unimplemented!()
+
+    async fn populate_historical_jobs(&self, jobs: &HistoricalJobs, progress: ProgressFn<'_>) -> Result<()> {
+        let operation = Operation::PopulateHistoricalJobs;
+        self.open(operation)?;
+        let _ = (jobs, progress);
+        Ok(())
     }
+
     async fn tear_down(&self) -> Result<()> {
-        unimplemented!()
+        let operation = Operation::TearDown;
+        self.open(operation)?;
+        let turn = self.turns.batch().await;
+        let connection = self.connection.clone();
+        let statements = schema::truncate_tables(self.cluster.as_deref());
+        detached(async move {
+            let _tables = turn.write().await;
+            for statement in statements {
+                connection.execute(operation, &statement).await?;
+            }
+            Ok(())
+        })
+        .await
     }
+
     async fn close(&self) -> Result<()> {
-        unimplemented!()
+        self.closed.store(true, Ordering::Release);
+        Ok(())
     }
 }
 
-impl ClickHouseConfig {
-    /// From a URL.
-    pub fn from_url(_url: &url::Url) -> Result<Self> {
-        unimplemented!()
+impl ClickHouseDatabase {
+    async fn record(&self, operation: Operation, table: &str, what: &str, job_id: &str) -> Result<Bytes> {
+        self.open(operation)?;
+        let _turn = self.turns.read().await;
+        let rows: Vec<BytesRow> = self.connection.fetch(operation, &Reads::record(table, job_id)).await?;
+        rows.into_iter().find_map(|row| row.value).ok_or_else(|| {
+            Error::not_found(operation, what, "job", job_id).with_backend(BackendKind::ClickHouse)
+        })
     }
 
-    /// Opens a handle.
-    pub async fn connect(&self, clock: SharedClock) -> Result<ClickHouseDatabase> {
-        Ok(ClickHouseDatabase { _clock: clock })
+    async fn run_message(&self, operation: Operation, column: &str, what: &str, run_id: &str) -> Result<String> {
+        self.open(operation)?;
+        let _turn = self.turns.read().await;
+        let rows: Vec<BytesRow> = self.connection.fetch(operation, &Reads::run_message(column, run_id)).await?;
+        rows.into_iter().find_map(|row| row.value).map(text).ok_or_else(|| {
+            Error::not_found(operation, what, "run", run_id).with_backend(BackendKind::ClickHouse)
+        })
     }
+}
 
-    /// Makes a namespace of this name and gives the configuration that leads to it.
-    pub async fn create_scratch(&self, _name: &str) -> Result<Self> {
-        unimplemented!()
+/// Runs a future to its end even if this one is dropped.
+async fn detached(future: impl Future<Output = Result<()>> + Send + 'static) -> Result<()> {
+    match tokio::spawn(future).await {
+        Ok(result) => result,
+        Err(error) => std::panic::resume_unwind(error.into_panic()),
     }
+}
 
-    /// Drops the namespace with all that is in it.
-    pub async fn drop_scratch(&self) -> Result<()> {
-        unimplemented!()
+fn text(bytes: Bytes) -> String {
+    String::from_utf8_lossy(&bytes).into_owned()
+}
+
+/// Gives each job of a page its runs.
+fn hydrate(rows: Vec<JobRow>, runs: Vec<RunRow>, now: Timestamp) -> Vec<Job> {
+    let mut runs_of: HashMap<String, Vec<Run>> = HashMap::with_capacity(rows.len());
+    for mut run in runs {
+        runs_of.entry(std::mem::take(&mut run.job_id)).or_default().push(run.into());
     }
+    let job = |row: JobRow| {
+        let runs = runs_of.remove(&row.job_id).unwrap_or_default();
+        let mut job = Job::from(row);
+        job.attach_runs(runs, now);
+        job
+    };
+    rows.into_iter().map(job).collect()
 }
