@@ -18,6 +18,7 @@ pub mod model;
 #[cfg(feature = "postgres")]
 pub mod postgres;
 pub mod query;
+pub mod scenario;
 mod time;
 
 pub use connect::{CLICKHOUSE_URL_VARIABLE, DatabaseConfig, POSTGRES_URL_VARIABLE, ScratchStore};

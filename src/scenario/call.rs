@@ -1,0 +1,116 @@
+//! The calls of a scenario, and how each is made.
+
+use prost::Message;
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+
+use super::Response;
+use crate::base64_bytes;
+use crate::database::Database;
+use crate::error::Result;
+use crate::historical::{HistoricalJobs, HistoricalJobsParams};
+use crate::ingest::{IngestionBatch, IngestionQuery};
+use crate::query::{GetJobGroupsRequest, GetJobsRequest, GroupQuery, JobQuery};
+use crate::time::{ManualClock, Timestamp};
+
+/// A call with its arguments, which are validated when it is made.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(tag = "op", rename_all = "camelCase", rename_all_fields = "camelCase")]
+#[non_exhaustive]
+pub enum Call {
+    /// [`Database::execute_ingestion_query_batch`]
+    Ingest {
+        /// The batch.
+        queries: Vec<IngestionQuery>,
+    },
+    /// [`Database::get_jobs`]
+    GetJobs(GetJobsRequest),
+    /// [`Database::get_job_groups`]
+    GetJobGroups(GetJobGroupsRequest),
+    /// [`Database::get_job_spec`]
+    GetJobSpec {
+        /// The job.
+        job_id: String,
+    },
+    /// [`Database::get_job_error`]
+    GetJobError {
+        /// The job.
+        job_id: String,
+    },
+    /// [`Database::get_job_run_error`]
+    GetJobRunError {
+        /// The run.
+        job_run_id: String,
+    },
+    /// [`Database::get_job_run_debug_message`]
+    GetJobRunDebugMessage {
+        /// The run.
+        job_run_id: String,
+    },
+    /// [`IngestionQuery::job_id`], which needs no store.
+    JobIdFromQuery {
+        /// The query.
+        query: IngestionQuery,
+    },
+    /// [`ManualClock::set`], which needs no store.
+    SetClock {
+        /// What is "now" from here on.
+        now: Timestamp,
+    },
+    /// [`Database::initialise_schema`]
+    InitialiseSchema,
+    /// [`Database::tear_down`]
+    TearDown,
+    /// [`Database::populate_historical_jobs`]
+    PopulateHistoricalJobs {
+        /// Which jobs.
+        params: HistoricalJobsParams,
+    },
+}
+
+impl Call {
+    /// Makes the call. `clock` is the one that `database` was opened with.
+    pub async fn execute(&self, database: &dyn Database, clock: &ManualClock) -> Response {
+        match self.outcome(database, clock).await {
+            Ok(value) => Response::Ok(value),
+            Err(error) => Response::from(&error),
+        }
+    }
+
+    async fn outcome(&self, database: &dyn Database, clock: &ManualClock) -> Result<Value> {
+        Ok(match self {
+            Self::Ingest { queries } => {
+                let batch = IngestionBatch::new(queries.iter().cloned())?;
+                database.execute_ingestion_query_batch(&batch).await?.into()
+            }
+            Self::GetJobs(request) => {
+                let query = JobQuery::try_from(request.clone())?;
+                json(&database.get_jobs(&query).await?)
+            }
+            Self::GetJobGroups(request) => {
+                let query = GroupQuery::try_from(request.clone())?;
+                json(&database.get_job_groups(&query).await?)
+            }
+            Self::GetJobSpec { job_id } => {
+                base64_bytes::encode(&database.get_job_spec(job_id).await?.encode_to_vec()).into()
+            }
+            Self::GetJobError { job_id } => database.get_job_error(job_id).await?.into(),
+            Self::GetJobRunError { job_run_id } => database.get_job_run_error(job_run_id).await?.into(),
+            Self::GetJobRunDebugMessage { job_run_id } => database.get_job_run_debug_message(job_run_id).await?.into(),
+            Self::JobIdFromQuery { query } => query.job_id().into(),
+            Self::SetClock { now } => clock.set(*now).into(),
+            Self::InitialiseSchema => database.initialise_schema().await?.into(),
+            Self::TearDown => database.tear_down().await?.into(),
+            Self::PopulateHistoricalJobs { params } => {
+                let jobs = HistoricalJobs::try_from(params.clone())?;
+                database.populate_historical_jobs(&jobs, &|_| ()).await?.into()
+            }
+        })
+    }
+}
+
+/// Jobs and groups as JSON.
+fn json(rows: &impl Serialize) -> Value {
+    // It fails for a map whose keys are no texts, and jobs and groups have none.
+    serde_json::to_value(rows).expect("jobs and groups are JSON")
+}

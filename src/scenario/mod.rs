@@ -1,0 +1,183 @@
+//! Scenarios: calls and the responses they should get, as JSON Lines.
+//!
+//! A scenario is one call a line, in order, each an object with its `op` and its arguments;
+//! blank lines and lines that begin with `#` are skipped. A line may carry an `expect`: the
+//! response that the call must get.
+//!
+//! ```
+//! use broadside::scenario::Scenario;
+//!
+//! let file = r#"# An empty store has no jobs.
+//! {"op":"initialiseSchema"}
+//! {"op":"getJobs","take":10,"expect":{"ok":[]}}
+//! "#;
+//! let scenario = Scenario::parse(file.as_bytes())?;
+//! assert_eq!(scenario.steps.len(), 2);
+//! assert_eq!(scenario.steps[1].line, 3);
+//! # Ok::<(), broadside::scenario::ParseError>(())
+//! ```
+
+mod call;
+mod parse;
+mod response;
+
+pub use call::Call;
+pub use parse::ParseError;
+pub use response::Response;
+
+use std::fmt;
+
+use serde::Serialize;
+use serde_json::Value;
+
+/// Calls in order, each with the response it should get, if it says so.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct Scenario {
+    /// The calls.
+    pub steps: Vec<Step>,
+}
+
+/// A line of a scenario.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Step {
+    /// The number of the line in its file, from 1.
+    pub line: usize,
+    /// The call.
+    pub call: Call,
+    /// The response it should get.
+    pub expect: Option<Value>,
+}
+
+impl Step {
+    /// Whether `response` is the expected one, as JSON values; any is, if none is expected.
+    pub fn accepts(&self, response: &Response) -> bool {
+        self.expect.as_ref().is_none_or(|expect| *expect == response.to_json())
+    }
+}
+
+impl Scenario {
+    /// A scenario of these calls, each of which should get the response beside it.
+    pub fn record(calls: impl IntoIterator<Item = (Call, Option<Response>)>) -> Self {
+        let step = |(index, (call, response)): (usize, (Call, Option<Response>))| Step {
+            line: index + 1,
+            call,
+            expect: response.map(|response| response.to_json()),
+        };
+        Self { steps: calls.into_iter().enumerate().map(step).collect() }
+    }
+}
+
+/// The steps as a scenario file: a line each.
+impl fmt::Display for Scenario {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.steps.iter().try_for_each(|step| writeln!(f, "{step}"))
+    }
+}
+
+/// The step as a line of a scenario file, without the line's end.
+impl fmt::Display for Step {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        #[derive(Serialize)]
+        struct Line<'a> {
+            #[serde(flatten)]
+            call: &'a Call,
+            #[serde(skip_serializing_if = "Option::is_none")]
+            expect: Option<&'a Value>,
+        }
+
+        let line = Line { call: &self.call, expect: self.expect.as_ref() };
+        f.write_str(&serde_json::to_string(&line).map_err(|_| fmt::Error)?)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use serde_json::json;
+
+    use super::*;
+    use crate::memory::{MemoryConfig, MemoryDatabase};
+    use crate::{Clock, ManualClock};
+
+    /// A line of every call.
+    const EVERY_CALL: &str = r##"# every call
+
+{"op":"initialiseSchema"}
+{"op":"ingest","queries":[{"type":"insertJob","job":{"jobId":"j","queue":"q","jobSet":"s","owner":"o","priority":1,"submitted":"2026-01-01T00:00:00Z","cpu":1,"memory":2,"ephemeralStorage":3,"gpu":0,"annotations":null},"jobSpec":null}]}
+{"op":"getJobs","filters":[{"field":"queue","match":"exact","value":"q"}],"order":{"field":"jobId","direction":"ASC"},"take":10,"expect":{"ok":[]}}
+{"op":"getJobGroups","groupedField":{"field":"queue"},"aggregates":["state"]}
+{"op":"getJobSpec","jobId":"j"}
+{"op":"getJobError","jobId":"j","expect":{"error":{"kind":"notFound","message":"m"}}}
+{"op":"getJobRunError","jobRunId":"r"}
+{"op":"getJobRunDebugMessage","jobRunId":"r"}
+{"op":"jobIdFromQuery","query":{"type":"setJobRunPending","jobRunId":"r","time":"2026-01-01T00:00:00Z"}}
+{"op":"setClock","now":"2026-01-01T00:00:00Z"}
+{"op":"tearDown","unknown":"ignored"}
+{"op":"populateHistoricalJobs","params":{"queueIdx":0,"jobSetIdx":0,"queueName":"q","jobSetName":"s","nJobs":0,"referenceTime":"2026-01-01T00:00:00Z"}}
+"##;
+
+    fn problem(line: &str) -> String {
+        Scenario::parse(line.as_bytes()).unwrap_err().to_string()
+    }
+
+    #[test]
+    fn what_is_written_is_read_back() {
+        let scenario = Scenario::parse(EVERY_CALL.as_bytes()).unwrap();
+        assert_eq!(scenario.steps.len(), 12);
+        assert_eq!(scenario.steps[2].line, 5);
+        let again = Scenario::parse(scenario.to_string().as_bytes()).unwrap();
+        let calls = |scenario: &Scenario| -> Vec<_> {
+            scenario.steps.iter().map(|step| (step.call.clone(), step.expect.clone())).collect()
+        };
+        assert_eq!(calls(&again), calls(&scenario));
+    }
+
+    #[test]
+    fn a_bad_line_says_which_call_and_query_is_wrong() {
+        assert!(problem("\n\n[]").starts_with("line 3: not a JSON object: "));
+        assert!(problem("{\"op\":\"\u{e9}").starts_with("line 1: not a JSON object: "));
+        assert_eq!(problem("{}"), "line 1: missing field `op`");
+        assert!(problem(r#"{"op":"getjobs"}"#).starts_with("line 1: getjobs: unknown variant `getjobs`"));
+        assert!(problem(r#"{"op":"getJobs","take":1.0}"#).starts_with("line 1: getJobs: invalid type"));
+        assert_eq!(
+            problem(
+                r#"{"op":"ingest","queries":[{"type":"insertJobSpec","jobId":"j"},{"type":"setJobPending","jobId":"j","time":"2026-01-01T00:00:00Z"}]}"#
+            ),
+            "line 1: ingest: query 1 (setJobPending): missing field `runId`"
+        );
+        assert!(Scenario::parse(b"{\"op\":\"tearDown\"}\n\xff\xfe").is_err());
+    }
+
+    #[test]
+    fn responses_are_compared_as_json_values() {
+        let step =
+            |expect: &str| Step { line: 1, call: Call::TearDown, expect: Some(serde_json::from_str(expect).unwrap()) };
+        let ok = Response::Ok(json!([{ "a": 1, "b": null }]));
+        assert!(step(r#"{"ok":[{"b":null,"a":1}]}"#).accepts(&ok));
+        assert!(!step(r#"{"ok":[{"a":1}]}"#).accepts(&ok));
+        assert!(!step(r#"{"ok":[{"a":1.0,"b":null}]}"#).accepts(&ok));
+        assert!(!step("null").accepts(&ok));
+        assert!(Step { line: 1, call: Call::TearDown, expect: None }.accepts(&ok));
+    }
+
+    #[tokio::test]
+    async fn calls_without_a_store_and_bad_arguments_need_no_schema() {
+        let clock = Arc::new(ManualClock::default());
+        let database = MemoryDatabase::new(&MemoryConfig::default(), clock.clone());
+        let mut responses = Vec::new();
+        let file = r#"{"op":"jobIdFromQuery","query":{"type":"setJobRunPending","jobRunId":"r","time":"2026-01-01T00:00:00Z"}}
+{"op":"setClock","now":"2026-01-01T02:00:00.1234567+02:00"}
+{"op":"getJobs","filters":[{"field":"gpu","match":"exact","value":1.0}]}"#;
+        for step in Scenario::parse(file.as_bytes()).unwrap().steps {
+            responses.push(step.call.execute(&database, &clock).await.to_string());
+        }
+        assert_eq!(responses[..2], [r#"{"ok":"r"}"#, r#"{"ok":null}"#]);
+        assert!(
+            responses[2].starts_with(r#"{"error":{"kind":"invalidArgument","message":"GetJobs: "#),
+            "{}",
+            responses[2]
+        );
+        assert_eq!(clock.now().to_string(), "2026-01-01T00:00:00.123456Z");
+    }
+}

@@ -1,0 +1,83 @@
+//! From the bytes of a file to calls: all of it or the first line that is no call.
+
+use std::fmt;
+
+use serde::Deserialize;
+use serde_json::{Map, Value};
+
+use super::{Call, Scenario, Step};
+use crate::ingest::IngestionQuery;
+
+/// A line that is no valid call.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ParseError {
+    line: usize,
+    problem: String,
+}
+
+impl ParseError {
+    /// The number of the line, from 1.
+    pub fn line(&self) -> usize {
+        self.line
+    }
+
+    /// What is wrong with it.
+    pub fn problem(&self) -> &str {
+        &self.problem
+    }
+}
+
+impl fmt::Display for ParseError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "line {}: {}", self.line, self.problem)
+    }
+}
+
+impl std::error::Error for ParseError {}
+
+impl Scenario {
+    /// Reads a scenario file.
+    ///
+    /// Arguments that only validation can judge (a filter's field, say) are taken as they are:
+    /// the call answers for them. Keys that no call has are ignored.
+    ///
+    /// # Errors
+    ///
+    /// The first line that is no call: no JSON, no known `op`, an argument missing or of the wrong type.
+    pub fn parse(file: &[u8]) -> Result<Self, ParseError> {
+        let steps = file
+            .split(|&byte| byte == b'\n')
+            .zip(1..)
+            .filter(|(text, _)| !text.trim_ascii().is_empty() && !text.starts_with(b"#"))
+            .map(|(text, line)| step(text, line).map_err(|problem| ParseError { line, problem }))
+            .collect::<Result<_, _>>()?;
+        Ok(Self { steps })
+    }
+}
+
+fn step(text: &[u8], line: usize) -> Result<Step, String> {
+    let mut call: Map<String, Value> =
+        serde_json::from_slice(text).map_err(|error| format!("not a JSON object: {error}"))?;
+    let expect = call.remove("expect");
+    // The object is deserialised by reference so that a failure can still be explained from it.
+    let call = Call::deserialize(&call).map_err(|error| explain(&call, &error))?;
+    Ok(Step { line, call, expect })
+}
+
+/// Says which call and, of a batch, which query is wrong: serde's own message knows neither.
+fn explain(call: &Map<String, Value>, error: &serde_json::Error) -> String {
+    let name = |object: &Value, key: &str| object.get(key).and_then(Value::as_str).map(str::to_owned);
+    let Some(op) = call.get("op").and_then(Value::as_str) else {
+        return error.to_string();
+    };
+    let queries = call.get("queries").and_then(Value::as_array);
+    let bad_query = queries.into_iter().flatten().zip(0..).find_map(|(query, position)| {
+        let error = IngestionQuery::deserialize(query).err()?;
+        let kind = name(query, "type").map_or_else(String::new, |kind| format!(" ({kind})"));
+        Some(format!("query {position}{kind}: {error}"))
+    });
+    match bad_query {
+        Some(problem) => format!("{op}: {problem}"),
+        None => format!("{op}: {error}"),
+    }
+}

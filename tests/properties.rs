@@ -1,0 +1,136 @@
+//! Random workloads against the naive model, which find what scenarios miss.
+//!
+//! A failure is shrunk and printed as a scenario file. `BROADSIDE_PROPERTY_CASES` sets how many
+//! cases each property is tried with (servers get an eighth).
+
+mod support;
+
+use broadside::ingest::IngestionQuery;
+use broadside::scenario::Call;
+use libtest_mimic::{Arguments, Trial};
+use proptest::prelude::*;
+use proptest::test_runner::{Config, TestCaseError, TestError, TestRunner};
+use support::backends::{Backend, TestStore};
+use support::compare::{EPOCH, as_scenario, contents, inserts_and_updates, same_response};
+use support::generate::{batch, call};
+use support::harness::{TestStoreRef, Verdict, trial};
+use support::model::NaiveModel;
+
+const CASES_VARIABLE: &str = "BROADSIDE_PROPERTY_CASES";
+const CASES: u32 = 256;
+
+fn main() {
+    let arguments = Arguments::from_args();
+    let backends = [Backend::MODEL].into_iter().chain(Backend::ALL);
+    libtest_mimic::run(&arguments, backends.flat_map(trials).collect()).exit();
+}
+
+fn trials(backend: Backend) -> [Trial; 3] {
+    [
+        trial(backend, "responses-are-those-of-the-model", move |store| {
+            blocking(move || holds(backend, &store, prop::collection::vec(call(), 1..16), matches_model))
+        }),
+        trial(backend, "splitting-a-batch-changes-nothing", move |store| {
+            let case = (batch(), batch(), any::<prop::sample::Index>());
+            blocking(move || holds(backend, &store, case, splits))
+        }),
+        trial(backend, "repeating-a-batch-changes-nothing", move |store| {
+            blocking(move || holds(backend, &store, (batch(), batch()), repeats))
+        }),
+    ]
+}
+
+/// The test runner is not async, so it has a thread on which it may block.
+async fn blocking(property: impl FnOnce() -> Verdict + Send + 'static) -> Verdict {
+    tokio::task::spawn_blocking(property).await.map_err(|panic| panic.to_string())?
+}
+
+/// Tries a property with random cases, each on an empty store. A counterexample is shrunk.
+fn holds<S: Strategy>(
+    backend: Backend,
+    store: &TestStoreRef,
+    cases: S,
+    property: impl AsyncFn(S::Value, &TestStore) -> Verdict,
+) -> Verdict {
+    let runtime = tokio::runtime::Handle::current();
+    let number = std::env::var(CASES_VARIABLE).ok().map_or(Ok(CASES), |text| text.parse());
+    let number = number.map_err(|error| format!("{CASES_VARIABLE}: {error}"))?;
+    let config = Config {
+        cases: if backend.is_server() { number.div_ceil(8) } else { number },
+        max_shrink_iters: if backend.is_server() { 200 } else { 2000 },
+        failure_persistence: None,
+        ..Config::default()
+    };
+    let mut runner = TestRunner::new(config);
+    let outcome = runner.run(&cases, |case| {
+        let attempt = async {
+            store.database.initialise_schema().await.map_err(|error| error.to_string())?;
+            store.database.tear_down().await.map_err(|error| error.to_string())?;
+            store.clock.set(EPOCH);
+            property(case, store).await
+        };
+        runtime.block_on(attempt).map_err(TestCaseError::fail)
+    });
+    match outcome {
+        Ok(()) => Ok(()),
+        Err(TestError::Fail(reason, _)) => Err(reason.message().to_owned()),
+        Err(TestError::Abort(reason)) => Err(format!("gave up: {reason}")),
+    }
+}
+
+async fn matches_model(calls: Vec<Call>, store: &TestStore) -> Verdict {
+    let model = NaiveModel::new(store.clock.clone());
+    broadside::Database::initialise_schema(&model).await.map_err(|error| error.to_string())?;
+    for (position, call) in calls.iter().enumerate() {
+        if let Err(difference) = same_response(call, store, &model).await {
+            let scenario = as_scenario(&calls[..=position]).await;
+            return Err(format!(
+                "{difference}\nin the last line of this scenario (ties may come in any order):\n{scenario}"
+            ));
+        }
+    }
+    Ok(())
+}
+
+async fn splits(case: (Vec<IngestionQuery>, Vec<IngestionQuery>, prop::sample::Index), store: &TestStore) -> Verdict {
+    let (before, queries, cut) = case;
+    let (inserts, updates) = inserts_and_updates(&queries);
+    let (first, second) = updates.split_at(cut.index(updates.len() + 1));
+    let whole = [before.clone(), queries.clone()];
+    let parts = [before, inserts, first.to_vec(), second.to_vec()];
+    same_contents(&whole, &parts, store).await
+}
+
+async fn repeats(case: (Vec<IngestionQuery>, Vec<IngestionQuery>), store: &TestStore) -> Verdict {
+    let (before, queries) = case;
+    same_contents(&[before.clone(), queries.clone()], &[before, queries.clone(), queries], store).await
+}
+
+/// Whether two lists of batches leave the same in a store. Cases with an invalid batch are
+/// left out: splitting one makes part of it valid.
+async fn same_contents(one: &[Vec<IngestionQuery>], other: &[Vec<IngestionQuery>], store: &TestStore) -> Verdict {
+    if one.iter().any(|queries| broadside::IngestionBatch::new(queries.iter().cloned()).is_err()) {
+        return Ok(());
+    }
+    let after_one = contents_after(one, store).await?;
+    store.database.tear_down().await.map_err(|error| error.to_string())?;
+    let after_other = contents_after(other, store).await?;
+    match after_one.iter().zip(&after_other).find(|(a, b)| a != b) {
+        None => Ok(()),
+        Some((a, b)) => {
+            let calls: Vec<_> = other.iter().map(|queries| Call::Ingest { queries: queries.clone() }).collect();
+            Err(format!("whole: {a}\nparts: {b}\nafter:\n{}", as_scenario(&calls).await))
+        }
+    }
+}
+
+async fn contents_after(
+    batches: &[Vec<IngestionQuery>],
+    store: &TestStore,
+) -> Result<Vec<broadside::scenario::Response>, String> {
+    for queries in batches {
+        let batch = broadside::IngestionBatch::new(queries.iter().cloned()).map_err(|error| error.to_string())?;
+        store.database.execute_ingestion_query_batch(&batch).await.map_err(|error| error.to_string())?;
+    }
+    Ok(contents(store).await)
+}

@@ -1,0 +1,112 @@
+//! Every scenario of `fixtures/` on every backend: a behaviour is described once, there.
+//!
+//! Each runs as it is written, and on the memory engine also with every batch taken apart into
+//! its single queries, which must not change a response (rule 5 of the contract). The naive
+//! model has to pass as well, once as a backend and once with queries and filters as written.
+
+mod support;
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use broadside::ingest::IngestionBatch;
+use broadside::scenario::{Call, Response, Scenario, Step};
+use libtest_mimic::{Arguments, Trial};
+use support::backends::{Backend, runtime};
+use support::compare::{first_difference, inserts_and_updates};
+use support::harness::{TestStoreRef, Verdict, trial};
+use support::model::NaiveModel;
+
+fn main() {
+    let arguments = Arguments::from_args();
+    libtest_mimic::run(&arguments, fixtures().iter().flat_map(|path| trials(path)).collect()).exit();
+}
+
+fn fixtures() -> Vec<PathBuf> {
+    let directory = Path::new(env!("CARGO_MANIFEST_DIR")).join("fixtures");
+    let entries = std::fs::read_dir(&directory).expect("the fixtures are there");
+    let mut paths: Vec<_> = entries.map(|entry| entry.expect("a directory can be read").path()).collect();
+    paths.retain(|path| path.extension().is_some_and(|extension| extension == "jsonl"));
+    paths.sort();
+    assert!(!paths.is_empty(), "{} holds no scenario", directory.display());
+    paths
+}
+
+/// The tests of a scenario file.
+fn trials(path: &Path) -> Vec<Trial> {
+    let name = path.file_stem().unwrap_or_default().to_string_lossy().into_owned();
+    let text = std::fs::read(path).expect("a fixture can be read");
+    let scenario = match Scenario::parse(&text) {
+        Ok(scenario) => Arc::new(scenario),
+        Err(error) => return vec![Trial::test(format!("fixtures::{name}"), move || Err(error.into()))],
+    };
+    let on = |backend| {
+        let scenario = scenario.clone();
+        trial(backend, &name, move |store| async move { replay(&scenario, store).await })
+    };
+    let (checked, split, written) = (scenario.clone(), scenario.clone(), scenario.clone());
+    let mut trials: Vec<_> = Backend::ALL.into_iter().map(on).collect();
+    trials.extend([
+        on(Backend::MODEL),
+        Trial::test(format!("fixtures::{name}"), move || expects_everything(&checked).map_err(Into::into)),
+        Trial::test(format!("model-as-written::{name}"), move || as_written(&written).map_err(Into::into)),
+        trial(Backend::MEMORY, format!("split::{name}"), move |store| async move {
+            replay(&taken_apart(&split), store).await
+        }),
+    ]);
+    trials
+}
+
+/// A line without an expected response would test nothing.
+fn expects_everything(scenario: &Scenario) -> Verdict {
+    match scenario.steps.iter().find(|step| step.expect.is_none()) {
+        Some(step) => Err(format!("line {} expects nothing", step.line)),
+        None => Ok(()),
+    }
+}
+
+async fn replay(scenario: &Scenario, store: TestStoreRef) -> Verdict {
+    let mut differences = Vec::new();
+    for step in &scenario.steps {
+        differences.extend(difference(step, &step.call.execute(&*store.database, &store.clock).await));
+    }
+    verdict(differences)
+}
+
+/// Replays a scenario on the model, which reads queries and requests as they are written.
+fn as_written(scenario: &Scenario) -> Verdict {
+    let clock = Arc::new(broadside::ManualClock::default());
+    let model = NaiveModel::new(clock.clone());
+    let responses = async {
+        let mut differences = Vec::new();
+        for step in &scenario.steps {
+            differences.extend(difference(step, &model.execute_as_written(&step.call, &clock).await));
+        }
+        differences
+    };
+    verdict(runtime().block_on(responses))
+}
+
+fn difference(step: &Step, response: &Response) -> Option<String> {
+    let expect = step.expect.as_ref().filter(|_| !step.accepts(response))?;
+    let got = response.to_json();
+    let (place, left, right) = first_difference(expect, &got);
+    Some(format!("line {}: {place:?}: expected {left}, got {right}\n  expected {expect}\n  got      {got}", step.line))
+}
+
+fn verdict(differences: Vec<String>) -> Verdict {
+    if differences.is_empty() { Ok(()) } else { Err(differences.join("\n")) }
+}
+
+/// The scenario with a batch for each query: first the inserts, then the updates.
+fn taken_apart(scenario: &Scenario) -> Scenario {
+    let steps = scenario.steps.iter().flat_map(|step| match &step.call {
+        Call::Ingest { queries } if IngestionBatch::new(queries.iter().cloned()).is_ok() => {
+            let (inserts, updates) = inserts_and_updates(queries);
+            let single = |query| Step { call: Call::Ingest { queries: vec![query] }, ..step.clone() };
+            inserts.into_iter().chain(updates).map(single).collect()
+        }
+        _ => vec![step.clone()],
+    });
+    Scenario { steps: steps.collect() }
+}

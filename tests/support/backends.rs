@@ -1,0 +1,103 @@
+//! The backends that tests run on, and whether they are there.
+
+use std::sync::Arc;
+
+use broadside::{
+    CLICKHOUSE_URL_VARIABLE, Database, DatabaseConfig, ManualClock, POSTGRES_URL_VARIABLE, Result, ScratchStore,
+};
+
+use super::model::NaiveModel;
+
+/// A kind of store that tests run on.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Backend {
+    /// What the names of its tests begin with.
+    pub name: &'static str,
+    source: Source,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Source {
+    /// The naive model.
+    Model,
+    /// The memory engine, which is always there.
+    Memory,
+    /// The server whose address an environment variable holds.
+    Server(&'static str),
+}
+
+impl Backend {
+    /// The naive model, which the contract's scenarios must fit as well.
+    pub const MODEL: Self = Self { name: "model", source: Source::Model };
+    /// The memory engine.
+    pub const MEMORY: Self = Self { name: "memory", source: Source::Memory };
+    /// PostgreSQL.
+    pub const POSTGRES: Self = Self { name: "postgres", source: Source::Server(POSTGRES_URL_VARIABLE) };
+    /// ClickHouse.
+    pub const CLICKHOUSE: Self = Self { name: "clickhouse", source: Source::Server(CLICKHOUSE_URL_VARIABLE) };
+    /// The backends of the product.
+    pub const ALL: [Self; 3] = [Self::MEMORY, Self::POSTGRES, Self::CLICKHOUSE];
+
+    /// The variable that the backend needs and that is not set.
+    pub fn missing_variable(self) -> Option<&'static str> {
+        match self.source {
+            Source::Model | Source::Memory => None,
+            Source::Server(variable) => std::env::var_os(variable).is_none().then_some(variable),
+        }
+    }
+
+    /// Whether the backend is a server, on which every call costs much more than in memory.
+    pub fn is_server(self) -> bool {
+        matches!(self.source, Source::Server(_))
+    }
+
+    /// A store of its own for one test, without a schema.
+    pub async fn open(self) -> Result<TestStore> {
+        let clock = Arc::new(ManualClock::default());
+        let address = match self.source {
+            Source::Model => {
+                let database = Arc::new(NaiveModel::new(clock.clone()));
+                return Ok(TestStore { clock, database, scratch: None });
+            }
+            Source::Memory => "memory".to_owned(),
+            Source::Server(variable) => std::env::var(variable).unwrap_or_default(),
+        };
+        let scratch = address.parse::<DatabaseConfig>()?.create_scratch(clock.clone()).await?;
+        Ok(TestStore { clock, database: scratch.database().clone(), scratch: Some(scratch) })
+    }
+}
+
+/// A store of one test.
+#[derive(Debug)]
+pub struct TestStore {
+    /// The clock that the store reads.
+    pub clock: Arc<ManualClock>,
+    /// A handle to it.
+    pub database: Arc<dyn Database>,
+    scratch: Option<ScratchStore>,
+}
+
+impl TestStore {
+    /// The configuration for further handles to the same store; none if there can be none.
+    pub fn config(&self) -> Option<&DatabaseConfig> {
+        self.scratch.as_ref().map(ScratchStore::config)
+    }
+
+    /// Removes the store from its server.
+    pub async fn remove(self) -> Result<()> {
+        match self.scratch {
+            Some(scratch) => scratch.remove().await,
+            None => self.database.close().await,
+        }
+    }
+}
+
+/// Whether a missing backend is a failure instead of a reason to ignore tests.
+pub fn is_ci() -> bool {
+    std::env::var_os("CI").is_some_and(|value| value == "true")
+}
+
+/// A test's own runtime.
+pub fn runtime() -> tokio::runtime::Runtime {
+    tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().expect("a runtime starts")
+}

@@ -1,0 +1,129 @@
+//! A store against the model: the same calls must get the same responses, ties aside.
+
+use std::fmt::Debug;
+
+use broadside::ingest::IngestionQuery;
+use broadside::scenario::{Call, Response, Scenario};
+use broadside::{GetJobGroupsRequest, GetJobsRequest, GroupQuery, JobQuery, Order, Timestamp};
+use serde_json::Value;
+
+use super::backends::TestStore;
+use super::generate::{JOB_IDS, RUN_IDS};
+use super::model::{NaiveModel, OrderKey};
+
+/// Where the clock of a random workload stands at its beginning.
+pub const EPOCH: Timestamp = Timestamp::from_seconds(0);
+
+/// Makes a call on the store and on the model and compares the responses.
+pub async fn same_response(call: &Call, store: &TestStore, model: &NaiveModel) -> Result<(), String> {
+    match call {
+        Call::GetJobs(request) => {
+            if let (Ok(query), Ok(ranked)) = (JobQuery::try_from(request.clone()), model.ranked_jobs(request)) {
+                let got = store.database.get_jobs(&query).await.map_err(|error| error.to_string())?;
+                return fits_page(&ranked, request.skip, request.take, &got);
+            }
+        }
+        Call::GetJobGroups(request) => {
+            if let (Ok(query), Ok(ranked)) = (GroupQuery::try_from(request.clone()), model.ranked_groups(request)) {
+                let got = store.database.get_job_groups(&query).await.map_err(|error| error.to_string())?;
+                return fits_page(&ranked, request.skip, request.take, &got);
+            }
+        }
+        _ => {}
+    }
+    let expected = model.execute_as_written(call, &store.clock).await;
+    let got = call.execute(&*store.database, &store.clock).await;
+    if got == expected { Ok(()) } else { Err(format!("expected {expected}, got {got}")) }
+}
+
+/// Whether rows are a page of the ranked ones: in their order, with ties in any.
+fn fits_page<T: PartialEq + Debug>(ranked: &[(OrderKey, T)], skip: i64, take: i64, got: &[T]) -> Result<(), String> {
+    let start = usize::try_from(skip).map_or(usize::MAX, |skip| skip.min(ranked.len()));
+    let most = if take == 0 { usize::MAX } else { usize::try_from(take).unwrap_or(usize::MAX) };
+    let page: Vec<_> = ranked[start..].iter().take(most).collect();
+    if page.len() != got.len() {
+        return Err(format!("expected {} rows, got {}: {got:?}", page.len(), got.len()));
+    }
+    let mut seen = vec![false; ranked.len()];
+    for (position, (row, (key, _))) in got.iter().zip(page).enumerate() {
+        let fitting = ranked.iter().position(|(_, other)| other == row);
+        match fitting {
+            None => return Err(format!("row {position} is none of the model's: {row:?}")),
+            Some(index) if ranked[index].0 != *key => {
+                return Err(format!("row {position} should have the key {key:?}, but is {row:?}"));
+            }
+            Some(index) if std::mem::replace(&mut seen[index], true) => {
+                return Err(format!("row {position} comes twice: {row:?}"));
+            }
+            Some(_) => {}
+        }
+    }
+    Ok(())
+}
+
+/// All that can be read of the ids that random queries use.
+pub async fn contents(store: &TestStore) -> Vec<Response> {
+    let mut responses = Vec::new();
+    for call in reads_of_everything() {
+        responses.push(call.execute(&*store.database, &store.clock).await);
+    }
+    responses
+}
+
+fn reads_of_everything() -> Vec<Call> {
+    let mut calls = vec![Call::GetJobs(GetJobsRequest { order: Order::ascending("jobId"), ..Default::default() })];
+    calls.extend(["state", "cluster"].map(|field| {
+        let aggregates = ["state", "submitted", "lastTransitionTime"].map(str::to_owned).to_vec();
+        let grouped_field = broadside::GroupedField::field(field);
+        let order = Order::ascending(field);
+        Call::GetJobGroups(GetJobGroupsRequest { grouped_field, aggregates, order, ..Default::default() })
+    }));
+    calls.extend(
+        JOB_IDS
+            .iter()
+            .flat_map(|&id| [Call::GetJobSpec { job_id: id.to_owned() }, Call::GetJobError { job_id: id.to_owned() }]),
+    );
+    calls.extend(RUN_IDS.iter().flat_map(|&id| {
+        [Call::GetJobRunError { job_run_id: id.to_owned() }, Call::GetJobRunDebugMessage { job_run_id: id.to_owned() }]
+    }));
+    calls
+}
+
+/// The calls as a scenario file with the responses of the model, to be kept as a fixture.
+pub async fn as_scenario(calls: &[Call]) -> String {
+    let clock = std::sync::Arc::new(broadside::ManualClock::default());
+    let model = NaiveModel::new(clock.clone());
+    let mut steps = Vec::new();
+    for call in [Call::InitialiseSchema, Call::SetClock { now: EPOCH }].iter().chain(calls) {
+        steps.push((call.clone(), Some(model.execute_as_written(call, &clock).await)));
+    }
+    Scenario::record(steps).to_string()
+}
+
+/// The queries in two parts: first the inserts, then the updates.
+pub fn inserts_and_updates(queries: &[IngestionQuery]) -> (Vec<IngestionQuery>, Vec<IngestionQuery>) {
+    use IngestionQuery::{InsertJob, InsertJobError, InsertJobRun, InsertJobSpec};
+    let is_insert =
+        |query: &IngestionQuery| matches!(query, InsertJob(_) | InsertJobSpec(_) | InsertJobError(_) | InsertJobRun(_));
+    queries.iter().cloned().partition(is_insert)
+}
+
+/// The JSON pointer to where two values that are not equal first differ, and what stands there.
+pub fn first_difference<'a>(left: &'a Value, right: &'a Value) -> (String, &'a Value, &'a Value) {
+    let children = match (left, right) {
+        (Value::Object(a), Value::Object(b)) if a.keys().eq(b.keys()) => {
+            a.iter().zip(b.values()).map(|((key, a), b)| (key.clone(), a, b)).collect()
+        }
+        (Value::Array(a), Value::Array(b)) if a.len() == b.len() => {
+            (0..).zip(a.iter().zip(b)).map(|(index, (a, b)): (usize, _)| (index.to_string(), a, b)).collect()
+        }
+        _ => Vec::new(),
+    };
+    match children.into_iter().find(|(_, a, b)| a != b) {
+        Some((key, a, b)) => {
+            let (place, a, b) = first_difference(a, b);
+            (format!("/{key}{place}"), a, b)
+        }
+        None => (String::new(), left, right),
+    }
+}

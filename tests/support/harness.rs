@@ -1,0 +1,54 @@
+//! Tests that exist once per backend, under names like `memory::terminal-guard`.
+
+use std::fmt::Display;
+use std::future::Future;
+
+use libtest_mimic::{Failed, Trial};
+
+use super::backends::{Backend, TestStore, is_ci, runtime};
+
+/// What a test comes to.
+pub type Verdict = Result<(), String>;
+
+/// A test on a backend.
+///
+/// Where the backend is missing it is ignored, but fails in CI. The store is removed
+/// whether the test passes, fails or panics.
+pub fn trial<T, F>(backend: Backend, name: impl Display, test: T) -> Trial
+where
+    T: FnOnce(TestStoreRef) -> F + Send + 'static,
+    F: Future<Output = Verdict> + Send + 'static,
+{
+    let missing = backend.missing_variable();
+    let run = move || {
+        if let Some(variable) = missing {
+            return Err(Failed::from(format!("{variable} is not set, so there is no {} to test", backend.name)));
+        }
+        runtime().block_on(on_store(backend, test)).map_err(Failed::from)
+    };
+    Trial::test(format!("{}::{name}", backend.name), run).with_ignored_flag(missing.is_some() && !is_ci())
+}
+
+/// A store that the harness opens and removes around a test.
+pub type TestStoreRef = std::sync::Arc<TestStore>;
+
+async fn on_store<T, F>(backend: Backend, test: T) -> Verdict
+where
+    T: FnOnce(TestStoreRef) -> F,
+    F: Future<Output = Verdict> + Send + 'static,
+{
+    let store = std::sync::Arc::new(backend.open().await.map_err(|error| describe(&error))?);
+    let verdict = tokio::spawn(test(store.clone())).await;
+    let removed = match std::sync::Arc::into_inner(store) {
+        Some(store) => store.remove().await.map_err(|error| describe(&error)),
+        None => Err("the test still holds its store".to_owned()),
+    };
+    verdict.map_err(|panic| format!("panicked: {panic}"))??;
+    removed
+}
+
+/// An error with all its sources.
+pub fn describe(error: &(dyn std::error::Error + 'static)) -> String {
+    let sources = std::iter::successors(Some(error), |error| error.source());
+    sources.map(ToString::to_string).collect::<Vec<_>>().join(": ")
+}

@@ -1,0 +1,174 @@
+//! The model behind the trait that the backends stand behind.
+
+use async_trait::async_trait;
+use broadside::scenario::{Call, Response};
+use broadside::{
+    BackendKind, Database, Error, ErrorKind, GetJobGroupsRequest, GetJobsRequest, GroupQuery, HistoricalJobs,
+    IngestionBatch, IngestionQuery, Job, JobGroup, JobQuery, ManualClock, Operation, Progress, ProgressFn, Result, api,
+};
+use bytes::Bytes;
+use prost::Message;
+use serde_json::{Value, json};
+
+use super::read::OrderKey;
+use super::unvalidate::{groups_request, jobs_request};
+use super::{NaiveModel, State, Store};
+
+impl NaiveModel {
+    /// Executes a batch as it is written, not as it is planned.
+    ///
+    /// # Errors
+    ///
+    /// As the call through [`Database`], with validation.
+    pub fn ingest(&self, queries: &[IngestionQuery]) -> Result<()> {
+        IngestionBatch::new(queries.iter().cloned())?;
+        self.with_store(Operation::ExecuteIngestionQueryBatch, |store| store.ingest(queries))
+    }
+
+    /// The jobs that a request selects, without its page, each with what it is ordered by.
+    ///
+    /// # Errors
+    ///
+    /// As the call through [`Database`], with validation.
+    pub fn ranked_jobs(&self, request: &GetJobsRequest) -> Result<Vec<(OrderKey, Job)>> {
+        JobQuery::try_from(request.clone())?;
+        self.with_store(Operation::GetJobs, |store| store.ranked_jobs(request, self.clock.now()))
+    }
+
+    /// The groups of a request, without its page, each with what it is ordered by.
+    ///
+    /// # Errors
+    ///
+    /// As the call through [`Database`], with validation.
+    pub fn ranked_groups(&self, request: &GetJobGroupsRequest) -> Result<Vec<(OrderKey, JobGroup)>> {
+        GroupQuery::try_from(request.clone())?;
+        self.with_store(Operation::GetJobGroups, |store| store.ranked_groups(request))
+    }
+
+    /// Makes a call of a scenario with its queries and requests as they are written.
+    pub async fn execute_as_written(&self, call: &Call, clock: &ManualClock) -> Response {
+        let value = match call {
+            Call::Ingest { queries } => self.ingest(queries).map(Value::from),
+            Call::GetJobs(request) => {
+                self.ranked_jobs(request).map(|rows| json!(page(rows, request.skip, request.take)))
+            }
+            Call::GetJobGroups(request) => {
+                self.ranked_groups(request).map(|rows| json!(page(rows, request.skip, request.take)))
+            }
+            _ => return call.execute(self, clock).await,
+        };
+        value.map_or_else(|error| Response::from(&error), Response::Ok)
+    }
+
+    fn with_store<T>(&self, operation: Operation, call: impl FnOnce(&mut Store) -> T) -> Result<T> {
+        match &mut *self.state.lock() {
+            State::Open(store) => Ok(call(store)),
+            State::Bare => Err(Error::new(
+                ErrorKind::NotInitialised,
+                operation,
+                "the store has no schema: call InitialiseSchema first",
+            )),
+            State::Closed => Err(closed(operation)),
+        }
+    }
+
+    fn text(
+        &self,
+        operation: Operation,
+        missing: String,
+        find: impl FnOnce(&Store) -> Option<Bytes>,
+    ) -> Result<String> {
+        let bytes = self.with_store(operation, |store| find(store))?;
+        let bytes = bytes.ok_or_else(|| Error::new(ErrorKind::NotFound, operation, missing))?;
+        Ok(String::from_utf8_lossy(&bytes).into_owned())
+    }
+}
+
+fn closed(operation: Operation) -> Error {
+    Error::new(ErrorKind::Closed, operation, "the handle is closed")
+}
+
+fn page<T>(rows: Vec<(OrderKey, T)>, skip: i64, take: i64) -> Vec<T> {
+    let at_most = if take == 0 { usize::MAX } else { take.try_into().unwrap() };
+    rows.into_iter().skip(skip.try_into().unwrap()).take(at_most).map(|(_, row)| row).collect()
+}
+
+#[async_trait]
+impl Database for NaiveModel {
+    /// The model stands in for the memory engine.
+    fn backend(&self) -> BackendKind {
+        BackendKind::Memory
+    }
+
+    async fn initialise_schema(&self) -> Result<()> {
+        match &mut *self.state.lock() {
+            State::Closed => Err(closed(Operation::InitialiseSchema)),
+            State::Open(_) => Ok(()),
+            bare => {
+                *bare = State::Open(Store::default());
+                Ok(())
+            }
+        }
+    }
+
+    async fn execute_ingestion_query_batch(&self, batch: &IngestionBatch) -> Result<()> {
+        self.with_store(Operation::ExecuteIngestionQueryBatch, |store| store.apply(batch))
+    }
+
+    async fn get_jobs(&self, query: &JobQuery) -> Result<Vec<Job>> {
+        let request = jobs_request(query);
+        Ok(page(self.ranked_jobs(&request)?, request.skip, request.take))
+    }
+
+    async fn get_job_groups(&self, query: &GroupQuery) -> Result<Vec<JobGroup>> {
+        let request = groups_request(query);
+        Ok(page(self.ranked_groups(&request)?, request.skip, request.take))
+    }
+
+    async fn get_job_spec(&self, job_id: &str) -> Result<api::Job> {
+        let operation = Operation::GetJobSpec;
+        let spec = self.with_store(operation, |store| {
+            store.jobs.get(job_id)?;
+            store.specs.get(job_id).cloned()
+        })?;
+        let missing = || Error::new(ErrorKind::NotFound, operation, format!("no spec for job {job_id:?}"));
+        Ok(api::Job::decode(spec.ok_or_else(missing)?).expect("ingestion validates specs"))
+    }
+
+    async fn get_job_error(&self, job_id: &str) -> Result<String> {
+        self.text(Operation::GetJobError, format!("no error for job {job_id:?}"), |store| {
+            store.jobs.get(job_id)?;
+            store.errors.get(job_id).cloned()
+        })
+    }
+
+    async fn get_job_run_error(&self, run_id: &str) -> Result<String> {
+        self.text(Operation::GetJobRunError, format!("no error for run {run_id:?}"), |store| {
+            store.runs.get(run_id)?.error.clone()
+        })
+    }
+
+    async fn get_job_run_debug_message(&self, run_id: &str) -> Result<String> {
+        self.text(Operation::GetJobRunDebugMessage, format!("no debug message for run {run_id:?}"), |store| {
+            store.runs.get(run_id)?.debug.clone()
+        })
+    }
+
+    async fn populate_historical_jobs(&self, jobs: &HistoricalJobs, progress: ProgressFn<'_>) -> Result<()> {
+        let total = jobs.count();
+        self.with_store(Operation::PopulateHistoricalJobs, |store| {
+            progress(Progress { done: 0, total });
+            (0..total).for_each(|i| store.insert_historical_job(jobs, i));
+            progress(Progress { done: total, total });
+        })
+    }
+
+    async fn tear_down(&self) -> Result<()> {
+        self.with_store(Operation::TearDown, |store| *store = Store::default())
+    }
+
+    async fn close(&self) -> Result<()> {
+        *self.state.lock() = State::Closed;
+        Ok(())
+    }
+}
