@@ -71,7 +71,7 @@ pub(super) enum Compression {
 impl FromStr for Compression {
     type Err = ();
 
-    fn from_str(name: &str) -> Result<Self, ()> {
+    fn from_str(name: &str) -> std::result::Result<Self, ()> {
         match name {
             "lz4" => Ok(Self::Lz4),
             "none" => Ok(Self::None),

@@ -69,6 +69,15 @@ impl Connection {
         self.retried(operation, Effect::Writes, || query(&self.client, statement).execute()).await
     }
 
+    /// Runs an `INSERT … SELECT` as one part.
+    pub(super) async fn execute_insert(&self, operation: Operation, statement: &Statement) -> Result<()> {
+        let request = || {
+            let query = query(&self.client, statement);
+            WHOLE_INSERT.iter().fold(query, |query, &(name, value)| query.with_setting(name, value)).execute()
+        };
+        self.retried(operation, Effect::Writes, request).await
+    }
+
     /// All rows of a query that needs no database.
     pub(super) async fn fetch_on_server<T>(&self, operation: Operation, statement: &Statement) -> Result<Vec<T>>
     where

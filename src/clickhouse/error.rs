@@ -61,7 +61,9 @@ impl Failure {
             Self::Driver(DriverError::TimedOut) => false,
             Self::Driver(error) => !matches!(
                 exception_code(error),
-                Some(TIMEOUT_EXCEEDED | SOCKET_TIMEOUT | NETWORK_ERROR | UNKNOWN_STATUS_OF_INSERT | QUERY_WAS_CANCELLED)
+                Some(
+                    TIMEOUT_EXCEEDED | SOCKET_TIMEOUT | NETWORK_ERROR | UNKNOWN_STATUS_OF_INSERT | QUERY_WAS_CANCELLED
+                )
             ),
         }
     }
@@ -99,11 +101,11 @@ impl Failure {
     /// The error of the API.
     pub(super) fn into_error(self, operation: Operation) -> Error {
         let kind = self.kind();
-        let error = match kind {
-            ErrorKind::NotInitialised => Error::not_initialised(operation),
-            _ => Error::new(kind, operation, self.message(kind)),
-        };
-        let error = error.with_backend(BackendKind::ClickHouse);
+        if kind == ErrorKind::NotInitialised {
+            // The missing table or database is no fault of the server's, so there is no source.
+            return Error::not_initialised(operation).with_backend(BackendKind::ClickHouse);
+        }
+        let error = Error::new(kind, operation, self.message(kind)).with_backend(BackendKind::ClickHouse);
         match self {
             Self::Driver(source) => error.with_source(source),
             Self::TimedOut => error,

@@ -68,7 +68,8 @@ async fn runs(connection: &Connection, batch: &IngestionBatch) -> Result<HashMap
     if ids.is_empty() {
         return Ok(HashMap::new());
     }
-    let rows: Vec<StoredRun> = connection.fetch(OPERATION, &newest("job_run", STORED_RUN_COLUMNS, "run_id", ids)).await?;
+    let rows: Vec<StoredRun> =
+        connection.fetch(OPERATION, &newest("job_run", STORED_RUN_COLUMNS, "run_id", ids)).await?;
     Ok(rows.into_iter().map(|row| (row.run_id.clone(), row)).collect())
 }
 
@@ -88,12 +89,7 @@ fn distinct<T: Eq + Hash>(first: impl Iterator<Item = T>, second: impl Iterator<
 
 /// The newest version of each row of a key. For a list of keys this reads less than `FINAL`,
 /// which would merge whole granules.
-pub(super) fn newest<'a>(
-    table: &str,
-    columns: &str,
-    key: &str,
-    ids: impl IntoIterator<Item = &'a str>,
-) -> Statement {
+pub(super) fn newest<'a>(table: &str, columns: &str, key: &str, ids: impl IntoIterator<Item = &'a str>) -> Statement {
     let mut values = Values::default();
     let ids = values.texts(ids);
     let sql = format!("SELECT {columns} FROM {table} WHERE {key} IN {ids} ORDER BY version DESC LIMIT 1 BY {key}");

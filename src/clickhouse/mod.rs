@@ -2,6 +2,7 @@
 mod config;
 mod connection;
 mod error;
+mod historical;
 mod ingest;
 mod query;
 mod row;
@@ -18,6 +19,7 @@ use bytes::Bytes;
 use prost::Message;
 
 use self::connection::Connection;
+use self::historical::Chunk;
 use self::ingest::{Rows, Stored};
 use self::query::Reads;
 use self::row::{BytesRow, CountRow, GroupRow, JobRow, RunRow};
@@ -31,7 +33,7 @@ use crate::ingest::IngestionBatch;
 use crate::model::{Job, JobGroup, Run};
 use crate::query::{GroupQuery, JobQuery};
 use crate::time::{SharedClock, Timestamp};
-use crate::{Database, ProgressFn};
+use crate::{Database, Progress, ProgressFn};
 
 pub use self::config::ClickHouseConfig;
 
@@ -97,6 +99,9 @@ impl Database for ClickHouseDatabase {
 
     async fn execute_ingestion_query_batch(&self, batch: &IngestionBatch) -> Result<()> {
         self.open(Operation::ExecuteIngestionQueryBatch)?;
+        if batch.is_empty() {
+            return schema::check(&self.connection, Operation::ExecuteIngestionQueryBatch).await;
+        }
         let turn = self.turns.batch().await;
         let stored = Stored::read(&self.connection, batch).await?;
         let rows = Rows::new(batch, stored);
@@ -158,7 +163,23 @@ impl Database for ClickHouseDatabase {
     async fn populate_historical_jobs(&self, jobs: &HistoricalJobs, progress: ProgressFn<'_>) -> Result<()> {
         let operation = Operation::PopulateHistoricalJobs;
         self.open(operation)?;
-        let _ = (jobs, progress);
+        schema::check(&self.connection, operation).await?;
+        let total = jobs.count();
+        progress(Progress { done: 0, total });
+        for chunk in Chunk::all(jobs) {
+            let turn = self.turns.batch().await;
+            let connection = self.connection.clone();
+            let statements = chunk.statements(jobs);
+            detached(async move {
+                let _tables = turn.write().await;
+                for statement in statements {
+                    connection.execute_insert(operation, &statement).await?;
+                }
+                Ok(())
+            })
+            .await?;
+            progress(Progress { done: chunk.end(), total });
+        }
         Ok(())
     }
 
@@ -189,18 +210,19 @@ impl ClickHouseDatabase {
         self.open(operation)?;
         let _turn = self.turns.read().await;
         let rows: Vec<BytesRow> = self.connection.fetch(operation, &Reads::record(table, job_id)).await?;
-        rows.into_iter().find_map(|row| row.value).ok_or_else(|| {
-            Error::not_found(operation, what, "job", job_id).with_backend(BackendKind::ClickHouse)
-        })
+        rows.into_iter()
+            .find_map(|row| row.value)
+            .ok_or_else(|| Error::not_found(operation, what, "job", job_id).with_backend(BackendKind::ClickHouse))
     }
 
     async fn run_message(&self, operation: Operation, column: &str, what: &str, run_id: &str) -> Result<String> {
         self.open(operation)?;
         let _turn = self.turns.read().await;
         let rows: Vec<BytesRow> = self.connection.fetch(operation, &Reads::run_message(column, run_id)).await?;
-        rows.into_iter().find_map(|row| row.value).map(text).ok_or_else(|| {
-            Error::not_found(operation, what, "run", run_id).with_backend(BackendKind::ClickHouse)
-        })
+        rows.into_iter()
+            .find_map(|row| row.value)
+            .map(text)
+            .ok_or_else(|| Error::not_found(operation, what, "run", run_id).with_backend(BackendKind::ClickHouse))
     }
 }
 

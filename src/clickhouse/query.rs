@@ -328,8 +328,7 @@ fn aggregates(aggregates: Aggregates) -> String {
         }
         _ => "emptyArrayUInt64()".to_owned(),
     };
-    let submitted =
-        if aggregates.submitted() { "toUnixTimestamp64Micro(min(submitted))" } else { "toInt64(0)" };
+    let submitted = if aggregates.submitted() { "toUnixTimestamp64Micro(min(submitted))" } else { "toInt64(0)" };
     let transition = match aggregates.last_transition_time() {
         Some(TimeAggregate::Average) => "sum(toInt128(last_transition_seconds))",
         Some(TimeAggregate::Earliest) => "toInt128(min(last_transition_seconds))",

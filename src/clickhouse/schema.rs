@@ -2,7 +2,10 @@
 
 use std::str::FromStr;
 
+use super::connection::Connection;
+use super::row::IdRow;
 use super::statement::{Statement, identifier};
+use crate::error::{Operation, Result};
 use crate::model::{JobState, RunState};
 
 /// How updates are stored.
@@ -17,7 +20,7 @@ pub(super) enum Layout {
 impl FromStr for Layout {
     type Err = ();
 
-    fn from_str(name: &str) -> Result<Self, ()> {
+    fn from_str(name: &str) -> std::result::Result<Self, ()> {
         match name {
             "replacing" => Ok(Self::Replacing),
             "patch" => Ok(Self::Patch),
@@ -181,6 +184,12 @@ fn create_distributed_table(table: &Table, cluster: &str) -> Vec<String> {
             identifier(cluster)
         ),
     ]
+}
+
+/// Whether the tables are there, for calls that may have nothing to ask of them.
+pub(super) async fn check(connection: &Connection, operation: Operation) -> Result<()> {
+    let statement = Statement::plain("SELECT job_id AS id FROM job WHERE false");
+    connection.fetch::<IdRow>(operation, &statement).await.map(drop)
 }
 
 /// The statements that empty the tables.
