@@ -134,7 +134,7 @@ impl ClickHouseConfig {
     /// # Errors
     ///
     /// `Unavailable` if the server cannot be reached within the connect timeout, `Timeout` if it
-    /// does not answer, `InvalidArgument` if it refuses the user or the password.
+    /// does not answer, `Backend` if it refuses the user or the password.
     pub async fn connect(&self, clock: SharedClock) -> Result<ClickHouseDatabase> {
         let connection = Connection::new(self)?;
         connection.ping().await?;
@@ -146,7 +146,7 @@ impl ClickHouseConfig {
     ///
     /// # Errors
     ///
-    /// As [`connect`](Self::connect), and `Backend` if the server refuses to make it.
+    /// As [`connect`](Self::connect); `Backend` also if the server refuses to make it.
     pub async fn create_scratch(&self, name: &str) -> Result<Self> {
         let scratch = Self { database: name.to_owned(), ..self.clone() };
         let statement = schema::create_database(&scratch.database, scratch.cluster.as_deref());
@@ -158,7 +158,7 @@ impl ClickHouseConfig {
     ///
     /// # Errors
     ///
-    /// As [`connect`](Self::connect), and `Backend` if the server refuses to drop it.
+    /// As [`connect`](Self::connect); `Backend` also if the server refuses to drop it.
     pub async fn drop_scratch(&self) -> Result<()> {
         let statement = schema::drop_database(&self.database, self.cluster.as_deref());
         Connection::new(self)?.execute_on_server(Operation::Connect, &statement).await

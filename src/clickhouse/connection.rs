@@ -95,9 +95,15 @@ impl Connection {
         self.retried(operation, Effect::Reads, || query(&self.client, statement).fetch_all()).await
     }
 
-    /// Inserts rows as one part. Repeating it must be harmless, as it is of rows that have a
-    /// version. On an error the rows may be there all the same, if its outcome says so.
-    pub(super) async fn insert<T>(&self, operation: Operation, table: &str, rows: &[T]) -> Result<()>
+    /// Inserts rows as one part. Repeating it must be harmless: the rows have a version, or the
+    /// table knows inserts by their token.
+    pub(super) async fn insert<T>(
+        &self,
+        operation: Operation,
+        table: &str,
+        rows: &[T],
+        token: Option<&str>,
+    ) -> Result<()>
     where
         T: RowOwned + RowWrite + for<'a> Row<Value<'a> = T>,
     {
@@ -105,6 +111,9 @@ impl Connection {
             let mut insert = self.client.insert::<T>(table).await?;
             for (name, value) in WHOLE_INSERT {
                 insert = insert.with_setting(name, value);
+            }
+            if let Some(token) = token {
+                insert = insert.with_setting("insert_deduplication_token", token);
             }
             for row in rows {
                 insert.write(row).await?;

@@ -114,14 +114,18 @@ impl Failure {
 
     fn message(&self, kind: ErrorKind) -> String {
         match (kind, self) {
-            (ErrorKind::Timeout, _) => "the server did not answer in time".to_owned(),
-            (ErrorKind::InvalidArgument, _) => "the server refuses the user or the password".to_owned(),
+            (ErrorKind::Timeout, _) | (_, Self::TimedOut) => "the server did not answer in time".to_owned(),
             (ErrorKind::Unavailable, Self::Driver(error)) => match exception_code(error) {
                 Some(code) => format!("the server cannot answer now (code {code})"),
                 None => "the server cannot be reached".to_owned(),
             },
-            (_, Self::Driver(error)) => error.to_string(),
-            (_, Self::TimedOut) => String::new(),
+            (_, Self::Driver(error)) => match exception_code(error) {
+                Some(UNKNOWN_USER | WRONG_PASSWORD | REQUIRED_PASSWORD | AUTHENTICATION_FAILED) => {
+                    "the server refuses the user or the password".to_owned()
+                }
+                Some(code) => format!("the server refuses or fails (code {code})"),
+                None => "the server or the driver failed".to_owned(),
+            },
         }
     }
 }
@@ -153,8 +157,6 @@ fn kind_of_code(code: u32) -> ErrorKind {
     match code {
         UNKNOWN_TABLE | UNKNOWN_DATABASE => ErrorKind::NotInitialised,
         TIMEOUT_EXCEEDED | SOCKET_TIMEOUT => ErrorKind::Timeout,
-        // Repeating the call cannot help until the configuration is mended.
-        UNKNOWN_USER | WRONG_PASSWORD | REQUIRED_PASSWORD | AUTHENTICATION_FAILED => ErrorKind::InvalidArgument,
         TOO_MANY_SIMULTANEOUS_QUERIES
         | NO_FREE_CONNECTION
         | NETWORK_ERROR
@@ -188,7 +190,7 @@ mod tests {
             ("Code: 81. DB::Exception: Database x does not exist", ErrorKind::NotInitialised),
             ("Code: 159. DB::Exception: Timeout exceeded", ErrorKind::Timeout),
             ("Code: 202. DB::Exception: Too many", ErrorKind::Unavailable),
-            ("Code: 516. DB::Exception: default: Authentication failed", ErrorKind::InvalidArgument),
+            ("Code: 516. DB::Exception: default: Authentication failed", ErrorKind::Backend),
             ("Code: 62. DB::Exception: Syntax error, Code: 60.", ErrorKind::Backend),
             ("502 Bad Gateway", ErrorKind::Unavailable),
             ("<html>", ErrorKind::Backend),

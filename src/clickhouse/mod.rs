@@ -20,7 +20,7 @@ use prost::Message;
 
 use self::connection::Connection;
 use self::historical::Chunk;
-use self::ingest::{Rows, Stored};
+use self::ingest::{Changes, Stored, Writer};
 use self::query::Reads;
 use self::row::{BytesRow, CountRow, GroupRow, JobRow, RunRow};
 use self::schema::Layout;
@@ -98,21 +98,22 @@ impl Database for ClickHouseDatabase {
     }
 
     async fn execute_ingestion_query_batch(&self, batch: &IngestionBatch) -> Result<()> {
-        self.open(Operation::ExecuteIngestionQueryBatch)?;
+        let operation = Operation::ExecuteIngestionQueryBatch;
+        self.open(operation)?;
         if batch.is_empty() {
-            return schema::check(&self.connection, Operation::ExecuteIngestionQueryBatch).await;
+            return schema::check(&self.connection, operation).await;
         }
         let turn = self.turns.batch().await;
         let stored = Stored::read(&self.connection, batch).await?;
-        let rows = Rows::new(batch, stored);
-        if rows.is_empty() {
+        let changes = Changes::new(batch, stored);
+        if changes.is_empty() {
             return Ok(());
         }
         // From here on the batch goes its way even if the caller no longer waits for it.
-        let connection = self.connection.clone();
-        detached(async move {
+        let (connection, layout) = (self.connection.clone(), self.layout);
+        detached(operation, async move {
             let _tables = turn.write().await;
-            rows.insert(&connection).await
+            Writer::new(&connection, layout).write(changes).await
         })
         .await
     }
@@ -170,7 +171,7 @@ impl Database for ClickHouseDatabase {
             let turn = self.turns.batch().await;
             let connection = self.connection.clone();
             let statements = chunk.statements(jobs);
-            detached(async move {
+            detached(operation, async move {
                 let _tables = turn.write().await;
                 for statement in statements {
                     connection.execute_insert(operation, &statement).await?;
@@ -189,7 +190,7 @@ impl Database for ClickHouseDatabase {
         let turn = self.turns.batch().await;
         let connection = self.connection.clone();
         let statements = schema::truncate_tables(self.cluster.as_deref());
-        detached(async move {
+        detached(operation, async move {
             let _tables = turn.write().await;
             for statement in statements {
                 connection.execute(operation, &statement).await?;
@@ -227,10 +228,16 @@ impl ClickHouseDatabase {
 }
 
 /// Runs a future to its end even if this one is dropped.
-async fn detached(future: impl Future<Output = Result<()>> + Send + 'static) -> Result<()> {
+async fn detached(operation: Operation, future: impl Future<Output = Result<()>> + Send + 'static) -> Result<()> {
     match tokio::spawn(future).await {
         Ok(result) => result,
-        Err(error) => std::panic::resume_unwind(error.into_panic()),
+        Err(error) => match error.try_into_panic() {
+            Ok(panic) => std::panic::resume_unwind(panic),
+            Err(cancelled) => Err(Error::new(ErrorKind::Backend, operation, "the runtime shuts down")
+                .with_backend(BackendKind::ClickHouse)
+                .with_unknown_outcome()
+                .with_source(cancelled)),
+        },
     }
 }
 

@@ -6,6 +6,9 @@ use serde::Serialize;
 /// (`http_max_field_value_size`), and escaping may double a text.
 const PIECE_BYTES: usize = 48 * 1024;
 
+/// The most integers in one parameter, for the same reason.
+const PIECE_INTEGERS: usize = 4096;
+
 /// SQL and the values of its parameters.
 #[derive(Debug, Clone, Default)]
 pub(super) struct Statement {
@@ -55,21 +58,37 @@ impl Values {
     }
 
     pub(super) fn text(&mut self, text: &str) -> String {
-        self.joined(text, |piece| Value::Text(piece.to_owned()))
+        let mut pieces = Vec::new();
+        let mut rest = text;
+        while rest.len() > PIECE_BYTES {
+            let (piece, after) = rest.split_at(rest.floor_char_boundary(PIECE_BYTES));
+            pieces.push(self.push(Value::Text(piece.to_owned())));
+            rest = after;
+        }
+        pieces.push(self.push(Value::Text(rest.to_owned())));
+        joined("concat", pieces)
     }
 
     /// Bytes, which need not be UTF-8.
     pub(super) fn bytes(&mut self, bytes: &[u8]) -> String {
-        let hex: String = bytes.iter().map(|byte| format!("{byte:02x}")).collect();
-        format!("unhex({})", self.text(&hex))
+        format!("unhex({})", self.text(&hex(bytes)))
+    }
+
+    /// Byte strings in hex, for the server to `unhex`.
+    pub(super) fn hex_texts<'a>(&mut self, byte_strings: impl IntoIterator<Item = &'a [u8]>) -> String {
+        self.texts(byte_strings.into_iter().map(hex))
     }
 
     pub(super) fn integer(&mut self, value: i64) -> String {
         self.push(Value::Integer(value))
     }
 
-    pub(super) fn integers(&mut self, values: &[i64]) -> String {
-        self.push(Value::Integers(values.to_vec()))
+    pub(super) fn integers(&mut self, integers: &[i64]) -> String {
+        if integers.is_empty() {
+            return self.push(Value::Integers(Vec::new()));
+        }
+        let pieces = integers.chunks(PIECE_INTEGERS).map(|piece| self.push(Value::Integers(piece.to_vec()))).collect();
+        joined("arrayConcat", pieces)
     }
 
     pub(super) fn count(&mut self, value: u64) -> String {
@@ -96,24 +115,7 @@ impl Values {
         if !piece.is_empty() || pieces.is_empty() {
             pieces.push(self.push(Value::Texts(piece)));
         }
-        match pieces.as_slice() {
-            [piece] => piece.clone(),
-            _ => format!("arrayConcat({})", pieces.join(", ")),
-        }
-    }
-
-    fn joined(&mut self, text: &str, value: impl Fn(&str) -> Value) -> String {
-        if text.len() <= PIECE_BYTES {
-            return self.push(value(text));
-        }
-        let mut pieces = Vec::new();
-        let mut rest = text;
-        while !rest.is_empty() {
-            let (piece, after) = rest.split_at(rest.floor_char_boundary(PIECE_BYTES));
-            pieces.push(self.push(value(piece)));
-            rest = after;
-        }
-        format!("concat({})", pieces.join(", "))
+        joined("arrayConcat", pieces)
     }
 
     fn push(&mut self, value: Value) -> String {
@@ -121,6 +123,18 @@ impl Values {
         self.0.push(value);
         placeholder
     }
+}
+
+/// The pieces of a value as one.
+fn joined(function: &str, mut pieces: Vec<String>) -> String {
+    match pieces.len() {
+        1 => pieces.swap_remove(0),
+        _ => format!("{function}({})", pieces.join(", ")),
+    }
+}
+
+fn hex(bytes: &[u8]) -> String {
+    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
 /// A name as an SQL identifier.
@@ -140,7 +154,7 @@ mod tests {
         let long = "x".repeat(PIECE_BYTES + 1);
         assert_eq!(
             values.texts(["a", long.as_str(), "b"]),
-            "arrayConcat([concat({p0:String}, {p1:String})], {p2:Array(String)})"
+            "arrayConcat({p0:Array(String)}, [concat({p1:String}, {p2:String})], {p3:Array(String)})"
         );
         let ids: Vec<String> = (0..4000).map(|id| format!("{id:026}")).collect();
         let mut values = Values::default();
