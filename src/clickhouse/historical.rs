@@ -98,10 +98,7 @@ impl Chunk {
         let mut maker = Maker::new(self, jobs);
         let queue = maker.values.text(jobs.queue());
         let finished = maker.time(FINISHED_AFTER);
-        let if_cancelled = |ending, sql: String, otherwise: &str| match ending {
-            Ending::Cancelled => sql,
-            _ => otherwise.to_owned(),
-        };
+        let reason = maker.values.text(CANCEL_REASON);
         let columns = [
             "new_job_id".to_owned(),
             "1".to_owned(),
@@ -120,9 +117,9 @@ impl Chunk {
             maker.by_ending(|ending, values| values.text(ending.job_state().name())),
             finished.clone(),
             "new_run_id".to_owned(),
-            maker.by_ending(|ending, _| if_cancelled(ending, finished.clone(), "NULL")),
-            maker.by_ending(|ending, values| if_cancelled(ending, values.text(CANCEL_REASON), "''")),
-            maker.by_ending(|ending, _| if_cancelled(ending, queue.clone(), "''")),
+            maker.if_cancelled(&finished, "NULL"),
+            maker.if_cancelled(&reason, "''"),
+            maker.if_cancelled(&queue, "''"),
         ];
         maker.insert("job", JOB_COLUMNS, &columns, &[])
     }
@@ -134,29 +131,30 @@ fn optional(bytes: Option<&Bytes>, values: &mut Values) -> String {
 }
 
 /// Makes an insert of a chunk: expressions of `number`, a job's number.
-struct Maker<'a> {
+struct Maker {
     values: Values,
-    jobs: &'a HistoricalJobs,
     /// `numbers(…)`: the chunk.
     numbers: String,
     job_id: String,
     run_id: String,
     bases: String,
+    /// The remainders below which jobs have each of the endings but the last.
+    thresholds: [String; 3],
 }
 
-impl<'a> Maker<'a> {
-    fn new(chunk: Chunk, jobs: &'a HistoricalJobs) -> Self {
+impl Maker {
+    fn new(chunk: Chunk, jobs: &HistoricalJobs) -> Self {
         let mut values = Values::default();
         let numbers = format!("numbers({}, {})", values.count(chunk.first), values.count(chunk.count));
         let prefix = values.text(jobs.id_prefix());
         let digits = "leftPad(toString(number), greatest(10, length(toString(number))), '0')";
         let bases: Vec<_> = jobs.bases().iter().copied().map(Timestamp::as_micros).collect();
         Self {
-            jobs,
             numbers,
             job_id: format!("concat({prefix}, {digits})"),
             run_id: format!("concat({prefix}, {digits}, '{RUN_ID_SUFFIX}')"),
             bases: values.integers(&bases),
+            thresholds: jobs.thresholds().map(|threshold| values.count(threshold)),
             values,
         }
     }
@@ -204,13 +202,15 @@ impl<'a> Maker<'a> {
 
     /// What the job's ending says.
     fn by_ending(&mut self, sql: impl Fn(Ending, &mut Values) -> String) -> String {
-        let thresholds = self.jobs.thresholds();
-        let mut branches: Vec<String> = Vec::new();
-        for (ending, threshold) in ENDINGS.into_iter().zip(thresholds) {
-            let below = self.values.count(threshold);
-            branches.push(format!("number % {STATE_MODULUS} < {below}, {}", sql(ending, &mut self.values)));
+        let mut branches = String::new();
+        for (ending, below) in ENDINGS.into_iter().zip(&self.thresholds) {
+            branches += &format!("number % {STATE_MODULUS} < {below}, {}, ", sql(ending, &mut self.values));
         }
         let [.., last] = ENDINGS;
-        format!("multiIf({}, {})", branches.join(", "), sql(last, &mut self.values))
+        format!("multiIf({branches}{})", sql(last, &mut self.values))
+    }
+
+    fn if_cancelled(&mut self, sql: &str, otherwise: &str) -> String {
+        self.by_ending(|ending, _| if ending == Ending::Cancelled { sql } else { otherwise }.to_owned())
     }
 }

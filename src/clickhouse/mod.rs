@@ -1,4 +1,64 @@
-//! ClickHouse.
+//! The ClickHouse backend: what Lookout could be on a column store.
+//!
+//! Lookout has none, so this is the design that ClickHouse asks for, held to the contract of
+//! every backend. [`ClickHouseConfig`] says how to reach a server.
+//!
+//! # Tables
+//!
+//! Four, as Lookout has them: `job` by job id, `job_run` by (job id, run id), `job_spec` and
+//! `job_error` by job id, in an Atomic database of their own.
+//!
+//! - **ReplacingMergeTree(version), whole rows.** An update reads the stored row, which the guard
+//!   of terminal jobs needs anyway, and inserts the row again with `version` + 1. It is the oldest
+//!   and most portable way: it replicates, it can be repeated without harm, and merges remove old
+//!   versions in passing. Partial rows (CoalescingMergeTree) write faster, but read 5 to 25 times
+//!   slower until they are merged, and cannot write a null back; an event log with `argMax` reads
+//!   slower still, always.
+//! - **Keys.** Everything that comes from Armada is about one job, and ids are ULIDs, so the jobs
+//!   that a batch touches lie together at the end of the table. Granules of 1,024 rows instead of
+//!   8,192 make look-ups by key cheaper and scans no dearer.
+//! - **Runs by run id.** Updates of runs carry no job id. A minmax index on `run_id` leaves, for
+//!   ids that grow with time, only the newest granules, and a bloom filter answers for any others.
+//! - **Types.** LowCardinality for what repeats (queue, job set, owner, cluster, node, …), Enum8
+//!   for states, with Lookout's ordinals, so that they order as the contract wants;
+//!   DateTime64(6), whose range is 1900 to 2299, the contract's own; ZSTD where text does not
+//!   repeat. Null texts are empty ones, which the contract never stores.
+//! - **Annotations** are a map in the job's row, since they never change. A bloom filter over
+//!   "key NUL value" leaves a hundredth of the granules for an exact match; a page that reads the
+//!   map of every job instead takes ten times as long.
+//! - **Latest runs** are joined when they are read. They may belong to another job and may come
+//!   after the job's update, so a copy of them in the job's row would have to be kept right by
+//!   look-ups in the other direction with every batch of runs.
+//!
+//! With `layout=patch` the tables are plain MergeTree and updates are lightweight ones
+//! (`UPDATE`), which write patch parts of the changed columns and rows. It reads fastest, for
+//! there is nothing to merge, but it is young (ClickHouse 25.7), inserts must carry tokens to be
+//! repeated safely, and it is not replicated here.
+//!
+//! # What holds, and how far
+//!
+//! - **Read-your-writes.** Inserts are synchronous (`async_insert = 0`), one part each whatever
+//!   their size, so a read after them sees them, from every handle. On a cluster, inserts wait for
+//!   all shards and a quorum of replicas, and reads ask for sequential consistency.
+//! - **Atomicity.** One insert a table and batch, in the order specs, errors, runs, jobs; each is
+//!   seen whole or not at all. If one fails, the earlier ones stay, and repeating the batch
+//!   completes it. (`layout=patch` has two steps for `job_run` and for `job`: inserts, updates.)
+//!   Once the first insert has begun, a batch goes to its end even if the caller's future is dropped.
+//! - **Isolation.** Among the handles of one process batches take turns, and reads wait while a
+//!   batch is inserted, so a read sees whole batches. Processes are not kept apart: two that write
+//!   must write different jobs, as Lookout's ingesters do, each of which has its own job sets; and
+//!   a read may catch another process's batch between two tables, for the milliseconds that lie
+//!   between its inserts.
+//! - **Retries.** A request whose connection failed, or that the server was too busy for, is sent
+//!   again, up to four times within about two seconds; one that ran out of time is not.
+//!
+//! # Clusters
+//!
+//! With `cluster=NAME` the tables are made ON CLUSTER: Replicated ones on every host, under
+//! Distributed ones that spread rows by job id, so that a job, its runs and all their versions
+//! stay on one shard. The statements are under snapshot tests; they have not been run against a
+//! cluster by this project's tests, whose engine has none.
+
 mod config;
 mod connection;
 mod error;
@@ -7,6 +67,8 @@ mod ingest;
 mod query;
 mod row;
 mod schema;
+#[cfg(test)]
+mod snapshots;
 mod statement;
 mod turns;
 
@@ -91,7 +153,7 @@ impl Database for ClickHouseDatabase {
             let statement = schema::create_database(&self.database, self.cluster.as_deref());
             connection.execute_on_server(operation, &statement).await?;
         }
-        for statement in schema::create_tables(self.layout, self.cluster.as_deref()) {
+        for statement in schema::create_tables(self.layout, &self.database, self.cluster.as_deref()) {
             connection.execute(operation, &statement).await?;
         }
         Ok(())

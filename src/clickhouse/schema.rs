@@ -98,6 +98,9 @@ const RECORD: &str = r"
     job_id String CODEC(ZSTD(1)),
     value String CODEC(ZSTD(3))";
 
+/// Rows to a granule: an eighth of the engine's default, since most look-ups want few rows.
+const GRANULES: &str = "index_granularity = 1024";
+
 /// A table as every layout has it.
 struct Table {
     name: &'static str,
@@ -105,17 +108,10 @@ struct Table {
     /// The version column, where rows have one.
     version: &'static str,
     key: &'static str,
-    settings: &'static str,
 }
 
 fn tables() -> [Table; 4] {
-    let record = |name| Table {
-        name,
-        columns: RECORD.to_owned(),
-        version: "",
-        key: "job_id",
-        settings: "index_granularity = 1024",
-    };
+    let record = |name| Table { name, columns: RECORD.to_owned(), version: "", key: "job_id" };
     let job_states = JobState::ALL.map(|state| format!("'{}' = {}", state.name(), state.ordinal())).join(", ");
     let run_states = RunState::ALL.map(|state| format!("'{}' = {}", state.name(), state.ordinal())).join(", ");
     [
@@ -126,33 +122,32 @@ fn tables() -> [Table; 4] {
             columns: JOB_RUN.replace("<run states>", &run_states),
             version: "version",
             key: "job_id, run_id",
-            settings: "index_granularity = 1024",
         },
         Table {
             name: "job",
             columns: JOB.replace("<job states>", &job_states).replace("<annotation pairs>", ANNOTATION_PAIRS),
             version: "version",
             key: "job_id",
-            settings: "index_granularity = 1024",
         },
     ]
 }
 
 /// The statements that make the tables, each of which does nothing if its table is there.
-pub(super) fn create_tables(layout: Layout, cluster: Option<&str>) -> Vec<Statement> {
+pub(super) fn create_tables(layout: Layout, database: &str, cluster: Option<&str>) -> Vec<Statement> {
     let tables = tables();
     let statements = tables.iter().flat_map(|table| match (layout, cluster) {
-        (Layout::Replacing, None) => vec![create_table(table, "ReplacingMergeTree")],
+        (Layout::Replacing, None) => vec![create_table(table)],
         (Layout::Patch, _) => vec![create_patched_table(table)],
-        (Layout::Replacing, Some(cluster)) => create_distributed_table(table, cluster),
+        (Layout::Replacing, Some(cluster)) => create_distributed_table(table, database, cluster),
     });
     statements.map(Statement::plain).collect()
 }
 
-fn create_table(table: &Table, engine: &str) -> String {
-    let Table { name, columns, version, key, settings } = table;
+fn create_table(table: &Table) -> String {
+    let Table { name, columns, version, key } = table;
     format!(
-        "CREATE TABLE IF NOT EXISTS {name} ({columns}\n) ENGINE = {engine}({version}) ORDER BY ({key}) SETTINGS {settings}"
+        "CREATE TABLE IF NOT EXISTS {name} ({columns}\n) \
+         ENGINE = ReplacingMergeTree({version}) ORDER BY ({key}) SETTINGS {GRANULES}"
     )
 }
 
@@ -160,9 +155,9 @@ fn create_table(table: &Table, engine: &str) -> String {
 /// find the rows of a part that was merged since, and a window in which an insert that comes
 /// twice is known by its token.
 fn create_patched_table(table: &Table) -> String {
-    let Table { name, columns, key, settings, .. } = table;
+    let Table { name, columns, key, .. } = table;
     format!(
-        "CREATE TABLE IF NOT EXISTS {name} ({columns}\n) ENGINE = MergeTree ORDER BY ({key}) SETTINGS {settings}, \
+        "CREATE TABLE IF NOT EXISTS {name} ({columns}\n) ENGINE = MergeTree ORDER BY ({key}) SETTINGS {GRANULES}, \
          enable_block_number_column = 1, enable_block_offset_column = 1, non_replicated_deduplication_window = 10000"
     )
 }
@@ -170,18 +165,19 @@ fn create_patched_table(table: &Table) -> String {
 /// Replicated tables on every host of a cluster, and over them a table that spreads rows by
 /// job id: all versions of a row, and a job's runs with each other, stay on one shard, so
 /// `FINAL` sees them together.
-fn create_distributed_table(table: &Table, cluster: &str) -> Vec<String> {
-    let Table { name, columns, version, key, settings } = table;
+fn create_distributed_table(table: &Table, database: &str, cluster: &str) -> Vec<String> {
+    let Table { name, columns, version, key } = table;
     let on_cluster = on_cluster(cluster);
     vec![
         format!(
             "CREATE TABLE IF NOT EXISTS {name}_local{on_cluster} ({columns}\n) \
-             ENGINE = ReplicatedReplacingMergeTree({version}) ORDER BY ({key}) SETTINGS {settings}"
+             ENGINE = ReplicatedReplacingMergeTree({version}) ORDER BY ({key}) SETTINGS {GRANULES}"
         ),
         format!(
             "CREATE TABLE IF NOT EXISTS {name}{on_cluster} AS {name}_local \
-             ENGINE = Distributed({}, currentDatabase(), {name}_local, cityHash64(job_id))",
-            identifier(cluster)
+             ENGINE = Distributed({}, {}, {name}_local, cityHash64(job_id))",
+            identifier(cluster),
+            identifier(database)
         ),
     ]
 }

@@ -10,7 +10,11 @@ mod stored;
 mod write;
 
 pub(super) use changes::Changes;
+#[cfg(test)]
+pub(super) use patch::{update_jobs, update_runs};
 pub(super) use stored::Stored;
+#[cfg(test)]
+pub(super) use stored::{known, newest};
 pub(super) use write::Writer;
 
 use crate::error::Operation;

@@ -11,7 +11,7 @@ use crate::time::Timestamp;
 const NULL: i64 = i64::MIN / 2;
 
 /// Sets what can change of jobs.
-pub(super) fn update_jobs(rows: &[JobRow]) -> Statement {
+pub(in crate::clickhouse) fn update_jobs(rows: &[JobRow]) -> Statement {
     let mut lists = Lists::new("job_id", rows.iter().map(|row| row.job_id.as_str()));
     let assignments = [
         format!("priority = {}", lists.integers(rows.iter().map(|row| row.priority))),
@@ -26,7 +26,7 @@ pub(super) fn update_jobs(rows: &[JobRow]) -> Statement {
 }
 
 /// Sets what can change of runs.
-pub(super) fn update_runs(rows: &[StoredRun]) -> Statement {
+pub(in crate::clickhouse) fn update_runs(rows: &[StoredRun]) -> Statement {
     let mut lists = Lists::new("run_id", rows.iter().map(|row| row.run_id.as_str()));
     let assignments = [
         format!("node = {}", lists.texts(rows.iter().map(|row| row.node.as_deref()))),
