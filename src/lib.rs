@@ -20,6 +20,7 @@ pub mod postgres;
 pub mod query;
 pub mod scenario;
 mod time;
+pub mod workload;
 
 pub use connect::{CLICKHOUSE_URL_VARIABLE, DatabaseConfig, POSTGRES_URL_VARIABLE, ScratchStore};
 pub use database::{Database, Progress, ProgressFn};

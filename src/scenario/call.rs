@@ -81,7 +81,8 @@ impl Call {
         Ok(match self {
             Self::Ingest { queries } => {
                 let batch = IngestionBatch::new(queries.iter().cloned())?;
-                database.execute_ingestion_query_batch(&batch).await?.into()
+                database.execute_ingestion_query_batch(&batch).await?;
+                Value::Null
             }
             Self::GetJobs(request) => {
                 let query = JobQuery::try_from(request.clone())?;
@@ -98,12 +99,22 @@ impl Call {
             Self::GetJobRunError { job_run_id } => database.get_job_run_error(job_run_id).await?.into(),
             Self::GetJobRunDebugMessage { job_run_id } => database.get_job_run_debug_message(job_run_id).await?.into(),
             Self::JobIdFromQuery { query } => query.job_id().into(),
-            Self::SetClock { now } => clock.set(*now).into(),
-            Self::InitialiseSchema => database.initialise_schema().await?.into(),
-            Self::TearDown => database.tear_down().await?.into(),
+            Self::SetClock { now } => {
+                clock.set(*now);
+                Value::Null
+            }
+            Self::InitialiseSchema => {
+                database.initialise_schema().await?;
+                Value::Null
+            }
+            Self::TearDown => {
+                database.tear_down().await?;
+                Value::Null
+            }
             Self::PopulateHistoricalJobs { params } => {
                 let jobs = HistoricalJobs::try_from(params.clone())?;
-                database.populate_historical_jobs(&jobs, &|_| ()).await?.into()
+                database.populate_historical_jobs(&jobs, &|_| ()).await?;
+                Value::Null
             }
         })
     }

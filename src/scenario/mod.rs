@@ -18,10 +18,12 @@
 //! ```
 
 mod call;
+mod compare;
 mod parse;
 mod response;
 
 pub use call::Call;
+pub use compare::Difference;
 pub use parse::ParseError;
 pub use response::Response;
 
@@ -51,7 +53,12 @@ pub struct Step {
 impl Step {
     /// Whether `response` is the expected one, as JSON values; any is, if none is expected.
     pub fn accepts(&self, response: &Response) -> bool {
-        self.expect.as_ref().is_none_or(|expect| *expect == response.to_json())
+        self.difference(response).is_none()
+    }
+
+    /// Where `response` is not the expected one.
+    pub fn difference(&self, response: &Response) -> Option<Difference> {
+        compare::difference(self.expect.as_ref()?, &response.to_json())
     }
 }
 
@@ -155,6 +162,8 @@ mod tests {
             |expect: &str| Step { line: 1, call: Call::TearDown, expect: Some(serde_json::from_str(expect).unwrap()) };
         let ok = Response::Ok(json!([{ "a": 1, "b": null }]));
         assert!(step(r#"{"ok":[{"b":null,"a":1}]}"#).accepts(&ok));
+        let difference = step(r#"{"ok":[{"a":2,"b":null}]}"#).difference(&ok).unwrap();
+        assert_eq!(difference.to_string(), r#"at "/ok/0/a": expected 2, got 1"#);
         assert!(!step(r#"{"ok":[{"a":1}]}"#).accepts(&ok));
         assert!(!step(r#"{"ok":[{"a":1.0,"b":null}]}"#).accepts(&ok));
         assert!(!step("null").accepts(&ok));

@@ -1,0 +1,70 @@
+//! What goes to standard error, and to a standard output that may have been closed.
+
+use std::error::Error;
+use std::fmt::Display;
+use std::io::{self, Write};
+
+use anstyle::{AnsiColor, Style};
+use broadside::scenario::{Response, Step};
+
+const BAD: Style = AnsiColor::Red.on_default().bold();
+const EXPECTED: Style = AnsiColor::Green.on_default();
+const GOT: Style = AnsiColor::Red.on_default();
+
+/// Says that something could not be done: the error and what caused it.
+pub fn error(error: &dyn Error) {
+    let mut text = error.to_string();
+    let mut source = error.source();
+    while let Some(cause) = source {
+        text.push_str(": ");
+        text.push_str(&cause.to_string());
+        source = cause.source();
+    }
+    problem(text);
+}
+
+/// Says that something could not be done.
+pub fn problem(problem: impl Display) {
+    // Where standard error is closed there is nowhere left to complain.
+    let _ = writeln!(anstream::stderr(), "{BAD}error{BAD:#}: {problem}");
+}
+
+/// Says that a call of a scenario did not get the response that its line expects.
+pub fn difference(file: impl Display, step: &Step, response: &Response) {
+    let (Some(expected), Some(difference)) = (&step.expect, step.difference(response)) else {
+        return;
+    };
+    let place = match difference.pointer.as_str() {
+        "" => String::new(),
+        pointer => format!(" at {pointer}"),
+    };
+    let _ = write!(
+        anstream::stderr(),
+        "{file}:{}: the response {BAD}differs{BAD:#}{place}\n  expected {EXPECTED}{expected}{EXPECTED:#}\n  got      {GOT}{response}{GOT:#}\n",
+        step.line
+    );
+}
+
+/// Writes to standard output until its reader has gone away, and then no more: that is no
+/// failure, and what the command has to check is still worth its exit code.
+#[derive(Debug, Default)]
+pub struct Output {
+    closed: bool,
+}
+
+impl Output {
+    /// Writes a line, at once.
+    pub fn line(&mut self, line: impl Display) -> io::Result<()> {
+        if self.closed {
+            return Ok(());
+        }
+        let mut stdout = io::stdout().lock();
+        match writeln!(stdout, "{line}").and_then(|()| stdout.flush()) {
+            Err(error) if error.kind() == io::ErrorKind::BrokenPipe => {
+                self.closed = true;
+                Ok(())
+            }
+            other => other,
+        }
+    }
+}

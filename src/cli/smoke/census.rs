@@ -1,0 +1,65 @@
+//! Whether the groups of the generated jobs add up to the jobs that were generated.
+
+use std::collections::BTreeMap;
+
+use broadside::workload::{GeneratedJob, Workload};
+use broadside::{Database, GetJobGroupsRequest, GroupQuery, GroupedField, JobGroup};
+
+use super::summary::{Row, Tally, Timings};
+use crate::cli::report;
+
+/// Counts by group name.
+type Counts = BTreeMap<String, u64>;
+
+/// A field whose groups are known, and what group a job is in.
+type Grouping = (&'static str, fn(&GeneratedJob) -> String);
+
+const GROUPINGS: [Grouping; 5] = [
+    ("queue", |job| job.queue.to_owned()),
+    ("jobSet", |job| job.job_set.clone()),
+    ("namespace", |job| job.namespace.unwrap_or_default().to_owned()),
+    ("state", |job| job.state.name().to_owned()),
+    ("node", |job| job.runs.last().map(|run| run.node.clone()).unwrap_or_default()),
+];
+
+/// Compares the store's groups with a count of the workload's jobs.
+pub async fn check(database: &dyn Database, workload: &Workload) -> Row {
+    let mut counts = GROUPINGS.map(|_| Counts::new());
+    for job in workload.jobs() {
+        for ((_, name), counts) in GROUPINGS.iter().zip(&mut counts) {
+            *counts.entry(name(&job)).or_default() += 1;
+        }
+    }
+    let mut tally = Tally::default();
+    for ((field, _), expected) in GROUPINGS.iter().zip(counts) {
+        let groups = groups(database, field).await;
+        if let Err(problem) = groups.and_then(|groups| compare(&expected, groups)) {
+            report::problem(format_args!("groups by {field}: {problem}"));
+            tally.count(false);
+        } else {
+            tally.count(true);
+        }
+    }
+    Row { name: "counts of the generated jobs".to_owned(), tally, rows: None, timings: Timings::default() }
+}
+
+async fn groups(database: &dyn Database, field: &str) -> Result<Vec<JobGroup>, String> {
+    let request = GetJobGroupsRequest { grouped_field: GroupedField::field(field), ..GetJobGroupsRequest::default() };
+    let query = GroupQuery::try_from(request).map_err(|error| error.to_string())?;
+    database.get_job_groups(&query).await.map_err(|error| error.to_string())
+}
+
+/// Names the first group that is not as expected.
+fn compare(expected: &Counts, groups: Vec<JobGroup>) -> Result<(), String> {
+    let listed = groups.len();
+    let counts: Counts = groups.into_iter().map(|group| (group.name, group.count)).collect();
+    if counts.len() != listed {
+        return Err(format!("{listed} groups have {} names", counts.len()));
+    }
+    let names = expected.keys().chain(counts.keys());
+    let count = |counts: &Counts, name| counts.get(name).copied().unwrap_or_default();
+    match names.map(|name| (name, count(expected, name), count(&counts, name))).find(|(_, a, b)| a != b) {
+        Some((name, expected, got)) => Err(format!("group {name:?} has {got} jobs, expected {expected}")),
+        None => Ok(()),
+    }
+}

@@ -1,0 +1,198 @@
+//! The memory engine behind the trait.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use async_trait::async_trait;
+use datafusion::prelude::SessionContext;
+use prost::Message;
+
+use super::config::MemoryConfig;
+use super::engine::Engine;
+use super::error::engine_error;
+use super::stats::MemoryStats;
+use super::storage::{JobId, Message as RunMessage, RunChunk, RunId, Tables};
+use super::{plan, query, stats};
+use crate::api;
+use crate::database::{Database, Progress, ProgressFn};
+use crate::error::{BackendKind, Error, ErrorKind, Operation, Result};
+use crate::historical::HistoricalJobs;
+use crate::ingest::IngestionBatch;
+use crate::model::{Job, JobGroup};
+use crate::query::{GroupQuery, JobQuery};
+use crate::time::SharedClock;
+
+/// A handle to an embedded store.
+///
+/// The store lives as long as one of its handles. Reads take a snapshot and compute on it
+/// without a lock; see [`Database`] for what holds of every call.
+#[derive(Debug)]
+pub struct MemoryDatabase {
+    engine: Arc<Engine>,
+    clock: SharedClock,
+    closed: AtomicBool,
+}
+
+impl MemoryDatabase {
+    /// A handle to a new store, which has no schema yet.
+    pub fn new(_config: &MemoryConfig, clock: SharedClock) -> Self {
+        Self { engine: Arc::default(), clock, closed: AtomicBool::new(false) }
+    }
+
+    /// Another handle to the same store, open even if this one is closed.
+    pub fn handle(&self) -> Self {
+        Self { engine: Arc::clone(&self.engine), clock: Arc::clone(&self.clock), closed: AtomicBool::new(false) }
+    }
+
+    /// A DataFusion session over the state after the last whole batch, with the tables `job`,
+    /// `job_run`, `job_spec` and `job_error`. It is read-only, and sees nothing that is written later.
+    ///
+    /// # Errors
+    ///
+    /// `Closed` or `NotInitialised`.
+    pub async fn session_context(&self) -> Result<SessionContext> {
+        let tables = self.snapshot(Operation::Connect).await?;
+        plan::session_context(&tables).map_err(|error| engine_error(Operation::Connect, error))
+    }
+
+    /// What the store's columns and indexes occupy.
+    ///
+    /// # Errors
+    ///
+    /// `Closed` or `NotInitialised`.
+    pub async fn stats(&self) -> Result<MemoryStats> {
+        let tables = self.snapshot(Operation::Connect).await?;
+        Ok(stats::measure(&tables, self.engine.writer_bytes().await))
+    }
+
+    fn check_open(&self, operation: Operation) -> Result<()> {
+        if self.closed.load(Ordering::Acquire) {
+            return Err(Error::closed(operation).with_backend(BackendKind::Memory));
+        }
+        Ok(())
+    }
+
+    async fn snapshot(&self, operation: Operation) -> Result<Arc<Tables>> {
+        self.check_open(operation)?;
+        self.engine.read().await.ok_or_else(|| not_initialised(operation))
+    }
+
+    async fn run_message(
+        &self,
+        operation: Operation,
+        what: &str,
+        run_id: &str,
+        message: impl Fn(&RunChunk, usize) -> RunMessage,
+    ) -> Result<String> {
+        let tables = self.snapshot(operation).await?;
+        let found = RunId::new(run_id).and_then(|id| tables.run_row(&id)).and_then(|row| {
+            let (chunk, at) = tables.runs.locate(row);
+            message(chunk, at)
+        });
+        let bytes = found.ok_or_else(|| not_found(operation, what, "run", run_id))?;
+        Ok(String::from_utf8_lossy(&bytes).into_owned())
+    }
+}
+
+fn not_initialised(operation: Operation) -> Error {
+    Error::not_initialised(operation).with_backend(BackendKind::Memory)
+}
+
+fn not_found(operation: Operation, what: &str, entity: &str, id: &str) -> Error {
+    Error::not_found(operation, what, entity, id).with_backend(BackendKind::Memory)
+}
+
+/// The id of a job that exists.
+fn existing_job(tables: &Tables, job_id: &str) -> Option<JobId> {
+    JobId::new(job_id).filter(|id| tables.job_row(id).is_some())
+}
+
+#[async_trait]
+impl Database for MemoryDatabase {
+    fn backend(&self) -> BackendKind {
+        BackendKind::Memory
+    }
+
+    async fn initialise_schema(&self) -> Result<()> {
+        self.check_open(Operation::InitialiseSchema)?;
+        self.engine.initialise().await;
+        Ok(())
+    }
+
+    async fn execute_ingestion_query_batch(&self, batch: &IngestionBatch) -> Result<()> {
+        let operation = Operation::ExecuteIngestionQueryBatch;
+        self.check_open(operation)?;
+        self.engine.write(|store| store.apply(batch)).await.unwrap_or_else(|| Err(not_initialised(operation)))
+    }
+
+    async fn get_jobs(&self, query: &JobQuery) -> Result<Vec<Job>> {
+        let tables = self.snapshot(Operation::GetJobs).await?;
+        query::get_jobs(&tables, query, self.clock.now()).await
+    }
+
+    async fn get_job_groups(&self, query: &GroupQuery) -> Result<Vec<JobGroup>> {
+        let tables = self.snapshot(Operation::GetJobGroups).await?;
+        query::get_job_groups(&tables, query).await
+    }
+
+    async fn get_job_spec(&self, job_id: &str) -> Result<api::Job> {
+        let operation = Operation::GetJobSpec;
+        let tables = self.snapshot(operation).await?;
+        let spec = existing_job(&tables, job_id)
+            .and_then(|id| tables.specs.get(&id))
+            .ok_or_else(|| not_found(operation, "spec", "job", job_id))?;
+        // Validation let only specs in that decode.
+        api::Job::decode(spec.as_ref()).map_err(|error| {
+            Error::new(ErrorKind::Backend, operation, format!("the spec of job {job_id:?} does not decode"))
+                .with_backend(BackendKind::Memory)
+                .with_source(error)
+        })
+    }
+
+    async fn get_job_error(&self, job_id: &str) -> Result<String> {
+        let operation = Operation::GetJobError;
+        let tables = self.snapshot(operation).await?;
+        let error = existing_job(&tables, job_id)
+            .and_then(|id| tables.errors.get(&id))
+            .ok_or_else(|| not_found(operation, "error", "job", job_id))?;
+        Ok(String::from_utf8_lossy(error).into_owned())
+    }
+
+    async fn get_job_run_error(&self, run_id: &str) -> Result<String> {
+        let error = |chunk: &RunChunk, at: usize| chunk.error.as_slice()[at].clone();
+        self.run_message(Operation::GetJobRunError, "error", run_id, error).await
+    }
+
+    async fn get_job_run_debug_message(&self, run_id: &str) -> Result<String> {
+        let debug = |chunk: &RunChunk, at: usize| chunk.debug.as_slice()[at].clone();
+        self.run_message(Operation::GetJobRunDebugMessage, "debug message", run_id, debug).await
+    }
+
+    async fn populate_historical_jobs(&self, jobs: &HistoricalJobs, progress: ProgressFn<'_>) -> Result<()> {
+        let operation = Operation::PopulateHistoricalJobs;
+        let total = jobs.count();
+        let mut done = 0;
+        loop {
+            self.check_open(operation)?;
+            let end = total.min(done + jobs.chunk_size());
+            let populated = self.engine.write(|store| store.populate(jobs, done..end)).await;
+            populated.unwrap_or_else(|| Err(not_initialised(operation)))?;
+            done = end;
+            progress(Progress { done, total });
+            if done == total {
+                return Ok(());
+            }
+            tokio::task::yield_now().await;
+        }
+    }
+
+    async fn tear_down(&self) -> Result<()> {
+        self.check_open(Operation::TearDown)?;
+        if self.engine.clear().await { Ok(()) } else { Err(not_initialised(Operation::TearDown)) }
+    }
+
+    async fn close(&self) -> Result<()> {
+        self.closed.store(true, Ordering::Release);
+        Ok(())
+    }
+}

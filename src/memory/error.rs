@@ -1,0 +1,15 @@
+//! Errors of DataFusion and Arrow as errors of the API.
+
+use datafusion::error::DataFusionError;
+
+use crate::error::{BackendKind, Error, ErrorKind, Operation};
+
+/// Gives an engine's error its place in the API. The plans are our own, so what DataFusion
+/// reports is never the caller's fault: only running out of memory is told apart.
+pub(super) fn engine_error(operation: Operation, error: DataFusionError) -> Error {
+    let message = match error.find_root() {
+        DataFusionError::ResourcesExhausted(_) => "the query needs more memory than the engine may use",
+        _ => "the engine could not run the query",
+    };
+    Error::new(ErrorKind::Backend, operation, message).with_backend(BackendKind::Memory).with_source(error)
+}

@@ -1,0 +1,86 @@
+//! Which job sets hold an active job, kept as a bitmap of their rows.
+
+use std::sync::Arc;
+
+use foldhash::fast::RandomState;
+use hashbrown::HashMap;
+use roaring::RoaringBitmap;
+
+use crate::memory::storage::{Postings, push_ascending};
+
+/// The (queue, job set) pairs: how many active jobs each has, and its rows.
+///
+/// The rows of a pair are added to the bitmap when its first job becomes active and taken out
+/// when its last one ends, container by container, so even a job set of a million jobs costs
+/// microseconds; in between a change of state costs a count.
+#[derive(Debug, Default)]
+pub(super) struct ActiveJobSets {
+    pairs: HashMap<(u32, u32), u32, RandomState>,
+    rows: Postings,
+    active_jobs: Vec<u32>,
+}
+
+impl ActiveJobSets {
+    /// The code of a pair.
+    pub(super) fn pair(&mut self, queue: u32, job_set: u32) -> u32 {
+        let next = self.pairs.len() as u32;
+        let pair = *self.pairs.entry((queue, job_set)).or_insert(next);
+        if pair == next {
+            self.active_jobs.push(0);
+        }
+        pair
+    }
+
+    /// Takes in a new row, greater than all before.
+    pub(super) fn add(&mut self, pair: u32, row: u32, active: bool, bitmap: &mut Arc<RoaringBitmap>) {
+        self.rows.push(pair, row);
+        if active {
+            self.activate(pair, bitmap);
+        }
+        if self.active_jobs[pair as usize] > 0 {
+            push_ascending(Arc::make_mut(bitmap), row);
+        }
+    }
+
+    /// Takes in that one more job of a pair is active.
+    fn activate(&mut self, pair: u32, bitmap: &mut Arc<RoaringBitmap>) {
+        let active = &mut self.active_jobs[pair as usize];
+        *active += 1;
+        if *active == 1 {
+            self.rows.list(pair).add_to(Arc::make_mut(bitmap));
+        }
+    }
+
+    /// Takes in that an active job of a pair has ended.
+    pub(super) fn end(&mut self, pair: u32, bitmap: &mut Arc<RoaringBitmap>) {
+        let active = &mut self.active_jobs[pair as usize];
+        *active -= 1;
+        if *active == 0 {
+            self.rows.list(pair).remove_from(Arc::make_mut(bitmap));
+        }
+    }
+
+    pub(super) fn heap_bytes(&self) -> usize {
+        self.pairs.allocation_size() + self.rows.heap_bytes() + self.active_jobs.capacity() * size_of::<u32>()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn rows_come_and_go_with_the_activity_of_their_pair() {
+        let mut sets = ActiveJobSets::default();
+        let mut bitmap = Arc::default();
+        let (a, b) = (sets.pair(0, 0), sets.pair(0, 1));
+        assert_eq!(sets.pair(0, 0), a);
+        sets.add(a, 0, false, &mut bitmap);
+        sets.add(b, 1, true, &mut bitmap);
+        sets.add(a, 2, true, &mut bitmap);
+        sets.add(a, 3, false, &mut bitmap);
+        assert_eq!(bitmap.iter().collect::<Vec<_>>(), [0, 1, 2, 3]);
+        sets.end(a, &mut bitmap);
+        assert_eq!(bitmap.iter().collect::<Vec<_>>(), [1]);
+    }
+}

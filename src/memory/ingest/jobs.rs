@@ -1,0 +1,210 @@
+//! Inserts and updates of jobs.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use super::Store;
+use crate::ingest::{JobInsert, JobPatch, JobUpdate};
+use crate::memory::storage::{CHUNK_ROWS, Dictionary, JobId, JobRows, LatestRun, NONE, NULL, locate};
+use crate::model::JobState;
+use crate::time::Timestamp;
+
+/// Annotation values of new rows: for each key, the rows (counted from the first new one,
+/// ascending) and their value codes.
+pub(super) type NewAnnotations = Vec<(u32, Vec<(u32, u32)>)>;
+
+impl Store {
+    /// Inserts the jobs whose ids are new, column by column: that is several times as fast as
+    /// row by row, and takes each dictionary's lock once.
+    pub(super) fn insert_jobs(&mut self, jobs: &[JobInsert]) {
+        let new: Vec<(JobId, &JobInsert)> = jobs
+            .iter()
+            .filter_map(|job| Some((JobId::new(&job.job_id)?, job)))
+            .filter(|(id, _)| self.tables.job_row(id).is_none())
+            .collect();
+        if new.is_empty() {
+            return;
+        }
+        let jobs = || new.iter().map(|&(_, job)| job);
+        let count = new.len();
+        let tables = &mut self.tables;
+        let queue = tables.queues.intern_all(jobs().map(|job| Some(job.queue.as_str())));
+        let job_set = tables.job_sets.intern_all(jobs().map(|job| Some(job.job_set.as_str())));
+        let pair = queue.iter().zip(&job_set).map(|(&queue, &job_set)| self.active.pair(queue, job_set)).collect();
+        let submitted: Vec<i64> = jobs().map(|job| job.submitted.as_micros()).collect();
+        let owner = tables.owners.intern_all(jobs().map(|job| Some(job.owner.as_str())));
+        let namespace = tables.namespaces.intern_all(jobs().map(|job| job.namespace.as_deref()));
+        let priority_class = tables.priority_classes.intern_all(jobs().map(|job| job.priority_class.as_deref()));
+        let (shape, annotations) = self.intern_annotations(jobs().map(|job| &job.annotations));
+        let rows = JobRows {
+            ids: new.iter().map(|&(id, _)| id).collect(),
+            queue,
+            job_set,
+            pair,
+            owner,
+            namespace,
+            priority_class,
+            cpu: jobs().map(|job| job.cpu).collect(),
+            memory: jobs().map(|job| job.memory).collect(),
+            ephemeral_storage: jobs().map(|job| job.ephemeral_storage).collect(),
+            gpu: jobs().map(|job| job.gpu).collect(),
+            priority: jobs().map(|job| job.priority).collect(),
+            cancelled: vec![NULL; count],
+            cancel_reason: vec![NONE; count],
+            cancel_user: vec![NONE; count],
+            state: vec![JobState::Queued.ordinal(); count],
+            last_transition: submitted.clone(),
+            submitted,
+            latest_run: vec![LatestRun::None.pack(); count],
+            cluster: vec![NONE; count],
+            node: vec![NONE; count],
+            pool: vec![NONE; count],
+            last_run: vec![NONE; count],
+            shape,
+        };
+        self.append_jobs(rows, annotations);
+    }
+
+    /// The shape and the values of each job's annotations.
+    fn intern_annotations<'a>(
+        &mut self,
+        jobs: impl Iterator<Item = &'a BTreeMap<String, String>>,
+    ) -> (Vec<u32>, NewAnnotations) {
+        let mut shapes = Vec::new();
+        let mut texts: BTreeMap<u32, Vec<(u32, &'a str)>> = BTreeMap::new();
+        let mut previous: Option<(&BTreeMap<String, String>, Arc<[u32]>, u32)> = None;
+        for (row, annotations) in (0..).zip(jobs) {
+            // Jobs of a job set mostly have the same keys, and then need no look-up of them.
+            let same = previous.take().filter(|(before, ..)| before.keys().eq(annotations.keys()));
+            let (keys, shape) = same.map(|(_, keys, shape)| (keys, shape)).unwrap_or_else(|| self.shape(annotations));
+            for (&key, value) in keys.iter().zip(annotations.values()) {
+                texts.entry(key).or_default().push((row, value));
+            }
+            shapes.push(shape);
+            previous = Some((annotations, keys, shape));
+        }
+        let catalog = &mut self.tables.annotations;
+        let values = texts.into_iter().map(|(key, texts)| {
+            let codes = catalog.values_mut(key).intern_all(texts.iter().map(|&(_, text)| Some(text)));
+            (key, texts.iter().map(|&(row, _)| row).zip(codes).collect())
+        });
+        (shapes, values.collect())
+    }
+
+    fn shape(&mut self, annotations: &BTreeMap<String, String>) -> (Arc<[u32]>, u32) {
+        let catalog = &mut self.tables.annotations;
+        let keys: Arc<[u32]> = annotations.keys().map(|key| catalog.keys.intern(key)).collect();
+        let shape = *self.shapes.entry(Arc::clone(&keys)).or_insert_with(|| catalog.add_shape(Arc::clone(&keys)));
+        (keys, shape)
+    }
+
+    /// Appends rows of jobs whose ids are new, and enters them into every index.
+    pub(super) fn append_jobs(&mut self, rows: JobRows, annotations: NewAnnotations) {
+        let first = self.tables.jobs.len() as u32;
+        self.post_job_rows(first, &rows);
+        let ids = rows.ids.clone();
+        let last_chunk_before = self.tables.jobs.chunks().len();
+        self.tables.jobs.append(rows, |chunk, at| chunk.appended(at));
+        self.append_annotations(first, annotations, last_chunk_before);
+        for (row, id) in (first..).zip(&ids) {
+            let Some((last_run, runs)) = self.orphans.remove(id).map(|last| (last, self.run_chain(last))) else {
+                continue;
+            };
+            self.adopt(row, last_run, &runs);
+        }
+        for (row, id) in (first..).zip(&ids) {
+            self.tables.job_index.insert(id, row, |row| self.tables.jobs.id(row));
+        }
+    }
+
+    fn post_job_rows(&mut self, first: u32, rows: &JobRows) {
+        let tables = &mut self.tables;
+        let post = |dictionary: &Dictionary, codes: &[u32]| dictionary.post(codes.iter().copied().zip(first..));
+        post(&tables.queues, &rows.queue);
+        post(&tables.job_sets, &rows.job_set);
+        post(&tables.owners, &rows.owner);
+        post(&tables.namespaces, &rows.namespace);
+        post(&tables.priority_classes, &rows.priority_class);
+        for (at, row) in (0..rows.ids.len()).zip(first..) {
+            let state = JobState::from_ordinal(rows.state[at]).unwrap_or(JobState::Queued);
+            tables.states.push(state, row);
+            self.active.add(rows.pair[at], row, state.is_active(), &mut tables.active_job_sets);
+            tables.latest_clusters.insert(rows.cluster[at], row);
+            tables.latest_nodes.insert(rows.node[at], row);
+            tables.latest_pools.insert(rows.pool[at], row);
+        }
+    }
+
+    fn append_annotations(&mut self, first: u32, annotations: NewAnnotations, chunks_before: usize) {
+        let tables = &mut self.tables;
+        for (key, values) in annotations {
+            tables.annotations.keys.post(values.iter().map(|&(at, _)| (key, first + at)));
+            tables.annotations.values(key).post(values.iter().map(|&(at, code)| (code, first + at)));
+            for part in values.chunk_by(|&(a, _), &(b, _)| locate(first + a).0 == locate(first + b).0) {
+                let (chunk, _) = tables.jobs.locate_mut(first + part[0].0);
+                chunk.annotations.extend(key, part.iter().map(|&(at, code)| (locate(first + at).1, code)));
+            }
+        }
+        for chunk in chunks_before.saturating_sub(1)..tables.jobs.chunks().len() {
+            if tables.jobs.chunks()[chunk].len() == CHUNK_ROWS {
+                let (chunk, _) = tables.jobs.locate_mut((chunk * CHUNK_ROWS) as u32);
+                chunk.annotations.seal();
+            }
+        }
+    }
+
+    /// Applies to a job that of the update's cases that its state calls for.
+    pub(super) fn update_job(&mut self, update: &JobUpdate) {
+        let Some(row) = JobId::new(&update.job_id).and_then(|id| self.tables.job_row(&id)) else { return };
+        let state = self.tables.state(row);
+        if state.is_active() {
+            self.patch_job(row, state, &update.if_active);
+        } else if let Some(time) = update.preempted.filter(|_| state.is_preemptible_end()) {
+            self.transition(row, state, JobState::Preempted, time);
+        }
+    }
+
+    fn patch_job(&mut self, row: u32, state: JobState, patch: &JobPatch) {
+        if let Some(priority) = patch.priority {
+            let (chunk, at) = self.tables.jobs.locate_mut(row);
+            chunk.priority.set(at, priority);
+        }
+        if let Some(run_id) = &patch.latest_run_id {
+            self.set_latest_run(row, run_id);
+        }
+        if let Some(cancellation) = &patch.cancellation {
+            let reason = cancellation.reason.as_deref().map_or(NONE, |text| self.tables.cancel_reasons.intern(text));
+            let user = cancellation.user.as_deref().map_or(NONE, |text| self.tables.cancel_users.intern(text));
+            let (chunk, at) = self.tables.jobs.locate_mut(row);
+            chunk.cancelled.set(at, cancellation.time.as_micros());
+            chunk.cancel_reason.set(at, reason);
+            chunk.cancel_user.set(at, user);
+        }
+        if let Some((to, time)) = patch.transition {
+            self.transition(row, state, to, time);
+        }
+    }
+
+    fn transition(&mut self, row: u32, from: JobState, to: JobState, time: Timestamp) {
+        let tables = &mut self.tables;
+        let (chunk, at) = tables.jobs.locate_mut(row);
+        chunk.set_last_transition(at, time.as_micros());
+        if from == to {
+            return;
+        }
+        chunk.state.set(at, to.ordinal());
+        let pair = chunk.pair.get(at);
+        tables.states.change(row, from, to);
+        if from.is_active() && to.is_terminal() {
+            self.active.end(pair, &mut tables.active_job_sets);
+        }
+    }
+
+    /// Bytes of what only the writer needs.
+    pub(in crate::memory) fn writer_bytes(&self) -> usize {
+        self.active.heap_bytes()
+            + self.orphans.allocation_size()
+            + self.followers.allocation_size()
+            + self.shapes.allocation_size()
+    }
+}

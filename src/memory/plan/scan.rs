@@ -1,0 +1,161 @@
+//! The scan: a DataFusion plan node over the rows of a table, which for jobs answers filters,
+//! orders and limits by itself.
+
+use std::fmt;
+use std::sync::Arc;
+
+use datafusion::arrow::datatypes::SchemaRef;
+use datafusion::arrow::record_batch::RecordBatch;
+use datafusion::common::internal_err;
+use datafusion::common::tree_node::TreeNodeRecursion;
+use datafusion::error::Result as EngineResult;
+use datafusion::execution::{SendableRecordBatchStream, TaskContext};
+use datafusion::physical_expr::expressions::Column;
+use datafusion::physical_expr::{EquivalenceProperties, LexOrdering, Partitioning, PhysicalExpr, PhysicalSortExpr};
+use datafusion::physical_plan::execution_plan::{Boundedness, EmissionType};
+use datafusion::physical_plan::sort_pushdown::SortOrderPushdownResult;
+use datafusion::physical_plan::stream::RecordBatchStreamAdapter;
+use datafusion::physical_plan::{DisplayAs, DisplayFormatType, ExecutionPlan, PlanProperties};
+use futures::stream;
+
+use crate::query::JobOrder;
+
+/// Batches, made one after another as they are asked for.
+pub(super) type Batches = Box<dyn Iterator<Item = EngineResult<RecordBatch>> + Send>;
+
+/// The rows of a table, or some of them.
+pub(super) trait ScanSource: fmt::Debug + Send + Sync {
+    /// The name that EXPLAIN shows.
+    fn name(&self) -> &'static str;
+
+    /// The rows, each batch with the columns of `schema`.
+    fn batches(self: Arc<Self>, schema: SchemaRef) -> Batches;
+
+    /// What EXPLAIN shows after the name.
+    fn describe(&self, _f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        Ok(())
+    }
+
+    /// The order of the table that a sort by a column is, if the source can give it.
+    fn order_by(&self, _column: &str, _descending: bool) -> Option<JobOrder> {
+        None
+    }
+
+    /// The same rows in an order.
+    fn with_order(&self, _order: JobOrder) -> Option<Arc<dyn ScanSource>> {
+        None
+    }
+
+    /// The first of the rows.
+    fn with_limit(&self, limit: usize) -> Option<Arc<dyn ScanSource>>;
+
+    /// How many rows there are at most, if that is limited.
+    fn limit(&self) -> Option<usize>;
+}
+
+/// A plan node that gives the rows of a source, in one partition.
+#[derive(Debug)]
+pub(super) struct ScanExec {
+    source: Arc<dyn ScanSource>,
+    properties: Arc<PlanProperties>,
+}
+
+impl ScanExec {
+    /// A scan that gives the columns of `schema`.
+    pub(super) fn new(source: Arc<dyn ScanSource>, schema: SchemaRef) -> Self {
+        Self { source, properties: Arc::new(properties(schema, None)) }
+    }
+
+    fn with_source(&self, source: Arc<dyn ScanSource>) -> Arc<dyn ExecutionPlan> {
+        Arc::new(Self { source, properties: Arc::clone(&self.properties) })
+    }
+}
+
+/// The properties of a leaf that gives one partition, in an order if there is one.
+pub(super) fn properties(schema: SchemaRef, ordering: Option<LexOrdering>) -> PlanProperties {
+    let mut equivalences = EquivalenceProperties::new(schema);
+    equivalences.add_orderings(ordering);
+    PlanProperties::new(
+        equivalences,
+        Partitioning::UnknownPartitioning(1),
+        EmissionType::Incremental,
+        Boundedness::Bounded,
+    )
+}
+
+impl DisplayAs for ScanExec {
+    fn fmt_as(&self, _: DisplayFormatType, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let names: Vec<&str> =
+            self.properties.eq_properties.schema().fields().iter().map(|field| field.name().as_str()).collect();
+        write!(f, "{}: columns=[{}]", self.source.name(), names.join(", "))?;
+        self.source.describe(f)
+    }
+}
+
+impl ExecutionPlan for ScanExec {
+    fn name(&self) -> &str {
+        self.source.name()
+    }
+
+    fn properties(&self) -> &Arc<PlanProperties> {
+        &self.properties
+    }
+
+    fn children(&self) -> Vec<&Arc<dyn ExecutionPlan>> {
+        Vec::new()
+    }
+
+    fn apply_expressions(
+        &self,
+        _: &mut dyn FnMut(&Arc<dyn PhysicalExpr>) -> EngineResult<TreeNodeRecursion>,
+    ) -> EngineResult<TreeNodeRecursion> {
+        Ok(TreeNodeRecursion::Continue)
+    }
+
+    fn with_new_children(
+        self: Arc<Self>,
+        children: Vec<Arc<dyn ExecutionPlan>>,
+    ) -> EngineResult<Arc<dyn ExecutionPlan>> {
+        if children.is_empty() { Ok(self) } else { internal_err!("a scan has no children") }
+    }
+
+    fn execute(&self, partition: usize, _: Arc<TaskContext>) -> EngineResult<SendableRecordBatchStream> {
+        if partition != 0 {
+            return internal_err!("a scan has one partition, not partition {partition}");
+        }
+        let batches = Arc::clone(&self.source).batches(self.schema());
+        Ok(Box::pin(RecordBatchStreamAdapter::new(self.schema(), stream::iter(batches))))
+    }
+
+    fn supports_limit_pushdown(&self) -> bool {
+        false
+    }
+
+    fn with_fetch(&self, limit: Option<usize>) -> Option<Arc<dyn ExecutionPlan>> {
+        Some(self.with_source(self.source.with_limit(limit?)?))
+    }
+
+    fn fetch(&self) -> Option<usize> {
+        self.source.limit()
+    }
+
+    fn try_pushdown_sort(
+        &self,
+        order: &[PhysicalSortExpr],
+    ) -> EngineResult<SortOrderPushdownResult<Arc<dyn ExecutionPlan>>> {
+        let ordered = || {
+            // A limit was taken from rows in no order, so an order can no longer go below it.
+            let ([by], None) = (order, self.source.limit()) else { return None };
+            let column = by.expr.downcast_ref::<Column>()?;
+            let order = self.source.order_by(column.name(), by.options.descending)?;
+            let source = self.source.with_order(order)?;
+            let ordering = LexOrdering::new([by.clone()])?;
+            let properties = Arc::new(properties(self.schema(), Some(ordering)));
+            Some(Arc::new(Self { source, properties }) as Arc<dyn ExecutionPlan>)
+        };
+        Ok(match ordered() {
+            Some(inner) => SortOrderPushdownResult::Exact { inner },
+            None => SortOrderPushdownResult::Unsupported,
+        })
+    }
+}

@@ -1,0 +1,23 @@
+//! A DataFusion session over one snapshot.
+
+use std::sync::Arc;
+
+use datafusion::error::Result as EngineResult;
+use datafusion::prelude::{SessionConfig, SessionContext};
+
+use super::records::Table;
+use super::table::{JobsTable, RecordsTable};
+use crate::memory::storage::Tables;
+
+/// A session with the tables `job`, `job_run`, `job_spec` and `job_error` of a snapshot. None of
+/// them can be written to, and what is written later is not seen.
+pub(in crate::memory) fn session_context(tables: &Arc<Tables>) -> EngineResult<SessionContext> {
+    // A scan has one partition; more of them would only add exchanges.
+    let config = SessionConfig::new().with_target_partitions(1).with_information_schema(true);
+    let context = SessionContext::new_with_config(config);
+    context.register_table("job", Arc::new(JobsTable(Arc::clone(tables))))?;
+    for (name, table) in [("job_run", Table::Runs), ("job_spec", Table::Specs), ("job_error", Table::Errors)] {
+        context.register_table(name, Arc::new(RecordsTable { tables: Arc::clone(tables), table }))?;
+    }
+    Ok(context)
+}

@@ -1,0 +1,97 @@
+//! The tables of a snapshot, as DataFusion knows them.
+
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use datafusion::arrow::datatypes::SchemaRef;
+use datafusion::catalog::{Session, TableProvider};
+use datafusion::error::{DataFusionError, Result as EngineResult};
+use datafusion::logical_expr::{Expr, TableProviderFilterPushDown, TableType};
+use datafusion::physical_plan::ExecutionPlan;
+
+use super::filters::filter;
+use super::jobs::JobSource;
+use super::records::{RecordSource, Table};
+use super::scan::{ScanExec, ScanSource};
+use crate::memory::query::Selected;
+use crate::memory::schema::{ERROR_SCHEMA, JOB_SCHEMA, RUN_SCHEMA, SPEC_SCHEMA};
+use crate::memory::storage::Tables;
+use crate::query::{GetJobsRequest, JobQuery};
+
+/// The table `job` of a snapshot.
+#[derive(Debug)]
+pub(super) struct JobsTable(pub(super) Arc<Tables>);
+
+/// A table beside it.
+#[derive(Debug)]
+pub(super) struct RecordsTable {
+    pub(super) tables: Arc<Tables>,
+    pub(super) table: Table,
+}
+
+fn project(schema: &SchemaRef, projection: Option<&Vec<usize>>) -> EngineResult<SchemaRef> {
+    Ok(match projection {
+        Some(columns) => Arc::new(schema.project(columns)?),
+        None => Arc::clone(schema),
+    })
+}
+
+#[async_trait]
+impl TableProvider for JobsTable {
+    fn schema(&self) -> SchemaRef {
+        Arc::clone(&JOB_SCHEMA)
+    }
+
+    fn table_type(&self) -> TableType {
+        TableType::Base
+    }
+
+    async fn scan(
+        &self,
+        _: &dyn Session,
+        projection: Option<&Vec<usize>>,
+        filters: &[Expr],
+        limit: Option<usize>,
+    ) -> EngineResult<Arc<dyn ExecutionPlan>> {
+        let request = GetJobsRequest { filters: filters.iter().filter_map(filter).collect(), ..Default::default() };
+        let query = JobQuery::try_from(request).map_err(|error| DataFusionError::External(Box::new(error)))?;
+        let selected = Arc::new(Selected::new(&self.0, query.selection())?);
+        let source = JobSource { tables: Arc::clone(&self.0), selected, order: None, limit };
+        Ok(Arc::new(ScanExec::new(Arc::new(source), project(&JOB_SCHEMA, projection)?)))
+    }
+
+    fn supports_filters_pushdown(&self, filters: &[&Expr]) -> EngineResult<Vec<TableProviderFilterPushDown>> {
+        let answer = |&condition: &&Expr| match filter(condition) {
+            Some(_) => TableProviderFilterPushDown::Exact,
+            None => TableProviderFilterPushDown::Unsupported,
+        };
+        Ok(filters.iter().map(answer).collect())
+    }
+}
+
+#[async_trait]
+impl TableProvider for RecordsTable {
+    fn schema(&self) -> SchemaRef {
+        Arc::clone(match self.table {
+            Table::Runs => &RUN_SCHEMA,
+            Table::Specs => &SPEC_SCHEMA,
+            Table::Errors => &ERROR_SCHEMA,
+        })
+    }
+
+    fn table_type(&self) -> TableType {
+        TableType::Base
+    }
+
+    async fn scan(
+        &self,
+        _: &dyn Session,
+        projection: Option<&Vec<usize>>,
+        _: &[Expr],
+        limit: Option<usize>,
+    ) -> EngineResult<Arc<dyn ExecutionPlan>> {
+        let source = RecordSource { tables: Arc::clone(&self.tables), table: self.table, limit };
+        let source: Arc<dyn ScanSource> = Arc::new(source);
+        Ok(Arc::new(ScanExec::new(source, project(&self.schema(), projection)?)))
+    }
+}

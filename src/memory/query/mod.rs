@@ -1,0 +1,37 @@
+//! Queries: the rows of a selection, the first rows of an order, the groups of rows.
+
+mod columns;
+pub(super) mod groups;
+mod residual;
+mod rows;
+mod select;
+mod top_k;
+
+use std::sync::Arc;
+
+use datafusion::arrow::array::AsArray;
+use datafusion::arrow::datatypes::UInt32Type;
+
+pub(super) use self::select::Selected;
+pub(super) use self::top_k::first_rows;
+use super::error::engine_error;
+use super::storage::Tables;
+use super::{plan, row};
+use crate::error::{Operation, Result};
+use crate::model::{Job, JobGroup};
+use crate::query::{GroupQuery, JobQuery};
+use crate::time::Timestamp;
+
+/// A page of jobs of a snapshot.
+pub(super) async fn get_jobs(tables: &Arc<Tables>, query: &JobQuery, now: Timestamp) -> Result<Vec<Job>> {
+    let batches = plan::run_jobs(tables, query).await.map_err(|error| engine_error(Operation::GetJobs, error))?;
+    let rows = batches.iter().flat_map(|batch| batch.column(0).as_primitive::<UInt32Type>().values());
+    Ok(rows.map(|&at| row::job(tables, at, now)).collect())
+}
+
+/// A page of groups of a snapshot.
+pub(super) async fn get_job_groups(tables: &Arc<Tables>, query: &GroupQuery) -> Result<Vec<JobGroup>> {
+    let batches =
+        plan::run_groups(tables, query).await.map_err(|error| engine_error(Operation::GetJobGroups, error))?;
+    Ok(batches.iter().flat_map(|batch| row::groups(batch, query.aggregates())).collect())
+}

@@ -1,0 +1,149 @@
+//! The selected rows of a chunk, as bits.
+
+use datafusion::error::Result as EngineResult;
+
+use super::select::Selected;
+use crate::memory::storage::{BLOCK_ROWS, CHUNK_ROWS, Tables, first_row, locate};
+
+const WORDS: usize = CHUNK_ROWS / 64;
+const BLOCK_WORDS: usize = BLOCK_ROWS / 64;
+/// With fewer rows than this to test, gathering them is cheaper than testing a whole chunk.
+const GATHER_BELOW: usize = CHUNK_ROWS / 4;
+
+/// Which rows of a chunk are selected.
+#[derive(Debug, Clone)]
+pub(in crate::memory) enum ChunkRows {
+    /// All of this many.
+    All(usize),
+    /// Those whose bit is set.
+    Some(Box<[u64; WORDS]>),
+}
+
+impl ChunkRows {
+    /// How many rows.
+    pub(in crate::memory) fn count(&self) -> usize {
+        match self {
+            Self::All(len) => *len,
+            Self::Some(words) => words.iter().map(|word| word.count_ones() as usize).sum(),
+        }
+    }
+
+    /// The places of the rows, ascending.
+    pub(in crate::memory) fn iter(&self) -> impl Iterator<Item = usize> + '_ {
+        self.words(0, WORDS)
+    }
+
+    /// The places of the rows of a block, ascending.
+    pub(in crate::memory) fn block(&self, block: usize) -> impl Iterator<Item = usize> + '_ {
+        self.words(block * BLOCK_WORDS, (block + 1) * BLOCK_WORDS)
+    }
+
+    fn words(&self, from: usize, to: usize) -> impl Iterator<Item = usize> + '_ {
+        let (range, words) = match self {
+            Self::All(len) => (from * 64..(to * 64).min(*len), [].as_slice()),
+            Self::Some(words) => (0..0, &words[from..to]),
+        };
+        range.chain(words.iter().zip(from..).flat_map(|(&word, at)| Bits(word).map(move |bit| at * 64 + bit)))
+    }
+
+    fn places(&self) -> Vec<u16> {
+        self.iter().map(|at| at as u16).collect()
+    }
+}
+
+/// The set bits of a word.
+struct Bits(u64);
+
+impl Iterator for Bits {
+    type Item = usize;
+
+    fn next(&mut self) -> Option<usize> {
+        if self.0 == 0 {
+            return None;
+        }
+        let bit = self.0.trailing_zeros() as usize;
+        self.0 &= self.0 - 1;
+        Some(bit)
+    }
+}
+
+impl Selected {
+    /// The selected rows of a chunk.
+    pub(in crate::memory) fn chunk(&self, tables: &Tables, chunk: usize) -> EngineResult<ChunkRows> {
+        let len = tables.jobs.chunks()[chunk].len();
+        let mut rows = match &self.rows {
+            None => ChunkRows::All(len),
+            Some(rows) => {
+                let first = first_row(chunk);
+                let mut words = Box::new([0; WORDS]);
+                for row in rows.range(first..first.saturating_add(CHUNK_ROWS as u32)) {
+                    let (_, at) = locate(row);
+                    words[at / 64] |= 1 << (at % 64);
+                }
+                ChunkRows::Some(words)
+            }
+        };
+        if self.residual.is_some() {
+            self.apply_residual(tables, chunk, &mut rows)?;
+        }
+        Ok(rows)
+    }
+
+    fn apply_residual(&self, tables: &Tables, chunk: usize, rows: &mut ChunkRows) -> EngineResult<()> {
+        let Some(residual) = &self.residual else { return Ok(()) };
+        let chunk = &tables.jobs.chunks()[chunk];
+        let mut words = Box::new([0u64; WORDS]);
+        match rows {
+            ChunkRows::Some(_) if rows.count() == 0 => return Ok(()),
+            ChunkRows::Some(_) if rows.count() < GATHER_BELOW => {
+                let places = rows.places();
+                let passes = residual.gather(chunk, &places)?;
+                for (place, _) in places.iter().zip(passes.iter()).filter(|(_, passes)| *passes == Some(true)) {
+                    words[usize::from(*place) / 64] |= 1 << (place % 64);
+                }
+            }
+            _ => {
+                for at in residual.whole(chunk)?.values().set_indices() {
+                    words[at / 64] |= 1 << (at % 64);
+                }
+                if let ChunkRows::Some(selected) = rows {
+                    words.iter_mut().zip(selected.iter()).for_each(|(word, &selected)| *word &= selected);
+                }
+            }
+        }
+        *rows = ChunkRows::Some(words);
+        Ok(())
+    }
+
+    /// Those of some rows, ascending, that pass the residual.
+    pub(in crate::memory) fn passing(&self, tables: &Tables, rows: Vec<u32>) -> EngineResult<Vec<u32>> {
+        let Some(residual) = &self.residual else { return Ok(rows) };
+        let mut passing = Vec::with_capacity(rows.len());
+        for part in rows.chunk_by(|&a, &b| locate(a).0 == locate(b).0) {
+            let places: Vec<u16> = part.iter().map(|&row| locate(row).1 as u16).collect();
+            let passes = residual.gather(&tables.jobs.chunks()[locate(part[0]).0], &places)?;
+            passing.extend(
+                part.iter().zip(passes.iter()).filter(|(_, passes)| *passes == Some(true)).map(|(&row, _)| row),
+            );
+        }
+        Ok(passing)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn bits_and_ranges_name_the_same_places() {
+        let mut words = Box::new([0; WORDS]);
+        for at in 0..700usize {
+            words[at / 64] |= 1 << (at % 64);
+        }
+        let (all, some) = (ChunkRows::All(700), ChunkRows::Some(words));
+        assert!(all.iter().eq(some.iter()));
+        assert!(all.block(2).eq(some.block(2)));
+        assert_eq!(all.block(2).collect::<Vec<_>>(), (512..700).collect::<Vec<_>>());
+        assert_eq!((all.count(), some.count()), (700, 700));
+    }
+}

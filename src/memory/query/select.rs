@@ -1,0 +1,230 @@
+//! From a selection to rows: bitmap algebra for what an index answers, and one physical
+//! expression for what remains.
+
+use std::sync::Arc;
+
+use datafusion::error::Result as EngineResult;
+use roaring::{MultiOps, RoaringBitmap};
+
+use super::residual::{CodeTest, Residual, ResidualBuilder};
+use crate::memory::storage::{BitmapIndex, Dictionary, JobId, PostingList, Tables};
+use crate::model::StateSet;
+use crate::query::{AnnotationTest, Predicate, Selection, TextField, TextTest};
+
+/// Beyond this share of all rows, testing codes row by row is cheaper than joining their lists.
+const UNION_SHARE: u64 = 16;
+/// This few rows are always joined, and so are those of this few codes.
+const UNION_ALWAYS_ROWS: u64 = 4096;
+const UNION_ALWAYS_CODES: usize = 8;
+/// A dictionary longer than this is not tested whole for a match of part of a text.
+const TEST_WHOLE_DICTIONARY: usize = 1 << 16;
+
+/// The rows that a selection admits.
+#[derive(Debug)]
+pub(in crate::memory) struct Selected {
+    /// Those that the indexes admit; none for all.
+    pub(in crate::memory) rows: Option<RoaringBitmap>,
+    /// What they must pass besides.
+    pub(in crate::memory) residual: Option<Residual>,
+    /// The index look-ups, for EXPLAIN.
+    pub(in crate::memory) index: Vec<String>,
+}
+
+/// Rows by an index: shared with it where it has them ready.
+enum Rows {
+    Shared(Arc<RoaringBitmap>),
+    Owned(RoaringBitmap),
+}
+
+impl Rows {
+    fn bitmap(&self) -> &RoaringBitmap {
+        match self {
+            Self::Shared(bitmap) => bitmap,
+            Self::Owned(bitmap) => bitmap,
+        }
+    }
+}
+
+/// How a predicate is answered.
+enum Answer {
+    Everything,
+    Rows(Rows),
+    Codes(CodeTest),
+    Expression,
+}
+
+impl Selected {
+    /// Finds the rows of a selection.
+    pub(in crate::memory) fn new(tables: &Tables, selection: &Selection) -> EngineResult<Self> {
+        let mut index = Vec::new();
+        let mut sets = Vec::new();
+        let mut residual = ResidualBuilder::default();
+        if selection.active_job_sets() {
+            index.push("active job sets".to_owned());
+            sets.push(Rows::Shared(Arc::clone(&tables.active_job_sets)));
+        }
+        for predicate in selection.predicates() {
+            match answer(tables, predicate) {
+                Answer::Everything => {}
+                Answer::Rows(rows) => {
+                    index.push(describe(predicate));
+                    sets.push(rows);
+                }
+                Answer::Codes(test) => residual.codes(tables, predicate, test),
+                Answer::Expression => residual.expression(predicate)?,
+            }
+        }
+        let mut rows = intersection(sets);
+        if let Some(rows) = &mut rows {
+            // The indexes of columns that never change also hold rows newer than the snapshot.
+            rows.remove_range(tables.jobs.len() as u32..);
+        }
+        Ok(Self { rows, residual: residual.build()?, index })
+    }
+
+    /// How many rows the indexes admit.
+    pub(in crate::memory) fn candidates(&self, tables: &Tables) -> u64 {
+        self.rows.as_ref().map_or(tables.jobs.len() as u64, RoaringBitmap::len)
+    }
+}
+
+fn intersection(mut sets: Vec<Rows>) -> Option<RoaringBitmap> {
+    sets.sort_by_key(|rows| rows.bitmap().len());
+    let mut sets = sets.into_iter();
+    let first = sets.next()?;
+    let Some(second) = sets.next() else {
+        return Some(match first {
+            Rows::Shared(bitmap) => bitmap.as_ref().clone(),
+            Rows::Owned(bitmap) => bitmap,
+        });
+    };
+    let both = first.bitmap() & second.bitmap();
+    Some(sets.fold(both, |rows, more| rows & more.bitmap()))
+}
+
+fn answer(tables: &Tables, predicate: &Predicate) -> Answer {
+    match predicate {
+        Predicate::State(states) if *states == StateSet::ALL => Answer::Everything,
+        Predicate::State(states) if states.len() == 1 => {
+            let mut of_one = states.iter().map(|state| Rows::Shared(Arc::clone(tables.states.rows(state))));
+            of_one.next().map_or(Answer::Everything, Answer::Rows)
+        }
+        Predicate::State(states) => Answer::Rows(Rows::Owned(tables.states.union(*states))),
+        Predicate::Text(TextField::JobId, TextTest::Exact(id)) => Answer::Rows(by_ids(tables, &[id])),
+        Predicate::Text(TextField::JobId, TextTest::AnyOf(ids)) => {
+            Answer::Rows(by_ids(tables, &ids.iter().collect::<Vec<_>>()))
+        }
+        Predicate::Text(field, test) => match (tables.dictionary(*field), tables.latest_run_index(*field)) {
+            (Some(texts), Some(index)) => by_codes(tables, texts, test, |codes| latest_run_rows(tables, index, codes)),
+            (Some(texts), None) => by_codes(tables, texts, test, |codes| posted_rows(tables, texts, codes)),
+            (None, _) => Answer::Expression,
+        },
+        Predicate::Annotation(key, test) => by_annotation(tables, key, test),
+        Predicate::Integer(..) | Predicate::Time(..) => Answer::Expression,
+    }
+}
+
+fn by_ids(tables: &Tables, ids: &[&String]) -> Rows {
+    Rows::Owned(ids.iter().filter_map(|id| tables.job_row(&JobId::new(id)?)).collect())
+}
+
+/// The rows of some codes by their posting lists, if joining those pays.
+fn posted_rows(tables: &Tables, dictionary: &Dictionary, codes: &[u32]) -> Option<Rows> {
+    union_pays(tables, codes, || dictionary.count_rows(codes)).then(|| union(dictionary.rows_of(codes)))
+}
+
+/// The rows of some codes by the bitmaps of a field of the latest run, if joining those pays.
+fn latest_run_rows(tables: &Tables, index: &BitmapIndex, codes: &[u32]) -> Option<Rows> {
+    if let [code] = codes {
+        return Some(Rows::Shared(index.rows(*code).map(Arc::clone).unwrap_or_default()));
+    }
+    let bitmaps: Vec<&RoaringBitmap> = codes.iter().filter_map(|&code| index.rows(code)).map(Arc::as_ref).collect();
+    let pays = union_pays(tables, codes, || bitmaps.iter().map(|rows| rows.len()).sum());
+    pays.then(|| Rows::Owned(bitmaps.union()))
+}
+
+fn union_pays(tables: &Tables, codes: &[u32], rows: impl FnOnce() -> u64) -> bool {
+    codes.len() <= UNION_ALWAYS_CODES || rows() <= UNION_ALWAYS_ROWS.max(tables.jobs.len() as u64 / UNION_SHARE)
+}
+
+fn union(mut lists: Vec<PostingList>) -> Rows {
+    if lists.len() == 1
+        && let Some(PostingList::Many(bitmap)) = lists.pop_if(|list| matches!(list, PostingList::Many(_)))
+    {
+        return Rows::Shared(bitmap);
+    }
+    let mut rows = RoaringBitmap::new();
+    for list in &lists {
+        list.add_to(&mut rows);
+    }
+    Rows::Owned(rows)
+}
+
+fn by_codes(
+    tables: &Tables,
+    dictionary: &Dictionary,
+    test: &TextTest,
+    rows: impl Fn(&[u32]) -> Option<Rows>,
+) -> Answer {
+    let codes = match test {
+        TextTest::Exact(text) => dictionary.code(text).into_iter().collect(),
+        TextTest::AnyOf(texts) => {
+            let mut codes: Vec<u32> = texts.iter().filter_map(|text| dictionary.code(text)).collect();
+            codes.sort_unstable();
+            codes.dedup();
+            codes
+        }
+        // A page rarely needs the answer for all of a long dictionary: test what it visits.
+        _ if dictionary.len() > TEST_WHOLE_DICTIONARY && dictionary.len() > tables.jobs.len() / 8 => {
+            return Answer::Codes(CodeTest::Text(dictionary.clone(), test.clone()));
+        }
+        TextTest::StartsWith(_) | TextTest::Contains(_) => dictionary.codes_where(|text| passes(test, text)),
+    };
+    match rows(&codes) {
+        Some(rows) => Answer::Rows(rows),
+        None => Answer::Codes(CodeTest::set(dictionary.len(), &codes)),
+    }
+}
+
+fn by_annotation(tables: &Tables, key: &str, test: &AnnotationTest) -> Answer {
+    let Some(code) = tables.annotations.keys.code(key) else {
+        return Answer::Rows(Rows::Owned(RoaringBitmap::new()));
+    };
+    match test {
+        AnnotationTest::Exists => Answer::Rows(union(tables.annotations.keys.rows_of(&[code]))),
+        AnnotationTest::Value(test) => {
+            let values = tables.annotations.values(code);
+            by_codes(tables, values, test, |codes| posted_rows(tables, values, codes))
+        }
+    }
+}
+
+/// Whether a text passes a test.
+pub(super) fn passes(test: &TextTest, text: &str) -> bool {
+    match test {
+        TextTest::Exact(value) => text == value,
+        TextTest::AnyOf(values) => values.iter().any(|value| value == text),
+        TextTest::StartsWith(start) => text.starts_with(start.as_str()),
+        TextTest::Contains(part) => text.contains(part.as_str()),
+    }
+}
+
+/// A predicate as EXPLAIN shows it.
+pub(super) fn describe(predicate: &Predicate) -> String {
+    let test = |name: &str, test: &TextTest| match test {
+        TextTest::Exact(value) => format!("{name} = {value:?}"),
+        TextTest::AnyOf(values) => format!("{name} in {values:?}"),
+        TextTest::StartsWith(start) => format!("{name} starts with {start:?}"),
+        TextTest::Contains(part) => format!("{name} contains {part:?}"),
+    };
+    match predicate {
+        Predicate::Text(field, of) => test(super::columns::text_name(*field), of),
+        Predicate::State(states) => format!("state in {states:?}"),
+        Predicate::Integer(field, of) => format!("{} {of:?}", super::columns::integer_name(*field)),
+        Predicate::Time(field, comparison, time) => {
+            format!("{} {comparison:?} {time}", super::columns::time_name(*field))
+        }
+        Predicate::Annotation(key, AnnotationTest::Exists) => format!("annotation {key:?} exists"),
+        Predicate::Annotation(key, AnnotationTest::Value(of)) => test(&format!("annotation {key:?}"), of),
+    }
+}

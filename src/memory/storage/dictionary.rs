@@ -1,0 +1,254 @@
+//! Dictionaries: each text of a column once, known by a code.
+
+use std::hash::BuildHasher;
+use std::sync::Arc;
+
+use foldhash::fast::RandomState;
+use hashbrown::HashTable;
+use parking_lot::{Mutex, RwLock};
+
+use super::postings::{PostingList, Postings};
+
+/// The code of an absent text.
+pub(crate) const NONE: u32 = u32::MAX;
+
+/// Texts in a full block of a [`TextArena`].
+const BLOCK_TEXTS: usize = 1024;
+
+#[derive(Debug, Clone, Default)]
+struct Block {
+    text: String,
+    ends: Vec<u32>,
+}
+
+impl Block {
+    fn get(&self, at: usize) -> &str {
+        let start = if at == 0 { 0 } else { self.ends[at - 1] };
+        &self.text[start as usize..self.ends[at] as usize]
+    }
+}
+
+/// Texts in the order in which they came. Clones share all but what is added later.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct TextArena {
+    blocks: Vec<Arc<Block>>,
+    len: usize,
+}
+
+impl TextArena {
+    pub(crate) fn len(&self) -> usize {
+        self.len
+    }
+
+    pub(crate) fn get(&self, code: u32) -> &str {
+        let at = code as usize;
+        self.blocks[at / BLOCK_TEXTS].get(at % BLOCK_TEXTS)
+    }
+
+    pub(crate) fn push(&mut self, text: &str) -> u32 {
+        if self.len.is_multiple_of(BLOCK_TEXTS) {
+            self.seal();
+            self.blocks.push(Arc::default());
+        }
+        if let Some(block) = self.blocks.last_mut().map(Arc::make_mut) {
+            block.text.push_str(text);
+            block.ends.push(block.text.len() as u32);
+        }
+        let code = self.len as u32;
+        self.len += 1;
+        code
+    }
+
+    /// Gives back the room that growing left in a block that is full now.
+    fn seal(&mut self) {
+        if let Some(block) = self.blocks.last_mut().and_then(Arc::get_mut) {
+            block.text.shrink_to_fit();
+            block.ends.shrink_to_fit();
+        }
+    }
+
+    fn heap_bytes(&self) -> usize {
+        self.blocks
+            .iter()
+            .map(|block| block.text.capacity() + block.ends.capacity() * size_of::<u32>() + size_of::<Block>())
+            .sum()
+    }
+}
+
+/// The codes of a dictionary by the order of their texts.
+#[derive(Debug, Default)]
+pub(crate) struct TextOrder {
+    /// The codes, the least text first.
+    pub(crate) codes: Vec<u32>,
+}
+
+impl TextOrder {
+    /// The place in the order, by code.
+    pub(crate) fn ranks(&self) -> Vec<u32> {
+        let mut ranks = vec![0; self.codes.len()];
+        for (rank, &code) in (0..).zip(&self.codes) {
+            ranks[code as usize] = rank;
+        }
+        ranks
+    }
+}
+
+/// A dictionary with, for each code, the rows that hold it.
+///
+/// The texts are versioned: a clone keeps those it has. What finds a code and lists its rows is
+/// shared by all clones and only ever grows, so a clone passes over codes and rows that it does
+/// not have. Their locks are held for a look-up or an append, never while a query computes.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Dictionary {
+    texts: Arc<TextArena>,
+    shared: Arc<SharedPart>,
+}
+
+#[derive(Debug, Default)]
+struct SharedPart {
+    codes: RwLock<HashTable<u32>>,
+    hasher: RandomState,
+    postings: RwLock<Postings>,
+    order: Mutex<Arc<TextOrder>>,
+}
+
+impl Dictionary {
+    /// How many codes there are.
+    pub(crate) fn len(&self) -> usize {
+        self.texts.len()
+    }
+
+    /// The text of a code.
+    pub(crate) fn text(&self, code: u32) -> &str {
+        self.texts.get(code)
+    }
+
+    /// The text of a code; none for [`NONE`].
+    pub(crate) fn optional_text(&self, code: u32) -> Option<&str> {
+        (code != NONE).then(|| self.text(code))
+    }
+
+    /// The code of a text, if it has one.
+    pub(crate) fn code(&self, text: &str) -> Option<u32> {
+        let hash = self.shared.hasher.hash_one(text);
+        let known = self.len() as u32;
+        self.shared.codes.read().find(hash, |&code| code < known && self.text(code) == text).copied()
+    }
+
+    /// The codes of the texts that pass a test.
+    pub(crate) fn codes_where(&self, test: impl Fn(&str) -> bool) -> Vec<u32> {
+        (0..self.len() as u32).filter(|&code| test(self.text(code))).collect()
+    }
+
+    /// The codes of texts, each made if it is new.
+    pub(crate) fn intern_all<'a>(&mut self, texts: impl Iterator<Item = Option<&'a str>>) -> Vec<u32> {
+        let mut codes = self.shared.codes.write();
+        let hasher = &self.shared.hasher;
+        let mut previous: Option<(&str, u32)> = None;
+        let mut intern = |text: &'a str| {
+            // Neighbours in a batch often share their texts.
+            if let Some((_, code)) = previous.filter(|&(before, _)| before == text) {
+                return code;
+            }
+            let hash = hasher.hash_one(text);
+            let known = codes.find(hash, |&code| self.texts.get(code) == text).copied();
+            let code = known.unwrap_or_else(|| {
+                let code = Arc::make_mut(&mut self.texts).push(text);
+                codes.insert_unique(hash, code, |&code| hasher.hash_one(self.texts.get(code)));
+                code
+            });
+            previous = Some((text, code));
+            code
+        };
+        texts.map(|text| text.map_or(NONE, &mut intern)).collect()
+    }
+
+    /// The code of a text, made if it is new.
+    pub(crate) fn intern(&mut self, text: &str) -> u32 {
+        match self.code(text) {
+            Some(code) => code,
+            None => self.intern_all(std::iter::once(Some(text)))[0],
+        }
+    }
+
+    /// Adds rows, ascending and greater than all before, each to the list of its code.
+    pub(crate) fn post(&self, rows: impl Iterator<Item = (u32, u32)>) {
+        let mut postings = self.shared.postings.write();
+        for (code, row) in rows {
+            if code != NONE {
+                postings.push(code, row);
+            }
+        }
+    }
+
+    /// The rows of a code, some of which may be newer than this clone.
+    pub(crate) fn rows(&self, code: u32) -> PostingList {
+        self.shared.postings.read().list(code)
+    }
+
+    /// The rows of some codes.
+    pub(crate) fn rows_of(&self, codes: &[u32]) -> Vec<PostingList> {
+        let postings = self.shared.postings.read();
+        codes.iter().map(|&code| postings.list(code)).collect()
+    }
+
+    /// How many rows some codes have together.
+    pub(crate) fn count_rows(&self, codes: &[u32]) -> u64 {
+        let postings = self.shared.postings.read();
+        codes.iter().map(|&code| postings.list_len(code)).sum()
+    }
+
+    /// The codes in the order of their texts. Kept until the dictionary grows.
+    pub(crate) fn order(&self) -> Arc<TextOrder> {
+        let kept = Arc::clone(&self.shared.order.lock());
+        if kept.codes.len() == self.len() {
+            return kept;
+        }
+        let mut codes: Vec<u32> = (0..self.len() as u32).collect();
+        codes.sort_unstable_by(|&a, &b| self.text(a).cmp(self.text(b)));
+        let order = Arc::new(TextOrder { codes });
+        let mut kept = self.shared.order.lock();
+        if kept.codes.len() < order.codes.len() {
+            *kept = Arc::clone(&order);
+        }
+        order
+    }
+
+    /// Bytes of texts and what finds their codes.
+    pub(crate) fn heap_bytes(&self) -> usize {
+        self.texts.heap_bytes() + self.shared.codes.read().allocation_size()
+    }
+
+    /// Bytes of the lists of rows.
+    pub(crate) fn posting_bytes(&self) -> usize {
+        self.shared.postings.read().heap_bytes()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_clone_keeps_its_texts_and_sees_no_later_code() {
+        let mut dictionary = Dictionary::default();
+        let codes = dictionary.intern_all([Some("b"), None, Some("a"), Some("b")].into_iter());
+        assert_eq!(codes, [0, NONE, 1, 0]);
+        let snapshot = dictionary.clone();
+        assert_eq!(dictionary.intern("c"), 2);
+        assert_eq!(snapshot.code("c"), None);
+        assert_eq!(snapshot.code("a"), Some(1));
+        assert_eq!(dictionary.text(2), "c");
+        assert_eq!(dictionary.order().codes, [1, 0, 2]);
+        assert_eq!(snapshot.order().codes, [1, 0]);
+    }
+
+    #[test]
+    fn blocks_hold_their_texts_apart() {
+        let mut dictionary = Dictionary::default();
+        for at in 0..3 * BLOCK_TEXTS {
+            assert_eq!(dictionary.intern(&format!("text {at}")), at as u32);
+        }
+        assert_eq!(dictionary.text(2500), "text 2500");
+    }
+}

@@ -1,0 +1,148 @@
+//! Which rows hold a code, for columns that are never updated.
+
+use std::sync::Arc;
+
+use roaring::RoaringBitmap;
+
+/// From how many rows on a bitmap is smaller and faster than a list.
+const BITMAP_FROM: usize = 256;
+
+/// Ascending rows. Most annotation values are held by one row or a few, so those cost no bitmap.
+#[derive(Debug, Clone)]
+pub(crate) enum PostingList {
+    None,
+    One(u32),
+    Few(Arc<Vec<u32>>),
+    Many(Arc<RoaringBitmap>),
+}
+
+impl PostingList {
+    fn push(&mut self, row: u32) {
+        match self {
+            Self::None => *self = Self::One(row),
+            Self::One(first) => *self = Self::Few(Arc::new(vec![*first, row])),
+            Self::Few(rows) if rows.len() < BITMAP_FROM => Arc::make_mut(rows).push(row),
+            Self::Few(rows) => {
+                let mut bitmap: RoaringBitmap = rows.iter().copied().collect();
+                bitmap.insert(row);
+                *self = Self::Many(Arc::new(bitmap));
+            }
+            Self::Many(bitmap) => push_ascending(Arc::make_mut(bitmap), row),
+        }
+    }
+
+    pub(crate) fn len(&self) -> u64 {
+        match self {
+            Self::None => 0,
+            Self::One(_) => 1,
+            Self::Few(rows) => rows.len() as u64,
+            Self::Many(bitmap) => bitmap.len(),
+        }
+    }
+
+    /// The rows, as a bitmap.
+    pub(crate) fn to_bitmap(&self) -> RoaringBitmap {
+        match self {
+            Self::None => RoaringBitmap::new(),
+            Self::One(row) => RoaringBitmap::from_iter([*row]),
+            Self::Few(rows) => rows.iter().copied().collect(),
+            Self::Many(bitmap) => bitmap.as_ref().clone(),
+        }
+    }
+
+    /// Adds the rows to a set.
+    pub(crate) fn add_to(&self, set: &mut RoaringBitmap) {
+        match self {
+            Self::None => {}
+            Self::One(row) => {
+                set.insert(*row);
+            }
+            Self::Few(rows) => set.extend(rows.iter().copied()),
+            Self::Many(bitmap) => *set |= bitmap.as_ref(),
+        }
+    }
+
+    /// Takes the rows out of a set.
+    pub(crate) fn remove_from(&self, set: &mut RoaringBitmap) {
+        match self {
+            Self::None => {}
+            Self::One(row) => {
+                set.remove(*row);
+            }
+            Self::Few(rows) => rows.iter().for_each(|&row| {
+                set.remove(row);
+            }),
+            Self::Many(bitmap) => *set -= bitmap.as_ref(),
+        }
+    }
+
+    fn heap_bytes(&self) -> usize {
+        const ARC: usize = 2 * size_of::<usize>();
+        match self {
+            Self::None | Self::One(_) => 0,
+            Self::Few(rows) => ARC + size_of::<Vec<u32>>() + rows.capacity() * size_of::<u32>(),
+            Self::Many(bitmap) => ARC + size_of::<RoaringBitmap>() + bitmap_bytes(bitmap),
+        }
+    }
+}
+
+/// Inserts a row that is most likely greater than all before.
+pub(crate) fn push_ascending(bitmap: &mut RoaringBitmap, row: u32) {
+    if bitmap.try_push(row).is_err() {
+        bitmap.insert(row);
+    }
+}
+
+/// Bytes that a bitmap occupies beside itself, by its own account of its containers.
+pub(crate) fn bitmap_bytes(bitmap: &RoaringBitmap) -> usize {
+    let statistics = bitmap.statistics();
+    let bytes =
+        statistics.n_bytes_array_containers + statistics.n_bytes_run_containers + statistics.n_bytes_bitset_containers;
+    bytes as usize + statistics.n_containers as usize * 2 * size_of::<Vec<u16>>()
+}
+
+/// A list of rows for each code.
+#[derive(Debug, Default)]
+pub(crate) struct Postings(Vec<PostingList>);
+
+impl Postings {
+    pub(crate) fn push(&mut self, code: u32, row: u32) {
+        let at = code as usize;
+        if at >= self.0.len() {
+            self.0.resize(at + 1, PostingList::None);
+        }
+        self.0[at].push(row);
+    }
+
+    pub(crate) fn list(&self, code: u32) -> PostingList {
+        self.0.get(code as usize).cloned().unwrap_or(PostingList::None)
+    }
+
+    pub(crate) fn list_len(&self, code: u32) -> u64 {
+        self.0.get(code as usize).map_or(0, PostingList::len)
+    }
+
+    pub(crate) fn heap_bytes(&self) -> usize {
+        self.0.capacity() * size_of::<PostingList>() + self.0.iter().map(PostingList::heap_bytes).sum::<usize>()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_list_grows_from_none_to_a_bitmap_and_keeps_its_rows() {
+        let mut postings = Postings::default();
+        for row in 0..1000 {
+            postings.push(3, row * 7);
+            let list = postings.list(3);
+            assert_eq!(list.len(), u64::from(row) + 1);
+            assert_eq!(list.to_bitmap().len(), list.len());
+            assert!(list.to_bitmap().contains(row * 7));
+        }
+        assert!(matches!(postings.list(3), PostingList::Many(_)));
+        assert_eq!(postings.list(0).len(), 0);
+        assert_eq!(postings.list(99).len(), 0);
+    }
+}

@@ -1,0 +1,241 @@
+//! One job of the workload: who, what, when and how it went, all from its number.
+
+use super::random::Random;
+use super::vocabulary::*;
+use super::{Placement, Workload};
+use crate::model::JobState;
+use crate::time::Timestamp;
+
+const MICROS_PER_SECOND: u64 = 1_000_000;
+/// The longest that a run takes.
+const LONGEST_RUN_SECONDS: u64 = 6 * 3600;
+/// The longest that a step before a run takes.
+const LONGEST_STEP_SECONDS: u64 = 600;
+/// Of 1000 jobs of the recent part that have a run, how many have had another before.
+const RERUN_PER_MILLE: u64 = 80;
+/// The most runs a job has.
+const MOST_RUNS: usize = 3;
+
+/// A job of the workload, as it will be in the end.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct GeneratedJob {
+    /// Its number in the workload, from 0; ids ascend with it.
+    pub number: u64,
+    /// The job's id, a ULID.
+    pub job_id: String,
+    /// The queue.
+    pub queue: &'static str,
+    /// The job set.
+    pub job_set: String,
+    /// Who submitted.
+    pub owner: String,
+    /// The namespace.
+    pub namespace: Option<&'static str>,
+    /// The priority.
+    pub priority: i64,
+    /// The priority class.
+    pub priority_class: Option<&'static str>,
+    /// When it was submitted.
+    pub submitted: Timestamp,
+    /// Requested cores.
+    pub cpu: i64,
+    /// Requested memory, in bytes.
+    pub memory: i64,
+    /// Requested ephemeral storage, in bytes.
+    pub ephemeral_storage: i64,
+    /// Requested GPUs.
+    pub gpu: i64,
+    /// The values of [`ANNOTATION_KEYS`].
+    pub annotations: [String; ANNOTATION_KEYS.len()],
+    /// The state.
+    pub state: JobState,
+    /// When the job came into it.
+    pub last_transition_time: Timestamp,
+    /// The runs, the latest last.
+    pub runs: Vec<GeneratedRun>,
+    /// What went wrong, for jobs that failed.
+    pub failure: (&'static str, i32),
+    /// Why it was cancelled, for jobs that were.
+    pub cancel_reason: Option<&'static str>,
+}
+
+/// A run of a job of the workload.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct GeneratedRun {
+    /// The run's id, a UUID.
+    pub run_id: String,
+    /// The cluster.
+    pub cluster: String,
+    /// The node.
+    pub node: String,
+    /// The pool.
+    pub pool: &'static str,
+    /// When it was leased.
+    pub leased: Timestamp,
+    /// When it became pending, if it did.
+    pub pending: Option<Timestamp>,
+    /// When it started, if it did.
+    pub started: Option<Timestamp>,
+    /// When it ended, if it did.
+    pub finished: Option<Timestamp>,
+}
+
+impl GeneratedJob {
+    pub(super) fn new(workload: &Workload, number: u64) -> Self {
+        let mut random = Random::new(workload.options.seed, number);
+        let placement = workload.placement(number, &mut random);
+        let Placement { queue, submitted, .. } = placement;
+        let state = state(&placement, &mut random);
+        let gpu = random.pick_weighted(&GPUS);
+        let cpu = random.pick_weighted(&CPUS);
+        let mut clock = Steps { now: submitted };
+        let runs = runs(state, gpu > 0, &mut clock, &mut random);
+        // Whatever the last run's end was, the job's own end follows at once.
+        let last_transition_time = match state {
+            JobState::Queued => submitted,
+            JobState::Rejected => clock.step(LONGEST_STEP_SECONDS, &mut random),
+            JobState::Cancelled if runs.is_empty() => clock.step(LONGEST_RUN_SECONDS, &mut random),
+            _ => clock.now,
+        };
+        Self {
+            number,
+            job_id: ulid(placement.id_time, &mut random),
+            queue: QUEUES[queue],
+            job_set: job_set(queue, placement.job_set),
+            owner: owner(queue, &mut random),
+            namespace: namespace(queue, &mut random),
+            priority: 1 + random.skewed(1000) as i64,
+            priority_class: random.pick_weighted(&PRIORITY_CLASSES),
+            submitted,
+            cpu,
+            memory: cpu * random.pick(&MEMORY_PER_CPU),
+            ephemeral_storage: random.pick(&EPHEMERAL_STORAGES),
+            gpu,
+            annotations: annotations(queue, &mut random),
+            state,
+            last_transition_time,
+            runs,
+            failure: random.pick(&FAILURES),
+            cancel_reason: random.pick_weighted(&CANCEL_REASONS),
+        }
+    }
+
+    /// Whether the job has a spec.
+    pub(super) fn has_spec(&self, specs_every: u64) -> bool {
+        specs_every > 0 && self.number.is_multiple_of(specs_every)
+    }
+}
+
+/// Jobs that have not ended are among those submitted last, as in a cluster that keeps up: so
+/// only the job sets of that time are active.
+fn state(placement: &Placement, random: &mut Random) -> JobState {
+    const RECENT_PER_MILLE: u64 = 350;
+    const ACTIVE_OF_RECENT_PER_MILLE: u64 = 857; // 30% of all
+
+    let recent = placement.age_per_mille < RECENT_PER_MILLE;
+    if recent && random.per_mille(ACTIVE_OF_RECENT_PER_MILLE) {
+        random.pick_weighted(&ACTIVE_STATES)
+    } else {
+        random.pick_weighted(&ENDED_STATES)
+    }
+}
+
+/// The time in a job's life.
+struct Steps {
+    now: Timestamp,
+}
+
+impl Steps {
+    /// Lets a random time go by, mostly far less than `most_seconds`.
+    fn step(&mut self, most_seconds: u64, random: &mut Random) -> Timestamp {
+        let micros = 1 + random.skewed(most_seconds * MICROS_PER_SECOND);
+        self.now = Timestamp::from_micros(self.now.as_micros() + micros as i64);
+        self.now
+    }
+}
+
+fn runs(state: JobState, needs_gpu: bool, clock: &mut Steps, random: &mut Random) -> Vec<GeneratedRun> {
+    let has_run = match state {
+        JobState::Queued | JobState::Rejected => false,
+        JobState::Cancelled => random.per_mille(500),
+        _ => true,
+    };
+    let mut runs = Vec::new();
+    if has_run {
+        while runs.len() + 1 < MOST_RUNS && random.per_mille(RERUN_PER_MILLE) {
+            runs.push(run(JobState::Failed, needs_gpu, clock, random));
+        }
+        runs.push(run(state, needs_gpu, clock, random));
+    }
+    runs
+}
+
+/// A run that has come as far as a job in `state`.
+fn run(state: JobState, needs_gpu: bool, clock: &mut Steps, random: &mut Random) -> GeneratedRun {
+    let pool = if needs_gpu { GPU_POOL } else { random.below(GPU_POOL as u64) as usize };
+    let cluster = format!("{}-{:02}", POOLS[pool], 1 + random.skewed(CLUSTERS_PER_POOL));
+    let ended = state.is_terminal();
+    GeneratedRun {
+        run_id: uuid(random),
+        node: format!("{cluster}-node-{:03}", 1 + random.below(NODES_PER_CLUSTER)),
+        cluster,
+        pool: POOLS[pool],
+        leased: clock.step(LONGEST_STEP_SECONDS, random),
+        pending: (state != JobState::Leased).then(|| clock.step(LONGEST_STEP_SECONDS, random)),
+        started: (ended || state == JobState::Running).then(|| clock.step(LONGEST_STEP_SECONDS, random)),
+        finished: ended.then(|| clock.step(LONGEST_RUN_SECONDS, random)),
+    }
+}
+
+fn job_set(queue: usize, number: u64) -> String {
+    format!("{}-{}-{number:06}", QUEUES[queue], PURPOSES[(number % PURPOSES.len() as u64) as usize])
+}
+
+fn owner(queue: usize, random: &mut Random) -> String {
+    format!("user-{:03}", (queue as u64 * 7 + random.skewed(OWNERS_PER_QUEUE)) % OWNERS)
+}
+
+fn namespace(queue: usize, random: &mut Random) -> Option<&'static str> {
+    match random.below(100) {
+        0..2 => None,
+        2..20 => Some("default"),
+        _ => Some(NAMESPACES[queue % NAMESPACES.len()]),
+    }
+}
+
+fn annotations(queue: usize, random: &mut Random) -> [String; ANNOTATION_KEYS.len()] {
+    [
+        random.pick_weighted(&STAGES).to_owned(),
+        format!("team-{:02}", (queue as u64 + random.skewed(4)) % TEAMS),
+        format!("project-{:03}", random.skewed(PROJECTS)),
+        format!("model-{:04}", random.skewed(MODELS)),
+        format!("{:016x}", random.next()),
+    ]
+}
+
+/// A ULID in the lower case that Armada uses: 48 bits of milliseconds, 80 of chance, as 26
+/// digits of Crockford's base 32.
+fn ulid(time: Timestamp, random: &mut Random) -> String {
+    const DIGITS: &[u8; 32] = b"0123456789abcdefghjkmnpqrstvwxyz";
+
+    let millis = time.as_micros().unsigned_abs() / 1000;
+    let chance = u128::from(random.next()) << 16 | u128::from(random.below(1 << 16));
+    let value = u128::from(millis) << 80 | chance;
+    (0..26).rev().map(|digit| char::from(DIGITS[(value >> (5 * digit)) as usize % 32])).collect()
+}
+
+/// A random UUID (version 4).
+fn uuid(random: &mut Random) -> String {
+    let high = random.next() & !0xf000 | 0x4000;
+    let low = random.next() >> 2 | 1 << 63;
+    format!(
+        "{:08x}-{:04x}-{:04x}-{:04x}-{:012x}",
+        high >> 32,
+        high >> 16 & 0xffff,
+        high & 0xffff,
+        low >> 48,
+        low & 0xffff_ffff_ffff
+    )
+}

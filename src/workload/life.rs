@@ -1,0 +1,241 @@
+//! The life of a job as Lookout's ingester tells it, and whole workloads of such lives.
+
+use std::collections::VecDeque;
+use std::vec;
+
+use bytes::Bytes;
+use k8s_pb::api::core::v1::{Container, PodSpec};
+use prost::Message;
+
+use super::vocabulary::*;
+use super::{GeneratedJob, GeneratedRun, Workload};
+use crate::api;
+use crate::ingest::*;
+use crate::model::JobState;
+use crate::time::Timestamp;
+
+/// What the ingester sends about a job at one point of its life, all at once.
+pub type Stage = Vec<IngestionQuery>;
+
+impl Workload {
+    /// Batches of whole lives, in the order of the ids: the quickest way to load the workload.
+    pub fn batches(&self, jobs_per_batch: u64) -> impl Iterator<Item = Vec<IngestionQuery>> + '_ {
+        let step = jobs_per_batch.max(1);
+        let batches = self.options.jobs.div_ceil(step);
+        (0..batches).map(move |batch| {
+            let first = batch * step;
+            let numbers = first..self.options.jobs.min(first + step);
+            numbers.flat_map(|number| self.life(number).into_iter().flatten()).collect()
+        })
+    }
+
+    /// The same queries in batches as an ingester that keeps up sends them: each submits
+    /// `jobs_per_batch` jobs and tells the next stage of every job under way.
+    pub fn live_batches(&self, jobs_per_batch: u64) -> impl Iterator<Item = Vec<IngestionQuery>> + '_ {
+        let step = jobs_per_batch.max(1);
+        let mut next = 0;
+        let mut under_way: VecDeque<vec::IntoIter<Stage>> = VecDeque::new();
+        std::iter::from_fn(move || {
+            let submitted = next..self.options.jobs.min(next + step);
+            next = submitted.end;
+            under_way.extend(submitted.map(|number| self.life(number).into_iter()));
+            let batch: Vec<_> = under_way.iter_mut().filter_map(Iterator::next).flatten().collect();
+            under_way.retain(|life| life.len() > 0);
+            (!batch.is_empty()).then_some(batch)
+        })
+    }
+
+    /// The life of a job of the workload, stage by stage.
+    pub fn life(&self, number: u64) -> Vec<Stage> {
+        let job = self.job(number);
+        let mut stages = vec![vec![insert(&job, self.options.specs_every)]];
+        let (latest, earlier) = match job.runs.split_last() {
+            Some((latest, earlier)) => (Some(latest), earlier),
+            None => (None, [].as_slice()),
+        };
+        for run in earlier {
+            stages.extend(start_of(&job, run));
+            stages.extend(run.finished.map(|time| vec![run_failed(&job, run, time)]));
+        }
+        if let Some(run) = latest {
+            stages.extend(start_of(&job, run));
+        }
+        if job.state.is_terminal() {
+            stages.push(end_of(&job, latest));
+        }
+        stages
+    }
+}
+
+fn insert(job: &GeneratedJob, specs_every: u64) -> IngestionQuery {
+    let keys = ANNOTATION_KEYS.into_iter().map(str::to_owned);
+    let new = NewJob {
+        job_id: job.job_id.clone(),
+        queue: job.queue.to_owned(),
+        job_set: job.job_set.clone(),
+        owner: job.owner.clone(),
+        namespace: job.namespace.map(str::to_owned),
+        priority: job.priority,
+        priority_class: job.priority_class.map(str::to_owned),
+        submitted: job.submitted,
+        cpu: job.cpu,
+        memory: job.memory,
+        ephemeral_storage: job.ephemeral_storage,
+        gpu: job.gpu,
+        annotations: keys.zip(job.annotations.iter().cloned()).collect(),
+    };
+    InsertJob { job_spec: job.has_spec(specs_every).then(|| spec(&new)), job: new }.into()
+}
+
+/// The spec of a job of one container.
+fn spec(job: &NewJob) -> Bytes {
+    let container = Container {
+        name: Some("main".to_owned()),
+        image: Some(format!("registry.example.com/{}:latest", job.queue)),
+        args: vec!["--job-set".to_owned(), job.job_set.clone()],
+        ..Container::default()
+    };
+    let pod = PodSpec {
+        containers: vec![container],
+        restart_policy: Some("Never".to_owned()),
+        priority_class_name: job.priority_class.clone(),
+        ..PodSpec::default()
+    };
+    let created = prost_types::Timestamp {
+        seconds: job.submitted.floor_seconds(),
+        nanos: (job.submitted.as_micros().rem_euclid(1_000_000) * 1000) as i32,
+    };
+    let message = api::Job {
+        id: job.job_id.clone(),
+        job_set_id: job.job_set.clone(),
+        queue: job.queue.clone(),
+        priority: job.priority as f64,
+        created: Some(created),
+        namespace: job.namespace.clone().unwrap_or_default(),
+        owner: job.owner.clone(),
+        annotations: job.annotations.clone(),
+        pod_specs: vec![pod],
+        ..api::Job::default()
+    };
+    message.encode_to_vec().into()
+}
+
+/// The stages of a run up to where it runs, or as far as it came.
+fn start_of(job: &GeneratedJob, run: &GeneratedRun) -> impl Iterator<Item = Stage> {
+    let leased = vec![
+        SetJobLeased {
+            job_id: job.job_id.clone(),
+            time: run.leased,
+            run_id: run.run_id.clone(),
+            submitted: Some(job.submitted),
+        }
+        .into(),
+        InsertJobRun {
+            job_run_id: run.run_id.clone(),
+            job_id: job.job_id.clone(),
+            cluster: run.cluster.clone(),
+            node: Some(run.node.clone()),
+            pool: Some(run.pool.to_owned()),
+            time: run.leased,
+            submitted: Some(job.submitted),
+        }
+        .into(),
+    ];
+    let pending = run.pending.map(|time| {
+        vec![
+            SetJobPending {
+                job_id: job.job_id.clone(),
+                time,
+                run_id: run.run_id.clone(),
+                submitted: Some(job.submitted),
+            }
+            .into(),
+            SetJobRunPending { job_run_id: run.run_id.clone(), time, submitted: Some(job.submitted) }.into(),
+        ]
+    });
+    let started = run.started.map(|time| {
+        vec![
+            SetJobRunning {
+                job_id: job.job_id.clone(),
+                time,
+                latest_run_id: run.run_id.clone(),
+                submitted: Some(job.submitted),
+            }
+            .into(),
+            SetJobRunStarted {
+                job_run_id: run.run_id.clone(),
+                time,
+                node: Some(run.node.clone()),
+                submitted: Some(job.submitted),
+            }
+            .into(),
+        ]
+    });
+    std::iter::once(leased).chain(pending).chain(started)
+}
+
+/// The last stage of a job that has ended: its latest run's end, if it had one, and its own.
+fn end_of(job: &GeneratedJob, latest: Option<&GeneratedRun>) -> Stage {
+    let time = job.last_transition_time;
+    let job_id = job.job_id.clone();
+    let submitted = Some(job.submitted);
+    let mut stage = Stage::new();
+    stage.extend(latest.map(|run| end_of_run(job, run, time)));
+    match job.state {
+        JobState::Succeeded => stage.push(SetJobSucceeded { job_id, time, submitted }.into()),
+        JobState::Failed => {
+            stage.push(InsertJobError { job_id: job_id.clone(), error: Some(error_of(job)) }.into());
+            stage.push(SetJobErrored { job_id, time, submitted }.into());
+        }
+        JobState::Rejected => {
+            let error = format!("job {job_id} fits on no node: {} cores and {} GPUs requested", job.cpu, job.gpu);
+            stage.push(InsertJobError { job_id: job_id.clone(), error: Some(error.into()) }.into());
+            stage.push(SetJobRejected { job_id, time, submitted }.into());
+        }
+        JobState::Cancelled => stage.push(
+            SetJobCancelled {
+                job_id,
+                time,
+                cancel_reason: job.cancel_reason.map(str::to_owned),
+                cancel_user: Some(job.owner.clone()),
+                submitted,
+            }
+            .into(),
+        ),
+        JobState::Preempted => stage.push(SetJobPreempted { job_id, time, submitted }.into()),
+        JobState::Queued | JobState::Leased | JobState::Pending | JobState::Running => {}
+    }
+    stage
+}
+
+fn end_of_run(job: &GeneratedJob, run: &GeneratedRun, time: Timestamp) -> IngestionQuery {
+    let job_run_id = run.run_id.clone();
+    let submitted = Some(job.submitted);
+    match job.state {
+        JobState::Failed => run_failed(job, run, time),
+        JobState::Cancelled => SetJobRunCancelled { job_run_id, time, submitted }.into(),
+        JobState::Preempted => {
+            let error = format!("preempted on {} by a job of a higher priority class", run.node);
+            SetJobRunPreempted { job_run_id, time, error: Some(error.into()), submitted }.into()
+        }
+        _ => SetJobRunSucceeded { job_run_id, time, exit_code: 0, submitted }.into(),
+    }
+}
+
+fn run_failed(job: &GeneratedJob, run: &GeneratedRun, time: Timestamp) -> IngestionQuery {
+    let (failure, exit_code) = job.failure;
+    let debug = format!("node {} in pool {}: last state of container main: {failure}", run.node, run.pool);
+    SetJobRunFailed {
+        job_run_id: run.run_id.clone(),
+        time,
+        error: Some(error_of(job)),
+        debug: Some(debug.into()),
+        exit_code,
+        submitted: Some(job.submitted),
+    }
+    .into()
+}
+
+fn error_of(job: &GeneratedJob) -> Bytes {
+    format!("job {}: {}", job.job_id, job.failure.0).into()
+}

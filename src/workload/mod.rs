@@ -1,0 +1,185 @@
+//! A made-up Lookout: jobs that look like those of a busy cluster, and the queries that its
+//! users run. `broadside smoke` and `broadside compare` load and query it.
+//!
+//! All of it follows from [`WorkloadOptions`], to the last byte: the same options give the same jobs and
+//! queries on every machine and with every version of the dependencies. Every job follows from
+//! its number alone, so any part can be made without the rest.
+
+mod job;
+mod life;
+mod query;
+mod random;
+mod vocabulary;
+
+#[cfg(test)]
+mod tests;
+
+pub use job::{GeneratedJob, GeneratedRun};
+pub use life::Stage;
+pub use query::{Answer, Grouping, PageKind, Query, QueryKind, Record};
+pub use vocabulary::ANNOTATION_KEYS;
+
+use crate::time::Timestamp;
+use random::Random;
+use vocabulary::QUEUES;
+
+/// When the last job is submitted: 2026-03-01T00:00:00Z.
+const END: Timestamp = Timestamp::from_seconds(1_772_323_200);
+/// How long before that the first is.
+const SPAN_MICROS: u64 = 14 * 86_400 * 1_000_000;
+/// A day after the last submission, when every ended job's end is past.
+const NOW: Timestamp = END.plus_seconds(86_400);
+/// How many jobs a job set has on average.
+const JOBS_PER_JOB_SET: u64 = 100;
+/// How many job sets of a queue are being submitted at a time.
+const JOB_SETS_AT_A_TIME: u64 = 4;
+
+/// How the ids of jobs, which ascend in the order of loading, lie to their queues.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum Layout {
+    /// By submission, all queues mixed: how a cluster fills its Lookout.
+    #[default]
+    TimeInterleaved,
+    /// Queue after queue, in each by submission: how a bulk load or a migration fills one.
+    QueueContiguous,
+}
+
+/// What decides a workload.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct WorkloadOptions {
+    /// Which of all workloads of this size.
+    pub seed: u64,
+    /// How many jobs.
+    pub jobs: u64,
+    /// How ids lie to queues.
+    pub layout: Layout,
+    /// Every how many jobs one has a spec; 0 for never. No query but the one that reads them
+    /// looks at specs, so a few do.
+    pub specs_every: u64,
+}
+
+impl Default for WorkloadOptions {
+    fn default() -> Self {
+        Self { seed: 1, jobs: 100_000, layout: Layout::default(), specs_every: 10 }
+    }
+}
+
+/// The jobs and queries that some options decide.
+#[derive(Debug, Clone)]
+pub struct Workload {
+    options: WorkloadOptions,
+    shares: QueueShares,
+}
+
+/// Where a job stands among the others.
+struct Placement {
+    queue: usize,
+    job_set: u64,
+    submitted: Timestamp,
+    /// The time that its id tells.
+    id_time: Timestamp,
+    /// How many of 1000 jobs of its queue were submitted after it.
+    age_per_mille: u64,
+}
+
+impl Workload {
+    /// The workload of these options.
+    pub fn new(options: WorkloadOptions) -> Self {
+        Self { options, shares: QueueShares::new() }
+    }
+
+    /// What the workload was made of.
+    pub fn options(&self) -> &WorkloadOptions {
+        &self.options
+    }
+
+    /// The "now" that fits the jobs' times, for a clock that can be set.
+    pub fn now(&self) -> Timestamp {
+        NOW
+    }
+
+    /// The job of a number below the number of jobs.
+    pub fn job(&self, number: u64) -> GeneratedJob {
+        GeneratedJob::new(self, number)
+    }
+
+    /// All jobs, in the order of their ids.
+    pub fn jobs(&self) -> impl Iterator<Item = GeneratedJob> + '_ {
+        (0..self.options.jobs).map(|number| self.job(number))
+    }
+
+    fn placement(&self, number: u64, random: &mut Random) -> Placement {
+        let jobs = self.options.jobs.max(1);
+        // Where the job is in the sequence of its kind: all jobs, or those of its queue.
+        let (queue, at, of) = match self.options.layout {
+            Layout::TimeInterleaved => (self.shares.queue_of(random.below(self.shares.total())), number, jobs),
+            Layout::QueueContiguous => self.shares.within_queue(number, jobs),
+        };
+        let job_sets = (self.shares.part(queue, jobs) / JOBS_PER_JOB_SET).max(1);
+        let newest = scale(at, job_sets, of);
+        let spacing = SPAN_MICROS / of;
+        let first = END.as_micros() - SPAN_MICROS as i64;
+        let instant = |micros: u64| Timestamp::from_micros(first + micros as i64);
+        Placement {
+            queue,
+            job_set: newest.saturating_sub(random.below(JOB_SETS_AT_A_TIME)),
+            submitted: instant(scale(at, SPAN_MICROS, of) + random.below(spacing)),
+            id_time: instant(scale(number, SPAN_MICROS, jobs)),
+            age_per_mille: scale(of - 1 - at.min(of - 1), 1000, of),
+        }
+    }
+}
+
+/// How the jobs are shared out among the queues: the first has twice as many as the second,
+/// three times as many as the third, and so on.
+#[derive(Debug, Clone)]
+struct QueueShares {
+    /// The sum of the weights up to and with each queue's.
+    ends: [u64; QUEUES.len()],
+}
+
+impl QueueShares {
+    fn new() -> Self {
+        const HEAVIEST: u64 = 1_000_000;
+
+        let mut end = 0;
+        Self {
+            ends: std::array::from_fn(|queue| {
+                end += HEAVIEST / (queue as u64 + 1);
+                end
+            }),
+        }
+    }
+
+    fn total(&self) -> u64 {
+        self.ends[self.ends.len() - 1]
+    }
+
+    fn start(&self, queue: usize) -> u64 {
+        if queue == 0 { 0 } else { self.ends[queue - 1] }
+    }
+
+    /// The queue of a point below the total.
+    fn queue_of(&self, point: u64) -> usize {
+        self.ends.partition_point(|&end| end <= point)
+    }
+
+    /// A queue's part of a whole.
+    fn part(&self, queue: usize, whole: u64) -> u64 {
+        scale(self.ends[queue] - self.start(queue), whole, self.total())
+    }
+
+    /// With `jobs` dealt out queue after queue: the queue of a job, the job's place within it
+    /// and how many jobs the queue has.
+    fn within_queue(&self, number: u64, jobs: u64) -> (usize, u64, u64) {
+        let job_at = |point| scale(point, jobs, self.total());
+        let queue = self.ends.partition_point(|&end| job_at(end) <= number).min(QUEUES.len() - 1);
+        let start = job_at(self.start(queue));
+        (queue, number - start, (job_at(self.ends[queue]) - start).max(1))
+    }
+}
+
+/// `value × numerator / denominator`, rounded down, for a quotient that fits.
+fn scale(value: u64, numerator: u64, denominator: u64) -> u64 {
+    (u128::from(value) * u128::from(numerator) / u128::from(denominator)) as u64
+}

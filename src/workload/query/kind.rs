@@ -1,0 +1,194 @@
+//! The kinds of queries, and their names.
+
+use std::fmt;
+
+use crate::query::Match;
+use crate::workload::ANNOTATION_KEYS;
+
+/// The fields that jobs are ordered by.
+const ORDER_FIELDS: [&str; 6] = ["jobId", "queue", "jobSet", "state", "submitted", "lastTransitionTime"];
+/// The comparisons of a priority.
+const COMPARISONS: [Match; 5] =
+    [Match::Exact, Match::GreaterThan, Match::LessThan, Match::GreaterThanOrEqualTo, Match::LessThanOrEqualTo];
+/// What groups are made by: every field, an annotation of few values and one of many.
+const GROUPINGS: [Grouping; 10] = [
+    Grouping::Field("queue"),
+    Grouping::Field("jobSet"),
+    Grouping::Field("owner"),
+    Grouping::Field("namespace"),
+    Grouping::Field("state"),
+    Grouping::Field("cluster"),
+    Grouping::Field("node"),
+    Grouping::Field("pool"),
+    Grouping::Annotation(ANNOTATION_KEYS[1]),
+    Grouping::Annotation(ANNOTATION_KEYS[3]),
+];
+/// Every combination of aggregates.
+const AGGREGATES: [&[&str]; 8] = [
+    &[],
+    &["state"],
+    &["submitted"],
+    &["lastTransitionTime"],
+    &["state", "submitted"],
+    &["state", "lastTransitionTime"],
+    &["submitted", "lastTransitionTime"],
+    &["state", "submitted", "lastTransitionTime"],
+];
+
+/// Every kind of record.
+const RECORDS: [Record; 4] = [Record::Spec, Record::Error, Record::RunError, Record::RunDebugMessage];
+
+/// A kind of query.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum QueryKind {
+    /// A page of jobs.
+    Page(PageKind),
+    /// The greatest groups of all jobs.
+    Groups {
+        /// What makes a group.
+        by: Grouping,
+        /// The aggregates besides the count.
+        aggregates: &'static [&'static str],
+    },
+    /// A single record.
+    Record(Record),
+}
+
+/// A kind of page.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum PageKind {
+    /// The first page of all jobs in an order.
+    Ordered {
+        /// The field to order by.
+        field: &'static str,
+        /// Whether the greatest comes first.
+        descending: bool,
+    },
+    /// The newest jobs with the values of the first so many annotations of a job.
+    Annotations(usize),
+    /// The newest running jobs of a queue.
+    QueueRunning,
+    /// The jobs of a job set that wait to run.
+    JobSetWaiting,
+    /// The newest jobs of a queue whose priority compares so with a job's.
+    Priority(Match),
+    /// The jobs submitted within a time that failed, last failure first.
+    FailedWindow,
+    /// The newest jobs on a node.
+    Node,
+    /// The jobs of active job sets, last transition first.
+    ActiveJobSets,
+    /// The newest jobs whose job set holds a text.
+    Contains,
+    /// The newest jobs whose job set begins with a text.
+    StartsWith,
+    /// A page from the middle of all jobs.
+    DeepSkip,
+}
+
+/// What groups are made by.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Grouping {
+    /// A field of the job or of its latest run.
+    Field(&'static str),
+    /// An annotation.
+    Annotation(&'static str),
+}
+
+/// A record that is read by an id.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Record {
+    /// A job's spec.
+    Spec,
+    /// A job's error.
+    Error,
+    /// A run's error.
+    RunError,
+    /// A run's debug message.
+    RunDebugMessage,
+}
+
+impl QueryKind {
+    /// Every kind, groups with every combination of aggregates.
+    pub fn all() -> Vec<Self> {
+        let groups = GROUPINGS
+            .into_iter()
+            .flat_map(|by| AGGREGATES.into_iter().map(move |aggregates| Self::Groups { by, aggregates }));
+        PageKind::all().map(Self::Page).chain(groups).chain(RECORDS.map(Self::Record)).collect()
+    }
+
+    /// The kinds without most combinations of aggregates: groups with none and with all.
+    pub fn essential() -> Vec<Self> {
+        let few_or_all = |kind: &Self| match kind {
+            Self::Groups { aggregates, .. } => aggregates.is_empty() || aggregates.len() == 3,
+            _ => true,
+        };
+        Self::all().into_iter().filter(few_or_all).collect()
+    }
+}
+
+impl PageKind {
+    fn all() -> impl Iterator<Item = Self> {
+        let ordered = ORDER_FIELDS
+            .into_iter()
+            .flat_map(|field| [false, true].map(|descending| Self::Ordered { field, descending }));
+        ordered
+            .chain((1..=ANNOTATION_KEYS.len()).map(Self::Annotations))
+            .chain([Self::QueueRunning, Self::JobSetWaiting])
+            .chain(COMPARISONS.map(Self::Priority))
+            .chain([Self::FailedWindow, Self::Node, Self::ActiveJobSets])
+            .chain([Self::Contains, Self::StartsWith, Self::DeepSkip])
+    }
+}
+
+/// The kind's name in tables and reports.
+impl fmt::Display for QueryKind {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Page(kind) => write!(f, "page {kind}"),
+            Self::Groups { by, aggregates: [] } => write!(f, "groups by {by}"),
+            Self::Groups { by, aggregates } => write!(f, "groups by {by}: {}", aggregates.join(", ")),
+            Self::Record(record) => record.fmt(f),
+        }
+    }
+}
+
+impl fmt::Display for PageKind {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Ordered { field, descending: false } => write!(f, "by {field} ASC"),
+            Self::Ordered { field, descending: true } => write!(f, "by {field} DESC"),
+            Self::Annotations(1) => f.write_str("of 1 annotation"),
+            Self::Annotations(count) => write!(f, "of {count} annotations"),
+            Self::QueueRunning => f.write_str("of queue, RUNNING"),
+            Self::JobSetWaiting => f.write_str("of job set, waiting"),
+            Self::Priority(comparison) => write!(f, "of queue, priority {comparison}"),
+            Self::FailedWindow => f.write_str("of FAILED, submitted in 6 h"),
+            Self::Node => f.write_str("of cluster, node"),
+            Self::ActiveJobSets => f.write_str("of active job sets"),
+            Self::Contains => f.write_str("of job set contains"),
+            Self::StartsWith => f.write_str("of job set startsWith"),
+            Self::DeepSkip => f.write_str("after half of all"),
+        }
+    }
+}
+
+impl fmt::Display for Grouping {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Field(field) => f.write_str(field),
+            Self::Annotation(key) => write!(f, "annotation {key}"),
+        }
+    }
+}
+
+impl fmt::Display for Record {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Spec => "job spec",
+            Self::Error => "job error",
+            Self::RunError => "run error",
+            Self::RunDebugMessage => "run debug message",
+        })
+    }
+}

@@ -1,0 +1,98 @@
+//! The names and sizes that the workload's jobs have.
+
+use crate::model::JobState;
+
+const MIB: i64 = 1 << 20;
+const GIB: i64 = 1 << 30;
+
+/// The queues, the busiest first.
+pub(super) const QUEUES: [&str; 20] = [
+    "risk",
+    "pricing",
+    "training",
+    "backtest",
+    "simulation",
+    "calibration",
+    "inference",
+    "forecasting",
+    "reporting",
+    "ingestion",
+    "optimiser",
+    "regression",
+    "scenarios",
+    "stress",
+    "compliance",
+    "archive",
+    "signals",
+    "notebooks",
+    "release",
+    "sandbox",
+];
+/// What job sets are for.
+pub(super) const PURPOSES: [&str; 5] = ["nightly", "backfill", "sweep", "adhoc", "validate"];
+/// How many users there are.
+pub(super) const OWNERS: u64 = 150;
+/// How many of them use one queue.
+pub(super) const OWNERS_PER_QUEUE: u64 = 12;
+/// The namespaces besides the default one.
+pub(super) const NAMESPACES: [&str; 8] =
+    ["batch", "research", "research-gpu", "production", "staging", "data", "platform", "shared"];
+/// The priority classes; now and then there is none.
+pub(super) const PRIORITY_CLASSES: [(Option<&str>, u64); 4] =
+    [(Some("armada-default"), 700), (Some("armada-preemptible"), 200), (Some("armada-high-priority"), 80), (None, 20)];
+/// Requested cores.
+pub(super) const CPUS: [(i64, u64); 6] = [(1, 400), (2, 200), (4, 200), (8, 120), (16, 60), (32, 20)];
+/// Bytes of memory for a core.
+pub(super) const MEMORY_PER_CPU: [i64; 3] = [2 * GIB, 4 * GIB, 8 * GIB];
+/// Requested ephemeral storage, in bytes.
+pub(super) const EPHEMERAL_STORAGES: [i64; 4] = [512 * MIB, 2 * GIB, 10 * GIB, 100 * GIB];
+/// Requested GPUs.
+pub(super) const GPUS: [(i64, u64); 4] = [(0, 900), (1, 70), (4, 20), (8, 10)];
+/// The pool of jobs that need GPUs.
+pub(super) const GPU_POOL: usize = 3;
+/// The pools.
+pub(super) const POOLS: [&str; GPU_POOL + 1] = ["general", "high-memory", "spot", "gpu"];
+/// How many clusters a pool has.
+pub(super) const CLUSTERS_PER_POOL: u64 = 10;
+/// How many nodes a cluster has.
+pub(super) const NODES_PER_CLUSTER: u64 = 25;
+
+/// The keys of the annotations that every job has, in the order of how few values they have;
+/// the last one's values are all different.
+pub const ANNOTATION_KEYS: [&str; 5] =
+    ["example.com/stage", "example.com/team", "example.com/project", "example.com/model", "example.com/trace"];
+/// The values of the first annotation.
+pub(super) const STAGES: [(&str, u64); 4] = [("production", 550), ("staging", 200), ("development", 200), ("test", 50)];
+/// How many teams, projects and models there are.
+pub(super) const TEAMS: u64 = 24;
+/// See [`TEAMS`].
+pub(super) const PROJECTS: u64 = 150;
+/// See [`TEAMS`].
+pub(super) const MODELS: u64 = 2000;
+
+/// The states of jobs that have not ended.
+pub(super) const ACTIVE_STATES: [(JobState, u64); 4] =
+    [(JobState::Queued, 500), (JobState::Leased, 40), (JobState::Pending, 110), (JobState::Running, 350)];
+/// The states of jobs that have.
+pub(super) const ENDED_STATES: [(JobState, u64); 5] = [
+    (JobState::Succeeded, 800),
+    (JobState::Failed, 100),
+    (JobState::Cancelled, 60),
+    (JobState::Preempted, 30),
+    (JobState::Rejected, 10),
+];
+/// Why jobs were cancelled; sometimes nobody says.
+pub(super) const CANCEL_REASONS: [(Option<&str>, u64); 4] = [
+    (Some("cancelled by user"), 600),
+    (Some("superseded by a newer job set"), 200),
+    (Some("job set deadline exceeded"), 150),
+    (None, 50),
+];
+/// What failed runs say, each with the exit code.
+pub(super) const FAILURES: [(&str, i32); 5] = [
+    ("container main exited with code 1", 1),
+    ("OOMKilled: container main exceeded its memory limit", 137),
+    ("container main exited with code 2: invalid argument", 2),
+    ("pod exceeded its active deadline", 143),
+    ("container main: segmentation fault", 139),
+];

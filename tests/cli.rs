@@ -1,0 +1,228 @@
+//! The `broadside` command as a user meets it: exit codes, standard output and error.
+
+#![cfg(feature = "cli")]
+
+use std::io::{Read, Write};
+use std::path::PathBuf;
+use std::process::{Command, Output, Stdio};
+
+use serde_json::{Value, json};
+
+const INITIALISE: &str = r#"{"op":"initialiseSchema"}"#;
+const CLOCK: &str = r#"{"op":"setClock","now":"2026-01-01T00:00:00Z","expect":{"ok":null}}"#;
+const JOB: &str = r#"{"op":"ingest","queries":[{"type":"insertJob","job":{"jobId":"j","queue":"q","jobSet":"s","owner":"o","priority":1,"submitted":"2026-01-01T00:00:00Z","cpu":1,"memory":2,"ephemeralStorage":3,"gpu":0}}]}"#;
+
+/// The command, without the addresses that the environment may hold.
+fn broadside(arguments: &[&str]) -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_broadside"));
+    command.args(arguments).env_remove("BROADSIDE_POSTGRES_URL").env_remove("BROADSIDE_CLICKHOUSE_URL");
+    command
+}
+
+fn run(arguments: &[&str]) -> Output {
+    broadside(arguments).stdin(Stdio::null()).output().unwrap()
+}
+
+/// `broadside replay -` with this on standard input.
+fn replay(input: &[u8]) -> Output {
+    let mut child = broadside(&["replay", "-"])
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    child.stdin.take().unwrap().write_all(input).unwrap();
+    child.wait_with_output().unwrap()
+}
+
+/// A scenario file that no other test has.
+fn file(name: &str, text: &str) -> String {
+    let path = PathBuf::from(env!("CARGO_TARGET_TMPDIR")).join(name);
+    std::fs::write(&path, text).unwrap();
+    path.to_str().unwrap().to_owned()
+}
+
+fn code(output: &Output) -> i32 {
+    output.status.code().unwrap()
+}
+
+fn stdout(output: &Output) -> String {
+    String::from_utf8(output.stdout.clone()).unwrap()
+}
+
+fn stderr(output: &Output) -> String {
+    String::from_utf8(output.stderr.clone()).unwrap()
+}
+
+fn responses(output: &Output) -> Vec<Value> {
+    stdout(output).lines().map(|line| serde_json::from_str(line).unwrap()).collect()
+}
+
+#[test]
+fn responses_come_one_a_line_and_in_order() {
+    let input = format!(
+        "# a comment\n{INITIALISE}\n\n{CLOCK}\n{JOB}\n{}",
+        r#"{"op":"getJobGroups","groupedField":{"field":"state"}}"#
+    );
+    let output = replay(input.as_bytes());
+    assert_eq!(stderr(&output), "");
+    assert_eq!(code(&output), 0);
+    let groups = json!({ "ok": [{ "name": "QUEUED", "count": 1, "aggregates": {} }] });
+    assert_eq!(responses(&output), [json!({ "ok": null }), json!({ "ok": null }), json!({ "ok": null }), groups]);
+}
+
+#[test]
+fn a_difference_is_shown_with_its_place_and_the_rest_still_runs() {
+    let input = format!("{INITIALISE}\n{}\n{CLOCK}\n", r#"{"op":"getJobs","expect":{"ok":[1]}}"#);
+    let output = replay(input.as_bytes());
+    assert_eq!(code(&output), 1);
+    assert_eq!(responses(&output).len(), 3);
+    let shown = stderr(&output);
+    assert!(shown.starts_with("<stdin>:2: "), "{shown}");
+    assert!(shown.contains(r#"expected {"ok":[1]}"#) && shown.contains(r#"got      {"ok":[]}"#), "{shown}");
+    assert!(!shown.contains('\u{1b}'), "colours outside a terminal: {shown:?}");
+}
+
+#[test]
+fn a_file_with_an_invalid_line_does_not_run_at_all() {
+    for bad in [r#"{"op":"nonsense"}"#, r#"{"op":"getJobSpec"}"#, "{", "7", r#"{"op":"setClock","now":"yesterday"}"#] {
+        let output = replay(format!("{CLOCK}\n\n{bad}\n").as_bytes());
+        assert_eq!(code(&output), 2, "{bad}");
+        assert_eq!(stdout(&output), "", "{bad}");
+        assert!(stderr(&output).contains("<stdin>:3: "), "{bad}: {}", stderr(&output));
+    }
+    assert_eq!(code(&replay(b"\xff\xfe\n")), 2);
+}
+
+#[test]
+fn bad_arguments_of_a_valid_call_are_a_response() {
+    let output = replay(br#"{"op":"getJobs","filters":[{"field":"nonsense","match":"exact","value":1}]}"#);
+    assert_eq!(code(&output), 0);
+    assert_eq!(responses(&output)[0]["error"]["kind"], "invalidArgument");
+}
+
+#[test]
+fn every_file_has_a_store_of_its_own() {
+    let first = file("own-store-1.jsonl", INITIALISE);
+    let second = file("own-store-2.jsonl", r#"{"op":"getJobs"}"#);
+    let output = run(&["replay", &first, &second]);
+    assert_eq!(code(&output), 0);
+    assert_eq!(responses(&output)[0], json!({ "ok": null }));
+    assert_eq!(responses(&output)[1]["error"]["kind"], "notInitialised");
+}
+
+#[test]
+fn the_worst_file_decides_the_exit_code_and_all_files_run() {
+    let good = file("worst-good.jsonl", CLOCK);
+    let different = file("worst-different.jsonl", r#"{"op":"setClock","now":"2026-01-01T00:00:00Z","expect":null}"#);
+    let missing = file("worst-missing.jsonl", "");
+    std::fs::remove_file(&missing).unwrap();
+    assert_eq!(code(&run(&["replay", &good])), 0);
+    assert_eq!(code(&run(&["replay", &good, &different])), 1);
+    let output = run(&["replay", &missing, &different, &good]);
+    assert_eq!(code(&output), 2);
+    assert_eq!(responses(&output).len(), 2);
+    assert!(stderr(&output).contains("worst-missing.jsonl: "), "{}", stderr(&output));
+    assert!(stderr(&output).contains("worst-different.jsonl:1: "), "{}", stderr(&output));
+}
+
+#[test]
+fn a_reader_that_goes_away_is_no_failure() {
+    let many = format!("{CLOCK}\n").repeat(20_000);
+    let path = file("reader-goes-away.jsonl", &many);
+    let mut child = broadside(&["replay", &path]).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+    let mut first = [0; 11];
+    child.stdout.take().unwrap().read_exact(&mut first).unwrap();
+    assert_eq!(&first, br#"{"ok":null}"#);
+    let output = child.wait_with_output().unwrap();
+    assert_eq!(stderr(&output), "");
+    assert_eq!(code(&output), 0);
+}
+
+#[test]
+fn wrong_use_is_explained_and_ends_with_2() {
+    for (arguments, explanation) in [
+        (vec![], "Usage"),
+        (vec!["replay"], "FILE"),
+        (vec!["replay", "--backend", "mongodb", "-"], "mongodb"),
+        (vec!["smoke", "--jobs", "many"], "--jobs"),
+        (vec!["sql"], "QUERY"),
+    ] {
+        let output = run(&arguments);
+        assert_eq!(code(&output), 2, "{arguments:?}");
+        assert!(stderr(&output).contains(explanation), "{arguments:?}: {}", stderr(&output));
+    }
+}
+
+#[test]
+fn help_tells_the_exit_codes_of_every_command() {
+    for arguments in [vec!["--help"], vec!["replay", "--help"], vec!["smoke", "--help"], vec!["sql", "--help"]] {
+        let output = run(&arguments);
+        assert_eq!(code(&output), 0, "{arguments:?}");
+        assert!(stdout(&output).contains("Exit codes"), "{arguments:?}");
+    }
+}
+
+#[cfg(all(feature = "postgres", feature = "clickhouse"))]
+#[test]
+fn a_backend_without_an_address_names_the_variable() {
+    for (backend, variable) in [("postgres", "BROADSIDE_POSTGRES_URL"), ("clickhouse", "BROADSIDE_CLICKHOUSE_URL")] {
+        let output = run(&["replay", "--backend", backend, "-"]);
+        assert_eq!(code(&output), 2, "{backend}");
+        assert!(stderr(&output).contains(variable), "{}", stderr(&output));
+    }
+}
+
+#[cfg(all(feature = "postgres", feature = "clickhouse"))]
+#[test]
+fn a_backend_that_is_not_there_ends_with_2_and_no_password_shows() {
+    // Port 1 answers nobody.
+    for backend in ["postgres://u:hunter2@127.0.0.1:1/d?sslmode=disable", "clickhouse+http://u:hunter2@127.0.0.1:1/d"] {
+        let output = run(&["replay", "--backend", backend, "-"]);
+        assert_eq!(code(&output), 2, "{backend}");
+        assert!(!stderr(&output).is_empty());
+        assert!(!stderr(&output).contains("hunter2"), "{}", stderr(&output));
+    }
+}
+
+#[test]
+fn smoke_passes_on_the_memory_engine_with_one_table() {
+    let output = run(&["smoke", "--jobs", "500"]);
+    assert_eq!(stderr(&output), "");
+    assert_eq!(code(&output), 0);
+    let table = stdout(&output);
+    for part in ["memory, 500 jobs", "scenarios", "checked", "passed", "rows", "p50", "p95", "p99", "job spec"] {
+        assert!(table.contains(part), "no {part:?} in\n{table}");
+    }
+}
+
+#[test]
+fn sql_prints_a_table_of_generated_jobs() {
+    let output = run(&["sql", "--jobs", "300", "SELECT count(*) AS jobs, count(DISTINCT job_id) AS ids FROM job"]);
+    assert_eq!(stderr(&output), "");
+    assert_eq!(code(&output), 0);
+    let words: Vec<_> = stdout(&output).split_whitespace().map(str::to_owned).collect();
+    assert_eq!(words.iter().filter(|word| *word == "300").count(), 2, "{words:?}");
+}
+
+#[test]
+fn sql_reads_what_a_scenario_made() {
+    let scenario = file("sql.jsonl", &format!("{INITIALISE}\n{JOB}\n"));
+    let output = run(&["sql", "--scenario", &scenario, "SELECT job_id, queue FROM job"]);
+    assert_eq!(code(&output), 0, "{}", stderr(&output));
+    assert_eq!(stdout(&output).lines().nth(3), Some("| j      | q     |"), "{}", stdout(&output));
+    let nothing = run(&["sql", "--scenario", &scenario, "SELECT queue FROM job WHERE queue = 'other'"]);
+    assert!(stdout(&nothing).contains("queue"), "{}", stdout(&nothing));
+    assert_eq!(code(&run(&["sql", "--scenario", &scenario, "EXPLAIN SELECT queue FROM job"])), 0);
+}
+
+#[test]
+fn sql_only_reads_and_explains_what_it_cannot() {
+    for query in ["SELECT nonsense FROM job", "DROP TABLE job", "INSERT INTO job_error VALUES ('j', 'e')", "gibberish"]
+    {
+        let output = run(&["sql", "--jobs", "1", query]);
+        assert_eq!(code(&output), 2, "{query}");
+        assert_eq!(stdout(&output), "", "{query}");
+        assert!(stderr(&output).starts_with("error: "), "{query}: {}", stderr(&output));
+    }
+}
