@@ -78,9 +78,12 @@ pub struct TestStore {
 }
 
 impl TestStore {
-    /// The configuration for further handles to the same store; none if there can be none.
-    pub fn config(&self) -> Option<&DatabaseConfig> {
-        self.scratch.as_ref().map(ScratchStore::config)
+    /// Another handle to the same store; where the store lives in its handle, the same one.
+    pub async fn another_handle(&self) -> Result<Arc<dyn Database>> {
+        match self.scratch.as_ref().map(ScratchStore::config) {
+            None | Some(DatabaseConfig::Memory(_)) => Ok(self.database.clone()),
+            Some(config) => config.connect(self.clock.clone()).await,
+        }
     }
 
     /// Removes the store from its server.
