@@ -134,21 +134,15 @@ impl Failure {
 /// begins with the code by the rules of ClickHouse's protocol: `Code: 60. DB::Exception: …`.
 fn exception_code(error: &DriverError) -> Option<u32> {
     let DriverError::BadResponse(text) = error else { return None };
-    leading_number(text.strip_prefix("Code: ")?)
+    let number = text.strip_prefix("Code: ")?;
+    let digits = number.bytes().take_while(u8::is_ascii_digit).count();
+    number[..digits].parse().ok()
 }
 
-fn leading_number(text: &str) -> Option<u32> {
-    let digits = text.bytes().take_while(u8::is_ascii_digit).count();
-    text[..digits].parse().ok()
-}
-
-/// An answer that is not ClickHouse's comes from what stands before it, as `502 Bad Gateway`.
+/// An answer without a code is not ClickHouse's: something that stands before it gave it.
 fn kind_without_code(error: &DriverError) -> ErrorKind {
     match error {
-        DriverError::BadResponse(text) => match leading_number(text) {
-            Some(500..=599 | 429) => ErrorKind::Unavailable,
-            _ => ErrorKind::Backend,
-        },
+        DriverError::BadResponse(_) => ErrorKind::Unavailable,
         _ => ErrorKind::Backend,
     }
 }
@@ -193,7 +187,8 @@ mod tests {
             ("Code: 516. DB::Exception: default: Authentication failed", ErrorKind::Backend),
             ("Code: 62. DB::Exception: Syntax error, Code: 60.", ErrorKind::Backend),
             ("502 Bad Gateway", ErrorKind::Unavailable),
-            ("<html>", ErrorKind::Backend),
+            ("<html>", ErrorKind::Unavailable),
+            ("Code: soon", ErrorKind::Unavailable),
         ] {
             let error = answer(text).into_error(Operation::GetJobs);
             assert_eq!(error.kind(), kind, "{text}");
