@@ -38,6 +38,7 @@ fn main() {
         trial("a-refused-password-is-not-shown", wrong_password),
         trial("a-bad-setting-is-named-by-its-code", bad_setting),
         trial("batches-and-pages-have-any-size", any_size),
+        trial("rows-travel-compressed", compressed),
     ];
     libtest_mimic::run(&arguments, trials).exit();
 }
@@ -340,4 +341,16 @@ async fn any_size() {
         assert_eq!(error, "\u{fffd}\0");
         store.remove().await.unwrap();
     }
+}
+
+async fn compressed() {
+    let address = shared("compression=lz4").replace("compression=none&", "");
+    let store = store(&address).await;
+    let database = store.database();
+    database.execute_ingestion_query_batch(&running(0, JOBS)).await.unwrap();
+    database.execute_ingestion_query_batch(&ended(0, JOBS)).await.unwrap();
+    assert_ended(&**database, 1, JOBS).await;
+    let error = database.get_job_spec("none").await.unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::NotFound, "{error:?}");
+    store.remove().await.unwrap();
 }

@@ -6,6 +6,7 @@
 #   clickhouse.sh stop [DIR]    stop it and remove its data
 #   clickhouse.sh kill [DIR]    stop it at once, as a crash would; `resume` finds the data as the crash left them
 #   clickhouse.sh resume [DIR]  start it again on the same port
+#   clickhouse.sh test          run the front's own tests
 #
 # DIR (target/servers/clickhouse by default) is the server's own. PASSWORD, if set, is that of its
 # user `default`. With BROADSIDE_CLICKHOUSE_URL set, `start` without DIR does nothing: that server is used.
@@ -38,7 +39,7 @@ install() {
 # Starts the front on a port, 0 for a free one, and waits until it answers.
 run() {
     rm -f "$dir/port"
-    setsid "$engine/venv/bin/python" "$root/fixtures/clickhouse-front/front.py" \
+    PYTHONDONTWRITEBYTECODE=1 setsid "$engine/venv/bin/python" "$root/fixtures/clickhouse-front/front.py" \
         --data "$dir/data" --port "$1" --port-file "$dir/port" --password "${PASSWORD:-}" \
         >"$dir/log" 2>&1 9>&- </dev/null &
     echo $! >"$dir/pid"
@@ -84,7 +85,12 @@ kill)
 resume)
     run "$(cat "$dir/kept-port")"
     ;;
+test)
+    install
+    cd "$root/fixtures/clickhouse-front"
+    PYTHONDONTWRITEBYTECODE=1 "$engine/venv/bin/python" -m unittest -q test_front
+    ;;
 *)
-    fail "use start, stop, kill or resume"
+    fail "use start, stop, kill, resume or test"
     ;;
 esac
