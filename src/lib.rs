@@ -2,7 +2,7 @@
 //!
 //! See [`Database`].
 
-#![warn(missing_docs)]
+#![warn(missing_docs, clippy::unwrap_used)]
 
 pub mod api;
 mod base64_bytes;

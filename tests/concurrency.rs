@@ -238,7 +238,11 @@ async fn states_add_up(database: &dyn Database) -> Verdict {
         }
     }
     let total: u64 = groups.iter().map(|group| group.count).sum();
-    if total % JOBS as u64 == 0 { Ok(()) } else { Err(format!("{total} jobs are no whole generations: {groups:?}")) }
+    if total.is_multiple_of(JOBS as u64) {
+        Ok(())
+    } else {
+        Err(format!("{total} jobs are no whole generations: {groups:?}"))
+    }
 }
 
 async fn groups(database: &dyn Database, request: GetJobGroupsRequest) -> Result<Vec<JobGroup>, String> {

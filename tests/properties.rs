@@ -107,7 +107,7 @@ async fn splits(case: (Vec<Batch>, Batch, prop::sample::Index), store: &TestStor
 /// A batch, or the same one twice.
 async fn repeats(case: (Vec<Batch>, Batch), store: &TestStore) -> Verdict {
     let (before, queries) = case;
-    let once = [&before[..], &[queries.clone()]].concat();
+    let once = [&before[..], std::slice::from_ref(&queries)].concat();
     same_contents(&once, &[&once[..], &[queries]].concat(), store).await
 }
 

@@ -21,9 +21,9 @@ use proptest::test_runner::{Reason, TestRunner};
 use serde_json::{Value, json};
 
 /// The ids of jobs; one is that of a historical job.
-pub const JOB_IDS: [&str; 6] = ["a", "b", "c", "d", "\u{e9}", "000000000000000000"];
+pub const JOB_IDS: [&str; 6] = ["a", "000000000000000000", "b", "c", "d", "\u{e9}"];
 /// The ids of runs; one is that of a historical job's run.
-pub const RUN_IDS: [&str; 6] = ["r", "s", "t", "u", "R", "00000000000000000000"];
+pub const RUN_IDS: [&str; 6] = ["r", "00000000000000000000", "s", "t", "u", "R"];
 const TEXTS: [&str; 14] = [
     "q",
     "Q",
@@ -391,7 +391,7 @@ fn call() -> impl Strategy<Value = Call> {
         3 => one_of(&RUN_IDS).prop_map(|job_run_id| Call::GetJobRunError { job_run_id }),
         3 => one_of(&RUN_IDS).prop_map(|job_run_id| Call::GetJobRunDebugMessage { job_run_id }),
         2 => micros().prop_map(|micros| Call::SetClock { now: Timestamp::from_micros(micros) }),
-        2 => historical().prop_map(|params| Call::PopulateHistoricalJobs { params }),
+        4 => historical().prop_map(|params| Call::PopulateHistoricalJobs { params }),
         1 => Just(Call::InitialiseSchema),
         1 => Just(Call::TearDown),
     ]
