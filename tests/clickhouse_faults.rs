@@ -23,7 +23,7 @@ use support::proxy::{Mode, Proxy};
 /// How many jobs a batch is about.
 const JOBS: usize = 40;
 /// More than go into one form field, whose limit is 128 KiB.
-const MANY_JOBS: usize = 6000;
+const MANY_JOBS: usize = 6_000;
 const LAYOUTS: [&str; 2] = ["layout=replacing", "layout=patch"];
 
 fn main() {
@@ -39,6 +39,7 @@ fn main() {
         trial("a-bad-setting-is-named-by-its-code", bad_setting),
         trial("batches-and-pages-have-any-size", any_size),
         trial("rows-travel-compressed", compressed),
+        trial("a-store-keeps-its-layout", another_layout),
     ];
     libtest_mimic::run(&arguments, trials).exit();
 }
@@ -353,4 +354,13 @@ async fn compressed() {
     let error = database.get_job_spec("none").await.unwrap_err();
     assert_eq!(error.kind(), ErrorKind::NotFound, "{error:?}");
     store.remove().await.unwrap();
+}
+
+async fn another_layout() {
+    let server = Server::start("layout", "");
+    let database = config(&with(&server.address, LAYOUTS[0])).connect(Arc::new(SystemClock)).await.unwrap();
+    database.initialise_schema().await.unwrap();
+    let error = config(&with(&server.address, LAYOUTS[1])).connect(Arc::new(SystemClock)).await.unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::InvalidArgument, "{error:?}");
+    assert!(error.message().contains(LAYOUTS[0]), "{error:?}");
 }

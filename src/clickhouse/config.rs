@@ -134,10 +134,12 @@ impl ClickHouseConfig {
     /// # Errors
     ///
     /// `Unavailable` if the server cannot be reached within the connect timeout, `Timeout` if it
-    /// does not answer, `Backend` if it refuses the user or the password.
+    /// does not answer, `Backend` if it refuses the user or the password, `InvalidArgument` if the
+    /// database has tables of another layout.
     pub async fn connect(&self, clock: SharedClock) -> Result<ClickHouseDatabase> {
         let connection = Connection::new(self)?;
         connection.ping().await?;
+        schema::check_layout(&connection, Operation::Connect, &self.database, self.layout).await?;
         Ok(ClickHouseDatabase::new(self, connection, clock))
     }
 

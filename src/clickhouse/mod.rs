@@ -86,7 +86,7 @@ use self::ingest::{Changes, Stored, Writer};
 use self::query::Reads;
 use self::row::{BytesRow, CountRow, GroupRow, JobRow, RunRow};
 use self::schema::Layout;
-use self::statement::{Statement, Values};
+use self::statement::{MOST_IDS, Statement, Values};
 use self::turns::Turns;
 use crate::api;
 use crate::error::{BackendKind, Error, ErrorKind, Operation, Result};
@@ -153,6 +153,7 @@ impl Database for ClickHouseDatabase {
             let statement = schema::create_database(&self.database, self.cluster.as_deref());
             connection.execute_on_server(operation, &statement).await?;
         }
+        schema::check_layout(connection, operation, &self.database, self.layout).await?;
         for statement in schema::create_tables(self.layout, &self.database, self.cluster.as_deref()) {
             connection.execute(operation, &statement).await?;
         }
@@ -185,11 +186,11 @@ impl Database for ClickHouseDatabase {
         self.open(operation)?;
         let _turn = self.turns.read().await;
         let rows: Vec<JobRow> = self.connection.fetch(operation, &self.reads.jobs(query)).await?;
-        if rows.is_empty() {
-            return Ok(Vec::new());
+        let mut runs: Vec<RunRow> = Vec::new();
+        for rows in rows.chunks(MOST_IDS) {
+            let statement = self.reads.runs(rows.iter().map(|row| row.job_id.as_str()));
+            runs.extend(self.connection.fetch(operation, &statement).await?);
         }
-        let runs = self.reads.runs(rows.iter().map(|row| row.job_id.as_str()));
-        let runs: Vec<RunRow> = self.connection.fetch(operation, &runs).await?;
         Ok(hydrate(rows, runs, self.clock.now()))
     }
 

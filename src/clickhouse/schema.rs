@@ -4,8 +4,8 @@ use std::str::FromStr;
 
 use super::connection::Connection;
 use super::row::IdRow;
-use super::statement::{Statement, identifier};
-use crate::error::{Operation, Result};
+use super::statement::{Statement, Values, identifier};
+use crate::error::{BackendKind, Error, Operation, Result};
 use crate::model::{JobState, RunState};
 
 /// How updates are stored.
@@ -186,6 +186,30 @@ fn create_distributed_table(table: &Table, database: &str, cluster: &str) -> Vec
 pub(super) async fn check(connection: &Connection, operation: Operation) -> Result<()> {
     let statement = Statement::plain("SELECT job_id AS id FROM job WHERE false");
     connection.fetch::<IdRow>(operation, &statement).await.map(drop)
+}
+
+/// Whether the tables, if they are there, are those of a layout. Reads of one layout would find
+/// old versions in the tables of the other, or fail.
+pub(super) async fn check_layout(
+    connection: &Connection,
+    operation: Operation,
+    database: &str,
+    layout: Layout,
+) -> Result<()> {
+    let mut values = Values::default();
+    let database = values.text(database);
+    let sql = format!("SELECT engine AS id FROM system.tables WHERE database = {database} AND name = 'job'");
+    let engines: Vec<IdRow> = connection.fetch_on_server(operation, &Statement { sql, values }).await?;
+    let fits = engines.iter().all(|IdRow { id: engine }| {
+        let replaces = engine.contains("Replacing") || engine == "Distributed";
+        replaces == (layout == Layout::Replacing)
+    });
+    if fits {
+        return Ok(());
+    }
+    let other = if layout == Layout::Replacing { "patch" } else { "replacing" };
+    Err(Error::invalid(operation, format!("the tables of the database have layout={other}"))
+        .with_backend(BackendKind::ClickHouse))
 }
 
 /// The statements that empty the tables.

@@ -9,6 +9,10 @@ const PIECE_BYTES: usize = 48 * 1024;
 /// The most integers in one parameter, for the same reason.
 const PIECE_INTEGERS: usize = 4096;
 
+/// The most ids that one statement names. A server takes 1,000 form fields (`http_max_fields`);
+/// so many ids fill a dozen, and a statement may carry several lists of as many values.
+pub(super) const MOST_IDS: usize = 20_000;
+
 /// SQL and the values of its parameters.
 #[derive(Debug, Clone, Default)]
 pub(super) struct Statement {

@@ -35,8 +35,10 @@ impl Backend {
     pub const POSTGRES: Self = Self::server("postgres", POSTGRES_URL_VARIABLE, "");
     /// ClickHouse.
     pub const CLICKHOUSE: Self = Self::server("clickhouse", CLICKHOUSE_URL_VARIABLE, "");
+    /// ClickHouse with lightweight updates.
+    pub const CLICKHOUSE_PATCH: Self = Self::server("clickhouse-patch", CLICKHOUSE_URL_VARIABLE, "layout=patch");
     /// The backends of the product, each layout of a server's tables by itself.
-    pub const ALL: [Self; 3] = [Self::MEMORY, Self::POSTGRES, Self::CLICKHOUSE];
+    pub const ALL: [Self; 4] = [Self::MEMORY, Self::POSTGRES, Self::CLICKHOUSE, Self::CLICKHOUSE_PATCH];
 
     const fn server(name: &'static str, variable: &'static str, parameters: &'static str) -> Self {
         Self { name, source: Source::Server { variable, parameters } }

@@ -7,7 +7,7 @@ use super::OPERATION;
 use crate::clickhouse::connection::Connection;
 use crate::clickhouse::row::{IdRow, JobRow, StoredRun};
 use crate::clickhouse::schema::{JOB_COLUMNS, STORED_RUN_COLUMNS};
-use crate::clickhouse::statement::{Statement, Values};
+use crate::clickhouse::statement::{MOST_IDS, Statement, Values};
 use crate::error::Result;
 use crate::ingest::{IngestionBatch, RecordInsert};
 
@@ -34,32 +34,35 @@ impl Stored {
 }
 
 async fn records(connection: &Connection, table: &str, inserts: &[RecordInsert]) -> Result<HashSet<String>> {
-    if inserts.is_empty() {
-        return Ok(HashSet::new());
+    let mut ids = HashSet::new();
+    for inserts in inserts.chunks(MOST_IDS) {
+        let rows: Vec<IdRow> = connection.fetch(OPERATION, &known(table, inserts)).await?;
+        ids.extend(rows.into_iter().map(|row| row.id));
     }
-    let rows: Vec<IdRow> = connection.fetch(OPERATION, &known(table, inserts)).await?;
-    Ok(rows.into_iter().map(|row| row.id).collect())
+    Ok(ids)
 }
 
 async fn runs(connection: &Connection, batch: &IngestionBatch) -> Result<HashMap<String, StoredRun>> {
     let inserted = batch.runs().iter().map(|run| run.run_id.as_str());
     let ids = distinct(inserted, batch.run_updates().iter().map(|update| update.run_id.as_str()));
-    if ids.is_empty() {
-        return Ok(HashMap::new());
+    let mut runs = HashMap::new();
+    for ids in ids.chunks(MOST_IDS) {
+        let statement = newest("job_run", STORED_RUN_COLUMNS, "run_id", ids);
+        let rows: Vec<StoredRun> = connection.fetch(OPERATION, &statement).await?;
+        runs.extend(rows.into_iter().map(|row| (row.run_id.clone(), row)));
     }
-    let rows: Vec<StoredRun> =
-        connection.fetch(OPERATION, &newest("job_run", STORED_RUN_COLUMNS, "run_id", &ids)).await?;
-    Ok(rows.into_iter().map(|row| (row.run_id.clone(), row)).collect())
+    Ok(runs)
 }
 
 async fn jobs(connection: &Connection, batch: &IngestionBatch) -> Result<HashMap<String, JobRow>> {
     let inserted = batch.jobs().iter().map(|job| job.job_id.as_str());
     let ids = distinct(inserted, batch.job_updates().iter().map(|update| update.job_id.as_str()));
-    if ids.is_empty() {
-        return Ok(HashMap::new());
+    let mut jobs = HashMap::new();
+    for ids in ids.chunks(MOST_IDS) {
+        let rows: Vec<JobRow> = connection.fetch(OPERATION, &newest("job", JOB_COLUMNS, "job_id", ids)).await?;
+        jobs.extend(rows.into_iter().map(|row| (row.job_id.clone(), row)));
     }
-    let rows: Vec<JobRow> = connection.fetch(OPERATION, &newest("job", JOB_COLUMNS, "job_id", &ids)).await?;
-    Ok(rows.into_iter().map(|row| (row.job_id.clone(), row)).collect())
+    Ok(jobs)
 }
 
 /// The ids of both lists, each once.

@@ -9,7 +9,7 @@ use super::changes::{Changed, Changes};
 use super::{OPERATION, patch};
 use crate::clickhouse::connection::Connection;
 use crate::clickhouse::schema::Layout;
-use crate::clickhouse::statement::Statement;
+use crate::clickhouse::statement::{MOST_IDS, Statement};
 use crate::error::Result;
 
 /// Writes the changes of one batch, table by table. Jobs come last: a job that is there has all
@@ -79,11 +79,11 @@ impl<'a> Writer<'a> {
     }
 
     async fn update<T>(&mut self, rows: &[T], statement: impl Fn(&[T]) -> Statement) -> Result<()> {
-        if rows.is_empty() {
-            return Ok(());
+        for rows in rows.chunks(MOST_IDS) {
+            let updated = self.connection.execute(OPERATION, &statement(rows)).await;
+            self.step(updated)?;
         }
-        let updated = self.connection.execute(OPERATION, &statement(rows)).await;
-        self.step(updated)
+        Ok(())
     }
 
     fn step(&mut self, result: Result<()>) -> Result<()> {
