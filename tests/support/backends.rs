@@ -40,9 +40,17 @@ impl Backend {
         Self::server("postgres-partitioned", POSTGRES_URL_VARIABLE, "partition_by_submitted=true");
     /// ClickHouse.
     pub const CLICKHOUSE: Self = Self::server("clickhouse", CLICKHOUSE_URL_VARIABLE, "");
+    /// ClickHouse with lightweight updates.
+    pub const CLICKHOUSE_PATCH: Self = Self::server("clickhouse-patch", CLICKHOUSE_URL_VARIABLE, "layout=patch");
     /// The backends of the product, each layout of a server's tables by itself.
-    pub const ALL: [Self; 5] =
-        [Self::MEMORY, Self::POSTGRES, Self::POSTGRES_HOT_COLD, Self::POSTGRES_PARTITIONED, Self::CLICKHOUSE];
+    pub const ALL: [Self; 6] = [
+        Self::MEMORY,
+        Self::POSTGRES,
+        Self::POSTGRES_HOT_COLD,
+        Self::POSTGRES_PARTITIONED,
+        Self::CLICKHOUSE,
+        Self::CLICKHOUSE_PATCH,
+    ];
 
     const fn server(name: &'static str, variable: &'static str, parameters: &'static str) -> Self {
         Self { name, source: Source::Server { variable, parameters } }
