@@ -30,3 +30,8 @@ pub use ingest::{IngestionBatch, IngestionQuery};
 pub use model::{Job, JobGroup, JobState, Run, RunState};
 pub use query::{Filter, GetJobGroupsRequest, GetJobsRequest, GroupQuery, GroupedField, JobQuery, Match, Order};
 pub use time::{Clock, ManualClock, SharedClock, SystemClock, Timestamp};
+
+/// Keeps the example of the README true.
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+struct Readme;

@@ -5,6 +5,7 @@ mod report;
 mod scratch;
 mod smoke;
 mod source;
+mod sql;
 
 use std::process::ExitCode;
 
@@ -37,6 +38,7 @@ Exit codes:
 enum Command {
     Smoke(smoke::SmokeArgs),
     Replay(replay::ReplayArgs),
+    Sql(sql::SqlArgs),
 }
 
 /// The choice of a backend, which several commands have.
@@ -111,6 +113,7 @@ fn execute(cli: Cli) -> Result<Verdict, Failure> {
         match cli.command {
             Command::Smoke(args) => smoke::run(&args).await,
             Command::Replay(args) => replay::run(&args).await,
+            Command::Sql(args) => sql::run(&args).await,
         }
     })
 }

@@ -36,6 +36,10 @@ impl Timings {
         self.0.len()
     }
 
+    pub fn total(&self) -> Duration {
+        self.0.iter().sum()
+    }
+
     /// The times within which 50, 95 and 99 of 100 runs ended; none without runs.
     fn percentiles(&self) -> Option<[Duration; 3]> {
         let mut sorted = self.0.clone();
