@@ -11,7 +11,7 @@
 //! - **ReplacingMergeTree(version), whole rows.** An update reads the stored row, which the guard
 //!   of terminal jobs needs anyway, and inserts the row again with `version` + 1. It is the oldest
 //!   and most portable way: it replicates, it can be repeated without harm, and merges remove old
-//!   versions in passing. Partial rows (CoalescingMergeTree) write faster, but read 5 to 25 times
+//!   versions in passing. Partial rows (CoalescingMergeTree) write faster, but read up to 25 times
 //!   slower until they are merged, and cannot write a null back; an event log with `argMax` reads
 //!   slower still, always.
 //! - **Keys.** Everything that comes from Armada is about one job, and ids are ULIDs, so the jobs
@@ -24,11 +24,13 @@
 //!   DateTime64(6), whose range is 1900 to 2299, the contract's own; ZSTD where text does not
 //!   repeat. Null texts are empty ones, which the contract never stores.
 //! - **Annotations** are a map in the job's row, since they never change. A bloom filter over
-//!   "key NUL value" leaves a hundredth of the granules for an exact match; a page that reads the
-//!   map of every job instead takes ten times as long.
+//!   "key NUL value" leaves some hundredths of the granules for an exact match of a rare value,
+//!   where a page would otherwise read the map of every job.
 //! - **Latest runs** are joined when they are read. They may belong to another job and may come
 //!   after the job's update, so a copy of them in the job's row would have to be kept right by
-//!   look-ups in the other direction with every batch of runs.
+//!   look-ups in the other direction with every batch of runs. Filters on them become a set of run
+//!   ids; groups by them are a join of all jobs with all runs, the dearest read there is
+//!   (`setting.join_algorithm=full_sorting_merge` halves it where run ids grow with job ids).
 //!
 //! With `layout=patch` the tables are plain MergeTree and updates are lightweight ones
 //! (`UPDATE`), which write patch parts of the changed columns and rows. It reads fastest, for

@@ -70,8 +70,8 @@ impl ScanSource for JobSource {
             lookups => lookups.join(" ∩ "),
         };
         write!(f, ", index=[{index}]")?;
-        if self.selected.rows.is_some() {
-            write!(f, ", candidates={}", self.selected.candidates(&self.tables))?;
+        if let Some(rows) = self.selected.rows(&self.tables) {
+            write!(f, ", candidates={}", rows.len())?;
         }
         if let Some(residual) = &self.selected.residual {
             write!(f, ", residual=[{}]", residual.description)?;
