@@ -117,6 +117,11 @@ impl ManyJobs {
         format!("{}-r", self.job(i))
     }
 
+    /// When a job was submitted, if they are in order.
+    fn submitted(self, i: u32) -> Timestamp {
+        Timestamp::from_micros(i64::from(i) * 700_001)
+    }
+
     /// A batch that inserts some of the jobs, most with a run.
     fn inserts(self, numbers: Range<u32>) -> impl Strategy<Value = Vec<IngestionQuery>> {
         let one = (new_job(), spec(), option::weighted(0.8, (text(), maybe_text(), maybe_text(), time())));
@@ -124,17 +129,39 @@ impl ManyJobs {
             let queries = numbers.clone().zip(rows).flat_map(|(i, (mut job, job_spec, run))| {
                 job.job_id = self.job(i);
                 if self.in_order {
-                    job.submitted = Timestamp::from_micros(i64::from(i) * 700_001);
+                    job.submitted = self.submitted(i);
                     job.job_set = format!("set-{}", i / 500);
                 }
                 let run = run.map(|(cluster, node, pool, time)| {
                     let (job_run_id, job_id) = (self.run(i), self.job(i));
                     InsertJobRun { job_run_id, job_id, cluster, node, pool, time, submitted: None }.into()
                 });
-                [InsertJob { job, job_spec }.into()].into_iter().chain(run)
+                let spec = InsertJobSpec { job_id: job.job_id.clone(), job_spec }.into();
+                job.submitted = job.submitted.min(Timestamp::from_seconds(10_413_791_999));
+                [InsertJob { job, job_spec: None }.into(), spec].into_iter().chain(run)
             });
             only_valid(queries.collect())
         })
+    }
+
+    /// Reads at the seams of a store that keeps rows in chunks: every order from places all over,
+    /// and every comparison with a time where a chunk may end.
+    fn reads_at_seams(self) -> Vec<GetJobsRequest> {
+        let count = i64::from(self.count);
+        let orders = ORDER_FIELDS.iter().flat_map(|&field| [Order::ascending(field), Order::descending(field)]);
+        let skips = [0, 1_000, count / 4, count / 2, count / 2 + 17, count - 9];
+        let pages = orders.flat_map(|order| {
+            skips.map(|skip| GetJobsRequest { order: order.clone(), skip, take: 20, ..Default::default() })
+        });
+        let seams = (0..self.count).step_by(2_048).flat_map(|i| [i.saturating_sub(1), i]).chain([self.count - 1]);
+        let comparisons = seams.flat_map(|i| {
+            COMPARISONS.map(|matcher| {
+                let filters = vec![is("submitted", &matcher, json!(self.submitted(i).to_string()))];
+                let order = if i % 2 == 0 { Order::ascending("jobId") } else { Order::descending("submitted") };
+                GetJobsRequest { filters, order, take: 5, ..Default::default() }
+            })
+        });
+        pages.chain(comparisons).collect()
     }
 
     /// A batch of updates here and there.
@@ -159,6 +186,7 @@ impl ManyJobs {
             let inserts = self.inserts(first..self.count.min(first + 2_500));
             calls.push(Call::Ingest { queries: inserts.new_tree(&mut random)?.current() });
         }
+        calls.extend(self.reads_at_seams().into_iter().map(Call::GetJobs));
         for _ in 0..rounds {
             calls.push(Call::Ingest { queries: self.updates().new_tree(&mut random)?.current() });
             for _ in 0..12 {
@@ -307,10 +335,11 @@ fn text_match() -> impl Strategy<Value = (Match, Value)> {
     ]
 }
 
+const COMPARISONS: [Match; 5] =
+    [Match::Exact, Match::GreaterThan, Match::LessThan, Match::GreaterThanOrEqualTo, Match::LessThanOrEqualTo];
+
 fn comparison() -> impl Strategy<Value = Match> {
-    select(
-        &[Match::Exact, Match::GreaterThan, Match::LessThan, Match::GreaterThanOrEqualTo, Match::LessThanOrEqualTo][..],
-    )
+    select(&COMPARISONS[..])
 }
 
 fn state_name() -> impl Strategy<Value = &'static str> {
