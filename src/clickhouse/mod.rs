@@ -86,9 +86,8 @@ use self::connection::Connection;
 use self::historical::Chunk;
 use self::ingest::{Changes, Stored, Writer};
 use self::query::Reads;
-use self::row::{BytesRow, CountRow, GroupRow, JobRow, RunRow};
-use self::schema::Layout;
-use self::statement::{MOST_IDS, Statement, Values};
+use self::row::{BytesRow, GroupRow, JobRow, RunRow};
+use self::statement::MOST_IDS;
 use self::turns::Turns;
 use crate::api;
 use crate::error::{BackendKind, Error, ErrorKind, Operation, Result};
@@ -105,9 +104,7 @@ pub use self::config::ClickHouseConfig;
 #[derive(Debug)]
 pub struct ClickHouseDatabase {
     connection: Connection,
-    database: String,
-    layout: Layout,
-    cluster: Option<String>,
+    config: ClickHouseConfig,
     reads: Reads,
     turns: Arc<Turns>,
     clock: SharedClock,
@@ -118,9 +115,7 @@ impl ClickHouseDatabase {
     fn new(config: &ClickHouseConfig, connection: Connection, clock: SharedClock) -> Self {
         Self {
             connection,
-            database: config.database.clone(),
-            layout: config.layout,
-            cluster: config.cluster.clone(),
+            config: config.clone(),
             reads: Reads::of(config.layout),
             turns: Turns::of(&format!("{}{}", config.server, config.database)),
             clock,
@@ -143,23 +138,8 @@ impl Database for ClickHouseDatabase {
     }
 
     async fn initialise_schema(&self) -> Result<()> {
-        let operation = Operation::InitialiseSchema;
-        self.open(operation)?;
-        let connection = &self.connection;
-        // Making a database that is there already still needs the right to make one.
-        let mut values = Values::default();
-        let name = values.text(&self.database);
-        let sql = format!("SELECT count() AS count FROM system.databases WHERE name = {name}");
-        let found: Vec<CountRow> = connection.fetch_on_server(operation, &Statement { sql, values }).await?;
-        if found.iter().all(|row| row.count == 0) {
-            let statement = schema::create_database(&self.database, self.cluster.as_deref());
-            connection.execute_on_server(operation, &statement).await?;
-        }
-        schema::check_layout(connection, operation, &self.database, self.layout).await?;
-        for statement in schema::create_tables(self.layout, &self.database, self.cluster.as_deref()) {
-            connection.execute(operation, &statement).await?;
-        }
-        Ok(())
+        self.open(Operation::InitialiseSchema)?;
+        schema::initialise(&self.connection, &self.config).await
     }
 
     async fn execute_ingestion_query_batch(&self, batch: &IngestionBatch) -> Result<()> {
@@ -175,7 +155,7 @@ impl Database for ClickHouseDatabase {
             return Ok(());
         }
         // From here on the batch goes its way even if the caller no longer waits for it.
-        let (connection, layout) = (self.connection.clone(), self.layout);
+        let (connection, layout) = (self.connection.clone(), self.config.layout);
         detached(operation, async move {
             let _tables = turn.write().await;
             Writer::new(&connection, layout).write(changes).await
@@ -254,7 +234,7 @@ impl Database for ClickHouseDatabase {
         self.open(operation)?;
         let turn = self.turns.batch().await;
         let connection = self.connection.clone();
-        let statements = schema::truncate_tables(self.cluster.as_deref());
+        let statements = schema::truncate_tables(self.config.cluster.as_deref());
         detached(operation, async move {
             let _tables = turn.write().await;
             for statement in statements {
