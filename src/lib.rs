@@ -20,7 +20,8 @@
 //! use std::sync::Arc;
 //! use broadside::{Database, DatabaseConfig, GetJobsRequest, JobQuery, Order, SystemClock};
 //!
-//! # tokio::runtime::Builder::new_current_thread().build()?.block_on(async {
+//! # #[tokio::main(flavor = "current_thread")]
+//! # async fn main() -> broadside::Result<()> {
 //! let config: DatabaseConfig = "memory".parse()?;
 //! let database: Arc<dyn Database> = config.connect(Arc::new(SystemClock)).await?;
 //! database.initialise_schema().await?;
@@ -30,9 +31,8 @@
 //!     ..GetJobsRequest::default()
 //! })?;
 //! assert!(database.get_jobs(&newest).await?.is_empty());
-//! # broadside::Result::Ok(())
-//! # })?;
-//! # Ok::<(), Box<dyn std::error::Error>>(())
+//! # Ok(())
+//! # }
 //! ```
 
 #![warn(missing_docs, clippy::unwrap_used)]

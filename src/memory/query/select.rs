@@ -1,6 +1,7 @@
 //! From a selection to rows: bitmap algebra for what an index answers, and one physical
 //! expression for what remains.
 
+use std::fmt;
 use std::ops::Range;
 use std::sync::{Arc, OnceLock};
 
@@ -41,9 +42,19 @@ pub(in crate::memory) struct Selected {
     /// What they must pass besides.
     pub(in crate::memory) residual: Option<Residual>,
     /// The index look-ups, for EXPLAIN.
-    pub(in crate::memory) index: Vec<String>,
+    index: Vec<String>,
     /// The conditions on times, which the residual has too: by zones they rule out whole chunks.
     times: Vec<(TimeField, Comparison, Timestamp)>,
+}
+
+impl fmt::Display for Selected {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.index.as_slice() {
+            [] => f.write_str("index=[all rows]")?,
+            lookups => write!(f, "index=[{}]", lookups.join(" ∩ "))?,
+        }
+        self.residual.as_ref().map_or(Ok(()), |residual| write!(f, ", residual=[{}]", residual.description))
+    }
 }
 
 /// How a predicate is answered.
