@@ -247,10 +247,14 @@ async fn reads(store: &ScratchStore, hand: &Hand) -> Outcome<()> {
         let query = JobQuery::try_from(serde_json::from_value::<GetJobsRequest>(request)?)?;
         let page: Vec<String> = store.database().get_jobs(&query).await?.into_iter().map(|job| job.job_id).collect();
         let sql = format!("SELECT {COLUMNS} FROM job FINAL {condition}");
-        let ours = async || Ok(drop(store.database().get_jobs(&query).await?));
+        let ours = async || {
+            store.database().get_jobs(&query).await?;
+            Ok(())
+        };
         let by_hand = async || {
             hand.read(&sql, None).await?;
-            Ok(drop(hand.read(RUNS, Some(&page)).await?))
+            hand.read(RUNS, Some(&page)).await?;
+            Ok(())
         };
         compare(name, ROUNDS, ours, by_hand).await?;
     }
@@ -274,8 +278,15 @@ async fn reads(store: &ScratchStore, hand: &Hand) -> Outcome<()> {
         ),
     ] {
         let query = GroupQuery::try_from(serde_json::from_value::<GetJobGroupsRequest>(request)?)?;
-        let ours = async || Ok(drop(store.database().get_job_groups(&query).await?));
-        compare(name, ROUNDS, ours, async || Ok(drop(hand.read(sql, None).await?))).await?;
+        let ours = async || {
+            store.database().get_job_groups(&query).await?;
+            Ok(())
+        };
+        let by_hand = async || {
+            hand.read(sql, None).await?;
+            Ok(())
+        };
+        compare(name, ROUNDS, ours, by_hand).await?;
     }
     Ok(())
 }

@@ -121,12 +121,6 @@ pub(super) struct BytesRow {
     pub value: Option<Bytes>,
 }
 
-/// A number.
-#[derive(Debug, Row, Deserialize)]
-pub(super) struct CountRow {
-    pub count: u64,
-}
-
 /// A group with all aggregates; those that were not asked for are empty or 0.
 #[derive(Debug, Row, Deserialize)]
 pub(super) struct GroupRow {
