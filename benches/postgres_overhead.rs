@@ -3,9 +3,9 @@
 //!     BROADSIDE_POSTGRES_URL=postgres://… cargo bench --bench postgres_overhead
 //!
 //! By hand there is one connection to the same server, set up alike, which knows just this one
-//! query or batch: pages and groups are prepared statements whose values are written into them, and
-//! whose rows are read column by column; a batch goes by binary COPY into a temporary table that
-//! fits it, and from there into the one table that it is for.
+//! query or batch: pages and groups are prepared statements with the same values as parameters, whose
+//! rows are read column by column; a batch goes by binary COPY into a temporary table that fits it,
+//! and from there into the one table that it is for.
 //! BROADSIDE_BENCH_JOBS is the number of finished jobs in the store (200,000 by default).
 
 use std::cell::Cell;
@@ -16,6 +16,7 @@ use std::sync::Arc;
 use broadside::ingest::{
     IngestionBatch, IngestionQuery, InsertJob, InsertJobRun, NewJob, SetJobPending, SetJobRunning,
 };
+use broadside::query::Page;
 use broadside::{
     Database, DatabaseConfig, GetJobGroupsRequest, GetJobsRequest, GroupQuery, HistoricalJobs, HistoricalJobsParams,
     JobQuery, POSTGRES_URL_VARIABLE, ScratchStore, SystemClock, Timestamp,
@@ -24,8 +25,8 @@ use criterion::{Criterion, criterion_group, criterion_main};
 use serde_json::{Value, json};
 use tokio::runtime::Runtime;
 use tokio_postgres::binary_copy::BinaryCopyInWriter;
-use tokio_postgres::types::{Json, Type};
-use tokio_postgres::{Client, NoTls, Row};
+use tokio_postgres::types::{Json, ToSql, Type};
+use tokio_postgres::{Client, NoTls, Row, Statement};
 
 const JOBS_VARIABLE: &str = "BROADSIDE_BENCH_JOBS";
 const FINISHED_JOBS: u64 = 200_000;
@@ -146,7 +147,7 @@ impl Hand {
     async fn connect(address: &str, schema: &str) -> Self {
         let (client, connection) = tokio_postgres::connect(address, NoTls).await.expect("the server answers");
         tokio::spawn(connection);
-        let setup = format!("SET search_path = {schema}; {TEMPORARY_TABLES}");
+        let setup = format!("SET search_path = {schema}; SET plan_cache_mode = force_custom_plan; {TEMPORARY_TABLES}");
         client.batch_execute(&setup).await.expect("the session can be set up");
         Self(client)
     }
@@ -155,6 +156,14 @@ impl Hand {
         let sql = "SELECT version() || E'\\n' || string_agg(name || ' = ' || current_setting(name), ', ' ORDER BY name)
             FROM pg_settings WHERE source NOT IN ('default', 'override', 'client', 'session')";
         self.0.query_one(sql, &[]).await.expect("the server has settings").get(0)
+    }
+
+    /// Reads a page that takes its length, and perhaps one value.
+    async fn read(&self, statement: &Statement, page: Page, value: Option<&str>) -> usize {
+        let take = i64::try_from(page.take().unwrap_or_default()).expect("pages are short");
+        let mut parameters: Vec<&(dyn ToSql + Sync)> = vec![&take];
+        parameters.extend(value.as_ref().map(|value| value as &(dyn ToSql + Sync)));
+        self.0.query(statement, &parameters).await.expect("a page").iter().map(read).sum()
     }
 
     async fn copy(
@@ -295,45 +304,51 @@ fn read(row: &Row) -> usize {
 }
 
 fn pages(criterion: &mut Criterion, runtime: &Runtime, database: &dyn Database, hand: &Hand) {
-    for (name, request, page) in [
+    for (name, request, page, value) in [
         (
             "a queue and state by last transition",
             json!({"filters": [{"field": "queue", "match": "exact", "value": "queue-3"},
                                {"field": "state", "match": "exact", "value": "PENDING"}],
                    "order": {"field": "lastTransitionTime", "direction": "DESC"}, "take": 100}),
-            "SELECT * FROM job WHERE queue = 'queue-3' AND state = 2
-             ORDER BY last_transition_time_seconds DESC LIMIT 100",
+            "SELECT * FROM job WHERE queue = $2 AND state = 2
+             ORDER BY last_transition_time_seconds DESC LIMIT $1",
+            Some("queue-3"),
         ),
         (
             "all jobs by id",
             json!({"order": {"field": "jobId", "direction": "DESC"}, "take": 100}),
-            "SELECT * FROM job ORDER BY job_id DESC LIMIT 100",
+            "SELECT * FROM job ORDER BY job_id DESC LIMIT $1",
+            None,
         ),
         (
             "a prefix of job sets",
             json!({"filters": [{"field": "jobSet", "match": "startsWith", "value": "set-17"}],
                    "order": {"field": "submitted", "direction": "DESC"}, "take": 100}),
-            "SELECT * FROM job WHERE jobset LIKE 'set-17%' ORDER BY submitted DESC LIMIT 100",
+            "SELECT * FROM job WHERE jobset LIKE $2 ORDER BY submitted DESC LIMIT $1",
+            Some("set-17%"),
         ),
         (
             "an annotation",
             json!({"filters": [{"field": "example.com/broadside-delta", "match": "exact", "value": "value-77",
                                 "isAnnotation": true}], "take": 100}),
-            r#"SELECT * FROM job WHERE annotations @> '{"example.com/broadside-delta": "value-77"}' LIMIT 100"#,
+            r#"SELECT * FROM job WHERE annotations @> $2::text::jsonb LIMIT $1"#,
+            Some(r#"{"example.com/broadside-delta": "value-77"}"#),
         ),
         (
             "a node of the latest run",
             json!({"filters": [{"field": "node", "match": "exact", "value": "node-77"}],
                    "order": {"field": "jobId", "direction": "ASC"}, "take": 100}),
-            "SELECT j.* FROM job AS j JOIN job_run AS lr ON lr.run_id = j.latest_run_id WHERE lr.node = 'node-77'
-             ORDER BY j.job_id LIMIT 100",
+            "SELECT j.* FROM job AS j JOIN job_run AS lr ON lr.run_id = j.latest_run_id WHERE lr.node = $2
+             ORDER BY j.job_id LIMIT $1",
+            Some("node-77"),
         ),
         (
             "active job sets",
             json!({"activeJobSets": true, "order": {"field": "jobId", "direction": "DESC"}, "take": 100}),
             "SELECT j.* FROM job AS j
              JOIN (SELECT DISTINCT queue, jobset FROM job WHERE state IN (1, 2, 3, 8)) AS a USING (queue, jobset)
-             ORDER BY j.job_id DESC LIMIT 100",
+             ORDER BY j.job_id DESC LIMIT $1",
+            None,
         ),
     ] {
         let request: GetJobsRequest = serde_json::from_value(request).expect("the request is complete");
@@ -345,9 +360,7 @@ fn pages(criterion: &mut Criterion, runtime: &Runtime, database: &dyn Database, 
             bencher.to_async(runtime).iter(async || database.get_jobs(&query).await.expect("a page").len());
         });
         group.bench_function("by hand", |bencher| {
-            bencher
-                .to_async(runtime)
-                .iter(async || hand.0.query(&statement, &[]).await.expect("a page").iter().map(read).sum::<usize>());
+            bencher.to_async(runtime).iter(async || hand.read(&statement, query.page(), value).await);
         });
         group.finish();
     }
@@ -358,36 +371,40 @@ fn groups(criterion: &mut Criterion, runtime: &Runtime, database: &dyn Database,
         count(*) FILTER (WHERE state = 2), count(*) FILTER (WHERE state = 3), count(*) FILTER (WHERE state = 4),
         count(*) FILTER (WHERE state = 5), count(*) FILTER (WHERE state = 6), count(*) FILTER (WHERE state = 7),
         count(*) FILTER (WHERE state = 9)";
-    for (name, request, sql) in [
+    for (name, request, sql, value) in [
         (
             "queues with every aggregate",
             json!({"groupedField": {"field": "queue"}, "aggregates": ["state", "submitted", "lastTransitionTime"],
                    "order": {"field": "count", "direction": "DESC"}, "take": 10}),
             format!(
                 "SELECT queue, count(*), {COUNTS}, min(submitted)::text, round(avg(last_transition_time_seconds))::bigint
-                 FROM job GROUP BY queue ORDER BY count(*) DESC LIMIT 10"
+                 FROM job GROUP BY queue ORDER BY count(*) DESC LIMIT $1"
             ),
+            None,
         ),
         (
             "job sets of a queue",
             json!({"filters": [{"field": "queue", "match": "exact", "value": "queue-3"}],
                    "groupedField": {"field": "jobSet"}, "order": {"field": "jobSet", "direction": "ASC"}, "take": 100}),
-            "SELECT jobset, count(*) FROM job WHERE queue = 'queue-3' GROUP BY jobset ORDER BY jobset LIMIT 100".to_owned(),
+            "SELECT jobset, count(*) FROM job WHERE queue = $2 GROUP BY jobset ORDER BY jobset LIMIT $1".to_owned(),
+            Some("queue-3"),
         ),
         (
             "clusters",
             json!({"groupedField": {"field": "cluster"}, "order": {"field": "count", "direction": "DESC"}, "take": 10}),
             "SELECT coalesce(cluster, ''), count(*) FROM job LEFT JOIN job_run ON run_id = latest_run_id
-             GROUP BY 1 ORDER BY count(*) DESC LIMIT 10"
+             GROUP BY 1 ORDER BY count(*) DESC LIMIT $1"
                 .to_owned(),
+            None,
         ),
         (
             "an annotation",
             json!({"groupedField": {"field": "example.com/team", "isAnnotation": true},
                    "order": {"field": "count", "direction": "DESC"}, "take": 10}),
-            "SELECT annotations ->> 'example.com/team', count(*) FROM job WHERE annotations ? 'example.com/team'
-             GROUP BY 1 ORDER BY count(*) DESC LIMIT 10"
+            "SELECT annotations ->> $2, count(*) FROM job WHERE annotations ? $2
+             GROUP BY 1 ORDER BY count(*) DESC LIMIT $1"
                 .to_owned(),
+            Some("example.com/team"),
         ),
     ] {
         let request: GetJobGroupsRequest = serde_json::from_value(request).expect("the request is complete");
@@ -399,9 +416,7 @@ fn groups(criterion: &mut Criterion, runtime: &Runtime, database: &dyn Database,
             bencher.to_async(runtime).iter(async || database.get_job_groups(&query).await.expect("groups").len());
         });
         group.bench_function("by hand", |bencher| {
-            bencher.to_async(runtime).iter(async || {
-                hand.0.query(&statement, &[]).await.expect("groups").iter().map(read).sum::<usize>()
-            });
+            bencher.to_async(runtime).iter(async || hand.read(&statement, query.page(), value).await);
         });
         group.finish();
     }

@@ -7,6 +7,7 @@ use futures::{SinkExt, pin_mut};
 use super::connection::Client;
 use super::error::Attempt;
 use super::layout::Layout;
+use super::partitions;
 use super::staging::{self, StagedBatch};
 
 /// A part of a batch.
@@ -16,20 +17,31 @@ struct Part {
     /// Takes the rows to the server.
     copy: &'static str,
     /// The statements that apply them, each with its semicolon.
-    apply: fn(Layout) -> String,
+    apply: fn(&Target) -> String,
 }
 
-/// The parts of a batch in the order in which they are applied: inserts before updates, and every
-/// batch in the same order, so that two of them cannot wait for each other.
-///
-/// Whether an update applies is decided in the one statement that applies it, from nothing but the
-/// job's row and the update's: where another transaction has just changed the job, the server waits for
-/// it and then decides anew, for the job as it now is.
-const PARTS: [Part; 6] = [
+/// What a batch is applied to.
+struct Target {
+    layout: Layout,
+    /// Where jobs are partitioned, the partitions of those to be updated.
+    partitions: Vec<String>,
+}
+
+/// The inserts of a batch in the order in which they are applied. It is the same for every batch, so
+/// that two of them cannot wait for each other.
+const INSERTS: [Part; 4] = [
     Part { rows: |batch| &batch.specs, copy: staging::COPY_SPECS, apply: |_| INSERT_SPECS.to_owned() },
     Part { rows: |batch| &batch.errors, copy: staging::COPY_ERRORS, apply: |_| INSERT_ERRORS.to_owned() },
     Part { rows: |batch| &batch.runs, copy: staging::COPY_RUNS, apply: |_| INSERT_RUNS.to_owned() },
     Part { rows: |batch| &batch.jobs, copy: staging::COPY_JOBS, apply: insert_jobs },
+];
+
+/// The updates, which follow the inserts.
+///
+/// Whether an update applies is decided in the one statement that applies it, from nothing but the
+/// job's row and the update's: where another transaction has just changed the job, the server waits for
+/// it and then decides anew, for the job as it now is.
+const UPDATES: [Part; 2] = [
     Part { rows: |batch| &batch.job_updates, copy: staging::COPY_JOB_UPDATES, apply: update_jobs },
     Part { rows: |batch| &batch.run_updates, copy: staging::COPY_RUN_UPDATES, apply: update_runs },
 ];
@@ -57,8 +69,8 @@ SELECT
     s.last_transition_time, s.last_transition_time_seconds, s.priority_class, s.namespace, s.annotations
 FROM staged AS s";
 
-fn insert_jobs(layout: Layout) -> String {
-    match layout {
+fn insert_jobs(target: &Target) -> String {
+    match target.layout {
         Layout::Lookout => format!("{INSERT_JOBS}\nWHERE s.part = 'job'\nON CONFLICT DO NOTHING;"),
         // The job may just be moving: then the insert waits for that, finds its place free and
         // takes it, which the second statement, for which the move is over, puts right.
@@ -109,8 +121,8 @@ FROM staged AS u";
 const IS_CHANGED: &str =
     "u.part = 'job update' AND (j.state IN (1, 2, 3, 8) OR j.state IN (4, 5, 6) AND u.preempted IS NOT NULL)";
 
-fn update_jobs(layout: Layout) -> String {
-    match layout {
+fn update_jobs(target: &Target) -> String {
+    match target.layout {
         Layout::Lookout => format!("{LOOK_UP}{UPDATE_JOBS}\nWHERE j.job_id = u.job_id AND {IS_CHANGED};"),
         Layout::HotColdSplit => format!(
             "{LOOK_UP}{UPDATE_JOBS}\nWHERE j.job_id = u.job_id AND {IS_CHANGED};
@@ -125,15 +137,15 @@ UPDATE job_historical AS j SET
 FROM staged AS u
 WHERE j.job_id = u.job_id AND {IS_CHANGED};"
         ),
-        Layout::PartitionBySubmitted => format!(
-            "{LOOK_UP}{UPDATE_JOBS}
-JOIN job_key AS k ON k.job_id = u.job_id
-WHERE j.job_id = k.job_id AND j.submitted = k.submitted AND {IS_CHANGED};"
-        ),
+        // Each partition is named, for planning an update of all of them takes longer the more there are.
+        Layout::PartitionBySubmitted => target.partitions.iter().fold(String::new(), |statements, name| {
+            let update = UPDATE_JOBS.replacen("UPDATE job AS j", &format!("UPDATE {name} AS j"), 1);
+            format!("{statements}{update}\nWHERE j.job_id = u.job_id AND j.submitted = u.submitted AND {IS_CHANGED};")
+        }),
     }
 }
 
-fn update_runs(_: Layout) -> String {
+fn update_runs(_: &Target) -> String {
     format!(
         "{LOOK_UP}
 UPDATE job_run AS r SET
@@ -156,11 +168,20 @@ const MESSAGE_BYTES: usize = 1 << 18;
 
 /// Applies a batch in the transaction that the caller has begun.
 pub(super) async fn apply(client: Client, layout: Layout, batch: &StagedBatch) -> Attempt<()> {
-    let parts = || PARTS.iter().filter(|part| !(part.rows)(batch).is_empty());
-    try_join_all(parts().map(|part| copy(&client, part.copy, (part.rows)(batch)))).await?;
+    let inserts = || INSERTS.iter().filter(|part| !(part.rows)(batch).is_empty());
+    let updates = || UPDATES.iter().filter(|part| !(part.rows)(batch).is_empty());
+    try_join_all(inserts().chain(updates()).map(|part| copy(&client, part.copy, (part.rows)(batch)))).await?;
     // One message with all statements, which are planned for what is staged now: a plan that was
     // kept from a batch of another size, or from when the tables were small, may be a bad one.
-    let statements: String = parts().map(|part| (part.apply)(layout)).collect();
+    let mut target = Target { layout, partitions: Vec::new() };
+    let mut statements: String = inserts().map(|part| (part.apply)(&target)).collect();
+    if layout == Layout::PartitionBySubmitted && !batch.job_updates.is_empty() {
+        statements.push_str(LOOK_UP);
+        client.batch_execute(&statements).await?;
+        statements.clear();
+        target.partitions = partitions::of_updates(&client).await?;
+    }
+    statements.extend(updates().map(|part| (part.apply)(&target)));
     Ok(client.batch_execute(&statements).await?)
 }
 

@@ -46,6 +46,21 @@ pub(super) async fn ensure(
         .await
 }
 
+/// Tells each staged update of a job when the job was submitted, and thereby its partition.
+const LOCATE: &str = "WITH located AS (
+    UPDATE staged AS u SET submitted = k.submitted FROM job_key AS k
+    WHERE u.part = 'job update' AND u.job_id = k.job_id
+    RETURNING k.submitted
+)
+SELECT DISTINCT floor(extract(epoch FROM submitted) / 86400)::bigint FROM located ORDER BY 1";
+
+/// The partitions of the jobs of the staged updates, by day.
+pub(super) async fn of_updates(client: &Client) -> Attempt<Vec<String>> {
+    let statement = client.prepare_cached(LOCATE).await?;
+    let days = client.query(&statement, &[]).await?;
+    Ok(days.iter().map(|row| row.try_get(0).map(name)).collect::<Result<_, _>>()?)
+}
+
 async fn missing(client: &Client, days: &BTreeSet<i64>) -> Attempt<BTreeSet<String>> {
     let statement = client.prepare_cached(MISSING).await?;
     let names: Vec<String> = days.iter().copied().map(name).collect();
