@@ -66,7 +66,15 @@ fn page(kind: PageKind, job: &GeneratedJob, jobs: u64) -> Option<GetJobsRequest>
             let waiting = Filter::new("state", Match::AnyOf, WAITING.map(JobState::name).to_vec());
             page(vec![queue, job_set, waiting], Order::ascending("submitted"))
         }
-        PageKind::Priority(comparison) => page(vec![queue, Filter::new("priority", comparison, job.priority)], newest),
+        PageKind::Priority(comparison) => {
+            // So that the job itself is among those found.
+            let priority = match comparison {
+                Match::GreaterThan => job.priority - 1,
+                Match::LessThan => job.priority + 1,
+                _ => job.priority,
+            };
+            page(vec![queue, Filter::new("priority", comparison, priority)], newest)
+        }
         PageKind::FailedWindow if job.state == JobState::Failed => {
             let from = Filter::new("submitted", Match::GreaterThanOrEqualTo, job.submitted);
             let to = Filter::new("submitted", Match::LessThan, job.submitted.plus_seconds(WINDOW_SECONDS));
