@@ -2,7 +2,7 @@
 //!
 //! See [`Database`].
 
-#![warn(missing_docs)]
+#![warn(missing_docs, clippy::unwrap_used)]
 
 pub mod api;
 mod base64_bytes;
@@ -31,3 +31,8 @@ pub use ingest::{IngestionBatch, IngestionQuery};
 pub use model::{Job, JobGroup, JobState, Run, RunState};
 pub use query::{Filter, GetJobGroupsRequest, GetJobsRequest, GroupQuery, GroupedField, JobQuery, Match, Order};
 pub use time::{Clock, ManualClock, SharedClock, SystemClock, Timestamp};
+
+/// Keeps the example of the README true.
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+struct Readme;

@@ -12,12 +12,14 @@ use proptest::prelude::*;
 use proptest::test_runner::{Config, TestCaseError, TestError, TestRunner};
 use support::backends::{Backend, TestStore};
 use support::compare::{EPOCH, as_scenario, contents, inserts_and_updates, same_response};
-use support::generate::{batch, call};
+use support::generate::{batch, calls, calls_on_many_jobs, history};
 use support::harness::{TestStoreRef, Verdict, trial};
 use support::model::NaiveModel;
 
 const CASES_VARIABLE: &str = "BROADSIDE_PROPERTY_CASES";
 const CASES: u32 = 256;
+
+type Batch = Vec<IngestionQuery>;
 
 fn main() {
     let arguments = Arguments::from_args();
@@ -25,18 +27,19 @@ fn main() {
     libtest_mimic::run(&arguments, backends.flat_map(trials).collect()).exit();
 }
 
-fn trials(backend: Backend) -> [Trial; 3] {
+fn trials(backend: Backend) -> [Trial; 4] {
     [
         trial(backend, "responses-are-those-of-the-model", move |store| {
-            blocking(move || holds(backend, &store, prop::collection::vec(call(), 1..16), matches_model))
+            blocking(move || holds(backend, &store, calls(), matches_model))
         }),
         trial(backend, "splitting-a-batch-changes-nothing", move |store| {
-            let case = (batch(), batch(), any::<prop::sample::Index>());
-            blocking(move || holds(backend, &store, case, splits))
+            let cases = (history(), batch(), any::<prop::sample::Index>());
+            blocking(move || holds(backend, &store, cases, splits))
         }),
         trial(backend, "repeating-a-batch-changes-nothing", move |store| {
-            blocking(move || holds(backend, &store, (batch(), batch()), repeats))
+            blocking(move || holds(backend, &store, (history(), batch()), repeats))
         }),
+        trial(backend, "many-jobs-answer-like-the-model", move |store| many_jobs_match_model(backend, store)),
     ]
 }
 
@@ -92,23 +95,41 @@ async fn matches_model(calls: Vec<Call>, store: &TestStore) -> Verdict {
     Ok(())
 }
 
-async fn splits(case: (Vec<IngestionQuery>, Vec<IngestionQuery>, prop::sample::Index), store: &TestStore) -> Verdict {
+/// A batch, or its inserts and then its updates, cut in two.
+async fn splits(case: (Vec<Batch>, Batch, prop::sample::Index), store: &TestStore) -> Verdict {
     let (before, queries, cut) = case;
     let (inserts, updates) = inserts_and_updates(&queries);
     let (first, second) = updates.split_at(cut.index(updates.len() + 1));
-    let whole = [before.clone(), queries.clone()];
-    let parts = [before, inserts, first.to_vec(), second.to_vec()];
-    same_contents(&whole, &parts, store).await
+    let parts = [inserts, first.to_vec(), second.to_vec()];
+    same_contents(&[&before[..], &[queries]].concat(), &[&before[..], &parts].concat(), store).await
 }
 
-async fn repeats(case: (Vec<IngestionQuery>, Vec<IngestionQuery>), store: &TestStore) -> Verdict {
+/// A batch, or the same one twice.
+async fn repeats(case: (Vec<Batch>, Batch), store: &TestStore) -> Verdict {
     let (before, queries) = case;
-    same_contents(&[before.clone(), queries.clone()], &[before, queries.clone(), queries], store).await
+    let once = [&before[..], std::slice::from_ref(&queries)].concat();
+    same_contents(&once, &[&once[..], &[queries]].concat(), store).await
+}
+
+/// As many jobs as fill several chunks of a columnar store, with updates here and there. The
+/// case is too large to be shrunk, so it is the same every time.
+async fn many_jobs_match_model(backend: Backend, store: TestStoreRef) -> Verdict {
+    let (jobs, rounds) = if backend == Backend::MEMORY { (20_000, 5) } else { (2_000, 3) };
+    store.clock.set(EPOCH);
+    let model = NaiveModel::new(store.clock.clone());
+    let calls = calls_on_many_jobs(jobs, rounds).map_err(|reason| reason.to_string())?;
+    for (position, call) in calls.iter().enumerate() {
+        same_response(call, &store, &model).await.map_err(|difference| {
+            let shown: String = format!("{call:?}").chars().take(2_000).collect();
+            format!("call {position}: {difference}\n{shown}")
+        })?;
+    }
+    Ok(())
 }
 
 /// Whether two lists of batches leave the same in a store. Cases with an invalid batch are
 /// left out: splitting one makes part of it valid.
-async fn same_contents(one: &[Vec<IngestionQuery>], other: &[Vec<IngestionQuery>], store: &TestStore) -> Verdict {
+async fn same_contents(one: &[Batch], other: &[Batch], store: &TestStore) -> Verdict {
     if one.iter().any(|queries| broadside::IngestionBatch::new(queries.iter().cloned()).is_err()) {
         return Ok(());
     }
@@ -124,10 +145,7 @@ async fn same_contents(one: &[Vec<IngestionQuery>], other: &[Vec<IngestionQuery>
     }
 }
 
-async fn contents_after(
-    batches: &[Vec<IngestionQuery>],
-    store: &TestStore,
-) -> Result<Vec<broadside::scenario::Response>, String> {
+async fn contents_after(batches: &[Batch], store: &TestStore) -> Result<Vec<broadside::scenario::Response>, String> {
     for queries in batches {
         let batch = broadside::IngestionBatch::new(queries.iter().cloned()).map_err(|error| error.to_string())?;
         store.database.execute_ingestion_query_batch(&batch).await.map_err(|error| error.to_string())?;

@@ -13,7 +13,7 @@ use broadside::ingest::IngestionBatch;
 use broadside::scenario::{Call, Response, Scenario, Step};
 use libtest_mimic::{Arguments, Trial};
 use support::backends::{Backend, runtime};
-use support::compare::{first_difference, inserts_and_updates};
+use support::compare::inserts_and_updates;
 use support::harness::{TestStoreRef, Verdict, trial};
 use support::model::NaiveModel;
 
@@ -88,10 +88,8 @@ fn as_written(scenario: &Scenario) -> Verdict {
 }
 
 fn difference(step: &Step, response: &Response) -> Option<String> {
-    let expect = step.expect.as_ref().filter(|_| !step.accepts(response))?;
-    let got = response.to_json();
-    let (place, left, right) = first_difference(expect, &got);
-    Some(format!("line {}: {place:?}: expected {left}, got {right}\n  expected {expect}\n  got      {got}", step.line))
+    let difference = step.difference(response)?;
+    Some(format!("line {}: {difference}\n  in {response}", step.line))
 }
 
 fn verdict(differences: Vec<String>) -> Verdict {

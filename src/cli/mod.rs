@@ -8,6 +8,7 @@ mod scratch;
 mod shown;
 mod smoke;
 mod source;
+mod sql;
 mod stats;
 
 use std::process::ExitCode;
@@ -42,6 +43,7 @@ enum Command {
     Smoke(smoke::SmokeArgs),
     Replay(replay::ReplayArgs),
     Compare(compare::CompareArgs),
+    Sql(sql::SqlArgs),
     Stats(stats::StatsArgs),
 }
 
@@ -119,6 +121,7 @@ fn execute(cli: Cli) -> Result<Verdict, Failure> {
             Command::Replay(args) => replay::run(&args).await,
             Command::Compare(args) => compare::run(&args).await,
             Command::Stats(args) => stats::run(&args).await,
+            Command::Sql(args) => sql::run(&args).await,
         }
     })
 }

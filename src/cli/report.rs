@@ -12,13 +12,17 @@ const BAD: Style = AnsiColor::Red.on_default().bold();
 const EXPECTED: Style = AnsiColor::Green.on_default();
 const GOT: Style = AnsiColor::Red.on_default();
 
-/// Says that something could not be done: the error and what caused it.
+/// Says that something could not be done: the error and its causes, save those that the text
+/// of an error above them already holds.
 pub fn error(error: &dyn Error) {
     let mut text = error.to_string();
     let mut source = error.source();
     while let Some(cause) = source {
-        text.push_str(": ");
-        text.push_str(&cause.to_string());
+        let cause_text = cause.to_string();
+        if !text.contains(&cause_text) {
+            text.push_str(": ");
+            text.push_str(&cause_text);
+        }
         source = cause.source();
     }
     problem(text);

@@ -75,10 +75,16 @@ pub(crate) fn optional(field: &'static str, value: Option<&str>, most_bytes: usi
 }
 
 pub(crate) fn no_nul(field: &'static str, value: &str) -> Check {
-    if value.contains('\0') {
+    if holds_nul(value) {
         return violation(field, format!("{} holds a NUL character", shown(value)));
     }
     Ok(())
+}
+
+/// Whether a text holds a NUL. Texts are short and nearly none has one, so looking at every
+/// byte, which compiles to a few vector instructions, beats a search that may end early.
+pub(crate) fn holds_nul(text: &str) -> bool {
+    text.bytes().fold(false, |nul, byte| nul | (byte == 0))
 }
 
 pub(crate) fn time(field: &'static str, value: Timestamp) -> Check {

@@ -8,7 +8,7 @@ mod validate;
 
 pub use batch::{Cancellation, IngestionBatch, JobInsert, JobPatch, JobUpdate, RecordInsert, RunInsert, RunUpdate};
 pub use limits::{EARLIEST, END, JOB_ID_BYTES, JOB_SET_BYTES, NAME_BYTES, PRIORITY_CLASS_BYTES, RUN_ID_BYTES};
-pub(crate) use limits::{Violation, required, spec, time};
+pub(crate) use limits::{Violation, holds_nul, required, spec, time};
 pub(crate) use query::null_as_default;
 pub use query::{
     IngestionQuery, InsertJob, InsertJobError, InsertJobRun, InsertJobSpec, NewJob, SetJobCancelled, SetJobErrored,

@@ -171,12 +171,15 @@ impl Database for MemoryDatabase {
     async fn populate_historical_jobs(&self, jobs: &HistoricalJobs, progress: ProgressFn<'_>) -> Result<()> {
         let operation = Operation::PopulateHistoricalJobs;
         let total = jobs.count();
-        let mut done = 0;
+        let mut done: u64 = 0;
         loop {
             self.check_open(operation)?;
-            let end = total.min(done + jobs.chunk_size());
+            let end = total.min(done.saturating_add(jobs.chunk_size()));
             let populated = self.engine.write(|store| store.populate(jobs, done..end)).await;
             populated.unwrap_or_else(|| Err(not_initialised(operation)))?;
+            if done == 0 {
+                progress(Progress { done, total });
+            }
             done = end;
             progress(Progress { done, total });
             if done == total {

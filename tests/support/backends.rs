@@ -22,8 +22,8 @@ enum Source {
     Model,
     /// The memory engine, which is always there.
     Memory,
-    /// The server whose address an environment variable holds.
-    Server(&'static str),
+    /// The server whose address an environment variable holds, with these parameters added.
+    Server { variable: &'static str, parameters: &'static str },
 }
 
 impl Backend {
@@ -32,23 +32,27 @@ impl Backend {
     /// The memory engine.
     pub const MEMORY: Self = Self { name: "memory", source: Source::Memory };
     /// PostgreSQL.
-    pub const POSTGRES: Self = Self { name: "postgres", source: Source::Server(POSTGRES_URL_VARIABLE) };
+    pub const POSTGRES: Self = Self::server("postgres", POSTGRES_URL_VARIABLE, "");
     /// ClickHouse.
-    pub const CLICKHOUSE: Self = Self { name: "clickhouse", source: Source::Server(CLICKHOUSE_URL_VARIABLE) };
-    /// The backends of the product.
+    pub const CLICKHOUSE: Self = Self::server("clickhouse", CLICKHOUSE_URL_VARIABLE, "");
+    /// The backends of the product, each layout of a server's tables by itself.
     pub const ALL: [Self; 3] = [Self::MEMORY, Self::POSTGRES, Self::CLICKHOUSE];
+
+    const fn server(name: &'static str, variable: &'static str, parameters: &'static str) -> Self {
+        Self { name, source: Source::Server { variable, parameters } }
+    }
 
     /// The variable that the backend needs and that is not set.
     pub fn missing_variable(self) -> Option<&'static str> {
         match self.source {
             Source::Model | Source::Memory => None,
-            Source::Server(variable) => std::env::var_os(variable).is_none().then_some(variable),
+            Source::Server { variable, .. } => std::env::var_os(variable).is_none().then_some(variable),
         }
     }
 
     /// Whether the backend is a server, on which every call costs much more than in memory.
     pub fn is_server(self) -> bool {
-        matches!(self.source, Source::Server(_))
+        matches!(self.source, Source::Server { .. })
     }
 
     /// A store of its own for one test, without a schema.
@@ -60,7 +64,11 @@ impl Backend {
                 return Ok(TestStore { clock, database, scratch: None });
             }
             Source::Memory => "memory".to_owned(),
-            Source::Server(variable) => std::env::var(variable).unwrap_or_default(),
+            Source::Server { variable, parameters } => {
+                let address = std::env::var(variable).unwrap_or_default();
+                let separator = if address.contains('?') { '&' } else { '?' };
+                if parameters.is_empty() { address } else { format!("{address}{separator}{parameters}") }
+            }
         };
         let scratch = address.parse::<DatabaseConfig>()?.create_scratch(clock.clone()).await?;
         Ok(TestStore { clock, database: scratch.database().clone(), scratch: Some(scratch) })
@@ -78,9 +86,12 @@ pub struct TestStore {
 }
 
 impl TestStore {
-    /// The configuration for further handles to the same store; none if there can be none.
-    pub fn config(&self) -> Option<&DatabaseConfig> {
-        self.scratch.as_ref().map(ScratchStore::config)
+    /// Another handle to the same store; where the store lives in its handle, the same one.
+    pub async fn another_handle(&self) -> Result<Arc<dyn Database>> {
+        match self.scratch.as_ref().map(ScratchStore::config) {
+            None | Some(DatabaseConfig::Memory(_)) => Ok(self.database.clone()),
+            Some(config) => config.connect(self.clock.clone()).await,
+        }
     }
 
     /// Removes the store from its server.

@@ -3,6 +3,7 @@
 //! Most are valid; a few break a limit or ask for what there is not.
 
 use std::collections::BTreeMap;
+use std::ops::Range;
 
 use broadside::ingest::*;
 use broadside::query::Match;
@@ -15,12 +16,14 @@ use proptest::collection::{btree_map, vec};
 use proptest::option;
 use proptest::prelude::*;
 use proptest::sample::select;
+use proptest::strategy::ValueTree;
+use proptest::test_runner::{Reason, TestRunner};
 use serde_json::{Value, json};
 
 /// The ids of jobs; one is that of a historical job.
-pub const JOB_IDS: [&str; 6] = ["a", "b", "c", "d", "\u{e9}", "000000000000000000"];
+pub const JOB_IDS: [&str; 6] = ["a", "000000000000000000", "b", "c", "d", "\u{e9}"];
 /// The ids of runs; one is that of a historical job's run.
-pub const RUN_IDS: [&str; 6] = ["r", "s", "t", "u", "R", "00000000000000000000"];
+pub const RUN_IDS: [&str; 6] = ["r", "00000000000000000000", "s", "t", "u", "R"];
 const TEXTS: [&str; 14] = [
     "q",
     "Q",
@@ -50,11 +53,12 @@ fn one_of(texts: &'static [&'static str]) -> impl Strategy<Value = String> + Clo
 }
 
 fn job_id() -> impl Strategy<Value = String> {
-    prop_oneof![300 => one_of(&JOB_IDS), 1 => Just(String::new()), 1 => Just("x".repeat(33))]
+    // Half of all is about one job, so that much happens to it.
+    prop_oneof![200 => Just("a".to_owned()), 200 => one_of(&JOB_IDS), 1 => Just(String::new()), 1 => Just("x".repeat(33))]
 }
 
 fn run_id() -> impl Strategy<Value = String> {
-    prop_oneof![300 => one_of(&RUN_IDS), 1 => Just("a\0".to_owned())]
+    prop_oneof![100 => Just("r".to_owned()), 300 => one_of(&RUN_IDS), 1 => Just("a\0".to_owned())]
 }
 
 fn text() -> impl Strategy<Value = String> {
@@ -94,6 +98,16 @@ fn annotations() -> impl Strategy<Value = BTreeMap<String, String>> {
     btree_map(one_of(&KEYS), prop_oneof![1 => Just(String::new()), 4 => text()], 0..4)
 }
 
+/// The id of job `i` of many; ids are not in the order of the numbers.
+fn job_of(i: u32) -> String {
+    format!("{:08x}", i.wrapping_mul(0x9e37_79b1))
+}
+
+/// The id of the run of job `i` of many.
+fn run_of(i: u32) -> String {
+    format!("{}-r", job_of(i))
+}
+
 fn new_job() -> impl Strategy<Value = NewJob> {
     let names = (job_id(), text(), text(), text(), maybe_text(), maybe_text());
     let numbers = (integer(), integer(), integer(), integer(), integer());
@@ -119,8 +133,21 @@ fn new_job() -> impl Strategy<Value = NewJob> {
 }
 
 /// Any of the 19 queries.
-pub fn query() -> impl Strategy<Value = IngestionQuery> {
-    prop_oneof![5 => insert(), 7 => job_update(), 6 => run_update()]
+fn query() -> impl Strategy<Value = IngestionQuery> {
+    prop_oneof![5 => insert(), 7 => job_update(job_id(), run_id()), 6 => run_update(run_id())]
+}
+
+/// A batch of valid updates of `count` jobs and their runs.
+fn updates_of_many(count: u32) -> impl Strategy<Value = Vec<IngestionQuery>> {
+    let jobs = || (0..count).prop_map(job_of);
+    let runs = || (0..count).prop_map(run_of);
+    vec(prop_oneof![job_update(jobs(), runs()), run_update(runs())], 400).prop_map(only_valid)
+}
+
+/// One invalid query would make nothing of a large batch.
+fn only_valid(mut queries: Vec<IngestionQuery>) -> Vec<IngestionQuery> {
+    queries.retain(|query| IngestionBatch::new([query.clone()]).is_ok());
+    queries
 }
 
 fn insert() -> impl Strategy<Value = IngestionQuery> {
@@ -135,9 +162,13 @@ fn insert() -> impl Strategy<Value = IngestionQuery> {
     ]
 }
 
-fn job_update() -> impl Strategy<Value = IngestionQuery> {
-    let common = (job_id(), time(), option::of(time()));
-    (0..9, common, run_id(), integer(), maybe_text(), maybe_text()).prop_map(
+fn job_update(
+    jobs: impl Strategy<Value = String>,
+    runs: impl Strategy<Value = String>,
+) -> impl Strategy<Value = IngestionQuery> {
+    let common = (jobs, time(), option::of(time()));
+    let kinds = select(vec![0, 1, 2, 3, 4, 5, 6, 7, 7, 7, 8]);
+    (kinds, common, runs, integer(), maybe_text(), maybe_text()).prop_map(
         |(kind, (job_id, time, submitted), run_id, priority, cancel_reason, cancel_user)| match kind {
             0 => UpdateJobPriority { job_id, priority, submitted }.into(),
             1 => SetJobLeased { job_id, time, run_id, submitted }.into(),
@@ -152,8 +183,8 @@ fn job_update() -> impl Strategy<Value = IngestionQuery> {
     )
 }
 
-fn run_update() -> impl Strategy<Value = IngestionQuery> {
-    let common = (run_id(), time(), option::of(time()));
+fn run_update(runs: impl Strategy<Value = String>) -> impl Strategy<Value = IngestionQuery> {
+    let common = (runs, time(), option::of(time()));
     let exit_code = select(&[0, 1, -1, i32::MAX, i32::MIN][..]);
     (0..6, common, maybe_text(), message(), message(), exit_code).prop_map(
         |(kind, (job_run_id, time, submitted), node, error, debug, exit_code)| match kind {
@@ -167,6 +198,49 @@ fn run_update() -> impl Strategy<Value = IngestionQuery> {
     )
 }
 
+/// Batches that leave jobs in all kinds of states.
+pub fn history() -> impl Strategy<Value = Vec<Vec<IngestionQuery>>> {
+    (population(), vec(batch(), 0..3)).prop_map(|(first, rest)| std::iter::once(first).chain(rest).collect())
+}
+
+/// A batch that inserts a job and a run for each id.
+fn population() -> impl Strategy<Value = Vec<IngestionQuery>> {
+    let jobs = vec((new_job(), spec()), 1..=JOB_IDS.len());
+    let runs = vec((one_of(&JOB_IDS), text(), maybe_text(), maybe_text(), time()), 0..=RUN_IDS.len());
+    (jobs, runs).prop_map(|(jobs, runs)| {
+        let jobs = jobs.into_iter().zip(JOB_IDS).map(|((mut job, job_spec), id)| {
+            job.job_id = id.to_owned();
+            InsertJob { job, job_spec }.into()
+        });
+        let runs = runs.into_iter().zip(RUN_IDS).map(|((job_id, cluster, node, pool, time), id)| {
+            InsertJobRun { job_run_id: id.to_owned(), job_id, cluster, node, pool, time, submitted: None }.into()
+        });
+        jobs.chain(runs).collect()
+    })
+}
+
+/// A batch that inserts jobs of [`job_of`], most with a run.
+fn many_jobs(numbers: Range<u32>) -> impl Strategy<Value = Vec<IngestionQuery>> {
+    let one = (new_job(), spec(), option::weighted(0.8, (text(), maybe_text(), maybe_text(), time())));
+    vec(one, numbers.len()).prop_map(move |rows| {
+        let queries = numbers.clone().zip(rows).flat_map(|(i, (mut job, job_spec, run))| {
+            job.job_id = job_of(i);
+            let run = run.map(|(cluster, node, pool, time)| {
+                let (job_run_id, job_id) = (run_of(i), job_of(i));
+                InsertJobRun { job_run_id, job_id, cluster, node, pool, time, submitted: None }.into()
+            });
+            [InsertJob { job, job_spec }.into()].into_iter().chain(run)
+        });
+        only_valid(queries.collect())
+    })
+}
+
+/// Calls on a store that mostly begin with something in it.
+pub fn calls() -> impl Strategy<Value = Vec<Call>> {
+    let first = population().prop_map(|queries| Call::Ingest { queries });
+    (option::weighted(0.9, first), vec(call(), 1..16)).prop_map(|(first, rest)| first.into_iter().chain(rest).collect())
+}
+
 /// A batch of queries.
 pub fn batch() -> impl Strategy<Value = Vec<IngestionQuery>> {
     vec(query(), 0..20)
@@ -177,7 +251,7 @@ fn is(field: impl Into<String>, matcher: &Match, value: Value) -> Filter {
 }
 
 fn text_value() -> impl Strategy<Value = String> {
-    let odd = one_of(&["", "%", "_", "\\", "q\0", "a", "c", "000000000000000001", "br"]);
+    let odd = one_of(&["", "%", "_", "\\", "q\0", "a", "c", "000000000000000001", "br", "f", "00"]);
     prop_oneof![3 => text(), 2 => odd]
 }
 
@@ -241,7 +315,7 @@ fn ordered(field: impl Strategy<Value = String>) -> impl Strategy<Value = Order>
 }
 
 /// A request for jobs.
-pub fn jobs_request() -> impl Strategy<Value = GetJobsRequest> {
+fn jobs_request() -> impl Strategy<Value = GetJobsRequest> {
     let order = prop_oneof![1 => Just(Order::default()), 6 => ordered(one_of(&ORDER_FIELDS))];
     (filters(), prop::bool::weighted(0.2), order, page()).prop_map(|(filters, active_job_sets, order, (skip, take))| {
         GetJobsRequest { filters, active_job_sets, order, skip, take }
@@ -249,7 +323,7 @@ pub fn jobs_request() -> impl Strategy<Value = GetJobsRequest> {
 }
 
 /// A request for groups.
-pub fn groups_request() -> impl Strategy<Value = GetJobGroupsRequest> {
+fn groups_request() -> impl Strategy<Value = GetJobGroupsRequest> {
     let grouped = prop_oneof![
         3 => one_of(&GROUP_FIELDS).prop_map(GroupedField::field),
         2 => one_of(&KEYS).prop_map(GroupedField::annotation),
@@ -307,8 +381,7 @@ fn historical() -> impl Strategy<Value = HistoricalJobsParams> {
     )
 }
 
-/// Any call of a scenario on an initialised store.
-pub fn call() -> impl Strategy<Value = Call> {
+fn call() -> impl Strategy<Value = Call> {
     prop_oneof![
         20 => batch().prop_map(|queries| Call::Ingest { queries }),
         20 => jobs_request().prop_map(Call::GetJobs),
@@ -318,8 +391,30 @@ pub fn call() -> impl Strategy<Value = Call> {
         3 => one_of(&RUN_IDS).prop_map(|job_run_id| Call::GetJobRunError { job_run_id }),
         3 => one_of(&RUN_IDS).prop_map(|job_run_id| Call::GetJobRunDebugMessage { job_run_id }),
         2 => micros().prop_map(|micros| Call::SetClock { now: Timestamp::from_micros(micros) }),
-        2 => historical().prop_map(|params| Call::PopulateHistoricalJobs { params }),
+        4 => historical().prop_map(|params| Call::PopulateHistoricalJobs { params }),
         1 => Just(Call::InitialiseSchema),
         1 => Just(Call::TearDown),
     ]
+}
+
+/// Calls on a store of `jobs` jobs, always the same: `rounds` of updates here and there, each
+/// followed by reads.
+pub fn calls_on_many_jobs(jobs: u32, rounds: usize) -> Result<Vec<Call>, Reason> {
+    let mut random = TestRunner::deterministic();
+    let mut calls = vec![Call::InitialiseSchema, Call::TearDown];
+    for first in (0..jobs).step_by(2_500) {
+        let inserts = many_jobs(first..jobs.min(first + 2_500));
+        calls.push(Call::Ingest { queries: inserts.new_tree(&mut random)?.current() });
+    }
+    let updates = updates_of_many(jobs);
+    for _ in 0..rounds {
+        calls.push(Call::Ingest { queries: updates.new_tree(&mut random)?.current() });
+        for _ in 0..8 {
+            let mut request = jobs_request().new_tree(&mut random)?.current();
+            request.take = request.take.clamp(1, 50);
+            calls.push(Call::GetJobs(request));
+            calls.push(Call::GetJobGroups(groups_request().new_tree(&mut random)?.current()));
+        }
+    }
+    Ok(calls)
 }

@@ -92,5 +92,5 @@ async fn load(database: &dyn Database, workload: &Workload) -> Result<Row, Failu
     }
     bar.finish_and_clear();
     let tally = Tally { checked: timings.count(), passed: timings.count() };
-    Ok(Row { name: format!("ingest the lives of {JOBS_PER_BATCH} jobs"), tally, rows: Some(queries), timings })
+    Ok(Row { name: format!("ingest a batch of {JOBS_PER_BATCH} jobs' lives"), tally, rows: Some(queries), timings })
 }

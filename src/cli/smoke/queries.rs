@@ -36,9 +36,8 @@ pub async fn run(database: &dyn Database, workload: &Workload, summary: &mut Sum
 async fn run_kind(database: &dyn Database, workload: &Workload, kind: QueryKind) -> (Row, Option<String>) {
     let mut row = Row { name: kind.to_string(), tally: Tally::default(), rows: None, timings: Timings::default() };
     let mut problem = None;
-    let begun = Instant::now();
     for number in 0..RUNS {
-        if number >= ENOUGH_RUNS && begun.elapsed() > ENOUGH_TIME {
+        if number >= ENOUGH_RUNS && row.timings.total() > ENOUGH_TIME {
             break;
         }
         let Some(query) = workload.query(kind, number) else {

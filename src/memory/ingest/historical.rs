@@ -151,7 +151,7 @@ fn historical_rows(jobs: &HistoricalJobs, codes: &Codes, new: &[(u64, JobId)], l
     let count = new.len();
     // There are jobs, so there are bases.
     let base = |i: u64| jobs.submitted(i).unwrap_or_else(|| crate::Timestamp::from_micros(0));
-    let finished = |i: u64| base(i).plus_seconds(historical::FINISHED_AFTER).as_micros();
+    let finished = |i: u64| base(i).plus_seconds(historical::FINISHED_AFTER);
     let if_cancelled = |i: u64, value: u32| if jobs.ending(i) == Ending::Cancelled { value } else { NONE };
     let of_run = |table: &[u32]| -> Vec<u32> {
         let code = |(i, &latest)| if latest == LatestRun::None { NONE } else { historical::pick(table, i) };
@@ -171,11 +171,14 @@ fn historical_rows(jobs: &HistoricalJobs, codes: &Codes, new: &[(u64, JobId)], l
         gpu: each().map(|i| historical::pick(&historical::GPUS, i)).collect(),
         priority: each().map(historical::priority).collect(),
         submitted: each().map(|i| base(i).as_micros()).collect(),
-        cancelled: each().map(|i| if jobs.ending(i) == Ending::Cancelled { finished(i) } else { NULL }).collect(),
+        cancelled: each()
+            .map(|i| if jobs.ending(i) == Ending::Cancelled { finished(i).as_micros() } else { NULL })
+            .collect(),
         cancel_reason: each().map(|i| if_cancelled(i, codes.cancel_reason)).collect(),
         cancel_user: each().map(|i| if_cancelled(i, codes.cancel_user)).collect(),
         state: each().map(|i| jobs.ending(i).job_state().ordinal()).collect(),
-        last_transition: each().map(finished).collect(),
+        last_transition: each().map(|i| finished(i).as_micros()).collect(),
+        last_transition_seconds: each().map(|i| finished(i).floor_seconds()).collect(),
         cluster: of_run(&codes.clusters),
         node: of_run(&codes.nodes),
         pool: of_run(&codes.pools),

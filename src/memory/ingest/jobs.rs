@@ -54,6 +54,7 @@ impl Store {
             cancel_user: vec![NONE; count],
             state: vec![JobState::Queued.ordinal(); count],
             last_transition: submitted.clone(),
+            last_transition_seconds: jobs().map(|job| job.submitted.floor_seconds()).collect(),
             submitted,
             latest_run: vec![LatestRun::None.pack(); count],
             cluster: vec![NONE; count],
@@ -188,7 +189,7 @@ impl Store {
     fn transition(&mut self, row: u32, from: JobState, to: JobState, time: Timestamp) {
         let tables = &mut self.tables;
         let (chunk, at) = tables.jobs.locate_mut(row);
-        chunk.set_last_transition(at, time.as_micros());
+        chunk.set_last_transition(at, time);
         if from == to {
             return;
         }

@@ -9,7 +9,7 @@ use datafusion::arrow::record_batch::{RecordBatch, RecordBatchOptions};
 use datafusion::error::Result as EngineResult;
 
 use super::scan::{Batches, ScanSource};
-use crate::memory::query::{Selected, first_rows};
+use crate::memory::query::{Part, Selected, ordered_rows};
 use crate::memory::schema::job_column;
 use crate::memory::storage::{CHUNK_ROWS, Tables, first_row};
 use crate::query::{Direction, JobOrder, JobOrderKey};
@@ -21,13 +21,13 @@ const ROW: &str = "row";
 pub(super) static ROW_SCHEMA: LazyLock<SchemaRef> =
     LazyLock::new(|| Arc::new(Schema::new(vec![Field::new(ROW, DataType::UInt32, false)])));
 
-/// Selected jobs, in an order if there is one, up to a limit if there is one.
+/// Selected jobs: a part of them in an order, if there is one.
 #[derive(Debug, Clone)]
 pub(super) struct JobSource {
     pub(super) tables: Arc<Tables>,
     pub(super) selected: Arc<Selected>,
     pub(super) order: Option<JobOrder>,
-    pub(super) limit: Option<usize>,
+    pub(super) part: Part,
 }
 
 impl ScanSource for JobSource {
@@ -36,7 +36,7 @@ impl ScanSource for JobSource {
     }
 
     fn batches(self: Arc<Self>, schema: SchemaRef) -> Batches {
-        if self.order.is_none() && self.limit.is_none() {
+        if self.order.is_none() && self.part == Part::default() {
             let chunks = 0..self.tables.jobs.chunks().len();
             return Box::new(chunks.map(move |chunk| {
                 let rows: Vec<u32> =
@@ -50,7 +50,7 @@ impl ScanSource for JobSource {
         Box::new(std::iter::from_fn(move || {
             let rows = match &rows {
                 Some(rows) => rows,
-                None => match first_rows(&self.tables, &self.selected, self.order, self.limit) {
+                None => match ordered_rows(&self.tables, &self.selected, self.order, self.part) {
                     Ok(found) => rows.insert(found),
                     Err(error) => {
                         rows = Some(Vec::new());
@@ -81,7 +81,10 @@ impl ScanSource for JobSource {
             let way = if direction == Direction::Ascending { "ASC" } else { "DESC" };
             write!(f, ", order=[{key:?} {way} by {search}]")?;
         }
-        self.limit.map_or(Ok(()), |limit| write!(f, ", limit={limit}"))
+        if self.part.skip > 0 {
+            write!(f, ", skip={}", self.part.skip)?;
+        }
+        self.part.take.map_or(Ok(()), |limit| write!(f, ", limit={limit}"))
     }
 
     fn order_by(&self, column: &str, descending: bool) -> Option<JobOrder> {
@@ -102,12 +105,12 @@ impl ScanSource for JobSource {
     }
 
     fn with_limit(&self, limit: usize) -> Option<Arc<dyn ScanSource>> {
-        let limit = self.limit.map_or(limit, |before| before.min(limit));
-        Some(Arc::new(Self { limit: Some(limit), ..self.clone() }))
+        let take = self.part.take.map_or(limit, |before| before.min(limit));
+        Some(Arc::new(Self { part: Part { take: Some(take), ..self.part }, ..self.clone() }))
     }
 
     fn limit(&self) -> Option<usize> {
-        self.limit
+        self.part.take
     }
 }
 

@@ -23,46 +23,39 @@ use self::groups::JobGroupExec;
 use self::jobs::{JobSource, ROW_SCHEMA};
 use self::scan::ScanExec;
 pub(super) use self::session::session_context;
-use super::query::Selected;
+use super::query::{Part, Selected};
 use super::storage::Tables;
-use crate::query::{GroupQuery, JobQuery, Page};
+use crate::query::{GroupQuery, JobQuery};
 
 /// What every plan runs in. The plans use no memory pool, disk or object store of it.
 static TASK_CONTEXT: LazyLock<Arc<TaskContext>> = LazyLock::new(Arc::default);
 
 /// Runs the plan of a page of jobs; the batches hold row ids.
 pub(super) async fn run_jobs(tables: &Arc<Tables>, query: &JobQuery) -> EngineResult<Vec<RecordBatch>> {
+    let page = query.page();
     let source = JobSource {
         tables: Arc::clone(tables),
         selected: Arc::new(Selected::new(tables, query.selection())?),
         order: query.order(),
-        limit: end(query.page()),
+        part: Part { skip: clamp(page.skip()), take: page.take().map(clamp) },
     };
-    run(page(Arc::new(ScanExec::new(Arc::new(source), Arc::clone(&ROW_SCHEMA))), query.page())).await
+    run(Arc::new(ScanExec::new(Arc::new(source), Arc::clone(&ROW_SCHEMA)))).await
 }
 
 /// Runs the plan of a page of groups.
 pub(super) async fn run_groups(tables: &Arc<Tables>, query: &GroupQuery) -> EngineResult<Vec<RecordBatch>> {
+    let page = query.page();
     let selected = Selected::new(tables, query.selection())?;
-    let groups = JobGroupExec::new(Arc::clone(tables), selected, query.clone(), end(query.page()));
-    run(page(Arc::new(groups), query.page())).await
+    let end = page.take().map(|take| clamp(take.saturating_add(page.skip())));
+    let groups = JobGroupExec::new(Arc::clone(tables), selected, query.clone(), end);
+    if page.skip() == 0 {
+        return run(Arc::new(groups)).await;
+    }
+    run(Arc::new(GlobalLimitExec::new(Arc::new(groups), clamp(page.skip()), page.take().map(clamp)))).await
 }
 
 async fn run(plan: Arc<dyn ExecutionPlan>) -> EngineResult<Vec<RecordBatch>> {
     collect(plan, Arc::clone(&TASK_CONTEXT)).await
-}
-
-/// How many rows a page needs from the start.
-fn end(page: Page) -> Option<usize> {
-    page.take().map(|take| clamp(take.saturating_add(page.skip())))
-}
-
-/// Leaves out the start that a page skips.
-fn page(plan: Arc<dyn ExecutionPlan>, page: Page) -> Arc<dyn ExecutionPlan> {
-    if page.skip() == 0 {
-        return plan;
-    }
-    Arc::new(GlobalLimitExec::new(plan, clamp(page.skip()), page.take().map(clamp)))
 }
 
 fn clamp(rows: u64) -> usize {

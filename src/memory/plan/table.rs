@@ -13,7 +13,7 @@ use super::filters::filter;
 use super::jobs::JobSource;
 use super::records::{RecordSource, Table};
 use super::scan::{ScanExec, ScanSource};
-use crate::memory::query::Selected;
+use crate::memory::query::{Part, Selected};
 use crate::memory::schema::{ERROR_SCHEMA, JOB_SCHEMA, RUN_SCHEMA, SPEC_SCHEMA};
 use crate::memory::storage::Tables;
 use crate::query::{GetJobsRequest, JobQuery};
@@ -56,7 +56,8 @@ impl TableProvider for JobsTable {
         let request = GetJobsRequest { filters: filters.iter().filter_map(filter).collect(), ..Default::default() };
         let query = JobQuery::try_from(request).map_err(|error| DataFusionError::External(Box::new(error)))?;
         let selected = Arc::new(Selected::new(&self.0, query.selection())?);
-        let source = JobSource { tables: Arc::clone(&self.0), selected, order: None, limit };
+        let part = Part { skip: 0, take: limit };
+        let source = JobSource { tables: Arc::clone(&self.0), selected, order: None, part };
         Ok(Arc::new(ScanExec::new(Arc::new(source), project(&JOB_SCHEMA, projection)?)))
     }
 

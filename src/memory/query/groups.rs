@@ -17,7 +17,6 @@ use super::select::Selected;
 use crate::memory::storage::{Dictionary, JobChunk, KeyColumn, NONE, Tables};
 use crate::model::{JobState, StateSet};
 use crate::query::{Aggregates, Direction, GroupBy, GroupOrder, GroupOrderKey, GroupQuery, TextField, TimeAggregate};
-use crate::time::Timestamp;
 
 /// Counters of a group: one an ordinal, in a power of two so that the index is a shift.
 const STATE_SLOTS: usize = 16;
@@ -115,23 +114,14 @@ impl Accumulators {
             }
         }
         if self.wanted.submitted() {
-            fold_runs(&mut self.submitted, chunk.submitted.as_slice(), rows.clone(), i64::min);
+            fold(&mut self.submitted, chunk.submitted.as_slice(), rows.clone(), i64::min);
         }
-        let seconds = |micros: i64| Timestamp::from_micros(micros).floor_seconds();
-        let times = chunk.last_transition.as_slice();
+        let seconds = chunk.last_transition_seconds.as_slice();
         match self.wanted.last_transition_time() {
             None => {}
-            Some(TimeAggregate::Average) => {
-                for (at, group) in rows {
-                    self.last_transition[group as usize] += seconds(times[at]);
-                }
-            }
-            Some(TimeAggregate::Earliest) => {
-                fold_runs(&mut self.last_transition, times, rows, |least, micros| least.min(seconds(micros)));
-            }
-            Some(TimeAggregate::Latest) => {
-                fold_runs(&mut self.last_transition, times, rows, |most, micros| most.max(seconds(micros)));
-            }
+            Some(TimeAggregate::Average) => fold(&mut self.last_transition, seconds, rows, |sum, time| sum + time),
+            Some(TimeAggregate::Earliest) => fold(&mut self.last_transition, seconds, rows, i64::min),
+            Some(TimeAggregate::Latest) => fold(&mut self.last_transition, seconds, rows, i64::max),
         }
     }
 
@@ -189,25 +179,12 @@ impl Accumulators {
     }
 }
 
-/// Folds values into the entries of their groups. Neighbours often share a group; a run of
-/// them is folded in a register, which spares a store and a load that waits for it each row.
-fn fold_runs(
-    entries: &mut [i64],
-    values: &[i64],
-    mut rows: impl Iterator<Item = (usize, u32)>,
-    fold: impl Fn(i64, i64) -> i64,
-) {
-    let Some((at, mut current)) = rows.next() else { return };
-    let mut folded = fold(entries[current as usize], values[at]);
+/// Folds values into the entries of their groups.
+fn fold(entries: &mut [i64], values: &[i64], rows: impl Iterator<Item = (usize, u32)>, fold: impl Fn(i64, i64) -> i64) {
     for (at, group) in rows {
-        if group != current {
-            entries[current as usize] = folded;
-            current = group;
-            folded = entries[current as usize];
-        }
-        folded = fold(folded, values[at]);
+        let entry = &mut entries[group as usize];
+        *entry = fold(*entry, values[at]);
     }
-    entries[current as usize] = folded;
 }
 
 /// `sum / count`, rounded half away from zero.
@@ -270,6 +247,9 @@ fn add_chunk(totals: &mut Accumulators, chunk: &JobChunk, key: &Key<'_>, rows: &
             (Some(KeyColumn::Sparse { places, codes }), ChunkRows::All(_)) => {
                 totals.add(chunk, places.iter().map(|&at| usize::from(at)).zip(codes.iter().copied()));
             }
+            (Some(KeyColumn::Dense(codes)), ChunkRows::All(_)) => {
+                totals.add(chunk, codes.iter().copied().enumerate().filter(|&(_, code)| code != NONE));
+            }
             (Some(column), rows) => {
                 let held = rows.iter().map(|at| (at, column.get(at))).filter(|&(_, code)| code != NONE);
                 totals.add(chunk, held.collect::<Vec<_>>().into_iter());
@@ -325,14 +305,5 @@ mod tests {
         assert_eq!(rounded(-7, 3), -2);
         assert_eq!(rounded(-8, 3), -3);
         assert_eq!(rounded(0, 1), 0);
-    }
-
-    #[test]
-    fn runs_of_a_group_fold_as_rows_do() {
-        let values = [5, 3, 9, 1, 7, 2];
-        let groups = [0, 0, 1, 0, 1, 1];
-        let mut entries = [i64::MAX; 2];
-        fold_runs(&mut entries, &values, groups.iter().copied().enumerate(), i64::min);
-        assert_eq!(entries, [1, 2]);
     }
 }

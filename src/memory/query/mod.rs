@@ -13,7 +13,7 @@ use datafusion::arrow::array::AsArray;
 use datafusion::arrow::datatypes::UInt32Type;
 
 pub(super) use self::select::Selected;
-pub(super) use self::top_k::first_rows;
+pub(super) use self::top_k::{Part, ordered_rows};
 use super::error::engine_error;
 use super::storage::Tables;
 use super::{plan, row};

@@ -71,12 +71,15 @@ impl Selected {
     /// The selected rows of a chunk.
     pub(in crate::memory) fn chunk(&self, tables: &Tables, chunk: usize) -> EngineResult<ChunkRows> {
         let len = tables.jobs.chunks()[chunk].len();
+        if !self.may_hold(&tables.jobs.chunks()[chunk]) {
+            return Ok(ChunkRows::Some(Box::new([0; WORDS])));
+        }
         let mut rows = match &self.rows {
             None => ChunkRows::All(len),
             Some(rows) => {
                 let first = first_row(chunk);
                 let mut words = Box::new([0; WORDS]);
-                for row in rows.range(first..first.saturating_add(CHUNK_ROWS as u32)) {
+                for row in rows.range(first..first + CHUNK_ROWS as u32) {
                     let (_, at) = locate(row);
                     words[at / 64] |= 1 << (at % 64);
                 }
@@ -87,6 +90,16 @@ impl Selected {
             self.apply_residual(tables, chunk, &mut rows)?;
         }
         Ok(rows)
+    }
+
+    /// How many rows of a chunk are selected.
+    pub(in crate::memory) fn chunk_count(&self, tables: &Tables, chunk: usize) -> EngineResult<usize> {
+        let first = first_row(chunk);
+        match (&self.residual, &self.rows) {
+            (Some(_), _) => Ok(self.chunk(tables, chunk)?.count()),
+            (None, Some(rows)) => Ok(rows.range_cardinality(first..first + CHUNK_ROWS as u32) as usize),
+            (None, None) => Ok(tables.jobs.chunks()[chunk].len()),
+        }
     }
 
     fn apply_residual(&self, tables: &Tables, chunk: usize, rows: &mut ChunkRows) -> EngineResult<()> {

@@ -7,15 +7,18 @@ use datafusion::error::Result as EngineResult;
 use roaring::{MultiOps, RoaringBitmap};
 
 use super::residual::{CodeTest, Residual, ResidualBuilder};
-use crate::memory::storage::{BitmapIndex, Dictionary, JobId, PostingList, Tables};
+use crate::memory::storage::{BitmapIndex, Dictionary, JobChunk, JobId, PostingList, Tables};
 use crate::model::StateSet;
-use crate::query::{AnnotationTest, Predicate, Selection, TextField, TextTest};
+use crate::query::{AnnotationTest, Comparison, Predicate, Selection, TextField, TextTest, TimeField};
+use crate::time::Timestamp;
 
 /// Beyond this share of all rows, testing codes row by row is cheaper than joining their lists.
 const UNION_SHARE: u64 = 16;
 /// This few rows are always joined, and so are those of this few codes.
 const UNION_ALWAYS_ROWS: u64 = 4096;
 const UNION_ALWAYS_CODES: usize = 8;
+/// With at most so many rows, their states are looked at one by one.
+const TEST_STATES: u64 = 16_384;
 /// A dictionary longer than this is not tested whole for a match of part of a text.
 const TEST_WHOLE_DICTIONARY: usize = 1 << 16;
 
@@ -28,6 +31,8 @@ pub(in crate::memory) struct Selected {
     pub(in crate::memory) residual: Option<Residual>,
     /// The index look-ups, for EXPLAIN.
     pub(in crate::memory) index: Vec<String>,
+    /// The conditions on times, which the residual has too: by zones they rule out whole chunks.
+    times: Vec<(TimeField, Comparison, Timestamp)>,
 }
 
 /// Rows by an index: shared with it where it has them ready.
@@ -49,6 +54,8 @@ impl Rows {
 enum Answer {
     Everything,
     Rows(Rows),
+    /// The rows in one of several states.
+    States(StateSet),
     Codes(CodeTest),
     Expression,
 }
@@ -58,6 +65,8 @@ impl Selected {
     pub(in crate::memory) fn new(tables: &Tables, selection: &Selection) -> EngineResult<Self> {
         let mut index = Vec::new();
         let mut sets = Vec::new();
+        let mut states = None;
+        let mut times = Vec::new();
         let mut residual = ResidualBuilder::default();
         if selection.active_job_sets() {
             index.push("active job sets".to_owned());
@@ -65,21 +74,48 @@ impl Selected {
         }
         for predicate in selection.predicates() {
             match answer(tables, predicate) {
-                Answer::Everything => {}
-                Answer::Rows(rows) => {
-                    index.push(describe(predicate));
-                    sets.push(rows);
+                Answer::Everything => continue,
+                Answer::Rows(rows) => sets.push(rows),
+                Answer::States(of) => states = Some(of),
+                Answer::Codes(test) => {
+                    residual.codes(tables, predicate, test);
+                    continue;
                 }
-                Answer::Codes(test) => residual.codes(tables, predicate, test),
-                Answer::Expression => residual.expression(predicate)?,
+                Answer::Expression => {
+                    if let Predicate::Time(field, comparison, time) = predicate {
+                        times.push((*field, *comparison, *time));
+                    }
+                    residual.expression(predicate)?;
+                    continue;
+                }
             }
+            index.push(describe(predicate));
         }
         let mut rows = intersection(sets);
         if let Some(rows) = &mut rows {
             // The indexes of columns that never change also hold rows newer than the snapshot.
             rows.remove_range(tables.jobs.len() as u32..);
         }
-        Ok(Self { rows, residual: residual.build()?, index })
+        if let Some(states) = states {
+            rows = Some(in_states(tables, rows, states));
+        }
+        Ok(Self { rows, residual: residual.build()?, index, times })
+    }
+
+    /// Whether a chunk can hold a selected row, by its zones.
+    pub(in crate::memory) fn may_hold(&self, chunk: &JobChunk) -> bool {
+        self.times.iter().all(|&(field, comparison, time)| {
+            let (zone, value) = match field {
+                TimeField::Submitted => (chunk.submitted_zones.whole(), time.as_micros()),
+                TimeField::LastTransitionTime => (chunk.last_transition_seconds_zones.whole(), time.floor_seconds()),
+            };
+            // Bounds of whole seconds say nothing about parts of a second, so equality is always let through.
+            zone.is_some_and(|zone| match comparison {
+                Comparison::Equal => zone.min <= value && value <= zone.max,
+                Comparison::Greater | Comparison::GreaterOrEqual => value <= zone.max,
+                Comparison::Less | Comparison::LessOrEqual => zone.min <= value,
+            })
+        })
     }
 
     /// How many rows the indexes admit.
@@ -102,6 +138,18 @@ fn intersection(mut sets: Vec<Rows>) -> Option<RoaringBitmap> {
     Some(sets.fold(both, |rows, more| rows & more.bitmap()))
 }
 
+/// Those of some rows (of all, without any) that are in one of several states.
+fn in_states(tables: &Tables, rows: Option<RoaringBitmap>, states: StateSet) -> RoaringBitmap {
+    match rows {
+        // Joining the bitmaps of the states costs more than a look at each of a few rows.
+        Some(rows) if rows.len() <= TEST_STATES => {
+            rows.into_iter().filter(|&row| states.contains(tables.state(row))).collect()
+        }
+        Some(rows) => rows & tables.states.union(states),
+        None => tables.states.union(states),
+    }
+}
+
 fn answer(tables: &Tables, predicate: &Predicate) -> Answer {
     match predicate {
         Predicate::State(states) if *states == StateSet::ALL => Answer::Everything,
@@ -109,7 +157,7 @@ fn answer(tables: &Tables, predicate: &Predicate) -> Answer {
             let mut of_one = states.iter().map(|state| Rows::Shared(Arc::clone(tables.states.rows(state))));
             of_one.next().map_or(Answer::Everything, Answer::Rows)
         }
-        Predicate::State(states) => Answer::Rows(Rows::Owned(tables.states.union(*states))),
+        Predicate::State(states) => Answer::States(*states),
         Predicate::Text(TextField::JobId, TextTest::Exact(id)) => Answer::Rows(by_ids(tables, &[id])),
         Predicate::Text(TextField::JobId, TextTest::AnyOf(ids)) => {
             Answer::Rows(by_ids(tables, &ids.iter().collect::<Vec<_>>()))

@@ -7,7 +7,7 @@ use foldhash::fast::RandomState;
 use hashbrown::HashTable;
 use parking_lot::RwLock;
 
-use crate::ingest::{JOB_ID_BYTES, RUN_ID_BYTES};
+use crate::ingest::{JOB_ID_BYTES, RUN_ID_BYTES, holds_nul};
 
 /// An id of at most `N` bytes, padded with NULs.
 ///
@@ -26,7 +26,7 @@ impl<const N: usize> FixedId<N> {
     /// The id of a text; none if no stored id can be that text.
     pub(crate) fn new(text: &str) -> Option<Self> {
         let bytes = text.as_bytes();
-        if bytes.len() > N || bytes.contains(&0) {
+        if bytes.len() > N || holds_nul(text) {
             return None;
         }
         let mut id = [0; N];

@@ -7,6 +7,7 @@ use super::column::{CHUNK_ROWS, Column, locate};
 use super::id::JobId;
 use super::table::{ChunkTable, table};
 use super::zone::Zones;
+use crate::time::Timestamp;
 
 /// An absent time or exit code; no stored one has this value.
 pub(crate) const NULL: i64 = i64::MIN;
@@ -34,6 +35,8 @@ table! {
         cancel_user: u32,
         state: u8,
         last_transition: i64,
+        /// The same in whole seconds, toward the past: what orders and groups look at.
+        last_transition_seconds: i64,
         /// A [`LatestRun`], packed.
         latest_run: u32,
         /// The latest run's cluster.
@@ -51,7 +54,7 @@ table! {
         annotations: ChunkAnnotations,
         id_zones: Zones<JobId>,
         submitted_zones: Zones<i64>,
-        last_transition_zones: Zones<i64>,
+        last_transition_seconds_zones: Zones<i64>,
     }
 }
 
@@ -66,7 +69,7 @@ impl JobTable {
         self.chunks().iter().fold((0, 0), |(annotations, zones), chunk| {
             let zone_bytes = chunk.id_zones.heap_bytes()
                 + chunk.submitted_zones.heap_bytes()
-                + chunk.last_transition_zones.heap_bytes();
+                + chunk.last_transition_seconds_zones.heap_bytes();
             (annotations + chunk.annotations.heap_bytes(), zones + zone_bytes)
         })
     }
@@ -82,13 +85,14 @@ impl JobChunk {
     pub(crate) fn appended(&mut self, first: usize) {
         self.id_zones.append(self.ids.as_slice(), first);
         self.submitted_zones.append(self.submitted.as_slice(), first);
-        self.last_transition_zones.append(self.last_transition.as_slice(), first);
+        self.last_transition_seconds_zones.append(self.last_transition_seconds.as_slice(), first);
     }
 
-    pub(crate) fn set_last_transition(&mut self, at: usize, time: i64) {
-        let old = self.last_transition.get(at);
-        self.last_transition.set(at, time);
-        self.last_transition_zones.update(self.last_transition.as_slice(), at, old);
+    pub(crate) fn set_last_transition(&mut self, at: usize, time: Timestamp) {
+        let old = self.last_transition_seconds.get(at);
+        self.last_transition.set(at, time.as_micros());
+        self.last_transition_seconds.set(at, time.floor_seconds());
+        self.last_transition_seconds_zones.update(self.last_transition_seconds.as_slice(), at, old);
     }
 }
 

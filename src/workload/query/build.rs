@@ -11,8 +11,8 @@ use crate::workload::{ANNOTATION_KEYS, GeneratedJob, Workload};
 const PAGE: i64 = 100;
 /// The width of a submission window.
 const WINDOW_SECONDS: i64 = 6 * 3600;
-/// How many jobs are looked at to find one that a query needs.
-const MOST_LOOKED_AT: usize = 100_000;
+/// How many jobs are drawn to find one that has what a query needs.
+const DRAWS: u64 = 1000;
 /// Keeps the random numbers of queries apart from those of jobs.
 const QUERY_STREAMS: u64 = 1 << 63;
 /// The states of jobs that wait to run.
@@ -23,11 +23,10 @@ impl Workload {
     /// job of the workload has what the kind needs.
     pub fn query(&self, kind: QueryKind, number: u64) -> Option<Query> {
         let jobs = self.options.jobs;
-        let start = Random::new(self.options.seed, QUERY_STREAMS | number).below(jobs);
-        let query = (start..jobs)
-            .chain(0..start)
-            .take(MOST_LOOKED_AT)
-            .find_map(|number| self.query_like(kind, &self.job(number)))?;
+        let mut random = Random::new(self.options.seed, QUERY_STREAMS | number);
+        // Jobs anywhere, and where there are so few that these may miss one, all.
+        let anywhere = (0..DRAWS.min(jobs)).map(|_| random.below(jobs));
+        let query = anywhere.chain(0..DRAWS.min(jobs)).find_map(|number| self.query_like(kind, &self.job(number)))?;
         Some(query.expect("the requests name fields, matches and orders that exist"))
     }
 
@@ -67,13 +66,12 @@ fn page(kind: PageKind, job: &GeneratedJob, jobs: u64) -> Option<GetJobsRequest>
             page(vec![queue, job_set, waiting], Order::ascending("submitted"))
         }
         PageKind::Priority(comparison) => {
-            // So that the job itself is among those found.
-            let priority = match comparison {
+            let bound = match comparison {
                 Match::GreaterThan => job.priority - 1,
                 Match::LessThan => job.priority + 1,
                 _ => job.priority,
             };
-            page(vec![queue, Filter::new("priority", comparison, priority)], newest)
+            page(vec![queue, Filter::new("priority", comparison, bound)], newest)
         }
         PageKind::FailedWindow if job.state == JobState::Failed => {
             let from = Filter::new("submitted", Match::GreaterThanOrEqualTo, job.submitted);

@@ -23,7 +23,9 @@ const GROUPINGS: [Grouping; 10] = [
     Grouping::Annotation(ANNOTATION_KEYS[1]),
     Grouping::Annotation(ANNOTATION_KEYS[3]),
 ];
-/// Every combination of aggregates.
+/// The aggregates that groups can have besides the count.
+const EVERY_AGGREGATE: &[&str] = &["state", "submitted", "lastTransitionTime"];
+/// Every combination of them.
 const AGGREGATES: [&[&str]; 8] = [
     &[],
     &["state"],
@@ -32,7 +34,7 @@ const AGGREGATES: [&[&str]; 8] = [
     &["state", "submitted"],
     &["state", "lastTransitionTime"],
     &["submitted", "lastTransitionTime"],
-    &["state", "submitted", "lastTransitionTime"],
+    EVERY_AGGREGATE,
 ];
 
 /// Every kind of record.
@@ -120,7 +122,7 @@ impl QueryKind {
     /// The kinds without most combinations of aggregates: groups with none and with all.
     pub fn essential() -> Vec<Self> {
         let few_or_all = |kind: &Self| match kind {
-            Self::Groups { aggregates, .. } => aggregates.is_empty() || aggregates.len() == 3,
+            Self::Groups { aggregates, .. } => aggregates.is_empty() || aggregates.len() == EVERY_AGGREGATE.len(),
             _ => true,
         };
         Self::all().into_iter().filter(few_or_all).collect()
@@ -147,6 +149,9 @@ impl fmt::Display for QueryKind {
         match self {
             Self::Page(kind) => write!(f, "page {kind}"),
             Self::Groups { by, aggregates: [] } => write!(f, "groups by {by}"),
+            Self::Groups { by, aggregates } if aggregates.len() == EVERY_AGGREGATE.len() => {
+                write!(f, "groups by {by}: every aggregate")
+            }
             Self::Groups { by, aggregates } => write!(f, "groups by {by}: {}", aggregates.join(", ")),
             Self::Record(record) => record.fmt(f),
         }

@@ -10,12 +10,16 @@ use super::ingest::{new_job, new_run};
 const GIB: i64 = 1024 * 1024 * 1024;
 
 impl Store {
-    /// Adds job `i` with all that belongs to it, as far as it is not there already.
+    /// Adds job `i` with all that belongs to it. A job that is there already stays as it is, and
+    /// so does what is there of a job that is not.
     pub fn insert_historical_job(&mut self, jobs: &HistoricalJobs, i: u64) {
         let at = |table: &[&str]| table[i as usize % table.len()].to_owned();
         let number = |table: &[i64]| table[i as usize % table.len()];
         let base = jobs.bases()[i as usize % jobs.bases().len()];
         let job_id = format!("{}{i:010}", jobs.id_prefix());
+        if self.jobs.contains_key(&job_id) {
+            return;
+        }
         let run_id = format!("{job_id}00");
         let cluster = format!("broadside-cluster-{}", i % 40 + 1);
         let finished = base.plus_seconds(10);
@@ -89,6 +93,6 @@ impl Store {
 
         self.insert_spec(&job_id, jobs.spec());
         self.runs.entry(run_id).or_insert(run);
-        self.jobs.entry(job_id).or_insert(job);
+        self.jobs.insert(job_id, job);
     }
 }

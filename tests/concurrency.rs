@@ -1,0 +1,311 @@
+//! Writers and readers at once: every read sees whole batches, and a dropped call leaves none half done.
+
+mod support;
+
+use std::future::Future;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use broadside::ingest::{
+    IngestionBatch, IngestionQuery, InsertJob, InsertJobRun, NewJob, SetJobPending, SetJobRunning, SetJobSucceeded,
+    UpdateJobPriority,
+};
+use broadside::query::Match;
+use broadside::{
+    Database, Filter, GetJobGroupsRequest, GetJobsRequest, GroupQuery, GroupedField, Job, JobGroup, JobQuery, JobState,
+    Result, Timestamp,
+};
+use libtest_mimic::{Arguments, Trial};
+use support::backends::{Backend, TestStore};
+use support::harness::{TestStoreRef, Verdict, trial};
+
+/// How many jobs each batch is about: they all change together.
+const JOBS: usize = 40;
+
+fn main() {
+    let arguments = Arguments::from_args();
+    let backends = [Backend::MODEL].into_iter().chain(Backend::ALL);
+    libtest_mimic::run(&arguments, backends.flat_map(trials).collect()).exit();
+}
+
+fn trials(backend: Backend) -> [Trial; 3] {
+    let generations = if backend.is_server() { 6 } else { 24 };
+    [
+        trial(backend, "reads-see-whole-batches", move |store| reads_see_whole_batches(store, generations)),
+        trial(backend, "every-handle-reads-what-was-written", move |store| read_your_writes(store, generations)),
+        trial(backend, "dropped-calls-leave-whole-batches", move |store| dropped_calls(store, generations)),
+    ]
+}
+
+/// A set of jobs that go through their states together, one batch a state.
+struct Generation {
+    queue: String,
+    job_set: String,
+}
+
+impl Generation {
+    fn new(writer: usize, number: usize) -> Self {
+        Self { queue: format!("writer-{writer}"), job_set: format!("{writer}-{number:03}") }
+    }
+
+    fn ids(&self) -> impl Iterator<Item = String> {
+        (0..JOBS).map(|job| format!("{}-{job:02}", self.job_set))
+    }
+
+    /// The batches that the jobs go through, from QUEUED to SUCCEEDED; the priority counts them.
+    fn batches(&self) -> [Vec<IngestionQuery>; 4] {
+        let time = |second| Timestamp::from_seconds(second);
+        let run_id = |job_id: &str| format!("{job_id}-r");
+        let with_priority = |priority: i64, transition: &dyn Fn(String) -> IngestionQuery| {
+            let update = |job_id: String| UpdateJobPriority { job_id, priority, submitted: None }.into();
+            self.ids().flat_map(|id| [update(id.clone()), transition(id)]).collect()
+        };
+        let insert = self.ids().flat_map(|id| [self.insert_job(&id), self.insert_run(run_id(&id), &id)]);
+        let pending =
+            |job_id: String| SetJobPending { run_id: run_id(&job_id), job_id, time: time(1), submitted: None }.into();
+        let running = |job_id: String| {
+            SetJobRunning { latest_run_id: run_id(&job_id), job_id, time: time(2), submitted: None }.into()
+        };
+        let succeeded = |job_id| SetJobSucceeded { job_id, time: time(3), submitted: None }.into();
+        [insert.collect(), with_priority(1, &pending), with_priority(2, &running), with_priority(3, &succeeded)]
+    }
+
+    fn insert_job(&self, job_id: &str) -> IngestionQuery {
+        let job = NewJob {
+            job_id: job_id.to_owned(),
+            queue: self.queue.clone(),
+            job_set: self.job_set.clone(),
+            owner: "owner".to_owned(),
+            namespace: None,
+            priority: 0,
+            priority_class: None,
+            submitted: Timestamp::from_seconds(0),
+            cpu: 1,
+            memory: 1,
+            ephemeral_storage: 1,
+            gpu: 0,
+            annotations: [("set".to_owned(), self.job_set.clone())].into(),
+        };
+        InsertJob { job, job_spec: None }.into()
+    }
+
+    fn insert_run(&self, job_run_id: String, job_id: &str) -> IngestionQuery {
+        InsertJobRun {
+            job_run_id,
+            job_id: job_id.to_owned(),
+            cluster: self.queue.clone(),
+            node: None,
+            pool: None,
+            time: Timestamp::from_seconds(0),
+            submitted: None,
+        }
+        .into()
+    }
+
+    async fn jobs(&self, database: &dyn Database) -> Result<Vec<Job>> {
+        let filter = Filter::new("jobSet", Match::Exact, self.job_set.as_str());
+        let request = GetJobsRequest { filters: vec![filter], ..Default::default() };
+        database.get_jobs(&JobQuery::try_from(request)?).await
+    }
+}
+
+async fn execute(database: &dyn Database, queries: Vec<IngestionQuery>) -> Result<()> {
+    database.execute_ingestion_query_batch(&IngestionBatch::new(queries)?).await
+}
+
+/// Whether jobs of one generation are all there or none, and all in the same state.
+fn is_whole(jobs: &[Job]) -> Verdict {
+    let Some(first) = jobs.first() else { return Ok(()) };
+    let what = |job: &Job| (job.state, job.priority, job.last_transition_time);
+    let state = match first.priority {
+        0 => JobState::Queued,
+        1 => JobState::Pending,
+        2 => JobState::Running,
+        _ => JobState::Succeeded,
+    };
+    let expected = (state, first.priority, Timestamp::from_seconds(first.priority));
+    match jobs.iter().find(|job| what(job) != expected) {
+        Some(job) => Err(format!("{} is {:?}, but {} is {expected:?}", job.job_id, what(job), first.job_id)),
+        None if jobs.len() != JOBS => Err(format!("{} of the {JOBS} jobs of {}", jobs.len(), first.job_set)),
+        None => Ok(()),
+    }
+}
+
+async fn reads_see_whole_batches(store: TestStoreRef, generations: usize) -> Verdict {
+    prepare(&store).await?;
+    let done = Arc::new(AtomicBool::new(false));
+    let writers = (0..2).map(|writer| {
+        let store = store.clone();
+        tokio::spawn(async move { write(&store, writer, generations).await })
+    });
+    let writers: Vec<_> = writers.collect();
+    let readers = (0..3).map(|reader| {
+        let (store, done) = (store.clone(), done.clone());
+        tokio::spawn(async move { read(&store, reader, &done).await })
+    });
+    let readers: Vec<_> = readers.collect();
+    let written = all(writers).await;
+    done.store(true, Ordering::Release);
+    written.and(all(readers).await)
+}
+
+async fn all(tasks: Vec<tokio::task::JoinHandle<Verdict>>) -> Verdict {
+    let mut verdict = Ok(());
+    for task in tasks {
+        verdict = verdict.and(task.await.map_err(|panic| panic.to_string())?);
+    }
+    verdict
+}
+
+async fn prepare(store: &TestStore) -> Verdict {
+    store.clock.set(Timestamp::from_seconds(10));
+    store.database.initialise_schema().await.map_err(|error| error.to_string())
+}
+
+async fn write(store: &TestStore, writer: usize, generations: usize) -> Verdict {
+    let database = store.another_handle().await.map_err(|error| error.to_string())?;
+    for number in 0..generations {
+        for queries in Generation::new(writer, number).batches() {
+            execute(&*database, queries).await.map_err(|error| error.to_string())?;
+        }
+    }
+    Ok(())
+}
+
+/// Reads in turn by each way, until the writers are done and once more.
+async fn read(store: &TestStore, reader: usize, done: &AtomicBool) -> Verdict {
+    let database = store.another_handle().await.map_err(|error| error.to_string())?;
+    for round in reader.. {
+        let last = done.load(Ordering::Acquire);
+        match round % 4 {
+            0 => jobs_are_whole(&*database, false).await?,
+            1 => jobs_are_whole(&*database, true).await?,
+            2 => groups_are_whole(&*database, GroupedField::field("jobSet")).await?,
+            _ => groups_are_whole(&*database, GroupedField::annotation("set")).await?,
+        }
+        states_add_up(&*database).await?;
+        if last {
+            break;
+        }
+        tokio::task::yield_now().await;
+    }
+    Ok(())
+}
+
+/// The jobs of every job set have changed together; in an active set all are active.
+async fn jobs_are_whole(database: &dyn Database, active_job_sets: bool) -> Verdict {
+    let request = GetJobsRequest { active_job_sets, ..Default::default() };
+    let query = JobQuery::try_from(request).map_err(|error| error.to_string())?;
+    let mut jobs = database.get_jobs(&query).await.map_err(|error| error.to_string())?;
+    if let Some(job) = jobs.iter().find(|job| active_job_sets && !job.state.is_active()) {
+        return Err(format!("{} is {} in an active job set", job.job_id, job.state));
+    }
+    jobs.sort_by(|a, b| a.job_set.cmp(&b.job_set));
+    jobs.chunk_by(|a, b| a.job_set == b.job_set).try_for_each(is_whole)
+}
+
+/// Each group is a whole generation in one state.
+async fn groups_are_whole(database: &dyn Database, grouped_field: GroupedField) -> Verdict {
+    for active_job_sets in [false, true] {
+        let request = GetJobGroupsRequest {
+            grouped_field: grouped_field.clone(),
+            active_job_sets,
+            aggregates: vec!["state".to_owned(), "lastTransitionTime".to_owned()],
+            ..Default::default()
+        };
+        for group in groups(database, request).await? {
+            let states = group.aggregates.state.as_ref().ok_or("no counts of states")?;
+            let of_all = states.iter().find(|&(_, count)| count == group.count);
+            match of_all {
+                Some((state, count)) if count == JOBS as u64 && (state.is_active() || !active_job_sets) => {}
+                _ => return Err(format!("with active job sets {active_job_sets}: {group:?}")),
+            }
+        }
+    }
+    Ok(())
+}
+
+/// A group by state counts its own state only, and all groups together are whole generations.
+async fn states_add_up(database: &dyn Database) -> Verdict {
+    let aggregates = vec!["state".to_owned()];
+    let request = GetJobGroupsRequest { grouped_field: GroupedField::field("state"), aggregates, ..Default::default() };
+    let groups = groups(database, request).await?;
+    for group in &groups {
+        let states = group.aggregates.state.as_ref().ok_or("no counts of states")?;
+        if states.iter().any(|(state, count)| count != if state.name() == group.name { group.count } else { 0 }) {
+            return Err(format!("counts of a group by state: {group:?}"));
+        }
+    }
+    let total: u64 = groups.iter().map(|group| group.count).sum();
+    if total.is_multiple_of(JOBS as u64) {
+        Ok(())
+    } else {
+        Err(format!("{total} jobs are no whole generations: {groups:?}"))
+    }
+}
+
+async fn groups(database: &dyn Database, request: GetJobGroupsRequest) -> Result<Vec<JobGroup>, String> {
+    let query = GroupQuery::try_from(request).map_err(|error| error.to_string())?;
+    database.get_job_groups(&query).await.map_err(|error| error.to_string())
+}
+
+/// What one handle has written, another reads, while more of the same goes on beside it.
+async fn read_your_writes(store: TestStoreRef, generations: usize) -> Verdict {
+    prepare(&store).await?;
+    let tasks = (0..4).map(|writer| {
+        let store = store.clone();
+        tokio::spawn(async move {
+            let handles = [store.another_handle().await, store.another_handle().await];
+            let [one, other] = handles.map(|handle| handle.map_err(|error| error.to_string()));
+            let (one, other) = (one?, other?);
+            for number in 0..generations {
+                let generation = Generation::new(writer, number);
+                for (priority, queries) in (0..).zip(generation.batches()) {
+                    execute(&*one, queries).await.map_err(|error| error.to_string())?;
+                    let jobs = generation.jobs(&*other).await.map_err(|error| error.to_string())?;
+                    is_whole(&jobs)?;
+                    if jobs.first().is_none_or(|job| job.priority != priority || job.runs.len() != 1) {
+                        return Err(format!("batch {priority} of {} is not seen", generation.job_set));
+                    }
+                }
+            }
+            Ok(())
+        })
+    });
+    all(tasks.collect()).await
+}
+
+/// A batch whose future was dropped is applied whole or not at all, and can be repeated.
+async fn dropped_calls(store: TestStoreRef, generations: usize) -> Verdict {
+    prepare(&store).await?;
+    let database = &*store.database;
+    for number in 0..generations {
+        let generation = Generation::new(0, number);
+        for (step, queries) in generation.batches().into_iter().enumerate() {
+            drop_after(execute(database, queries.clone()), number * 4 + step).await;
+            let seen = generation.jobs(database).await.map_err(|error| error.to_string())?;
+            is_whole(&seen)?;
+            execute(database, queries).await.map_err(|error| error.to_string())?;
+            let jobs = generation.jobs(database).await.map_err(|error| error.to_string())?;
+            is_whole(&jobs)?;
+            if jobs.first().is_none_or(|job| job.priority != step as i64 || job.runs.len() != 1) {
+                return Err(format!("batch {step} of {} is not seen after it was repeated", generation.job_set));
+            }
+        }
+    }
+    Ok(())
+}
+
+/// Lets a call go on for a while, from one poll to some milliseconds, and drops it.
+async fn drop_after<T>(call: impl Future<Output = T>, patience: usize) {
+    let mut call = std::pin::pin!(call);
+    for _ in 0..=patience % 8 {
+        if futures::poll!(&mut call).is_ready() {
+            return;
+        }
+        tokio::task::yield_now().await;
+    }
+    // Not finishing in time is what is wanted.
+    let _ = tokio::time::timeout(Duration::from_micros(patience as u64 % 32 * 100), call).await;
+}

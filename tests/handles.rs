@@ -1,0 +1,185 @@
+//! What a scenario cannot say: handles, closing, progress, interruption, and what errors carry.
+
+mod support;
+
+use std::sync::Mutex;
+use std::time::Duration;
+
+use broadside::query::Match;
+use broadside::{
+    Database, Error, ErrorKind, Filter, GetJobGroupsRequest, GetJobsRequest, GroupQuery, GroupedField, HistoricalJobs,
+    HistoricalJobsParams, IngestionBatch, JobQuery, Operation, Order, Outcome, Progress, Timestamp,
+};
+use libtest_mimic::{Arguments, Trial};
+use support::backends::Backend;
+use support::harness::{TestStoreRef, Verdict, trial};
+use support::model::NaiveModel;
+
+fn main() {
+    let arguments = Arguments::from_args();
+    let backends = [Backend::MODEL].into_iter().chain(Backend::ALL);
+    libtest_mimic::run(&arguments, backends.flat_map(trials).collect()).exit();
+}
+
+fn trials(backend: Backend) -> [Trial; 5] {
+    [
+        trial(backend, "a-closed-handle-answers-closed", closed),
+        trial(backend, "errors-name-call-and-backend", errors),
+        trial(backend, "the-schema-can-be-initialised-by-many-at-once", initialised_at_once),
+        trial(backend, "progress-runs-from-none-to-all", progress),
+        trial(backend, "an-interrupted-population-can-be-resumed", resumed),
+    ]
+}
+
+fn text(error: Error) -> String {
+    error.to_string()
+}
+
+fn ensure(holds: bool, otherwise: impl FnOnce() -> String) -> Verdict {
+    if holds { Ok(()) } else { Err(otherwise()) }
+}
+
+/// The error of every call on a handle.
+async fn all_errors(database: &dyn Database) -> Result<Vec<Error>, String> {
+    let batch = IngestionBatch::default();
+    let jobs = JobQuery::try_from(GetJobsRequest::default()).map_err(text)?;
+    let by_queue = GetJobGroupsRequest { grouped_field: GroupedField::field("queue"), ..Default::default() };
+    let groups = GroupQuery::try_from(by_queue).map_err(text)?;
+    let historical = historical_jobs(1)?;
+    let results = [
+        database.execute_ingestion_query_batch(&batch).await,
+        database.get_jobs(&jobs).await.map(drop),
+        database.get_job_groups(&groups).await.map(drop),
+        database.get_job_spec("j").await.map(drop),
+        database.get_job_error("j").await.map(drop),
+        database.get_job_run_error("r").await.map(drop),
+        database.get_job_run_debug_message("r").await.map(drop),
+        database.populate_historical_jobs(&historical, &|_| ()).await,
+        database.tear_down().await,
+    ];
+    Ok(results.into_iter().filter_map(Result::err).collect())
+}
+
+const OPERATIONS: [Operation; 9] = [
+    Operation::ExecuteIngestionQueryBatch,
+    Operation::GetJobs,
+    Operation::GetJobGroups,
+    Operation::GetJobSpec,
+    Operation::GetJobError,
+    Operation::GetJobRunError,
+    Operation::GetJobRunDebugMessage,
+    Operation::PopulateHistoricalJobs,
+    Operation::TearDown,
+];
+
+fn are_of_kind(errors: &[Error], kind: ErrorKind) -> Verdict {
+    let operations: Vec<_> = errors.iter().map(Error::operation).collect();
+    ensure(operations == OPERATIONS, || format!("errors of {operations:?}"))?;
+    match errors.iter().find(|error| error.kind() != kind || error.outcome() != Outcome::NotApplied) {
+        Some(error) => Err(format!("expected {kind:?}, got {error:?}")),
+        None => Ok(()),
+    }
+}
+
+async fn closed(store: TestStoreRef) -> Verdict {
+    let database = store.another_handle().await.map_err(text)?;
+    are_of_kind(&all_errors(&*database).await?, ErrorKind::NotInitialised)?;
+    database.close().await.map_err(text)?;
+    are_of_kind(&all_errors(&*database).await?, ErrorKind::Closed)?;
+    let initialised = database.initialise_schema().await;
+    ensure(initialised.as_ref().is_err_and(|error| error.kind() == ErrorKind::Closed), || format!("{initialised:?}"))?;
+    database.close().await.map_err(text)
+}
+
+async fn errors(store: TestStoreRef) -> Verdict {
+    let database = &*store.database;
+    database.initialise_schema().await.map_err(text)?;
+    let missing = database.get_job_error("no \"such\" job").await;
+    let Err(error) = missing else { return Err(format!("found {missing:?}")) };
+    ensure(error.kind() == ErrorKind::NotFound, || format!("{error:?}"))?;
+    ensure(error.message() == r#"no error for job "no \"such\" job""#, || format!("{error:?}"))?;
+    ensure(error.backend().is_none_or(|backend| backend == database.backend()), || format!("{error:?}"))?;
+    let text = error.to_string();
+    ensure(text.starts_with("GetJobError") && text.ends_with(error.message()), || text.clone())
+}
+
+async fn initialised_at_once(store: TestStoreRef) -> Verdict {
+    let handles = (0..8).map(|_| {
+        let store = store.clone();
+        tokio::spawn(async move { store.another_handle().await?.initialise_schema().await })
+    });
+    for handle in handles.collect::<Vec<_>>() {
+        handle.await.map_err(|panic| panic.to_string())?.map_err(text)?;
+    }
+    let query = JobQuery::try_from(GetJobsRequest::default()).map_err(text)?;
+    let jobs = store.database.get_jobs(&query).await.map_err(text)?;
+    ensure(jobs.is_empty(), || format!("{jobs:?}"))
+}
+
+fn historical_jobs(count: i64) -> Result<HistoricalJobs, String> {
+    let bytes = |text: &'static str| Some(bytes::Bytes::from_static(text.as_bytes()));
+    HistoricalJobs::try_from(HistoricalJobsParams {
+        queue_idx: 0,
+        job_set_idx: 0,
+        queue_name: "queue".to_owned(),
+        job_set_name: "set".to_owned(),
+        n_jobs: count,
+        chunk_size: 100,
+        succeeded_threshold: 400,
+        errored_threshold: 600,
+        cancelled_threshold: 800,
+        job_age_days: vec![0, 7],
+        job_spec_bytes: bytes("\n\x01j"),
+        error_bytes: bytes("error"),
+        debug_bytes: bytes("debug"),
+        preemption_bytes: bytes("preemption"),
+        reference_time: Timestamp::from_seconds(1_800_000_000),
+    })
+    .map_err(text)
+}
+
+async fn progress(store: TestStoreRef) -> Verdict {
+    let database = &*store.database;
+    database.initialise_schema().await.map_err(text)?;
+    // Once with everything to do and once with nothing left.
+    for _ in 0..2 {
+        let heard = Mutex::new(Vec::new());
+        let listen = |progress: Progress| heard.lock().unwrap_or_else(|error| error.into_inner()).push(progress);
+        database.populate_historical_jobs(&historical_jobs(950)?, &listen).await.map_err(text)?;
+        let heard = heard.into_inner().map_err(|error| error.to_string())?;
+        let ends = [heard.first(), heard.last()].map(|progress| progress.map(|progress| progress.done));
+        ensure(ends == [Some(0), Some(950)], || format!("{heard:?}"))?;
+        ensure(heard.is_sorted_by_key(|progress| progress.done), || format!("{heard:?}"))?;
+        ensure(heard.iter().all(|progress| progress.total == 950), || format!("{heard:?}"))?;
+    }
+    Ok(())
+}
+
+/// Calls that are dropped at some point, and then one that is not: in the end all is there once.
+async fn resumed(store: TestStoreRef) -> Verdict {
+    let database = &*store.database;
+    database.initialise_schema().await.map_err(text)?;
+    let jobs = historical_jobs(1900)?;
+    for millis in [0, 1, 5, 20, 60] {
+        // Not finishing in time is what is wanted.
+        let _ = tokio::time::timeout(Duration::from_millis(millis), database.populate_historical_jobs(&jobs, &|_| ()))
+            .await;
+    }
+    database.populate_historical_jobs(&jobs, &|_| ()).await.map_err(text)?;
+
+    let model = NaiveModel::new(store.clock.clone());
+    model.initialise_schema().await.map_err(text)?;
+    model.populate_historical_jobs(&jobs, &|_| ()).await.map_err(text)?;
+    let all = GetJobsRequest { order: Order::ascending("jobId"), ..Default::default() };
+    let failed = Filter::new("state", Match::Exact, "FAILED");
+    for request in [all.clone(), GetJobsRequest { filters: vec![failed], ..all }] {
+        let query = JobQuery::try_from(request).map_err(text)?;
+        let (got, expected) =
+            (database.get_jobs(&query).await.map_err(text)?, model.get_jobs(&query).await.map_err(text)?);
+        ensure(got.len() == expected.len(), || format!("{} jobs instead of {}", got.len(), expected.len()))?;
+        if let Some((got, expected)) = got.iter().zip(&expected).find(|(got, expected)| got != expected) {
+            return Err(format!("expected {expected:?}\ngot {got:?}"));
+        }
+    }
+    Ok(())
+}
