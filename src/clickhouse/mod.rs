@@ -1,25 +1,142 @@
-//! The clickhouse backend.
+//! The ClickHouse backend: what Lookout could be on a column store.
+//!
+//! Lookout has none, so this is the design that ClickHouse asks for, held to the contract of
+//! every backend. [`ClickHouseConfig`] says how to reach a server.
+//!
+//! # Tables
+//!
+//! Four, as Lookout has them: `job` by job id, `job_run` by (job id, run id), `job_spec` and
+//! `job_error` by job id, in an Atomic database of their own.
+//!
+//! - **ReplacingMergeTree(version), whole rows.** An update reads the stored row, which the guard
+//!   of terminal jobs needs anyway, and inserts the row again with `version` + 1. It is the oldest
+//!   and most portable way: it replicates, it can be repeated without harm, and merges remove old
+//!   versions in passing. Partial rows (CoalescingMergeTree) write faster, but read 5 to 25 times
+//!   slower until they are merged, and cannot write a null back; an event log with `argMax` reads
+//!   slower still, always.
+//! - **Keys.** Everything that comes from Armada is about one job, and ids are ULIDs, so the jobs
+//!   that a batch touches lie together at the end of the table. Granules of 1,024 rows instead of
+//!   8,192 make look-ups by key cheaper and scans no dearer.
+//! - **Runs by run id.** Updates of runs carry no job id. A minmax index on `run_id` leaves, for
+//!   ids that grow with time, only the newest granules, and a bloom filter answers for any others.
+//! - **Types.** LowCardinality for what repeats (queue, job set, owner, cluster, node, …), Enum8
+//!   for states, with Lookout's ordinals, so that they order as the contract wants;
+//!   DateTime64(6), whose range is 1900 to 2299, the contract's own; ZSTD where text does not
+//!   repeat. Null texts are empty ones, which the contract never stores.
+//! - **Annotations** are a map in the job's row, since they never change. A bloom filter over
+//!   "key NUL value" leaves a hundredth of the granules for an exact match; a page that reads the
+//!   map of every job instead takes ten times as long.
+//! - **Latest runs** are joined when they are read. They may belong to another job and may come
+//!   after the job's update, so a copy of them in the job's row would have to be kept right by
+//!   look-ups in the other direction with every batch of runs.
+//!
+//! With `layout=patch` the tables are plain MergeTree and updates are lightweight ones
+//! (`UPDATE`), which write patch parts of the changed columns and rows. It reads fastest, for
+//! there is nothing to merge, but it is young (ClickHouse 25.7), inserts must carry tokens to be
+//! repeated safely, and it is not replicated here.
+//!
+//! # What holds, and how far
+//!
+//! - **Read-your-writes.** Inserts are synchronous (`async_insert = 0`), one part each whatever
+//!   their size, so a read after them sees them, from every handle. On a cluster, inserts wait for
+//!   all shards and a quorum of replicas, and reads ask for sequential consistency.
+//! - **Atomicity.** One insert a table and batch, in the order specs, errors, runs, jobs; each is
+//!   seen whole or not at all. If one fails, the earlier ones stay, and repeating the batch
+//!   completes it. (`layout=patch` has two steps for `job_run` and for `job`: inserts, updates.)
+//!   Once the first insert has begun, a batch goes to its end even if the caller's future is dropped.
+//! - **Isolation.** Among the handles of one process batches take turns, and reads wait while a
+//!   batch is inserted, so a read sees whole batches. Processes are not kept apart: two that write
+//!   must write different jobs, as Lookout's ingesters do, each of which has its own job sets; and
+//!   a read may catch another process's batch between two tables, for the milliseconds that lie
+//!   between its inserts.
+//! - **Retries.** A request whose connection failed, or that the server was too busy for, is sent
+//!   again, up to four times within about two seconds; one that ran out of time is not.
+//!
+//! # Clusters
+//!
+//! With `cluster=NAME` the tables are made ON CLUSTER: Replicated ones on every host, under
+//! Distributed ones that spread rows by job id, so that a job, its runs and all their versions
+//! stay on one shard. The statements are under snapshot tests; they have not been run against a
+//! cluster by this project's tests, whose engine has none.
+
+mod config;
+mod connection;
+mod error;
+mod historical;
+mod ingest;
+mod query;
+mod row;
+mod schema;
+#[cfg(test)]
+mod snapshots;
+mod statement;
+mod turns;
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use async_trait::async_trait;
+use bytes::Bytes;
+use prost::Message;
 
+use self::connection::Connection;
+use self::historical::Chunk;
+use self::ingest::{Changes, Stored, Writer};
+use self::query::Reads;
+use self::row::{BytesRow, CountRow, GroupRow, InfoRow, JobRow, RunRow};
+use self::schema::Layout;
+use self::statement::{MOST_IDS, Statement, Values};
+use self::turns::Turns;
 use crate::api;
-use crate::error::{BackendKind, Result};
+use crate::error::{BackendKind, Error, ErrorKind, Operation, Result};
 use crate::historical::HistoricalJobs;
 use crate::ingest::IngestionBatch;
-use crate::model::{Job, JobGroup};
+use crate::model::{Job, JobGroup, Run};
 use crate::query::{GroupQuery, JobQuery};
-use crate::time::SharedClock;
-use crate::{Database, ProgressFn};
+use crate::time::{SharedClock, Timestamp};
+use crate::{Database, Progress, ProgressFn, StoreInfo};
 
-/// Configuration of the clickhouse backend.
-#[derive(Debug, Clone, Default)]
-#[non_exhaustive]
-pub struct ClickHouseConfig {}
+pub use self::config::ClickHouseConfig;
 
-/// The clickhouse backend.
+/// The server's version, and the bytes of the database's tables with their indexes.
+const STORE_INFO: &str = "
+    SELECT concat('ClickHouse ', version()) AS version, sum(bytes_on_disk) AS bytes
+    FROM system.parts WHERE database = currentDatabase() AND active";
+
+/// A handle to a database on a ClickHouse server.
 #[derive(Debug)]
 pub struct ClickHouseDatabase {
-    _clock: SharedClock,
+    connection: Connection,
+    database: String,
+    layout: Layout,
+    cluster: Option<String>,
+    reads: Reads,
+    turns: Arc<Turns>,
+    clock: SharedClock,
+    closed: AtomicBool,
+}
+
+impl ClickHouseDatabase {
+    fn new(config: &ClickHouseConfig, connection: Connection, clock: SharedClock) -> Self {
+        Self {
+            connection,
+            database: config.database.clone(),
+            layout: config.layout,
+            cluster: config.cluster.clone(),
+            reads: Reads::of(config.layout),
+            turns: Turns::of(&format!("{}{}", config.server, config.database)),
+            clock,
+            closed: AtomicBool::new(false),
+        }
+    }
+
+    fn open(&self, operation: Operation) -> Result<()> {
+        if self.closed.load(Ordering::Acquire) {
+            return Err(Error::closed(operation).with_backend(BackendKind::ClickHouse));
+        }
+        Ok(())
+    }
 }
 
 #[async_trait]
@@ -27,59 +144,194 @@ impl Database for ClickHouseDatabase {
     fn backend(&self) -> BackendKind {
         BackendKind::ClickHouse
     }
+
     async fn initialise_schema(&self) -> Result<()> {
-        unimplemented!()
+        let operation = Operation::InitialiseSchema;
+        self.open(operation)?;
+        let connection = &self.connection;
+        // Making a database that is there already still needs the right to make one.
+        let mut values = Values::default();
+        let name = values.text(&self.database);
+        let sql = format!("SELECT count() AS count FROM system.databases WHERE name = {name}");
+        let found: Vec<CountRow> = connection.fetch_on_server(operation, &Statement { sql, values }).await?;
+        if found.iter().all(|row| row.count == 0) {
+            let statement = schema::create_database(&self.database, self.cluster.as_deref());
+            connection.execute_on_server(operation, &statement).await?;
+        }
+        schema::check_layout(connection, operation, &self.database, self.layout).await?;
+        for statement in schema::create_tables(self.layout, &self.database, self.cluster.as_deref()) {
+            connection.execute(operation, &statement).await?;
+        }
+        Ok(())
     }
-    async fn execute_ingestion_query_batch(&self, _batch: &IngestionBatch) -> Result<()> {
-        unimplemented!()
+
+    async fn execute_ingestion_query_batch(&self, batch: &IngestionBatch) -> Result<()> {
+        let operation = Operation::ExecuteIngestionQueryBatch;
+        self.open(operation)?;
+        if batch.is_empty() {
+            return schema::check(&self.connection, operation).await;
+        }
+        let turn = self.turns.batch().await;
+        let stored = Stored::read(&self.connection, batch).await?;
+        let changes = Changes::new(batch, stored);
+        if changes.is_empty() {
+            return Ok(());
+        }
+        // From here on the batch goes its way even if the caller no longer waits for it.
+        let (connection, layout) = (self.connection.clone(), self.layout);
+        detached(operation, async move {
+            let _tables = turn.write().await;
+            Writer::new(&connection, layout).write(changes).await
+        })
+        .await
     }
-    async fn get_jobs(&self, _query: &JobQuery) -> Result<Vec<Job>> {
-        unimplemented!()
+
+    async fn get_jobs(&self, query: &JobQuery) -> Result<Vec<Job>> {
+        let operation = Operation::GetJobs;
+        self.open(operation)?;
+        let _turn = self.turns.read().await;
+        let rows: Vec<JobRow> = self.connection.fetch(operation, &self.reads.jobs(query)).await?;
+        let mut runs: Vec<RunRow> = Vec::new();
+        for rows in rows.chunks(MOST_IDS) {
+            let statement = self.reads.runs(rows.iter().map(|row| row.job_id.as_str()));
+            runs.extend(self.connection.fetch(operation, &statement).await?);
+        }
+        Ok(hydrate(rows, runs, self.clock.now()))
     }
-    async fn get_job_groups(&self, _query: &GroupQuery) -> Result<Vec<JobGroup>> {
-        unimplemented!()
+
+    async fn get_job_groups(&self, query: &GroupQuery) -> Result<Vec<JobGroup>> {
+        let operation = Operation::GetJobGroups;
+        self.open(operation)?;
+        let _turn = self.turns.read().await;
+        let rows: Vec<GroupRow> = self.connection.fetch(operation, &self.reads.groups(query)).await?;
+        Ok(rows.into_iter().map(|row| row.into_group(query.aggregates())).collect())
     }
-    async fn get_job_spec(&self, _job_id: &str) -> Result<api::Job> {
-        unimplemented!()
+
+    async fn get_job_spec(&self, job_id: &str) -> Result<api::Job> {
+        let operation = Operation::GetJobSpec;
+        let spec = self.record(operation, "job_spec", "spec", job_id).await?;
+        api::Job::decode(spec).map_err(|error| {
+            Error::new(ErrorKind::Backend, operation, format!("the stored spec of job {job_id:?} cannot be decoded"))
+                .with_backend(BackendKind::ClickHouse)
+                .with_source(error)
+        })
     }
-    async fn get_job_error(&self, _job_id: &str) -> Result<String> {
-        unimplemented!()
+
+    async fn get_job_error(&self, job_id: &str) -> Result<String> {
+        self.record(Operation::GetJobError, "job_error", "error", job_id).await.map(text)
     }
-    async fn get_job_run_error(&self, _run_id: &str) -> Result<String> {
-        unimplemented!()
+
+    async fn get_job_run_error(&self, run_id: &str) -> Result<String> {
+        self.run_message(Operation::GetJobRunError, "error", "error", run_id).await
     }
-    async fn get_job_run_debug_message(&self, _run_id: &str) -> Result<String> {
-        unimplemented!()
+
+    async fn get_job_run_debug_message(&self, run_id: &str) -> Result<String> {
+        self.run_message(Operation::GetJobRunDebugMessage, "debug", "debug message", run_id).await
     }
-    async fn populate_historical_jobs(&self, _jobs: &HistoricalJobs, _progress: ProgressFn<'_>) -> Result<()> {
-        unimplemented!()
+
+    async fn populate_historical_jobs(&self, jobs: &HistoricalJobs, progress: ProgressFn<'_>) -> Result<()> {
+        let operation = Operation::PopulateHistoricalJobs;
+        self.open(operation)?;
+        schema::check(&self.connection, operation).await?;
+        let total = jobs.count();
+        progress(Progress { done: 0, total });
+        for chunk in Chunk::all(jobs) {
+            let turn = self.turns.batch().await;
+            let connection = self.connection.clone();
+            let statements = chunk.statements(jobs);
+            detached(operation, async move {
+                let _tables = turn.write().await;
+                for statement in statements {
+                    connection.execute_insert(operation, &statement).await?;
+                }
+                Ok(())
+            })
+            .await?;
+            progress(Progress { done: chunk.end(), total });
+        }
+        Ok(())
     }
+
+    async fn store_info(&self) -> Result<StoreInfo> {
+        let operation = Operation::StoreInfo;
+        self.open(operation)?;
+        let rows: Vec<InfoRow> = self.connection.fetch(operation, &Statement::plain(STORE_INFO)).await?;
+        let info = |row: InfoRow| StoreInfo { version: Some(row.version), bytes: Some(row.bytes) };
+        Ok(rows.into_iter().next().map(info).unwrap_or_default())
+    }
+
     async fn tear_down(&self) -> Result<()> {
-        unimplemented!()
+        let operation = Operation::TearDown;
+        self.open(operation)?;
+        let turn = self.turns.batch().await;
+        let connection = self.connection.clone();
+        let statements = schema::truncate_tables(self.cluster.as_deref());
+        detached(operation, async move {
+            let _tables = turn.write().await;
+            for statement in statements {
+                connection.execute(operation, &statement).await?;
+            }
+            Ok(())
+        })
+        .await
     }
+
     async fn close(&self) -> Result<()> {
-        unimplemented!()
+        self.closed.store(true, Ordering::Release);
+        Ok(())
     }
 }
 
-impl ClickHouseConfig {
-    /// From a URL.
-    pub fn from_url(_url: &url::Url) -> Result<Self> {
-        unimplemented!()
+impl ClickHouseDatabase {
+    async fn record(&self, operation: Operation, table: &str, what: &str, job_id: &str) -> Result<Bytes> {
+        self.open(operation)?;
+        let _turn = self.turns.read().await;
+        let rows: Vec<BytesRow> = self.connection.fetch(operation, &Reads::record(table, job_id)).await?;
+        rows.into_iter()
+            .find_map(|row| row.value)
+            .ok_or_else(|| Error::not_found(operation, what, "job", job_id).with_backend(BackendKind::ClickHouse))
     }
 
-    /// Opens a handle.
-    pub async fn connect(&self, clock: SharedClock) -> Result<ClickHouseDatabase> {
-        Ok(ClickHouseDatabase { _clock: clock })
+    async fn run_message(&self, operation: Operation, column: &str, what: &str, run_id: &str) -> Result<String> {
+        self.open(operation)?;
+        let _turn = self.turns.read().await;
+        let rows: Vec<BytesRow> = self.connection.fetch(operation, &Reads::run_message(column, run_id)).await?;
+        rows.into_iter()
+            .find_map(|row| row.value)
+            .map(text)
+            .ok_or_else(|| Error::not_found(operation, what, "run", run_id).with_backend(BackendKind::ClickHouse))
     }
+}
 
-    /// Makes a namespace of this name and gives the configuration that leads to it.
-    pub async fn create_scratch(&self, _name: &str) -> Result<Self> {
-        unimplemented!()
+/// Runs a future to its end even if this one is dropped.
+async fn detached(operation: Operation, future: impl Future<Output = Result<()>> + Send + 'static) -> Result<()> {
+    match tokio::spawn(future).await {
+        Ok(result) => result,
+        Err(error) => match error.try_into_panic() {
+            Ok(panic) => std::panic::resume_unwind(panic),
+            Err(cancelled) => Err(Error::new(ErrorKind::Backend, operation, "the runtime shuts down")
+                .with_backend(BackendKind::ClickHouse)
+                .with_unknown_outcome()
+                .with_source(cancelled)),
+        },
     }
+}
 
-    /// Drops the namespace with all that is in it.
-    pub async fn drop_scratch(&self) -> Result<()> {
-        unimplemented!()
+fn text(bytes: Bytes) -> String {
+    String::from_utf8_lossy(&bytes).into_owned()
+}
+
+/// Gives each job of a page its runs.
+fn hydrate(rows: Vec<JobRow>, runs: Vec<RunRow>, now: Timestamp) -> Vec<Job> {
+    let mut runs_of: HashMap<String, Vec<Run>> = HashMap::with_capacity(rows.len());
+    for mut run in runs {
+        runs_of.entry(std::mem::take(&mut run.job_id)).or_default().push(run.into());
     }
+    let job = |row: JobRow| {
+        let runs = runs_of.remove(&row.job_id).unwrap_or_default();
+        let mut job = Job::from(row);
+        job.attach_runs(runs, now);
+        job
+    };
+    rows.into_iter().map(job).collect()
 }

@@ -1,6 +1,8 @@
 //! Reads as backends take them. The fields are private and only validation sets them, so a
 //! backend never meets a match that a field does not have.
 
+use std::fmt;
+
 use super::field::{IntegerField, JobOrderKey, TextField, TimeField};
 use crate::model::StateSet;
 use crate::time::Timestamp;
@@ -176,6 +178,18 @@ pub enum Comparison {
     GreaterOrEqual,
     /// column ≤ value
     LessOrEqual,
+}
+
+impl fmt::Display for Comparison {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Equal => "=",
+            Self::Greater => ">",
+            Self::Less => "<",
+            Self::GreaterOrEqual => ">=",
+            Self::LessOrEqual => "<=",
+        })
+    }
 }
 
 impl Comparison {

@@ -11,7 +11,7 @@ const MICROS_PER_SECOND: u64 = 1_000_000;
 const LONGEST_RUN_SECONDS: u64 = 6 * 3600;
 /// The longest that a step before a run takes.
 const LONGEST_STEP_SECONDS: u64 = 600;
-/// Of 1000 jobs of the recent part that have a run, how many have had another before.
+/// Of 1000 runs, how many follow one that failed.
 const RERUN_PER_MILLE: u64 = 80;
 /// The most runs a job has.
 const MOST_RUNS: usize = 3;

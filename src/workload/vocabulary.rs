@@ -63,11 +63,11 @@ pub const ANNOTATION_KEYS: [&str; 5] =
     ["example.com/stage", "example.com/team", "example.com/project", "example.com/model", "example.com/trace"];
 /// The values of the first annotation.
 pub(super) const STAGES: [(&str, u64); 4] = [("production", 550), ("staging", 200), ("development", 200), ("test", 50)];
-/// How many teams, projects and models there are.
+/// How many values the second annotation has.
 pub(super) const TEAMS: u64 = 24;
-/// See [`TEAMS`].
+/// How many values the third has.
 pub(super) const PROJECTS: u64 = 150;
-/// See [`TEAMS`].
+/// How many values the fourth has.
 pub(super) const MODELS: u64 = 2000;
 
 /// The states of jobs that have not ended.

@@ -33,10 +33,24 @@ impl Backend {
     pub const MEMORY: Self = Self { name: "memory", source: Source::Memory };
     /// PostgreSQL.
     pub const POSTGRES: Self = Self::server("postgres", POSTGRES_URL_VARIABLE, "");
+    /// PostgreSQL with the jobs that have ended in a table of their own.
+    pub const POSTGRES_HOT_COLD: Self = Self::server("postgres-hot-cold", POSTGRES_URL_VARIABLE, "hot_cold_split=true");
+    /// PostgreSQL with a partition for each day of submission.
+    pub const POSTGRES_PARTITIONED: Self =
+        Self::server("postgres-partitioned", POSTGRES_URL_VARIABLE, "partition_by_submitted=true");
     /// ClickHouse.
     pub const CLICKHOUSE: Self = Self::server("clickhouse", CLICKHOUSE_URL_VARIABLE, "");
+    /// ClickHouse with lightweight updates.
+    pub const CLICKHOUSE_PATCH: Self = Self::server("clickhouse-patch", CLICKHOUSE_URL_VARIABLE, "layout=patch");
     /// The backends of the product, each layout of a server's tables by itself.
-    pub const ALL: [Self; 3] = [Self::MEMORY, Self::POSTGRES, Self::CLICKHOUSE];
+    pub const ALL: [Self; 6] = [
+        Self::MEMORY,
+        Self::POSTGRES,
+        Self::POSTGRES_HOT_COLD,
+        Self::POSTGRES_PARTITIONED,
+        Self::CLICKHOUSE,
+        Self::CLICKHOUSE_PATCH,
+    ];
 
     const fn server(name: &'static str, variable: &'static str, parameters: &'static str) -> Self {
         Self { name, source: Source::Server { variable, parameters } }

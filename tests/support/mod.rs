@@ -6,3 +6,4 @@ pub mod compare;
 pub mod generate;
 pub mod harness;
 pub mod model;
+pub mod proxy;

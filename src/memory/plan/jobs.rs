@@ -77,9 +77,16 @@ impl ScanSource for JobSource {
             write!(f, ", residual=[{}]", residual.description)?;
         }
         if let Some(JobOrder { key, direction }) = self.order {
-            let search = if order_is_by_index(key) { "index" } else { "zone maps" };
+            let (column, search) = match key {
+                JobOrderKey::JobId => ("job_id", "zone maps"),
+                JobOrderKey::Queue => ("queue", "index"),
+                JobOrderKey::JobSet => ("job_set", "index"),
+                JobOrderKey::State => ("state", "index"),
+                JobOrderKey::Submitted => ("submitted", "zone maps"),
+                JobOrderKey::LastTransitionTime => ("last_transition_time", "zone maps"),
+            };
             let way = if direction == Direction::Ascending { "ASC" } else { "DESC" };
-            write!(f, ", order=[{key:?} {way} by {search}]")?;
+            write!(f, ", order=[{column} {way} by {search}]")?;
         }
         if self.part.skip > 0 {
             write!(f, ", skip={}", self.part.skip)?;
@@ -112,10 +119,6 @@ impl ScanSource for JobSource {
     fn limit(&self) -> Option<usize> {
         self.part.take
     }
-}
-
-fn order_is_by_index(key: JobOrderKey) -> bool {
-    matches!(key, JobOrderKey::Queue | JobOrderKey::JobSet | JobOrderKey::State)
 }
 
 impl JobSource {

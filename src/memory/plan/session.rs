@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use datafusion::common::config::Dialect;
 use datafusion::error::Result as EngineResult;
 use datafusion::prelude::{SessionConfig, SessionContext};
 
@@ -13,7 +14,9 @@ use crate::memory::storage::Tables;
 /// them can be written to, and what is written later is not seen.
 pub(in crate::memory) fn session_context(tables: &Arc<Tables>) -> EngineResult<SessionContext> {
     // A scan has one partition; more of them would only add exchanges.
-    let config = SessionConfig::new().with_target_partitions(1).with_information_schema(true);
+    let mut config = SessionConfig::new().with_target_partitions(1).with_information_schema(true);
+    // The generic dialect takes `cluster` after a comma for a clause of its own.
+    config.options_mut().sql_parser.dialect = Dialect::PostgreSQL;
     let context = SessionContext::new_with_config(config);
     context.register_table("job", Arc::new(JobsTable(Arc::clone(tables))))?;
     for (name, table) in [("job_run", Table::Runs), ("job_spec", Table::Specs), ("job_error", Table::Errors)] {

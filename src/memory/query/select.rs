@@ -6,10 +6,11 @@ use std::sync::Arc;
 use datafusion::error::Result as EngineResult;
 use roaring::{MultiOps, RoaringBitmap};
 
+use super::columns;
 use super::residual::{CodeTest, Residual, ResidualBuilder};
 use crate::memory::storage::{BitmapIndex, Dictionary, JobChunk, JobId, PostingList, Tables};
-use crate::model::StateSet;
-use crate::query::{AnnotationTest, Comparison, Predicate, Selection, TextField, TextTest, TimeField};
+use crate::model::{JobState, StateSet};
+use crate::query::{AnnotationTest, Comparison, IntegerTest, Predicate, Selection, TextField, TextTest, TimeField};
 use crate::time::Timestamp;
 
 /// Beyond this share of all rows, testing codes row by row is cheaper than joining their lists.
@@ -266,11 +267,19 @@ pub(super) fn describe(predicate: &Predicate) -> String {
         TextTest::Contains(part) => format!("{name} contains {part:?}"),
     };
     match predicate {
-        Predicate::Text(field, of) => test(super::columns::text_name(*field), of),
-        Predicate::State(states) => format!("state in {states:?}"),
-        Predicate::Integer(field, of) => format!("{} {of:?}", super::columns::integer_name(*field)),
+        Predicate::Text(field, of) => test(columns::text_name(*field), of),
+        Predicate::State(states) => {
+            let names: Vec<_> = states.iter().map(JobState::name).collect();
+            format!("state in [{}]", names.join(", "))
+        }
+        Predicate::Integer(field, IntegerTest::Compare(comparison, value)) => {
+            format!("{} {comparison} {value}", columns::integer_name(*field))
+        }
+        Predicate::Integer(field, IntegerTest::AnyOf(values)) => {
+            format!("{} in {values:?}", columns::integer_name(*field))
+        }
         Predicate::Time(field, comparison, time) => {
-            format!("{} {comparison:?} {time}", super::columns::time_name(*field))
+            format!("{} {comparison} {time}", columns::time_name(*field))
         }
         Predicate::Annotation(key, AnnotationTest::Exists) => format!("annotation {key:?} exists"),
         Predicate::Annotation(key, AnnotationTest::Value(of)) => test(&format!("annotation {key:?}"), of),

@@ -1,0 +1,222 @@
+//! The way to the server: one HTTP client, every request with a time limit and with retries.
+
+use std::future::Future;
+use std::time::Duration;
+
+use backon::{ExponentialBuilder, Retryable};
+use clickhouse::{Client, Row, RowOwned, RowRead, RowWrite};
+use hyper_rustls::HttpsConnectorBuilder;
+use hyper_util::client::legacy::Client as HttpClient;
+use hyper_util::client::legacy::connect::HttpConnector;
+use hyper_util::rt::TokioExecutor;
+use tokio::time;
+
+use super::config::{ClickHouseConfig, Compression};
+use super::error::Failure;
+use super::statement::{Statement, Value};
+use crate::error::{BackendKind, Error, ErrorKind, Operation, Result};
+
+/// A server closes an idle connection after 10 seconds (`keep_alive_timeout`); one that it has
+/// closed must not be picked for a request.
+const IDLE_TIMEOUT: Duration = Duration::from_secs(5);
+
+const RETRIES: usize = 4;
+const FIRST_DELAY: Duration = Duration::from_millis(50);
+const LONGEST_DELAY: Duration = Duration::from_millis(800);
+
+/// So much in one block that every insert is one part, which readers see whole or not at all.
+const WHOLE_INSERT: [(&str, &str); 3] = [
+    ("max_insert_block_size", "1000000000"),
+    ("min_insert_block_size_rows", "1000000000"),
+    ("min_insert_block_size_bytes", "100000000000"),
+];
+
+/// Whether a request that failed may have changed anything.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Effect {
+    Reads,
+    Writes,
+}
+
+/// A server and a database on it. Clones share the connections.
+#[derive(Debug, Clone)]
+pub(super) struct Connection {
+    client: Client,
+    /// The client without the database, which may not be there.
+    server: Client,
+    timeout: Duration,
+}
+
+impl Connection {
+    pub(super) fn new(config: &ClickHouseConfig) -> Result<Self> {
+        let server = client(config)?;
+        Ok(Self { client: server.clone().with_database(&config.database), server, timeout: config.timeout })
+    }
+
+    /// Whether the server answers and knows the user.
+    pub(super) async fn ping(&self) -> Result<()> {
+        let statement = Statement::plain("SELECT 1");
+        self.retried(Operation::Connect, Effect::Reads, || query(&self.server, &statement).execute()).await
+    }
+
+    /// Runs a statement that needs no database.
+    pub(super) async fn execute_on_server(&self, operation: Operation, statement: &Statement) -> Result<()> {
+        self.retried(operation, Effect::Writes, || query(&self.server, statement).execute()).await
+    }
+
+    /// Runs a statement that can be repeated without harm.
+    pub(super) async fn execute(&self, operation: Operation, statement: &Statement) -> Result<()> {
+        self.retried(operation, Effect::Writes, || query(&self.client, statement).execute()).await
+    }
+
+    /// Runs an `INSERT … SELECT` as one part.
+    pub(super) async fn execute_insert(&self, operation: Operation, statement: &Statement) -> Result<()> {
+        let request = || {
+            let query = query(&self.client, statement);
+            WHOLE_INSERT.iter().fold(query, |query, &(name, value)| query.with_setting(name, value)).execute()
+        };
+        self.retried(operation, Effect::Writes, request).await
+    }
+
+    /// All rows of a query that needs no database.
+    pub(super) async fn fetch_on_server<T>(&self, operation: Operation, statement: &Statement) -> Result<Vec<T>>
+    where
+        T: RowOwned + RowRead,
+    {
+        self.retried(operation, Effect::Reads, || query(&self.server, statement).fetch_all()).await
+    }
+
+    /// All rows of a query.
+    pub(super) async fn fetch<T: RowOwned + RowRead>(
+        &self,
+        operation: Operation,
+        statement: &Statement,
+    ) -> Result<Vec<T>> {
+        self.retried(operation, Effect::Reads, || query(&self.client, statement).fetch_all()).await
+    }
+
+    /// Inserts rows as one part. Repeating it must be harmless: the rows have a version, or the
+    /// table knows inserts by their token.
+    pub(super) async fn insert<T>(
+        &self,
+        operation: Operation,
+        table: &str,
+        rows: &[T],
+        token: Option<&str>,
+    ) -> Result<()>
+    where
+        T: RowOwned + RowWrite + for<'a> Row<Value<'a> = T>,
+    {
+        self.retried(operation, Effect::Writes, || async {
+            let mut insert = self.client.insert::<T>(table).await?;
+            for (name, value) in WHOLE_INSERT {
+                insert = insert.with_setting(name, value);
+            }
+            if let Some(token) = token {
+                insert = insert.with_setting("insert_deduplication_token", token);
+            }
+            for row in rows {
+                insert.write(row).await?;
+            }
+            insert.end().await
+        })
+        .await
+    }
+
+    /// Runs a request, each attempt within the time limit, again after a failure that may pass.
+    async fn retried<T, F>(&self, operation: Operation, effect: Effect, mut request: impl FnMut() -> F) -> Result<T>
+    where
+        F: Future<Output = clickhouse::error::Result<T>>,
+    {
+        let mut outcome_unknown = false;
+        let attempt = || {
+            let request = request();
+            async {
+                match time::timeout(self.timeout, request).await {
+                    Ok(answer) => answer.map_err(Failure::from),
+                    Err(_) => Err(Failure::TimedOut),
+                }
+            }
+        };
+        let delays = ExponentialBuilder::default()
+            .with_min_delay(FIRST_DELAY)
+            .with_max_delay(LONGEST_DELAY)
+            .with_max_times(RETRIES)
+            .with_jitter();
+        let answer = attempt
+            .retry(delays)
+            .when(|failure: &Failure| {
+                outcome_unknown |= effect == Effect::Writes && !failure.had_no_effect();
+                failure.is_transient()
+            })
+            .await;
+        answer.map_err(|failure| {
+            let error = failure.into_error(operation);
+            if outcome_unknown { error.with_unknown_outcome() } else { error }
+        })
+    }
+}
+
+fn query(client: &Client, statement: &Statement) -> clickhouse::query::Query {
+    let query = client.query_raw(&statement.sql);
+    statement.values.iter().fold(query, |query, (name, value): (String, &Value)| query.param(&name, value))
+}
+
+fn client(config: &ClickHouseConfig) -> Result<Client> {
+    let mut connector = HttpConnector::new();
+    // Without it an insert over a kept connection waits 40 ms for the server's delayed ACK.
+    connector.set_nodelay(true);
+    connector.set_connect_timeout(Some(config.connect_timeout));
+    connector.enforce_http(false);
+    let connector = HttpsConnectorBuilder::new()
+        .with_provider_and_webpki_roots(rustls::crypto::ring::default_provider())
+        .map_err(|error| {
+            Error::new(ErrorKind::Backend, Operation::Connect, "TLS cannot be set up")
+                .with_backend(BackendKind::ClickHouse)
+                .with_source(error)
+        })?
+        .https_or_http()
+        .enable_http1()
+        .wrap_connector(connector);
+    let http = HttpClient::builder(TokioExecutor::new()).pool_idle_timeout(IDLE_TIMEOUT).build(connector);
+
+    let mut client = Client::with_http_client(http)
+        .with_url(config.server.as_str())
+        .with_product_info("broadside", env!("CARGO_PKG_VERSION"))
+        // An insert is there when it is answered: the engine's own default may queue it.
+        .with_setting("async_insert", "0")
+        // A query that nobody waits for any more ends by itself.
+        .with_setting("max_execution_time", config.timeout.as_secs().saturating_add(1).to_string());
+    client = match config.compression {
+        Compression::Lz4 => {
+            client.with_compression(clickhouse::Compression::Lz4).with_setting("enable_http_compression", "1")
+        }
+        Compression::None => client.with_compression(clickhouse::Compression::None),
+    };
+    if let Some(user) = &config.user {
+        client = client.with_user(user);
+    }
+    if let Some(password) = &config.password {
+        client = client.with_password(&password.0);
+    }
+    if config.cluster.is_some() {
+        client = CLUSTER_SETTINGS.iter().fold(client, |client, &(name, value)| client.with_setting(name, value));
+    }
+    Ok(config.settings.iter().fold(client, |client, (name, value)| client.with_setting(name, value)))
+}
+
+/// What makes a cluster answer like one server.
+const CLUSTER_SETTINGS: [(&str, &str); 6] = [
+    // An insert is answered when every shard has its part of it, …
+    ("distributed_foreground_insert", "1"),
+    // … on a majority of its replicas, in one order, …
+    ("insert_quorum", "auto"),
+    ("insert_quorum_parallel", "0"),
+    // … and a read sees all that was so written, whichever replica it asks.
+    ("select_sequential_consistency", "1"),
+    // A latest run may live on another shard than its job.
+    ("distributed_product_mode", "global"),
+    // Rows carry a version, so an equal block may come again and must not be dropped: the store
+    // may have been emptied in between.
+    ("insert_deduplicate", "0"),
+];

@@ -1,0 +1,207 @@
+//! What a failure of the server, the network or the driver is to a caller.
+
+use std::error::Error as StdError;
+use std::io;
+
+use clickhouse::error::Error as DriverError;
+
+use crate::error::{BackendKind, Error, ErrorKind, Operation};
+
+// ClickHouse's codes, by the names it gives them.
+const UNKNOWN_TABLE: u32 = 60;
+const UNKNOWN_DATABASE: u32 = 81;
+const TIMEOUT_EXCEEDED: u32 = 159;
+const UNKNOWN_USER: u32 = 192;
+const WRONG_PASSWORD: u32 = 193;
+const REQUIRED_PASSWORD: u32 = 194;
+const TOO_MANY_SIMULTANEOUS_QUERIES: u32 = 202;
+const NO_FREE_CONNECTION: u32 = 203;
+const SOCKET_TIMEOUT: u32 = 209;
+const NETWORK_ERROR: u32 = 210;
+const NO_ZOOKEEPER: u32 = 225;
+const ABORTED: u32 = 236;
+const TABLE_IS_READ_ONLY: u32 = 242;
+const TOO_MANY_PARTS: u32 = 252;
+const ALL_CONNECTION_TRIES_FAILED: u32 = 279;
+const TOO_FEW_LIVE_REPLICAS: u32 = 285;
+const UNSATISFIED_QUORUM_FOR_PREVIOUS_WRITE: u32 = 286;
+const UNKNOWN_STATUS_OF_INSERT: u32 = 319;
+const QUERY_WAS_CANCELLED: u32 = 394;
+const AUTHENTICATION_FAILED: u32 = 516;
+const SERVER_OVERLOADED: u32 = 745;
+const KEEPER_EXCEPTION: u32 = 999;
+
+/// Why a request failed.
+#[derive(Debug)]
+pub(super) enum Failure {
+    /// The driver said so.
+    Driver(DriverError),
+    /// It took longer than a request may.
+    TimedOut,
+}
+
+impl From<DriverError> for Failure {
+    fn from(error: DriverError) -> Self {
+        Self::Driver(error)
+    }
+}
+
+impl Failure {
+    /// Whether the same request may well succeed in a moment. One that took all its time is not
+    /// repeated: the caller has waited long enough.
+    pub(super) fn is_transient(&self) -> bool {
+        self.kind() == ErrorKind::Unavailable && !self.is_connect_timeout()
+    }
+
+    /// Whether the request certainly had no effect: it never left, or the server refused it.
+    pub(super) fn had_no_effect(&self) -> bool {
+        match self {
+            Self::TimedOut => false,
+            Self::Driver(DriverError::Network(_)) => self.is_connect(),
+            Self::Driver(DriverError::TimedOut) => false,
+            Self::Driver(error) => !matches!(
+                exception_code(error),
+                Some(
+                    TIMEOUT_EXCEEDED | SOCKET_TIMEOUT | NETWORK_ERROR | UNKNOWN_STATUS_OF_INSERT | QUERY_WAS_CANCELLED
+                )
+            ),
+        }
+    }
+
+    fn kind(&self) -> ErrorKind {
+        match self {
+            Self::TimedOut | Self::Driver(DriverError::TimedOut) => ErrorKind::Timeout,
+            Self::Driver(DriverError::Network(_)) => ErrorKind::Unavailable,
+            Self::Driver(error) => exception_code(error).map_or_else(|| kind_without_code(error), kind_of_code),
+        }
+    }
+
+    fn is_connect(&self) -> bool {
+        self.http_error().is_some_and(hyper_util::client::legacy::Error::is_connect)
+    }
+
+    fn is_connect_timeout(&self) -> bool {
+        let mut cause = self.http_error().and_then(StdError::source);
+        while let Some(error) = cause {
+            if error.downcast_ref::<io::Error>().is_some_and(|error| error.kind() == io::ErrorKind::TimedOut) {
+                return self.is_connect();
+            }
+            cause = error.source();
+        }
+        false
+    }
+
+    fn http_error(&self) -> Option<&hyper_util::client::legacy::Error> {
+        match self {
+            Self::Driver(DriverError::Network(error)) => error.downcast_ref(),
+            _ => None,
+        }
+    }
+
+    /// The error of the API.
+    pub(super) fn into_error(self, operation: Operation) -> Error {
+        let kind = self.kind();
+        if kind == ErrorKind::NotInitialised {
+            // The missing table or database is no fault of the server's, so there is no source.
+            return Error::not_initialised(operation).with_backend(BackendKind::ClickHouse);
+        }
+        let error = Error::new(kind, operation, self.message(kind)).with_backend(BackendKind::ClickHouse);
+        match self {
+            Self::Driver(source) => error.with_source(source),
+            Self::TimedOut => error,
+        }
+    }
+
+    fn message(&self, kind: ErrorKind) -> String {
+        match (kind, self) {
+            (ErrorKind::Timeout, _) | (_, Self::TimedOut) => "the server did not answer in time".to_owned(),
+            (ErrorKind::Unavailable, Self::Driver(error)) => match exception_code(error) {
+                Some(code) => format!("the server cannot answer now (code {code})"),
+                None => "the server cannot be reached".to_owned(),
+            },
+            (_, Self::Driver(error)) => match exception_code(error) {
+                Some(UNKNOWN_USER | WRONG_PASSWORD | REQUIRED_PASSWORD | AUTHENTICATION_FAILED) => {
+                    "the server refuses the user or the password".to_owned()
+                }
+                Some(code) => format!("the server refuses or fails (code {code})"),
+                None => "the server or the driver failed".to_owned(),
+            },
+        }
+    }
+}
+
+/// The code of an exception of the server's. The driver keeps of the answer only the text, which
+/// begins with the code by the rules of ClickHouse's protocol: `Code: 60. DB::Exception: …`.
+fn exception_code(error: &DriverError) -> Option<u32> {
+    let DriverError::BadResponse(text) = error else { return None };
+    let number = text.strip_prefix("Code: ")?;
+    let digits = number.bytes().take_while(u8::is_ascii_digit).count();
+    number[..digits].parse().ok()
+}
+
+/// An answer without a code is not ClickHouse's: something that stands before it gave it.
+fn kind_without_code(error: &DriverError) -> ErrorKind {
+    match error {
+        DriverError::BadResponse(_) => ErrorKind::Unavailable,
+        _ => ErrorKind::Backend,
+    }
+}
+
+fn kind_of_code(code: u32) -> ErrorKind {
+    match code {
+        UNKNOWN_TABLE | UNKNOWN_DATABASE => ErrorKind::NotInitialised,
+        TIMEOUT_EXCEEDED | SOCKET_TIMEOUT => ErrorKind::Timeout,
+        TOO_MANY_SIMULTANEOUS_QUERIES
+        | NO_FREE_CONNECTION
+        | NETWORK_ERROR
+        | NO_ZOOKEEPER
+        | ABORTED
+        | TABLE_IS_READ_ONLY
+        | TOO_MANY_PARTS
+        | ALL_CONNECTION_TRIES_FAILED
+        | TOO_FEW_LIVE_REPLICAS
+        | UNSATISFIED_QUORUM_FOR_PREVIOUS_WRITE
+        | UNKNOWN_STATUS_OF_INSERT
+        | QUERY_WAS_CANCELLED
+        | SERVER_OVERLOADED
+        | KEEPER_EXCEPTION => ErrorKind::Unavailable,
+        _ => ErrorKind::Backend,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn answer(text: &str) -> Failure {
+        Failure::Driver(DriverError::BadResponse(text.to_owned()))
+    }
+
+    #[test]
+    fn kinds_go_by_the_code() {
+        for (text, kind) in [
+            ("Code: 60. DB::Exception: Unknown table", ErrorKind::NotInitialised),
+            ("Code: 81. DB::Exception: Database x does not exist", ErrorKind::NotInitialised),
+            ("Code: 159. DB::Exception: Timeout exceeded", ErrorKind::Timeout),
+            ("Code: 202. DB::Exception: Too many", ErrorKind::Unavailable),
+            ("Code: 516. DB::Exception: default: Authentication failed", ErrorKind::Backend),
+            ("Code: 62. DB::Exception: Syntax error, Code: 60.", ErrorKind::Backend),
+            ("502 Bad Gateway", ErrorKind::Unavailable),
+            ("<html>", ErrorKind::Unavailable),
+            ("Code: soon", ErrorKind::Unavailable),
+        ] {
+            let error = answer(text).into_error(Operation::GetJobs);
+            assert_eq!(error.kind(), kind, "{text}");
+            assert_eq!(error.backend(), Some(BackendKind::ClickHouse));
+        }
+        assert_eq!(Failure::TimedOut.into_error(Operation::GetJobs).kind(), ErrorKind::Timeout);
+    }
+
+    #[test]
+    fn only_an_answered_or_unsent_request_had_no_effect() {
+        assert!(answer("Code: 252. DB::Exception: Too many parts").had_no_effect());
+        assert!(!answer("Code: 159. DB::Exception: Timeout exceeded").had_no_effect());
+        assert!(!Failure::TimedOut.had_no_effect());
+        assert!(!Failure::Driver(DriverError::Network("reset".into())).had_no_effect());
+    }
+}

@@ -1,0 +1,216 @@
+//! Historical jobs, made inside the server: `INSERT … SELECT … FROM numbers(…)`.
+//!
+//! A chunk is one insert a table. A job that is there already, or a run, spec or error of the
+//! same id, is left out, so a chunk can be repeated after any interruption.
+
+use bytes::Bytes;
+
+use super::schema::{JOB_COLUMNS, STORED_RUN_COLUMNS};
+use super::statement::{Statement, Values};
+use crate::historical::{
+    ANNOTATIONS, CANCEL_REASON, CLUSTERS, CPUS, EPHEMERAL_STORAGES, Ending, FINISHED_AFTER, GPUS, HistoricalJobs,
+    LEASED_AFTER, MEMORIES, NAMESPACES, NODES, PENDING_AFTER, POOLS, PRIORITIES, PRIORITY_CLASSES, RUN_ID_SUFFIX,
+    STARTED_AFTER, STATE_MODULUS,
+};
+use crate::time::Timestamp;
+
+/// The endings in the order of the thresholds below which they lie; what is below none is the last.
+const ENDINGS: [Ending; 4] = [Ending::Succeeded, Ending::Failed, Ending::Cancelled, Ending::Preempted];
+
+/// Some of the historical jobs, from number `first` on.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Chunk {
+    pub first: u64,
+    pub count: u64,
+}
+
+impl Chunk {
+    /// The chunks of all jobs, in order.
+    pub(super) fn all(jobs: &HistoricalJobs) -> impl Iterator<Item = Self> + Send + use<> {
+        let (total, size) = (jobs.count(), jobs.chunk_size());
+        let mut first = 0;
+        std::iter::from_fn(move || {
+            let chunk = Self { first, count: size.min(total - first) };
+            first += chunk.count;
+            (chunk.count > 0).then_some(chunk)
+        })
+    }
+
+    /// How many jobs there are up to the end of the chunk.
+    pub(super) fn end(self) -> u64 {
+        self.first + self.count
+    }
+
+    /// The statements that add the chunk, in the order in which they must run.
+    pub(super) fn statements(self, jobs: &HistoricalJobs) -> Vec<Statement> {
+        let spec = jobs.spec().map(|spec| self.specs(jobs, spec));
+        let error = jobs.error().map(|error| self.errors(jobs, error));
+        spec.into_iter().chain(error).chain([self.runs(jobs), self.jobs(jobs)]).collect()
+    }
+
+    fn specs(self, jobs: &HistoricalJobs, spec: &Bytes) -> Statement {
+        let mut maker = Maker::new(self, jobs);
+        let spec = maker.values.bytes(spec);
+        let known = maker.unknown("job_spec", "job_id");
+        maker.insert("job_spec", "job_id, value", &["new_job_id".to_owned(), spec], &[known])
+    }
+
+    fn errors(self, jobs: &HistoricalJobs, error: &Bytes) -> Statement {
+        let mut maker = Maker::new(self, jobs);
+        let error = maker.values.bytes(error);
+        let failed = maker.by_ending(|ending, _| (ending == Ending::Failed).to_string());
+        let known = maker.unknown("job_error", "job_id");
+        maker.insert("job_error", "job_id, value", &["new_job_id".to_owned(), error], &[failed, known])
+    }
+
+    /// In the order of [`STORED_RUN_COLUMNS`].
+    fn runs(self, jobs: &HistoricalJobs) -> Statement {
+        let mut maker = Maker::new(self, jobs);
+        let columns = [
+            "new_run_id".to_owned(),
+            "new_job_id".to_owned(),
+            "1".to_owned(),
+            format!("concat('broadside-cluster-', toString(number % {CLUSTERS} + 1)) AS new_cluster"),
+            format!("concat(new_cluster, '-node-', toString(number % {NODES} + 1))"),
+            maker.pick_text(&POOLS),
+            maker.by_ending(|ending, values| values.text(ending.run_state().name())),
+            maker.time(LEASED_AFTER),
+            maker.time(PENDING_AFTER),
+            maker.time(STARTED_AFTER),
+            maker.time(FINISHED_AFTER),
+            maker.by_ending(|ending, _| ending.exit_code().map_or_else(|| "NULL".to_owned(), |code| code.to_string())),
+            maker.by_ending(|ending, values| match ending {
+                Ending::Failed => optional(jobs.error(), values),
+                Ending::Preempted => optional(jobs.preemption(), values),
+                Ending::Succeeded | Ending::Cancelled => "''".to_owned(),
+            }),
+            maker.by_ending(|ending, values| match ending {
+                Ending::Failed => optional(jobs.debug(), values),
+                _ => "''".to_owned(),
+            }),
+        ];
+        let known = maker.unknown("job_run", "run_id");
+        maker.insert("job_run", STORED_RUN_COLUMNS, &columns, &[known])
+    }
+
+    /// In the order of [`JOB_COLUMNS`].
+    fn jobs(self, jobs: &HistoricalJobs) -> Statement {
+        let mut maker = Maker::new(self, jobs);
+        let queue = maker.values.text(jobs.queue());
+        let finished = maker.time(FINISHED_AFTER);
+        let reason = maker.values.text(CANCEL_REASON);
+        let columns = [
+            "new_job_id".to_owned(),
+            "1".to_owned(),
+            queue.clone(),
+            maker.values.text(jobs.job_set()),
+            queue.clone(),
+            maker.pick_text(&NAMESPACES),
+            format!("number % {PRIORITIES} + 1"),
+            maker.pick_text(&PRIORITY_CLASSES),
+            maker.time(0),
+            maker.pick(&CPUS),
+            maker.pick(&MEMORIES),
+            maker.pick(&EPHEMERAL_STORAGES),
+            maker.pick(&GPUS),
+            maker.annotations(),
+            maker.by_ending(|ending, values| values.text(ending.job_state().name())),
+            finished.clone(),
+            "new_run_id".to_owned(),
+            maker.if_cancelled(&finished, "NULL"),
+            maker.if_cancelled(&reason, "''"),
+            maker.if_cancelled(&queue, "''"),
+        ];
+        maker.insert("job", JOB_COLUMNS, &columns, &[])
+    }
+}
+
+/// Bytes that may be absent, which is stored as none.
+fn optional(bytes: Option<&Bytes>, values: &mut Values) -> String {
+    bytes.map_or_else(|| "''".to_owned(), |bytes| values.bytes(bytes))
+}
+
+/// Makes an insert of a chunk: expressions of `number`, a job's number.
+struct Maker {
+    values: Values,
+    /// `numbers(…)`: the chunk.
+    numbers: String,
+    job_id: String,
+    run_id: String,
+    bases: String,
+    /// The remainders below which jobs have each of the endings but the last.
+    thresholds: [String; 3],
+}
+
+impl Maker {
+    fn new(chunk: Chunk, jobs: &HistoricalJobs) -> Self {
+        let mut values = Values::default();
+        let numbers = format!("numbers({}, {})", values.count(chunk.first), values.count(chunk.count));
+        let prefix = values.text(jobs.id_prefix());
+        let digits = "leftPad(toString(number), greatest(10, length(toString(number))), '0')";
+        let bases: Vec<_> = jobs.bases().iter().copied().map(Timestamp::as_micros).collect();
+        Self {
+            numbers,
+            job_id: format!("concat({prefix}, {digits})"),
+            run_id: format!("concat({prefix}, {digits}, '{RUN_ID_SUFFIX}')"),
+            bases: values.integers(&bases),
+            thresholds: jobs.thresholds().map(|threshold| values.count(threshold)),
+            values,
+        }
+    }
+
+    fn insert(self, table: &str, columns: &str, expressions: &[String], conditions: &[String]) -> Statement {
+        let Self { values, numbers, job_id, run_id, .. } = self;
+        let conditions: String = conditions.iter().map(|condition| format!(" AND {condition}")).collect();
+        let sql = format!(
+            "INSERT INTO {table} ({columns}) WITH {job_id} AS new_job_id, {run_id} AS new_run_id \
+             SELECT {} FROM {numbers} \
+             WHERE new_job_id NOT IN (SELECT job_id FROM job WHERE job_id IN (SELECT {job_id} FROM {numbers})){conditions}",
+            expressions.join(", ")
+        );
+        Statement { sql, values }
+    }
+
+    /// Whether a table does not have the id in its column `job_id` or `run_id`.
+    fn unknown(&self, table: &str, column: &str) -> String {
+        let id = if column == "run_id" { &self.run_id } else { &self.job_id };
+        format!(
+            "new_{column} NOT IN (SELECT {column} FROM {table} WHERE {column} IN (SELECT {id} FROM {}))",
+            self.numbers
+        )
+    }
+
+    fn time(&self, seconds: i64) -> String {
+        let micros = Timestamp::from_seconds(seconds).as_micros();
+        let Self { bases, .. } = self;
+        format!("fromUnixTimestamp64Micro({bases}[number % length({bases}) + 1] + {micros}, 'UTC')")
+    }
+
+    fn pick(&mut self, table: &[i64]) -> String {
+        format!("{}[number % {} + 1]", self.values.integers(table), table.len())
+    }
+
+    fn pick_text(&mut self, table: &[&str]) -> String {
+        format!("{}[number % {} + 1]", self.values.texts(table), table.len())
+    }
+
+    fn annotations(&mut self) -> String {
+        let pairs = ANNOTATIONS
+            .map(|(key, modulus)| format!("{}, concat('value-', toString(number % {modulus}))", self.values.text(key)));
+        format!("map({})", pairs.join(", "))
+    }
+
+    /// What the job's ending says.
+    fn by_ending(&mut self, sql: impl Fn(Ending, &mut Values) -> String) -> String {
+        let mut branches = String::new();
+        for (ending, below) in ENDINGS.into_iter().zip(&self.thresholds) {
+            branches += &format!("number % {STATE_MODULUS} < {below}, {}, ", sql(ending, &mut self.values));
+        }
+        let [.., last] = ENDINGS;
+        format!("multiIf({branches}{})", sql(last, &mut self.values))
+    }
+
+    fn if_cancelled(&mut self, sql: &str, otherwise: &str) -> String {
+        self.by_ending(|ending, _| if ending == Ending::Cancelled { sql } else { otherwise }.to_owned())
+    }
+}

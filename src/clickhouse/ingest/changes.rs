@@ -1,0 +1,184 @@
+//! What a batch comes to, given what is stored.
+
+use std::collections::{HashMap, HashSet};
+
+use super::Stored;
+use crate::clickhouse::row::{JobRow, RecordRow, StoredRun};
+use crate::ingest::{IngestionBatch, JobPatch, JobUpdate, RecordInsert, RunUpdate};
+use crate::model::JobState;
+
+/// The rows that a batch makes or changes, each one whole.
+#[derive(Debug, Default)]
+pub(in crate::clickhouse) struct Changes {
+    pub(super) specs: Vec<RecordRow>,
+    pub(super) errors: Vec<RecordRow>,
+    pub(super) runs: Changed<StoredRun>,
+    pub(super) jobs: Changed<JobRow>,
+}
+
+/// The changed rows of a table.
+#[derive(Debug)]
+pub(super) struct Changed<T> {
+    /// Rows of new ids.
+    pub inserted: Vec<T>,
+    /// The next versions of stored rows.
+    pub updated: Vec<T>,
+}
+
+impl<T> Default for Changed<T> {
+    fn default() -> Self {
+        Self { inserted: Vec::new(), updated: Vec::new() }
+    }
+}
+
+impl<T> Changed<T> {
+    pub(super) fn is_empty(&self) -> bool {
+        self.inserted.is_empty() && self.updated.is_empty()
+    }
+}
+
+impl Changes {
+    /// Applies a batch to what is stored of its ids.
+    pub(in crate::clickhouse) fn new(batch: &IngestionBatch, stored: Stored) -> Self {
+        Self {
+            specs: unknown_records(batch.specs(), &stored.specs),
+            errors: unknown_records(batch.errors(), &stored.errors),
+            runs: changed_runs(batch, stored.runs),
+            jobs: changed_jobs(batch, stored.jobs),
+        }
+    }
+
+    pub(in crate::clickhouse) fn is_empty(&self) -> bool {
+        self.specs.is_empty() && self.errors.is_empty() && self.runs.is_empty() && self.jobs.is_empty()
+    }
+}
+
+fn unknown_records(inserts: &[RecordInsert], stored: &HashSet<String>) -> Vec<RecordRow> {
+    inserts.iter().filter(|insert| !stored.contains(&insert.job_id)).map(RecordRow::from).collect()
+}
+
+/// A row in the course of the batch.
+struct Tracked<T> {
+    row: T,
+    change: Change,
+}
+
+#[derive(PartialEq)]
+enum Change {
+    None,
+    Inserted,
+    Updated,
+}
+
+impl<T> Tracked<T> {
+    /// Notes that the row has been updated; whether this is the first change to a stored row,
+    /// which then needs its next version.
+    fn update(&mut self) -> bool {
+        let first = self.change == Change::None;
+        if first {
+            self.change = Change::Updated;
+        }
+        first
+    }
+}
+
+type TrackedRows<T> = HashMap<String, Tracked<T>>;
+
+fn tracked<T>(stored: HashMap<String, T>) -> TrackedRows<T> {
+    stored.into_iter().map(|(id, row)| (id, Tracked { row, change: Change::None })).collect()
+}
+
+/// Adds a row unless its id is known: the first insert wins.
+fn insert<T>(rows: &mut TrackedRows<T>, id: &str, row: impl FnOnce() -> T) {
+    rows.entry(id.to_owned()).or_insert_with(|| Tracked { row: row(), change: Change::Inserted });
+}
+
+fn changed<T>(rows: TrackedRows<T>) -> Changed<T> {
+    let mut changed = Changed::default();
+    for Tracked { row, change } in rows.into_values() {
+        match change {
+            Change::None => {}
+            Change::Inserted => changed.inserted.push(row),
+            Change::Updated => changed.updated.push(row),
+        }
+    }
+    changed
+}
+
+fn changed_jobs(batch: &IngestionBatch, stored: HashMap<String, JobRow>) -> Changed<JobRow> {
+    let mut jobs = tracked(stored);
+    for job in batch.jobs() {
+        insert(&mut jobs, &job.job_id, || job.into());
+    }
+    for update in batch.job_updates() {
+        // An update of an unknown job is ignored.
+        let Some(job) = jobs.get_mut(&update.job_id) else { continue };
+        if apply_to_job(&mut job.row, update) && job.update() {
+            job.row.version += 1;
+        }
+    }
+    changed(jobs)
+}
+
+/// Takes of the update's cases the one that the job's state calls for; whether there is one.
+fn apply_to_job(job: &mut JobRow, update: &JobUpdate) -> bool {
+    match update.preempted {
+        _ if job.state.is_active() => apply_patch(job, &update.if_active),
+        Some(time) if job.state.is_preemptible_end() => {
+            job.state = JobState::Preempted;
+            job.last_transition_time = time;
+        }
+        _ => return false,
+    }
+    true
+}
+
+fn apply_patch(job: &mut JobRow, patch: &JobPatch) {
+    if let Some(priority) = patch.priority {
+        job.priority = priority;
+    }
+    if let Some((state, time)) = patch.transition {
+        job.state = state;
+        job.last_transition_time = time;
+    }
+    if let Some(run_id) = &patch.latest_run_id {
+        job.latest_run_id = Some(run_id.clone());
+    }
+    if let Some(cancellation) = &patch.cancellation {
+        job.cancelled = Some(cancellation.time);
+        job.cancel_reason.clone_from(&cancellation.reason);
+        job.cancel_user.clone_from(&cancellation.user);
+    }
+}
+
+fn changed_runs(batch: &IngestionBatch, stored: HashMap<String, StoredRun>) -> Changed<StoredRun> {
+    let mut runs = tracked(stored);
+    for run in batch.runs() {
+        insert(&mut runs, &run.run_id, || run.into());
+    }
+    for update in batch.run_updates() {
+        // An update of an unknown run is ignored.
+        let Some(run) = runs.get_mut(&update.run_id) else { continue };
+        apply_to_run(&mut run.row, update);
+        if run.update() {
+            run.row.version += 1;
+        }
+    }
+    changed(runs)
+}
+
+fn apply_to_run(run: &mut StoredRun, update: &RunUpdate) {
+    fn set<T: Clone>(column: &mut Option<T>, value: &Option<T>) {
+        if value.is_some() {
+            column.clone_from(value);
+        }
+    }
+    run.state = update.state;
+    set(&mut run.node, &update.node);
+    set(&mut run.pending, &update.pending);
+    set(&mut run.started, &update.started);
+    set(&mut run.finished, &update.finished);
+    set(&mut run.exit_code, &update.exit_code);
+    set(&mut run.error, &update.error);
+    set(&mut run.debug, &update.debug);
+}

@@ -1,0 +1,96 @@
+//! Lightweight updates: one `UPDATE` a table sets the columns of all changed rows.
+//!
+//! Each row's new values are looked up by its id in constant lists, which `transform` turns into
+//! hash tables. The server writes a patch part of just the columns that are set.
+
+use crate::clickhouse::row::{JobRow, StoredRun};
+use crate::clickhouse::statement::{Statement, Values};
+use crate::time::Timestamp;
+
+/// Stands for null among integers: no time and no exit code is this low.
+const NULL: i64 = i64::MIN / 2;
+
+/// Sets what can change of jobs.
+pub(in crate::clickhouse) fn update_jobs(rows: &[JobRow]) -> Statement {
+    let mut lists = Lists::new("job_id", rows.iter().map(|row| row.job_id.as_str()));
+    let assignments = [
+        format!("priority = {}", lists.integers(rows.iter().map(|row| row.priority))),
+        format!("state = {}", lists.texts(rows.iter().map(|row| Some(row.state.name())))),
+        format!("last_transition_time = {}", lists.time(rows.iter().map(|row| row.last_transition_time))),
+        format!("latest_run_id = {}", lists.texts(rows.iter().map(|row| row.latest_run_id.as_deref()))),
+        format!("cancelled = {}", lists.nullable_time(rows.iter().map(|row| row.cancelled))),
+        format!("cancel_reason = {}", lists.texts(rows.iter().map(|row| row.cancel_reason.as_deref()))),
+        format!("cancel_user = {}", lists.texts(rows.iter().map(|row| row.cancel_user.as_deref()))),
+    ];
+    lists.update("job", &assignments)
+}
+
+/// Sets what can change of runs.
+pub(in crate::clickhouse) fn update_runs(rows: &[StoredRun]) -> Statement {
+    let mut lists = Lists::new("run_id", rows.iter().map(|row| row.run_id.as_str()));
+    let assignments = [
+        format!("node = {}", lists.texts(rows.iter().map(|row| row.node.as_deref()))),
+        format!("state = {}", lists.texts(rows.iter().map(|row| Some(row.state.name())))),
+        format!("pending = {}", lists.nullable_time(rows.iter().map(|row| row.pending))),
+        format!("started = {}", lists.nullable_time(rows.iter().map(|row| row.started))),
+        format!("finished = {}", lists.nullable_time(rows.iter().map(|row| row.finished))),
+        format!("exit_code = {}", lists.nullable_integers(rows.iter().map(|row| row.exit_code.map(i64::from)))),
+        format!("error = {}", lists.bytes(rows.iter().map(|row| row.error.as_deref()))),
+        format!("debug = {}", lists.bytes(rows.iter().map(|row| row.debug.as_deref()))),
+    ];
+    lists.update("job_run", &assignments)
+}
+
+/// Lists of values, in the order of the list of ids.
+struct Lists {
+    values: Values,
+    key: &'static str,
+    ids: String,
+}
+
+impl Lists {
+    fn new<'a>(key: &'static str, ids: impl Iterator<Item = &'a str>) -> Self {
+        let mut values = Values::default();
+        let ids = values.texts(ids);
+        Self { values, key, ids }
+    }
+
+    fn update(self, table: &str, assignments: &[String]) -> Statement {
+        let Self { values, key, ids } = self;
+        Statement { sql: format!("UPDATE {table} SET {} WHERE {key} IN {ids}", assignments.join(", ")), values }
+    }
+
+    /// A row's value in a list.
+    fn look_up(&self, list: &str, default: &str) -> String {
+        format!("transform({}, {}, {list}, {default})", self.key, self.ids)
+    }
+
+    fn texts<'a>(&mut self, texts: impl Iterator<Item = Option<&'a str>>) -> String {
+        let list = self.values.texts(texts.map(Option::unwrap_or_default));
+        self.look_up(&list, "''")
+    }
+
+    fn bytes<'a>(&mut self, bytes: impl Iterator<Item = Option<&'a [u8]>>) -> String {
+        let list = self.values.hex_texts(bytes.map(Option::unwrap_or_default));
+        format!("unhex({})", self.look_up(&list, "''"))
+    }
+
+    fn integers(&mut self, integers: impl Iterator<Item = i64>) -> String {
+        let list = self.values.integers(&integers.collect::<Vec<_>>());
+        self.look_up(&list, "toInt64(0)")
+    }
+
+    fn nullable_integers(&mut self, integers: impl Iterator<Item = Option<i64>>) -> String {
+        let integers = self.integers(integers.map(|integer| integer.unwrap_or(NULL)));
+        format!("nullIf({integers}, {NULL})")
+    }
+
+    fn time(&mut self, times: impl Iterator<Item = Timestamp>) -> String {
+        format!("fromUnixTimestamp64Micro({}, 'UTC')", self.integers(times.map(Timestamp::as_micros)))
+    }
+
+    fn nullable_time(&mut self, times: impl Iterator<Item = Option<Timestamp>>) -> String {
+        let micros = self.nullable_integers(times.map(|time| time.map(Timestamp::as_micros)));
+        format!("fromUnixTimestamp64Micro({micros}, 'UTC')")
+    }
+}

@@ -1,0 +1,88 @@
+//! What is stored of the ids that a batch names.
+
+use std::collections::{HashMap, HashSet};
+use std::hash::Hash;
+
+use super::OPERATION;
+use crate::clickhouse::connection::Connection;
+use crate::clickhouse::row::{IdRow, JobRow, StoredRun};
+use crate::clickhouse::schema::{JOB_COLUMNS, STORED_RUN_COLUMNS};
+use crate::clickhouse::statement::{MOST_IDS, Statement, Values};
+use crate::error::Result;
+use crate::ingest::{IngestionBatch, RecordInsert};
+
+/// The jobs that have a spec and an error, and the rows of runs and jobs, by id.
+#[derive(Debug, Default)]
+pub(in crate::clickhouse) struct Stored {
+    pub(super) specs: HashSet<String>,
+    pub(super) errors: HashSet<String>,
+    pub(super) runs: HashMap<String, StoredRun>,
+    pub(super) jobs: HashMap<String, JobRow>,
+}
+
+impl Stored {
+    /// Reads what the batch needs to know.
+    pub(in crate::clickhouse) async fn read(connection: &Connection, batch: &IngestionBatch) -> Result<Self> {
+        let (specs, errors, runs, jobs) = futures::try_join!(
+            records(connection, "job_spec", batch.specs()),
+            records(connection, "job_error", batch.errors()),
+            runs(connection, batch),
+            jobs(connection, batch),
+        )?;
+        Ok(Self { specs, errors, runs, jobs })
+    }
+}
+
+async fn records(connection: &Connection, table: &str, inserts: &[RecordInsert]) -> Result<HashSet<String>> {
+    let mut ids = HashSet::new();
+    for inserts in inserts.chunks(MOST_IDS) {
+        let rows: Vec<IdRow> = connection.fetch(OPERATION, &known(table, inserts)).await?;
+        ids.extend(rows.into_iter().map(|row| row.id));
+    }
+    Ok(ids)
+}
+
+async fn runs(connection: &Connection, batch: &IngestionBatch) -> Result<HashMap<String, StoredRun>> {
+    let inserted = batch.runs().iter().map(|run| run.run_id.as_str());
+    let ids = distinct(inserted, batch.run_updates().iter().map(|update| update.run_id.as_str()));
+    let mut runs = HashMap::new();
+    for ids in ids.chunks(MOST_IDS) {
+        let statement = newest("job_run", STORED_RUN_COLUMNS, "run_id", ids);
+        let rows: Vec<StoredRun> = connection.fetch(OPERATION, &statement).await?;
+        runs.extend(rows.into_iter().map(|row| (row.run_id.clone(), row)));
+    }
+    Ok(runs)
+}
+
+async fn jobs(connection: &Connection, batch: &IngestionBatch) -> Result<HashMap<String, JobRow>> {
+    let inserted = batch.jobs().iter().map(|job| job.job_id.as_str());
+    let ids = distinct(inserted, batch.job_updates().iter().map(|update| update.job_id.as_str()));
+    let mut jobs = HashMap::new();
+    for ids in ids.chunks(MOST_IDS) {
+        let rows: Vec<JobRow> = connection.fetch(OPERATION, &newest("job", JOB_COLUMNS, "job_id", ids)).await?;
+        jobs.extend(rows.into_iter().map(|row| (row.job_id.clone(), row)));
+    }
+    Ok(jobs)
+}
+
+/// The ids of both lists, each once.
+fn distinct<T: Copy + Eq + Hash>(first: impl Iterator<Item = T>, second: impl Iterator<Item = T>) -> Vec<T> {
+    let mut seen = HashSet::new();
+    first.chain(second).filter(|&id| seen.insert(id)).collect()
+}
+
+/// The jobs that have a record already.
+pub(in crate::clickhouse) fn known(table: &str, inserts: &[RecordInsert]) -> Statement {
+    let mut values = Values::default();
+    let ids = values.texts(inserts.iter().map(|insert| &insert.job_id));
+    Statement { sql: format!("SELECT job_id AS id FROM {table} WHERE job_id IN {ids}"), values }
+}
+
+/// The newest version of each row of a key. For a list of keys this reads less than `FINAL`,
+/// which would merge whole granules.
+pub(in crate::clickhouse) fn newest(table: &str, columns: &str, key: &str, ids: &[&str]) -> Statement {
+    let mut values = Values::default();
+    let ids = values.texts(ids);
+    let sql = format!("SELECT {columns} FROM {table} WHERE {key} IN {ids} ORDER BY version DESC LIMIT 1 BY {key}");
+    Statement { sql, values }
+}

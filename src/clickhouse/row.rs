@@ -1,0 +1,383 @@
+//! Rows as they travel in RowBinary, in the contract's own types.
+//!
+//! A text that may be null, and the bytes that a run may have, are stored as empty where they
+//! are absent. The contract keeps no empty ones, so nothing is lost, and ClickHouse reads and
+//! filters a plain column faster than a Nullable one, which is two.
+
+use std::collections::BTreeMap;
+
+use bytes::Bytes;
+use clickhouse::Row;
+use serde::{Deserialize, Serialize};
+
+use crate::ingest::{JobInsert, RecordInsert, RunInsert};
+use crate::model::{GroupAggregates, Job, JobGroup, JobState, Run, RunState};
+use crate::query::{Aggregates, TimeAggregate};
+use crate::time::Timestamp;
+
+/// A whole row of `job`.
+#[derive(Debug, Clone, PartialEq, Row, Serialize, Deserialize)]
+pub(super) struct JobRow {
+    pub job_id: String,
+    pub version: u64,
+    pub queue: String,
+    pub job_set: String,
+    pub owner: String,
+    #[serde(with = "nullable_text")]
+    pub namespace: Option<String>,
+    pub priority: i64,
+    #[serde(with = "nullable_text")]
+    pub priority_class: Option<String>,
+    #[serde(with = "micros")]
+    pub submitted: Timestamp,
+    pub cpu: i64,
+    pub memory: i64,
+    pub ephemeral_storage: i64,
+    pub gpu: i64,
+    pub annotations: BTreeMap<String, String>,
+    #[serde(with = "job_state")]
+    pub state: JobState,
+    #[serde(with = "micros")]
+    pub last_transition_time: Timestamp,
+    #[serde(with = "nullable_text")]
+    pub latest_run_id: Option<String>,
+    #[serde(with = "nullable_micros")]
+    pub cancelled: Option<Timestamp>,
+    #[serde(with = "nullable_text")]
+    pub cancel_reason: Option<String>,
+    #[serde(with = "nullable_text")]
+    pub cancel_user: Option<String>,
+}
+
+/// A row of `job_run` without its messages, as pages show it.
+#[derive(Debug, Clone, Row, Deserialize)]
+pub(super) struct RunRow {
+    run_id: String,
+    pub job_id: String,
+    cluster: String,
+    #[serde(with = "nullable_text")]
+    node: Option<String>,
+    #[serde(with = "nullable_text")]
+    pool: Option<String>,
+    #[serde(with = "run_state")]
+    state: RunState,
+    #[serde(with = "micros")]
+    leased: Timestamp,
+    #[serde(with = "nullable_micros")]
+    pending: Option<Timestamp>,
+    #[serde(with = "nullable_micros")]
+    started: Option<Timestamp>,
+    #[serde(with = "nullable_micros")]
+    finished: Option<Timestamp>,
+    exit_code: Option<i32>,
+}
+
+/// A whole row of `job_run`.
+#[derive(Debug, Clone, PartialEq, Row, Serialize, Deserialize)]
+pub(super) struct StoredRun {
+    pub run_id: String,
+    pub job_id: String,
+    pub version: u64,
+    pub cluster: String,
+    #[serde(with = "nullable_text")]
+    pub node: Option<String>,
+    #[serde(with = "nullable_text")]
+    pub pool: Option<String>,
+    #[serde(with = "run_state")]
+    pub state: RunState,
+    #[serde(with = "micros")]
+    pub leased: Timestamp,
+    #[serde(with = "nullable_micros")]
+    pub pending: Option<Timestamp>,
+    #[serde(with = "nullable_micros")]
+    pub started: Option<Timestamp>,
+    #[serde(with = "nullable_micros")]
+    pub finished: Option<Timestamp>,
+    pub exit_code: Option<i32>,
+    #[serde(with = "nullable_bytes")]
+    pub error: Option<Bytes>,
+    #[serde(with = "nullable_bytes")]
+    pub debug: Option<Bytes>,
+}
+
+/// A row of `job_spec` or `job_error`.
+#[derive(Debug, Clone, PartialEq, Row, Serialize, Deserialize)]
+pub(super) struct RecordRow {
+    pub job_id: String,
+    #[serde(with = "nullable_bytes")]
+    pub value: Option<Bytes>,
+}
+
+/// The one column of a lookup by key: an id, or a message.
+#[derive(Debug, Row, Deserialize)]
+pub(super) struct IdRow {
+    pub id: String,
+}
+
+/// The bytes of a spec, an error or a debug message; none if empty.
+#[derive(Debug, Row, Deserialize)]
+pub(super) struct BytesRow {
+    #[serde(with = "nullable_bytes")]
+    pub value: Option<Bytes>,
+}
+
+/// A number.
+#[derive(Debug, Row, Deserialize)]
+pub(super) struct CountRow {
+    pub count: u64,
+}
+
+/// What the server says of itself and the database.
+#[derive(Debug, Row, Deserialize)]
+pub(super) struct InfoRow {
+    pub version: String,
+    pub bytes: u64,
+}
+
+/// A group with all aggregates; those that were not asked for are empty or 0.
+#[derive(Debug, Row, Deserialize)]
+pub(super) struct GroupRow {
+    pub name: String,
+    pub count: u64,
+    /// Counts of the states asked for, in their order.
+    pub states: Vec<u64>,
+    /// The earliest submission.
+    #[serde(with = "micros")]
+    pub earliest: Timestamp,
+    /// The sum, least or greatest of the transition times in whole seconds.
+    pub transition: i128,
+}
+
+impl GroupRow {
+    /// The group, with the aggregates that were asked for.
+    pub(super) fn into_group(self, aggregates: Aggregates) -> JobGroup {
+        let seconds = |aggregate| match aggregate {
+            TimeAggregate::Average => rounded_average(self.transition, self.count),
+            TimeAggregate::Earliest | TimeAggregate::Latest => self.transition,
+        };
+        JobGroup {
+            name: self.name,
+            count: self.count,
+            aggregates: GroupAggregates {
+                state: aggregates.states().map(|states| states.iter().zip(self.states).collect()),
+                submitted: aggregates.submitted().then_some(self.earliest),
+                last_transition_time: aggregates
+                    .last_transition_time()
+                    .map(seconds)
+                    .map(|seconds| Timestamp::from_seconds(seconds as i64)),
+            },
+        }
+    }
+}
+
+/// The average of `count` numbers, rounded half away from zero.
+fn rounded_average(sum: i128, count: u64) -> i128 {
+    let count = i128::from(count.max(1));
+    let magnitude = (2 * sum.abs() + count) / (2 * count);
+    magnitude * sum.signum()
+}
+
+impl From<&JobInsert> for JobRow {
+    fn from(job: &JobInsert) -> Self {
+        Self {
+            job_id: job.job_id.clone(),
+            version: 1,
+            queue: job.queue.clone(),
+            job_set: job.job_set.clone(),
+            owner: job.owner.clone(),
+            namespace: job.namespace.clone(),
+            priority: job.priority,
+            priority_class: job.priority_class.clone(),
+            submitted: job.submitted,
+            cpu: job.cpu,
+            memory: job.memory,
+            ephemeral_storage: job.ephemeral_storage,
+            gpu: job.gpu,
+            annotations: job.annotations.clone(),
+            state: JobState::Queued,
+            last_transition_time: job.submitted,
+            latest_run_id: None,
+            cancelled: None,
+            cancel_reason: None,
+            cancel_user: None,
+        }
+    }
+}
+
+impl From<JobRow> for Job {
+    fn from(row: JobRow) -> Self {
+        Self {
+            job_id: row.job_id,
+            queue: row.queue,
+            owner: row.owner,
+            namespace: row.namespace,
+            job_set: row.job_set,
+            cpu: row.cpu,
+            memory: row.memory,
+            ephemeral_storage: row.ephemeral_storage,
+            gpu: row.gpu,
+            priority: row.priority,
+            priority_class: row.priority_class,
+            submitted: row.submitted,
+            cancelled: row.cancelled,
+            state: row.state,
+            last_transition_time: row.last_transition_time,
+            last_active_run_id: row.latest_run_id,
+            duplicate: false,
+            annotations: row.annotations,
+            runs: Vec::new(),
+            cancel_reason: row.cancel_reason,
+            cancel_user: row.cancel_user,
+            node: None,
+            cluster: String::new(),
+            pool: None,
+            exit_code: None,
+            runtime_seconds: 0,
+        }
+    }
+}
+
+impl From<&RunInsert> for StoredRun {
+    fn from(run: &RunInsert) -> Self {
+        Self {
+            run_id: run.run_id.clone(),
+            job_id: run.job_id.clone(),
+            version: 1,
+            cluster: run.cluster.clone(),
+            node: run.node.clone(),
+            pool: run.pool.clone(),
+            state: RunState::Leased,
+            leased: run.leased,
+            pending: None,
+            started: None,
+            finished: None,
+            exit_code: None,
+            error: None,
+            debug: None,
+        }
+    }
+}
+
+impl From<RunRow> for Run {
+    fn from(row: RunRow) -> Self {
+        Self {
+            run_id: row.run_id,
+            cluster: row.cluster,
+            node: row.node,
+            pool: row.pool,
+            leased: Some(row.leased),
+            pending: row.pending,
+            started: row.started,
+            finished: row.finished,
+            job_run_state: row.state,
+            exit_code: row.exit_code,
+        }
+    }
+}
+
+impl From<&RecordInsert> for RecordRow {
+    fn from(record: &RecordInsert) -> Self {
+        Self { job_id: record.job_id.clone(), value: Some(record.value.clone()) }
+    }
+}
+
+/// Microseconds since 1970: what a DateTime64(6) is.
+mod micros {
+    use serde::{Deserialize, Deserializer, Serializer};
+
+    use crate::time::Timestamp;
+
+    pub(super) fn serialize<S: Serializer>(time: &Timestamp, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_i64(time.as_micros())
+    }
+
+    pub(super) fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Timestamp, D::Error> {
+        i64::deserialize(deserializer).map(Timestamp::from_micros)
+    }
+}
+
+mod nullable_micros {
+    use serde::{Deserialize, Deserializer, Serialize, Serializer};
+
+    use crate::time::Timestamp;
+
+    pub(super) fn serialize<S: Serializer>(time: &Option<Timestamp>, serializer: S) -> Result<S::Ok, S::Error> {
+        time.map(Timestamp::as_micros).serialize(serializer)
+    }
+
+    pub(super) fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Timestamp>, D::Error> {
+        Ok(Option::deserialize(deserializer)?.map(Timestamp::from_micros))
+    }
+}
+
+mod nullable_text {
+    use serde::{Deserialize, Deserializer, Serializer};
+
+    pub(super) fn serialize<S: Serializer>(text: &Option<String>, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_str(text.as_deref().unwrap_or_default())
+    }
+
+    pub(super) fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<String>, D::Error> {
+        String::deserialize(deserializer).map(|text| Some(text).filter(|text| !text.is_empty()))
+    }
+}
+
+mod nullable_bytes {
+    use std::fmt;
+
+    use bytes::Bytes;
+    use serde::de::{self, Visitor};
+    use serde::{Deserializer, Serializer};
+
+    pub(super) fn serialize<S: Serializer>(bytes: &Option<Bytes>, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_bytes(bytes.as_deref().unwrap_or_default())
+    }
+
+    pub(super) fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Bytes>, D::Error> {
+        struct ByteString;
+
+        impl Visitor<'_> for ByteString {
+            type Value = Bytes;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("a byte string")
+            }
+
+            fn visit_bytes<E: de::Error>(self, bytes: &[u8]) -> Result<Bytes, E> {
+                Ok(Bytes::copy_from_slice(bytes))
+            }
+
+            fn visit_byte_buf<E: de::Error>(self, bytes: Vec<u8>) -> Result<Bytes, E> {
+                Ok(bytes.into())
+            }
+        }
+
+        let bytes = deserializer.deserialize_byte_buf(ByteString)?;
+        Ok(Some(bytes).filter(|bytes| !bytes.is_empty()))
+    }
+}
+
+/// The states as Enum8, which travels as its number.
+macro_rules! enum8 {
+    ($module:ident, $state:ty) => {
+        mod $module {
+            use serde::de::Error;
+            use serde::{Deserialize, Deserializer, Serializer};
+
+            pub(super) fn serialize<S: Serializer>(state: &$state, serializer: S) -> Result<S::Ok, S::Error> {
+                serializer.serialize_i8(state.ordinal() as i8)
+            }
+
+            pub(super) fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<$state, D::Error> {
+                let ordinal = i8::deserialize(deserializer)?;
+                u8::try_from(ordinal)
+                    .ok()
+                    .and_then(<$state>::from_ordinal)
+                    .ok_or_else(|| D::Error::custom(format!("no state has the ordinal {ordinal}")))
+            }
+        }
+    };
+}
+
+enum8!(job_state, crate::model::JobState);
+enum8!(run_state, crate::model::RunState);

@@ -1,0 +1,179 @@
+//! SQL with bound values: what the backend sends, and what its snapshot tests show.
+
+use serde::Serialize;
+
+/// The most bytes that go into one parameter. A server refuses form fields above 128 KiB
+/// (`http_max_field_value_size`), and escaping may double a text.
+const PIECE_BYTES: usize = 48 * 1024;
+
+/// The most integers in one parameter, for the same reason.
+const PIECE_INTEGERS: usize = 4096;
+
+/// The most ids that one statement names. A server takes 1,000 form fields (`http_max_fields`);
+/// so many ids fill a dozen, and a statement may carry several lists of as many values.
+pub(super) const MOST_IDS: usize = 20_000;
+
+/// SQL and the values of its parameters.
+#[derive(Debug, Clone, Default)]
+pub(super) struct Statement {
+    pub(super) sql: String,
+    pub(super) values: Values,
+}
+
+impl Statement {
+    /// SQL without parameters.
+    pub(super) fn plain(sql: impl Into<String>) -> Self {
+        Self { sql: sql.into(), values: Values::default() }
+    }
+}
+
+/// The values of a statement's parameters `p0`, `p1`, … Binding a value gives the SQL that
+/// stands for it, so no value ever becomes SQL itself.
+#[derive(Debug, Clone, Default)]
+pub(super) struct Values(Vec<Value>);
+
+/// A value as the client writes it.
+#[derive(Debug, Clone, Serialize)]
+#[serde(untagged)]
+pub(super) enum Value {
+    Text(String),
+    Texts(Vec<String>),
+    Integer(i64),
+    Integers(Vec<i64>),
+    Count(u64),
+}
+
+impl Value {
+    fn sql_type(&self) -> &'static str {
+        match self {
+            Self::Text(_) => "String",
+            Self::Texts(_) => "Array(String)",
+            Self::Integer(_) => "Int64",
+            Self::Integers(_) => "Array(Int64)",
+            Self::Count(_) => "UInt64",
+        }
+    }
+}
+
+impl Values {
+    /// The names and values of the parameters.
+    pub(super) fn iter(&self) -> impl Iterator<Item = (String, &Value)> {
+        self.0.iter().enumerate().map(|(at, value)| (format!("p{at}"), value))
+    }
+
+    pub(super) fn text(&mut self, text: &str) -> String {
+        let mut pieces = Vec::new();
+        let mut rest = text;
+        while rest.len() > PIECE_BYTES {
+            let (piece, after) = rest.split_at(rest.floor_char_boundary(PIECE_BYTES));
+            pieces.push(self.push(Value::Text(piece.to_owned())));
+            rest = after;
+        }
+        pieces.push(self.push(Value::Text(rest.to_owned())));
+        joined("concat", pieces)
+    }
+
+    /// Bytes, which need not be UTF-8.
+    pub(super) fn bytes(&mut self, bytes: &[u8]) -> String {
+        format!("unhex({})", self.text(&hex(bytes)))
+    }
+
+    /// Byte strings in hex, for the server to `unhex`.
+    pub(super) fn hex_texts<'a>(&mut self, byte_strings: impl IntoIterator<Item = &'a [u8]>) -> String {
+        self.texts(byte_strings.into_iter().map(hex))
+    }
+
+    pub(super) fn integer(&mut self, value: i64) -> String {
+        self.push(Value::Integer(value))
+    }
+
+    pub(super) fn integers(&mut self, integers: &[i64]) -> String {
+        if integers.is_empty() {
+            return self.push(Value::Integers(Vec::new()));
+        }
+        let pieces = integers.chunks(PIECE_INTEGERS).map(|piece| self.push(Value::Integers(piece.to_vec()))).collect();
+        joined("arrayConcat", pieces)
+    }
+
+    pub(super) fn count(&mut self, value: u64) -> String {
+        self.push(Value::Count(value))
+    }
+
+    pub(super) fn texts<S: AsRef<str>>(&mut self, texts: impl IntoIterator<Item = S>) -> String {
+        let mut pieces = Vec::new();
+        let mut piece = Vec::new();
+        let mut bytes = 0;
+        for text in texts {
+            let text = text.as_ref();
+            if bytes + text.len() > PIECE_BYTES && !piece.is_empty() {
+                pieces.push(self.push(Value::Texts(std::mem::take(&mut piece))));
+                bytes = 0;
+            }
+            if text.len() > PIECE_BYTES {
+                pieces.push(format!("[{}]", self.text(text)));
+            } else {
+                bytes += text.len() + 3;
+                piece.push(text.to_owned());
+            }
+        }
+        if !piece.is_empty() || pieces.is_empty() {
+            pieces.push(self.push(Value::Texts(piece)));
+        }
+        joined("arrayConcat", pieces)
+    }
+
+    fn push(&mut self, value: Value) -> String {
+        let placeholder = format!("{{p{}:{}}}", self.0.len(), value.sql_type());
+        self.0.push(value);
+        placeholder
+    }
+}
+
+/// The pieces of a value as one.
+fn joined(function: &str, mut pieces: Vec<String>) -> String {
+    match pieces.len() {
+        1 => pieces.swap_remove(0),
+        _ => format!("{function}({})", pieces.join(", ")),
+    }
+}
+
+fn hex(bytes: &[u8]) -> String {
+    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+/// A name as an SQL identifier.
+pub(super) fn identifier(name: &str) -> String {
+    format!("`{}`", name.replace('\\', r"\\").replace('`', r"\`"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn long_values_are_bound_in_pieces() {
+        let mut values = Values::default();
+        assert_eq!(values.text(&"\u{e9}".repeat(PIECE_BYTES)), "concat({p0:String}, {p1:String})");
+        let mut values = Values::default();
+        let long = "x".repeat(PIECE_BYTES + 1);
+        assert_eq!(
+            values.texts(["a", long.as_str(), "b"]),
+            "arrayConcat({p0:Array(String)}, [concat({p1:String}, {p2:String})], {p3:Array(String)})"
+        );
+        let ids: Vec<String> = (0..4000).map(|id| format!("{id:026}")).collect();
+        let mut values = Values::default();
+        assert_eq!(values.texts(&ids), "arrayConcat({p0:Array(String)}, {p1:Array(String)}, {p2:Array(String)})");
+        assert!(values.iter().all(|(_, value)| serde_json::to_string(value).unwrap().len() < 100_000));
+    }
+
+    #[test]
+    fn no_values_are_an_empty_list() {
+        let mut values = Values::default();
+        assert_eq!(values.texts(Vec::<String>::new()), "{p0:Array(String)}");
+    }
+
+    #[test]
+    fn identifiers_cannot_end_early() {
+        assert_eq!(identifier(r"a`b\c"), r"`a\`b\\c`");
+    }
+}

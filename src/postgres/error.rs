@@ -1,0 +1,173 @@
+//! What the driver's errors mean: the one place that knows SQLSTATEs.
+
+use std::error::Error as StdError;
+use std::io;
+
+use deadpool_postgres::{HookError, PoolError, TimeoutType};
+use tokio_postgres::error::SqlState;
+
+use crate::error::{BackendKind, Error, ErrorKind, Operation};
+
+/// Why an attempt at a call failed.
+#[derive(Debug)]
+pub(super) enum Failure {
+    /// The handle is closed.
+    Closed,
+    /// No connection became free in time.
+    NoFreeConnection,
+    /// The server did not accept a connection in time.
+    ConnectTimeout,
+    /// The server could not be reached in time, or refuses the connection.
+    Unreachable(tokio_postgres::Error),
+    /// The driver or the server failed.
+    Driver(tokio_postgres::Error),
+    /// The connection was lost during a commit, which may have happened.
+    InDoubt(tokio_postgres::Error),
+    /// The store holds what this build does not understand.
+    Nonsense(String),
+}
+
+/// What may mend a failure.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Remedy {
+    /// Nothing that the backend can do.
+    None,
+    /// Doing the same again: two transactions met.
+    Repeat,
+    /// A new connection, perhaps after a while: the server is down, full or restarting.
+    Reconnect,
+}
+
+/// The result of an attempt.
+pub(super) type Attempt<T> = std::result::Result<T, Failure>;
+
+impl From<tokio_postgres::Error> for Failure {
+    fn from(error: tokio_postgres::Error) -> Self {
+        Self::Driver(error)
+    }
+}
+
+impl From<PoolError> for Failure {
+    fn from(error: PoolError) -> Self {
+        match error {
+            PoolError::Backend(error) | PoolError::PostCreateHook(HookError::Backend(error)) => Self::Driver(error),
+            PoolError::Timeout(TimeoutType::Wait) => Self::NoFreeConnection,
+            PoolError::Timeout(TimeoutType::Create | TimeoutType::Recycle) | PoolError::NoRuntimeSpecified => {
+                Self::ConnectTimeout
+            }
+            PoolError::Closed | PoolError::PostCreateHook(HookError::Message(_)) => Self::Closed,
+        }
+    }
+}
+
+impl Failure {
+    /// The failure of a commit.
+    pub(super) fn of_commit(error: tokio_postgres::Error) -> Self {
+        if remedy(&error) == Remedy::Reconnect { Self::InDoubt(error) } else { Self::Driver(error) }
+    }
+
+    /// The same failure as the end of attempts to connect.
+    pub(super) fn while_connecting(self) -> Self {
+        match self {
+            Self::Driver(error) => Self::Unreachable(error),
+            other => other,
+        }
+    }
+
+    /// What may mend the failure.
+    pub(super) fn remedy(&self) -> Remedy {
+        match self {
+            Self::Driver(error) | Self::InDoubt(error) => remedy(error),
+            Self::Closed | Self::NoFreeConnection | Self::ConnectTimeout | Self::Unreachable(_) | Self::Nonsense(_) => {
+                Remedy::None
+            }
+        }
+    }
+
+    /// What the caller hears of the failure.
+    pub(super) fn into_error(self, operation: Operation) -> Error {
+        let unavailable = |message: &str| Error::new(ErrorKind::Unavailable, operation, message);
+        match self {
+            Self::Closed => Error::closed(operation),
+            Self::NoFreeConnection => unavailable("no connection became free within the acquire timeout"),
+            Self::ConnectTimeout => unavailable("the server accepted no connection within the connect timeout"),
+            Self::Driver(error) | Self::Unreachable(error) => driver_error(error, operation),
+            Self::InDoubt(error) => unavailable("the connection was lost during the commit").with_source(error),
+            Self::Nonsense(message) => Error::new(ErrorKind::Backend, operation, message),
+        }
+        .with_backend(BackendKind::Postgres)
+    }
+}
+
+/// Whether the server has no such table or schema.
+fn is_undefined(code: &SqlState) -> bool {
+    [SqlState::UNDEFINED_TABLE, SqlState::INVALID_SCHEMA_NAME].contains(code)
+}
+
+fn is_conflict(code: &SqlState) -> bool {
+    [SqlState::T_R_SERIALIZATION_FAILURE, SqlState::T_R_DEADLOCK_DETECTED].contains(code)
+}
+
+/// Whether the server ends or refuses the connection for a reason that passes.
+fn is_disconnection(code: &SqlState) -> bool {
+    code.code().starts_with("08")
+        || [
+            SqlState::ADMIN_SHUTDOWN,
+            SqlState::CRASH_SHUTDOWN,
+            SqlState::CANNOT_CONNECT_NOW,
+            SqlState::IDLE_SESSION_TIMEOUT,
+            SqlState::IDLE_IN_TRANSACTION_SESSION_TIMEOUT,
+            SqlState::TOO_MANY_CONNECTIONS,
+        ]
+        .contains(code)
+}
+
+/// Whether the server, or one of its limits, stopped the statement.
+fn is_timeout(code: &SqlState) -> bool {
+    [SqlState::QUERY_CANCELED, SqlState::LOCK_NOT_AVAILABLE].contains(code)
+}
+
+fn remedy(error: &tokio_postgres::Error) -> Remedy {
+    match error.code() {
+        Some(code) if is_conflict(code) => Remedy::Repeat,
+        Some(code) if is_disconnection(code) => Remedy::Reconnect,
+        Some(_) => Remedy::None,
+        None if error.is_closed() || is_network_failure(error) => Remedy::Reconnect,
+        None => Remedy::None,
+    }
+}
+
+/// Whether the network failed, rather than what was said over it: a certificate that is not
+/// trusted is an I/O error to the driver too, of kind `InvalidData`.
+fn is_network_failure(error: &tokio_postgres::Error) -> bool {
+    let mut source = error.source();
+    while let Some(cause) = source {
+        if let Some(io_error) = cause.downcast_ref::<io::Error>() {
+            return !matches!(
+                io_error.kind(),
+                io::ErrorKind::InvalidData | io::ErrorKind::InvalidInput | io::ErrorKind::PermissionDenied
+            );
+        }
+        source = cause.source();
+    }
+    false
+}
+
+fn driver_error(error: tokio_postgres::Error, operation: Operation) -> Error {
+    if error.code().is_some_and(is_undefined) {
+        return Error::not_initialised(operation);
+    }
+    let kind = match error.code() {
+        Some(code) if is_timeout(code) => ErrorKind::Timeout,
+        Some(code) if is_conflict(code) || is_disconnection(code) || code.code().starts_with("53") => {
+            ErrorKind::Unavailable
+        }
+        None if remedy(&error) == Remedy::Reconnect => ErrorKind::Unavailable,
+        _ => ErrorKind::Backend,
+    };
+    let message = match error.as_db_error() {
+        Some(answer) => format!("{} (SQLSTATE {})", answer.message(), answer.code().code()),
+        None => error.to_string(),
+    };
+    Error::new(kind, operation, message).with_source(error)
+}

@@ -1,0 +1,75 @@
+//! How jobs are laid out in tables: as Lookout has them, or in one of two ways that were tried on it.
+
+/// A layout. The contract holds under each.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(super) enum Layout {
+    /// Lookout's own: one table of jobs.
+    #[default]
+    Lookout,
+    /// Jobs that have ended are moved from `job` to `job_historical`; `job_all` shows both.
+    HotColdSplit,
+    /// `job` has a partition for each day of submission, so that old days can be dropped whole. As
+    /// the primary key of a partitioned table must hold the partition's column, `job_key` is
+    /// there to keep job ids unique, and tells the partition of a job.
+    PartitionBySubmitted,
+}
+
+/// A change of the schema: its name, and the statements that make it.
+pub(super) type Migration = (&'static str, &'static str);
+
+const TABLES: Migration = ("tables", include_str!("schema/tables.sql"));
+const JOB: Migration = ("job", include_str!("schema/job.sql"));
+const JOB_INDEXES: Migration = ("job indexes", include_str!("schema/job_indexes.sql"));
+const HOT_COLD_SPLIT: Migration = ("hot cold split", include_str!("schema/hot_cold_split.sql"));
+const PARTITIONED_JOB: Migration = ("partitioned job", include_str!("schema/partitioned_job.sql"));
+
+/// The numbered jobs to insert where the insert itself finds out which of them are known.
+const ALL_NUMBERED: &str = "new AS (SELECT * FROM numbered)";
+/// Those that are not in the table of active jobs.
+const NOT_ACTIVE: &str =
+    "new AS (SELECT * FROM numbered AS n WHERE NOT EXISTS (SELECT FROM job AS j WHERE j.job_id = n.job_id))";
+/// Those whose ids were free.
+const CLAIMED: &str = "claimed AS (
+    INSERT INTO job_key (job_id, submitted) SELECT job_id, submitted FROM numbered
+    ON CONFLICT DO NOTHING
+    RETURNING job_id
+),
+new AS (SELECT numbered.* FROM numbered JOIN claimed ON claimed.job_id = numbered.job_id)";
+
+impl Layout {
+    /// The migrations that make the layout, oldest first. One that has been released never changes.
+    pub(super) fn migrations(self) -> &'static [Migration] {
+        match self {
+            Self::Lookout => &[TABLES, JOB, JOB_INDEXES],
+            Self::HotColdSplit => &[TABLES, JOB, JOB_INDEXES, HOT_COLD_SPLIT],
+            Self::PartitionBySubmitted => &[TABLES, PARTITIONED_JOB, JOB_INDEXES],
+        }
+    }
+
+    /// The table or view that shows all jobs.
+    pub(super) fn all_jobs(self) -> &'static str {
+        match self {
+            Self::Lookout | Self::PartitionBySubmitted => "job",
+            Self::HotColdSplit => "job_all",
+        }
+    }
+
+    /// The statement that makes a chunk of historical jobs.
+    pub(super) fn historical_chunk(self) -> String {
+        let (new, table) = match self {
+            Self::Lookout => (ALL_NUMBERED, "job"),
+            Self::HotColdSplit => (NOT_ACTIVE, "job_historical"),
+            Self::PartitionBySubmitted => (CLAIMED, "job"),
+        };
+        include_str!("historical/chunk.sql").replace("{new}", new).replace("{table}", table)
+    }
+
+    /// Removes every row of every table.
+    pub(super) fn clear(self) -> &'static str {
+        match self {
+            Self::Lookout => "TRUNCATE job, job_run, job_spec, job_error, job_deduplication",
+            Self::HotColdSplit => "TRUNCATE job, job_historical, job_run, job_spec, job_error, job_deduplication",
+            Self::PartitionBySubmitted => "TRUNCATE job, job_key, job_run, job_spec, job_error, job_deduplication",
+        }
+    }
+}

@@ -1,0 +1,115 @@
+//! Pages of groups.
+
+use tokio_postgres::Row;
+
+use super::selection::{LatestRun, text_column};
+use super::statement::Statement;
+use crate::model::{GroupAggregates, JobGroup, StateCounts};
+use crate::postgres::error::Attempt;
+use crate::postgres::layout::Layout;
+use crate::postgres::row::{Reader, job_state};
+use crate::query::{GroupBy, GroupOrder, GroupOrderKey, GroupQuery, TextField, TimeAggregate};
+use crate::time::Timestamp;
+
+/// The groups of a query; read each row with [`group`].
+pub(in crate::postgres) fn groups(query: &GroupQuery, layout: Layout) -> Statement {
+    let mut statement = Statement::default();
+    let aggregates = query.aggregates();
+    statement.push("SELECT ").push_name(query.group_by()).push(" AS name, count(*)");
+    for state in aggregates.states().into_iter().flat_map(|states| states.iter()) {
+        statement.push(", count(*) FILTER (WHERE j.state = ").bind(i16::from(state.ordinal())).push(")");
+    }
+    if aggregates.submitted() {
+        statement.push(", min(j.submitted)");
+    }
+    if let Some(aggregate) = aggregates.last_transition_time() {
+        statement.push(", ").push_rounded(aggregate);
+    }
+    statement.push_selection(query.selection(), layout, latest_run(query));
+    statement.push_membership(query).push("\nGROUP BY 1");
+    if let Some(GroupOrder { key, direction }) = query.order() {
+        statement.push("\nORDER BY ");
+        match key {
+            GroupOrderKey::Count => statement.push("count(*)"),
+            GroupOrderKey::Name => statement.push("1"),
+            GroupOrderKey::Submitted => statement.push("min(j.submitted)"),
+            // Averages are ordered before they are rounded.
+            GroupOrderKey::LastTransitionTime => {
+                statement.push(aggregated(aggregates.last_transition_time().unwrap_or_default()))
+            }
+        };
+        statement.push_direction(direction);
+    }
+    statement.push_page(query.page());
+    statement
+}
+
+fn latest_run(query: &GroupQuery) -> LatestRun {
+    // A filter on the latest run leaves no job without one.
+    match (query.selection().uses_latest_run(), query.group_by().uses_latest_run()) {
+        (true, _) => LatestRun::Required,
+        (false, true) => LatestRun::Optional,
+        (false, false) => LatestRun::Unused,
+    }
+}
+
+impl Statement {
+    fn push_name(&mut self, group_by: &GroupBy) -> &mut Self {
+        match group_by {
+            GroupBy::State => self.push("j.state"),
+            GroupBy::Text(field @ (TextField::JobId | TextField::Queue | TextField::JobSet | TextField::Owner)) => {
+                self.push(text_column(*field))
+            }
+            GroupBy::Text(field) => self.push("coalesce(").push(text_column(*field)).push(", '')"),
+            // Of this key no job has an annotation, and the server cannot be asked for it.
+            GroupBy::Annotation(key) if key.contains('\0') => self.push("NULL::text"),
+            // Annotations have the server's collation, all other texts have "C".
+            GroupBy::Annotation(key) => self.push("(j.annotations ->> ").bind(key.clone()).push(") COLLATE \"C\""),
+        }
+    }
+
+    /// Appends the condition on jobs that are in a group at all.
+    fn push_membership(&mut self, query: &GroupQuery) -> &mut Self {
+        let GroupBy::Annotation(key) = query.group_by() else { return self };
+        self.push(if query.selection().predicates().is_empty() { "\nWHERE " } else { "\n    AND " });
+        if key.contains('\0') { self.push("false") } else { self.push("j.annotations ? ").bind(key.clone()) }
+    }
+
+    fn push_rounded(&mut self, aggregate: TimeAggregate) -> &mut Self {
+        match aggregate {
+            TimeAggregate::Average => self.push("round(").push(aggregated(aggregate)).push(")::bigint"),
+            TimeAggregate::Earliest | TimeAggregate::Latest => self.push(aggregated(aggregate)),
+        }
+    }
+}
+
+fn aggregated(aggregate: TimeAggregate) -> &'static str {
+    match aggregate {
+        TimeAggregate::Average => "avg(j.last_transition_time_seconds)",
+        TimeAggregate::Earliest => "min(j.last_transition_time_seconds)",
+        TimeAggregate::Latest => "max(j.last_transition_time_seconds)",
+    }
+}
+
+/// The group of a row that the query's statement gave.
+pub(in crate::postgres) fn group(query: &GroupQuery, row: &Row) -> Attempt<JobGroup> {
+    let mut reader = Reader::new(row);
+    let name = match query.group_by() {
+        GroupBy::State => job_state(reader.next()?)?.name().to_owned(),
+        GroupBy::Text(_) | GroupBy::Annotation(_) => reader.next()?,
+    };
+    let count = reader.next_count()?;
+    let mut aggregates = GroupAggregates::default();
+    if let Some(states) = query.aggregates().states() {
+        let counts: Result<StateCounts, _> =
+            states.iter().map(|state| reader.next_count().map(|count| (state, count))).collect();
+        aggregates.state = Some(counts?);
+    }
+    if query.aggregates().submitted() {
+        aggregates.submitted = Some(reader.next_time()?);
+    }
+    if query.aggregates().last_transition_time().is_some() {
+        aggregates.last_transition_time = Some(Timestamp::from_seconds(reader.next()?));
+    }
+    Ok(JobGroup { name, count, aggregates })
+}

@@ -1,0 +1,167 @@
+//! Which jobs: joins and conditions.
+
+use std::collections::BTreeMap;
+
+use tokio_postgres::types::Json;
+
+use super::statement::Statement;
+use crate::model::StateSet;
+use crate::postgres::layout::Layout;
+use crate::postgres::row::PgTimestamp;
+use crate::query::{
+    AnnotationTest, Comparison, IntegerField, IntegerTest, Predicate, Selection, TextField, TextTest, TimeField,
+};
+
+/// The annotations of a job.
+const ANNOTATIONS: &str = "j.annotations";
+
+/// How the latest run is joined, if it is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum LatestRun {
+    /// Not at all.
+    Unused,
+    /// Jobs without one drop out.
+    Required,
+    /// Jobs without one stay.
+    Optional,
+}
+
+impl Statement {
+    /// Appends the tables and the conditions of a selection.
+    pub(super) fn push_selection(&mut self, selection: &Selection, layout: Layout, latest_run: LatestRun) -> &mut Self {
+        self.push("\nFROM ").push(layout.all_jobs()).push(" AS j");
+        match latest_run {
+            LatestRun::Unused => {}
+            LatestRun::Required => drop(self.push("\nJOIN job_run AS lr ON lr.run_id = j.latest_run_id")),
+            LatestRun::Optional => drop(self.push("\nLEFT JOIN job_run AS lr ON lr.run_id = j.latest_run_id")),
+        }
+        if selection.active_job_sets() {
+            self.push("\nJOIN (SELECT DISTINCT queue, jobset FROM job WHERE state IN (1, 2, 3, 8)) AS active");
+            self.push("\n    ON active.queue = j.queue AND active.jobset = j.jobset");
+        }
+        for (position, predicate) in selection.predicates().iter().enumerate() {
+            self.push(if position == 0 { "\nWHERE " } else { "\n    AND " });
+            self.push_predicate(predicate);
+        }
+        self
+    }
+
+    fn push_predicate(&mut self, predicate: &Predicate) {
+        match predicate {
+            Predicate::Text(field, test) => self.push_text_test(test, |statement| statement.push(text_column(*field))),
+            Predicate::State(states) => self.push_states(*states),
+            Predicate::Integer(field, test) => self.push_integer_test(integer_column(*field), test),
+            Predicate::Time(field, comparison, time) => {
+                self.push(time_column(*field)).push(operator(*comparison)).bind(PgTimestamp(*time));
+            }
+            Predicate::Annotation(key, test) => self.push_annotation(key, test),
+        }
+    }
+
+    /// A text that holds a NUL character is one that the server cannot be asked for, and that
+    /// no stored text is, holds or begins with.
+    fn push_text_test(&mut self, test: &TextTest, column: impl FnOnce(&mut Self) -> &mut Self) {
+        match test {
+            TextTest::Exact(text) | TextTest::StartsWith(text) | TextTest::Contains(text) if text.contains('\0') => {
+                self.push("false");
+            }
+            TextTest::Exact(text) => drop(column(self).push(" = ").bind(text.clone())),
+            TextTest::AnyOf(texts) => {
+                let possible: Vec<String> = texts.iter().filter(|text| !text.contains('\0')).cloned().collect();
+                column(self).push(" = ANY(").bind(possible).push(")");
+            }
+            TextTest::StartsWith(text) => drop(column(self).push(" LIKE ").bind(format!("{}%", plain(text)))),
+            TextTest::Contains(text) => drop(column(self).push(" LIKE ").bind(format!("%{}%", plain(text)))),
+        }
+    }
+
+    fn push_states(&mut self, states: StateSet) {
+        let ordinals: Vec<i16> = states.iter().map(|state| i16::from(state.ordinal())).collect();
+        match ordinals[..] {
+            [ordinal] => self.push("j.state = ").bind(ordinal),
+            _ => self.push("j.state = ANY(").bind(ordinals).push(")"),
+        };
+    }
+
+    fn push_integer_test(&mut self, column: &str, test: &IntegerTest) {
+        self.push(column);
+        match test {
+            IntegerTest::Compare(comparison, value) => self.push(operator(*comparison)).bind(*value),
+            IntegerTest::AnyOf(values) => self.push(" = ANY(").bind(values.clone()).push(")"),
+        };
+    }
+
+    /// The index on annotations answers containment and existence, but nothing about parts of values:
+    /// there it at least finds the jobs that have the key.
+    fn push_annotation(&mut self, key: &str, test: &AnnotationTest) {
+        if key.contains('\0') {
+            self.push("false");
+            return;
+        }
+        match test {
+            AnnotationTest::Value(TextTest::Exact(value)) if !value.contains('\0') => {
+                let wanted = BTreeMap::from([(key.to_owned(), value.clone())]);
+                self.push(ANNOTATIONS).push(" @> ").bind(Json(wanted));
+            }
+            AnnotationTest::Exists => drop(self.push(ANNOTATIONS).push(" ? ").bind(key.to_owned())),
+            AnnotationTest::Value(test) => {
+                let key = self.keep(key.to_owned());
+                self.push(ANNOTATIONS).push(" ? ").refer(key).push(" AND ");
+                self.push_text_test(test, |statement| statement.push("(j.annotations ->> ").refer(key).push(")"));
+            }
+        }
+    }
+}
+
+pub(super) fn text_column(field: TextField) -> &'static str {
+    match field {
+        TextField::JobId => "j.job_id",
+        TextField::Queue => "j.queue",
+        TextField::JobSet => "j.jobset",
+        TextField::Owner => "j.owner",
+        TextField::Namespace => "j.namespace",
+        TextField::PriorityClass => "j.priority_class",
+        TextField::Cluster => "lr.cluster",
+        TextField::Node => "lr.node",
+        TextField::Pool => "lr.pool",
+    }
+}
+
+fn integer_column(field: IntegerField) -> &'static str {
+    match field {
+        IntegerField::Cpu => "j.cpu",
+        IntegerField::Memory => "j.memory",
+        IntegerField::EphemeralStorage => "j.ephemeral_storage",
+        IntegerField::Gpu => "j.gpu",
+        IntegerField::Priority => "j.priority",
+    }
+}
+
+fn time_column(field: TimeField) -> &'static str {
+    match field {
+        TimeField::Submitted => "j.submitted",
+        TimeField::LastTransitionTime => "j.last_transition_time",
+    }
+}
+
+fn operator(comparison: Comparison) -> &'static str {
+    match comparison {
+        Comparison::Equal => " = ",
+        Comparison::Greater => " > ",
+        Comparison::Less => " < ",
+        Comparison::GreaterOrEqual => " >= ",
+        Comparison::LessOrEqual => " <= ",
+    }
+}
+
+/// The LIKE pattern of just this text.
+fn plain(text: &str) -> String {
+    let mut pattern = String::with_capacity(text.len());
+    for character in text.chars() {
+        if matches!(character, '%' | '_' | '\\') {
+            pattern.push('\\');
+        }
+        pattern.push(character);
+    }
+    pattern
+}

@@ -1,0 +1,194 @@
+//! Values and rows between Rust and PostgreSQL.
+
+use std::error::Error as StdError;
+
+use bytes::{BufMut, BytesMut};
+use serde::Deserialize;
+use tokio_postgres::types::{FromSql, IsNull, Json, ToSql, Type, accepts, to_sql_checked};
+use tokio_postgres::{Error as DriverError, Row};
+
+use super::error::{Attempt, Failure};
+use crate::model::{Job, JobState, Run, RunState};
+use crate::time::Timestamp;
+
+/// 2000-01-01T00:00:00Z, from which PostgreSQL counts, in microseconds since 1970.
+const EPOCH: i64 = 946_684_800_000_000;
+/// PostgreSQL's first instant, in its own count; -infinity lies before it.
+const FIRST: i64 = -211_813_488_000_000_000;
+/// The end of PostgreSQL's range, in its own count; infinity lies after it.
+const END: i64 = 9_223_371_331_200_000_000;
+
+/// An instant as a `timestamp without time zone`. One beyond PostgreSQL's range becomes an
+/// infinity, which compares with every stored instant as the true one would.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct PgTimestamp(pub Timestamp);
+
+impl PgTimestamp {
+    /// The instant in PostgreSQL's own count.
+    pub(super) fn to_wire(self) -> i64 {
+        match self.0.as_micros().saturating_sub(EPOCH) {
+            early if early < FIRST => i64::MIN,
+            late if late >= END => i64::MAX,
+            micros => micros,
+        }
+    }
+}
+
+impl ToSql for PgTimestamp {
+    fn to_sql(&self, _: &Type, out: &mut BytesMut) -> Result<IsNull, Box<dyn StdError + Sync + Send>> {
+        out.put_i64(self.to_wire());
+        Ok(IsNull::No)
+    }
+
+    accepts!(TIMESTAMP);
+    to_sql_checked!();
+}
+
+impl<'a> FromSql<'a> for PgTimestamp {
+    fn from_sql(_: &Type, raw: &'a [u8]) -> Result<Self, Box<dyn StdError + Sync + Send>> {
+        let micros = i64::from_be_bytes(raw.try_into()?);
+        Ok(Self(Timestamp::from_micros(micros.saturating_add(EPOCH))))
+    }
+
+    accepts!(TIMESTAMP);
+}
+
+impl<'de> Deserialize<'de> for PgTimestamp {
+    /// From the text that PostgreSQL's JSON functions make of a timestamp: RFC 3339 but for the offset.
+    fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let mut text = String::deserialize(deserializer)?;
+        text.push('Z');
+        text.parse().map(Self).map_err(serde::de::Error::custom)
+    }
+}
+
+/// The columns of a job, in the order in which [`job`] reads them.
+pub(super) const JOB_COLUMNS: &[&str] = &[
+    "job_id",
+    "queue",
+    "owner",
+    "namespace",
+    "jobset",
+    "cpu",
+    "memory",
+    "ephemeral_storage",
+    "gpu",
+    "priority",
+    "priority_class",
+    "submitted",
+    "cancelled",
+    "state",
+    "last_transition_time",
+    "latest_run_id",
+    "duplicate",
+    "annotations",
+    "cancel_reason",
+    "cancel_user",
+];
+
+/// The columns of a run, in the order in which a [`RunRow`] reads them.
+pub(super) const RUN_COLUMNS: &[&str] =
+    &["run_id", "cluster", "node", "pool", "leased", "pending", "started", "finished", "job_run_state", "exit_code"];
+
+/// A run as a JSON array.
+#[derive(Debug, Deserialize)]
+struct RunRow(
+    String,
+    String,
+    Option<String>,
+    Option<String>,
+    Option<PgTimestamp>,
+    Option<PgTimestamp>,
+    Option<PgTimestamp>,
+    Option<PgTimestamp>,
+    i16,
+    Option<i32>,
+);
+
+/// Reads the columns of a row from left to right.
+pub(super) struct Reader<'r> {
+    row: &'r Row,
+    at: usize,
+}
+
+impl<'r> Reader<'r> {
+    pub(super) fn new(row: &'r Row) -> Self {
+        Self { row, at: 0 }
+    }
+
+    pub(super) fn next<T: FromSql<'r>>(&mut self) -> Result<T, DriverError> {
+        let at = self.at;
+        self.at += 1;
+        self.row.try_get(at)
+    }
+
+    pub(super) fn next_count(&mut self) -> Result<u64, DriverError> {
+        self.next().map(i64::unsigned_abs)
+    }
+
+    pub(super) fn next_time(&mut self) -> Result<Timestamp, DriverError> {
+        self.next::<PgTimestamp>().map(|time| time.0)
+    }
+}
+
+/// The job of a row of [`JOB_COLUMNS`] and a JSON array of runs, which may be null.
+pub(super) fn job(row: &Row, now: Timestamp) -> Attempt<Job> {
+    let mut reader = Reader::new(row);
+    let mut job = Job {
+        job_id: reader.next()?,
+        queue: reader.next()?,
+        owner: reader.next()?,
+        namespace: reader.next()?,
+        job_set: reader.next()?,
+        cpu: reader.next()?,
+        memory: reader.next()?,
+        ephemeral_storage: reader.next()?,
+        gpu: reader.next()?,
+        priority: reader.next()?,
+        priority_class: reader.next()?,
+        submitted: reader.next_time()?,
+        cancelled: reader.next::<Option<PgTimestamp>>()?.map(|time| time.0),
+        state: job_state(reader.next()?)?,
+        last_transition_time: reader.next_time()?,
+        last_active_run_id: reader.next()?,
+        duplicate: reader.next()?,
+        annotations: reader.next::<Option<Json<_>>>()?.map(|json| json.0).unwrap_or_default(),
+        runs: Vec::new(),
+        cancel_reason: reader.next()?,
+        cancel_user: reader.next()?,
+        node: None,
+        cluster: String::new(),
+        pool: None,
+        exit_code: None,
+        runtime_seconds: 0,
+    };
+    let runs = reader.next::<Option<Json<Vec<RunRow>>>>()?.map(|json| json.0).unwrap_or_default();
+    job.attach_runs(runs.into_iter().map(run).collect::<Attempt<_>>()?, now);
+    Ok(job)
+}
+
+fn run(row: RunRow) -> Attempt<Run> {
+    let RunRow(run_id, cluster, node, pool, leased, pending, started, finished, state, exit_code) = row;
+    let time = |time: Option<PgTimestamp>| time.map(|time| time.0);
+    Ok(Run {
+        run_id,
+        cluster,
+        node,
+        pool,
+        leased: time(leased),
+        pending: time(pending),
+        started: time(started),
+        finished: time(finished),
+        job_run_state: u8::try_from(state).ok().and_then(RunState::from_ordinal).ok_or_else(|| unknown(state))?,
+        exit_code,
+    })
+}
+
+/// The job state of a stored ordinal.
+pub(super) fn job_state(ordinal: i16) -> Attempt<JobState> {
+    u8::try_from(ordinal).ok().and_then(JobState::from_ordinal).ok_or_else(|| unknown(ordinal))
+}
+
+fn unknown(ordinal: i16) -> Failure {
+    Failure::Nonsense(format!("the store holds the unknown state {ordinal}"))
+}

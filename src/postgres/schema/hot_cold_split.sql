@@ -1,0 +1,5 @@
+-- Beside `job`, which now holds active jobs alone, a table of those that have ended.
+
+CREATE TABLE job_historical (LIKE job INCLUDING ALL) WITH (fillfactor = 70);
+
+CREATE VIEW job_all AS SELECT * FROM job UNION ALL SELECT * FROM job_historical;

@@ -1,0 +1,366 @@
+//! What only a real ClickHouse server, and the way to it, can do to a client: it is killed, it
+//! does not answer, connections break, it refuses.
+
+mod support;
+
+use std::future::Future;
+use std::path::PathBuf;
+use std::process::{Command, Output};
+use std::sync::Arc;
+use std::time::Duration;
+
+use broadside::ingest::{
+    IngestionBatch, IngestionQuery, InsertJob, InsertJobRun, NewJob, SetJobRunFailed, SetJobRunning, SetJobSucceeded,
+};
+use broadside::{
+    CLICKHOUSE_URL_VARIABLE, Database, DatabaseConfig, ErrorKind, GetJobsRequest, Job, JobQuery, JobState, Outcome,
+    RunState, ScratchStore, SystemClock, Timestamp,
+};
+use libtest_mimic::{Arguments, Failed, Trial};
+use support::backends::{Backend, is_ci, runtime};
+use support::proxy::{Mode, Proxy};
+
+/// How many jobs a batch is about.
+const JOBS: usize = 40;
+/// More than go into one form field, whose limit is 128 KiB.
+const MANY_JOBS: usize = 6_000;
+const LAYOUTS: [&str; 2] = ["layout=replacing", "layout=patch"];
+
+fn main() {
+    let arguments = Arguments::from_args();
+    let trials = vec![
+        trial("a-killed-server-loses-and-halves-nothing", killed_server),
+        trial("a-server-that-is-down-is-unavailable-until-it-is-back", down_server),
+        trial("a-silent-server-times-out", silent_server),
+        trial("a-cut-connection-is-tried-again", cut_connection),
+        trial("an-answer-of-another-is-unavailable", another_server),
+        trial("an-unknown-database-is-not-initialised", unknown_database),
+        trial("a-refused-password-is-not-shown", wrong_password),
+        trial("a-bad-setting-is-named-by-its-code", bad_setting),
+        trial("batches-and-pages-have-any-size", any_size),
+        trial("rows-travel-compressed", compressed),
+        trial("a-store-keeps-its-layout", another_layout),
+    ];
+    libtest_mimic::run(&arguments, trials).exit();
+}
+
+fn trial<F: Future<Output = ()> + Send + 'static>(name: &str, test: fn() -> F) -> Trial {
+    let missing = Backend::CLICKHOUSE.missing_variable();
+    let run = move || match missing {
+        Some(variable) => Err(Failed::from(format!("{variable} is not set, so there is no ClickHouse to test"))),
+        None => {
+            runtime().block_on(test());
+            Ok(())
+        }
+    };
+    Trial::test(name, run).with_ignored_flag(missing.is_some() && !is_ci())
+}
+
+/// A server that a test may kill.
+struct Server {
+    directory: PathBuf,
+    address: String,
+}
+
+impl Server {
+    fn start(name: &str, password: &str) -> Self {
+        let name = format!("{name}-{}", std::process::id());
+        let directory = PathBuf::from(env!("CARGO_TARGET_TMPDIR")).join("servers").join(name);
+        let mut server = Self { directory, address: String::new() };
+        let printed = String::from_utf8(server.script("start", password).stdout).unwrap();
+        let prefix = format!("export {CLICKHOUSE_URL_VARIABLE}='");
+        let address = printed.lines().find_map(|line| line.strip_prefix(&prefix)).unwrap();
+        address.trim_end_matches('\'').clone_into(&mut server.address);
+        server
+    }
+
+    fn kill(&self) {
+        self.script("kill", "");
+    }
+
+    fn resume(&self) {
+        self.script("resume", "");
+    }
+
+    fn script(&self, command: &str, password: &str) -> Output {
+        let script = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("tests/servers/clickhouse.sh");
+        let mut command_line = Command::new(script);
+        command_line.arg(command).arg(&self.directory).env("PASSWORD", password);
+        let output = tokio::task::block_in_place(|| command_line.output()).unwrap();
+        assert!(output.status.success(), "{command}: {}", String::from_utf8_lossy(&output.stderr));
+        output
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        self.script("stop", "");
+    }
+}
+
+/// The address of the tests' server, with a further parameter.
+fn shared(parameter: &str) -> String {
+    with(&std::env::var(CLICKHOUSE_URL_VARIABLE).unwrap(), parameter)
+}
+
+fn with(address: &str, parameter: &str) -> String {
+    format!("{address}{}{parameter}", if address.contains('?') { '&' } else { '?' })
+}
+
+fn config(address: &str) -> DatabaseConfig {
+    address.parse().unwrap()
+}
+
+/// A store of its own, with a schema.
+async fn store(address: &str) -> ScratchStore {
+    let store = config(address).create_scratch(Arc::new(SystemClock)).await.unwrap();
+    store.database().initialise_schema().await.unwrap();
+    store
+}
+
+fn job_id(set: usize, number: usize) -> String {
+    format!("job-{set:04}-{number:04}")
+}
+
+fn ids(set: usize, jobs: usize) -> impl Iterator<Item = String> {
+    (0..jobs).map(move |number| job_id(set, number))
+}
+
+/// A batch that brings a set of jobs from nothing to RUNNING, each with a run.
+fn running(set: usize, jobs: usize) -> IngestionBatch {
+    let queries = ids(set, jobs).flat_map(|job_id| {
+        let (time, run_id) = (Timestamp::from_seconds(1), format!("{job_id}-r"));
+        let job = NewJob {
+            job_id: job_id.clone(),
+            queue: "queue".to_owned(),
+            job_set: format!("set-{set}"),
+            owner: "owner".to_owned(),
+            namespace: None,
+            priority: 1,
+            priority_class: None,
+            submitted: time,
+            cpu: 1,
+            memory: 1,
+            ephemeral_storage: 1,
+            gpu: 0,
+            annotations: [("key".to_owned(), "value".to_owned())].into(),
+        };
+        let run = InsertJobRun {
+            job_run_id: run_id.clone(),
+            job_id: job_id.clone(),
+            cluster: "cluster".to_owned(),
+            node: None,
+            pool: None,
+            time,
+            submitted: None,
+        };
+        [
+            IngestionQuery::from(InsertJob { job, job_spec: None }),
+            run.into(),
+            SetJobRunning { job_id, time, latest_run_id: run_id, submitted: None }.into(),
+        ]
+    });
+    IngestionBatch::new(queries).unwrap()
+}
+
+/// A batch that ends all jobs of a set and fails their runs.
+fn ended(set: usize, jobs: usize) -> IngestionBatch {
+    let queries = ids(set, jobs).flat_map(|job_id| {
+        let time = Timestamp::from_seconds(2);
+        let failed = SetJobRunFailed {
+            job_run_id: format!("{job_id}-r"),
+            time,
+            error: Some(vec![0xff, 0].into()),
+            debug: None,
+            exit_code: 1,
+            submitted: None,
+        };
+        [IngestionQuery::from(SetJobSucceeded { job_id, time, submitted: None }), failed.into()]
+    });
+    IngestionBatch::new(queries).unwrap()
+}
+
+async fn all_jobs(database: &dyn Database) -> Vec<Job> {
+    let query = JobQuery::try_from(GetJobsRequest::default()).unwrap();
+    database.get_jobs(&query).await.unwrap()
+}
+
+/// Whether the store holds just these sets, each job once and in the state of `ended`.
+async fn assert_ended(database: &dyn Database, sets: usize, jobs: usize) {
+    let mut found = all_jobs(database).await;
+    found.sort_unstable_by(|a, b| a.job_id.cmp(&b.job_id));
+    let expected: Vec<_> = (0..sets).flat_map(|set| ids(set, jobs)).collect();
+    assert_eq!(found.iter().map(|job| &job.job_id).collect::<Vec<_>>(), expected.iter().collect::<Vec<_>>());
+    for job in found {
+        assert_eq!((job.state, job.runs.len()), (JobState::Succeeded, 1), "{job:?}");
+        assert_eq!((job.runs[0].job_run_state, job.exit_code), (RunState::Failed, Some(1)), "{job:?}");
+        assert_eq!(job.annotations["key"], "value");
+    }
+}
+
+/// Executes a batch until it succeeds; how often it failed, which must be for the server's absence.
+async fn insist(database: &dyn Database, batch: &IngestionBatch) -> usize {
+    let mut failures = 0;
+    while let Err(error) = database.execute_ingestion_query_batch(batch).await {
+        assert_eq!(error.kind(), ErrorKind::Unavailable, "{error:?}");
+        failures += 1;
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    failures
+}
+
+async fn killed_server() {
+    let server = Server::start("killed", "");
+    let store = store(&server.address).await;
+    let database = store.database().clone();
+    let load = tokio::spawn(async move {
+        let mut failures = 0;
+        for set in 0..30 {
+            failures += insist(&*database, &running(set, JOBS)).await;
+            failures += insist(&*database, &ended(set, JOBS)).await;
+        }
+        failures
+    });
+    while all_jobs(&**store.database()).await.len() < 3 * JOBS {}
+    server.kill();
+    tokio::time::sleep(Duration::from_secs(4)).await;
+    server.resume();
+    assert!(load.await.unwrap() > 0, "the load was over before the server was killed");
+    assert_ended(&**store.database(), 30, JOBS).await;
+}
+
+async fn down_server() {
+    let server = Server::start("down", "");
+    let store = store(&server.address).await;
+    let database = store.database();
+    database.execute_ingestion_query_batch(&running(0, JOBS)).await.unwrap();
+    server.kill();
+    let error = database.get_job_error("a").await.unwrap_err();
+    assert_eq!((error.kind(), error.outcome()), (ErrorKind::Unavailable, Outcome::NotApplied), "{error:?}");
+    let error = database.execute_ingestion_query_batch(&ended(0, JOBS)).await.unwrap_err();
+    assert_eq!((error.kind(), error.outcome()), (ErrorKind::Unavailable, Outcome::NotApplied), "{error:?}");
+    let error = config(&server.address).connect(Arc::new(SystemClock)).await.unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Unavailable, "{error:?}");
+    server.resume();
+    database.execute_ingestion_query_batch(&ended(0, JOBS)).await.unwrap();
+    assert_ended(&**database, 1, JOBS).await;
+}
+
+async fn silent_server() {
+    for layout in LAYOUTS {
+        let proxy = Proxy::start(&shared(layout)).await;
+        let store = store(&with(proxy.address(), "timeout=1")).await;
+        let database = store.database();
+        proxy.set(Mode::Silent);
+        let error = database.get_job_error("a").await.unwrap_err();
+        assert_eq!((error.kind(), error.outcome()), (ErrorKind::Timeout, Outcome::NotApplied), "{error:?}");
+        let error = database.execute_ingestion_query_batch(&running(0, JOBS)).await.unwrap_err();
+        assert_eq!((error.kind(), error.outcome()), (ErrorKind::Timeout, Outcome::NotApplied), "{error:?}");
+        proxy.set(Mode::Open);
+        insist(&**database, &running(0, JOBS)).await;
+        // The reads of a batch are answered, its first insert is not.
+        proxy.set(Mode::SilentToInserts);
+        let error = database.execute_ingestion_query_batch(&ended(0, JOBS)).await.unwrap_err();
+        assert_eq!((error.kind(), error.outcome()), (ErrorKind::Timeout, Outcome::Unknown), "{error:?}");
+        proxy.set(Mode::Open);
+        database.execute_ingestion_query_batch(&ended(0, JOBS)).await.unwrap();
+        assert_ended(&**database, 1, JOBS).await;
+        store.remove().await.unwrap();
+    }
+}
+
+async fn cut_connection() {
+    for layout in LAYOUTS {
+        let proxy = Proxy::start(&shared(layout)).await;
+        let store = store(proxy.address()).await;
+        let database = store.database();
+        for batch in [running(0, JOBS), ended(0, JOBS)] {
+            // The server does what it is asked, and nobody hears of it.
+            proxy.set(Mode::CutNextAnswer);
+            database.execute_ingestion_query_batch(&batch).await.unwrap();
+            proxy.set(Mode::CutNextAnswerToInsert);
+            database.execute_ingestion_query_batch(&batch).await.unwrap();
+        }
+        assert!(proxy.cuts() >= 3, "{} connections were cut", proxy.cuts());
+        assert_ended(&**database, 1, JOBS).await;
+        store.remove().await.unwrap();
+    }
+}
+
+async fn another_server() {
+    let proxy = Proxy::start(&shared(LAYOUTS[0])).await;
+    let store = store(proxy.address()).await;
+    proxy.set(Mode::BadGateway);
+    let error = store.database().execute_ingestion_query_batch(&running(0, JOBS)).await.unwrap_err();
+    assert_eq!((error.kind(), error.outcome()), (ErrorKind::Unavailable, Outcome::NotApplied), "{error:?}");
+    proxy.set(Mode::Open);
+    store.database().execute_ingestion_query_batch(&running(0, JOBS)).await.unwrap();
+    store.remove().await.unwrap();
+}
+
+async fn unknown_database() {
+    let server = Server::start("unknown", "");
+    let address = server.address.replace("/?", "/no%20such%20database?");
+    let database = config(&address).connect(Arc::new(SystemClock)).await.unwrap();
+    let error = database.get_job_error("a").await.unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::NotInitialised, "{error:?}");
+    database.initialise_schema().await.unwrap();
+    database.execute_ingestion_query_batch(&running(0, JOBS)).await.unwrap();
+    assert_eq!(all_jobs(&*database).await.len(), JOBS);
+}
+
+async fn wrong_password() {
+    let server = Server::start("password", "right");
+    let address = |password: &str| server.address.replace("//", &format!("//default:{password}@"));
+    let config = config(&address("wr%20ong"));
+    assert!(!format!("{config:?}").contains("wr ong"));
+    let error = config.connect(Arc::new(SystemClock)).await.unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Backend, "{error:?}");
+    assert!(!format!("{error} {error:?}").contains("wr ong"), "{error:?}");
+    let store = store(&address("right")).await;
+    assert!(!format!("{store:?}").contains("right"));
+    assert_eq!(all_jobs(&**store.database()).await.len(), 0);
+}
+
+async fn bad_setting() {
+    let error = config(&shared("setting.no_such_setting=1")).connect(Arc::new(SystemClock)).await.unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Backend, "{error:?}");
+    assert!(error.message().contains("code 115"), "{error:?}");
+    let store = store(&shared("setting.max_threads=1")).await;
+    assert_eq!(all_jobs(&**store.database()).await.len(), 0);
+    store.remove().await.unwrap();
+}
+
+async fn any_size() {
+    for layout in LAYOUTS {
+        let store = store(&shared(layout)).await;
+        let database = store.database();
+        database.execute_ingestion_query_batch(&running(0, MANY_JOBS)).await.unwrap();
+        database.execute_ingestion_query_batch(&ended(0, MANY_JOBS)).await.unwrap();
+        assert_ended(&**database, 1, MANY_JOBS).await;
+        let error = database.get_job_run_error(&format!("{}-r", job_id(0, MANY_JOBS - 1))).await.unwrap();
+        assert_eq!(error, "\u{fffd}\0");
+        store.remove().await.unwrap();
+    }
+}
+
+async fn compressed() {
+    let address = shared("compression=lz4").replace("compression=none&", "");
+    let store = store(&address).await;
+    let database = store.database();
+    database.execute_ingestion_query_batch(&running(0, JOBS)).await.unwrap();
+    database.execute_ingestion_query_batch(&ended(0, JOBS)).await.unwrap();
+    assert_ended(&**database, 1, JOBS).await;
+    let error = database.get_job_spec("none").await.unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::NotFound, "{error:?}");
+    store.remove().await.unwrap();
+}
+
+async fn another_layout() {
+    let server = Server::start("layout", "");
+    let database = config(&with(&server.address, LAYOUTS[0])).connect(Arc::new(SystemClock)).await.unwrap();
+    database.initialise_schema().await.unwrap();
+    let error = config(&with(&server.address, LAYOUTS[1])).connect(Arc::new(SystemClock)).await.unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::InvalidArgument, "{error:?}");
+    assert!(error.message().contains(LAYOUTS[0]), "{error:?}");
+}

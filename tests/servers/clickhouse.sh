@@ -1,0 +1,96 @@
+#!/usr/bin/env bash
+# A private ClickHouse engine for the tests: chDB behind fixtures/clickhouse-front/front.py,
+# whose header says what it can stand in for and what it cannot.
+#
+#   clickhouse.sh start [DIR]   start one, fetching the engine first if it is missing; prints `export …` lines
+#   clickhouse.sh stop [DIR]    stop it and remove its data
+#   clickhouse.sh kill [DIR]    stop it at once, as a crash would; `resume` finds the data as the crash left them
+#   clickhouse.sh resume [DIR]  start it again on the same port
+#   clickhouse.sh test          run the front's own tests
+#
+# DIR (target/servers/clickhouse by default) is the server's own. PASSWORD, if set, is that of its
+# user `default`. With BROADSIDE_CLICKHOUSE_URL set, `start` without DIR does nothing: that server is used.
+set -euo pipefail
+
+root=$(cd "$(dirname "$0")/../.." && pwd)
+command=${1:-}
+dir=${2:-$root/target/servers/clickhouse}
+engine=$root/target/servers/chdb
+version=26.9.0
+
+fail() {
+    echo "clickhouse.sh: $*" >&2
+    exit 1
+}
+
+# One engine for all servers; two that start together must not both install it.
+install() {
+    mkdir -p "$engine"
+    (
+        flock 9
+        if ! "$engine/venv/bin/python" -c 'import chdb.session' 2>/dev/null; then
+            echo "clickhouse.sh: fetching the ClickHouse engine (chdb-core $version, about 180 MB)" >&2
+            python3 -m venv "$engine/venv" >&2 || fail "python3 with its venv module is needed"
+            "$engine/venv/bin/pip" install --quiet --disable-pip-version-check --no-deps "chdb-core==$version" >&2
+        fi
+    ) 9>"$engine/lock"
+}
+
+# Starts the front on a port, 0 for a free one, and waits until it answers.
+run() {
+    rm -f "$dir/port"
+    PYTHONDONTWRITEBYTECODE=1 setsid "$engine/venv/bin/python" "$root/fixtures/clickhouse-front/front.py" \
+        --data "$dir/data" --port "$1" --port-file "$dir/port" --password "${PASSWORD:-}" \
+        >"$dir/log" 2>&1 9>&- </dev/null &
+    echo $! >"$dir/pid"
+    for _ in $(seq 600); do
+        [ -s "$dir/port" ] && return
+        kill -0 "$(cat "$dir/pid")" 2>/dev/null || break
+        sleep 0.05
+    done
+    cat "$dir/log" >&2
+    fail "the front did not start"
+}
+
+# Ends the front with a signal and waits until it is gone.
+end() {
+    [ -e "$dir/pid" ] || return 0
+    local pid
+    pid=$(cat "$dir/pid")
+    kill "-$1" "$pid" 2>/dev/null || true
+    while kill -0 "$pid" 2>/dev/null; do sleep 0.05; done
+    rm -f "$dir/pid"
+}
+
+case $command in
+start)
+    if [ -n "${BROADSIDE_CLICKHOUSE_URL:-}" ] && [ $# -lt 2 ]; then
+        exit 0
+    fi
+    install
+    end KILL
+    rm -rf "$dir"
+    mkdir -p "$dir"
+    run 0
+    cp "$dir/port" "$dir/kept-port"
+    echo "export BROADSIDE_CLICKHOUSE_URL='clickhouse+http://127.0.0.1:$(cat "$dir/port")/?compression=none'"
+    ;;
+stop)
+    end TERM
+    rm -rf "$dir"
+    ;;
+kill)
+    end KILL
+    ;;
+resume)
+    run "$(cat "$dir/kept-port")"
+    ;;
+test)
+    install
+    cd "$root/fixtures/clickhouse-front"
+    PYTHONDONTWRITEBYTECODE=1 "$engine/venv/bin/python" -m unittest -q test_front
+    ;;
+*)
+    fail "use start, stop, kill, resume or test"
+    ;;
+esac

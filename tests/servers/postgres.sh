@@ -1,0 +1,178 @@
+#!/usr/bin/env bash
+# A private PostgreSQL for the tests.
+#
+#   postgres.sh start [DIR]   start one, installing PostgreSQL first if it is missing; prints `export …` lines
+#   postgres.sh stop [DIR]    stop it and remove its data
+#   postgres.sh kill [DIR]    stop it at once, as a crash would; `resume` finds the data as the crash left them
+#   postgres.sh resume [DIR]  start it again on the same port
+#
+# DIR (target/servers/postgres by default) is the server's own. EXTRA_OPTIONS is added to the
+# server's command line when it starts, for tests that want a small connection limit, say.
+set -euo pipefail
+
+command=${1:-}
+dir=${2:-$(dirname "$0")/../../target/servers/postgres}
+
+fail() {
+    echo "postgres.sh: $*" >&2
+    exit 1
+}
+
+find_binaries() {
+    local candidate
+    for candidate in $(ls -d /usr/lib/postgresql/*/bin 2>/dev/null | sort -t/ -k5 -rV); do
+        if [ -x "$candidate/initdb" ] && [ -x "$candidate/pg_ctl" ]; then
+            echo "$candidate"
+            return
+        fi
+    done
+    if command -v initdb >/dev/null && command -v pg_ctl >/dev/null; then
+        dirname "$(command -v initdb)"
+    fi
+}
+
+install() {
+    command -v apt-get >/dev/null || fail "PostgreSQL is not installed, and this is no Debian: install its server, with initdb and pg_ctl on the PATH"
+    [ "$(id -u)" = 0 ] || fail "PostgreSQL is not installed: run 'sudo apt-get install postgresql', or run this once as root"
+    echo "postgres.sh: installing PostgreSQL" >&2
+    # The package would start a cluster of its own, which nobody asked for.
+    mkdir -p /etc/postgresql-common
+    [ -e /etc/postgresql-common/createcluster.conf ] ||
+        echo "create_main_cluster = false" >/etc/postgresql-common/createcluster.conf
+    {
+        apt-get update
+        DEBIAN_FRONTEND=noninteractive apt-get install -y --no-install-recommends postgresql openssl
+    } >&2
+}
+
+# The server refuses to run as root: there it runs as the package's user.
+as_owner() {
+    if [ "$(id -u)" = 0 ]; then
+        (cd / && runuser -u postgres -- "$@")
+    else
+        "$@"
+    fi
+}
+
+free_port() {
+    local port
+    while :; do
+        port=$((RANDOM % 16384 + 16384))
+        (exec 3<>"/dev/tcp/127.0.0.1/$port") 2>/dev/null || break
+    done
+    echo "$port"
+}
+
+# Root may keep its files where the server's user cannot go: then the data are put elsewhere.
+place_data() {
+    mkdir -p "$dir"
+    dir=$(cd "$dir" && pwd)
+    data=$dir/data
+    if [ "$(id -u)" = 0 ]; then
+        chmod a+rx "$dir"
+        if ! as_owner test -x "$dir"; then
+            data=$(mktemp -d /var/tmp/broadside-postgres-XXXXXX)/data
+            chmod a+rx "$(dirname "$data")"
+            chown postgres "$(dirname "$data")"
+        else
+            chown postgres "$dir"
+        fi
+    fi
+    echo "$data" >"$dir/place"
+}
+
+# A certificate authority and the certificate of `localhost` that it signed.
+make_certificates() {
+    local made
+    made=$(mktemp -d)
+    openssl req -x509 -newkey rsa:2048 -nodes -days 30 -subj "/CN=Broadside test authority" \
+        -keyout "$made/ca.key" -out "$made/ca.crt" 2>/dev/null
+    openssl req -newkey rsa:2048 -nodes -subj "/CN=localhost" \
+        -keyout "$made/server.key" -out "$made/server.csr" 2>/dev/null
+    openssl x509 -req -in "$made/server.csr" -CA "$made/ca.crt" -CAkey "$made/ca.key" -CAcreateserial -days 30 \
+        -extfile <(echo "subjectAltName=DNS:localhost") -out "$made/server.crt" 2>/dev/null
+    install_file "$made/ca.crt" 644
+    install_file "$made/server.crt" 644
+    install_file "$made/server.key" 600
+    rm -r "$made"
+}
+
+install_file() {
+    local target
+    target=$data/$(basename "$1")
+    cp "$1" "$target"
+    chmod "$2" "$target"
+    [ "$(id -u)" != 0 ] || chown postgres "$target"
+}
+
+run_server() {
+    as_owner "$bin/pg_ctl" --pgdata "$data" --log "$data/server.log" --wait --timeout 60 --silent \
+        --options "-p $port ${EXTRA_OPTIONS:-}" start >&2 ||
+        fail "the server did not start; see $data/server.log"
+}
+
+read_place() {
+    [ -e "$dir/place" ] || fail "no server in $dir"
+    dir=$(cd "$dir" && pwd)
+    data=$(cat "$dir/place")
+    bin=$(find_binaries)
+    port=$(cat "$dir/port")
+}
+
+is_running() {
+    as_owner "$bin/pg_ctl" --pgdata "$data" status >/dev/null 2>&1
+}
+
+start() {
+    bin=$(find_binaries)
+    if [ -z "$bin" ] || ! command -v openssl >/dev/null; then
+        install
+        bin=$(find_binaries)
+        [ -n "$bin" ] || fail "PostgreSQL was installed but initdb is nowhere to be found"
+    fi
+    if [ -e "$dir/port" ]; then
+        read_place
+        is_running || run_server
+    else
+        place_data
+        echo broadside >"$(dirname "$data")/password"
+        chmod a+r "$(dirname "$data")/password"
+        as_owner "$bin/initdb" --pgdata "$data" --username broadside --auth scram-sha-256 \
+            --pwfile "$(dirname "$data")/password" --encoding UTF8 --locale C.UTF-8 --no-sync >/dev/null
+        make_certificates
+        # Without fsync, for durability is not under test and much else is quicker.
+        as_owner tee -a "$data/postgresql.conf" >/dev/null <<-CONF
+			listen_addresses = 'localhost'
+			unix_socket_directories = ''
+			fsync = off
+			max_connections = 200
+			shared_buffers = 256MB
+			ssl = on
+			ssl_cert_file = 'server.crt'
+			ssl_key_file = 'server.key'
+		CONF
+        port=$(free_port)
+        echo "$port" >"$dir/port"
+        run_server
+    fi
+    echo "export BROADSIDE_POSTGRES_URL='postgres://broadside:broadside@localhost:$port/postgres?sslmode=disable'"
+    echo "export BROADSIDE_POSTGRES_CA='$data/ca.crt'"
+}
+
+case $command in
+start) start ;;
+stop)
+    read_place
+    ! is_running || as_owner "$bin/pg_ctl" --pgdata "$data" --mode immediate --silent stop >&2
+    rm -rf "$data" "$dir"
+    ;;
+kill)
+    read_place
+    as_owner "$bin/pg_ctl" --pgdata "$data" --mode immediate --silent stop >&2
+    ;;
+resume)
+    read_place
+    run_server
+    ;;
+*) fail "usage: postgres.sh start|stop|kill|resume [DIR]" ;;
+esac

@@ -1,0 +1,144 @@
+//! A TCP proxy in front of a server, which breaks what passes through it as a test wants.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::tcp::{OwnedReadHalf, OwnedWriteHalf};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::watch;
+use url::Url;
+
+/// What the proxy does to connections.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Mode {
+    /// It lets everything through.
+    Open,
+    /// Requests reach the server, answers do not come back.
+    Silent,
+    /// The same for requests that insert or update rows.
+    SilentToInserts,
+    /// It cuts the connection instead of passing on the next answer.
+    CutNextAnswer,
+    /// It cuts the connection instead of passing on the next answer to an insert or update.
+    CutNextAnswerToInsert,
+    /// It answers itself, as a gateway does whose server is away.
+    BadGateway,
+}
+
+/// A proxy, as long as it is held.
+#[derive(Debug)]
+pub struct Proxy {
+    address: String,
+    mode: Arc<watch::Sender<Mode>>,
+    cuts: Arc<AtomicUsize>,
+    task: tokio::task::JoinHandle<()>,
+}
+
+impl Proxy {
+    /// A proxy in front of the server of an address.
+    pub async fn start(server: &str) -> Self {
+        let mut url: Url = server.parse().unwrap();
+        let target = format!("{}:{}", url.host_str().unwrap(), url.port().unwrap());
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let port = listener.local_addr().unwrap().port();
+        url.set_host(Some("127.0.0.1")).unwrap();
+        url.set_port(Some(port)).unwrap();
+        let (mode, cuts) = (Arc::new(watch::Sender::new(Mode::Open)), Arc::new(AtomicUsize::new(0)));
+        let (shared_mode, shared_cuts) = (mode.clone(), cuts.clone());
+        let task = tokio::spawn(async move {
+            while let Ok((client, _)) = listener.accept().await {
+                let server = TcpStream::connect(&target).await.unwrap();
+                let connection = Connection { mode: shared_mode.clone(), cuts: shared_cuts.clone() };
+                tokio::spawn(connection.relay(client, server));
+            }
+        });
+        Self { address: url.into(), mode, cuts, task }
+    }
+
+    /// The server's address by way of the proxy.
+    pub fn address(&self) -> &str {
+        &self.address
+    }
+
+    /// What the proxy does from here on.
+    pub fn set(&self, mode: Mode) {
+        self.mode.send_replace(mode);
+    }
+
+    /// How many connections it has cut.
+    pub fn cuts(&self) -> usize {
+        self.cuts.load(Ordering::Relaxed)
+    }
+}
+
+impl Drop for Proxy {
+    fn drop(&mut self) {
+        self.task.abort();
+    }
+}
+
+struct Connection {
+    mode: Arc<watch::Sender<Mode>>,
+    cuts: Arc<AtomicUsize>,
+}
+
+impl Connection {
+    async fn relay(self, client: TcpStream, server: TcpStream) {
+        client.set_nodelay(true).unwrap();
+        server.set_nodelay(true).unwrap();
+        let (from_client, to_client) = client.into_split();
+        let (from_server, to_server) = server.into_split();
+        // Whether the request under way inserts or updates.
+        let writes = watch::Sender::new(false);
+        tokio::select! {
+            () = Self::requests(from_client, to_server, &writes) => {}
+            () = self.answers(from_server, to_client, &writes) => {}
+        }
+    }
+
+    async fn requests(mut from: OwnedReadHalf, mut to: OwnedWriteHalf, writes: &watch::Sender<bool>) {
+        let mut buffer = vec![0; 64 * 1024];
+        while let Ok(length @ 1..) = from.read(&mut buffer).await {
+            let bytes = &buffer[..length];
+            let text = String::from_utf8_lossy(bytes);
+            let continues = !bytes.starts_with(b"POST ");
+            writes.send_modify(|writes| {
+                *writes = continues && *writes || text.contains("INSERT") || text.contains("UPDATE ");
+            });
+            if to.write_all(bytes).await.is_err() {
+                return;
+            }
+        }
+    }
+
+    async fn answers(&self, mut from: OwnedReadHalf, mut to: OwnedWriteHalf, writes: &watch::Sender<bool>) {
+        let mut buffer = vec![0; 64 * 1024];
+        while let Ok(length @ 1..) = from.read(&mut buffer).await {
+            let mode = *self.mode.borrow();
+            let writes = *writes.borrow();
+            match mode {
+                Mode::Silent => return std::future::pending().await,
+                Mode::SilentToInserts if writes => return std::future::pending().await,
+                Mode::CutNextAnswer => return self.cut(),
+                Mode::CutNextAnswerToInsert if writes => return self.cut(),
+                Mode::BadGateway => {
+                    let page = "HTTP/1.1 502 Bad Gateway\r\ncontent-length: 6\r\n\r\n<html>";
+                    if to.write_all(page.as_bytes()).await.is_err() {
+                        return;
+                    }
+                }
+                _ => {
+                    if to.write_all(&buffer[..length]).await.is_err() {
+                        return;
+                    }
+                }
+            }
+        }
+    }
+
+    fn cut(&self) {
+        self.mode.send_replace(Mode::Open);
+        self.cuts.fetch_add(1, Ordering::Relaxed);
+    }
+}
