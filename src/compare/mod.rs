@@ -7,6 +7,8 @@ mod baseline;
 mod check;
 mod machine;
 mod operation;
+#[cfg(feature = "peers")]
+pub mod peer;
 mod results;
 mod run;
 mod subject;

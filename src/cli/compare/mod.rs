@@ -34,6 +34,11 @@ pub struct CompareArgs {
     #[arg(long = "backend", value_name = "BACKEND", default_value = "memory")]
     backends: Vec<String>,
 
+    /// Another engine to compare with, in this process or beside it.
+    #[cfg(feature = "peers")]
+    #[arg(long = "peer", value_enum, value_name = "PEER")]
+    peers: Vec<Peer>,
+
     /// How many jobs to generate.
     #[arg(long, value_name = "N", default_value_t = 100_000, value_parser = clap::value_parser!(u64).range(..=MOST_JOBS))]
     jobs: u64,
@@ -96,6 +101,34 @@ impl From<LayoutArg> for Layout {
     }
 }
 
+/// An engine that is no backend.
+#[cfg(feature = "peers")]
+#[derive(Debug, Clone, Copy, ValueEnum)]
+enum Peer {
+    /// SQLite in memory.
+    Sqlite,
+    /// DuckDB in memory, on one thread; it needs python3 with the package duckdb.
+    Duckdb,
+}
+
+#[cfg(feature = "peers")]
+fn open_peers(args: &CompareArgs, workload: &Workload) -> broadside::Result<Vec<Box<dyn Subject>>> {
+    use broadside::compare::peer::{DuckDb, Sqlite};
+
+    let open = |peer: &Peer| -> broadside::Result<Box<dyn Subject>> {
+        Ok(match peer {
+            Peer::Sqlite => Box::new(Sqlite::new(workload.now())?),
+            Peer::Duckdb => Box::new(DuckDb::new(workload.now())?),
+        })
+    };
+    args.peers.iter().map(open).collect()
+}
+
+#[cfg(not(feature = "peers"))]
+fn open_peers(_args: &CompareArgs, _workload: &Workload) -> broadside::Result<Vec<Box<dyn Subject>>> {
+    Ok(Vec::new())
+}
+
 fn tolerance(text: &str) -> Result<f64, String> {
     match text.parse::<f64>() {
         Ok(factor) if factor.is_finite() && factor >= 1.0 => Ok(factor),
@@ -110,7 +143,8 @@ pub async fn run(args: &CompareArgs) -> Result<Verdict, Failure> {
         WorkloadOptions { seed: args.seed, jobs: args.jobs, layout: args.layout.into(), ..WorkloadOptions::default() };
     let workload = Workload::new(options);
     let comparison = Comparison { workload: &workload, kinds: QueryKind::all(), samples: args.samples as usize };
-    let results = match compare(&comparison, &configs).await? {
+    let peers = open_peers(args, &workload)?;
+    let results = match compare(&comparison, &configs, peers).await? {
         Outcome::Agreed(results) => results,
         Outcome::Differed(differences) => {
             differences.iter().for_each(report::answers_differ);
@@ -128,7 +162,11 @@ pub async fn run(args: &CompareArgs) -> Result<Verdict, Failure> {
 }
 
 /// Runs the comparison on a store of its own on each backend.
-async fn compare(comparison: &Comparison<'_>, configs: &[DatabaseConfig]) -> Result<Outcome, Failure> {
+async fn compare(
+    comparison: &Comparison<'_>,
+    configs: &[DatabaseConfig],
+    peers: Vec<Box<dyn Subject>>,
+) -> Result<Outcome, Failure> {
     let clock = Arc::new(ManualClock::default());
     clock.set(comparison.workload.now());
     with_scratches(configs, &clock, async |databases| {
@@ -137,6 +175,7 @@ async fn compare(comparison: &Comparison<'_>, configs: &[DatabaseConfig]) -> Res
             database.initialise_schema().await?;
             subjects.push(Box::new(Backend::new(name, Arc::clone(database))));
         }
+        subjects.extend(peers);
         let bar = StageBar::default();
         Ok(comparison.run(&subjects, &|stage, done, total| bar.show(stage, done, total)).await?)
     })
