@@ -1,13 +1,10 @@
 //! Which backend, by configuration: from a word or URL to a handle.
 
+#[cfg(feature = "postgres")]
 use std::collections::BTreeMap;
 use std::fmt;
 use std::str::FromStr;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::{SystemTime, UNIX_EPOCH};
-
-use url::Url;
 
 #[cfg(feature = "clickhouse")]
 use crate::clickhouse::ClickHouseConfig;
@@ -84,15 +81,26 @@ impl DatabaseConfig {
         let Some((scheme, _)) = text.split_once("://") else {
             return Self::from_key_values(text);
         };
+        Self::from_url(scheme, text)
+    }
+
+    #[cfg(any(feature = "postgres", feature = "clickhouse"))]
+    fn from_url(scheme: &str, text: &str) -> Result<Self> {
         // The address may hold a password, so only the scheme is ever shown.
-        let url = Url::parse(text).map_err(|error| invalid(format!("the {scheme:?} URL is malformed: {error}")))?;
+        let url =
+            url::Url::parse(text).map_err(|error| invalid(format!("the {scheme:?} URL is malformed: {error}")))?;
         match scheme {
             #[cfg(feature = "postgres")]
             "postgres" | "postgresql" => PostgresConfig::from_url(&url).map(Self::Postgres),
             #[cfg(feature = "clickhouse")]
             "clickhouse+http" | "clickhouse+https" => ClickHouseConfig::from_url(&url).map(Self::ClickHouse),
-            _ => Err(invalid(format!("no backend in this build has the URL scheme {scheme:?}"))),
+            _ => Err(unknown_scheme(scheme)),
         }
+    }
+
+    #[cfg(not(any(feature = "postgres", feature = "clickhouse")))]
+    fn from_url(scheme: &str, _text: &str) -> Result<Self> {
+        Err(unknown_scheme(scheme))
     }
 
     #[cfg(feature = "postgres")]
@@ -191,6 +199,9 @@ impl ScratchStore {
 /// A name that no other process and no other call has: `broadside_` and what makes it unique.
 #[cfg(any(feature = "postgres", feature = "clickhouse"))]
 fn scratch_name() -> String {
+    use std::sync::atomic::{AtomicU64, Ordering};
+    use std::time::{SystemTime, UNIX_EPOCH};
+
     static COUNTER: AtomicU64 = AtomicU64::new(0);
     let nanos = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |elapsed| elapsed.as_nanos());
     let counter = COUNTER.fetch_add(1, Ordering::Relaxed);
@@ -199,6 +210,10 @@ fn scratch_name() -> String {
 
 fn invalid(message: impl Into<String>) -> Error {
     Error::invalid(Operation::Connect, message)
+}
+
+fn unknown_scheme(scheme: &str) -> Error {
+    invalid(format!("no backend in this build has the URL scheme {scheme:?}"))
 }
 
 fn unknown(text: impl fmt::Display) -> Error {

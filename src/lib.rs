@@ -1,6 +1,39 @@
 //! Broadside: one async trait over three stores for Armada Lookout.
 //!
-//! See [`Database`].
+//! Lookout keeps and shows the jobs of the batch scheduler Armada, millions of them. Broadside is
+//! for those who must choose or change the database under it: the same realistic work goes into
+//! each candidate through [`Database`], and what comes out can be compared call by call.
+//!
+//! Data flows one way, and is validated once, before any backend:
+//!
+//! | | as it comes | validated | then |
+//! |---|---|---|---|
+//! | writes | [`IngestionQuery`] | [`IngestionBatch`], the plan of a batch | a backend's `ingest` |
+//! | reads | [`GetJobsRequest`], [`GetJobGroupsRequest`] | [`JobQuery`], [`GroupQuery`] | a backend's `query` |
+//!
+//! Each backend ([`memory`], `postgres`, `clickhouse`) is a folder of the same shape: `config`,
+//! `schema`, `ingest`, `query`, `row` and `error`. [`DatabaseConfig`] leads from a word or a URL to
+//! a handle. [`scenario`] reads, runs and writes calls as JSON Lines, [`workload`] makes up jobs and
+//! the queries that users run, and [`historical`] fills a store with jobs that have ended.
+//!
+//! ```
+//! use std::sync::Arc;
+//! use broadside::{Database, DatabaseConfig, GetJobsRequest, JobQuery, Order, SystemClock};
+//!
+//! # #[tokio::main(flavor = "current_thread")]
+//! # async fn main() -> broadside::Result<()> {
+//! let config: DatabaseConfig = "memory".parse()?;
+//! let database: Arc<dyn Database> = config.connect(Arc::new(SystemClock)).await?;
+//! database.initialise_schema().await?;
+//! let newest = JobQuery::try_from(GetJobsRequest {
+//!     order: Order::descending("submitted"),
+//!     take: 100,
+//!     ..GetJobsRequest::default()
+//! })?;
+//! assert!(database.get_jobs(&newest).await?.is_empty());
+//! # Ok(())
+//! # }
+//! ```
 
 #![warn(missing_docs, clippy::unwrap_used)]
 

@@ -8,13 +8,13 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use broadside::ingest::{
-    IngestionBatch, IngestionQuery, InsertJob, InsertJobRun, NewJob, SetJobPending, SetJobRunning, SetJobSucceeded,
-    UpdateJobPriority,
+    IngestionBatch, IngestionQuery, InsertJob, InsertJobRun, NewJob, SetJobCancelled, SetJobErrored, SetJobPending,
+    SetJobRunning, SetJobSucceeded, UpdateJobPriority,
 };
 use broadside::query::Match;
 use broadside::{
     Database, Filter, GetJobGroupsRequest, GetJobsRequest, GroupQuery, GroupedField, Job, JobGroup, JobQuery, JobState,
-    Result, Timestamp,
+    Order, Result, Timestamp,
 };
 use libtest_mimic::{Arguments, Trial};
 use support::backends::{Backend, TestStore};
@@ -29,12 +29,14 @@ fn main() {
     libtest_mimic::run(&arguments, backends.flat_map(trials).collect()).exit();
 }
 
-fn trials(backend: Backend) -> [Trial; 3] {
+fn trials(backend: Backend) -> [Trial; 5] {
     let generations = if backend.is_server() { 6 } else { 24 };
     [
         trial(backend, "reads-see-whole-batches", move |store| reads_see_whole_batches(store, generations)),
         trial(backend, "every-handle-reads-what-was-written", move |store| read_your_writes(store, generations)),
         trial(backend, "dropped-calls-leave-whole-batches", move |store| dropped_calls(store, generations)),
+        trial(backend, "writers-that-race-end-a-job-once", move |store| races_to_the_end(store, generations)),
+        trial(backend, "writers-that-race-insert-a-job-once", move |store| races_to_insert(store, generations)),
     ]
 }
 
@@ -274,6 +276,84 @@ async fn read_your_writes(store: TestStoreRef, generations: usize) -> Verdict {
         })
     });
     all(tasks.collect()).await
+}
+
+/// Several writers end the same jobs in different ways: the first end stays, with all that
+/// belongs to it and nothing of the others.
+async fn races_to_the_end(store: TestStoreRef, rounds: usize) -> Verdict {
+    prepare(&store).await?;
+    for round in 0..rounds {
+        let generation = Generation::new(0, round);
+        let [insert, ..] = generation.batches();
+        execute(&*store.database, insert).await.map_err(|error| error.to_string())?;
+        let ends: [fn(String) -> IngestionQuery; 3] = [
+            |job_id| SetJobSucceeded { job_id, time: Timestamp::from_seconds(1), submitted: None }.into(),
+            |job_id| SetJobErrored { job_id, time: Timestamp::from_seconds(2), submitted: None }.into(),
+            |job_id| {
+                let (cancel_reason, cancel_user) = (Some("race".to_owned()), None);
+                let time = Timestamp::from_seconds(3);
+                SetJobCancelled { job_id, time, cancel_reason, cancel_user, submitted: None }.into()
+            },
+        ];
+        let tasks = (1..).zip(ends).map(|(priority, end)| {
+            let (store, ids) = (store.clone(), generation.ids().collect::<Vec<_>>());
+            tokio::spawn(async move {
+                let database = store.another_handle().await.map_err(|error| error.to_string())?;
+                let update = |job_id: String| UpdateJobPriority { job_id, priority, submitted: None }.into();
+                let queries = ids.into_iter().flat_map(|id| [update(id.clone()), end(id.clone()), update(id)]);
+                execute(&*database, queries.collect()).await.map_err(|error| error.to_string())
+            })
+        });
+        all(tasks.collect()).await?;
+        for job in generation.jobs(&*store.database).await.map_err(|error| error.to_string())? {
+            let expected = match job.state {
+                JobState::Succeeded => (1, None),
+                JobState::Failed => (2, None),
+                JobState::Cancelled => (3, Some("race".to_owned())),
+                _ => return Err(format!("no writer made {job:?}")),
+            };
+            let time = Timestamp::from_seconds(expected.0);
+            let fits = (job.priority, job.cancel_reason.clone()) == expected && job.last_transition_time == time;
+            if !fits || job.cancelled != job.cancel_reason.as_ref().map(|_| time) {
+                return Err(format!("two writers made {job:?}"));
+            }
+        }
+    }
+    Ok(())
+}
+
+/// Several writers insert jobs and runs of the same ids: each job is there once, all of one writer.
+async fn races_to_insert(store: TestStoreRef, rounds: usize) -> Verdict {
+    prepare(&store).await?;
+    for round in 0..rounds {
+        let job_ids: Vec<_> = Generation::new(0, round).ids().collect();
+        let tasks = (1..4).map(|writer| {
+            let (store, job_ids) = (store.clone(), job_ids.clone());
+            let generation = Generation::new(writer, round);
+            tokio::spawn(async move {
+                let database = store.another_handle().await.map_err(|error| error.to_string())?;
+                let insert = |id: &String| [generation.insert_job(id), generation.insert_run(format!("{id}-r"), id)];
+                execute(&*database, job_ids.iter().flat_map(insert).collect()).await.map_err(|error| error.to_string())
+            })
+        });
+        all(tasks.collect()).await?;
+        let filter = Filter::new("jobId", Match::StartsWith, format!("0-{round:03}"));
+        let request = GetJobsRequest { filters: vec![filter], order: Order::ascending("jobId"), ..Default::default() };
+        let query = JobQuery::try_from(request).map_err(|error| error.to_string())?;
+        let jobs = store.database.get_jobs(&query).await.map_err(|error| error.to_string())?;
+        if !jobs.iter().map(|job| &job.job_id).eq(&job_ids) {
+            return Err(format!("{} jobs instead of {}: {jobs:?}", jobs.len(), job_ids.len()));
+        }
+        let of_one = |job: &Job| {
+            job.annotations.get("set") == Some(&job.job_set)
+                && job.job_set.starts_with(job.queue.trim_start_matches("writer-"))
+                && job.runs.len() == 1
+        };
+        if let Some(job) = jobs.iter().find(|job| !of_one(job)) {
+            return Err(format!("two writers made {job:?}"));
+        }
+    }
+    Ok(())
 }
 
 /// A batch whose future was dropped is applied whole or not at all, and can be repeated.

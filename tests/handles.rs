@@ -2,14 +2,17 @@
 
 mod support;
 
+use std::collections::BTreeMap;
 use std::sync::Mutex;
 use std::time::Duration;
 
+use broadside::ingest::{InsertJob, InsertJobError, NewJob};
 use broadside::query::Match;
 use broadside::{
     Database, Error, ErrorKind, Filter, GetJobGroupsRequest, GetJobsRequest, GroupQuery, GroupedField, HistoricalJobs,
-    HistoricalJobsParams, IngestionBatch, JobQuery, Operation, Order, Outcome, Progress, Timestamp,
+    HistoricalJobsParams, IngestionBatch, JobQuery, Operation, Order, Outcome, Progress, Timestamp, api,
 };
+use bytes::Bytes;
 use libtest_mimic::{Arguments, Trial};
 use support::backends::Backend;
 use support::harness::{TestStoreRef, Verdict, trial};
@@ -21,11 +24,12 @@ fn main() {
     libtest_mimic::run(&arguments, backends.flat_map(trials).collect()).exit();
 }
 
-fn trials(backend: Backend) -> [Trial; 5] {
+fn trials(backend: Backend) -> [Trial; 6] {
     [
         trial(backend, "a-closed-handle-answers-closed", closed),
         trial(backend, "errors-name-call-and-backend", errors),
         trial(backend, "the-schema-can-be-initialised-by-many-at-once", initialised_at_once),
+        trial(backend, "sizes-without-a-limit-have-none", sizes),
         trial(backend, "progress-runs-from-none-to-all", progress),
         trial(backend, "an-interrupted-population-can-be-resumed", resumed),
     ]
@@ -116,8 +120,61 @@ async fn initialised_at_once(store: TestStoreRef) -> Verdict {
     ensure(jobs.is_empty(), || format!("{jobs:?}"))
 }
 
+/// Specs, errors, annotations, lists and texts that are much larger than usual.
+async fn sizes(store: TestStoreRef) -> Verdict {
+    const MANY: usize = 30_000;
+    let database = &*store.database;
+    database.initialise_schema().await.map_err(text)?;
+    let annotations: BTreeMap<_, _> = (0..1000).map(|key| (format!("key-{key}"), "v".repeat(1000))).collect();
+    let spec = api::Job { owner: "o".repeat(3_000_000), ..Default::default() };
+    let error = Bytes::from("e".repeat(3_000_000));
+    let job = NewJob {
+        job_id: "large".to_owned(),
+        queue: "queue".to_owned(),
+        job_set: "set".to_owned(),
+        owner: "owner".to_owned(),
+        namespace: None,
+        priority: 7,
+        priority_class: None,
+        submitted: Timestamp::from_seconds(0),
+        cpu: 1,
+        memory: 1,
+        ephemeral_storage: 1,
+        gpu: 0,
+        annotations: annotations.clone(),
+    };
+    let spec_bytes = Bytes::from(prost::Message::encode_to_vec(&spec));
+    let batch = IngestionBatch::new([
+        InsertJob { job, job_spec: Some(spec_bytes) }.into(),
+        InsertJobError { job_id: "large".to_owned(), error: Some(error.clone()) }.into(),
+    ]);
+    database.execute_ingestion_query_batch(&batch.map_err(text)?).await.map_err(text)?;
+    ensure(database.get_job_spec("large").await.map_err(text)? == spec, || "another spec".to_owned())?;
+    ensure(database.get_job_error("large").await.map_err(text)? == error, || "another error".to_owned())?;
+
+    let ids: Vec<_> = (0..MANY).map(|id| format!("a-longer-job-id-{id}")).chain(["large".to_owned()]).collect();
+    let integers: Vec<_> = (1..=MANY).collect();
+    let filters = [
+        Filter::new("jobId", Match::AnyOf, ids.clone()),
+        Filter::new("priority", Match::AnyOf, integers),
+        Filter::annotation("key-999", Match::AnyOf, [ids, vec!["v".repeat(1000)]].concat()),
+        Filter::annotation("key-0", Match::Contains, "v".repeat(1000)),
+    ];
+    for filter in filters {
+        let field = filter.field.clone();
+        let request = GetJobsRequest { filters: vec![filter], ..Default::default() };
+        let jobs = database.get_jobs(&JobQuery::try_from(request).map_err(text)?).await.map_err(text)?;
+        let found = jobs.len() == 1 && jobs[0].annotations == annotations;
+        ensure(found, || format!("{} jobs by {field}", jobs.len()))?;
+    }
+    let too_long = Filter::new("queue", Match::Contains, "x".repeat(1_000_000));
+    let request = GetJobsRequest { filters: vec![too_long], ..Default::default() };
+    let jobs = database.get_jobs(&JobQuery::try_from(request).map_err(text)?).await.map_err(text)?;
+    ensure(jobs.is_empty(), || format!("{jobs:?}"))
+}
+
 fn historical_jobs(count: i64) -> Result<HistoricalJobs, String> {
-    let bytes = |text: &'static str| Some(bytes::Bytes::from_static(text.as_bytes()));
+    let bytes = |text: &'static str| Some(Bytes::from_static(text.as_bytes()));
     HistoricalJobs::try_from(HistoricalJobsParams {
         queue_idx: 0,
         job_set_idx: 0,

@@ -27,27 +27,56 @@ const JOBS: usize = 40;
 
 fn main() {
     let arguments = Arguments::from_args();
-    let trials = vec![
+    let mut trials = vec![
         trial("a-killed-server-loses-and-halves-nothing", killed_server),
         trial("a-server-that-is-down-is-unavailable-until-it-is-back", down_server),
         trial("terminated-backends-are-replaced", terminated_backends),
         trial("a-full-server-is-waited-for", full_server),
         trial("dropped-calls-leave-no-transaction", dropped_calls),
         trial("calls-share-a-connection", shared_connection),
-        trial("an-update-is-decided-when-the-job-is-free", contended_job),
-        trial("workers-in-opposite-orders-end-every-job", opposite_orders),
         trial("a-deadlock-is-repeated", deadlock),
         trial("many-handles-initialise-one-schema", initialise_at_once),
+        trial("a-schema-is-used-in-its-layout-alone", kept_layout),
+        trial("tuning-is-applied-and-reverted", tuning),
         trial("a-slow-statement-times-out", statement_timeout),
         trial("a-busy-pool-is-unavailable", busy_pool),
         trial("a-refused-password-is-not-shown", wrong_password),
         trial("tls-is-what-sslmode-says", tls),
         trial("order-is-bytewise-in-any-locale", other_locale),
     ];
+    for layout in LAYOUTS {
+        let name = |test: &str| format!("{test}::{}", layout.name);
+        trials.push(trial(&name("an-update-is-decided-when-the-job-is-free"), move || contended_job(layout)));
+        trials.push(trial(&name("workers-in-opposite-orders-end-every-job"), move || opposite_orders(layout)));
+    }
     libtest_mimic::run(&arguments, trials).exit();
 }
 
-fn trial<F: Future<Output = ()> + Send + 'static>(name: &str, test: fn() -> F) -> Trial {
+/// A layout of the tables.
+#[derive(Clone, Copy)]
+struct Layout {
+    name: &'static str,
+    parameter: &'static str,
+    /// Ends, as another worker would, all jobs but `untouched`.
+    end_jobs: &'static str,
+}
+
+const LAYOUTS: [Layout; 3] = [
+    Layout { name: "lookout", parameter: "", end_jobs: "UPDATE job SET state = 4 WHERE job_id <> 'untouched'" },
+    Layout {
+        name: "hot-cold",
+        parameter: "hot_cold_split=true",
+        end_jobs: "UPDATE job SET state = 4 WHERE job_id <> 'untouched';
+            WITH ended AS (DELETE FROM job WHERE state = 4 RETURNING *) INSERT INTO job_historical SELECT * FROM ended",
+    },
+    Layout {
+        name: "partitioned",
+        parameter: "partition_by_submitted=true",
+        end_jobs: "UPDATE job SET state = 4 WHERE job_id <> 'untouched'",
+    },
+];
+
+fn trial<F: Future<Output = ()>>(name: &str, test: impl FnOnce() -> F + Send + 'static) -> Trial {
     let missing = Backend::POSTGRES.missing_variable();
     let run = move || match missing {
         Some(variable) => Err(Failed::from(format!("{variable} is not set, so there is no PostgreSQL to test"))),
@@ -56,7 +85,7 @@ fn trial<F: Future<Output = ()> + Send + 'static>(name: &str, test: fn() -> F) -
             Ok(())
         }
     };
-    Trial::test(name, run).with_ignored_flag(missing.is_some() && !is_ci())
+    Trial::test(format!("postgres::{name}"), run).with_ignored_flag(missing.is_some() && !is_ci())
 }
 
 /// A server that a test may kill.
@@ -112,6 +141,9 @@ fn shared(parameters: &str) -> String {
 }
 
 fn with(address: &str, parameters: &str) -> String {
+    if parameters.is_empty() {
+        return address.to_owned();
+    }
     format!("{address}{}{parameters}", if address.contains('?') { '&' } else { '?' })
 }
 
@@ -363,17 +395,18 @@ async fn shared_connection() {
 }
 
 /// An update that meets a job which another transaction is just changing waits, and is then
-/// decided for the job as it has become.
-async fn contended_job() {
-    let address = shared("application_name=contended");
-    let store = store(&address).await;
+/// decided for the job as it has become; a second insert is still a second one.
+async fn contended_job(layout: Layout) {
+    let application = format!("contended-{}", layout.name);
+    let store = store(&with(&shared(layout.parameter), &format!("application_name={application}"))).await;
     let mut session = session(&store, &shared("")).await;
     let ids = ["ended", "overridden", "untouched"];
-    store.database().execute_ingestion_query_batch(&batch(ids.map(|id| insert(id, "js")))).await.unwrap();
+    store.database().execute_ingestion_query_batch(&batch(ids.map(|id| insert(id, "first")))).await.unwrap();
 
     let transaction = session.transaction().await.unwrap();
-    transaction.execute("UPDATE job SET state = 4 WHERE job_id <> 'untouched'", &[]).await.unwrap();
-    let update = batch([
+    transaction.batch_execute(layout.end_jobs).await.unwrap();
+    let second = batch([
+        insert("ended", "second"),
         running("ended"),
         priority("ended", 9),
         running("overridden"),
@@ -381,12 +414,13 @@ async fn contended_job() {
         running("untouched"),
     ]);
     let database = store.database().clone();
-    let call = tokio::spawn(async move { database.execute_ingestion_query_batch(&update).await });
-    until_blocked(transaction.client(), "contended").await;
+    let call = tokio::spawn(async move { database.execute_ingestion_query_batch(&second).await });
+    until_blocked(transaction.client(), &application).await;
     transaction.commit().await.unwrap();
     call.await.unwrap().unwrap();
 
     let jobs = jobs(&**store.database()).await;
+    assert!(jobs.iter().all(|job| job.job_set == "first"));
     let states: Vec<_> = jobs.iter().map(|job| (job.state, job.priority, job.last_active_run_id.as_deref())).collect();
     let expected =
         [(JobState::Succeeded, 0, None), (JobState::Preempted, 0, None), (JobState::Running, 0, Some("run"))];
@@ -397,15 +431,16 @@ async fn contended_job() {
 }
 
 /// One worker ends the jobs while another sets them running, in the opposite order.
-async fn opposite_orders() {
-    let store = store(&shared("")).await;
+async fn opposite_orders(layout: Layout) {
+    let address = shared(layout.parameter);
+    let store = store(&address).await;
     let database = store.database();
-    let other = handle(&store, &shared("")).await;
+    let other = handle(&store, &address).await;
     for round in 0..20 {
         let ids: Vec<String> = (0..60).map(|job| format!("{round:02}-{job:02}")).collect();
         database.execute_ingestion_query_batch(&batch(ids.iter().map(|id| insert(id, "js")))).await.unwrap();
-        let (ending, starting) =
-            (batch(ids.iter().map(|id| succeeded(id))), batch(ids.iter().rev().map(|id| running(id))));
+        let ending = batch(ids.iter().map(|id| succeeded(id)));
+        let starting = batch(ids.iter().rev().map(|id| running(id)));
         let calls = tokio::join!(
             database.execute_ingestion_query_batch(&ending),
             other.execute_ingestion_query_batch(&starting),
@@ -459,6 +494,48 @@ async fn initialise_at_once() {
     let session = session(&store, &shared("")).await;
     let applied = session.query_one("SELECT count(*) = max(version) FROM broadside_migration", &[]).await.unwrap();
     assert!(applied.get::<_, bool>(0), "a migration was applied twice or not at all");
+    store.remove().await.unwrap();
+}
+
+/// Lookout's tables can be split in place. No other way leads from one layout to another, and to
+/// use a schema in a layout that it has not would miss jobs.
+async fn kept_layout() {
+    let store = store(&shared("")).await;
+    let database = store.database();
+    database
+        .execute_ingestion_query_batch(&batch([insert("a", "js"), insert("b", "js"), succeeded("b")]))
+        .await
+        .unwrap();
+    let before = jobs(&**database).await;
+    let [_, split, partitioned] = LAYOUTS;
+    let refused = async |layout: Layout| {
+        let other = handle(&store, &shared(layout.parameter)).await;
+        let error = other.initialise_schema().await.unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::Backend, "{error:?}");
+        other.close().await.unwrap();
+    };
+    refused(partitioned).await;
+    let other = handle(&store, &shared(split.parameter)).await;
+    other.initialise_schema().await.unwrap();
+    assert_eq!(jobs(&*other).await, before);
+    assert_eq!(jobs(&**database).await, before[..1]);
+    other.close().await.unwrap();
+    refused(LAYOUTS[0]).await;
+    refused(partitioned).await;
+    store.remove().await.unwrap();
+}
+
+async fn tuning() {
+    let tuning = "tuning_sql=ALTER TABLE job SET (autovacuum_enabled = off); ALTER TABLE job_run SET (fillfactor = 50)";
+    let revert = "revert_sql=ALTER TABLE job RESET (autovacuum_enabled)";
+    let store = store(&shared(&format!("{tuning}&{revert}"))).await;
+    let session = session(&store, &shared("")).await;
+    let options = "SELECT array_to_string(reloptions, ',') FROM pg_class WHERE oid = $1::text::regclass";
+    let options_of = async |table: &str| session.query_one(options, &[&table]).await.unwrap().get::<_, String>(0);
+    assert_eq!(options_of("job").await, "fillfactor=70,autovacuum_enabled=off");
+    assert_eq!(options_of("job_run").await, "fillfactor=50");
+    store.database().tear_down().await.unwrap();
+    assert_eq!(options_of("job").await, "fillfactor=70");
     store.remove().await.unwrap();
 }
 

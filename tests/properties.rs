@@ -12,7 +12,7 @@ use proptest::prelude::*;
 use proptest::test_runner::{Config, TestCaseError, TestError, TestRunner};
 use support::backends::{Backend, TestStore};
 use support::compare::{EPOCH, as_scenario, contents, inserts_and_updates, same_response};
-use support::generate::{batch, calls, calls_on_many_jobs, history};
+use support::generate::{ManyJobs, batch, calls, history};
 use support::harness::{TestStoreRef, Verdict, trial};
 use support::model::NaiveModel;
 
@@ -27,7 +27,7 @@ fn main() {
     libtest_mimic::run(&arguments, backends.flat_map(trials).collect()).exit();
 }
 
-fn trials(backend: Backend) -> [Trial; 4] {
+fn trials(backend: Backend) -> [Trial; 5] {
     [
         trial(backend, "responses-are-those-of-the-model", move |store| {
             blocking(move || holds(backend, &store, calls(), matches_model))
@@ -39,7 +39,12 @@ fn trials(backend: Backend) -> [Trial; 4] {
         trial(backend, "repeating-a-batch-changes-nothing", move |store| {
             blocking(move || holds(backend, &store, (history(), batch()), repeats))
         }),
-        trial(backend, "many-jobs-answer-like-the-model", move |store| many_jobs_match_model(backend, store)),
+        trial(backend, "many-jobs-in-order-answer-like-the-model", move |store| {
+            many_jobs_match_model(backend, store, true)
+        }),
+        trial(backend, "many-scattered-jobs-answer-like-the-model", move |store| {
+            many_jobs_match_model(backend, store, false)
+        }),
     ]
 }
 
@@ -113,11 +118,11 @@ async fn repeats(case: (Vec<Batch>, Batch), store: &TestStore) -> Verdict {
 
 /// As many jobs as fill several chunks of a columnar store, with updates here and there. The
 /// case is too large to be shrunk, so it is the same every time.
-async fn many_jobs_match_model(backend: Backend, store: TestStoreRef) -> Verdict {
-    let (jobs, rounds) = if backend == Backend::MEMORY { (20_000, 5) } else { (2_000, 3) };
+async fn many_jobs_match_model(backend: Backend, store: TestStoreRef, in_order: bool) -> Verdict {
+    let (count, rounds) = if backend == Backend::MEMORY { (20_000, 8) } else { (2_000, 2) };
     store.clock.set(EPOCH);
     let model = NaiveModel::new(store.clock.clone());
-    let calls = calls_on_many_jobs(jobs, rounds).map_err(|reason| reason.to_string())?;
+    let calls = ManyJobs { count, in_order }.calls(rounds).map_err(|reason| reason.to_string())?;
     for (position, call) in calls.iter().enumerate() {
         same_response(call, &store, &model).await.map_err(|difference| {
             let shown: String = format!("{call:?}").chars().take(2_000).collect();

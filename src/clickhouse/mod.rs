@@ -11,7 +11,7 @@
 //! - **ReplacingMergeTree(version), whole rows.** An update reads the stored row, which the guard
 //!   of terminal jobs needs anyway, and inserts the row again with `version` + 1. It is the oldest
 //!   and most portable way: it replicates, it can be repeated without harm, and merges remove old
-//!   versions in passing. Partial rows (CoalescingMergeTree) write faster, but read 5 to 25 times
+//!   versions in passing. Partial rows (CoalescingMergeTree) write faster, but read up to 25 times
 //!   slower until they are merged, and cannot write a null back; an event log with `argMax` reads
 //!   slower still, always.
 //! - **Keys.** Everything that comes from Armada is about one job, and ids are ULIDs, so the jobs
@@ -24,11 +24,13 @@
 //!   DateTime64(6), whose range is 1900 to 2299, the contract's own; ZSTD where text does not
 //!   repeat. Null texts are empty ones, which the contract never stores.
 //! - **Annotations** are a map in the job's row, since they never change. A bloom filter over
-//!   "key NUL value" leaves a hundredth of the granules for an exact match; a page that reads the
-//!   map of every job instead takes ten times as long.
+//!   "key NUL value" leaves some hundredths of the granules for an exact match of a rare value,
+//!   where a page would otherwise read the map of every job.
 //! - **Latest runs** are joined when they are read. They may belong to another job and may come
 //!   after the job's update, so a copy of them in the job's row would have to be kept right by
-//!   look-ups in the other direction with every batch of runs.
+//!   look-ups in the other direction with every batch of runs. Filters on them become a set of run
+//!   ids; groups by them are a join of all jobs with all runs, the dearest read there is
+//!   (`setting.join_algorithm=full_sorting_merge` halves it where run ids grow with job ids).
 //!
 //! With `layout=patch` the tables are plain MergeTree and updates are lightweight ones
 //! (`UPDATE`), which write patch parts of the changed columns and rows. It reads fastest, for
@@ -84,9 +86,8 @@ use self::connection::Connection;
 use self::historical::Chunk;
 use self::ingest::{Changes, Stored, Writer};
 use self::query::Reads;
-use self::row::{BytesRow, CountRow, GroupRow, InfoRow, JobRow, RunRow};
-use self::schema::Layout;
-use self::statement::{MOST_IDS, Statement, Values};
+use self::row::{BytesRow, GroupRow, InfoRow, JobRow, RunRow};
+use self::statement::{MOST_IDS, Statement};
 use self::turns::Turns;
 use crate::api;
 use crate::error::{BackendKind, Error, ErrorKind, Operation, Result};
@@ -108,9 +109,7 @@ const STORE_INFO: &str = "
 #[derive(Debug)]
 pub struct ClickHouseDatabase {
     connection: Connection,
-    database: String,
-    layout: Layout,
-    cluster: Option<String>,
+    config: ClickHouseConfig,
     reads: Reads,
     turns: Arc<Turns>,
     clock: SharedClock,
@@ -121,9 +120,7 @@ impl ClickHouseDatabase {
     fn new(config: &ClickHouseConfig, connection: Connection, clock: SharedClock) -> Self {
         Self {
             connection,
-            database: config.database.clone(),
-            layout: config.layout,
-            cluster: config.cluster.clone(),
+            config: config.clone(),
             reads: Reads::of(config.layout),
             turns: Turns::of(&format!("{}{}", config.server, config.database)),
             clock,
@@ -146,23 +143,8 @@ impl Database for ClickHouseDatabase {
     }
 
     async fn initialise_schema(&self) -> Result<()> {
-        let operation = Operation::InitialiseSchema;
-        self.open(operation)?;
-        let connection = &self.connection;
-        // Making a database that is there already still needs the right to make one.
-        let mut values = Values::default();
-        let name = values.text(&self.database);
-        let sql = format!("SELECT count() AS count FROM system.databases WHERE name = {name}");
-        let found: Vec<CountRow> = connection.fetch_on_server(operation, &Statement { sql, values }).await?;
-        if found.iter().all(|row| row.count == 0) {
-            let statement = schema::create_database(&self.database, self.cluster.as_deref());
-            connection.execute_on_server(operation, &statement).await?;
-        }
-        schema::check_layout(connection, operation, &self.database, self.layout).await?;
-        for statement in schema::create_tables(self.layout, &self.database, self.cluster.as_deref()) {
-            connection.execute(operation, &statement).await?;
-        }
-        Ok(())
+        self.open(Operation::InitialiseSchema)?;
+        schema::initialise(&self.connection, &self.config).await
     }
 
     async fn execute_ingestion_query_batch(&self, batch: &IngestionBatch) -> Result<()> {
@@ -178,7 +160,7 @@ impl Database for ClickHouseDatabase {
             return Ok(());
         }
         // From here on the batch goes its way even if the caller no longer waits for it.
-        let (connection, layout) = (self.connection.clone(), self.layout);
+        let (connection, layout) = (self.connection.clone(), self.config.layout);
         detached(operation, async move {
             let _tables = turn.write().await;
             Writer::new(&connection, layout).write(changes).await
@@ -265,7 +247,7 @@ impl Database for ClickHouseDatabase {
         self.open(operation)?;
         let turn = self.turns.batch().await;
         let connection = self.connection.clone();
-        let statements = schema::truncate_tables(self.cluster.as_deref());
+        let statements = schema::truncate_tables(self.config.cluster.as_deref());
         detached(operation, async move {
             let _tables = turn.write().await;
             for statement in statements {

@@ -121,12 +121,6 @@ pub(super) struct BytesRow {
     pub value: Option<Bytes>,
 }
 
-/// A number.
-#[derive(Debug, Row, Deserialize)]
-pub(super) struct CountRow {
-    pub count: u64,
-}
-
 /// What the server says of itself and the database.
 #[derive(Debug, Row, Deserialize)]
 pub(super) struct InfoRow {

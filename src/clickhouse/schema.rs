@@ -2,6 +2,7 @@
 
 use std::str::FromStr;
 
+use super::config::ClickHouseConfig;
 use super::connection::Connection;
 use super::row::IdRow;
 use super::statement::{Statement, Values, identifier};
@@ -130,6 +131,25 @@ fn tables() -> [Table; 4] {
             key: "job_id",
         },
     ]
+}
+
+/// Makes the database and the tables, as far as they are not there.
+pub(super) async fn initialise(connection: &Connection, config: &ClickHouseConfig) -> Result<()> {
+    let operation = Operation::InitialiseSchema;
+    let ClickHouseConfig { database, layout, cluster, .. } = config;
+    // Making a database that is there already would still need the right to make one.
+    let mut values = Values::default();
+    let name = values.text(database);
+    let sql = format!("SELECT name AS id FROM system.databases WHERE name = {name}");
+    let found: Vec<IdRow> = connection.fetch_on_server(operation, &Statement { sql, values }).await?;
+    if found.is_empty() {
+        connection.execute_on_server(operation, &create_database(database, cluster.as_deref())).await?;
+    }
+    check_layout(connection, operation, database, *layout).await?;
+    for statement in create_tables(*layout, database, cluster.as_deref()) {
+        connection.execute(operation, &statement).await?;
+    }
+    Ok(())
 }
 
 /// The statements that make the tables, each of which does nothing if its table is there.

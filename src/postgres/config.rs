@@ -46,7 +46,8 @@ pub(super) enum SslMode {
 /// | `tuning_sql` | statements for `initialise_schema` to end with | none |
 /// | `revert_sql` | statements for `tear_down` to end with, which undo the tuning | none |
 ///
-/// Of the two layouts at most one can be chosen; a schema keeps the layout in which it was made.
+/// Of the two layouts at most one can be chosen. A schema stays in the layout in which it was made, except that
+/// `initialise_schema` with `hot_cold_split` splits one that has neither, for good.
 /// The statements of `tuning_sql` and `revert_sql` may be executed more than once.
 ///
 /// Timeouts are in seconds and may have fractions. `connect_timeout` (10 by default) is how long a

@@ -94,7 +94,7 @@ impl Connections {
     }
 
     /// The most connections at a time.
-    pub(super) fn size(&self) -> usize {
+    pub(super) fn max_size(&self) -> usize {
         self.pool.status().max_size
     }
 

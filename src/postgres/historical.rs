@@ -40,7 +40,7 @@ pub(super) async fn populate(
         connections.transact(OPERATION, |client| chunk(client, layout, statement, jobs, start, end)).await.map(|()| end)
     };
     let mut making: FuturesOrdered<_> =
-        starts.by_ref().take(CHUNKS_AT_ONCE.min(connections.size())).map(make).collect();
+        starts.by_ref().take(CHUNKS_AT_ONCE.min(connections.max_size())).map(make).collect();
     report(Progress { done: 0, total });
     while let Some(done) = making.try_next().await? {
         making.extend(starts.next().map(make));

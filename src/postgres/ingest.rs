@@ -150,6 +150,10 @@ WHERE u.part = 'run update' AND r.run_id = u.run_id;"
     )
 }
 
+/// The rows go in messages of this size: the server takes none of a gigabyte, and can begin with the
+/// first while the next is on its way.
+const MESSAGE_BYTES: usize = 1 << 18;
+
 /// Applies a batch in the transaction that the caller has begun.
 pub(super) async fn apply(client: Client, layout: Layout, batch: &StagedBatch) -> Attempt<()> {
     let parts = || PARTS.iter().filter(|part| !(part.rows)(batch).is_empty());
@@ -164,7 +168,10 @@ async fn copy(client: &Client, statement: &str, rows: &Bytes) -> Attempt<()> {
     let statement = client.prepare_cached(statement).await?;
     let sink = client.copy_in(&statement).await?;
     pin_mut!(sink);
-    sink.send(rows.clone()).await?;
+    let mut rest = rows.clone();
+    while !rest.is_empty() {
+        sink.send(rest.split_to(rest.len().min(MESSAGE_BYTES))).await?;
+    }
     sink.finish().await?;
     Ok(())
 }

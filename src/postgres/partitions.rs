@@ -10,8 +10,12 @@ use crate::time::Timestamp;
 
 const SECONDS_PER_DAY: i64 = 86_400;
 
-/// Those of some partitions that are missing.
-const MISSING: &str = "SELECT name FROM unnest($1::text[]) AS name WHERE to_regclass(name) IS NULL";
+/// Those of some partitions that are missing. It reads the catalogue itself, because a session's
+/// memory of names may be older than the lock it has just got.
+const MISSING: &str = "SELECT name FROM unnest($1::text[]) AS name WHERE NOT EXISTS (
+    SELECT FROM pg_inherits AS i JOIN pg_class AS c ON c.oid = i.inhrelid
+    WHERE i.inhparent = to_regclass('job') AND c.relname = name
+)";
 
 /// Sees to it that the days of these times have partitions.
 ///

@@ -164,7 +164,8 @@ start) start ;;
 stop)
     read_place
     ! is_running || as_owner "$bin/pg_ctl" --pgdata "$data" --mode immediate --silent stop >&2
-    rm -rf "$data" "$dir"
+    [ "$data" = "$dir/data" ] || rm -rf "$(dirname "$data")"
+    rm -rf "$dir"
     ;;
 kill)
     read_place

@@ -19,7 +19,13 @@ pub async fn same_response(call: &Call, store: &TestStore, model: &NaiveModel) -
         Call::GetJobs(request) => {
             if let (Ok(query), Ok(ranked)) = (JobQuery::try_from(request.clone()), model.ranked_jobs(request)) {
                 let got = store.database.get_jobs(&query).await.map_err(|error| error.to_string())?;
-                return fits_page(&ranked, request.skip, request.take, &got);
+                let ids: Vec<_> = got.iter().map(|job| job.job_id.clone()).collect();
+                fits_page(&ranked, request.skip, request.take, &ids)?;
+                let expected = model.jobs(&ids).map_err(|error| error.to_string())?;
+                return match expected.iter().zip(&got).find(|(expected, got)| expected != got) {
+                    Some((expected, got)) => Err(format!("expected {expected:?}\n  got {got:?}")),
+                    None => Ok(()),
+                };
             }
         }
         Call::GetJobGroups(request) => {
@@ -48,7 +54,7 @@ fn fits_page<T: PartialEq + Debug>(ranked: &[(OrderKey, T)], skip: i64, take: i6
         let tied = || ranked.iter().enumerate().filter(|(_, (other, _))| other == key);
         let Some((index, _)) = tied().find(|(index, (_, other))| !seen[*index] && other == row) else {
             return Err(format!(
-                "row {position}, with the key {key:?}, is not, or again, one of the model's:\n  got {row:?}\n  not, say, {at_its_place:?}"
+                "row {position}, which has the key {key:?}, is none of the model's, or comes again: {row:?} instead of, say, {at_its_place:?}"
             ));
         };
         seen[index] = true;

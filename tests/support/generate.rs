@@ -98,14 +98,80 @@ fn annotations() -> impl Strategy<Value = BTreeMap<String, String>> {
     btree_map(one_of(&KEYS), prop_oneof![1 => Just(String::new()), 4 => text()], 0..4)
 }
 
-/// The id of job `i` of many; ids are not in the order of the numbers.
-fn job_of(i: u32) -> String {
-    format!("{:08x}", i.wrapping_mul(0x9e37_79b1))
+/// Many jobs, by number.
+#[derive(Debug, Clone, Copy)]
+pub struct ManyJobs {
+    /// How many.
+    pub count: u32,
+    /// Whether ids, submissions and job sets run as the numbers do, as they nearly do in life;
+    /// else they are scattered.
+    pub in_order: bool,
 }
 
-/// The id of the run of job `i` of many.
-fn run_of(i: u32) -> String {
-    format!("{}-r", job_of(i))
+impl ManyJobs {
+    fn job(self, i: u32) -> String {
+        if self.in_order { format!("{i:08}") } else { format!("{:08x}", i.wrapping_mul(0x9e37_79b1)) }
+    }
+
+    fn run(self, i: u32) -> String {
+        format!("{}-r", self.job(i))
+    }
+
+    /// A batch that inserts some of the jobs, most with a run.
+    fn inserts(self, numbers: Range<u32>) -> impl Strategy<Value = Vec<IngestionQuery>> {
+        let one = (new_job(), spec(), option::weighted(0.8, (text(), maybe_text(), maybe_text(), time())));
+        vec(one, numbers.len()).prop_map(move |rows| {
+            let queries = numbers.clone().zip(rows).flat_map(|(i, (mut job, job_spec, run))| {
+                job.job_id = self.job(i);
+                if self.in_order {
+                    job.submitted = Timestamp::from_micros(i64::from(i) * 700_001);
+                    job.job_set = format!("set-{}", i / 500);
+                }
+                let run = run.map(|(cluster, node, pool, time)| {
+                    let (job_run_id, job_id) = (self.run(i), self.job(i));
+                    InsertJobRun { job_run_id, job_id, cluster, node, pool, time, submitted: None }.into()
+                });
+                [InsertJob { job, job_spec }.into()].into_iter().chain(run)
+            });
+            only_valid(queries.collect())
+        })
+    }
+
+    /// A batch of updates here and there.
+    fn updates(self) -> impl Strategy<Value = Vec<IngestionQuery>> {
+        let jobs = move || (0..self.count).prop_map(move |i| self.job(i));
+        let runs = move || (0..self.count).prop_map(move |i| self.run(i));
+        vec(prop_oneof![job_update(jobs(), runs()), run_update(runs())], 400).prop_map(only_valid)
+    }
+
+    /// A page that may lie anywhere among the jobs.
+    fn page(self) -> impl Strategy<Value = (i64, i64)> {
+        let last = i64::from(self.count);
+        let skip = prop_oneof![4 => Just(0), 2 => 0..100_i64, 3 => 0..last, 1 => last - 20..last];
+        (skip, 1..60_i64)
+    }
+
+    /// Calls on a store of these jobs, always the same: `rounds` of updates, each followed by reads.
+    pub fn calls(self, rounds: usize) -> Result<Vec<Call>, Reason> {
+        let mut random = TestRunner::deterministic();
+        let mut calls = vec![Call::InitialiseSchema, Call::TearDown];
+        for first in (0..self.count).step_by(2_500) {
+            let inserts = self.inserts(first..self.count.min(first + 2_500));
+            calls.push(Call::Ingest { queries: inserts.new_tree(&mut random)?.current() });
+        }
+        for _ in 0..rounds {
+            calls.push(Call::Ingest { queries: self.updates().new_tree(&mut random)?.current() });
+            for _ in 0..12 {
+                let mut request = jobs_request().new_tree(&mut random)?.current();
+                (request.skip, request.take) = self.page().new_tree(&mut random)?.current();
+                calls.push(Call::GetJobs(request));
+            }
+            for _ in 0..6 {
+                calls.push(Call::GetJobGroups(groups_request().new_tree(&mut random)?.current()));
+            }
+        }
+        Ok(calls)
+    }
 }
 
 fn new_job() -> impl Strategy<Value = NewJob> {
@@ -135,13 +201,6 @@ fn new_job() -> impl Strategy<Value = NewJob> {
 /// Any of the 19 queries.
 fn query() -> impl Strategy<Value = IngestionQuery> {
     prop_oneof![5 => insert(), 7 => job_update(job_id(), run_id()), 6 => run_update(run_id())]
-}
-
-/// A batch of valid updates of `count` jobs and their runs.
-fn updates_of_many(count: u32) -> impl Strategy<Value = Vec<IngestionQuery>> {
-    let jobs = || (0..count).prop_map(job_of);
-    let runs = || (0..count).prop_map(run_of);
-    vec(prop_oneof![job_update(jobs(), runs()), run_update(runs())], 400).prop_map(only_valid)
 }
 
 /// One invalid query would make nothing of a large batch.
@@ -216,22 +275,6 @@ fn population() -> impl Strategy<Value = Vec<IngestionQuery>> {
             InsertJobRun { job_run_id: id.to_owned(), job_id, cluster, node, pool, time, submitted: None }.into()
         });
         jobs.chain(runs).collect()
-    })
-}
-
-/// A batch that inserts jobs of [`job_of`], most with a run.
-fn many_jobs(numbers: Range<u32>) -> impl Strategy<Value = Vec<IngestionQuery>> {
-    let one = (new_job(), spec(), option::weighted(0.8, (text(), maybe_text(), maybe_text(), time())));
-    vec(one, numbers.len()).prop_map(move |rows| {
-        let queries = numbers.clone().zip(rows).flat_map(|(i, (mut job, job_spec, run))| {
-            job.job_id = job_of(i);
-            let run = run.map(|(cluster, node, pool, time)| {
-                let (job_run_id, job_id) = (run_of(i), job_of(i));
-                InsertJobRun { job_run_id, job_id, cluster, node, pool, time, submitted: None }.into()
-            });
-            [InsertJob { job, job_spec }.into()].into_iter().chain(run)
-        });
-        only_valid(queries.collect())
     })
 }
 
@@ -395,26 +438,4 @@ fn call() -> impl Strategy<Value = Call> {
         1 => Just(Call::InitialiseSchema),
         1 => Just(Call::TearDown),
     ]
-}
-
-/// Calls on a store of `jobs` jobs, always the same: `rounds` of updates here and there, each
-/// followed by reads.
-pub fn calls_on_many_jobs(jobs: u32, rounds: usize) -> Result<Vec<Call>, Reason> {
-    let mut random = TestRunner::deterministic();
-    let mut calls = vec![Call::InitialiseSchema, Call::TearDown];
-    for first in (0..jobs).step_by(2_500) {
-        let inserts = many_jobs(first..jobs.min(first + 2_500));
-        calls.push(Call::Ingest { queries: inserts.new_tree(&mut random)?.current() });
-    }
-    let updates = updates_of_many(jobs);
-    for _ in 0..rounds {
-        calls.push(Call::Ingest { queries: updates.new_tree(&mut random)?.current() });
-        for _ in 0..8 {
-            let mut request = jobs_request().new_tree(&mut random)?.current();
-            request.take = request.take.clamp(1, 50);
-            calls.push(Call::GetJobs(request));
-            calls.push(Call::GetJobGroups(groups_request().new_tree(&mut random)?.current()));
-        }
-    }
-    Ok(calls)
 }

@@ -182,3 +182,49 @@ fn apply_to_run(run: &mut StoredRun, update: &RunUpdate) {
     set(&mut run.error, &update.error);
     set(&mut run.debug, &update.debug);
 }
+
+#[cfg(test)]
+mod tests {
+    use serde_json::{Value, json};
+
+    use super::*;
+
+    fn batch(queries: impl IntoIterator<Item = Value>) -> IngestionBatch {
+        IngestionBatch::new(queries.into_iter().map(|query| serde_json::from_value(query).unwrap())).unwrap()
+    }
+
+    fn new_job(id: &str) -> Value {
+        json!({"type": "insertJob", "job": {"jobId": id, "queue": "q", "jobSet": "s", "owner": "o", "priority": 1,
+            "submitted": "2026-01-01T00:00:00Z", "cpu": 1, "memory": 1, "ephemeralStorage": 1, "gpu": 0}})
+    }
+
+    fn priority(id: &str, priority: i64) -> Value {
+        json!({"type": "updateJobPriority", "jobId": id, "priority": priority})
+    }
+
+    fn ended(id: &str) -> Value {
+        json!({"type": "setJobSucceeded", "jobId": id, "time": "2026-01-01T00:00:01Z"})
+    }
+
+    /// Makes the jobs of a batch the stored ones of the next.
+    fn stored(changes: Changes) -> Stored {
+        let jobs = changes.jobs.inserted.into_iter().chain(changes.jobs.updated);
+        Stored { jobs: jobs.map(|row| (row.job_id.clone(), row)).collect(), ..Stored::default() }
+    }
+
+    #[test]
+    fn a_row_has_one_version_more_a_batch() {
+        let first = Changes::new(&batch([new_job("a"), priority("a", 2), priority("a", 3)]), Stored::default());
+        assert_eq!((first.jobs.inserted[0].version, first.jobs.inserted[0].priority), (1, 3));
+        let second = Changes::new(&batch([priority("a", 4), ended("a")]), stored(first));
+        assert!(second.jobs.inserted.is_empty());
+        assert_eq!((second.jobs.updated[0].version, second.jobs.updated[0].priority), (2, 4));
+    }
+
+    #[test]
+    fn what_changes_nothing_writes_nothing() {
+        let first = Changes::new(&batch([new_job("a"), ended("a")]), Stored::default());
+        let second = batch([new_job("a"), priority("a", 5), ended("a"), priority("unknown", 5)]);
+        assert!(Changes::new(&second, stored(first)).is_empty());
+    }
+}

@@ -6,6 +6,7 @@ fetched, or an error. Bytes are {"base64": …}.
 
 import base64
 import json
+import os
 import sys
 import time
 
@@ -26,13 +27,16 @@ def run(connection, request):
 
 
 def main():
+    # Whatever else is printed, such as the progress of long statements, must not come between responses.
+    responses = os.fdopen(os.dup(sys.stdout.fileno()), "w")
+    os.dup2(sys.stderr.fileno(), sys.stdout.fileno())
     connection = duckdb.connect(":memory:")
     for line in sys.stdin:
         try:
             response = run(connection, json.loads(line))
         except duckdb.Error as error:
             response = {"error": str(error)}
-        print(json.dumps(response), flush=True)
+        print(json.dumps(response), file=responses, flush=True)
 
 
 main()

@@ -13,6 +13,12 @@ use crate::time::Timestamp;
 /// ascending) and their value codes.
 pub(super) type NewAnnotations = Vec<(u32, Vec<(u32, u32)>)>;
 
+/// The annotation keys of a job, and the code of that set of keys.
+struct Shape {
+    keys: Arc<[u32]>,
+    code: u32,
+}
+
 impl Store {
     /// Inserts the jobs whose ids are new, column by column: that is several times as fast as
     /// row by row, and takes each dictionary's lock once.
@@ -73,16 +79,16 @@ impl Store {
     ) -> (Vec<u32>, NewAnnotations) {
         let mut shapes = Vec::new();
         let mut texts: BTreeMap<u32, Vec<(u32, &'a str)>> = BTreeMap::new();
-        let mut previous: Option<(&BTreeMap<String, String>, Arc<[u32]>, u32)> = None;
+        let mut previous: Option<(&BTreeMap<String, String>, Shape)> = None;
         for (row, annotations) in (0..).zip(jobs) {
             // Jobs of a job set mostly have the same keys, and then need no look-up of them.
-            let same = previous.take().filter(|(before, ..)| before.keys().eq(annotations.keys()));
-            let (keys, shape) = same.map(|(_, keys, shape)| (keys, shape)).unwrap_or_else(|| self.shape(annotations));
-            for (&key, value) in keys.iter().zip(annotations.values()) {
+            let same = previous.take().filter(|(before, _)| before.keys().eq(annotations.keys()));
+            let shape = same.map_or_else(|| self.shape(annotations), |(_, shape)| shape);
+            for (&key, value) in shape.keys.iter().zip(annotations.values()) {
                 texts.entry(key).or_default().push((row, value));
             }
-            shapes.push(shape);
-            previous = Some((annotations, keys, shape));
+            shapes.push(shape.code);
+            previous = Some((annotations, shape));
         }
         let catalog = &mut self.tables.annotations;
         let values = texts.into_iter().map(|(key, texts)| {
@@ -92,11 +98,11 @@ impl Store {
         (shapes, values.collect())
     }
 
-    fn shape(&mut self, annotations: &BTreeMap<String, String>) -> (Arc<[u32]>, u32) {
+    fn shape(&mut self, annotations: &BTreeMap<String, String>) -> Shape {
         let catalog = &mut self.tables.annotations;
         let keys: Arc<[u32]> = annotations.keys().map(|key| catalog.keys.intern(key)).collect();
-        let shape = *self.shapes.entry(Arc::clone(&keys)).or_insert_with(|| catalog.add_shape(Arc::clone(&keys)));
-        (keys, shape)
+        let code = *self.shapes.entry(Arc::clone(&keys)).or_insert_with(|| catalog.add_shape(Arc::clone(&keys)));
+        Shape { keys, code }
     }
 
     /// Appends rows of jobs whose ids are new, and enters them into every index.

@@ -65,16 +65,9 @@ impl ScanSource for JobSource {
     }
 
     fn describe(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let index = match self.selected.index.as_slice() {
-            [] => "all rows".to_owned(),
-            lookups => lookups.join(" ∩ "),
-        };
-        write!(f, ", index=[{index}]")?;
-        if self.selected.rows.is_some() {
-            write!(f, ", candidates={}", self.selected.candidates(&self.tables))?;
-        }
-        if let Some(residual) = &self.selected.residual {
-            write!(f, ", residual=[{}]", residual.description)?;
+        write!(f, ", {}", self.selected)?;
+        if let Some(rows) = self.selected.rows(&self.tables) {
+            write!(f, ", candidates={}", rows.len())?;
         }
         if let Some(JobOrder { key, direction }) = self.order {
             let (column, search) = match key {

@@ -19,11 +19,11 @@ use datafusion::execution::TaskContext;
 use datafusion::physical_plan::limit::GlobalLimitExec;
 use datafusion::physical_plan::{ExecutionPlan, collect};
 
-use self::groups::JobGroupExec;
+use self::groups::GroupSource;
 use self::jobs::{JobSource, ROW_SCHEMA};
 use self::scan::ScanExec;
 pub(super) use self::session::session_context;
-use super::query::{Part, Selected};
+use super::query::{self, Part, Selected};
 use super::storage::Tables;
 use crate::query::{GroupQuery, JobQuery};
 
@@ -45,13 +45,17 @@ pub(super) async fn run_jobs(tables: &Arc<Tables>, query: &JobQuery) -> EngineRe
 /// Runs the plan of a page of groups.
 pub(super) async fn run_groups(tables: &Arc<Tables>, query: &GroupQuery) -> EngineResult<Vec<RecordBatch>> {
     let page = query.page();
-    let selected = Selected::new(tables, query.selection())?;
-    let end = page.take().map(|take| clamp(take.saturating_add(page.skip())));
-    let groups = JobGroupExec::new(Arc::clone(tables), selected, query.clone(), end);
+    let source = GroupSource {
+        tables: Arc::clone(tables),
+        selected: Arc::new(Selected::new(tables, query.selection())?),
+        query: query.clone(),
+        limit: page.take().map(|take| clamp(take.saturating_add(page.skip()))),
+    };
+    let groups = Arc::new(ScanExec::new(Arc::new(source), Arc::new(query::groups::schema(query.aggregates()))));
     if page.skip() == 0 {
-        return run(Arc::new(groups)).await;
+        return run(groups).await;
     }
-    run(Arc::new(GlobalLimitExec::new(Arc::new(groups), clamp(page.skip()), page.take().map(clamp)))).await
+    run(Arc::new(GlobalLimitExec::new(groups, clamp(page.skip()), page.take().map(clamp)))).await
 }
 
 async fn run(plan: Arc<dyn ExecutionPlan>) -> EngineResult<Vec<RecordBatch>> {

@@ -218,6 +218,8 @@ pub(in crate::memory) fn batch(
 ) -> EngineResult<RecordBatch> {
     let key = Key::new(tables, query.group_by());
     let mut totals = Accumulators::new(query.aggregates(), key.groups());
+    // All rows are wanted, so the sets are best intersected once and for all.
+    selected.rows(tables);
     for (at, chunk) in tables.jobs.chunks().iter().enumerate() {
         let rows = selected.chunk(tables, at)?;
         add_chunk(&mut totals, chunk, &key, &rows);

@@ -74,17 +74,16 @@ impl Selected {
         if !self.may_hold(&tables.jobs.chunks()[chunk]) {
             return Ok(ChunkRows::Some(Box::new([0; WORDS])));
         }
-        let mut rows = match &self.rows {
-            None => ChunkRows::All(len),
-            Some(rows) => {
-                let first = first_row(chunk);
-                let mut words = Box::new([0; WORDS]);
-                for row in rows.range(first..first + CHUNK_ROWS as u32) {
-                    let (_, at) = locate(row);
-                    words[at / 64] |= 1 << (at % 64);
-                }
-                ChunkRows::Some(words)
+        let mut rows = if self.is_narrowed() {
+            let first = first_row(chunk);
+            let mut words = Box::new([0; WORDS]);
+            for row in self.range(tables, first..first + CHUNK_ROWS as u32) {
+                let (_, at) = locate(row);
+                words[at / 64] |= 1 << (at % 64);
             }
+            ChunkRows::Some(words)
+        } else {
+            ChunkRows::All(len)
         };
         if self.residual.is_some() {
             self.apply_residual(tables, chunk, &mut rows)?;
@@ -95,7 +94,7 @@ impl Selected {
     /// How many rows of a chunk are selected.
     pub(in crate::memory) fn chunk_count(&self, tables: &Tables, chunk: usize) -> EngineResult<usize> {
         let first = first_row(chunk);
-        match (&self.residual, &self.rows) {
+        match (&self.residual, self.rows(tables)) {
             (Some(_), _) => Ok(self.chunk(tables, chunk)?.count()),
             (None, Some(rows)) => Ok(rows.range_cardinality(first..first + CHUNK_ROWS as u32) as usize),
             (None, None) => Ok(tables.jobs.chunks()[chunk].len()),

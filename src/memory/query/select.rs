@@ -1,7 +1,9 @@
 //! From a selection to rows: bitmap algebra for what an index answers, and one physical
 //! expression for what remains.
 
-use std::sync::Arc;
+use std::fmt;
+use std::ops::Range;
+use std::sync::{Arc, OnceLock};
 
 use datafusion::error::Result as EngineResult;
 use roaring::{MultiOps, RoaringBitmap};
@@ -24,37 +26,41 @@ const TEST_STATES: u64 = 16_384;
 const TEST_WHOLE_DICTIONARY: usize = 1 << 16;
 
 /// The rows that a selection admits.
+///
+/// The sets are not intersected at once. A page that ends early looks at a few blocks, and there
+/// it costs less to take the rows of the smallest set and look each up in the others; at ten
+/// million jobs an intersection would be most of the page.
 #[derive(Debug)]
 pub(in crate::memory) struct Selected {
-    /// Those that the indexes admit; none for all.
-    pub(in crate::memory) rows: Option<RoaringBitmap>,
+    /// A row must be in each of these, the smallest first. They may hold rows that are newer
+    /// than the snapshot.
+    sets: Vec<Arc<RoaringBitmap>>,
+    /// And in one of these states, where that is no set.
+    states: Option<StateSet>,
+    /// The rows that all of this admits, once someone needed them.
+    rows: OnceLock<Arc<RoaringBitmap>>,
     /// What they must pass besides.
     pub(in crate::memory) residual: Option<Residual>,
     /// The index look-ups, for EXPLAIN.
-    pub(in crate::memory) index: Vec<String>,
+    index: Vec<String>,
     /// The conditions on times, which the residual has too: by zones they rule out whole chunks.
     times: Vec<(TimeField, Comparison, Timestamp)>,
 }
 
-/// Rows by an index: shared with it where it has them ready.
-enum Rows {
-    Shared(Arc<RoaringBitmap>),
-    Owned(RoaringBitmap),
-}
-
-impl Rows {
-    fn bitmap(&self) -> &RoaringBitmap {
-        match self {
-            Self::Shared(bitmap) => bitmap,
-            Self::Owned(bitmap) => bitmap,
+impl fmt::Display for Selected {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.index.as_slice() {
+            [] => f.write_str("index=[all rows]")?,
+            lookups => write!(f, "index=[{}]", lookups.join(" ∩ "))?,
         }
+        self.residual.as_ref().map_or(Ok(()), |residual| write!(f, ", residual=[{}]", residual.description))
     }
 }
 
 /// How a predicate is answered.
 enum Answer {
     Everything,
-    Rows(Rows),
+    Rows(Arc<RoaringBitmap>),
     /// The rows in one of several states.
     States(StateSet),
     Codes(CodeTest),
@@ -71,7 +77,7 @@ impl Selected {
         let mut residual = ResidualBuilder::default();
         if selection.active_job_sets() {
             index.push("active job sets".to_owned());
-            sets.push(Rows::Shared(Arc::clone(&tables.active_job_sets)));
+            sets.push(Arc::clone(&tables.active_job_sets));
         }
         for predicate in selection.predicates() {
             match answer(tables, predicate) {
@@ -92,15 +98,8 @@ impl Selected {
             }
             index.push(describe(predicate));
         }
-        let mut rows = intersection(sets);
-        if let Some(rows) = &mut rows {
-            // The indexes of columns that never change also hold rows newer than the snapshot.
-            rows.remove_range(tables.jobs.len() as u32..);
-        }
-        if let Some(states) = states {
-            rows = Some(in_states(tables, rows, states));
-        }
-        Ok(Self { rows, residual: residual.build()?, index, times })
+        sets.sort_by_key(|rows| rows.len());
+        Ok(Self { sets, states, rows: OnceLock::new(), residual: residual.build()?, index, times })
     }
 
     /// Whether a chunk can hold a selected row, by its zones.
@@ -119,35 +118,72 @@ impl Selected {
         })
     }
 
-    /// How many rows the indexes admit.
-    pub(in crate::memory) fn candidates(&self, tables: &Tables) -> u64 {
-        self.rows.as_ref().map_or(tables.jobs.len() as u64, RoaringBitmap::len)
+    /// Whether an index narrows the rows at all.
+    pub(in crate::memory) fn is_narrowed(&self) -> bool {
+        !self.sets.is_empty() || self.states.is_some()
     }
-}
 
-fn intersection(mut sets: Vec<Rows>) -> Option<RoaringBitmap> {
-    sets.sort_by_key(|rows| rows.bitmap().len());
-    let mut sets = sets.into_iter();
-    let first = sets.next()?;
-    let Some(second) = sets.next() else {
-        return Some(match first {
-            Rows::Shared(bitmap) => bitmap.as_ref().clone(),
-            Rows::Owned(bitmap) => bitmap,
-        });
-    };
-    let both = first.bitmap() & second.bitmap();
-    Some(sets.fold(both, |rows, more| rows & more.bitmap()))
-}
+    /// How many rows the indexes admit at most.
+    pub(in crate::memory) fn at_most(&self, tables: &Tables) -> u64 {
+        let all = tables.jobs.len() as u64;
+        self.rows.get().or(self.sets.first()).map_or(all, |rows| rows.len().min(all))
+    }
 
-/// Those of some rows (of all, without any) that are in one of several states.
-fn in_states(tables: &Tables, rows: Option<RoaringBitmap>, states: StateSet) -> RoaringBitmap {
-    match rows {
-        // Joining the bitmaps of the states costs more than a look at each of a few rows.
-        Some(rows) if rows.len() <= TEST_STATES => {
-            rows.into_iter().filter(|&row| states.contains(tables.state(row))).collect()
+    /// The rows that the indexes admit; none for all.
+    pub(in crate::memory) fn rows(&self, tables: &Tables) -> Option<&Arc<RoaringBitmap>> {
+        self.is_narrowed().then(|| self.rows.get_or_init(|| self.intersection(tables)))
+    }
+
+    /// The rows of a range that the indexes admit, ascending, without an intersection of all.
+    pub(in crate::memory) fn range<'a>(
+        &'a self,
+        tables: &'a Tables,
+        range: Range<u32>,
+    ) -> Box<dyn Iterator<Item = u32> + 'a> {
+        let range = range.start..range.end.min(tables.jobs.len() as u32);
+        match (self.rows.get(), self.sets.as_slice()) {
+            (Some(rows), _) => Box::new(rows.range(range)),
+            (None, []) => Box::new(range.filter(|&row| self.is_in_states(tables, row))),
+            (None, [first, rest @ ..]) => Box::new(
+                first
+                    .range(range)
+                    .filter(move |&row| rest.iter().all(|set| set.contains(row)) && self.is_in_states(tables, row)),
+            ),
         }
-        Some(rows) => rows & tables.states.union(states),
-        None => tables.states.union(states),
+    }
+
+    /// Whether the indexes admit a row.
+    pub(in crate::memory) fn admits(&self, tables: &Tables, row: u32) -> bool {
+        match self.rows.get() {
+            Some(rows) => rows.contains(row),
+            None => self.sets.iter().all(|set| set.contains(row)) && self.is_in_states(tables, row),
+        }
+    }
+
+    fn is_in_states(&self, tables: &Tables, row: u32) -> bool {
+        self.states.is_none_or(|states| states.contains(tables.state(row)))
+    }
+
+    fn intersection(&self, tables: &Tables) -> Arc<RoaringBitmap> {
+        let len = tables.jobs.len() as u32;
+        let is_newer = |rows: &RoaringBitmap| rows.max().is_some_and(|last| last >= len);
+        let mut rows = match self.sets.as_slice() {
+            [] => return Arc::new(self.states.map_or_else(RoaringBitmap::new, |states| tables.states.union(states))),
+            [only] if self.states.is_none() && !is_newer(only) => return Arc::clone(only),
+            [only] => only.as_ref().clone(),
+            [first, second, rest @ ..] => {
+                rest.iter().fold(first.as_ref() & second.as_ref(), |rows, more| rows & more.as_ref())
+            }
+        };
+        rows.remove_range(len..);
+        match self.states {
+            None => Arc::new(rows),
+            // Joining the bitmaps of the states costs more than a look at each of a few rows.
+            Some(states) if rows.len() <= TEST_STATES => {
+                Arc::new(rows.into_iter().filter(|&row| states.contains(tables.state(row))).collect())
+            }
+            Some(states) => Arc::new(rows & tables.states.union(states)),
+        }
     }
 }
 
@@ -155,7 +191,7 @@ fn answer(tables: &Tables, predicate: &Predicate) -> Answer {
     match predicate {
         Predicate::State(states) if *states == StateSet::ALL => Answer::Everything,
         Predicate::State(states) if states.len() == 1 => {
-            let mut of_one = states.iter().map(|state| Rows::Shared(Arc::clone(tables.states.rows(state))));
+            let mut of_one = states.iter().map(|state| Arc::clone(tables.states.rows(state)));
             of_one.next().map_or(Answer::Everything, Answer::Rows)
         }
         Predicate::State(states) => Answer::States(*states),
@@ -173,47 +209,47 @@ fn answer(tables: &Tables, predicate: &Predicate) -> Answer {
     }
 }
 
-fn by_ids(tables: &Tables, ids: &[&String]) -> Rows {
-    Rows::Owned(ids.iter().filter_map(|id| tables.job_row(&JobId::new(id)?)).collect())
+fn by_ids(tables: &Tables, ids: &[&String]) -> Arc<RoaringBitmap> {
+    Arc::new(ids.iter().filter_map(|id| tables.job_row(&JobId::new(id)?)).collect())
 }
 
 /// The rows of some codes by their posting lists, if joining those pays.
-fn posted_rows(tables: &Tables, dictionary: &Dictionary, codes: &[u32]) -> Option<Rows> {
+fn posted_rows(tables: &Tables, dictionary: &Dictionary, codes: &[u32]) -> Option<Arc<RoaringBitmap>> {
     union_pays(tables, codes, || dictionary.count_rows(codes)).then(|| union(dictionary.rows_of(codes)))
 }
 
 /// The rows of some codes by the bitmaps of a field of the latest run, if joining those pays.
-fn latest_run_rows(tables: &Tables, index: &BitmapIndex, codes: &[u32]) -> Option<Rows> {
+fn latest_run_rows(tables: &Tables, index: &BitmapIndex, codes: &[u32]) -> Option<Arc<RoaringBitmap>> {
     if let [code] = codes {
-        return Some(Rows::Shared(index.rows(*code).map(Arc::clone).unwrap_or_default()));
+        return Some(index.rows(*code).map(Arc::clone).unwrap_or_default());
     }
     let bitmaps: Vec<&RoaringBitmap> = codes.iter().filter_map(|&code| index.rows(code)).map(Arc::as_ref).collect();
     let pays = union_pays(tables, codes, || bitmaps.iter().map(|rows| rows.len()).sum());
-    pays.then(|| Rows::Owned(bitmaps.union()))
+    pays.then(|| Arc::new(bitmaps.union()))
 }
 
 fn union_pays(tables: &Tables, codes: &[u32], rows: impl FnOnce() -> u64) -> bool {
     codes.len() <= UNION_ALWAYS_CODES || rows() <= UNION_ALWAYS_ROWS.max(tables.jobs.len() as u64 / UNION_SHARE)
 }
 
-fn union(mut lists: Vec<PostingList>) -> Rows {
+fn union(mut lists: Vec<PostingList>) -> Arc<RoaringBitmap> {
     if lists.len() == 1
         && let Some(PostingList::Many(bitmap)) = lists.pop_if(|list| matches!(list, PostingList::Many(_)))
     {
-        return Rows::Shared(bitmap);
+        return bitmap;
     }
     let mut rows = RoaringBitmap::new();
     for list in &lists {
         list.add_to(&mut rows);
     }
-    Rows::Owned(rows)
+    Arc::new(rows)
 }
 
 fn by_codes(
     tables: &Tables,
     dictionary: &Dictionary,
     test: &TextTest,
-    rows: impl Fn(&[u32]) -> Option<Rows>,
+    rows: impl Fn(&[u32]) -> Option<Arc<RoaringBitmap>>,
 ) -> Answer {
     let codes = match test {
         TextTest::Exact(text) => dictionary.code(text).into_iter().collect(),
@@ -237,7 +273,7 @@ fn by_codes(
 
 fn by_annotation(tables: &Tables, key: &str, test: &AnnotationTest) -> Answer {
     let Some(code) = tables.annotations.keys.code(key) else {
-        return Answer::Rows(Rows::Owned(RoaringBitmap::new()));
+        return Answer::Rows(Arc::default());
     };
     match test {
         AnnotationTest::Exists => Answer::Rows(union(tables.annotations.keys.rows_of(&[code]))),

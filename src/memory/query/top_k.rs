@@ -12,18 +12,23 @@ use std::cmp::Reverse;
 use std::collections::BinaryHeap;
 use std::iter::Peekable;
 use std::ops::Range;
+use std::sync::Arc;
 
 use datafusion::error::Result as EngineResult;
-use roaring::RoaringBitmap;
 
 use super::rows::ChunkRows;
 use super::select::Selected;
-use crate::memory::storage::{BLOCK_ROWS, Dictionary, JobChunk, Tables, Zone, Zones, first_row, locate};
+use crate::memory::storage::{BLOCK_ROWS, Dictionary, JobChunk, PostingList, Tables, Zone, Zones, first_row, locate};
 use crate::model::JobState;
 use crate::query::{Direction, JobOrder, JobOrderKey};
 
 /// With at most so many candidates, gathering their keys beats any search.
 const GATHER_CANDIDATES: u64 = 512;
+
+/// So many rows of a list are looked up one by one, before the rest is intersected.
+const PROBES: usize = 4096;
+/// After so many blocks a search has not ended early, and the sets are intersected after all.
+const INTERSECT_AFTER: usize = 128;
 
 /// Which rows of an ordered list: from `skip` on, `take` of them (all, without a number).
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -79,10 +84,12 @@ fn in_row_order(tables: &Tables, selected: &Selected, part: Part) -> EngineResul
         if rows.len() >= wanted {
             break;
         }
-        let count = selected.chunk_count(tables, chunk)?;
-        if count <= skip {
-            skip -= count;
-            continue;
+        if skip > 0 {
+            let count = selected.chunk_count(tables, chunk)?;
+            if count <= skip {
+                skip -= count;
+                continue;
+            }
         }
         let of_chunk = selected.chunk(tables, chunk)?;
         rows.extend(of_chunk.iter().skip(skip).take(wanted - rows.len()).map(|at| first_row(chunk) + at as u32));
@@ -130,8 +137,8 @@ impl Search<'_> {
         bounds: impl Fn(Zone<Z>) -> (K, K),
         key: impl Fn(&JobChunk, usize) -> K,
     ) -> EngineResult<Vec<u32>> {
-        let candidates = self.selected.candidates(self.tables);
-        if self.gathers(candidates, self.part.end()) && candidates <= GATHER_CANDIDATES {
+        let candidates = self.selected.at_most(self.tables);
+        if candidates <= GATHER_CANDIDATES {
             return Ok(self.part.of(self.gathered(self.chunks(), &key, self.part.end())?));
         }
         let (chunks, part) = self.narrowed(&zones, &bounds)?;
@@ -198,6 +205,7 @@ impl Search<'_> {
         // looked up as they come.
         let mut tested: Vec<Option<ChunkRows>> = vec![None; all.len()];
         let mut best = BinaryHeap::new();
+        let mut visited = 0;
         while let Some(Reverse((least, at, block))) = open.pop() {
             if best.len() >= limit && best.peek().is_none_or(|&(worst, _)| least >= worst) {
                 break;
@@ -211,16 +219,22 @@ impl Search<'_> {
                 open.extend(blocks.map(|(block, &zone)| Reverse((bound(zone), at, Some(block)))));
                 continue;
             };
+            visited += 1;
+            if visited == INTERSECT_AFTER
+                && self.selected.rows(self.tables).is_some_and(|rows| rows.len() <= GATHER_CANDIDATES)
+            {
+                return self.gathered(chunks.iter().copied(), key, limit);
+            }
+            let first = block * BLOCK_ROWS;
             let mut offer = |place: usize| offer(&mut best, limit, (key(chunk, place), first_row(at) + place as u32));
-            match (&tested[at], &self.selected.rows) {
-                (Some(rows), _) => rows.block(block).for_each(&mut offer),
-                (None, Some(rows)) => {
-                    let first = first_row(at) + (block * BLOCK_ROWS) as u32;
-                    rows.range(first..first + BLOCK_ROWS as u32).for_each(|row| offer(locate(row).1));
+            match &tested[at] {
+                Some(rows) => rows.block(block).for_each(&mut offer),
+                None if self.selected.is_narrowed() => {
+                    let first = first_row(at) + first as u32;
+                    let rows = self.selected.range(self.tables, first..first + BLOCK_ROWS as u32);
+                    rows.for_each(|row| offer(locate(row).1));
                 }
-                (None, None) => {
-                    (block * BLOCK_ROWS..chunk.len().min((block + 1) * BLOCK_ROWS)).for_each(&mut offer);
-                }
+                None => (first..chunk.len().min(first + BLOCK_ROWS)).for_each(&mut offer),
             }
         }
         Ok(best.into_sorted_vec().into_iter().map(|(_, row)| row).collect())
@@ -238,7 +252,7 @@ impl Search<'_> {
             let (chunk, at) = self.tables.jobs.locate(row);
             keyed.push((key(chunk, at), row));
         };
-        match &self.selected.rows {
+        match self.selected.rows(self.tables) {
             Some(rows) if rows.len() <= GATHER_CANDIDATES => {
                 self.selected.passing(self.tables, rows.iter().collect())?.into_iter().for_each(&mut add);
             }
@@ -264,7 +278,7 @@ impl Search<'_> {
         code: impl Fn(&JobChunk, usize) -> u32,
     ) -> EngineResult<Vec<u32>> {
         let order = dictionary.order();
-        if self.gathers(self.selected.candidates(self.tables), self.part.end()) {
+        if self.gathers(self.selected.at_most(self.tables), self.part.end()) {
             let ranks = order.ranks();
             let rank = |chunk: &JobChunk, at| ranks[code(chunk, at) as usize];
             let rows = match direction {
@@ -275,7 +289,7 @@ impl Search<'_> {
             };
             return Ok(self.part.of(rows));
         }
-        let lists = |&code: &u32| dictionary.rows(code).to_bitmap();
+        let lists = |&code: &u32| dictionary.rows(code);
         match direction {
             Direction::Ascending => self.through_lists(order.codes.iter().map(lists)),
             Direction::Descending => self.through_lists(order.codes.iter().rev().map(lists)),
@@ -288,40 +302,60 @@ impl Search<'_> {
         if direction == Direction::Descending {
             states.reverse();
         }
-        self.through_lists(states.into_iter().map(|state| self.tables.states.rows(state).as_ref().clone()))
+        self.through_lists(
+            states.into_iter().map(|state| PostingList::Many(Arc::clone(self.tables.states.rows(state)))),
+        )
     }
 
     /// Takes the selected rows of lists, one list after another, until the part is full.
-    fn through_lists(&self, lists: impl Iterator<Item = RoaringBitmap>) -> EngineResult<Vec<u32>> {
+    fn through_lists(&self, lists: impl Iterator<Item = PostingList>) -> EngineResult<Vec<u32>> {
         let end = self.part.end();
         let mut found = Vec::new();
-        for mut list in lists {
-            match &self.selected.rows {
-                Some(rows) => list &= rows,
-                None => {
-                    list.remove_range(self.tables.jobs.len() as u32..);
-                }
-            }
-            let mut rows = list.into_iter().peekable();
-            while found.len() < end && rows.peek().is_some() {
-                let part = next_part(&mut rows, end - found.len(), self.selected.residual.is_some());
-                found.extend(self.selected.passing(self.tables, part)?);
-            }
+        for list in lists {
             if found.len() >= end {
                 break;
             }
+            let known = self.tables.jobs.len() as u32;
+            let mut rows = list.iter().take_while(|&row| row < known);
+            let probed: Vec<u32> = rows.by_ref().take(PROBES).collect();
+            let admitted = probed.iter().copied().filter(|&row| self.selected.admits(self.tables, row));
+            self.take_passing(&mut admitted.peekable(), end, &mut found)?;
+            if found.len() >= end {
+                break;
+            }
+            let (PROBES, Some(&last)) = (probed.len(), probed.last()) else { continue };
+            // The list is long and its start was not enough: from here on all at once.
+            let mut rest = match self.selected.rows(self.tables) {
+                Some(selected) => list.to_bitmap() & selected.as_ref(),
+                None => list.to_bitmap(),
+            };
+            rest.remove_range(..=last);
+            rest.remove_range(known..);
+            self.take_passing(&mut rest.into_iter().peekable(), end, &mut found)?;
         }
         Ok(self.part.of(found))
     }
-}
 
-/// The next rows of a list: those of one chunk if they must be tested yet, else as many as are wanted.
-fn next_part(rows: &mut Peekable<roaring::bitmap::IntoIter>, wanted: usize, tested: bool) -> Vec<u32> {
-    if !tested {
-        return rows.take(wanted).collect();
+    /// Takes rows that pass the residual, chunk by chunk, until there are `end` of them.
+    fn take_passing(
+        &self,
+        rows: &mut Peekable<impl Iterator<Item = u32>>,
+        end: usize,
+        found: &mut Vec<u32>,
+    ) -> EngineResult<()> {
+        while let Some(&first) = rows.peek()
+            && found.len() < end
+        {
+            if self.selected.residual.is_none() {
+                found.extend(rows.by_ref().take(end - found.len()));
+                continue;
+            }
+            let chunk = locate(first).0;
+            let of_chunk = std::iter::from_fn(|| rows.next_if(|&row| locate(row).0 == chunk)).collect();
+            found.extend(self.selected.passing(self.tables, of_chunk)?);
+        }
+        Ok(())
     }
-    let Some(chunk) = rows.peek().map(|&row| locate(row).0) else { return Vec::new() };
-    std::iter::from_fn(|| rows.next_if(|&row| locate(row).0 == chunk)).collect()
 }
 
 /// Keeps the least `limit` entries.

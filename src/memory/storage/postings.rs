@@ -40,6 +40,16 @@ impl PostingList {
         }
     }
 
+    /// The rows.
+    pub(crate) fn iter(&self) -> Box<dyn Iterator<Item = u32> + '_> {
+        match self {
+            Self::None => Box::new(std::iter::empty()),
+            Self::One(row) => Box::new(std::iter::once(*row)),
+            Self::Few(rows) => Box::new(rows.iter().copied()),
+            Self::Many(bitmap) => Box::new(bitmap.iter()),
+        }
+    }
+
     /// The rows, as a bitmap.
     pub(crate) fn to_bitmap(&self) -> RoaringBitmap {
         match self {

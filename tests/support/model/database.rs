@@ -25,14 +25,28 @@ impl NaiveModel {
         self.with_store(Operation::ExecuteIngestionQueryBatch, |store| store.ingest(queries))
     }
 
-    /// The jobs that a request selects, without its page, each with what it is ordered by.
+    /// The ids of the jobs that a request selects, without its page, each with what it is
+    /// ordered by.
     ///
     /// # Errors
     ///
     /// As the call through [`Database`], with validation.
-    pub fn ranked_jobs(&self, request: &GetJobsRequest) -> Result<Vec<(OrderKey, Job)>> {
+    pub fn ranked_jobs(&self, request: &GetJobsRequest) -> Result<Vec<(OrderKey, String)>> {
         JobQuery::try_from(request.clone())?;
-        self.with_store(Operation::GetJobs, |store| store.ranked_jobs(request, self.clock.now()))
+        self.with_store(Operation::GetJobs, |store| store.ranked_jobs(request))
+    }
+
+    /// Existing jobs.
+    ///
+    /// # Errors
+    ///
+    /// As the call through [`Database`].
+    pub fn jobs(&self, ids: &[String]) -> Result<Vec<Job>> {
+        self.with_store(Operation::GetJobs, |store| store.jobs(ids, self.clock.now()))
+    }
+
+    fn page_of_jobs(&self, request: &GetJobsRequest) -> Result<Vec<Job>> {
+        self.jobs(&page(self.ranked_jobs(request)?, request.skip, request.take))
     }
 
     /// The groups of a request, without its page, each with what it is ordered by.
@@ -49,9 +63,7 @@ impl NaiveModel {
     pub async fn execute_as_written(&self, call: &Call, clock: &ManualClock) -> Response {
         let value = match call {
             Call::Ingest { queries } => self.ingest(queries).map(Value::from),
-            Call::GetJobs(request) => {
-                self.ranked_jobs(request).map(|rows| json!(page(rows, request.skip, request.take)))
-            }
+            Call::GetJobs(request) => self.page_of_jobs(request).map(|jobs| json!(jobs)),
             Call::GetJobGroups(request) => {
                 self.ranked_groups(request).map(|rows| json!(page(rows, request.skip, request.take)))
             }
@@ -116,8 +128,7 @@ impl Database for NaiveModel {
     }
 
     async fn get_jobs(&self, query: &JobQuery) -> Result<Vec<Job>> {
-        let request = jobs_request(query);
-        Ok(page(self.ranked_jobs(&request)?, request.skip, request.take))
+        self.page_of_jobs(&jobs_request(query))
     }
 
     async fn get_job_groups(&self, query: &GroupQuery) -> Result<Vec<JobGroup>> {

@@ -84,21 +84,23 @@ impl Cell {
 }
 
 impl Store {
-    /// The jobs that a valid request selects, without its page, in its order, each with what it
-    /// is ordered by.
-    pub fn ranked_jobs(&self, request: &GetJobsRequest, now: Timestamp) -> Vec<(OrderKey, Job)> {
+    /// The ids of the jobs that a valid request selects, without its page, in its order, each
+    /// with what it is ordered by.
+    pub fn ranked_jobs(&self, request: &GetJobsRequest) -> Vec<(OrderKey, String)> {
+        let selected = self.selected(&request.filters, request.active_job_sets).into_iter();
+        let mut rows: Vec<_> = selected.map(|job| (job_key(job, &request.order), job.job_id.clone())).collect();
+        sort(&mut rows, &request.order);
+        rows
+    }
+
+    /// Existing jobs with their runs.
+    pub fn jobs(&self, ids: &[String], now: Timestamp) -> Vec<Job> {
         let mut runs: BTreeMap<&str, Vec<&Run>> = BTreeMap::new();
         for stored in self.runs.values() {
             runs.entry(&stored.job_id).or_default().push(&stored.run);
         }
-        let runs_of = |job: &Job| runs.get(job.job_id.as_str()).map_or(&[][..], Vec::as_slice);
-        let mut rows: Vec<_> = self
-            .selected(&request.filters, request.active_job_sets)
-            .into_iter()
-            .map(|job| (job_key(job, &request.order), with_runs(job, runs_of(job), now)))
-            .collect();
-        sort(&mut rows, &request.order);
-        rows
+        let runs_of = |id: &String| runs.get(id.as_str()).map_or(&[][..], Vec::as_slice);
+        ids.iter().map(|id| with_runs(&self.jobs[id], runs_of(id), now)).collect()
     }
 
     /// The groups of a valid request, without its page, in its order, each with what it is

@@ -4,8 +4,13 @@ use broadside::query::{
     AnnotationTest, Comparison, Direction, GroupBy, GroupOrderKey, IntegerField, IntegerTest, JobOrderKey, Match, Page,
     Predicate, Selection, TextField, TextTest, TimeAggregate, TimeField,
 };
-use broadside::{Filter, GetJobGroupsRequest, GetJobsRequest, GroupQuery, GroupedField, JobQuery, Order};
+use broadside::{Filter, GetJobGroupsRequest, GetJobsRequest, GroupQuery, GroupedField, JobQuery, Order, Timestamp};
 use serde_json::{Value, json};
+
+/// 0000-01-01T00:00:00Z
+const FIRST_WRITABLE: Timestamp = Timestamp::from_seconds(-62_167_219_200);
+/// 9999-12-31T23:59:59Z
+const LAST_WRITABLE: Timestamp = Timestamp::from_seconds(253_402_300_799);
 
 /// A request that validates to `query`.
 pub fn jobs_request(query: &JobQuery) -> GetJobsRequest {
@@ -81,7 +86,12 @@ fn filter(predicate: &Predicate) -> Filter {
         Predicate::Integer(field, IntegerTest::Compare(comparison, value)) => {
             Filter::new(integer_field(*field), matcher(*comparison), *value)
         }
-        Predicate::Time(field, comparison, value) => Filter::new(time_field(*field), matcher(*comparison), *value),
+        Predicate::Time(field, comparison, value) => {
+            // An offset can lead out of the years that a time can be written in; what is stored
+            // is far from either end.
+            let value = value.clamp(&FIRST_WRITABLE, &LAST_WRITABLE);
+            Filter::new(time_field(*field), matcher(*comparison), *value)
+        }
         Predicate::Annotation(key, AnnotationTest::Exists) => Filter::annotation(key, Match::Exists, Value::Null),
         Predicate::Annotation(key, AnnotationTest::Value(test)) => {
             let (matcher, value) = text_test(test);
