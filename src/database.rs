@@ -23,6 +23,15 @@ pub struct Progress {
 /// Hears of progress, from 0 to the end, never backwards.
 pub type ProgressFn<'a> = &'a (dyn Fn(Progress) + Send + Sync);
 
+/// What a store says of itself, as far as it can.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct StoreInfo {
+    /// The name and version of the software that keeps it.
+    pub version: Option<String>,
+    /// The bytes that its data and indexes occupy.
+    pub bytes: Option<u64>,
+}
+
 /// A store of Lookout's jobs.
 ///
 /// What holds for every call on every backend:
@@ -84,6 +93,11 @@ pub trait Database: fmt::Debug + Send + Sync {
     /// Adds finished jobs in bulk, leaving alone those that are there already, so that an
     /// interrupted call can simply be repeated. Atomic per chunk, not as a whole.
     async fn populate_historical_jobs(&self, jobs: &HistoricalJobs, progress: ProgressFn<'_>) -> Result<()>;
+
+    /// What the store is and how much it holds, for comparisons.
+    async fn store_info(&self) -> Result<StoreInfo> {
+        Ok(StoreInfo::default())
+    }
 
     /// Removes all data and leaves a usable, empty, initialised store.
     async fn tear_down(&self) -> Result<()>;

@@ -109,6 +109,8 @@ pub enum Operation {
     GetJobRunDebugMessage,
     /// `populate_historical_jobs`
     PopulateHistoricalJobs,
+    /// `store_info`
+    StoreInfo,
     /// `tear_down`
     TearDown,
     /// `close`
@@ -128,6 +130,7 @@ impl fmt::Display for Operation {
             Self::GetJobRunError => "GetJobRunError",
             Self::GetJobRunDebugMessage => "GetJobRunDebugMessage",
             Self::PopulateHistoricalJobs => "PopulateHistoricalJobs",
+            Self::StoreInfo => "StoreInfo",
             Self::TearDown => "TearDown",
             Self::Close => "Close",
         })

@@ -41,6 +41,7 @@ pub mod api;
 mod base64_bytes;
 #[cfg(feature = "clickhouse")]
 pub mod clickhouse;
+pub mod compare;
 mod connect;
 mod database;
 mod error;
@@ -56,7 +57,7 @@ mod time;
 pub mod workload;
 
 pub use connect::{CLICKHOUSE_URL_VARIABLE, DatabaseConfig, POSTGRES_URL_VARIABLE, ScratchStore};
-pub use database::{Database, Progress, ProgressFn};
+pub use database::{Database, Progress, ProgressFn, StoreInfo};
 pub use error::{BackendKind, Error, ErrorKind, Operation, Outcome, Result};
 pub use historical::{HistoricalJobs, HistoricalJobsParams};
 pub use ingest::{IngestionBatch, IngestionQuery};

@@ -1,11 +1,15 @@
 //! The commands: what they are called with, and what they end with.
 
+mod compare;
+mod progress;
 mod replay;
 mod report;
 mod scratch;
+mod shown;
 mod smoke;
 mod source;
 mod sql;
+mod stats;
 
 use std::process::ExitCode;
 
@@ -38,7 +42,9 @@ Exit codes:
 enum Command {
     Smoke(smoke::SmokeArgs),
     Replay(replay::ReplayArgs),
+    Compare(compare::CompareArgs),
     Sql(sql::SqlArgs),
+    Stats(stats::StatsArgs),
 }
 
 /// The choice of a backend, which several commands have.
@@ -113,6 +119,8 @@ fn execute(cli: Cli) -> Result<Verdict, Failure> {
         match cli.command {
             Command::Smoke(args) => smoke::run(&args).await,
             Command::Replay(args) => replay::run(&args).await,
+            Command::Compare(args) => compare::run(&args).await,
+            Command::Stats(args) => stats::run(&args).await,
             Command::Sql(args) => sql::run(&args).await,
         }
     })

@@ -5,6 +5,7 @@ use std::fmt::Display;
 use std::io::{self, Write};
 
 use anstyle::{AnsiColor, Style};
+use broadside::compare::{Difference, Regression};
 use broadside::scenario::{Response, Step};
 
 const BAD: Style = AnsiColor::Red.on_default().bold();
@@ -47,6 +48,20 @@ pub fn difference(file: impl Display, step: &Step, response: &Response) {
         "{file}:{}: the response {BAD}differs{BAD:#}{place}\n  expected {EXPECTED}{expected}{EXPECTED:#}\n  got      {GOT}{response}{GOT:#}\n",
         step.line
     );
+}
+
+/// Says that a backend answered otherwise than the first one.
+pub fn answers_differ(difference: &Difference) {
+    let Difference { operation, subject, reference, problem, query } = difference;
+    let _ = write!(
+        anstream::stderr(),
+        "{operation}: the answer of {subject} {BAD}differs{BAD:#} from that of {reference}\n  {problem}\n  to {query}\n"
+    );
+}
+
+/// Says that the first backend fell behind another one.
+pub fn regression(regression: &Regression) {
+    let _ = writeln!(anstream::stderr(), "{BAD}worse{BAD:#}: {regression}");
 }
 
 /// Writes to standard output until its reader has gone away, and then no more: that is no

@@ -13,9 +13,9 @@ use super::connection::Connection;
 use super::historical::Chunk;
 use super::ingest::{Changes, Stored, Writer};
 use super::query::Reads;
-use super::row::{BytesRow, GroupRow, JobRow, RunRow};
+use super::row::{BytesRow, GroupRow, InfoRow, JobRow, RunRow};
 use super::schema;
-use super::statement::MOST_IDS;
+use super::statement::{MOST_IDS, Statement};
 use super::turns::Turns;
 use crate::api;
 use crate::error::{BackendKind, Error, ErrorKind, Operation, Result};
@@ -24,7 +24,12 @@ use crate::ingest::IngestionBatch;
 use crate::model::{Job, JobGroup, Run};
 use crate::query::{GroupQuery, JobQuery};
 use crate::time::{SharedClock, Timestamp};
-use crate::{Database, Progress, ProgressFn};
+use crate::{Database, Progress, ProgressFn, StoreInfo};
+
+/// The server's version, and the bytes of the database's tables with their indexes.
+const STORE_INFO: &str = "
+    SELECT concat('ClickHouse ', version()) AS version, sum(bytes_on_disk) AS bytes
+    FROM system.parts WHERE database = currentDatabase() AND active";
 
 /// A handle to a database on a ClickHouse server.
 #[derive(Debug)]
@@ -153,6 +158,14 @@ impl Database for ClickHouseDatabase {
             progress(Progress { done: chunk.end(), total });
         }
         Ok(())
+    }
+
+    async fn store_info(&self) -> Result<StoreInfo> {
+        let operation = Operation::StoreInfo;
+        self.open(operation)?;
+        let rows: Vec<InfoRow> = self.connection.fetch(operation, &Statement::plain(STORE_INFO)).await?;
+        let info = |row: InfoRow| StoreInfo { version: Some(row.version), bytes: Some(row.bytes) };
+        Ok(rows.into_iter().next().map(info).unwrap_or_default())
     }
 
     async fn tear_down(&self) -> Result<()> {

@@ -121,6 +121,13 @@ pub(super) struct BytesRow {
     pub value: Option<Bytes>,
 }
 
+/// What the server says of itself and the database.
+#[derive(Debug, Row, Deserialize)]
+pub(super) struct InfoRow {
+    pub version: String,
+    pub bytes: u64,
+}
+
 /// A group with all aggregates; those that were not asked for are empty or 0.
 #[derive(Debug, Row, Deserialize)]
 pub(super) struct GroupRow {

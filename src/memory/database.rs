@@ -14,7 +14,7 @@ use super::stats::MemoryStats;
 use super::storage::{JobId, Message as RunMessage, RunChunk, RunId, Tables};
 use super::{plan, query, stats};
 use crate::api;
-use crate::database::{Database, Progress, ProgressFn};
+use crate::database::{Database, Progress, ProgressFn, StoreInfo};
 use crate::error::{BackendKind, Error, ErrorKind, Operation, Result};
 use crate::historical::HistoricalJobs;
 use crate::ingest::IngestionBatch;
@@ -187,6 +187,11 @@ impl Database for MemoryDatabase {
             }
             tokio::task::yield_now().await;
         }
+    }
+
+    async fn store_info(&self) -> Result<StoreInfo> {
+        let version = concat!("Broadside ", env!("CARGO_PKG_VERSION")).to_owned();
+        Ok(StoreInfo { version: Some(version), bytes: Some(self.stats().await?.total_bytes()) })
     }
 
     async fn tear_down(&self) -> Result<()> {

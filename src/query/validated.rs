@@ -30,6 +30,13 @@ impl JobQuery {
     pub fn page(&self) -> Page {
         self.page
     }
+
+    /// Those of some jobs that the query selects, on one page.
+    pub(crate) fn among(&self, job_ids: Vec<String>) -> Self {
+        let mut query = Self { page: Page::WHOLE, ..self.clone() };
+        query.selection.predicates.push(Predicate::Text(TextField::JobId, TextTest::AnyOf(job_ids)));
+        query
+    }
 }
 
 /// A validated request for groups of jobs.
@@ -66,6 +73,11 @@ impl GroupQuery {
     /// Which part of them.
     pub fn page(&self) -> Page {
         self.page
+    }
+
+    /// All groups of the query, on one page.
+    pub(crate) fn of_all_pages(&self) -> Self {
+        Self { page: Page::WHOLE, ..self.clone() }
     }
 }
 
@@ -219,6 +231,8 @@ pub struct Page {
 }
 
 impl Page {
+    const WHOLE: Self = Self { skip: 0, take: None };
+
     /// How many rows to leave out at the start; at most `i64::MAX`.
     pub fn skip(self) -> u64 {
         self.skip

@@ -23,7 +23,7 @@ impl fmt::Display for Difference {
 }
 
 /// The first place where two values differ; none if they are equal, key order aside.
-pub(super) fn difference(expected: &Value, got: &Value) -> Option<Difference> {
+pub(crate) fn difference(expected: &Value, got: &Value) -> Option<Difference> {
     if expected == got {
         return None;
     }

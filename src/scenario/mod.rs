@@ -24,6 +24,7 @@ mod response;
 
 pub use call::Call;
 pub use compare::Difference;
+pub(crate) use compare::difference;
 pub use parse::ParseError;
 pub use response::Response;
 

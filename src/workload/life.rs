@@ -1,6 +1,7 @@
 //! The life of a job as Lookout's ingester tells it, and whole workloads of such lives.
 
 use std::collections::VecDeque;
+use std::ops::Range;
 use std::vec;
 
 use bytes::Bytes;
@@ -20,11 +21,20 @@ pub type Stage = Vec<IngestionQuery>;
 impl Workload {
     /// Batches of whole lives, in the order of the ids: the quickest way to load the workload.
     pub fn batches(&self, jobs_per_batch: u64) -> impl Iterator<Item = Vec<IngestionQuery>> + '_ {
+        self.batches_of(0..self.options.jobs, jobs_per_batch)
+    }
+
+    /// The [`batches`](Self::batches) of some of the jobs.
+    pub fn batches_of(
+        &self,
+        numbers: Range<u64>,
+        jobs_per_batch: u64,
+    ) -> impl Iterator<Item = Vec<IngestionQuery>> + '_ {
         let step = jobs_per_batch.max(1);
-        let batches = self.options.jobs.div_ceil(step);
+        let batches = numbers.end.saturating_sub(numbers.start).div_ceil(step);
         (0..batches).map(move |batch| {
-            let first = batch * step;
-            let numbers = first..self.options.jobs.min(first + step);
+            let first = numbers.start + batch * step;
+            let numbers = first..numbers.end.min(first + step);
             numbers.flat_map(|number| self.life(number).into_iter().flatten()).collect()
         })
     }
@@ -32,11 +42,20 @@ impl Workload {
     /// The same queries in batches as an ingester that keeps up sends them: each submits
     /// `jobs_per_batch` jobs and tells the next stage of every job under way.
     pub fn live_batches(&self, jobs_per_batch: u64) -> impl Iterator<Item = Vec<IngestionQuery>> + '_ {
+        self.live_batches_of(0..self.options.jobs, jobs_per_batch)
+    }
+
+    /// The [`live_batches`](Self::live_batches) of some of the jobs.
+    pub fn live_batches_of(
+        &self,
+        numbers: Range<u64>,
+        jobs_per_batch: u64,
+    ) -> impl Iterator<Item = Vec<IngestionQuery>> + '_ {
         let step = jobs_per_batch.max(1);
-        let mut next = 0;
+        let mut next = numbers.start;
         let mut under_way: VecDeque<vec::IntoIter<Stage>> = VecDeque::new();
         std::iter::from_fn(move || {
-            let submitted = next..self.options.jobs.min(next + step);
+            let submitted = next..numbers.end.min(next + step);
             next = submitted.end;
             under_way.extend(submitted.map(|number| self.life(number).into_iter()));
             let batch: Vec<_> = under_way.iter_mut().filter_map(Iterator::next).flatten().collect();

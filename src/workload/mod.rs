@@ -19,6 +19,8 @@ pub use life::Stage;
 pub use query::{Answer, Grouping, PageKind, Query, QueryKind, Record};
 pub use vocabulary::ANNOTATION_KEYS;
 
+use serde::{Deserialize, Serialize};
+
 use crate::time::Timestamp;
 use random::Random;
 use vocabulary::QUEUES;
@@ -35,7 +37,8 @@ const JOBS_PER_JOB_SET: u64 = 100;
 const JOB_SETS_AT_A_TIME: u64 = 4;
 
 /// How the ids of jobs, which ascend in the order of loading, lie to their queues.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
 pub enum Layout {
     /// By submission, all queues mixed: how a cluster fills its Lookout.
     #[default]
@@ -45,7 +48,8 @@ pub enum Layout {
 }
 
 /// What decides a workload.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
 pub struct WorkloadOptions {
     /// Which of all workloads of this size.
     pub seed: u64,

@@ -1,12 +1,12 @@
 //! The scenarios that Broadside is tested with.
 
 use broadside::DatabaseConfig;
+use broadside::compare::Timings;
 use broadside::scenario::Scenario;
 
-use super::progress;
-use super::summary::{Row, Tally, Timings};
+use super::summary::{Row, Tally};
 use crate::cli::scratch::run_scenario;
-use crate::cli::{Failure, report};
+use crate::cli::{Failure, progress, report};
 
 /// Every file of `fixtures/`, by name.
 const FIXTURES: &[(&str, &[u8])] = include!(concat!(env!("OUT_DIR"), "/fixtures.rs"));

@@ -2,10 +2,11 @@
 
 use std::collections::BTreeMap;
 
+use broadside::compare::Timings;
 use broadside::workload::{GeneratedJob, Workload};
 use broadside::{Database, GetJobGroupsRequest, GroupQuery, GroupedField, JobGroup};
 
-use super::summary::{Row, Tally, Timings};
+use super::summary::{Row, Tally};
 use crate::cli::report;
 
 /// Counts by group name.

@@ -2,13 +2,13 @@
 
 mod behaviours;
 mod census;
-mod progress;
 mod queries;
 mod summary;
 
 use std::sync::Arc;
 use std::time::Instant;
 
+use broadside::compare::Timings;
 use broadside::ingest::IngestionBatch;
 use broadside::workload::{Workload, WorkloadOptions};
 use broadside::{Database, DatabaseConfig, ManualClock};
@@ -16,8 +16,8 @@ use clap::Args;
 
 use super::report::Output;
 use super::scratch::with_scratch;
-use super::{BackendArgs, Failure, Verdict};
-use summary::{Row, Summary, Tally, Timings};
+use super::{BackendArgs, Failure, Verdict, progress};
+use summary::{Row, Summary, Tally};
 
 /// Check that a backend behaves as documented, and time its queries.
 ///

@@ -3,11 +3,11 @@
 use std::time::{Duration, Instant};
 
 use broadside::Database;
+use broadside::compare::Timings;
 use broadside::workload::{QueryKind, Workload};
 
-use super::progress;
-use super::summary::{Row, Summary, Tally, Timings};
-use crate::cli::report;
+use super::summary::{Row, Summary, Tally};
+use crate::cli::{progress, report};
 
 /// How often a kind is run at most.
 const RUNS: u64 = 100;

@@ -1,11 +1,13 @@
 //! The table that the command prints.
 
 use std::fmt;
-use std::time::Duration;
 
 use broadside::BackendKind;
+use broadside::compare::Timings;
 use comfy_table::presets::UTF8_FULL_CONDENSED;
 use comfy_table::{Cell, CellAlignment, Table};
+
+use crate::cli::shown;
 
 /// How many things were checked, and how many were as they should be.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -20,33 +22,6 @@ impl Tally {
         self.checked += 1;
         self.passed += usize::from(passed);
         passed
-    }
-}
-
-/// How long each run of a call took.
-#[derive(Debug, Clone, Default)]
-pub struct Timings(Vec<Duration>);
-
-impl Timings {
-    pub fn add(&mut self, time: Duration) {
-        self.0.push(time);
-    }
-
-    pub fn count(&self) -> usize {
-        self.0.len()
-    }
-
-    pub fn total(&self) -> Duration {
-        self.0.iter().sum()
-    }
-
-    /// The times within which 50, 95 and 99 of 100 runs ended; none without runs.
-    fn percentiles(&self) -> Option<[Duration; 3]> {
-        let mut sorted = self.0.clone();
-        sorted.sort_unstable();
-        // The least time that is not less than so many of the times: the nearest rank.
-        let nearest = |percent: usize| sorted.get((sorted.len() * percent).div_ceil(100).saturating_sub(1)).copied();
-        Some([nearest(50)?, nearest(95)?, nearest(99)?])
     }
 }
 
@@ -91,7 +66,7 @@ impl fmt::Display for Summary {
         table.set_header([Cell::new(&self.title)].into_iter().chain(headings));
         for row in &self.rows {
             let [p50, p95, p99] = match row.timings.percentiles() {
-                Some(times) => times.map(shown),
+                Some(times) => [times.p50_nanos, times.p95_nanos, times.p99_nanos].map(shown::time),
                 None => Default::default(),
             };
             let rows = row.rows.map_or_else(String::new, |rows| rows.to_string());
@@ -102,43 +77,9 @@ impl fmt::Display for Summary {
     }
 }
 
-/// A time to three digits.
-fn shown(time: Duration) -> String {
-    let micros = time.as_secs_f64() * 1e6;
-    let (value, unit) = match micros {
-        below if below < 999.5 => (micros, "µs"),
-        below if below < 999_500.0 => (micros / 1e3, "ms"),
-        _ => (micros / 1e6, "s"),
-    };
-    let digits = match value {
-        below if below < 9.995 => 2,
-        below if below < 99.95 => 1,
-        _ => 0,
-    };
-    format!("{value:.digits$} {unit}")
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn times_have_three_digits_and_the_fitting_unit() {
-        let micros = |micros| shown(Duration::from_nanos(micros));
-        assert_eq!(micros(1_234), "1.23 µs");
-        assert_eq!(micros(999_499), "999 µs");
-        assert_eq!(micros(999_500), "1.00 ms");
-        assert_eq!(micros(12_345_678), "12.3 ms");
-        assert_eq!(micros(123_456_789_000), "123 s");
-    }
-
-    #[test]
-    fn percentiles_are_times_that_were_measured() {
-        let timings = Timings((1..=100).rev().map(Duration::from_micros).collect());
-        assert_eq!(timings.percentiles(), Some([50, 95, 99].map(Duration::from_micros)));
-        assert_eq!(Timings(vec![Duration::from_micros(7)]).percentiles(), Some([Duration::from_micros(7); 3]));
-        assert_eq!(Timings::default().percentiles(), None);
-    }
 
     #[test]
     fn one_failed_check_fails_the_whole() {

@@ -1,0 +1,175 @@
+//! The memory engine: every operation at three sizes, planning, snapshots, and readers beside a writer.
+
+mod support;
+
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, OnceLock};
+use std::time::Duration;
+
+use broadside::compare::Ingestion;
+use broadside::memory::{MemoryConfig, MemoryDatabase};
+use broadside::query::Match;
+use broadside::workload::{PageKind, QueryKind, Workload};
+use broadside::{Database, Filter, GetJobGroupsRequest, GetJobsRequest, GroupQuery, GroupedField, JobQuery, Order};
+use criterion::{Criterion, Throughput, criterion_group, criterion_main};
+use support::{apply, clock, load, query_count, workload};
+use tokio::runtime::Runtime;
+
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
+/// How many jobs, unless [`SIZES_VARIABLE`] says.
+const SIZES: [u64; 3] = [10_000, 100_000, 1_000_000];
+/// Numbers of jobs, separated by commas.
+const SIZES_VARIABLE: &str = "BROADSIDE_BENCH_JOBS";
+/// How many readers read without a pause beside the writer.
+const READERS: [usize; 3] = [0, 1, 4];
+
+fn runtime() -> Runtime {
+    tokio::runtime::Builder::new_multi_thread().enable_all().build().expect("a runtime starts")
+}
+
+fn sizes() -> Vec<u64> {
+    let Ok(text) = std::env::var(SIZES_VARIABLE) else { return SIZES.to_vec() };
+    text.split(',').map(|size| size.trim().parse().expect("a number of jobs")).collect()
+}
+
+fn store(workload: &Workload) -> Arc<MemoryDatabase> {
+    Arc::new(MemoryDatabase::new(&MemoryConfig::default(), clock(workload)))
+}
+
+/// A store that is filled when it is first asked for.
+#[derive(Default)]
+struct Filled(OnceLock<Arc<MemoryDatabase>>);
+
+impl Filled {
+    fn get(&self, runtime: &Runtime, workload: &Workload) -> Arc<MemoryDatabase> {
+        let fill = || {
+            let database = store(workload);
+            runtime.block_on(load(database.as_ref(), workload));
+            database
+        };
+        Arc::clone(self.0.get_or_init(fill))
+    }
+}
+
+fn operations(criterion: &mut Criterion) {
+    let runtime = runtime();
+    for jobs in sizes() {
+        let (workload, filled) = (workload(jobs), Filled::default());
+        let name = format!("memory/{jobs}");
+        support::queries(criterion, &runtime, &name, &workload, || filled.get(&runtime, &workload));
+        planning(criterion, &runtime, &format!("{name}/planning"), || filled.get(&runtime, &workload));
+        snapshots(criterion, &runtime, &format!("{name}/snapshot"), &workload);
+        support::ingestion(criterion, &runtime, &format!("{name}/ingestion"), &workload, || store(&workload));
+        readers(criterion, &runtime, &format!("{name}/readers"), &workload);
+    }
+}
+
+/// Queries of a queue that does not exist: there is nothing to do but to plan. And for comparison
+/// what a plan costs that comes from SQL.
+fn planning(criterion: &mut Criterion, runtime: &Runtime, name: &str, filled: impl Fn() -> Arc<MemoryDatabase>) {
+    let filters = vec![Filter::new("queue", Match::Exact, "no such queue")];
+    let order = Order::descending("jobId");
+    let page = GetJobsRequest { filters: filters.clone(), order, take: 100, ..GetJobsRequest::default() };
+    let page = JobQuery::try_from(page).expect("the request is valid");
+    let groups =
+        GetJobGroupsRequest { filters, grouped_field: GroupedField::field("owner"), ..GetJobGroupsRequest::default() };
+    let groups = GroupQuery::try_from(groups).expect("the request is valid");
+    let sql = "SELECT job_id FROM job WHERE queue = 'no such queue' ORDER BY job_id DESC LIMIT 100";
+
+    let mut group = criterion.benchmark_group(name);
+    group.bench_function("page", |bencher| {
+        let database = filled();
+        bencher.iter(|| runtime.block_on(database.get_jobs(&page)).expect("the store answers"));
+    });
+    group.bench_function("groups", |bencher| {
+        let database = filled();
+        bencher.iter(|| runtime.block_on(database.get_job_groups(&groups)).expect("the store answers"));
+    });
+    group.bench_function("page from SQL", |bencher| {
+        let database = filled();
+        bencher.iter(|| {
+            runtime.block_on(async {
+                let session = database.session_context().await.expect("the store is open");
+                let frame = session.sql(sql).await.expect("the query is valid");
+                frame.create_physical_plan().await.expect("the query can be planned")
+            })
+        });
+    });
+    group.finish();
+}
+
+/// A batch of updates alone, and one before which somebody has read: the difference is the
+/// snapshot, and the copies of what the snapshot holds and the batch changes.
+fn snapshots(criterion: &mut Criterion, runtime: &Runtime, name: &str, workload: &Workload) {
+    let mut group = criterion.benchmark_group(name);
+    group.throughput(Throughput::Elements(1000));
+    for read in [false, true] {
+        group.bench_function(if read { "update after a read" } else { "update" }, |bencher| {
+            let database = store(workload);
+            runtime.block_on(async {
+                database.initialise_schema().await.expect("the store can be made");
+                apply(database.as_ref(), Ingestion::Load.batches(workload)).await;
+                apply(database.as_ref(), Ingestion::Inserts.batches(workload)).await;
+            });
+            let updates: Vec<_> = Ingestion::Updates.batches(workload).filter_map(Result::ok).collect();
+            let mut next = updates.iter().cycle();
+            bencher.iter(|| {
+                let batch = next.next().expect("there is a batch");
+                runtime.block_on(async {
+                    if read {
+                        let answer = database.get_job_error("no such job").await;
+                        assert!(answer.is_err(), "the workload's jobs have other ids");
+                    }
+                    database.execute_ingestion_query_batch(batch).await.expect("the store takes the batch");
+                });
+            });
+        });
+    }
+    group.finish();
+}
+
+/// The load of the workload while readers run pages and groups without a pause.
+fn readers(criterion: &mut Criterion, runtime: &Runtime, name: &str, workload: &Workload) {
+    let mut group = criterion.benchmark_group(name);
+    group.sample_size(10);
+    group.throughput(Throughput::Elements(query_count(workload, Ingestion::Load)));
+    for readers in READERS {
+        group.bench_function(format!("{readers} readers"), |bencher| {
+            bencher.iter_custom(|rounds| (0..rounds).map(|_| beside_readers(runtime, workload, readers)).sum());
+        });
+    }
+    group.finish();
+}
+
+fn beside_readers(runtime: &Runtime, workload: &Workload, readers: usize) -> Duration {
+    let database = store(workload);
+    let done = Arc::new(AtomicBool::new(false));
+    let kinds = [PageKind::QueueRunning, PageKind::JobSetWaiting, PageKind::ActiveJobSets, PageKind::Contains];
+    let queries: Arc<Vec<_>> =
+        Arc::new(kinds.into_iter().filter_map(|kind| workload.query(QueryKind::Page(kind), 0)).collect());
+    runtime.block_on(async {
+        database.initialise_schema().await.expect("the store can be made");
+        let readers: Vec<_> = (0..readers)
+            .map(|_| {
+                let (database, done, queries) = (Arc::clone(&database), Arc::clone(&done), Arc::clone(&queries));
+                tokio::spawn(async move {
+                    for query in queries.iter().cycle().take_while(|_| !done.load(Ordering::Relaxed)) {
+                        query.run(database.as_ref()).await.expect("the store answers");
+                        tokio::task::yield_now().await;
+                    }
+                })
+            })
+            .collect();
+        let time = apply(database.as_ref(), Ingestion::Load.batches(workload)).await;
+        done.store(true, Ordering::Relaxed);
+        for reader in readers {
+            reader.await.expect("the reader ends");
+        }
+        time
+    })
+}
+
+criterion_group!(benches, operations);
+criterion_main!(benches);

@@ -1,0 +1,195 @@
+//! The report: one file that a browser shows without a network.
+
+use std::fmt::{self, Display, Write};
+
+use broadside::compare::{Measurement, OperationGroup, OperationResult, Results};
+
+use super::chart::{self, ChartError, Row};
+use crate::cli::shown;
+
+const STYLE: &str = "
+:root { color-scheme: light }
+body { font: 15px/1.5 system-ui, sans-serif; margin: 2rem auto; max-width: 1100px; padding: 0 1rem; color: #222; background: #fff }
+h1 { font-size: 1.6rem } h2 { font-size: 1.2rem; margin-top: 2.5rem }
+table { border-collapse: collapse; font-variant-numeric: tabular-nums }
+.wide { overflow-x: auto }
+th, td { padding: .25rem .7rem; border-bottom: 1px solid #e3e3e3; text-align: right; white-space: nowrap }
+th:first-child, td:first-child { text-align: left }
+thead th { border-bottom: 2px solid #999; vertical-align: bottom }
+tr.group td { font-weight: 600; background: #f4f4f4 }
+svg { max-width: 100%; height: auto }
+.key { display: inline-block; width: .8em; height: .8em; margin-right: .4em; border-radius: 2px }
+.legend span { margin-right: 1.5em }
+.note { color: #555 }
+";
+
+const GROUPS: [(OperationGroup, &str); 4] = [
+    (OperationGroup::Ingestion, "Ingestion"),
+    (OperationGroup::Pages, "Pages of jobs"),
+    (OperationGroup::Groups, "Groups of jobs"),
+    (OperationGroup::Records, "Single records"),
+];
+
+/// The page.
+pub fn page(results: &Results) -> Result<String, ChartError> {
+    let mut html = String::new();
+    let title = format!("Broadside: {} jobs on {}", results.settings.workload.jobs, names(results).join(", "));
+    let _ = write!(
+        html,
+        "<!DOCTYPE html>\n<html lang=\"en\">\n<head>\n<meta charset=\"utf-8\">\n\
+         <meta name=\"viewport\" content=\"width=device-width, initial-scale=1\">\n\
+         <title>{title}</title>\n<style>{STYLE}</style>\n</head>\n<body>\n<h1>{title}</h1>\n",
+        title = Escaped(&title),
+    );
+    settings(&mut html, results);
+    backends(&mut html, results);
+    for (group, heading) in GROUPS {
+        chart_of(&mut html, results, group, heading)?;
+    }
+    times(&mut html, results);
+    html.push_str("</body>\n</html>\n");
+    Ok(html)
+}
+
+fn names(results: &Results) -> Vec<&str> {
+    results.backends.iter().map(|backend| backend.name.as_str()).collect()
+}
+
+fn settings(html: &mut String, results: &Results) {
+    let workload = &results.settings.workload;
+    let machine = &results.machine;
+    let cores = machine.cores.map(|cores| format!("{cores} cores"));
+    let memory = machine.memory_bytes.map(shown::bytes);
+    let parts = [Some(machine.system.clone()), machine.processor.clone(), cores, memory];
+    let machine = parts.into_iter().flatten().collect::<Vec<_>>().join(", ");
+    let _ = writeln!(
+        html,
+        "<p>Broadside {version}, {taken}, on {machine}. {jobs} jobs of seed {seed}, layout {layout:?}; each query run \
+         at most {samples} times. Every answer was the same on all backends, ties aside, before anything was timed.</p>",
+        version = Escaped(&results.broadside),
+        taken = results.taken,
+        machine = Escaped(&machine),
+        jobs = workload.jobs,
+        seed = workload.seed,
+        layout = workload.layout,
+        samples = results.settings.samples,
+    );
+}
+
+fn backends(html: &mut String, results: &Results) {
+    html.push_str("<table>\n<thead><tr><th>Backend</th><th>Version</th><th>Stored</th><th>Bytes a job</th></tr></thead>\n<tbody>\n");
+    for (at, backend) in results.backends.iter().enumerate() {
+        let _ = writeln!(
+            html,
+            "<tr><td>{key}{name}</td><td>{version}</td><td>{bytes}</td><td>{per_job}</td></tr>",
+            key = Key(at),
+            name = Escaped(&backend.name),
+            version = Escaped(backend.version.as_deref().unwrap_or("–")),
+            bytes = backend.bytes.map_or_else(missing, shown::bytes),
+            per_job = backend.bytes_per_job.map_or_else(missing, |bytes| format!("{bytes:.0}")),
+        );
+    }
+    html.push_str("</tbody>\n</table>\n");
+}
+
+fn chart_of(html: &mut String, results: &Results, group: OperationGroup, heading: &str) -> Result<(), ChartError> {
+    let median = |measured: &Option<Measurement>| measured.as_ref().map(|measured| measured.times.p50_nanos as f64);
+    let rows: Vec<_> = of_group(results, group)
+        .map(|operation| Row { name: &operation.name, values: operation.measurements.iter().map(median).collect() })
+        .collect();
+    if rows.is_empty() {
+        return Ok(());
+    }
+    let _ = writeln!(
+        html,
+        "<h2>{heading}</h2>\n<p class=\"note\">Median time of a call, on a logarithmic scale: each line is ten times the one before. Shorter is quicker.</p>\n<p class=\"legend\">"
+    );
+    for (at, name) in names(results).into_iter().enumerate() {
+        let _ = writeln!(html, "<span>{}{}</span>", Key(at), Escaped(name));
+    }
+    html.push_str("</p>\n");
+    html.push_str(&chart::bars(&rows, |nanos| shown::time(nanos as u64))?);
+    Ok(())
+}
+
+fn of_group(results: &Results, group: OperationGroup) -> impl Iterator<Item = &OperationResult> {
+    results.operations.iter().filter(move |operation| operation.group == group)
+}
+
+fn times(html: &mut String, results: &Results) {
+    html.push_str("<h2>All times</h2>\n<div class=\"wide\">\n<table>\n<thead><tr><th>Operation</th><th>Rows</th>");
+    for (at, backend) in results.backends.iter().enumerate() {
+        let _ = write!(html, "<th>{}{}<br>p50</th><th>p95</th><th>p99</th>", Key(at), Escaped(&backend.name));
+        if at > 0 {
+            let _ = write!(html, "<th>÷ {}</th>", Escaped(&results.backends[0].name));
+        }
+    }
+    html.push_str("</tr></thead>\n<tbody>\n");
+    for (group, heading) in GROUPS {
+        let columns = 1 + 4 * results.backends.len();
+        let _ = writeln!(html, "<tr class=\"group\"><td colspan=\"{columns}\">{heading}</td></tr>");
+        of_group(results, group).for_each(|operation| times_of(html, operation));
+    }
+    html.push_str("</tbody>\n</table>\n</div>\n");
+}
+
+fn times_of(html: &mut String, operation: &OperationResult) {
+    let rows = operation.measurements.iter().flatten().filter_map(|measured| measured.rows).max();
+    let rows = rows.map_or_else(String::new, |rows| rows.to_string());
+    let _ = write!(html, "<tr><td>{}</td><td>{rows}</td>", Escaped(&operation.name));
+    for (at, measured) in operation.measurements.iter().enumerate() {
+        let times = measured.as_ref().map(|measured| measured.times);
+        let times = times.map_or_else(
+            || [missing(), missing(), missing()],
+            |times| [times.p50_nanos, times.p95_nanos, times.p99_nanos].map(shown::time),
+        );
+        for time in times {
+            let _ = write!(html, "<td>{time}</td>");
+        }
+        if at > 0 {
+            let _ = write!(html, "<td>{}</td>", operation.ratio(at).map_or_else(missing, shown::ratio));
+        }
+    }
+    html.push_str("</tr>\n");
+    let rates = operation.measurements.iter().map(|measured| measured.as_ref()?.rows_per_second);
+    if rates.clone().flatten().next().is_some() {
+        rates_of(html, rates);
+    }
+}
+
+fn rates_of(html: &mut String, rates: impl Iterator<Item = Option<f64>>) {
+    html.push_str("<tr><td class=\"note\">&emsp;queries per second</td><td></td>");
+    for (at, rate) in rates.enumerate() {
+        let columns = if at == 0 { 3 } else { 4 };
+        let _ = write!(html, "<td colspan=\"{columns}\">{}</td>", rate.map_or_else(missing, shown::rate));
+    }
+    html.push_str("</tr>\n");
+}
+
+fn missing() -> String {
+    "–".to_owned()
+}
+
+/// A square of a backend's colour.
+struct Key(usize);
+
+impl Display for Key {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "<i class=\"key\" style=\"background:{}\"></i>", chart::css_colour(self.0))
+    }
+}
+
+/// Text that means itself.
+struct Escaped<'a>(&'a str);
+
+impl Display for Escaped<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.chars().try_for_each(|character| match character {
+            '&' => f.write_str("&amp;"),
+            '<' => f.write_str("&lt;"),
+            '>' => f.write_str("&gt;"),
+            '"' => f.write_str("&quot;"),
+            other => f.write_char(other),
+        })
+    }
+}

@@ -1,0 +1,273 @@
+//! `broadside compare`: the same jobs and queries on several backends.
+
+mod chart;
+mod html;
+mod table;
+
+use std::fmt;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, PoisonError};
+
+use broadside::compare::{Backend, Comparison, Outcome, Results, Stage, Subject, regressions};
+use broadside::workload::{Layout, QueryKind, Workload, WorkloadOptions};
+use broadside::{DatabaseConfig, ManualClock};
+use clap::{Args, ValueEnum};
+use indicatif::ProgressBar;
+
+use super::report::Output;
+use super::scratch::with_scratches;
+use super::{Failure, Verdict, progress, report};
+use table::ResultsTable;
+
+/// Compare backends: the same jobs and queries on each, every answer checked.
+///
+/// Loads the same generated jobs into an empty store of its own on each backend and runs the
+/// same queries on all of them. Only if every answer is the same on all backends (ties may come in any
+/// order) does it print what they took, in one table: the times within which 50, 95 and 99 of
+/// 100 runs ended, and how many times as long as the first backend each of the others took.
+#[derive(Debug, Args)]
+#[command(after_long_help = AFTER_HELP)]
+pub struct CompareArgs {
+    /// A backend to compare: memory, postgres, clickhouse or a URL. The first is the one that the others are
+    /// measured by; it is best the quickest.
+    // Kept as text: clap shows a value that it cannot parse, and a URL may hold a password.
+    #[arg(long = "backend", value_name = "BACKEND", default_value = "memory")]
+    backends: Vec<String>,
+
+    /// Another engine to compare with, in this process or beside it.
+    #[cfg(feature = "peers")]
+    #[arg(long = "peer", value_enum, value_name = "PEER")]
+    peers: Vec<Peer>,
+
+    /// How many jobs to generate.
+    #[arg(long, value_name = "N", default_value_t = 100_000, value_parser = clap::value_parser!(u64).range(..=MOST_JOBS))]
+    jobs: u64,
+
+    /// Which of all workloads of this size to generate.
+    #[arg(long, value_name = "SEED", default_value_t = 1)]
+    seed: u64,
+
+    /// How the ids of jobs, which ascend in the order of loading, lie to their queues.
+    #[arg(long, value_enum, default_value_t = LayoutArg::TimeInterleaved)]
+    layout: LayoutArg,
+
+    /// How often to run each query at most, with as many values; slow ones are run less often.
+    #[arg(long, value_name = "N", default_value_t = 50, value_parser = clap::value_parser!(u32).range(1..))]
+    samples: u32,
+
+    /// Where to write results.json and report.html; the directory is made.
+    #[arg(long, value_name = "DIR")]
+    out: Option<PathBuf>,
+
+    /// A results.json of an earlier comparison of the same jobs: fail if the first backend fell behind another
+    /// one since. Only ratios within each comparison are held against each other, never times.
+    #[arg(long, value_name = "FILE")]
+    baseline: Option<PathBuf>,
+
+    /// By what factor a ratio may be worse than that of the baseline.
+    #[arg(long, value_name = "FACTOR", default_value_t = 1.3, requires = "baseline", value_parser = tolerance)]
+    tolerance: f64,
+}
+
+/// Far more than any store holds.
+const MOST_JOBS: u64 = 1_000_000_000;
+
+const AFTER_HELP: &str = "\
+Examples:
+  broadside compare --jobs 20000 --backend memory --backend postgres --backend clickhouse
+  broadside compare --jobs 1000000 --backend memory --backend postgres --out results
+  broadside compare --backend memory --backend postgres --baseline results/results.json
+
+Exit codes:
+  0  every answer is the same, and no ratio is worse than the baseline's
+  1  an answer differs, or a ratio is worse
+  2  a backend cannot be reached, or the baseline cannot be read or is of other jobs";
+
+/// [`Layout`] as an argument.
+#[derive(Debug, Clone, Copy, ValueEnum)]
+enum LayoutArg {
+    /// By submission, all queues mixed: how a cluster fills its Lookout.
+    TimeInterleaved,
+    /// Queue after queue: how a bulk load or a migration fills one.
+    QueueContiguous,
+}
+
+impl From<LayoutArg> for Layout {
+    fn from(layout: LayoutArg) -> Self {
+        match layout {
+            LayoutArg::TimeInterleaved => Self::TimeInterleaved,
+            LayoutArg::QueueContiguous => Self::QueueContiguous,
+        }
+    }
+}
+
+/// An engine that is no backend.
+#[cfg(feature = "peers")]
+#[derive(Debug, Clone, Copy, ValueEnum)]
+enum Peer {
+    /// SQLite in memory.
+    Sqlite,
+    /// DuckDB in memory, on one thread; it needs python3 with the package duckdb.
+    Duckdb,
+}
+
+#[cfg(feature = "peers")]
+fn open_peers(args: &CompareArgs, workload: &Workload) -> broadside::Result<Vec<Box<dyn Subject>>> {
+    use broadside::compare::peer::{DuckDb, Sqlite};
+
+    let open = |peer: &Peer| -> broadside::Result<Box<dyn Subject>> {
+        Ok(match peer {
+            Peer::Sqlite => Box::new(Sqlite::new(workload.now())?),
+            Peer::Duckdb => Box::new(DuckDb::new(workload.now())?),
+        })
+    };
+    args.peers.iter().map(open).collect()
+}
+
+#[cfg(not(feature = "peers"))]
+fn open_peers(_args: &CompareArgs, _workload: &Workload) -> broadside::Result<Vec<Box<dyn Subject>>> {
+    Ok(Vec::new())
+}
+
+fn tolerance(text: &str) -> Result<f64, String> {
+    match text.parse::<f64>() {
+        Ok(factor) if factor.is_finite() && factor >= 1.0 => Ok(factor),
+        _ => Err("a factor of at least 1".to_owned()),
+    }
+}
+
+pub async fn run(args: &CompareArgs) -> Result<Verdict, Failure> {
+    let baseline = args.baseline.as_deref().map(read_baseline).transpose()?;
+    let configs = args.backends.iter().map(|backend| backend.parse()).collect::<broadside::Result<Vec<_>>>()?;
+    let options =
+        WorkloadOptions { seed: args.seed, jobs: args.jobs, layout: args.layout.into(), ..WorkloadOptions::default() };
+    let workload = Workload::new(options);
+    let comparison = Comparison { workload: &workload, kinds: QueryKind::all(), samples: args.samples as usize };
+    let peers = open_peers(args, &workload)?;
+    let results = match compare(&comparison, &configs, peers).await? {
+        Outcome::Agreed(results) => results,
+        Outcome::Differed(differences) => {
+            differences.iter().for_each(report::answers_differ);
+            return Ok(Verdict::Differed);
+        }
+    };
+    Output::default().line(ResultsTable(&results))?;
+    if let Some(directory) = &args.out {
+        write(directory, &results)?;
+    }
+    match baseline {
+        Some(baseline) => hold_against(&baseline, &results, args.tolerance),
+        None => Ok(Verdict::Agreed),
+    }
+}
+
+/// Runs the comparison on a store of its own on each backend.
+async fn compare(
+    comparison: &Comparison<'_>,
+    configs: &[DatabaseConfig],
+    peers: Vec<Box<dyn Subject>>,
+) -> Result<Outcome, Failure> {
+    let clock = Arc::new(ManualClock::default());
+    clock.set(comparison.workload.now());
+    with_scratches(configs, &clock, async |databases| {
+        let mut subjects: Vec<Box<dyn Subject>> = Vec::new();
+        for (name, database) in names(configs).into_iter().zip(databases) {
+            database.initialise_schema().await?;
+            subjects.push(Box::new(Backend::new(name, Arc::clone(database))));
+        }
+        subjects.extend(peers);
+        let bar = StageBar::default();
+        Ok(comparison.run(&subjects, &|stage, done, total| bar.show(stage, done, total)).await?)
+    })
+    .await
+}
+
+/// The bar of the stage that a comparison is at.
+#[derive(Default)]
+struct StageBar(Mutex<Option<(String, ProgressBar)>>);
+
+impl StageBar {
+    fn show(&self, stage: Stage<'_>, done: u64, total: u64) {
+        let work = match stage {
+            Stage::Ingesting(name) => format!("loading {name}"),
+            Stage::Querying => "running queries".to_owned(),
+        };
+        let mut current = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some((_, old)) = current.take_if(|(name, _)| *name != work) {
+            old.finish_and_clear();
+        }
+        let (_, bar) = current.get_or_insert_with(|| (work.clone(), progress::bar(work, total)));
+        bar.set_position(done);
+        if done == total {
+            bar.finish_and_clear();
+        }
+    }
+}
+
+/// The backends' names; those that come again have a number.
+fn names(configs: &[DatabaseConfig]) -> Vec<String> {
+    let mut names: Vec<String> = Vec::new();
+    for config in configs {
+        let name = config.backend().name();
+        let before = names.iter().filter(|other| other.split(' ').next() == Some(name)).count();
+        names.push(if before == 0 { name.to_owned() } else { format!("{name} {}", before + 1) });
+    }
+    names
+}
+
+fn write(directory: &Path, results: &Results) -> Result<(), Failure> {
+    let failed = |path: &Path, error| FileError { path: path.to_owned(), problem: error };
+    std::fs::create_dir_all(directory).map_err(|error| failed(directory, error.to_string()))?;
+    let json = serde_json::to_string_pretty(results)?;
+    for (name, text) in [("results.json", json + "\n"), ("report.html", html::page(results)?)] {
+        let path = directory.join(name);
+        std::fs::write(&path, text).map_err(|error| failed(&path, error.to_string()))?;
+    }
+    Ok(())
+}
+
+fn read_baseline(path: &Path) -> Result<Results, FileError> {
+    let failed = |problem: String| FileError { path: path.to_owned(), problem };
+    let text = std::fs::read(path).map_err(|error| failed(error.to_string()))?;
+    serde_json::from_slice(&text).map_err(|error| failed(error.to_string()))
+}
+
+fn hold_against(baseline: &Results, results: &Results, tolerance: f64) -> Result<Verdict, Failure> {
+    let regressions = regressions(baseline, results, tolerance)?;
+    regressions.iter().for_each(report::regression);
+    Ok(if regressions.is_empty() { Verdict::Agreed } else { Verdict::Differed })
+}
+
+/// A file that cannot be read or written, or does not hold what it should.
+#[derive(Debug)]
+struct FileError {
+    path: PathBuf,
+    problem: String,
+}
+
+impl fmt::Display for FileError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}: {}", self.path.display(), self.problem)
+    }
+}
+
+impl std::error::Error for FileError {}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn backends_that_come_again_have_names_of_their_own() {
+        let configs = ["memory"; 3].map(|backend| backend.parse().unwrap());
+        assert_eq!(names(&configs), ["memory", "memory 2", "memory 3"]);
+    }
+
+    #[test]
+    fn a_tolerance_is_a_factor() {
+        assert_eq!(tolerance("1.5"), Ok(1.5));
+        for text in ["0.9", "NaN", "inf", "x", ""] {
+            assert!(tolerance(text).is_err(), "{text}");
+        }
+    }
+}

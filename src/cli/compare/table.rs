@@ -1,0 +1,97 @@
+//! The table that the command prints.
+
+use std::fmt;
+
+use broadside::compare::{Measurement, OperationResult, Results};
+use comfy_table::presets::UTF8_FULL_CONDENSED;
+use comfy_table::{Cell, CellAlignment, Table};
+
+use crate::cli::shown;
+
+/// A row for each operation, a column for each backend.
+pub struct ResultsTable<'a>(pub &'a Results);
+
+impl fmt::Display for ResultsTable<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self(results) = self;
+        let mut table = Table::new();
+        table.load_preset(UTF8_FULL_CONDENSED);
+        table.set_header(header(results));
+        for operation in &results.operations {
+            table.add_row(times(operation));
+            if operation.measurements.iter().flatten().any(|measured| measured.rows_per_second.is_some()) {
+                table.add_row(rates(operation));
+            }
+        }
+        table.add_row(sizes(results));
+        table.fmt(f)
+    }
+}
+
+fn right(text: impl ToString) -> Cell {
+    Cell::new(text).set_alignment(CellAlignment::Right)
+}
+
+/// For every backend but the first a second column: the ratio to the first.
+fn header(results: &Results) -> Vec<Cell> {
+    let title = format!("{} jobs, seed {}", results.settings.workload.jobs, results.settings.workload.seed);
+    let mut cells = vec![Cell::new(title), right("rows")];
+    for (at, backend) in results.backends.iter().enumerate() {
+        cells.push(right(format!("{}\np50 · p95 · p99", backend.name)));
+        if at > 0 {
+            cells.push(right(format!("÷ {}", results.backends[0].name)));
+        }
+    }
+    cells
+}
+
+fn times(operation: &OperationResult) -> Vec<Cell> {
+    let rows = operation.measurements.iter().flatten().filter_map(|measured| measured.rows).max();
+    let mut cells = vec![Cell::new(&operation.name), right(rows.map_or_else(String::new, |rows| rows.to_string()))];
+    for (at, measured) in operation.measurements.iter().enumerate() {
+        cells.push(right(measured.as_ref().map_or_else(missing, percentiles)));
+        if at > 0 {
+            cells.push(right(operation.ratio(at).map_or_else(missing, shown::ratio)));
+        }
+    }
+    cells
+}
+
+fn percentiles(measured: &Measurement) -> String {
+    let times = measured.times;
+    [times.p50_nanos, times.p95_nanos, times.p99_nanos].map(shown::time).join(" · ")
+}
+
+fn rates(operation: &OperationResult) -> Vec<Cell> {
+    let rates = operation.measurements.iter().map(|measured| measured.as_ref()?.rows_per_second);
+    beside_the_first("  queries per second", rates, shown::rate)
+}
+
+fn sizes(results: &Results) -> Vec<Cell> {
+    let sizes = results.backends.iter().map(|backend| backend.bytes_per_job);
+    beside_the_first("bytes per job", sizes, |bytes| format!("{bytes:.0}"))
+}
+
+/// A row of one number for each backend, with the ratios to the first one.
+fn beside_the_first(
+    name: &str,
+    numbers: impl Iterator<Item = Option<f64>>,
+    shown_as: impl Fn(f64) -> String,
+) -> Vec<Cell> {
+    let mut cells = vec![Cell::new(name), right("")];
+    let mut first = None;
+    for (at, number) in numbers.enumerate() {
+        cells.push(right(number.map_or_else(missing, &shown_as)));
+        if at == 0 {
+            first = number;
+        } else {
+            let ratio = number.zip(first).filter(|&(_, first)| first > 0.0).map(|(number, first)| number / first);
+            cells.push(right(ratio.map_or_else(missing, shown::ratio)));
+        }
+    }
+    cells
+}
+
+fn missing() -> String {
+    "–".to_owned()
+}

@@ -1,0 +1,64 @@
+//! Numbers as people read them: three digits and a unit.
+
+/// Nanoseconds.
+pub fn time(nanos: u64) -> String {
+    scaled(nanos as f64, &[("ns", 1.0), ("µs", 1e3), ("ms", 1e6), ("s", 1e9)])
+}
+
+/// Rows in a second.
+pub fn rate(per_second: f64) -> String {
+    let text = scaled(per_second, &[("", 1.0), ("k", 1e3), ("M", 1e6), ("G", 1e9)]);
+    format!("{}/s", text.replace(' ', ""))
+}
+
+/// Bytes.
+pub fn bytes(bytes: u64) -> String {
+    scaled(bytes as f64, &[("B", 1.0), ("KiB", 1024.0), ("MiB", 1_048_576.0), ("GiB", 1_073_741_824.0)])
+}
+
+/// How many times as much.
+pub fn ratio(ratio: f64) -> String {
+    format!("{}×", digits(ratio))
+}
+
+/// In the greatest unit of which there is one, after rounding.
+fn scaled(value: f64, units: &[(&str, f64)]) -> String {
+    let unit = units.iter().rev().find(|(_, size)| value / size >= 0.9995).or(units.first());
+    let (name, size) = unit.copied().unwrap_or(("", 1.0));
+    format!("{} {name}", digits(value / size)).trim_end().to_owned()
+}
+
+/// To three digits, more before the point.
+fn digits(value: f64) -> String {
+    let places = match value {
+        below if below < 9.995 => 2,
+        below if below < 99.95 => 1,
+        _ => 0,
+    };
+    format!("{value:.places$}")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn times_have_three_digits_and_the_fitting_unit() {
+        assert_eq!(time(1_234), "1.23 µs");
+        assert_eq!(time(999_499), "999 µs");
+        assert_eq!(time(999_500), "1.00 ms");
+        assert_eq!(time(12_345_678), "12.3 ms");
+        assert_eq!(time(123_456_789_000), "123 s");
+        assert_eq!(time(0), "0.00 ns");
+    }
+
+    #[test]
+    fn rates_bytes_and_ratios_too() {
+        assert_eq!(rate(612_345.0), "612k/s");
+        assert_eq!(rate(5.0), "5.00/s");
+        assert_eq!(bytes(1536), "1.50 KiB");
+        assert_eq!(bytes(512), "512 B");
+        assert_eq!(ratio(0.123), "0.12×");
+        assert_eq!(ratio(1234.5), "1234×");
+    }
+}

@@ -1,0 +1,180 @@
+//! Whether two answers to a query are the same, ties aside.
+//!
+//! An order with ties leaves open which of the tied rows a page ends with. What it does not
+//! leave open: how many rows there are, the keys by which they are ordered, position by position,
+//! and that every row is one that the query selects. Rows that only one store has on its page
+//! are therefore looked up in the other one, which is asked for just them.
+
+use std::collections::HashMap;
+use std::hash::Hash;
+
+use serde::Serialize;
+use serde_json::Value;
+
+use super::subject::Subject;
+use crate::error::Result;
+use crate::model::{Job, JobGroup};
+use crate::query::{GroupOrderKey, GroupQuery, JobOrderKey, JobQuery};
+use crate::scenario::difference;
+use crate::workload::{Answer, Query};
+
+/// How `got` differs from the answer of the reference; none if they are the same, ties aside.
+///
+/// # Errors
+///
+/// Those of the reference, which is asked for rows that its own answer does not have.
+pub(super) async fn answers_differ(
+    reference: &dyn Subject,
+    query: &Query,
+    expected: &Answer,
+    got: &Answer,
+) -> Result<Option<String>> {
+    match (query, expected, got) {
+        (Query::Jobs(query), Answer::Jobs(expected), Answer::Jobs(got)) => {
+            jobs_differ(reference, query, expected, got).await
+        }
+        (Query::Groups(query), Answer::Groups(expected), Answer::Groups(got)) => {
+            groups_differ(reference, query, expected, got).await
+        }
+        (_, Answer::Spec(expected), Answer::Spec(got)) => {
+            Ok((expected != got).then(|| format!("expected {expected:?}, got {got:?}")))
+        }
+        (_, Answer::Text(expected), Answer::Text(got)) => {
+            Ok((expected != got).then(|| format!("expected {expected:?}, got {got:?}")))
+        }
+        _ => Ok(Some(format!("expected {expected:?}, got {got:?}"))),
+    }
+}
+
+async fn jobs_differ(
+    reference: &dyn Subject,
+    query: &JobQuery,
+    expected: &[Job],
+    got: &[Job],
+) -> Result<Option<String>> {
+    let key = |job: &Job| query.order().map(|order| job_key(order.key, job));
+    if let Some(problem) = pages_differ(expected, got, key, |job| &job.job_id) {
+        return Ok(Some(problem));
+    }
+    let strange = strangers(expected, got, |job| &job.job_id);
+    if strange.is_empty() {
+        return Ok(None);
+    }
+    let ids = strange.iter().map(|job| job.job_id.clone()).collect();
+    let (answer, _) = reference.answer(&Query::Jobs(query.among(ids))).await?;
+    let Answer::Jobs(known) = answer else { return Ok(Some(format!("expected jobs, got {answer:?}"))) };
+    Ok(first_unknown(&strange, &known, |job| &job.job_id))
+}
+
+async fn groups_differ(
+    reference: &dyn Subject,
+    query: &GroupQuery,
+    expected: &[JobGroup],
+    got: &[JobGroup],
+) -> Result<Option<String>> {
+    let key = |group: &JobGroup| query.order().map(|order| group_key(order.key, group));
+    if let Some(problem) = pages_differ(expected, got, key, |group| &group.name) {
+        return Ok(Some(problem));
+    }
+    let strange = strangers(expected, got, |group| &group.name);
+    if strange.is_empty() {
+        return Ok(None);
+    }
+    let (answer, _) = reference.answer(&Query::Groups(query.of_all_pages())).await?;
+    let Answer::Groups(known) = answer else { return Ok(Some(format!("expected groups, got {answer:?}"))) };
+    Ok(first_unknown(&strange, &known, |group| &group.name))
+}
+
+/// The value that a page is ordered by; texts compare by bytes, all else by number.
+#[derive(Debug, Clone, PartialEq)]
+enum Key {
+    Number(i64),
+    Text(String),
+}
+
+fn job_key(key: JobOrderKey, job: &Job) -> Key {
+    match key {
+        JobOrderKey::JobId => Key::Text(job.job_id.clone()),
+        JobOrderKey::Queue => Key::Text(job.queue.clone()),
+        JobOrderKey::JobSet => Key::Text(job.job_set.clone()),
+        JobOrderKey::State => Key::Number(i64::from(job.state.ordinal())),
+        JobOrderKey::Submitted => Key::Number(job.submitted.as_micros()),
+        JobOrderKey::LastTransitionTime => Key::Number(job.last_transition_time.floor_seconds()),
+    }
+}
+
+fn group_key(key: GroupOrderKey, group: &JobGroup) -> Option<Key> {
+    match key {
+        GroupOrderKey::Count => i64::try_from(group.count).ok().map(Key::Number),
+        GroupOrderKey::Name => Some(Key::Text(group.name.clone())),
+        GroupOrderKey::Submitted => group.aggregates.submitted.map(|time| Key::Number(time.as_micros())),
+        GroupOrderKey::LastTransitionTime => {
+            group.aggregates.last_transition_time.map(|time| Key::Number(time.floor_seconds()))
+        }
+    }
+}
+
+/// What is wrong with a page by itself or beside another: its length, its order, a row that comes twice,
+/// a row that is on both and not the same.
+fn pages_differ<'a, T: Serialize + PartialEq, K: PartialEq + std::fmt::Debug>(
+    expected: &'a [T],
+    got: &'a [T],
+    key: impl Fn(&T) -> K,
+    id: impl Fn(&'a T) -> &'a String,
+) -> Option<String> {
+    if expected.len() != got.len() {
+        return Some(format!("expected {} rows, got {}", expected.len(), got.len()));
+    }
+    let by_id = index(expected, &id);
+    let mut seen = HashMap::new();
+    for (position, (ours, theirs)) in expected.iter().zip(got).enumerate() {
+        let name = id(theirs);
+        let (expected_key, got_key) = (key(ours), key(theirs));
+        if expected_key != got_key {
+            return Some(format!(
+                "row {position}: expected the order key {expected_key:?}, got {got_key:?} of {name:?}"
+            ));
+        }
+        if let Some(before) = seen.insert(name, position) {
+            return Some(format!("rows {before} and {position} are both {name:?}"));
+        }
+        if let Some(same) = by_id.get(name).filter(|same| **same != theirs) {
+            return Some(row_difference(name, same, theirs));
+        }
+    }
+    None
+}
+
+/// The rows of a page whose ids another page does not have.
+fn strangers<'a, T>(expected: &'a [T], got: &'a [T], id: impl Fn(&'a T) -> &'a String) -> Vec<&'a T> {
+    let known = index(expected, &id);
+    got.iter().filter(|row| !known.contains_key(id(row))).collect()
+}
+
+/// The first row that is not among the known ones as it is.
+fn first_unknown<'a, T: Serialize + PartialEq>(
+    rows: &[&'a T],
+    known: &'a [T],
+    id: impl Fn(&'a T) -> &'a String,
+) -> Option<String> {
+    let known = index(known, &id);
+    rows.iter().find_map(|row| match known.get(id(row)) {
+        None => Some(format!("{:?} is not selected, but got {}", id(row), json(row))),
+        Some(same) => (same != row).then(|| row_difference(id(row), same, row)),
+    })
+}
+
+fn index<'a, T, K: Eq + Hash>(rows: &'a [T], id: impl Fn(&'a T) -> K) -> HashMap<K, &'a T> {
+    rows.iter().map(|row| (id(row), row)).collect()
+}
+
+fn row_difference(id: &str, expected: &impl Serialize, got: &impl Serialize) -> String {
+    match difference(&json(expected), &json(got)) {
+        Some(difference) => format!("{id:?} {difference}"),
+        None => format!("{id:?}: expected {}, got {}", json(expected), json(got)),
+    }
+}
+
+fn json(row: &impl Serialize) -> Value {
+    serde_json::to_value(row).unwrap_or_default()
+}

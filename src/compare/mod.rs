@@ -1,0 +1,23 @@
+//! Comparisons: the same jobs and queries on several stores, every answer checked, every call timed.
+//!
+//! `broadside compare` is made of this. What is compared stands behind [`Subject`], so that
+//! other stores than the backends can take part.
+
+mod baseline;
+mod check;
+mod machine;
+mod operation;
+#[cfg(feature = "peers")]
+pub mod peer;
+mod results;
+mod run;
+mod subject;
+mod timings;
+
+pub use baseline::{Incomparable, Regression, regressions};
+pub use machine::Machine;
+pub use operation::{Batches, Ingestion, Operation};
+pub use results::{BackendResult, Measurement, OperationGroup, OperationResult, Results, Settings};
+pub use run::{Comparison, Difference, Outcome, Stage, StageFn};
+pub use subject::{Backend, Subject};
+pub use timings::{Percentiles, Timings};

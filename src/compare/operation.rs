@@ -1,0 +1,169 @@
+//! The operations of a comparison: what Lookout's ingester and its users do.
+
+use std::fmt;
+use std::ops::Range;
+
+use crate::error::Result;
+use crate::ingest::{IngestionBatch, IngestionQuery};
+use crate::workload::{QueryKind, Workload};
+
+/// How many jobs a batch of the load tells the lives of.
+const JOBS_PER_LOAD_BATCH: u64 = 1000;
+/// How many queries a batch of inserts or updates has.
+const QUERIES_PER_BATCH: usize = 1000;
+/// How many new jobs a batch of mixed lives has, besides the next stages of those under way.
+const JOBS_PER_LIVE_BATCH: u64 = 20;
+/// Of the jobs, one in so many comes by batches other than those of the load.
+const LIVE_SHARE: u64 = 10;
+/// The most jobs that come by batches of inserts and of updates.
+const MOST_SEPARATE: u64 = 10_000;
+/// The most jobs that come by batches of mixed lives.
+const MOST_MIXED: u64 = 2000;
+
+/// An operation, a row of the table.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Operation {
+    /// Batches of an ingestion.
+    Ingest(Ingestion),
+    /// Queries of a kind.
+    Query(QueryKind),
+}
+
+/// The ways in which the jobs of the workload come into a store. Together they bring every job
+/// just once, so that in the end the store holds the workload.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Ingestion {
+    /// Most jobs: whole lives, as fast as the store takes them.
+    Load,
+    /// The inserts of more jobs and their runs.
+    Inserts,
+    /// The updates of those jobs and runs, stage by stage.
+    Updates,
+    /// The rest, as an ingester that keeps up sends them: new jobs, and the next stage of
+    /// those under way.
+    MixedLives,
+}
+
+impl Ingestion {
+    /// All ways, in the order in which they must be taken.
+    pub const ALL: [Self; 4] = [Self::Load, Self::Inserts, Self::Updates, Self::MixedLives];
+
+    /// The jobs that come this way.
+    fn jobs(self, workload: &Workload) -> Range<u64> {
+        let jobs = workload.options().jobs;
+        let mixed = (jobs / LIVE_SHARE / 2).min(MOST_MIXED);
+        let separate = (jobs / LIVE_SHARE / 2).min(MOST_SEPARATE);
+        let loaded = jobs - mixed - separate;
+        match self {
+            Self::Load => 0..loaded,
+            Self::Inserts | Self::Updates => loaded..loaded + separate,
+            Self::MixedLives => loaded + separate..jobs,
+        }
+    }
+
+    /// The batches that bring the jobs that come this way.
+    pub fn batches(self, workload: &Workload) -> Batches<'_> {
+        let jobs = self.jobs(workload);
+        match self {
+            Self::Load => validated(workload.batches_of(jobs, JOBS_PER_LOAD_BATCH)),
+            Self::Inserts => validated(chunks(inserts(workload, jobs))),
+            Self::Updates => validated(chunks(updates(workload, jobs))),
+            Self::MixedLives => validated(workload.live_batches_of(jobs, JOBS_PER_LIVE_BATCH)),
+        }
+    }
+
+    /// Batches as those of [`Load`](Self::Load), for all jobs of the workload.
+    pub fn whole_lives(workload: &Workload) -> Batches<'_> {
+        validated(workload.batches(JOBS_PER_LOAD_BATCH))
+    }
+}
+
+/// Batches, each made and validated when it is asked for.
+pub type Batches<'a> = Box<dyn Iterator<Item = Result<IngestionBatch>> + Send + 'a>;
+
+fn validated<'a>(batches: impl Iterator<Item = Vec<IngestionQuery>> + Send + 'a) -> Batches<'a> {
+    Box::new(batches.map(IngestionBatch::new))
+}
+
+fn is_insert(query: &IngestionQuery) -> bool {
+    use IngestionQuery::{InsertJob, InsertJobError, InsertJobRun, InsertJobSpec};
+    matches!(query, InsertJob(_) | InsertJobSpec(_) | InsertJobError(_) | InsertJobRun(_))
+}
+
+fn inserts(workload: &Workload, jobs: Range<u64>) -> Vec<IngestionQuery> {
+    jobs.flat_map(|number| workload.life(number)).flatten().filter(is_insert).collect()
+}
+
+/// The updates of the jobs: for some at a time the first stage of each, then the second of each
+/// and so on.
+fn updates(workload: &Workload, jobs: Range<u64>) -> Vec<IngestionQuery> {
+    let lives = workload.live_batches_of(jobs, QUERIES_PER_BATCH as u64);
+    lives.flatten().filter(|query| !is_insert(query)).collect()
+}
+
+fn chunks(queries: Vec<IngestionQuery>) -> impl Iterator<Item = Vec<IngestionQuery>> + Send {
+    let mut queries = queries.into_iter();
+    std::iter::from_fn(move || {
+        let chunk: Vec<_> = queries.by_ref().take(QUERIES_PER_BATCH).collect();
+        (!chunk.is_empty()).then_some(chunk)
+    })
+}
+
+/// The operation's name in tables and results.
+impl fmt::Display for Operation {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Ingest(ingestion) => ingestion.fmt(f),
+            Self::Query(kind) => kind.fmt(f),
+        }
+    }
+}
+
+impl fmt::Display for Ingestion {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Load => write!(f, "load the lives of {JOBS_PER_LOAD_BATCH} jobs"),
+            Self::Inserts => write!(f, "insert, {QUERIES_PER_BATCH} queries"),
+            Self::Updates => write!(f, "update, {QUERIES_PER_BATCH} queries"),
+            Self::MixedLives => write!(f, "mixed lives, {JOBS_PER_LIVE_BATCH} new jobs"),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+
+    use super::*;
+    use crate::workload::WorkloadOptions;
+
+    #[test]
+    fn the_ways_bring_every_job_once() {
+        for jobs in [0, 1, 9, 10, 25, 1000] {
+            let workload = Workload::new(WorkloadOptions { jobs, ..WorkloadOptions::default() });
+            let (mut ids, mut queries) = (BTreeSet::new(), 0);
+            for ingestion in Ingestion::ALL {
+                for batch in ingestion.batches(&workload) {
+                    let batch = batch.unwrap();
+                    queries += batch.query_count();
+                    for job in batch.jobs() {
+                        assert!(ids.insert(job.job_id.clone()), "{ingestion} brings {} again", job.job_id);
+                    }
+                }
+            }
+            assert_eq!(ids.len() as u64, jobs);
+            assert_eq!(queries, workload.batches(1000).flatten().count());
+        }
+    }
+
+    #[test]
+    fn inserts_and_updates_do_not_mix() {
+        let workload = Workload::new(WorkloadOptions { jobs: 2000, ..WorkloadOptions::default() });
+        for batch in Ingestion::Inserts.batches(&workload).map(Result::unwrap) {
+            assert!(batch.job_updates().is_empty() && batch.run_updates().is_empty());
+        }
+        for batch in Ingestion::Updates.batches(&workload).map(Result::unwrap) {
+            assert!(batch.jobs().is_empty() && batch.runs().is_empty() && batch.errors().is_empty());
+        }
+    }
+}

@@ -1,0 +1,368 @@
+//! Queries of the workload as SQL, which the engines share but for a few words.
+
+use crate::model::{JobState, StateSet};
+use crate::query::{
+    Aggregates, AnnotationTest, Comparison, Direction, GroupBy, GroupOrder, GroupOrderKey, GroupQuery, IntegerField,
+    IntegerTest, JobOrderKey, JobQuery, Page, Predicate, Selection, TextField, TextTest, TimeAggregate, TimeField,
+};
+use crate::workload::Record;
+
+use super::Cell;
+
+/// Where the engines' SQL, or what is quickest on them, differs.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Dialect {
+    Sqlite,
+    DuckDb,
+}
+
+/// SQL and its parameters, in the order of the question marks.
+#[derive(Debug, Default)]
+pub(super) struct Statement {
+    pub sql: String,
+    pub parameters: Vec<Cell>,
+}
+
+impl Statement {
+    fn new(sql: impl Into<String>) -> Self {
+        Self { sql: sql.into(), parameters: Vec::new() }
+    }
+
+    fn push(&mut self, sql: &str) {
+        self.sql.push_str(sql);
+    }
+
+    /// A question mark for a value.
+    fn bind(&mut self, value: impl Into<Cell>) {
+        self.sql.push('?');
+        self.parameters.push(value.into());
+    }
+
+    /// Question marks for values, in brackets; none for no value, which is no row's either.
+    fn bind_list<T: Into<Cell>>(&mut self, values: impl IntoIterator<Item = T>) {
+        self.sql.push('(');
+        for (at, value) in values.into_iter().enumerate() {
+            self.push(if at == 0 { "" } else { ", " });
+            self.bind(value);
+        }
+        self.sql.push(')');
+    }
+}
+
+const JOB_COLUMNS: &str = "j.job_id, j.queue, j.owner, j.namespace, j.job_set, j.cpu, j.memory, j.ephemeral_storage, j.gpu, \
+    j.priority, j.priority_class, j.submitted, j.cancelled, j.state, j.last_transition, j.latest_run_id, \
+    j.annotations, j.cancel_reason, j.cancel_user";
+const LATEST_RUN: &str = "job_run AS r ON r.run_id = j.latest_run_id AND r.job_id = j.job_id";
+
+/// The page of jobs that a query selects.
+pub(super) fn jobs(query: &JobQuery, dialect: Dialect) -> Statement {
+    let mut statement = Statement::new(format!("SELECT {JOB_COLUMNS} FROM "));
+    let source = Source::new(query.selection(), dialect);
+    source.write(&mut statement);
+    if let Some(order) = query.order() {
+        let column = match order.key {
+            JobOrderKey::JobId => source.job_id(),
+            JobOrderKey::Queue => "j.queue",
+            JobOrderKey::JobSet => "j.job_set",
+            JobOrderKey::State => "j.state",
+            JobOrderKey::Submitted => "j.submitted",
+            JobOrderKey::LastTransitionTime => "j.last_transition_second",
+        };
+        statement.push(&format!(" ORDER BY {column} {}", direction(order.direction)));
+    }
+    limit(&mut statement, query.page());
+    statement
+}
+
+/// The runs of jobs.
+pub(super) fn runs<'a>(job_ids: impl Iterator<Item = &'a str>) -> Statement {
+    let mut statement = Statement::new(
+        "SELECT job_id, run_id, cluster, node, pool, leased, pending, started, finished, state, exit_code \
+         FROM job_run WHERE job_id IN ",
+    );
+    statement.bind_list(job_ids);
+    statement
+}
+
+/// A single record.
+pub(super) fn record(record: Record, id: &str) -> Statement {
+    let mut statement = Statement::new(match record {
+        Record::Spec => "SELECT spec FROM job_spec WHERE job_id = ",
+        Record::Error => "SELECT error FROM job_error WHERE job_id = ",
+        Record::RunError => "SELECT error FROM job_run WHERE run_id = ",
+        Record::RunDebugMessage => "SELECT debug FROM job_run WHERE run_id = ",
+    });
+    statement.bind(id);
+    statement
+}
+
+/// The page of groups that a query selects.
+pub(super) fn groups(query: &GroupQuery, dialect: Dialect) -> Statement {
+    let name = match query.group_by() {
+        GroupBy::Text(field) => format!("coalesce({}, '')", text_column(*field)),
+        GroupBy::State => "j.state".to_owned(),
+        GroupBy::Annotation(_) => "g.value".to_owned(),
+    };
+    let mut statement = Statement::new(format!("SELECT {name} AS name, count(*) AS jobs"));
+    let aggregates = query.aggregates();
+    for state in aggregates.states().into_iter().flat_map(StateSet::iter) {
+        statement.push(&format!(", count(*) FILTER (WHERE j.state = {})", state.ordinal()));
+    }
+    if aggregates.submitted() {
+        statement.push(", min(j.submitted)");
+    }
+    if let Some(aggregate) = aggregates.last_transition_time() {
+        statement.push(&format!(", {}", last_transition(aggregate)));
+    }
+    statement.push(" FROM ");
+    write_groups_source(&mut statement, query, dialect);
+    statement.push(" GROUP BY 1");
+    if let Some(order) = query.order() {
+        statement.push(&format!(" ORDER BY {} {}", group_order(order, aggregates), direction(order.direction)));
+    }
+    limit(&mut statement, query.page());
+    statement
+}
+
+/// The average is a sum here, which together with the count loses nothing to rounding.
+fn last_transition(aggregate: TimeAggregate) -> &'static str {
+    match aggregate {
+        TimeAggregate::Average => "CAST(sum(j.last_transition_second) AS BIGINT)",
+        TimeAggregate::Earliest => "min(j.last_transition_second)",
+        TimeAggregate::Latest => "max(j.last_transition_second)",
+    }
+}
+
+fn group_order(order: GroupOrder, aggregates: Aggregates) -> &'static str {
+    match order.key {
+        GroupOrderKey::Count => "2",
+        GroupOrderKey::Name => "1",
+        GroupOrderKey::Submitted => "min(j.submitted)",
+        GroupOrderKey::LastTransitionTime => match aggregates.last_transition_time() {
+            Some(TimeAggregate::Earliest) => "min(j.last_transition_second)",
+            Some(TimeAggregate::Latest) => "max(j.last_transition_second)",
+            _ => "avg(j.last_transition_second)",
+        },
+    }
+}
+
+fn write_groups_source(statement: &mut Statement, query: &GroupQuery, dialect: Dialect) {
+    let selection = query.selection();
+    let GroupBy::Annotation(key) = query.group_by() else {
+        let join = if query.group_by().uses_latest_run() && !selection.uses_latest_run() {
+            format!("job AS j LEFT JOIN {LATEST_RUN}")
+        } else {
+            String::new()
+        };
+        return Source::new(selection, dialect).write_from(statement, &join);
+    };
+    // Without anything to know of the jobs, their annotations say it all.
+    let jobs_matter = query.aggregates() != Aggregates::default()
+        || selection.active_job_sets()
+        || !selection.predicates().is_empty();
+    statement.push("annotation AS g");
+    if jobs_matter {
+        statement.push(" JOIN ");
+        Source::plain(selection, dialect).write_from(statement, "job AS j ON j.job_id = g.job_id");
+        statement.push(if selection.predicates().is_empty() && !selection.active_job_sets() {
+            " WHERE "
+        } else {
+            " AND "
+        });
+    } else {
+        statement.push(" WHERE ");
+    }
+    statement.push("g.key = ");
+    statement.bind(key);
+}
+
+/// The tables that a query reads, and which of them leads to the others.
+struct Source<'a> {
+    selection: &'a Selection,
+    /// The annotation whose index gives the jobs, in the order of their ids. Of several it is the last one: the
+    /// workload's annotations have ever more values.
+    driver: Option<(&'a String, &'a String)>,
+}
+
+impl<'a> Source<'a> {
+    fn new(selection: &'a Selection, dialect: Dialect) -> Self {
+        let driver = selection.predicates().iter().rev().find_map(|predicate| match predicate {
+            Predicate::Annotation(key, AnnotationTest::Value(TextTest::Exact(value))) => Some((key, value)),
+            _ => None,
+        });
+        // A column store joins by hashing, and has no use for a leader.
+        Self { selection, driver: driver.filter(|_| dialect == Dialect::Sqlite && !selection.uses_latest_run()) }
+    }
+
+    fn plain(selection: &'a Selection, _dialect: Dialect) -> Self {
+        Self { selection, driver: None }
+    }
+
+    /// The column of job ids whose order an index gives.
+    fn job_id(&self) -> &'static str {
+        match self.driver {
+            Some(_) => "a.job_id",
+            None if self.selection.uses_latest_run() => "r.job_id",
+            None => "j.job_id",
+        }
+    }
+
+    fn write(&self, statement: &mut Statement) {
+        self.write_from(statement, "");
+    }
+
+    /// Writes the tables (unless they are given) and the conditions.
+    fn write_from(&self, statement: &mut Statement, tables: &str) {
+        let mut and = " WHERE ";
+        if !tables.is_empty() {
+            statement.push(tables);
+        } else if let Some((key, value)) = self.driver {
+            // CROSS JOIN keeps SQLite from reordering the tables.
+            statement.push("annotation AS a CROSS JOIN job AS j ON j.job_id = a.job_id WHERE a.key = ");
+            statement.bind(key);
+            statement.push(" AND a.value = ");
+            statement.bind(value);
+            and = " AND ";
+        } else if self.selection.uses_latest_run() {
+            statement.push(&format!("job AS j JOIN {LATEST_RUN}"));
+        } else {
+            statement.push("job AS j");
+        }
+        for predicate in self.selection.predicates() {
+            if !self.is_driver(predicate) {
+                statement.push(and);
+                write_predicate(statement, predicate);
+                and = " AND ";
+            }
+        }
+        if self.selection.active_job_sets() {
+            statement.push(and);
+            statement.push(
+                "EXISTS (SELECT 1 FROM job AS x WHERE x.queue = j.queue AND x.job_set = j.job_set AND x.state IN (1, 2, 3, 8))",
+            );
+        }
+    }
+
+    fn is_driver(&self, predicate: &Predicate) -> bool {
+        match (self.driver, predicate) {
+            (Some((key, value)), Predicate::Annotation(own, AnnotationTest::Value(TextTest::Exact(text)))) => {
+                own == key && text == value
+            }
+            _ => false,
+        }
+    }
+}
+
+fn write_predicate(statement: &mut Statement, predicate: &Predicate) {
+    match predicate {
+        Predicate::Text(field, test) => write_text_test(statement, text_column(*field), test),
+        Predicate::State(states) => {
+            statement.push("j.state IN ");
+            statement.bind_list(states.iter().map(|state: JobState| i64::from(state.ordinal())));
+        }
+        Predicate::Integer(field, IntegerTest::AnyOf(values)) => {
+            statement.push(integer_column(*field));
+            statement.push(" IN ");
+            statement.bind_list(values.iter().copied());
+        }
+        Predicate::Integer(field, IntegerTest::Compare(comparison, value)) => {
+            // The plus keeps SQLite from sorting half a queue that it finds by a range in an
+            // index, where it can read the newest of the queue and leave out a few.
+            statement.push(if *comparison == Comparison::Equal { "" } else { "+" });
+            statement.push(integer_column(*field));
+            statement.push(comparison_sign(*comparison));
+            statement.bind(*value);
+        }
+        Predicate::Time(field, comparison, time) => {
+            statement.push(match field {
+                TimeField::Submitted => "j.submitted",
+                TimeField::LastTransitionTime => "j.last_transition",
+            });
+            statement.push(comparison_sign(*comparison));
+            statement.bind(*time);
+        }
+        Predicate::Annotation(key, test) => {
+            statement.push("j.job_id IN (SELECT n.job_id FROM annotation AS n WHERE n.key = ");
+            statement.bind(key);
+            if let AnnotationTest::Value(test) = test {
+                statement.push(" AND ");
+                write_text_test(statement, "n.value", test);
+            }
+            statement.push(")");
+        }
+    }
+}
+
+fn write_text_test(statement: &mut Statement, column: &str, test: &TextTest) {
+    match test {
+        TextTest::Exact(text) => {
+            statement.push(&format!("{column} = "));
+            statement.bind(text);
+        }
+        TextTest::AnyOf(texts) => {
+            statement.push(&format!("{column} IN "));
+            statement.bind_list(texts);
+        }
+        TextTest::StartsWith(prefix) => {
+            // A range, which an index or the least and greatest value of a block can answer.
+            statement.push(&format!("{column} >= "));
+            statement.bind(prefix);
+            statement.push(&format!(" AND {column} < "));
+            statement.bind(&format!("{prefix}{}", char::MAX));
+        }
+        TextTest::Contains(part) => {
+            statement.push(&format!("instr({column}, "));
+            statement.bind(part);
+            statement.push(") > 0");
+        }
+    }
+}
+
+fn comparison_sign(comparison: Comparison) -> &'static str {
+    match comparison {
+        Comparison::Equal => " = ",
+        Comparison::Greater => " > ",
+        Comparison::Less => " < ",
+        Comparison::GreaterOrEqual => " >= ",
+        Comparison::LessOrEqual => " <= ",
+    }
+}
+
+fn text_column(field: TextField) -> &'static str {
+    match field {
+        TextField::JobId => "j.job_id",
+        TextField::Queue => "j.queue",
+        TextField::JobSet => "j.job_set",
+        TextField::Owner => "j.owner",
+        TextField::Namespace => "j.namespace",
+        TextField::PriorityClass => "j.priority_class",
+        TextField::Cluster => "r.cluster",
+        TextField::Node => "r.node",
+        TextField::Pool => "r.pool",
+    }
+}
+
+fn integer_column(field: IntegerField) -> &'static str {
+    match field {
+        IntegerField::Cpu => "j.cpu",
+        IntegerField::Memory => "j.memory",
+        IntegerField::EphemeralStorage => "j.ephemeral_storage",
+        IntegerField::Gpu => "j.gpu",
+        IntegerField::Priority => "j.priority",
+    }
+}
+
+fn direction(direction: Direction) -> &'static str {
+    match direction {
+        Direction::Ascending => "ASC",
+        Direction::Descending => "DESC",
+    }
+}
+
+fn limit(statement: &mut Statement, page: Page) {
+    // Both engines read a limit beyond their tables as none.
+    let most = page.take().unwrap_or(i64::MAX as u64);
+    if page.take().is_some() || page.skip() > 0 {
+        statement.push(&format!(" LIMIT {most} OFFSET {}", page.skip()));
+    }
+}

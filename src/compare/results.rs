@@ -1,0 +1,145 @@
+//! What a comparison measured, with all that is needed to repeat it: `results.json`.
+
+use serde::{Deserialize, Serialize};
+
+use super::machine::Machine;
+use super::operation::Operation;
+use super::timings::{Percentiles, Timings};
+use crate::database::StoreInfo;
+use crate::time::Timestamp;
+use crate::workload::{QueryKind, WorkloadOptions};
+
+/// A comparison's settings and measurements.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Results {
+    /// The version of this format, [`Results::FORMAT`].
+    pub format: u32,
+    /// The version of Broadside.
+    pub broadside: String,
+    /// When the comparison ended.
+    pub taken: Timestamp,
+    /// What was compared.
+    pub settings: Settings,
+    /// Where.
+    pub machine: Machine,
+    /// The backends, in the order of each operation's measurements.
+    pub backends: Vec<BackendResult>,
+    /// The operations.
+    pub operations: Vec<OperationResult>,
+}
+
+/// What decides the jobs and the queries.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Settings {
+    /// The jobs.
+    pub workload: WorkloadOptions,
+    /// How often each query was run at most.
+    pub samples: usize,
+}
+
+/// A backend and its store.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct BackendResult {
+    /// Its name, which no other backend of the comparison has.
+    pub name: String,
+    /// The name and version of the software.
+    pub version: Option<String>,
+    /// Bytes of data and indexes.
+    pub bytes: Option<u64>,
+    /// The same for one job.
+    pub bytes_per_job: Option<f64>,
+}
+
+/// The kinds of operations, which tables and charts keep apart.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub enum OperationGroup {
+    /// Batches.
+    Ingestion,
+    /// Pages of jobs.
+    Pages,
+    /// Groups of jobs.
+    Groups,
+    /// Single records.
+    Records,
+}
+
+/// An operation and what it took on each backend.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct OperationResult {
+    /// Its name, which no other operation has.
+    pub name: String,
+    /// What kind it is of.
+    pub group: OperationGroup,
+    /// What it took on each backend; none where it cannot be done.
+    pub measurements: Vec<Option<Measurement>>,
+}
+
+/// What an operation took on a backend.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Measurement {
+    /// How often it was run.
+    pub runs: usize,
+    /// The most rows that a run gave; none for ingestion.
+    pub rows: Option<usize>,
+    /// Ingestion queries in a second, over all runs; none for reads.
+    pub rows_per_second: Option<f64>,
+    /// The times of the runs.
+    #[serde(flatten)]
+    pub times: Percentiles,
+}
+
+impl Results {
+    /// The version of the format that this build reads and writes.
+    pub const FORMAT: u32 = 1;
+}
+
+impl BackendResult {
+    pub(super) fn new(name: &str, info: StoreInfo, jobs: u64) -> Self {
+        let bytes_per_job = info.bytes.filter(|_| jobs > 0).map(|bytes| bytes as f64 / jobs as f64);
+        Self { name: name.to_owned(), version: info.version, bytes: info.bytes, bytes_per_job }
+    }
+}
+
+impl OperationResult {
+    pub(super) fn new(operation: Operation) -> Self {
+        let group = match operation {
+            Operation::Ingest(_) => OperationGroup::Ingestion,
+            Operation::Query(QueryKind::Page(_)) => OperationGroup::Pages,
+            Operation::Query(QueryKind::Groups { .. }) => OperationGroup::Groups,
+            Operation::Query(QueryKind::Record(_)) => OperationGroup::Records,
+        };
+        Self { name: operation.to_string(), group, measurements: Vec::new() }
+    }
+
+    /// Adds what it took on the next backend.
+    pub(super) fn add(&mut self, measurement: Option<Measurement>) {
+        self.measurements.push(measurement);
+    }
+
+    /// How many times as long as the first backend another one takes, by the medians.
+    pub fn ratio(&self, backend: usize) -> Option<f64> {
+        let median = |backend: usize| Some(self.measurements.get(backend)?.as_ref()?.times.p50_nanos);
+        let (first, other) = (median(0)?, median(backend)?);
+        (first > 0).then(|| other as f64 / first as f64)
+    }
+}
+
+impl Measurement {
+    /// None without a batch.
+    pub(super) fn of_ingestion(timings: &Timings, queries: usize) -> Option<Self> {
+        let seconds = timings.total().as_secs_f64();
+        let rows_per_second = (seconds > 0.0).then(|| queries as f64 / seconds);
+        Some(Self { runs: timings.count(), rows: None, rows_per_second, times: timings.percentiles()? })
+    }
+
+    /// None without a run.
+    pub(super) fn of_queries(timings: &Timings, rows: usize) -> Option<Self> {
+        Some(Self { runs: timings.count(), rows: Some(rows), rows_per_second: None, times: timings.percentiles()? })
+    }
+}

@@ -1,0 +1,344 @@
+//! Comparisons: what counts as the same answer, and the command that compares.
+
+#![cfg(feature = "cli")]
+
+use std::collections::BTreeSet;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output, Stdio};
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use async_trait::async_trait;
+use broadside::compare::{Backend, Comparison, OperationResult, Outcome, Subject};
+use broadside::ingest::IngestionBatch;
+use broadside::memory::{MemoryConfig, MemoryDatabase};
+use broadside::query::Match;
+use broadside::workload::{Answer, Grouping, PageKind, Query, QueryKind, Record, Workload, WorkloadOptions};
+use broadside::{Database, ManualClock, Result, StoreInfo, Timestamp};
+use serde_json::Value;
+
+/// A store that tells of its answers something else than what they are.
+#[derive(Debug)]
+struct Altered {
+    store: Backend,
+    alter: fn(&mut Answer),
+}
+
+#[async_trait]
+impl Subject for Altered {
+    fn name(&self) -> &str {
+        "altered"
+    }
+
+    async fn ingest(&self, batch: &IngestionBatch) -> Result<Duration> {
+        self.store.ingest(batch).await
+    }
+
+    async fn answer(&self, query: &Query) -> Result<(Answer, Duration)> {
+        let (mut answer, time) = self.store.answer(query).await?;
+        (self.alter)(&mut answer);
+        Ok((answer, time))
+    }
+
+    async fn info(&self) -> Result<StoreInfo> {
+        self.store.info().await
+    }
+}
+
+async fn store(name: &str, workload: &Workload) -> Backend {
+    let clock = ManualClock::default();
+    clock.set(workload.now());
+    let database = MemoryDatabase::new(&MemoryConfig::default(), Arc::new(clock));
+    database.initialise_schema().await.unwrap();
+    Backend::new(name, Arc::new(database))
+}
+
+/// The problem that a comparison finds with answers that are altered; none if they pass.
+async fn problem(kind: QueryKind, alter: fn(&mut Answer)) -> Option<String> {
+    let workload = Workload::new(WorkloadOptions { jobs: 1500, ..WorkloadOptions::default() });
+    let altered = Altered { store: store("altered", &workload).await, alter };
+    let subjects: [Box<dyn Subject>; 2] = [Box::new(store("memory", &workload).await), Box::new(altered)];
+    let comparison = Comparison { workload: &workload, kinds: vec![kind], samples: 3 };
+    match comparison.run(&subjects, &|_, _, _| {}).await.unwrap() {
+        Outcome::Agreed(_) => None,
+        Outcome::Differed(differences) => {
+            let [difference] = &differences[..] else { panic!("{differences:?}") };
+            assert_eq!((difference.subject.as_str(), difference.reference.as_str()), ("altered", "memory"));
+            assert_eq!(difference.operation, kind.to_string());
+            Some(difference.problem.clone())
+        }
+    }
+}
+
+const BY_QUEUE: QueryKind = QueryKind::Page(PageKind::Ordered { field: "queue", descending: false });
+const BY_STATE: QueryKind = QueryKind::Page(PageKind::Ordered { field: "state", descending: false });
+const BY_JOB_ID: QueryKind = QueryKind::Page(PageKind::Ordered { field: "jobId", descending: true });
+const GROUPS: QueryKind = QueryKind::Groups { by: Grouping::Field("owner"), aggregates: &["state"] };
+const CHEAP: QueryKind = QueryKind::Page(PageKind::Priority(Match::LessThan));
+
+/// A store that takes whole lives alone, and in the end all of them backwards, so that other
+/// rows are the first of those that are tied.
+#[derive(Debug)]
+struct Backwards {
+    store: Backend,
+    batches: Mutex<Vec<IngestionBatch>>,
+}
+
+#[async_trait]
+impl Subject for Backwards {
+    fn name(&self) -> &str {
+        "backwards"
+    }
+
+    fn takes_updates(&self) -> bool {
+        false
+    }
+
+    async fn ingest(&self, batch: &IngestionBatch) -> Result<Duration> {
+        self.batches.lock().unwrap().push(batch.clone());
+        Ok(Duration::from_micros(1))
+    }
+
+    async fn settle(&self) -> Result<()> {
+        let batches = std::mem::take(&mut *self.batches.lock().unwrap());
+        for batch in batches.iter().rev() {
+            self.store.ingest(batch).await?;
+        }
+        Ok(())
+    }
+
+    async fn answer(&self, query: &Query) -> Result<(Answer, Duration)> {
+        self.store.answer(query).await
+    }
+
+    async fn info(&self) -> Result<StoreInfo> {
+        self.store.info().await
+    }
+}
+
+#[tokio::test]
+async fn tied_rows_may_be_others_and_come_in_any_order() {
+    let workload = Workload::new(WorkloadOptions { jobs: 3000, ..WorkloadOptions::default() });
+    let backwards = Backwards { store: store("backwards", &workload).await, batches: Mutex::default() };
+    let subjects: [Box<dyn Subject>; 2] = [Box::new(store("memory", &workload).await), Box::new(backwards)];
+    let comparison = Comparison { workload: &workload, kinds: QueryKind::essential(), samples: 3 };
+    let Outcome::Agreed(results) = comparison.run(&subjects, &|_, _, _| {}).await.unwrap() else { panic!() };
+    let of_both = |operation: &OperationResult| operation.measurements.iter().all(Option::is_some);
+    assert_eq!(results.operations.iter().filter(|operation| !of_both(operation)).count(), 3);
+
+    let query = workload.query(BY_STATE, 0).unwrap();
+    let mut ids = Vec::new();
+    for subject in &subjects {
+        let (mut answer, _) = subject.answer(&query).await.unwrap();
+        ids.push(jobs(&mut answer).iter().map(|job| job.job_id.clone()).collect::<BTreeSet<_>>());
+    }
+    assert_ne!(ids[0], ids[1], "the ties of the test are no ties");
+    assert_eq!(problem(BY_STATE, |answer| jobs(answer).reverse()).await, None);
+}
+
+#[tokio::test]
+async fn rows_out_of_order_are_found() {
+    let found = problem(BY_JOB_ID, |answer| jobs(answer).swap(3, 4)).await.unwrap();
+    assert!(found.starts_with("row 3: expected the order key"), "{found}");
+}
+
+#[tokio::test]
+async fn missing_and_repeated_rows_are_found() {
+    let found = problem(BY_QUEUE, |answer| drop(jobs(answer).pop())).await.unwrap();
+    assert_eq!(found, "expected 100 rows, got 99");
+    let repeat = |answer: &mut Answer| jobs(answer)[8] = jobs(answer)[7].clone();
+    let found = problem(BY_QUEUE, repeat).await.unwrap();
+    assert!(found.starts_with("rows 7 and 8 are both"), "{found}");
+}
+
+#[tokio::test]
+async fn a_value_that_differs_is_named() {
+    let alter = |answer: &mut Answer| {
+        for job in jobs(answer) {
+            job.runs.iter_mut().for_each(|run| run.exit_code = Some(77));
+        }
+    };
+    let found = problem(BY_QUEUE, alter).await.unwrap();
+    assert!(found.contains("/runs/0/exitCode") && found.ends_with("got 77"), "{found}");
+}
+
+#[tokio::test]
+async fn rows_that_are_not_selected_are_found() {
+    let alter = |answer: &mut Answer| jobs(answer)[0].job_id = "other".to_owned();
+    let found = problem(BY_QUEUE, alter).await.unwrap();
+    assert!(found.starts_with("\"other\" is not selected"), "{found}");
+    let found = problem(GROUPS, |answer| groups(answer)[0].name = "other".to_owned()).await.unwrap();
+    assert!(found.starts_with("\"other\" is not selected"), "{found}");
+}
+
+#[tokio::test]
+async fn groups_and_records_are_compared() {
+    let found = problem(GROUPS, |answer| groups(answer)[2].count += 1).await.unwrap();
+    assert!(found.starts_with("row 2: expected the order key"), "{found}");
+    let alter = |answer: &mut Answer| *answer = Answer::Text("other".to_owned());
+    let found = problem(QueryKind::Record(Record::RunError), alter).await.unwrap();
+    assert!(found.ends_with("got \"other\""), "{found}");
+    let alter = |answer: &mut Answer| {
+        if let Answer::Spec(spec) = answer {
+            spec.queue.clear();
+        }
+    };
+    assert!(problem(QueryKind::Record(Record::Spec), alter).await.is_some());
+}
+
+#[tokio::test]
+async fn results_have_a_measurement_for_each_subject() {
+    let workload = Workload::new(WorkloadOptions { jobs: 500, ..WorkloadOptions::default() });
+    let subjects: [Box<dyn Subject>; 2] =
+        [Box::new(store("one", &workload).await), Box::new(store("two", &workload).await)];
+    let comparison = Comparison { workload: &workload, kinds: vec![CHEAP, GROUPS], samples: 4 };
+    let Outcome::Agreed(results) = comparison.run(&subjects, &|_, _, _| {}).await.unwrap() else { panic!() };
+    let names: Vec<_> = results.operations.iter().map(|operation| operation.name.as_str()).collect();
+    assert_eq!(names.len(), 6, "{names:?}");
+    for operation in &results.operations {
+        assert_eq!(operation.measurements.iter().flatten().count(), 2, "{}", operation.name);
+        assert_eq!(operation.ratio(0), Some(1.0), "{}", operation.name);
+    }
+    assert!(results.backends.iter().all(|backend| backend.bytes_per_job > Some(0.0)));
+    assert!(results.taken > Timestamp::from_seconds(0));
+}
+
+fn jobs(answer: &mut Answer) -> &mut Vec<broadside::Job> {
+    let Answer::Jobs(jobs) = answer else { panic!("{answer:?}") };
+    jobs
+}
+
+fn groups(answer: &mut Answer) -> &mut Vec<broadside::JobGroup> {
+    let Answer::Groups(groups) = answer else { panic!("{answer:?}") };
+    groups
+}
+
+/// `broadside` with these arguments.
+fn broadside(arguments: &[&str]) -> Output {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_broadside"));
+    command.args(arguments).stdin(Stdio::null()).output().unwrap()
+}
+
+/// `broadside compare` of two memory stores of few jobs.
+fn compare(more: &[&str]) -> Output {
+    let arguments = ["compare", "--jobs", "400", "--samples", "3", "--backend", "memory", "--backend", "memory"];
+    broadside(&[&arguments, more].concat())
+}
+
+fn code(output: &Output) -> i32 {
+    output.status.code().unwrap()
+}
+
+fn text(bytes: &[u8]) -> String {
+    String::from_utf8(bytes.to_vec()).unwrap()
+}
+
+/// A directory that no other test has.
+fn directory(name: &str) -> PathBuf {
+    let path = PathBuf::from(env!("CARGO_TARGET_TMPDIR")).join("compare").join(name);
+    std::fs::create_dir_all(&path).unwrap();
+    path
+}
+
+fn results(path: &Path) -> Value {
+    serde_json::from_slice(&std::fs::read(path).unwrap()).unwrap()
+}
+
+#[test]
+fn a_comparison_prints_a_table_and_writes_its_results() {
+    let out = directory("out").join("new");
+    let output = compare(&["--out", out.to_str().unwrap(), "--layout", "queue-contiguous", "--seed", "7"]);
+    assert_eq!(code(&output), 0, "{}", text(&output.stderr));
+    let table = text(&output.stdout);
+    for word in ["400 jobs, seed 7", "memory 2", "÷ memory", "update, 1000 queries", "run error", "bytes per job"] {
+        assert!(table.contains(word), "{word}: {table}");
+    }
+    let results = results(&out.join("results.json"));
+    assert_eq!(results["settings"]["workload"]["layout"], "queueContiguous");
+    assert_eq!(results["backends"][1]["name"], "memory 2");
+    let operations = results["operations"].as_array().unwrap();
+    assert!(operations.len() > 100);
+    assert!(operations.iter().all(|operation| operation["measurements"][1]["p50Nanos"].as_u64() > Some(0)));
+    let report = std::fs::read_to_string(out.join("report.html")).unwrap();
+    assert_eq!(report.matches("<svg").count(), 4);
+    assert!(!report.contains("src=") && !report.contains("<link") && !report.contains("<script"));
+}
+
+/// Writes the results of a comparison after a change to them.
+fn baseline(name: &str, change: impl FnOnce(&mut Value)) -> String {
+    let directory = directory(name);
+    let output = compare(&["--out", directory.to_str().unwrap()]);
+    assert_eq!(code(&output), 0, "{}", text(&output.stderr));
+    let path = directory.join("results.json");
+    let mut results = results(&path);
+    change(&mut results);
+    std::fs::write(&path, results.to_string()).unwrap();
+    path.to_str().unwrap().to_owned()
+}
+
+/// Makes the second backend take so many times as long.
+fn slow_down(results: &mut Value, factor: f64) {
+    for operation in results["operations"].as_array_mut().unwrap() {
+        let median = &mut operation["measurements"][1]["p50Nanos"];
+        *median = ((median.as_f64().unwrap() * factor) as u64).max(1).into();
+    }
+}
+
+#[test]
+fn falling_behind_the_baseline_is_a_failure() {
+    let path = baseline("worse", |results| slow_down(results, 1e6));
+    let output = compare(&["--baseline", &path]);
+    assert_eq!(code(&output), 1);
+    let problems = text(&output.stderr);
+    assert!(problems.contains("page by queue ASC: memory fell behind memory 2 by "), "{problems}");
+}
+
+#[test]
+fn getting_ahead_of_the_baseline_is_none() {
+    let path = baseline("better", |results| slow_down(results, 1e-6));
+    let output = compare(&["--baseline", &path]);
+    assert_eq!(code(&output), 0, "{}", text(&output.stderr));
+}
+
+#[test]
+fn a_tolerance_allows_for_noise() {
+    let path = baseline("tolerated", |results| slow_down(results, 1e6));
+    let output = compare(&["--baseline", &path, "--tolerance", "1e12"]);
+    assert_eq!(code(&output), 0, "{}", text(&output.stderr));
+}
+
+#[test]
+fn a_baseline_of_something_else_cannot_be_used() {
+    let other_jobs = baseline("other-jobs", |results| results["settings"]["workload"]["seed"] = 99.into());
+    let other_format = baseline("other-format", |results| results["format"] = 0.into());
+    let other_first = baseline("other-first", |results| results["backends"][0]["name"] = "postgres".into());
+    let only_one = baseline("only-one", |results| results["backends"].as_array_mut().unwrap().truncate(1));
+    for (path, reason) in
+        [(other_jobs, "other jobs"), (other_format, "format 0"), (other_first, "postgres"), (only_one, "no ratios")]
+    {
+        let output = compare(&["--baseline", &path]);
+        assert_eq!(code(&output), 2, "{path}");
+        assert!(text(&output.stderr).contains(reason), "{}", text(&output.stderr));
+    }
+}
+
+#[test]
+fn a_file_or_backend_that_is_not_there_is_said_at_once() {
+    let missing = compare(&["--baseline", "no/such/file"]);
+    assert_eq!((code(&missing), text(&missing.stdout)), (2, String::new()));
+    assert!(text(&missing.stderr).contains("no/such/file"), "{}", text(&missing.stderr));
+    let unknown = broadside(&["compare", "--backend", "nonsense"]);
+    assert_eq!(code(&unknown), 2);
+    assert_eq!(code(&compare(&["--tolerance", "2"])), 2);
+    assert_eq!(code(&compare(&["--baseline", "x", "--tolerance", "0.5"])), 2);
+}
+
+#[test]
+fn stats_are_a_table_or_json() {
+    let table = text(&broadside(&["stats", "--jobs", "300"]).stdout);
+    assert!(table.contains("300 jobs") && table.contains("job_set") && table.contains("zone maps"), "{table}");
+    let json: Value = serde_json::from_slice(&broadside(&["stats", "--jobs", "300", "--json"]).stdout).unwrap();
+    assert_eq!(json["jobs"], 300);
+    assert!(json["parts"].as_array().unwrap().iter().any(|part| part["bytes"].as_u64() > Some(0)));
+    assert_eq!(code(&broadside(&["stats", "--jobs", "0"])), 0);
+}
