@@ -15,7 +15,7 @@ use crate::workload::{Answer, Query, QueryKind, Workload};
 /// After how long an operation is not run again on a subject, if it has run often enough.
 const ENOUGH_TIME: Duration = Duration::from_secs(2);
 /// How often is enough.
-const ENOUGH_RUNS: usize = 5;
+const ENOUGH_RUNS: usize = 3;
 
 /// How far a comparison has come.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -55,6 +55,10 @@ pub struct CompareArgs {
     #[arg(long, value_name = "N", default_value_t = 50, value_parser = clap::value_parser!(u32).range(1..))]
     samples: u32,
 
+    /// Group by none and by all aggregates alone, and not by every combination of them.
+    #[arg(long)]
+    brief: bool,
+
     /// Where to write results.json and report.html; the directory is made.
     #[arg(long, value_name = "DIR")]
     out: Option<PathBuf>,
@@ -142,7 +146,8 @@ pub async fn run(args: &CompareArgs) -> Result<Verdict, Failure> {
     let options =
         WorkloadOptions { seed: args.seed, jobs: args.jobs, layout: args.layout.into(), ..WorkloadOptions::default() };
     let workload = Workload::new(options);
-    let comparison = Comparison { workload: &workload, kinds: QueryKind::all(), samples: args.samples as usize };
+    let kinds = if args.brief { QueryKind::essential() } else { QueryKind::all() };
+    let comparison = Comparison { workload: &workload, kinds, samples: args.samples as usize };
     let peers = open_peers(args, &workload)?;
     let results = match compare(&comparison, &configs, peers).await? {
         Outcome::Agreed(results) => results,
