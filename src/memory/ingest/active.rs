@@ -6,7 +6,7 @@ use foldhash::fast::RandomState;
 use hashbrown::HashMap;
 use roaring::RoaringBitmap;
 
-use crate::memory::storage::{Postings, push_ascending};
+use crate::memory::storage::Postings;
 
 /// The (queue, job set) pairs: how many active jobs each has, and its rows.
 ///
@@ -38,7 +38,7 @@ impl ActiveJobSets {
             self.activate(pair, bitmap);
         }
         if self.active_jobs[pair as usize] > 0 {
-            push_ascending(Arc::make_mut(bitmap), row);
+            Arc::make_mut(bitmap).insert(row);
         }
     }
 

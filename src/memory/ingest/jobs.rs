@@ -134,7 +134,7 @@ impl Store {
         post(&tables.priority_classes, &rows.priority_class);
         for (at, row) in (0..rows.ids.len()).zip(first..) {
             let state = JobState::from_ordinal(rows.state[at]).unwrap_or(JobState::Queued);
-            tables.states.push(state, row);
+            tables.states.insert(state, row);
             self.active.add(rows.pair[at], row, state.is_active(), &mut tables.active_job_sets);
             tables.latest_clusters.insert(rows.cluster[at], row);
             tables.latest_nodes.insert(rows.node[at], row);

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use roaring::RoaringBitmap;
 
 use super::dictionary::NONE;
-use super::postings::{bitmap_bytes, push_ascending};
+use super::postings::bitmap_bytes;
 use crate::model::{JobState, StateSet};
 
 /// A bitmap of rows for each code. Clones share every bitmap that is not changed afterwards.
@@ -56,9 +56,9 @@ impl StateIndex {
         states.iter().fold(RoaringBitmap::new(), |rows, state| rows | self.rows(state).as_ref())
     }
 
-    /// Adds a row that is greater than all before.
-    pub(crate) fn push(&mut self, state: JobState, row: u32) {
-        push_ascending(self.rows_mut(state), row);
+    /// Adds a row.
+    pub(crate) fn insert(&mut self, state: JobState, row: u32) {
+        self.rows_mut(state).insert(row);
     }
 
     /// Moves a row from one state to another.

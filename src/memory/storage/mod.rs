@@ -19,7 +19,7 @@ pub(super) use column::{CHUNK_ROWS, Column, first_row, locate};
 pub(super) use dictionary::{Dictionary, NONE};
 pub(super) use id::{FixedId, JobId, RunId};
 pub(super) use jobs::{JobChunk, JobRows, LatestRun, NULL};
-pub(super) use postings::{PostingList, Postings, bitmap_bytes, push_ascending};
+pub(super) use postings::{PostingList, Postings, bitmap_bytes};
 pub(super) use records::Records;
 pub(super) use runs::{Message, RunChunk, RunRows};
 pub(super) use tables::Tables;

@@ -27,7 +27,10 @@ impl PostingList {
                 bitmap.insert(row);
                 *self = Self::Many(Arc::new(bitmap));
             }
-            Self::Many(bitmap) => push_ascending(Arc::make_mut(bitmap), row),
+            // Roaring's own `try_push` looks for the greatest row first, which in a dense container is a search.
+            Self::Many(bitmap) => {
+                Arc::make_mut(bitmap).insert(row);
+            }
         }
     }
 
@@ -93,13 +96,6 @@ impl PostingList {
             Self::Few(rows) => ARC + size_of::<Vec<u32>>() + rows.capacity() * size_of::<u32>(),
             Self::Many(bitmap) => ARC + size_of::<RoaringBitmap>() + bitmap_bytes(bitmap),
         }
-    }
-}
-
-/// Inserts a row that is most likely greater than all before.
-pub(crate) fn push_ascending(bitmap: &mut RoaringBitmap, row: u32) {
-    if bitmap.try_push(row).is_err() {
-        bitmap.insert(row);
     }
 }
 
