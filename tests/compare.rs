@@ -264,6 +264,37 @@ fn a_comparison_prints_a_table_and_writes_its_results() {
     assert!(!report.contains("src=") && !report.contains("<link") && !report.contains("<script"));
 }
 
+/// Compares memory with a server, if its address is set; where nothing may be left out it must be.
+fn server_agrees(name: &str, variable: &str) {
+    if std::env::var_os(variable).is_none() {
+        assert!(std::env::var("CI").as_deref() != Ok("true"), "{variable} is not set");
+        return;
+    }
+    let output = broadside(&[
+        "compare",
+        "--brief",
+        "--jobs",
+        "1000",
+        "--samples",
+        "3",
+        "--backend",
+        "memory",
+        "--backend",
+        name,
+    ]);
+    assert_eq!(code(&output), 0, "{}", text(&output.stderr));
+}
+
+#[test]
+fn postgres_agrees_with_memory() {
+    server_agrees("postgres", broadside::POSTGRES_URL_VARIABLE);
+}
+
+#[test]
+fn clickhouse_agrees_with_memory() {
+    server_agrees("clickhouse", broadside::CLICKHOUSE_URL_VARIABLE);
+}
+
 /// Writes the results of a comparison after a change to them.
 fn baseline(name: &str, change: impl FnOnce(&mut Value)) -> String {
     let directory = directory(name);
@@ -341,4 +372,27 @@ fn stats_are_a_table_or_json() {
     assert_eq!(json["jobs"], 300);
     assert!(json["parts"].as_array().unwrap().iter().any(|part| part["bytes"].as_u64() > Some(0)));
     assert_eq!(code(&broadside(&["stats", "--jobs", "0"])), 0);
+}
+
+/// DuckDB needs `python3` with the package `duckdb`.
+#[cfg(feature = "peers")]
+#[test]
+fn peers_agree_with_memory() {
+    for layout in ["time-interleaved", "queue-contiguous"] {
+        let output = broadside(&[
+            "compare",
+            "--jobs",
+            "3000",
+            "--samples",
+            "3",
+            "--layout",
+            layout,
+            "--peer",
+            "sqlite",
+            "--peer",
+            "duckdb",
+        ]);
+        assert_eq!(code(&output), 0, "{}", text(&output.stderr));
+        assert!(text(&output.stdout).contains("duckdb"), "{}", text(&output.stdout));
+    }
 }

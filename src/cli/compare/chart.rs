@@ -64,8 +64,10 @@ impl std::error::Error for ChartError {}
 pub fn bars(rows: &[Row<'_>], shown: impl Fn(f64) -> String) -> Result<String, ChartError> {
     let backends = rows.iter().map(|row| row.values.len()).max().unwrap_or_default() as u32;
     let row_height = backends * BAR_HEIGHT + ROW_GAP;
-    let height = rows.len() as u32 * row_height + AXIS_HEIGHT + 2 * MARGIN;
+    let height = rows.len().max(2) as u32 * row_height + AXIS_HEIGHT + 2 * MARGIN;
     let (least, most) = scale(rows);
+    // A single row has an empty one above it: the axis cannot be but a point.
+    let last = rows.len().saturating_sub(1).max(1);
     let mut svg = String::new();
     {
         let area = SVGBackend::with_string(&mut svg, (WIDTH, height)).into_drawing_area();
@@ -74,7 +76,7 @@ pub fn bars(rows: &[Row<'_>], shown: impl Fn(f64) -> String) -> Result<String, C
             .margin_right(4 * MARGIN)
             .y_label_area_size(NAME_WIDTH)
             .x_label_area_size(AXIS_HEIGHT)
-            .build_cartesian_2d((least..most).log_scale(), (0..rows.len()).into_segmented())?;
+            .build_cartesian_2d((least..most).log_scale(), (0..last).into_segmented())?;
         // The first row comes at the top, which is where the axis ends.
         let from_top = |at: usize| rows.len() - 1 - at;
         let name = |segment: &SegmentValue<usize>| match segment {

@@ -74,20 +74,16 @@ trait SqlEngine {
 }
 
 /// Answers a query of the workload.
-fn answer(engine: &impl SqlEngine, query: &Query, now: Timestamp) -> Result<(Answer, Duration)> {
+fn answer<E: SqlEngine>(engine: &E, query: &Query, now: Timestamp) -> Result<(Answer, Duration)> {
     match query {
-        Query::Jobs(query) => jobs(engine, &sql::jobs(query, dialect(engine)), now),
+        Query::Jobs(query) => jobs(engine, &sql::jobs(query, E::DIALECT), now),
         Query::Groups(query) => {
-            let (rows, time) = engine.rows(&sql::groups(query, dialect(engine)))?;
+            let (rows, time) = engine.rows(&sql::groups(query, E::DIALECT))?;
             let groups = rows.into_iter().map(|row| Columns::new(row).group(query));
             Ok((Answer::Groups(groups.collect::<Result<_>>()?), time))
         }
         Query::Record(record, id) => single(engine, *record, id),
     }
-}
-
-fn dialect<E: SqlEngine>(_engine: &E) -> Dialect {
-    E::DIALECT
 }
 
 /// The jobs of a statement, with their runs.

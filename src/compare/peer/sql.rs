@@ -146,56 +146,45 @@ fn group_order(order: GroupOrder, aggregates: Aggregates) -> &'static str {
     }
 }
 
+/// The tables and conditions of groups.
 fn write_groups_source(statement: &mut Statement, query: &GroupQuery, dialect: Dialect) {
     let selection = query.selection();
-    let GroupBy::Annotation(key) = query.group_by() else {
-        let join = if query.group_by().uses_latest_run() && !selection.uses_latest_run() {
-            format!("job AS j LEFT JOIN {LATEST_RUN}")
-        } else {
-            String::new()
-        };
-        return Source::new(selection, dialect).write_from(statement, &join);
-    };
-    // Without anything to know of the jobs, their annotations say it all.
-    let jobs_matter = query.aggregates() != Aggregates::default()
-        || selection.active_job_sets()
-        || !selection.predicates().is_empty();
-    statement.push("annotation AS g");
-    if jobs_matter {
-        statement.push(" JOIN ");
-        Source::plain(selection, dialect).write_from(statement, "job AS j ON j.job_id = g.job_id");
-        statement.push(if selection.predicates().is_empty() && !selection.active_job_sets() {
-            " WHERE "
-        } else {
-            " AND "
-        });
-    } else {
-        statement.push(" WHERE ");
+    match query.group_by() {
+        GroupBy::Annotation(key) => {
+            statement.push("annotation AS g");
+            // Without anything to know of the jobs, their annotations say it all.
+            let whole = selection.predicates().is_empty() && !selection.active_job_sets();
+            if !whole || query.aggregates() != Aggregates::default() {
+                statement.push(" JOIN job AS j ON j.job_id = g.job_id");
+            }
+            if selection.uses_latest_run() {
+                statement.push(&format!(" JOIN {LATEST_RUN}"));
+            }
+            statement.push(" WHERE g.key = ");
+            statement.bind(key);
+            write_conditions(statement, selection, None, " AND ");
+        }
+        by if by.uses_latest_run() && !selection.uses_latest_run() => {
+            statement.push(&format!("job AS j LEFT JOIN {LATEST_RUN}"));
+            write_conditions(statement, selection, None, " WHERE ");
+        }
+        _ => Source::new(selection, dialect).write(statement),
     }
-    statement.push("g.key = ");
-    statement.bind(key);
 }
 
-/// The tables that a query reads, and which of them leads to the others.
+/// The tables that a query of jobs reads, and which of them leads to the others.
 struct Source<'a> {
     selection: &'a Selection,
-    /// The annotation whose index gives the jobs, in the order of their ids. Of several it is the last one: the
-    /// workload's annotations have ever more values.
+    /// The annotation whose index gives the jobs, in the order of their ids. Of several it is
+    /// the last one: the workload's annotations have ever more values.
     driver: Option<(&'a String, &'a String)>,
 }
 
 impl<'a> Source<'a> {
     fn new(selection: &'a Selection, dialect: Dialect) -> Self {
-        let driver = selection.predicates().iter().rev().find_map(|predicate| match predicate {
-            Predicate::Annotation(key, AnnotationTest::Value(TextTest::Exact(value))) => Some((key, value)),
-            _ => None,
-        });
+        let driver = selection.predicates().iter().rev().find_map(exact_annotation);
         // A column store joins by hashing, and has no use for a leader.
         Self { selection, driver: driver.filter(|_| dialect == Dialect::Sqlite && !selection.uses_latest_run()) }
-    }
-
-    fn plain(selection: &'a Selection, _dialect: Dialect) -> Self {
-        Self { selection, driver: None }
     }
 
     /// The column of job ids whose order an index gives.
@@ -207,16 +196,10 @@ impl<'a> Source<'a> {
         }
     }
 
+    /// Writes the tables and the conditions.
     fn write(&self, statement: &mut Statement) {
-        self.write_from(statement, "");
-    }
-
-    /// Writes the tables (unless they are given) and the conditions.
-    fn write_from(&self, statement: &mut Statement, tables: &str) {
         let mut and = " WHERE ";
-        if !tables.is_empty() {
-            statement.push(tables);
-        } else if let Some((key, value)) = self.driver {
+        if let Some((key, value)) = self.driver {
             // CROSS JOIN keeps SQLite from reordering the tables.
             statement.push("annotation AS a CROSS JOIN job AS j ON j.job_id = a.job_id WHERE a.key = ");
             statement.bind(key);
@@ -228,28 +211,36 @@ impl<'a> Source<'a> {
         } else {
             statement.push("job AS j");
         }
-        for predicate in self.selection.predicates() {
-            if !self.is_driver(predicate) {
-                statement.push(and);
-                write_predicate(statement, predicate);
-                and = " AND ";
-            }
-        }
-        if self.selection.active_job_sets() {
+        write_conditions(statement, self.selection, self.driver, and);
+    }
+}
+
+fn exact_annotation(predicate: &Predicate) -> Option<(&String, &String)> {
+    match predicate {
+        Predicate::Annotation(key, AnnotationTest::Value(TextTest::Exact(value))) => Some((key, value)),
+        _ => None,
+    }
+}
+
+/// Writes the conditions but for the annotation that leads to the jobs; `and` comes before the first.
+fn write_conditions(
+    statement: &mut Statement,
+    selection: &Selection,
+    driver: Option<(&String, &String)>,
+    mut and: &'static str,
+) {
+    for predicate in selection.predicates() {
+        if driver.is_none() || exact_annotation(predicate) != driver {
             statement.push(and);
-            statement.push(
-                "EXISTS (SELECT 1 FROM job AS x WHERE x.queue = j.queue AND x.job_set = j.job_set AND x.state IN (1, 2, 3, 8))",
-            );
+            write_predicate(statement, predicate);
+            and = " AND ";
         }
     }
-
-    fn is_driver(&self, predicate: &Predicate) -> bool {
-        match (self.driver, predicate) {
-            (Some((key, value)), Predicate::Annotation(own, AnnotationTest::Value(TextTest::Exact(text)))) => {
-                own == key && text == value
-            }
-            _ => false,
-        }
+    if selection.active_job_sets() {
+        statement.push(and);
+        statement.push(
+            "EXISTS (SELECT 1 FROM job AS x WHERE x.queue = j.queue AND x.job_set = j.job_set AND x.state IN (1, 2, 3, 8))",
+        );
     }
 }
 
