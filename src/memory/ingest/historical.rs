@@ -112,17 +112,18 @@ impl Store {
     fn historical_runs(&self, jobs: &HistoricalJobs, codes: &Codes, new: &[(u64, JobId)]) -> (RunRows, Vec<LatestRun>) {
         let mut rows = RunRows::default();
         let first = self.tables.runs.len() as u32;
+        let first_job = self.tables.jobs.len() as u32;
         let error: Message = jobs.error().map(|bytes| Arc::new(bytes.clone()));
         let debug: Message = jobs.debug().map(|bytes| Arc::new(bytes.clone()));
         let preemption: Message = jobs.preemption().map(|bytes| Arc::new(bytes.clone()));
-        let latest = new.iter().map(|&(i, job_id)| {
+        let latest = (first_job..).zip(new).map(|(job, &(i, job_id))| {
             let id = RunId::new(&jobs.run_id(i)).filter(|id| self.tables.run_row(id).is_none());
             let (Some(id), Some(base)) = (id, jobs.submitted(i)) else { return LatestRun::None };
             let ending = jobs.ending(i);
             let row = first + rows.ids.len() as u32;
             rows.ids.push(id);
             rows.job_ids.push(job_id);
-            rows.job_rows.push(NONE);
+            rows.job_rows.push(job);
             rows.previous.push(NONE);
             rows.cluster.push(historical::pick(&codes.clusters, i));
             rows.node.push(historical::pick(&codes.nodes, i));

@@ -114,6 +114,9 @@ impl Store {
         self.tables.jobs.append(rows, |chunk, at| chunk.appended(at));
         self.append_annotations(first, annotations, last_chunk_before);
         for (row, id) in (first..).zip(&ids) {
+            if self.orphans.is_empty() {
+                break;
+            }
             let Some((last_run, runs)) = self.orphans.remove(id).map(|last| (last, self.run_chain(last))) else {
                 continue;
             };

@@ -60,7 +60,8 @@ impl Store {
     fn link(&mut self, run: u32) {
         let (chunk, at) = self.tables.runs.locate(run);
         let job_id = chunk.job_ids.get(at);
-        let job = self.tables.job_row(&job_id);
+        // A bulk load knows the row already.
+        let job = Some(chunk.job_rows.get(at)).filter(|&row| row != NONE).or_else(|| self.tables.job_row(&job_id));
         let previous = match job {
             Some(row) => {
                 let (chunk, at) = self.tables.jobs.locate_mut(row);
