@@ -11,7 +11,7 @@ use broadside::memory::{MemoryConfig, MemoryDatabase};
 use broadside::query::Match;
 use broadside::workload::{PageKind, QueryKind, Workload};
 use broadside::{Database, Filter, GetJobGroupsRequest, GetJobsRequest, GroupQuery, GroupedField, JobQuery, Order};
-use criterion::{Criterion, Throughput, criterion_group, criterion_main};
+use criterion::{Criterion, SamplingMode, Throughput, criterion_group, criterion_main};
 use support::{apply, clock, load, query_count, workload};
 use tokio::runtime::Runtime;
 
@@ -133,7 +133,7 @@ fn snapshots(criterion: &mut Criterion, runtime: &Runtime, name: &str, workload:
 /// The load of the workload while readers run pages and groups without a pause.
 fn readers(criterion: &mut Criterion, runtime: &Runtime, name: &str, workload: &Workload) {
     let mut group = criterion.benchmark_group(name);
-    group.sample_size(10);
+    group.sample_size(10).sampling_mode(SamplingMode::Flat);
     group.throughput(Throughput::Elements(query_count(workload, Ingestion::Load)));
     for readers in READERS {
         group.bench_function(format!("{readers} readers"), |bencher| {

@@ -8,7 +8,7 @@ use broadside::ingest::IngestionBatch;
 use broadside::workload::{Query, QueryKind, Workload, WorkloadOptions};
 use broadside::{Database, ManualClock, Result};
 use criterion::measurement::WallTime;
-use criterion::{BenchmarkGroup, Criterion, Throughput};
+use criterion::{BenchmarkGroup, Criterion, SamplingMode, Throughput};
 use tokio::runtime::Runtime;
 
 /// How many queries of a kind take turns.
@@ -96,7 +96,7 @@ pub fn ingestion(
     store: impl Fn() -> Arc<dyn Database>,
 ) {
     let mut group = criterion.benchmark_group(name);
-    group.sample_size(10);
+    group.sample_size(10).sampling_mode(SamplingMode::Flat);
     for (position, way) in Ingestion::ALL.into_iter().enumerate() {
         group.throughput(Throughput::Elements(query_count(workload, way)));
         group.bench_function(way.to_string(), |bencher| {
