@@ -88,7 +88,8 @@ pub fn bars(rows: &[Row<'_>], shown: impl Fn(f64) -> String) -> Result<String, C
             .disable_y_mesh()
             .light_line_style(TRANSPARENT)
             .label_style((FONT, FONT_SIZE))
-            .y_labels(rows.len())
+            // With no label allowed the crate looks for a step between them for ever.
+            .y_labels(rows.len().max(1))
             .y_label_formatter(&name)
             .x_label_formatter(&|value| shown(*value))
             .draw()?;
