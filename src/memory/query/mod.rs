@@ -6,6 +6,7 @@ mod residual;
 mod rows;
 mod select;
 mod top_k;
+mod totals;
 
 use std::sync::Arc;
 

@@ -46,7 +46,8 @@ impl ChunkRows {
         range.chain(words.iter().zip(from..).flat_map(|(&word, at)| Bits(word).map(move |bit| at * 64 + bit)))
     }
 
-    fn places(&self) -> Vec<u16> {
+    /// The same, as a list.
+    pub(super) fn places(&self) -> Vec<u16> {
         self.iter().map(|at| at as u16).collect()
     }
 }
