@@ -62,6 +62,7 @@ pub(super) fn measure(tables: &Tables, writer_bytes: usize) -> MemoryStats {
     add("dictionary", "annotations", tables.annotations.heap_bytes());
     add("index", "annotations", tables.annotations.posting_bytes());
     add("index", "state", tables.states.heap_bytes());
+    add("index", "priority", tables.priorities.heap_bytes());
     add("index", "active job sets", bitmap_bytes(&tables.active_job_sets));
     add("index", "latest cluster", tables.latest_clusters.heap_bytes());
     add("index", "latest node", tables.latest_nodes.heap_bytes());

@@ -113,6 +113,7 @@ impl Store {
         let last_chunk_before = self.tables.jobs.chunks().len();
         self.tables.jobs.append(rows, |chunk, at| chunk.appended(at));
         self.append_annotations(first, annotations, last_chunk_before);
+        self.post_priorities();
         for (row, id) in (first..).zip(&ids) {
             if self.orphans.is_empty() {
                 break;
@@ -142,6 +143,15 @@ impl Store {
             tables.latest_clusters.insert(rows.cluster[at], row);
             tables.latest_nodes.insert(rows.node[at], row);
             tables.latest_pools.insert(rows.pool[at], row);
+        }
+    }
+
+    /// Lists the priorities of chunks that are full now.
+    fn post_priorities(&mut self) {
+        let tables = &self.tables;
+        let listed = locate(tables.priorities.len() as u32).0;
+        for chunk in tables.jobs.chunks()[listed..].iter().filter(|chunk| chunk.len() == CHUNK_ROWS) {
+            tables.priorities.post(chunk.priority.as_slice());
         }
     }
 
@@ -176,8 +186,7 @@ impl Store {
 
     fn patch_job(&mut self, row: u32, state: JobState, patch: &JobPatch) {
         if let Some(priority) = patch.priority {
-            let (chunk, at) = self.tables.jobs.locate_mut(row);
-            chunk.priority.set(at, priority);
+            self.set_priority(row, priority);
         }
         if let Some(run_id) = &patch.latest_run_id {
             self.set_latest_run(row, run_id);
@@ -192,6 +201,15 @@ impl Store {
         }
         if let Some((to, time)) = patch.transition {
             self.transition(row, state, to, time);
+        }
+    }
+
+    fn set_priority(&mut self, row: u32, priority: i64) {
+        let (chunk, at) = self.tables.jobs.locate_mut(row);
+        let before = chunk.priority.get(at);
+        if before != priority {
+            chunk.priority.set(at, priority);
+            self.tables.priorities.change(row, before, priority);
         }
     }
 

@@ -8,6 +8,7 @@ use super::annotation::AnnotationCatalog;
 use super::bitmap_index::{BitmapIndex, StateIndex};
 use super::dictionary::Dictionary;
 use super::id::{IdIndex, JobId, RunId};
+use super::integer_index::IntegerIndex;
 use super::jobs::JobTable;
 use super::records::Records;
 use super::runs::RunTable;
@@ -40,6 +41,7 @@ pub(crate) struct Tables {
     pub(crate) dangling_runs: Dictionary,
     pub(crate) annotations: AnnotationCatalog,
     pub(crate) states: StateIndex,
+    pub(crate) priorities: IntegerIndex,
     /// The rows whose job set holds an active job.
     pub(crate) active_job_sets: Arc<RoaringBitmap>,
     pub(crate) latest_clusters: BitmapIndex,
