@@ -69,7 +69,7 @@ pub(super) fn measure(tables: &Tables, writer_bytes: usize) -> MemoryStats {
     add("index", "latest pool", tables.latest_pools.heap_bytes());
     add("index", "job id", tables.job_index.heap_bytes());
     add("index", "run id", tables.run_index.heap_bytes());
-    add("index", "zone maps", zones);
+    add("index", "zone maps", zones + tables.zones.heap_bytes());
     add("index", "writer's own", writer_bytes);
     MemoryStats { jobs: tables.jobs.len() as u64, runs: tables.runs.len() as u64, parts }
 }

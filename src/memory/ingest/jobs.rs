@@ -111,7 +111,7 @@ impl Store {
         self.post_job_rows(first, &rows);
         let ids = rows.ids.clone();
         let last_chunk_before = self.tables.jobs.chunks().len();
-        self.tables.jobs.append(rows, |chunk, at| chunk.appended(at));
+        self.tables.append_jobs(rows);
         self.append_annotations(first, annotations, last_chunk_before);
         self.post_priorities();
         for (row, id) in (first..).zip(&ids) {
@@ -215,11 +215,11 @@ impl Store {
 
     fn transition(&mut self, row: u32, from: JobState, to: JobState, time: Timestamp) {
         let tables = &mut self.tables;
-        let (chunk, at) = tables.jobs.locate_mut(row);
-        chunk.set_last_transition(at, time);
+        tables.set_last_transition(row, time);
         if from == to {
             return;
         }
+        let (chunk, at) = tables.jobs.locate_mut(row);
         chunk.state.set(at, to.ordinal());
         let pair = chunk.pair.get(at);
         tables.states.change(row, from, to);

@@ -10,17 +10,21 @@ use roaring::RoaringBitmap;
 
 use super::answer::{Answer, answer, describe};
 use super::residual::{Residual, ResidualBuilder};
-use crate::memory::storage::{JobChunk, Tables};
+use crate::memory::storage::{Node, Tables, Zone};
 use crate::model::StateSet;
 use crate::query::{Comparison, Predicate, Selection, TimeField};
 use crate::time::Timestamp;
 
+/// How many rows an intersection of two sets goes through in the time in which one row is looked up.
+const LOOK_UP_COST: u64 = 16;
+/// The share of all rows that joining the bitmaps of some states costs.
+const STATES_SHARE: u64 = 8;
 /// With at most so many rows, their states are looked at one by one.
 const TEST_STATES: u64 = 16_384;
 
 /// The rows that a selection admits.
 ///
-/// The sets are not intersected at once. A page that ends early looks at a few blocks, and there
+/// The sets are not intersected at once. A page that ends early looks at a few chunks, and there
 /// it costs less to take the rows of the smallest set and look each up in the others; at ten
 /// million jobs an intersection would be most of the page.
 #[derive(Debug)]
@@ -33,11 +37,37 @@ pub(in crate::memory) struct Selected {
     /// The rows that all of this admits, once someone needed them.
     rows: OnceLock<Arc<RoaringBitmap>>,
     /// What they must pass besides.
-    pub(in crate::memory) residual: Option<Residual>,
+    residual: Option<Residual>,
     /// The index look-ups, for EXPLAIN.
     index: Vec<String>,
     /// The conditions on times, which the residual has too: by zones they rule out whole chunks.
     times: Vec<(TimeField, Comparison, Timestamp)>,
+    /// Whether the residual has no other conditions.
+    only_times: bool,
+}
+
+/// How many of some rows pass a condition, as far as their zone tells.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) enum Share {
+    None,
+    Some,
+    All,
+}
+
+impl Share {
+    /// Bounds of whole seconds say nothing about parts of a second, so what equals one may pass.
+    fn of(zone: Zone<i64>, comparison: Comparison, value: i64) -> Self {
+        let (none, all) = match comparison {
+            Comparison::Equal => (value < zone.min || zone.max < value, false),
+            Comparison::Greater | Comparison::GreaterOrEqual => (zone.max < value, value < zone.min),
+            Comparison::Less | Comparison::LessOrEqual => (value < zone.min, zone.max < value),
+        };
+        match (none, all) {
+            (true, _) => Self::None,
+            (_, true) => Self::All,
+            _ => Self::Some,
+        }
+    }
 }
 
 impl fmt::Display for Selected {
@@ -57,6 +87,7 @@ impl Selected {
         let mut sets = Vec::new();
         let mut states = None;
         let mut times = Vec::new();
+        let mut only_times = true;
         let mut residual = ResidualBuilder::default();
         if selection.active_job_sets() {
             index.push("active job sets".to_owned());
@@ -68,12 +99,14 @@ impl Selected {
                 Answer::Rows(rows) => sets.push(rows),
                 Answer::States(of) => states = Some(of),
                 Answer::Codes(test) => {
+                    only_times = false;
                     residual.codes(tables, predicate, test);
                     continue;
                 }
                 Answer::Expression => {
-                    if let Predicate::Time(field, comparison, time) = predicate {
-                        times.push((*field, *comparison, *time));
+                    match predicate {
+                        Predicate::Time(field, comparison, time) => times.push((*field, *comparison, *time)),
+                        _ => only_times = false,
                     }
                     residual.expression(predicate)?;
                     continue;
@@ -81,24 +114,36 @@ impl Selected {
             }
             index.push(describe(predicate));
         }
-        sets.sort_by_key(|rows| rows.len());
-        Ok(Self { sets, states, rows: OnceLock::new(), residual: residual.build()?, index, times })
+        sets.sort_by_cached_key(|rows| rows.len());
+        Ok(Self { sets, states, rows: OnceLock::new(), residual: residual.build()?, index, times, only_times })
     }
 
-    /// Whether a chunk can hold a selected row, by its zones.
-    pub(in crate::memory) fn may_hold(&self, chunk: &JobChunk) -> bool {
-        self.times.iter().all(|&(field, comparison, time)| {
+    /// Whether a node can hold a selected row, by the zones of times and the smallest set.
+    pub(super) fn may_hold(&self, tables: &Tables, node: Node) -> bool {
+        self.by_times(tables, node) != Share::None
+            && self.rows.get().or(self.sets.first()).is_none_or(|rows| rows.range(node.rows()).next().is_some())
+    }
+
+    /// What the rows of a node must pass besides the indexes.
+    pub(super) fn residual(&self, tables: &Tables, node: Node) -> Option<&Residual> {
+        self.residual.as_ref().filter(|_| !self.only_times || self.by_times(tables, node) != Share::All)
+    }
+
+    pub(super) fn has_residual(&self) -> bool {
+        self.residual.is_some()
+    }
+
+    /// How many of a node's rows pass the conditions on times, by the zones.
+    pub(super) fn by_times(&self, tables: &Tables, node: Node) -> Share {
+        let share = |&(field, comparison, time): &(TimeField, Comparison, Timestamp)| {
+            let zones = &tables.zones;
             let (zone, value) = match field {
-                TimeField::Submitted => (chunk.submitted_zones.whole(), time.as_micros()),
-                TimeField::LastTransitionTime => (chunk.last_transition_seconds_zones.whole(), time.floor_seconds()),
+                TimeField::Submitted => (zones.submitted.zone(node), time.as_micros()),
+                TimeField::LastTransitionTime => (zones.last_transition_seconds.zone(node), time.floor_seconds()),
             };
-            // Bounds of whole seconds say nothing about parts of a second, so equality is always let through.
-            zone.is_some_and(|zone| match comparison {
-                Comparison::Equal => zone.min <= value && value <= zone.max,
-                Comparison::Greater | Comparison::GreaterOrEqual => value <= zone.max,
-                Comparison::Less | Comparison::LessOrEqual => zone.min <= value,
-            })
-        })
+            zone.map_or(Share::Some, |zone| Share::of(zone, comparison, value))
+        };
+        self.times.iter().map(share).min().unwrap_or(Share::All)
     }
 
     /// Whether an index narrows the rows at all.
@@ -117,22 +162,46 @@ impl Selected {
         self.is_narrowed().then(|| self.rows.get_or_init(|| self.intersection(tables)))
     }
 
-    /// The rows of a range that the indexes admit, ascending, without an intersection of all.
-    pub(in crate::memory) fn range<'a>(
-        &'a self,
-        tables: &'a Tables,
-        range: Range<u32>,
-    ) -> Box<dyn Iterator<Item = u32> + 'a> {
+    /// Gives the rows of a range that the indexes admit, ascending, without an intersection of
+    /// all, and tells how many it had to look at.
+    pub(super) fn visit(&self, tables: &Tables, range: Range<u32>, mut visit: impl FnMut(u32)) -> u64 {
         let range = range.start..range.end.min(tables.jobs.len() as u32);
-        match (self.rows.get(), self.sets.as_slice()) {
-            (Some(rows), _) => Box::new(rows.range(range)),
-            (None, []) => Box::new(range.filter(|&row| self.is_in_states(tables, row))),
-            (None, [first, rest @ ..]) => Box::new(
-                first
-                    .range(range)
-                    .filter(move |&row| rest.iter().all(|set| set.contains(row)) && self.is_in_states(tables, row)),
-            ),
+        let (first, rest) = match (self.rows.get(), self.sets.split_first()) {
+            (Some(rows), _) => (Some(rows), [].as_slice()),
+            (None, Some((first, rest))) => (Some(first), rest),
+            (None, None) => (None, [].as_slice()),
+        };
+        let states = self.states.filter(|_| self.rows.get().is_none());
+        let admits = |row: u32| {
+            rest.iter().all(|set| set.contains(row)) && states.is_none_or(|states| states.contains(tables.state(row)))
+        };
+        let mut looked_at = 0;
+        let mut look = |row| {
+            looked_at += 1;
+            if admits(row) {
+                visit(row);
+            }
+        };
+        match first {
+            Some(first) => first.range(range).for_each(&mut look),
+            None => range.for_each(&mut look),
         }
+        looked_at
+    }
+
+    /// Whether a range has at most so many rows of the smallest set.
+    pub(super) fn has_few(&self, range: Range<u32>, most: usize) -> bool {
+        self.rows.get().or(self.sets.first()).is_some_and(|rows| rows.range(range).nth(most).is_none())
+    }
+
+    /// Whether an intersection of all sets costs less than looking up `rows` rows one by one.
+    pub(super) fn intersection_pays(&self, tables: &Tables, rows: u64) -> bool {
+        let second = match (self.rows.get(), self.sets.as_slice()) {
+            (None, [_, second, ..]) => second.len(),
+            (None, [_]) if self.states.is_some() => tables.jobs.len() as u64 / STATES_SHARE,
+            _ => return false,
+        };
+        rows.saturating_mul(LOOK_UP_COST) > self.at_most(tables) + second
     }
 
     /// Whether the indexes admit a row.

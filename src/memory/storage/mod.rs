@@ -25,4 +25,4 @@ pub(super) use postings::{PostingList, Postings, bitmap_bytes};
 pub(super) use records::Records;
 pub(super) use runs::{Message, RunChunk, RunRows};
 pub(super) use tables::Tables;
-pub(super) use zone::{BLOCK_ROWS, Zone, Zones};
+pub(super) use zone::{BLOCK_ROWS, Node, Zone, ZoneTree, Zones};
