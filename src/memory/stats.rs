@@ -62,13 +62,14 @@ pub(super) fn measure(tables: &Tables, writer_bytes: usize) -> MemoryStats {
     add("dictionary", "annotations", tables.annotations.heap_bytes());
     add("index", "annotations", tables.annotations.posting_bytes());
     add("index", "state", tables.states.heap_bytes());
+    add("index", "priority", tables.priorities.heap_bytes());
     add("index", "active job sets", bitmap_bytes(&tables.active_job_sets));
     add("index", "latest cluster", tables.latest_clusters.heap_bytes());
     add("index", "latest node", tables.latest_nodes.heap_bytes());
     add("index", "latest pool", tables.latest_pools.heap_bytes());
     add("index", "job id", tables.job_index.heap_bytes());
     add("index", "run id", tables.run_index.heap_bytes());
-    add("index", "zone maps", zones);
+    add("index", "zone maps", zones + tables.zones.heap_bytes());
     add("index", "writer's own", writer_bytes);
     MemoryStats { jobs: tables.jobs.len() as u64, runs: tables.runs.len() as u64, parts }
 }

@@ -165,6 +165,16 @@ pub enum IntegerTest {
     AnyOf(Vec<i64>),
 }
 
+impl IntegerTest {
+    /// Whether an integer passes.
+    pub fn holds(&self, column: i64) -> bool {
+        match self {
+            Self::Compare(comparison, value) => comparison.holds(&column, value),
+            Self::AnyOf(values) => values.contains(&column),
+        }
+    }
+}
+
 /// How the column stands to the value.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Comparison {

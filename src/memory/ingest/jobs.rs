@@ -111,8 +111,9 @@ impl Store {
         self.post_job_rows(first, &rows);
         let ids = rows.ids.clone();
         let last_chunk_before = self.tables.jobs.chunks().len();
-        self.tables.jobs.append(rows, |chunk, at| chunk.appended(at));
+        self.tables.append_jobs(rows);
         self.append_annotations(first, annotations, last_chunk_before);
+        self.post_priorities();
         for (row, id) in (first..).zip(&ids) {
             if self.orphans.is_empty() {
                 break;
@@ -142,6 +143,15 @@ impl Store {
             tables.latest_clusters.insert(rows.cluster[at], row);
             tables.latest_nodes.insert(rows.node[at], row);
             tables.latest_pools.insert(rows.pool[at], row);
+        }
+    }
+
+    /// Lists the priorities of chunks that are full now.
+    fn post_priorities(&mut self) {
+        let tables = &self.tables;
+        let listed = locate(tables.priorities.len() as u32).0;
+        for chunk in tables.jobs.chunks()[listed..].iter().filter(|chunk| chunk.len() == CHUNK_ROWS) {
+            tables.priorities.post(chunk.priority.as_slice());
         }
     }
 
@@ -176,8 +186,7 @@ impl Store {
 
     fn patch_job(&mut self, row: u32, state: JobState, patch: &JobPatch) {
         if let Some(priority) = patch.priority {
-            let (chunk, at) = self.tables.jobs.locate_mut(row);
-            chunk.priority.set(at, priority);
+            self.set_priority(row, priority);
         }
         if let Some(run_id) = &patch.latest_run_id {
             self.set_latest_run(row, run_id);
@@ -195,13 +204,22 @@ impl Store {
         }
     }
 
+    fn set_priority(&mut self, row: u32, priority: i64) {
+        let (chunk, at) = self.tables.jobs.locate_mut(row);
+        let before = chunk.priority.get(at);
+        if before != priority {
+            chunk.priority.set(at, priority);
+            self.tables.priorities.change(row, before, priority);
+        }
+    }
+
     fn transition(&mut self, row: u32, from: JobState, to: JobState, time: Timestamp) {
         let tables = &mut self.tables;
-        let (chunk, at) = tables.jobs.locate_mut(row);
-        chunk.set_last_transition(at, time);
+        tables.set_last_transition(row, time);
         if from == to {
             return;
         }
+        let (chunk, at) = tables.jobs.locate_mut(row);
         chunk.state.set(at, to.ordinal());
         let pair = chunk.pair.get(at);
         tables.states.change(row, from, to);

@@ -1,10 +1,15 @@
 //! Queries: the rows of a selection, the first rows of an order, the groups of rows.
 
+mod answer;
+mod by_lists;
+mod by_zones;
 mod columns;
 pub(super) mod groups;
 mod residual;
 mod rows;
 mod select;
+#[cfg(test)]
+mod tests;
 mod top_k;
 mod totals;
 

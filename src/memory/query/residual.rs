@@ -15,8 +15,8 @@ use datafusion::logical_expr::{ColumnarValue, Operator, ScalarUDF};
 use datafusion::physical_expr::expressions::{BinaryExpr, Column, Literal, in_list};
 use datafusion::physical_expr::{PhysicalExpr, ScalarFunctionExpr};
 
+use super::answer::{describe, passes};
 use super::columns::InputColumn;
-use super::select::{describe, passes};
 use crate::memory::storage::{Dictionary, JobChunk, NONE, Tables};
 use crate::query::{Comparison, IntegerTest, Predicate, TextField, TextTest};
 

@@ -2,8 +2,9 @@
 
 use datafusion::error::Result as EngineResult;
 
-use super::select::Selected;
-use crate::memory::storage::{BLOCK_ROWS, CHUNK_ROWS, Tables, first_row, locate};
+use super::residual::Residual;
+use super::select::{Selected, Share};
+use crate::memory::storage::{BLOCK_ROWS, CHUNK_ROWS, JobChunk, Node, Tables, locate};
 
 const WORDS: usize = CHUNK_ROWS / 64;
 const BLOCK_WORDS: usize = BLOCK_ROWS / 64;
@@ -71,68 +72,54 @@ impl Iterator for Bits {
 impl Selected {
     /// The selected rows of a chunk.
     pub(in crate::memory) fn chunk(&self, tables: &Tables, chunk: usize) -> EngineResult<ChunkRows> {
-        let len = tables.jobs.chunks()[chunk].len();
-        if !self.may_hold(&tables.jobs.chunks()[chunk]) {
-            return Ok(ChunkRows::Some(Box::new([0; WORDS])));
-        }
-        let mut rows = if self.is_narrowed() {
-            let first = first_row(chunk);
+        let node = Node::chunk(chunk);
+        let mut rows = if self.by_times(tables, node) == Share::None {
+            ChunkRows::Some(Box::new([0; WORDS]))
+        } else if self.is_narrowed() {
             let mut words = Box::new([0; WORDS]);
-            for row in self.range(tables, first..first + CHUNK_ROWS as u32) {
+            self.visit(tables, node.rows(), |row| {
                 let (_, at) = locate(row);
                 words[at / 64] |= 1 << (at % 64);
-            }
+            });
             ChunkRows::Some(words)
         } else {
-            ChunkRows::All(len)
+            ChunkRows::All(tables.jobs.chunks()[chunk].len())
         };
-        if self.residual.is_some() {
-            self.apply_residual(tables, chunk, &mut rows)?;
+        if let Some(residual) = self.residual(tables, node) {
+            apply(residual, &tables.jobs.chunks()[chunk], &mut rows)?;
         }
         Ok(rows)
     }
 
-    /// How many rows of a chunk are selected.
-    pub(in crate::memory) fn chunk_count(&self, tables: &Tables, chunk: usize) -> EngineResult<usize> {
-        let first = first_row(chunk);
-        match (&self.residual, self.rows(tables)) {
-            (Some(_), _) => Ok(self.chunk(tables, chunk)?.count()),
-            (None, Some(rows)) => Ok(rows.range_cardinality(first..first + CHUNK_ROWS as u32) as usize),
-            (None, None) => Ok(tables.jobs.chunks()[chunk].len()),
+    /// How many rows of a node are selected.
+    pub(super) fn count(&self, tables: &Tables, node: Node) -> EngineResult<usize> {
+        let range = node.rows();
+        let range = range.start..range.end.min(tables.jobs.len() as u32);
+        if !self.has_residual() {
+            return Ok(self.rows(tables).map_or(range.len(), |rows| rows.range_cardinality(range) as usize));
         }
+        self.chunks_of(tables, node).map(|chunk| Ok(self.chunk(tables, chunk)?.count())).sum()
     }
 
-    fn apply_residual(&self, tables: &Tables, chunk: usize, rows: &mut ChunkRows) -> EngineResult<()> {
-        let Some(residual) = &self.residual else { return Ok(()) };
-        let chunk = &tables.jobs.chunks()[chunk];
-        let mut words = Box::new([0u64; WORDS]);
-        match rows {
-            ChunkRows::Some(_) if rows.count() == 0 => return Ok(()),
-            ChunkRows::Some(_) if rows.count() < GATHER_BELOW => {
-                let places = rows.places();
-                let passes = residual.gather(chunk, &places)?;
-                for (place, _) in places.iter().zip(passes.iter()).filter(|(_, passes)| *passes == Some(true)) {
-                    words[usize::from(*place) / 64] |= 1 << (place % 64);
-                }
-            }
-            _ => {
-                for at in residual.whole(chunk)?.values().set_indices() {
-                    words[at / 64] |= 1 << (at % 64);
-                }
-                if let ChunkRows::Some(selected) = rows {
-                    words.iter_mut().zip(selected.iter()).for_each(|(word, &selected)| *word &= selected);
-                }
-            }
-        }
-        *rows = ChunkRows::Some(words);
-        Ok(())
+    /// The chunks of a node that can hold a selected row.
+    pub(super) fn chunks_of(&self, tables: &Tables, node: Node) -> impl Iterator<Item = usize> {
+        let range = node.rows();
+        let end = range.end.min(tables.jobs.len() as u32);
+        let chunks = locate(range.start).0..locate(end.saturating_sub(1)).0 + 1;
+        chunks.filter(|&chunk| self.may_hold(tables, Node::chunk(chunk)))
     }
 
     /// Those of some rows, ascending, that pass the residual.
     pub(in crate::memory) fn passing(&self, tables: &Tables, rows: Vec<u32>) -> EngineResult<Vec<u32>> {
-        let Some(residual) = &self.residual else { return Ok(rows) };
+        if !self.has_residual() {
+            return Ok(rows);
+        }
         let mut passing = Vec::with_capacity(rows.len());
         for part in rows.chunk_by(|&a, &b| locate(a).0 == locate(b).0) {
+            let Some(residual) = self.residual(tables, Node::chunk(locate(part[0]).0)) else {
+                passing.extend(part);
+                continue;
+            };
             let places: Vec<u16> = part.iter().map(|&row| locate(row).1 as u16).collect();
             let passes = residual.gather(&tables.jobs.chunks()[locate(part[0]).0], &places)?;
             passing.extend(
@@ -141,6 +128,31 @@ impl Selected {
         }
         Ok(passing)
     }
+}
+
+/// Leaves those rows of a chunk that pass.
+fn apply(residual: &Residual, chunk: &JobChunk, rows: &mut ChunkRows) -> EngineResult<()> {
+    let mut words = Box::new([0u64; WORDS]);
+    match rows {
+        ChunkRows::Some(_) if rows.count() == 0 => return Ok(()),
+        ChunkRows::Some(_) if rows.count() < GATHER_BELOW => {
+            let places = rows.places();
+            let passes = residual.gather(chunk, &places)?;
+            for (place, _) in places.iter().zip(passes.iter()).filter(|(_, passes)| *passes == Some(true)) {
+                words[usize::from(*place) / 64] |= 1 << (place % 64);
+            }
+        }
+        _ => {
+            for at in residual.whole(chunk)?.values().set_indices() {
+                words[at / 64] |= 1 << (at % 64);
+            }
+            if let ChunkRows::Some(selected) = rows {
+                words.iter_mut().zip(selected.iter()).for_each(|(word, &selected)| *word &= selected);
+            }
+        }
+    }
+    *rows = ChunkRows::Some(words);
+    Ok(())
 }
 
 #[cfg(test)]

@@ -6,28 +6,25 @@ use std::ops::Range;
 use std::sync::{Arc, OnceLock};
 
 use datafusion::error::Result as EngineResult;
-use roaring::{MultiOps, RoaringBitmap};
+use roaring::RoaringBitmap;
 
-use super::columns;
-use super::residual::{CodeTest, Residual, ResidualBuilder};
-use crate::memory::storage::{BitmapIndex, Dictionary, JobChunk, JobId, PostingList, Tables};
-use crate::model::{JobState, StateSet};
-use crate::query::{AnnotationTest, Comparison, IntegerTest, Predicate, Selection, TextField, TextTest, TimeField};
+use super::answer::{Answer, answer, describe};
+use super::residual::{Residual, ResidualBuilder};
+use crate::memory::storage::{Node, Tables, Zone};
+use crate::model::StateSet;
+use crate::query::{Comparison, Predicate, Selection, TimeField};
 use crate::time::Timestamp;
 
-/// Beyond this share of all rows, testing codes row by row is cheaper than joining their lists.
-const UNION_SHARE: u64 = 16;
-/// This few rows are always joined, and so are those of this few codes.
-const UNION_ALWAYS_ROWS: u64 = 4096;
-const UNION_ALWAYS_CODES: usize = 8;
+/// How many rows an intersection of two sets goes through in the time in which one row is looked up.
+const LOOK_UP_COST: u64 = 16;
+/// The share of all rows that joining the bitmaps of some states costs.
+const STATES_SHARE: u64 = 8;
 /// With at most so many rows, their states are looked at one by one.
 const TEST_STATES: u64 = 16_384;
-/// A dictionary longer than this is not tested whole for a match of part of a text.
-const TEST_WHOLE_DICTIONARY: usize = 1 << 16;
 
 /// The rows that a selection admits.
 ///
-/// The sets are not intersected at once. A page that ends early looks at a few blocks, and there
+/// The sets are not intersected at once. A page that ends early looks at a few chunks, and there
 /// it costs less to take the rows of the smallest set and look each up in the others; at ten
 /// million jobs an intersection would be most of the page.
 #[derive(Debug)]
@@ -40,11 +37,37 @@ pub(in crate::memory) struct Selected {
     /// The rows that all of this admits, once someone needed them.
     rows: OnceLock<Arc<RoaringBitmap>>,
     /// What they must pass besides.
-    pub(in crate::memory) residual: Option<Residual>,
+    residual: Option<Residual>,
     /// The index look-ups, for EXPLAIN.
     index: Vec<String>,
     /// The conditions on times, which the residual has too: by zones they rule out whole chunks.
     times: Vec<(TimeField, Comparison, Timestamp)>,
+    /// Whether the residual has no other conditions.
+    only_times: bool,
+}
+
+/// How many of some rows pass a condition, as far as their zone tells.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) enum Share {
+    None,
+    Some,
+    All,
+}
+
+impl Share {
+    /// Bounds of whole seconds say nothing about parts of a second, so what equals one may pass.
+    fn of(zone: Zone<i64>, comparison: Comparison, value: i64) -> Self {
+        let (none, all) = match comparison {
+            Comparison::Equal => (value < zone.min || zone.max < value, false),
+            Comparison::Greater | Comparison::GreaterOrEqual => (zone.max < value, value < zone.min),
+            Comparison::Less | Comparison::LessOrEqual => (value < zone.min, zone.max < value),
+        };
+        match (none, all) {
+            (true, _) => Self::None,
+            (_, true) => Self::All,
+            _ => Self::Some,
+        }
+    }
 }
 
 impl fmt::Display for Selected {
@@ -57,16 +80,6 @@ impl fmt::Display for Selected {
     }
 }
 
-/// How a predicate is answered.
-enum Answer {
-    Everything,
-    Rows(Arc<RoaringBitmap>),
-    /// The rows in one of several states.
-    States(StateSet),
-    Codes(CodeTest),
-    Expression,
-}
-
 impl Selected {
     /// Finds the rows of a selection.
     pub(in crate::memory) fn new(tables: &Tables, selection: &Selection) -> EngineResult<Self> {
@@ -74,6 +87,7 @@ impl Selected {
         let mut sets = Vec::new();
         let mut states = None;
         let mut times = Vec::new();
+        let mut only_times = true;
         let mut residual = ResidualBuilder::default();
         if selection.active_job_sets() {
             index.push("active job sets".to_owned());
@@ -85,12 +99,14 @@ impl Selected {
                 Answer::Rows(rows) => sets.push(rows),
                 Answer::States(of) => states = Some(of),
                 Answer::Codes(test) => {
+                    only_times = false;
                     residual.codes(tables, predicate, test);
                     continue;
                 }
                 Answer::Expression => {
-                    if let Predicate::Time(field, comparison, time) = predicate {
-                        times.push((*field, *comparison, *time));
+                    match predicate {
+                        Predicate::Time(field, comparison, time) => times.push((*field, *comparison, *time)),
+                        _ => only_times = false,
                     }
                     residual.expression(predicate)?;
                     continue;
@@ -98,24 +114,36 @@ impl Selected {
             }
             index.push(describe(predicate));
         }
-        sets.sort_by_key(|rows| rows.len());
-        Ok(Self { sets, states, rows: OnceLock::new(), residual: residual.build()?, index, times })
+        sets.sort_by_cached_key(|rows| rows.len());
+        Ok(Self { sets, states, rows: OnceLock::new(), residual: residual.build()?, index, times, only_times })
     }
 
-    /// Whether a chunk can hold a selected row, by its zones.
-    pub(in crate::memory) fn may_hold(&self, chunk: &JobChunk) -> bool {
-        self.times.iter().all(|&(field, comparison, time)| {
+    /// Whether a node can hold a selected row, by the zones of times and the smallest set.
+    pub(super) fn may_hold(&self, tables: &Tables, node: Node) -> bool {
+        self.by_times(tables, node) != Share::None
+            && self.rows.get().or(self.sets.first()).is_none_or(|rows| rows.range(node.rows()).next().is_some())
+    }
+
+    /// What the rows of a node must pass besides the indexes.
+    pub(super) fn residual(&self, tables: &Tables, node: Node) -> Option<&Residual> {
+        self.residual.as_ref().filter(|_| !self.only_times || self.by_times(tables, node) != Share::All)
+    }
+
+    pub(super) fn has_residual(&self) -> bool {
+        self.residual.is_some()
+    }
+
+    /// How many of a node's rows pass the conditions on times, by the zones.
+    pub(super) fn by_times(&self, tables: &Tables, node: Node) -> Share {
+        let share = |&(field, comparison, time): &(TimeField, Comparison, Timestamp)| {
+            let zones = &tables.zones;
             let (zone, value) = match field {
-                TimeField::Submitted => (chunk.submitted_zones.whole(), time.as_micros()),
-                TimeField::LastTransitionTime => (chunk.last_transition_seconds_zones.whole(), time.floor_seconds()),
+                TimeField::Submitted => (zones.submitted.zone(node), time.as_micros()),
+                TimeField::LastTransitionTime => (zones.last_transition_seconds.zone(node), time.floor_seconds()),
             };
-            // Bounds of whole seconds say nothing about parts of a second, so equality is always let through.
-            zone.is_some_and(|zone| match comparison {
-                Comparison::Equal => zone.min <= value && value <= zone.max,
-                Comparison::Greater | Comparison::GreaterOrEqual => value <= zone.max,
-                Comparison::Less | Comparison::LessOrEqual => zone.min <= value,
-            })
-        })
+            zone.map_or(Share::Some, |zone| Share::of(zone, comparison, value))
+        };
+        self.times.iter().map(share).min().unwrap_or(Share::All)
     }
 
     /// Whether an index narrows the rows at all.
@@ -134,22 +162,46 @@ impl Selected {
         self.is_narrowed().then(|| self.rows.get_or_init(|| self.intersection(tables)))
     }
 
-    /// The rows of a range that the indexes admit, ascending, without an intersection of all.
-    pub(in crate::memory) fn range<'a>(
-        &'a self,
-        tables: &'a Tables,
-        range: Range<u32>,
-    ) -> Box<dyn Iterator<Item = u32> + 'a> {
+    /// Gives the rows of a range that the indexes admit, ascending, without an intersection of
+    /// all, and tells how many it had to look at.
+    pub(super) fn visit(&self, tables: &Tables, range: Range<u32>, mut visit: impl FnMut(u32)) -> u64 {
         let range = range.start..range.end.min(tables.jobs.len() as u32);
-        match (self.rows.get(), self.sets.as_slice()) {
-            (Some(rows), _) => Box::new(rows.range(range)),
-            (None, []) => Box::new(range.filter(|&row| self.is_in_states(tables, row))),
-            (None, [first, rest @ ..]) => Box::new(
-                first
-                    .range(range)
-                    .filter(move |&row| rest.iter().all(|set| set.contains(row)) && self.is_in_states(tables, row)),
-            ),
+        let (first, rest) = match (self.rows.get(), self.sets.split_first()) {
+            (Some(rows), _) => (Some(rows), [].as_slice()),
+            (None, Some((first, rest))) => (Some(first), rest),
+            (None, None) => (None, [].as_slice()),
+        };
+        let states = self.states.filter(|_| self.rows.get().is_none());
+        let admits = |row: u32| {
+            rest.iter().all(|set| set.contains(row)) && states.is_none_or(|states| states.contains(tables.state(row)))
+        };
+        let mut looked_at = 0;
+        let mut look = |row| {
+            looked_at += 1;
+            if admits(row) {
+                visit(row);
+            }
+        };
+        match first {
+            Some(first) => first.range(range).for_each(&mut look),
+            None => range.for_each(&mut look),
         }
+        looked_at
+    }
+
+    /// Whether a range has at most so many rows of the smallest set.
+    pub(super) fn has_few(&self, range: Range<u32>, most: usize) -> bool {
+        self.rows.get().or(self.sets.first()).is_some_and(|rows| rows.range(range).nth(most).is_none())
+    }
+
+    /// Whether an intersection of all sets costs less than looking up `rows` rows one by one.
+    pub(super) fn intersection_pays(&self, tables: &Tables, rows: u64) -> bool {
+        let second = match (self.rows.get(), self.sets.as_slice()) {
+            (None, [_, second, ..]) => second.len(),
+            (None, [_]) if self.states.is_some() => tables.jobs.len() as u64 / STATES_SHARE,
+            _ => return false,
+        };
+        rows.saturating_mul(LOOK_UP_COST) > self.at_most(tables) + second
     }
 
     /// Whether the indexes admit a row.
@@ -184,140 +236,5 @@ impl Selected {
             }
             Some(states) => Arc::new(rows & tables.states.union(states)),
         }
-    }
-}
-
-fn answer(tables: &Tables, predicate: &Predicate) -> Answer {
-    match predicate {
-        Predicate::State(states) if *states == StateSet::ALL => Answer::Everything,
-        Predicate::State(states) if states.len() == 1 => {
-            let mut of_one = states.iter().map(|state| Arc::clone(tables.states.rows(state)));
-            of_one.next().map_or(Answer::Everything, Answer::Rows)
-        }
-        Predicate::State(states) => Answer::States(*states),
-        Predicate::Text(TextField::JobId, TextTest::Exact(id)) => Answer::Rows(by_ids(tables, &[id])),
-        Predicate::Text(TextField::JobId, TextTest::AnyOf(ids)) => {
-            Answer::Rows(by_ids(tables, &ids.iter().collect::<Vec<_>>()))
-        }
-        Predicate::Text(field, test) => match (tables.dictionary(*field), tables.latest_run_index(*field)) {
-            (Some(texts), Some(index)) => by_codes(tables, texts, test, |codes| latest_run_rows(tables, index, codes)),
-            (Some(texts), None) => by_codes(tables, texts, test, |codes| posted_rows(tables, texts, codes)),
-            (None, _) => Answer::Expression,
-        },
-        Predicate::Annotation(key, test) => by_annotation(tables, key, test),
-        Predicate::Integer(..) | Predicate::Time(..) => Answer::Expression,
-    }
-}
-
-fn by_ids(tables: &Tables, ids: &[&String]) -> Arc<RoaringBitmap> {
-    Arc::new(ids.iter().filter_map(|id| tables.job_row(&JobId::new(id)?)).collect())
-}
-
-/// The rows of some codes by their posting lists, if joining those pays.
-fn posted_rows(tables: &Tables, dictionary: &Dictionary, codes: &[u32]) -> Option<Arc<RoaringBitmap>> {
-    union_pays(tables, codes, || dictionary.count_rows(codes)).then(|| union(dictionary.rows_of(codes)))
-}
-
-/// The rows of some codes by the bitmaps of a field of the latest run, if joining those pays.
-fn latest_run_rows(tables: &Tables, index: &BitmapIndex, codes: &[u32]) -> Option<Arc<RoaringBitmap>> {
-    if let [code] = codes {
-        return Some(index.rows(*code).map(Arc::clone).unwrap_or_default());
-    }
-    let bitmaps: Vec<&RoaringBitmap> = codes.iter().filter_map(|&code| index.rows(code)).map(Arc::as_ref).collect();
-    let pays = union_pays(tables, codes, || bitmaps.iter().map(|rows| rows.len()).sum());
-    pays.then(|| Arc::new(bitmaps.union()))
-}
-
-fn union_pays(tables: &Tables, codes: &[u32], rows: impl FnOnce() -> u64) -> bool {
-    codes.len() <= UNION_ALWAYS_CODES || rows() <= UNION_ALWAYS_ROWS.max(tables.jobs.len() as u64 / UNION_SHARE)
-}
-
-fn union(mut lists: Vec<PostingList>) -> Arc<RoaringBitmap> {
-    if lists.len() == 1
-        && let Some(PostingList::Many(bitmap)) = lists.pop_if(|list| matches!(list, PostingList::Many(_)))
-    {
-        return bitmap;
-    }
-    let mut rows = RoaringBitmap::new();
-    for list in &lists {
-        list.add_to(&mut rows);
-    }
-    Arc::new(rows)
-}
-
-fn by_codes(
-    tables: &Tables,
-    dictionary: &Dictionary,
-    test: &TextTest,
-    rows: impl Fn(&[u32]) -> Option<Arc<RoaringBitmap>>,
-) -> Answer {
-    let codes = match test {
-        TextTest::Exact(text) => dictionary.code(text).into_iter().collect(),
-        TextTest::AnyOf(texts) => {
-            let mut codes: Vec<u32> = texts.iter().filter_map(|text| dictionary.code(text)).collect();
-            codes.sort_unstable();
-            codes.dedup();
-            codes
-        }
-        // A page rarely needs the answer for all of a long dictionary: test what it visits.
-        _ if dictionary.len() > TEST_WHOLE_DICTIONARY && dictionary.len() > tables.jobs.len() / 8 => {
-            return Answer::Codes(CodeTest::Text(dictionary.clone(), test.clone()));
-        }
-        TextTest::StartsWith(_) | TextTest::Contains(_) => dictionary.codes_where(|text| passes(test, text)),
-    };
-    match rows(&codes) {
-        Some(rows) => Answer::Rows(rows),
-        None => Answer::Codes(CodeTest::set(dictionary.len(), &codes)),
-    }
-}
-
-fn by_annotation(tables: &Tables, key: &str, test: &AnnotationTest) -> Answer {
-    let Some(code) = tables.annotations.keys.code(key) else {
-        return Answer::Rows(Arc::default());
-    };
-    match test {
-        AnnotationTest::Exists => Answer::Rows(union(tables.annotations.keys.rows_of(&[code]))),
-        AnnotationTest::Value(test) => {
-            let values = tables.annotations.values(code);
-            by_codes(tables, values, test, |codes| posted_rows(tables, values, codes))
-        }
-    }
-}
-
-/// Whether a text passes a test.
-pub(super) fn passes(test: &TextTest, text: &str) -> bool {
-    match test {
-        TextTest::Exact(value) => text == value,
-        TextTest::AnyOf(values) => values.iter().any(|value| value == text),
-        TextTest::StartsWith(start) => text.starts_with(start.as_str()),
-        TextTest::Contains(part) => text.contains(part.as_str()),
-    }
-}
-
-/// A predicate as EXPLAIN shows it.
-pub(super) fn describe(predicate: &Predicate) -> String {
-    let test = |name: &str, test: &TextTest| match test {
-        TextTest::Exact(value) => format!("{name} = {value:?}"),
-        TextTest::AnyOf(values) => format!("{name} in {values:?}"),
-        TextTest::StartsWith(start) => format!("{name} starts with {start:?}"),
-        TextTest::Contains(part) => format!("{name} contains {part:?}"),
-    };
-    match predicate {
-        Predicate::Text(field, of) => test(columns::text_name(*field), of),
-        Predicate::State(states) => {
-            let names: Vec<_> = states.iter().map(JobState::name).collect();
-            format!("state in [{}]", names.join(", "))
-        }
-        Predicate::Integer(field, IntegerTest::Compare(comparison, value)) => {
-            format!("{} {comparison} {value}", columns::integer_name(*field))
-        }
-        Predicate::Integer(field, IntegerTest::AnyOf(values)) => {
-            format!("{} in {values:?}", columns::integer_name(*field))
-        }
-        Predicate::Time(field, comparison, time) => {
-            format!("{} {comparison} {time}", columns::time_name(*field))
-        }
-        Predicate::Annotation(key, AnnotationTest::Exists) => format!("annotation {key:?} exists"),
-        Predicate::Annotation(key, AnnotationTest::Value(of)) => test(&format!("annotation {key:?}"), of),
     }
 }

@@ -6,7 +6,7 @@ use super::annotation::ChunkAnnotations;
 use super::column::{CHUNK_ROWS, Column, locate};
 use super::id::JobId;
 use super::table::{ChunkTable, table};
-use super::zone::Zones;
+use super::zone::{ZoneTree, Zones};
 use crate::time::Timestamp;
 
 /// An absent time or exit code; no stored one has this value.
@@ -88,11 +88,39 @@ impl JobChunk {
         self.last_transition_seconds_zones.append(self.last_transition_seconds.as_slice(), first);
     }
 
-    pub(crate) fn set_last_transition(&mut self, at: usize, time: Timestamp) {
+    pub(super) fn set_last_transition(&mut self, at: usize, time: Timestamp) {
         let old = self.last_transition_seconds.get(at);
         self.last_transition.set(at, time.as_micros());
         self.last_transition_seconds.set(at, time.floor_seconds());
         self.last_transition_seconds_zones.update(self.last_transition_seconds.as_slice(), at, old);
+    }
+}
+
+/// The zones of all chunks of jobs.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct JobZones {
+    pub(crate) ids: ZoneTree<JobId>,
+    pub(crate) submitted: ZoneTree<i64>,
+    pub(crate) last_transition_seconds: ZoneTree<i64>,
+}
+
+impl JobZones {
+    /// Takes in a chunk that has got rows.
+    pub(crate) fn appended(&mut self, at: usize, chunk: &JobChunk) {
+        let set = |tree: &mut ZoneTree<i64>, zones: &Zones<i64>| {
+            if let Some(zone) = zones.whole() {
+                tree.set(at, zone);
+            }
+        };
+        set(&mut self.submitted, &chunk.submitted_zones);
+        set(&mut self.last_transition_seconds, &chunk.last_transition_seconds_zones);
+        if let Some(zone) = chunk.id_zones.whole() {
+            self.ids.set(at, zone);
+        }
+    }
+
+    pub(crate) fn heap_bytes(&self) -> usize {
+        self.ids.heap_bytes() + self.submitted.heap_bytes() + self.last_transition_seconds.heap_bytes()
     }
 }
 

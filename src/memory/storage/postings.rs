@@ -1,4 +1,4 @@
-//! Which rows hold a code, for columns that are never updated.
+//! Lists of rows, and which rows hold a code, for columns that are never updated.
 
 use std::sync::Arc;
 
@@ -8,8 +8,9 @@ use roaring::RoaringBitmap;
 const BITMAP_FROM: usize = 256;
 
 /// Ascending rows. Most annotation values are held by one row or a few, so those cost no bitmap.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, Default)]
 pub(crate) enum PostingList {
+    #[default]
     None,
     One(u32),
     Few(Arc<Vec<u32>>),
@@ -17,15 +18,28 @@ pub(crate) enum PostingList {
 }
 
 impl PostingList {
-    fn push(&mut self, row: u32) {
+    /// Adds a row; one that is there already is not added again.
+    pub(crate) fn insert(&mut self, row: u32) {
         match self {
             Self::None => *self = Self::One(row),
-            Self::One(first) => *self = Self::Few(Arc::new(vec![*first, row])),
-            Self::Few(rows) if rows.len() < BITMAP_FROM => Arc::make_mut(rows).push(row),
+            Self::One(only) if *only == row => {}
+            Self::One(only) => *self = Self::Few(Arc::new(vec![row.min(*only), row.max(*only)])),
             Self::Few(rows) => {
-                let mut bitmap: RoaringBitmap = rows.iter().copied().collect();
-                bitmap.insert(row);
-                *self = Self::Many(Arc::new(bitmap));
+                // Nearly every row is greater than all before it.
+                let at = if rows.last().is_some_and(|&last| last < row) {
+                    Err(rows.len())
+                } else {
+                    rows.binary_search(&row)
+                };
+                match at {
+                    Ok(_) => {}
+                    Err(at) if rows.len() < BITMAP_FROM => Arc::make_mut(rows).insert(at, row),
+                    Err(_) => {
+                        let mut bitmap: RoaringBitmap = rows.iter().copied().collect();
+                        bitmap.insert(row);
+                        *self = Self::Many(Arc::new(bitmap));
+                    }
+                }
             }
             // Roaring's own `try_push` looks for the greatest row first, which in a dense container is a search.
             Self::Many(bitmap) => {
@@ -89,7 +103,7 @@ impl PostingList {
         }
     }
 
-    fn heap_bytes(&self) -> usize {
+    pub(crate) fn heap_bytes(&self) -> usize {
         const ARC: usize = 2 * size_of::<usize>();
         match self {
             Self::None | Self::One(_) => 0,
@@ -117,7 +131,7 @@ impl Postings {
         if at >= self.0.len() {
             self.0.resize(at + 1, PostingList::None);
         }
-        self.0[at].push(row);
+        self.0[at].insert(row);
     }
 
     pub(crate) fn list(&self, code: u32) -> PostingList {
@@ -136,6 +150,17 @@ impl Postings {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_list_is_ascending_and_holds_a_row_once_whatever_the_order() {
+        for len in [1, 2, 10, 1000u32] {
+            let mut list = PostingList::default();
+            for at in (0..len).chain(0..len) {
+                list.insert(at * 7919 % len);
+            }
+            assert!(list.iter().eq(0..len));
+        }
+    }
 
     #[test]
     fn a_list_grows_from_none_to_a_bitmap_and_keeps_its_rows() {

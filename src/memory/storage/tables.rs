@@ -6,13 +6,16 @@ use roaring::RoaringBitmap;
 
 use super::annotation::AnnotationCatalog;
 use super::bitmap_index::{BitmapIndex, StateIndex};
+use super::column::locate;
 use super::dictionary::Dictionary;
 use super::id::{IdIndex, JobId, RunId};
-use super::jobs::JobTable;
+use super::integer_index::IntegerIndex;
+use super::jobs::{JobRows, JobTable, JobZones};
 use super::records::Records;
 use super::runs::RunTable;
 use crate::model::JobState;
 use crate::query::TextField;
+use crate::time::Timestamp;
 
 /// The state of the store after some whole number of batches.
 ///
@@ -21,6 +24,7 @@ use crate::query::TextField;
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Tables {
     pub(crate) jobs: JobTable,
+    pub(crate) zones: JobZones,
     pub(crate) runs: RunTable,
     pub(crate) specs: Records,
     pub(crate) errors: Records,
@@ -40,6 +44,7 @@ pub(crate) struct Tables {
     pub(crate) dangling_runs: Dictionary,
     pub(crate) annotations: AnnotationCatalog,
     pub(crate) states: StateIndex,
+    pub(crate) priorities: IntegerIndex,
     /// The rows whose job set holds an active job.
     pub(crate) active_job_sets: Arc<RoaringBitmap>,
     pub(crate) latest_clusters: BitmapIndex,
@@ -63,6 +68,24 @@ impl Tables {
         let (chunk, at) = self.jobs.locate(row);
         // The column is only ever written from a `JobState`.
         JobState::from_ordinal(chunk.state.get(at)).unwrap_or(JobState::Queued)
+    }
+
+    /// Appends rows of jobs.
+    pub(crate) fn append_jobs(&mut self, rows: JobRows) {
+        let (first, _) = locate(self.jobs.len() as u32);
+        self.jobs.append(rows, |chunk, at| chunk.appended(at));
+        for (at, chunk) in self.jobs.chunks().iter().enumerate().skip(first) {
+            self.zones.appended(at, chunk);
+        }
+    }
+
+    /// Sets when a job came into its state.
+    pub(crate) fn set_last_transition(&mut self, row: u32, time: Timestamp) {
+        let (chunk, at) = self.jobs.locate_mut(row);
+        chunk.set_last_transition(at, time);
+        if let Some(zone) = chunk.last_transition_seconds_zones.whole() {
+            self.zones.last_transition_seconds.set(locate(row).0, zone);
+        }
     }
 
     /// The dictionary of a field; none for the job's id, which has no codes.

@@ -1,10 +1,17 @@
-//! The least and greatest values of blocks of rows, by which an ordered page skips what it
-//! need not read.
+//! The least and greatest values of blocks of rows, of chunks, of 32 chunks and so on, by which
+//! an ordered page skips what it need not read.
 
+use std::ops::Range;
 use std::sync::Arc;
 
+use super::column::CHUNK_ROWS;
+
 /// Rows in a block: few enough that reading one costs little, enough that all bounds fit in cache.
-pub(crate) const BLOCK_ROWS: usize = 256;
+pub(crate) const BLOCK_ROWS: usize = 1 << BLOCK_BITS;
+const BLOCK_BITS: u32 = 8;
+/// How many blocks make a chunk and, above, how many nodes make one of the next level.
+const FANOUT: usize = 1 << FANOUT_BITS;
+const FANOUT_BITS: u32 = (CHUNK_ROWS / BLOCK_ROWS).trailing_zeros();
 
 /// The least and the greatest value of some rows.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -80,9 +87,146 @@ impl<K: Copy + Ord> Zones<K> {
     }
 }
 
+/// A range of rows that has a zone: a block, a chunk, or 32 nodes of the level below.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) struct Node {
+    level: u32,
+    at: u32,
+}
+
+impl Node {
+    const CHUNK_LEVEL: u32 = 1;
+
+    pub(crate) fn chunk(at: usize) -> Self {
+        Self { level: Self::CHUNK_LEVEL, at: at as u32 }
+    }
+
+    /// The place of the chunk and the block in it, if the node is a block.
+    pub(crate) fn as_block(self) -> Option<(usize, usize)> {
+        let at = self.at as usize;
+        (self.level < Self::CHUNK_LEVEL).then_some((at / FANOUT, at % FANOUT))
+    }
+
+    /// The place of the chunk, if the node is one.
+    pub(crate) fn as_chunk(self) -> Option<usize> {
+        (self.level == Self::CHUNK_LEVEL).then_some(self.at as usize)
+    }
+
+    /// The nodes of the level below that make the node, of which the last may not be there.
+    pub(crate) fn children(self) -> impl Iterator<Item = Self> {
+        let first = self.at << FANOUT_BITS;
+        let level = self.level.checked_sub(1);
+        level.into_iter().flat_map(move |level| (first..first + FANOUT as u32).map(move |at| Self { level, at }))
+    }
+
+    /// The rows, of which the last may not be there.
+    pub(crate) fn rows(self) -> Range<u32> {
+        let bits = BLOCK_BITS + FANOUT_BITS * self.level;
+        self.at << bits..(self.at + 1) << bits
+    }
+}
+
+/// The zones of all chunks, of 32 chunks and so on, up to one of all rows.
+///
+/// Beside the chunks and not in them: a search looks at many, and would have to fetch each chunk.
+#[derive(Debug, Clone)]
+pub(crate) struct ZoneTree<K> {
+    /// From the chunks up. The last level has one node.
+    levels: Vec<Arc<Vec<Zone<K>>>>,
+}
+
+impl<K> Default for ZoneTree<K> {
+    fn default() -> Self {
+        Self { levels: Vec::new() }
+    }
+}
+
+impl<K: Copy + Ord> ZoneTree<K> {
+    /// Takes in the zone of a chunk, old or next.
+    pub(crate) fn set(&mut self, chunk: usize, zone: Zone<K>) {
+        let (mut at, mut zone) = (chunk, zone);
+        for level in 0.. {
+            if level == self.levels.len() {
+                self.levels.push(Arc::default());
+            }
+            if self.levels[level].get(at) == Some(&zone) {
+                return;
+            }
+            let zones = Arc::make_mut(&mut self.levels[level]);
+            if at < zones.len() {
+                zones[at] = zone
+            } else {
+                zones.push(zone)
+            }
+            if zones.len() == 1 {
+                return;
+            }
+            at /= FANOUT;
+            let children = zones[at * FANOUT..].iter().take(FANOUT);
+            let Some(over) = Zone::over(children.copied()) else { return };
+            zone = over;
+        }
+    }
+
+    /// The node of all rows; none without rows.
+    pub(crate) fn root(&self) -> Option<Node> {
+        Some(Node { level: Node::CHUNK_LEVEL + self.levels.len().checked_sub(1)? as u32, at: 0 })
+    }
+
+    /// The zone of a chunk or of a node above.
+    pub(crate) fn zone(&self, node: Node) -> Option<Zone<K>> {
+        self.levels.get(node.level.checked_sub(Node::CHUNK_LEVEL)? as usize)?.get(node.at as usize).copied()
+    }
+
+    pub(crate) fn heap_bytes(&self) -> usize {
+        self.levels.iter().map(|level| level.capacity() * size_of::<Zone<K>>()).sum()
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_tree_of_zones_stays_exact_under_appends_and_updates() {
+        let mut tree = ZoneTree::default();
+        assert_eq!(tree.root(), None);
+        let mut chunks: Vec<i64> = Vec::new();
+        for step in 0..3000usize {
+            // Two new chunks, then one whose zone changes.
+            let at = if step % 3 < 2 { chunks.len() } else { step * 7919 % chunks.len() };
+            let value = (step * 104_729 % 1000) as i64;
+            if at == chunks.len() {
+                chunks.push(value)
+            } else {
+                chunks[at] = value
+            }
+            tree.set(at, Zone { min: value, max: value + 5 });
+        }
+        let (mut nodes, mut leaves) = (vec![tree.root().unwrap()], 0);
+        while let Some(node) = nodes.pop() {
+            let rows = node.rows();
+            if rows.start as usize / CHUNK_ROWS >= chunks.len() {
+                assert_eq!(tree.zone(node), None);
+                continue;
+            }
+            let of = &chunks[rows.start as usize / CHUNK_ROWS..chunks.len().min(rows.end as usize / CHUNK_ROWS)];
+            let zone = Zone { min: *of.iter().min().unwrap(), max: of.iter().max().unwrap() + 5 };
+            assert_eq!(tree.zone(node), Some(zone), "{node:?}");
+            leaves += usize::from(node.as_chunk().is_some());
+            nodes.extend(node.children().filter(|child| child.as_block().is_none()));
+        }
+        assert_eq!((leaves, chunks.len()), (2000, 2000));
+    }
+
+    #[test]
+    fn nodes_name_their_rows() {
+        assert_eq!(Node::chunk(3).rows(), 3 * CHUNK_ROWS as u32..4 * CHUNK_ROWS as u32);
+        let block = Node::chunk(1).children().last().unwrap();
+        assert_eq!(block.rows(), 2 * CHUNK_ROWS as u32 - BLOCK_ROWS as u32..2 * CHUNK_ROWS as u32);
+        assert_eq!((block.as_block(), block.as_chunk()), (Some((1, 31)), None));
+        assert_eq!(block.children().count(), 0);
+    }
 
     #[test]
     fn zones_stay_exact_under_appends_and_updates() {
