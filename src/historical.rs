@@ -299,7 +299,7 @@ impl HistoricalJobs {
 
     /// The id of job `i`'s run.
     pub fn run_id(&self, i: u64) -> String {
-        format!("{}{i:010}{RUN_ID_SUFFIX}", self.id_prefix)
+        run_id(&self.job_id(i))
     }
 
     /// When job `i` was submitted; none if there are no jobs.
@@ -338,6 +338,11 @@ pub fn node(i: u64) -> String {
 /// The priority of job `i`.
 pub fn priority(i: u64) -> i64 {
     (i % PRIORITIES) as i64 + 1
+}
+
+/// The id of the run of the job of this id.
+pub fn run_id(job_id: &str) -> String {
+    [job_id, RUN_ID_SUFFIX].concat()
 }
 
 /// The value of an annotation of job `i`.

@@ -31,14 +31,21 @@ impl ActiveJobSets {
         pair
     }
 
-    /// Takes in a new row, greater than all before.
-    pub(super) fn add(&mut self, pair: u32, row: u32, active: bool, bitmap: &mut Arc<RoaringBitmap>) {
-        self.rows.push(pair, row);
-        if active {
-            self.activate(pair, bitmap);
-        }
-        if self.active_jobs[pair as usize] > 0 {
-            Arc::make_mut(bitmap).insert(row);
+    /// Takes in new rows, ascending and greater than all before: the pair of each, and whether
+    /// its job is active.
+    pub(super) fn add(
+        &mut self,
+        rows: impl Iterator<Item = (u32, u32, bool)> + Clone,
+        bitmap: &mut Arc<RoaringBitmap>,
+    ) {
+        self.rows.post(rows.clone().map(|(pair, row, _)| (pair, row)));
+        for (pair, row, active) in rows {
+            if active {
+                self.activate(pair, bitmap);
+            }
+            if self.active_jobs[pair as usize] > 0 {
+                Arc::make_mut(bitmap).insert(row);
+            }
         }
     }
 
@@ -75,10 +82,9 @@ mod tests {
         let mut bitmap = Arc::default();
         let (a, b) = (sets.pair(0, 0), sets.pair(0, 1));
         assert_eq!(sets.pair(0, 0), a);
-        sets.add(a, 0, false, &mut bitmap);
-        sets.add(b, 1, true, &mut bitmap);
-        sets.add(a, 2, true, &mut bitmap);
-        sets.add(a, 3, false, &mut bitmap);
+        sets.add([(a, 0, false), (b, 1, true)].into_iter(), &mut bitmap);
+        assert_eq!(bitmap.iter().collect::<Vec<_>>(), [1]);
+        sets.add([(a, 2, true), (a, 3, false)].into_iter(), &mut bitmap);
         assert_eq!(bitmap.iter().collect::<Vec<_>>(), [0, 1, 2, 3]);
         sets.end(a, &mut bitmap);
         assert_eq!(bitmap.iter().collect::<Vec<_>>(), [1]);

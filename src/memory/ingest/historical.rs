@@ -29,14 +29,16 @@ struct Codes {
 impl Store {
     /// Adds those jobs of a range that do not exist, with their runs, specs and errors.
     pub(in crate::memory) fn populate(&mut self, jobs: &HistoricalJobs, range: Range<u64>) -> Result<()> {
-        let new: Vec<(u64, JobId)> = range
-            .filter_map(|i| Some((i, JobId::new(&jobs.job_id(i))?)))
-            .filter(|(_, id)| self.tables.job_row(id).is_none())
-            .collect();
+        let mut new: Vec<(u64, JobId)> = range.filter_map(|i| Some((i, JobId::new(&jobs.job_id(i))?))).collect();
+        let known = self.tables.job_rows(new.iter().map(|&(_, id)| id));
+        let mut known = known.into_iter();
+        new.retain(|_| known.next().flatten().is_none());
         if new.is_empty() {
             return Ok(());
         }
         self.check_room(Operation::PopulateHistoricalJobs, new.len(), new.len())?;
+        // Most likely the rest is new too.
+        self.reserve_ids(jobs, (jobs.count() - new[0].0) as usize);
         let codes = self.historical_codes(jobs);
         self.insert_historical_records(jobs, &new);
         let annotations = self.historical_annotations(&codes, &new);
@@ -51,6 +53,15 @@ impl Store {
             }
         }
         Ok(())
+    }
+
+    /// Makes room in the indexes of ids for so many more jobs.
+    fn reserve_ids(&self, jobs: &HistoricalJobs, more: usize) {
+        self.tables.job_index.reserve(more, |row| self.tables.jobs.id(row));
+        self.tables.run_index.reserve(more, |row| self.tables.runs.id(row));
+        if jobs.spec().is_some() {
+            self.tables.specs.reserve(more);
+        }
     }
 
     fn historical_codes(&mut self, jobs: &HistoricalJobs) -> Codes {
@@ -92,16 +103,13 @@ impl Store {
     fn historical_annotations(&mut self, codes: &Codes, new: &[(u64, JobId)]) -> NewAnnotations {
         let column = |(&key, &(_, modulus)): (&u32, &(&str, u64))| {
             let values = self.tables.annotations.values_mut(key);
-            let mut texts: Vec<u32> = Vec::new();
+            let codes = self.historical_values.entry(key).or_insert_with(|| vec![NONE; modulus as usize]);
             let mut code = |i: u64| {
-                let value = (i % modulus) as usize;
-                if value >= texts.len() {
-                    texts.resize(value + 1, NONE);
+                let code = &mut codes[(i % modulus) as usize];
+                if *code == NONE {
+                    *code = values.intern(&historical::annotation_value(i, modulus));
                 }
-                if texts[value] == NONE {
-                    texts[value] = values.intern(&historical::annotation_value(i, modulus));
-                }
-                texts[value]
+                *code
             };
             (key, (0..).zip(new).map(|(row, &(i, _))| (row, code(i))).collect())
         };
@@ -116,8 +124,12 @@ impl Store {
         let error: Message = jobs.error().map(|bytes| Arc::new(bytes.clone()));
         let debug: Message = jobs.debug().map(|bytes| Arc::new(bytes.clone()));
         let preemption: Message = jobs.preemption().map(|bytes| Arc::new(bytes.clone()));
-        let latest = (first_job..).zip(new).map(|(job, &(i, job_id))| {
-            let id = RunId::new(&jobs.run_id(i)).filter(|id| self.tables.run_row(id).is_none());
+        let ids: Vec<Option<RunId>> =
+            new.iter().map(|(_, job_id)| RunId::new(&historical::run_id(job_id.as_str()))).collect();
+        let known = self.tables.run_rows(ids.iter().flatten().copied());
+        let mut known = known.into_iter();
+        let ids = ids.into_iter().map(|id| id.filter(|_| known.next().flatten().is_none()));
+        let latest = (first_job..).zip(new).zip(ids).map(|((job, &(i, job_id)), id)| {
             let (Some(id), Some(base)) = (id, jobs.submitted(i)) else { return LatestRun::None };
             let ending = jobs.ending(i);
             let row = first + rows.ids.len() as u32;

@@ -136,10 +136,12 @@ impl Store {
         post(&tables.owners, &rows.owner);
         post(&tables.namespaces, &rows.namespace);
         post(&tables.priority_classes, &rows.priority_class);
-        for (at, row) in (0..rows.ids.len()).zip(first..) {
-            let state = JobState::from_ordinal(rows.state[at]).unwrap_or(JobState::Queued);
+        let states = || rows.state.iter().map(|&ordinal| JobState::from_ordinal(ordinal).unwrap_or(JobState::Queued));
+        let pairs = rows.pair.iter().zip(first..).zip(states());
+        let pairs = pairs.map(|((&pair, row), state)| (pair, row, state.is_active()));
+        self.active.add(pairs, &mut tables.active_job_sets);
+        for ((at, row), state) in (0..rows.ids.len()).zip(first..).zip(states()) {
             tables.states.insert(state, row);
-            self.active.add(rows.pair[at], row, state.is_active(), &mut tables.active_job_sets);
             tables.latest_clusters.insert(rows.cluster[at], row);
             tables.latest_nodes.insert(rows.node[at], row);
             tables.latest_pools.insert(rows.pool[at], row);
@@ -173,9 +175,19 @@ impl Store {
         }
     }
 
+    /// Applies updates to those of the jobs that exist.
+    pub(super) fn update_jobs(&mut self, updates: &[JobUpdate]) {
+        let (ids, updates): (Vec<JobId>, Vec<&JobUpdate>) =
+            updates.iter().filter_map(|update| Some((JobId::new(&update.job_id)?, update))).unzip();
+        for (row, update) in self.tables.job_rows(ids.into_iter()).into_iter().zip(updates) {
+            if let Some(row) = row {
+                self.update_job(row, update);
+            }
+        }
+    }
+
     /// Applies to a job that of the update's cases that its state calls for.
-    pub(super) fn update_job(&mut self, update: &JobUpdate) {
-        let Some(row) = JobId::new(&update.job_id).and_then(|id| self.tables.job_row(&id)) else { return };
+    fn update_job(&mut self, row: u32, update: &JobUpdate) {
         let state = self.tables.state(row);
         if state.is_active() {
             self.patch_job(row, state, &update.if_active);

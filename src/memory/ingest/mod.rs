@@ -29,6 +29,8 @@ pub(super) struct Store {
     /// Jobs whose latest run belongs to another job, by the run's row. An entry may be stale.
     followers: HashMap<u32, Vec<u32>, RandomState>,
     shapes: HashMap<Arc<[u32]>, u32, RandomState>,
+    /// By annotation key, the codes of the values that historical jobs have of it; NONE for those not made yet.
+    historical_values: HashMap<u32, Vec<u32>, RandomState>,
 }
 
 impl Store {
@@ -40,12 +42,8 @@ impl Store {
         self.tables.errors.insert_all(batch.errors().iter().filter_map(|error| Some((record(error)?, &error.value))));
         self.insert_jobs(batch.jobs());
         self.insert_runs(batch.runs());
-        for update in batch.job_updates() {
-            self.update_job(update);
-        }
-        for update in batch.run_updates() {
-            self.update_run(update);
-        }
+        self.update_jobs(batch.job_updates());
+        self.update_runs(batch.run_updates());
         Ok(())
     }
 

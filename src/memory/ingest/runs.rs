@@ -95,9 +95,18 @@ impl Store {
         }
     }
 
-    /// Applies an update to a run, if it exists.
-    pub(super) fn update_run(&mut self, update: &RunUpdate) {
-        let Some(run) = RunId::new(&update.run_id).and_then(|id| self.tables.run_row(&id)) else { return };
+    /// Applies updates to those of the runs that exist.
+    pub(super) fn update_runs(&mut self, updates: &[RunUpdate]) {
+        let (ids, updates): (Vec<RunId>, Vec<&RunUpdate>) =
+            updates.iter().filter_map(|update| Some((RunId::new(&update.run_id)?, update))).unzip();
+        for (run, update) in self.tables.run_rows(ids.into_iter()).into_iter().zip(updates) {
+            if let Some(run) = run {
+                self.update_run(run, update);
+            }
+        }
+    }
+
+    fn update_run(&mut self, run: u32, update: &RunUpdate) {
         let node = update.node.as_deref().map(|node| self.tables.nodes.intern(node));
         let (chunk, at) = self.tables.runs.locate_mut(run);
         chunk.state.set(at, update.state.ordinal());

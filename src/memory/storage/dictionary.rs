@@ -173,12 +173,7 @@ impl Dictionary {
 
     /// Adds rows, ascending and greater than all before, each to the list of its code.
     pub(crate) fn post(&self, rows: impl Iterator<Item = (u32, u32)>) {
-        let mut postings = self.shared.postings.write();
-        for (code, row) in rows {
-            if code != NONE {
-                postings.push(code, row);
-            }
-        }
+        self.shared.postings.write().post(rows);
     }
 
     /// The rows of a code, some of which may be newer than this clone.

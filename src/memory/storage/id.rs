@@ -69,6 +69,30 @@ impl IdIndex {
         self.shard(hash).read().find(hash, |&row| is_id(row)).copied()
     }
 
+    /// The rows of many ids, in their order, by what `is_id` says of the candidates.
+    ///
+    /// For the writer, as all shards stay locked against it. Without a lock from one look-up to the
+    /// next, the processor can wait for the memory of several of them at once.
+    pub(crate) fn find_all<K: Hash>(
+        &self,
+        ids: impl Iterator<Item = K>,
+        is_id: impl Fn(&K, u32) -> bool,
+    ) -> Vec<Option<u32>> {
+        let shards: Vec<_> = self.shards.iter().map(RwLock::read).collect();
+        let find = |id: K| {
+            let hash = self.hasher.hash_one(&id);
+            shards[shard_of(hash)].find(hash, |&row| is_id(&id, row)).copied()
+        };
+        ids.map(find).collect()
+    }
+
+    /// Makes room for more rows. `id_of` gives the ids of rows added before.
+    pub(crate) fn reserve<K: Hash>(&self, more: usize, id_of: impl Fn(u32) -> K) {
+        for shard in &self.shards {
+            shard.write().reserve(more.div_ceil(SHARDS), |&row| self.hasher.hash_one(id_of(row)));
+        }
+    }
+
     /// Adds a row, whose id is not there yet. `id_of` gives the ids of rows added before.
     pub(crate) fn insert<K: Hash>(&self, id: &K, row: u32, id_of: impl Fn(u32) -> K) {
         let hash = self.hasher.hash_one(id);
@@ -76,14 +100,18 @@ impl IdIndex {
     }
 
     fn shard(&self, hash: u64) -> &RwLock<HashTable<u32>> {
-        // The table itself uses the lowest and the highest bits.
-        &self.shards[(hash >> 32) as usize % SHARDS]
+        &self.shards[shard_of(hash)]
     }
 
     /// Bytes that the index occupies.
     pub(crate) fn heap_bytes(&self) -> usize {
         self.shards.iter().map(|shard| shard.read().allocation_size()).sum()
     }
+}
+
+fn shard_of(hash: u64) -> usize {
+    // The table itself uses the lowest and the highest bits.
+    (hash >> 32) as usize % SHARDS
 }
 
 #[cfg(test)]

@@ -1,8 +1,11 @@
 //! Lists of rows, and which rows hold a code, for columns that are never updated.
 
+use std::ops::Range;
 use std::sync::Arc;
 
 use roaring::RoaringBitmap;
+
+use super::dictionary::NONE;
 
 /// From how many rows on a bitmap is smaller and faster than a list.
 const BITMAP_FROM: usize = 256;
@@ -45,6 +48,19 @@ impl PostingList {
             Self::Many(bitmap) => {
                 Arc::make_mut(bitmap).insert(row);
             }
+        }
+    }
+
+    /// Adds a run of rows.
+    fn insert_run(&mut self, rows: Range<u32>) {
+        if let Self::Many(bitmap) = self {
+            Arc::make_mut(bitmap).insert_range(rows);
+        } else if rows.len() >= BITMAP_FROM {
+            let mut bitmap = self.to_bitmap();
+            bitmap.insert_range(rows);
+            *self = Self::Many(Arc::new(bitmap));
+        } else {
+            rows.for_each(|row| self.insert(row));
         }
     }
 
@@ -126,12 +142,20 @@ pub(crate) fn bitmap_bytes(bitmap: &RoaringBitmap) -> usize {
 pub(crate) struct Postings(Vec<PostingList>);
 
 impl Postings {
-    pub(crate) fn push(&mut self, code: u32, row: u32) {
-        let at = code as usize;
-        if at >= self.0.len() {
-            self.0.resize(at + 1, PostingList::None);
+    /// Adds rows, ascending and greater than all before, each to the list of its code.
+    pub(crate) fn post(&mut self, rows: impl Iterator<Item = (u32, u32)>) {
+        let mut rows = rows.filter(|&(code, _)| code != NONE).peekable();
+        while let Some((code, first)) = rows.next() {
+            let mut run = first..first + 1;
+            while rows.next_if_eq(&(code, run.end)).is_some() {
+                run.end += 1;
+            }
+            let at = code as usize;
+            if at >= self.0.len() {
+                self.0.resize(at + 1, PostingList::None);
+            }
+            if run.len() == 1 { self.0[at].insert(first) } else { self.0[at].insert_run(run) }
         }
-        self.0[at].insert(row);
     }
 
     pub(crate) fn list(&self, code: u32) -> PostingList {
@@ -166,7 +190,7 @@ mod tests {
     fn a_list_grows_from_none_to_a_bitmap_and_keeps_its_rows() {
         let mut postings = Postings::default();
         for row in 0..1000 {
-            postings.push(3, row * 7);
+            postings.post([(3, row * 7)].into_iter());
             let list = postings.list(3);
             assert_eq!(list.len(), u64::from(row) + 1);
             assert_eq!(list.to_bitmap().len(), list.len());
@@ -175,5 +199,21 @@ mod tests {
         assert!(matches!(postings.list(3), PostingList::Many(_)));
         assert_eq!(postings.list(0).len(), 0);
         assert_eq!(postings.list(99).len(), 0);
+    }
+
+    #[test]
+    fn runs_of_a_code_are_added_whole() {
+        let mut postings = Postings::default();
+        // Runs of 1, 2, 40 and 400 rows of code 0, cut off by rows of code 1 and of none.
+        let mut rows = Vec::new();
+        for (cut, len) in [(1, 1), (NONE, 2), (1, 40), (NONE, 400), (1, 0)] {
+            rows.extend(std::iter::repeat_n(0, len).chain([cut]));
+        }
+        let numbered = || rows.iter().copied().zip(7..);
+        postings.post(numbered());
+        for code in [0, 1] {
+            let expected: Vec<u32> = numbered().filter(|&(of, _)| of == code).map(|(_, row)| row).collect();
+            assert_eq!(postings.list(code).iter().collect::<Vec<_>>(), expected);
+        }
     }
 }

@@ -31,6 +31,11 @@ impl Records {
         Some(&chunk.values.as_slice()[at])
     }
 
+    /// Makes room in the index for more records.
+    pub(crate) fn reserve(&self, more: usize) {
+        self.index.reserve(more, |row| self.id(row));
+    }
+
     /// Adds records of jobs; a job that has one keeps it.
     pub(crate) fn insert_all<'a>(&mut self, records: impl Iterator<Item = (JobId, &'a Bytes)>) {
         let mut rows = RecordRows::default();

@@ -58,6 +58,16 @@ impl Tables {
         self.job_index.find(id, |row| (row as usize) < self.jobs.len() && self.jobs.id(row) == *id)
     }
 
+    /// The rows of jobs, for the writer.
+    pub(crate) fn job_rows(&self, ids: impl Iterator<Item = JobId>) -> Vec<Option<u32>> {
+        self.job_index.find_all(ids, |id, row| self.jobs.id(row) == *id)
+    }
+
+    /// The rows of runs, for the writer.
+    pub(crate) fn run_rows(&self, ids: impl Iterator<Item = RunId>) -> Vec<Option<u32>> {
+        self.run_index.find_all(ids, |id, row| self.runs.id(row) == *id)
+    }
+
     /// The row of a run, in constant time.
     pub(crate) fn run_row(&self, id: &RunId) -> Option<u32> {
         self.run_index.find(id, |row| (row as usize) < self.runs.len() && self.runs.id(row) == *id)
