@@ -4,8 +4,6 @@
 mod support;
 
 use std::future::Future;
-use std::path::PathBuf;
-use std::process::{Command, Output};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -16,9 +14,11 @@ use broadside::{
     CLICKHOUSE_URL_VARIABLE, Database, DatabaseConfig, ErrorKind, GetJobsRequest, Job, JobQuery, JobState, Outcome,
     RunState, ScratchStore, SystemClock, Timestamp,
 };
-use libtest_mimic::{Arguments, Failed, Trial};
-use support::backends::{Backend, is_ci, runtime};
+use libtest_mimic::{Arguments, Trial};
+use support::backends::Backend;
+use support::harness::server_trial;
 use support::proxy::{Mode, Proxy};
+use support::server::{Server, with};
 
 /// How many jobs a batch is about.
 const JOBS: usize = 40;
@@ -44,67 +44,13 @@ fn main() {
     libtest_mimic::run(&arguments, trials).exit();
 }
 
-fn trial<F: Future<Output = ()> + Send + 'static>(name: &str, test: fn() -> F) -> Trial {
-    let missing = Backend::CLICKHOUSE.missing_variable();
-    let run = move || match missing {
-        Some(variable) => Err(Failed::from(format!("{variable} is not set, so there is no ClickHouse to test"))),
-        None => {
-            runtime().block_on(test());
-            Ok(())
-        }
-    };
-    Trial::test(name, run).with_ignored_flag(missing.is_some() && !is_ci())
-}
-
-/// A server that a test may kill.
-struct Server {
-    directory: PathBuf,
-    address: String,
-}
-
-impl Server {
-    fn start(name: &str, password: &str) -> Self {
-        let name = format!("{name}-{}", std::process::id());
-        let directory = PathBuf::from(env!("CARGO_TARGET_TMPDIR")).join("servers").join(name);
-        let mut server = Self { directory, address: String::new() };
-        let printed = String::from_utf8(server.script("start", password).stdout).unwrap();
-        let prefix = format!("export {CLICKHOUSE_URL_VARIABLE}='");
-        let address = printed.lines().find_map(|line| line.strip_prefix(&prefix)).unwrap();
-        address.trim_end_matches('\'').clone_into(&mut server.address);
-        server
-    }
-
-    fn kill(&self) {
-        self.script("kill", "");
-    }
-
-    fn resume(&self) {
-        self.script("resume", "");
-    }
-
-    fn script(&self, command: &str, password: &str) -> Output {
-        let script = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("tests/servers/clickhouse.sh");
-        let mut command_line = Command::new(script);
-        command_line.arg(command).arg(&self.directory).env("PASSWORD", password);
-        let output = tokio::task::block_in_place(|| command_line.output()).unwrap();
-        assert!(output.status.success(), "{command}: {}", String::from_utf8_lossy(&output.stderr));
-        output
-    }
-}
-
-impl Drop for Server {
-    fn drop(&mut self) {
-        self.script("stop", "");
-    }
+fn trial<F: Future<Output = ()>>(name: &str, test: impl FnOnce() -> F + Send + 'static) -> Trial {
+    server_trial(Backend::CLICKHOUSE, name, test)
 }
 
 /// The address of the tests' server, with a further parameter.
 fn shared(parameter: &str) -> String {
     with(&std::env::var(CLICKHOUSE_URL_VARIABLE).unwrap(), parameter)
-}
-
-fn with(address: &str, parameter: &str) -> String {
-    format!("{address}{}{parameter}", if address.contains('?') { '&' } else { '?' })
 }
 
 fn config(address: &str) -> DatabaseConfig {
@@ -210,8 +156,8 @@ async fn insist(database: &dyn Database, batch: &IngestionBatch) -> usize {
 }
 
 async fn killed_server() {
-    let server = Server::start("killed", "");
-    let store = store(&server.address).await;
+    let server = Server::clickhouse("killed", "");
+    let store = store(server.address()).await;
     let database = store.database().clone();
     let load = tokio::spawn(async move {
         let mut failures = 0;
@@ -230,8 +176,8 @@ async fn killed_server() {
 }
 
 async fn down_server() {
-    let server = Server::start("down", "");
-    let store = store(&server.address).await;
+    let server = Server::clickhouse("down", "");
+    let store = store(server.address()).await;
     let database = store.database();
     database.execute_ingestion_query_batch(&running(0, JOBS)).await.unwrap();
     server.kill();
@@ -239,7 +185,7 @@ async fn down_server() {
     assert_eq!((error.kind(), error.outcome()), (ErrorKind::Unavailable, Outcome::NotApplied), "{error:?}");
     let error = database.execute_ingestion_query_batch(&ended(0, JOBS)).await.unwrap_err();
     assert_eq!((error.kind(), error.outcome()), (ErrorKind::Unavailable, Outcome::NotApplied), "{error:?}");
-    let error = config(&server.address).connect(Arc::new(SystemClock)).await.unwrap_err();
+    let error = config(server.address()).connect(Arc::new(SystemClock)).await.unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Unavailable, "{error:?}");
     server.resume();
     database.execute_ingestion_query_batch(&ended(0, JOBS)).await.unwrap();
@@ -299,8 +245,8 @@ async fn another_server() {
 }
 
 async fn unknown_database() {
-    let server = Server::start("unknown", "");
-    let address = server.address.replace("/?", "/no%20such%20database?");
+    let server = Server::clickhouse("unknown", "");
+    let address = server.address().replace("/?", "/no%20such%20database?");
     let database = config(&address).connect(Arc::new(SystemClock)).await.unwrap();
     let error = database.get_job_error("a").await.unwrap_err();
     assert_eq!(error.kind(), ErrorKind::NotInitialised, "{error:?}");
@@ -310,8 +256,8 @@ async fn unknown_database() {
 }
 
 async fn wrong_password() {
-    let server = Server::start("password", "right");
-    let address = |password: &str| server.address.replace("//", &format!("//default:{password}@"));
+    let server = Server::clickhouse("password", "right");
+    let address = |password: &str| server.address().replace("//", &format!("//default:{password}@"));
     let config = config(&address("wr%20ong"));
     assert!(!format!("{config:?}").contains("wr ong"));
     let error = config.connect(Arc::new(SystemClock)).await.unwrap_err();
@@ -357,10 +303,10 @@ async fn compressed() {
 }
 
 async fn another_layout() {
-    let server = Server::start("layout", "");
-    let database = config(&with(&server.address, LAYOUTS[0])).connect(Arc::new(SystemClock)).await.unwrap();
+    let server = Server::clickhouse("layout", "");
+    let database = config(&with(server.address(), LAYOUTS[0])).connect(Arc::new(SystemClock)).await.unwrap();
     database.initialise_schema().await.unwrap();
-    let error = config(&with(&server.address, LAYOUTS[1])).connect(Arc::new(SystemClock)).await.unwrap_err();
+    let error = config(&with(server.address(), LAYOUTS[1])).connect(Arc::new(SystemClock)).await.unwrap_err();
     assert_eq!(error.kind(), ErrorKind::InvalidArgument, "{error:?}");
     assert!(error.message().contains(LAYOUTS[0]), "{error:?}");
 }

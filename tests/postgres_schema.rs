@@ -1,77 +1,128 @@
-//! The tables that `initialise_schema` makes are Lookout's, as its own migrations leave them.
+//! The tables that `initialise_schema` makes are Lookout's, as its own migrations leave them; who
+//! may make them, and in which layout and locale.
 
 mod support;
 
+use std::future::Future;
 use std::sync::Arc;
 
-use broadside::{DatabaseConfig, POSTGRES_URL_VARIABLE, SystemClock};
-use libtest_mimic::{Arguments, Failed, Trial};
-use support::backends::{Backend, is_ci, runtime};
-use tokio_postgres::{Client, NoTls};
+use broadside::{
+    DatabaseConfig, ErrorKind, GetJobGroupsRequest, GroupQuery, GroupedField, IngestionQuery, Order, SystemClock,
+};
+use libtest_mimic::{Arguments, Trial};
+use support::backends::Backend;
+use support::harness::server_trial;
+use support::postgres::{LAYOUTS, Layout, batch, describe, handle, insert, jobs, session, shared, store, succeeded};
+use support::server::{Server, with};
+use tokio_postgres::NoTls;
 
 const TABLES: [&str; 5] = ["job", "job_run", "job_spec", "job_error", "job_deduplication"];
 
-const COLUMNS: &str = "
-SELECT format('- %s: %s%s%s', attname, format_type(atttypid, atttypmod), CASE WHEN attnotnull THEN ', not null' END,
-    ', default ' || pg_get_expr(adbin, adrelid))
-FROM pg_attribute LEFT JOIN pg_attrdef ON adrelid = attrelid AND adnum = attnum
-WHERE attrelid = $1::text::regclass AND attnum > 0
-ORDER BY attnum";
-
-const INDEXES: &str = "
-SELECT format('- index %s: %s%s', i.relname, regexp_replace(pg_get_indexdef(i.oid), '^.* USING ', ''),
-    CASE WHEN indisunique THEN ' (unique)' END)
-FROM pg_index JOIN pg_class AS i ON i.oid = indexrelid
-WHERE indrelid = $1::text::regclass
-ORDER BY i.relname";
-
-const OPTIONS: &str = "
-SELECT '- table options: ' || array_to_string(reloptions, ',') FROM pg_class
-WHERE oid = $1::text::regclass AND reloptions IS NOT NULL";
-
-const STORAGE: &str = "
-SELECT format('- storage of %s: EXTERNAL', attname) FROM pg_attribute
-WHERE attrelid = $1::text::regclass AND attstorage = 'e'
-ORDER BY attnum";
-
 fn main() {
     let arguments = Arguments::from_args();
-    let missing = Backend::POSTGRES.missing_variable();
-    let run = move || match missing {
-        Some(variable) => Err(Failed::from(format!("{variable} is not set, so there is no PostgreSQL to test"))),
-        None => {
-            runtime().block_on(schema_is_lookouts());
-            Ok(())
-        }
-    };
-    let trial = Trial::test("postgres::the-schema-is-lookouts", run).with_ignored_flag(missing.is_some() && !is_ci());
-    libtest_mimic::run(&arguments, vec![trial]).exit();
+    let trials = vec![
+        trial("the-schema-is-lookouts", schema_is_lookouts),
+        trial("many-handles-initialise-one-schema", initialise_at_once),
+        trial("a-schema-is-used-in-its-layout-alone", kept_layout),
+        trial("tuning-is-applied-and-reverted", tuning),
+        trial("order-is-bytewise-in-any-locale", other_locale),
+    ];
+    libtest_mimic::run(&arguments, trials).exit();
+}
+
+fn trial<F: Future<Output = ()>>(name: &str, test: impl FnOnce() -> F + Send + 'static) -> Trial {
+    server_trial(Backend::POSTGRES, name, test)
 }
 
 async fn schema_is_lookouts() {
-    let address = std::env::var(POSTGRES_URL_VARIABLE).unwrap();
-    let config: DatabaseConfig = address.parse().unwrap();
-    let store = config.create_scratch(Arc::new(SystemClock)).await.unwrap();
-    store.database().initialise_schema().await.unwrap();
-    let (session, connection) = tokio_postgres::connect(&address, NoTls).await.unwrap();
-    tokio::spawn(connection);
-    let shown = format!("{:?}", store.config());
-    let schema = shown.split_once("schema: Some(\"").unwrap().1.split('"').next().unwrap();
-    session.batch_execute(&format!("SET search_path = {schema}")).await.unwrap();
-
-    let mut description = String::new();
-    for table in TABLES {
-        description += &format!("## {table}\n\n");
-        for facts in [COLUMNS, INDEXES, OPTIONS, STORAGE] {
-            description += &lines(&session, facts, table).await;
-        }
-        description.push('\n');
-    }
+    let store = store(&shared("")).await;
+    let description = describe(&session(&store, &shared("")).await, &TABLES).await;
     insta::assert_snapshot!(description);
     store.remove().await.unwrap();
 }
 
-async fn lines(session: &Client, facts: &str, table: &str) -> String {
-    let rows = session.query(facts, &[&table]).await.unwrap();
-    rows.iter().map(|row| row.get::<_, String>(0) + "\n").collect()
+async fn initialise_at_once() {
+    let config: DatabaseConfig = shared("").parse().unwrap();
+    let store = config.create_scratch(Arc::new(SystemClock)).await.unwrap();
+    let calls = (0..8).map(|_| {
+        let config = store.config().clone();
+        tokio::spawn(async move { config.connect(Arc::new(SystemClock)).await?.initialise_schema().await })
+    });
+    for call in calls.collect::<Vec<_>>() {
+        call.await.unwrap().unwrap();
+    }
+    let session = session(&store, &shared("")).await;
+    let applied = session.query_one("SELECT count(*) = max(version) FROM broadside_migration", &[]).await.unwrap();
+    assert!(applied.get::<_, bool>(0), "a migration was applied twice or not at all");
+    store.remove().await.unwrap();
+}
+
+/// Lookout's tables can be split in place. No other way leads from one layout to another, and to
+/// use a schema in a layout that it has not would miss jobs.
+async fn kept_layout() {
+    let store = store(&shared("")).await;
+    let database = store.database();
+    database
+        .execute_ingestion_query_batch(&batch([insert("a", "js"), insert("b", "js"), succeeded("b")]))
+        .await
+        .unwrap();
+    let before = jobs(&**database).await;
+    let [_, split, partitioned] = LAYOUTS;
+    let refused = async |layout: Layout| {
+        let other = handle(&store, &shared(layout.parameter)).await;
+        let error = other.initialise_schema().await.unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::Backend, "{error:?}");
+        other.close().await.unwrap();
+    };
+    refused(partitioned).await;
+    let other = handle(&store, &shared(split.parameter)).await;
+    other.initialise_schema().await.unwrap();
+    assert_eq!(jobs(&*other).await, before);
+    assert_eq!(jobs(&**database).await, before[..1]);
+    other.close().await.unwrap();
+    refused(LAYOUTS[0]).await;
+    refused(partitioned).await;
+    store.remove().await.unwrap();
+}
+
+async fn tuning() {
+    let tuning = "tuning_sql=ALTER TABLE job SET (autovacuum_enabled = off); ALTER TABLE job_run SET (fillfactor = 50)";
+    let revert = "revert_sql=ALTER TABLE job RESET (autovacuum_enabled)";
+    let store = store(&shared(&format!("{tuning}&{revert}"))).await;
+    let session = session(&store, &shared("")).await;
+    let options = "SELECT array_to_string(reloptions, ',') FROM pg_class WHERE oid = $1::text::regclass";
+    let options_of = async |table: &str| session.query_one(options, &[&table]).await.unwrap().get::<_, String>(0);
+    assert_eq!(options_of("job").await, "fillfactor=70,autovacuum_enabled=off");
+    assert_eq!(options_of("job_run").await, "fillfactor=50");
+    store.database().tear_down().await.unwrap();
+    assert_eq!(options_of("job").await, "fillfactor=70");
+    store.remove().await.unwrap();
+}
+
+/// In English, "a" comes before "B" and "_" before both.
+async fn other_locale() {
+    let server = Server::postgres("locale", "");
+    let (session, connection) = tokio_postgres::connect(server.address(), NoTls).await.unwrap();
+    tokio::spawn(connection);
+    let create = "CREATE DATABASE english LOCALE_PROVIDER icu ICU_LOCALE 'en-US' TEMPLATE template0";
+    session.batch_execute(create).await.unwrap();
+
+    let store = store(&with(server.address(), "dbname=english")).await;
+    let texts = ["B", "_", "a", "é"];
+    let inserts = texts.map(|text| {
+        let IngestionQuery::InsertJob(mut query) = insert(text, text) else { unreachable!() };
+        query.job.annotations = [("key".to_owned(), text.to_owned())].into();
+        query.into()
+    });
+    store.database().execute_ingestion_query_batch(&batch(inserts)).await.unwrap();
+    let found: Vec<_> = jobs(&**store.database()).await.into_iter().map(|job| job.job_id).collect();
+    assert_eq!(found, texts);
+    for field in [GroupedField::field("jobSet"), GroupedField::annotation("key")] {
+        let order = Order::descending(&field.field);
+        let request = GetJobGroupsRequest { grouped_field: field, order, ..GetJobGroupsRequest::default() };
+        let groups = store.database().get_job_groups(&GroupQuery::try_from(request).unwrap()).await.unwrap();
+        let found: Vec<_> = groups.into_iter().rev().map(|group| group.name).collect();
+        assert_eq!(found, texts);
+    }
+    store.remove().await.unwrap();
 }

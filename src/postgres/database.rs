@@ -9,7 +9,7 @@ use super::connection::{Client, Connections};
 use super::error::Attempt;
 use super::layout::Layout;
 use super::staging::StagedBatch;
-use super::{historical, ingest, partitions, query, row, schema};
+use super::{historical, indexes, ingest, partitions, query, row, schema};
 use crate::api;
 use crate::error::{BackendKind, Error, ErrorKind, Operation, Result};
 use crate::historical::HistoricalJobs;
@@ -136,6 +136,7 @@ impl Database for PostgresDatabase {
         let (schema, layout) = (self.schema.as_deref(), self.layout);
         let connections = self.open(operation)?;
         connections.transact(operation, |client| schema::migrate(client, schema, layout)).await?;
+        indexes::restore(connections, operation).await?;
         connections.run(operation, |client| execute(client, &self.tuning_sql)).await
     }
 
@@ -221,6 +222,7 @@ impl Database for PostgresDatabase {
         let operation = Operation::TearDown;
         let connections = self.open(operation)?;
         connections.transact(operation, |client| execute(client, self.layout.clear())).await?;
+        indexes::restore(connections, operation).await?;
         connections.run(operation, |client| execute(client, &self.revert_sql)).await
     }
 

@@ -1,4 +1,11 @@
 //! Historical jobs, made inside the server.
+//!
+//! One statement makes a chunk of them, rows of all tables, out of a range of numbers. Each chunk is a transaction, so
+//! a call that was interrupted is continued by one with the same parameters, which finds what is there already.
+//!
+//! Most of the work would be to keep seventeen secondary indexes up. So where the jobs come to the better part of what
+//! a table will hold, its indexes are dropped first and made again at the end ([`indexes`]). Meanwhile every
+//! answer is right, though a reader may have to read the whole table for it; writers wait while an index is made.
 
 use std::iter;
 
@@ -9,6 +16,7 @@ use tokio_postgres::types::ToSql;
 
 use super::connection::{Client, Connections};
 use super::error::Attempt;
+use super::indexes;
 use super::layout::Layout;
 use super::row::PgTimestamp;
 use crate::error::{Operation, Result};
@@ -20,34 +28,59 @@ const OPERATION: Operation = Operation::PopulateHistoricalJobs;
 /// The endings in the order of the thresholds below which they lie; the statement counts them from 1.
 const ENDINGS: [Ending; 4] = [Ending::Succeeded, Ending::Failed, Ending::Cancelled, Ending::Preempted];
 
-/// How many chunks are made at once, each on its own connection: the server spends its time on the
-/// many indexes, which several of its processes do side by side.
-const CHUNKS_AT_ONCE: usize = 4;
+/// How many chunks are made at once, each on its own connection. More of them, on two cores, wait for each other at
+/// the ends of the tables and of the log.
+const CHUNKS_AT_ONCE: usize = 2;
 
-/// Makes all the jobs, a chunk at a time. Each chunk is a transaction.
+/// The fewest jobs for which indexes are dropped: to make one again takes its time even if it is small.
+const BULK: u64 = 10_000;
+
+/// Makes all the jobs.
 pub(super) async fn populate(
     connections: &Connections,
     layout: Layout,
     jobs: &HistoricalJobs,
     report: ProgressFn<'_>,
 ) -> Result<()> {
-    let statement = &layout.historical_chunk();
+    let total = jobs.count();
+    report(Progress { done: 0, total });
+    if total >= BULK {
+        // To make the indexes of all rows costs less than to add these to them up to about this size.
+        let most_rows = number(total / 2);
+        for table in [layout.ended_jobs(), "job_run"] {
+            connections.transact(OPERATION, |client| indexes::defer(client, table, most_rows)).await?;
+        }
+    }
+    make(connections, layout, jobs, report).await?;
+    indexes::restore(connections, OPERATION).await?;
+    report(Progress { done: total, total });
+    Ok(())
+}
+
+/// Makes the jobs, a chunk at a time, and reports each chunk but the last.
+async fn make(connections: &Connections, layout: Layout, jobs: &HistoricalJobs, report: ProgressFn<'_>) -> Result<()> {
+    let statement = &layout.historical_chunk().replace("{annotation_values}", &annotation_values());
     let total = jobs.count();
     let end_of = |start: u64| total.min(start.saturating_add(jobs.chunk_size()));
     let mut starts = iter::successors(Some(0), |&start| Some(end_of(start))).take_while(|&start| start < total);
-    let make = |start: u64| async move {
+    let make_from = |start: u64| async move {
         let end = end_of(start);
         connections.transact(OPERATION, |client| chunk(client, layout, statement, jobs, start, end)).await.map(|()| end)
     };
     let mut making: FuturesOrdered<_> =
-        starts.by_ref().take(CHUNKS_AT_ONCE.min(connections.max_size())).map(make).collect();
-    report(Progress { done: 0, total });
+        starts.by_ref().take(CHUNKS_AT_ONCE.min(connections.max_size())).map(make_from).collect();
     while let Some(done) = making.try_next().await? {
-        making.extend(starts.next().map(make));
-        report(Progress { done, total });
+        making.extend(starts.next().map(make_from));
+        if done < total {
+            report(Progress { done, total });
+        }
     }
     Ok(())
 }
+
+/// With its values known, the statement is planned for the tables as they are: a plan from when they were small would be
+/// a bad one later on.
+const PLANNED_ANEW: &str = "SET LOCAL plan_cache_mode = force_custom_plan";
 
 /// Makes the jobs from `start` to before `end`.
 async fn chunk(
@@ -58,10 +91,12 @@ async fn chunk(
     start: u64,
     end: u64,
 ) -> Attempt<()> {
-    if layout == Layout::HotColdSplit {
+    let set_up = match layout {
+        Layout::Lookout | Layout::PartitionBySubmitted => PLANNED_ANEW.to_owned(),
         // No index keeps an id from being in both tables, so nobody may insert it meanwhile.
-        client.batch_execute("LOCK TABLE job IN SHARE ROW EXCLUSIVE MODE").await?;
-    }
+        Layout::HotColdSplit => format!("{PLANNED_ANEW}; LOCK TABLE job IN SHARE MODE"),
+    };
+    client.batch_execute(&set_up).await?;
     let bases: Vec<PgTimestamp> = jobs.bases().iter().copied().map(PgTimestamp).collect();
     let bytes = |bytes: Option<&Bytes>| bytes.map(|bytes| bytes.to_vec());
     let parameters: [&(dyn ToSql + Sync); _] = [
@@ -102,6 +137,12 @@ async fn chunk(
     let statement = client.prepare_cached(statement).await?;
     client.execute(&statement, &parameters).await?;
     Ok(())
+}
+
+/// The values of a job's annotations, in the order of their keys.
+fn annotation_values() -> String {
+    let value = |place: usize| format!("'value-' || i % annotation_counts[{place}]");
+    (1..=historical::ANNOTATIONS.len()).map(value).collect::<Vec<_>>().join(", ")
 }
 
 /// Validation keeps all counts within i64.

@@ -23,18 +23,8 @@ const JOB_INDEXES: Migration = ("job indexes", include_str!("schema/job_indexes.
 const HOT_COLD_SPLIT: Migration = ("hot cold split", include_str!("schema/hot_cold_split.sql"));
 const PARTITIONED_JOB: Migration = ("partitioned job", include_str!("schema/partitioned_job.sql"));
 
-/// The numbered jobs to insert where the insert itself finds out which of them are known.
-const ALL_NUMBERED: &str = "new AS (SELECT * FROM numbered)";
-/// Those that are not in the table of active jobs.
-const NOT_ACTIVE: &str =
-    "new AS (SELECT * FROM numbered AS n WHERE NOT EXISTS (SELECT FROM job AS j WHERE j.job_id = n.job_id))";
-/// Those whose ids were free.
-const CLAIMED: &str = "claimed AS (
-    INSERT INTO job_key (job_id, submitted) SELECT job_id, submitted FROM numbered
-    ON CONFLICT DO NOTHING
-    RETURNING job_id
-),
-new AS (SELECT numbered.* FROM numbered JOIN claimed ON claimed.job_id = numbered.job_id)";
+/// Takes the ids of historical jobs where jobs are partitioned.
+const CLAIM: &str = "claimed AS (INSERT INTO job_key (job_id, submitted) SELECT job_id, submitted FROM made),";
 
 impl Layout {
     /// The migrations that make the layout, oldest first. One that has been released never changes.
@@ -54,14 +44,25 @@ impl Layout {
         }
     }
 
+    /// The table of jobs that have ended.
+    pub(super) fn ended_jobs(self) -> &'static str {
+        match self {
+            Self::Lookout | Self::PartitionBySubmitted => "job",
+            Self::HotColdSplit => "job_historical",
+        }
+    }
+
     /// The statement that makes a chunk of historical jobs.
     pub(super) fn historical_chunk(self) -> String {
-        let (new, table) = match self {
-            Self::Lookout => (ALL_NUMBERED, "job"),
-            Self::HotColdSplit => (NOT_ACTIVE, "job_historical"),
-            Self::PartitionBySubmitted => (CLAIMED, "job"),
+        let (known_jobs, claimed) = match self {
+            Self::Lookout => ("job", ""),
+            Self::HotColdSplit => ("job_all", ""),
+            Self::PartitionBySubmitted => ("job_key", CLAIM),
         };
-        include_str!("historical/chunk.sql").replace("{new}", new).replace("{table}", table)
+        include_str!("historical/chunk.sql")
+            .replace("{known_jobs}", known_jobs)
+            .replace("{claimed}", claimed)
+            .replace("{ended_jobs}", self.ended_jobs())
     }
 
     /// Removes every row of every table.

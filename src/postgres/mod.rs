@@ -5,6 +5,7 @@ mod connection;
 mod database;
 mod error;
 mod historical;
+mod indexes;
 mod ingest;
 mod layout;
 mod partitions;

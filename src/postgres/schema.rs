@@ -2,6 +2,7 @@
 
 use super::connection::Client;
 use super::error::{Attempt, Failure};
+use super::indexes;
 use super::layout::Layout;
 
 /// Held while the schema is looked at and changed, so that of several processes one changes it and
@@ -43,7 +44,7 @@ pub(super) async fn migrate(client: Client, schema: Option<&str>, layout: Layout
     if let Some(name) = schema {
         client.batch_execute(&format!("CREATE SCHEMA IF NOT EXISTS {}", quoted(name))).await?;
     }
-    client.batch_execute(APPLIED_TABLE).await?;
+    client.batch_execute(&format!("{APPLIED_TABLE};{}", indexes::DEFERRED_TABLE)).await?;
     let applied = client.query("SELECT name FROM broadside_migration ORDER BY version", &[]).await?;
     let applied = applied.iter().map(|row| row.try_get(0)).collect::<Result<Vec<String>, _>>()?;
     let migrations = layout.migrations();

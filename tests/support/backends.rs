@@ -7,6 +7,7 @@ use broadside::{
 };
 
 use super::model::NaiveModel;
+use super::server::with;
 
 /// A kind of store that tests run on.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -80,8 +81,7 @@ impl Backend {
             Source::Memory => "memory".to_owned(),
             Source::Server { variable, parameters } => {
                 let address = std::env::var(variable).unwrap_or_default();
-                let separator = if address.contains('?') { '&' } else { '?' };
-                if parameters.is_empty() { address } else { format!("{address}{separator}{parameters}") }
+                with(&address, parameters)
             }
         };
         let scratch = address.parse::<DatabaseConfig>()?.create_scratch(clock.clone()).await?;

@@ -29,6 +29,23 @@ where
     Trial::test(format!("{}::{name}", backend.name), run).with_ignored_flag(missing.is_some() && !is_ci())
 }
 
+/// A test that brings its own stores on a kind of server, and panics if it fails.
+pub fn server_trial<F: Future<Output = ()>>(
+    backend: Backend,
+    name: impl Display,
+    test: impl FnOnce() -> F + Send + 'static,
+) -> Trial {
+    let missing = backend.missing_variable();
+    let run = move || match missing {
+        Some(variable) => Err(Failed::from(format!("{variable} is not set, so there is no {} to test", backend.name))),
+        None => {
+            runtime().block_on(test());
+            Ok(())
+        }
+    };
+    Trial::test(format!("{}::{name}", backend.name), run).with_ignored_flag(missing.is_some() && !is_ci())
+}
+
 /// A store that the harness opens and removes around a test.
 pub type TestStoreRef = std::sync::Arc<TestStore>;
 

@@ -6,4 +6,7 @@ pub mod compare;
 pub mod generate;
 pub mod harness;
 pub mod model;
+#[cfg(feature = "postgres")]
+pub mod postgres;
 pub mod proxy;
+pub mod server;

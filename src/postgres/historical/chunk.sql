@@ -1,6 +1,9 @@
 -- Makes the historical jobs of the numbers from first to last. Only jobs that this statement adds
 -- get a run, a spec and an error: those that were there already stay as they are.
-WITH given AS (
+--
+-- What is there already is looked up once, as a range of ids: ON CONFLICT would have every row looked up,
+-- locked and confirmed. Whoever inserts one of the ids meanwhile makes the statement fail, and it is done again.
+WITH given AS NOT MATERIALIZED (
     SELECT
         $1::bigint AS first,
         $2::bigint AS last,
@@ -42,7 +45,8 @@ WITH given AS (
 numbered AS (
     SELECT
         i,
-        id_prefix || lpad(i::text, greatest(10, length(i::text)), '0') AS job_id,
+        job_id,
+        job_id || run_id_suffix AS run_id,
         bases[(i % cardinality(bases))::integer + 1] AS submitted,
         bases[(i % cardinality(bases))::integer + 1] + finished_after AS ended,
         'broadside-cluster-' || i % clusters + 1 AS cluster,
@@ -52,11 +56,37 @@ numbered AS (
             WHEN i % threshold_modulus < thresholds[3] THEN 3
             ELSE 4
         END AS ending
-    FROM given, generate_series(first, last) AS i
+    FROM
+        given,
+        generate_series(first, last) AS i,
+        LATERAL (SELECT (id_prefix || lpad(i::text, greatest(10, length(i::text)), '0')) COLLATE "C" AS job_id) AS id
 ),
-{new},
+bounds AS (
+    SELECT min(job_id) AS first_job, max(job_id) AS last_job, min(run_id) AS first_run, max(run_id) AS last_run
+    FROM numbered
+),
+known_jobs AS MATERIALIZED (
+    SELECT job_id FROM {known_jobs}
+    WHERE job_id BETWEEN (SELECT first_job FROM bounds) AND (SELECT last_job FROM bounds)
+),
+known_runs AS MATERIALIZED (
+    SELECT run_id FROM job_run
+    WHERE run_id BETWEEN (SELECT first_run FROM bounds) AND (SELECT last_run FROM bounds)
+),
+known_specs AS MATERIALIZED (
+    SELECT job_id FROM job_spec
+    WHERE job_id BETWEEN (SELECT first_job FROM bounds) AND (SELECT last_job FROM bounds)
+),
+known_errors AS MATERIALIZED (
+    SELECT job_id FROM job_error
+    WHERE job_id BETWEEN (SELECT first_job FROM bounds) AND (SELECT last_job FROM bounds)
+),
+made AS (
+    SELECT * FROM numbered AS n WHERE NOT EXISTS (SELECT FROM known_jobs AS k WHERE k.job_id = n.job_id)
+),
+{claimed}
 added AS (
-    INSERT INTO {table} (
+    INSERT INTO {ended_jobs} (
         job_id, queue, owner, jobset, cpu, memory, ephemeral_storage, gpu, priority, submitted, cancelled, state,
         last_transition_time, last_transition_time_seconds, priority_class, latest_run_id, cancel_reason, namespace,
         annotations, cancel_user
@@ -77,27 +107,19 @@ added AS (
         ended,
         floor(extract(epoch FROM ended)),
         priority_classes[(i % cardinality(priority_classes))::integer + 1],
-        job_id || run_id_suffix,
+        run_id,
         CASE WHEN ending = 3 THEN cancel_reason END,
         namespaces[(i % cardinality(namespaces))::integer + 1],
-        (
-            SELECT jsonb_object_agg(key, 'value-' || i % count)
-            FROM unnest(annotation_keys, annotation_counts) AS annotation (key, count)
-        ),
+        jsonb_object(annotation_keys, ARRAY[{annotation_values}]),
         CASE WHEN ending = 3 THEN queue END
-    FROM new, given
-    ON CONFLICT DO NOTHING
-    RETURNING job_id
-),
-made AS (
-    SELECT numbered.* FROM numbered JOIN added ON added.job_id = numbered.job_id
+    FROM made, given
 ),
 added_runs AS (
     INSERT INTO job_run (
         run_id, job_id, cluster, node, pool, leased, pending, started, finished, job_run_state, exit_code, error, debug
     )
     SELECT
-        job_id || run_id_suffix,
+        run_id,
         job_id,
         cluster,
         cluster || '-node-' || i % nodes + 1,
@@ -110,12 +132,14 @@ added_runs AS (
         exit_codes[ending],
         CASE ending WHEN 2 THEN error WHEN 4 THEN preemption END,
         CASE ending WHEN 2 THEN debug END
-    FROM made, given
-    ON CONFLICT DO NOTHING
+    FROM made AS m, given
+    WHERE NOT EXISTS (SELECT FROM known_runs AS k WHERE k.run_id = m.run_id)
 ),
 added_specs AS (
-    INSERT INTO job_spec (job_id, job_spec) SELECT job_id, spec FROM made, given WHERE spec IS NOT NULL
-    ON CONFLICT DO NOTHING
+    INSERT INTO job_spec (job_id, job_spec)
+    SELECT job_id, spec FROM made AS m, given
+    WHERE spec IS NOT NULL AND NOT EXISTS (SELECT FROM known_specs AS k WHERE k.job_id = m.job_id)
 )
-INSERT INTO job_error (job_id, error) SELECT job_id, error FROM made, given WHERE ending = 2 AND error IS NOT NULL
-ON CONFLICT DO NOTHING
+INSERT INTO job_error (job_id, error)
+SELECT job_id, error FROM made AS m, given
+WHERE ending = 2 AND error IS NOT NULL AND NOT EXISTS (SELECT FROM known_errors AS k WHERE k.job_id = m.job_id)

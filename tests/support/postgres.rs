@@ -1,0 +1,209 @@
+//! What the tests of PostgreSQL alone share: stores, sessions beside them, and short batches.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use broadside::ingest::{
+    IngestionBatch, IngestionQuery, InsertJob, InsertJobRun, NewJob, SetJobPreempted, SetJobRunning, SetJobSucceeded,
+    UpdateJobPriority,
+};
+use broadside::{
+    Database, DatabaseConfig, GetJobsRequest, Job, JobQuery, Order, POSTGRES_URL_VARIABLE, ScratchStore, SystemClock,
+    Timestamp,
+};
+use tokio_postgres::NoTls;
+
+use super::server::with;
+
+const COLUMNS: &str = "
+SELECT format('- %s: %s%s%s', attname, format_type(atttypid, atttypmod), CASE WHEN attnotnull THEN ', not null' END,
+    ', default ' || pg_get_expr(adbin, adrelid))
+FROM pg_attribute LEFT JOIN pg_attrdef ON adrelid = attrelid AND adnum = attnum
+WHERE attrelid = $1::text::regclass AND attnum > 0
+ORDER BY attnum";
+
+const INDEXES: &str = "
+SELECT format('- index %s: %s%s%s', i.relname, regexp_replace(pg_get_indexdef(i.oid), '^.* USING ', ''),
+    CASE WHEN indisunique THEN ' (unique)' END, CASE WHEN NOT indisvalid THEN ' (invalid)' END)
+FROM pg_index JOIN pg_class AS i ON i.oid = indexrelid
+WHERE indrelid = $1::text::regclass
+ORDER BY i.relname";
+
+const OPTIONS: &str = "
+SELECT '- table options: ' || array_to_string(reloptions, ',') FROM pg_class
+WHERE oid = $1::text::regclass AND reloptions IS NOT NULL";
+
+const STORAGE: &str = "
+SELECT format('- storage of %s: EXTERNAL', attname) FROM pg_attribute
+WHERE attrelid = $1::text::regclass AND attstorage = 'e'
+ORDER BY attnum";
+
+/// How many jobs a batch of [`job_set`] inserts.
+pub const JOBS: usize = 40;
+
+/// A layout of the tables.
+#[derive(Debug, Clone, Copy)]
+pub struct Layout {
+    /// What the names of its tests end with.
+    pub name: &'static str,
+    /// What chooses it.
+    pub parameter: &'static str,
+    /// Ends, as another worker would, all jobs but `untouched`.
+    pub end_jobs: &'static str,
+}
+
+/// All layouts.
+pub const LAYOUTS: [Layout; 3] = [
+    Layout { name: "lookout", parameter: "", end_jobs: "UPDATE job SET state = 4 WHERE job_id <> 'untouched'" },
+    Layout {
+        name: "hot-cold",
+        parameter: "hot_cold_split=true",
+        end_jobs: "UPDATE job SET state = 4 WHERE job_id <> 'untouched';
+            WITH ended AS (DELETE FROM job WHERE state = 4 RETURNING *) INSERT INTO job_historical SELECT * FROM ended",
+    },
+    Layout {
+        name: "partitioned",
+        parameter: "partition_by_submitted=true",
+        end_jobs: "UPDATE job SET state = 4 WHERE job_id <> 'untouched'",
+    },
+];
+
+/// The address of the tests' server, with further parameters.
+pub fn shared(parameters: &str) -> String {
+    with(&std::env::var(POSTGRES_URL_VARIABLE).unwrap(), parameters)
+}
+
+/// A store of its own, with a schema.
+pub async fn store(address: &str) -> ScratchStore {
+    let config: DatabaseConfig = address.parse().unwrap();
+    let store = config.create_scratch(Arc::new(SystemClock)).await.unwrap();
+    store.database().initialise_schema().await.unwrap();
+    store
+}
+
+/// A further handle to a store, with other parameters.
+pub async fn handle(store: &ScratchStore, address: &str) -> Arc<dyn Database> {
+    let address = with(address, &format!("schema={}", schema(store)));
+    address.parse::<DatabaseConfig>().unwrap().connect(Arc::new(SystemClock)).await.unwrap()
+}
+
+/// The name of a store's schema, which only its configuration knows.
+pub fn schema(store: &ScratchStore) -> String {
+    let shown = format!("{:?}", store.config());
+    let (_, rest) = shown.split_once("schema: Some(\"").unwrap();
+    rest.split_once('"').unwrap().0.to_owned()
+}
+
+/// A session of the test's own on the server, in the store's schema.
+pub async fn session(store: &ScratchStore, address: &str) -> tokio_postgres::Client {
+    let (client, connection) = tokio_postgres::connect(address, NoTls).await.unwrap();
+    tokio::spawn(connection);
+    client.batch_execute(&format!("SET search_path = {}", schema(store))).await.unwrap();
+    client
+}
+
+/// Waits until the server says yes.
+pub async fn until(session: &tokio_postgres::Client, question: &str) {
+    loop {
+        if session.query_one(question, &[]).await.unwrap().get(0) {
+            return;
+        }
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+}
+
+/// Waits until a connection of the application waits for a lock.
+pub async fn until_blocked(session: &tokio_postgres::Client, application: &str) {
+    let question = format!(
+        "SELECT EXISTS (SELECT FROM pg_stat_activity WHERE application_name = '{application}' AND wait_event_type = 'Lock')"
+    );
+    until(session, &question).await;
+}
+
+/// A batch of valid queries.
+pub fn batch(queries: impl IntoIterator<Item = IngestionQuery>) -> IngestionBatch {
+    IngestionBatch::new(queries).unwrap()
+}
+
+/// A new job without much to it.
+pub fn insert(job_id: &str, job_set: &str) -> IngestionQuery {
+    let job = NewJob {
+        job_id: job_id.to_owned(),
+        queue: "queue".to_owned(),
+        job_set: job_set.to_owned(),
+        owner: "owner".to_owned(),
+        namespace: None,
+        priority: 0,
+        priority_class: None,
+        submitted: Timestamp::from_seconds(0),
+        cpu: 1,
+        memory: 1,
+        ephemeral_storage: 1,
+        gpu: 0,
+        annotations: [("key".to_owned(), "value".to_owned())].into(),
+    };
+    InsertJob { job, job_spec: None }.into()
+}
+
+/// A job set whose jobs have a run each, to be seen whole or not at all.
+pub fn job_set(name: &str) -> IngestionBatch {
+    batch((0..JOBS).flat_map(|job| {
+        let job_id = format!("{name}-{job:02}");
+        let run = InsertJobRun {
+            job_run_id: format!("{job_id}-0"),
+            job_id: job_id.clone(),
+            cluster: "cluster".to_owned(),
+            node: None,
+            pool: None,
+            time: Timestamp::from_seconds(1),
+            submitted: None,
+        };
+        [insert(&job_id, name), run.into()]
+    }))
+}
+
+/// Names of job sets.
+pub fn names(count: usize) -> Vec<String> {
+    (0..count).map(|number| format!("set-{number:03}")).collect()
+}
+
+/// Sets a job running.
+pub fn running(job_id: &str) -> IngestionQuery {
+    let time = Timestamp::from_seconds(2);
+    SetJobRunning { job_id: job_id.to_owned(), time, latest_run_id: "run".to_owned(), submitted: None }.into()
+}
+
+/// Ends a job.
+pub fn succeeded(job_id: &str) -> IngestionQuery {
+    SetJobSucceeded { job_id: job_id.to_owned(), time: Timestamp::from_seconds(3), submitted: None }.into()
+}
+
+/// Preempts a job, also one that has ended.
+pub fn preempted(job_id: &str) -> IngestionQuery {
+    SetJobPreempted { job_id: job_id.to_owned(), time: Timestamp::from_seconds(4), submitted: None }.into()
+}
+
+/// Changes a job that has not ended.
+pub fn priority(job_id: &str, priority: i64) -> IngestionQuery {
+    UpdateJobPriority { job_id: job_id.to_owned(), priority, submitted: None }.into()
+}
+
+/// All jobs by id.
+pub async fn jobs(database: &dyn Database) -> Vec<Job> {
+    let request = GetJobsRequest { order: Order::ascending("jobId"), ..GetJobsRequest::default() };
+    database.get_jobs(&JobQuery::try_from(request).unwrap()).await.unwrap()
+}
+
+/// What tables of a session's schema look like: columns, indexes, options and storage.
+pub async fn describe(session: &tokio_postgres::Client, tables: &[&str]) -> String {
+    let mut description = String::new();
+    for table in tables {
+        description += &format!("## {table}\n\n");
+        for facts in [COLUMNS, INDEXES, OPTIONS, STORAGE] {
+            let rows = session.query(facts, &[table]).await.unwrap();
+            description.extend(rows.iter().map(|row| row.get::<_, String>(0) + "\n"));
+        }
+        description.push('\n');
+    }
+    description
+}
