@@ -9,6 +9,11 @@ use crate::error::{Operation, Result};
 use crate::historical::{self, ANNOTATIONS, CLUSTERS, Ending, HistoricalJobs, NODES};
 use crate::memory::storage::{Dictionary, JobId, JobRows, LatestRun, Message, NONE, NULL, RunId, RunRows};
 
+/// How many jobs are made in columns before these are appended: few enough to stay in the processor's cache.
+const JOBS_AT_A_TIME: usize = 1024;
+/// For how many jobs to come the indexes of ids make room at most.
+const RESERVED_JOBS: u64 = 1 << 24;
+
 /// The dictionary codes of what historical jobs have in common, looked up once a chunk.
 struct Codes {
     queue: u32,
@@ -37,22 +42,29 @@ impl Store {
             return Ok(());
         }
         self.check_room(Operation::PopulateHistoricalJobs, new.len(), new.len())?;
-        // Most likely the rest is new too.
-        self.reserve_ids(jobs, (jobs.count() - new[0].0) as usize);
+        // If these are new, the rest most likely is too.
+        self.reserve_ids(jobs, (jobs.count() - new[0].0).min(RESERVED_JOBS) as usize);
         let codes = self.historical_codes(jobs);
-        self.insert_historical_records(jobs, &new);
-        let annotations = self.historical_annotations(&codes, &new);
+        for part in new.chunks(JOBS_AT_A_TIME) {
+            self.append_historical(jobs, &codes, part);
+        }
+        Ok(())
+    }
+
+    /// Adds jobs of which none exists.
+    fn append_historical(&mut self, jobs: &HistoricalJobs, codes: &Codes, new: &[(u64, JobId)]) {
+        self.insert_historical_records(jobs, new);
+        let annotations = self.historical_annotations(codes, new);
         let first_job = self.tables.jobs.len() as u32;
-        let (runs, latest) = self.historical_runs(jobs, &codes, &new);
-        self.append_jobs(historical_rows(jobs, &codes, &new, latest.clone()), annotations);
+        let (runs, latest) = self.historical_runs(jobs, codes, new);
+        self.append_jobs(historical_rows(jobs, codes, new, latest.clone()), annotations);
         self.append_runs(runs);
-        for ((row, &(i, _)), latest) in (first_job..).zip(&new).zip(latest) {
+        for ((row, &(i, _)), latest) in (first_job..).zip(new).zip(latest) {
             // The run was there before, perhaps as another job's.
             if latest == LatestRun::None {
                 self.set_latest_run(row, &jobs.run_id(i));
             }
         }
-        Ok(())
     }
 
     /// Makes room in the indexes of ids for so many more jobs.
