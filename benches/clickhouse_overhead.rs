@@ -246,7 +246,8 @@ async fn reads(store: &ScratchStore, hand: &Hand) -> Outcome<()> {
         ),
     ] {
         let query = JobQuery::try_from(serde_json::from_value::<GetJobsRequest>(request)?)?;
-        let page: Vec<String> = store.database().get_jobs(&query).await?.into_iter().map(|job| job.job_id).collect();
+        let page: Vec<String> =
+            store.database().get_jobs(&query).await?.into_iter().map(|job| job.job_id.into()).collect();
         let sql = format!("SELECT {COLUMNS} FROM job FINAL {condition}");
         let ours = async || {
             store.database().get_jobs(&query).await?;

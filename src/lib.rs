@@ -61,8 +61,9 @@ pub use database::{Database, Progress, ProgressFn, StoreInfo};
 pub use error::{BackendKind, Error, ErrorKind, Operation, Outcome, Result};
 pub use historical::{HistoricalJobs, HistoricalJobsParams};
 pub use ingest::{IngestionBatch, IngestionQuery};
-pub use model::{Job, JobGroup, JobState, Run, RunState};
+pub use model::{Annotations, Job, JobGroup, JobState, Run, RunState};
 pub use query::{Filter, GetJobGroupsRequest, GetJobsRequest, GroupQuery, GroupedField, JobQuery, Match, Order};
+pub use smol_str::SmolStr;
 pub use time::{Clock, ManualClock, SharedClock, SystemClock, Timestamp};
 
 /// Keeps the example of the README true.

@@ -164,10 +164,10 @@ async fn a_value_that_differs_is_named() {
 
 #[tokio::test]
 async fn rows_that_are_not_selected_are_found() {
-    let alter = |answer: &mut Answer| jobs(answer)[0].job_id = "other".to_owned();
+    let alter = |answer: &mut Answer| jobs(answer)[0].job_id = "other".into();
     let found = problem(BY_QUEUE, alter).await.unwrap();
     assert!(found.starts_with("\"other\" is not selected"), "{found}");
-    let found = problem(GROUPS, |answer| groups(answer)[0].name = "other".to_owned()).await.unwrap();
+    let found = problem(GROUPS, |answer| groups(answer)[0].name = "other".into()).await.unwrap();
     assert!(found.starts_with("\"other\" is not selected"), "{found}");
 }
 

@@ -309,7 +309,7 @@ async fn races_to_the_end(store: TestStoreRef, rounds: usize) -> Verdict {
             let expected = match job.state {
                 JobState::Succeeded => (1, None),
                 JobState::Failed => (2, None),
-                JobState::Cancelled => (3, Some("race".to_owned())),
+                JobState::Cancelled => (3, Some("race".into())),
                 _ => return Err(format!("no writer made {job:?}")),
             };
             let time = Timestamp::from_seconds(expected.0);

@@ -164,7 +164,7 @@ async fn sizes(store: TestStoreRef) -> Verdict {
         let field = filter.field.clone();
         let request = GetJobsRequest { filters: vec![filter], ..Default::default() };
         let jobs = database.get_jobs(&JobQuery::try_from(request).map_err(text)?).await.map_err(text)?;
-        let found = jobs.len() == 1 && jobs[0].annotations == annotations;
+        let found = jobs.len() == 1 && jobs[0].annotations == annotations.iter().collect();
         ensure(found, || format!("{} jobs by {field}", jobs.len()))?;
     }
     let too_long = Filter::new("queue", Match::Contains, "x".repeat(1_000_000));

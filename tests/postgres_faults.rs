@@ -59,7 +59,7 @@ async fn whole_job_sets(database: &dyn Database) -> Vec<String> {
     let groups = database.get_job_groups(&GroupQuery::try_from(request).unwrap()).await.unwrap();
     assert!(groups.iter().all(|group| group.count == JOBS as u64), "a batch was halved: {groups:?}");
     assert!(jobs(database).await.iter().all(|job| job.runs.len() == 1), "a batch was halved");
-    groups.into_iter().map(|group| group.name).collect()
+    groups.into_iter().map(|group| group.name.into()).collect()
 }
 
 /// Writes job sets one after the other and counts them.

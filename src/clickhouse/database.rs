@@ -7,6 +7,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use async_trait::async_trait;
 use bytes::Bytes;
 use prost::Message;
+use smol_str::SmolStr;
 
 use super::config::ClickHouseConfig;
 use super::connection::Connection;
@@ -231,7 +232,7 @@ fn text(bytes: Bytes) -> String {
 
 /// Gives each job of a page its runs.
 fn hydrate(rows: Vec<JobRow>, runs: Vec<RunRow>, now: Timestamp) -> Vec<Job> {
-    let mut runs_of: HashMap<String, Vec<Run>> = HashMap::with_capacity(rows.len());
+    let mut runs_of: HashMap<SmolStr, Vec<Run>> = HashMap::with_capacity(rows.len());
     for mut run in runs {
         runs_of.entry(std::mem::take(&mut run.job_id)).or_default().push(run.into());
     }

@@ -4,61 +4,60 @@
 //! are absent. The contract keeps no empty ones, so nothing is lost, and ClickHouse reads and
 //! filters a plain column faster than a Nullable one, which is two.
 
-use std::collections::BTreeMap;
-
 use bytes::Bytes;
 use clickhouse::Row;
 use serde::{Deserialize, Serialize};
+use smol_str::SmolStr;
 
 use crate::ingest::{JobInsert, RecordInsert, RunInsert};
-use crate::model::{GroupAggregates, Job, JobGroup, JobState, Run, RunState};
+use crate::model::{Annotations, GroupAggregates, Job, JobGroup, JobState, Run, RunState};
 use crate::query::{Aggregates, TimeAggregate};
 use crate::time::Timestamp;
 
 /// A whole row of `job`.
 #[derive(Debug, Clone, PartialEq, Row, Serialize, Deserialize)]
 pub(super) struct JobRow {
-    pub job_id: String,
+    pub job_id: SmolStr,
     pub version: u64,
-    pub queue: String,
-    pub job_set: String,
-    pub owner: String,
+    pub queue: SmolStr,
+    pub job_set: SmolStr,
+    pub owner: SmolStr,
     #[serde(with = "nullable_text")]
-    pub namespace: Option<String>,
+    pub namespace: Option<SmolStr>,
     pub priority: i64,
     #[serde(with = "nullable_text")]
-    pub priority_class: Option<String>,
+    pub priority_class: Option<SmolStr>,
     #[serde(with = "micros")]
     pub submitted: Timestamp,
     pub cpu: i64,
     pub memory: i64,
     pub ephemeral_storage: i64,
     pub gpu: i64,
-    pub annotations: BTreeMap<String, String>,
+    pub annotations: Annotations,
     #[serde(with = "job_state")]
     pub state: JobState,
     #[serde(with = "micros")]
     pub last_transition_time: Timestamp,
     #[serde(with = "nullable_text")]
-    pub latest_run_id: Option<String>,
+    pub latest_run_id: Option<SmolStr>,
     #[serde(with = "nullable_micros")]
     pub cancelled: Option<Timestamp>,
     #[serde(with = "nullable_text")]
-    pub cancel_reason: Option<String>,
+    pub cancel_reason: Option<SmolStr>,
     #[serde(with = "nullable_text")]
-    pub cancel_user: Option<String>,
+    pub cancel_user: Option<SmolStr>,
 }
 
 /// A row of `job_run` without its messages, as pages show it.
 #[derive(Debug, Clone, Row, Deserialize)]
 pub(super) struct RunRow {
-    run_id: String,
-    pub job_id: String,
-    cluster: String,
+    run_id: SmolStr,
+    pub job_id: SmolStr,
+    cluster: SmolStr,
     #[serde(with = "nullable_text")]
-    node: Option<String>,
+    node: Option<SmolStr>,
     #[serde(with = "nullable_text")]
-    pool: Option<String>,
+    pool: Option<SmolStr>,
     #[serde(with = "run_state")]
     state: RunState,
     #[serde(with = "micros")]
@@ -75,14 +74,14 @@ pub(super) struct RunRow {
 /// A whole row of `job_run`.
 #[derive(Debug, Clone, PartialEq, Row, Serialize, Deserialize)]
 pub(super) struct StoredRun {
-    pub run_id: String,
-    pub job_id: String,
+    pub run_id: SmolStr,
+    pub job_id: SmolStr,
     pub version: u64,
-    pub cluster: String,
+    pub cluster: SmolStr,
     #[serde(with = "nullable_text")]
-    pub node: Option<String>,
+    pub node: Option<SmolStr>,
     #[serde(with = "nullable_text")]
-    pub pool: Option<String>,
+    pub pool: Option<SmolStr>,
     #[serde(with = "run_state")]
     pub state: RunState,
     #[serde(with = "micros")]
@@ -103,7 +102,7 @@ pub(super) struct StoredRun {
 /// A row of `job_spec` or `job_error`.
 #[derive(Debug, Clone, PartialEq, Row, Serialize, Deserialize)]
 pub(super) struct RecordRow {
-    pub job_id: String,
+    pub job_id: SmolStr,
     #[serde(with = "nullable_bytes")]
     pub value: Option<Bytes>,
 }
@@ -111,7 +110,7 @@ pub(super) struct RecordRow {
 /// The one column of a lookup by key: an id, or a message.
 #[derive(Debug, Row, Deserialize)]
 pub(super) struct IdRow {
-    pub id: String,
+    pub id: SmolStr,
 }
 
 /// The bytes of a spec, an error or a debug message; none if empty.
@@ -131,7 +130,7 @@ pub(super) struct InfoRow {
 /// A group with all aggregates; those that were not asked for are empty or 0.
 #[derive(Debug, Row, Deserialize)]
 pub(super) struct GroupRow {
-    pub name: String,
+    pub name: SmolStr,
     pub count: u64,
     /// Counts of the states asked for, in their order.
     pub states: Vec<u64>,
@@ -174,20 +173,20 @@ fn rounded_average(sum: i128, count: u64) -> i128 {
 impl From<&JobInsert> for JobRow {
     fn from(job: &JobInsert) -> Self {
         Self {
-            job_id: job.job_id.clone(),
+            job_id: job.job_id.as_str().into(),
             version: 1,
-            queue: job.queue.clone(),
-            job_set: job.job_set.clone(),
-            owner: job.owner.clone(),
-            namespace: job.namespace.clone(),
+            queue: job.queue.as_str().into(),
+            job_set: job.job_set.as_str().into(),
+            owner: job.owner.as_str().into(),
+            namespace: job.namespace.as_deref().map(SmolStr::new),
             priority: job.priority,
-            priority_class: job.priority_class.clone(),
+            priority_class: job.priority_class.as_deref().map(SmolStr::new),
             submitted: job.submitted,
             cpu: job.cpu,
             memory: job.memory,
             ephemeral_storage: job.ephemeral_storage,
             gpu: job.gpu,
-            annotations: job.annotations.clone(),
+            annotations: job.annotations.iter().collect(),
             state: JobState::Queued,
             last_transition_time: job.submitted,
             latest_run_id: None,
@@ -223,7 +222,7 @@ impl From<JobRow> for Job {
             cancel_reason: row.cancel_reason,
             cancel_user: row.cancel_user,
             node: None,
-            cluster: String::new(),
+            cluster: SmolStr::default(),
             pool: None,
             exit_code: None,
             runtime_seconds: 0,
@@ -234,12 +233,12 @@ impl From<JobRow> for Job {
 impl From<&RunInsert> for StoredRun {
     fn from(run: &RunInsert) -> Self {
         Self {
-            run_id: run.run_id.clone(),
-            job_id: run.job_id.clone(),
+            run_id: run.run_id.as_str().into(),
+            job_id: run.job_id.as_str().into(),
             version: 1,
-            cluster: run.cluster.clone(),
-            node: run.node.clone(),
-            pool: run.pool.clone(),
+            cluster: run.cluster.as_str().into(),
+            node: run.node.as_deref().map(SmolStr::new),
+            pool: run.pool.as_deref().map(SmolStr::new),
             state: RunState::Leased,
             leased: run.leased,
             pending: None,
@@ -271,7 +270,7 @@ impl From<RunRow> for Run {
 
 impl From<&RecordInsert> for RecordRow {
     fn from(record: &RecordInsert) -> Self {
-        Self { job_id: record.job_id.clone(), value: Some(record.value.clone()) }
+        Self { job_id: record.job_id.as_str().into(), value: Some(record.value.clone()) }
     }
 }
 
@@ -306,13 +305,14 @@ mod nullable_micros {
 
 mod nullable_text {
     use serde::{Deserialize, Deserializer, Serializer};
+    use smol_str::SmolStr;
 
-    pub(super) fn serialize<S: Serializer>(text: &Option<String>, serializer: S) -> Result<S::Ok, S::Error> {
+    pub(super) fn serialize<S: Serializer>(text: &Option<SmolStr>, serializer: S) -> Result<S::Ok, S::Error> {
         serializer.serialize_str(text.as_deref().unwrap_or_default())
     }
 
-    pub(super) fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<String>, D::Error> {
-        String::deserialize(deserializer).map(|text| Some(text).filter(|text| !text.is_empty()))
+    pub(super) fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<SmolStr>, D::Error> {
+        SmolStr::deserialize(deserializer).map(|text| Some(text).filter(|text| !text.is_empty()))
     }
 }
 

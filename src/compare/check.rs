@@ -10,6 +10,7 @@ use std::hash::Hash;
 
 use serde::Serialize;
 use serde_json::Value;
+use smol_str::SmolStr;
 
 use super::subject::Subject;
 use crate::error::Result;
@@ -60,7 +61,7 @@ async fn jobs_differ(
     if strange.is_empty() {
         return Ok(None);
     }
-    let ids = strange.iter().map(|job| job.job_id.clone()).collect();
+    let ids = strange.iter().map(|job| job.job_id.to_string()).collect();
     let (answer, _) = reference.answer(&Query::Jobs(query.among(ids))).await?;
     let Answer::Jobs(known) = answer else { return Ok(Some(format!("expected jobs, got {answer:?}"))) };
     Ok(first_unknown(&strange, &known, |job| &job.job_id))
@@ -89,7 +90,7 @@ async fn groups_differ(
 #[derive(Debug, Clone, PartialEq)]
 enum Key {
     Number(i64),
-    Text(String),
+    Text(SmolStr),
 }
 
 fn job_key(key: JobOrderKey, job: &Job) -> Key {
@@ -120,7 +121,7 @@ fn pages_differ<'a, T: Serialize + PartialEq, K: PartialEq + std::fmt::Debug>(
     expected: &'a [T],
     got: &'a [T],
     key: impl Fn(&T) -> K,
-    id: impl Fn(&'a T) -> &'a String,
+    id: impl Fn(&'a T) -> &'a str,
 ) -> Option<String> {
     if expected.len() != got.len() {
         return Some(format!("expected {} rows, got {}", expected.len(), got.len()));
@@ -146,7 +147,7 @@ fn pages_differ<'a, T: Serialize + PartialEq, K: PartialEq + std::fmt::Debug>(
 }
 
 /// The rows of a page whose ids another page does not have.
-fn strangers<'a, T>(expected: &'a [T], got: &'a [T], id: impl Fn(&'a T) -> &'a String) -> Vec<&'a T> {
+fn strangers<'a, T>(expected: &'a [T], got: &'a [T], id: impl Fn(&'a T) -> &'a str) -> Vec<&'a T> {
     let known = index(expected, &id);
     got.iter().filter(|row| !known.contains_key(id(row))).collect()
 }
@@ -155,7 +156,7 @@ fn strangers<'a, T>(expected: &'a [T], got: &'a [T], id: impl Fn(&'a T) -> &'a S
 fn first_unknown<'a, T: Serialize + PartialEq>(
     rows: &[&'a T],
     known: &'a [T],
-    id: impl Fn(&'a T) -> &'a String,
+    id: impl Fn(&'a T) -> &'a str,
 ) -> Option<String> {
     let known = index(known, &id);
     rows.iter().find_map(|row| match known.get(id(row)) {

@@ -1,57 +1,69 @@
 //! Rows of the tables as the jobs and runs of the API: only those of a page ever become such.
 
-use std::collections::BTreeMap;
-
 use datafusion::arrow::array::{Array, AsArray};
 use datafusion::arrow::datatypes::{TimestampMicrosecondType, TimestampSecondType, UInt64Type};
 use datafusion::arrow::record_batch::RecordBatch;
+use smol_str::SmolStr;
 
-use super::storage::{LatestRun, NONE, NULL, Tables};
-use crate::model::{GroupAggregates, Job, JobGroup, Run, RunState, StateSet};
+use super::storage::{Dictionary, LatestRun, NONE, NULL, Tables};
+use crate::model::{Annotations, GroupAggregates, Job, JobGroup, Run, RunState, StateSet};
 use crate::query::Aggregates;
 use crate::time::Timestamp;
 
-/// The job of a row, with its annotations and runs.
-pub(super) fn job(tables: &Tables, row: u32, now: Timestamp) -> Job {
+/// The jobs of rows, with their annotations and runs.
+pub(super) fn jobs(tables: &Tables, rows: &[u32], now: Timestamp) -> Vec<Job> {
+    rows.iter().map(|&row| job(tables, row, now)).collect()
+}
+
+fn job(tables: &Tables, row: u32, now: Timestamp) -> Job {
     let (chunk, at) = tables.jobs.locate(row);
-    let mut job = Job {
-        job_id: chunk.ids.get(at).as_str().to_owned(),
-        queue: tables.queues.text(chunk.queue.get(at)).to_owned(),
-        owner: tables.owners.text(chunk.owner.get(at)).to_owned(),
-        namespace: tables.namespaces.optional_text(chunk.namespace.get(at)).map(str::to_owned),
-        job_set: tables.job_sets.text(chunk.job_set.get(at)).to_owned(),
+    let last_to_come = chunk.last_run.get(at);
+    let mut runs = runs(tables, last_to_come);
+    let last_active_run_id = match LatestRun::unpack(chunk.latest_run.get(at)) {
+        // Mostly it is this one, and one text serves both.
+        LatestRun::Run(run) if run == last_to_come => runs.first().map(|run| run.run_id.clone()),
+        latest => latest_run_id(tables, latest),
+    };
+    Run::sort(&mut runs);
+    let annotations = annotations(tables, row);
+    // As `Job::attach_runs` does, but a job that is made whole at once is made where it stays.
+    let last = runs.last();
+    Job {
+        job_id: chunk.ids.get(at).as_str().into(),
+        queue: tables.queues.text(chunk.queue.get(at)).clone(),
+        owner: tables.owners.text(chunk.owner.get(at)).clone(),
+        namespace: optional_text(&tables.namespaces, chunk.namespace.get(at)),
+        job_set: tables.job_sets.text(chunk.job_set.get(at)).clone(),
         cpu: chunk.cpu.get(at),
         memory: chunk.memory.get(at),
         ephemeral_storage: chunk.ephemeral_storage.get(at),
         gpu: chunk.gpu.get(at),
         priority: chunk.priority.get(at),
-        priority_class: tables.priority_classes.optional_text(chunk.priority_class.get(at)).map(str::to_owned),
+        priority_class: optional_text(&tables.priority_classes, chunk.priority_class.get(at)),
         submitted: Timestamp::from_micros(chunk.submitted.get(at)),
         cancelled: time(chunk.cancelled.get(at)),
         state: tables.state(row),
         last_transition_time: Timestamp::from_micros(chunk.last_transition.get(at)),
-        last_active_run_id: latest_run_id(tables, chunk.latest_run.get(at)),
+        last_active_run_id,
         duplicate: false,
-        annotations: annotations(tables, row),
-        runs: Vec::new(),
-        cancel_reason: tables.cancel_reasons.optional_text(chunk.cancel_reason.get(at)).map(str::to_owned),
-        cancel_user: tables.cancel_users.optional_text(chunk.cancel_user.get(at)).map(str::to_owned),
-        node: None,
-        cluster: String::new(),
-        pool: None,
-        exit_code: None,
-        runtime_seconds: 0,
-    };
-    job.attach_runs(runs(tables, chunk.last_run.get(at)), now);
-    job
+        annotations,
+        cancel_reason: optional_text(&tables.cancel_reasons, chunk.cancel_reason.get(at)),
+        cancel_user: optional_text(&tables.cancel_users, chunk.cancel_user.get(at)),
+        node: last.and_then(|run| run.node.clone()),
+        cluster: last.map(|run| run.cluster.clone()).unwrap_or_default(),
+        pool: last.and_then(|run| run.pool.clone()),
+        exit_code: last.and_then(|run| run.exit_code),
+        runtime_seconds: last.map_or(0, |run| run.runtime_seconds(now)),
+        runs,
+    }
 }
 
-/// The id that a packed latest run stands for.
-pub(super) fn latest_run_id(tables: &Tables, packed: u32) -> Option<String> {
-    match LatestRun::unpack(packed) {
+/// The id of a latest run.
+pub(super) fn latest_run_id(tables: &Tables, latest: LatestRun) -> Option<SmolStr> {
+    match latest {
         LatestRun::None => None,
-        LatestRun::Run(run) => Some(tables.runs.id(run).as_str().to_owned()),
-        LatestRun::Dangling(code) => Some(tables.dangling_runs.text(code).to_owned()),
+        LatestRun::Run(run) => Some(tables.runs.id(run).as_str().into()),
+        LatestRun::Dangling(code) => Some(tables.dangling_runs.text(code).clone()),
     }
 }
 
@@ -61,24 +73,28 @@ pub(super) fn time(micros: i64) -> Option<Timestamp> {
 }
 
 /// The annotations of a job.
-pub(super) fn annotations(tables: &Tables, row: u32) -> BTreeMap<String, String> {
+pub(super) fn annotations(tables: &Tables, row: u32) -> Annotations {
     let (chunk, at) = tables.jobs.locate(row);
     let catalog = &tables.annotations;
-    let annotation = |&key: &u32| {
-        let code = chunk.annotations.column(key)?.get(at);
-        Some((catalog.keys.text(key).to_owned(), catalog.values(key).optional_text(code)?.to_owned()))
+    let pair = |&key: &u32| {
+        let code = chunk.annotations.get(key, at);
+        (catalog.keys.text(key).clone(), catalog.values(key).text(code).clone())
     };
-    catalog.shape(chunk.shape.get(at)).iter().filter_map(annotation).collect()
+    Annotations::from_sorted(catalog.shape(chunk.shape.get(at)).iter().map(pair).collect())
 }
 
 /// The runs of a chain, the last to come first.
 fn runs(tables: &Tables, last: u32) -> Vec<Run> {
-    let mut runs = Vec::new();
-    let mut next = last;
+    // Most jobs have one run, for which a vector that grows would have too much room.
+    let mut runs: Vec<Run> = Some(last).filter(|&row| row != NONE).iter().map(|&row| run(tables, row)).collect();
+    let previous = |row| {
+        let (chunk, at) = tables.runs.locate(row);
+        chunk.previous.get(at)
+    };
+    let mut next = if last == NONE { NONE } else { previous(last) };
     while next != NONE {
         runs.push(run(tables, next));
-        let (chunk, at) = tables.runs.locate(next);
-        next = chunk.previous.get(at);
+        next = previous(next);
     }
     runs
 }
@@ -86,10 +102,10 @@ fn runs(tables: &Tables, last: u32) -> Vec<Run> {
 fn run(tables: &Tables, row: u32) -> Run {
     let (chunk, at) = tables.runs.locate(row);
     Run {
-        run_id: chunk.ids.get(at).as_str().to_owned(),
-        cluster: tables.clusters.text(chunk.cluster.get(at)).to_owned(),
-        node: tables.nodes.optional_text(chunk.node.get(at)).map(str::to_owned),
-        pool: tables.pools.optional_text(chunk.pool.get(at)).map(str::to_owned),
+        run_id: chunk.ids.get(at).as_str().into(),
+        cluster: tables.clusters.text(chunk.cluster.get(at)).clone(),
+        node: optional_text(&tables.nodes, chunk.node.get(at)),
+        pool: optional_text(&tables.pools, chunk.pool.get(at)),
         leased: time(chunk.leased.get(at)),
         pending: time(chunk.pending.get(at)),
         started: time(chunk.started.get(at)),
@@ -98,6 +114,11 @@ fn run(tables: &Tables, row: u32) -> Run {
         job_run_state: RunState::from_ordinal(chunk.state.get(at)).unwrap_or(RunState::Leased),
         exit_code: exit_code(chunk.exit_code.get(at)),
     }
+}
+
+/// The text of a code, which may be that of none.
+fn optional_text(dictionary: &Dictionary, code: u32) -> Option<SmolStr> {
+    dictionary.optional_text(code).cloned()
 }
 
 /// An exit code, which may be absent.
@@ -116,7 +137,7 @@ pub(super) fn groups(batch: &RecordBatch, aggregates: Aggregates) -> Vec<JobGrou
     let submitted = aggregates.submitted().then(&mut next).flatten();
     let last_transition = aggregates.last_transition_time().and_then(|_| next());
     let group = |at: usize| JobGroup {
-        name: names.value(at).to_owned(),
+        name: names.value(at).into(),
         count: counts.value(at),
         aggregates: GroupAggregates {
             state: aggregates.states().map(|_| {

@@ -11,7 +11,7 @@ use datafusion::common::internal_err;
 use datafusion::error::Result as EngineResult;
 
 use super::row;
-use super::storage::{Column, Dictionary, JobChunk, Message, NULL, RunChunk, Tables};
+use super::storage::{Column, Dictionary, JobChunk, LatestRun, Message, NULL, RunChunk, Tables};
 use crate::model::RunState;
 
 /// The zone of all times.
@@ -108,7 +108,9 @@ pub(super) fn job_column(tables: &Tables, name: &str, rows: &[u32]) -> EngineRes
         "state" => Arc::new(StringArray::from_iter_values(rows.iter().map(|&row| tables.state(row).name()))),
         "last_transition_time" => times(jobs.cells(|chunk| &chunk.last_transition)),
         "latest_run_id" => {
-            let ids = jobs.cells(|chunk| &chunk.latest_run).map(|latest| row::latest_run_id(tables, latest));
+            let ids = jobs
+                .cells(|chunk| &chunk.latest_run)
+                .map(|latest| row::latest_run_id(tables, LatestRun::unpack(latest)));
             Arc::new(ids.collect::<StringArray>())
         }
         "duplicate" => Arc::new(BooleanArray::from(vec![false; rows.len()])),
@@ -149,7 +151,7 @@ impl<'a> JobCells<'a> {
 fn annotations(tables: &Tables, rows: &[u32]) -> EngineResult<ArrayRef> {
     let mut builder = annotation_builder();
     for &row in rows {
-        for (key, value) in row::annotations(tables, row) {
+        for (key, value) in row::annotations(tables, row).iter() {
             builder.keys().append_value(key);
             builder.values().append_value(value);
         }

@@ -5,6 +5,7 @@ use std::fmt;
 use serde::de::{MapAccess, Visitor};
 use serde::ser::SerializeMap;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
+use smol_str::SmolStr;
 
 use super::JobState;
 use crate::time::Timestamp;
@@ -14,7 +15,7 @@ use crate::time::Timestamp;
 #[serde(rename_all = "camelCase")]
 pub struct JobGroup {
     /// The shared value; empty for jobs without one.
-    pub name: String,
+    pub name: SmolStr,
     /// How many jobs.
     pub count: u64,
     /// What else was asked for.

@@ -1,26 +1,28 @@
 //! Jobs and runs as reads return them.
 
-use std::collections::BTreeMap;
-
 use serde::{Deserialize, Serialize};
+use smol_str::SmolStr;
 
-use super::{JobState, RunState};
+use super::{Annotations, JobState, RunState};
 use crate::time::Timestamp;
 
 /// A job with its annotations and runs, in the JSON names of Lookout's REST API.
+///
+/// Its texts are [`SmolStr`]s: up to 23 bytes lie in the job itself, a longer text is shared by
+/// all that hold it. They read like any `str`, and are cheap to clone.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Job {
     /// The job's id, at most 32 bytes.
-    pub job_id: String,
+    pub job_id: SmolStr,
     /// The queue.
-    pub queue: String,
+    pub queue: SmolStr,
     /// Who submitted the job.
-    pub owner: String,
+    pub owner: SmolStr,
     /// The Kubernetes namespace.
-    pub namespace: Option<String>,
+    pub namespace: Option<SmolStr>,
     /// The job set within the queue.
-    pub job_set: String,
+    pub job_set: SmolStr,
     /// Requested cores.
     pub cpu: i64,
     /// Requested memory, in bytes.
@@ -32,7 +34,7 @@ pub struct Job {
     /// The priority; lower runs earlier.
     pub priority: i64,
     /// The Kubernetes priority class.
-    pub priority_class: Option<String>,
+    pub priority_class: Option<SmolStr>,
     /// When the job was submitted.
     pub submitted: Timestamp,
     /// When the job was cancelled.
@@ -42,23 +44,23 @@ pub struct Job {
     /// When the job came into its state.
     pub last_transition_time: Timestamp,
     /// The latest run's id, as job updates gave it; a run of this id need not exist.
-    pub last_active_run_id: Option<String>,
+    pub last_active_run_id: Option<SmolStr>,
     /// Always false for ingested jobs; Lookout keeps the column.
     pub duplicate: bool,
     /// The annotations, by key.
-    pub annotations: BTreeMap<String, String>,
+    pub annotations: Annotations,
     /// The job's runs, by leased (or pending) time, then id.
     pub runs: Vec<Run>,
     /// Why the job was cancelled.
-    pub cancel_reason: Option<String>,
+    pub cancel_reason: Option<SmolStr>,
     /// Who cancelled the job.
-    pub cancel_user: Option<String>,
+    pub cancel_user: Option<SmolStr>,
     /// The node of the last of `runs`.
-    pub node: Option<String>,
+    pub node: Option<SmolStr>,
     /// The cluster of the last of `runs`; empty without runs.
-    pub cluster: String,
+    pub cluster: SmolStr,
     /// The pool of the last of `runs`.
-    pub pool: Option<String>,
+    pub pool: Option<SmolStr>,
     /// The exit code of the last of `runs`.
     pub exit_code: Option<i32>,
     /// How long the last of `runs` has run, in whole seconds.
@@ -70,13 +72,13 @@ pub struct Job {
 #[serde(rename_all = "camelCase")]
 pub struct Run {
     /// The run's id, at most 36 bytes.
-    pub run_id: String,
+    pub run_id: SmolStr,
     /// The cluster.
-    pub cluster: String,
+    pub cluster: SmolStr,
     /// The node, once known.
-    pub node: Option<String>,
+    pub node: Option<SmolStr>,
     /// The pool.
-    pub pool: Option<String>,
+    pub pool: Option<SmolStr>,
     /// When the run was leased.
     pub leased: Option<Timestamp>,
     /// When the run became pending.
@@ -97,19 +99,23 @@ impl Run {
     pub fn runtime_seconds(&self, now: Timestamp) -> i64 {
         self.started.map_or(0, |started| self.finished.unwrap_or(now).rounded_seconds_since(started))
     }
-}
 
-impl Job {
-    /// Gives the job its runs: sorts them and derives from the last one what the job shows of
-    /// it. Every backend hydrates jobs through here.
-    pub fn attach_runs(&mut self, mut runs: Vec<Run>, now: Timestamp) {
+    /// Puts the runs of a job into their order.
+    pub(crate) fn sort(runs: &mut [Self]) {
         runs.sort_unstable_by(|a, b| {
             (a.leased.or(a.pending), a.run_id.as_bytes()).cmp(&(b.leased.or(b.pending), b.run_id.as_bytes()))
         });
+    }
+}
+
+impl Job {
+    /// Gives the job its runs: sorts them and derives from the last one what the job shows of it.
+    pub fn attach_runs(&mut self, mut runs: Vec<Run>, now: Timestamp) {
+        Run::sort(&mut runs);
         if let Some(last) = runs.last() {
-            self.node.clone_from(&last.node);
-            self.cluster.clone_from(&last.cluster);
-            self.pool.clone_from(&last.pool);
+            self.node = last.node.clone();
+            self.cluster = last.cluster.clone();
+            self.pool = last.pool.clone();
             self.exit_code = last.exit_code;
             self.runtime_seconds = last.runtime_seconds(now);
         }

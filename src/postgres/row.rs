@@ -4,6 +4,7 @@ use std::error::Error as StdError;
 
 use bytes::{BufMut, BytesMut};
 use serde::Deserialize;
+use smol_str::SmolStr;
 use tokio_postgres::types::{FromSql, IsNull, Json, ToSql, Type, accepts, to_sql_checked};
 use tokio_postgres::{Error as DriverError, Row};
 
@@ -93,10 +94,10 @@ pub(super) const RUN_COLUMNS: &[&str] =
 /// A run as a JSON array.
 #[derive(Debug, Deserialize)]
 struct RunRow(
-    String,
-    String,
-    Option<String>,
-    Option<String>,
+    SmolStr,
+    SmolStr,
+    Option<SmolStr>,
+    Option<SmolStr>,
     Option<PgTimestamp>,
     Option<PgTimestamp>,
     Option<PgTimestamp>,
@@ -122,6 +123,14 @@ impl<'r> Reader<'r> {
         self.row.try_get(at)
     }
 
+    pub(super) fn next_text(&mut self) -> Result<SmolStr, DriverError> {
+        self.next::<&str>().map(SmolStr::new)
+    }
+
+    fn next_optional_text(&mut self) -> Result<Option<SmolStr>, DriverError> {
+        Ok(self.next::<Option<&str>>()?.map(SmolStr::new))
+    }
+
     pub(super) fn next_count(&mut self) -> Result<u64, DriverError> {
         self.next().map(i64::unsigned_abs)
     }
@@ -135,29 +144,29 @@ impl<'r> Reader<'r> {
 pub(super) fn job(row: &Row, now: Timestamp) -> Attempt<Job> {
     let mut reader = Reader::new(row);
     let mut job = Job {
-        job_id: reader.next()?,
-        queue: reader.next()?,
-        owner: reader.next()?,
-        namespace: reader.next()?,
-        job_set: reader.next()?,
+        job_id: reader.next_text()?,
+        queue: reader.next_text()?,
+        owner: reader.next_text()?,
+        namespace: reader.next_optional_text()?,
+        job_set: reader.next_text()?,
         cpu: reader.next()?,
         memory: reader.next()?,
         ephemeral_storage: reader.next()?,
         gpu: reader.next()?,
         priority: reader.next()?,
-        priority_class: reader.next()?,
+        priority_class: reader.next_optional_text()?,
         submitted: reader.next_time()?,
         cancelled: reader.next::<Option<PgTimestamp>>()?.map(|time| time.0),
         state: job_state(reader.next()?)?,
         last_transition_time: reader.next_time()?,
-        last_active_run_id: reader.next()?,
+        last_active_run_id: reader.next_optional_text()?,
         duplicate: reader.next()?,
         annotations: reader.next::<Option<Json<_>>>()?.map(|json| json.0).unwrap_or_default(),
         runs: Vec::new(),
-        cancel_reason: reader.next()?,
-        cancel_user: reader.next()?,
+        cancel_reason: reader.next_optional_text()?,
+        cancel_user: reader.next_optional_text()?,
         node: None,
-        cluster: String::new(),
+        cluster: SmolStr::default(),
         pool: None,
         exit_code: None,
         runtime_seconds: 0,

@@ -53,7 +53,7 @@ async fn groups(database: &dyn Database, field: &str) -> Result<Vec<JobGroup>, S
 /// Names the first group that is not as expected.
 fn compare(expected: &Counts, groups: Vec<JobGroup>) -> Result<(), String> {
     let listed = groups.len();
-    let counts: Counts = groups.into_iter().map(|group| (group.name, group.count)).collect();
+    let counts: Counts = groups.into_iter().map(|group| (group.name.into(), group.count)).collect();
     if counts.len() != listed {
         return Err(format!("{listed} groups have {} names", counts.len()));
     }

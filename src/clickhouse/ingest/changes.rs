@@ -2,6 +2,8 @@
 
 use std::collections::{HashMap, HashSet};
 
+use smol_str::SmolStr;
+
 use super::Stored;
 use crate::clickhouse::row::{JobRow, RecordRow, StoredRun};
 use crate::ingest::{IngestionBatch, JobPatch, JobUpdate, RecordInsert, RunUpdate};
@@ -53,8 +55,8 @@ impl Changes {
     }
 }
 
-fn unknown_records(inserts: &[RecordInsert], stored: &HashSet<String>) -> Vec<RecordRow> {
-    inserts.iter().filter(|insert| !stored.contains(&insert.job_id)).map(RecordRow::from).collect()
+fn unknown_records(inserts: &[RecordInsert], stored: &HashSet<SmolStr>) -> Vec<RecordRow> {
+    inserts.iter().filter(|insert| !stored.contains(insert.job_id.as_str())).map(RecordRow::from).collect()
 }
 
 /// A row in the course of the batch.
@@ -82,15 +84,15 @@ impl<T> Tracked<T> {
     }
 }
 
-type TrackedRows<T> = HashMap<String, Tracked<T>>;
+type TrackedRows<T> = HashMap<SmolStr, Tracked<T>>;
 
-fn tracked<T>(stored: HashMap<String, T>) -> TrackedRows<T> {
+fn tracked<T>(stored: HashMap<SmolStr, T>) -> TrackedRows<T> {
     stored.into_iter().map(|(id, row)| (id, Tracked { row, change: Change::None })).collect()
 }
 
 /// Adds a row unless its id is known: the first insert wins.
 fn insert<T>(rows: &mut TrackedRows<T>, id: &str, row: impl FnOnce() -> T) {
-    rows.entry(id.to_owned()).or_insert_with(|| Tracked { row: row(), change: Change::Inserted });
+    rows.entry(id.into()).or_insert_with(|| Tracked { row: row(), change: Change::Inserted });
 }
 
 fn changed<T>(rows: TrackedRows<T>) -> Changed<T> {
@@ -105,14 +107,14 @@ fn changed<T>(rows: TrackedRows<T>) -> Changed<T> {
     changed
 }
 
-fn changed_jobs(batch: &IngestionBatch, stored: HashMap<String, JobRow>) -> Changed<JobRow> {
+fn changed_jobs(batch: &IngestionBatch, stored: HashMap<SmolStr, JobRow>) -> Changed<JobRow> {
     let mut jobs = tracked(stored);
     for job in batch.jobs() {
         insert(&mut jobs, &job.job_id, || job.into());
     }
     for update in batch.job_updates() {
         // An update of an unknown job is ignored.
-        let Some(job) = jobs.get_mut(&update.job_id) else { continue };
+        let Some(job) = jobs.get_mut(update.job_id.as_str()) else { continue };
         if apply_to_job(&mut job.row, update) && job.update() {
             job.row.version += 1;
         }
@@ -142,23 +144,23 @@ fn apply_patch(job: &mut JobRow, patch: &JobPatch) {
         job.last_transition_time = time;
     }
     if let Some(run_id) = &patch.latest_run_id {
-        job.latest_run_id = Some(run_id.clone());
+        job.latest_run_id = Some(run_id.into());
     }
     if let Some(cancellation) = &patch.cancellation {
         job.cancelled = Some(cancellation.time);
-        job.cancel_reason.clone_from(&cancellation.reason);
-        job.cancel_user.clone_from(&cancellation.user);
+        job.cancel_reason = cancellation.reason.as_ref().map(SmolStr::from);
+        job.cancel_user = cancellation.user.as_ref().map(SmolStr::from);
     }
 }
 
-fn changed_runs(batch: &IngestionBatch, stored: HashMap<String, StoredRun>) -> Changed<StoredRun> {
+fn changed_runs(batch: &IngestionBatch, stored: HashMap<SmolStr, StoredRun>) -> Changed<StoredRun> {
     let mut runs = tracked(stored);
     for run in batch.runs() {
         insert(&mut runs, &run.run_id, || run.into());
     }
     for update in batch.run_updates() {
         // An update of an unknown run is ignored.
-        let Some(run) = runs.get_mut(&update.run_id) else { continue };
+        let Some(run) = runs.get_mut(update.run_id.as_str()) else { continue };
         apply_to_run(&mut run.row, update);
         if run.update() {
             run.row.version += 1;
@@ -174,7 +176,7 @@ fn apply_to_run(run: &mut StoredRun, update: &RunUpdate) {
         }
     }
     run.state = update.state;
-    set(&mut run.node, &update.node);
+    set(&mut run.node, &update.node.as_ref().map(SmolStr::from));
     set(&mut run.pending, &update.pending);
     set(&mut run.started, &update.started);
     set(&mut run.finished, &update.finished);

@@ -3,6 +3,8 @@
 use std::collections::{HashMap, HashSet};
 use std::hash::Hash;
 
+use smol_str::SmolStr;
+
 use super::OPERATION;
 use crate::clickhouse::connection::Connection;
 use crate::clickhouse::row::{IdRow, JobRow, StoredRun};
@@ -14,10 +16,10 @@ use crate::ingest::{IngestionBatch, RecordInsert};
 /// The jobs that have a spec and an error, and the rows of runs and jobs, by id.
 #[derive(Debug, Default)]
 pub(in crate::clickhouse) struct Stored {
-    pub(super) specs: HashSet<String>,
-    pub(super) errors: HashSet<String>,
-    pub(super) runs: HashMap<String, StoredRun>,
-    pub(super) jobs: HashMap<String, JobRow>,
+    pub(super) specs: HashSet<SmolStr>,
+    pub(super) errors: HashSet<SmolStr>,
+    pub(super) runs: HashMap<SmolStr, StoredRun>,
+    pub(super) jobs: HashMap<SmolStr, JobRow>,
 }
 
 impl Stored {
@@ -33,7 +35,7 @@ impl Stored {
     }
 }
 
-async fn records(connection: &Connection, table: &str, inserts: &[RecordInsert]) -> Result<HashSet<String>> {
+async fn records(connection: &Connection, table: &str, inserts: &[RecordInsert]) -> Result<HashSet<SmolStr>> {
     let mut ids = HashSet::new();
     for inserts in inserts.chunks(MOST_IDS) {
         let rows: Vec<IdRow> = connection.fetch(OPERATION, &known(table, inserts)).await?;
@@ -42,7 +44,7 @@ async fn records(connection: &Connection, table: &str, inserts: &[RecordInsert])
     Ok(ids)
 }
 
-async fn runs(connection: &Connection, batch: &IngestionBatch) -> Result<HashMap<String, StoredRun>> {
+async fn runs(connection: &Connection, batch: &IngestionBatch) -> Result<HashMap<SmolStr, StoredRun>> {
     let inserted = batch.runs().iter().map(|run| run.run_id.as_str());
     let ids = distinct(inserted, batch.run_updates().iter().map(|update| update.run_id.as_str()));
     let mut runs = HashMap::new();
@@ -54,7 +56,7 @@ async fn runs(connection: &Connection, batch: &IngestionBatch) -> Result<HashMap
     Ok(runs)
 }
 
-async fn jobs(connection: &Connection, batch: &IngestionBatch) -> Result<HashMap<String, JobRow>> {
+async fn jobs(connection: &Connection, batch: &IngestionBatch) -> Result<HashMap<SmolStr, JobRow>> {
     let inserted = batch.jobs().iter().map(|job| job.job_id.as_str());
     let ids = distinct(inserted, batch.job_updates().iter().map(|update| update.job_id.as_str()));
     let mut jobs = HashMap::new();

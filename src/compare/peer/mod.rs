@@ -17,6 +17,7 @@ use std::collections::HashMap;
 use std::time::Duration;
 
 use prost::Message;
+use smol_str::SmolStr;
 
 use self::row::Columns;
 use self::sql::{Dialect, Statement};
@@ -94,7 +95,7 @@ fn jobs(engine: &impl SqlEngine, statement: &Statement, now: Timestamp) -> Resul
         return Ok((Answer::Jobs(jobs), time));
     }
     let (rows, time_of_runs) = engine.rows(&sql::runs(jobs.iter().map(|job| job.job_id.as_str())))?;
-    let mut runs: HashMap<String, Vec<Run>> = HashMap::new();
+    let mut runs: HashMap<SmolStr, Vec<Run>> = HashMap::new();
     for row in rows {
         let (job_id, run) = Columns::new(row).run()?;
         runs.entry(job_id).or_default().push(run);

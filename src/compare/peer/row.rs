@@ -2,6 +2,8 @@
 
 use std::vec;
 
+use smol_str::SmolStr;
+
 use super::{Cell, failed};
 use crate::error::Result;
 use crate::model::{GroupAggregates, Job, JobGroup, JobState, Run, RunState, StateSet};
@@ -41,7 +43,7 @@ impl Columns {
             cancel_reason: self.maybe_text()?,
             cancel_user: self.maybe_text()?,
             node: None,
-            cluster: String::new(),
+            cluster: SmolStr::default(),
             pool: None,
             exit_code: None,
             runtime_seconds: 0,
@@ -49,7 +51,7 @@ impl Columns {
     }
 
     /// A run and the id of its job, from the columns of the statement for runs.
-    pub(super) fn run(mut self) -> Result<(String, Run)> {
+    pub(super) fn run(mut self) -> Result<(SmolStr, Run)> {
         let job_id = self.text()?;
         let run = Run {
             run_id: self.text()?,
@@ -69,7 +71,7 @@ impl Columns {
     /// A group, from the columns of the statement for groups.
     pub(super) fn group(mut self, query: &GroupQuery) -> Result<JobGroup> {
         let name = match query.group_by() {
-            GroupBy::State => self.state()?.name().to_owned(),
+            GroupBy::State => self.state()?.name().into(),
             GroupBy::Text(_) | GroupBy::Annotation(_) => self.text()?,
         };
         let count = self.count()?;
@@ -104,7 +106,7 @@ impl Columns {
         state.ok_or_else(|| failed(&format_args!("{ordinal} is no run state")))
     }
 
-    fn text(&mut self) -> Result<String> {
+    fn text(&mut self) -> Result<SmolStr> {
         self.maybe_text()?.ok_or_else(|| failed(&"a text is missing"))
     }
 
@@ -116,9 +118,9 @@ impl Columns {
         Ok(self.maybe_integer()?.map(Timestamp::from_micros))
     }
 
-    fn maybe_text(&mut self) -> Result<Option<String>> {
+    fn maybe_text(&mut self) -> Result<Option<SmolStr>> {
         match self.0.next() {
-            Some(Cell::Text(text)) => Ok(Some(text)),
+            Some(Cell::Text(text)) => Ok(Some(text.into())),
             Some(Cell::Null) => Ok(None),
             other => Err(failed(&format_args!("expected a text, got {other:?}"))),
         }

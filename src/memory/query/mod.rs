@@ -31,8 +31,13 @@ use crate::time::Timestamp;
 /// A page of jobs of a snapshot.
 pub(super) async fn get_jobs(tables: &Arc<Tables>, query: &JobQuery, now: Timestamp) -> Result<Vec<Job>> {
     let batches = plan::run_jobs(tables, query).await.map_err(|error| engine_error(Operation::GetJobs, error))?;
-    let rows = batches.iter().flat_map(|batch| batch.column(0).as_primitive::<UInt32Type>().values());
-    Ok(rows.map(|&at| row::job(tables, at, now)).collect())
+    let mut jobs = Vec::new();
+    for batch in &batches {
+        let rows = batch.column(0).as_primitive::<UInt32Type>().values();
+        // Mostly there is one batch, whose jobs then stay where they are made.
+        if jobs.is_empty() { jobs = row::jobs(tables, rows, now) } else { jobs.extend(row::jobs(tables, rows, now)) }
+    }
+    Ok(jobs)
 }
 
 /// A page of groups of a snapshot.

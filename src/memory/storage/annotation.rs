@@ -83,6 +83,12 @@ impl ChunkAnnotations {
         Some(&self.0[at].1)
     }
 
+    /// The code of a key's value at a place; [`NONE`] without the key.
+    #[inline]
+    pub(crate) fn get(&self, key: u32, at: usize) -> u32 {
+        self.column(key).map_or(NONE, |column| column.get(at))
+    }
+
     /// Adds values of a key at ascending places, greater than all before.
     pub(crate) fn extend(&mut self, key: u32, values: impl Iterator<Item = (usize, u32)>) {
         let columns = Arc::make_mut(&mut self.0);
@@ -133,7 +139,7 @@ impl AnnotationCatalog {
         &mut values[at]
     }
 
-    /// The keys of a shape.
+    /// The keys of a shape, by their texts. Each job of the shape has a value of each.
     pub(crate) fn shape(&self, shape: u32) -> &Arc<[u32]> {
         &self.shapes[shape as usize]
     }

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use foldhash::fast::RandomState;
 use hashbrown::HashTable;
 use parking_lot::{Mutex, RwLock};
+use smol_str::SmolStr;
 
 use super::postings::{PostingList, Postings};
 
@@ -15,23 +16,13 @@ pub(crate) const NONE: u32 = u32::MAX;
 /// Texts in a full block of a [`TextArena`].
 const BLOCK_TEXTS: usize = 1024;
 
-#[derive(Debug, Clone, Default)]
-struct Block {
-    text: String,
-    ends: Vec<u32>,
-}
-
-impl Block {
-    fn get(&self, at: usize) -> &str {
-        let start = if at == 0 { 0 } else { self.ends[at - 1] };
-        &self.text[start as usize..self.ends[at] as usize]
-    }
-}
-
 /// Texts in the order in which they came. Clones share all but what is added later.
+///
+/// They are kept as jobs hold them, so that giving a job its texts copies a few bytes, and no
+/// long text.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct TextArena {
-    blocks: Vec<Arc<Block>>,
+    blocks: Vec<Arc<Vec<SmolStr>>>,
     len: usize,
 }
 
@@ -40,9 +31,10 @@ impl TextArena {
         self.len
     }
 
-    pub(crate) fn get(&self, code: u32) -> &str {
+    #[inline]
+    pub(crate) fn get(&self, code: u32) -> &SmolStr {
         let at = code as usize;
-        self.blocks[at / BLOCK_TEXTS].get(at % BLOCK_TEXTS)
+        &self.blocks[at / BLOCK_TEXTS][at % BLOCK_TEXTS]
     }
 
     pub(crate) fn push(&mut self, text: &str) -> u32 {
@@ -51,8 +43,7 @@ impl TextArena {
             self.blocks.push(Arc::default());
         }
         if let Some(block) = self.blocks.last_mut().map(Arc::make_mut) {
-            block.text.push_str(text);
-            block.ends.push(block.text.len() as u32);
+            block.push(text.into());
         }
         let code = self.len as u32;
         self.len += 1;
@@ -62,16 +53,16 @@ impl TextArena {
     /// Gives back the room that growing left in a block that is full now.
     fn seal(&mut self) {
         if let Some(block) = self.blocks.last_mut().and_then(Arc::get_mut) {
-            block.text.shrink_to_fit();
-            block.ends.shrink_to_fit();
+            block.shrink_to_fit();
         }
     }
 
     fn heap_bytes(&self) -> usize {
-        self.blocks
-            .iter()
-            .map(|block| block.text.capacity() + block.ends.capacity() * size_of::<u32>() + size_of::<Block>())
-            .sum()
+        let long = self.blocks.iter().flat_map(|block| block.iter()).filter(|text| text.is_heap_allocated());
+        // Each has its two counts of references beside it.
+        let long: usize = long.map(|text| text.len() + 2 * size_of::<usize>()).sum();
+        let blocks = self.blocks.iter().map(|block| block.capacity() * size_of::<SmolStr>() + size_of_val(&**block));
+        long + blocks.sum::<usize>()
     }
 }
 
@@ -119,12 +110,12 @@ impl Dictionary {
     }
 
     /// The text of a code.
-    pub(crate) fn text(&self, code: u32) -> &str {
+    pub(crate) fn text(&self, code: u32) -> &SmolStr {
         self.texts.get(code)
     }
 
     /// The text of a code; none for [`NONE`].
-    pub(crate) fn optional_text(&self, code: u32) -> Option<&str> {
+    pub(crate) fn optional_text(&self, code: u32) -> Option<&SmolStr> {
         (code != NONE).then(|| self.text(code))
     }
 

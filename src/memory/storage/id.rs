@@ -36,7 +36,7 @@ impl<const N: usize> FixedId<N> {
 
     /// The text of the id.
     pub(crate) fn as_str(&self) -> &str {
-        let len = self.0.iter().position(|&byte| byte == 0).unwrap_or(N);
+        let len = self.0.iter().rposition(|&byte| byte != 0).map_or(0, |last| last + 1);
         // Ids are only made from texts, so this never falls back.
         str::from_utf8(&self.0[..len]).unwrap_or_default()
     }

@@ -95,8 +95,8 @@ fn aggregated(aggregate: TimeAggregate) -> &'static str {
 pub(in crate::postgres) fn group(query: &GroupQuery, row: &Row) -> Attempt<JobGroup> {
     let mut reader = Reader::new(row);
     let name = match query.group_by() {
-        GroupBy::State => job_state(reader.next()?)?.name().to_owned(),
-        GroupBy::Text(_) | GroupBy::Annotation(_) => reader.next()?,
+        GroupBy::State => job_state(reader.next()?)?.name().into(),
+        GroupBy::Text(_) | GroupBy::Annotation(_) => reader.next_text()?,
     };
     let count = reader.next_count()?;
     let mut aggregates = GroupAggregates::default();

@@ -4,7 +4,8 @@ use async_trait::async_trait;
 use broadside::scenario::{Call, Response};
 use broadside::{
     BackendKind, Database, Error, ErrorKind, GetJobGroupsRequest, GetJobsRequest, GroupQuery, HistoricalJobs,
-    IngestionBatch, IngestionQuery, Job, JobGroup, JobQuery, ManualClock, Operation, Progress, ProgressFn, Result, api,
+    IngestionBatch, IngestionQuery, Job, JobGroup, JobQuery, ManualClock, Operation, Progress, ProgressFn, Result,
+    SmolStr, api,
 };
 use bytes::Bytes;
 use prost::Message;
@@ -31,7 +32,7 @@ impl NaiveModel {
     /// # Errors
     ///
     /// As the call through [`Database`], with validation.
-    pub fn ranked_jobs(&self, request: &GetJobsRequest) -> Result<Vec<(OrderKey, String)>> {
+    pub fn ranked_jobs(&self, request: &GetJobsRequest) -> Result<Vec<(OrderKey, SmolStr)>> {
         JobQuery::try_from(request.clone())?;
         self.with_store(Operation::GetJobs, |store| store.ranked_jobs(request))
     }
@@ -41,7 +42,7 @@ impl NaiveModel {
     /// # Errors
     ///
     /// As the call through [`Database`].
-    pub fn jobs(&self, ids: &[String]) -> Result<Vec<Job>> {
+    pub fn jobs(&self, ids: &[SmolStr]) -> Result<Vec<Job>> {
         self.with_store(Operation::GetJobs, |store| store.jobs(ids, self.clock.now()))
     }
 

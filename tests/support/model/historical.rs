@@ -59,11 +59,11 @@ impl Store {
         });
         job.state = state;
         job.last_transition_time = finished;
-        job.last_active_run_id = Some(run_id.clone());
+        job.last_active_run_id = Some(run_id.as_str().into());
         if state == JobState::Cancelled {
             job.cancelled = Some(finished);
-            job.cancel_reason = Some("user requested".to_owned());
-            job.cancel_user = Some(jobs.queue().to_owned());
+            job.cancel_reason = Some("user requested".into());
+            job.cancel_user = Some(jobs.queue().into());
         }
 
         let mut run = new_run(&InsertJobRun {

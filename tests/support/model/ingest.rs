@@ -4,7 +4,7 @@ use std::collections::btree_map::Entry;
 
 use broadside::ingest::{IngestionBatch, IngestionQuery, InsertJobRun, JobUpdate, NewJob, RunUpdate};
 use broadside::model::{JobState, Run, RunState};
-use broadside::{Job, Timestamp};
+use broadside::{Job, SmolStr, Timestamp};
 use bytes::Bytes;
 
 use super::{Store, StoredRun};
@@ -111,7 +111,7 @@ impl Store {
     fn set_job_state(&mut self, job_id: &str, state: JobState, time: Timestamp, run_id: Option<&String>) {
         self.update_job(job_id, |job| {
             set_state(job, state, time);
-            keep_or_set(&mut job.last_active_run_id, run_id.cloned());
+            keep_or_set(&mut job.last_active_run_id, run_id.map(SmolStr::from));
         });
     }
 
@@ -191,17 +191,17 @@ impl Store {
         if let Some((state, time)) = patch.transition {
             set_state(job, state, time);
         }
-        keep_or_set(&mut job.last_active_run_id, patch.latest_run_id.clone());
+        keep_or_set(&mut job.last_active_run_id, patch.latest_run_id.as_ref().map(SmolStr::from));
         if let Some(cancellation) = &patch.cancellation {
             job.cancelled = Some(cancellation.time);
-            job.cancel_reason.clone_from(&cancellation.reason);
-            job.cancel_user.clone_from(&cancellation.user);
+            job.cancel_reason = cancellation.reason.as_ref().map(SmolStr::from);
+            job.cancel_user = cancellation.user.as_ref().map(SmolStr::from);
         }
     }
 
     fn apply_run_update(&mut self, update: &RunUpdate) {
         self.update_run(&update.run_id, update.state, |stored| {
-            keep_or_set(&mut stored.run.node, update.node.clone());
+            keep_or_set(&mut stored.run.node, update.node.as_ref().map(SmolStr::from));
             keep_or_set(&mut stored.run.pending, update.pending);
             keep_or_set(&mut stored.run.started, update.started);
             keep_or_set(&mut stored.run.finished, update.finished);
@@ -215,11 +215,11 @@ impl Store {
 /// A job as its insert leaves it.
 pub(super) fn new_job(job: &NewJob) -> Job {
     Job {
-        job_id: job.job_id.clone(),
-        queue: job.queue.clone(),
-        owner: job.owner.clone(),
+        job_id: job.job_id.as_str().into(),
+        queue: job.queue.as_str().into(),
+        owner: job.owner.as_str().into(),
         namespace: non_empty(job.namespace.as_ref()),
-        job_set: job.job_set.clone(),
+        job_set: job.job_set.as_str().into(),
         cpu: job.cpu,
         memory: job.memory,
         ephemeral_storage: job.ephemeral_storage,
@@ -232,12 +232,12 @@ pub(super) fn new_job(job: &NewJob) -> Job {
         last_transition_time: job.submitted,
         last_active_run_id: None,
         duplicate: false,
-        annotations: job.annotations.clone(),
+        annotations: job.annotations.iter().collect(),
         runs: Vec::new(),
         cancel_reason: None,
         cancel_user: None,
         node: None,
-        cluster: String::new(),
+        cluster: SmolStr::default(),
         pool: None,
         exit_code: None,
         runtime_seconds: 0,
@@ -249,8 +249,8 @@ pub(super) fn new_run(query: &InsertJobRun) -> StoredRun {
     StoredRun {
         job_id: query.job_id.clone(),
         run: Run {
-            run_id: query.job_run_id.clone(),
-            cluster: query.cluster.clone(),
+            run_id: query.job_run_id.as_str().into(),
+            cluster: query.cluster.as_str().into(),
             node: non_empty(query.node.as_ref()),
             pool: non_empty(query.pool.as_ref()),
             leased: Some(query.time),
@@ -274,8 +274,8 @@ fn set_state(job: &mut Job, state: JobState, time: Timestamp) {
     job.last_transition_time = time;
 }
 
-fn non_empty(text: Option<&String>) -> Option<String> {
-    text.filter(|text| !text.is_empty()).cloned()
+fn non_empty(text: Option<&String>) -> Option<SmolStr> {
+    text.filter(|text| !text.is_empty()).map(SmolStr::from)
 }
 
 fn non_empty_bytes(bytes: Option<&Bytes>) -> Option<Bytes> {

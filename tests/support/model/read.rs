@@ -4,7 +4,7 @@ use std::cmp::Ordering;
 use std::collections::{BTreeMap, BTreeSet};
 
 use broadside::model::{GroupAggregates, JobState, Run};
-use broadside::{Filter, GetJobGroupsRequest, GetJobsRequest, GroupedField, Job, JobGroup, Order, Timestamp};
+use broadside::{Filter, GetJobGroupsRequest, GetJobsRequest, GroupedField, Job, JobGroup, Order, SmolStr, Timestamp};
 use serde_json::Value;
 
 use super::Store;
@@ -16,7 +16,7 @@ pub enum OrderKey {
     /// Nothing: any order is right.
     Any,
     /// A text, byte-wise.
-    Text(String),
+    Text(SmolStr),
     /// A number, an ordinal or a time.
     Number(i64),
     /// A sum and how many it is of: an average not yet rounded.
@@ -44,7 +44,7 @@ impl PartialOrd for OrderKey {
 /// The value of a field of a job.
 #[derive(Debug)]
 enum Cell {
-    Text(String),
+    Text(SmolStr),
     Integer(i64),
     Time(Timestamp),
     State(JobState),
@@ -86,7 +86,7 @@ impl Cell {
 impl Store {
     /// The ids of the jobs that a valid request selects, without its page, in its order, each
     /// with what it is ordered by.
-    pub fn ranked_jobs(&self, request: &GetJobsRequest) -> Vec<(OrderKey, String)> {
+    pub fn ranked_jobs(&self, request: &GetJobsRequest) -> Vec<(OrderKey, SmolStr)> {
         let selected = self.selected(&request.filters, request.active_job_sets).into_iter();
         let mut rows: Vec<_> = selected.map(|job| (job_key(job, &request.order), job.job_id.clone())).collect();
         sort(&mut rows, &request.order);
@@ -94,19 +94,19 @@ impl Store {
     }
 
     /// Existing jobs with their runs.
-    pub fn jobs(&self, ids: &[String], now: Timestamp) -> Vec<Job> {
+    pub fn jobs(&self, ids: &[SmolStr], now: Timestamp) -> Vec<Job> {
         let mut runs: BTreeMap<&str, Vec<&Run>> = BTreeMap::new();
         for stored in self.runs.values() {
             runs.entry(&stored.job_id).or_default().push(&stored.run);
         }
-        let runs_of = |id: &String| runs.get(id.as_str()).map_or(&[][..], Vec::as_slice);
-        ids.iter().map(|id| with_runs(&self.jobs[id], runs_of(id), now)).collect()
+        let runs_of = |id: &SmolStr| runs.get(id.as_str()).map_or(&[][..], Vec::as_slice);
+        ids.iter().map(|id| with_runs(&self.jobs[id.as_str()], runs_of(id), now)).collect()
     }
 
     /// The groups of a valid request, without its page, in its order, each with what it is
     /// ordered by.
     pub fn ranked_groups(&self, request: &GetJobGroupsRequest) -> Vec<(OrderKey, JobGroup)> {
-        let mut members: BTreeMap<String, Vec<&Job>> = BTreeMap::new();
+        let mut members: BTreeMap<SmolStr, Vec<&Job>> = BTreeMap::new();
         for job in self.selected(&request.filters, request.active_job_sets) {
             if let Some(name) = self.group_name(job, &request.grouped_field) {
                 members.entry(name).or_default().push(job);
@@ -141,7 +141,7 @@ impl Store {
 
     /// The value of a field; none if it is null.
     fn cell(&self, job: &Job, field: &str) -> Option<Cell> {
-        let latest_run = || Some(&self.runs.get(job.last_active_run_id.as_ref()?)?.run);
+        let latest_run = || Some(&self.runs.get(job.last_active_run_id.as_deref()?)?.run);
         match field {
             "jobId" => Some(Cell::Text(job.job_id.clone())),
             "queue" => Some(Cell::Text(job.queue.clone())),
@@ -165,15 +165,15 @@ impl Store {
     }
 
     /// The group that a job is in; none if it is in none.
-    fn group_name(&self, job: &Job, grouped: &GroupedField) -> Option<String> {
+    fn group_name(&self, job: &Job, grouped: &GroupedField) -> Option<SmolStr> {
         if grouped.is_annotation {
             return job.annotations.get(&grouped.field).cloned();
         }
         match self.cell(job, &grouped.field) {
             Some(Cell::Text(text)) => Some(text),
-            Some(Cell::State(state)) => Some(state.name().to_owned()),
+            Some(Cell::State(state)) => Some(state.name().into()),
             Some(cell) => panic!("{cell:?} makes no group"),
-            None => Some(String::new()),
+            None => Some(SmolStr::default()),
         }
     }
 }
@@ -221,11 +221,11 @@ fn group_key(name: &str, jobs: &[&Job], request: &GetJobGroupsRequest) -> OrderK
         _ if grouped.field == "state" && !grouped.is_annotation => {
             OrderKey::Number(name.parse::<JobState>().unwrap().ordinal().into())
         }
-        _ => OrderKey::Text(name.to_owned()),
+        _ => OrderKey::Text(name.into()),
     }
 }
 
-fn group(name: String, jobs: &[&Job], request: &GetJobGroupsRequest) -> JobGroup {
+fn group(name: SmolStr, jobs: &[&Job], request: &GetJobGroupsRequest) -> JobGroup {
     let mut aggregates = GroupAggregates::default();
     for aggregate in &request.aggregates {
         match aggregate.as_str() {

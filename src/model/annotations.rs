@@ -1,0 +1,115 @@
+//! The annotations of a job that is read.
+
+use std::fmt;
+use std::ops::Index;
+
+use serde::de::{MapAccess, Visitor};
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
+use smol_str::SmolStr;
+
+/// Texts by key, in the byte order of the keys: in JSON an object.
+///
+/// Reads make one for every job of a page, of a handful of pairs that seldom change after that.
+/// So it is a sorted vector: one allocation where a tree takes several, filled without a
+/// comparison from a store that has the keys in order.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Hash)]
+pub struct Annotations(Vec<(SmolStr, SmolStr)>);
+
+impl Annotations {
+    /// Pairs whose keys are different and ascend.
+    pub(crate) fn from_sorted(pairs: Vec<(SmolStr, SmolStr)>) -> Self {
+        debug_assert!(pairs.is_sorted_by(|(a, _), (b, _)| a < b), "the keys must ascend");
+        Self(pairs)
+    }
+
+    /// The value of a key.
+    pub fn get(&self, key: &str) -> Option<&SmolStr> {
+        let at = self.0.binary_search_by(|(other, _)| other.as_str().cmp(key)).ok()?;
+        Some(&self.0[at].1)
+    }
+
+    /// How many there are.
+    pub fn len(&self) -> usize {
+        self.0.len()
+    }
+
+    /// Whether there are none.
+    pub fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
+    /// The keys with their values, by key.
+    pub fn iter(&self) -> impl ExactSizeIterator<Item = (&SmolStr, &SmolStr)> {
+        self.0.iter().map(|(key, value)| (key, value))
+    }
+}
+
+/// Of values of the same key the last one stays.
+impl<K: Into<SmolStr>, V: Into<SmolStr>> FromIterator<(K, V)> for Annotations {
+    fn from_iter<I: IntoIterator<Item = (K, V)>>(pairs: I) -> Self {
+        let mut pairs: Vec<_> = pairs.into_iter().map(|(key, value)| (key.into(), value.into())).collect();
+        pairs.reverse();
+        pairs.sort_by(|(a, _): &(SmolStr, SmolStr), (b, _)| a.cmp(b));
+        pairs.dedup_by(|(a, _), (b, _)| a == b);
+        Self(pairs)
+    }
+}
+
+impl Index<&str> for Annotations {
+    type Output = SmolStr;
+
+    /// # Panics
+    ///
+    /// If there is no such key.
+    fn index(&self, key: &str) -> &SmolStr {
+        self.get(key).unwrap_or_else(|| panic!("there is no annotation {key:?}"))
+    }
+}
+
+impl Serialize for Annotations {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_map(self.iter())
+    }
+}
+
+impl<'de> Deserialize<'de> for Annotations {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct Pairs;
+
+        impl<'de> Visitor<'de> for Pairs {
+            type Value = Annotations;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("texts by key")
+            }
+
+            fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Annotations, A::Error> {
+                std::iter::from_fn(|| map.next_entry::<SmolStr, SmolStr>().transpose()).collect()
+            }
+        }
+
+        deserializer.deserialize_map(Pairs)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn keys_are_found_in_whatever_order_they_came() {
+        let annotations: Annotations = [("b", "1"), ("", "2"), ("a", "3"), ("b", "4")].into_iter().collect();
+        assert!(annotations.iter().map(|(key, _)| key.as_str()).eq(["", "a", "b"]));
+        assert_eq!((annotations.get("b").unwrap(), annotations.get("c")), (&SmolStr::new("4"), None));
+        assert_eq!(annotations["a"], "3");
+    }
+
+    #[test]
+    fn json_is_an_object_in_the_order_of_keys() {
+        for (json, sorted) in [("{}", "{}"), (r#"{"b":"1","a":"2"}"#, r#"{"a":"2","b":"1"}"#)] {
+            let annotations: Annotations = serde_json::from_str(json).unwrap();
+            assert_eq!(serde_json::to_string(&annotations).unwrap(), sorted);
+        }
+        assert!(serde_json::from_str::<Annotations>("[]").is_err());
+    }
+}
