@@ -91,7 +91,7 @@ async fn job_sets(database: &dyn Database) -> Vec<(String, u64)> {
         ..GetJobGroupsRequest::default()
     };
     let groups = database.get_job_groups(&GroupQuery::try_from(request).unwrap()).await.unwrap();
-    groups.into_iter().map(|group| (group.name, group.count)).collect()
+    groups.into_iter().map(|group| (group.name.into(), group.count)).collect()
 }
 
 /// The same, where each job must have one run.

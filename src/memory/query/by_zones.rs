@@ -15,7 +15,7 @@ use super::top_k::{GATHER_CANDIDATES, Part, Search};
 use crate::memory::storage::{BLOCK_ROWS, CHUNK_ROWS, JobChunk, JobId, Node, Tables, Zone, ZoneTree, Zones, locate};
 
 /// A chunk with at most so many candidates is not looked at block by block.
-const FEW_ROWS: usize = CHUNK_ROWS / 16;
+const FEW_ROWS: u64 = CHUNK_ROWS as u64 / 8;
 /// While nodes are this few, a skip is taken further down the tree.
 const FEW_NODES: usize = 64;
 /// So many candidates are looked at before it is judged whether an intersection pays.
@@ -283,16 +283,21 @@ impl<'a, C: ZonedColumn, W: Way<C::Value>> BestFirst<'a, C, W> {
 
     /// Looks at the candidates of a chunk if they are few.
     fn look_at_few(&mut self, node: Node) -> EngineResult<bool> {
-        if self.candidates > FEW_ROWS as u64 || !self.selected.has_few(node.rows(), FEW_ROWS) {
+        if self.candidates > FEW_ROWS || !self.selected.has_few(node.rows(), FEW_ROWS) {
             return Ok(false);
         }
+        let values = C::values(self.tables.jobs.locate(node.rows().start).0);
+        let key = |row: u32| W::key(values[locate(row).1]);
         let mut rows = Vec::new();
-        self.looked_at += self.selected.visit(self.tables, node.rows(), |row| rows.push(row));
-        let rows = self.selected.passing(self.tables, rows)?;
-        let Some(&first) = rows.first() else { return Ok(true) };
-        let values = C::values(self.tables.jobs.locate(first).0);
-        for row in rows {
-            offer(&mut self.best, self.limit, (W::key(values[locate(row).1]), row));
+        let mut take = |row: u32| {
+            if !self.is_beaten(&key(row)) {
+                rows.push(row);
+            }
+        };
+        let looked_at = self.selected.visit(self.tables, node.rows(), &mut take);
+        self.looked_at += looked_at;
+        for row in self.selected.passing(self.tables, rows)? {
+            offer(&mut self.best, self.limit, (key(row), row));
         }
         Ok(true)
     }

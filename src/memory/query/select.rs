@@ -15,6 +15,8 @@ use crate::model::StateSet;
 use crate::query::{Comparison, Predicate, Selection, TimeField};
 use crate::time::Timestamp;
 
+/// So many rows are taken out of a bitmap at a time.
+const AT_A_TIME: usize = 64;
 /// How many rows an intersection of two sets goes through in the time in which one row is looked up.
 const LOOK_UP_COST: u64 = 16;
 /// The share of all rows that joining the bitmaps of some states costs.
@@ -31,11 +33,11 @@ const TEST_STATES: u64 = 16_384;
 pub(in crate::memory) struct Selected {
     /// A row must be in each of these, the smallest first. They may hold rows that are newer
     /// than the snapshot.
-    sets: Vec<Arc<RoaringBitmap>>,
+    sets: Vec<Set>,
     /// And in one of these states, where that is no set.
     states: Option<StateSet>,
     /// The rows that all of this admits, once someone needed them.
-    rows: OnceLock<Arc<RoaringBitmap>>,
+    rows: OnceLock<Set>,
     /// What they must pass besides.
     residual: Option<Residual>,
     /// The index look-ups, for EXPLAIN.
@@ -44,6 +46,19 @@ pub(in crate::memory) struct Selected {
     times: Vec<(TimeField, Comparison, Timestamp)>,
     /// Whether the residual has no other conditions.
     only_times: bool,
+}
+
+/// Rows, with how many they are, which a bitmap does not keep.
+#[derive(Debug)]
+struct Set {
+    rows: Arc<RoaringBitmap>,
+    len: u64,
+}
+
+impl From<Arc<RoaringBitmap>> for Set {
+    fn from(rows: Arc<RoaringBitmap>) -> Self {
+        Self { len: rows.len(), rows }
+    }
 }
 
 /// How many of some rows pass a condition, as far as their zone tells.
@@ -91,12 +106,12 @@ impl Selected {
         let mut residual = ResidualBuilder::default();
         if selection.active_job_sets() {
             index.push("active job sets".to_owned());
-            sets.push(Arc::clone(&tables.active_job_sets));
+            sets.push(Set::from(Arc::clone(&tables.active_job_sets)));
         }
         for predicate in selection.predicates() {
             match answer(tables, predicate) {
                 Answer::Everything => continue,
-                Answer::Rows(rows) => sets.push(rows),
+                Answer::Rows(rows) => sets.push(rows.into()),
                 Answer::States(of) => states = Some(of),
                 Answer::Codes(test) => {
                     only_times = false;
@@ -114,14 +129,14 @@ impl Selected {
             }
             index.push(describe(predicate));
         }
-        sets.sort_by_cached_key(|rows| rows.len());
+        sets.sort_by_key(|set| set.len);
         Ok(Self { sets, states, rows: OnceLock::new(), residual: residual.build()?, index, times, only_times })
     }
 
     /// Whether a node can hold a selected row, by the zones of times and the smallest set.
     pub(super) fn may_hold(&self, tables: &Tables, node: Node) -> bool {
         self.by_times(tables, node) != Share::None
-            && self.rows.get().or(self.sets.first()).is_none_or(|rows| rows.range(node.rows()).next().is_some())
+            && self.smallest().is_none_or(|set| set.rows.range(node.rows()).next().is_some())
     }
 
     /// What the rows of a node must pass besides the indexes.
@@ -154,12 +169,17 @@ impl Selected {
     /// How many rows the indexes admit at most.
     pub(in crate::memory) fn at_most(&self, tables: &Tables) -> u64 {
         let all = tables.jobs.len() as u64;
-        self.rows.get().or(self.sets.first()).map_or(all, |rows| rows.len().min(all))
+        self.smallest().map_or(all, |set| set.len.min(all))
+    }
+
+    /// The smallest set; that of all selected rows, if there is one.
+    fn smallest(&self) -> Option<&Set> {
+        self.rows.get().or(self.sets.first())
     }
 
     /// The rows that the indexes admit; none for all.
     pub(in crate::memory) fn rows(&self, tables: &Tables) -> Option<&Arc<RoaringBitmap>> {
-        self.is_narrowed().then(|| self.rows.get_or_init(|| self.intersection(tables)))
+        self.is_narrowed().then(|| &self.rows.get_or_init(|| self.intersection(tables).into()).rows)
     }
 
     /// Gives the rows of a range that the indexes admit, ascending, without an intersection of
@@ -173,7 +193,8 @@ impl Selected {
         };
         let states = self.states.filter(|_| self.rows.get().is_none());
         let admits = |row: u32| {
-            rest.iter().all(|set| set.contains(row)) && states.is_none_or(|states| states.contains(tables.state(row)))
+            rest.iter().all(|set| set.rows.contains(row))
+                && states.is_none_or(|states| states.contains(tables.state(row)))
         };
         let mut looked_at = 0;
         let mut look = |row| {
@@ -183,21 +204,30 @@ impl Selected {
             }
         };
         match first {
-            Some(first) => first.range(range).for_each(&mut look),
+            Some(first) => {
+                let (mut rows, mut some) = (first.rows.range(range), [0; AT_A_TIME]);
+                loop {
+                    let some = rows.next_many(&mut some);
+                    if some.is_empty() {
+                        break;
+                    }
+                    some.iter().for_each(|&row| look(row));
+                }
+            }
             None => range.for_each(&mut look),
         }
         looked_at
     }
 
     /// Whether a range has at most so many rows of the smallest set.
-    pub(super) fn has_few(&self, range: Range<u32>, most: usize) -> bool {
-        self.rows.get().or(self.sets.first()).is_some_and(|rows| rows.range(range).nth(most).is_none())
+    pub(super) fn has_few(&self, range: Range<u32>, most: u64) -> bool {
+        self.smallest().is_some_and(|set| set.rows.range_cardinality(range) <= most)
     }
 
     /// Whether an intersection of all sets costs less than looking up `rows` rows one by one.
     pub(super) fn intersection_pays(&self, tables: &Tables, rows: u64) -> bool {
         let second = match (self.rows.get(), self.sets.as_slice()) {
-            (None, [_, second, ..]) => second.len(),
+            (None, [_, second, ..]) => second.len,
             (None, [_]) if self.states.is_some() => tables.jobs.len() as u64 / STATES_SHARE,
             _ => return false,
         };
@@ -207,8 +237,8 @@ impl Selected {
     /// Whether the indexes admit a row.
     pub(in crate::memory) fn admits(&self, tables: &Tables, row: u32) -> bool {
         match self.rows.get() {
-            Some(rows) => rows.contains(row),
-            None => self.sets.iter().all(|set| set.contains(row)) && self.is_in_states(tables, row),
+            Some(set) => set.rows.contains(row),
+            None => self.sets.iter().all(|set| set.rows.contains(row)) && self.is_in_states(tables, row),
         }
     }
 
@@ -221,10 +251,10 @@ impl Selected {
         let is_newer = |rows: &RoaringBitmap| rows.max().is_some_and(|last| last >= len);
         let mut rows = match self.sets.as_slice() {
             [] => return Arc::new(self.states.map_or_else(RoaringBitmap::new, |states| tables.states.union(states))),
-            [only] if self.states.is_none() && !is_newer(only) => return Arc::clone(only),
-            [only] => only.as_ref().clone(),
+            [only] if self.states.is_none() && !is_newer(&only.rows) => return Arc::clone(&only.rows),
+            [only] => only.rows.as_ref().clone(),
             [first, second, rest @ ..] => {
-                rest.iter().fold(first.as_ref() & second.as_ref(), |rows, more| rows & more.as_ref())
+                rest.iter().fold(first.rows.as_ref() & second.rows.as_ref(), |rows, more| rows & more.rows.as_ref())
             }
         };
         rows.remove_range(len..);

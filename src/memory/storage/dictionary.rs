@@ -1,5 +1,6 @@
 //! Dictionaries: each text of a column once, known by a code.
 
+use std::cmp::Ordering;
 use std::hash::BuildHasher;
 use std::sync::Arc;
 
@@ -9,62 +10,10 @@ use parking_lot::{Mutex, RwLock};
 use smol_str::SmolStr;
 
 use super::postings::{PostingList, Postings};
+use super::texts::TextArena;
 
 /// The code of an absent text.
 pub(crate) const NONE: u32 = u32::MAX;
-
-/// Texts in a full block of a [`TextArena`].
-const BLOCK_TEXTS: usize = 1024;
-
-/// Texts in the order in which they came. Clones share all but what is added later.
-///
-/// They are kept as jobs hold them, so that giving a job its texts copies a few bytes, and no
-/// long text.
-#[derive(Debug, Clone, Default)]
-pub(crate) struct TextArena {
-    blocks: Vec<Arc<Vec<SmolStr>>>,
-    len: usize,
-}
-
-impl TextArena {
-    pub(crate) fn len(&self) -> usize {
-        self.len
-    }
-
-    #[inline]
-    pub(crate) fn get(&self, code: u32) -> &SmolStr {
-        let at = code as usize;
-        &self.blocks[at / BLOCK_TEXTS][at % BLOCK_TEXTS]
-    }
-
-    pub(crate) fn push(&mut self, text: &str) -> u32 {
-        if self.len.is_multiple_of(BLOCK_TEXTS) {
-            self.seal();
-            self.blocks.push(Arc::default());
-        }
-        if let Some(block) = self.blocks.last_mut().map(Arc::make_mut) {
-            block.push(text.into());
-        }
-        let code = self.len as u32;
-        self.len += 1;
-        code
-    }
-
-    /// Gives back the room that growing left in a block that is full now.
-    fn seal(&mut self) {
-        if let Some(block) = self.blocks.last_mut().and_then(Arc::get_mut) {
-            block.shrink_to_fit();
-        }
-    }
-
-    fn heap_bytes(&self) -> usize {
-        let long = self.blocks.iter().flat_map(|block| block.iter()).filter(|text| text.is_heap_allocated());
-        // Each has its two counts of references beside it.
-        let long: usize = long.map(|text| text.len() + 2 * size_of::<usize>()).sum();
-        let blocks = self.blocks.iter().map(|block| block.capacity() * size_of::<SmolStr>() + size_of_val(&**block));
-        long + blocks.sum::<usize>()
-    }
-}
 
 /// The codes of a dictionary by the order of their texts.
 #[derive(Debug, Default)]
@@ -126,7 +75,12 @@ impl Dictionary {
         self.shared.codes.read().find(hash, |&code| code < known && self.text(code) == text).copied()
     }
 
-    /// The codes of the texts that pass a test.
+    /// The codes of the texts that hold a part, ascending.
+    pub(crate) fn codes_containing(&self, part: &str) -> Vec<u32> {
+        self.texts.containing(part)
+    }
+
+    /// The codes of the texts that pass a test, ascending.
     pub(crate) fn codes_where(&self, test: impl Fn(&str) -> bool) -> Vec<u32> {
         (0..self.len() as u32).filter(|&code| test(self.text(code))).collect()
     }
@@ -184,15 +138,27 @@ impl Dictionary {
         codes.iter().map(|&code| postings.list_len(code)).sum()
     }
 
-    /// The codes in the order of their texts. Kept until the dictionary grows.
+    /// The codes of the texts that begin so, in the order of their texts.
+    pub(crate) fn codes_starting_with(&self, start: &str) -> Vec<u32> {
+        let order = self.order();
+        let from = &order.codes[order.codes.partition_point(|&code| self.text(code) < start)..];
+        from[..from.partition_point(|&code| self.text(code).starts_with(start))].to_vec()
+    }
+
+    /// The codes in the order of their texts. It is kept, and texts that are new since then are
+    /// added to it.
     pub(crate) fn order(&self) -> Arc<TextOrder> {
         let kept = Arc::clone(&self.shared.order.lock());
-        if kept.codes.len() == self.len() {
-            return kept;
+        match kept.codes.len().cmp(&self.len()) {
+            Ordering::Equal => return kept,
+            // The order is that of a later clone, which has the same texts and more.
+            Ordering::Greater => {
+                let known = |code: &u32| (*code as usize) < self.len();
+                return Arc::new(TextOrder { codes: kept.codes.iter().copied().filter(known).collect() });
+            }
+            Ordering::Less => {}
         }
-        let mut codes: Vec<u32> = (0..self.len() as u32).collect();
-        codes.sort_unstable_by(|&a, &b| self.text(a).cmp(self.text(b)));
-        let order = Arc::new(TextOrder { codes });
+        let order = Arc::new(self.extended(&kept));
         let mut kept = self.shared.order.lock();
         if kept.codes.len() < order.codes.len() {
             *kept = Arc::clone(&order);
@@ -200,9 +166,25 @@ impl Dictionary {
         order
     }
 
+    fn extended(&self, order: &TextOrder) -> TextOrder {
+        let mut new: Vec<u32> = (order.codes.len() as u32..self.len() as u32).collect();
+        new.sort_unstable_by(|&a, &b| self.text(a).cmp(self.text(b)));
+        let mut codes = Vec::with_capacity(self.len());
+        let mut rest = order.codes.as_slice();
+        for code in new {
+            let (before, after) = rest.split_at(rest.partition_point(|&other| self.text(other) < self.text(code)));
+            codes.extend_from_slice(before);
+            codes.push(code);
+            rest = after;
+        }
+        codes.extend_from_slice(rest);
+        TextOrder { codes }
+    }
+
     /// Bytes of texts and what finds their codes.
     pub(crate) fn heap_bytes(&self) -> usize {
-        self.texts.heap_bytes() + self.shared.codes.read().allocation_size()
+        let order = self.shared.order.lock().codes.capacity() * size_of::<u32>();
+        self.texts.heap_bytes() + self.shared.codes.read().allocation_size() + order
     }
 
     /// Bytes of the lists of rows.
@@ -230,11 +212,26 @@ mod tests {
     }
 
     #[test]
-    fn blocks_hold_their_texts_apart() {
+    fn the_order_takes_new_texts_in() {
         let mut dictionary = Dictionary::default();
-        for at in 0..3 * BLOCK_TEXTS {
-            assert_eq!(dictionary.intern(&format!("text {at}")), at as u32);
+        let mut snapshots = Vec::new();
+        for at in 0..300u32 {
+            dictionary.intern(&format!("{:03}", at * 7919 % 1000));
+            if at % 7 == 0 {
+                snapshots.push(dictionary.clone());
+            }
+            if at % 50 == 0 {
+                dictionary.order();
+            }
         }
-        assert_eq!(dictionary.text(2500), "text 2500");
+        for snapshot in &snapshots {
+            let mut codes: Vec<u32> = (0..snapshot.len() as u32).collect();
+            codes.sort_by_key(|&code| snapshot.text(code));
+            assert_eq!(snapshot.order().codes, codes);
+            for start in ["", "0", "12", "999", "9990", "x"] {
+                let starting = codes.iter().copied().filter(|&code| snapshot.text(code).starts_with(start));
+                assert!(starting.eq(snapshot.codes_starting_with(start)));
+            }
+        }
     }
 }

@@ -12,6 +12,7 @@ mod records;
 mod runs;
 mod table;
 mod tables;
+mod texts;
 mod zone;
 
 pub(super) use annotation::KeyColumn;
