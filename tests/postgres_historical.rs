@@ -127,11 +127,12 @@ async fn uninterrupted(layout: Layout) {
     let session = session(&store, &shared("")).await;
     populate(&**store.database(), 0, FEW).await;
     let before = description(&session).await;
-    for job_set in [0, 1] {
-        populate(&**store.database(), job_set, BULK).await;
-        assert_eq!(description(&session).await, before);
-    }
-    assert_eq!(whole_job_sets(&**store.database()).await, [named(0, BULK), named(1, BULK)]);
+    populate(&**store.database(), 0, BULK).await;
+    assert_eq!(description(&session).await, before);
+    let lone = handle(&store, &in_layout(layout, "pool_size=1")).await;
+    populate(&*lone, 1, 3 * BULK).await;
+    assert_eq!(description(&session).await, before);
+    assert_eq!(whole_job_sets(&**store.database()).await, [named(0, BULK), named(1, 3 * BULK)]);
     store.remove().await.unwrap();
 }
 

@@ -61,14 +61,15 @@ pub(super) async fn populate(
 async fn make(connections: &Connections, layout: Layout, jobs: &HistoricalJobs, report: ProgressFn<'_>) -> Result<()> {
     let statement = &layout.historical_chunk().replace("{annotation_values}", &annotation_values());
     let total = jobs.count();
-    let end_of = |start: u64| total.min(start.saturating_add(jobs.chunk_size()));
+    let at_once = CHUNKS_AT_ONCE.min(connections.max_size());
+    let size = chunk_size(jobs, at_once as u64);
+    let end_of = |start: u64| total.min(start.saturating_add(size));
     let mut starts = iter::successors(Some(0), |&start| Some(end_of(start))).take_while(|&start| start < total);
     let make_from = |start: u64| async move {
         let end = end_of(start);
         connections.transact(OPERATION, |client| chunk(client, layout, statement, jobs, start, end)).await.map(|()| end)
     };
-    let mut making: FuturesOrdered<_> =
-        starts.by_ref().take(CHUNKS_AT_ONCE.min(connections.max_size())).map(make_from).collect();
+    let mut making: FuturesOrdered<_> = starts.by_ref().take(at_once).map(make_from).collect();
     while let Some(done) = making.try_next().await? {
         making.extend(starts.next().map(make_from));
         if done < total {
@@ -76,6 +77,15 @@ async fn make(connections: &Connections, layout: Layout, jobs: &HistoricalJobs, 
         }
     }
     Ok(())
+}
+
+/// How many jobs to make at a time: of many, as many as make the last chunks end together.
+fn chunk_size(jobs: &HistoricalJobs, at_once: u64) -> u64 {
+    if jobs.count() < BULK {
+        return jobs.chunk_size();
+    }
+    let rounds = jobs.count().div_ceil(jobs.chunk_size().saturating_mul(at_once));
+    jobs.count().div_ceil(rounds * at_once)
 }
 
 /// With its values known, the statement is planned for the tables as they are: a plan from when they were small would be
@@ -148,4 +158,32 @@ fn annotation_values() -> String {
 /// Validation keeps all counts within i64.
 fn number(count: u64) -> i64 {
     i64::try_from(count).unwrap_or(i64::MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use crate::HistoricalJobsParams;
+
+    fn size(count: i64, chunk_size: i64) -> u64 {
+        let params: HistoricalJobsParams = serde_json::from_value(json!({
+            "queueIdx": 0, "jobSetIdx": 0, "queueName": "q", "jobSetName": "s", "nJobs": count, "chunkSize": chunk_size,
+            "jobAgeDays": [0], "referenceTime": "2026-01-01T00:00:00Z",
+        }))
+        .unwrap();
+        super::chunk_size(&params.try_into().unwrap(), 2)
+    }
+
+    #[test]
+    fn chunks_of_many_jobs_end_together() {
+        assert_eq!(size(9_999, 10_000), 10_000);
+        assert_eq!(size(10_000, 10_000), 5_000);
+        assert_eq!(size(30_000, 10_000), 7_500);
+        assert_eq!(size(100_000, 10_000), 10_000);
+        assert_eq!(size(100_001, 10_000), 8_334);
+        assert_eq!(size(10_000, 1), 1);
+        assert_eq!(size(i64::MAX, 1), 1);
+        assert_eq!(size(10_000, i64::MAX), 5_000);
+    }
 }
