@@ -65,7 +65,8 @@ impl Search<'_> {
     fn through_lists(&self, lists: impl Iterator<Item = PostingList>) -> EngineResult<Vec<u32>> {
         let end = self.part.end();
         let known = self.tables.jobs.len() as u32;
-        let mut found = Vec::new();
+        // With room for a page it never asks how many rows are still to come, which a bitmap has to count.
+        let mut found = Vec::with_capacity(end.min(PROBES));
         for list in lists {
             if found.len() >= end {
                 break;

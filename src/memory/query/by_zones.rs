@@ -88,6 +88,8 @@ impl ZonedColumn for LastTransitions {
 /// Which way an order runs: what comes first has the least key.
 pub(super) trait Way<V> {
     type Key: Copy + Ord;
+    /// Whether the last rows of a block most likely come first: jobs are stored about as they are submitted.
+    const FROM_BEHIND: bool;
 
     fn key(value: V) -> Self::Key;
     /// The least and the greatest key of a zone.
@@ -98,6 +100,7 @@ pub(super) struct Ascending;
 
 impl<V: Copy + Ord> Way<V> for Ascending {
     type Key = V;
+    const FROM_BEHIND: bool = false;
 
     fn key(value: V) -> V {
         value
@@ -112,6 +115,7 @@ pub(super) struct Descending;
 
 impl<V: Copy + Ord> Way<V> for Descending {
     type Key = Reverse<V>;
+    const FROM_BEHIND: bool = true;
 
     fn key(value: V) -> Reverse<V> {
         Reverse(value)
@@ -316,13 +320,15 @@ impl<'a, C: ZonedColumn, W: Way<C::Value>> BestFirst<'a, C, W> {
         } else {
             // Few rows beat those that are there: only these are looked up.
             let narrowed = self.selected.is_narrowed();
-            for (at, &value) in values.iter().enumerate().skip(first).take(BLOCK_ROWS) {
-                let key = W::key(value);
-                let is_beaten = best.len() >= limit && best.peek().is_none_or(|(worst, _)| *worst <= key);
-                if !is_beaten && (!narrowed || self.selected.admits(self.tables, row_at(at))) {
-                    offer(best, limit, (key, row_at(at)));
+            let look = |at: usize| {
+                let entry = (W::key(values[at]), row_at(at));
+                let is_beaten = best.len() >= limit && best.peek().is_none_or(|worst| *worst <= entry);
+                if !is_beaten && (!narrowed || self.selected.admits(self.tables, entry.1)) {
+                    offer(best, limit, entry);
                 }
-            }
+            };
+            let block = first..values.len().min(first + BLOCK_ROWS);
+            if W::FROM_BEHIND { block.rev().for_each(look) } else { block.for_each(look) }
         }
     }
 
@@ -340,7 +346,7 @@ fn offer<K: Copy + Ord>(best: &mut BinaryHeap<(K, u32)>, limit: usize, entry: (K
     if best.len() < limit {
         best.push(entry);
     } else if let Some(mut worst) = best.peek_mut()
-        && entry.0 < worst.0
+        && entry < *worst
     {
         *worst = entry;
     }
