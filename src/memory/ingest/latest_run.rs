@@ -10,13 +10,20 @@ use crate::memory::storage::{LatestRun, NONE, RunId};
 impl Store {
     /// Sets a job's latest-run id, whether such a run exists or not.
     pub(super) fn set_latest_run(&mut self, row: u32, run_id: &str) {
-        let run = RunId::new(run_id).and_then(|id| self.tables.run_row(&id));
-        let latest = match run {
+        let (chunk, at) = self.tables.jobs.locate(row);
+        let before = LatestRun::unpack(chunk.latest_run.get(at));
+        let id = RunId::new(run_id);
+        // From its lease on a job mostly names the same run, which then need not be looked up.
+        if let LatestRun::Run(run) = before
+            && id == Some(self.tables.runs.id(run))
+        {
+            return;
+        }
+        let latest = match id.and_then(|id| self.tables.run_row(&id)) {
             Some(run) => LatestRun::Run(run),
             None => LatestRun::Dangling(self.tables.dangling_runs.intern(run_id)),
         };
-        let (chunk, at) = self.tables.jobs.locate(row);
-        if chunk.latest_run.get(at) == latest.pack() {
+        if before == latest {
             return;
         }
         if let LatestRun::Dangling(code) = latest {
