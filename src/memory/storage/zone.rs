@@ -122,7 +122,9 @@ impl Node {
     /// The rows, of which the last may not be there.
     pub(crate) fn rows(self) -> Range<u32> {
         let bits = BLOCK_BITS + FANOUT_BITS * self.level;
-        self.at << bits..(self.at + 1) << bits
+        // The root may reach beyond the last row id.
+        let first = |at: u64| u32::try_from(at << bits).unwrap_or(u32::MAX);
+        first(self.at.into())..first(u64::from(self.at) + 1)
     }
 }
 
@@ -226,6 +228,8 @@ mod tests {
         assert_eq!(block.rows(), 2 * CHUNK_ROWS as u32 - BLOCK_ROWS as u32..2 * CHUNK_ROWS as u32);
         assert_eq!((block.as_block(), block.as_chunk()), (Some((1, 31)), None));
         assert_eq!(block.children().count(), 0);
+        // Above 32^4 chunks there is one of all rows, which are more than its level could hold.
+        assert_eq!(Node { level: 5, at: 0 }.rows(), 0..u32::MAX);
     }
 
     #[test]
