@@ -34,10 +34,10 @@ struct Codes {
 impl Store {
     /// Adds those jobs of a range that do not exist, with their runs, specs and errors.
     pub(in crate::memory) fn populate(&mut self, jobs: &HistoricalJobs, range: Range<u64>) -> Result<()> {
-        let mut new: Vec<(u64, JobId)> = range.filter_map(|i| Some((i, JobId::new(&jobs.job_id(i))?))).collect();
-        let known = self.tables.job_rows(new.iter().map(|&(_, id)| id));
-        let mut known = known.into_iter();
-        new.retain(|_| known.next().flatten().is_none());
+        let ids: Vec<Option<JobId>> = range.clone().map(|i| JobId::new(&jobs.job_id(i))).collect();
+        let known = self.tables.job_rows(ids.iter().copied());
+        let new = range.zip(ids).zip(known).filter(|(_, known)| known.is_none());
+        let new: Vec<(u64, JobId)> = new.filter_map(|((i, id), _)| Some((i, id?))).collect();
         if new.is_empty() {
             return Ok(());
         }
@@ -138,9 +138,8 @@ impl Store {
         let preemption: Message = jobs.preemption().map(|bytes| Arc::new(bytes.clone()));
         let ids: Vec<Option<RunId>> =
             new.iter().map(|(_, job_id)| RunId::new(&historical::run_id(job_id.as_str()))).collect();
-        let known = self.tables.run_rows(ids.iter().flatten().copied());
-        let mut known = known.into_iter();
-        let ids = ids.into_iter().map(|id| id.filter(|_| known.next().flatten().is_none()));
+        let known = self.tables.run_rows(ids.iter().copied());
+        let ids = ids.into_iter().zip(known).map(|(id, known)| id.filter(|_| known.is_none()));
         let latest = (first_job..).zip(new).zip(ids).map(|((job, &(i, job_id)), id)| {
             let (Some(id), Some(base)) = (id, jobs.submitted(i)) else { return LatestRun::None };
             let ending = jobs.ending(i);

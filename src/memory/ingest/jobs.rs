@@ -23,11 +23,10 @@ impl Store {
     /// Inserts the jobs whose ids are new, column by column: that is several times as fast as
     /// row by row, and takes each dictionary's lock once.
     pub(super) fn insert_jobs(&mut self, jobs: &[JobInsert]) {
-        let new: Vec<(JobId, &JobInsert)> = jobs
-            .iter()
-            .filter_map(|job| Some((JobId::new(&job.job_id)?, job)))
-            .filter(|(id, _)| self.tables.job_row(id).is_none())
-            .collect();
+        let ids = || jobs.iter().map(|job| JobId::new(&job.job_id));
+        let known = self.tables.job_rows(ids());
+        let new = ids().zip(jobs).zip(known).filter(|(_, known)| known.is_none());
+        let new: Vec<(JobId, &JobInsert)> = new.filter_map(|((id, job), _)| Some((id?, job))).collect();
         if new.is_empty() {
             return;
         }
@@ -177,9 +176,8 @@ impl Store {
 
     /// Applies updates to those of the jobs that exist.
     pub(super) fn update_jobs(&mut self, updates: &[JobUpdate]) {
-        let (ids, updates): (Vec<JobId>, Vec<&JobUpdate>) =
-            updates.iter().filter_map(|update| Some((JobId::new(&update.job_id)?, update))).unzip();
-        for (row, update) in self.tables.job_rows(ids.into_iter()).into_iter().zip(updates) {
+        let rows = self.tables.job_rows(updates.iter().map(|update| JobId::new(&update.job_id)));
+        for (update, row) in updates.iter().zip(rows) {
             if let Some(row) = row {
                 self.update_job(row, update);
             }
@@ -246,5 +244,7 @@ impl Store {
             + self.orphans.allocation_size()
             + self.followers.allocation_size()
             + self.shapes.allocation_size()
+            + self.historical_values.allocation_size()
+            + self.historical_values.values().map(|codes| codes.capacity() * size_of::<u32>()).sum::<usize>()
     }
 }

@@ -11,11 +11,11 @@ use crate::time::Timestamp;
 impl Store {
     /// Inserts the runs whose ids are new.
     pub(super) fn insert_runs(&mut self, runs: &[RunInsert]) {
-        let new: Vec<(RunId, JobId, &RunInsert)> = runs
-            .iter()
-            .filter_map(|run| Some((RunId::new(&run.run_id)?, JobId::new(&run.job_id)?, run)))
-            .filter(|(id, ..)| self.tables.run_row(id).is_none())
-            .collect();
+        let ids = || runs.iter().map(|run| RunId::new(&run.run_id));
+        let known = self.tables.run_rows(ids());
+        let new = ids().zip(runs).zip(known).filter(|(_, known)| known.is_none());
+        let new = new.filter_map(|((id, run), _)| Some((id?, JobId::new(&run.job_id)?, run)));
+        let new: Vec<(RunId, JobId, &RunInsert)> = new.collect();
         if new.is_empty() {
             return;
         }
@@ -97,9 +97,8 @@ impl Store {
 
     /// Applies updates to those of the runs that exist.
     pub(super) fn update_runs(&mut self, updates: &[RunUpdate]) {
-        let (ids, updates): (Vec<RunId>, Vec<&RunUpdate>) =
-            updates.iter().filter_map(|update| Some((RunId::new(&update.run_id)?, update))).unzip();
-        for (run, update) in self.tables.run_rows(ids.into_iter()).into_iter().zip(updates) {
+        let rows = self.tables.run_rows(updates.iter().map(|update| RunId::new(&update.run_id)));
+        for (update, run) in updates.iter().zip(rows) {
             if let Some(run) = run {
                 self.update_run(run, update);
             }

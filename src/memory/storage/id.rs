@@ -69,13 +69,13 @@ impl IdIndex {
         self.shard(hash).read().find(hash, |&row| is_id(row)).copied()
     }
 
-    /// The rows of many ids, in their order, by what `is_id` says of the candidates.
+    /// The rows of many ids, in their order, by what `is_id` says of the candidates; none for what is no id.
     ///
     /// For the writer, as all shards stay locked against it. Without a lock from one look-up to the
     /// next, the processor can wait for the memory of several of them at once.
     pub(crate) fn find_all<K: Hash>(
         &self,
-        ids: impl Iterator<Item = K>,
+        ids: impl Iterator<Item = Option<K>>,
         is_id: impl Fn(&K, u32) -> bool,
     ) -> Vec<Option<u32>> {
         let shards: Vec<_> = self.shards.iter().map(RwLock::read).collect();
@@ -83,7 +83,7 @@ impl IdIndex {
             let hash = self.hasher.hash_one(&id);
             shards[shard_of(hash)].find(hash, |&row| is_id(&id, row)).copied()
         };
-        ids.map(find).collect()
+        ids.map(|id| id.and_then(find)).collect()
     }
 
     /// Makes room for more rows. `id_of` gives the ids of rows added before.

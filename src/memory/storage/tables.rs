@@ -59,12 +59,12 @@ impl Tables {
     }
 
     /// The rows of jobs, for the writer.
-    pub(crate) fn job_rows(&self, ids: impl Iterator<Item = JobId>) -> Vec<Option<u32>> {
+    pub(crate) fn job_rows(&self, ids: impl Iterator<Item = Option<JobId>>) -> Vec<Option<u32>> {
         self.job_index.find_all(ids, |id, row| self.jobs.id(row) == *id)
     }
 
     /// The rows of runs, for the writer.
-    pub(crate) fn run_rows(&self, ids: impl Iterator<Item = RunId>) -> Vec<Option<u32>> {
+    pub(crate) fn run_rows(&self, ids: impl Iterator<Item = Option<RunId>>) -> Vec<Option<u32>> {
         self.run_index.find_all(ids, |id, row| self.runs.id(row) == *id)
     }
 
