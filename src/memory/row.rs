@@ -24,10 +24,9 @@ fn job(tables: &Tables, row: u32, now: Timestamp) -> Job {
         LatestRun::Run(run) if run == last_to_come => runs.first().map(|run| run.run_id.clone()),
         latest => latest_run_id(tables, latest),
     };
-    Run::sort(&mut runs);
+    let last = Run::sort(&mut runs, now).unwrap_or_default();
     let annotations = annotations(tables, row);
-    // As `Job::attach_runs` does, but a job that is made whole at once is made where it stays.
-    let last = runs.last();
+    // Made whole at once a job is made where it stays, with no runs to attach to it later.
     Job {
         job_id: chunk.ids.get(at).as_str().into(),
         queue: tables.queues.text(chunk.queue.get(at)).clone(),
@@ -49,11 +48,11 @@ fn job(tables: &Tables, row: u32, now: Timestamp) -> Job {
         annotations,
         cancel_reason: optional_text(&tables.cancel_reasons, chunk.cancel_reason.get(at)),
         cancel_user: optional_text(&tables.cancel_users, chunk.cancel_user.get(at)),
-        node: last.and_then(|run| run.node.clone()),
-        cluster: last.map(|run| run.cluster.clone()).unwrap_or_default(),
-        pool: last.and_then(|run| run.pool.clone()),
-        exit_code: last.and_then(|run| run.exit_code),
-        runtime_seconds: last.map_or(0, |run| run.runtime_seconds(now)),
+        node: last.node,
+        cluster: last.cluster,
+        pool: last.pool,
+        exit_code: last.exit_code,
+        runtime_seconds: last.runtime_seconds,
         runs,
     }
 }

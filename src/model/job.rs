@@ -100,24 +100,40 @@ impl Run {
         self.started.map_or(0, |started| self.finished.unwrap_or(now).rounded_seconds_since(started))
     }
 
-    /// Puts the runs of a job into their order.
-    pub(crate) fn sort(runs: &mut [Self]) {
+    /// Puts the runs of a job into their order, and gives what the job shows of the last one.
+    pub(crate) fn sort(runs: &mut [Self], now: Timestamp) -> Option<LastRun> {
         runs.sort_unstable_by(|a, b| {
             (a.leased.or(a.pending), a.run_id.as_bytes()).cmp(&(b.leased.or(b.pending), b.run_id.as_bytes()))
         });
+        runs.last().map(|run| LastRun {
+            node: run.node.clone(),
+            cluster: run.cluster.clone(),
+            pool: run.pool.clone(),
+            exit_code: run.exit_code,
+            runtime_seconds: run.runtime_seconds(now),
+        })
     }
+}
+
+/// What a job shows of the last of its runs; nothing by default.
+#[derive(Debug, Default)]
+pub(crate) struct LastRun {
+    pub(crate) node: Option<SmolStr>,
+    pub(crate) cluster: SmolStr,
+    pub(crate) pool: Option<SmolStr>,
+    pub(crate) exit_code: Option<i32>,
+    pub(crate) runtime_seconds: i64,
 }
 
 impl Job {
     /// Gives the job its runs: sorts them and derives from the last one what the job shows of it.
     pub fn attach_runs(&mut self, mut runs: Vec<Run>, now: Timestamp) {
-        Run::sort(&mut runs);
-        if let Some(last) = runs.last() {
-            self.node = last.node.clone();
-            self.cluster = last.cluster.clone();
-            self.pool = last.pool.clone();
+        if let Some(last) = Run::sort(&mut runs, now) {
+            self.node = last.node;
+            self.cluster = last.cluster;
+            self.pool = last.pool;
             self.exit_code = last.exit_code;
-            self.runtime_seconds = last.runtime_seconds(now);
+            self.runtime_seconds = last.runtime_seconds;
         }
         self.runs = runs;
     }
