@@ -11,12 +11,13 @@ use broadside::ingest::{
     IngestionBatch, IngestionQuery, InsertJob, InsertJobRun, NewJob, SetJobRunFailed, SetJobRunning, SetJobSucceeded,
 };
 use broadside::{
-    CLICKHOUSE_URL_VARIABLE, Database, DatabaseConfig, ErrorKind, GetJobsRequest, Job, JobQuery, JobState, Outcome,
-    RunState, ScratchStore, SystemClock, Timestamp,
+    CLICKHOUSE_URL_VARIABLE, Database, DatabaseConfig, ErrorKind, JobState, Outcome, RunState, ScratchStore,
+    SystemClock, Timestamp,
 };
 use libtest_mimic::{Arguments, Trial};
 use support::backends::Backend;
 use support::harness::server_trial;
+use support::jobs::{all_jobs, plain_job};
 use support::proxy::{Mode, Proxy};
 use support::server::{Server, with};
 
@@ -76,21 +77,7 @@ fn ids(set: usize, jobs: usize) -> impl Iterator<Item = String> {
 fn running(set: usize, jobs: usize) -> IngestionBatch {
     let queries = ids(set, jobs).flat_map(|job_id| {
         let (time, run_id) = (Timestamp::from_seconds(1), format!("{job_id}-r"));
-        let job = NewJob {
-            job_id: job_id.clone(),
-            queue: "queue".to_owned(),
-            job_set: format!("set-{set}"),
-            owner: "owner".to_owned(),
-            namespace: None,
-            priority: 1,
-            priority_class: None,
-            submitted: time,
-            cpu: 1,
-            memory: 1,
-            ephemeral_storage: 1,
-            gpu: 0,
-            annotations: [("key".to_owned(), "value".to_owned())].into(),
-        };
+        let job = NewJob { priority: 1, submitted: time, ..plain_job(&job_id, &format!("set-{set}")) };
         let run = InsertJobRun {
             job_run_id: run_id.clone(),
             job_id: job_id.clone(),
@@ -126,15 +113,9 @@ fn ended(set: usize, jobs: usize) -> IngestionBatch {
     IngestionBatch::new(queries).unwrap()
 }
 
-async fn all_jobs(database: &dyn Database) -> Vec<Job> {
-    let query = JobQuery::try_from(GetJobsRequest::default()).unwrap();
-    database.get_jobs(&query).await.unwrap()
-}
-
 /// Whether the store holds just these sets, each job once and in the state of `ended`.
 async fn assert_ended(database: &dyn Database, sets: usize, jobs: usize) {
-    let mut found = all_jobs(database).await;
-    found.sort_unstable_by(|a, b| a.job_id.cmp(&b.job_id));
+    let found = all_jobs(database).await;
     let expected: Vec<_> = (0..sets).flat_map(|set| ids(set, jobs)).collect();
     assert_eq!(found.iter().map(|job| &job.job_id).collect::<Vec<_>>(), expected.iter().collect::<Vec<_>>());
     for job in found {

@@ -19,6 +19,7 @@ use broadside::{
 use libtest_mimic::{Arguments, Trial};
 use support::backends::{Backend, TestStore};
 use support::harness::{TestStoreRef, Verdict, trial};
+use support::jobs::plain_job;
 
 /// How many jobs each batch is about: they all change together.
 const JOBS: usize = 40;
@@ -74,21 +75,8 @@ impl Generation {
     }
 
     fn insert_job(&self, job_id: &str) -> IngestionQuery {
-        let job = NewJob {
-            job_id: job_id.to_owned(),
-            queue: self.queue.clone(),
-            job_set: self.job_set.clone(),
-            owner: "owner".to_owned(),
-            namespace: None,
-            priority: 0,
-            priority_class: None,
-            submitted: Timestamp::from_seconds(0),
-            cpu: 1,
-            memory: 1,
-            ephemeral_storage: 1,
-            gpu: 0,
-            annotations: [("set".to_owned(), self.job_set.clone())].into(),
-        };
+        let annotations = [("set".to_owned(), self.job_set.clone())].into();
+        let job = NewJob { queue: self.queue.clone(), annotations, ..plain_job(job_id, &self.job_set) };
         InsertJob { job, job_spec: None }.into()
     }
 

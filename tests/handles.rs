@@ -16,6 +16,7 @@ use bytes::Bytes;
 use libtest_mimic::{Arguments, Trial};
 use support::backends::Backend;
 use support::harness::{TestStoreRef, Verdict, trial};
+use support::jobs::plain_job;
 use support::model::NaiveModel;
 
 fn main() {
@@ -128,21 +129,7 @@ async fn sizes(store: TestStoreRef) -> Verdict {
     let annotations: BTreeMap<_, _> = (0..1000).map(|key| (format!("key-{key}"), "v".repeat(1000))).collect();
     let spec = api::Job { owner: "o".repeat(3_000_000), ..Default::default() };
     let error = Bytes::from("e".repeat(3_000_000));
-    let job = NewJob {
-        job_id: "large".to_owned(),
-        queue: "queue".to_owned(),
-        job_set: "set".to_owned(),
-        owner: "owner".to_owned(),
-        namespace: None,
-        priority: 7,
-        priority_class: None,
-        submitted: Timestamp::from_seconds(0),
-        cpu: 1,
-        memory: 1,
-        ephemeral_storage: 1,
-        gpu: 0,
-        annotations: annotations.clone(),
-    };
+    let job = NewJob { priority: 7, annotations: annotations.clone(), ..plain_job("large", "set") };
     let spec_bytes = Bytes::from(prost::Message::encode_to_vec(&spec));
     let batch = IngestionBatch::new([
         InsertJob { job, job_spec: Some(spec_bytes) }.into(),

@@ -15,9 +15,10 @@ use broadside::{
 use libtest_mimic::{Arguments, Trial};
 use support::backends::Backend;
 use support::harness::server_trial;
+use support::jobs::all_jobs;
 use support::postgres::{
-    JOBS, LAYOUTS, Layout, batch, handle, insert, job_set, jobs, names, preempted, priority, running, session, shared,
-    store, succeeded, until, until_blocked,
+    JOBS, LAYOUTS, Layout, batch, handle, insert, job_set, names, preempted, priority, running, session, shared, store,
+    succeeded, until, until_blocked,
 };
 use support::server::{Server, with};
 use tokio_postgres::NoTls;
@@ -58,7 +59,7 @@ async fn whole_job_sets(database: &dyn Database) -> Vec<String> {
     };
     let groups = database.get_job_groups(&GroupQuery::try_from(request).unwrap()).await.unwrap();
     assert!(groups.iter().all(|group| group.count == JOBS as u64), "a batch was halved: {groups:?}");
-    assert!(jobs(database).await.iter().all(|job| job.runs.len() == 1), "a batch was halved");
+    assert!(all_jobs(database).await.iter().all(|job| job.runs.len() == 1), "a batch was halved");
     groups.into_iter().map(|group| group.name.into()).collect()
 }
 
@@ -209,7 +210,7 @@ async fn contended_job(layout: Layout) {
     transaction.commit().await.unwrap();
     call.await.unwrap().unwrap();
 
-    let jobs = jobs(&**store.database()).await;
+    let jobs = all_jobs(&**store.database()).await;
     assert!(jobs.iter().all(|job| job.job_set == "first"));
     let states: Vec<_> = jobs.iter().map(|job| (job.state, job.priority, job.last_active_run_id.as_deref())).collect();
     let expected =
@@ -237,7 +238,7 @@ async fn opposite_orders(layout: Layout) {
         );
         calls.0.and(calls.1).unwrap();
     }
-    let jobs = jobs(&**database).await;
+    let jobs = all_jobs(&**database).await;
     assert_eq!(jobs.len(), 20 * 60);
     assert!(jobs.iter().all(|job| job.state == JobState::Succeeded));
     assert!(jobs.iter().all(|job| job.last_transition_time == Timestamp::from_seconds(3)));
@@ -266,7 +267,7 @@ async fn deadlock() {
     transaction.commit().await.unwrap();
     call.await.unwrap().unwrap();
 
-    let found: Vec<_> = jobs(&**database).await.iter().map(|job| (job.priority, job.gpu)).collect();
+    let found: Vec<_> = all_jobs(&**database).await.iter().map(|job| (job.priority, job.gpu)).collect();
     assert_eq!(found, [(1, 7), (2, 7)]);
     store.remove().await.unwrap();
 }
@@ -282,7 +283,7 @@ async fn statement_timeout() {
     assert_eq!((error.kind(), error.outcome()), (ErrorKind::Timeout, Outcome::NotApplied), "{error:?}");
     transaction.commit().await.unwrap();
     database.execute_ingestion_query_batch(&batch([priority("a", 2)])).await.unwrap();
-    assert_eq!(jobs(&**database).await[0].priority, 2);
+    assert_eq!(all_jobs(&**database).await[0].priority, 2);
     store.remove().await.unwrap();
 }
 

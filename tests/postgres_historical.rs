@@ -12,8 +12,9 @@ use libtest_mimic::{Arguments, Trial};
 use serde_json::json;
 use support::backends::Backend;
 use support::harness::server_trial;
+use support::jobs::all_jobs;
 use support::postgres::{
-    JOBS, LAYOUTS, Layout, describe, handle, job_set, jobs, names, session, shared, store, until_blocked,
+    JOBS, LAYOUTS, Layout, describe, handle, job_set, names, session, shared, store, until_blocked,
 };
 use support::server::with;
 use tokio_postgres::Client;
@@ -96,7 +97,7 @@ async fn job_sets(database: &dyn Database) -> Vec<(String, u64)> {
 
 /// The same, where each job must have one run.
 async fn whole_job_sets(database: &dyn Database) -> Vec<(String, u64)> {
-    assert!(jobs(database).await.iter().all(|job| job.runs.len() == 1));
+    assert!(all_jobs(database).await.iter().all(|job| job.runs.len() == 1));
     job_sets(database).await
 }
 

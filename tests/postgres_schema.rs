@@ -12,7 +12,8 @@ use broadside::{
 use libtest_mimic::{Arguments, Trial};
 use support::backends::Backend;
 use support::harness::server_trial;
-use support::postgres::{LAYOUTS, Layout, batch, describe, handle, insert, jobs, session, shared, store, succeeded};
+use support::jobs::all_jobs;
+use support::postgres::{LAYOUTS, Layout, batch, describe, handle, insert, session, shared, store, succeeded};
 use support::server::{Server, with};
 use tokio_postgres::NoTls;
 
@@ -66,7 +67,7 @@ async fn kept_layout() {
         .execute_ingestion_query_batch(&batch([insert("a", "js"), insert("b", "js"), succeeded("b")]))
         .await
         .unwrap();
-    let before = jobs(&**database).await;
+    let before = all_jobs(&**database).await;
     let [_, split, partitioned] = LAYOUTS;
     let refused = async |layout: Layout| {
         let other = handle(&store, &shared(layout.parameter)).await;
@@ -77,8 +78,8 @@ async fn kept_layout() {
     refused(partitioned).await;
     let other = handle(&store, &shared(split.parameter)).await;
     other.initialise_schema().await.unwrap();
-    assert_eq!(jobs(&*other).await, before);
-    assert_eq!(jobs(&**database).await, before[..1]);
+    assert_eq!(all_jobs(&*other).await, before);
+    assert_eq!(all_jobs(&**database).await, before[..1]);
     other.close().await.unwrap();
     refused(LAYOUTS[0]).await;
     refused(partitioned).await;
@@ -115,7 +116,7 @@ async fn other_locale() {
         query.into()
     });
     store.database().execute_ingestion_query_batch(&batch(inserts)).await.unwrap();
-    let found: Vec<_> = jobs(&**store.database()).await.into_iter().map(|job| job.job_id).collect();
+    let found: Vec<_> = all_jobs(&**store.database()).await.into_iter().map(|job| job.job_id).collect();
     assert_eq!(found, texts);
     for field in [GroupedField::field("jobSet"), GroupedField::annotation("key")] {
         let order = Order::descending(&field.field);

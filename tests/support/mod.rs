@@ -5,6 +5,7 @@ pub mod backends;
 pub mod compare;
 pub mod generate;
 pub mod harness;
+pub mod jobs;
 pub mod model;
 #[cfg(feature = "postgres")]
 pub mod postgres;

@@ -4,15 +4,13 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use broadside::ingest::{
-    IngestionBatch, IngestionQuery, InsertJob, InsertJobRun, NewJob, SetJobPreempted, SetJobRunning, SetJobSucceeded,
+    IngestionBatch, IngestionQuery, InsertJob, InsertJobRun, SetJobPreempted, SetJobRunning, SetJobSucceeded,
     UpdateJobPriority,
 };
-use broadside::{
-    Database, DatabaseConfig, GetJobsRequest, Job, JobQuery, Order, POSTGRES_URL_VARIABLE, ScratchStore, SystemClock,
-    Timestamp,
-};
+use broadside::{Database, DatabaseConfig, POSTGRES_URL_VARIABLE, ScratchStore, SystemClock, Timestamp};
 use tokio_postgres::NoTls;
 
+use super::jobs::plain_job;
 use super::server::with;
 
 const COLUMNS: &str = "
@@ -127,22 +125,7 @@ pub fn batch(queries: impl IntoIterator<Item = IngestionQuery>) -> IngestionBatc
 
 /// A new job without much to it.
 pub fn insert(job_id: &str, job_set: &str) -> IngestionQuery {
-    let job = NewJob {
-        job_id: job_id.to_owned(),
-        queue: "queue".to_owned(),
-        job_set: job_set.to_owned(),
-        owner: "owner".to_owned(),
-        namespace: None,
-        priority: 0,
-        priority_class: None,
-        submitted: Timestamp::from_seconds(0),
-        cpu: 1,
-        memory: 1,
-        ephemeral_storage: 1,
-        gpu: 0,
-        annotations: [("key".to_owned(), "value".to_owned())].into(),
-    };
-    InsertJob { job, job_spec: None }.into()
+    InsertJob { job: plain_job(job_id, job_set), job_spec: None }.into()
 }
 
 /// A job set whose jobs have a run each, to be seen whole or not at all.
@@ -186,12 +169,6 @@ pub fn preempted(job_id: &str) -> IngestionQuery {
 /// Changes a job that has not ended.
 pub fn priority(job_id: &str, priority: i64) -> IngestionQuery {
     UpdateJobPriority { job_id: job_id.to_owned(), priority, submitted: None }.into()
-}
-
-/// All jobs by id.
-pub async fn jobs(database: &dyn Database) -> Vec<Job> {
-    let request = GetJobsRequest { order: Order::ascending("jobId"), ..GetJobsRequest::default() };
-    database.get_jobs(&JobQuery::try_from(request).unwrap()).await.unwrap()
 }
 
 /// What tables of a session's schema look like: columns, indexes, options and storage.

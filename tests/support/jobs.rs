@@ -1,0 +1,29 @@
+//! Jobs as tests submit and read them where nothing else about them matters.
+
+use broadside::ingest::NewJob;
+use broadside::{Database, GetJobsRequest, Job, JobQuery, Order, Timestamp};
+
+/// A new job without much to it.
+pub fn plain_job(job_id: &str, job_set: &str) -> NewJob {
+    NewJob {
+        job_id: job_id.to_owned(),
+        queue: "queue".to_owned(),
+        job_set: job_set.to_owned(),
+        owner: "owner".to_owned(),
+        namespace: None,
+        priority: 0,
+        priority_class: None,
+        submitted: Timestamp::from_seconds(0),
+        cpu: 1,
+        memory: 1,
+        ephemeral_storage: 1,
+        gpu: 0,
+        annotations: [("key".to_owned(), "value".to_owned())].into(),
+    }
+}
+
+/// All jobs by id.
+pub async fn all_jobs(database: &dyn Database) -> Vec<Job> {
+    let request = GetJobsRequest { order: Order::ascending("jobId"), ..GetJobsRequest::default() };
+    database.get_jobs(&JobQuery::try_from(request).unwrap()).await.unwrap()
+}
