@@ -13,7 +13,7 @@ use crate::error::{BackendKind, Error, Operation, Result};
 use crate::memory::{MemoryConfig, MemoryDatabase};
 #[cfg(feature = "postgres")]
 use crate::postgres::PostgresConfig;
-use crate::time::SharedClock;
+use crate::time::{SharedClock, Timestamp};
 
 /// The environment variable that holds the address of the PostgreSQL server meant by `postgres`.
 pub const POSTGRES_URL_VARIABLE: &str = "BROADSIDE_POSTGRES_URL";
@@ -158,6 +158,46 @@ impl DatabaseConfig {
         let database = config.connect(clock).await?;
         Ok(ScratchStore { config, database })
     }
+
+    /// The scratch stores on the server, oldest first, by the marker that each carries.
+    ///
+    /// # Errors
+    ///
+    /// As [`connect`](Self::connect).
+    pub async fn scratch_stores(&self) -> Result<Vec<ScratchInfo>> {
+        match self {
+            Self::Memory(_) => Ok(Vec::new()),
+            #[cfg(feature = "postgres")]
+            Self::Postgres(config) => config.scratch_stores().await,
+            #[cfg(feature = "clickhouse")]
+            Self::ClickHouse(config) => config.scratch_stores().await,
+        }
+    }
+
+    /// Removes a scratch store that an earlier run left. A store without the marker of a scratch
+    /// store is refused.
+    ///
+    /// # Errors
+    ///
+    /// As [`connect`](Self::connect); `WrongStore` if `name` is no scratch store.
+    pub async fn remove_scratch(&self, name: &str) -> Result<()> {
+        match self {
+            Self::Memory(_) => Ok(()),
+            #[cfg(feature = "postgres")]
+            Self::Postgres(config) => config.remove_scratch(name).await,
+            #[cfg(feature = "clickhouse")]
+            Self::ClickHouse(config) => config.remove_scratch(name).await,
+        }
+    }
+}
+
+/// A scratch store on a server: one that [`DatabaseConfig::create_scratch`] made and nobody removed yet.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ScratchInfo {
+    /// Its schema on PostgreSQL, its database on ClickHouse.
+    pub name: String,
+    /// When it was made.
+    pub created: Timestamp,
 }
 
 /// A store that was made for one purpose and is removed after it.

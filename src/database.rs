@@ -5,11 +5,11 @@ use std::fmt;
 use async_trait::async_trait;
 
 use crate::api;
-use crate::error::{BackendKind, Result};
+use crate::error::{BackendKind, Error, ErrorKind, Operation, Result};
 use crate::historical::HistoricalJobs;
 use crate::ingest::IngestionBatch;
 use crate::model::{Job, JobGroup};
-use crate::query::{GroupQuery, JobQuery};
+use crate::query::{GroupQuery, JobQuery, ReadCall};
 
 /// How far a long call has come.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -30,6 +30,22 @@ pub struct StoreInfo {
     pub version: Option<String>,
     /// The bytes that its data and indexes occupy.
     pub bytes: Option<u64>,
+}
+
+/// What a store does to answer a read: the statements it executes, in order.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Explanation {
+    /// The statements of the call.
+    pub statements: Vec<ExplainedStatement>,
+}
+
+/// A statement and its plan.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ExplainedStatement {
+    /// The statement exactly as the backend sends it; for the memory engine, the call.
+    pub statement: String,
+    /// The plan as the store prints it, with what its operators measured where the store can tell.
+    pub plan: String,
 }
 
 /// A store of Lookout's jobs.
@@ -97,6 +113,35 @@ pub trait Database: fmt::Debug + Send + Sync {
     /// What the store is and how much it holds, for comparisons.
     async fn store_info(&self) -> Result<StoreInfo> {
         Ok(StoreInfo::default())
+    }
+
+    /// The plan of a read, executed once where the store measures its operators.
+    ///
+    /// # Errors
+    ///
+    /// Those of the read itself, and `Backend` from a store that explains nothing, which is the default.
+    async fn explain(&self, call: &ReadCall) -> Result<Explanation> {
+        let _ = call;
+        Err(Error::new(ErrorKind::Backend, Operation::Explain, "the store explains no calls")
+            .with_backend(self.backend()))
+    }
+
+    /// A text that [`set_property`](Self::set_property) stored under `key`, if any.
+    async fn property(&self, key: &str) -> Result<Option<String>> {
+        let _ = key;
+        Ok(None)
+    }
+
+    /// Stores a text about the store, beside its jobs, in place of the one before. `tear_down` removes it.
+    /// The load driver keeps the fingerprint of the historical jobs' configuration so.
+    ///
+    /// # Errors
+    ///
+    /// `NotInitialised`, and `Backend` from a store that keeps no properties, which is the default.
+    async fn set_property(&self, key: &str, value: &str) -> Result<()> {
+        let _ = (key, value);
+        Err(Error::new(ErrorKind::Backend, Operation::Property, "the store keeps no properties")
+            .with_backend(self.backend()))
     }
 
     /// Removes all data and leaves a usable, empty, initialised store.

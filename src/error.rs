@@ -21,6 +21,11 @@ pub enum ErrorKind {
     NotInitialised,
     /// The handle was closed.
     Closed,
+    /// The store is not Broadside's, or holds another layout or version of the schema than the
+    /// configuration asks for. Nothing was written. The contract's JSON has no word of its own for
+    /// this: there it is `backend`.
+    #[serde(rename = "backend")]
+    WrongStore,
     /// The store cannot be reached, is overloaded or is restarting; later may work.
     Unavailable,
     /// The store was reached and did not answer in the time allowed. The contract's JSON has
@@ -40,7 +45,7 @@ impl ErrorKind {
             Self::NotInitialised => "notInitialised",
             Self::Closed => "closed",
             Self::Unavailable | Self::Timeout => "unavailable",
-            Self::Backend => "backend",
+            Self::WrongStore | Self::Backend => "backend",
         }
     }
 }
@@ -111,6 +116,10 @@ pub enum Operation {
     PopulateHistoricalJobs,
     /// `store_info`
     StoreInfo,
+    /// `explain`
+    Explain,
+    /// `property` and `set_property`
+    Property,
     /// `tear_down`
     TearDown,
     /// `close`
@@ -131,6 +140,8 @@ impl fmt::Display for Operation {
             Self::GetJobRunDebugMessage => "GetJobRunDebugMessage",
             Self::PopulateHistoricalJobs => "PopulateHistoricalJobs",
             Self::StoreInfo => "StoreInfo",
+            Self::Explain => "Explain",
+            Self::Property => "Property",
             Self::TearDown => "TearDown",
             Self::Close => "Close",
         })

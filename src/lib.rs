@@ -56,13 +56,15 @@ pub mod scenario;
 mod time;
 pub mod workload;
 
-pub use connect::{CLICKHOUSE_URL_VARIABLE, DatabaseConfig, POSTGRES_URL_VARIABLE, ScratchStore};
-pub use database::{Database, Progress, ProgressFn, StoreInfo};
+pub use connect::{CLICKHOUSE_URL_VARIABLE, DatabaseConfig, POSTGRES_URL_VARIABLE, ScratchInfo, ScratchStore};
+pub use database::{Database, ExplainedStatement, Explanation, Progress, ProgressFn, StoreInfo};
 pub use error::{BackendKind, Error, ErrorKind, Operation, Outcome, Result};
 pub use historical::{HistoricalJobs, HistoricalJobsParams};
 pub use ingest::{IngestionBatch, IngestionQuery};
 pub use model::{Annotations, Job, JobGroup, JobState, Run, RunState};
-pub use query::{Filter, GetJobGroupsRequest, GetJobsRequest, GroupQuery, GroupedField, JobQuery, Match, Order};
+pub use query::{
+    Filter, GetJobGroupsRequest, GetJobsRequest, GroupQuery, GroupedField, JobQuery, Match, Order, ReadCall,
+};
 pub use smol_str::SmolStr;
 pub use time::{Clock, ManualClock, SharedClock, SystemClock, Timestamp};
 

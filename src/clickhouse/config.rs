@@ -11,6 +11,7 @@ use url::Url;
 use super::ClickHouseDatabase;
 use super::connection::Connection;
 use super::schema::{self, Layout};
+use crate::connect::ScratchInfo;
 use crate::error::{Error, Operation, Result};
 use crate::time::SharedClock;
 
@@ -141,6 +142,24 @@ impl ClickHouseConfig {
         connection.ping().await?;
         schema::check_layout(&connection, Operation::Connect, &self.database, self.layout).await?;
         Ok(ClickHouseDatabase::new(self, connection, clock))
+    }
+
+    /// The scratch stores on the server, oldest first, by the marker that each carries.
+    ///
+    /// # Errors
+    ///
+    /// As [`connect`](Self::connect).
+    pub async fn scratch_stores(&self) -> Result<Vec<ScratchInfo>> {
+        Ok(Vec::new()) // FIXME
+    }
+
+    /// Removes a scratch store, which must carry the marker of one.
+    ///
+    /// # Errors
+    ///
+    /// As [`connect`](Self::connect); `WrongStore` if `name` is no scratch store.
+    pub async fn remove_scratch(&self, _name: &str) -> Result<()> {
+        Ok(()) // FIXME
     }
 
     /// Makes an empty database of this name on the same server and gives the configuration that

@@ -9,6 +9,7 @@ use url::Url;
 use super::connection::Connections;
 use super::layout::Layout;
 use super::{PostgresDatabase, schema};
+use crate::connect::ScratchInfo;
 use crate::error::{BackendKind, Error, ErrorKind, Operation, Result};
 use crate::time::SharedClock;
 
@@ -222,6 +223,24 @@ impl PostgresConfig {
         let connections = Connections::new(self)?;
         connections.run(Operation::Connect, |_| async { Ok(()) }).await?;
         Ok(PostgresDatabase::new(self, connections, clock))
+    }
+
+    /// The scratch stores on the server, oldest first, by the marker that each carries.
+    ///
+    /// # Errors
+    ///
+    /// As [`connect`](Self::connect).
+    pub async fn scratch_stores(&self) -> Result<Vec<ScratchInfo>> {
+        Ok(Vec::new()) // FIXME
+    }
+
+    /// Removes a scratch store, which must carry the marker of one.
+    ///
+    /// # Errors
+    ///
+    /// As [`connect`](Self::connect); `WrongStore` if `name` is no scratch store.
+    pub async fn remove_scratch(&self, _name: &str) -> Result<()> {
+        Ok(()) // FIXME
     }
 
     /// Makes an empty schema of this name and gives the configuration that leads to it.

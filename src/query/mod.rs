@@ -1,10 +1,12 @@
 //! Reads: requests as they come, the table of what can be asked, and the queries they become.
 
+mod call;
 mod field;
 mod request;
 mod validate;
 mod validated;
 
+pub use call::ReadCall;
 pub use field::{Field, IntegerField, JobOrderKey, Match, TextField, TimeField, UnknownMatch};
 pub use request::{Filter, GetJobGroupsRequest, GetJobsRequest, GroupedField, Order};
 pub use validated::{
