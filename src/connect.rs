@@ -9,7 +9,7 @@ use std::sync::Arc;
 #[cfg(feature = "clickhouse")]
 use crate::clickhouse::ClickHouseConfig;
 use crate::database::Database;
-use crate::error::{BackendKind, Error, Operation, Result};
+use crate::error::{BackendKind, Error, ErrorKind, Operation, Result};
 use crate::memory::{MemoryConfig, MemoryDatabase};
 #[cfg(feature = "postgres")]
 use crate::postgres::PostgresConfig;
@@ -182,7 +182,12 @@ impl DatabaseConfig {
     /// As [`connect`](Self::connect); `WrongStore` if `name` is no scratch store.
     pub async fn remove_scratch(&self, name: &str) -> Result<()> {
         match self {
-            Self::Memory(_) => Ok(()),
+            Self::Memory(_) => Err(Error::new(
+                ErrorKind::WrongStore,
+                Operation::Connect,
+                format!("{name:?} is no scratch store: those of the memory engine end with their process"),
+            )
+            .with_backend(BackendKind::Memory)),
             #[cfg(feature = "postgres")]
             Self::Postgres(config) => config.remove_scratch(name).await,
             #[cfg(feature = "clickhouse")]
