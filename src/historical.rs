@@ -1,7 +1,6 @@
 //! Historical jobs: finished jobs made by rule, the same on every backend.
 //!
-//! The SQL backends generate them inside the server; this page is the rule they follow, and the
-//! constants that their SQL is built from.
+//! The SQL backends generate them inside the server, from SQL built with the constants of this module.
 
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
@@ -27,11 +26,11 @@ pub const EPHEMERAL_STORAGES: [i64; 5] = [512 * MIB, 2 * GIB, 10 * GIB, 1024 * G
 pub const GPUS: [i64; 8] = [0, 0, 0, 1, 0, 0, 0, 8];
 /// Pools, by `i mod 4`.
 pub const POOLS: [&str; 4] = ["general-purpose", "high-memory", "high-cpu", "gpu"];
-/// How many priorities there are, from 1.
+/// The number of priorities, from 1.
 pub const PRIORITIES: u64 = 2000;
-/// How many clusters there are, from 1.
+/// The number of clusters, from 1.
 pub const CLUSTERS: u64 = 40;
-/// How many nodes there are, from 1.
+/// The number of nodes, from 1.
 pub const NODES: u64 = 80;
 /// Annotation keys, each with the number of its values.
 pub const ANNOTATIONS: [(&str, u64); 5] = [
@@ -41,9 +40,9 @@ pub const ANNOTATIONS: [(&str, u64); 5] = [
     ("example.com/broadside-delta", 10_000),
     ("example.com/broadside-echo", 100_000),
 ];
-/// The remainder of `i` that the thresholds of the states cut up.
+/// The modulus of `i` to which the thresholds of the states apply.
 pub const STATE_MODULUS: u64 = 1000;
-/// Why cancelled jobs were cancelled.
+/// The cancel reason of cancelled jobs.
 pub const CANCEL_REASON: &str = "user requested";
 /// Seconds from submission to lease.
 pub const LEASED_AFTER: i64 = 1;
@@ -53,7 +52,7 @@ pub const PENDING_AFTER: i64 = 2;
 pub const STARTED_AFTER: i64 = 3;
 /// Seconds from submission to the end.
 pub const FINISHED_AFTER: i64 = 10;
-/// What follows the job's id in its run's id.
+/// The suffix of a run id after its job's id.
 pub const RUN_ID_SUFFIX: &str = "00";
 
 const MIB: i64 = 1 << 20;
@@ -73,9 +72,9 @@ pub struct HistoricalJobsParams {
     pub queue_name: String,
     /// The job set.
     pub job_set_name: String,
-    /// How many jobs.
+    /// The number of jobs.
     pub n_jobs: i64,
-    /// How many jobs to make at a time; 0 for a size that suits the backend.
+    /// Jobs per chunk; 0 for the backend's default.
     #[serde(default, deserialize_with = "null_as_default")]
     pub chunk_size: i64,
     /// Of 1000 jobs, those below this succeed.
@@ -87,7 +86,7 @@ pub struct HistoricalJobsParams {
     /// Of the rest, those below this are cancelled; what then remains is preempted.
     #[serde(default, deserialize_with = "null_as_default")]
     pub cancelled_threshold: i64,
-    /// Ages in days, dealt out to the jobs in turn.
+    /// Ages in days, assigned to the jobs in turn.
     #[serde(default, deserialize_with = "null_as_default")]
     pub job_age_days: Vec<i64>,
     /// The encoded `api.Job` of each job; empty for none.
@@ -130,7 +129,7 @@ impl TryFrom<HistoricalJobsParams> for HistoricalJobs {
     /// # Errors
     ///
     /// `InvalidArgument` naming the parameter and its value: a negative count, no ages for
-    /// jobs, a text or a time that no job may have, ids too long, a spec that is none.
+    /// jobs, a text or time beyond the limits of ingestion, ids that are too long, an invalid spec.
     fn try_from(params: HistoricalJobsParams) -> Result<Self> {
         let count = non_negative("nJobs", params.n_jobs)?;
         let queue_idx = non_negative("queueIdx", params.queue_idx)?;
@@ -193,16 +192,16 @@ fn bases(reference: Timestamp, age_days: &[i64]) -> Result<Vec<Timestamp>> {
     age_days.iter().map(base).collect()
 }
 
-/// How a historical job ended.
+/// The final state of a historical job.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Ending {
-    /// Well, with exit code 0.
+    /// SUCCEEDED with exit code 0.
     Succeeded,
-    /// With an error of the job and the run, a debug message and exit code 0.
+    /// FAILED with an error of the job and the run, a debug message and exit code 0.
     Failed,
-    /// Cancelled by its owner.
+    /// CANCELLED by its owner.
     Cancelled,
-    /// With the preemption as the run's error.
+    /// PREEMPTED, with the preemption as the run's error.
     Preempted,
 }
 
@@ -237,12 +236,12 @@ impl Ending {
 }
 
 impl HistoricalJobs {
-    /// How many jobs.
+    /// The number of jobs.
     pub fn count(&self) -> u64 {
         self.count
     }
 
-    /// How many jobs to make at a time; at least 1.
+    /// Jobs per chunk, at least 1.
     pub fn chunk_size(&self) -> u64 {
         self.chunk_size
     }
@@ -257,7 +256,7 @@ impl HistoricalJobs {
         &self.job_set
     }
 
-    /// What every job id begins with; the job's number follows in at least ten digits.
+    /// The common prefix of the job ids; the job's number follows in at least ten digits.
     pub fn id_prefix(&self) -> &str {
         &self.id_prefix
     }
@@ -302,13 +301,13 @@ impl HistoricalJobs {
         run_id(&self.job_id(i))
     }
 
-    /// When job `i` was submitted; none if there are no jobs.
+    /// The submission time of job `i`; `None` if there are no jobs.
     pub fn submitted(&self, i: u64) -> Option<Timestamp> {
         let len = self.bases.len() as u64;
         (len > 0).then(|| self.bases[(i % len) as usize])
     }
 
-    /// How job `i` ended.
+    /// The final state of job `i`.
     pub fn ending(&self, i: u64) -> Ending {
         let [succeeded, errored, cancelled] = self.thresholds;
         match i % STATE_MODULUS {

@@ -1,4 +1,4 @@
-//! Instants as Lookout keeps them, and the clock that decides what "now" is.
+//! Instants to the microsecond, and the replaceable clock.
 
 use std::fmt;
 use std::str::FromStr;
@@ -13,7 +13,7 @@ const MICROS_PER_SECOND: i64 = 1_000_000;
 /// An instant in UTC, kept to the microsecond.
 ///
 /// The range is that of an `i64` count of microseconds since 1970-01-01T00:00:00Z; stricter
-/// limits are the business of validation. Text is RFC 3339: any offset is read, finer digits
+/// limits are checked by validation. Text is RFC 3339: any offset is read, finer digits
 /// are cut off toward the past, and what is written ends in `Z` with 0, 3 or 6 fraction digits.
 #[derive(Copy, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Timestamp(i64);
@@ -40,7 +40,7 @@ impl Timestamp {
         self.0.div_euclid(MICROS_PER_SECOND)
     }
 
-    /// This instant moved by `seconds`; saturates at the ends of the range.
+    /// The instant plus `seconds`; saturates at the ends of the range.
     pub const fn plus_seconds(self, seconds: i64) -> Self {
         Self(self.0.saturating_add(seconds.saturating_mul(MICROS_PER_SECOND)))
     }
@@ -123,13 +123,13 @@ impl From<Timestamp> for serde_json::Value {
     }
 }
 
-/// Where "now" comes from: it alone decides the runtime of a run that has not finished.
+/// The source of "now", which decides the runtime of a run that has not finished.
 pub trait Clock: fmt::Debug + Send + Sync {
     /// The current instant.
     fn now(&self) -> Timestamp;
 }
 
-/// The machine's clock.
+/// The system clock.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct SystemClock;
 
@@ -139,12 +139,12 @@ impl Clock for SystemClock {
     }
 }
 
-/// A clock that stands still where it is put; until it is put anywhere, the machine's clock.
+/// A clock that stands still at the instant set; the system clock until one is set.
 #[derive(Debug, Default)]
 pub struct ManualClock(Mutex<Option<Timestamp>>);
 
 impl ManualClock {
-    /// From here on, `now` is `time`.
+    /// Sets `now` to `time`.
     pub fn set(&self, time: Timestamp) {
         *self.0.lock() = Some(time);
     }
@@ -156,7 +156,7 @@ impl Clock for ManualClock {
     }
 }
 
-/// A clock that several handles share.
+/// A clock shared by several handles.
 pub type SharedClock = Arc<dyn Clock>;
 
 #[cfg(test)]

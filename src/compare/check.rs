@@ -1,4 +1,4 @@
-//! Whether two answers to a query are the same, ties aside.
+//! Compares two answers to a query, up to ties in the sort order.
 //!
 //! An order with ties leaves open which of the tied rows a page ends with. What it does not
 //! leave open: how many rows there are, the keys by which they are ordered, position by position,
@@ -19,7 +19,7 @@ use crate::query::{GroupOrderKey, GroupQuery, JobOrderKey, JobQuery};
 use crate::scenario::difference;
 use crate::workload::{Answer, Query};
 
-/// How `got` differs from the answer of the reference; none if they are the same, ties aside.
+/// The difference between `got` and the reference's answer; `None` if they are equal up to ties.
 ///
 /// # Errors
 ///
@@ -86,7 +86,7 @@ async fn groups_differ(
     Ok(first_unknown(&strange, &known, |group| &group.name))
 }
 
-/// The value that a page is ordered by; texts compare by bytes, all else by number.
+/// The value of the sort key; texts compare byte-wise, all else as numbers.
 #[derive(Debug, Clone, PartialEq)]
 enum Key {
     Number(i64),
@@ -115,8 +115,8 @@ fn group_key(key: GroupOrderKey, group: &JobGroup) -> Option<Key> {
     }
 }
 
-/// What is wrong with a page by itself or beside another: its length, its order, a row that comes twice,
-/// a row that is on both and not the same.
+/// The first fault of a page, alone or compared with another: its length, its order, a duplicate row,
+/// a row that both pages have with different values.
 fn pages_differ<'a, T: Serialize + PartialEq, K: PartialEq + std::fmt::Debug>(
     expected: &'a [T],
     got: &'a [T],

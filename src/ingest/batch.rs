@@ -1,10 +1,10 @@
-//! The batch plan: what a list of queries comes to, worked out once for every backend.
+//! The batch plan: the net effect of a list of queries, computed once for every backend.
 //!
 //! Rule 2 of the contract puts all inserts before all updates, and rule 3 lets the first insert
 //! of an id win, so the plan is four lists of inserts without repeated ids and two of updates
 //! with one entry an id. Whether a job update applies depends on the state that the store holds
 //! (rule 5), which the plan cannot know; but there are only three cases, and it holds the answer
-//! to each. A backend looks at the stored state and takes one.
+//! to each. A backend reads the stored state and picks the case.
 
 use std::collections::BTreeMap;
 
@@ -43,7 +43,7 @@ pub struct JobInsert {
     pub queue: String,
     /// The job set.
     pub job_set: String,
-    /// Who submitted.
+    /// The submitting user.
     pub owner: String,
     /// The Kubernetes namespace; never empty.
     pub namespace: Option<String>,
@@ -65,7 +65,7 @@ pub struct JobInsert {
     pub annotations: BTreeMap<String, String>,
 }
 
-/// A job's spec or error to insert, unless the job has one; whether the job exists is no matter.
+/// A job's spec or error to insert, unless the job has one. The job need not exist.
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct RecordInsert {
@@ -93,7 +93,7 @@ pub struct RunInsert {
     pub leased: Timestamp,
 }
 
-/// What a batch's updates of one job come to.
+/// The net effect of a batch's updates of one job.
 ///
 /// | stored state | effect |
 /// |---|---|
@@ -105,13 +105,13 @@ pub struct RunInsert {
 pub struct JobUpdate {
     /// The job's id.
     pub job_id: String,
-    /// What becomes of an active job.
+    /// The changes to an active job.
     pub if_active: JobPatch,
     /// The time of the batch's first preemption of the job.
     pub preempted: Option<Timestamp>,
 }
 
-/// New values for a job's columns; none leaves a column as it is.
+/// New values for a job's columns; `None` leaves a column unchanged.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct JobPatch {
@@ -125,20 +125,20 @@ pub struct JobPatch {
     pub cancellation: Option<Cancellation>,
 }
 
-/// What a cancellation leaves in a job.
+/// The columns that a cancellation sets.
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Cancellation {
-    /// When.
+    /// The time of cancellation.
     pub time: Timestamp,
-    /// Why; never empty.
+    /// The reason; never empty.
     pub reason: Option<String>,
-    /// By whom; never empty.
+    /// The user; never empty.
     pub user: Option<String>,
 }
 
-/// What a batch's updates of one run come to: the last value of each field; none leaves a
-/// column as it is. Every query on a run sets a state, so there always is one.
+/// The net effect of a batch's updates of one run: the last value of each field; `None` leaves a
+/// column unchanged. Every run query sets a state, so there always is one.
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct RunUpdate {
@@ -163,7 +163,7 @@ pub struct RunUpdate {
 }
 
 impl IngestionBatch {
-    /// Validates queries and works out what they come to.
+    /// Validates queries and computes their net effect.
     ///
     /// # Errors
     ///
@@ -184,7 +184,7 @@ impl IngestionBatch {
         Ok(planner.batch)
     }
 
-    /// How many queries the batch was made of.
+    /// The number of queries in the batch.
     pub fn query_count(&self) -> usize {
         self.query_count
     }
@@ -245,7 +245,7 @@ enum JobChange {
     Cancel(Cancellation),
 }
 
-/// A batch in the making, with the ids it has seen.
+/// A batch under construction, with an index of the ids in it.
 #[derive(Default)]
 struct Planner {
     batch: IngestionBatch,
@@ -402,7 +402,7 @@ impl Planner {
 }
 
 impl JobUpdate {
-    /// Adds the next change in list order to each of the cases.
+    /// Applies the next change in list order to each case.
     fn apply(&mut self, change: JobChange) {
         if let JobChange::Transition { state: JobState::Preempted, time, .. } = change {
             self.preempted.get_or_insert(time);

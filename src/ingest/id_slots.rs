@@ -1,4 +1,4 @@
-//! Which slot of a list belongs to an id, without a second copy of the id.
+//! A hash index from ids to slots of a list, without a second copy of the ids.
 
 use std::hash::BuildHasher;
 
@@ -13,7 +13,7 @@ pub(super) struct IdSlots {
 }
 
 impl IdSlots {
-    /// The slot of `id`; if it has none, gives it `next` and answers none.
+    /// The slot of `id`. An id without a slot is assigned `next`, and `None` is returned.
     pub(super) fn claim<'a>(&mut self, id: &str, next: usize, id_of: impl Fn(usize) -> &'a str) -> Option<usize> {
         let Self { slots, hasher } = self;
         let hash = hasher.hash_one(id);

@@ -1,4 +1,4 @@
-//! What a text, a time or a spec must be to be stored: the one place where the limits stand.
+//! The limits on stored texts, times and specs (rule 8 of the contract).
 
 use std::fmt;
 
@@ -23,10 +23,10 @@ pub const EARLIEST: Timestamp = Timestamp::from_seconds(-2_208_988_800);
 /// The end of 2299-12-31, which no stored time reaches.
 pub const END: Timestamp = Timestamp::from_seconds(10_413_792_000);
 
-/// How much of a bad value an error shows.
+/// The number of characters of a bad value that an error shows.
 const SHOWN_BYTES: usize = 80;
 
-/// Why a field cannot be stored: the field, and what is wrong with its value.
+/// A field that cannot be stored, and the reason.
 #[derive(Debug)]
 pub(crate) struct Violation {
     field: &'static str,

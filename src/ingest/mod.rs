@@ -1,4 +1,4 @@
-//! Ingestion: queries as they come, the limits they are held to, and the plan they become.
+//! Ingestion: unvalidated queries, the limits that validation checks, and the batch plan.
 
 mod batch;
 mod id_slots;

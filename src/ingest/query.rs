@@ -79,7 +79,7 @@ queries! {
         job_id: String,
         /// The time of the transition.
         time: Timestamp,
-        /// The latest run from here on.
+        /// The id of the new latest run.
         run_id: String,
         /// The partitioning hint.
         #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -91,7 +91,7 @@ queries! {
         job_id: String,
         /// The time of the transition.
         time: Timestamp,
-        /// The latest run from here on.
+        /// The id of the new latest run.
         run_id: String,
         /// The partitioning hint.
         #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -103,7 +103,7 @@ queries! {
         job_id: String,
         /// The time of the transition.
         time: Timestamp,
-        /// The latest run from here on.
+        /// The id of the new latest run.
         latest_run_id: String,
         /// The partitioning hint.
         #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -155,10 +155,10 @@ queries! {
         job_id: String,
         /// The time of the transition.
         time: Timestamp,
-        /// Why; empty is absent.
+        /// The reason; empty is absent.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         cancel_reason: Option<String>,
-        /// By whom; empty is absent.
+        /// The user; empty is absent.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         cancel_user: Option<String>,
         /// The partitioning hint.
@@ -197,7 +197,7 @@ queries! {
     SetJobRunPending {
         /// The run.
         job_run_id: String,
-        /// When.
+        /// The time of the transition.
         time: Timestamp,
         /// The partitioning hint.
         #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -207,7 +207,7 @@ queries! {
     SetJobRunStarted {
         /// The run.
         job_run_id: String,
-        /// When.
+        /// The time of the transition.
         time: Timestamp,
         /// The node; empty is absent.
         #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -220,7 +220,7 @@ queries! {
     SetJobRunSucceeded {
         /// The run.
         job_run_id: String,
-        /// When.
+        /// The time of the transition.
         time: Timestamp,
         /// The exit code.
         exit_code: i32,
@@ -232,7 +232,7 @@ queries! {
     SetJobRunFailed {
         /// The run.
         job_run_id: String,
-        /// When.
+        /// The time of the transition.
         time: Timestamp,
         /// The error; empty is absent.
         #[serde(default, with = "base64_bytes::optional", skip_serializing_if = "Option::is_none")]
@@ -250,7 +250,7 @@ queries! {
     SetJobRunCancelled {
         /// The run.
         job_run_id: String,
-        /// When.
+        /// The time of the transition.
         time: Timestamp,
         /// The partitioning hint.
         #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -260,7 +260,7 @@ queries! {
     SetJobRunPreempted {
         /// The run.
         job_run_id: String,
-        /// When.
+        /// The time of the transition.
         time: Timestamp,
         /// The error; empty is absent.
         #[serde(default, with = "base64_bytes::optional", skip_serializing_if = "Option::is_none")]
@@ -281,7 +281,7 @@ pub struct NewJob {
     pub queue: String,
     /// The job set, 1 to 1024 bytes.
     pub job_set: String,
-    /// Who submits, 1 to 512 bytes.
+    /// The submitting user, 1 to 512 bytes.
     pub owner: String,
     /// The Kubernetes namespace, at most 512 bytes; empty is absent.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -315,7 +315,7 @@ where
     Ok(Option::deserialize(deserializer)?.unwrap_or_default())
 }
 
-/// How much of a run id is its job's id, where a query carries no other.
+/// The length in bytes of the job id that begins a run id, for queries that carry no job id.
 const JOB_ID_BYTES_OF_RUN_ID: usize = 18;
 
 impl IngestionQuery {

@@ -28,12 +28,12 @@ impl Annotations {
         Some(&self.0[at].1)
     }
 
-    /// How many there are.
+    /// The number of annotations.
     pub fn len(&self) -> usize {
         self.0.len()
     }
 
-    /// Whether there are none.
+    /// Whether there are no annotations.
     pub fn is_empty(&self) -> bool {
         self.0.is_empty()
     }
@@ -44,7 +44,7 @@ impl Annotations {
     }
 }
 
-/// Of values of the same key the last one stays.
+/// The last value of a repeated key wins.
 impl<K: Into<SmolStr>, V: Into<SmolStr>> FromIterator<(K, V)> for Annotations {
     fn from_iter<I: IntoIterator<Item = (K, V)>>(pairs: I) -> Self {
         let mut pairs: Vec<_> = pairs.into_iter().map(|(key, value)| (key.into(), value.into())).collect();

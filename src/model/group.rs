@@ -16,13 +16,13 @@ use crate::time::Timestamp;
 pub struct JobGroup {
     /// The shared value; empty for jobs without one.
     pub name: SmolStr,
-    /// How many jobs.
+    /// The number of jobs.
     pub count: u64,
-    /// What else was asked for.
+    /// The requested aggregates.
     pub aggregates: GroupAggregates,
 }
 
-/// The aggregates of a group: just those that were asked for are there.
+/// The aggregates of a group; those that were not requested are `None`.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
 pub struct GroupAggregates {
@@ -47,7 +47,7 @@ impl StateCounts {
         self.0.iter().copied()
     }
 
-    /// The count of a state; none if it was not asked for.
+    /// The count of a state; `None` if it was not requested.
     pub fn get(&self, state: JobState) -> Option<u64> {
         self.iter().find(|&(of, _)| of == state).map(|(_, count)| count)
     }

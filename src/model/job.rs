@@ -17,7 +17,7 @@ pub struct Job {
     pub job_id: SmolStr,
     /// The queue.
     pub queue: SmolStr,
-    /// Who submitted the job.
+    /// The user who submitted the job.
     pub owner: SmolStr,
     /// The Kubernetes namespace.
     pub namespace: Option<SmolStr>,
@@ -41,7 +41,7 @@ pub struct Job {
     pub cancelled: Option<Timestamp>,
     /// The state.
     pub state: JobState,
-    /// When the job came into its state.
+    /// The time of the last state transition.
     pub last_transition_time: Timestamp,
     /// The latest run's id, as job updates gave it; a run of this id need not exist.
     pub last_active_run_id: Option<SmolStr>,
@@ -51,9 +51,9 @@ pub struct Job {
     pub annotations: Annotations,
     /// The job's runs, by leased (or pending) time, then id.
     pub runs: Vec<Run>,
-    /// Why the job was cancelled.
+    /// The reason of the cancellation.
     pub cancel_reason: Option<SmolStr>,
-    /// Who cancelled the job.
+    /// The user who cancelled the job.
     pub cancel_user: Option<SmolStr>,
     /// The node of the last of `runs`.
     pub node: Option<SmolStr>,
@@ -63,7 +63,7 @@ pub struct Job {
     pub pool: Option<SmolStr>,
     /// The exit code of the last of `runs`.
     pub exit_code: Option<i32>,
-    /// How long the last of `runs` has run, in whole seconds.
+    /// The runtime of the last of `runs`, in whole seconds.
     pub runtime_seconds: i64,
 }
 
@@ -100,7 +100,7 @@ impl Run {
         self.started.map_or(0, |started| self.finished.unwrap_or(now).rounded_seconds_since(started))
     }
 
-    /// Puts the runs of a job into their order, and gives what the job shows of the last one.
+    /// Sorts the runs of a job and returns the fields that the job derives from the last one.
     pub(crate) fn sort(runs: &mut [Self], now: Timestamp) -> Option<LastRun> {
         runs.sort_unstable_by(|a, b| {
             (a.leased.or(a.pending), a.run_id.as_bytes()).cmp(&(b.leased.or(b.pending), b.run_id.as_bytes()))
@@ -115,7 +115,7 @@ impl Run {
     }
 }
 
-/// What a job shows of the last of its runs; nothing by default.
+/// The fields that a job derives from the last of its runs; empty by default.
 #[derive(Debug, Default)]
 pub(crate) struct LastRun {
     pub(crate) node: Option<SmolStr>,
@@ -126,7 +126,7 @@ pub(crate) struct LastRun {
 }
 
 impl Job {
-    /// Gives the job its runs: sorts them and derives from the last one what the job shows of it.
+    /// Attaches runs to the job: sorts them and derives the job's run fields from the last one.
     pub fn attach_runs(&mut self, mut runs: Vec<Run>, now: Timestamp) {
         if let Some(last) = Run::sort(&mut runs, now) {
             self.node = last.node;

@@ -1,4 +1,4 @@
-//! What the store holds, in the words and the JSON of Lookout.
+//! Jobs, runs, groups and their states, with the names of Lookout's REST API.
 
 mod annotations;
 mod group;

@@ -5,7 +5,7 @@ use std::str::FromStr;
 
 use serde::{Deserialize, Serialize};
 
-/// The text names no state.
+/// Error of parsing a name that no state has.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct UnknownState(String);
 
@@ -165,12 +165,12 @@ impl StateSet {
     pub const ACTIVE: Self =
         Self::EMPTY.with(JobState::Queued).with(JobState::Leased).with(JobState::Pending).with(JobState::Running);
 
-    /// This set and `state`.
+    /// The set with `state` added.
     pub const fn with(self, state: JobState) -> Self {
         Self(self.0 | 1 << state.ordinal())
     }
 
-    /// What is in both sets.
+    /// The intersection.
     pub const fn intersection(self, other: Self) -> Self {
         Self(self.0 & other.0)
     }
@@ -180,12 +180,12 @@ impl StateSet {
         self.0 & 1 << state.ordinal() != 0
     }
 
-    /// Whether no state is in the set.
+    /// Whether the set is empty.
     pub const fn is_empty(self) -> bool {
         self.0 == 0
     }
 
-    /// How many states are in the set.
+    /// The number of states in the set.
     pub const fn len(self) -> usize {
         self.0.count_ones() as usize
     }

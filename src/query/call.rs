@@ -1,4 +1,4 @@
-//! A read as a value, for what is done with reads other than to answer them.
+//! A read as a value: the argument of [`Database::explain`](crate::Database::explain).
 
 use super::{GroupQuery, JobQuery};
 

@@ -1,28 +1,28 @@
-//! The table "field × match × order × group": what can be asked of each field, said once.
+//! The table of fields: the matches, the sort key and the grouping that each field supports.
 
 use std::fmt;
 use std::str::FromStr;
 
-/// How a filter compares.
+/// The comparison of a filter.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Match {
-    /// The same value.
+    /// Equality.
     Exact,
-    /// One of a list of values.
+    /// Membership in a list.
     AnyOf,
-    /// A text that begins so.
+    /// A prefix.
     StartsWith,
-    /// A text that holds this somewhere.
+    /// A substring.
     Contains,
-    /// More or later.
+    /// Strictly greater, or later.
     GreaterThan,
-    /// Less or earlier.
+    /// Strictly less, or earlier.
     LessThan,
-    /// More, later or the same.
+    /// Greater or equal, or not earlier.
     GreaterThanOrEqualTo,
-    /// Less, earlier or the same.
+    /// Less or equal, or not later.
     LessThanOrEqualTo,
-    /// An annotation that is there, whatever its value.
+    /// Presence of an annotation; the value is ignored.
     Exists,
 }
 
@@ -141,7 +141,7 @@ pub enum Field {
     Time(TimeField),
 }
 
-/// What jobs can be ordered by.
+/// A sort key of jobs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum JobOrderKey {
     /// Byte-wise.
@@ -164,7 +164,7 @@ pub(super) struct FieldRule {
     pub name: &'static str,
     /// The field.
     pub field: Field,
-    /// How jobs are ordered by it, if they can be.
+    /// The sort key of the field, if jobs can be ordered by it.
     pub order: Option<JobOrderKey>,
     /// Whether jobs can be grouped by it.
     pub groups: bool,

@@ -1,4 +1,4 @@
-//! Reads: requests as they come, the table of what can be asked, and the queries they become.
+//! Reads: unvalidated requests, the table of fields, and the validated queries.
 
 mod call;
 mod field;

@@ -1,4 +1,4 @@
-//! Reads as they come: any field name, any match, any value.
+//! Unvalidated reads: any field name, any match, any value.
 
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
@@ -15,7 +15,7 @@ pub struct Filter {
     /// The name of the match.
     #[serde(rename = "match")]
     pub matcher: String,
-    /// What to compare with: a text, an integer, an RFC 3339 time or a list, as the field needs.
+    /// The value to compare with: a text, an integer, an RFC 3339 time or a list, as the field requires.
     #[serde(default)]
     pub value: Value,
     /// Whether `field` is an annotation key.
@@ -35,11 +35,11 @@ impl Filter {
     }
 }
 
-/// An order, not yet validated; empty in both parts is no order.
+/// A sort order, not yet validated; empty in both parts is no order.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Order {
-    /// What to order by.
+    /// The field to sort by.
     #[serde(default, deserialize_with = "null_as_default")]
     pub field: String,
     /// `ASC` or `DESC`.
@@ -72,15 +72,15 @@ pub struct GetJobsRequest {
     /// The order of the jobs.
     #[serde(default, deserialize_with = "null_as_default")]
     pub order: Order,
-    /// How many jobs to leave out at the start.
+    /// The offset: the number of jobs to skip.
     #[serde(default, deserialize_with = "null_as_default")]
     pub skip: i64,
-    /// How many jobs to give at most; 0 for all.
+    /// The limit: the greatest number of jobs to return; 0 for no limit.
     #[serde(default, deserialize_with = "null_as_default")]
     pub take: i64,
 }
 
-/// What to group jobs by, not yet validated.
+/// The field or annotation to group jobs by, not yet validated.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct GroupedField {
@@ -116,18 +116,18 @@ pub struct GetJobGroupsRequest {
     /// Whether to keep only jobs whose job set holds an active job.
     #[serde(default, deserialize_with = "null_as_default")]
     pub active_job_sets: bool,
-    /// What to group by.
+    /// The grouped field.
     pub grouped_field: GroupedField,
-    /// `state`, `submitted` and `lastTransitionTime`, as wanted.
+    /// The requested aggregates: any of `state`, `submitted` and `lastTransitionTime`.
     #[serde(default, deserialize_with = "null_as_default")]
     pub aggregates: Vec<String>,
     /// The order of the groups.
     #[serde(default, deserialize_with = "null_as_default")]
     pub order: Order,
-    /// How many groups to leave out at the start.
+    /// The offset: the number of groups to skip.
     #[serde(default, deserialize_with = "null_as_default")]
     pub skip: i64,
-    /// How many groups to give at most; 0 for all.
+    /// The limit: the greatest number of groups to return; 0 for no limit.
     #[serde(default, deserialize_with = "null_as_default")]
     pub take: i64,
 }

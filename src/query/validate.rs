@@ -1,4 +1,4 @@
-//! The one way from a request to a query.
+//! Validation: the only constructor of queries.
 
 use serde_json::Value;
 
@@ -9,7 +9,7 @@ use crate::error::{Error, Operation, Result};
 use crate::model::{JobState, StateSet};
 use crate::time::Timestamp;
 
-/// How much of a value an error shows.
+/// The number of characters of a value that an error shows.
 const SHOWN_BYTES: usize = 80;
 
 impl TryFrom<GetJobsRequest> for JobQuery {

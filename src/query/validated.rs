@@ -1,4 +1,4 @@
-//! Reads as backends take them. The fields are private and only validation sets them, so a
+//! Validated reads, the input of backends. The fields are private and only validation sets them, so a
 //! backend never meets a match that a field does not have.
 
 use std::fmt;
@@ -16,22 +16,22 @@ pub struct JobQuery {
 }
 
 impl JobQuery {
-    /// Which jobs.
+    /// The selection of jobs.
     pub fn selection(&self) -> &Selection {
         &self.selection
     }
 
-    /// Their order; none for any.
+    /// The sort order; `None` for any order.
     pub fn order(&self) -> Option<JobOrder> {
         self.order
     }
 
-    /// Which part of them.
+    /// Offset and limit.
     pub fn page(&self) -> Page {
         self.page
     }
 
-    /// Those of some jobs that the query selects, on one page.
+    /// The query restricted to some jobs, without offset and limit.
     pub(crate) fn among(&self, job_ids: Vec<String>) -> Self {
         let mut query = Self { page: Page::WHOLE, ..self.clone() };
         query.selection.predicates.push(Predicate::Text(TextField::JobId, TextTest::AnyOf(job_ids)));
@@ -50,38 +50,38 @@ pub struct GroupQuery {
 }
 
 impl GroupQuery {
-    /// Which jobs.
+    /// The selection of jobs.
     pub fn selection(&self) -> &Selection {
         &self.selection
     }
 
-    /// What makes a group.
+    /// The group key.
     pub fn group_by(&self) -> &GroupBy {
         &self.group_by
     }
 
-    /// What to give of each group besides its count.
+    /// The aggregates of each group besides its count.
     pub fn aggregates(&self) -> Aggregates {
         self.aggregates
     }
 
-    /// The order of the groups; none for any.
+    /// The sort order of the groups; `None` for any order.
     pub fn order(&self) -> Option<GroupOrder> {
         self.order
     }
 
-    /// Which part of them.
+    /// Offset and limit.
     pub fn page(&self) -> Page {
         self.page
     }
 
-    /// All groups of the query, on one page.
+    /// The query without offset and limit.
     pub(crate) fn of_all_pages(&self) -> Self {
         Self { page: Page::WHOLE, ..self.clone() }
     }
 }
 
-/// Which jobs: those for which every predicate holds.
+/// A selection of jobs: the conjunction of its predicates.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Selection {
     pub(super) predicates: Vec<Predicate>,
@@ -89,8 +89,8 @@ pub struct Selection {
 }
 
 impl Selection {
-    /// The conditions, all of which must hold. Conditions on the state have been
-    /// made one, so there is at most one of them.
+    /// The predicates, all of which must hold. Validation intersects the predicates on the
+    /// state, so there is at most one of them.
     pub fn predicates(&self) -> &[Predicate] {
         &self.predicates
     }
@@ -119,14 +119,14 @@ impl Selection {
     }
 }
 
-/// A condition on a job. A null, and an annotation that is not there, never matches.
+/// A predicate on a job. A null and an absent annotation never match.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Predicate {
-    /// On a text.
+    /// On a text field.
     Text(TextField, TextTest),
     /// The state is in the set, which may be empty.
     State(StateSet),
-    /// On an integer.
+    /// On an integer field.
     Integer(IntegerField, IntegerTest),
     /// On an instant, to the microsecond.
     Time(TimeField, Comparison, Timestamp),
@@ -134,39 +134,39 @@ pub enum Predicate {
     Annotation(String, AnnotationTest),
 }
 
-/// A condition on a text; comparison is byte-wise and no character is special.
+/// A predicate on a text; comparison is byte-wise and no character is special.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum TextTest {
-    /// The same text.
+    /// Equality.
     Exact(String),
-    /// One of these texts; of none, none matches.
+    /// Membership in a list; an empty list matches nothing.
     AnyOf(Vec<String>),
-    /// A text that begins so.
+    /// A prefix.
     StartsWith(String),
-    /// A text that holds this.
+    /// A substring.
     Contains(String),
 }
 
-/// A condition on an annotation.
+/// A predicate on an annotation.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum AnnotationTest {
-    /// It is there.
+    /// The annotation exists.
     Exists,
-    /// It is there, and its value passes.
+    /// The annotation exists and its value matches.
     Value(TextTest),
 }
 
-/// A condition on an integer.
+/// A predicate on an integer.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum IntegerTest {
-    /// Compared with one value.
+    /// A comparison with one value.
     Compare(Comparison, i64),
-    /// One of these; of none, none matches.
+    /// Membership in a list; an empty list matches nothing.
     AnyOf(Vec<i64>),
 }
 
 impl IntegerTest {
-    /// Whether an integer passes.
+    /// Whether an integer matches.
     pub fn holds(&self, column: i64) -> bool {
         match self {
             Self::Compare(comparison, value) => comparison.holds(&column, value),
@@ -175,7 +175,7 @@ impl IntegerTest {
     }
 }
 
-/// How the column stands to the value.
+/// A comparison operator, with the column on the left.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Comparison {
     /// column = value
@@ -203,7 +203,7 @@ impl fmt::Display for Comparison {
 }
 
 impl Comparison {
-    /// Whether `column` stands so to `value`.
+    /// Evaluates the comparison.
     pub fn holds<T: Ord>(self, column: &T, value: &T) -> bool {
         match self {
             Self::Equal => column == value,
@@ -215,25 +215,25 @@ impl Comparison {
     }
 }
 
-/// Which way an order runs.
+/// Sort direction.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Direction {
-    /// The least first.
+    /// Smallest first.
     Ascending,
-    /// The greatest first.
+    /// Greatest first.
     Descending,
 }
 
-/// The order of a page of jobs.
+/// The sort order of jobs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct JobOrder {
-    /// By what.
+    /// The sort key.
     pub key: JobOrderKey,
-    /// Which way.
+    /// The sort direction.
     pub direction: Direction,
 }
 
-/// A part of an ordered list.
+/// Offset and limit.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct Page {
     pub(super) skip: u64,
@@ -243,18 +243,18 @@ pub struct Page {
 impl Page {
     const WHOLE: Self = Self { skip: 0, take: None };
 
-    /// How many rows to leave out at the start; at most `i64::MAX`.
+    /// The offset: the number of rows to skip, at most `i64::MAX`.
     pub fn skip(self) -> u64 {
         self.skip
     }
 
-    /// How many rows to give at most, 1 to `i64::MAX`; none for all.
+    /// The limit: the greatest number of rows to return, 1 to `i64::MAX`; `None` for no limit.
     pub fn take(self) -> Option<u64> {
         self.take
     }
 }
 
-/// What makes a group.
+/// The key of a group.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum GroupBy {
     /// A text: queue, job set, owner, namespace, or the latest run's cluster, node or pool.
@@ -273,7 +273,7 @@ impl GroupBy {
     }
 }
 
-/// What to give of each group besides its count.
+/// The aggregates of a group besides its count.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Aggregates {
     pub(super) states: Option<StateSet>,
@@ -282,52 +282,52 @@ pub struct Aggregates {
 }
 
 impl Aggregates {
-    /// The states to count, each with its zero; none if not asked for.
+    /// The states to count, zeros included; `None` if not requested.
     pub fn states(self) -> Option<StateSet> {
         self.states
     }
 
-    /// Whether to give the earliest submission.
+    /// Whether the earliest submission is requested.
     pub fn submitted(self) -> bool {
         self.submitted
     }
 
-    /// How to aggregate the transition times, as whole seconds; none if not asked for.
+    /// The aggregate of the transition times in whole seconds; `None` if not requested.
     pub fn last_transition_time(self) -> Option<TimeAggregate> {
         self.last_transition_time
     }
 }
 
-/// How transition times, each cut to its whole second, become one.
+/// The aggregate function of transition times, each floored to its whole second.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash)]
 pub enum TimeAggregate {
-    /// Their average, rounded to a whole second, half away from zero.
+    /// The average, rounded to a whole second, half away from zero.
     #[default]
     Average,
-    /// The least.
+    /// The minimum.
     Earliest,
-    /// The greatest.
+    /// The maximum.
     Latest,
 }
 
-/// What groups are ordered by.
+/// A sort key of groups.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum GroupOrderKey {
-    /// How many jobs.
+    /// The count of jobs.
     Count,
     /// The group's name, byte-wise; a state by its ordinal.
     Name,
-    /// The earliest submission, which was asked for.
+    /// The earliest submission, a requested aggregate.
     Submitted,
-    /// The transition time, which was asked for; an average before it is rounded.
+    /// The transition time, a requested aggregate; an average before rounding.
     LastTransitionTime,
 }
 
-/// The order of a page of groups.
+/// The sort order of groups.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct GroupOrder {
-    /// By what.
+    /// The sort key.
     pub key: GroupOrderKey,
-    /// Which way.
+    /// The sort direction.
     pub direction: Direction,
 }

@@ -1,4 +1,4 @@
-//! One job of the workload: who, what, when and how it went, all from its number.
+//! One job of the workload, derived from its number alone.
 
 use super::random::Random;
 use super::vocabulary::*;
@@ -7,16 +7,16 @@ use crate::model::JobState;
 use crate::time::Timestamp;
 
 const MICROS_PER_SECOND: u64 = 1_000_000;
-/// The longest that a run takes.
+/// The maximum duration of a run, in seconds.
 const LONGEST_RUN_SECONDS: u64 = 6 * 3600;
-/// The longest that a step before a run takes.
+/// The maximum duration of a step before a run, in seconds.
 const LONGEST_STEP_SECONDS: u64 = 600;
-/// Of 1000 runs, how many follow one that failed.
+/// Runs per 1000 that are retries of a failed run.
 const RERUN_PER_MILLE: u64 = 80;
-/// The most runs a job has.
+/// The maximum number of runs of a job.
 const MOST_RUNS: usize = 3;
 
-/// A job of the workload, as it will be in the end.
+/// A job of the workload in its final state.
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct GeneratedJob {
@@ -28,7 +28,7 @@ pub struct GeneratedJob {
     pub queue: &'static str,
     /// The job set.
     pub job_set: String,
-    /// Who submitted.
+    /// The submitting user.
     pub owner: String,
     /// The namespace.
     pub namespace: Option<&'static str>,
@@ -50,13 +50,13 @@ pub struct GeneratedJob {
     pub annotations: [String; ANNOTATION_KEYS.len()],
     /// The state.
     pub state: JobState,
-    /// When the job came into it.
+    /// The time of the last state transition.
     pub last_transition_time: Timestamp,
     /// The runs, the latest last.
     pub runs: Vec<GeneratedRun>,
-    /// What went wrong, for jobs that failed.
+    /// The error of a failed job.
     pub failure: (&'static str, i32),
-    /// Why it was cancelled, for jobs that were.
+    /// The reason of a cancelled job.
     pub cancel_reason: Option<&'static str>,
 }
 
@@ -142,13 +142,13 @@ fn state(placement: &Placement, random: &mut Random) -> JobState {
     }
 }
 
-/// The time in a job's life.
+/// The simulated time in a job's life.
 struct Steps {
     now: Timestamp,
 }
 
 impl Steps {
-    /// Lets a random time go by, mostly far less than `most_seconds`.
+    /// Advances by a random duration of at most `most_seconds`, skewed to short ones.
     fn step(&mut self, most_seconds: u64, random: &mut Random) -> Timestamp {
         let micros = 1 + random.skewed(most_seconds * MICROS_PER_SECOND);
         self.now = Timestamp::from_micros(self.now.as_micros() + micros as i64);
@@ -172,7 +172,7 @@ fn runs(state: JobState, needs_gpu: bool, clock: &mut Steps, random: &mut Random
     runs
 }
 
-/// A run that has come as far as a job in `state`.
+/// The latest run of a job in `state`.
 fn run(state: JobState, needs_gpu: bool, clock: &mut Steps, random: &mut Random) -> GeneratedRun {
     let pool = if needs_gpu { GPU_POOL } else { random.below(GPU_POOL as u64) as usize };
     let cluster = format!("{}-{:02}", POOLS[pool], 1 + random.skewed(CLUSTERS_PER_POOL));
@@ -215,7 +215,7 @@ fn annotations(queue: usize, random: &mut Random) -> [String; ANNOTATION_KEYS.le
     ]
 }
 
-/// A ULID in the lower case that Armada uses: 48 bits of milliseconds, 80 of chance, as 26
+/// A ULID in the lower case that Armada uses: 48 bits of milliseconds and 80 random bits, as 26
 /// digits of Crockford's base 32.
 fn ulid(time: Timestamp, random: &mut Random) -> String {
     const DIGITS: &[u8; 32] = b"0123456789abcdefghjkmnpqrstvwxyz";

@@ -1,4 +1,4 @@
-//! The life of a job as Lookout's ingester tells it, and whole workloads of such lives.
+//! The ingestion queries of a job's life in the order of Lookout's ingester, and batches of them.
 
 use std::collections::VecDeque;
 use std::ops::Range;
@@ -15,11 +15,11 @@ use crate::ingest::*;
 use crate::model::JobState;
 use crate::time::Timestamp;
 
-/// What the ingester sends about a job at one point of its life, all at once.
+/// The queries that the ingester sends for one state transition of a job.
 pub type Stage = Vec<IngestionQuery>;
 
 impl Workload {
-    /// Batches of whole lives, in the order of the ids: the quickest way to load the workload.
+    /// Batches of whole lives, in the order of the ids: the fastest load of the workload.
     pub fn batches(&self, jobs_per_batch: u64) -> impl Iterator<Item = Vec<IngestionQuery>> + '_ {
         self.batches_of(0..self.options.jobs, jobs_per_batch)
     }
@@ -40,7 +40,7 @@ impl Workload {
     }
 
     /// The same queries in batches as an ingester that keeps up sends them: each submits
-    /// `jobs_per_batch` jobs and tells the next stage of every job under way.
+    /// `jobs_per_batch` jobs and sends the next stage of every unfinished job.
     pub fn live_batches(&self, jobs_per_batch: u64) -> impl Iterator<Item = Vec<IngestionQuery>> + '_ {
         self.live_batches_of(0..self.options.jobs, jobs_per_batch)
     }
@@ -139,7 +139,7 @@ fn spec(job: &NewJob) -> Bytes {
     message.encode_to_vec().into()
 }
 
-/// The stages of a run up to where it runs, or as far as it came.
+/// The stages of a run up to RUNNING, or up to its last state before that.
 fn start_of(job: &GeneratedJob, run: &GeneratedRun) -> impl Iterator<Item = Stage> {
     let leased = vec![
         SetJobLeased {
@@ -193,7 +193,7 @@ fn start_of(job: &GeneratedJob, run: &GeneratedRun) -> impl Iterator<Item = Stag
     std::iter::once(leased).chain(pending).chain(started)
 }
 
-/// The last stage of a job that has ended: its latest run's end, if it had one, and its own.
+/// The last stage of a terminal job: the end of its latest run, if it has one, and its own.
 fn end_of(job: &GeneratedJob, latest: Option<&GeneratedRun>) -> Stage {
     let time = job.last_transition_time;
     let job_id = job.job_id.clone();

@@ -1,7 +1,6 @@
-//! A made-up Lookout: jobs that look like those of a busy cluster, and the queries that its
-//! users run. `broadside smoke` and `broadside compare` load and query it.
+//! A synthetic Lookout: jobs like those of a busy cluster, and the queries of its users. `broadside smoke` and `broadside compare` load and query it.
 //!
-//! All of it follows from [`WorkloadOptions`], to the last byte: the same options give the same jobs and
+//! [`WorkloadOptions`] determine it to the last byte: the same options give the same jobs and
 //! queries on every machine and with every version of the dependencies. Every job follows from
 //! its number alone, so any part can be made without the rest.
 
@@ -25,18 +24,18 @@ use crate::time::Timestamp;
 use random::Random;
 use vocabulary::QUEUES;
 
-/// When the last job is submitted: 2026-03-01T00:00:00Z.
+/// The submission time of the last job: 2026-03-01T00:00:00Z.
 const END: Timestamp = Timestamp::from_seconds(1_772_323_200);
-/// How long before that the first is.
+/// The time from the first submission to the last.
 const SPAN_MICROS: u64 = 14 * 86_400 * 1_000_000;
 /// A day after the last submission, when every ended job's end is past.
 const NOW: Timestamp = END.plus_seconds(86_400);
-/// How many jobs a job set has on average.
+/// The average number of jobs in a job set.
 const JOBS_PER_JOB_SET: u64 = 100;
-/// How many job sets of a queue are being submitted at a time.
+/// The number of job sets of a queue that receive jobs at the same time.
 const JOB_SETS_AT_A_TIME: u64 = 4;
 
-/// How the ids of jobs, which ascend in the order of loading, lie to their queues.
+/// The correlation of job ids, which ascend in load order, with queues.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub enum Layout {
@@ -47,17 +46,17 @@ pub enum Layout {
     QueueContiguous,
 }
 
-/// What decides a workload.
+/// The parameters of a workload.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct WorkloadOptions {
-    /// Which of all workloads of this size.
+    /// The seed.
     pub seed: u64,
-    /// How many jobs.
+    /// The number of jobs.
     pub jobs: u64,
-    /// How ids lie to queues.
+    /// The correlation of job ids with queues.
     pub layout: Layout,
-    /// Every how many jobs one has a spec; 0 for never. No query but the one that reads them
+    /// One in this many jobs has a spec; 0 for none. No query but the one that reads them
     /// looks at specs, so a few do.
     pub specs_every: u64,
 }
@@ -68,19 +67,19 @@ impl Default for WorkloadOptions {
     }
 }
 
-/// The jobs and queries that some options decide.
+/// The jobs and queries of some options.
 #[derive(Debug, Clone)]
 pub struct Workload {
     options: WorkloadOptions,
     shares: QueueShares,
 }
 
-/// Where a job stands among the others.
+/// The position of a job among the others.
 struct Placement {
     queue: usize,
     job_set: u64,
     submitted: Timestamp,
-    /// The time that its id tells.
+    /// The time in its id.
     id_time: Timestamp,
     /// How many of 1000 jobs of its queue were submitted after it.
     age_per_mille: u64,
@@ -92,12 +91,12 @@ impl Workload {
         Self { options, shares: QueueShares::new() }
     }
 
-    /// What the workload was made of.
+    /// The options of the workload.
     pub fn options(&self) -> &WorkloadOptions {
         &self.options
     }
 
-    /// The "now" that fits the jobs' times, for a clock that can be set.
+    /// A "now" after the last time of the workload, for a [`ManualClock`](crate::ManualClock).
     pub fn now(&self) -> Timestamp {
         NOW
     }
@@ -114,7 +113,7 @@ impl Workload {
 
     fn placement(&self, number: u64, random: &mut Random) -> Placement {
         let jobs = self.options.jobs.max(1);
-        // Where the job is in the sequence of its kind: all jobs, or those of its queue.
+        // The rank of the job among all jobs, or among those of its queue.
         let (queue, at, of) = match self.options.layout {
             Layout::TimeInterleaved => (self.shares.queue_of(random.below(self.shares.total())), number, jobs),
             Layout::QueueContiguous => self.shares.within_queue(number, jobs),
@@ -134,11 +133,11 @@ impl Workload {
     }
 }
 
-/// How the jobs are shared out among the queues: the first has twice as many as the second,
+/// The distribution of jobs over queues: the first has twice as many as the second,
 /// three times as many as the third, and so on.
 #[derive(Debug, Clone)]
 struct QueueShares {
-    /// The sum of the weights up to and with each queue's.
+    /// The cumulative weights of the queues.
     ends: [u64; QUEUES.len()],
 }
 
@@ -163,12 +162,12 @@ impl QueueShares {
         if queue == 0 { 0 } else { self.ends[queue - 1] }
     }
 
-    /// The queue of a point below the total.
+    /// The queue at a point below the total weight.
     fn queue_of(&self, point: u64) -> usize {
         self.ends.partition_point(|&end| end <= point)
     }
 
-    /// A queue's part of a whole.
+    /// A queue's share of a total.
     fn part(&self, queue: usize, whole: u64) -> u64 {
         scale(self.ends[queue] - self.start(queue), whole, self.total())
     }

@@ -1,12 +1,12 @@
-//! Random numbers that a seed decides for good.
+//! Seeded random numbers, stable across versions.
 
 use rand_chacha::ChaCha8Rng;
 use rand_chacha::rand_core::{Rng, SeedableRng};
 
-/// One of the many sequences of random numbers that a seed holds.
+/// One stream of random numbers of a seed.
 ///
-/// Numbers are cut to size here and not by the `rand` crate, whose ways of doing so may change
-/// from version to version.
+/// Numbers are reduced to ranges here rather than by the `rand` crate, whose algorithms may change
+/// between versions.
 pub(super) struct Random(ChaCha8Rng);
 
 impl Random {
@@ -24,28 +24,28 @@ impl Random {
         self.0.next_u64()
     }
 
-    /// A number below `bound`, all alike; 0 if there is none.
+    /// A uniform number below `bound`; 0 if `bound` is 0.
     pub(super) fn below(&mut self, bound: u64) -> u64 {
         ((u128::from(self.next()) * u128::from(bound)) >> 64) as u64
     }
 
-    /// A number below `bound`, small ones far more often than great ones.
+    /// A number below `bound`, skewed to small ones.
     pub(super) fn skewed(&mut self, bound: u64) -> u64 {
         let bound = self.below(bound) + 1;
         self.below(bound)
     }
 
-    /// True `chance` times of 1000.
+    /// True with a probability of `chance` in 1000.
     pub(super) fn per_mille(&mut self, chance: u64) -> bool {
         self.below(1000) < chance
     }
 
-    /// One of a table's entries, all alike.
+    /// An entry of a table, uniformly.
     pub(super) fn pick<T: Copy>(&mut self, table: &[T]) -> T {
         table[self.below(table.len() as u64) as usize]
     }
 
-    /// One of a table's entries, each as often as its weight says.
+    /// An entry of a table, by weight.
     pub(super) fn pick_weighted<T: Copy>(&mut self, table: &[(T, u64)]) -> T {
         let mut point = self.below(table.iter().map(|(_, weight)| weight).sum());
         for &(entry, weight) in table {

@@ -1,4 +1,4 @@
-//! What the workload promises.
+//! Tests of the workload's guarantees.
 
 use std::collections::{BTreeMap, BTreeSet};
 

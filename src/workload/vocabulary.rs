@@ -1,4 +1,4 @@
-//! The names and sizes that the workload's jobs have.
+//! The names and sizes of the workload's jobs.
 
 use crate::model::JobState;
 
@@ -28,11 +28,11 @@ pub(super) const QUEUES: [&str; 20] = [
     "release",
     "sandbox",
 ];
-/// What job sets are for.
+/// The purposes of job sets.
 pub(super) const PURPOSES: [&str; 5] = ["nightly", "backfill", "sweep", "adhoc", "validate"];
-/// How many users there are.
+/// The number of users.
 pub(super) const OWNERS: u64 = 150;
-/// How many of them use one queue.
+/// The number of users of one queue.
 pub(super) const OWNERS_PER_QUEUE: u64 = 12;
 /// The namespaces besides the default one.
 pub(super) const NAMESPACES: [&str; 8] =
@@ -52,28 +52,28 @@ pub(super) const GPUS: [(i64, u64); 4] = [(0, 900), (1, 70), (4, 20), (8, 10)];
 pub(super) const GPU_POOL: usize = 3;
 /// The pools.
 pub(super) const POOLS: [&str; GPU_POOL + 1] = ["general", "high-memory", "spot", "gpu"];
-/// How many clusters a pool has.
+/// Clusters per pool.
 pub(super) const CLUSTERS_PER_POOL: u64 = 10;
-/// How many nodes a cluster has.
+/// Nodes per cluster.
 pub(super) const NODES_PER_CLUSTER: u64 = 25;
 
-/// The keys of the annotations that every job has, in the order of how few values they have;
-/// the last one's values are all different.
+/// The keys of the annotations of every job, by ascending cardinality; the values of the last
+/// one are distinct.
 pub const ANNOTATION_KEYS: [&str; 5] =
     ["example.com/stage", "example.com/team", "example.com/project", "example.com/model", "example.com/trace"];
 /// The values of the first annotation.
 pub(super) const STAGES: [(&str, u64); 4] = [("production", 550), ("staging", 200), ("development", 200), ("test", 50)];
-/// How many values the second annotation has.
+/// The cardinality of the second annotation.
 pub(super) const TEAMS: u64 = 24;
-/// How many values the third has.
+/// The cardinality of the third annotation.
 pub(super) const PROJECTS: u64 = 150;
-/// How many values the fourth has.
+/// The cardinality of the fourth annotation.
 pub(super) const MODELS: u64 = 2000;
 
-/// The states of jobs that have not ended.
+/// The states of active jobs, with their weights.
 pub(super) const ACTIVE_STATES: [(JobState, u64); 4] =
     [(JobState::Queued, 500), (JobState::Leased, 40), (JobState::Pending, 110), (JobState::Running, 350)];
-/// The states of jobs that have.
+/// The states of terminal jobs, with their weights.
 pub(super) const ENDED_STATES: [(JobState, u64); 5] = [
     (JobState::Succeeded, 800),
     (JobState::Failed, 100),
@@ -81,14 +81,14 @@ pub(super) const ENDED_STATES: [(JobState, u64); 5] = [
     (JobState::Preempted, 30),
     (JobState::Rejected, 10),
 ];
-/// Why jobs were cancelled; sometimes nobody says.
+/// Cancel reasons; `None` for no reason.
 pub(super) const CANCEL_REASONS: [(Option<&str>, u64); 4] = [
     (Some("cancelled by user"), 600),
     (Some("superseded by a newer job set"), 200),
     (Some("job set deadline exceeded"), 150),
     (None, 50),
 ];
-/// What failed runs say, each with the exit code.
+/// Errors of failed runs, each with its exit code.
 pub(super) const FAILURES: [(&str, i32); 5] = [
     ("container main exited with code 1", 1),
     ("OOMKilled: container main exceeded its memory limit", 137),

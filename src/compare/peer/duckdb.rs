@@ -1,8 +1,8 @@
 //! DuckDB in memory, on one thread, by its Python package: building the library would take
 //! longer than everything else together, and the package is the same library.
 //!
-//! The process does nothing but run statements, and times them itself, so that neither the
-//! way to it nor Python's start counts.
+//! The process only executes statements and times them itself, so that neither the pipe nor
+//! Python's start-up is included.
 
 use std::collections::HashMap;
 use std::fs::File;
@@ -46,13 +46,13 @@ const SETTLE: [&str; 7] = [
 ];
 const ERROR_INDEX: &str = "CREATE UNIQUE INDEX error_by_job ON job_error (job_id)";
 
-/// A database of DuckDB in the memory of a process of its own.
+/// An in-memory DuckDB database in a child process.
 #[derive(Debug)]
 pub struct DuckDb {
     process: Mutex<Process>,
     version: String,
     now: Timestamp,
-    /// Where rows pass through.
+    /// The directory of the files that rows are loaded from.
     file: PathBuf,
 }
 
@@ -104,7 +104,7 @@ impl DuckDb {
         Ok(time)
     }
 
-    /// Appends rows to a table, by the way that is quickest: a file.
+    /// Appends rows to a table through a file, the fastest load.
     fn append(&self, table: Table, rows: impl Iterator<Item = Value>) -> Result<Duration> {
         let mut file = BufWriter::new(File::create(&self.file).map_err(|error| failed(&error))?);
         let mut any = false;
@@ -142,7 +142,7 @@ impl DuckDb {
 impl Drop for DuckDb {
     fn drop(&mut self) {
         let process = self.process.get_mut();
-        // Whatever fails here, there is nothing left to do about it.
+        // A failure of clean-up cannot be handled further.
         let _ = process.child.kill();
         let _ = process.child.wait();
         let _ = std::fs::remove_file(&self.file);

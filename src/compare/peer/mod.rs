@@ -1,8 +1,8 @@
-//! Other engines that run inside a process, to hold the memory engine against: SQLite and DuckDB.
+//! Other in-process engines to compare the memory engine with: SQLite and DuckDB.
 //!
-//! Each has the tables and indexes that those who know it well would give it, holds the same
-//! jobs and must give the same answers. What is timed is the engine's own work, statement by
-//! statement until its rows are fetched; making jobs and groups of the rows is not.
+//! Each has the tables and indexes that an expert would choose, holds the same jobs and must give
+//! the same answers. Only the engine's own work is timed, statement by statement until its rows are
+//! fetched; decoding jobs and groups from the rows is not.
 
 mod duckdb;
 mod row;
@@ -126,7 +126,7 @@ fn single(engine: &impl SqlEngine, record: Record, id: &str) -> Result<(Answer, 
     Ok((answer, time))
 }
 
-/// The error of an engine, which no caller can mend.
+/// Wraps the error of an engine.
 fn failed(problem: &dyn std::fmt::Display) -> Error {
     Error::new(ErrorKind::Backend, Operation::Connect, problem.to_string())
 }

@@ -1,4 +1,4 @@
-//! Queries of the workload as SQL, which the engines share but for a few words.
+//! Queries of the workload as SQL, which differs between the engines in a few words.
 
 use crate::model::{JobState, StateSet};
 use crate::query::{
@@ -9,14 +9,14 @@ use crate::workload::Record;
 
 use super::Cell;
 
-/// Where the engines' SQL, or what is quickest on them, differs.
+/// The differences in SQL and in access paths between the engines.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Dialect {
     Sqlite,
     DuckDb,
 }
 
-/// SQL and its parameters, in the order of the question marks.
+/// SQL and its parameters, in the order of the placeholders.
 #[derive(Debug, Default)]
 pub(super) struct Statement {
     pub sql: String,
@@ -32,13 +32,13 @@ impl Statement {
         self.sql.push_str(sql);
     }
 
-    /// A question mark for a value.
+    /// A placeholder for a value.
     fn bind(&mut self, value: impl Into<Cell>) {
         self.sql.push('?');
         self.parameters.push(value.into());
     }
 
-    /// Question marks for values, in brackets; none for no value, which is no row's either.
+    /// Placeholders for a list of values in parentheses; NULL for an empty list, which matches no row.
     fn bind_list<T: Into<Cell>>(&mut self, values: impl IntoIterator<Item = T>) {
         self.sql.push('(');
         for (at, value) in values.into_iter().enumerate() {
@@ -124,7 +124,7 @@ pub(super) fn groups(query: &GroupQuery, dialect: Dialect) -> Statement {
     statement
 }
 
-/// The average is a sum here, which together with the count loses nothing to rounding.
+/// The average is fetched as a sum, which with the count loses nothing to rounding.
 fn last_transition(aggregate: TimeAggregate) -> &'static str {
     match aggregate {
         TimeAggregate::Average => "CAST(sum(j.last_transition_second) AS BIGINT)",
@@ -152,7 +152,7 @@ fn write_groups_source(statement: &mut Statement, query: &GroupQuery, dialect: D
     match query.group_by() {
         GroupBy::Annotation(key) => {
             statement.push("annotation AS g");
-            // Without anything to know of the jobs, their annotations say it all.
+            // Without a predicate or aggregate on jobs, the annotation table alone is enough.
             let whole = selection.predicates().is_empty() && !selection.active_job_sets();
             if !whole || query.aggregates() != Aggregates::default() {
                 statement.push(" JOIN job AS j ON j.job_id = g.job_id");
@@ -172,7 +172,7 @@ fn write_groups_source(statement: &mut Statement, query: &GroupQuery, dialect: D
     }
 }
 
-/// The tables that a query of jobs reads, and which of them leads to the others.
+/// The tables that a query of jobs reads, and the driving table of the join.
 struct Source<'a> {
     selection: &'a Selection,
     /// The annotation whose index gives the jobs, in the order of their ids. Of several it is
@@ -183,7 +183,7 @@ struct Source<'a> {
 impl<'a> Source<'a> {
     fn new(selection: &'a Selection, dialect: Dialect) -> Self {
         let driver = selection.predicates().iter().rev().find_map(exact_annotation);
-        // A column store joins by hashing, and has no use for a leader.
+        // A column store joins by hashing and needs no driving table.
         Self { selection, driver: driver.filter(|_| dialect == Dialect::Sqlite && !selection.uses_latest_run()) }
     }
 

@@ -34,7 +34,7 @@ const INDEXES: &str = "
     CREATE UNIQUE INDEX run_by_id ON job_run (run_id);
     CREATE INDEX run_by_job ON job_run (job_id);
     CREATE INDEX run_by_node ON job_run (cluster, node, job_id);";
-/// Enough for every statement that there is.
+/// The size of the statement cache, above the number of distinct statements.
 const CACHED_STATEMENTS: usize = 512;
 
 /// A database of SQLite in the process's memory.

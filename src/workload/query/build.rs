@@ -1,4 +1,4 @@
-//! From a kind of query to a query.
+//! Builds the queries of each kind.
 
 use super::{Grouping, PageKind, Query, QueryKind, Record};
 use crate::error::Result;
@@ -7,20 +7,20 @@ use crate::query::{Filter, GetJobGroupsRequest, GetJobsRequest, GroupedField, Ma
 use crate::workload::random::Random;
 use crate::workload::{ANNOTATION_KEYS, GeneratedJob, Workload};
 
-/// How many jobs or groups a page has, as in Lookout's user interface.
+/// Rows per page, as in Lookout's user interface.
 const PAGE: i64 = 100;
 /// The width of a submission window.
 const WINDOW_SECONDS: i64 = 6 * 3600;
-/// How many jobs are drawn to find one that has what a query needs.
+/// The number of jobs sampled for one that has the values of a query.
 const DRAWS: u64 = 1000;
-/// Keeps the random numbers of queries apart from those of jobs.
+/// Separates the random streams of queries from those of jobs.
 const QUERY_STREAMS: u64 = 1 << 63;
 /// The states of jobs that wait to run.
 const WAITING: [JobState; 3] = [JobState::Queued, JobState::Leased, JobState::Pending];
 
 impl Workload {
-    /// The query of a kind and a number: each number makes one with other values. None if no
-    /// job of the workload has what the kind needs.
+    /// The query of a kind and a number, which selects its values. `None` if no job of the
+    /// workload has the values that the kind needs.
     pub fn query(&self, kind: QueryKind, number: u64) -> Option<Query> {
         let jobs = self.options.jobs;
         let mut random = Random::new(self.options.seed, QUERY_STREAMS | number);

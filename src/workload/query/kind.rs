@@ -5,12 +5,12 @@ use std::fmt;
 use crate::query::Match;
 use crate::workload::ANNOTATION_KEYS;
 
-/// The fields that jobs are ordered by.
+/// The sort keys of pages.
 const ORDER_FIELDS: [&str; 6] = ["jobId", "queue", "jobSet", "state", "submitted", "lastTransitionTime"];
 /// The comparisons of a priority.
 const COMPARISONS: [Match; 5] =
     [Match::Exact, Match::GreaterThan, Match::LessThan, Match::GreaterThanOrEqualTo, Match::LessThanOrEqualTo];
-/// What groups are made by: every field, an annotation of few values and one of many.
+/// The group keys: every field, an annotation of low cardinality and one of high.
 const GROUPINGS: [Grouping; 10] = [
     Grouping::Field("queue"),
     Grouping::Field("jobSet"),
@@ -23,7 +23,7 @@ const GROUPINGS: [Grouping; 10] = [
     Grouping::Annotation(ANNOTATION_KEYS[1]),
     Grouping::Annotation(ANNOTATION_KEYS[3]),
 ];
-/// The aggregates that groups can have besides the count.
+/// The aggregates besides the count.
 const EVERY_AGGREGATE: &[&str] = &["state", "submitted", "lastTransitionTime"];
 /// Every combination of them.
 const AGGREGATES: [&[&str]; 8] = [
@@ -45,9 +45,9 @@ const RECORDS: [Record; 4] = [Record::Spec, Record::Error, Record::RunError, Rec
 pub enum QueryKind {
     /// A page of jobs.
     Page(PageKind),
-    /// The greatest groups of all jobs.
+    /// The groups of all jobs with the highest counts.
     Groups {
-        /// What makes a group.
+        /// The group key.
         by: Grouping,
         /// The aggregates besides the count.
         aggregates: &'static [&'static str],
@@ -61,9 +61,9 @@ pub enum QueryKind {
 pub enum PageKind {
     /// The first page of all jobs in an order.
     Ordered {
-        /// The field to order by.
+        /// The sort key.
         field: &'static str,
-        /// Whether the greatest comes first.
+        /// Whether the order is descending.
         descending: bool,
     },
     /// The newest jobs with the values of the first so many annotations of a job.
@@ -72,7 +72,7 @@ pub enum PageKind {
     QueueRunning,
     /// The jobs of a job set that wait to run.
     JobSetWaiting,
-    /// The newest jobs of a queue whose priority compares so with a job's.
+    /// The newest jobs of a queue, with a comparison on the priority.
     Priority(Match),
     /// The jobs submitted within a time that failed, last failure first.
     FailedWindow,
@@ -80,15 +80,15 @@ pub enum PageKind {
     Node,
     /// The jobs of active job sets, last transition first.
     ActiveJobSets,
-    /// The newest jobs whose job set holds a text.
+    /// The newest jobs whose job set contains a text.
     Contains,
-    /// The newest jobs whose job set begins with a text.
+    /// The newest jobs whose job set starts with a text.
     StartsWith,
-    /// A page from the middle of all jobs.
+    /// A page at an offset of half of all jobs.
     DeepSkip,
 }
 
-/// What groups are made by.
+/// A group key.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Grouping {
     /// A field of the job or of its latest run.

@@ -1,5 +1,5 @@
-//! The queries that Lookout's users run, each kind made concrete with values of the workload's
-//! own jobs, so that it finds something.
+//! The queries of Lookout's users, with values of the workload's own jobs, so that their results
+//! are not empty.
 
 mod build;
 mod kind;
@@ -23,7 +23,7 @@ pub enum Query {
     Record(Record, String),
 }
 
-/// What a [`Query`] gives.
+/// The result of a [`Query`].
 #[derive(Debug, Clone, PartialEq)]
 pub enum Answer {
     /// A page of jobs.
@@ -37,7 +37,7 @@ pub enum Answer {
 }
 
 impl Answer {
-    /// How many jobs, groups or records.
+    /// The number of jobs, groups or records.
     pub fn rows(&self) -> usize {
         match self {
             Self::Jobs(jobs) => jobs.len(),
