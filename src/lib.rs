@@ -47,6 +47,8 @@ mod database;
 mod error;
 pub mod historical;
 pub mod ingest;
+pub mod load;
+pub mod measure;
 pub mod memory;
 pub mod model;
 #[cfg(feature = "postgres")]

@@ -5,7 +5,6 @@
 
 mod baseline;
 mod check;
-mod machine;
 mod operation;
 #[cfg(feature = "peers")]
 pub mod peer;
@@ -15,7 +14,6 @@ mod subject;
 mod timings;
 
 pub use baseline::{Incomparable, Regression, regressions};
-pub use machine::Machine;
 pub use operation::{Batches, Ingestion, Operation};
 pub use results::{BackendResult, Measurement, OperationGroup, OperationResult, Results, Settings};
 pub use run::{Comparison, Difference, Outcome, Stage, StageFn};

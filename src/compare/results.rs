@@ -2,10 +2,10 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::machine::Machine;
 use super::operation::Operation;
 use super::timings::{Percentiles, Timings};
 use crate::database::StoreInfo;
+use crate::measure::Machine;
 use crate::time::Timestamp;
 use crate::workload::{QueryKind, WorkloadOptions};
 

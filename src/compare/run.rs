@@ -3,12 +3,12 @@
 use std::time::{Duration, Instant};
 
 use super::check::answers_differ;
-use super::machine::Machine;
 use super::operation::{Ingestion, Operation};
 use super::results::{BackendResult, Measurement, OperationResult, Results, Settings};
 use super::subject::Subject;
 use super::timings::Timings;
 use crate::error::{Error, ErrorKind, Result};
+use crate::measure::Machine;
 use crate::time::{Clock, SystemClock};
 use crate::workload::{Answer, Query, QueryKind, Workload};
 

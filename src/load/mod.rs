@@ -1,0 +1,5 @@
+//! Load tests: a store under sustained ingestion, with queries beside it.
+
+pub mod record;
+
+pub use record::RunRecord;

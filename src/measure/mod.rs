@@ -1,0 +1,29 @@
+//! Measurements: latency histograms, series of one-second intervals, and the machine they were taken on.
+//!
+//! Comparisons and load tests record into the same types, so that the same rules hold for both:
+//! what a histogram resolves, which percentiles a number of samples supports, and how a call that
+//! had not completed at the end counts.
+//!
+//! ```
+//! use std::time::Duration;
+//! use broadside::measure::LatencyHistogram;
+//!
+//! let mut latencies = LatencyHistogram::default();
+//! for millis in 1..=100 {
+//!     latencies.record(Duration::from_millis(millis));
+//! }
+//! let percentiles = latencies.percentiles().expect("it has samples");
+//! // Three digits: within 0.1 % of 50 ms.
+//! assert_eq!(percentiles.p50_nanos / 100_000, 500);
+//! assert!(percentiles.p99_nanos.is_some());
+//! ```
+
+mod histogram;
+mod latency;
+mod machine;
+mod series;
+
+pub use histogram::{DecodeHistogramError, Histogram};
+pub use latency::{LatencyHistogram, Percentiles, supports};
+pub use machine::Machine;
+pub use series::{Interval, IntervalRecorder};
