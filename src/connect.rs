@@ -2,23 +2,30 @@
 
 #[cfg(feature = "postgres")]
 use std::collections::BTreeMap;
-use std::fmt;
 use std::str::FromStr;
 use std::sync::Arc;
 
 #[cfg(feature = "clickhouse")]
-use crate::clickhouse::ClickHouseConfig;
+use crate::clickhouse::{self, ClickHouseConfig};
 use crate::database::Database;
 use crate::error::{BackendKind, Error, ErrorKind, Operation, Result};
 use crate::memory::{MemoryConfig, MemoryDatabase};
 #[cfg(feature = "postgres")]
-use crate::postgres::PostgresConfig;
+use crate::postgres::{self, PostgresConfig};
 use crate::time::{SharedClock, Timestamp};
 
 /// The environment variable that holds the address of the PostgreSQL server meant by `postgres`.
 pub const POSTGRES_URL_VARIABLE: &str = "BROADSIDE_POSTGRES_URL";
 /// The environment variable that holds the address of the ClickHouse server meant by `clickhouse`.
 pub const CLICKHOUSE_URL_VARIABLE: &str = "BROADSIDE_CLICKHOUSE_URL";
+
+/// What URLs begin with, by backend.
+const URL_PREFIXES: &[&[&str]] = &[
+    #[cfg(feature = "postgres")]
+    &postgres::URL_PREFIXES,
+    #[cfg(feature = "clickhouse")]
+    &clickhouse::URL_PREFIXES,
+];
 
 /// The configuration of a backend.
 ///
@@ -29,7 +36,8 @@ pub const CLICKHOUSE_URL_VARIABLE: &str = "BROADSIDE_CLICKHOUSE_URL";
 /// - `clickhouse+http://user:password@host:port/database?…`, or `clickhouse+https://…`
 /// - `postgres` or `clickhouse` alone: the URL in [`POSTGRES_URL_VARIABLE`] or [`CLICKHOUSE_URL_VARIABLE`]
 ///
-/// `Debug` and errors never show a password.
+/// `Debug` and the errors of reading an address show nothing of it, for any part of a mistyped address may be a
+/// password: they name what is wrong in the words of this documentation.
 #[derive(Debug, Clone)]
 #[non_exhaustive]
 pub enum DatabaseConfig {
@@ -56,14 +64,16 @@ impl FromStr for DatabaseConfig {
     }
 }
 
-fn from_variable(variable: &str, backend: BackendKind) -> Result<DatabaseConfig> {
-    let address = std::env::var(variable)
-        .map_err(|_| invalid(format!("backend {backend} takes its address from {variable}, which is not set")))?;
-    let config = DatabaseConfig::from_address(&address)?;
-    if config.backend() != backend {
-        return Err(invalid(format!("{variable} holds the address of {}, not of {backend}", config.backend())));
+fn from_variable(variable: &'static str, backend: BackendKind) -> Result<DatabaseConfig> {
+    let invalid = |problem: &str| invalid(format!("{variable} {problem}")).with_backend(backend);
+    // The error of a variable that is not UTF-8 shows its value.
+    let value = std::env::var_os(variable).ok_or_else(|| invalid("is not set: it holds the address of the server"))?;
+    let address = value.to_str().ok_or_else(|| invalid("is not UTF-8"))?;
+    match DatabaseConfig::from_address(address) {
+        Ok(config) if config.backend() == backend => Ok(config),
+        Ok(config) => Err(invalid(&format!("holds the address of {}", config.backend()))),
+        Err(error) => Err(invalid(&format!("is no address: {}", error.message()))),
     }
-    Ok(config)
 }
 
 impl DatabaseConfig {
@@ -78,39 +88,19 @@ impl DatabaseConfig {
     }
 
     fn from_address(text: &str) -> Result<Self> {
-        let Some((scheme, _)) = text.split_once("://") else {
-            return Self::from_key_values(text);
-        };
-        Self::from_url(scheme, text)
-    }
-
-    #[cfg(any(feature = "postgres", feature = "clickhouse"))]
-    fn from_url(scheme: &str, text: &str) -> Result<Self> {
-        // The address may hold a password, so only the scheme is ever shown.
-        let url =
-            url::Url::parse(text).map_err(|error| invalid(format!("the {scheme:?} URL is malformed: {error}")))?;
-        match scheme {
-            #[cfg(feature = "postgres")]
-            "postgres" | "postgresql" => PostgresConfig::from_url(&url).map(Self::Postgres),
-            #[cfg(feature = "clickhouse")]
-            "clickhouse+http" | "clickhouse+https" => ClickHouseConfig::from_url(&url).map(Self::ClickHouse),
-            _ => Err(unknown_scheme(scheme)),
+        #[cfg(feature = "postgres")]
+        if postgres::URL_PREFIXES.iter().any(|prefix| text.starts_with(prefix)) {
+            return PostgresConfig::from_url(text).map(Self::Postgres);
         }
-    }
-
-    #[cfg(not(any(feature = "postgres", feature = "clickhouse")))]
-    fn from_url(scheme: &str, _text: &str) -> Result<Self> {
-        Err(unknown_scheme(scheme))
-    }
-
-    #[cfg(feature = "postgres")]
-    fn from_key_values(text: &str) -> Result<Self> {
-        if text.contains('=') { PostgresConfig::from_key_values(text).map(Self::Postgres) } else { Err(unknown(text)) }
-    }
-
-    #[cfg(not(feature = "postgres"))]
-    fn from_key_values(text: &str) -> Result<Self> {
-        Err(unknown(text.split('=').next().unwrap_or_default()))
+        #[cfg(feature = "clickhouse")]
+        if clickhouse::URL_PREFIXES.iter().any(|prefix| text.starts_with(prefix)) {
+            return ClickHouseConfig::from_url(text).map(Self::ClickHouse);
+        }
+        #[cfg(feature = "postgres")]
+        if begins_with_key(text) {
+            return PostgresConfig::from_key_values(text).map(Self::Postgres);
+        }
+        Err(unknown_backend(text))
     }
 
     /// Which backend this configures.
@@ -224,6 +214,17 @@ impl ScratchStore {
         &self.config
     }
 
+    /// The name of the schema or the database; none on the memory engine.
+    pub fn name(&self) -> Option<&str> {
+        match &self.config {
+            DatabaseConfig::Memory(_) => None,
+            #[cfg(feature = "postgres")]
+            DatabaseConfig::Postgres(config) => config.schema(),
+            #[cfg(feature = "clickhouse")]
+            DatabaseConfig::ClickHouse(config) => Some(config.database()),
+        }
+    }
+
     /// Closes the handle and removes the store with all that is in it.
     ///
     /// # Errors
@@ -253,14 +254,23 @@ fn scratch_name() -> String {
     format!("broadside_{nanos:x}_{}_{counter}", std::process::id())
 }
 
+/// Whether a text begins as libpq's `key=value` does: with a word before its first `=`.
+#[cfg(feature = "postgres")]
+fn begins_with_key(text: &str) -> bool {
+    let key = text.split_once('=').map(|(key, _)| key.split_whitespace().next().unwrap_or_default());
+    key.is_some_and(|key| key.bytes().all(|byte| byte.is_ascii_lowercase() || byte == b'_'))
+}
+
 fn invalid(message: impl Into<String>) -> Error {
     Error::invalid(Operation::Connect, message)
 }
 
-fn unknown_scheme(scheme: &str) -> Error {
-    invalid(format!("no backend in this build has the URL scheme {scheme:?}"))
-}
-
-fn unknown(text: impl fmt::Display) -> Error {
-    invalid(format!("{:?} names no backend: use memory, postgres, clickhouse or a URL", text.to_string()))
+/// The error for a text that is no address of any kind, of which it shows nothing.
+fn unknown_backend(text: &str) -> Error {
+    let prefixes = URL_PREFIXES.iter().copied().flatten().copied();
+    if let Some(prefix) = prefixes.clone().find(|prefix| text.starts_with(prefix.trim_end_matches('/'))) {
+        return invalid(format!("a URL of this scheme begins with {prefix}"));
+    }
+    let words: Vec<_> = ["memory", "postgres", "clickhouse"].into_iter().chain(prefixes).collect();
+    invalid(format!("the text names no backend of this build: it is or begins with one of {}", words.join(", ")))
 }

@@ -37,6 +37,8 @@
 
 #![warn(missing_docs, clippy::unwrap_used)]
 
+#[cfg(any(feature = "postgres", feature = "clickhouse"))]
+mod address;
 pub mod api;
 mod base64_bytes;
 #[cfg(feature = "clickhouse")]

@@ -144,7 +144,7 @@ fn wrong_use_is_explained_and_ends_with_2() {
     for (arguments, explanation) in [
         (vec![], "Usage"),
         (vec!["replay"], "FILE"),
-        (vec!["replay", "--backend", "mongodb", "-"], "mongodb"),
+        (vec!["replay", "--backend", "mongodb", "-"], "names no backend"),
         (vec!["smoke", "--jobs", "many"], "--jobs"),
         (vec!["sql"], "QUERY"),
     ] {

@@ -1,5 +1,6 @@
 //! The way to the server: one HTTP client, every request with a time limit and with retries.
 
+use std::fmt;
 use std::future::Future;
 use std::time::Duration;
 
@@ -39,12 +40,19 @@ enum Effect {
 }
 
 /// A server and a database on it. Clones share the connections.
-#[derive(Debug, Clone)]
+#[derive(Clone)]
 pub(super) struct Connection {
     client: Client,
     /// The client without the database, which may not be there.
     server: Client,
     timeout: Duration,
+}
+
+/// The client's own `Debug` would show what the address says, which may hold a password.
+impl fmt::Debug for Connection {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Connection").field("timeout", &self.timeout).finish_non_exhaustive()
+    }
 }
 
 impl Connection {
@@ -197,7 +205,7 @@ fn client(config: &ClickHouseConfig) -> Result<Client> {
         client = client.with_user(user);
     }
     if let Some(password) = &config.password {
-        client = client.with_password(&password.0);
+        client = client.with_password(password);
     }
     if config.cluster.is_some() {
         client = CLUSTER_SETTINGS.iter().fold(client, |client, &(name, value)| client.with_setting(name, value));

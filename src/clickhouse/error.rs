@@ -68,6 +68,11 @@ impl Failure {
         }
     }
 
+    fn refuses_login(&self) -> bool {
+        let Self::Driver(error) = self else { return false };
+        matches!(exception_code(error), Some(UNKNOWN_USER | WRONG_PASSWORD | REQUIRED_PASSWORD | AUTHENTICATION_FAILED))
+    }
+
     fn kind(&self) -> ErrorKind {
         match self {
             Self::TimedOut | Self::Driver(DriverError::TimedOut) => ErrorKind::Timeout,
@@ -105,8 +110,12 @@ impl Failure {
             // The missing table or database is no fault of the server's, so there is no source.
             return Error::not_initialised(operation).with_backend(BackendKind::ClickHouse);
         }
+        let refused = self.refuses_login();
         let error = Error::new(kind, operation, self.message(kind)).with_backend(BackendKind::ClickHouse);
         match self {
+            // The server's own text quotes the user, and what stands in its place in a mistyped address may be
+            // the password.
+            Self::Driver(_) if refused => error,
             Self::Driver(source) => error.with_source(source),
             Self::TimedOut => error,
         }
@@ -120,9 +129,7 @@ impl Failure {
                 None => "the server cannot be reached".to_owned(),
             },
             (_, Self::Driver(error)) => match exception_code(error) {
-                Some(UNKNOWN_USER | WRONG_PASSWORD | REQUIRED_PASSWORD | AUTHENTICATION_FAILED) => {
-                    "the server refuses the user or the password".to_owned()
-                }
+                Some(_) if self.refuses_login() => "the server refuses the user or the password".to_owned(),
                 Some(code) => format!("the server refuses or fails (code {code})"),
                 None => "the server or the driver failed".to_owned(),
             },
@@ -195,6 +202,12 @@ mod tests {
             assert_eq!(error.backend(), Some(BackendKind::ClickHouse));
         }
         assert_eq!(Failure::TimedOut.into_error(Operation::GetJobs).kind(), ErrorKind::Timeout);
+    }
+
+    #[test]
+    fn a_refused_login_does_not_quote_the_user() {
+        let error = answer("Code: 516. DB::Exception: hunter2: Authentication failed").into_error(Operation::Connect);
+        assert!(!format!("{error:?}").contains("hunter2"), "{error:?}");
     }
 
     #[test]

@@ -61,6 +61,7 @@
 //! stay on one shard. The statements are under snapshot tests; they have not been run against a
 //! cluster by this project's tests, whose engine has none.
 
+mod address;
 mod config;
 mod connection;
 mod database;
@@ -75,5 +76,6 @@ mod snapshots;
 mod statement;
 mod turns;
 
+pub(crate) use self::address::URL_PREFIXES;
 pub use self::config::ClickHouseConfig;
 pub use self::database::ClickHouseDatabase;

@@ -1,6 +1,7 @@
 //! Connections: the pool, what happens to a connection whose call was dropped, and what is tried
 //! again after which failure.
 
+use std::fmt;
 use std::ops::Deref;
 use std::sync::Arc;
 use std::time::Duration;
@@ -22,7 +23,6 @@ const FIRST_DELAY: Duration = Duration::from_millis(10);
 const LONGEST_DELAY: Duration = Duration::from_secs(1);
 
 /// The connections of a handle.
-#[derive(Debug)]
 pub(super) struct Connections {
     pool: Pool,
     /// One permit a connection. The pool's own queue would do, were it not that time in it could
@@ -31,6 +31,13 @@ pub(super) struct Connections {
     connect_timeout: Duration,
     acquire_timeout: Duration,
     statement_cache: usize,
+}
+
+/// The pool's own `Debug` shows what the address says, which may hold a password.
+impl fmt::Debug for Connections {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Connections").field("status", &self.pool.status()).finish_non_exhaustive()
+    }
 }
 
 /// A connection in use. It goes back to the pool only when it is released: a call that was

@@ -128,6 +128,17 @@ fn is_timeout(code: &SqlState) -> bool {
     [SqlState::QUERY_CANCELED, SqlState::LOCK_NOT_AVAILABLE].contains(code)
 }
 
+/// What the server refuses of a login. Its own text quotes the user and the database, and what stands in their
+/// places in a mistyped address may be the password.
+fn refused_login(code: &SqlState) -> Option<&'static str> {
+    match code.code() {
+        "28P01" => Some("the server refuses the user or the password (SQLSTATE 28P01)"),
+        "28000" => Some("the server accepts no such user, database and kind of connection (SQLSTATE 28000)"),
+        "3D000" => Some("the server has no such database (SQLSTATE 3D000)"),
+        _ => None,
+    }
+}
+
 fn remedy(error: &tokio_postgres::Error) -> Remedy {
     match error.code() {
         Some(code) if is_conflict(code) => Remedy::Repeat,
@@ -157,6 +168,9 @@ fn is_network_failure(error: &tokio_postgres::Error) -> bool {
 fn driver_error(error: tokio_postgres::Error, operation: Operation) -> Error {
     if error.code().is_some_and(is_undefined) {
         return Error::not_initialised(operation);
+    }
+    if let Some(refused) = error.code().and_then(refused_login) {
+        return Error::new(ErrorKind::Backend, operation, refused);
     }
     let kind = match error.code() {
         Some(code) if is_timeout(code) => ErrorKind::Timeout,

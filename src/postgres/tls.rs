@@ -48,15 +48,15 @@ fn roots(file: Option<&Path>) -> Result<RootCertStore> {
     let Some(file) = file else {
         return Ok(RootCertStore { roots: webpki_roots::TLS_SERVER_ROOTS.to_vec() });
     };
-    let unreadable = |error| invalid(format!("sslrootcert {file:?} cannot be read")).with_source(error);
+    let unreadable = |error| invalid("the file of sslrootcert cannot be read").with_source(error);
     let mut roots = RootCertStore::empty();
     for certificate in CertificateDer::pem_file_iter(file).map_err(unreadable)? {
         roots
             .add(certificate.map_err(unreadable)?)
-            .map_err(|error| invalid(format!("sslrootcert {file:?} holds a bad certificate")).with_source(error))?;
+            .map_err(|error| invalid("the file of sslrootcert holds a bad certificate").with_source(error))?;
     }
     if roots.is_empty() {
-        return Err(invalid(format!("sslrootcert {file:?} holds no certificate")));
+        return Err(invalid("the file of sslrootcert holds no certificate"));
     }
     Ok(roots)
 }

@@ -85,11 +85,9 @@ pub async fn handle(store: &ScratchStore, address: &str) -> Arc<dyn Database> {
     address.parse::<DatabaseConfig>().unwrap().connect(Arc::new(SystemClock)).await.unwrap()
 }
 
-/// The name of a store's schema, which only its configuration knows.
+/// The name of a store's schema.
 pub fn schema(store: &ScratchStore) -> String {
-    let shown = format!("{:?}", store.config());
-    let (_, rest) = shown.split_once("schema: Some(\"").unwrap();
-    rest.split_once('"').unwrap().0.to_owned()
+    store.name().unwrap().to_owned()
 }
 
 /// A session of the test's own on the server, in the store's schema.

@@ -1,0 +1,187 @@
+//! From an address to a configuration: a URL, read by the same rules as PostgreSQL's.
+
+use std::collections::BTreeMap;
+use std::str::FromStr;
+use std::time::Duration;
+
+use url::Url;
+
+use super::config::{ClickHouseConfig, Compression};
+use super::schema::Layout;
+use crate::address::{HOST, Keys, Problem, UrlParts, decode, host_and_port, is_host, number, put, seconds};
+use crate::error::{BackendKind, Result};
+
+/// What a URL of ClickHouse begins with, what it stands for, and the port by default.
+const SCHEMES: [(&str, &str, u16); 2] = [(URL_PREFIXES[0], "http", 8123), (URL_PREFIXES[1], "https", 8443)];
+/// What a URL of ClickHouse begins with.
+pub(crate) const URL_PREFIXES: [&str; 2] = ["clickhouse+http://", "clickhouse+https://"];
+
+const DEFAULT_DATABASE: &str = "broadside";
+const DEFAULT_CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
+const DEFAULT_TIMEOUT: Duration = Duration::from_secs(60);
+const SETTING_PREFIX: &str = "setting.";
+
+const SECONDS: &str = "a number of seconds from 0.001 to 2147483647";
+
+/// The one table of keys: what each does to the configuration.
+const KEYS: Keys<ClickHouseConfig> = Keys(&[
+    ("compression", |config, value| put(&mut config.compression, value.parse().ok(), "lz4 or none")),
+    ("layout", |config, value| {
+        put(&mut config.layout, value.parse().ok(), "replacing or patch").and_then(|()| layout_fits_cluster(config))
+    }),
+    ("cluster", |config, value| {
+        let name = (!value.is_empty()).then(|| Some(value.to_owned()));
+        put(&mut config.cluster, name, "the name of a cluster").and_then(|()| layout_fits_cluster(config))
+    }),
+    ("connect_timeout", |config, value| put(&mut config.connect_timeout, positive_seconds(value), SECONDS)),
+    ("timeout", |config, value| put(&mut config.timeout, positive_seconds(value), SECONDS)),
+    // Listed for errors alone: the name of a setting is the server's.
+    ("setting.NAME", |_, _| Err("written with the name of a setting in the place of NAME")),
+]);
+
+impl ClickHouseConfig {
+    /// From a URL as described [above](Self).
+    ///
+    /// # Errors
+    ///
+    /// `InvalidArgument` saying which part, or which key by its position, is malformed or unknown. Nothing of
+    /// the address is quoted, for any of it may be a password.
+    pub fn from_url(url: &str) -> Result<Self> {
+        read(url).map_err(|problem| problem.into_error(BackendKind::ClickHouse))
+    }
+}
+
+fn read(url: &str) -> Result<ClickHouseConfig, Problem> {
+    let scheme = SCHEMES.iter().find_map(|&(prefix, scheme, port)| Some((scheme, port, url.strip_prefix(prefix)?)));
+    let (scheme, port, rest) =
+        scheme.ok_or(Problem::new("a URL begins with clickhouse+http:// or clickhouse+https://"))?;
+    let parts = UrlParts::split(rest);
+    let mut config = ClickHouseConfig {
+        server: server(scheme, parts.hosts, port)?,
+        database: database(parts.path)?,
+        user: Some(decode("user", parts.user)?).filter(|user| !user.is_empty()),
+        password: parts.password.map(|password| decode("password", password)).transpose()?,
+        compression: Compression::Lz4,
+        layout: Layout::Replacing,
+        cluster: None,
+        connect_timeout: DEFAULT_CONNECT_TIMEOUT,
+        timeout: DEFAULT_TIMEOUT,
+        settings: BTreeMap::new(),
+    };
+    for (pair, position) in parts.pairs().zip(1..) {
+        let (key, value) = pair?;
+        match key.strip_prefix(SETTING_PREFIX) {
+            Some(setting) if !setting.is_empty() => drop(config.settings.insert(setting.to_owned(), value)),
+            _ => KEYS.set(&mut config, KEYS.find(position, &key)?, &value)?,
+        }
+    }
+    Ok(config)
+}
+
+/// Scheme, host and port, as the HTTP client takes them.
+fn server(scheme: &str, hosts: &str, default_port: u16) -> Result<Url, Problem> {
+    let (host, port) = host_and_port(hosts)?;
+    let port = if port.is_empty() { Some(default_port) } else { number(&port, 1, u16::MAX) };
+    let port = port.ok_or(Problem::value("the port", "a number from 1 to 65535"))?;
+    let bracketed = if host.contains(':') { format!("[{host}]") } else { host.clone() };
+    let url = Url::parse(&format!("{scheme}://{bracketed}:{port}")).ok();
+    url.filter(|_| is_host(&host)).ok_or(Problem::value("the host", HOST))
+}
+
+fn database(path: &str) -> Result<String, Problem> {
+    match path.strip_suffix('/').unwrap_or(path) {
+        "" => Ok(DEFAULT_DATABASE.to_owned()),
+        names if names.contains(['/', '#']) => Err(Problem::value("the path", "the name of one database")),
+        name => decode("database", name),
+    }
+}
+
+impl FromStr for Compression {
+    type Err = ();
+
+    fn from_str(name: &str) -> Result<Self, ()> {
+        match name {
+            "lz4" => Ok(Self::Lz4),
+            "none" => Ok(Self::None),
+            _ => Err(()),
+        }
+    }
+}
+
+fn layout_fits_cluster(config: &ClickHouseConfig) -> Result<(), &'static str> {
+    if config.layout == Layout::Patch && config.cluster.is_some() {
+        return Err("left out: layout=patch cannot be used with a cluster");
+    }
+    Ok(())
+}
+
+fn positive_seconds(value: &str) -> Option<Duration> {
+    seconds(value).filter(|&seconds| seconds >= Duration::from_millis(1))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn config(url: &str) -> ClickHouseConfig {
+        ClickHouseConfig::from_url(url).unwrap()
+    }
+
+    #[test]
+    fn a_url_says_everything() {
+        let config = config(
+            "clickhouse+https://me:p%40s+s@db.example/jobs?compression=none&cluster=c1&timeout=1.5&setting.max_threads=2",
+        );
+        assert_eq!(config.server.as_str(), "https://db.example:8443/");
+        assert_eq!((config.database.as_str(), config.user.as_deref()), ("jobs", Some("me")));
+        assert_eq!(config.password.as_deref(), Some("p@s+s"));
+        assert_eq!((config.compression, config.layout), (Compression::None, Layout::Replacing));
+        assert_eq!(config.cluster.as_deref(), Some("c1"));
+        assert_eq!(config.timeout, Duration::from_millis(1500));
+        assert_eq!(config.settings, BTreeMap::from([("max_threads".to_owned(), "2".to_owned())]));
+    }
+
+    #[test]
+    fn what_is_left_out_has_a_default() {
+        for url in ["clickhouse+http://[::1]", "clickhouse+http://[::1]:8123/?"] {
+            let config = config(url);
+            assert_eq!(config.server.as_str(), "http://[::1]:8123/");
+            assert_eq!((config.database.as_str(), config.user), ("broadside", None));
+            assert_eq!(config.compression, Compression::Lz4);
+        }
+    }
+
+    #[test]
+    fn errors_name_the_part_and_quote_nothing() {
+        for (url, part) in [
+            ("clickhouse+http:///jobs", "the host must be"),
+            ("clickhouse+http://u:hun@ter2@h", "the host must be"),
+            ("clickhouse+http://u:hun/ter2@h", "the port must be"),
+            ("clickhouse+http://h:0", "the port must be"),
+            ("clickhouse+http://u:12/ter2@h/d", "the path must be the name of one database"),
+            ("clickhouse+http://u:12#ter2@h,h2", "the host must be"),
+            ("clickhouse+http://h/?compression=hunter2", "compression must be lz4 or none"),
+            ("clickhouse+http://h/?timeout=0", "timeout must be a number of seconds"),
+            ("clickhouse+http://h/?timeout=10000000000000000000", "timeout must be"),
+            ("clickhouse+http://h/?connect_timeout=hunter2", "connect_timeout must be"),
+            ("clickhouse+http://h/?cluster=", "cluster must be the name of a cluster"),
+            ("clickhouse+http://h/?layout=patch&cluster=c", "layout=patch cannot be used with a cluster"),
+            ("clickhouse+http://h/?cluster=c&layout=patch", "layout=patch cannot be used with a cluster"),
+            ("clickhouse+http://h/?timeout=1&hunter2=2", "key 2 is unknown; the keys are compression, layout"),
+            ("clickhouse+http://h/?setting.=2", "key 1 is unknown"),
+            ("clickhouse+http://h/%ff", "database: not UTF-8"),
+        ] {
+            let error = ClickHouseConfig::from_url(url).unwrap_err();
+            assert_eq!(error.kind(), crate::ErrorKind::InvalidArgument, "{url}");
+            assert!(error.message().contains(part), "{url}: {error}");
+            assert!(!format!("{error:?}").contains("ter2"), "{url}: {error:?}");
+        }
+    }
+
+    #[test]
+    fn debug_shows_nothing_of_the_address() {
+        let config =
+            config("clickhouse+http://hunter1:hunter2@hunter3/hunter4?setting.hunter5=hunter6&cluster=hunter7");
+        assert!(!format!("{config:?}").contains("hunter"), "{config:?}");
+    }
+}
