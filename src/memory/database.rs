@@ -4,14 +4,16 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use async_trait::async_trait;
+use datafusion::arrow::array::{Array, UInt32Array};
 use datafusion::prelude::SessionContext;
 use prost::Message;
 
 use super::config::MemoryConfig;
 use super::engine::Engine;
 use super::error::engine_error;
+use super::ingest::Store;
 use super::stats::MemoryStats;
-use super::storage::{JobId, Message as RunMessage, RunChunk, RunId, Tables};
+use super::storage::{JobId, RunChunk, RunId, Tables};
 use super::{plan, query, stats};
 use crate::api;
 use crate::database::{Database, Progress, ProgressFn, StoreInfo};
@@ -62,7 +64,8 @@ impl MemoryDatabase {
     /// `Closed` or `NotInitialised`.
     pub async fn stats(&self) -> Result<MemoryStats> {
         let tables = self.snapshot(Operation::Connect).await?;
-        Ok(stats::measure(&tables, self.engine.writer_bytes().await))
+        let writer_bytes = self.engine.inspect(Store::writer_bytes).await.unwrap_or_default();
+        Ok(stats::measure(&tables, writer_bytes))
     }
 
     fn check_open(&self, operation: Operation) -> Result<()> {
@@ -82,15 +85,16 @@ impl MemoryDatabase {
         operation: Operation,
         what: &str,
         run_id: &str,
-        message: impl Fn(&RunChunk, usize) -> RunMessage,
+        column: impl Fn(&RunChunk) -> &UInt32Array,
     ) -> Result<String> {
         let tables = self.snapshot(operation).await?;
         let found = RunId::new(run_id).and_then(|id| tables.run_row(&id)).and_then(|row| {
             let (chunk, at) = tables.runs.locate(row);
-            message(chunk, at)
+            let places = column(chunk);
+            places.is_valid(at).then(|| tables.records.run_messages.get(places.value(at)))
         });
         let bytes = found.ok_or_else(|| not_found(operation, what, "run", run_id))?;
-        Ok(String::from_utf8_lossy(&bytes).into_owned())
+        Ok(String::from_utf8_lossy(bytes).into_owned())
     }
 }
 
@@ -139,7 +143,7 @@ impl Database for MemoryDatabase {
         let operation = Operation::GetJobSpec;
         let tables = self.snapshot(operation).await?;
         let spec = existing_job(&tables, job_id)
-            .and_then(|id| tables.specs.get(&id))
+            .and_then(|id| tables.records.specs.get(&id))
             .ok_or_else(|| not_found(operation, "spec", "job", job_id))?;
         // Validation let only specs in that decode.
         api::Job::decode(spec.as_ref()).map_err(|error| {
@@ -153,19 +157,17 @@ impl Database for MemoryDatabase {
         let operation = Operation::GetJobError;
         let tables = self.snapshot(operation).await?;
         let error = existing_job(&tables, job_id)
-            .and_then(|id| tables.errors.get(&id))
+            .and_then(|id| tables.records.errors.get(&id))
             .ok_or_else(|| not_found(operation, "error", "job", job_id))?;
         Ok(String::from_utf8_lossy(error).into_owned())
     }
 
     async fn get_job_run_error(&self, run_id: &str) -> Result<String> {
-        let error = |chunk: &RunChunk, at: usize| chunk.error.as_slice()[at].clone();
-        self.run_message(Operation::GetJobRunError, "error", run_id, error).await
+        self.run_message(Operation::GetJobRunError, "error", run_id, RunChunk::error).await
     }
 
     async fn get_job_run_debug_message(&self, run_id: &str) -> Result<String> {
-        let debug = |chunk: &RunChunk, at: usize| chunk.debug.as_slice()[at].clone();
-        self.run_message(Operation::GetJobRunDebugMessage, "debug message", run_id, debug).await
+        self.run_message(Operation::GetJobRunDebugMessage, "debug message", run_id, RunChunk::debug).await
     }
 
     async fn populate_historical_jobs(&self, jobs: &HistoricalJobs, progress: ProgressFn<'_>) -> Result<()> {
@@ -192,6 +194,18 @@ impl Database for MemoryDatabase {
     async fn store_info(&self) -> Result<StoreInfo> {
         let version = concat!("Broadside ", env!("CARGO_PKG_VERSION")).to_owned();
         Ok(StoreInfo { version: Some(version), bytes: Some(self.stats().await?.total_bytes()) })
+    }
+
+    async fn property(&self, key: &str) -> Result<Option<String>> {
+        self.check_open(Operation::Property)?;
+        let property = self.engine.inspect(|store| store.property(key)).await;
+        property.ok_or_else(|| not_initialised(Operation::Property))
+    }
+
+    async fn set_property(&self, key: &str, value: &str) -> Result<()> {
+        self.check_open(Operation::Property)?;
+        let set = self.engine.write(|store| store.set_property(key, value)).await;
+        set.ok_or_else(|| not_initialised(Operation::Property))
     }
 
     async fn tear_down(&self) -> Result<()> {

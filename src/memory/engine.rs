@@ -57,7 +57,7 @@ impl Engine {
         let shared = self.drop_unread();
         let result = change(store);
         if shared {
-            self.put(Some(Arc::new(store.tables.clone())));
+            self.put(Some(Arc::new(store.snapshot())));
         }
         Some(result)
     }
@@ -72,14 +72,14 @@ impl Engine {
         if let Some(snapshot) = self.take() {
             return Some(snapshot);
         }
-        let snapshot = Arc::new(store.as_ref()?.tables.clone());
+        let snapshot = Arc::new(store.as_ref()?.snapshot());
         *self.slot.lock() = Slot { snapshot: Some(Arc::clone(&snapshot)), taken: true };
         Some(snapshot)
     }
 
-    /// Bytes that only the writer holds.
-    pub(super) async fn writer_bytes(&self) -> usize {
-        self.store.lock().await.as_ref().map_or(0, Store::writer_bytes)
+    /// Reads what only the writer holds. None if the store is not initialised.
+    pub(super) async fn inspect<T>(&self, read: impl FnOnce(&Store) -> T) -> Option<T> {
+        self.store.lock().await.as_ref().map(read)
     }
 
     fn take(&self) -> Option<Arc<Tables>> {

@@ -1,11 +1,13 @@
 //! Rows of the tables as the jobs and runs of the API: only those of a page ever become such.
 
-use datafusion::arrow::array::{Array, AsArray};
+use datafusion::arrow::array::{
+    Array, ArrowPrimitiveType, AsArray, PrimitiveArray, TimestampMicrosecondArray, UInt32Array,
+};
 use datafusion::arrow::datatypes::{TimestampMicrosecondType, TimestampSecondType, UInt64Type};
 use datafusion::arrow::record_batch::RecordBatch;
 use smol_str::SmolStr;
 
-use super::storage::{Dictionary, LatestRun, NONE, NULL, Tables};
+use super::storage::{Dictionary, JobId, LatestRun, RunId, Tables, job_state};
 use crate::model::{Annotations, GroupAggregates, Job, JobGroup, Run, RunState, StateSet};
 use crate::query::Aggregates;
 use crate::time::Timestamp;
@@ -17,37 +19,39 @@ pub(super) fn jobs(tables: &Tables, rows: &[u32], now: Timestamp) -> Vec<Job> {
 
 fn job(tables: &Tables, row: u32, now: Timestamp) -> Job {
     let (chunk, at) = tables.jobs.locate(row);
-    let last_to_come = chunk.last_run.get(at);
+    let last_to_come = optional(chunk.last_run(), at);
     let mut runs = runs(tables, last_to_come);
-    let last_active_run_id = match LatestRun::unpack(chunk.latest_run.get(at)) {
+    let latest = optional(chunk.latest_run(), at).map(LatestRun::unpack);
+    let last_active_run_id = match latest {
         // Mostly it is this one, and one text serves both.
-        LatestRun::Run(run) if run == last_to_come => runs.first().map(|run| run.run_id.clone()),
-        latest => latest_run_id(tables, latest),
+        Some(LatestRun::Run(run)) if Some(run) == last_to_come => runs.first().map(|run| run.run_id.clone()),
+        latest => latest.map(|latest| latest_run_id(tables, latest)),
     };
     let last = Run::sort(&mut runs, now).unwrap_or_default();
     let annotations = annotations(tables, row);
+    let texts = &tables.dictionaries;
     // Made whole at once a job is made where it stays, with no runs to attach to it later.
     Job {
-        job_id: chunk.ids.get(at).as_str().into(),
-        queue: tables.queues.text(chunk.queue.get(at)).clone(),
-        owner: tables.owners.text(chunk.owner.get(at)).clone(),
-        namespace: optional_text(&tables.namespaces, chunk.namespace.get(at)),
-        job_set: tables.job_sets.text(chunk.job_set.get(at)).clone(),
-        cpu: chunk.cpu.get(at),
-        memory: chunk.memory.get(at),
-        ephemeral_storage: chunk.ephemeral_storage.get(at),
-        gpu: chunk.gpu.get(at),
-        priority: chunk.priority.get(at),
-        priority_class: optional_text(&tables.priority_classes, chunk.priority_class.get(at)),
-        submitted: Timestamp::from_micros(chunk.submitted.get(at)),
-        cancelled: time(chunk.cancelled.get(at)),
-        state: tables.state(row),
-        last_transition_time: Timestamp::from_micros(chunk.last_transition.get(at)),
+        job_id: JobId::at(chunk.job_id(), at).as_str().into(),
+        queue: texts.queues.text(chunk.queue().value(at)).clone(),
+        owner: texts.owners.text(chunk.owner().value(at)).clone(),
+        namespace: text(&texts.namespaces, chunk.namespace(), at),
+        job_set: texts.job_sets.text(chunk.job_set().value(at)).clone(),
+        cpu: chunk.cpu().value(at),
+        memory: chunk.memory().value(at),
+        ephemeral_storage: chunk.ephemeral_storage().value(at),
+        gpu: chunk.gpu().value(at),
+        priority: chunk.priority().value(at),
+        priority_class: text(&texts.priority_classes, chunk.priority_class(), at),
+        submitted: Timestamp::from_micros(chunk.submitted().value(at)),
+        cancelled: time(chunk.cancelled(), at),
+        state: job_state(chunk.state().value(at)),
+        last_transition_time: Timestamp::from_micros(chunk.last_transition_time().value(at)),
         last_active_run_id,
         duplicate: false,
         annotations,
-        cancel_reason: optional_text(&tables.cancel_reasons, chunk.cancel_reason.get(at)),
-        cancel_user: optional_text(&tables.cancel_users, chunk.cancel_user.get(at)),
+        cancel_reason: text(&texts.cancel_reasons, chunk.cancel_reason(), at),
+        cancel_user: text(&texts.cancel_users, chunk.cancel_user(), at),
         node: last.node,
         cluster: last.cluster,
         pool: last.pool,
@@ -58,71 +62,68 @@ fn job(tables: &Tables, row: u32, now: Timestamp) -> Job {
 }
 
 /// The id of a latest run.
-pub(super) fn latest_run_id(tables: &Tables, latest: LatestRun) -> Option<SmolStr> {
+pub(super) fn latest_run_id(tables: &Tables, latest: LatestRun) -> SmolStr {
     match latest {
-        LatestRun::None => None,
-        LatestRun::Run(run) => Some(tables.runs.id(run).as_str().into()),
-        LatestRun::Dangling(code) => Some(tables.dangling_runs.text(code).clone()),
+        LatestRun::Run(run) => tables.runs.id(run).as_str().into(),
+        LatestRun::Dangling(place) => tables.records.dangling_runs.get(place).as_str().into(),
     }
 }
 
-/// A time, which may be absent.
-pub(super) fn time(micros: i64) -> Option<Timestamp> {
-    (micros != NULL).then(|| Timestamp::from_micros(micros))
+fn optional<T: ArrowPrimitiveType>(column: &PrimitiveArray<T>, at: usize) -> Option<T::Native> {
+    column.is_valid(at).then(|| column.value(at))
+}
+
+fn time(column: &TimestampMicrosecondArray, at: usize) -> Option<Timestamp> {
+    optional(column, at).map(Timestamp::from_micros)
+}
+
+fn text(dictionary: &Dictionary, codes: &UInt32Array, at: usize) -> Option<SmolStr> {
+    optional(codes, at).map(|code| dictionary.text(code).clone())
 }
 
 /// The annotations of a job.
 pub(super) fn annotations(tables: &Tables, row: u32) -> Annotations {
     let (chunk, at) = tables.jobs.locate(row);
-    let catalog = &tables.annotations;
+    let catalog = &tables.dictionaries.annotations;
     let pair = |&key: &u32| {
-        let code = chunk.annotations.get(key, at);
-        (catalog.keys.text(key).clone(), catalog.values(key).text(code).clone())
+        let code = chunk.annotations.get(key, at)?;
+        Some((catalog.keys.text(key).clone(), catalog.values(key).text(code).clone()))
     };
-    Annotations::from_sorted(catalog.shape(chunk.shape.get(at)).iter().map(pair).collect())
+    Annotations::from_sorted(catalog.shape(chunk.shape().value(at)).iter().filter_map(pair).collect())
 }
 
 /// The runs of a chain, the last to come first.
-fn runs(tables: &Tables, last: u32) -> Vec<Run> {
+fn runs(tables: &Tables, last: Option<u32>) -> Vec<Run> {
     // Most jobs have one run, for which a vector that grows would have too much room.
-    let mut runs: Vec<Run> = Some(last).filter(|&row| row != NONE).iter().map(|&row| run(tables, row)).collect();
+    let mut runs: Vec<Run> = last.iter().map(|&row| run(tables, row)).collect();
     let previous = |row| {
         let (chunk, at) = tables.runs.locate(row);
-        chunk.previous.get(at)
+        optional(chunk.previous(), at)
     };
-    let mut next = if last == NONE { NONE } else { previous(last) };
-    while next != NONE {
-        runs.push(run(tables, next));
-        next = previous(next);
+    let mut next = last.and_then(previous);
+    while let Some(row) = next {
+        runs.push(run(tables, row));
+        next = previous(row);
     }
     runs
 }
 
 fn run(tables: &Tables, row: u32) -> Run {
     let (chunk, at) = tables.runs.locate(row);
+    let texts = &tables.dictionaries;
     Run {
-        run_id: chunk.ids.get(at).as_str().into(),
-        cluster: tables.clusters.text(chunk.cluster.get(at)).clone(),
-        node: optional_text(&tables.nodes, chunk.node.get(at)),
-        pool: optional_text(&tables.pools, chunk.pool.get(at)),
-        leased: time(chunk.leased.get(at)),
-        pending: time(chunk.pending.get(at)),
-        started: time(chunk.started.get(at)),
-        finished: time(chunk.finished.get(at)),
+        run_id: RunId::at(chunk.run_id(), at).as_str().into(),
+        cluster: texts.clusters.text(chunk.cluster().value(at)).clone(),
+        node: text(&texts.nodes, chunk.node(), at),
+        pool: text(&texts.pools, chunk.pool(), at),
+        leased: time(chunk.leased(), at),
+        pending: time(chunk.pending(), at),
+        started: time(chunk.started(), at),
+        finished: time(chunk.finished(), at),
         // The column is only ever written from a `RunState`.
-        job_run_state: RunState::from_ordinal(chunk.state.get(at)).unwrap_or(RunState::Leased),
-        exit_code: exit_code(chunk.exit_code.get(at)),
+        job_run_state: RunState::from_ordinal(chunk.state().value(at)).unwrap_or(RunState::Leased),
+        exit_code: optional(chunk.exit_code(), at),
     }
-}
-
-/// The text of a code, which may be that of none.
-fn optional_text(dictionary: &Dictionary, code: u32) -> Option<SmolStr> {
-    dictionary.optional_text(code).cloned()
-}
-
-/// An exit code, which may be absent.
-pub(super) fn exit_code(stored: i64) -> Option<i32> {
-    i32::try_from(stored).ok()
 }
 
 /// The groups of a batch, whose columns are those of [`groups::schema`](super::query::groups::schema).

@@ -2,16 +2,17 @@
 
 use std::sync::{Arc, LazyLock};
 
+use bytes::Bytes;
 use datafusion::arrow::array::{
-    Array, ArrayRef, BinaryArray, BooleanArray, Int32Array, Int64Array, MapBuilder, StringArray, StringBuilder,
-    TimestampMicrosecondArray,
+    Array, ArrayRef, ArrowPrimitiveType, BinaryArray, BooleanArray, Int64Array, MapBuilder, PrimitiveArray,
+    StringArray, StringBuilder, TimestampMicrosecondArray, UInt32Array,
 };
 use datafusion::arrow::datatypes::{DataType, Field, Schema, SchemaRef, TimeUnit};
 use datafusion::common::internal_err;
 use datafusion::error::Result as EngineResult;
 
 use super::row;
-use super::storage::{Column, Dictionary, JobChunk, LatestRun, Message, NULL, RunChunk, Tables};
+use super::storage::{Arena, Chunk, Dictionary, JobChunk, JobId, LatestRun, RunChunk, RunId, Tables};
 use crate::model::RunState;
 
 /// The zone of all times.
@@ -91,34 +92,33 @@ fn annotation_builder() -> MapBuilder<StringBuilder, StringBuilder> {
 /// A column of the table `job`, for some rows.
 pub(super) fn job_column(tables: &Tables, name: &str, rows: &[u32]) -> EngineResult<ArrayRef> {
     let jobs = JobCells { tables, rows };
+    let texts = &tables.dictionaries;
     Ok(match name {
         "job_id" => Arc::new(StringArray::from_iter_values(rows.iter().map(|&row| tables.jobs.id(row)).map(Text))),
-        "queue" => jobs.texts(&tables.queues, |chunk| &chunk.queue),
-        "job_set" => jobs.texts(&tables.job_sets, |chunk| &chunk.job_set),
-        "owner" => jobs.texts(&tables.owners, |chunk| &chunk.owner),
-        "namespace" => jobs.texts(&tables.namespaces, |chunk| &chunk.namespace),
-        "priority_class" => jobs.texts(&tables.priority_classes, |chunk| &chunk.priority_class),
-        "cpu" => jobs.integers(|chunk| &chunk.cpu),
-        "memory" => jobs.integers(|chunk| &chunk.memory),
-        "ephemeral_storage" => jobs.integers(|chunk| &chunk.ephemeral_storage),
-        "gpu" => jobs.integers(|chunk| &chunk.gpu),
-        "priority" => jobs.integers(|chunk| &chunk.priority),
-        "submitted" => times(jobs.cells(|chunk| &chunk.submitted)),
-        "cancelled" => times(jobs.cells(|chunk| &chunk.cancelled)),
-        "state" => Arc::new(StringArray::from_iter_values(rows.iter().map(|&row| tables.state(row).name()))),
-        "last_transition_time" => times(jobs.cells(|chunk| &chunk.last_transition)),
+        "queue" => jobs.texts(&texts.queues, JobChunk::queue),
+        "job_set" => jobs.texts(&texts.job_sets, JobChunk::job_set),
+        "owner" => jobs.texts(&texts.owners, JobChunk::owner),
+        "namespace" => jobs.texts(&texts.namespaces, JobChunk::namespace),
+        "priority_class" => jobs.texts(&texts.priority_classes, JobChunk::priority_class),
+        "cpu" => jobs.integers(JobChunk::cpu),
+        "memory" => jobs.integers(JobChunk::memory),
+        "ephemeral_storage" => jobs.integers(JobChunk::ephemeral_storage),
+        "gpu" => jobs.integers(JobChunk::gpu),
+        "priority" => jobs.integers(JobChunk::priority),
+        "submitted" => times(jobs.cells(JobChunk::submitted)),
+        "cancelled" => times(jobs.cells(JobChunk::cancelled)),
+        "state" => Arc::new(StringArray::from_iter_values(rows.iter().map(|&row| tables.jobs.state(row).name()))),
+        "last_transition_time" => times(jobs.cells(JobChunk::last_transition_time)),
         "latest_run_id" => {
-            let ids = jobs
-                .cells(|chunk| &chunk.latest_run)
-                .map(|latest| row::latest_run_id(tables, LatestRun::unpack(latest)));
-            Arc::new(ids.collect::<StringArray>())
+            let id = |latest| row::latest_run_id(tables, LatestRun::unpack(latest));
+            Arc::new(jobs.cells(JobChunk::latest_run).map(|latest| latest.map(id)).collect::<StringArray>())
         }
         "duplicate" => Arc::new(BooleanArray::from(vec![false; rows.len()])),
-        "cancel_reason" => jobs.texts(&tables.cancel_reasons, |chunk| &chunk.cancel_reason),
-        "cancel_user" => jobs.texts(&tables.cancel_users, |chunk| &chunk.cancel_user),
-        "cluster" => jobs.texts(&tables.clusters, |chunk| &chunk.cluster),
-        "node" => jobs.texts(&tables.nodes, |chunk| &chunk.node),
-        "pool" => jobs.texts(&tables.pools, |chunk| &chunk.pool),
+        "cancel_reason" => jobs.texts(&texts.cancel_reasons, JobChunk::cancel_reason),
+        "cancel_user" => jobs.texts(&texts.cancel_users, JobChunk::cancel_user),
+        "cluster" => jobs.texts(&texts.clusters, JobChunk::cluster),
+        "node" => jobs.texts(&texts.nodes, JobChunk::node),
+        "pool" => jobs.texts(&texts.pools, JobChunk::pool),
         "annotations" => annotations(tables, rows)?,
         other => return internal_err!("the table of jobs has no column {other:?}"),
     })
@@ -131,20 +131,25 @@ struct JobCells<'a> {
 }
 
 impl<'a> JobCells<'a> {
-    fn cells<T: Copy + 'a>(&self, column: impl Fn(&'a JobChunk) -> &'a Column<T> + 'a) -> impl Iterator<Item = T> + 'a {
+    fn cells<T: ArrowPrimitiveType>(
+        &self,
+        column: impl Fn(&'a JobChunk) -> &'a PrimitiveArray<T> + 'a,
+    ) -> impl Iterator<Item = Option<T::Native>> + 'a {
         let tables = self.tables;
         self.rows.iter().map(move |&row| {
             let (chunk, at) = tables.jobs.locate(row);
-            column(chunk).get(at)
+            let column = column(chunk);
+            column.is_valid(at).then(|| column.value(at))
         })
     }
 
-    fn texts(&self, dictionary: &Dictionary, column: impl Fn(&'a JobChunk) -> &'a Column<u32> + 'a) -> ArrayRef {
-        Arc::new(self.cells(column).map(|code| dictionary.optional_text(code)).collect::<StringArray>())
+    fn texts(&self, dictionary: &Dictionary, column: impl Fn(&'a JobChunk) -> &'a UInt32Array + 'a) -> ArrayRef {
+        let text = |code: Option<u32>| code.map(|code| dictionary.text(code));
+        Arc::new(self.cells(column).map(text).collect::<StringArray>())
     }
 
-    fn integers(&self, column: impl Fn(&'a JobChunk) -> &'a Column<i64> + 'a) -> ArrayRef {
-        Arc::new(Int64Array::from_iter_values(self.cells(column)))
+    fn integers(&self, column: impl Fn(&'a JobChunk) -> &'a Int64Array + 'a) -> ArrayRef {
+        Arc::new(self.cells(column).collect::<Int64Array>())
     }
 }
 
@@ -162,40 +167,39 @@ fn annotations(tables: &Tables, rows: &[u32]) -> EngineResult<ArrayRef> {
 
 /// A column of the table `job_run`, for a whole chunk.
 pub(super) fn run_column(tables: &Tables, name: &str, chunk: &RunChunk) -> EngineResult<ArrayRef> {
-    let texts = |dictionary: &Dictionary, column: &Column<u32>| -> ArrayRef {
-        Arc::new(column.as_slice().iter().map(|&code| dictionary.optional_text(code)).collect::<StringArray>())
+    let texts = |dictionary: &Dictionary, column: &UInt32Array| -> ArrayRef {
+        Arc::new(column.iter().map(|code| code.map(|code| dictionary.text(code))).collect::<StringArray>())
     };
+    let dictionaries = &tables.dictionaries;
+    let rows = 0..chunk.batch().num_rows();
     Ok(match name {
-        "run_id" => Arc::new(StringArray::from_iter_values(chunk.ids.as_slice().iter().copied().map(Text))),
-        "job_id" => Arc::new(StringArray::from_iter_values(chunk.job_ids.as_slice().iter().copied().map(Text))),
-        "cluster" => texts(&tables.clusters, &chunk.cluster),
-        "node" => texts(&tables.nodes, &chunk.node),
-        "pool" => texts(&tables.pools, &chunk.pool),
-        "leased" => times(chunk.leased.as_slice().iter().copied()),
-        "pending" => times(chunk.pending.as_slice().iter().copied()),
-        "started" => times(chunk.started.as_slice().iter().copied()),
-        "finished" => times(chunk.finished.as_slice().iter().copied()),
+        "run_id" => Arc::new(StringArray::from_iter_values(rows.map(|at| Text(RunId::at(chunk.run_id(), at))))),
+        "job_id" => Arc::new(StringArray::from_iter_values(rows.map(|at| Text(JobId::at(chunk.job_id(), at))))),
+        "cluster" => texts(&dictionaries.clusters, chunk.cluster()),
+        "node" => texts(&dictionaries.nodes, chunk.node()),
+        "pool" => texts(&dictionaries.pools, chunk.pool()),
+        "leased" => times(chunk.leased().iter()),
+        "pending" => times(chunk.pending().iter()),
+        "started" => times(chunk.started().iter()),
+        "finished" => times(chunk.finished().iter()),
         "state" => {
             let name = |&ordinal: &u8| RunState::from_ordinal(ordinal).map(RunState::name);
-            Arc::new(chunk.state.as_slice().iter().map(name).collect::<StringArray>())
+            Arc::new(chunk.state().values().iter().map(name).collect::<StringArray>())
         }
-        "exit_code" => {
-            Arc::new(chunk.exit_code.as_slice().iter().map(|&code| row::exit_code(code)).collect::<Int32Array>())
-        }
-        "error" => messages(&chunk.error),
-        "debug" => messages(&chunk.debug),
+        "exit_code" => Arc::new(chunk.exit_code().clone()),
+        "error" => messages(&tables.records.run_messages, chunk.error()),
+        "debug" => messages(&tables.records.run_messages, chunk.debug()),
         other => return internal_err!("the table of runs has no column {other:?}"),
     })
 }
 
-fn messages(column: &Column<Message>) -> ArrayRef {
-    let text = |message: &Message| message.as_ref().map(|bytes| String::from_utf8_lossy(bytes).into_owned());
-    Arc::new(column.as_slice().iter().map(text).collect::<StringArray>())
+fn messages(messages: &Arena<Bytes>, places: &UInt32Array) -> ArrayRef {
+    let text = |place| String::from_utf8_lossy(messages.get(place));
+    Arc::new(places.iter().map(|place| place.map(text)).collect::<StringArray>())
 }
 
-fn times(micros: impl Iterator<Item = i64>) -> ArrayRef {
-    let times = micros.map(|time| (time != NULL).then_some(time)).collect::<TimestampMicrosecondArray>();
-    Arc::new(times.with_timezone(UTC))
+fn times(micros: impl Iterator<Item = Option<i64>>) -> ArrayRef {
+    Arc::new(micros.collect::<TimestampMicrosecondArray>().with_timezone(UTC))
 }
 
 /// An id as the arrays of text take it.

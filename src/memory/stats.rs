@@ -2,7 +2,7 @@
 
 use serde::Serialize;
 
-use super::storage::{Dictionary, Tables, bitmap_bytes};
+use super::storage::{Dictionaries, Dictionary, Tables, bitmap_bytes};
 
 /// The memory of a store, part by part.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
@@ -46,46 +46,49 @@ pub(super) fn measure(tables: &Tables, writer_bytes: usize) -> MemoryStats {
         parts.push(MemoryUse { of, name: name.to_owned(), bytes: bytes as u64 });
     };
     for (name, bytes) in tables.jobs.column_bytes() {
-        add("job", name, bytes);
+        add("job", &name, bytes);
     }
     let (annotations, zones) = tables.jobs.extra_bytes();
     add("job", "annotations", annotations);
     for (name, bytes) in tables.runs.column_bytes() {
-        add("job_run", name, bytes);
+        add("job_run", &name, bytes);
     }
-    add("job_spec", "all", tables.specs.heap_bytes());
-    add("job_error", "all", tables.errors.heap_bytes());
-    for (name, dictionary) in dictionaries(tables) {
+    let records = &tables.records;
+    add("job_run", "errors and debug messages", records.run_messages.heap_bytes());
+    add("job_run", "dangling ids", records.dangling_runs.block_bytes());
+    add("job_spec", "all", records.specs.heap_bytes());
+    add("job_error", "all", records.errors.heap_bytes());
+    for (name, dictionary) in dictionaries(&tables.dictionaries) {
         add("dictionary", name, dictionary.heap_bytes());
         add("index", name, dictionary.posting_bytes());
     }
-    add("dictionary", "annotations", tables.annotations.heap_bytes());
-    add("index", "annotations", tables.annotations.posting_bytes());
-    add("index", "state", tables.states.heap_bytes());
-    add("index", "priority", tables.priorities.heap_bytes());
-    add("index", "active job sets", bitmap_bytes(&tables.active_job_sets));
-    add("index", "latest cluster", tables.latest_clusters.heap_bytes());
-    add("index", "latest node", tables.latest_nodes.heap_bytes());
-    add("index", "latest pool", tables.latest_pools.heap_bytes());
-    add("index", "job id", tables.job_index.heap_bytes());
-    add("index", "run id", tables.run_index.heap_bytes());
-    add("index", "zone maps", zones + tables.zones.heap_bytes());
+    add("dictionary", "annotations", tables.dictionaries.annotations.heap_bytes());
+    add("index", "annotations", tables.dictionaries.annotations.posting_bytes());
+    let indexes = &tables.indexes;
+    add("index", "state", indexes.states.heap_bytes());
+    add("index", "priority", indexes.priorities.heap_bytes());
+    add("index", "active job sets", bitmap_bytes(&indexes.active_job_sets));
+    add("index", "latest cluster", indexes.latest_clusters.heap_bytes());
+    add("index", "latest node", indexes.latest_nodes.heap_bytes());
+    add("index", "latest pool", indexes.latest_pools.heap_bytes());
+    add("index", "job id", indexes.job_ids.heap_bytes());
+    add("index", "run id", indexes.run_ids.heap_bytes());
+    add("index", "zone maps", zones + indexes.zones.heap_bytes());
     add("index", "writer's own", writer_bytes);
     MemoryStats { jobs: tables.jobs.len() as u64, runs: tables.runs.len() as u64, parts }
 }
 
-fn dictionaries(tables: &Tables) -> [(&'static str, &Dictionary); 11] {
+fn dictionaries(of: &Dictionaries) -> [(&'static str, &Dictionary); 10] {
     [
-        ("queue", &tables.queues),
-        ("job_set", &tables.job_sets),
-        ("owner", &tables.owners),
-        ("namespace", &tables.namespaces),
-        ("priority_class", &tables.priority_classes),
-        ("cluster", &tables.clusters),
-        ("node", &tables.nodes),
-        ("pool", &tables.pools),
-        ("cancel_reason", &tables.cancel_reasons),
-        ("cancel_user", &tables.cancel_users),
-        ("dangling run", &tables.dangling_runs),
+        ("queue", &of.queues),
+        ("job_set", &of.job_sets),
+        ("owner", &of.owners),
+        ("namespace", &of.namespaces),
+        ("priority_class", &of.priority_classes),
+        ("cluster", &of.clusters),
+        ("node", &of.nodes),
+        ("pool", &of.pools),
+        ("cancel_reason", &of.cancel_reasons),
+        ("cancel_user", &of.cancel_users),
     ]
 }

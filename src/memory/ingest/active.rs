@@ -31,7 +31,7 @@ impl ActiveJobSets {
         pair
     }
 
-    /// Takes in new rows, ascending and greater than all before: the pair of each, and whether
+    /// Adds new rows, ascending and greater than all before: the pair of each, and whether
     /// its job is active.
     pub(super) fn add(
         &mut self,
@@ -49,7 +49,7 @@ impl ActiveJobSets {
         }
     }
 
-    /// Takes in that one more job of a pair is active.
+    /// Counts one more active job of a pair.
     fn activate(&mut self, pair: u32, bitmap: &mut Arc<RoaringBitmap>) {
         let active = &mut self.active_jobs[pair as usize];
         *active += 1;
@@ -58,7 +58,7 @@ impl ActiveJobSets {
         }
     }
 
-    /// Takes in that an active job of a pair has ended.
+    /// Counts one active job of a pair less.
     pub(super) fn end(&mut self, pair: u32, bitmap: &mut Arc<RoaringBitmap>) {
         let active = &mut self.active_jobs[pair as usize];
         *active -= 1;

@@ -3,11 +3,20 @@
 use std::ops::Range;
 use std::sync::Arc;
 
+use bytes::Bytes;
+use datafusion::arrow::array::{
+    Int32Array, Int64Array, TimestampMicrosecondArray, TimestampSecondArray, UInt8Array, UInt32Array,
+};
+use datafusion::arrow::error::ArrowError;
+
 use super::Store;
 use super::jobs::NewAnnotations;
+use super::runs::push_messages;
 use crate::error::{Operation, Result};
 use crate::historical::{self, ANNOTATIONS, CLUSTERS, Ending, HistoricalJobs, NODES};
-use crate::memory::storage::{Dictionary, JobId, JobRows, LatestRun, Message, NONE, NULL, RunId, RunRows};
+use crate::memory::error::engine_error;
+use crate::memory::storage::{Dictionary, JobId, JobRows, LatestRun, RunId, RunRows};
+use crate::time::Timestamp;
 
 /// How many jobs are made in columns before these are appended: few enough to stay in the processor's cache.
 const JOBS_AT_A_TIME: usize = 1024;
@@ -35,7 +44,7 @@ impl Store {
     /// Adds those jobs of a range that do not exist, with their runs, specs and errors.
     pub(in crate::memory) fn populate(&mut self, jobs: &HistoricalJobs, range: Range<u64>) -> Result<()> {
         let ids: Vec<Option<JobId>> = range.clone().map(|i| JobId::new(&jobs.job_id(i))).collect();
-        let known = self.tables.job_rows(ids.iter().copied());
+        let known = self.job_rows(ids.iter().copied());
         let new = range.zip(ids).zip(known).filter(|(_, known)| known.is_none());
         let new: Vec<(u64, JobId)> = new.filter_map(|((i, id), _)| Some((i, id?))).collect();
         if new.is_empty() {
@@ -45,169 +54,203 @@ impl Store {
         // If these are new, the rest most likely is too.
         self.reserve_ids(jobs, (jobs.count() - new[0].0).min(RESERVED_JOBS) as usize);
         let codes = self.historical_codes(jobs);
-        for part in new.chunks(JOBS_AT_A_TIME) {
-            self.append_historical(jobs, &codes, part);
+        let mut parts = new.chunks(JOBS_AT_A_TIME);
+        parts
+            .try_for_each(|part| self.append_historical(jobs, &codes, part))
+            .and_then(|()| self.close())
+            .map_err(|error| engine_error(Operation::PopulateHistoricalJobs, error.into()))
+    }
+
+    /// Adds jobs of which none exists.
+    fn append_historical(
+        &mut self,
+        jobs: &HistoricalJobs,
+        codes: &Codes,
+        new: &[(u64, JobId)],
+    ) -> Result<(), ArrowError> {
+        self.insert_historical_records(jobs, new);
+        let annotations = self.historical_annotations(codes, new);
+        let first_job = self.jobs.len() as u32;
+        let runs = self.new_historical_runs(first_job, new);
+        let first_run = self.runs.len() as u32;
+        // The run was there before, perhaps as another job's, where there is none here.
+        let mut latest: Vec<Option<LatestRun>> = vec![None; new.len()];
+        for (run, row) in (first_run..).zip(&runs) {
+            latest[(row.job_row - first_job) as usize] = Some(LatestRun::Run(run));
+        }
+        self.append_jobs(&historical_rows(jobs, codes, new, &latest)?, annotations);
+        let runs = self.historical_run_rows(jobs, codes, &runs)?;
+        self.append_runs(&runs);
+        for ((row, &(i, _)), latest) in (first_job..).zip(new).zip(latest) {
+            if latest.is_none() {
+                self.set_latest_run(row, &jobs.run_id(i));
+            }
         }
         Ok(())
     }
 
-    /// Adds jobs of which none exists.
-    fn append_historical(&mut self, jobs: &HistoricalJobs, codes: &Codes, new: &[(u64, JobId)]) {
-        self.insert_historical_records(jobs, new);
-        let annotations = self.historical_annotations(codes, new);
-        let first_job = self.tables.jobs.len() as u32;
-        let (runs, latest) = self.historical_runs(jobs, codes, new);
-        self.append_jobs(historical_rows(jobs, codes, new, latest.clone()), annotations);
-        self.append_runs(runs);
-        for ((row, &(i, _)), latest) in (first_job..).zip(new).zip(latest) {
-            // The run was there before, perhaps as another job's.
-            if latest == LatestRun::None {
-                self.set_latest_run(row, &jobs.run_id(i));
-            }
-        }
-    }
-
     /// Makes room in the indexes of ids for so many more jobs.
     fn reserve_ids(&self, jobs: &HistoricalJobs, more: usize) {
-        self.tables.job_index.reserve(more, |row| self.tables.jobs.id(row));
-        self.tables.run_index.reserve(more, |row| self.tables.runs.id(row));
+        self.indexes.job_ids.reserve(more, |row| self.jobs.id(row));
+        self.indexes.run_ids.reserve(more, |row| self.runs.id(row));
         if jobs.spec().is_some() {
-            self.tables.specs.reserve(more);
+            self.records.specs.reserve(more);
         }
     }
 
     fn historical_codes(&mut self, jobs: &HistoricalJobs) -> Codes {
-        let tables = &mut self.tables;
+        let dictionaries = &mut self.dictionaries;
         let intern =
             |dictionary: &mut Dictionary, texts: &[&str]| texts.iter().map(|text| dictionary.intern(text)).collect();
-        let queue = tables.queues.intern(jobs.queue());
-        let job_set = tables.job_sets.intern(jobs.job_set());
-        let keys: Vec<u32> = ANNOTATIONS.iter().map(|(key, _)| tables.annotations.keys.intern(key)).collect();
+        let queue = dictionaries.queues.intern(jobs.queue());
+        let job_set = dictionaries.job_sets.intern(jobs.job_set());
+        let keys: Vec<u32> = ANNOTATIONS.iter().map(|(key, _)| dictionaries.annotations.keys.intern(key)).collect();
         let shape: Arc<[u32]> = keys.clone().into();
         Codes {
             queue,
             job_set,
             pair: self.active.pair(queue, job_set),
-            owner: tables.owners.intern(jobs.queue()),
-            namespaces: intern(&mut tables.namespaces, &historical::NAMESPACES),
-            priority_classes: intern(&mut tables.priority_classes, &historical::PRIORITY_CLASSES),
-            clusters: (0..CLUSTERS).map(|i| tables.clusters.intern(&historical::cluster(i))).collect(),
+            owner: dictionaries.owners.intern(jobs.queue()),
+            namespaces: intern(&mut dictionaries.namespaces, &historical::NAMESPACES),
+            priority_classes: intern(&mut dictionaries.priority_classes, &historical::PRIORITY_CLASSES),
+            clusters: (0..CLUSTERS).map(|i| dictionaries.clusters.intern(&historical::cluster(i))).collect(),
             // A node's name holds its cluster's, whose numbers repeat within those of the nodes.
-            nodes: (0..NODES).map(|i| tables.nodes.intern(&historical::node(i))).collect(),
-            pools: intern(&mut tables.pools, &historical::POOLS),
-            cancel_reason: tables.cancel_reasons.intern(historical::CANCEL_REASON),
-            cancel_user: tables.cancel_users.intern(jobs.queue()),
-            shape: *self.shapes.entry(Arc::clone(&shape)).or_insert_with(|| tables.annotations.add_shape(shape)),
+            nodes: (0..NODES).map(|i| dictionaries.nodes.intern(&historical::node(i))).collect(),
+            pools: intern(&mut dictionaries.pools, &historical::POOLS),
+            cancel_reason: dictionaries.cancel_reasons.intern(historical::CANCEL_REASON),
+            cancel_user: dictionaries.cancel_users.intern(jobs.queue()),
+            shape: *self.shapes.entry(Arc::clone(&shape)).or_insert_with(|| dictionaries.annotations.add_shape(shape)),
             keys,
         }
     }
 
     fn insert_historical_records(&mut self, jobs: &HistoricalJobs, new: &[(u64, JobId)]) {
         if let Some(spec) = jobs.spec() {
-            self.tables.specs.insert_all(new.iter().map(|&(_, id)| (id, spec)));
+            self.records.specs.insert_all(new.iter().map(|&(_, id)| (id, spec)));
         }
         if let Some(error) = jobs.error() {
             let failed = new.iter().filter(|&&(i, _)| jobs.ending(i) == Ending::Failed);
-            self.tables.errors.insert_all(failed.map(|&(_, id)| (id, error)));
+            self.records.errors.insert_all(failed.map(|&(_, id)| (id, error)));
         }
     }
 
     fn historical_annotations(&mut self, codes: &Codes, new: &[(u64, JobId)]) -> NewAnnotations {
         let column = |(&key, &(_, modulus)): (&u32, &(&str, u64))| {
-            let values = self.tables.annotations.values_mut(key);
-            let codes = self.historical_values.entry(key).or_insert_with(|| vec![NONE; modulus as usize]);
+            let values = self.dictionaries.annotations.values_mut(key);
+            let codes = self.historical_values.entry(key).or_insert_with(|| vec![None; modulus as usize]);
             let mut code = |i: u64| {
                 let code = &mut codes[(i % modulus) as usize];
-                if *code == NONE {
-                    *code = values.intern(&historical::annotation_value(i, modulus));
-                }
-                *code
+                *code.get_or_insert_with(|| values.intern(&historical::annotation_value(i, modulus)))
             };
             (key, (0..).zip(new).map(|(row, &(i, _))| (row, code(i))).collect())
         };
         codes.keys.iter().zip(&ANNOTATIONS).map(column).collect()
     }
 
-    /// The runs that do not exist, and what each job's latest run is to be: none where the run exists.
-    fn historical_runs(&self, jobs: &HistoricalJobs, codes: &Codes, new: &[(u64, JobId)]) -> (RunRows, Vec<LatestRun>) {
-        let mut rows = RunRows::default();
-        let first = self.tables.runs.len() as u32;
-        let first_job = self.tables.jobs.len() as u32;
-        let error: Message = jobs.error().map(|bytes| Arc::new(bytes.clone()));
-        let debug: Message = jobs.debug().map(|bytes| Arc::new(bytes.clone()));
-        let preemption: Message = jobs.preemption().map(|bytes| Arc::new(bytes.clone()));
-        let ids: Vec<Option<RunId>> =
-            new.iter().map(|(_, job_id)| RunId::new(&historical::run_id(job_id.as_str()))).collect();
-        let known = self.tables.run_rows(ids.iter().copied());
-        let ids = ids.into_iter().zip(known).map(|(id, known)| id.filter(|_| known.is_none()));
-        let latest = (first_job..).zip(new).zip(ids).map(|((job, &(i, job_id)), id)| {
-            let (Some(id), Some(base)) = (id, jobs.submitted(i)) else { return LatestRun::None };
-            let ending = jobs.ending(i);
-            let row = first + rows.ids.len() as u32;
-            rows.ids.push(id);
-            rows.job_ids.push(job_id);
-            rows.job_rows.push(job);
-            rows.previous.push(NONE);
-            rows.cluster.push(historical::pick(&codes.clusters, i));
-            rows.node.push(historical::pick(&codes.nodes, i));
-            rows.pool.push(historical::pick(&codes.pools, i));
-            rows.leased.push(base.plus_seconds(historical::LEASED_AFTER).as_micros());
-            rows.pending.push(base.plus_seconds(historical::PENDING_AFTER).as_micros());
-            rows.started.push(base.plus_seconds(historical::STARTED_AFTER).as_micros());
-            rows.finished.push(base.plus_seconds(historical::FINISHED_AFTER).as_micros());
-            rows.state.push(ending.run_state().ordinal());
-            rows.exit_code.push(ending.exit_code().map_or(NULL, i64::from));
-            rows.error.push(match ending {
-                Ending::Failed => error.clone(),
-                Ending::Preempted => preemption.clone(),
+    /// The runs of jobs, of which the first is to have the row `first_job`, that do not exist.
+    fn new_historical_runs(&self, first_job: u32, new: &[(u64, JobId)]) -> Vec<HistoricalRun> {
+        let ids = || new.iter().map(|(_, job_id)| RunId::new(&historical::run_id(job_id.as_str())));
+        let known = self.run_rows(ids());
+        let runs = (first_job..).zip(new).zip(ids()).zip(known).filter(|(_, known)| known.is_none());
+        runs.filter_map(|(((job_row, &(i, job_id)), id), _)| Some(HistoricalRun { i, id: id?, job_id, job_row }))
+            .collect()
+    }
+
+    fn historical_run_rows(
+        &mut self,
+        jobs: &HistoricalJobs,
+        codes: &Codes,
+        runs: &[HistoricalRun],
+    ) -> Result<RunRows, ArrowError> {
+        let count = runs.len();
+        let each = || runs.iter().map(|run| run.i);
+        let times = |after: i64| {
+            TimestampMicrosecondArray::from_iter_values(each().map(|i| base(jobs, i).plus_seconds(after).as_micros()))
+        };
+        let code = |of: &[u32]| UInt32Array::from_iter_values(each().map(|i| historical::pick(of, i)));
+        let error = |i: u64| -> Option<&Bytes> {
+            match jobs.ending(i) {
+                Ending::Failed => jobs.error(),
+                Ending::Preempted => jobs.preemption(),
                 Ending::Succeeded | Ending::Cancelled => None,
-            });
-            rows.debug.push(debug.clone().filter(|_| ending == Ending::Failed));
-            LatestRun::Run(row)
-        });
-        let latest = latest.collect();
-        (rows, latest)
+            }
+        };
+        let debug = |i: u64| jobs.debug().filter(|_| jobs.ending(i) == Ending::Failed);
+        let messages = &mut self.records.run_messages;
+        Ok(RunRows {
+            run_id: RunId::column(runs.iter().map(|run| run.id))?,
+            job_id: JobId::column(runs.iter().map(|run| run.job_id))?,
+            cluster: code(&codes.clusters),
+            node: code(&codes.nodes),
+            pool: code(&codes.pools),
+            leased: times(historical::LEASED_AFTER),
+            pending: times(historical::PENDING_AFTER),
+            started: times(historical::STARTED_AFTER),
+            finished: times(historical::FINISHED_AFTER),
+            state: UInt8Array::from_iter_values(each().map(|i| jobs.ending(i).run_state().ordinal())),
+            exit_code: each().map(|i| jobs.ending(i).exit_code()).collect::<Int32Array>(),
+            error: push_messages(messages, each().map(error)),
+            debug: push_messages(messages, each().map(debug)),
+            job_row: UInt32Array::from_iter_values(runs.iter().map(|run| run.job_row)),
+            previous: UInt32Array::new_null(count),
+        })
     }
 }
 
-fn historical_rows(jobs: &HistoricalJobs, codes: &Codes, new: &[(u64, JobId)], latest: Vec<LatestRun>) -> JobRows {
+/// A run that a historical job gets.
+struct HistoricalRun {
+    i: u64,
+    id: RunId,
+    job_id: JobId,
+    job_row: u32,
+}
+
+/// When a job was submitted. There are jobs, so there are bases.
+fn base(jobs: &HistoricalJobs, i: u64) -> Timestamp {
+    jobs.submitted(i).unwrap_or_else(|| Timestamp::from_micros(0))
+}
+
+fn historical_rows(
+    jobs: &HistoricalJobs,
+    codes: &Codes,
+    new: &[(u64, JobId)],
+    latest: &[Option<LatestRun>],
+) -> Result<JobRows, ArrowError> {
     let each = || new.iter().map(|&(i, _)| i);
     let count = new.len();
-    // There are jobs, so there are bases.
-    let base = |i: u64| jobs.submitted(i).unwrap_or_else(|| crate::Timestamp::from_micros(0));
-    let finished = |i: u64| base(i).plus_seconds(historical::FINISHED_AFTER);
-    let if_cancelled = |i: u64, value: u32| if jobs.ending(i) == Ending::Cancelled { value } else { NONE };
-    let of_run = |table: &[u32]| -> Vec<u32> {
-        let code = |(i, &latest)| if latest == LatestRun::None { NONE } else { historical::pick(table, i) };
-        each().zip(&latest).map(code).collect()
+    let finished = |i: u64| base(jobs, i).plus_seconds(historical::FINISHED_AFTER);
+    let is_cancelled = |i: u64| jobs.ending(i) == Ending::Cancelled;
+    let if_cancelled = |value: u32| each().map(|i| is_cancelled(i).then_some(value)).collect::<UInt32Array>();
+    let code = |of: &[u32]| UInt32Array::from_iter_values(each().map(|i| historical::pick(of, i)));
+    let integers = |of: &[i64]| Int64Array::from_iter_values(each().map(|i| historical::pick(of, i)));
+    let of_run = |of: &[u32]| -> UInt32Array {
+        each().zip(latest).map(|(i, latest)| latest.map(|_| historical::pick(of, i))).collect()
     };
-    JobRows {
-        ids: new.iter().map(|&(_, id)| id).collect(),
-        queue: vec![codes.queue; count],
-        job_set: vec![codes.job_set; count],
-        pair: vec![codes.pair; count],
-        owner: vec![codes.owner; count],
-        namespace: each().map(|i| historical::pick(&codes.namespaces, i)).collect(),
-        priority_class: each().map(|i| historical::pick(&codes.priority_classes, i)).collect(),
-        cpu: each().map(|i| historical::pick(&historical::CPUS, i)).collect(),
-        memory: each().map(|i| historical::pick(&historical::MEMORIES, i)).collect(),
-        ephemeral_storage: each().map(|i| historical::pick(&historical::EPHEMERAL_STORAGES, i)).collect(),
-        gpu: each().map(|i| historical::pick(&historical::GPUS, i)).collect(),
-        priority: each().map(historical::priority).collect(),
-        submitted: each().map(|i| base(i).as_micros()).collect(),
-        cancelled: each()
-            .map(|i| if jobs.ending(i) == Ending::Cancelled { finished(i).as_micros() } else { NULL })
-            .collect(),
-        cancel_reason: each().map(|i| if_cancelled(i, codes.cancel_reason)).collect(),
-        cancel_user: each().map(|i| if_cancelled(i, codes.cancel_user)).collect(),
-        state: each().map(|i| jobs.ending(i).job_state().ordinal()).collect(),
-        last_transition: each().map(|i| finished(i).as_micros()).collect(),
-        last_transition_seconds: each().map(|i| finished(i).floor_seconds()).collect(),
+    Ok(JobRows {
+        job_id: JobId::column(new.iter().map(|&(_, id)| id))?,
+        queue: UInt32Array::from_value(codes.queue, count),
+        job_set: UInt32Array::from_value(codes.job_set, count),
+        owner: UInt32Array::from_value(codes.owner, count),
+        namespace: code(&codes.namespaces),
+        priority_class: code(&codes.priority_classes),
+        cpu: integers(&historical::CPUS),
+        memory: integers(&historical::MEMORIES),
+        ephemeral_storage: integers(&historical::EPHEMERAL_STORAGES),
+        gpu: integers(&historical::GPUS),
+        priority: Int64Array::from_iter_values(each().map(historical::priority)),
+        submitted: TimestampMicrosecondArray::from_iter_values(each().map(|i| base(jobs, i).as_micros())),
+        cancelled: each().map(|i| is_cancelled(i).then(|| finished(i).as_micros())).collect(),
+        state: UInt8Array::from_iter_values(each().map(|i| jobs.ending(i).job_state().ordinal())),
+        last_transition_time: TimestampMicrosecondArray::from_iter_values(each().map(|i| finished(i).as_micros())),
+        latest_run: latest.iter().map(|latest| latest.map(LatestRun::pack)).collect(),
+        cancel_reason: if_cancelled(codes.cancel_reason),
+        cancel_user: if_cancelled(codes.cancel_user),
         cluster: of_run(&codes.clusters),
         node: of_run(&codes.nodes),
         pool: of_run(&codes.pools),
-        latest_run: latest.into_iter().map(LatestRun::pack).collect(),
-        last_run: vec![NONE; count],
-        shape: vec![codes.shape; count],
-    }
+        pair: UInt32Array::from_value(codes.pair, count),
+        last_transition_seconds: TimestampSecondArray::from_iter_values(each().map(|i| finished(i).floor_seconds())),
+        last_run: UInt32Array::new_null(count),
+        shape: UInt32Array::from_value(codes.shape, count),
+    })
 }

@@ -4,81 +4,176 @@
 //! the three codes, and whatever changes a run changes the jobs that it is the latest of: the
 //! job that it belongs to, mostly, and its followers.
 
+use foldhash::fast::RandomState;
+use hashbrown::HashMap;
+use roaring::RoaringBitmap;
+
 use super::Store;
-use crate::memory::storage::{LatestRun, NONE, RunId};
+use crate::memory::storage::{LatestRun, RunId};
+
+/// The jobs that a run must know of besides its own.
+#[derive(Debug, Default)]
+pub(super) struct LatestRuns {
+    /// By the run's row, the jobs whose latest run it is and to which it does not belong.
+    followers: HashMap<u32, RoaringBitmap, RandomState>,
+    /// Latest-run ids of which no run exists.
+    dangling: HashMap<RunId, DanglingRun, RandomState>,
+    /// Places among the dangling ids that hold none.
+    free: Vec<u32>,
+}
+
+#[derive(Debug)]
+struct DanglingRun {
+    place: u32,
+    /// The jobs that name it.
+    jobs: RoaringBitmap,
+}
+
+impl LatestRuns {
+    pub(super) fn heap_bytes(&self) -> usize {
+        let jobs = self.followers.values().chain(self.dangling.values().map(|run| &run.jobs));
+        self.followers.allocation_size()
+            + self.dangling.allocation_size()
+            + self.free.capacity() * size_of::<u32>()
+            + jobs.map(|jobs| jobs.serialized_size()).sum::<usize>()
+    }
+}
 
 impl Store {
     /// Sets a job's latest-run id, whether such a run exists or not.
     pub(super) fn set_latest_run(&mut self, row: u32, run_id: &str) {
-        let (chunk, at) = self.tables.jobs.locate(row);
-        let before = LatestRun::unpack(chunk.latest_run.get(at));
-        let id = RunId::new(run_id);
+        let Some(id) = RunId::new(run_id) else { return };
+        let before = self.latest_run(row);
         // From its lease on a job mostly names the same run, which then need not be looked up.
-        if let LatestRun::Run(run) = before
-            && id == Some(self.tables.runs.id(run))
+        if let Some(LatestRun::Run(run)) = before
+            && id == self.runs.id(run)
         {
             return;
         }
-        let latest = match id.and_then(|id| self.tables.run_row(&id)) {
+        let latest = match self.run_row(&id) {
             Some(run) => LatestRun::Run(run),
-            None => LatestRun::Dangling(self.tables.dangling_runs.intern(run_id)),
+            None => LatestRun::Dangling(self.dangling_place(id)),
         };
-        if before == latest {
+        if before != Some(latest) {
+            if let Some(before) = before {
+                self.leave(row, before);
+            }
+            self.point(row, latest);
+        }
+    }
+
+    /// Points jobs that named a run's id before there was the run to it.
+    pub(super) fn resolve_dangling(&mut self, run: u32, id: &RunId) {
+        if self.latest_runs.dangling.is_empty() {
             return;
         }
-        if let LatestRun::Dangling(code) = latest {
-            self.tables.dangling_runs.post([(code, row)].into_iter());
-        }
-        self.point(row, latest);
-    }
-
-    /// Takes in that a run exists: jobs that named its id before now have it for their latest.
-    pub(super) fn resolve_dangling(&mut self, run: u32, run_id: &str) {
-        let Some(code) = self.tables.dangling_runs.code(run_id) else { return };
-        for row in self.tables.dangling_runs.rows(code).to_bitmap() {
-            let (chunk, at) = self.tables.jobs.locate(row);
-            if chunk.latest_run.get(at) == LatestRun::Dangling(code).pack() {
-                self.point(row, LatestRun::Run(run));
-            }
+        let Some(dangling) = self.latest_runs.dangling.remove(id) else { return };
+        self.latest_runs.free.push(dangling.place);
+        for row in dangling.jobs {
+            self.point(row, LatestRun::Run(run));
         }
     }
 
-    /// Takes in that a run's node has changed.
+    /// Updates the node of the jobs whose latest run is a run.
     pub(super) fn node_changed(&mut self, run: u32) {
-        let (chunk, at) = self.tables.runs.locate(run);
-        let job = chunk.job_rows.get(at);
-        let followers = self.followers.get(&run).cloned().unwrap_or_default();
-        for row in followers.into_iter().chain((job != NONE).then_some(job)) {
-            let (chunk, at) = self.tables.jobs.locate(row);
-            if chunk.latest_run.get(at) == LatestRun::Run(run).pack() {
-                self.point(row, LatestRun::Run(run));
-            }
+        let (runs, at) = self.runs.locate(run);
+        let job = runs.job_row.optional(at).filter(|&row| self.latest_run(row) == Some(LatestRun::Run(run)));
+        let followers = self.latest_runs.followers.get(&run).cloned().unwrap_or_default();
+        for row in followers.into_iter().chain(job) {
+            self.copy_latest_run(row, Some(run));
         }
     }
 
-    /// Makes `latest` a job's latest run, and copies what the job keeps of it.
-    fn point(&mut self, row: u32, latest: LatestRun) {
-        let tables = &mut self.tables;
-        let mut copied = [NONE; 3];
-        if let LatestRun::Run(run) = latest {
-            let (chunk, at) = tables.runs.locate(run);
-            copied = [chunk.cluster.get(at), chunk.node.get(at), chunk.pool.get(at)];
-            if chunk.job_rows.get(at) != row {
-                let followers = self.followers.entry(run).or_default();
-                if !followers.contains(&row) {
-                    followers.push(row);
+    fn latest_run(&mut self, row: u32) -> Option<LatestRun> {
+        let (jobs, at) = self.jobs.locate(row);
+        jobs.latest_run.optional(at).map(LatestRun::unpack)
+    }
+
+    /// The place of a dangling id, found or made.
+    fn dangling_place(&mut self, id: RunId) -> u32 {
+        if let Some(run) = self.latest_runs.dangling.get(&id) {
+            return run.place;
+        }
+        let ids = &mut self.records.dangling_runs;
+        let place = match self.latest_runs.free.pop() {
+            Some(place) => {
+                ids.set(place, id);
+                place
+            }
+            None => ids.push(id),
+        };
+        self.latest_runs.dangling.insert(id, DanglingRun { place, jobs: RoaringBitmap::new() });
+        place
+    }
+
+    /// Removes a job from those that its latest run, until now, must know of.
+    fn leave(&mut self, row: u32, latest: LatestRun) {
+        let latest_runs = &mut self.latest_runs;
+        match latest {
+            LatestRun::Run(run) => {
+                if let Some(jobs) = latest_runs.followers.get_mut(&run)
+                    && jobs.remove(row)
+                    && jobs.is_empty()
+                {
+                    latest_runs.followers.remove(&run);
+                }
+            }
+            LatestRun::Dangling(place) => {
+                let id = *self.records.dangling_runs.get(place);
+                if let Some(dangling) = latest_runs.dangling.get_mut(&id)
+                    && dangling.jobs.remove(row)
+                    && dangling.jobs.is_empty()
+                {
+                    latest_runs.dangling.remove(&id);
+                    latest_runs.free.push(place);
                 }
             }
         }
-        let (chunk, at) = tables.jobs.locate_mut(row);
-        chunk.latest_run.set(at, latest.pack());
-        let columns = [&mut chunk.cluster, &mut chunk.node, &mut chunk.pool];
-        let indexes = [&mut tables.latest_clusters, &mut tables.latest_nodes, &mut tables.latest_pools];
+    }
+
+    /// Makes `latest` a job's latest run.
+    fn point(&mut self, row: u32, latest: LatestRun) {
+        let run = match latest {
+            LatestRun::Run(run) => {
+                let (runs, at) = self.runs.locate(run);
+                if runs.job_row.optional(at) != Some(row) {
+                    self.latest_runs.followers.entry(run).or_default().insert(row);
+                }
+                Some(run)
+            }
+            LatestRun::Dangling(place) => {
+                let id = self.records.dangling_runs.get(place);
+                if let Some(dangling) = self.latest_runs.dangling.get_mut(id) {
+                    dangling.jobs.insert(row);
+                }
+                None
+            }
+        };
+        let (jobs, at) = self.jobs.locate(row);
+        jobs.latest_run.set(at, latest.pack());
+        self.copy_latest_run(row, run);
+    }
+
+    /// Copies what a job keeps of its latest run, if that exists.
+    fn copy_latest_run(&mut self, row: u32, run: Option<u32>) {
+        let copied = run.map_or([None; 3], |run| {
+            let (runs, at) = self.runs.locate(run);
+            [Some(runs.cluster.get(at)), runs.node.optional(at), runs.pool.optional(at)]
+        });
+        let (jobs, at) = self.jobs.locate(row);
+        let columns = [&mut jobs.cluster, &mut jobs.node, &mut jobs.pool];
+        let indexes = &mut self.indexes;
+        let indexes = [&mut indexes.latest_clusters, &mut indexes.latest_nodes, &mut indexes.latest_pools];
         for ((column, index), new) in columns.into_iter().zip(indexes).zip(copied) {
-            let old = column.get(at);
-            if old != new {
-                column.set(at, new);
+            let old = column.optional(at);
+            if old == new {
+                continue;
+            }
+            column.set_optional(at, new);
+            if let Some(old) = old {
                 index.remove(old, row);
+            }
+            if let Some(new) = new {
                 index.insert(new, row);
             }
         }

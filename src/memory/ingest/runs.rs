@@ -1,103 +1,105 @@
 //! Inserts and updates of runs.
 
-use std::sync::Arc;
+use bytes::Bytes;
+use datafusion::arrow::array::{Array, Int32Array, TimestampMicrosecondArray, UInt8Array, UInt32Array};
+use datafusion::arrow::error::ArrowError;
 
 use super::Store;
 use crate::ingest::{RunInsert, RunUpdate};
-use crate::memory::storage::{JobId, NONE, NULL, RunId, RunRows};
+use crate::memory::storage::{Arena, JobId, RunId, RunRows, locate};
 use crate::model::RunState;
 use crate::time::Timestamp;
 
 impl Store {
     /// Inserts the runs whose ids are new.
-    pub(super) fn insert_runs(&mut self, runs: &[RunInsert]) {
+    pub(super) fn insert_runs(&mut self, runs: &[RunInsert]) -> Result<(), ArrowError> {
         let ids = || runs.iter().map(|run| RunId::new(&run.run_id));
-        let known = self.tables.run_rows(ids());
+        let known = self.run_rows(ids());
         let new = ids().zip(runs).zip(known).filter(|(_, known)| known.is_none());
         let new = new.filter_map(|((id, run), _)| Some((id?, JobId::new(&run.job_id)?, run)));
         let new: Vec<(RunId, JobId, &RunInsert)> = new.collect();
         if new.is_empty() {
-            return;
+            return Ok(());
         }
         let runs = || new.iter().map(|&(.., run)| run);
         let count = new.len();
-        let tables = &mut self.tables;
+        let dictionaries = &mut self.dictionaries;
+        let no_time = TimestampMicrosecondArray::new_null(count);
+        let no_place = UInt32Array::new_null(count);
         let rows = RunRows {
-            ids: new.iter().map(|&(id, ..)| id).collect(),
-            job_ids: new.iter().map(|&(_, job_id, _)| job_id).collect(),
-            job_rows: vec![NONE; count],
-            previous: vec![NONE; count],
-            cluster: tables.clusters.intern_all(runs().map(|run| Some(run.cluster.as_str()))),
-            node: tables.nodes.intern_all(runs().map(|run| run.node.as_deref())),
-            pool: tables.pools.intern_all(runs().map(|run| run.pool.as_deref())),
-            leased: runs().map(|run| run.leased.as_micros()).collect(),
-            pending: vec![NULL; count],
-            started: vec![NULL; count],
-            finished: vec![NULL; count],
-            state: vec![RunState::Leased.ordinal(); count],
-            exit_code: vec![NULL; count],
-            error: vec![None; count],
-            debug: vec![None; count],
+            run_id: RunId::column(new.iter().map(|&(id, ..)| id))?,
+            job_id: JobId::column(new.iter().map(|&(_, job_id, _)| job_id))?,
+            cluster: UInt32Array::from(
+                dictionaries.clusters.intern_all::<Vec<u32>>(runs().map(|run| run.cluster.as_str())),
+            ),
+            node: dictionaries.nodes.intern_optional(runs().map(|run| run.node.as_deref())).into(),
+            pool: dictionaries.pools.intern_optional(runs().map(|run| run.pool.as_deref())).into(),
+            leased: TimestampMicrosecondArray::from_iter_values(runs().map(|run| run.leased.as_micros())),
+            pending: no_time.clone(),
+            started: no_time.clone(),
+            finished: no_time,
+            state: UInt8Array::from_value(RunState::Leased.ordinal(), count),
+            exit_code: Int32Array::new_null(count),
+            error: no_place.clone(),
+            debug: no_place.clone(),
+            job_row: no_place.clone(),
+            previous: no_place,
         };
-        self.append_runs(rows);
+        self.append_runs(&rows);
+        Ok(())
     }
 
-    /// Appends rows of runs whose ids are new, links them to their jobs and enters them into the index.
-    pub(super) fn append_runs(&mut self, rows: RunRows) {
-        let first = self.tables.runs.len() as u32;
-        let ids = rows.ids.clone();
-        self.tables.runs.append(rows, |_, _| {});
-        for (run, id) in (first..).zip(&ids) {
-            self.link(run);
-            self.tables.run_index.insert(id, run, |run| self.tables.runs.id(run));
-            if self.tables.dangling_runs.len() > 0 {
-                self.resolve_dangling(run, id.as_str());
-            }
+    /// Appends rows of runs whose ids are new, links them to their jobs and adds them to the index.
+    pub(super) fn append_runs(&mut self, rows: &RunRows) {
+        let first = self.runs.len() as u32;
+        self.runs.append(rows, |_, _| {});
+        for (at, run) in (0..rows.run_id.len()).zip(first..) {
+            let id = RunId::at(&rows.run_id, at);
+            self.link(run, rows.job_row.is_valid(at).then(|| rows.job_row.value(at)));
+            self.indexes.run_ids.insert(&id, run, |run| self.runs.id(run));
+            self.resolve_dangling(run, &id);
         }
     }
 
-    /// Puts a run at the end of its job's chain of runs, or of the orphans of that job.
-    fn link(&mut self, run: u32) {
-        let (chunk, at) = self.tables.runs.locate(run);
-        let job_id = chunk.job_ids.get(at);
-        // A bulk load knows the row already.
-        let job = Some(chunk.job_rows.get(at)).filter(|&row| row != NONE).or_else(|| self.tables.job_row(&job_id));
+    /// Appends a run to its job's chain of runs, or to the orphans of that job. A bulk load knows the
+    /// job's row.
+    fn link(&mut self, run: u32, job: Option<u32>) {
+        let (runs, at) = self.runs.locate(run);
+        let job_id = runs.job_id.get(at);
+        let job = job.or_else(|| self.job_row(&job_id));
         let previous = match job {
             Some(row) => {
-                let (chunk, at) = self.tables.jobs.locate_mut(row);
-                let previous = chunk.last_run.get(at);
-                chunk.last_run.set(at, run);
+                let (jobs, at) = self.jobs.locate(row);
+                let previous = jobs.last_run.optional(at);
+                jobs.last_run.set(at, run);
                 previous
             }
-            None => self.orphans.insert(job_id, run).unwrap_or(NONE),
+            None => self.orphans.insert(job_id, run),
         };
-        let (chunk, at) = self.tables.runs.locate_mut(run);
-        chunk.previous.set(at, previous);
-        chunk.job_rows.set(at, job.unwrap_or(NONE));
+        let (runs, at) = self.runs.locate(run);
+        if let Some(previous) = previous {
+            runs.previous.set(at, previous);
+        }
+        if let Some(job) = job {
+            runs.job_row.set(at, job);
+        }
     }
 
-    /// The runs of a chain, the last first.
-    pub(super) fn run_chain(&self, last: u32) -> Vec<u32> {
-        let before = |&run: &u32| {
-            let (chunk, at) = self.tables.runs.locate(run);
-            Some(chunk.previous.get(at)).filter(|&previous| previous != NONE)
-        };
-        std::iter::successors(Some(last), before).collect()
-    }
-
-    /// Gives a new job the runs that came before it.
-    pub(super) fn adopt(&mut self, row: u32, last_run: u32, runs: &[u32]) {
-        let (chunk, at) = self.tables.jobs.locate_mut(row);
-        chunk.last_run.set(at, last_run);
-        for &run in runs {
-            let (chunk, at) = self.tables.runs.locate_mut(run);
-            chunk.job_rows.set(at, row);
+    /// Gives a new job the runs that came before it, of which `last` is the last.
+    pub(super) fn adopt(&mut self, row: u32, last: u32) {
+        let (jobs, at) = self.jobs.locate(row);
+        jobs.last_run.set(at, last);
+        let mut next = Some(last);
+        while let Some(run) = next {
+            let (runs, at) = self.runs.locate(run);
+            runs.job_row.set(at, row);
+            next = runs.previous.optional(at);
         }
     }
 
     /// Applies updates to those of the runs that exist.
     pub(super) fn update_runs(&mut self, updates: &[RunUpdate]) {
-        let rows = self.tables.run_rows(updates.iter().map(|update| RunId::new(&update.run_id)));
+        let rows = self.run_rows(updates.iter().map(|update| RunId::new(&update.run_id)));
         for (update, run) in updates.iter().zip(rows) {
             if let Some(run) = run {
                 self.update_run(run, update);
@@ -106,13 +108,14 @@ impl Store {
     }
 
     fn update_run(&mut self, run: u32, update: &RunUpdate) {
-        let node = update.node.as_deref().map(|node| self.tables.nodes.intern(node));
-        let (chunk, at) = self.tables.runs.locate_mut(run);
-        chunk.state.set(at, update.state.ordinal());
+        let node = update.node.as_deref().map(|node| self.dictionaries.nodes.intern(node));
+        let (chunk, at) = locate(run);
+        let runs = self.runs.writer(chunk);
+        runs.state.set(at, update.state.ordinal());
         let times = [
-            (&mut chunk.pending, update.pending),
-            (&mut chunk.started, update.started),
-            (&mut chunk.finished, update.finished),
+            (&mut runs.pending, update.pending),
+            (&mut runs.started, update.started),
+            (&mut runs.finished, update.finished),
         ];
         for (column, time) in times {
             if let Some(micros) = time.map(Timestamp::as_micros) {
@@ -120,16 +123,27 @@ impl Store {
             }
         }
         if let Some(exit_code) = update.exit_code {
-            chunk.exit_code.set(at, i64::from(exit_code));
+            runs.exit_code.set(at, exit_code);
         }
-        for (column, message) in [(&mut chunk.error, &update.error), (&mut chunk.debug, &update.debug)] {
-            if let Some(message) = message {
-                column.set(at, Some(Arc::new(message.clone())));
+        let messages = &mut self.records.run_messages;
+        for (column, message) in [(&mut runs.error, &update.error), (&mut runs.debug, &update.debug)] {
+            match (message, column.optional(at)) {
+                (None, _) => {}
+                (Some(message), Some(place)) => messages.set(place, message.clone()),
+                (Some(message), None) => column.set(at, messages.push(message.clone())),
             }
         }
-        if let Some(node) = node.filter(|&node| node != chunk.node.get(at)) {
-            chunk.node.set(at, node);
+        if let Some(node) = node.filter(|&node| Some(node) != runs.node.optional(at)) {
+            runs.node.set(at, node);
             self.node_changed(run);
         }
     }
+}
+
+/// Stores a message of each run that has one, and gives their places.
+pub(super) fn push_messages<'a>(
+    messages: &mut Arena<Bytes>,
+    of_runs: impl Iterator<Item = Option<&'a Bytes>>,
+) -> UInt32Array {
+    of_runs.map(|message| message.map(|message| messages.push(message.clone()))).collect()
 }

@@ -10,7 +10,7 @@ use datafusion::error::Result as EngineResult;
 
 use super::scan::{Batches, ScanSource};
 use crate::memory::schema::{Text, run_column, spec_column};
-use crate::memory::storage::{Records, Tables};
+use crate::memory::storage::{Chunk, Records, Tables};
 
 /// A table beside that of jobs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -63,20 +63,20 @@ impl ScanSource for RecordSource {
 
 impl RecordSource {
     fn records(&self) -> &Records {
-        if self.table == Table::Specs { &self.tables.specs } else { &self.tables.errors }
+        if self.table == Table::Specs { &self.tables.records.specs } else { &self.tables.records.errors }
     }
 
     fn chunks(&self) -> usize {
         match self.table {
             Table::Runs => self.tables.runs.chunks().len(),
-            Table::Specs | Table::Errors => self.records().table().chunks().len(),
+            Table::Specs | Table::Errors => self.records().blocks().len(),
         }
     }
 
     fn rows(&self, chunk: usize) -> usize {
         match self.table {
-            Table::Runs => self.tables.runs.chunks()[chunk].ids.as_slice().len(),
-            Table::Specs | Table::Errors => self.records().table().chunks()[chunk].ids.as_slice().len(),
+            Table::Runs => self.tables.runs.chunks()[chunk].batch().num_rows(),
+            Table::Specs | Table::Errors => self.records().blocks()[chunk].len(),
         }
     }
 
@@ -91,10 +91,10 @@ impl RecordSource {
     }
 
     fn record_column(&self, name: &str, chunk: usize) -> EngineResult<ArrayRef> {
-        let chunk = &self.records().table().chunks()[chunk];
-        let values = chunk.values.as_slice().iter();
+        let block = &self.records().blocks()[chunk];
+        let values = block.iter().map(|(_, value)| value);
         Ok(match name {
-            "job_id" => Arc::new(StringArray::from_iter_values(chunk.ids.as_slice().iter().copied().map(Text))),
+            "job_id" => Arc::new(StringArray::from_iter_values(block.iter().map(|&(id, _)| Text(id)))),
             "spec" => spec_column(values.map(AsRef::as_ref)),
             "error" => Arc::new(StringArray::from_iter_values(values.map(|value| String::from_utf8_lossy(value)))),
             other => return internal_err!("the table has no column {other:?}"),

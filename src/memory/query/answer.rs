@@ -40,7 +40,7 @@ pub(super) fn answer(tables: &Tables, predicate: &Predicate) -> Answer {
     match predicate {
         Predicate::State(states) if *states == StateSet::ALL => Answer::Everything,
         Predicate::State(states) if states.len() == 1 => {
-            let mut of_one = states.iter().map(|state| Arc::clone(tables.states.rows(state)));
+            let mut of_one = states.iter().map(|state| Arc::clone(tables.indexes.states.rows(state)));
             of_one.next().map_or(Answer::Everything, Answer::Rows)
         }
         Predicate::State(states) => Answer::States(*states),
@@ -48,7 +48,7 @@ pub(super) fn answer(tables: &Tables, predicate: &Predicate) -> Answer {
         Predicate::Text(TextField::JobId, TextTest::AnyOf(ids)) => {
             Answer::Rows(by_ids(tables, &ids.iter().collect::<Vec<_>>()))
         }
-        Predicate::Text(field, test) => match (tables.dictionary(*field), tables.latest_run_index(*field)) {
+        Predicate::Text(field, test) => match (tables.dictionaries.of(*field), tables.indexes.of_latest_run(*field)) {
             (Some(texts), Some(index)) => by_codes(tables, texts, test, |codes| latest_run_rows(tables, index, codes)),
             (Some(texts), None) => by_codes(tables, texts, test, |codes| posted_rows(tables, texts, codes)),
             (None, _) => Answer::Expression,
@@ -129,7 +129,7 @@ fn by_codes(
 }
 
 fn by_priority(tables: &Tables, test: &IntegerTest) -> Answer {
-    let index = &tables.priorities;
+    let index = &tables.indexes.priorities;
     let listed = match test {
         IntegerTest::Compare(Comparison::Equal, value) => Some(index.rows_of(&[*value])),
         IntegerTest::Compare(Comparison::Greater, value) => {
@@ -149,7 +149,7 @@ fn with_priority(tables: &Tables, listed: ListedRows, test: &IntegerTest) -> Arc
     let known = tables.jobs.len() as u32;
     let passes = |row: u32| {
         let (chunk, at) = tables.jobs.locate(row);
-        test.holds(chunk.priority.get(at))
+        test.holds(chunk.priority().value(at))
     };
     let mut rows = union(listed.lists);
     if !rows.is_disjoint(&listed.changed) {
@@ -165,13 +165,13 @@ fn with_priority(tables: &Tables, listed: ListedRows, test: &IntegerTest) -> Arc
 }
 
 fn by_annotation(tables: &Tables, key: &str, test: &AnnotationTest) -> Answer {
-    let Some(code) = tables.annotations.keys.code(key) else {
+    let Some(code) = tables.dictionaries.annotations.keys.code(key) else {
         return Answer::Rows(Arc::default());
     };
     match test {
-        AnnotationTest::Exists => Answer::Rows(union(tables.annotations.keys.rows_of(&[code]))),
+        AnnotationTest::Exists => Answer::Rows(union(tables.dictionaries.annotations.keys.rows_of(&[code]))),
         AnnotationTest::Value(test) => {
-            let values = tables.annotations.values(code);
+            let values = tables.dictionaries.annotations.values(code);
             by_codes(tables, values, test, |codes| posted_rows(tables, values, codes))
         }
     }

@@ -45,7 +45,7 @@ impl Search<'_> {
             states.reverse();
         }
         self.through_lists(
-            states.into_iter().map(|state| PostingList::Many(Arc::clone(self.tables.states.rows(state)))),
+            states.into_iter().map(|state| PostingList::Many(Arc::clone(self.tables.indexes.states.rows(state)))),
         )
     }
 

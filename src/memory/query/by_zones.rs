@@ -12,7 +12,9 @@ use datafusion::error::Result as EngineResult;
 use super::rows::ChunkRows;
 use super::select::Selected;
 use super::top_k::{GATHER_CANDIDATES, Part, Search};
-use crate::memory::storage::{BLOCK_ROWS, CHUNK_ROWS, JobChunk, JobId, Node, Tables, Zone, ZoneTree, Zones, locate};
+use crate::memory::storage::{
+    BLOCK_ROWS, CHUNK_ROWS, JobChunk, JobIdBytes, Node, Tables, Zone, ZoneTree, Zones, ids, locate,
+};
 
 /// A chunk with at most so many candidates is not looked at block by block.
 const FEW_ROWS: u64 = CHUNK_ROWS as u64 / 8;
@@ -33,18 +35,18 @@ pub(super) trait ZonedColumn {
 pub(super) struct Ids;
 
 impl ZonedColumn for Ids {
-    type Value = JobId;
+    type Value = JobIdBytes;
 
-    fn tree(tables: &Tables) -> &ZoneTree<JobId> {
-        &tables.zones.ids
+    fn tree(tables: &Tables) -> &ZoneTree<JobIdBytes> {
+        &tables.indexes.zones.ids
     }
 
-    fn zones(chunk: &JobChunk) -> &Zones<JobId> {
+    fn zones(chunk: &JobChunk) -> &Zones<JobIdBytes> {
         &chunk.id_zones
     }
 
-    fn values(chunk: &JobChunk) -> &[JobId] {
-        chunk.ids.as_slice()
+    fn values(chunk: &JobChunk) -> &[JobIdBytes] {
+        ids(chunk.job_id())
     }
 }
 
@@ -54,7 +56,7 @@ impl ZonedColumn for Submissions {
     type Value = i64;
 
     fn tree(tables: &Tables) -> &ZoneTree<i64> {
-        &tables.zones.submitted
+        &tables.indexes.zones.submitted
     }
 
     fn zones(chunk: &JobChunk) -> &Zones<i64> {
@@ -62,7 +64,7 @@ impl ZonedColumn for Submissions {
     }
 
     fn values(chunk: &JobChunk) -> &[i64] {
-        chunk.submitted.as_slice()
+        chunk.submitted().values()
     }
 }
 
@@ -73,7 +75,7 @@ impl ZonedColumn for LastTransitions {
     type Value = i64;
 
     fn tree(tables: &Tables) -> &ZoneTree<i64> {
-        &tables.zones.last_transition_seconds
+        &tables.indexes.zones.last_transition_seconds
     }
 
     fn zones(chunk: &JobChunk) -> &Zones<i64> {
@@ -81,11 +83,11 @@ impl ZonedColumn for LastTransitions {
     }
 
     fn values(chunk: &JobChunk) -> &[i64] {
-        chunk.last_transition_seconds.as_slice()
+        chunk.last_transition_seconds().values()
     }
 }
 
-/// Which way an order runs: what comes first has the least key.
+/// Sort direction: what comes first has the least key.
 pub(super) trait Way<V> {
     type Key: Copy + Ord;
     /// Whether the last rows of a block most likely come first: jobs are stored about as they are submitted.

@@ -2,10 +2,12 @@
 
 use std::sync::Arc;
 
-use datafusion::arrow::array::{ArrayRef, Int64Array, StringArray, TimestampMicrosecondArray, UInt32Array};
+use datafusion::arrow::array::{Array, ArrayRef, Int64Array, StringArray, TimestampMicrosecondArray, UInt32Array};
+use datafusion::arrow::compute::take;
 use datafusion::arrow::datatypes::{DataType, Field, TimeUnit};
+use datafusion::arrow::error::ArrowError;
 
-use crate::memory::storage::{Column, JobChunk, JobId, KeyColumn, NONE};
+use crate::memory::storage::{JobChunk, JobId};
 use crate::query::{IntegerField, TextField, TimeField};
 
 /// A column as a residual expression reads it.
@@ -15,8 +17,8 @@ pub(in crate::memory) enum InputColumn {
     JobId,
     /// The code of a text.
     Code(TextField),
-    /// The value code of an annotation key; [`NONE`] without it.
-    AnnotationCode(u32),
+    /// The value code of an annotation key, null without it; no key, if no job has it.
+    AnnotationCode(Option<u32>),
     Integer(IntegerField),
     Time(TimeField),
 }
@@ -56,44 +58,45 @@ pub(in crate::memory) fn time_name(field: TimeField) -> &'static str {
 }
 
 /// A text field's codes in a chunk; none for the job's id.
-pub(in crate::memory) fn codes(chunk: &JobChunk, field: TextField) -> Option<&Column<u32>> {
+pub(in crate::memory) fn codes(chunk: &JobChunk, field: TextField) -> Option<&UInt32Array> {
     Some(match field {
         TextField::JobId => return None,
-        TextField::Queue => &chunk.queue,
-        TextField::JobSet => &chunk.job_set,
-        TextField::Owner => &chunk.owner,
-        TextField::Namespace => &chunk.namespace,
-        TextField::PriorityClass => &chunk.priority_class,
-        TextField::Cluster => &chunk.cluster,
-        TextField::Node => &chunk.node,
-        TextField::Pool => &chunk.pool,
+        TextField::Queue => chunk.queue(),
+        TextField::JobSet => chunk.job_set(),
+        TextField::Owner => chunk.owner(),
+        TextField::Namespace => chunk.namespace(),
+        TextField::PriorityClass => chunk.priority_class(),
+        TextField::Cluster => chunk.cluster(),
+        TextField::Node => chunk.node(),
+        TextField::Pool => chunk.pool(),
     })
 }
 
-fn integers(chunk: &JobChunk, field: IntegerField) -> &Column<i64> {
+fn integers(chunk: &JobChunk, field: IntegerField) -> &Int64Array {
     match field {
-        IntegerField::Cpu => &chunk.cpu,
-        IntegerField::Memory => &chunk.memory,
-        IntegerField::EphemeralStorage => &chunk.ephemeral_storage,
-        IntegerField::Gpu => &chunk.gpu,
-        IntegerField::Priority => &chunk.priority,
+        IntegerField::Cpu => chunk.cpu(),
+        IntegerField::Memory => chunk.memory(),
+        IntegerField::EphemeralStorage => chunk.ephemeral_storage(),
+        IntegerField::Gpu => chunk.gpu(),
+        IntegerField::Priority => chunk.priority(),
     }
 }
 
-fn times(chunk: &JobChunk, field: TimeField) -> &Column<i64> {
+fn times(chunk: &JobChunk, field: TimeField) -> &TimestampMicrosecondArray {
     match field {
-        TimeField::Submitted => &chunk.submitted,
-        TimeField::LastTransitionTime => &chunk.last_transition,
+        TimeField::Submitted => chunk.submitted(),
+        TimeField::LastTransitionTime => chunk.last_transition_time(),
     }
 }
 
 impl InputColumn {
     /// The column's name and type.
     pub(super) fn field(&self) -> Field {
+        let codes = |name: &str| Field::new(name, DataType::UInt32, true);
         match self {
             Self::JobId => Field::new("job_id", DataType::Utf8, false),
-            Self::Code(field) => Field::new(text_name(*field), DataType::UInt32, false),
-            Self::AnnotationCode(key) => Field::new(format!("annotation {key}"), DataType::UInt32, false),
+            Self::Code(field) => codes(text_name(*field)),
+            Self::AnnotationCode(key) => codes(&format!("annotation {key:?}")),
             Self::Integer(field) => Field::new(integer_name(*field), DataType::Int64, false),
             Self::Time(field) => Field::new(time_name(*field), DataType::Timestamp(TimeUnit::Microsecond, None), false),
         }
@@ -102,50 +105,53 @@ impl InputColumn {
     /// The values of a whole chunk; numbers and codes are shared, not copied.
     pub(super) fn whole(&self, chunk: &JobChunk) -> ArrayRef {
         match self {
-            Self::JobId => Arc::new(StringArray::from_iter_values(chunk.ids.as_slice().iter().map(JobId::as_str))),
-            Self::Code(field) => match codes(chunk, *field) {
-                Some(column) => Arc::new(UInt32Array::new(column.to_buffer(), None)),
-                None => Arc::new(UInt32Array::from(vec![NONE; chunk.len()])),
-            },
-            Self::AnnotationCode(key) => Arc::new(UInt32Array::from(
-                chunk
-                    .annotations
-                    .column(*key)
-                    .map_or_else(|| vec![NONE; chunk.len()], |column| dense(column, chunk.len())),
-            )),
-            Self::Integer(field) => Arc::new(Int64Array::new(integers(chunk, *field).to_buffer(), None)),
-            Self::Time(field) => Arc::new(TimestampMicrosecondArray::new(times(chunk, *field).to_buffer(), None)),
+            Self::JobId => Arc::new(id_texts((0..chunk.len()).map(|at| JobId::at(chunk.job_id(), at)))),
+            Self::Code(field) => Arc::new(codes(chunk, *field).cloned().unwrap_or_else(|| no_codes(chunk.len()))),
+            Self::AnnotationCode(key) => {
+                let column = key.and_then(|key| chunk.annotations.column(key));
+                Arc::new(column.map_or_else(|| no_codes(chunk.len()), |column| column.to_array(chunk.len())))
+            }
+            Self::Integer(field) => Arc::new(integers(chunk, *field).clone()),
+            Self::Time(field) => Arc::new(times(chunk, *field).clone()),
         }
     }
 
     /// The values of some places of a chunk.
-    pub(super) fn gather(&self, chunk: &JobChunk, places: &[u16]) -> ArrayRef {
-        let places = places.iter().map(|&place| usize::from(place));
-        match self {
+    pub(super) fn gather(&self, chunk: &JobChunk, places: &UInt32Array) -> Result<ArrayRef, ArrowError> {
+        let of_chunk: &dyn Array = match self {
             Self::JobId => {
-                let ids: Vec<JobId> = places.map(|at| chunk.ids.get(at)).collect();
-                Arc::new(StringArray::from_iter_values(ids.iter().map(JobId::as_str)))
-            }
-            Self::Code(field) => {
-                let column = codes(chunk, *field);
-                Arc::new(UInt32Array::from_iter_values(places.map(|at| column.map_or(NONE, |column| column.get(at)))))
+                let ids = places.values().iter().map(|&at| JobId::at(chunk.job_id(), at as usize));
+                return Ok(Arc::new(id_texts(ids)));
             }
             Self::AnnotationCode(key) => {
-                let column = chunk.annotations.column(*key);
-                Arc::new(UInt32Array::from_iter_values(places.map(|at| column.map_or(NONE, |column| column.get(at)))))
+                let column = key.and_then(|key| chunk.annotations.column(key));
+                let codes = places.values().iter().map(|&at| column.and_then(|column| column.get(at as usize)));
+                return Ok(Arc::new(codes.collect::<UInt32Array>()));
             }
-            Self::Integer(field) => {
-                Arc::new(Int64Array::from_iter_values(places.map(|at| integers(chunk, *field).get(at))))
-            }
-            Self::Time(field) => {
-                Arc::new(TimestampMicrosecondArray::from_iter_values(places.map(|at| times(chunk, *field).get(at))))
-            }
-        }
+            Self::Code(field) => match codes(chunk, *field) {
+                Some(codes) => codes,
+                None => return Ok(Arc::new(no_codes(places.len()))),
+            },
+            Self::Integer(field) => integers(chunk, *field),
+            Self::Time(field) => times(chunk, *field),
+        };
+        take(of_chunk, places, None)
     }
 }
 
-fn dense(column: &KeyColumn, rows: usize) -> Vec<u32> {
-    let mut codes = column.to_dense(rows);
-    codes.resize(rows, NONE);
-    codes
+fn id_texts(ids: impl Iterator<Item = JobId>) -> StringArray {
+    ids.map(|id| Some(Text(id))).collect()
+}
+
+fn no_codes(rows: usize) -> UInt32Array {
+    UInt32Array::new_null(rows)
+}
+
+/// An id as the arrays of text take it.
+struct Text(JobId);
+
+impl AsRef<str> for Text {
+    fn as_ref(&self) -> &str {
+        self.0.as_str()
+    }
 }

@@ -6,7 +6,7 @@
 use std::cmp::Ordering;
 use std::sync::Arc;
 
-use datafusion::arrow::array::StringArray;
+use datafusion::arrow::array::{Array, StringArray, UInt32Array};
 use datafusion::arrow::datatypes::{DataType, Field, Schema, SchemaRef, TimeUnit};
 use datafusion::arrow::record_batch::RecordBatch;
 use datafusion::error::Result as EngineResult;
@@ -15,14 +15,13 @@ use super::columns::codes;
 use super::rows::ChunkRows;
 use super::select::Selected;
 use super::totals::{All, Places, Totals};
-use crate::memory::storage::{Dictionary, JobChunk, KeyColumn, NONE, Tables};
+use crate::memory::storage::{Dictionary, JobChunk, KeyColumn, Tables};
 use crate::model::{JobState, StateSet};
 use crate::query::{Aggregates, Direction, GroupBy, GroupOrder, GroupOrderKey, GroupQuery, TextField};
 
 /// What is grouped by, with what names the groups.
 ///
-/// The group of a code is one more than the code, which makes 0 of [`NONE`]: the group of the
-/// rows without a text.
+/// The group of a code is one more than the code; 0 is the group of the rows without a text.
 enum Key<'a> {
     /// Groups are the states' ordinals.
     State,
@@ -34,20 +33,21 @@ enum Key<'a> {
 }
 
 fn group_of(code: u32) -> u32 {
-    const { assert!(NONE == u32::MAX) };
-    code.wrapping_add(1)
+    code + 1
 }
 
 impl<'a> Key<'a> {
     fn new(tables: &'a Tables, group_by: &GroupBy) -> Self {
         match group_by {
             GroupBy::State => Self::State,
-            GroupBy::Text(field) => tables.dictionary(*field).map_or(Self::Nothing, |texts| Self::Text(*field, texts)),
-            GroupBy::Annotation(key) => tables
-                .annotations
-                .keys
-                .code(key)
-                .map_or(Self::Nothing, |key| Self::Annotation(key, tables.annotations.values(key))),
+            GroupBy::Text(field) => {
+                tables.dictionaries.of(*field).map_or(Self::Nothing, |texts| Self::Text(*field, texts))
+            }
+            GroupBy::Annotation(key) => {
+                let catalog = &tables.dictionaries.annotations;
+                let code = catalog.keys.code(key);
+                code.map_or(Self::Nothing, |key| Self::Annotation(key, catalog.values(key)))
+            }
         }
     }
 
@@ -126,23 +126,38 @@ pub(in crate::memory) fn batch(
 fn add_chunk(totals: &mut Totals, chunk: &JobChunk, key: &Key<'_>, rows: &ChunkRows) {
     match key {
         Key::Nothing => {}
-        Key::State => add_rows(totals, chunk, rows, chunk.state.as_slice(), u32::from),
+        Key::State => add_rows(totals, chunk, rows, chunk.state().values(), u32::from),
         Key::Text(field, _) => {
             if let Some(codes) = codes(chunk, *field) {
-                add_rows(totals, chunk, rows, codes.as_slice(), group_of);
+                add_codes(totals, chunk, rows, codes);
             }
         }
         Key::Annotation(key, _) => match (chunk.annotations.column(*key), rows) {
             (None, _) => {}
-            (Some(KeyColumn::Dense(codes)), rows) => add_rows(totals, chunk, rows, codes, group_of),
+            (Some(KeyColumn::Dense(codes)), rows) => add_codes(totals, chunk, rows, codes),
             (Some(KeyColumn::Sparse { places, codes }), ChunkRows::All(_)) => {
                 totals.add(chunk, places.as_slice(), codes.iter().copied().map(group_of));
             }
             (Some(column), rows) => {
                 let places = rows.places();
-                totals.add(chunk, places.as_slice(), places.iter().map(|&at| group_of(column.get(usize::from(at)))));
+                totals.add(
+                    chunk,
+                    places.as_slice(),
+                    places.iter().map(|&at| column.get(usize::from(at)).map_or(0, group_of)),
+                );
             }
         },
+    }
+}
+
+fn add_codes(totals: &mut Totals, chunk: &JobChunk, rows: &ChunkRows, codes: &UInt32Array) {
+    match codes.nulls() {
+        None => add_rows(totals, chunk, rows, codes.values(), group_of),
+        Some(nulls) => {
+            let group = |(&code, valid): (&u32, bool)| if valid { group_of(code) } else { 0 };
+            let groups: Vec<u32> = codes.values().iter().zip(nulls).map(group).collect();
+            add_rows(totals, chunk, rows, &groups, |group| group);
+        }
     }
 }
 

@@ -4,7 +4,8 @@ use std::fmt;
 use std::hash::{Hash, Hasher};
 use std::sync::{Arc, LazyLock};
 
-use datafusion::arrow::array::{ArrayRef, AsArray, BooleanArray};
+use datafusion::arrow::array::{Array, ArrayRef, AsArray, BooleanArray, UInt32Array};
+use datafusion::arrow::buffer::BooleanBuffer;
 use datafusion::arrow::datatypes::{DataType, Schema, SchemaRef, UInt32Type};
 use datafusion::arrow::record_batch::{RecordBatch, RecordBatchOptions};
 use datafusion::common::config::ConfigOptions;
@@ -17,7 +18,7 @@ use datafusion::physical_expr::{PhysicalExpr, ScalarFunctionExpr};
 
 use super::answer::{describe, passes};
 use super::columns::InputColumn;
-use crate::memory::storage::{Dictionary, JobChunk, NONE, Tables};
+use crate::memory::storage::{Dictionary, JobChunk, Tables};
 use crate::query::{Comparison, IntegerTest, Predicate, TextField, TextTest};
 
 static CONFIG: LazyLock<Arc<ConfigOptions>> = LazyLock::new(Arc::default);
@@ -40,8 +41,8 @@ impl Residual {
     }
 
     /// Which of some places of a chunk pass.
-    pub(in crate::memory) fn gather(&self, chunk: &JobChunk, places: &[u16]) -> EngineResult<BooleanArray> {
-        let columns = self.columns.iter().map(|column| column.gather(chunk, places)).collect();
+    pub(in crate::memory) fn gather(&self, chunk: &JobChunk, places: &UInt32Array) -> EngineResult<BooleanArray> {
+        let columns = self.columns.iter().map(|column| column.gather(chunk, places)).collect::<Result<_, _>>()?;
         self.evaluate(columns, places.len())
     }
 
@@ -67,7 +68,7 @@ impl ResidualBuilder {
         let input = match predicate {
             Predicate::Text(field, _) => InputColumn::Code(*field),
             Predicate::Annotation(key, _) => {
-                InputColumn::AnnotationCode(tables.annotations.keys.code(key).unwrap_or(NONE))
+                InputColumn::AnnotationCode(tables.dictionaries.annotations.keys.code(key))
             }
             Predicate::State(_) | Predicate::Integer(..) | Predicate::Time(..) => return,
         };
@@ -170,9 +171,8 @@ impl CodeTest {
 
     fn passes(&self, code: u32) -> bool {
         match self {
-            // The code of nothing lies beyond the bits.
             Self::Set(bits) => bits.get(code as usize / 64).is_some_and(|word| word >> (code % 64) & 1 == 1),
-            Self::Text(dictionary, test) => dictionary.optional_text(code).is_some_and(|text| passes(test, text)),
+            Self::Text(dictionary, test) => passes(test, dictionary.text(code)),
         }
     }
 }
@@ -216,9 +216,15 @@ impl PhysicalExpr for CodeTestExpr {
 
     fn evaluate(&self, batch: &RecordBatch) -> EngineResult<ColumnarValue> {
         let codes = self.column.evaluate(batch)?.into_array(batch.num_rows())?;
-        let passes: Vec<bool> =
-            codes.as_primitive::<UInt32Type>().values().iter().map(|&code| self.test.passes(code)).collect();
-        Ok(ColumnarValue::Array(Arc::new(BooleanArray::from(passes))))
+        let codes = codes.as_primitive::<UInt32Type>();
+        // A null never matches; what stands in its place need not be a code.
+        let passes = match codes.nulls() {
+            None => BooleanBuffer::collect_bool(codes.len(), |at| self.test.passes(codes.value(at))),
+            Some(nulls) => {
+                BooleanBuffer::collect_bool(codes.len(), |at| nulls.is_valid(at) && self.test.passes(codes.value(at)))
+            }
+        };
+        Ok(ColumnarValue::Array(Arc::new(BooleanArray::new(passes, None))))
     }
 
     fn children(&self) -> Vec<&Arc<dyn PhysicalExpr>> {

@@ -1,5 +1,6 @@
 //! The selected rows of a chunk, as bits.
 
+use datafusion::arrow::array::UInt32Array;
 use datafusion::error::Result as EngineResult;
 
 use super::residual::Residual;
@@ -120,7 +121,7 @@ impl Selected {
                 passing.extend(part);
                 continue;
             };
-            let places: Vec<u16> = part.iter().map(|&row| locate(row).1 as u16).collect();
+            let places = UInt32Array::from_iter_values(part.iter().map(|&row| locate(row).1 as u32));
             let passes = residual.gather(&tables.jobs.chunks()[locate(part[0]).0], &places)?;
             passing.extend(
                 part.iter().zip(passes.iter()).filter(|(_, passes)| *passes == Some(true)).map(|(&row, _)| row),
@@ -137,7 +138,7 @@ fn apply(residual: &Residual, chunk: &JobChunk, rows: &mut ChunkRows) -> EngineR
         ChunkRows::Some(_) if rows.count() == 0 => return Ok(()),
         ChunkRows::Some(_) if rows.count() < GATHER_BELOW => {
             let places = rows.places();
-            let passes = residual.gather(chunk, &places)?;
+            let passes = residual.gather(chunk, &places.iter().map(|&place| Some(u32::from(place))).collect())?;
             for (place, _) in places.iter().zip(passes.iter()).filter(|(_, passes)| *passes == Some(true)) {
                 words[usize::from(*place) / 64] |= 1 << (place % 64);
             }

@@ -106,7 +106,7 @@ impl Selected {
         let mut residual = ResidualBuilder::default();
         if selection.active_job_sets() {
             index.push("active job sets".to_owned());
-            sets.push(Set::from(Arc::clone(&tables.active_job_sets)));
+            sets.push(Set::from(Arc::clone(&tables.indexes.active_job_sets)));
         }
         for predicate in selection.predicates() {
             match answer(tables, predicate) {
@@ -151,7 +151,7 @@ impl Selected {
     /// How many of a node's rows pass the conditions on times, by the zones.
     pub(super) fn by_times(&self, tables: &Tables, node: Node) -> Share {
         let share = |&(field, comparison, time): &(TimeField, Comparison, Timestamp)| {
-            let zones = &tables.zones;
+            let zones = &tables.indexes.zones;
             let (zone, value) = match field {
                 TimeField::Submitted => (zones.submitted.zone(node), time.as_micros()),
                 TimeField::LastTransitionTime => (zones.last_transition_seconds.zone(node), time.floor_seconds()),
@@ -194,7 +194,7 @@ impl Selected {
         let states = self.states.filter(|_| self.rows.get().is_none());
         let admits = |row: u32| {
             rest.iter().all(|set| set.rows.contains(row))
-                && states.is_none_or(|states| states.contains(tables.state(row)))
+                && states.is_none_or(|states| states.contains(tables.jobs.state(row)))
         };
         let mut looked_at = 0;
         let mut look = |row| {
@@ -243,14 +243,18 @@ impl Selected {
     }
 
     fn is_in_states(&self, tables: &Tables, row: u32) -> bool {
-        self.states.is_none_or(|states| states.contains(tables.state(row)))
+        self.states.is_none_or(|states| states.contains(tables.jobs.state(row)))
     }
 
     fn intersection(&self, tables: &Tables) -> Arc<RoaringBitmap> {
         let len = tables.jobs.len() as u32;
         let is_newer = |rows: &RoaringBitmap| rows.max().is_some_and(|last| last >= len);
         let mut rows = match self.sets.as_slice() {
-            [] => return Arc::new(self.states.map_or_else(RoaringBitmap::new, |states| tables.states.union(states))),
+            [] => {
+                return Arc::new(
+                    self.states.map_or_else(RoaringBitmap::new, |states| tables.indexes.states.union(states)),
+                );
+            }
             [only] if self.states.is_none() && !is_newer(&only.rows) => return Arc::clone(&only.rows),
             [only] => only.rows.as_ref().clone(),
             [first, second, rest @ ..] => {
@@ -262,9 +266,9 @@ impl Selected {
             None => Arc::new(rows),
             // Joining the bitmaps of the states costs more than a look at each of a few rows.
             Some(states) if rows.len() <= TEST_STATES => {
-                Arc::new(rows.into_iter().filter(|&row| states.contains(tables.state(row))).collect())
+                Arc::new(rows.into_iter().filter(|&row| states.contains(tables.jobs.state(row))).collect())
             }
-            Some(states) => Arc::new(rows & tables.states.union(states)),
+            Some(states) => Arc::new(rows & tables.indexes.states.union(states)),
         }
     }
 }

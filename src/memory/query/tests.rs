@@ -41,7 +41,7 @@ fn by_priority(tables: &Tables, matching: Match, value: impl Into<Value>) -> (Ve
 #[test]
 fn a_job_is_found_by_the_priority_that_it_has_in_the_snapshot() {
     let mut store = store(json!([job("a", 5), job("b", 5), job("c", 7)]));
-    let before = store.tables.clone();
+    let before = store.snapshot();
     ingest(
         &mut store,
         json!([
@@ -52,10 +52,10 @@ fn a_job_is_found_by_the_priority_that_it_has_in_the_snapshot() {
             job("d", 7),
         ]),
     );
-    let after = store.tables.clone();
+    let after = store.snapshot();
     ingest(&mut store, json!([{"type": "updateJobPriority", "jobId": "a", "priority": 5}]));
     for (tables, fives, sevens) in
-        [(&before, "ab", "c"), (&after, "bc", "ad"), (&store.tables, "abc", "d"), (&before, "ab", "c")]
+        [(&before, "ab", "c"), (&after, "bc", "ad"), (&store.snapshot(), "abc", "d"), (&before, "ab", "c")]
     {
         for (matching, value, expected) in [
             (Match::Exact, json!(5), fives),
@@ -76,7 +76,7 @@ fn a_job_is_found_by_the_priority_that_it_has_in_the_snapshot() {
 
 #[test]
 fn priorities_of_too_many_jobs_are_compared_one_by_one() {
-    let tables = store((0..26_000).map(|at| job(&format!("{at:05}"), at % 2)).collect()).tables;
+    let tables = store((0..26_000).map(|at| job(&format!("{at:05}"), at % 2)).collect()).snapshot();
     let (ids, explained) = by_priority(&tables, Match::GreaterThan, -1);
     assert_eq!((ids.len(), explained.as_str()), (26_000, "index=[all rows], residual=[priority > -1]"));
     let (ids, explained) = by_priority(&tables, Match::GreaterThan, 0);
@@ -87,16 +87,16 @@ fn priorities_of_too_many_jobs_are_compared_one_by_one() {
 fn priorities_are_found_on_both_sides_of_the_end_of_what_is_listed() {
     let jobs = |numbers: std::ops::Range<i64>| numbers.map(|at| job(&format!("{at:05}"), at % 10)).collect::<Value>();
     let mut store = store(jobs(0..8000));
-    let before = store.tables.clone();
+    let before = store.snapshot();
     let changes =
         [10, 8150, 8200].map(|at| json!({"type": "updateJobPriority", "jobId": format!("{at:05}"), "priority": 5}));
     ingest(&mut store, jobs(8000..8300));
-    let between = store.tables.clone();
+    let between = store.snapshot();
     ingest(&mut store, changes.into_iter().collect());
-    let after = store.tables.clone();
+    let after = store.snapshot();
     ingest(&mut store, jobs(8300..17_000));
     for (tables, zeros, fives) in
-        [(&before, 800, 800), (&between, 830, 830), (&after, 827, 833), (&store.tables, 1697, 1703)]
+        [(&before, 800, 800), (&between, 830, 830), (&after, 827, 833), (&store.snapshot(), 1697, 1703)]
     {
         assert_eq!(by_priority(tables, Match::Exact, 0).0.len(), zeros);
         assert_eq!(by_priority(tables, Match::Exact, 5).0.len(), fives);

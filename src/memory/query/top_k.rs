@@ -53,8 +53,12 @@ pub(in crate::memory) fn ordered_rows(
         JobOrderKey::Submitted => search.by_zones_of::<Submissions>(direction),
         JobOrderKey::LastTransitionTime => search.by_zones_of::<LastTransitions>(direction),
         JobOrderKey::State => search.by_state(direction),
-        JobOrderKey::Queue => search.by_text(direction, &tables.queues, |chunk, at| chunk.queue.get(at)),
-        JobOrderKey::JobSet => search.by_text(direction, &tables.job_sets, |chunk, at| chunk.job_set.get(at)),
+        JobOrderKey::Queue => {
+            search.by_text(direction, &tables.dictionaries.queues, |chunk, at| chunk.queue().value(at))
+        }
+        JobOrderKey::JobSet => {
+            search.by_text(direction, &tables.dictionaries.job_sets, |chunk, at| chunk.job_set().value(at))
+        }
     }
 }
 
@@ -99,7 +103,7 @@ impl Search<'_> {
 
     /// The node of all rows; none without rows.
     pub(super) fn all(&self) -> Vec<Node> {
-        self.tables.zones.ids.root().into_iter().collect()
+        self.tables.indexes.zones.ids.root().into_iter().collect()
     }
 
     /// Whether gathering all keys costs less than a search for so many rows.

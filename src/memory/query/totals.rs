@@ -175,9 +175,9 @@ impl Totals {
     }
 
     fn add_details(&mut self, chunk: &JobChunk, rows: &(impl Places + ?Sized), fold: impl Fn(&mut i64, i64) + Copy) {
-        let states = rows.values(chunk.state.as_slice());
-        let submitted = rows.values(chunk.submitted.as_slice());
-        let seconds = rows.values(chunk.last_transition_seconds.as_slice());
+        let states = rows.values(chunk.state().values());
+        let submitted = rows.values(chunk.submitted().values());
+        let seconds = rows.values(chunk.last_transition_seconds().values());
         for (((&entry, state), submitted), seconds) in self.entries.iter().zip(states).zip(submitted).zip(seconds) {
             self.details[entry as usize].add(state, submitted, seconds, fold);
         }

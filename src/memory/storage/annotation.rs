@@ -2,36 +2,41 @@
 
 use std::sync::Arc;
 
+use datafusion::arrow::array::{Array, UInt32Array, UInt32Builder};
+
 use super::column::CHUNK_ROWS;
-use super::dictionary::{Dictionary, NONE};
+use super::dictionary::Dictionary;
 
 /// A key's values in a chunk, by place in the chunk.
 #[derive(Debug, Clone)]
 pub(crate) enum KeyColumn {
-    /// The places that have the key, ascending, and their codes.
+    /// The places that have the key, ascending, and their codes: a key that few rows have, and
+    /// any key of a chunk that still grows. Arrow has no array for it.
     Sparse { places: Vec<u16>, codes: Vec<u32> },
-    /// A code for each place, [`NONE`] without the key.
-    Dense(Vec<u32>),
+    /// A code for each place, null without the key.
+    Dense(UInt32Array),
 }
 
 impl KeyColumn {
-    /// The code at a place; [`NONE`] without the key.
-    pub(crate) fn get(&self, at: usize) -> u32 {
+    /// The code at a place; none without the key.
+    pub(crate) fn get(&self, at: usize) -> Option<u32> {
         match self {
-            Self::Sparse { places, codes } => places.binary_search(&(at as u16)).map_or(NONE, |entry| codes[entry]),
-            Self::Dense(codes) => codes[at],
+            Self::Sparse { places, codes } => places.binary_search(&(at as u16)).ok().map(|entry| codes[entry]),
+            Self::Dense(codes) => codes.is_valid(at).then(|| codes.value(at)),
         }
     }
 
-    /// A code for each of `rows` places, [`NONE`] without the key.
-    pub(crate) fn to_dense(&self, rows: usize) -> Vec<u32> {
+    /// A code for each of `rows` places, null without the key.
+    pub(crate) fn to_array(&self, rows: usize) -> UInt32Array {
         match self {
             Self::Sparse { places, codes } => {
-                let mut dense = vec![NONE; rows];
+                let mut dense = UInt32Builder::with_capacity(rows);
                 for (&place, &code) in places.iter().zip(codes) {
-                    dense[usize::from(place)] = code;
+                    dense.append_nulls(usize::from(place) - dense.values_slice().len());
+                    dense.append_value(code);
                 }
-                dense
+                dense.append_nulls(rows - dense.values_slice().len());
+                dense.finish()
             }
             Self::Dense(codes) => codes.clone(),
         }
@@ -43,19 +48,16 @@ impl KeyColumn {
                 places.push(at as u16);
                 codes.push(code);
             }
-            Self::Dense(codes) => {
-                codes.resize(at, NONE);
-                codes.push(code);
-            }
+            Self::Dense(_) => unreachable!("a column is dense once its chunk is full"),
         }
     }
 
-    /// Takes the smaller of the two forms, once the chunk is full.
+    /// Converts to the smaller of the two forms, once the chunk is full.
     fn seal(&mut self) {
         let Self::Sparse { places, codes } = self else { return };
         let sparse = places.len() * (size_of::<u16>() + size_of::<u32>());
         if sparse > CHUNK_ROWS * size_of::<u32>() {
-            *self = Self::Dense(self.to_dense(CHUNK_ROWS));
+            *self = Self::Dense(self.to_array(CHUNK_ROWS));
         } else {
             places.shrink_to_fit();
             codes.shrink_to_fit();
@@ -67,7 +69,7 @@ impl KeyColumn {
             Self::Sparse { places, codes } => {
                 places.capacity() * size_of::<u16>() + codes.capacity() * size_of::<u32>()
             }
-            Self::Dense(codes) => codes.capacity() * size_of::<u32>(),
+            Self::Dense(codes) => codes.get_buffer_memory_size(),
         }
     }
 }
@@ -83,10 +85,10 @@ impl ChunkAnnotations {
         Some(&self.0[at].1)
     }
 
-    /// The code of a key's value at a place; [`NONE`] without the key.
+    /// The code of a key's value at a place; none without the key.
     #[inline]
-    pub(crate) fn get(&self, key: u32, at: usize) -> u32 {
-        self.column(key).map_or(NONE, |column| column.get(at))
+    pub(crate) fn get(&self, key: u32, at: usize) -> Option<u32> {
+        self.column(key)?.get(at)
     }
 
     /// Adds values of a key at ascending places, greater than all before.
@@ -102,7 +104,7 @@ impl ChunkAnnotations {
         }
     }
 
-    /// Takes in that the chunk is full.
+    /// Converts the columns of a chunk that is full.
     pub(crate) fn seal(&mut self) {
         for (_, column) in Arc::make_mut(&mut self.0) {
             Arc::make_mut(column).seal();
@@ -171,9 +173,11 @@ mod tests {
         annotations.extend(7, (0..CHUNK_ROWS).map(|at| (at, at as u32)));
         annotations.extend(3, [(5, 50), (4000, 51)].into_iter());
         let check = |annotations: &ChunkAnnotations| {
-            assert_eq!(annotations.column(7).unwrap().get(4096), 4096);
+            assert_eq!(annotations.column(7).unwrap().get(4096), Some(4096));
             let sparse = annotations.column(3).unwrap();
-            assert_eq!([sparse.get(5), sparse.get(6), sparse.get(4000)], [50, NONE, 51]);
+            assert_eq!([sparse.get(5), sparse.get(6), sparse.get(4000)], [Some(50), None, Some(51)]);
+            let array = sparse.to_array(4500);
+            assert_eq!((array.len(), array.null_count(), array.value(4000)), (4500, 4498, 51));
             assert!(annotations.column(1).is_none());
         };
         check(&annotations);

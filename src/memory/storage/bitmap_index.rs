@@ -4,7 +4,6 @@ use std::sync::Arc;
 
 use roaring::RoaringBitmap;
 
-use super::dictionary::NONE;
 use super::postings::bitmap_bytes;
 use crate::model::{JobState, StateSet};
 
@@ -19,9 +18,6 @@ impl BitmapIndex {
     }
 
     pub(crate) fn insert(&mut self, code: u32, row: u32) {
-        if code == NONE {
-            return;
-        }
         let bitmaps = Arc::make_mut(&mut self.0);
         let at = code as usize;
         if at >= bitmaps.len() {

@@ -1,12 +1,19 @@
-//! Columns of a chunk: Arrow's layout in shared vectors, copied only when a reader holds them.
+//! Columns of a chunk: Arrow arrays at rest, Arrow builders while a batch writes to them.
 
 use std::sync::Arc;
 
-use bytes::Bytes;
-use datafusion::arrow::buffer::{Buffer, ScalarBuffer};
-use datafusion::arrow::datatypes::{ArrowNativeType, ToByteSlice};
+use datafusion::arrow::array::{
+    Array, ArrayRef, ArrowPrimitiveType, AsArray, BooleanBufferBuilder, FixedSizeBinaryArray, PrimitiveArray,
+    PrimitiveBuilder,
+};
+use datafusion::arrow::buffer::{Buffer, NullBuffer};
+use datafusion::arrow::datatypes::DataType;
+use datafusion::arrow::error::ArrowError;
+use datafusion::arrow::util::bit_util;
 
-/// Rows in a full chunk: DataFusion's batch size, so that a chunk is a record batch.
+use super::id::FixedId;
+
+/// Rows in a full chunk: DataFusion's batch size.
 pub(crate) const CHUNK_ROWS: usize = 1 << CHUNK_BITS;
 const CHUNK_BITS: u32 = 13;
 
@@ -22,106 +29,309 @@ pub(crate) const fn first_row(chunk: usize) -> u32 {
     (chunk as u32) << CHUNK_BITS
 }
 
-/// The values of one column in one chunk.
-///
-/// Cloning shares the values; the first write after that copies them, so a snapshot that holds
-/// a clone never sees a change.
+/// The type of a column: its Arrow array, and what writes to it.
+pub(crate) trait ColumnType {
+    type Array: Array + Clone;
+    type Writer: Default;
+    const NULLABLE: bool;
+
+    fn data_type() -> DataType;
+    fn downcast(array: &ArrayRef) -> &Self::Array;
+    /// Opens an array: its values move into the writer when they are first written to.
+    fn open(array: ArrayRef) -> Self::Writer;
+    fn append(writer: &mut Self::Writer, array: &Self::Array);
+    fn close(writer: Self::Writer) -> Result<ArrayRef, ArrowError>;
+}
+
+/// A primitive column without nulls.
 #[derive(Debug)]
-pub(crate) struct Column<T>(Arc<Vec<T>>);
+pub(crate) struct Required<T>(std::marker::PhantomData<T>);
 
-impl<T> Clone for Column<T> {
-    fn clone(&self) -> Self {
-        Self(Arc::clone(&self.0))
+/// A primitive column with a validity bitmap.
+#[derive(Debug)]
+pub(crate) struct Optional<T>(std::marker::PhantomData<T>);
+
+macro_rules! primitive_column {
+    ($($type:ident: $nullable:literal,)*) => {
+        $(impl<T: ArrowPrimitiveType> ColumnType for $type<T> {
+            type Array = PrimitiveArray<T>;
+            type Writer = PrimitiveWriter<T>;
+            const NULLABLE: bool = $nullable;
+
+            fn data_type() -> DataType {
+                T::DATA_TYPE
+            }
+
+            fn downcast(array: &ArrayRef) -> &PrimitiveArray<T> {
+                array.as_primitive()
+            }
+
+            fn open(array: ArrayRef) -> PrimitiveWriter<T> {
+                PrimitiveWriter::Array(array)
+            }
+
+            fn append(writer: &mut PrimitiveWriter<T>, array: &PrimitiveArray<T>) {
+                writer.builder().append_array(array);
+            }
+
+            fn close(writer: PrimitiveWriter<T>) -> Result<ArrayRef, ArrowError> {
+                Ok(writer.finish())
+            }
+        })*
+    };
+}
+
+primitive_column! { Required: false, Optional: true, }
+
+/// Ids, padded to a fixed width.
+impl<const N: usize> ColumnType for FixedId<N> {
+    type Array = FixedSizeBinaryArray;
+    type Writer = IdWriter<N>;
+    const NULLABLE: bool = false;
+
+    fn data_type() -> DataType {
+        DataType::FixedSizeBinary(N as i32)
+    }
+
+    fn downcast(array: &ArrayRef) -> &FixedSizeBinaryArray {
+        array.as_fixed_size_binary()
+    }
+
+    fn open(array: ArrayRef) -> IdWriter<N> {
+        IdWriter::Array(array)
+    }
+
+    fn append(writer: &mut IdWriter<N>, array: &FixedSizeBinaryArray) {
+        writer.bytes().extend_from_slice(array.value_data());
+    }
+
+    fn close(writer: IdWriter<N>) -> Result<ArrayRef, ArrowError> {
+        writer.finish()
     }
 }
 
-impl<T> Default for Column<T> {
+/// Writes to a primitive column.
+///
+/// An array becomes a builder at the first write of a batch, and an array again at its end: to
+/// do so for every write would cost many times the write. Values that no snapshot holds change in
+/// place, others are copied.
+#[derive(Debug)]
+pub(crate) enum PrimitiveWriter<T: ArrowPrimitiveType> {
+    Array(ArrayRef),
+    Builder(PrimitiveBuilder<T>),
+}
+
+impl<T: ArrowPrimitiveType> Default for PrimitiveWriter<T> {
     fn default() -> Self {
-        Self(Arc::new(Vec::with_capacity(CHUNK_ROWS)))
+        Self::Builder(PrimitiveBuilder::with_capacity(CHUNK_ROWS))
     }
 }
 
-impl<T: Clone> Column<T> {
-    /// The vector to write to, which no one else sees.
-    #[inline]
-    fn own(&mut self) -> &mut Vec<T> {
-        if Arc::get_mut(&mut self.0).is_none() {
-            // `Arc::make_mut` would lose the spare capacity that appends count on.
-            let mut copy = Vec::with_capacity(CHUNK_ROWS);
-            copy.extend_from_slice(&self.0);
-            self.0 = Arc::new(copy);
+impl<T: ArrowPrimitiveType> PrimitiveWriter<T> {
+    pub(crate) fn values(&self) -> &[T::Native] {
+        match self {
+            Self::Array(array) => array.as_primitive::<T>().values(),
+            Self::Builder(builder) => builder.values_slice(),
         }
-        Arc::make_mut(&mut self.0)
     }
 
-    pub(crate) fn extend(&mut self, values: impl Iterator<Item = T>) {
-        self.own().extend(values);
+    /// The value at a place that is not null.
+    #[inline]
+    pub(crate) fn get(&self, at: usize) -> T::Native {
+        self.values()[at]
+    }
+
+    /// The value at a place.
+    #[inline]
+    pub(crate) fn optional(&self, at: usize) -> Option<T::Native> {
+        let valid = match self {
+            Self::Array(array) => array.is_valid(at),
+            Self::Builder(builder) => builder.validity_slice().is_none_or(|bits| bit_util::get_bit(bits, at)),
+        };
+        valid.then(|| self.get(at))
     }
 
     #[inline]
-    pub(crate) fn set(&mut self, at: usize, value: T) {
-        self.own()[at] = value;
+    pub(crate) fn set(&mut self, at: usize, value: T::Native) {
+        let (values, validity) = self.builder().slices_mut();
+        values[at] = value;
+        if let Some(validity) = validity {
+            bit_util::set_bit(validity, at);
+        }
     }
 
-    pub(crate) fn as_slice(&self) -> &[T] {
-        &self.0
+    pub(crate) fn set_optional(&mut self, at: usize, value: Option<T::Native>) {
+        match value {
+            Some(value) => self.set(at, value),
+            None => self.set_null(at),
+        }
     }
 
-    /// Bytes that the column occupies.
-    pub(crate) fn heap_bytes(&self) -> usize {
-        self.0.capacity() * size_of::<T>()
+    fn set_null(&mut self, at: usize) {
+        if let Some(validity) = self.builder().validity_slice_mut() {
+            bit_util::unset_bit(validity, at);
+            return;
+        }
+        // The builder has no validity bitmap yet, and makes one only for appended nulls.
+        let (_, values, _) = self.builder().finish().into_parts();
+        let mut validity = BooleanBufferBuilder::new(CHUNK_ROWS);
+        validity.append_n(values.len(), true);
+        validity.set_bit(at, false);
+        let nulls = NullBuffer::new(validity.finish());
+        *self = Self::Array(Arc::new(PrimitiveArray::<T>::new(values, Some(nulls))));
+    }
+
+    fn builder(&mut self) -> &mut PrimitiveBuilder<T> {
+        if let Self::Array(array) = self {
+            let typed = array.as_primitive::<T>().clone();
+            // The array must hold nothing, or its values would count as shared.
+            *self = Self::Builder(PrimitiveBuilder::new());
+            let builder = typed.into_builder().unwrap_or_else(|shared| {
+                let mut copy = PrimitiveBuilder::with_capacity(CHUNK_ROWS);
+                copy.append_array(&shared);
+                copy
+            });
+            *self = Self::Builder(builder);
+        }
+        match self {
+            Self::Builder(builder) => builder,
+            Self::Array(_) => unreachable!("the array has become a builder"),
+        }
+    }
+
+    fn finish(self) -> ArrayRef {
+        match self {
+            Self::Array(array) => array,
+            Self::Builder(mut builder) => Arc::new(builder.finish()),
+        }
     }
 }
 
-impl<T: Copy> Column<T> {
-    #[inline]
-    pub(crate) fn get(&self, at: usize) -> T {
-        self.0[at]
+/// Appends to a column of ids, which are never updated.
+#[derive(Debug)]
+pub(crate) enum IdWriter<const N: usize> {
+    Array(ArrayRef),
+    Bytes(Vec<u8>),
+}
+
+impl<const N: usize> Default for IdWriter<N> {
+    fn default() -> Self {
+        Self::Bytes(Vec::with_capacity(CHUNK_ROWS * N))
     }
 }
 
-/// Lets Arrow hold the vector, and tell its bytes, without a copy.
-struct Owner<T>(Arc<Vec<T>>);
+impl<const N: usize> IdWriter<N> {
+    pub(crate) fn values(&self) -> &[[u8; N]] {
+        let bytes = match self {
+            Self::Array(array) => array.as_fixed_size_binary().value_data(),
+            Self::Bytes(bytes) => bytes,
+        };
+        bytes.as_chunks().0
+    }
 
-impl<T: ArrowNativeType> AsRef<[u8]> for Owner<T> {
-    fn as_ref(&self) -> &[u8] {
-        self.0.as_slice().to_byte_slice()
+    pub(crate) fn get(&self, at: usize) -> FixedId<N> {
+        self.values()[at].into()
+    }
+
+    fn bytes(&mut self) -> &mut Vec<u8> {
+        if let Self::Array(array) = self {
+            let (_, buffer, _) = array.as_fixed_size_binary().clone().into_parts();
+            *self = Self::Bytes(Vec::new());
+            let bytes = buffer.into_vec().unwrap_or_else(|shared| {
+                let mut copy = Vec::with_capacity(CHUNK_ROWS * N);
+                copy.extend_from_slice(&shared);
+                copy
+            });
+            *self = Self::Bytes(bytes);
+        }
+        match self {
+            Self::Bytes(bytes) => bytes,
+            Self::Array(_) => unreachable!("the array has become bytes"),
+        }
+    }
+
+    fn finish(self) -> Result<ArrayRef, ArrowError> {
+        Ok(match self {
+            Self::Array(array) => array,
+            Self::Bytes(bytes) => Arc::new(FixedSizeBinaryArray::try_new(N as i32, Buffer::from_vec(bytes), None)?),
+        })
     }
 }
 
-impl<T: ArrowNativeType + Send + Sync> Column<T> {
-    /// The values as an Arrow buffer that shares them.
-    pub(crate) fn to_buffer(&self) -> ScalarBuffer<T> {
-        let len = self.0.len();
-        let bytes = Bytes::from_owner(Owner(Arc::clone(&self.0)));
-        ScalarBuffer::new(Buffer::from(bytes), 0, len)
-    }
+/// The ids of an array.
+pub(crate) fn ids<const N: usize>(array: &FixedSizeBinaryArray) -> &[[u8; N]] {
+    array.value_data().as_chunks().0
 }
 
 #[cfg(test)]
 mod tests {
+    use datafusion::arrow::array::{Int64Array, UInt32Array};
+    use datafusion::arrow::datatypes::{Int64Type, UInt32Type};
+
     use super::*;
 
-    #[test]
-    fn a_clone_never_sees_a_later_write() {
-        let mut column = Column::default();
-        column.extend([1i64, 2, 3].into_iter());
-        let snapshot = column.clone();
-        let buffer = column.to_buffer();
-        column.set(1, 20);
-        column.extend([4].into_iter());
-        assert_eq!(snapshot.as_slice(), [1, 2, 3]);
-        assert_eq!(&buffer[..], [1, 2, 3]);
-        assert_eq!(column.as_slice(), [1, 20, 3, 4]);
+    fn written<T: ArrowPrimitiveType>(array: ArrayRef, write: impl Fn(&mut PrimitiveWriter<T>)) -> PrimitiveArray<T> {
+        let mut writer = PrimitiveWriter::Array(array);
+        write(&mut writer);
+        writer.finish().as_primitive().clone()
     }
 
     #[test]
-    fn writes_are_in_place_when_no_one_else_holds_the_column() {
-        let mut column = Column::default();
-        column.extend([1i64, 2].into_iter());
-        let before = column.as_slice().as_ptr();
-        column.set(0, 7);
-        column.extend([3].into_iter());
-        assert_eq!(column.as_slice().as_ptr(), before);
+    fn an_array_that_a_snapshot_holds_is_copied() {
+        let array: ArrayRef = Arc::new(Int64Array::from(vec![1, 2, 3]));
+        let snapshot = Arc::clone(&array);
+        let after = written::<Int64Type>(array, |writer| {
+            writer.set(1, 20);
+            writer.builder().append_value(4);
+        });
+        assert_eq!(snapshot.as_primitive::<Int64Type>(), &Int64Array::from(vec![1, 2, 3]));
+        assert_eq!(after, Int64Array::from(vec![1, 20, 3, 4]));
+    }
+
+    #[test]
+    fn an_array_that_no_one_else_holds_changes_in_place() {
+        let mut writer = PrimitiveWriter::<Int64Type>::default();
+        writer.builder().append_slice(&[1, 2]);
+        let array = writer.finish();
+        let before = array.as_primitive::<Int64Type>().values().as_ptr();
+        let after = written::<Int64Type>(array, |writer| {
+            writer.set(0, 7);
+            writer.builder().append_value(3);
+        });
+        assert_eq!((after.values().as_ptr(), after.values().as_ref()), (before, [7, 2, 3].as_slice()));
+    }
+
+    #[test]
+    fn values_become_null_and_nulls_values_with_and_without_a_bitmap() {
+        for before in [vec![Some(1), Some(2), Some(3)], vec![Some(1), None, Some(3)], vec![None, None, None]] {
+            for at in 0..3 {
+                for value in [None, Some(9)] {
+                    let mut expected = before.clone();
+                    expected[at] = value;
+                    let after = written::<UInt32Type>(Arc::new(UInt32Array::from(before.clone())), |writer| {
+                        writer.set_optional(at, value);
+                        assert_eq!(writer.optional(at), value);
+                    });
+                    assert_eq!(after, UInt32Array::from(expected));
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn ids_are_appended_in_place_or_to_a_copy() {
+        let id = |text: &str| FixedId::<4>::column(FixedId::new(text).into_iter()).unwrap();
+        let mut writer = IdWriter::<4>::default();
+        FixedId::append(&mut writer, &id("a"));
+        let array = writer.finish().unwrap();
+        let before = array.as_fixed_size_binary().value_data().as_ptr();
+        let mut writer = IdWriter::<4>::Array(array);
+        FixedId::append(&mut writer, &id("bcde"));
+        let array = writer.finish().unwrap();
+        assert_eq!(array.as_fixed_size_binary().value_data().as_ptr(), before);
+        let mut copied = IdWriter::<4>::Array(Arc::clone(&array));
+        FixedId::append(&mut copied, &id("f"));
+        assert_eq!(array.as_fixed_size_binary().value_data(), b"a\0\0\0bcde");
+        assert_eq!(copied.values(), [*b"a\0\0\0", *b"bcde", *b"f\0\0\0"]);
     }
 }

@@ -4,16 +4,14 @@ use std::cmp::Ordering;
 use std::hash::BuildHasher;
 use std::sync::Arc;
 
+use datafusion::arrow::array::{Array, UInt32Array};
 use foldhash::fast::RandomState;
 use hashbrown::HashTable;
 use parking_lot::{Mutex, RwLock};
 use smol_str::SmolStr;
 
+use super::arena::Arena;
 use super::postings::{PostingList, Postings};
-use super::texts::TextArena;
-
-/// The code of an absent text.
-pub(crate) const NONE: u32 = u32::MAX;
 
 /// The codes of a dictionary by the order of their texts.
 #[derive(Debug, Default)]
@@ -40,7 +38,7 @@ impl TextOrder {
 /// not have. Their locks are held for a look-up or an append, never while a query computes.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Dictionary {
-    texts: Arc<TextArena>,
+    texts: Arc<Arena<SmolStr>>,
     shared: Arc<SharedPart>,
 }
 
@@ -63,11 +61,6 @@ impl Dictionary {
         self.texts.get(code)
     }
 
-    /// The text of a code; none for [`NONE`].
-    pub(crate) fn optional_text(&self, code: u32) -> Option<&SmolStr> {
-        (code != NONE).then(|| self.text(code))
-    }
-
     /// The code of a text, if it has one.
     pub(crate) fn code(&self, text: &str) -> Option<u32> {
         let hash = self.shared.hasher.hash_one(text);
@@ -86,7 +79,12 @@ impl Dictionary {
     }
 
     /// The codes of texts, each made if it is new.
-    pub(crate) fn intern_all<'a>(&mut self, texts: impl Iterator<Item = Option<&'a str>>) -> Vec<u32> {
+    pub(crate) fn intern_all<'a, C: FromIterator<u32>>(&mut self, texts: impl Iterator<Item = &'a str>) -> C {
+        self.intern_optional(texts.map(Some)).into_iter().flatten().collect()
+    }
+
+    /// The same for texts that may be absent.
+    pub(crate) fn intern_optional<'a>(&mut self, texts: impl Iterator<Item = Option<&'a str>>) -> Vec<Option<u32>> {
         let mut codes = self.shared.codes.write();
         let hasher = &self.shared.hasher;
         let mut previous: Option<(&str, u32)> = None;
@@ -98,27 +96,38 @@ impl Dictionary {
             let hash = hasher.hash_one(text);
             let known = codes.find(hash, |&code| self.texts.get(code) == text).copied();
             let code = known.unwrap_or_else(|| {
-                let code = Arc::make_mut(&mut self.texts).push(text);
+                let code = Arc::make_mut(&mut self.texts).push(text.into());
                 codes.insert_unique(hash, code, |&code| hasher.hash_one(self.texts.get(code)));
                 code
             });
             previous = Some((text, code));
             code
         };
-        texts.map(|text| text.map_or(NONE, &mut intern)).collect()
+        texts.map(|text| text.map(&mut intern)).collect()
     }
 
     /// The code of a text, made if it is new.
     pub(crate) fn intern(&mut self, text: &str) -> u32 {
         match self.code(text) {
             Some(code) => code,
-            None => self.intern_all(std::iter::once(Some(text)))[0],
+            None => self.intern_all::<Vec<u32>>(std::iter::once(text))[0],
         }
     }
 
     /// Adds rows, ascending and greater than all before, each to the list of its code.
     pub(crate) fn post(&self, rows: impl Iterator<Item = (u32, u32)>) {
         self.shared.postings.write().post(rows);
+    }
+
+    /// The same for a column of codes, whose first row is `first`.
+    pub(crate) fn post_column(&self, codes: &UInt32Array, first: u32) {
+        let rows = (first..).zip(codes.values());
+        match codes.nulls() {
+            None => self.post(rows.map(|(row, &code)| (code, row))),
+            Some(nulls) => {
+                self.post(rows.zip(nulls).filter(|(_, valid)| *valid).map(|((row, &code), _)| (code, row)));
+            }
+        }
     }
 
     /// The rows of a code, some of which may be newer than this clone.
@@ -200,8 +209,8 @@ mod tests {
     #[test]
     fn a_clone_keeps_its_texts_and_sees_no_later_code() {
         let mut dictionary = Dictionary::default();
-        let codes = dictionary.intern_all([Some("b"), None, Some("a"), Some("b")].into_iter());
-        assert_eq!(codes, [0, NONE, 1, 0]);
+        let codes = dictionary.intern_optional([Some("b"), None, Some("a"), Some("b")].into_iter());
+        assert_eq!(codes, [Some(0), None, Some(1), Some(0)]);
         let snapshot = dictionary.clone();
         assert_eq!(dictionary.intern("c"), 2);
         assert_eq!(snapshot.code("c"), None);

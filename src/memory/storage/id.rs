@@ -3,6 +3,9 @@
 use std::hash::{BuildHasher, Hash};
 use std::str;
 
+use datafusion::arrow::array::FixedSizeBinaryArray;
+use datafusion::arrow::buffer::Buffer;
+use datafusion::arrow::error::ArrowError;
 use foldhash::fast::RandomState;
 use hashbrown::HashTable;
 use parking_lot::RwLock;
@@ -34,11 +37,29 @@ impl<const N: usize> FixedId<N> {
         Some(Self(id))
     }
 
+    /// The id at a place of a column.
+    #[inline]
+    pub(crate) fn at(column: &FixedSizeBinaryArray, at: usize) -> Self {
+        Self(super::column::ids(column)[at])
+    }
+
+    /// A column of ids.
+    pub(crate) fn column(ids: impl Iterator<Item = Self>) -> Result<FixedSizeBinaryArray, ArrowError> {
+        let bytes: Vec<u8> = ids.flat_map(|id| id.0).collect();
+        FixedSizeBinaryArray::try_new(N as i32, Buffer::from_vec(bytes), None)
+    }
+
     /// The text of the id.
     pub(crate) fn as_str(&self) -> &str {
         let len = self.0.iter().rposition(|&byte| byte != 0).map_or(0, |last| last + 1);
         // Ids are only made from texts, so this never falls back.
         str::from_utf8(&self.0[..len]).unwrap_or_default()
+    }
+}
+
+impl<const N: usize> From<[u8; N]> for FixedId<N> {
+    fn from(padded: [u8; N]) -> Self {
+        Self(padded)
     }
 }
 

@@ -9,6 +9,9 @@ use roaring::RoaringBitmap;
 
 use super::postings::{PostingList, bitmap_bytes};
 
+/// So many rows may be listed again, whatever the number of rows.
+const CHANGES_KEPT: usize = 1 << 16;
+
 /// For each integer the rows that have it, or once had it.
 ///
 /// All clones share it and it only grows, as the lists of a dictionary do. A row whose integer
@@ -27,6 +30,8 @@ struct Listed {
     /// How many rows are listed: those below this one, and of those above it only some that changed.
     end: u32,
     changed: Arc<RoaringBitmap>,
+    /// How many times a row was listed again.
+    changes: usize,
 }
 
 /// The rows listed under some integers. Some may be newer than the snapshot.
@@ -58,13 +63,21 @@ impl IntegerIndex {
         listed.end = first + integers.len() as u32;
     }
 
-    /// Takes in that a row has another integer now.
+    /// Lists a row under its new integer too.
     pub(crate) fn change(&self, row: u32, from: i64, to: i64) {
         let mut listed = self.0.write();
         for integer in [from, to] {
             listed.rows.entry(integer).or_default().insert(row);
         }
         Arc::make_mut(&mut listed.changed).insert(row);
+        listed.changes += 1;
+    }
+
+    /// Whether rows were listed again so often that a new index is due, which lists each row once:
+    /// what is listed must not grow with every change.
+    pub(crate) fn is_outdated(&self) -> bool {
+        let listed = self.0.read();
+        listed.changes > CHANGES_KEPT.max(listed.end as usize)
     }
 
     /// The rows of some integers.

@@ -1,67 +1,84 @@
 //! The table of jobs.
 
-use std::sync::Arc;
+use std::sync::{Arc, LazyLock};
+
+use datafusion::arrow::array::Array;
+use datafusion::arrow::datatypes::{
+    Field, Int64Type, Schema, SchemaRef, TimestampMicrosecondType, TimestampSecondType, UInt8Type, UInt32Type,
+};
+use datafusion::arrow::error::ArrowError;
+use datafusion::arrow::record_batch::RecordBatch;
 
 use super::annotation::ChunkAnnotations;
-use super::column::{CHUNK_ROWS, Column, locate};
+use super::column::{ColumnType, Optional, Required};
 use super::id::JobId;
-use super::table::{ChunkTable, table};
+use super::table::{Chunk, Table, TableWriter, table};
 use super::zone::{ZoneTree, Zones};
+use crate::ingest::JOB_ID_BYTES;
+use crate::model::JobState;
 use crate::time::Timestamp;
 
-/// An absent time or exit code; no stored one has this value.
-pub(crate) const NULL: i64 = i64::MIN;
+/// A job's id as the zones compare it.
+pub(crate) type JobIdBytes = [u8; JOB_ID_BYTES];
 
 table! {
-    /// The jobs, in the order in which they came. Texts are codes of the dictionaries.
-    JobTable, JobChunk, JobRows {
-        ids: JobId,
-        queue: u32,
-        job_set: u32,
-        /// The (queue, job set) pair.
-        pair: u32,
-        owner: u32,
-        namespace: u32,
-        priority_class: u32,
-        cpu: i64,
-        memory: i64,
-        ephemeral_storage: i64,
-        gpu: i64,
-        priority: i64,
-        submitted: i64,
-        /// NULL until cancelled.
-        cancelled: i64,
-        cancel_reason: u32,
-        cancel_user: u32,
-        state: u8,
-        last_transition: i64,
-        /// The same in whole seconds, toward the past: what orders and groups look at.
-        last_transition_seconds: i64,
+    /// Jobs, in the order in which they came. Texts are codes of the dictionaries.
+    JobChunk, JobChunkWriter, JobRows {
+        job_id: JobId,
+        queue: Required<UInt32Type>,
+        job_set: Required<UInt32Type>,
+        owner: Required<UInt32Type>,
+        namespace: Optional<UInt32Type>,
+        priority_class: Optional<UInt32Type>,
+        cpu: Required<Int64Type>,
+        memory: Required<Int64Type>,
+        ephemeral_storage: Required<Int64Type>,
+        gpu: Required<Int64Type>,
+        priority: Required<Int64Type>,
+        submitted: Required<TimestampMicrosecondType>,
+        cancelled: Optional<TimestampMicrosecondType>,
+        state: Required<UInt8Type>,
+        last_transition_time: Required<TimestampMicrosecondType>,
         /// A [`LatestRun`], packed.
-        latest_run: u32,
+        latest_run: Optional<UInt32Type>,
+        cancel_reason: Optional<UInt32Type>,
+        cancel_user: Optional<UInt32Type>,
         /// The latest run's cluster.
-        cluster: u32,
+        cluster: Optional<UInt32Type>,
         /// The latest run's node.
-        node: u32,
+        node: Optional<UInt32Type>,
         /// The latest run's pool.
-        pool: u32,
+        pool: Optional<UInt32Type>,
+        /// The (queue, job set) pair.
+        pair: Required<UInt32Type>,
+        /// The last transition time in whole seconds, rounded down: what orders and groups read.
+        last_transition_seconds: Required<TimestampSecondType>,
         /// The last of the job's runs to come; each names the one before it.
-        last_run: u32,
+        last_run: Optional<UInt32Type>,
         /// Which annotation keys the job has.
-        shape: u32,
+        shape: Required<UInt32Type>,
     }
     extras {
         annotations: ChunkAnnotations,
-        id_zones: Zones<JobId>,
+        id_zones: Zones<JobIdBytes>,
         submitted_zones: Zones<i64>,
         last_transition_seconds_zones: Zones<i64>,
     }
 }
 
+pub(crate) type JobTable = Table<JobChunk>;
+pub(crate) type JobWriter = TableWriter<JobChunk>;
+
 impl JobTable {
     pub(crate) fn id(&self, row: u32) -> JobId {
         let (chunk, at) = self.locate(row);
-        chunk.ids.get(at)
+        JobId::at(chunk.job_id(), at)
+    }
+
+    /// The state of a job.
+    pub(crate) fn state(&self, row: u32) -> JobState {
+        let (chunk, at) = self.locate(row);
+        job_state(chunk.state().value(at))
     }
 
     /// Bytes of annotation columns, and of zone maps.
@@ -75,47 +92,82 @@ impl JobTable {
     }
 }
 
+/// The state of an ordinal of the column, which is only ever written from a [`JobState`].
+pub(crate) fn job_state(ordinal: u8) -> JobState {
+    JobState::from_ordinal(ordinal).unwrap_or(JobState::Queued)
+}
+
 impl JobChunk {
     /// How many rows there are.
     pub(crate) fn len(&self) -> usize {
-        self.ids.as_slice().len()
+        self.batch.num_rows()
+    }
+}
+
+impl JobChunkWriter {
+    /// How many rows there are.
+    pub(crate) fn len(&self) -> usize {
+        self.queue.values().len()
     }
 
-    /// Takes in that the rows from `first` on are new.
-    pub(crate) fn appended(&mut self, first: usize) {
-        self.id_zones.append(self.ids.as_slice(), first);
-        self.submitted_zones.append(self.submitted.as_slice(), first);
-        self.last_transition_seconds_zones.append(self.last_transition_seconds.as_slice(), first);
+    /// Updates the zones for the rows from `first` on.
+    pub(crate) fn extend_zones(&mut self, first: usize) {
+        self.id_zones.append(self.job_id.values(), first);
+        self.submitted_zones.append(self.submitted.values(), first);
+        self.last_transition_seconds_zones.append(self.last_transition_seconds.values(), first);
     }
 
-    pub(super) fn set_last_transition(&mut self, at: usize, time: Timestamp) {
+    pub(crate) fn set_last_transition(&mut self, at: usize, time: Timestamp) {
         let old = self.last_transition_seconds.get(at);
-        self.last_transition.set(at, time.as_micros());
+        self.last_transition_time.set(at, time.as_micros());
         self.last_transition_seconds.set(at, time.floor_seconds());
-        self.last_transition_seconds_zones.update(self.last_transition_seconds.as_slice(), at, old);
+        self.last_transition_seconds_zones.update(self.last_transition_seconds.values(), at, old);
+    }
+}
+
+impl JobWriter {
+    pub(crate) fn id(&self, row: u32) -> JobId {
+        let (chunk, at) = super::locate(row);
+        match self.chunk(chunk) {
+            Ok(chunk) => JobId::at(chunk.job_id(), at),
+            Err(writer) => writer.job_id.get(at),
+        }
+    }
+
+    /// The state of a job.
+    pub(crate) fn state(&self, row: u32) -> JobState {
+        let (chunk, at) = super::locate(row);
+        job_state(match self.chunk(chunk) {
+            Ok(chunk) => chunk.state().value(at),
+            Err(writer) => writer.state.get(at),
+        })
     }
 }
 
 /// The zones of all chunks of jobs.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct JobZones {
-    pub(crate) ids: ZoneTree<JobId>,
+    pub(crate) ids: ZoneTree<JobIdBytes>,
     pub(crate) submitted: ZoneTree<i64>,
     pub(crate) last_transition_seconds: ZoneTree<i64>,
 }
 
 impl JobZones {
-    /// Takes in a chunk that has got rows.
-    pub(crate) fn appended(&mut self, at: usize, chunk: &JobChunk) {
-        let set = |tree: &mut ZoneTree<i64>, zones: &Zones<i64>| {
-            if let Some(zone) = zones.whole() {
-                tree.set(at, zone);
-            }
-        };
-        set(&mut self.submitted, &chunk.submitted_zones);
-        set(&mut self.last_transition_seconds, &chunk.last_transition_seconds_zones);
+    /// Sets the zones of a chunk that was written to.
+    pub(crate) fn set(&mut self, at: usize, chunk: &JobChunkWriter) {
         if let Some(zone) = chunk.id_zones.whole() {
             self.ids.set(at, zone);
+        }
+        if let Some(zone) = chunk.submitted_zones.whole() {
+            self.submitted.set(at, zone);
+        }
+        self.set_last_transition(at, chunk);
+    }
+
+    /// The same after a change of the last transition time alone.
+    pub(crate) fn set_last_transition(&mut self, at: usize, chunk: &JobChunkWriter) {
+        if let Some(zone) = chunk.last_transition_seconds_zones.whole() {
+            self.last_transition_seconds.set(at, zone);
         }
     }
 
@@ -124,35 +176,28 @@ impl JobZones {
     }
 }
 
-/// What a job's latest-run id leads to.
+/// What a job's latest-run id refers to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum LatestRun {
-    /// The job has no latest-run id.
-    None,
     /// The row of the run.
     Run(u32),
-    /// No run has the id yet; this is its code in the dictionary of such ids.
+    /// No run has the id yet; this is its place among such ids.
     Dangling(u32),
 }
 
-/// Marks a packed code; run rows stay below it.
+/// Marks a packed place; run rows stay below it.
 const DANGLING: u32 = 1 << 31;
 
 impl LatestRun {
     pub(crate) const fn pack(self) -> u32 {
         match self {
-            Self::None => super::dictionary::NONE,
             Self::Run(row) => row,
-            Self::Dangling(code) => DANGLING | code,
+            Self::Dangling(place) => DANGLING | place,
         }
     }
 
     pub(crate) const fn unpack(packed: u32) -> Self {
-        match packed {
-            super::dictionary::NONE => Self::None,
-            row if row < DANGLING => Self::Run(row),
-            code => Self::Dangling(code & !DANGLING),
-        }
+        if packed < DANGLING { Self::Run(packed) } else { Self::Dangling(packed & !DANGLING) }
     }
 }
 
@@ -162,7 +207,7 @@ mod tests {
 
     #[test]
     fn latest_runs_survive_packing() {
-        for latest in [LatestRun::None, LatestRun::Run(0), LatestRun::Run(DANGLING - 1), LatestRun::Dangling(12)] {
+        for latest in [LatestRun::Run(0), LatestRun::Run(DANGLING - 1), LatestRun::Dangling(12)] {
             assert_eq!(LatestRun::unpack(latest.pack()), latest);
         }
     }

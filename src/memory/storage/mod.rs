@@ -1,6 +1,17 @@
-//! Storage: tables of chunks in Arrow's layout, dictionaries, and the indexes over them.
+//! Storage: tables of record batches, dictionaries, and the indexes over them.
+//!
+//! | module | what it holds |
+//! |---|---|
+//! | `column`, `table` | chunks of a table: Arrow record batches, and builders while a batch writes to them |
+//! | `jobs`, `runs`, `records` | the tables |
+//! | `annotation` | a dictionary column a key and chunk |
+//! | `arena`, `dictionary` | texts and other values, known by codes |
+//! | `id`, `postings`, `bitmap_index`, `integer_index` | from values to rows |
+//! | `zone` | least and greatest values of blocks of rows |
+//! | `tables` | a snapshot of all of these |
 
 mod annotation;
+mod arena;
 mod bitmap_index;
 mod column;
 mod dictionary;
@@ -12,18 +23,19 @@ mod records;
 mod runs;
 mod table;
 mod tables;
-mod texts;
 mod zone;
 
 pub(super) use annotation::KeyColumn;
+pub(super) use arena::Arena;
 pub(super) use bitmap_index::BitmapIndex;
-pub(super) use column::{CHUNK_ROWS, Column, first_row, locate};
-pub(super) use dictionary::{Dictionary, NONE};
+pub(super) use column::{CHUNK_ROWS, first_row, ids, locate};
+pub(super) use dictionary::Dictionary;
 pub(super) use id::{FixedId, JobId, RunId};
-pub(super) use integer_index::ListedRows;
-pub(super) use jobs::{JobChunk, JobRows, LatestRun, NULL};
+pub(super) use integer_index::{IntegerIndex, ListedRows};
+pub(super) use jobs::{JobChunk, JobIdBytes, JobRows, JobWriter, LatestRun, job_state};
 pub(super) use postings::{PostingList, Postings, bitmap_bytes};
 pub(super) use records::Records;
-pub(super) use runs::{Message, RunChunk, RunRows};
-pub(super) use tables::Tables;
+pub(super) use runs::{RunChunk, RunRows, RunWriter};
+pub(super) use table::Chunk;
+pub(super) use tables::{Dictionaries, Indexes, JobRecords, Tables};
 pub(super) use zone::{BLOCK_ROWS, Node, Zone, ZoneTree, Zones};

@@ -5,8 +5,6 @@ use std::sync::Arc;
 
 use roaring::RoaringBitmap;
 
-use super::dictionary::NONE;
-
 /// From how many rows on a bitmap is smaller and faster than a list.
 const BITMAP_FROM: usize = 256;
 
@@ -144,7 +142,7 @@ pub(crate) struct Postings(Vec<PostingList>);
 impl Postings {
     /// Adds rows, ascending and greater than all before, each to the list of its code.
     pub(crate) fn post(&mut self, rows: impl Iterator<Item = (u32, u32)>) {
-        let mut rows = rows.filter(|&(code, _)| code != NONE).peekable();
+        let mut rows = rows.peekable();
         while let Some((code, first)) = rows.next() {
             let mut run = first..first + 1;
             while rows.next_if_eq(&(code, run.end)).is_some() {
@@ -204,9 +202,9 @@ mod tests {
     #[test]
     fn runs_of_a_code_are_added_whole() {
         let mut postings = Postings::default();
-        // Runs of 1, 2, 40 and 400 rows of code 0, cut off by rows of code 1 and of none.
+        // Runs of 1, 2, 40 and 400 rows of code 0, cut off by rows of codes 1 and 2.
         let mut rows = Vec::new();
-        for (cut, len) in [(1, 1), (NONE, 2), (1, 40), (NONE, 400), (1, 0)] {
+        for (cut, len) in [(1, 1), (2, 2), (1, 40), (2, 400), (1, 0)] {
             rows.extend(std::iter::repeat_n(0, len).chain([cut]));
         }
         let numbered = || rows.iter().copied().zip(7..);

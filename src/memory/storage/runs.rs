@@ -1,47 +1,60 @@
 //! The table of runs.
 
-use std::sync::Arc;
+use std::sync::{Arc, LazyLock};
 
-use bytes::Bytes;
+use datafusion::arrow::array::Array;
+use datafusion::arrow::datatypes::{
+    Field, Int32Type, Schema, SchemaRef, TimestampMicrosecondType, UInt8Type, UInt32Type,
+};
+use datafusion::arrow::error::ArrowError;
+use datafusion::arrow::record_batch::RecordBatch;
 
-use super::column::{CHUNK_ROWS, Column, locate};
+use super::column::{ColumnType, Optional, Required};
 use super::id::{JobId, RunId};
-use super::table::{ChunkTable, table};
-
-/// A message of a run. Few runs have one, so it costs a pointer where there is none.
-pub(crate) type Message = Option<Arc<Bytes>>;
+use super::table::{Chunk, Table, TableWriter, table};
 
 table! {
-    /// The runs, in the order in which they came. Texts are codes of the dictionaries.
-    RunTable, RunChunk, RunRows {
-        ids: RunId,
+    /// Runs, in the order in which they came. Texts are codes of the dictionaries.
+    RunChunk, RunChunkWriter, RunRows {
+        run_id: RunId,
         /// The job that the run belongs to, which need not exist.
-        job_ids: JobId,
-        /// That job's row, once it exists.
-        job_rows: u32,
+        job_id: JobId,
+        cluster: Required<UInt32Type>,
+        node: Optional<UInt32Type>,
+        pool: Optional<UInt32Type>,
+        leased: Required<TimestampMicrosecondType>,
+        pending: Optional<TimestampMicrosecondType>,
+        started: Optional<TimestampMicrosecondType>,
+        finished: Optional<TimestampMicrosecondType>,
+        state: Required<UInt8Type>,
+        exit_code: Optional<Int32Type>,
+        /// The place of the error among the messages.
+        error: Optional<UInt32Type>,
+        /// The place of the debug message among the messages.
+        debug: Optional<UInt32Type>,
+        /// The row of the run's job, once it exists.
+        job_row: Optional<UInt32Type>,
         /// The run of the same job that came before.
-        previous: u32,
-        cluster: u32,
-        node: u32,
-        pool: u32,
-        leased: i64,
-        /// NULL until pending.
-        pending: i64,
-        /// NULL until started.
-        started: i64,
-        /// NULL until finished.
-        finished: i64,
-        state: u8,
-        /// NULL until there is one; else an `i32`.
-        exit_code: i64,
-        error: Message,
-        debug: Message,
+        previous: Optional<UInt32Type>,
     }
 }
+
+pub(crate) type RunTable = Table<RunChunk>;
+pub(crate) type RunWriter = TableWriter<RunChunk>;
 
 impl RunTable {
     pub(crate) fn id(&self, row: u32) -> RunId {
         let (chunk, at) = self.locate(row);
-        chunk.ids.get(at)
+        RunId::at(chunk.run_id(), at)
+    }
+}
+
+impl RunWriter {
+    pub(crate) fn id(&self, row: u32) -> RunId {
+        let (chunk, at) = super::locate(row);
+        match self.chunk(chunk) {
+            Ok(chunk) => RunId::at(chunk.run_id(), at),
+            Err(writer) => writer.run_id.get(at),
+        }
     }
 }

@@ -1,23 +1,27 @@
-//! Tables of chunks, and what declares their columns.
+//! Tables of chunks, each a record batch, and what writes to them.
 
 use std::sync::Arc;
 
-use super::column::locate;
+use datafusion::arrow::array::Array;
+use datafusion::arrow::error::ArrowError;
+use datafusion::arrow::record_batch::RecordBatch;
+
+use super::column::{CHUNK_ROWS, locate};
 
 /// Chunks of rows. Cloning shares them.
 #[derive(Debug, Clone)]
-pub(crate) struct ChunkTable<C> {
-    pub(super) chunks: Vec<Arc<C>>,
-    pub(super) len: usize,
+pub(crate) struct Table<C> {
+    chunks: Vec<Arc<C>>,
+    len: usize,
 }
 
-impl<C> Default for ChunkTable<C> {
+impl<C> Default for Table<C> {
     fn default() -> Self {
         Self { chunks: Vec::new(), len: 0 }
     }
 }
 
-impl<C: Clone> ChunkTable<C> {
+impl<C: Chunk> Table<C> {
     /// How many rows there are.
     pub(crate) fn len(&self) -> usize {
         self.len
@@ -34,66 +38,209 @@ impl<C: Clone> ChunkTable<C> {
         (&self.chunks[chunk], at)
     }
 
-    /// The same, to write to: what a reader holds is copied first.
+    /// Bytes of each column over all chunks.
+    pub(crate) fn column_bytes(&self) -> Vec<(String, usize)> {
+        let Some(first) = self.chunks.first() else { return Vec::new() };
+        let fields = first.batch().schema();
+        let bytes = |at: usize| {
+            self.chunks.iter().map(|chunk| chunk.batch().column(at).get_buffer_memory_size()).sum::<usize>()
+        };
+        fields.fields().iter().enumerate().map(|(at, field)| (field.name().clone(), bytes(at))).collect()
+    }
+}
+
+/// A chunk of a table: up to [`CHUNK_ROWS`] rows.
+pub(crate) trait Chunk: Clone {
+    type Writer: Default;
+    type Rows;
+
+    fn empty() -> Self;
+    fn batch(&self) -> &RecordBatch;
+    /// Takes the record batch apart, its columns still being arrays.
+    fn open(self) -> Self::Writer;
+    fn close(writer: Self::Writer) -> Result<Self, ArrowError>;
+    fn rows(rows: &Self::Rows) -> usize;
+    /// Appends `count` rows, from `first` on.
+    fn append(writer: &mut Self::Writer, rows: &Self::Rows, first: usize, count: usize);
+}
+
+/// The one writer of a table.
+///
+/// A batch of ingestion opens each chunk that it touches once, and closes all of them in the end.
+#[derive(Debug)]
+pub(crate) struct TableWriter<C: Chunk> {
+    table: Table<C>,
+    /// By chunk, those that are open. In the table an empty chunk stands for them.
+    open: Vec<Option<Box<C::Writer>>>,
+    opened: Vec<usize>,
+    empty: Arc<C>,
+}
+
+impl<C: Chunk> Default for TableWriter<C> {
+    fn default() -> Self {
+        Self { table: Table::default(), open: Vec::new(), opened: Vec::new(), empty: Arc::new(C::empty()) }
+    }
+}
+
+impl<C: Chunk> TableWriter<C> {
+    /// How many rows there are.
+    pub(crate) fn len(&self) -> usize {
+        self.table.len
+    }
+
+    /// The table, for reads. No chunk may be open.
+    pub(crate) fn table(&self) -> &Table<C> {
+        debug_assert!(self.opened.is_empty(), "a chunk is open");
+        &self.table
+    }
+
+    /// A chunk as it is: its writer if it is open, else the chunk.
     #[inline]
-    pub(crate) fn locate_mut(&mut self, row: u32) -> (&mut C, usize) {
+    pub(crate) fn chunk(&self, at: usize) -> Result<&C, &C::Writer> {
+        match &self.open[at] {
+            Some(writer) => Err(writer),
+            None => Ok(&self.table.chunks[at]),
+        }
+    }
+
+    /// The writer of a row's chunk, and the row's place in it.
+    #[inline]
+    pub(crate) fn locate(&mut self, row: u32) -> (&mut C::Writer, usize) {
         let (chunk, at) = locate(row);
-        (Arc::make_mut(&mut self.chunks[chunk]), at)
+        (self.writer(chunk), at)
+    }
+
+    /// The writer of a chunk, which is opened if it is not yet.
+    pub(crate) fn writer(&mut self, at: usize) -> &mut C::Writer {
+        if self.open[at].is_none() {
+            self.opened.push(at);
+        }
+        self.open[at].get_or_insert_with(|| {
+            let chunk = std::mem::replace(&mut self.table.chunks[at], Arc::clone(&self.empty));
+            Box::new(Arc::unwrap_or_clone(chunk).open())
+        })
+    }
+
+    /// Appends rows, filling the last chunk before another is begun. `appended` gets the writer of
+    /// each chunk that got rows, and the place of the first of them.
+    pub(crate) fn append(&mut self, rows: &C::Rows, mut appended: impl FnMut(&mut C::Writer, usize)) {
+        let count = C::rows(rows);
+        let mut done = 0;
+        while done < count {
+            let (chunk, at) = locate(self.table.len as u32);
+            if chunk == self.table.chunks.len() {
+                self.table.chunks.push(Arc::clone(&self.empty));
+                self.open.push(Some(Box::default()));
+                self.opened.push(chunk);
+            }
+            let part = (count - done).min(CHUNK_ROWS - at);
+            let writer = self.writer(chunk);
+            C::append(writer, rows, done, part);
+            appended(writer, at);
+            self.table.len += part;
+            done += part;
+        }
+    }
+
+    /// Makes record batches of the open chunks.
+    pub(crate) fn close(&mut self) -> Result<(), ArrowError> {
+        for at in self.opened.drain(..) {
+            if let Some(writer) = self.open[at].take() {
+                self.table.chunks[at] = Arc::new(C::close(*writer)?);
+            }
+        }
+        Ok(())
     }
 }
 
 /// Declares a table from the list of its columns:
 ///
-/// - `$rows`: rows on their way into the table, a vector a column;
-/// - `$chunk`: up to `CHUNK_ROWS` rows at rest, a shared column each, and what else the table keeps a chunk;
-/// - `$table`: a [`ChunkTable`] of them.
+/// - `$chunk`: a record batch, with a method a column, and what else the table keeps a chunk;
+/// - `$writer`: the same while a batch writes to it;
+/// - `$rows`: rows to append, an array a column.
 macro_rules! table {
     (
         $(#[$doc:meta])*
-        $table:ident, $chunk:ident, $rows:ident {
+        $chunk:ident, $writer:ident, $rows:ident {
             $($(#[$column_doc:meta])* $column:ident: $type:ty,)*
         }
         $(extras { $($(#[$extra_doc:meta])* $extra:ident: $extra_type:ty,)* })?
     ) => {
         $(#[$doc])*
-        pub(crate) type $table = ChunkTable<$chunk>;
-
-        /// A chunk of the table. Cloning shares its columns.
-        #[derive(Debug, Clone, Default)]
+        #[derive(Debug, Clone)]
         pub(crate) struct $chunk {
-            $($(#[$column_doc])* pub(crate) $column: Column<$type>,)*
+            batch: RecordBatch,
             $($($(#[$extra_doc])* pub(crate) $extra: $extra_type,)*)?
         }
 
-        /// Rows to append, a vector a column, all of one length.
+        /// A chunk that is being written to.
         #[derive(Debug, Default)]
-        pub(crate) struct $rows {
-            $($(#[$column_doc])* pub(crate) $column: Vec<$type>,)*
+        pub(crate) struct $writer {
+            $($(#[$column_doc])* pub(crate) $column: <$type as ColumnType>::Writer,)*
+            $($($(#[$extra_doc])* pub(crate) $extra: $extra_type,)*)?
         }
 
-        impl ChunkTable<$chunk> {
-            /// Appends rows, filling the last chunk before another is begun. `appended` hears of
-            /// each chunk that got rows, and from which place on.
-            pub(crate) fn append(&mut self, rows: $rows, mut appended: impl FnMut(&mut $chunk, usize)) {
-                let mut left = rows.ids.len();
-                $(let mut $column = rows.$column.into_iter();)*
-                while left > 0 {
-                    let (_, at) = locate(self.len as u32);
-                    if at == 0 {
-                        self.chunks.push(Arc::default());
-                    }
-                    let Some(chunk) = self.chunks.last_mut().map(Arc::make_mut) else { return };
-                    let part = left.min(CHUNK_ROWS - at);
-                    $(chunk.$column.extend($column.by_ref().take(part));)*
-                    appended(chunk, at);
-                    self.len += part;
-                    left -= part;
+        /// Rows to append, all columns of one length.
+        #[derive(Debug, Clone)]
+        pub(crate) struct $rows {
+            $($(#[$column_doc])* pub(crate) $column: <$type as ColumnType>::Array,)*
+        }
+
+        /// The places of the columns.
+        #[allow(non_camel_case_types, dead_code)]
+        enum Place { $($column,)* }
+
+        static SCHEMA: LazyLock<SchemaRef> = LazyLock::new(|| {
+            let fields = vec![$(
+                Field::new(stringify!($column), <$type as ColumnType>::data_type(), <$type as ColumnType>::NULLABLE),
+            )*];
+            Arc::new(Schema::new(fields))
+        });
+
+        // Not every column is read by its name.
+        #[allow(dead_code)]
+        impl $chunk {
+            $($(#[$column_doc])*
+            pub(crate) fn $column(&self) -> &<$type as ColumnType>::Array {
+                <$type as ColumnType>::downcast(self.batch.column(Place::$column as usize))
+            })*
+        }
+
+        impl Chunk for $chunk {
+            type Writer = $writer;
+            type Rows = $rows;
+
+            fn empty() -> Self {
+                let batch = RecordBatch::new_empty(Arc::clone(&SCHEMA));
+                Self { batch, $($($extra: Default::default(),)*)? }
+            }
+
+            fn batch(&self) -> &RecordBatch {
+                &self.batch
+            }
+
+            fn open(self) -> $writer {
+                let (_, columns, _) = self.batch.into_parts();
+                let mut columns = columns.into_iter();
+                $writer {
+                    $($column: columns.next().map(<$type as ColumnType>::open).unwrap_or_default(),)*
+                    $($($extra: self.$extra,)*)?
                 }
             }
 
-            /// Bytes of each column over all chunks.
-            pub(crate) fn column_bytes(&self) -> Vec<(&'static str, usize)> {
-                vec![$((stringify!($column), self.chunks.iter().map(|chunk| chunk.$column.heap_bytes()).sum()),)*]
+            fn close(writer: $writer) -> Result<Self, ArrowError> {
+                let columns = vec![$(<$type as ColumnType>::close(writer.$column)?,)*];
+                let batch = RecordBatch::try_new(Arc::clone(&SCHEMA), columns)?;
+                Ok(Self { batch, $($($extra: writer.$extra,)*)? })
+            }
+
+            fn rows(rows: &$rows) -> usize {
+                let columns: &[&dyn Array] = &[$(&rows.$column,)*];
+                columns.first().map_or(0, |first| first.len())
+            }
+
+            fn append(writer: &mut $writer, rows: &$rows, first: usize, count: usize) {
+                $(<$type as ColumnType>::append(&mut writer.$column, &rows.$column.slice(first, count));)*
             }
         }
     };

@@ -1,35 +1,48 @@
-//! All that is versioned together: a clone of it is a snapshot.
+//! A snapshot of the store: its tables, dictionaries and indexes after a whole number of batches.
 
 use std::sync::Arc;
 
+use bytes::Bytes;
 use roaring::RoaringBitmap;
 
 use super::annotation::AnnotationCatalog;
+use super::arena::Arena;
 use super::bitmap_index::{BitmapIndex, StateIndex};
-use super::column::locate;
 use super::dictionary::Dictionary;
 use super::id::{IdIndex, JobId, RunId};
 use super::integer_index::IntegerIndex;
-use super::jobs::{JobRows, JobTable, JobZones};
+use super::jobs::{JobTable, JobZones};
 use super::records::Records;
 use super::runs::RunTable;
-use crate::model::JobState;
 use crate::query::TextField;
-use crate::time::Timestamp;
 
 /// The state of the store after some whole number of batches.
 ///
 /// Cloning costs a count up for each chunk. What the clone holds is never written to again: the
-/// writer copies what it must. The id indexes are shared and only grow.
+/// writer copies what it must. The id indexes and posting lists are shared and only grow.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Tables {
     pub(crate) jobs: JobTable,
-    pub(crate) zones: JobZones,
     pub(crate) runs: RunTable,
+    pub(crate) records: JobRecords,
+    pub(crate) dictionaries: Dictionaries,
+    pub(crate) indexes: Indexes,
+}
+
+/// What is stored beside the columns of the tables.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct JobRecords {
     pub(crate) specs: Records,
     pub(crate) errors: Records,
-    pub(crate) job_index: Arc<IdIndex>,
-    pub(crate) run_index: Arc<IdIndex>,
+    /// Errors and debug messages of runs.
+    pub(crate) run_messages: Arena<Bytes>,
+    /// Latest-run ids of which no run exists.
+    pub(crate) dangling_runs: Arena<RunId>,
+}
+
+/// The dictionary of each column of texts, with posting lists for columns that are never updated.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Dictionaries {
     pub(crate) queues: Dictionary,
     pub(crate) job_sets: Dictionary,
     pub(crate) owners: Dictionary,
@@ -40,9 +53,15 @@ pub(crate) struct Tables {
     pub(crate) pools: Dictionary,
     pub(crate) cancel_reasons: Dictionary,
     pub(crate) cancel_users: Dictionary,
-    /// Latest-run ids of which no run exists; its postings are the rows that had one.
-    pub(crate) dangling_runs: Dictionary,
     pub(crate) annotations: AnnotationCatalog,
+}
+
+/// The indexes of jobs and runs.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Indexes {
+    pub(crate) job_ids: Arc<IdIndex>,
+    pub(crate) run_ids: Arc<IdIndex>,
+    pub(crate) zones: JobZones,
     pub(crate) states: StateIndex,
     pub(crate) priorities: IntegerIndex,
     /// The rows whose job set holds an active job.
@@ -55,51 +74,18 @@ pub(crate) struct Tables {
 impl Tables {
     /// The row of a job, in constant time.
     pub(crate) fn job_row(&self, id: &JobId) -> Option<u32> {
-        self.job_index.find(id, |row| (row as usize) < self.jobs.len() && self.jobs.id(row) == *id)
-    }
-
-    /// The rows of jobs, for the writer.
-    pub(crate) fn job_rows(&self, ids: impl Iterator<Item = Option<JobId>>) -> Vec<Option<u32>> {
-        self.job_index.find_all(ids, |id, row| self.jobs.id(row) == *id)
-    }
-
-    /// The rows of runs, for the writer.
-    pub(crate) fn run_rows(&self, ids: impl Iterator<Item = Option<RunId>>) -> Vec<Option<u32>> {
-        self.run_index.find_all(ids, |id, row| self.runs.id(row) == *id)
+        self.indexes.job_ids.find(id, |row| (row as usize) < self.jobs.len() && self.jobs.id(row) == *id)
     }
 
     /// The row of a run, in constant time.
     pub(crate) fn run_row(&self, id: &RunId) -> Option<u32> {
-        self.run_index.find(id, |row| (row as usize) < self.runs.len() && self.runs.id(row) == *id)
+        self.indexes.run_ids.find(id, |row| (row as usize) < self.runs.len() && self.runs.id(row) == *id)
     }
+}
 
-    /// The state of a job.
-    pub(crate) fn state(&self, row: u32) -> JobState {
-        let (chunk, at) = self.jobs.locate(row);
-        // The column is only ever written from a `JobState`.
-        JobState::from_ordinal(chunk.state.get(at)).unwrap_or(JobState::Queued)
-    }
-
-    /// Appends rows of jobs.
-    pub(crate) fn append_jobs(&mut self, rows: JobRows) {
-        let (first, _) = locate(self.jobs.len() as u32);
-        self.jobs.append(rows, |chunk, at| chunk.appended(at));
-        for (at, chunk) in self.jobs.chunks().iter().enumerate().skip(first) {
-            self.zones.appended(at, chunk);
-        }
-    }
-
-    /// Sets when a job came into its state.
-    pub(crate) fn set_last_transition(&mut self, row: u32, time: Timestamp) {
-        let (chunk, at) = self.jobs.locate_mut(row);
-        chunk.set_last_transition(at, time);
-        if let Some(zone) = chunk.last_transition_seconds_zones.whole() {
-            self.zones.last_transition_seconds.set(locate(row).0, zone);
-        }
-    }
-
+impl Dictionaries {
     /// The dictionary of a field; none for the job's id, which has no codes.
-    pub(crate) fn dictionary(&self, field: TextField) -> Option<&Dictionary> {
+    pub(crate) fn of(&self, field: TextField) -> Option<&Dictionary> {
         Some(match field {
             TextField::JobId => return None,
             TextField::Queue => &self.queues,
@@ -112,9 +98,11 @@ impl Tables {
             TextField::Pool => &self.pools,
         })
     }
+}
 
+impl Indexes {
     /// The index of a field of the latest run.
-    pub(crate) fn latest_run_index(&self, field: TextField) -> Option<&BitmapIndex> {
+    pub(crate) fn of_latest_run(&self, field: TextField) -> Option<&BitmapIndex> {
         match field {
             TextField::Cluster => Some(&self.latest_clusters),
             TextField::Node => Some(&self.latest_nodes),

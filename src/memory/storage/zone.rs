@@ -53,7 +53,7 @@ impl<K: Copy + Ord> Zones<K> {
         &self.blocks
     }
 
-    /// Takes in that the rows of the chunk from `first` on are new.
+    /// Adds the rows of the chunk from `first` on.
     pub(crate) fn append(&mut self, values: &[K], first: usize) {
         let blocks = Arc::make_mut(&mut self.blocks);
         for block in first / BLOCK_ROWS..values.len().div_ceil(BLOCK_ROWS) {
@@ -65,7 +65,7 @@ impl<K: Copy + Ord> Zones<K> {
         self.whole = Zone::over(blocks.iter().copied());
     }
 
-    /// Takes in that the value at `at`, which was `old`, has become `values[at]`.
+    /// Updates the zone of the value at `at`, which was `old` and is `values[at]` now.
     pub(crate) fn update(&mut self, values: &[K], at: usize, old: K) {
         let block = at / BLOCK_ROWS;
         let (before, new) = (self.blocks[block], values[at]);
@@ -144,7 +144,7 @@ impl<K> Default for ZoneTree<K> {
 }
 
 impl<K: Copy + Ord> ZoneTree<K> {
-    /// Takes in the zone of a chunk, old or next.
+    /// Sets the zone of a chunk, an old one or the next.
     pub(crate) fn set(&mut self, chunk: usize, zone: Zone<K>) {
         let (mut at, mut zone) = (chunk, zone);
         for level in 0.. {
