@@ -15,15 +15,15 @@ use crate::memory::storage::{LatestRun, RunId};
 #[derive(Debug, Default)]
 pub(super) struct LatestRuns {
     /// By the run's row, the jobs whose latest run it is and to which it does not belong.
-    followers: HashMap<u32, RoaringBitmap, RandomState>,
+    pub(super) followers: HashMap<u32, RoaringBitmap, RandomState>,
     /// Latest-run ids of which no run exists.
-    dangling: HashMap<RunId, DanglingRun, RandomState>,
+    pub(super) dangling: HashMap<RunId, DanglingRun, RandomState>,
     /// Places among the dangling ids that hold none.
     free: Vec<u32>,
 }
 
 #[derive(Debug)]
-struct DanglingRun {
+pub(super) struct DanglingRun {
     place: u32,
     /// The jobs that name it.
     jobs: RoaringBitmap,

@@ -5,6 +5,8 @@ mod historical;
 mod jobs;
 mod latest_run;
 mod runs;
+#[cfg(test)]
+mod tests;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
