@@ -40,6 +40,7 @@ const URL_PREFIXES: &[&[&str]] = &[
 /// password: they name what is wrong in the words of this documentation.
 #[derive(Debug, Clone)]
 #[non_exhaustive]
+#[allow(clippy::large_enum_variant, reason = "a process holds a handful of configurations")]
 pub enum DatabaseConfig {
     /// The embedded engine.
     Memory(MemoryConfig),
