@@ -59,8 +59,14 @@ pub struct ExplainedStatement {
 ///   (specs, errors, runs, jobs: in that order); repeating the batch completes it.
 /// - **Cancellation.** Dropping a future never leaves a half-applied batch: either nothing or
 ///   all of it is, or comes to be, applied.
-/// - **Read-your-writes.** When a call returns, every later read from any handle sees it.
-/// - **Isolation.** A read sees the state after some whole number of batches.
+/// - **Read-your-writes.** When a call returns, every later read from any handle sees it, of this process or
+///   another.
+/// - **Isolation of batches.** The result is that of the batches one after another. On ClickHouse this holds
+///   among the handles of one process; processes that write at once must write different jobs.
+/// - **Isolation of reads.** No read waits for a batch, and no batch for a read. The memory engine reads a
+///   snapshot, and PostgreSQL answers each call by one statement (read committed): both show the state after
+///   some whole number of batches. ClickHouse shows each table so, and may show one batch's specs, errors and
+///   runs before its jobs, never its jobs before their runs. Two calls are never one snapshot.
 /// - **Repetition.** A batch may be repeated after any failure, also one whose
 ///   [`Outcome`](crate::Outcome) is unknown: the result is as if it had been executed once, so long as no
 ///   other batch on the same jobs came between.

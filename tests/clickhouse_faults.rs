@@ -288,6 +288,6 @@ async fn another_layout() {
     let database = config(&with(server.address(), LAYOUTS[0])).connect(Arc::new(SystemClock)).await.unwrap();
     database.initialise_schema().await.unwrap();
     let error = config(&with(server.address(), LAYOUTS[1])).connect(Arc::new(SystemClock)).await.unwrap_err();
-    assert_eq!(error.kind(), ErrorKind::InvalidArgument, "{error:?}");
+    assert_eq!(error.kind(), ErrorKind::WrongStore, "{error:?}");
     assert!(error.message().contains(LAYOUTS[0]), "{error:?}");
 }

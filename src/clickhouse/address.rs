@@ -29,6 +29,7 @@ const KEYS: Keys<ClickHouseConfig> = Keys(&[
     ("layout", |config, value| {
         put(&mut config.layout, value.parse().ok(), "replacing or patch").and_then(|()| layout_fits_cluster(config))
     }),
+    ("adopt", |config, value| put(&mut config.adopt, value.parse().ok(), "true or false")),
     ("cluster", |config, value| {
         let name = (!value.is_empty()).then(|| Some(value.to_owned()));
         put(&mut config.cluster, name, "the name of a cluster").and_then(|()| layout_fits_cluster(config))
@@ -63,6 +64,7 @@ fn read(url: &str) -> Result<ClickHouseConfig, Problem> {
         password: parts.password.map(|password| decode("password", password)).transpose()?,
         compression: Compression::Lz4,
         layout: Layout::Replacing,
+        adopt: false,
         cluster: None,
         connect_timeout: DEFAULT_CONNECT_TIMEOUT,
         timeout: DEFAULT_TIMEOUT,

@@ -8,9 +8,10 @@ use url::Url;
 
 use super::ClickHouseDatabase;
 use super::connection::Connection;
+use super::marker::{self, Content};
 use super::schema::{self, Layout};
 use crate::connect::ScratchInfo;
-use crate::error::{Operation, Result};
+use crate::error::{BackendKind, Error, ErrorKind, Operation, Result};
 use crate::time::SharedClock;
 
 /// Configuration of the ClickHouse backend.
@@ -23,6 +24,7 @@ use crate::time::SharedClock;
 /// |---|---|---|
 /// | `compression` | `lz4`, `none` | `lz4` |
 /// | `layout` | `replacing`, `patch`: see the [module](crate::clickhouse) | `replacing` |
+/// | `adopt` | `true`, `false`: whether tables without Broadside's marker may be written and emptied | `false` |
 /// | `cluster` | a cluster of the server's configuration, for replicated and sharded tables | one server |
 /// | `connect_timeout` | seconds | 5 |
 /// | `timeout` | seconds, for each request | 60 |
@@ -51,6 +53,7 @@ pub struct ClickHouseConfig {
     pub(super) password: Option<String>,
     pub(super) compression: Compression,
     pub(super) layout: Layout,
+    pub(super) adopt: bool,
     pub(super) cluster: Option<String>,
     pub(super) connect_timeout: Duration,
     pub(super) timeout: Duration,
@@ -84,12 +87,12 @@ impl ClickHouseConfig {
     /// # Errors
     ///
     /// `Unavailable` if the server cannot be reached within the connect timeout, `Timeout` if it
-    /// does not answer, `Backend` if it refuses the user or the password, `InvalidArgument` if the
-    /// database has tables of another layout.
+    /// does not answer, `Backend` if it refuses the user or the password, `WrongStore` if the database
+    /// holds another layout or version of the schema.
     pub async fn connect(&self, clock: SharedClock) -> Result<ClickHouseDatabase> {
         let connection = Connection::new(self)?;
         connection.ping().await?;
-        schema::check_layout(&connection, Operation::Connect, &self.database, self.layout).await?;
+        Content::read(&connection, Operation::Connect, self).await?;
         Ok(ClickHouseDatabase::new(self, connection, clock))
     }
 
@@ -99,7 +102,7 @@ impl ClickHouseConfig {
     ///
     /// As [`connect`](Self::connect).
     pub async fn scratch_stores(&self) -> Result<Vec<ScratchInfo>> {
-        Ok(Vec::new()) // FIXME
+        marker::scratch_stores(&Connection::new(self)?).await
     }
 
     /// Removes a scratch store, which must carry the marker of one.
@@ -107,30 +110,49 @@ impl ClickHouseConfig {
     /// # Errors
     ///
     /// As [`connect`](Self::connect); `WrongStore` if `name` is no scratch store.
-    pub async fn remove_scratch(&self, _name: &str) -> Result<()> {
-        Ok(()) // FIXME
+    pub async fn remove_scratch(&self, name: &str) -> Result<()> {
+        let connection = Connection::new(self)?;
+        let comment = marker::database_comment(&connection, Operation::Connect, name).await?;
+        if comment.as_deref().and_then(marker::scratch_created).is_none() {
+            return Err(marker::wrong_store(Operation::Connect, format!("{name:?} is no scratch store")));
+        }
+        connection.execute_on_server(Operation::Connect, &schema::drop_database(name, self.cluster.as_deref())).await
     }
 
-    /// Makes an empty database of this name on the same server and gives the configuration that
-    /// leads to it.
+    /// Makes an empty database of this name on the same server, with the marker of a scratch store, and
+    /// gives the configuration that leads to it.
     ///
     /// # Errors
     ///
-    /// As [`connect`](Self::connect); `Backend` also if the server refuses to make it.
+    /// As [`connect`](Self::connect); `Backend` also if the server refuses to make it, or has a database of
+    /// this name already.
     pub async fn create_scratch(&self, name: &str) -> Result<Self> {
+        let operation = Operation::Connect;
         let scratch = Self { database: name.to_owned(), ..self.clone() };
-        let statement = schema::create_database(&scratch.database, scratch.cluster.as_deref());
-        Connection::new(&scratch)?.execute_on_server(Operation::Connect, &statement).await?;
+        let connection = Connection::new(&scratch)?;
+        let marker = marker::scratch();
+        let statement = schema::create_scratch_database(name, &marker, self.cluster.as_deref());
+        connection.execute_on_server(operation, &statement).await?;
+        // The statement does nothing if there is such a database, so that it can be repeated. The marker tells
+        // whose it is.
+        if marker::database_comment(&connection, operation, name).await?.as_ref() != Some(&marker) {
+            return Err(Error::new(ErrorKind::Backend, operation, format!("there is a database {name:?} already"))
+                .with_backend(BackendKind::ClickHouse));
+        }
         Ok(scratch)
     }
 
-    /// Drops the database with all that is in it.
+    /// Drops the database with all that is in it, if it is there. It must carry the marker of a scratch store.
     ///
     /// # Errors
     ///
-    /// As [`connect`](Self::connect); `Backend` also if the server refuses to drop it.
+    /// As [`connect`](Self::connect); `WrongStore` if it is no scratch store, `Backend` also if the server
+    /// refuses to drop it.
     pub async fn drop_scratch(&self) -> Result<()> {
-        let statement = schema::drop_database(&self.database, self.cluster.as_deref());
-        Connection::new(self)?.execute_on_server(Operation::Connect, &statement).await
+        let connection = Connection::new(self)?;
+        match marker::database_comment(&connection, Operation::Connect, &self.database).await? {
+            None => Ok(()),
+            Some(_) => self.remove_scratch(&self.database).await,
+        }
     }
 }

@@ -32,6 +32,15 @@ const WHOLE_INSERT: [(&str, &str); 3] = [
     ("min_insert_block_size_bytes", "100000000000"),
 ];
 
+/// By its token a table knows an insert that comes again, also one that comes by way of a view.
+fn deduplicated(token: &str) -> [(&'static str, &str); 3] {
+    [
+        ("insert_deduplicate", "1"),
+        ("insert_deduplication_token", token),
+        ("deduplicate_blocks_in_dependent_materialized_views", "1"),
+    ]
+}
+
 /// Whether a request that failed may have changed anything.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Effect {
@@ -77,11 +86,21 @@ impl Connection {
         self.retried(operation, Effect::Writes, || query(&self.client, statement).execute()).await
     }
 
-    /// Runs an `INSERT … SELECT` as one part.
-    pub(super) async fn execute_insert(&self, operation: Operation, statement: &Statement) -> Result<()> {
+    /// Runs an `INSERT … SELECT` as one part. With a token the table knows it when it comes again.
+    pub(super) async fn execute_insert(
+        &self,
+        operation: Operation,
+        statement: &Statement,
+        token: Option<&str>,
+    ) -> Result<()> {
         let request = || {
             let query = query(&self.client, statement);
-            WHOLE_INSERT.iter().fold(query, |query, &(name, value)| query.with_setting(name, value)).execute()
+            let query = WHOLE_INSERT.iter().fold(query, |query, &(name, value)| query.with_setting(name, value));
+            token
+                .into_iter()
+                .flat_map(deduplicated)
+                .fold(query, |query, (name, value)| query.with_setting(name, value))
+                .execute()
         };
         self.retried(operation, Effect::Writes, request).await
     }
@@ -120,8 +139,8 @@ impl Connection {
             for (name, value) in WHOLE_INSERT {
                 insert = insert.with_setting(name, value);
             }
-            if let Some(token) = token {
-                insert = insert.with_setting("insert_deduplication_token", token);
+            for (name, value) in token.into_iter().flat_map(deduplicated) {
+                insert = insert.with_setting(name, value);
             }
             for row in rows {
                 insert.write(row).await?;

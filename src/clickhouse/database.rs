@@ -8,24 +8,27 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use prost::Message;
 use smol_str::SmolStr;
+use tokio::sync::OnceCell;
 
+use super::change::Change;
 use super::config::ClickHouseConfig;
 use super::connection::Connection;
 use super::historical::Chunk;
-use super::ingest::{Changes, Stored, Writer};
+use super::ingest::{Changes, Stored, Writer, unique_token};
+use super::marker::{self, Content};
 use super::query::Reads;
-use super::row::{BytesRow, GroupRow, InfoRow, JobRow, RunRow};
-use super::schema;
+use super::row::{BytesRow, GroupRow, IdRow, InfoRow, JobRow, PropertyRow, RunRow};
+use super::schema::{self, Layout};
 use super::statement::{MOST_IDS, Statement};
-use super::turns::Turns;
+use super::store::Store;
 use crate::api;
 use crate::error::{BackendKind, Error, ErrorKind, Operation, Result};
 use crate::historical::HistoricalJobs;
 use crate::ingest::IngestionBatch;
 use crate::model::{Job, JobGroup, Run};
-use crate::query::{GroupQuery, JobQuery};
+use crate::query::{GroupQuery, JobQuery, ReadCall};
 use crate::time::{SharedClock, Timestamp};
-use crate::{Database, Progress, ProgressFn, StoreInfo};
+use crate::{Database, Explanation, Progress, ProgressFn, StoreInfo};
 
 /// The server's version, and the bytes of the database's tables with their indexes.
 const STORE_INFO: &str = "
@@ -35,10 +38,11 @@ const STORE_INFO: &str = "
 /// A handle to a database on a ClickHouse server.
 #[derive(Debug)]
 pub struct ClickHouseDatabase {
-    connection: Connection,
+    pub(super) connection: Connection,
     config: ClickHouseConfig,
-    reads: Reads,
-    turns: Arc<Turns>,
+    pub(super) reads: Reads,
+    /// Set by the first call that writes, since the store need not be there before.
+    store: OnceCell<Arc<Store>>,
     clock: SharedClock,
     closed: AtomicBool,
 }
@@ -49,7 +53,7 @@ impl ClickHouseDatabase {
             connection,
             config: config.clone(),
             reads: Reads::of(config.layout),
-            turns: Turns::of(&format!("{}{}", config.server, config.database)),
+            store: OnceCell::new(),
             clock,
             closed: AtomicBool::new(false),
         }
@@ -60,6 +64,22 @@ impl ClickHouseDatabase {
             return Err(Error::closed(operation).with_backend(BackendKind::ClickHouse));
         }
         Ok(())
+    }
+
+    /// The store, which must be one that may be written: it has a marker, or the address says `adopt=true`.
+    async fn store(&self, operation: Operation) -> Result<&Arc<Store>> {
+        let found = self.store.get_or_try_init(|| async {
+            match Content::read(&self.connection, operation, &self.config).await? {
+                Content::Store(marker) => Ok(Store::of(&marker.id)),
+                // There is no other name for it than its address.
+                Content::Unmarked if self.config.adopt => {
+                    Ok(Store::of(&format!("{}{}", self.config.server, self.config.database)))
+                }
+                Content::Unmarked => Err(marker::unmarked(operation)),
+                Content::Nothing => Err(Error::not_initialised(operation).with_backend(BackendKind::ClickHouse)),
+            }
+        });
+        found.await
     }
 }
 
@@ -80,16 +100,20 @@ impl Database for ClickHouseDatabase {
         if batch.is_empty() {
             return schema::check(&self.connection, operation).await;
         }
-        let turn = self.turns.batch().await;
-        let stored = Stored::read(&self.connection, batch).await?;
-        let changes = Changes::new(batch, stored);
+        let store = self.store(operation).await?;
+        let turn = store.turns.batch(batch).await;
+        let read = Stored::read(&self.connection, batch);
+        let (stored, ()) = tokio::try_join!(read, store.versions.synchronise(&self.connection, operation))?;
+        let replaced = stored.newest_version();
+        let mut changes = Changes::new(batch, stored);
         if changes.is_empty() {
             return Ok(());
         }
+        changes.set_version(store.versions.draw(replaced));
         // From here on the batch goes its way even if the caller no longer waits for it.
         let (connection, layout) = (self.connection.clone(), self.config.layout);
         detached(operation, async move {
-            let _tables = turn.write().await;
+            let _turn = turn;
             Writer::new(&connection, layout).write(changes).await
         })
         .await
@@ -98,7 +122,6 @@ impl Database for ClickHouseDatabase {
     async fn get_jobs(&self, query: &JobQuery) -> Result<Vec<Job>> {
         let operation = Operation::GetJobs;
         self.open(operation)?;
-        let _turn = self.turns.read().await;
         let rows: Vec<JobRow> = self.connection.fetch(operation, &self.reads.jobs(query)).await?;
         let mut runs: Vec<RunRow> = Vec::new();
         for rows in rows.chunks(MOST_IDS) {
@@ -111,7 +134,6 @@ impl Database for ClickHouseDatabase {
     async fn get_job_groups(&self, query: &GroupQuery) -> Result<Vec<JobGroup>> {
         let operation = Operation::GetJobGroups;
         self.open(operation)?;
-        let _turn = self.turns.read().await;
         let rows: Vec<GroupRow> = self.connection.fetch(operation, &self.reads.groups(query)).await?;
         Ok(rows.into_iter().map(|row| row.into_group(query.aggregates())).collect())
     }
@@ -141,21 +163,25 @@ impl Database for ClickHouseDatabase {
     async fn populate_historical_jobs(&self, jobs: &HistoricalJobs, progress: ProgressFn<'_>) -> Result<()> {
         let operation = Operation::PopulateHistoricalJobs;
         self.open(operation)?;
+        let store = self.store(operation).await?;
         schema::check(&self.connection, operation).await?;
         let total = jobs.count();
         progress(Progress { done: 0, total });
+        let mut chunks = Change::default();
         for chunk in Chunk::all(jobs) {
-            let turn = self.turns.batch().await;
+            let turn = store.turns.store().await;
             let connection = self.connection.clone();
             let statements = chunk.statements(jobs);
-            detached(operation, async move {
-                let _tables = turn.write().await;
+            let token = (self.config.layout == Layout::Patch).then(unique_token);
+            let inserted = detached(operation, async move {
+                let _turn = turn;
+                let mut change = Change::default();
                 for statement in statements {
-                    connection.execute_insert(operation, &statement).await?;
+                    change.write(connection.execute_insert(operation, &statement, token.as_deref()).await)?;
                 }
                 Ok(())
-            })
-            .await?;
+            });
+            chunks.write(inserted.await)?;
             progress(Progress { done: chunk.end(), total });
         }
         Ok(())
@@ -169,16 +195,38 @@ impl Database for ClickHouseDatabase {
         Ok(rows.into_iter().next().map(info).unwrap_or_default())
     }
 
+    async fn explain(&self, call: &ReadCall) -> Result<Explanation> {
+        self.open(Operation::Explain)?;
+        self.explanation(call).await
+    }
+
+    async fn property(&self, key: &str) -> Result<Option<String>> {
+        let operation = Operation::Property;
+        self.open(operation)?;
+        let rows: Vec<IdRow> = self.connection.fetch(operation, &Reads::property(key)).await?;
+        Ok(rows.into_iter().next().map(|row| row.id.into()))
+    }
+
+    async fn set_property(&self, key: &str, value: &str) -> Result<()> {
+        let operation = Operation::Property;
+        self.open(operation)?;
+        let store = self.store(operation).await?;
+        store.versions.synchronise(&self.connection, operation).await?;
+        let row = PropertyRow { key: key.to_owned(), value: value.to_owned(), version: store.versions.draw(0) };
+        self.connection.insert(operation, marker::TABLE, &[row], None).await
+    }
+
     async fn tear_down(&self) -> Result<()> {
         let operation = Operation::TearDown;
         self.open(operation)?;
-        let turn = self.turns.batch().await;
+        let turn = self.store(operation).await?.turns.store().await;
         let connection = self.connection.clone();
         let statements = schema::truncate_tables(self.config.cluster.as_deref());
         detached(operation, async move {
-            let _tables = turn.write().await;
+            let _turn = turn;
+            let mut change = Change::default();
             for statement in statements {
-                connection.execute(operation, &statement).await?;
+                change.write(connection.execute(operation, &statement).await)?;
             }
             Ok(())
         })
@@ -194,7 +242,6 @@ impl Database for ClickHouseDatabase {
 impl ClickHouseDatabase {
     async fn record(&self, operation: Operation, table: &str, what: &str, job_id: &str) -> Result<Bytes> {
         self.open(operation)?;
-        let _turn = self.turns.read().await;
         let rows: Vec<BytesRow> = self.connection.fetch(operation, &Reads::record(table, job_id)).await?;
         rows.into_iter()
             .find_map(|row| row.value)
@@ -203,7 +250,6 @@ impl ClickHouseDatabase {
 
     async fn run_message(&self, operation: Operation, column: &str, what: &str, run_id: &str) -> Result<String> {
         self.open(operation)?;
-        let _turn = self.turns.read().await;
         let rows: Vec<BytesRow> = self.connection.fetch(operation, &Reads::run_message(column, run_id)).await?;
         rows.into_iter()
             .find_map(|row| row.value)

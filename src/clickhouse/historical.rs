@@ -17,6 +17,9 @@ use crate::time::Timestamp;
 /// The endings in the order of the thresholds below which they lie; what is below none is the last.
 const ENDINGS: [Ending; 4] = [Ending::Succeeded, Ending::Failed, Ending::Cancelled, Ending::Preempted];
 
+/// Below every version that a batch draws: rows that land after a batch has written the same ids do not count.
+const VERSION: &str = "1";
+
 /// Some of the historical jobs, from number `first` on.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Chunk {
@@ -52,7 +55,12 @@ impl Chunk {
         let mut maker = Maker::new(self, jobs);
         let spec = maker.values.bytes(spec);
         let known = maker.unknown("job_spec", "job_id");
-        maker.insert("job_spec", "job_id, value", &["new_job_id".to_owned(), spec], &[known])
+        maker.insert(
+            "job_spec",
+            "job_id, version, value",
+            &["new_job_id".to_owned(), VERSION.to_owned(), spec],
+            &[known],
+        )
     }
 
     fn errors(self, jobs: &HistoricalJobs, error: &Bytes) -> Statement {
@@ -60,7 +68,8 @@ impl Chunk {
         let error = maker.values.bytes(error);
         let failed = maker.by_ending(|ending, _| (ending == Ending::Failed).to_string());
         let known = maker.unknown("job_error", "job_id");
-        maker.insert("job_error", "job_id, value", &["new_job_id".to_owned(), error], &[failed, known])
+        let columns = ["new_job_id".to_owned(), VERSION.to_owned(), error];
+        maker.insert("job_error", "job_id, version, value", &columns, &[failed, known])
     }
 
     /// In the order of [`STORED_RUN_COLUMNS`].
@@ -69,7 +78,7 @@ impl Chunk {
         let columns = [
             "new_run_id".to_owned(),
             "new_job_id".to_owned(),
-            "1".to_owned(),
+            VERSION.to_owned(),
             format!("concat('broadside-cluster-', toString(number % {CLUSTERS} + 1)) AS new_cluster"),
             format!("concat(new_cluster, '-node-', toString(number % {NODES} + 1))"),
             maker.pick_text(&POOLS),
@@ -101,7 +110,7 @@ impl Chunk {
         let reason = maker.values.text(CANCEL_REASON);
         let columns = [
             "new_job_id".to_owned(),
-            "1".to_owned(),
+            VERSION.to_owned(),
             queue.clone(),
             maker.values.text(jobs.job_set()),
             queue.clone(),

@@ -9,7 +9,7 @@
 //! `job_error` by job id, in an Atomic database of their own.
 //!
 //! - **ReplacingMergeTree(version), whole rows.** An update reads the stored row, which the guard
-//!   of terminal jobs needs anyway, and inserts the row again with `version` + 1. It is the oldest
+//!   of terminal jobs needs anyway, and inserts the whole row again under a higher version. It is the oldest
 //!   and most portable way: it replicates, it can be repeated without harm, and merges remove old
 //!   versions in passing. Partial rows (CoalescingMergeTree) write faster, but read up to 25 times
 //!   slower until they are merged, and cannot write a null back; an event log with `argMax` reads
@@ -34,8 +34,17 @@
 //!
 //! With `layout=patch` the tables are plain MergeTree and updates are lightweight ones
 //! (`UPDATE`), which write patch parts of the changed columns and rows. It reads fastest, for
-//! there is nothing to merge, but it is young (ClickHouse 25.7), inserts must carry tokens to be
-//! repeated safely, and it is not replicated here.
+//! there is nothing to merge, but it is young (ClickHouse 25.7), and it is not replicated here. Inserts of jobs
+//! and runs go through an entrance, a Null table with a materialized view, which leaves out ids that are there,
+//! and carry tokens by which the server knows one that comes twice.
+//!
+//! # The marker
+//!
+//! A fifth table, `broadside_store`, says what the store is: its comment holds the layout, the version of the
+//! schema, an id that no other store has, when it was made, and whether it is a scratch store. `connect` and
+//! `initialise_schema` check it, and give `WrongStore` where it does not fit the address. Ingestion, population,
+//! `set_property` and `tear_down` refuse tables without a marker, unless the address says `adopt=true`;
+//! `initialise_schema` then gives them one. The rows of the table are the store's properties.
 //!
 //! # What holds, and how far
 //!
@@ -46,13 +55,38 @@
 //!   seen whole or not at all. If one fails, the earlier ones stay, and repeating the batch
 //!   completes it. (`layout=patch` has two steps for `job_run` and for `job`: inserts, updates.)
 //!   Once the first insert has begun, a batch goes to its end even if the caller's future is dropped.
-//! - **Isolation.** Among the handles of one process batches take turns, and reads wait while a
-//!   batch is inserted, so a read sees whole batches. Processes are not kept apart: two that write
-//!   must write different jobs, as Lookout's ingesters do, each of which has its own job sets; and
-//!   a read may catch another process's batch between two tables, for the milliseconds that lie
-//!   between its inserts.
+//! - **Isolation of batches.** Among the handles of one process that lead to one store, known by its id and
+//!   not by the address, batches that name a common job or run take turns; others run side by side. Processes
+//!   are not kept apart: two that write must write different jobs, as Lookout's ingesters do, each of which has
+//!   its own job sets.
+//! - **Isolation of reads.** Reads wait for nothing and nothing waits for them. Each table is read as of one
+//!   moment, so of a batch a read sees all rows of a table or none. Between tables it may see a batch half
+//!   written: runs, specs and errors whose jobs have not changed yet. The other way round it cannot be: a page
+//!   reads its jobs first and their runs after, and a batch writes them in the other order, so the runs are at
+//!   least as new as the jobs. A bound on versions, published by the writer, would not do better: a merge drops
+//!   the version that a reader below the bound needs. Snapshots of several tables at once the engine has not.
 //! - **Retries.** A request whose connection failed, or that the server was too busy for, is sent
 //!   again, up to four times within about two seconds; one that ran out of time is not.
+//!
+//! # Late writes
+//!
+//! A request that ran out of time, or whose process died, may still be on its way, and the server may execute
+//! it after batches that came later; nothing bounds how much later. It must not undo them:
+//!
+//! - All rows of a batch have one version, from a clock that only grows (the module `version`), drawn after the
+//!   batch's turn has come. So the order of versions is the order of batches, and a late row of a job that a
+//!   later batch has written loses against it, whichever the server stored last. What a late write says
+//!   of other jobs takes effect, as if its batch came then; its outcome was reported as unknown.
+//! - The same holds for specs and errors, of which the first insert wins: if two batches insert the spec of one
+//!   job because the first had not landed, the second, which was reported as done, stays.
+//! - With `layout=patch` a late `UPDATE` leaves out rows of a higher version, and a late insert of an id that is
+//!   there adds no row. One case is left to chance there: where an insert lands between the read and the
+//!   insert of a later batch that inserts the same job, the row of the first stays.
+//! - Historical jobs have the lowest version and leave out what is there when the server executes them, so they
+//!   never replace anything, however late they come.
+//! - A retry after a crash, by this process or another, reads what is stored and decides anew. Either the late
+//!   write has landed, and there is nothing to do, or it has not, and loses to the retry.
+//! - After a truncation a late write brings back the rows that it carries.
 //!
 //! # Clusters
 //!
@@ -62,19 +96,24 @@
 //! cluster by this project's tests, whose engine has none.
 
 mod address;
+mod change;
 mod config;
 mod connection;
 mod database;
 mod error;
+mod explain;
 mod historical;
 mod ingest;
+mod marker;
 mod query;
 mod row;
 mod schema;
 #[cfg(test)]
 mod snapshots;
 mod statement;
+mod store;
 mod turns;
+mod version;
 
 pub(crate) use self::address::URL_PREFIXES;
 pub use self::config::ClickHouseConfig;

@@ -10,6 +10,7 @@
 //! of every row. Conditions on the plain columns stay in `WHERE`: reading them costs little, and
 //! an order by job id then reads in order and stops at the end of the page.
 
+use super::marker::TABLE;
 use super::schema::{ANNOTATION_PAIRS, JOB_COLUMNS, Layout, RUN_COLUMNS};
 use super::statement::{Statement, Values};
 use crate::model::{JobState, StateSet};
@@ -145,8 +146,16 @@ impl Reads {
         let id = values.text(job_id);
         let sql = format!(
             "SELECT value FROM {table} WHERE job_id = {id} \
-             AND job_id IN (SELECT job_id FROM job WHERE job_id = {id}) LIMIT 1"
+             AND job_id IN (SELECT job_id FROM job WHERE job_id = {id}) ORDER BY version DESC LIMIT 1"
         );
+        Statement { sql, values }
+    }
+
+    /// A property of the store.
+    pub(super) fn property(key: &str) -> Statement {
+        let mut values = Values::default();
+        let key = values.text(key);
+        let sql = format!("SELECT value AS id FROM {TABLE} WHERE key = {key} ORDER BY version DESC LIMIT 1");
         Statement { sql, values }
     }
 

@@ -14,6 +14,9 @@ use crate::model::{Annotations, GroupAggregates, Job, JobGroup, JobState, Run, R
 use crate::query::{Aggregates, TimeAggregate};
 use crate::time::Timestamp;
 
+/// The version of a row that no batch has written yet.
+const NO_VERSION: u64 = 0;
+
 /// A whole row of `job`.
 #[derive(Debug, Clone, PartialEq, Row, Serialize, Deserialize)]
 pub(super) struct JobRow {
@@ -103,6 +106,7 @@ pub(super) struct StoredRun {
 #[derive(Debug, Clone, PartialEq, Row, Serialize, Deserialize)]
 pub(super) struct RecordRow {
     pub job_id: SmolStr,
+    pub version: u64,
     #[serde(with = "nullable_bytes")]
     pub value: Option<Bytes>,
 }
@@ -111,6 +115,41 @@ pub(super) struct RecordRow {
 #[derive(Debug, Row, Deserialize)]
 pub(super) struct IdRow {
     pub id: SmolStr,
+}
+
+/// A time of the server's clock, in microseconds since 1970.
+#[derive(Debug, Row, Deserialize)]
+pub(super) struct MicrosRow {
+    pub micros: u64,
+}
+
+/// A property of the store.
+#[derive(Debug, Clone, Row, Serialize, Deserialize)]
+pub(super) struct PropertyRow {
+    pub key: String,
+    pub value: String,
+    pub version: u64,
+}
+
+/// A line of a plan.
+#[derive(Debug, Row, Deserialize)]
+pub(super) struct PlanRow {
+    pub explain: String,
+}
+
+/// A table and what the server says of it.
+#[derive(Debug, Row, Deserialize)]
+pub(super) struct TableRow {
+    pub name: String,
+    pub engine: String,
+    pub comment: String,
+}
+
+/// A database and its comment.
+#[derive(Debug, Row, Deserialize)]
+pub(super) struct DatabaseRow {
+    pub name: String,
+    pub comment: String,
 }
 
 /// The bytes of a spec, an error or a debug message; none if empty.
@@ -174,7 +213,7 @@ impl From<&JobInsert> for JobRow {
     fn from(job: &JobInsert) -> Self {
         Self {
             job_id: job.job_id.as_str().into(),
-            version: 1,
+            version: NO_VERSION,
             queue: job.queue.as_str().into(),
             job_set: job.job_set.as_str().into(),
             owner: job.owner.as_str().into(),
@@ -235,7 +274,7 @@ impl From<&RunInsert> for StoredRun {
         Self {
             run_id: run.run_id.as_str().into(),
             job_id: run.job_id.as_str().into(),
-            version: 1,
+            version: NO_VERSION,
             cluster: run.cluster.as_str().into(),
             node: run.node.as_deref().map(SmolStr::new),
             pool: run.pool.as_deref().map(SmolStr::new),
@@ -270,7 +309,7 @@ impl From<RunRow> for Run {
 
 impl From<&RecordInsert> for RecordRow {
     fn from(record: &RecordInsert) -> Self {
-        Self { job_id: record.job_id.as_str().into(), value: Some(record.value.clone()) }
+        Self { job_id: record.job_id.as_str().into(), version: NO_VERSION, value: Some(record.value.clone()) }
     }
 }
 

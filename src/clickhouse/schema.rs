@@ -2,20 +2,35 @@
 
 use std::str::FromStr;
 
+use serde::{Deserialize, Serialize};
+
+use super::change::Change;
 use super::config::ClickHouseConfig;
 use super::connection::Connection;
+use super::marker::{self, Content, Marker};
 use super::row::IdRow;
-use super::statement::{Statement, Values, identifier};
-use crate::error::{BackendKind, Error, Operation, Result};
+use super::statement::{Statement, identifier, literal};
+use crate::error::{Operation, Result};
 use crate::model::{JobState, RunState};
 
 /// How updates are stored.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
 pub(super) enum Layout {
     /// Whole rows on ReplacingMergeTree: an update inserts the row again under a higher version.
     Replacing,
     /// One row on MergeTree: an update is a lightweight UPDATE, kept as a patch part.
     Patch,
+}
+
+impl Layout {
+    /// The name by which the address and the marker know the layout.
+    pub(super) fn name(self) -> &'static str {
+        match self {
+            Self::Replacing => "replacing",
+            Self::Patch => "patch",
+        }
+    }
 }
 
 impl FromStr for Layout {
@@ -97,6 +112,7 @@ const JOB_RUN: &str = r"
 
 const RECORD: &str = r"
     job_id String CODEC(ZSTD(1)),
+    version UInt64 CODEC(T64, ZSTD(1)),
     value String CODEC(ZSTD(3))";
 
 /// Rows to a granule: an eighth of the engine's default, since most look-ups want few rows.
@@ -106,13 +122,15 @@ const GRANULES: &str = "index_granularity = 1024";
 struct Table {
     name: &'static str,
     columns: String,
-    /// The version column, where rows have one.
+    /// The version column.
     version: &'static str,
     key: &'static str,
+    /// The column by which a cluster spreads the rows.
+    shard: &'static str,
 }
 
 fn tables() -> [Table; 4] {
-    let record = |name| Table { name, columns: RECORD.to_owned(), version: "", key: "job_id" };
+    let record = |name| Table { name, columns: RECORD.to_owned(), version: "version", key: "job_id", shard: "job_id" };
     let job_states = JobState::ALL.map(|state| format!("'{}' = {}", state.name(), state.ordinal())).join(", ");
     let run_states = RunState::ALL.map(|state| format!("'{}' = {}", state.name(), state.ordinal())).join(", ");
     [
@@ -123,31 +141,45 @@ fn tables() -> [Table; 4] {
             columns: JOB_RUN.replace("<run states>", &run_states),
             version: "version",
             key: "job_id, run_id",
+            shard: "job_id",
         },
         Table {
             name: "job",
             columns: JOB.replace("<job states>", &job_states).replace("<annotation pairs>", ANNOTATION_PAIRS),
             version: "version",
             key: "job_id",
+            shard: "job_id",
         },
     ]
 }
 
-/// Makes the database and the tables, as far as they are not there.
+/// Makes the database, the marker and the tables, as far as they are not there.
 pub(super) async fn initialise(connection: &Connection, config: &ClickHouseConfig) -> Result<()> {
     let operation = Operation::InitialiseSchema;
     let ClickHouseConfig { database, layout, cluster, .. } = config;
+    let cluster = cluster.as_deref();
     // Making a database that is there already would still need the right to make one.
-    let mut values = Values::default();
-    let name = values.text(database);
-    let sql = format!("SELECT name AS id FROM system.databases WHERE name = {name}");
-    let found: Vec<IdRow> = connection.fetch_on_server(operation, &Statement { sql, values }).await?;
-    if found.is_empty() {
-        connection.execute_on_server(operation, &create_database(database, cluster.as_deref())).await?;
+    let comment = marker::database_comment(connection, operation, database).await?;
+    let mut change = Change::default();
+    if comment.is_none() {
+        let statement = create_database(database, cluster);
+        change.write(connection.execute_on_server(operation, &statement).await)?;
     }
-    check_layout(connection, operation, database, *layout).await?;
-    for statement in create_tables(*layout, database, cluster.as_deref()) {
-        connection.execute(operation, &statement).await?;
+    match change.read(Content::read(connection, operation, config).await)? {
+        Content::Store(_) => {}
+        Content::Unmarked if !config.adopt => return change.read(Err(marker::unmarked(operation))),
+        Content::Unmarked | Content::Nothing => {
+            let scratch = comment.as_deref().and_then(marker::scratch_created).is_some();
+            let id = change.read(marker::new_id(connection, operation).await)?;
+            for statement in create_store_table(&Marker::new(id, *layout, scratch), database, cluster) {
+                change.write(connection.execute(operation, &statement).await)?;
+            }
+            // Another process may have made the table with another marker meanwhile.
+            change.read(Content::read(connection, operation, config).await)?;
+        }
+    }
+    for statement in create_tables(*layout, database, cluster) {
+        change.write(connection.execute(operation, &statement).await)?;
     }
     Ok(())
 }
@@ -157,14 +189,32 @@ pub(super) fn create_tables(layout: Layout, database: &str, cluster: Option<&str
     let tables = tables();
     let statements = tables.iter().flat_map(|table| match (layout, cluster) {
         (Layout::Replacing, None) => vec![create_table(table)],
-        (Layout::Patch, _) => vec![create_patched_table(table)],
+        (Layout::Patch, _) => create_patched_table(table),
         (Layout::Replacing, Some(cluster)) => create_distributed_table(table, database, cluster),
     });
     statements.map(Statement::plain).collect()
 }
 
+/// The statements that make the table of the marker and of the properties. Its engine is the same in every
+/// layout.
+pub(super) fn create_store_table(marker: &Marker, database: &str, cluster: Option<&str>) -> Vec<Statement> {
+    let table = Table {
+        name: marker::TABLE,
+        columns: "key String, value String, version UInt64".to_owned(),
+        version: "version",
+        key: "key",
+        shard: "key",
+    };
+    let statements = match cluster {
+        None => vec![create_table(&table)],
+        Some(cluster) => create_distributed_table(&table, database, cluster),
+    };
+    let comment = format!(" COMMENT {}", literal(&marker.text()));
+    statements.into_iter().map(|statement| Statement::plain(statement + &comment)).collect()
+}
+
 fn create_table(table: &Table) -> String {
-    let Table { name, columns, version, key } = table;
+    let Table { name, columns, version, key, .. } = table;
     format!(
         "CREATE TABLE IF NOT EXISTS {name} ({columns}\n) \
          ENGINE = ReplacingMergeTree({version}) ORDER BY ({key}) SETTINGS {GRANULES}"
@@ -174,19 +224,44 @@ fn create_table(table: &Table) -> String {
 /// A table whose rows are updated in place by patch parts, which need the two block columns to
 /// find the rows of a part that was merged since, and a window in which an insert that comes
 /// twice is known by its token.
-fn create_patched_table(table: &Table) -> String {
+///
+/// Nothing keeps two rows of one id out of a MergeTree, so rows of jobs and runs come in by an entrance: a
+/// table without rows of its own, whose view passes on what is not there yet. An insert that the server
+/// executes later than another of the same id then adds nothing.
+fn create_patched_table(table: &Table) -> Vec<String> {
     let Table { name, columns, key, .. } = table;
-    format!(
+    let own = format!(
         "CREATE TABLE IF NOT EXISTS {name} ({columns}\n) ENGINE = MergeTree ORDER BY ({key}) SETTINGS {GRANULES}, \
          enable_block_number_column = 1, enable_block_offset_column = 1, non_replicated_deduplication_window = 10000"
-    )
+    );
+    let (id, all) = match *name {
+        "job" => ("job_id", JOB_COLUMNS),
+        "job_run" => ("run_id", STORED_RUN_COLUMNS),
+        // Of several rows of a record the one of the highest version is read.
+        _ => return vec![own],
+    };
+    let entrance = entrance(name);
+    let plain_columns = columns.split_once(",\n    INDEX").map_or(columns.as_str(), |(columns, _)| columns);
+    vec![
+        own,
+        format!("CREATE TABLE IF NOT EXISTS {entrance} ({plain_columns}\n) ENGINE = Null"),
+        format!(
+            "CREATE MATERIALIZED VIEW IF NOT EXISTS {entrance}_view TO {name} AS SELECT {all} FROM {entrance} \
+             WHERE {id} NOT IN (SELECT {id} FROM {name} WHERE {id} IN (SELECT {id} FROM {entrance}))"
+        ),
+    ]
+}
+
+/// The table by which rows come into a table of `layout=patch`.
+pub(super) fn entrance(table: &str) -> String {
+    format!("{table}_in")
 }
 
 /// Replicated tables on every host of a cluster, and over them a table that spreads rows by
 /// job id: all versions of a row, and a job's runs with each other, stay on one shard, so
 /// `FINAL` sees them together.
 fn create_distributed_table(table: &Table, database: &str, cluster: &str) -> Vec<String> {
-    let Table { name, columns, version, key } = table;
+    let Table { name, columns, version, key, shard } = table;
     let on_cluster = on_cluster(cluster);
     vec![
         format!(
@@ -195,7 +270,7 @@ fn create_distributed_table(table: &Table, database: &str, cluster: &str) -> Vec
         ),
         format!(
             "CREATE TABLE IF NOT EXISTS {name}{on_cluster} AS {name}_local \
-             ENGINE = Distributed({}, {}, {name}_local, cityHash64(job_id))",
+             ENGINE = Distributed({}, {}, {name}_local, cityHash64({shard}))",
             identifier(cluster),
             identifier(database)
         ),
@@ -208,46 +283,32 @@ pub(super) async fn check(connection: &Connection, operation: Operation) -> Resu
     connection.fetch::<IdRow>(operation, &statement).await.map(drop)
 }
 
-/// Whether the tables, if they are there, are those of a layout. Reads of one layout would find
-/// old versions in the tables of the other, or fail.
-pub(super) async fn check_layout(
-    connection: &Connection,
-    operation: Operation,
-    database: &str,
-    layout: Layout,
-) -> Result<()> {
-    let mut values = Values::default();
-    let database = values.text(database);
-    let sql = format!("SELECT engine AS id FROM system.tables WHERE database = {database} AND name = 'job'");
-    let engines: Vec<IdRow> = connection.fetch_on_server(operation, &Statement { sql, values }).await?;
-    let fits = engines.iter().all(|IdRow { id: engine }| {
-        let replaces = engine.contains("Replacing") || engine == "Distributed";
-        replaces == (layout == Layout::Replacing)
-    });
-    if fits {
-        return Ok(());
-    }
-    let other = if layout == Layout::Replacing { "patch" } else { "replacing" };
-    Err(Error::invalid(operation, format!("the tables of the database have layout={other}"))
-        .with_backend(BackendKind::ClickHouse))
-}
-
 /// The statements that empty the tables.
 pub(super) fn truncate_tables(cluster: Option<&str>) -> Vec<Statement> {
+    // A store that was adopted without its marker has no such table.
+    let if_exists = |table: &str| if table == marker::TABLE { "IF EXISTS " } else { "" };
     let truncate = |table: &str| match cluster {
-        None => format!("TRUNCATE TABLE {table} SYNC SETTINGS max_table_size_to_drop = 0"),
-        Some(cluster) => {
-            format!("TRUNCATE TABLE {table}_local{} SYNC SETTINGS max_table_size_to_drop = 0", on_cluster(cluster))
-        }
+        None => format!("TRUNCATE TABLE {}{table} SYNC SETTINGS max_table_size_to_drop = 0", if_exists(table)),
+        Some(cluster) => format!(
+            "TRUNCATE TABLE {}{table}_local{} SYNC SETTINGS max_table_size_to_drop = 0",
+            if_exists(table),
+            on_cluster(cluster)
+        ),
     };
     // Jobs go first: while a truncation lasts, a job that is still there has all that is its own.
-    TABLES.iter().rev().map(|table| Statement::plain(truncate(table))).collect()
+    TABLES.iter().rev().chain([&marker::TABLE]).map(|table| Statement::plain(truncate(table))).collect()
 }
 
 /// Atomic, because its CREATE and DROP are not seen half done, whatever the server's default is.
 pub(super) fn create_database(name: &str, cluster: Option<&str>) -> Statement {
     let on_cluster = cluster.map(on_cluster).unwrap_or_default();
     Statement::plain(format!("CREATE DATABASE IF NOT EXISTS {}{on_cluster} ENGINE = Atomic", identifier(name)))
+}
+
+/// A database with the comment of a scratch store.
+pub(super) fn create_scratch_database(name: &str, comment: &str, cluster: Option<&str>) -> Statement {
+    let Statement { sql, .. } = create_database(name, cluster);
+    Statement::plain(format!("{sql} COMMENT {}", literal(comment)))
 }
 
 pub(super) fn drop_database(name: &str, cluster: Option<&str>) -> Statement {

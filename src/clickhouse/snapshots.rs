@@ -170,7 +170,7 @@ p1 = "k"
 #[test]
 fn single_records() {
     insta::assert_snapshot!(shown(&Reads::record("job_spec", "a")), @r#"
-SELECT value FROM job_spec WHERE job_id = {p0:String} AND job_id IN (SELECT job_id FROM job WHERE job_id = {p0:String}) LIMIT 1
+SELECT value FROM job_spec WHERE job_id = {p0:String} AND job_id IN (SELECT job_id FROM job WHERE job_id = {p0:String}) ORDER BY version DESC LIMIT 1
 p0 = "a"
 "#);
     insta::assert_snapshot!(shown(&Reads::run_message("debug", "r")), @r#"
@@ -207,7 +207,7 @@ p0 = ["a","b"]
 fn lightweight_updates() {
     let jobs: Vec<_> = batch().jobs().iter().map(JobRow::from).collect();
     insta::assert_snapshot!(shown(&update_jobs(&jobs)), @r#"
-UPDATE job SET priority = transform(job_id, {p0:Array(String)}, {p1:Array(Int64)}, toInt64(0)), state = transform(job_id, {p0:Array(String)}, {p2:Array(String)}, ''), last_transition_time = fromUnixTimestamp64Micro(transform(job_id, {p0:Array(String)}, {p3:Array(Int64)}, toInt64(0)), 'UTC'), latest_run_id = transform(job_id, {p0:Array(String)}, {p4:Array(String)}, ''), cancelled = fromUnixTimestamp64Micro(nullIf(transform(job_id, {p0:Array(String)}, {p5:Array(Int64)}, toInt64(0)), -4611686018427387904), 'UTC'), cancel_reason = transform(job_id, {p0:Array(String)}, {p6:Array(String)}, ''), cancel_user = transform(job_id, {p0:Array(String)}, {p7:Array(String)}, '') WHERE job_id IN {p0:Array(String)}
+UPDATE job SET version = {p8:UInt64}, priority = transform(job_id, {p0:Array(String)}, {p1:Array(Int64)}, toInt64(0)), state = transform(job_id, {p0:Array(String)}, {p2:Array(String)}, ''), last_transition_time = fromUnixTimestamp64Micro(transform(job_id, {p0:Array(String)}, {p3:Array(Int64)}, toInt64(0)), 'UTC'), latest_run_id = transform(job_id, {p0:Array(String)}, {p4:Array(String)}, ''), cancelled = fromUnixTimestamp64Micro(nullIf(transform(job_id, {p0:Array(String)}, {p5:Array(Int64)}, toInt64(0)), -4611686018427387904), 'UTC'), cancel_reason = transform(job_id, {p0:Array(String)}, {p6:Array(String)}, ''), cancel_user = transform(job_id, {p0:Array(String)}, {p7:Array(String)}, '') WHERE job_id IN {p0:Array(String)} AND version < {p8:UInt64}
 p0 = ["a","b"]
 p1 = [1,1]
 p2 = ["QUEUED","QUEUED"]
@@ -216,10 +216,11 @@ p4 = ["",""]
 p5 = [-4611686018427387904,-4611686018427387904]
 p6 = ["",""]
 p7 = ["",""]
+p8 = 0
 "#);
     let runs: Vec<_> = batch().runs().iter().map(StoredRun::from).collect();
     insta::assert_snapshot!(shown(&update_runs(&runs)), @r#"
-UPDATE job_run SET node = transform(run_id, {p0:Array(String)}, {p1:Array(String)}, ''), state = transform(run_id, {p0:Array(String)}, {p2:Array(String)}, ''), pending = fromUnixTimestamp64Micro(nullIf(transform(run_id, {p0:Array(String)}, {p3:Array(Int64)}, toInt64(0)), -4611686018427387904), 'UTC'), started = fromUnixTimestamp64Micro(nullIf(transform(run_id, {p0:Array(String)}, {p4:Array(Int64)}, toInt64(0)), -4611686018427387904), 'UTC'), finished = fromUnixTimestamp64Micro(nullIf(transform(run_id, {p0:Array(String)}, {p5:Array(Int64)}, toInt64(0)), -4611686018427387904), 'UTC'), exit_code = nullIf(transform(run_id, {p0:Array(String)}, {p6:Array(Int64)}, toInt64(0)), -4611686018427387904), error = unhex(transform(run_id, {p0:Array(String)}, {p7:Array(String)}, '')), debug = unhex(transform(run_id, {p0:Array(String)}, {p8:Array(String)}, '')) WHERE run_id IN {p0:Array(String)}
+UPDATE job_run SET version = {p9:UInt64}, node = transform(run_id, {p0:Array(String)}, {p1:Array(String)}, ''), state = transform(run_id, {p0:Array(String)}, {p2:Array(String)}, ''), pending = fromUnixTimestamp64Micro(nullIf(transform(run_id, {p0:Array(String)}, {p3:Array(Int64)}, toInt64(0)), -4611686018427387904), 'UTC'), started = fromUnixTimestamp64Micro(nullIf(transform(run_id, {p0:Array(String)}, {p4:Array(Int64)}, toInt64(0)), -4611686018427387904), 'UTC'), finished = fromUnixTimestamp64Micro(nullIf(transform(run_id, {p0:Array(String)}, {p5:Array(Int64)}, toInt64(0)), -4611686018427387904), 'UTC'), exit_code = nullIf(transform(run_id, {p0:Array(String)}, {p6:Array(Int64)}, toInt64(0)), -4611686018427387904), error = unhex(transform(run_id, {p0:Array(String)}, {p7:Array(String)}, '')), debug = unhex(transform(run_id, {p0:Array(String)}, {p8:Array(String)}, '')) WHERE run_id IN {p0:Array(String)} AND version < {p9:UInt64}
 p0 = ["r"]
 p1 = [""]
 p2 = ["RUN_LEASED"]
@@ -229,6 +230,7 @@ p5 = [-4611686018427387904]
 p6 = [-4611686018427387904]
 p7 = [""]
 p8 = [""]
+p9 = 0
 "#);
 }
 
@@ -244,7 +246,7 @@ fn historical_jobs_are_made_in_the_server() {
     let chunks: Vec<_> = Chunk::all(&jobs).collect();
     assert_eq!(chunks.iter().map(|chunk| chunk.end()).collect::<Vec<_>>(), [10, 20, 25]);
     insta::assert_snapshot!(all_shown(&chunks[2].statements(&jobs)), @r#"
-INSERT INTO job_spec (job_id, value) WITH concat({p2:String}, leftPad(toString(number), greatest(10, length(toString(number))), '0')) AS new_job_id, concat({p2:String}, leftPad(toString(number), greatest(10, length(toString(number))), '0'), '00') AS new_run_id SELECT new_job_id, unhex({p7:String}) FROM numbers({p0:UInt64}, {p1:UInt64}) WHERE new_job_id NOT IN (SELECT job_id FROM job WHERE job_id IN (SELECT concat({p2:String}, leftPad(toString(number), greatest(10, length(toString(number))), '0')) FROM numbers({p0:UInt64}, {p1:UInt64}))) AND new_job_id NOT IN (SELECT job_id FROM job_spec WHERE job_id IN (SELECT concat({p2:String}, leftPad(toString(number), greatest(10, length(toString(number))), '0')) FROM numbers({p0:UInt64}, {p1:UInt64})))
+INSERT INTO job_spec (job_id, version, value) WITH concat({p2:String}, leftPad(toString(number), greatest(10, length(toString(number))), '0')) AS new_job_id, concat({p2:String}, leftPad(toString(number), greatest(10, length(toString(number))), '0'), '00') AS new_run_id SELECT new_job_id, 1, unhex({p7:String}) FROM numbers({p0:UInt64}, {p1:UInt64}) WHERE new_job_id NOT IN (SELECT job_id FROM job WHERE job_id IN (SELECT concat({p2:String}, leftPad(toString(number), greatest(10, length(toString(number))), '0')) FROM numbers({p0:UInt64}, {p1:UInt64}))) AND new_job_id NOT IN (SELECT job_id FROM job_spec WHERE job_id IN (SELECT concat({p2:String}, leftPad(toString(number), greatest(10, length(toString(number))), '0')) FROM numbers({p0:UInt64}, {p1:UInt64})))
 p0 = 20
 p1 = 5
 p2 = "00010002"
@@ -254,7 +256,7 @@ p5 = 700
 p6 = 800
 p7 = "0a0161"
 
-INSERT INTO job_error (job_id, value) WITH concat({p2:String}, leftPad(toString(number), greatest(10, length(toString(number))), '0')) AS new_job_id, concat({p2:String}, leftPad(toString(number), greatest(10, length(toString(number))), '0'), '00') AS new_run_id SELECT new_job_id, unhex({p7:String}) FROM numbers({p0:UInt64}, {p1:UInt64}) WHERE new_job_id NOT IN (SELECT job_id FROM job WHERE job_id IN (SELECT concat({p2:String}, leftPad(toString(number), greatest(10, length(toString(number))), '0')) FROM numbers({p0:UInt64}, {p1:UInt64}))) AND multiIf(number % 1000 < {p4:UInt64}, false, number % 1000 < {p5:UInt64}, true, number % 1000 < {p6:UInt64}, false, false) AND new_job_id NOT IN (SELECT job_id FROM job_error WHERE job_id IN (SELECT concat({p2:String}, leftPad(toString(number), greatest(10, length(toString(number))), '0')) FROM numbers({p0:UInt64}, {p1:UInt64})))
+INSERT INTO job_error (job_id, version, value) WITH concat({p2:String}, leftPad(toString(number), greatest(10, length(toString(number))), '0')) AS new_job_id, concat({p2:String}, leftPad(toString(number), greatest(10, length(toString(number))), '0'), '00') AS new_run_id SELECT new_job_id, 1, unhex({p7:String}) FROM numbers({p0:UInt64}, {p1:UInt64}) WHERE new_job_id NOT IN (SELECT job_id FROM job WHERE job_id IN (SELECT concat({p2:String}, leftPad(toString(number), greatest(10, length(toString(number))), '0')) FROM numbers({p0:UInt64}, {p1:UInt64}))) AND multiIf(number % 1000 < {p4:UInt64}, false, number % 1000 < {p5:UInt64}, true, number % 1000 < {p6:UInt64}, false, false) AND new_job_id NOT IN (SELECT job_id FROM job_error WHERE job_id IN (SELECT concat({p2:String}, leftPad(toString(number), greatest(10, length(toString(number))), '0')) FROM numbers({p0:UInt64}, {p1:UInt64})))
 p0 = 20
 p1 = 5
 p2 = "00010002"
@@ -313,13 +315,15 @@ fn tables_of_whole_rows() {
     insta::assert_snapshot!(all_shown(&schema::create_tables(Layout::Replacing, "jobs", None)), @r#"
 CREATE TABLE IF NOT EXISTS job_spec (
     job_id String CODEC(ZSTD(1)),
+    version UInt64 CODEC(T64, ZSTD(1)),
     value String CODEC(ZSTD(3))
-) ENGINE = ReplacingMergeTree() ORDER BY (job_id) SETTINGS index_granularity = 1024
+) ENGINE = ReplacingMergeTree(version) ORDER BY (job_id) SETTINGS index_granularity = 1024
 
 CREATE TABLE IF NOT EXISTS job_error (
     job_id String CODEC(ZSTD(1)),
+    version UInt64 CODEC(T64, ZSTD(1)),
     value String CODEC(ZSTD(3))
-) ENGINE = ReplacingMergeTree() ORDER BY (job_id) SETTINGS index_granularity = 1024
+) ENGINE = ReplacingMergeTree(version) ORDER BY (job_id) SETTINGS index_granularity = 1024
 
 CREATE TABLE IF NOT EXISTS job_run (
     run_id String CODEC(ZSTD(1)),
@@ -381,7 +385,11 @@ fn tables_of_patched_rows() {
 CREATE TABLE IF NOT EXISTS job_spec ( … ) ENGINE = MergeTree ORDER BY (job_id) SETTINGS index_granularity = 1024, enable_block_number_column = 1, enable_block_offset_column = 1, non_replicated_deduplication_window = 10000
 CREATE TABLE IF NOT EXISTS job_error ( … ) ENGINE = MergeTree ORDER BY (job_id) SETTINGS index_granularity = 1024, enable_block_number_column = 1, enable_block_offset_column = 1, non_replicated_deduplication_window = 10000
 CREATE TABLE IF NOT EXISTS job_run ( … ) ENGINE = MergeTree ORDER BY (job_id, run_id) SETTINGS index_granularity = 1024, enable_block_number_column = 1, enable_block_offset_column = 1, non_replicated_deduplication_window = 10000
+CREATE TABLE IF NOT EXISTS job_run_in ( … ) ENGINE = Null
+CREATE MATERIALIZED VIEW IF NOT EXISTS job_run_in_view TO job_run AS SELECT run_id, job_id, version, cluster, node, pool, state, leased, pending, started, finished, exit_code, error, debug FROM job_run_in WHERE run_id NOT IN (SELECT run_id FROM job_run WHERE run_id IN (SELECT run_id FROM job_run_in))
 CREATE TABLE IF NOT EXISTS job ( … ) ENGINE = MergeTree ORDER BY (job_id) SETTINGS index_granularity = 1024, enable_block_number_column = 1, enable_block_offset_column = 1, non_replicated_deduplication_window = 10000
+CREATE TABLE IF NOT EXISTS job_in ( … ) ENGINE = Null
+CREATE MATERIALIZED VIEW IF NOT EXISTS job_in_view TO job AS SELECT job_id, version, queue, job_set, owner, namespace, priority, priority_class, submitted, cpu, memory, ephemeral_storage, gpu, annotations, state, last_transition_time, latest_run_id, cancelled, cancel_reason, cancel_user FROM job_in WHERE job_id NOT IN (SELECT job_id FROM job WHERE job_id IN (SELECT job_id FROM job_in))
 "#);
 }
 
@@ -390,9 +398,9 @@ fn tables_of_a_cluster() {
     let cluster = Some("my-cluster");
     insta::assert_snapshot!(shown(&schema::create_database("jobs", cluster)), @"CREATE DATABASE IF NOT EXISTS `jobs` ON CLUSTER `my-cluster` ENGINE = Atomic");
     insta::assert_snapshot!(outlines(&schema::create_tables(Layout::Replacing, "jobs", cluster)), @r#"
-CREATE TABLE IF NOT EXISTS job_spec_local ON CLUSTER `my-cluster` ( … ) ENGINE = ReplicatedReplacingMergeTree() ORDER BY (job_id) SETTINGS index_granularity = 1024
+CREATE TABLE IF NOT EXISTS job_spec_local ON CLUSTER `my-cluster` ( … ) ENGINE = ReplicatedReplacingMergeTree(version) ORDER BY (job_id) SETTINGS index_granularity = 1024
 CREATE TABLE IF NOT EXISTS job_spec ON CLUSTER `my-cluster` AS job_spec_local ENGINE = Distributed(`my-cluster`, `jobs`, job_spec_local, cityHash64(job_id))
-CREATE TABLE IF NOT EXISTS job_error_local ON CLUSTER `my-cluster` ( … ) ENGINE = ReplicatedReplacingMergeTree() ORDER BY (job_id) SETTINGS index_granularity = 1024
+CREATE TABLE IF NOT EXISTS job_error_local ON CLUSTER `my-cluster` ( … ) ENGINE = ReplicatedReplacingMergeTree(version) ORDER BY (job_id) SETTINGS index_granularity = 1024
 CREATE TABLE IF NOT EXISTS job_error ON CLUSTER `my-cluster` AS job_error_local ENGINE = Distributed(`my-cluster`, `jobs`, job_error_local, cityHash64(job_id))
 CREATE TABLE IF NOT EXISTS job_run_local ON CLUSTER `my-cluster` ( … ) ENGINE = ReplicatedReplacingMergeTree(version) ORDER BY (job_id, run_id) SETTINGS index_granularity = 1024
 CREATE TABLE IF NOT EXISTS job_run ON CLUSTER `my-cluster` AS job_run_local ENGINE = Distributed(`my-cluster`, `jobs`, job_run_local, cityHash64(job_id))
@@ -404,6 +412,7 @@ TRUNCATE TABLE job_local ON CLUSTER `my-cluster` SYNC SETTINGS max_table_size_to
 TRUNCATE TABLE job_run_local ON CLUSTER `my-cluster` SYNC SETTINGS max_table_size_to_drop = 0
 TRUNCATE TABLE job_error_local ON CLUSTER `my-cluster` SYNC SETTINGS max_table_size_to_drop = 0
 TRUNCATE TABLE job_spec_local ON CLUSTER `my-cluster` SYNC SETTINGS max_table_size_to_drop = 0
+TRUNCATE TABLE IF EXISTS broadside_store_local ON CLUSTER `my-cluster` SYNC SETTINGS max_table_size_to_drop = 0
 "#);
     insta::assert_snapshot!(shown(&schema::drop_database("jobs", cluster)), @"DROP DATABASE IF EXISTS `jobs` ON CLUSTER `my-cluster` SYNC");
 }

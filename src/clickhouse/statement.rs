@@ -1,5 +1,7 @@
 //! SQL with bound values: what the backend sends, and what its snapshot tests show.
 
+use std::fmt;
+
 use serde::Serialize;
 
 /// The most bytes that go into one parameter. A server refuses form fields above 128 KiB
@@ -24,6 +26,17 @@ impl Statement {
     /// SQL without parameters.
     pub(super) fn plain(sql: impl Into<String>) -> Self {
         Self { sql: sql.into(), values: Values::default() }
+    }
+}
+
+/// The SQL, and below it a comment for each parameter.
+impl fmt::Display for Statement {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.sql)?;
+        for (name, value) in self.values.iter() {
+            write!(f, "\n-- {name} = {}", serde_json::to_string(value).unwrap_or_default())?;
+        }
+        Ok(())
     }
 }
 
@@ -146,6 +159,11 @@ pub(super) fn identifier(name: &str) -> String {
     format!("`{}`", name.replace('\\', r"\\").replace('`', r"\`"))
 }
 
+/// A text as an SQL literal, for statements that take no parameters.
+pub(super) fn literal(text: &str) -> String {
+    format!("'{}'", text.replace('\\', r"\\").replace('\'', r"\'"))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -175,5 +193,6 @@ mod tests {
     #[test]
     fn identifiers_cannot_end_early() {
         assert_eq!(identifier(r"a`b\c"), r"`a\`b\\c`");
+        assert_eq!(literal(r"a'b\c"), r"'a\'b\\c'");
     }
 }

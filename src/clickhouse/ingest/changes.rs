@@ -23,7 +23,7 @@ pub(in crate::clickhouse) struct Changes {
 pub(super) struct Changed<T> {
     /// Rows of new ids.
     pub inserted: Vec<T>,
-    /// The next versions of stored rows.
+    /// Stored rows that change.
     pub updated: Vec<T>,
 }
 
@@ -50,9 +50,45 @@ impl Changes {
         }
     }
 
+    /// Gives every row the version of the batch.
+    pub(in crate::clickhouse) fn set_version(&mut self, version: u64) {
+        let Self { specs, errors, runs, jobs } = self;
+        set_version(specs, version);
+        set_version(errors, version);
+        set_version(runs.inserted.iter_mut().chain(&mut runs.updated), version);
+        set_version(jobs.inserted.iter_mut().chain(&mut jobs.updated), version);
+    }
+
     pub(in crate::clickhouse) fn is_empty(&self) -> bool {
         self.specs.is_empty() && self.errors.is_empty() && self.runs.is_empty() && self.jobs.is_empty()
     }
+}
+
+/// A row that has a version.
+trait Versioned {
+    fn version_mut(&mut self) -> &mut u64;
+}
+
+impl Versioned for RecordRow {
+    fn version_mut(&mut self) -> &mut u64 {
+        &mut self.version
+    }
+}
+
+impl Versioned for StoredRun {
+    fn version_mut(&mut self) -> &mut u64 {
+        &mut self.version
+    }
+}
+
+impl Versioned for JobRow {
+    fn version_mut(&mut self) -> &mut u64 {
+        &mut self.version
+    }
+}
+
+fn set_version<'a, T: Versioned + 'a>(rows: impl IntoIterator<Item = &'a mut T>, version: u64) {
+    rows.into_iter().for_each(|row| *row.version_mut() = version);
 }
 
 fn unknown_records(inserts: &[RecordInsert], stored: &HashSet<SmolStr>) -> Vec<RecordRow> {
@@ -73,14 +109,11 @@ enum Change {
 }
 
 impl<T> Tracked<T> {
-    /// Notes that the row has been updated; whether this is the first change to a stored row,
-    /// which then needs its next version.
-    fn update(&mut self) -> bool {
-        let first = self.change == Change::None;
-        if first {
+    /// Notes that the row has been updated.
+    fn update(&mut self) {
+        if self.change == Change::None {
             self.change = Change::Updated;
         }
-        first
     }
 }
 
@@ -115,8 +148,8 @@ fn changed_jobs(batch: &IngestionBatch, stored: HashMap<SmolStr, JobRow>) -> Cha
     for update in batch.job_updates() {
         // An update of an unknown job is ignored.
         let Some(job) = jobs.get_mut(update.job_id.as_str()) else { continue };
-        if apply_to_job(&mut job.row, update) && job.update() {
-            job.row.version += 1;
+        if apply_to_job(&mut job.row, update) {
+            job.update();
         }
     }
     changed(jobs)
@@ -162,9 +195,7 @@ fn changed_runs(batch: &IngestionBatch, stored: HashMap<SmolStr, StoredRun>) -> 
         // An update of an unknown run is ignored.
         let Some(run) = runs.get_mut(update.run_id.as_str()) else { continue };
         apply_to_run(&mut run.row, update);
-        if run.update() {
-            run.row.version += 1;
-        }
+        run.update();
     }
     changed(runs)
 }
@@ -215,12 +246,16 @@ mod tests {
     }
 
     #[test]
-    fn a_row_has_one_version_more_a_batch() {
-        let first = Changes::new(&batch([new_job("a"), priority("a", 2), priority("a", 3)]), Stored::default());
-        assert_eq!((first.jobs.inserted[0].version, first.jobs.inserted[0].priority), (1, 3));
-        let second = Changes::new(&batch([priority("a", 4), ended("a")]), stored(first));
+    fn all_rows_of_a_batch_have_its_version() {
+        let mut first = Changes::new(&batch([new_job("a"), priority("a", 2), priority("a", 3)]), Stored::default());
+        first.set_version(7);
+        assert_eq!((first.jobs.inserted[0].version, first.jobs.inserted[0].priority), (7, 3));
+        let stored = stored(first);
+        assert_eq!(stored.newest_version(), 7);
+        let mut second = Changes::new(&batch([priority("a", 4), ended("a")]), stored);
+        second.set_version(9);
         assert!(second.jobs.inserted.is_empty());
-        assert_eq!((second.jobs.updated[0].version, second.jobs.updated[0].priority), (2, 4));
+        assert_eq!((second.jobs.updated[0].version, second.jobs.updated[0].priority), (9, 4));
     }
 
     #[test]

@@ -15,7 +15,7 @@ pub(super) use patch::{update_jobs, update_runs};
 pub(super) use stored::Stored;
 #[cfg(test)]
 pub(super) use stored::{known, newest};
-pub(super) use write::Writer;
+pub(super) use write::{Writer, unique_token};
 
 use crate::error::Operation;
 

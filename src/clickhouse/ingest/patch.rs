@@ -1,7 +1,8 @@
 //! Lightweight updates: one `UPDATE` a table sets the columns of all changed rows.
 //!
 //! Each row's new values are looked up by its id in constant lists, which `transform` turns into
-//! hash tables. The server writes a patch part of just the columns that are set.
+//! hash tables. The server writes a patch part of just the columns that are set. A row that a later batch has
+//! updated already is left out, by its version: the statement may come to the server late.
 
 use crate::clickhouse::row::{JobRow, StoredRun};
 use crate::clickhouse::statement::{Statement, Values};
@@ -22,7 +23,7 @@ pub(in crate::clickhouse) fn update_jobs(rows: &[JobRow]) -> Statement {
         format!("cancel_reason = {}", lists.texts(rows.iter().map(|row| row.cancel_reason.as_deref()))),
         format!("cancel_user = {}", lists.texts(rows.iter().map(|row| row.cancel_user.as_deref()))),
     ];
-    lists.update("job", &assignments)
+    lists.update("job", &assignments, rows.iter().map(|row| row.version).max())
 }
 
 /// Sets what can change of runs.
@@ -38,7 +39,7 @@ pub(in crate::clickhouse) fn update_runs(rows: &[StoredRun]) -> Statement {
         format!("error = {}", lists.bytes(rows.iter().map(|row| row.error.as_deref()))),
         format!("debug = {}", lists.bytes(rows.iter().map(|row| row.debug.as_deref()))),
     ];
-    lists.update("job_run", &assignments)
+    lists.update("job_run", &assignments, rows.iter().map(|row| row.version).max())
 }
 
 /// Lists of values, in the order of the list of ids.
@@ -55,9 +56,15 @@ impl Lists {
         Self { values, key, ids }
     }
 
-    fn update(self, table: &str, assignments: &[String]) -> Statement {
-        let Self { values, key, ids } = self;
-        Statement { sql: format!("UPDATE {table} SET {} WHERE {key} IN {ids}", assignments.join(", ")), values }
+    /// `version` is that of the batch, which all rows have.
+    fn update(self, table: &str, assignments: &[String], version: Option<u64>) -> Statement {
+        let Self { mut values, key, ids } = self;
+        let version = values.count(version.unwrap_or_default());
+        let assignments = assignments.join(", ");
+        let sql = format!(
+            "UPDATE {table} SET version = {version}, {assignments} WHERE {key} IN {ids} AND version < {version}"
+        );
+        Statement { sql, values }
     }
 
     /// A row's value in a list.

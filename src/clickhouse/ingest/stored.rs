@@ -33,6 +33,12 @@ impl Stored {
         )?;
         Ok(Self { specs, errors, runs, jobs })
     }
+
+    /// The highest version among the rows that the batch may replace.
+    pub(in crate::clickhouse) fn newest_version(&self) -> u64 {
+        let runs = self.runs.values().map(|run| run.version);
+        runs.chain(self.jobs.values().map(|job| job.version)).max().unwrap_or_default()
+    }
 }
 
 async fn records(connection: &Connection, table: &str, inserts: &[RecordInsert]) -> Result<HashSet<SmolStr>> {

@@ -7,30 +7,30 @@ use clickhouse::{Row, RowOwned, RowWrite};
 
 use super::changes::{Changed, Changes};
 use super::{OPERATION, patch};
+use crate::clickhouse::change::Change;
 use crate::clickhouse::connection::Connection;
-use crate::clickhouse::schema::Layout;
+use crate::clickhouse::schema::{self, Layout};
 use crate::clickhouse::statement::{MOST_IDS, Statement};
 use crate::error::Result;
 
 /// Writes the changes of one batch, table by table. Jobs come last: a job that is there has all
 /// that the batch says of it.
 ///
-/// Repeating is harmless. On ReplacingMergeTree of two rows of the same version the later one
-/// counts, and they are the same; a row of an older version never counts. With patches an insert
-/// carries a token by which the server knows it when it comes again, and an update sets what it
-/// had set.
+/// Repeating is harmless, and so is a statement that the server executes later than a batch that came after.
+/// On ReplacingMergeTree a row of an older version never counts, and of two rows of the same version, which
+/// are equal, either does. With patches an insert carries a token by which the server knows it when it comes
+/// again, and leaves out rows whose ids are there; an update leaves out rows of its own or a higher version.
 pub(in crate::clickhouse) struct Writer<'a> {
     connection: &'a Connection,
     layout: Layout,
     /// Tells this batch's inserts from all others.
     token: String,
-    /// Whether some of the batch is written: then no error leaves the store as it was.
-    begun: bool,
+    change: Change,
 }
 
 impl<'a> Writer<'a> {
     pub(in crate::clickhouse) fn new(connection: &'a Connection, layout: Layout) -> Self {
-        Self { connection, layout, token: unique_token(), begun: false }
+        Self { connection, layout, token: unique_token(), change: Change::default() }
     }
 
     pub(in crate::clickhouse) async fn write(mut self, changes: Changes) -> Result<()> {
@@ -57,7 +57,7 @@ impl<'a> Writer<'a> {
                 self.insert(table, &inserted).await
             }
             Layout::Patch => {
-                self.insert(table, &inserted).await?;
+                self.insert(&schema::entrance(table), &inserted).await?;
                 self.update(&updated, update).await
             }
         }
@@ -75,25 +75,20 @@ impl<'a> Writer<'a> {
             Layout::Patch => Some(self.token.as_str()),
         };
         let inserted = self.connection.insert(OPERATION, table, rows, token).await;
-        self.step(inserted)
+        self.change.write(inserted)
     }
 
     async fn update<T>(&mut self, rows: &[T], statement: impl Fn(&[T]) -> Statement) -> Result<()> {
         for rows in rows.chunks(MOST_IDS) {
             let updated = self.connection.execute(OPERATION, &statement(rows)).await;
-            self.step(updated)?;
+            self.change.write(updated)?;
         }
         Ok(())
     }
-
-    fn step(&mut self, result: Result<()>) -> Result<()> {
-        let begun = std::mem::replace(&mut self.begun, true);
-        result.map_err(|error| if begun { error.with_unknown_outcome() } else { error })
-    }
 }
 
-/// A token that no other batch of any process has.
-fn unique_token() -> String {
+/// A token that no other insert of any process has.
+pub(in crate::clickhouse) fn unique_token() -> String {
     static COUNTER: AtomicU64 = AtomicU64::new(0);
     let nanos = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |elapsed| elapsed.as_nanos());
     format!("{nanos:x}-{}-{}", std::process::id(), COUNTER.fetch_add(1, Ordering::Relaxed))
