@@ -66,7 +66,7 @@ pub struct ExplainedStatement {
 /// - **Isolation of reads.** No read waits for a batch, and no batch for a read. The memory engine reads a
 ///   snapshot, and PostgreSQL answers each call by one statement (read committed): both show the state after
 ///   some whole number of batches. ClickHouse shows each table so, and may show one batch's specs, errors and
-///   runs before its jobs, never its jobs before their runs. Two calls are never one snapshot.
+///   runs before its jobs; a page never shows its jobs before their runs. Two calls are never one snapshot.
 /// - **Repetition.** A batch may be repeated after any failure, also one whose
 ///   [`Outcome`](crate::Outcome) is unknown: the result is as if it had been executed once, so long as no
 ///   other batch on the same jobs came between.

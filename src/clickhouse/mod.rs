@@ -61,9 +61,9 @@
 //!   its own job sets.
 //! - **Isolation of reads.** Reads wait for nothing and nothing waits for them. Each table is read as of one
 //!   moment, so of a batch a read sees all rows of a table or none. Between tables it may see a batch half
-//!   written: runs, specs and errors whose jobs have not changed yet. The other way round it cannot be: a page
-//!   reads its jobs first and their runs after, and a batch writes them in the other order, so the runs are at
-//!   least as new as the jobs. A bound on versions, published by the writer, would not do better: a merge drops
+//!   written: runs, specs and errors whose jobs have not changed yet. A page of jobs never shows it the other way
+//!   round: it reads jobs first and their runs after, and a batch writes them in the other order, so the runs
+//!   are at least as new as the jobs. A bound on versions, published by the writer, would not do better: a merge drops
 //!   the version that a reader below the bound needs. Snapshots of several tables at once the engine has not.
 //! - **Retries.** A request whose connection failed, or that the server was too busy for, is sent
 //!   again, up to four times within about two seconds; one that ran out of time is not.
