@@ -62,7 +62,7 @@ const DEFAULT_CHUNK_SIZE: u64 = 10_000;
 
 /// Parameters of historical jobs, not yet validated.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase")]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct HistoricalJobsParams {
     /// The first part of the job ids.
     pub queue_idx: i64,

@@ -49,6 +49,7 @@ mod database;
 mod error;
 pub mod historical;
 pub mod ingest;
+mod json;
 pub mod load;
 pub mod measure;
 pub mod memory;

@@ -8,7 +8,7 @@ use crate::ingest::null_as_default;
 
 /// A condition on jobs, not yet validated.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase")]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct Filter {
     /// The field, or the annotation key.
     pub field: String,
@@ -37,7 +37,7 @@ impl Filter {
 
 /// A sort order, not yet validated; empty in both parts is no order.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase")]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct Order {
     /// The field to sort by.
     #[serde(default, deserialize_with = "null_as_default")]
@@ -61,7 +61,7 @@ impl Order {
 
 /// A request for jobs, not yet validated.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase")]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct GetJobsRequest {
     /// Conditions that must all hold.
     #[serde(default, deserialize_with = "null_as_default")]
@@ -82,7 +82,7 @@ pub struct GetJobsRequest {
 
 /// The field or annotation to group jobs by, not yet validated.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase")]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct GroupedField {
     /// The field, or the annotation key.
     pub field: String,
@@ -108,7 +108,7 @@ impl GroupedField {
 
 /// A request for groups of jobs, not yet validated.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase")]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct GetJobGroupsRequest {
     /// Conditions that must all hold.
     #[serde(default, deserialize_with = "null_as_default")]

@@ -15,7 +15,7 @@ use crate::time::{ManualClock, Timestamp};
 
 /// A call with its arguments, which are validated when it is made.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-#[serde(tag = "op", rename_all = "camelCase", rename_all_fields = "camelCase")]
+#[serde(tag = "op", rename_all = "camelCase", rename_all_fields = "camelCase", deny_unknown_fields)]
 #[non_exhaustive]
 pub enum Call {
     /// [`Database::execute_ingestion_query_batch`]

@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use serde_json::Value;
+use serde_json::{Number, Value};
 
 /// The first place where a response and the expected one differ.
 #[derive(Debug, Clone, PartialEq)]
@@ -22,21 +22,35 @@ impl fmt::Display for Difference {
     }
 }
 
-/// The first place where two values differ; none if they are equal, key order aside.
+/// The first place where two values differ; none if they are equal, key order aside. Numbers are compared as
+/// numbers: 1.0 is 1.
 pub(crate) fn difference(expected: &Value, got: &Value) -> Option<Difference> {
-    if expected == got {
-        return None;
-    }
-    let within = match (expected, got) {
+    match (expected, got) {
+        (Value::Number(expected), Value::Number(got)) if same_number(expected, got) => None,
         (Value::Object(expected), Value::Object(got)) if expected.keys().eq(got.keys()) => {
             expected.iter().find_map(|(key, value)| below(key, value, got.get(key)?))
         }
         (Value::Array(expected), Value::Array(got)) if expected.len() == got.len() => (0..)
             .zip(expected.iter().zip(got))
             .find_map(|(index, (expected, got)): (usize, _)| below(&index.to_string(), expected, got)),
-        _ => None,
-    };
-    Some(within.unwrap_or_else(|| Difference { pointer: String::new(), expected: expected.clone(), got: got.clone() }))
+        _ if expected == got => None,
+        _ => Some(Difference { pointer: String::new(), expected: expected.clone(), got: got.clone() }),
+    }
+}
+
+/// Whether two numbers are equal, however they are written.
+fn same_number(a: &Number, b: &Number) -> bool {
+    match (integer(a), integer(b)) {
+        (None, None) => a.as_f64() == b.as_f64(),
+        (a, b) => a == b,
+    }
+}
+
+/// The number as an integer, where it is one; floats beyond an i128 are compared as floats.
+fn integer(number: &Number) -> Option<i128> {
+    let float =
+        || number.as_f64().filter(|float| float.fract() == 0.0 && float.abs() < 1e38).map(|float| float as i128);
+    number.as_i128().or_else(float)
 }
 
 /// The difference within a member or an element, seen from the value that holds it.

@@ -7,6 +7,7 @@ use serde_json::{Map, Value};
 
 use super::{Call, Scenario, Step};
 use crate::ingest::IngestionQuery;
+use crate::json;
 
 /// A line that is no valid call.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -39,12 +40,17 @@ impl Scenario {
     /// Reads a scenario file.
     ///
     /// Arguments that only validation can judge (a filter's field, say) are taken as they are:
-    /// the call answers for them. Keys that no call has are ignored.
+    /// the call answers for them.
     ///
     /// # Errors
     ///
-    /// The first line that is no call: no JSON, no known `op`, an argument missing or of the wrong type.
+    /// The first line that is no call: no JSON, no known `op`, a key that is unknown or comes twice, an argument
+    /// missing or of the wrong type. The first line, too, if the file is compressed, is not UTF-8 or begins with
+    /// a byte order mark.
     pub fn parse(file: &[u8]) -> Result<Self, ParseError> {
+        if let Some(problem) = json::wrong_encoding(file) {
+            return Err(ParseError { line: 1, problem: problem.to_owned() });
+        }
         let steps = file
             .split(|&byte| byte == b'\n')
             .zip(1..)
@@ -56,12 +62,30 @@ impl Scenario {
 }
 
 fn step(text: &[u8], line: usize) -> Result<Step, String> {
-    let mut call: Map<String, Value> =
-        serde_json::from_slice(text).map_err(|error| format!("not a JSON object: {error}"))?;
+    let mut call = match json::parse(text).map_err(|error| not_an_object(&error))? {
+        Value::Object(object) => object,
+        _ => return Err("not a JSON object".to_owned()),
+    };
     let expect = call.remove("expect");
     // The object is deserialised by reference so that a failure can still be explained from it.
-    let call = Call::deserialize(&call).map_err(|error| explain(&call, &error))?;
-    Ok(Step { line, call, expect })
+    let parsed = Call::deserialize(&call).map_err(|error| explain(&call, &error))?;
+    // serde takes any key beside the tag of a variant without fields.
+    if let Call::InitialiseSchema | Call::TearDown = parsed
+        && let Some(key) = call.keys().find(|&key| key != "op")
+    {
+        return Err(format!("unknown field `{key}`, expected `op` and perhaps `expect`"));
+    }
+    Ok(Step { line, call: parsed, expect })
+}
+
+/// The message without the line that serde_json counts, which is not that of the file.
+fn not_an_object(error: &serde_json::Error) -> String {
+    let text = error.to_string();
+    let place = format!(" at line {} column {}", error.line(), error.column());
+    match text.strip_suffix(&place) {
+        Some(problem) => format!("not a JSON object: {problem} at column {}", error.column()),
+        None => format!("not a JSON object: {text}"),
+    }
 }
 
 /// Says which call and, of a batch, which query is wrong: serde's own message knows neither.
