@@ -353,6 +353,55 @@ fn a_baseline_of_something_else_cannot_be_used() {
     }
 }
 
+/// A comparison that could not begin: port 1 answers nobody.
+fn compare_with_nobody(more: &[&str]) -> Output {
+    let nobody = "postgres://u@127.0.0.1:1/d?connect_timeout=1";
+    broadside(&[&["compare", "--jobs", "400", "--backend", "memory", "--backend", nobody], more].concat())
+}
+
+#[test]
+fn baseline_and_directory_are_checked_before_any_backend() {
+    let other_jobs = baseline("checked-first", |results| results["settings"]["workload"]["seed"] = 99.into());
+    let file = directory("no-directory").join("file");
+    std::fs::write(&file, "").unwrap();
+    let occupied = directory("occupied");
+    std::fs::create_dir_all(occupied.join("report.html")).unwrap();
+    let repeated = directory("repeated").join("results.json");
+    std::fs::write(&repeated, r#"{"format":1,"format":1}"#).unwrap();
+    let compressed = directory("compressed").join("results.json.gz");
+    std::fs::write(&compressed, b"\x1f\x8b\x08\0").unwrap();
+    for (option, path, reason) in [
+        ("--baseline", Path::new(&other_jobs), "other jobs"),
+        ("--baseline", repeated.as_path(), "comes twice"),
+        ("--baseline", compressed.as_path(), "gzip"),
+        ("--out", file.as_path(), "file: "),
+        ("--out", file.join("below").as_path(), "below: "),
+        ("--out", occupied.as_path(), "is a directory"),
+    ] {
+        let output = compare_with_nobody(&[option, path.to_str().unwrap()]);
+        assert_eq!((code(&output), text(&output.stdout)), (2, String::new()), "{path:?}");
+        assert!(text(&output.stderr).contains(reason), "{path:?}: {}", text(&output.stderr));
+    }
+}
+
+#[test]
+fn a_baseline_is_kept_by_a_comparison_that_fell_behind_it() {
+    let path = baseline("kept", |results| slow_down(results, 1e6));
+    let directory = Path::new(&path).parent().unwrap().to_owned();
+    let before = std::fs::read(&path).unwrap();
+    let arguments = ["--baseline", &path, "--out", directory.to_str().unwrap()];
+    let output = compare(&arguments);
+    assert_eq!(code(&output), 1, "{}", text(&output.stderr));
+    assert!(text(&output.stderr).contains("results.json is the baseline and is kept"), "{}", text(&output.stderr));
+    assert_eq!(std::fs::read(&path).unwrap(), before);
+    assert_eq!(results(&directory.join("results.failed.json"))["format"], 1);
+    let output = compare(&[&arguments[..], &["--tolerance", "1e12"]].concat());
+    assert_eq!(code(&output), 0, "{}", text(&output.stderr));
+    assert_ne!(std::fs::read(&path).unwrap(), before);
+    let left: Vec<_> = std::fs::read_dir(&directory).unwrap().map(|entry| entry.unwrap().file_name()).collect();
+    assert!(!left.iter().any(|name| name.to_string_lossy().ends_with(".tmp")), "{left:?}");
+}
+
 #[test]
 fn a_file_or_backend_that_is_not_there_is_said_at_once() {
     let missing = compare(&["--baseline", "no/such/file"]);

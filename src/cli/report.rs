@@ -3,6 +3,7 @@
 use std::error::Error;
 use std::fmt::Display;
 use std::io::{self, Write};
+use std::path::Path;
 
 use anstyle::{AnsiColor, Style};
 use broadside::compare::{Difference, Regression};
@@ -62,6 +63,12 @@ pub fn answers_differ(difference: &Difference) {
 /// Says that the first backend fell behind another one.
 pub fn regression(regression: &Regression) {
     let _ = writeln!(anstream::stderr(), "{BAD}worse{BAD:#}: {regression}");
+}
+
+/// Says that the file of the baseline was not overwritten.
+pub fn kept(path: &Path) {
+    let path = path.display();
+    let _ = writeln!(anstream::stderr(), "{path} is the baseline and is kept: the results are in results.failed.json");
 }
 
 /// Writes to standard output until its reader has gone away, and then no more: that is no

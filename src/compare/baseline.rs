@@ -6,7 +6,11 @@
 
 use std::fmt;
 
+use serde::Deserialize;
+
 use super::results::{OperationResult, Results};
+use crate::json;
+use crate::workload::WorkloadOptions;
 
 /// A ratio that got worse: the first backend fell behind another.
 #[derive(Debug, Clone, PartialEq)]
@@ -37,8 +41,10 @@ impl fmt::Display for Regression {
 /// Why two comparisons cannot be held against each other.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Incomparable {
+    /// The earlier one is not the JSON of a comparison.
+    Unreadable(String),
     /// The earlier one was written in another format.
-    Format(u32),
+    Format(u64),
     /// They watch different backends: the earlier one's first, and the later one's.
     Watched(String, String),
     /// They loaded different jobs.
@@ -50,6 +56,7 @@ pub enum Incomparable {
 impl fmt::Display for Incomparable {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
+            Self::Unreadable(problem) => write!(f, "the baseline is no results.json of a comparison: {problem}"),
             Self::Format(format) => {
                 write!(f, "the baseline is of format {format}, and this build reads format {}", Results::FORMAT)
             }
@@ -64,30 +71,69 @@ impl fmt::Display for Incomparable {
 
 impl std::error::Error for Incomparable {}
 
+/// Reads the `results.json` of an earlier comparison.
+///
+/// # Errors
+///
+/// `Format` if another format was written, `Unreadable` if it is anything else, or has a key twice.
+pub fn read_baseline(file: &[u8]) -> Result<Results, Incomparable> {
+    if let Some(problem) = json::wrong_encoding(file) {
+        return Err(Incomparable::Unreadable(problem.to_owned()));
+    }
+    let unreadable = |error: serde_json::Error| Incomparable::Unreadable(error.to_string());
+    let value = json::parse(file).map_err(unreadable)?;
+    // A file of another format has other keys, so its number is looked at first.
+    match value.get("format").and_then(serde_json::Value::as_u64) {
+        Some(format) if format != u64::from(Results::FORMAT) => Err(Incomparable::Format(format)),
+        _ => Results::deserialize(value).map_err(unreadable),
+    }
+}
+
+/// Checks that a comparison of this workload on these backends, in their order, can be held against an earlier one.
+///
+/// # Errors
+///
+/// If it cannot.
+pub fn check_baseline<'a>(
+    before: &Results,
+    workload: &WorkloadOptions,
+    backends: impl IntoIterator<Item = &'a str>,
+) -> Result<(), Incomparable> {
+    in_common(before, workload, &backends.into_iter().collect::<Vec<_>>()).map(drop)
+}
+
+/// The positions, before and now, of each backend of both comparisons beside the first.
+fn in_common(
+    before: &Results,
+    workload: &WorkloadOptions,
+    backends: &[&str],
+) -> Result<Vec<(usize, usize)>, Incomparable> {
+    if before.format != Results::FORMAT {
+        return Err(Incomparable::Format(before.format.into()));
+    }
+    if before.settings.workload != *workload {
+        return Err(Incomparable::Workload);
+    }
+    let (Some(first_before), Some(&first_now)) = (before.backends.first(), backends.first()) else {
+        return Err(Incomparable::Backends);
+    };
+    if first_before.name != first_now {
+        return Err(Incomparable::Watched(first_before.name.clone(), first_now.to_owned()));
+    }
+    let position_before = |name: &str| before.backends.iter().position(|backend| backend.name == name);
+    let in_common: Vec<_> =
+        (1..).zip(&backends[1..]).filter_map(|(at, name)| Some((position_before(name)?, at))).collect();
+    if in_common.is_empty() { Err(Incomparable::Backends) } else { Ok(in_common) }
+}
+
 /// The ratios that are worse than the earlier ones by more than a factor, the worst first.
 ///
 /// # Errors
 ///
 /// If the two cannot be held against each other.
 pub fn regressions(before: &Results, now: &Results, tolerance: f64) -> Result<Vec<Regression>, Incomparable> {
-    if before.format != Results::FORMAT {
-        return Err(Incomparable::Format(before.format));
-    }
-    if before.settings.workload != now.settings.workload {
-        return Err(Incomparable::Workload);
-    }
-    let (Some(first_before), Some(first_now)) = (before.backends.first(), now.backends.first()) else {
-        return Err(Incomparable::Backends);
-    };
-    if first_before.name != first_now.name {
-        return Err(Incomparable::Watched(first_before.name.clone(), first_now.name.clone()));
-    }
-    let in_common: Vec<(usize, usize)> = (1..now.backends.len())
-        .filter_map(|at| Some((before.backends.iter().position(|other| other.name == now.backends[at].name)?, at)))
-        .collect();
-    if in_common.is_empty() {
-        return Err(Incomparable::Backends);
-    }
+    let names: Vec<_> = now.backends.iter().map(|backend| backend.name.as_str()).collect();
+    let in_common = in_common(before, &now.settings.workload, &names)?;
     let mut regressions = Vec::new();
     for (old, new) in operations_in_common(before, now) {
         for &(old_at, new_at) in &in_common {
@@ -95,7 +141,7 @@ pub fn regressions(before: &Results, now: &Results, tolerance: f64) -> Result<Ve
             if ratio * tolerance < before {
                 regressions.push(Regression {
                     operation: new.name.clone(),
-                    watched: first_now.name.clone(),
+                    watched: now.backends[0].name.clone(),
                     other: now.backends[new_at].name.clone(),
                     before,
                     now: ratio,

@@ -1,14 +1,14 @@
 //! `broadside compare`: the same jobs and queries on several backends.
 
 mod chart;
+mod files;
 mod html;
 mod table;
 
-use std::fmt;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
 
-use broadside::compare::{Backend, Comparison, Outcome, Results, Stage, Subject, regressions};
+use broadside::compare::{Backend, Comparison, Outcome, Results, Stage, Subject, check_baseline, regressions};
 use broadside::workload::{Layout, QueryKind, Workload, WorkloadOptions};
 use broadside::{DatabaseConfig, ManualClock};
 use clap::{Args, ValueEnum};
@@ -17,6 +17,7 @@ use indicatif::ProgressBar;
 use super::report::Output;
 use super::scratch::with_scratches;
 use super::{Failure, Verdict, progress, report};
+use files::{Baseline, OutputDirectory};
 use table::ResultsTable;
 
 /// Compare backends: the same jobs and queries on each, every answer checked.
@@ -59,7 +60,9 @@ pub struct CompareArgs {
     #[arg(long)]
     brief: bool,
 
-    /// Where to write results.json and report.html; the directory is made.
+    /// Where to write results.json and report.html; the directory is made. A results.json that is also the
+    /// baseline is kept if the comparison fell behind it: then the files are results.failed.json and
+    /// report.failed.html.
     #[arg(long, value_name = "DIR")]
     out: Option<PathBuf>,
 
@@ -85,7 +88,7 @@ Examples:
 Exit codes:
   0  every answer is the same, and no ratio is worse than the baseline's
   1  an answer differs, or a ratio is worse
-  2  a backend cannot be reached, or the baseline cannot be read or is of other jobs";
+  2  a backend cannot be reached, the baseline cannot be read or is of other jobs, or the results cannot be written";
 
 /// [`Layout`] as an argument.
 #[derive(Debug, Clone, Copy, ValueEnum)]
@@ -141,14 +144,21 @@ fn tolerance(text: &str) -> Result<f64, String> {
 }
 
 pub async fn run(args: &CompareArgs) -> Result<Verdict, Failure> {
-    let baseline = args.baseline.as_deref().map(read_baseline).transpose()?;
     let configs = args.backends.iter().map(|backend| backend.parse()).collect::<broadside::Result<Vec<_>>>()?;
     let options =
         WorkloadOptions { seed: args.seed, jobs: args.jobs, layout: args.layout.into(), ..WorkloadOptions::default() };
-    let workload = Workload::new(options);
+    let workload = Workload::new(options.clone());
     let kinds = if args.brief { QueryKind::essential() } else { QueryKind::all() };
     let comparison = Comparison { workload: &workload, kinds, samples: args.samples as usize };
     let peers = open_peers(args, &workload)?;
+    // Whatever could waste a long comparison is checked before it.
+    let baseline = args.baseline.as_deref().map(Baseline::read).transpose()?;
+    if let Some(baseline) = &baseline {
+        let names = names(&configs);
+        let names = names.iter().map(String::as_str).chain(peers.iter().map(|peer| peer.name()));
+        check_baseline(&baseline.results, &options, names)?;
+    }
+    let directory = args.out.as_deref().map(OutputDirectory::prepare).transpose()?;
     let results = match compare(&comparison, &configs, peers).await? {
         Outcome::Agreed(results) => results,
         Outcome::Differed(differences) => {
@@ -157,13 +167,23 @@ pub async fn run(args: &CompareArgs) -> Result<Verdict, Failure> {
         }
     };
     Output::default().line(ResultsTable(&results))?;
-    if let Some(directory) = &args.out {
-        write(directory, &results)?;
+    let fell_behind = match &baseline {
+        Some(baseline) if hold_against(&baseline.results, &results, args.tolerance)? == Verdict::Differed => {
+            Some(baseline)
+        }
+        _ => None,
+    };
+    if let Some(directory) = directory {
+        match fell_behind {
+            None => directory.write(&results)?,
+            Some(baseline) => {
+                if let Some(kept) = directory.write_failed(&results, baseline)? {
+                    report::kept(&kept);
+                }
+            }
+        }
     }
-    match baseline {
-        Some(baseline) => hold_against(&baseline, &results, args.tolerance),
-        None => Ok(Verdict::Agreed),
-    }
+    Ok(if fell_behind.is_some() { Verdict::Differed } else { Verdict::Agreed })
 }
 
 /// Runs the comparison on a store of its own on each backend.
@@ -220,43 +240,11 @@ fn names(configs: &[DatabaseConfig]) -> Vec<String> {
     names
 }
 
-fn write(directory: &Path, results: &Results) -> Result<(), Failure> {
-    let failed = |path: &Path, error| FileError { path: path.to_owned(), problem: error };
-    std::fs::create_dir_all(directory).map_err(|error| failed(directory, error.to_string()))?;
-    let json = serde_json::to_string_pretty(results)?;
-    for (name, text) in [("results.json", json + "\n"), ("report.html", html::page(results)?)] {
-        let path = directory.join(name);
-        std::fs::write(&path, text).map_err(|error| failed(&path, error.to_string()))?;
-    }
-    Ok(())
-}
-
-fn read_baseline(path: &Path) -> Result<Results, FileError> {
-    let failed = |problem: String| FileError { path: path.to_owned(), problem };
-    let text = std::fs::read(path).map_err(|error| failed(error.to_string()))?;
-    serde_json::from_slice(&text).map_err(|error| failed(error.to_string()))
-}
-
 fn hold_against(baseline: &Results, results: &Results, tolerance: f64) -> Result<Verdict, Failure> {
     let regressions = regressions(baseline, results, tolerance)?;
     regressions.iter().for_each(report::regression);
     Ok(if regressions.is_empty() { Verdict::Agreed } else { Verdict::Differed })
 }
-
-/// A file that cannot be read or written, or does not hold what it should.
-#[derive(Debug)]
-struct FileError {
-    path: PathBuf,
-    problem: String,
-}
-
-impl fmt::Display for FileError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}: {}", self.path.display(), self.problem)
-    }
-}
-
-impl std::error::Error for FileError {}
 
 #[cfg(test)]
 mod tests {
