@@ -4,15 +4,18 @@
 use std::collections::BTreeMap;
 use std::str::FromStr;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::{SystemTime, UNIX_EPOCH};
 
 #[cfg(feature = "clickhouse")]
 use crate::clickhouse::{self, ClickHouseConfig};
 use crate::database::Database;
-use crate::error::{BackendKind, Error, ErrorKind, Operation, Result};
+use crate::error::{BackendKind, Error, ErrorKind, Operation, Outcome, Result};
 use crate::memory::{MemoryConfig, MemoryDatabase};
 #[cfg(feature = "postgres")]
 use crate::postgres::{self, PostgresConfig};
 use crate::time::{SharedClock, Timestamp};
+use crate::traced::Traced;
 
 /// The environment variable that holds the address of the PostgreSQL server meant by `postgres`.
 pub const POSTGRES_URL_VARIABLE: &str = "BROADSIDE_POSTGRES_URL";
@@ -122,11 +125,11 @@ impl DatabaseConfig {
     /// `Unavailable` if the store cannot be reached in the configured time.
     pub async fn connect(&self, clock: SharedClock) -> Result<Arc<dyn Database>> {
         Ok(match self {
-            Self::Memory(config) => Arc::new(MemoryDatabase::new(config, clock)),
+            Self::Memory(config) => Arc::new(Traced(MemoryDatabase::new(config, clock))),
             #[cfg(feature = "postgres")]
-            Self::Postgres(config) => Arc::new(config.connect(clock).await?),
+            Self::Postgres(config) => Arc::new(Traced(config.connect(clock).await?)),
             #[cfg(feature = "clickhouse")]
-            Self::ClickHouse(config) => Arc::new(config.connect(clock).await?),
+            Self::ClickHouse(config) => Arc::new(Traced(config.connect(clock).await?)),
         })
     }
 
@@ -137,17 +140,63 @@ impl DatabaseConfig {
     ///
     /// # Errors
     ///
-    /// As [`connect`](Self::connect).
+    /// As [`connect`](Self::connect). A store that may be left on the server is named in the message.
     pub async fn create_scratch(&self, clock: SharedClock) -> Result<ScratchStore> {
-        let config = match self {
-            Self::Memory(config) => Self::Memory(config.clone()),
+        self.create_scratch_named(&Self::scratch_name(), clock).await
+    }
+
+    /// The same under a name that the caller knows beforehand, and so can remove or show when it stops
+    /// waiting for this call.
+    ///
+    /// # Errors
+    ///
+    /// As [`create_scratch`](Self::create_scratch), and `Backend` if there is a store of this name.
+    pub async fn create_scratch_named(&self, name: &str, clock: SharedClock) -> Result<ScratchStore> {
+        let created: Result<Self> = match self {
+            Self::Memory(config) => Ok(Self::Memory(config.clone())),
             #[cfg(feature = "postgres")]
-            Self::Postgres(config) => Self::Postgres(config.create_scratch(&scratch_name()).await?),
+            Self::Postgres(config) => config.create_scratch(name).await.map(Self::Postgres),
             #[cfg(feature = "clickhouse")]
-            Self::ClickHouse(config) => Self::ClickHouse(config.create_scratch(&scratch_name()).await?),
+            Self::ClickHouse(config) => config.create_scratch(name).await.map(Self::ClickHouse),
         };
-        let database = config.connect(clock).await?;
-        Ok(ScratchStore { config, database })
+        let config = match created {
+            Ok(config) => config,
+            // The server may still be at it, so that its removal proves nothing.
+            Err(error) if error.outcome() == Outcome::Unknown => {
+                let _ = self.remove_scratch(name).await;
+                return Err(left_behind(error, name));
+            }
+            Err(error) => return Err(error),
+        };
+        match config.connect(clock).await {
+            Ok(database) => {
+                tracing::debug!(name, backend = %config.backend(), "created a scratch store");
+                Ok(ScratchStore { config, name: name.to_owned(), database })
+            }
+            Err(error) => match config.drop_scratch().await {
+                Ok(()) => Err(error),
+                Err(_) => Err(left_behind(error, name)),
+            },
+        }
+    }
+
+    /// A name that no other process and no other call has: `broadside_` and what makes it unique.
+    pub fn scratch_name() -> String {
+        static COUNTER: AtomicU64 = AtomicU64::new(0);
+        let nanos = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |elapsed| elapsed.as_nanos());
+        let counter = COUNTER.fetch_add(1, Ordering::Relaxed);
+        format!("broadside_{nanos:x}_{}_{counter}", std::process::id())
+    }
+
+    /// Drops the scratch store to which this configuration leads.
+    async fn drop_scratch(&self) -> Result<()> {
+        match self {
+            Self::Memory(_) => Ok(()),
+            #[cfg(feature = "postgres")]
+            Self::Postgres(config) => config.drop_scratch().await,
+            #[cfg(feature = "clickhouse")]
+            Self::ClickHouse(config) => config.drop_scratch().await,
+        }
     }
 
     /// The scratch stores on the server, oldest first, by the marker that each carries.
@@ -201,6 +250,7 @@ pub struct ScratchInfo {
 #[must_use = "a scratch store stays on its server until it is removed"]
 pub struct ScratchStore {
     config: DatabaseConfig,
+    name: String,
     database: Arc<dyn Database>,
 }
 
@@ -230,29 +280,19 @@ impl ScratchStore {
     ///
     /// # Errors
     ///
-    /// Those of the server, `Unavailable` among them; then the store is left behind.
+    /// Those of the server, `Unavailable` among them; then the store may be left behind, and the message
+    /// names it.
     pub async fn remove(self) -> Result<()> {
         self.database.close().await?;
-        match &self.config {
-            DatabaseConfig::Memory(_) => Ok(()),
-            #[cfg(feature = "postgres")]
-            DatabaseConfig::Postgres(config) => config.drop_scratch().await,
-            #[cfg(feature = "clickhouse")]
-            DatabaseConfig::ClickHouse(config) => config.drop_scratch().await,
-        }
+        self.config.drop_scratch().await.map_err(|error| left_behind(error, &self.name))?;
+        tracing::debug!(name = self.name, backend = %self.config.backend(), "removed a scratch store");
+        Ok(())
     }
 }
 
-/// A name that no other process and no other call has: `broadside_` and what makes it unique.
-#[cfg(any(feature = "postgres", feature = "clickhouse"))]
-fn scratch_name() -> String {
-    use std::sync::atomic::{AtomicU64, Ordering};
-    use std::time::{SystemTime, UNIX_EPOCH};
-
-    static COUNTER: AtomicU64 = AtomicU64::new(0);
-    let nanos = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |elapsed| elapsed.as_nanos());
-    let counter = COUNTER.fetch_add(1, Ordering::Relaxed);
-    format!("broadside_{nanos:x}_{}_{counter}", std::process::id())
+/// The error with the name of a store that may be left on the server.
+fn left_behind(error: Error, name: &str) -> Error {
+    error.with_note(&format!("the scratch store {name} may be left behind, which `broadside clean` removes"))
 }
 
 /// Whether a text begins as libpq's `key=value` does: with a word before its first `=`.

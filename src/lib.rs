@@ -59,6 +59,7 @@ pub mod postgres;
 pub mod query;
 pub mod scenario;
 mod time;
+mod traced;
 pub mod workload;
 
 pub use connect::{CLICKHOUSE_URL_VARIABLE, DatabaseConfig, POSTGRES_URL_VARIABLE, ScratchInfo, ScratchStore};

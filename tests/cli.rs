@@ -15,7 +15,10 @@ const JOB: &str = r#"{"op":"ingest","queries":[{"type":"insertJob","job":{"jobId
 /// The command, without the addresses that the environment may hold.
 fn broadside(arguments: &[&str]) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_broadside"));
-    command.args(arguments).env_remove("BROADSIDE_POSTGRES_URL").env_remove("BROADSIDE_CLICKHOUSE_URL");
+    for variable in ["BROADSIDE_POSTGRES_URL", "BROADSIDE_CLICKHOUSE_URL", "BROADSIDE_LOG"] {
+        command.env_remove(variable);
+    }
+    command.args(arguments);
     command
 }
 
@@ -156,7 +159,8 @@ fn wrong_use_is_explained_and_ends_with_2() {
 
 #[test]
 fn help_tells_the_exit_codes_of_every_command() {
-    for arguments in [vec!["--help"], vec!["replay", "--help"], vec!["smoke", "--help"], vec!["sql", "--help"]] {
+    for command in ["", "replay", "smoke", "compare", "sql", "clean"] {
+        let arguments: Vec<_> = command.split_whitespace().chain(["--help"]).collect();
         let output = run(&arguments);
         assert_eq!(code(&output), 0, "{arguments:?}");
         assert!(stdout(&output).contains("Exit codes"), "{arguments:?}");
@@ -178,11 +182,57 @@ fn a_backend_without_an_address_names_the_variable() {
 fn a_backend_that_is_not_there_ends_with_2_and_no_password_shows() {
     // Port 1 answers nobody.
     for backend in ["postgres://u:hunter2@127.0.0.1:1/d?sslmode=disable", "clickhouse+http://u:hunter2@127.0.0.1:1/d"] {
-        let output = run(&["replay", "--backend", backend, "-"]);
+        let output = run(&["-vvv", "replay", "--backend", backend, "-"]);
         assert_eq!(code(&output), 2, "{backend}");
         assert!(!stderr(&output).is_empty());
         assert!(!stderr(&output).contains("hunter2"), "{}", stderr(&output));
     }
+}
+
+#[test]
+fn verbose_shows_each_call_and_is_silent_about_the_answers() {
+    let scenario = file("verbose.jsonl", &format!("{INITIALISE}\n{JOB}\n{}\n", r#"{"op":"getJobSpec","jobId":"j"}"#));
+    let quiet = run(&["replay", &scenario]);
+    assert_eq!(stderr(&quiet), "");
+    let calls = run(&["-v", "replay", &scenario]);
+    assert_eq!(calls.stdout, quiet.stdout);
+    let lines = stderr(&calls);
+    assert_eq!(lines.lines().count(), 6, "{lines}");
+    for part in [
+        "created a scratch store",
+        "operation=InitialiseSchema backend=memory",
+        "operation=ExecuteIngestionQueryBatch",
+        "kind=NotFound",
+    ] {
+        assert!(lines.contains(part), "no {part:?} in {lines}");
+    }
+    assert!(!lines.contains('\u{1b}'), "colours outside a terminal: {lines:?}");
+    let arguments = stderr(&run(&["replay", "-vv", &scenario]));
+    assert!(arguments.contains(r#"job_id="j""#) && arguments.contains("queries=1"), "{arguments}");
+}
+
+#[test]
+fn a_filter_of_events_comes_from_the_environment() {
+    let scenario = file("filter.jsonl", INITIALISE);
+    let filtered =
+        |filter: &str| broadside(&["-v", "replay", &scenario]).env("BROADSIDE_LOG", filter).output().unwrap();
+    assert_eq!(stderr(&filtered("warn")), "");
+    assert_eq!(stderr(&filtered("broadside::postgres=trace")), "");
+    let calls = stderr(&filtered("broadside::traced=debug"));
+    assert!(calls.contains("InitialiseSchema") && !calls.contains("scratch store"), "{calls}");
+    let invalid = filtered("broadside=loud");
+    assert_eq!(code(&invalid), 2);
+    assert!(stderr(&invalid).contains("BROADSIDE_LOG"), "{}", stderr(&invalid));
+}
+
+#[test]
+fn clean_needs_a_backend_and_a_duration() {
+    for arguments in [vec!["clean"], vec!["clean", "--backend", "memory", "--older-than", "soon"]] {
+        assert_eq!(code(&run(&arguments)), 2, "{arguments:?}");
+    }
+    let output = run(&["clean", "--backend", "memory"]);
+    assert_eq!(code(&output), 0);
+    assert_eq!(stdout(&output), "No scratch store on memory is older than 1d.\n");
 }
 
 #[test]

@@ -1,6 +1,9 @@
 //! The commands: what they are called with, and what they end with.
 
+mod clean;
 mod compare;
+mod interrupt;
+mod logging;
 mod progress;
 mod replay;
 mod report;
@@ -15,11 +18,15 @@ use std::process::ExitCode;
 
 use broadside::DatabaseConfig;
 use clap::{Args, Parser, Subcommand};
+use interrupt::Interrupted;
 
 /// One API over three stores for Armada Lookout: an embedded Arrow engine, PostgreSQL and ClickHouse.
 #[derive(Debug, Parser)]
 #[command(version, after_long_help = AFTER_HELP, subcommand_required = true, arg_required_else_help = true)]
 struct Cli {
+    #[command(flatten)]
+    logging: logging::LoggingArgs,
+
     #[command(subcommand)]
     command: Command,
 }
@@ -36,7 +43,7 @@ Exit codes:
   0    everything is as it should be
   1    an answer differs from the expected one
   2    the command could not do its work: bad usage, an unreadable file, no connection
-  130  interrupted";
+  130  interrupted by SIGINT, SIGTERM or SIGHUP; what was made on a server has been removed";
 
 #[derive(Debug, Subcommand)]
 enum Command {
@@ -45,6 +52,7 @@ enum Command {
     Compare(compare::CompareArgs),
     Sql(sql::SqlArgs),
     Stats(stats::StatsArgs),
+    Clean(clean::CleanArgs),
 }
 
 /// The choice of a backend, which several commands have.
@@ -86,8 +94,10 @@ impl From<Verdict> for ExitCode {
 /// Why a command could not do its work.
 #[derive(Debug)]
 enum Failure {
-    /// The user stopped it.
+    /// A signal came.
     Interrupted,
+    /// Standard error has said why.
+    Reported,
     /// This happened.
     Error(Box<dyn std::error::Error>),
 }
@@ -98,30 +108,42 @@ impl<E: std::error::Error + 'static> From<E> for Failure {
     }
 }
 
-/// The exit code of a process that SIGINT ended, as shells have it.
-const INTERRUPTED: u8 = 130;
+impl From<Interrupted> for Failure {
+    fn from(Interrupted: Interrupted) -> Self {
+        Self::Interrupted
+    }
+}
 
 /// Runs the command that the arguments ask for.
 pub fn run() -> ExitCode {
-    match execute(Cli::parse()) {
+    // Before anything else: from here on a signal at any moment ends the command in order.
+    let outcome = interrupt::install().map_err(Failure::from).and_then(|()| execute(Cli::parse()));
+    let code = match outcome {
         Ok(verdict) => verdict.into(),
-        Err(Failure::Interrupted) => INTERRUPTED.into(),
+        Err(Failure::Interrupted) => interrupt::EXIT_CODE.into(),
+        Err(Failure::Reported) => Verdict::Failed.into(),
         Err(Failure::Error(error)) => {
             report::error(error.as_ref());
             Verdict::Failed.into()
         }
-    }
+    };
+    if interrupt::is_requested() { interrupt::EXIT_CODE.into() } else { code }
 }
 
 fn execute(cli: Cli) -> Result<Verdict, Failure> {
+    logging::install(&cli.logging)?;
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
-    runtime.block_on(async {
+    let outcome = runtime.block_on(async {
         match cli.command {
             Command::Smoke(args) => smoke::run(&args).await,
             Command::Replay(args) => replay::run(&args).await,
             Command::Compare(args) => compare::run(&args).await,
             Command::Stats(args) => stats::run(&args).await,
             Command::Sql(args) => sql::run(&args).await,
+            Command::Clean(args) => clean::run(&args).await,
         }
-    })
+    });
+    // What still runs, a read of standard input say, is nothing to wait for.
+    runtime.shutdown_background();
+    outcome
 }

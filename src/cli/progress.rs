@@ -1,13 +1,21 @@
-//! Progress bars, which show on a terminal alone.
+//! Progress bars, which show on a terminal alone, and what is written to standard error between them.
 
 use std::borrow::Cow;
+use std::sync::LazyLock;
 
-use indicatif::{ProgressBar, ProgressStyle};
+use indicatif::{MultiProgress, ProgressBar, ProgressStyle};
 
 const TEMPLATE: &str = "{msg:24} {bar:40} {human_pos:>9}/{human_len} {elapsed:>5} ({eta} left)";
+
+static BARS: LazyLock<MultiProgress> = LazyLock::new(MultiProgress::new);
 
 /// A bar for so many steps of some work.
 pub fn bar(work: impl Into<Cow<'static, str>>, steps: u64) -> ProgressBar {
     let style = ProgressStyle::with_template(TEMPLATE).unwrap_or_else(|_| ProgressStyle::default_bar());
-    ProgressBar::new(steps).with_style(style).with_message(work)
+    BARS.add(ProgressBar::new(steps).with_style(style).with_message(work))
+}
+
+/// Writes to standard error while no bar is there, so that neither garbles the other.
+pub fn suspended<T>(write: impl FnOnce() -> T) -> T {
+    BARS.suspend(write)
 }

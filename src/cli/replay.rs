@@ -7,7 +7,7 @@ use broadside::scenario::Scenario;
 use clap::Args;
 
 use super::report::{self, Output};
-use super::scratch::run_scenario;
+use super::scratch::{reach, run_scenario};
 use super::source::Source;
 use super::{BackendArgs, Failure, Verdict};
 
@@ -46,6 +46,7 @@ Exit codes (the worst of all files):
 
 pub async fn run(args: &ReplayArgs) -> Result<Verdict, Failure> {
     let config = args.backend.config()?;
+    reach(std::slice::from_ref(&config)).await?;
     let mut output = Output::default();
     let mut verdict = Verdict::Agreed;
     for path in &args.files {

@@ -1,13 +1,15 @@
 //! What goes to standard error, and to a standard output that may have been closed.
 
 use std::error::Error;
-use std::fmt::Display;
+use std::fmt::{self, Display};
 use std::io::{self, Write};
 use std::path::Path;
 
 use anstyle::{AnsiColor, Style};
 use broadside::compare::{Difference, Regression};
 use broadside::scenario::{Response, Step};
+
+use super::progress;
 
 const BAD: Style = AnsiColor::Red.on_default().bold();
 const EXPECTED: Style = AnsiColor::Green.on_default();
@@ -31,8 +33,7 @@ pub fn error(error: &dyn Error) {
 
 /// Says that something could not be done.
 pub fn problem(problem: impl Display) {
-    // Where standard error is closed there is nowhere left to complain.
-    let _ = writeln!(anstream::stderr(), "{BAD}error{BAD:#}: {problem}");
+    write(format_args!("{BAD}error{BAD:#}: {problem}\n"));
 }
 
 /// Says that a call of a scenario did not get the response that its line expects.
@@ -44,25 +45,29 @@ pub fn difference(file: impl Display, step: &Step, response: &Response) {
         "" => String::new(),
         pointer => format!(" at {pointer}"),
     };
-    let _ = write!(
-        anstream::stderr(),
+    write(format_args!(
         "{file}:{}: the response {BAD}differs{BAD:#}{place}\n  expected {EXPECTED}{expected}{EXPECTED:#}\n  got      {GOT}{response}{GOT:#}\n",
         step.line
-    );
+    ));
 }
 
 /// Says that a backend answered otherwise than the first one.
 pub fn answers_differ(difference: &Difference) {
     let Difference { operation, subject, reference, problem, query } = difference;
-    let _ = write!(
-        anstream::stderr(),
+    write(format_args!(
         "{operation}: the answer of {subject} {BAD}differs{BAD:#} from that of {reference}\n  {problem}\n  to {query}\n"
-    );
+    ));
 }
 
 /// Says that the first backend fell behind another one.
 pub fn regression(regression: &Regression) {
-    let _ = writeln!(anstream::stderr(), "{BAD}worse{BAD:#}: {regression}");
+    write(format_args!("{BAD}worse{BAD:#}: {regression}\n"));
+}
+
+/// Writes to standard error, in colour on a terminal alone.
+fn write(text: fmt::Arguments<'_>) {
+    // Where standard error is closed there is nowhere left to complain.
+    let _ = progress::suspended(|| anstream::stderr().write_fmt(text));
 }
 
 /// Says that the file of the baseline was not overwritten.

@@ -1,4 +1,6 @@
-//! Numbers as people read them: three digits and a unit.
+//! Numbers as people read them, three digits and a unit, and durations as they write them.
+
+use std::time::Duration;
 
 /// Nanoseconds.
 pub fn time(nanos: u64) -> String {
@@ -19,6 +21,27 @@ pub fn bytes(bytes: u64) -> String {
 /// How many times as much.
 pub fn ratio(ratio: f64) -> String {
     format!("{}×", digits(ratio))
+}
+
+/// The units in which durations are written, in seconds.
+const DURATION_UNITS: [(char, u64); 4] = [('s', 1), ('m', 60), ('h', 60 * 60), ('d', 24 * 60 * 60)];
+
+/// A duration in whole units, in the greatest unit of which there is one.
+pub fn duration(duration: Duration) -> String {
+    let seconds = duration.as_secs();
+    let unit = DURATION_UNITS.iter().rev().find(|(_, length)| seconds >= *length);
+    let (name, length) = unit.copied().unwrap_or(('s', 1));
+    format!("{}{name}", seconds / length)
+}
+
+/// A whole number and one of the units s, m, h and d.
+pub fn parse_duration(text: &str) -> Result<Duration, String> {
+    let unit = |unit: char| DURATION_UNITS.iter().find(|(name, _)| *name == unit);
+    let parsed = text.char_indices().last().and_then(|(at, last)| {
+        let (_, length) = unit(last)?;
+        text[..at].parse::<u64>().ok()?.checked_mul(*length)
+    });
+    parsed.map(Duration::from_secs).ok_or_else(|| "a whole number and a unit: 90s, 30m, 2h or 7d".to_owned())
 }
 
 /// In the greatest unit of which there is one, after rounding.
@@ -50,6 +73,19 @@ mod tests {
         assert_eq!(time(12_345_678), "12.3 ms");
         assert_eq!(time(123_456_789_000), "123 s");
         assert_eq!(time(0), "0.00 ns");
+    }
+
+    #[test]
+    fn durations_have_a_unit() {
+        for (text, seconds) in [("0s", 0), ("90s", 90), ("30m", 1800), ("2h", 7200), ("7d", 604_800)] {
+            assert_eq!(parse_duration(text), Ok(Duration::from_secs(seconds)), "{text}");
+        }
+        for text in ["", "s", "1", "-1s", "1.5h", "1y", "1 h", "99999999999999999999d", "9999999999999999d", "1µ"] {
+            assert!(parse_duration(text).is_err(), "{text}");
+        }
+        assert_eq!(duration(Duration::from_millis(1)), "0s");
+        assert_eq!(duration(Duration::from_secs(90)), "1m");
+        assert_eq!(duration(Duration::from_secs(86_400)), "1d");
     }
 
     #[test]

@@ -18,6 +18,8 @@ const TOO_MANY_SIMULTANEOUS_QUERIES: u32 = 202;
 const NO_FREE_CONNECTION: u32 = 203;
 const SOCKET_TIMEOUT: u32 = 209;
 const NETWORK_ERROR: u32 = 210;
+/// Of DROP DATABASE: a statement of a call that was dropped has just created a table in it.
+const DATABASE_NOT_EMPTY: u32 = 219;
 const NO_ZOOKEEPER: u32 = 225;
 const ABORTED: u32 = 236;
 const TABLE_IS_READ_ONLY: u32 = 242;
@@ -161,6 +163,7 @@ fn kind_of_code(code: u32) -> ErrorKind {
         TOO_MANY_SIMULTANEOUS_QUERIES
         | NO_FREE_CONNECTION
         | NETWORK_ERROR
+        | DATABASE_NOT_EMPTY
         | NO_ZOOKEEPER
         | ABORTED
         | TABLE_IS_READ_ONLY

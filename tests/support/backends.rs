@@ -70,21 +70,22 @@ impl Backend {
         matches!(self.source, Source::Server { .. })
     }
 
+    /// Its address.
+    pub fn address(self) -> String {
+        match self.source {
+            Source::Model | Source::Memory => "memory".to_owned(),
+            Source::Server { variable, parameters } => with(&std::env::var(variable).unwrap_or_default(), parameters),
+        }
+    }
+
     /// A store of its own for one test, without a schema.
     pub async fn open(self) -> Result<TestStore> {
         let clock = Arc::new(ManualClock::default());
-        let address = match self.source {
-            Source::Model => {
-                let database = Arc::new(NaiveModel::new(clock.clone()));
-                return Ok(TestStore { clock, database, scratch: None });
-            }
-            Source::Memory => "memory".to_owned(),
-            Source::Server { variable, parameters } => {
-                let address = std::env::var(variable).unwrap_or_default();
-                with(&address, parameters)
-            }
-        };
-        let scratch = address.parse::<DatabaseConfig>()?.create_scratch(clock.clone()).await?;
+        if self.source == Source::Model {
+            let database = Arc::new(NaiveModel::new(clock.clone()));
+            return Ok(TestStore { clock, database, scratch: None });
+        }
+        let scratch = self.address().parse::<DatabaseConfig>()?.create_scratch(clock.clone()).await?;
         Ok(TestStore { clock, database: scratch.database().clone(), scratch: Some(scratch) })
     }
 }

@@ -6,8 +6,12 @@ pub mod compare;
 pub mod generate;
 pub mod harness;
 pub mod jobs;
+#[cfg(all(feature = "postgres", feature = "clickhouse"))]
+pub mod leftovers;
 pub mod model;
 #[cfg(feature = "postgres")]
 pub mod postgres;
+#[cfg(all(feature = "cli", target_os = "linux"))]
+pub mod process;
 pub mod proxy;
 pub mod server;

@@ -24,6 +24,20 @@ pub enum Mode {
     CutNextAnswerToInsert,
     /// It answers itself, as a gateway does whose server is away.
     BadGateway,
+    /// It keeps requests that hold this text until the mode changes.
+    HoldRequests(&'static str),
+    /// It passes on requests that hold this text, and keeps their answers until the mode changes.
+    HoldAnswers(&'static str),
+}
+
+impl Mode {
+    fn holds_request(self, request: &str) -> bool {
+        matches!(self, Self::HoldRequests(text) if request.contains(text))
+    }
+
+    fn holds_answer(self, request: &str) -> bool {
+        matches!(self, Self::HoldAnswers(text) if request.contains(text))
+    }
 }
 
 /// A proxy, as long as it is held.
@@ -32,6 +46,7 @@ pub struct Proxy {
     address: String,
     mode: Arc<watch::Sender<Mode>>,
     cuts: Arc<AtomicUsize>,
+    held: Arc<watch::Sender<usize>>,
     task: tokio::task::JoinHandle<()>,
 }
 
@@ -45,15 +60,17 @@ impl Proxy {
         url.set_host(Some("127.0.0.1")).unwrap();
         url.set_port(Some(port)).unwrap();
         let (mode, cuts) = (Arc::new(watch::Sender::new(Mode::Open)), Arc::new(AtomicUsize::new(0)));
-        let (shared_mode, shared_cuts) = (mode.clone(), cuts.clone());
+        let held = Arc::new(watch::Sender::new(0));
+        let (shared_mode, shared_cuts, shared_held) = (mode.clone(), cuts.clone(), held.clone());
         let task = tokio::spawn(async move {
             while let Ok((client, _)) = listener.accept().await {
                 let server = TcpStream::connect(&target).await.unwrap();
-                let connection = Connection { mode: shared_mode.clone(), cuts: shared_cuts.clone() };
+                let connection =
+                    Connection { mode: shared_mode.clone(), cuts: shared_cuts.clone(), held: shared_held.clone() };
                 tokio::spawn(connection.relay(client, server));
             }
         });
-        Self { address: url.into(), mode, cuts, task }
+        Self { address: url.into(), mode, cuts, held, task }
     }
 
     /// The server's address by way of the proxy.
@@ -64,6 +81,11 @@ impl Proxy {
     /// What the proxy does from here on.
     pub fn set(&self, mode: Mode) {
         self.mode.send_replace(mode);
+    }
+
+    /// Returns when it holds a request or an answer.
+    pub async fn holds(&self) {
+        self.held.subscribe().wait_for(|&held| held > 0).await.expect("the proxy has the sender");
     }
 
     /// How many connections it has cut.
@@ -81,6 +103,8 @@ impl Drop for Proxy {
 struct Connection {
     mode: Arc<watch::Sender<Mode>>,
     cuts: Arc<AtomicUsize>,
+    /// How many requests and answers are held.
+    held: Arc<watch::Sender<usize>>,
 }
 
 impl Connection {
@@ -91,13 +115,29 @@ impl Connection {
         let (from_server, to_server) = server.into_split();
         // Whether the request under way inserts or updates.
         let writes = watch::Sender::new(false);
+        // Whether its answer is held.
+        let awaited = watch::Sender::new(false);
         tokio::select! {
-            () = Self::requests(from_client, to_server, &writes) => {}
-            () = self.answers(from_server, to_client, &writes) => {}
+            () = self.requests(from_client, to_server, &writes, &awaited) => {}
+            () = self.answers(from_server, to_client, &writes, &awaited) => {}
         }
     }
 
-    async fn requests(mut from: OwnedReadHalf, mut to: OwnedWriteHalf, writes: &watch::Sender<bool>) {
+    /// Returns when the mode is no longer the one that holds something.
+    async fn hold(&self) {
+        self.held.send_modify(|held| *held += 1);
+        let released = |mode: &Mode| !matches!(mode, Mode::HoldRequests(_) | Mode::HoldAnswers(_));
+        self.mode.subscribe().wait_for(released).await.expect("the proxy has the sender");
+        self.held.send_modify(|held| *held -= 1);
+    }
+
+    async fn requests(
+        &self,
+        mut from: OwnedReadHalf,
+        mut to: OwnedWriteHalf,
+        writes: &watch::Sender<bool>,
+        awaited: &watch::Sender<bool>,
+    ) {
         let mut buffer = vec![0; 64 * 1024];
         while let Ok(length @ 1..) = from.read(&mut buffer).await {
             let bytes = &buffer[..length];
@@ -106,17 +146,31 @@ impl Connection {
             writes.send_modify(|writes| {
                 *writes = continues && *writes || text.contains("INSERT") || text.contains("UPDATE ");
             });
+            let mode = *self.mode.borrow();
+            awaited.send_modify(|awaited| *awaited |= mode.holds_answer(&text));
+            if mode.holds_request(&text) {
+                self.hold().await;
+            }
             if to.write_all(bytes).await.is_err() {
                 return;
             }
         }
     }
 
-    async fn answers(&self, mut from: OwnedReadHalf, mut to: OwnedWriteHalf, writes: &watch::Sender<bool>) {
+    async fn answers(
+        &self,
+        mut from: OwnedReadHalf,
+        mut to: OwnedWriteHalf,
+        writes: &watch::Sender<bool>,
+        awaited: &watch::Sender<bool>,
+    ) {
         let mut buffer = vec![0; 64 * 1024];
         while let Ok(length @ 1..) = from.read(&mut buffer).await {
             let mode = *self.mode.borrow();
             let writes = *writes.borrow();
+            if awaited.send_replace(false) {
+                self.hold().await;
+            }
             match mode {
                 Mode::Silent => return std::future::pending().await,
                 Mode::SilentToInserts if writes => return std::future::pending().await,

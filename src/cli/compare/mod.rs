@@ -15,7 +15,7 @@ use clap::{Args, ValueEnum};
 use indicatif::ProgressBar;
 
 use super::report::Output;
-use super::scratch::with_scratches;
+use super::scratch::{reach, with_scratches};
 use super::{Failure, Verdict, progress, report};
 use files::{Baseline, OutputDirectory};
 use table::ResultsTable;
@@ -145,6 +145,7 @@ fn tolerance(text: &str) -> Result<f64, String> {
 
 pub async fn run(args: &CompareArgs) -> Result<Verdict, Failure> {
     let configs = args.backends.iter().map(|backend| backend.parse()).collect::<broadside::Result<Vec<_>>>()?;
+    reach(&configs).await?;
     let options =
         WorkloadOptions { seed: args.seed, jobs: args.jobs, layout: args.layout.into(), ..WorkloadOptions::default() };
     let workload = Workload::new(options.clone());

@@ -15,7 +15,7 @@ use broadside::{Database, DatabaseConfig, ManualClock};
 use clap::Args;
 
 use super::report::Output;
-use super::scratch::with_scratch;
+use super::scratch::{reach, with_scratch};
 use super::{BackendArgs, Failure, Verdict, progress};
 use summary::{Row, Summary, Tally};
 
@@ -56,6 +56,7 @@ const JOBS_PER_BATCH: u64 = 1000;
 
 pub async fn run(args: &SmokeArgs) -> Result<Verdict, Failure> {
     let config = args.backend.config()?;
+    reach(std::slice::from_ref(&config)).await?;
     let mut summary = Summary::new(config.backend(), args.jobs);
     summary.add(behaviours::check(&config).await?);
     let workload = Workload::new(WorkloadOptions { jobs: args.jobs, ..WorkloadOptions::default() });

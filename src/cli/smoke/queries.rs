@@ -23,7 +23,7 @@ pub async fn run(database: &dyn Database, workload: &Workload, summary: &mut Sum
     for kind in kinds {
         let (row, problem) = run_kind(database, workload, kind).await;
         if let Some(problem) = problem {
-            bar.suspend(|| report::problem(format_args!("{kind}: {problem}")));
+            report::problem(format_args!("{kind}: {problem}"));
         }
         summary.add(row);
         bar.inc(1);

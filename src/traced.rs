@@ -1,0 +1,86 @@
+//! Tracing of the calls of a store: a span for each call, and an event at its end.
+
+use std::fmt;
+use std::time::Instant;
+
+use futures::future::BoxFuture;
+use tracing::{Instrument, Span, debug, debug_span, trace};
+
+use crate::api;
+use crate::database::{Database, Explanation, ProgressFn, StoreInfo};
+use crate::error::{BackendKind, Operation, Result};
+use crate::historical::HistoricalJobs;
+use crate::ingest::IngestionBatch;
+use crate::model::{Job, JobGroup};
+use crate::query::{GroupQuery, JobQuery, ReadCall};
+
+/// A store whose calls are traced: at level debug, and what they are called with at level trace.
+///
+/// Without a subscriber a call costs a comparison more. That is why the methods are written as
+/// `async_trait` expands them: the future of the store is passed on as it is, in its own box.
+pub(crate) struct Traced<D>(pub(crate) D);
+
+impl<D: fmt::Debug> fmt::Debug for Traced<D> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.fmt(f)
+    }
+}
+
+fn traced<'call, T: Send + 'call>(span: Span, call: BoxFuture<'call, Result<T>>) -> BoxFuture<'call, Result<T>> {
+    if span.is_disabled() {
+        return call;
+    }
+    let observed = async {
+        let begun = Instant::now();
+        let answer = call.await;
+        let elapsed = begun.elapsed();
+        match &answer {
+            Ok(_) => debug!(?elapsed, "done"),
+            Err(error) => debug!(?elapsed, kind = ?error.kind(), outcome = ?error.outcome(), %error, "failed"),
+        }
+        answer
+    };
+    Box::pin(observed.instrument(span))
+}
+
+/// The methods of a [`Database`]: what each is called, takes and gives, and what is shown of its arguments.
+macro_rules! calls {
+    ($($operation:ident { $($field:tt)* } $name:ident<$($lifetime:lifetime),*>($($argument:ident: $type:ty),*) -> $output:ty;)*) => {$(
+        fn $name<'this, $($lifetime,)* 'call>(&'this self, $($argument: $type),*) -> BoxFuture<'call, Result<$output>>
+        where
+            'this: 'call,
+            $($lifetime: 'call,)*
+            Self: 'call,
+        {
+            let span = debug_span!("call", operation = %Operation::$operation, backend = %self.backend());
+            trace!(parent: &span, $($field)* "begun");
+            traced(span, self.0.$name($($argument),*))
+        }
+    )*};
+}
+
+impl<D: Database> Database for Traced<D> {
+    fn backend(&self) -> BackendKind {
+        self.0.backend()
+    }
+
+    calls! {
+        InitialiseSchema {} initialise_schema<>() -> ();
+        ExecuteIngestionQueryBatch { queries = batch.query_count(), }
+            execute_ingestion_query_batch<'a>(batch: &'a IngestionBatch) -> ();
+        GetJobs { ?query, } get_jobs<'a>(query: &'a JobQuery) -> Vec<Job>;
+        GetJobGroups { ?query, } get_job_groups<'a>(query: &'a GroupQuery) -> Vec<JobGroup>;
+        GetJobSpec { job_id, } get_job_spec<'a>(job_id: &'a str) -> api::Job;
+        GetJobError { job_id, } get_job_error<'a>(job_id: &'a str) -> String;
+        GetJobRunError { run_id, } get_job_run_error<'a>(run_id: &'a str) -> String;
+        GetJobRunDebugMessage { run_id, } get_job_run_debug_message<'a>(run_id: &'a str) -> String;
+        PopulateHistoricalJobs { jobs = jobs.count(), }
+            populate_historical_jobs<'a, 'b>(jobs: &'a HistoricalJobs, progress: ProgressFn<'b>) -> ();
+        StoreInfo {} store_info<>() -> StoreInfo;
+        Explain { ?call, } explain<'a>(call: &'a ReadCall) -> Explanation;
+        Property { key, } property<'a>(key: &'a str) -> Option<String>;
+        Property { key, } set_property<'a, 'b>(key: &'a str, value: &'b str) -> ();
+        TearDown {} tear_down<>() -> ();
+        Close {} close<>() -> ();
+    }
+}

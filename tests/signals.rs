@@ -1,0 +1,239 @@
+//! SIGINT, SIGTERM and SIGHUP at any moment: every command ends with 130 and leaves nothing on its server.
+//!
+//! A process is sent a signal once its handlers are installed: before that, there is nothing it could
+//! leave. A proxy holds the moments that matter; the others are random, from a fixed seed.
+
+#[cfg(target_os = "linux")]
+mod support;
+
+#[cfg(not(target_os = "linux"))]
+fn main() {}
+
+#[cfg(target_os = "linux")]
+fn main() {
+    signals::main();
+}
+
+#[cfg(target_os = "linux")]
+mod signals {
+    use std::path::PathBuf;
+    use std::time::Duration;
+
+    use libtest_mimic::{Arguments, Trial};
+    use tokio::task::block_in_place;
+    use tokio::time::sleep;
+
+    use super::support::backends::Backend;
+    use super::support::harness::server_trial;
+    use super::support::leftovers::{remove, stores_of};
+    use super::support::process::{End, Process, SIGNALS};
+    use super::support::proxy::{Mode, Proxy};
+
+    const SERVERS: [Backend; 2] = [Backend::POSTGRES, Backend::CLICKHOUSE];
+    const SCENARIO: &str = r#"{"op":"initialiseSchema"}"#;
+    /// Random moments of each command and signal.
+    const MOMENTS: u64 = 2;
+    /// Within which they are; every command here takes longer.
+    const LONGEST_MICROS: u64 = 1_000_000;
+    /// Until a signal has certainly been seen. A test passes also where it has not.
+    const SEEN: Duration = Duration::from_millis(50);
+    /// Between the signals of someone who is in a hurry.
+    const AGAIN: Duration = Duration::from_millis(100);
+    /// More jobs than any test waits for.
+    const MANY_JOBS: &str = "100000000";
+
+    pub fn main() {
+        let mut trials = vec![
+            server_trial(Backend::MEMORY, "random-moments", random_moments_in_memory),
+            server_trial(Backend::MEMORY, "waiting-for-input", || waiting_for_input(Backend::MEMORY)),
+            server_trial(Backend::MEMORY, "full-output", || full_output(Backend::MEMORY)),
+        ];
+        trials.extend(SERVERS.into_iter().flat_map(on_server));
+        libtest_mimic::run(&Arguments::from_args(), trials).exit();
+    }
+
+    fn on_server(backend: Backend) -> Vec<Trial> {
+        vec![
+            server_trial(backend, "random-moments", move || random_moments(backend)),
+            server_trial(backend, "connecting", move || connecting(backend)),
+            server_trial(backend, "waiting-for-input", move || waiting_for_input(backend)),
+            server_trial(backend, "between-files", move || between_files(backend)),
+            server_trial(backend, "creating", move || creating(backend)),
+            server_trial(backend, "removing", move || removing(backend)),
+            server_trial(backend, "insisting", move || insisting(backend)),
+        ]
+    }
+
+    /// Pseudo-random numbers.
+    struct Random(u64);
+
+    impl Random {
+        fn below(&mut self, bound: u64) -> u64 {
+            self.0 = self.0.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+            (self.0 >> 33) % bound
+        }
+    }
+
+    fn start(arguments: &[&str]) -> Process {
+        block_in_place(|| Process::start(arguments))
+    }
+
+    /// The end of a process after a signal: with 130, nothing to complain of, and nothing left.
+    async fn assert_ends(process: Process, address: &str, reads_output: bool) {
+        let id = process.id();
+        let End { code, stderr } = block_in_place(|| process.end(reads_output));
+        assert_eq!((code, stderr.as_str()), (Some(130), ""));
+        assert_nothing_left(address, id).await;
+    }
+
+    async fn assert_nothing_left(address: &str, process: u32) {
+        if address != "memory" {
+            assert_eq!(stores_of(address, process).await, [""; 0]);
+        }
+    }
+
+    /// Sends each signal at random moments of a command.
+    async fn interrupt_at_random(arguments: &[&str], address: &str) {
+        let mut random = Random(arguments.len() as u64);
+        for signal in SIGNALS {
+            for _ in 0..MOMENTS {
+                let process = start(arguments);
+                sleep(Duration::from_micros(random.below(LONGEST_MICROS))).await;
+                process.signal(signal);
+                assert_ends(process, address, true).await;
+            }
+        }
+    }
+
+    async fn random_moments_in_memory() {
+        for arguments in [
+            vec!["stats", "--jobs", MANY_JOBS],
+            vec!["sql", "--jobs", MANY_JOBS, "SELECT 1"],
+            vec!["smoke", "--jobs", MANY_JOBS],
+            vec!["compare", "--jobs", MANY_JOBS],
+        ] {
+            interrupt_at_random(&arguments, "memory").await;
+        }
+    }
+
+    async fn random_moments(backend: Backend) {
+        let address = backend.address();
+        let fixture = |name: &str| format!("{}/fixtures/{name}.jsonl", env!("CARGO_MANIFEST_DIR"));
+        let (limits, orders) = (fixture("limits"), fixture("order-jobs"));
+        let mut replay = vec!["replay", "--backend", &address];
+        // Standard input, which does not end, is the last: the command does not end by itself.
+        replay.extend([limits.as_str(), &orders, &limits, &orders, "-"]);
+        interrupt_at_random(&replay, &address).await;
+        interrupt_at_random(&["smoke", "--backend", &address, "--jobs", MANY_JOBS], &address).await;
+        let compare = ["compare", "--backend", &address, "--jobs", MANY_JOBS];
+        interrupt_at_random(&compare, &address).await;
+    }
+
+    /// The server accepts connections and says nothing.
+    async fn connecting(backend: Backend) {
+        let proxy = Proxy::start(&backend.address()).await;
+        proxy.set(Mode::Silent);
+        for signal in SIGNALS {
+            let process = start(&["replay", "--backend", proxy.address(), "-"]);
+            sleep(SEEN).await;
+            process.signal(signal);
+            assert_ends(process, &backend.address(), true).await;
+        }
+    }
+
+    async fn waiting_for_input(backend: Backend) {
+        for signal in SIGNALS {
+            let mut process = start(&["replay", "--backend", &backend.address(), "-"]);
+            process.write(SCENARIO);
+            sleep(SEEN).await;
+            process.signal(signal);
+            assert_ends(process, &backend.address(), true).await;
+        }
+    }
+
+    async fn between_files(backend: Backend) {
+        let path = file(&format!("{}-signals-between-files.jsonl", backend.name), SCENARIO);
+        for signal in SIGNALS {
+            let mut process = start(&["replay", "--backend", &backend.address(), &path, "-"]);
+            assert_eq!(block_in_place(|| process.read_line()), "{\"ok\":null}\n");
+            // The store of the first file is gone when that of the second would be created.
+            until(async || stores_of(&backend.address(), process.id()).await.is_empty()).await;
+            process.signal(signal);
+            assert_ends(process, &backend.address(), true).await;
+        }
+    }
+
+    /// The server has created the store, and the command does not know yet.
+    async fn creating(backend: Backend) {
+        let proxy = Proxy::start(&backend.address()).await;
+        let path = file(&format!("{}-signals-creating.jsonl", backend.name), SCENARIO);
+        for signal in SIGNALS {
+            proxy.set(Mode::HoldAnswers("CREATE "));
+            let process = start(&["replay", "--backend", proxy.address(), &path, "-"]);
+            proxy.holds().await;
+            process.signal(signal);
+            sleep(SEEN).await;
+            proxy.set(Mode::Open);
+            assert_ends(process, &backend.address(), true).await;
+        }
+    }
+
+    async fn removing(backend: Backend) {
+        let proxy = Proxy::start(&backend.address()).await;
+        let path = file(&format!("{}-signals-removing.jsonl", backend.name), SCENARIO);
+        for signal in SIGNALS {
+            proxy.set(Mode::HoldRequests("DROP "));
+            let process = start(&["replay", "--backend", proxy.address(), &path, "-"]);
+            proxy.holds().await;
+            process.signal(signal);
+            sleep(SEEN).await;
+            proxy.set(Mode::Open);
+            assert_ends(process, &backend.address(), true).await;
+        }
+    }
+
+    /// The removal takes for ever, and further signals end the command without it.
+    async fn insisting(backend: Backend) {
+        let address = backend.address();
+        let path = file(&format!("{}-signals-insisting.jsonl", backend.name), SCENARIO);
+        for signal in SIGNALS {
+            let proxy = Proxy::start(&address).await;
+            proxy.set(Mode::HoldRequests("DROP "));
+            let mut process = start(&["replay", "--backend", proxy.address(), &path]);
+            proxy.holds().await;
+            let left = stores_of(&address, process.id()).await;
+            while !process.has_ended() {
+                process.signal(signal);
+                sleep(AGAIN).await;
+            }
+            let End { code, stderr } = block_in_place(|| process.end(true));
+            assert_eq!((code, left.len()), (Some(130), 1), "{stderr}");
+            assert!(stderr.contains("left behind") && stderr.contains(&left[0]), "{left:?}: {stderr}");
+            remove(&address, &left[0]).await;
+        }
+    }
+
+    /// Nobody reads what the command prints, so that it waits for ever in the middle of its work.
+    async fn full_output(backend: Backend) {
+        let address = backend.address();
+        let calls = format!("{SCENARIO}\n{}", "{\"op\":\"getJobs\"}\n".repeat(10_000));
+        let path = file(&format!("{}-signals-full-output.jsonl", backend.name), &calls);
+        let mut process = start(&["replay", "--backend", &address, &path]);
+        block_in_place(|| process.until_output_is_full());
+        process.signal("TERM");
+        assert_ends(process, &address, false).await;
+    }
+
+    async fn until(condition: impl AsyncFn() -> bool) {
+        while !condition().await {
+            sleep(Duration::from_millis(5)).await;
+        }
+    }
+
+    /// A scenario file that no other test has.
+    fn file(name: &str, text: &str) -> String {
+        let path = PathBuf::from(env!("CARGO_TARGET_TMPDIR")).join(name);
+        std::fs::write(&path, text).unwrap();
+        path.to_str().unwrap().to_owned()
+    }
+}

@@ -1,0 +1,114 @@
+//! The command as a process that signals are sent to, and the scratch stores that it left.
+
+use std::fs;
+use std::io::{BufRead, BufReader, Read, Write};
+use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
+use std::thread::sleep;
+use std::time::Duration;
+
+/// A signal that ends a command.
+pub const SIGNALS: [&str; 3] = ["INT", "TERM", "HUP"];
+/// The bits of [`SIGNALS`] in the masks of `/proc`.
+const SIGNAL_BITS: u64 = 1 << 1 | 1 << 14 | 1;
+const POLL: Duration = Duration::from_millis(2);
+
+/// A `broadside` process.
+#[derive(Debug)]
+pub struct Process {
+    child: Child,
+    /// What it reads from; closed when this is dropped.
+    pub stdin: Option<ChildStdin>,
+    stdout: Option<BufReader<ChildStdout>>,
+}
+
+/// How a process ended.
+#[derive(Debug)]
+pub struct End {
+    /// Its exit code; none if the signal killed it.
+    pub code: Option<i32>,
+    /// All of its standard error.
+    pub stderr: String,
+}
+
+impl Process {
+    /// Starts the command; returns when it handles signals.
+    pub fn start(arguments: &[&str]) -> Self {
+        // Whatever runs the tests may ignore signals, as nohup does, and processes inherit that.
+        let mut child = Command::new("env")
+            .arg("--default-signal=INT,TERM,HUP")
+            .arg(env!("CARGO_BIN_EXE_broadside"))
+            .args(arguments)
+            .env_remove("BROADSIDE_LOG")
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn()
+            .unwrap();
+        let stdin = child.stdin.take();
+        let stdout = child.stdout.take().map(BufReader::new);
+        let mut process = Self { child, stdin, stdout };
+        process.until(|process| process.signals("SigCgt") & SIGNAL_BITS == SIGNAL_BITS);
+        process
+    }
+
+    /// The id of the process, which stands in the names of its stores.
+    pub fn id(&self) -> u32 {
+        self.child.id()
+    }
+
+    /// Sends a signal of [`SIGNALS`].
+    pub fn signal(&self, name: &str) {
+        Command::new("kill").args(["-s", name, &self.id().to_string()]).status().unwrap();
+    }
+
+    /// Writes to standard input.
+    pub fn write(&mut self, text: &str) {
+        self.stdin.as_mut().unwrap().write_all(text.as_bytes()).unwrap();
+    }
+
+    /// The next line of standard output.
+    pub fn read_line(&mut self) -> String {
+        let mut line = String::new();
+        self.stdout.as_mut().unwrap().read_line(&mut line).unwrap();
+        line
+    }
+
+    /// Whether it has ended.
+    pub fn has_ended(&mut self) -> bool {
+        self.child.try_wait().unwrap().is_some()
+    }
+
+    /// Waits until the process writes to a pipe that is full.
+    pub fn until_output_is_full(&mut self) {
+        self.until(|process| fs::read_to_string(process.path("wchan")).unwrap_or_default().contains("pipe_write"));
+    }
+
+    /// Its end; what it still prints is read, if it was not to be left unread.
+    pub fn end(mut self, reads_output: bool) -> End {
+        let mut stdout = self.stdout.take();
+        if reads_output {
+            stdout.as_mut().unwrap().read_to_end(&mut Vec::new()).unwrap();
+        }
+        let mut stderr = String::new();
+        self.child.stderr.take().unwrap().read_to_string(&mut stderr).unwrap();
+        End { code: self.child.wait().unwrap().code(), stderr }
+    }
+
+    fn until(&mut self, condition: impl Fn(&Self) -> bool) {
+        while !condition(self) {
+            assert!(!self.has_ended(), "the process has ended");
+            sleep(POLL);
+        }
+    }
+
+    /// A mask of signals of its status.
+    fn signals(&self, mask: &str) -> u64 {
+        let status = fs::read_to_string(self.path("status")).unwrap_or_default();
+        let line = status.lines().find_map(|line| line.strip_prefix(mask)?.strip_prefix(':'));
+        line.map_or(0, |mask| u64::from_str_radix(mask.trim(), 16).unwrap())
+    }
+
+    fn path(&self, file: &str) -> String {
+        format!("/proc/{}/{file}", self.id())
+    }
+}
