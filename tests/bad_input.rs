@@ -1,6 +1,8 @@
 //! Bad input is refused, never a panic: bytes for the scenario reader and the protobuf decoder,
 //! any JSON for queries and requests, any numbers for historical jobs.
 
+use std::error::Error as _;
+
 use broadside::ingest::{IngestionBatch, IngestionQuery, InsertJobSpec};
 use broadside::scenario::Scenario;
 use broadside::{
@@ -63,6 +65,52 @@ fn text() -> impl Strategy<Value = String> {
         "ASC",
     ];
     prop_oneof![3 => select(words).prop_map(str::to_owned), 1 => any::<String>()]
+}
+
+/// An address with the word SECRET where a secret may stand, rightly or by mistake.
+fn address() -> impl Strategy<Value = String> {
+    select(vec![
+        "postgres://u:SECRET@h/d",
+        "postgresql://u:SECRET@h1:1,h2:2/d?sslmode=disable&pool_size=3",
+        "postgres://SECRET@h/d",
+        "postgres://u@SECRET/d",
+        "postgres://u@h:SECRET/d",
+        "postgres://u@h/SECRET",
+        "postgres://u@h/d?password=SECRET&connect_timeout=1",
+        "postgres://u@h/d?SECRET=1",
+        "postgres://u@h/d?schema=SECRET&sslrootcert=SECRET&options=SECRET&application_name=SECRET",
+        "postgres://u@h/d?pool_size=SECRET",
+        "postgres://u@h/d?sslmode=SECRET",
+        "postgres:/u:SECRET@h/d",
+        "postgres:u:SECRET@h/d?sslmode=disable",
+        "u:SECRET@h:5432/d",
+        "SECRET",
+        "SECRET://u@h/d",
+        "SECRET=x host=h",
+        "host=h password=SECRET user=u",
+        "password=my SECRET host=h",
+        "password='SECRET' host=h port=1",
+        "host=SECRET",
+        "port=SECRET",
+        "hostaddr=SECRET",
+        "clickhouse+http://u:SECRET@h/d",
+        "clickhouse+https://u:SECRET@h:8443/d?setting.max_threads=SECRET&cluster=SECRET",
+        "clickhouse+http:/u:SECRET@h/d",
+        "clickhouse+http://SECRET@h/d",
+        "clickhouse+http://SECRET/d",
+        "clickhouse+http://h:SECRET/d",
+        "clickhouse+http://h/SECRET",
+        "clickhouse+http://h/d?SECRET=1",
+        "clickhouse+http://h/d?setting.SECRET=1",
+        "clickhouse+http://h/d?timeout=SECRET",
+    ])
+    .prop_map(str::to_owned)
+}
+
+/// A secret of letters that follow each other in no word, between characters that mean something in an address.
+fn secret() -> impl Strategy<Value = String> {
+    let letters = "[QXZJVKW]{4,6}";
+    (letters, "[@:/?#&=%+' \\\\,]{0,2}", "([QXZJVKW]{4,6})?").prop_map(|(first, middle, last)| first + &middle + &last)
 }
 
 /// A line of every call, to be damaged.
@@ -197,6 +245,41 @@ proptest! {
                 prop_assert_eq!(jobs.submitted(last).is_some(), !jobs.bases().is_empty());
             }
             Err(error) => prop_assert_eq!(error.kind(), ErrorKind::InvalidArgument),
+        }
+    }
+
+    #[test]
+    fn no_part_of_a_secret_is_shown_wherever_it_stands(address in address(), secret in secret(), damage in vec((any::<prop::sample::Index>(), select("@:/?#[]&=%+' \\\\,.%40%2F\0".chars().collect::<Vec<_>>()), 0..3), 0..6)) {
+        let mut typed: Vec<char> = address.replace("SECRET", &secret).chars().collect();
+        for (index, character, kind) in damage {
+            let at = index.index(typed.len());
+            match kind {
+                0 => typed[at] = character,
+                1 => typed.insert(at, character),
+                _ if typed.len() > 1 => drop(typed.remove(at)),
+                _ => {}
+            }
+        }
+        let typed: String = typed.into_iter().collect();
+        let shown = match typed.parse::<DatabaseConfig>() {
+            Ok(config) => format!("{config:?}"),
+            Err(error) => {
+                prop_assert_eq!(error.kind(), ErrorKind::InvalidArgument);
+                let mut shown = format!("{error} {error:?} {}", error.message());
+                let mut source = error.source();
+                while let Some(cause) = source {
+                    shown += &format!(" {cause} {cause:?}");
+                    source = cause.source();
+                }
+                shown
+            }
+        };
+        // However it was encoded or folded on the way.
+        let shown = shown.to_lowercase();
+        let secret: Vec<char> = secret.to_lowercase().chars().collect();
+        for fragment in secret.windows(4) {
+            let fragment: String = fragment.iter().collect();
+            prop_assert!(!shown.contains(&fragment), "{} is in {}", fragment, shown);
         }
     }
 

@@ -189,6 +189,135 @@ fn a_backend_that_is_not_there_ends_with_2_and_no_password_shows() {
     }
 }
 
+/// What a user may type by mistake for an address with the password hunter2, as the arguments of one command.
+#[cfg(all(feature = "postgres", feature = "clickhouse"))]
+const MISTYPED: [&[&str]; 27] = [
+    &["--backend=postgres:/u:hunter2@h/d"],
+    &["--backend=u:hunter2@h:5432/d"],
+    &["--backend=clickhouse+http:/u:hunter2@h/d"],
+    &["--backend=postgres:u:hunter2@h/d?sslmode=disable"],
+    &["--backend=password=my hunter2 host=h"],
+    &["--backend=password='hunter2"],
+    &["--backend", "hunter2"],
+    &["--backend", "hunter2://u@h"],
+    &["--backend", "hunter2=1"],
+    &["--backend", "postgre://u:hunter2@h/d"],
+    &["--backend", "POSTGRES://u:hunter2@h/d"],
+    &["--backend", "postgres://u:hun@ter2@h/d"],
+    &["--backend", "postgres://u:12/hunter2@h/d?port=x"],
+    &["--backend", "postgres://u@h:hunter2/d"],
+    &["--backend", "postgres://u:100%hunter2@h"],
+    &["--backend", "postgres://u@h/d?password=x&hunter2"],
+    &["--backend", "postgres://u@h/d?password=x&hunter2=y"],
+    &["--backend", "postgres://u@h/d?pool_size=hunter2"],
+    &["--backend", "clickhouse+http://u:hun@ter2@h/d"],
+    &["--backend", "clickhouse+https://u:12/hunter2@h/d"],
+    &["--backend", "clickhouse+http://h/d?timeout=hunter2"],
+    &["--backend", "clickhouse+http://h/d?hunter2=1"],
+    // Without quotes an address with a blank is several arguments.
+    &["--backend", "password=my", "hunter2", "host=h"],
+    &["--backend", "host=h", "postgres://u:hunter2@h/d"],
+    &["--backend", "memory", "--hunter2"],
+    &["--backend", "memory", "--password=hunter2"],
+    &["postgres://u:hunter2@h/d"],
+];
+
+/// Looks for the password and any four characters of it, save those of `keepalives_interval`.
+#[cfg(all(feature = "postgres", feature = "clickhouse"))]
+fn shows_no_password(output: &Output, of: impl std::fmt::Debug) {
+    let shown = format!("{}{}", stdout(output), stderr(output)).to_lowercase();
+    for part in ["hunt", "unte", "ter2"] {
+        assert!(!shown.contains(part), "{of:?}: {shown}");
+    }
+}
+
+#[cfg(all(feature = "postgres", feature = "clickhouse"))]
+#[test]
+fn no_mistyped_address_is_shown() {
+    for command in ["replay", "smoke", "compare", "sql", "stats", "clean"] {
+        for typed in MISTYPED {
+            let output = run(&[&[command], typed].concat());
+            assert_eq!(code(&output), 2, "{command} {typed:?}");
+            assert!(stderr(&output).starts_with("error: "), "{command} {typed:?}: {}", stderr(&output));
+            shows_no_password(&output, (command, typed));
+        }
+    }
+    for arguments in [&["hunter2"][..], &["postgres://u:hunter2@h/d"], &["--hunter2"], &["smoke", "--jobs", "hunter2"]]
+    {
+        let output = run(arguments);
+        assert_eq!(code(&output), 2, "{arguments:?}");
+        shows_no_password(&output, arguments);
+    }
+}
+
+#[cfg(all(feature = "postgres", feature = "clickhouse"))]
+#[test]
+fn no_address_of_the_environment_is_shown() {
+    for (backend, variable) in [("postgres", "BROADSIDE_POSTGRES_URL"), ("clickhouse", "BROADSIDE_CLICKHOUSE_URL")] {
+        for address in ["u:hunter2@h", "postgres://u:hun@ter2@h", "clickhouse+http://u:hunter2@h:x", "memory"] {
+            let output = broadside(&["replay", "--backend", backend, "-"]).env(variable, address).output().unwrap();
+            assert_eq!(code(&output), 2, "{address}");
+            assert!(stderr(&output).contains(variable), "{address}: {}", stderr(&output));
+            shows_no_password(&output, address);
+        }
+    }
+    let output = broadside(&["replay", "--backend", "host=127.0.0.1", "-"]).env("PGPORT", "hunter2").output().unwrap();
+    assert!(stderr(&output).contains("PGPORT: port must be"), "{}", stderr(&output));
+    shows_no_password(&output, "PGPORT");
+}
+
+/// The address of the test server with other credentials; none if there is no server.
+#[cfg(all(feature = "postgres", feature = "clickhouse"))]
+fn server_with(variable: &str, credentials: &str) -> Option<String> {
+    let Ok(address) = std::env::var(variable) else {
+        assert!(std::env::var("CI").as_deref() != Ok("true"), "{variable} is not set");
+        return None;
+    };
+    let (scheme, rest) = address.split_once("://").unwrap();
+    let rest = rest.split_once('@').map_or(rest, |(_, rest)| rest);
+    Some(format!("{scheme}://{credentials}{rest}"))
+}
+
+#[cfg(all(feature = "postgres", feature = "clickhouse"))]
+#[test]
+fn a_server_that_refuses_a_login_does_not_make_it_known() {
+    for variable in ["BROADSIDE_POSTGRES_URL", "BROADSIDE_CLICKHOUSE_URL"] {
+        for credentials in ["hunter2:x@", "u%3Ahunter2:x@", "u:hunter2@"] {
+            let Some(address) = server_with(variable, credentials) else { return };
+            let output = run(&["smoke", "--backend", &address]);
+            assert_eq!(code(&output), 2, "{credentials}");
+            assert!(stderr(&output).contains("the server refuses the user or the password"), "{}", stderr(&output));
+            shows_no_password(&output, credentials);
+        }
+    }
+}
+
+#[cfg(all(unix, feature = "postgres", feature = "clickhouse"))]
+#[test]
+fn the_password_may_come_from_the_environment_or_the_password_file() {
+    use std::os::unix::fs::PermissionsExt;
+
+    let Some(without) = server_with("BROADSIDE_POSTGRES_URL", "broadside@") else { return };
+    let address = std::env::var("BROADSIDE_POSTGRES_URL").unwrap();
+    let (_, rest) = address.split_once("://broadside:").unwrap();
+    let (password, _) = rest.split_once('@').unwrap();
+    let scenario = file("password.jsonl", INITIALISE);
+    let replay = || {
+        let mut command = broadside(&["replay", "--backend", &without, &scenario]);
+        command.env_remove("PGPASSWORD").env("HOME", "/nonexistent");
+        command
+    };
+    assert_eq!(code(&replay().output().unwrap()), 2);
+    assert_eq!(code(&replay().env("PGPASSWORD", password).output().unwrap()), 0);
+    assert_eq!(code(&replay().env("PGPASSWORD", "hunter2").output().unwrap()), 2);
+    let passwords = file("pgpass", &format!("# the test server\n*:*:*:broadside:{password}\n"));
+    for (mode, expected) in [(0o600, 0), (0o644, 2)] {
+        std::fs::set_permissions(&passwords, std::fs::Permissions::from_mode(mode)).unwrap();
+        let output = replay().env("PGPASSFILE", &passwords).output().unwrap();
+        assert_eq!(code(&output), expected, "{mode:o}: {}", stderr(&output));
+    }
+}
+
 #[test]
 fn verbose_shows_each_call_and_is_silent_about_the_answers() {
     let scenario = file("verbose.jsonl", &format!("{INITIALISE}\n{JOB}\n{}\n", r#"{"op":"getJobSpec","jobId":"j"}"#));

@@ -7,6 +7,7 @@ use std::time::Duration;
 use broadside::{Clock, DatabaseConfig, ScratchInfo, SystemClock, Timestamp};
 use clap::Args;
 
+use super::arguments::Address;
 use super::interrupt::{self, HeldStore};
 use super::report::{self, Output};
 use super::shown::{self, parse_duration};
@@ -22,9 +23,8 @@ use super::{Failure, Verdict};
 #[command(after_long_help = AFTER_HELP)]
 pub struct CleanArgs {
     /// The server: postgres, clickhouse or a URL.
-    // Kept as text: clap shows a value that it cannot parse, and a URL may hold a password.
     #[arg(long, value_name = "BACKEND")]
-    backend: String,
+    backend: Address,
 
     /// Remove only stores that were made longer ago than this: 90s, 30m, 2h or 7d. It must be longer than any run
     /// takes that may be under way.
@@ -46,7 +46,7 @@ Exit codes:
   2  the server cannot be reached, a store cannot be removed, or --yes is missing and there is no terminal to ask on";
 
 pub async fn run(args: &CleanArgs) -> Result<Verdict, Failure> {
-    let config: DatabaseConfig = args.backend.parse()?;
+    let config: DatabaseConfig = args.backend.config()?;
     let stores = config.scratch_stores().await?;
     let now = SystemClock.now();
     let mut output = Output::default();

@@ -1,5 +1,6 @@
 //! The commands: what they are called with, and what they end with.
 
+mod arguments;
 mod clean;
 mod compare;
 mod interrupt;
@@ -18,6 +19,8 @@ use std::process::ExitCode;
 
 use broadside::DatabaseConfig;
 use clap::{Args, Parser, Subcommand};
+
+use arguments::Address;
 use interrupt::Interrupted;
 
 /// One API over three stores for Armada Lookout: an embedded Arrow engine, PostgreSQL and ClickHouse.
@@ -59,14 +62,13 @@ enum Command {
 #[derive(Debug, Args)]
 struct BackendArgs {
     /// Where to run: memory, postgres, clickhouse or a URL.
-    // Kept as text: clap shows a value that it cannot parse, and a URL may hold a password.
     #[arg(long, value_name = "BACKEND", default_value = "memory")]
-    backend: String,
+    backend: Address,
 }
 
 impl BackendArgs {
     fn config(&self) -> broadside::Result<DatabaseConfig> {
-        self.backend.parse()
+        self.backend.config()
     }
 }
 
@@ -117,7 +119,7 @@ impl From<Interrupted> for Failure {
 /// Runs the command that the arguments ask for.
 pub fn run() -> ExitCode {
     // Before anything else: from here on a signal at any moment ends the command in order.
-    let outcome = interrupt::install().map_err(Failure::from).and_then(|()| execute(Cli::parse()));
+    let outcome = interrupt::install().map_err(Failure::from).and_then(|()| execute(arguments::parse()));
     let code = match outcome {
         Ok(verdict) => verdict.into(),
         Err(Failure::Interrupted) => interrupt::EXIT_CODE.into(),

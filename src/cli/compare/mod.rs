@@ -14,6 +14,7 @@ use broadside::{DatabaseConfig, ManualClock};
 use clap::{Args, ValueEnum};
 use indicatif::ProgressBar;
 
+use super::arguments::Address;
 use super::report::Output;
 use super::scratch::{reach, with_scratches};
 use super::{Failure, Verdict, progress, report};
@@ -31,9 +32,8 @@ use table::ResultsTable;
 pub struct CompareArgs {
     /// A backend to compare: memory, postgres, clickhouse or a URL. The first is the one that the others are
     /// measured by; it is best the quickest.
-    // Kept as text: clap shows a value that it cannot parse, and a URL may hold a password.
     #[arg(long = "backend", value_name = "BACKEND", default_value = "memory")]
-    backends: Vec<String>,
+    backends: Vec<Address>,
 
     /// Another engine to compare with, in this process or beside it.
     #[cfg(feature = "peers")]
@@ -144,8 +144,7 @@ fn tolerance(text: &str) -> Result<f64, String> {
 }
 
 pub async fn run(args: &CompareArgs) -> Result<Verdict, Failure> {
-    let configs = args.backends.iter().map(|backend| backend.parse()).collect::<broadside::Result<Vec<_>>>()?;
-    reach(&configs).await?;
+    let configs = args.backends.iter().map(Address::config).collect::<broadside::Result<Vec<_>>>()?;
     let options =
         WorkloadOptions { seed: args.seed, jobs: args.jobs, layout: args.layout.into(), ..WorkloadOptions::default() };
     let workload = Workload::new(options.clone());
@@ -160,6 +159,7 @@ pub async fn run(args: &CompareArgs) -> Result<Verdict, Failure> {
         check_baseline(&baseline.results, &options, names)?;
     }
     let directory = args.out.as_deref().map(OutputDirectory::prepare).transpose()?;
+    reach(&configs).await?;
     let results = match compare(&comparison, &configs, peers).await? {
         Outcome::Agreed(results) => results,
         Outcome::Differed(differences) => {
