@@ -3,11 +3,14 @@
 mod arguments;
 mod clean;
 mod compare;
+mod file;
 mod interrupt;
 mod logging;
+mod page;
 mod progress;
 mod replay;
 mod report;
+mod results;
 mod scratch;
 mod shown;
 mod smoke;
@@ -53,6 +56,7 @@ enum Command {
     Smoke(smoke::SmokeArgs),
     Replay(replay::ReplayArgs),
     Compare(compare::CompareArgs),
+    Report(results::ResultsArgs),
     Sql(sql::SqlArgs),
     Stats(stats::StatsArgs),
     Clean(clean::CleanArgs),
@@ -140,6 +144,7 @@ fn execute(cli: Cli) -> Result<Verdict, Failure> {
             Command::Smoke(args) => smoke::run(&args).await,
             Command::Replay(args) => replay::run(&args).await,
             Command::Compare(args) => compare::run(&args).await,
+            Command::Report(args) => results::run(&args),
             Command::Stats(args) => stats::run(&args).await,
             Command::Sql(args) => sql::run(&args).await,
             Command::Clean(args) => clean::run(&args).await,

@@ -6,12 +6,13 @@ use std::io::{self, Write};
 use std::path::Path;
 
 use anstyle::{AnsiColor, Style};
-use broadside::compare::{Difference, Regression};
+use broadside::compare::Difference;
 use broadside::scenario::{Response, Step};
 
 use super::progress;
 
 const BAD: Style = AnsiColor::Red.on_default().bold();
+const WARNING: Style = AnsiColor::Yellow.on_default().bold();
 const EXPECTED: Style = AnsiColor::Green.on_default();
 const GOT: Style = AnsiColor::Red.on_default();
 
@@ -59,9 +60,20 @@ pub fn answers_differ(difference: &Difference) {
     ));
 }
 
-/// Says that the first backend fell behind another one.
-pub fn regression(regression: &Regression) {
-    write(format_args!("{BAD}worse{BAD:#}: {regression}\n"));
+/// Says that something is worse than it was.
+pub fn worse(what: impl Display) {
+    write(format_args!(
+        "{BAD}worse{BAD:#}: {what}
+"
+    ));
+}
+
+/// Says what must be known about something that was done.
+pub fn warning(warning: impl Display) {
+    write(format_args!(
+        "{WARNING}warning{WARNING:#}: {warning}
+"
+    ));
 }
 
 /// Writes to standard error, in colour on a terminal alone.

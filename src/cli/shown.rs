@@ -13,6 +13,14 @@ pub fn rate(per_second: f64) -> String {
     format!("{}/s", text.replace(' ', ""))
 }
 
+/// How many.
+pub fn count(count: f64) -> String {
+    if count < 1000.0 {
+        return format!("{count:.0}");
+    }
+    scaled(count, &[("", 1.0), ("k", 1e3), ("M", 1e6), ("G", 1e9)]).replace(' ', "")
+}
+
 /// Bytes.
 pub fn bytes(bytes: u64) -> String {
     scaled(bytes as f64, &[("B", 1.0), ("KiB", 1024.0), ("MiB", 1_048_576.0), ("GiB", 1_073_741_824.0)])

@@ -208,6 +208,16 @@ pub struct QueryRecord {
     pub slot_wait: LatencyHistogram,
 }
 
+impl QueryRecord {
+    /// What the reads are called in reports: the kind, and the filters if there are any.
+    pub fn name(&self) -> String {
+        match self.filter_combo.as_str() {
+            "none" | "" => self.query_type.to_string(),
+            filter => format!("{} {filter}", self.query_type),
+        }
+    }
+}
+
 /// The kinds of actions.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]

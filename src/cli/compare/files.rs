@@ -1,6 +1,5 @@
 //! The files of a comparison: the baseline that it is held against, and what it writes.
 
-use std::fmt;
 use std::fs::{self, OpenOptions};
 use std::path::{Path, PathBuf};
 
@@ -8,6 +7,7 @@ use broadside::compare::{Results, read_baseline};
 
 use super::html;
 use crate::cli::Failure;
+use crate::cli::file::{self, FileError};
 
 const RESULTS: &str = "results.json";
 const REPORT: &str = "report.html";
@@ -20,9 +20,8 @@ pub struct Baseline<'a> {
 
 impl<'a> Baseline<'a> {
     pub fn read(path: &'a Path) -> Result<Self, FileError> {
-        let failed = |problem: String| FileError { path: path.to_owned(), problem };
-        let file = fs::read(path).map_err(|error| failed(error.to_string()))?;
-        Ok(Self { path, results: read_baseline(&file).map_err(|error| failed(error.to_string()))? })
+        let results = read_baseline(&file::read(path)?).map_err(|error| FileError::new(path, error))?;
+        Ok(Self { path, results })
     }
 
     /// Whether a directory's results.json is the file of the baseline.
@@ -38,13 +37,12 @@ pub struct OutputDirectory<'a>(&'a Path);
 impl<'a> OutputDirectory<'a> {
     /// Makes the directory and checks that the files can be written, before anything is measured.
     pub fn prepare(path: &'a Path) -> Result<Self, FileError> {
-        let failed = |path: &Path, problem: String| FileError { path: path.to_owned(), problem };
-        fs::create_dir_all(path).map_err(|error| failed(path, error.to_string()))?;
-        let probe = path.join(temporary_name("probe"));
+        fs::create_dir_all(path).map_err(|error| FileError::new(path, error))?;
+        let probe = file::temporary(&path.join("probe"));
         let written = OpenOptions::new().write(true).create_new(true).open(&probe);
-        written.and_then(|_| fs::remove_file(&probe)).map_err(|error| failed(path, error.to_string()))?;
+        written.and_then(|_| fs::remove_file(&probe)).map_err(|error| FileError::new(path, error))?;
         match [RESULTS, REPORT].map(|name| path.join(name)).into_iter().find(|file| file.is_dir()) {
-            Some(file) => Err(failed(&file, "is a directory".to_owned())),
+            Some(file) => Err(FileError::new(&file, "is a directory")),
             None => Ok(Self(path)),
         }
     }
@@ -66,34 +64,8 @@ impl<'a> OutputDirectory<'a> {
 
     fn write_as(&self, results: &Results, json: &str, html: &str) -> Result<(), Failure> {
         let text = serde_json::to_string_pretty(results)?;
-        for (name, text) in [(json, text + "\n"), (html, html::page(results)?)] {
-            let path = self.0.join(name);
-            let temporary = self.0.join(temporary_name(name));
-            let written = fs::write(&temporary, text).and_then(|()| fs::rename(&temporary, &path));
-            written.map_err(|error| {
-                fs::remove_file(&temporary).ok();
-                FileError { path, problem: error.to_string() }
-            })?;
-        }
+        file::write(&self.0.join(json), &(text + "\n"))?;
+        file::write(&self.0.join(html), &html::page(results)?)?;
         Ok(())
     }
 }
-
-fn temporary_name(name: &str) -> String {
-    format!(".{name}.{}.tmp", std::process::id())
-}
-
-/// A file that cannot be read or written, or does not hold what it should.
-#[derive(Debug)]
-pub struct FileError {
-    path: PathBuf,
-    problem: String,
-}
-
-impl fmt::Display for FileError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}: {}", self.path.display(), self.problem)
-    }
-}
-
-impl std::error::Error for FileError {}

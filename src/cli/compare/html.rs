@@ -1,27 +1,11 @@
 //! The report: one file that a browser shows without a network.
 
-use std::fmt::{self, Display, Write};
+use std::fmt::Write;
 
 use broadside::compare::{Measurement, OperationGroup, OperationResult, Results};
 
-use super::chart::{self, ChartError, Row};
+use crate::cli::page::{self, Bar, ChartError, Escaped, Key, missing};
 use crate::cli::shown;
-
-const STYLE: &str = "
-:root { color-scheme: light }
-body { font: 15px/1.5 system-ui, sans-serif; margin: 2rem auto; max-width: 1100px; padding: 0 1rem; color: #222; background: #fff }
-h1 { font-size: 1.6rem } h2 { font-size: 1.2rem; margin-top: 2.5rem }
-table { border-collapse: collapse; font-variant-numeric: tabular-nums }
-.wide { overflow-x: auto }
-th, td { padding: .25rem .7rem; border-bottom: 1px solid #e3e3e3; text-align: right; white-space: nowrap }
-th:first-child, td:first-child { text-align: left }
-thead th { border-bottom: 2px solid #999; vertical-align: bottom }
-tr.group td { font-weight: 600; background: #f4f4f4 }
-svg { max-width: 100%; height: auto }
-.key { display: inline-block; width: .8em; height: .8em; margin-right: .4em; border-radius: 2px }
-.legend span { margin-right: 1.5em }
-.note { color: #555 }
-";
 
 const GROUPS: [(OperationGroup, &str); 4] = [
     (OperationGroup::Ingestion, "Ingestion"),
@@ -34,21 +18,13 @@ const GROUPS: [(OperationGroup, &str); 4] = [
 pub fn page(results: &Results) -> Result<String, ChartError> {
     let mut html = String::new();
     let title = format!("Broadside: {} jobs on {}", results.settings.workload.jobs, names(results).join(", "));
-    let _ = write!(
-        html,
-        "<!DOCTYPE html>\n<html lang=\"en\">\n<head>\n<meta charset=\"utf-8\">\n\
-         <meta name=\"viewport\" content=\"width=device-width, initial-scale=1\">\n\
-         <title>{title}</title>\n<style>{STYLE}</style>\n</head>\n<body>\n<h1>{title}</h1>\n",
-        title = Escaped(&title),
-    );
     settings(&mut html, results);
     backends(&mut html, results);
     for (group, heading) in GROUPS {
         chart_of(&mut html, results, group, heading)?;
     }
     times(&mut html, results);
-    html.push_str("</body>\n</html>\n");
-    Ok(html)
+    Ok(page::page(&title, &html))
 }
 
 fn names(results: &Results) -> Vec<&str> {
@@ -95,20 +71,18 @@ fn backends(html: &mut String, results: &Results) {
 fn chart_of(html: &mut String, results: &Results, group: OperationGroup, heading: &str) -> Result<(), ChartError> {
     let median = |measured: &Option<Measurement>| measured.as_ref().map(|measured| measured.times.p50_nanos as f64);
     let rows: Vec<_> = of_group(results, group)
-        .map(|operation| Row { name: &operation.name, values: operation.measurements.iter().map(median).collect() })
+        .map(|operation| Bar { name: &operation.name, values: operation.measurements.iter().map(median).collect() })
         .collect();
     if rows.is_empty() {
         return Ok(());
     }
     let _ = writeln!(
         html,
-        "<h2>{heading}</h2>\n<p class=\"note\">Median time of a call, on a logarithmic scale: each line is ten times the one before. Shorter is quicker.</p>\n<p class=\"legend\">"
+        "<h2>{heading}</h2>\n<p class=\"note\">Median time of a call, on a logarithmic scale: each line is ten times the one before. Shorter is quicker.</p>"
     );
-    for (at, name) in names(results).into_iter().enumerate() {
-        let _ = writeln!(html, "<span>{}{}</span>", Key(at), Escaped(name));
-    }
-    html.push_str("</p>\n");
-    html.push_str(&chart::bars(&rows, |nanos| shown::time(nanos as u64))?);
+    html.push_str(&page::legend(names(results)));
+    let svg = page::bars(&rows, |nanos| shown::time(nanos as u64))?;
+    let _ = writeln!(html, "<div class=\"wide\">\n{svg}</div>");
     Ok(())
 }
 
@@ -164,32 +138,4 @@ fn rates_of(html: &mut String, rates: impl Iterator<Item = Option<f64>>) {
         let _ = write!(html, "<td colspan=\"{columns}\">{}</td>", rate.map_or_else(missing, shown::rate));
     }
     html.push_str("</tr>\n");
-}
-
-fn missing() -> String {
-    "–".to_owned()
-}
-
-/// A square of a backend's colour.
-struct Key(usize);
-
-impl Display for Key {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "<i class=\"key\" style=\"background:{}\"></i>", chart::css_colour(self.0))
-    }
-}
-
-/// Text that means itself.
-struct Escaped<'a>(&'a str);
-
-impl Display for Escaped<'_> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.0.chars().try_for_each(|character| match character {
-            '&' => f.write_str("&amp;"),
-            '<' => f.write_str("&lt;"),
-            '>' => f.write_str("&gt;"),
-            '"' => f.write_str("&quot;"),
-            other => f.write_char(other),
-        })
-    }
 }

@@ -1,6 +1,5 @@
 //! `broadside compare`: the same jobs and queries on several backends.
 
-mod chart;
 mod files;
 mod html;
 mod table;
@@ -136,7 +135,8 @@ fn open_peers(_args: &CompareArgs, _workload: &Workload) -> broadside::Result<Ve
     Ok(Vec::new())
 }
 
-fn tolerance(text: &str) -> Result<f64, String> {
+/// A factor by which something may be worse.
+pub fn tolerance(text: &str) -> Result<f64, String> {
     match text.parse::<f64>() {
         Ok(factor) if factor.is_finite() && factor >= 1.0 => Ok(factor),
         _ => Err("a factor of at least 1".to_owned()),
@@ -243,7 +243,7 @@ fn names(configs: &[DatabaseConfig]) -> Vec<String> {
 
 fn hold_against(baseline: &Results, results: &Results, tolerance: f64) -> Result<Verdict, Failure> {
     let regressions = regressions(baseline, results, tolerance)?;
-    regressions.iter().for_each(report::regression);
+    regressions.iter().for_each(report::worse);
     Ok(if regressions.is_empty() { Verdict::Agreed } else { Verdict::Differed })
 }
 

@@ -1,9 +1,9 @@
-//! Bar charts as SVG.
-
-use std::fmt::{self, Display};
+//! Bar charts.
 
 use plotters::coord::ranged1d::SegmentValue;
 use plotters::prelude::*;
+
+use super::{ChartError, FONT, GRID, NEUTRAL, TEXT, colour};
 
 const WIDTH: u32 = 1000;
 const NAME_WIDTH: u32 = 400;
@@ -12,56 +12,17 @@ const BAR_HEIGHT: u32 = 11;
 const ROW_GAP: u32 = 6;
 const AXIS_HEIGHT: u32 = 40;
 const MARGIN: u32 = 12;
-const FONT: &str = "sans-serif";
 const FONT_SIZE: u32 = 13;
 
-/// The colours of the backends, in their order; told apart also by those who see few colours.
-const COLOURS: [RGBColor; 6] = [
-    RGBColor(0, 114, 178),
-    RGBColor(230, 159, 0),
-    RGBColor(0, 158, 115),
-    RGBColor(204, 121, 167),
-    RGBColor(86, 180, 233),
-    RGBColor(120, 120, 120),
-];
-
-fn colour(backend: usize) -> RGBColor {
-    COLOURS[backend % COLOURS.len()]
-}
-
-/// The colour of a backend, as CSS has it.
-pub fn css_colour(backend: usize) -> String {
-    let RGBColor(red, green, blue) = colour(backend);
-    format!("rgb({red},{green},{blue})")
-}
-
-/// A row of a chart: a name, and a value for each backend that has one.
-pub struct Row<'a> {
+/// A row of bars: a name, and a value for each backend that has one.
+pub struct Bar<'a> {
     pub name: &'a str,
     pub values: Vec<Option<f64>>,
 }
 
-/// A chart that could not be drawn.
-#[derive(Debug)]
-pub struct ChartError(String);
-
-impl<E: std::error::Error + Send + Sync> From<DrawingAreaErrorKind<E>> for ChartError {
-    fn from(error: DrawingAreaErrorKind<E>) -> Self {
-        Self(error.to_string())
-    }
-}
-
-impl Display for ChartError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "cannot draw a chart: {}", self.0)
-    }
-}
-
-impl std::error::Error for ChartError {}
-
 /// Bars for each row, one a backend, on a logarithmic scale: what counts is how many times as
 /// long, and times lie orders of magnitude apart.
-pub fn bars(rows: &[Row<'_>], shown: impl Fn(f64) -> String) -> Result<String, ChartError> {
+pub fn bars(rows: &[Bar<'_>], shown: impl Fn(f64) -> String) -> Result<String, ChartError> {
     let backends = rows.iter().map(|row| row.values.len()).max().unwrap_or_default() as u32;
     let row_height = backends * BAR_HEIGHT + ROW_GAP;
     let height = rows.len().max(2) as u32 * row_height + AXIS_HEIGHT + 2 * MARGIN;
@@ -87,7 +48,9 @@ pub fn bars(rows: &[Row<'_>], shown: impl Fn(f64) -> String) -> Result<String, C
             .configure_mesh()
             .disable_y_mesh()
             .light_line_style(TRANSPARENT)
-            .label_style((FONT, FONT_SIZE))
+            .bold_line_style(GRID)
+            .axis_style(NEUTRAL)
+            .label_style((FONT, FONT_SIZE).into_font().color(&TEXT))
             // With no label allowed the crate looks for a step between them for ever.
             .y_labels(rows.len().max(1))
             .y_label_formatter(&name)
@@ -110,7 +73,7 @@ pub fn bars(rows: &[Row<'_>], shown: impl Fn(f64) -> String) -> Result<String, C
 }
 
 /// From the power of ten below the least value to that above the greatest.
-fn scale(rows: &[Row<'_>]) -> (f64, f64) {
+fn scale(rows: &[Bar<'_>]) -> (f64, f64) {
     let values = || rows.iter().flat_map(|row| &row.values).flatten().copied().filter(|value| *value > 0.0);
     let (least, most) = (values().fold(f64::INFINITY, f64::min), values().fold(0.0, f64::max));
     if most == 0.0 {
@@ -124,8 +87,8 @@ fn scale(rows: &[Row<'_>]) -> (f64, f64) {
 mod tests {
     use super::*;
 
-    fn row(name: &str, values: impl Into<Vec<Option<f64>>>) -> Row<'_> {
-        Row { name, values: values.into() }
+    fn row(name: &str, values: impl Into<Vec<Option<f64>>>) -> Bar<'_> {
+        Bar { name, values: values.into() }
     }
 
     #[test]

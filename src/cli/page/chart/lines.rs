@@ -1,0 +1,199 @@
+//! Line charts: curves and values over time.
+
+use std::ops::Range;
+
+use plotters::coord::ranged1d::{DefaultFormatting, KeyPointHint};
+use plotters::prelude::*;
+use plotters::style::text_anchor::{HPos, Pos, VPos};
+
+use super::scale::Axis;
+use super::{ChartError, FONT, GRID, NEUTRAL, Scale, TEXT, colour};
+
+/// Narrow, so that the texts can be read where a chart is as wide as a telephone.
+const WIDTH: u32 = 440;
+const HEIGHT: u32 = 264;
+const FONT_SIZE: u32 = 12;
+const MARGIN: u32 = 8;
+const VALUE_WIDTH: u32 = 62;
+const AXIS_HEIGHT: u32 = 40;
+/// Above the lines, for the names of the marks.
+const MARK_HEIGHT: u32 = 18;
+
+/// How a line is drawn.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Weight {
+    /// What the chart is about.
+    Strong,
+    /// What stands beside it.
+    Thin,
+}
+
+/// A line.
+#[derive(Debug, Clone)]
+pub struct Line {
+    /// The place in the comparison, which decides the colour; none for what belongs to none.
+    pub of: Option<usize>,
+    /// How it is drawn.
+    pub weight: Weight,
+    /// Its points by ascending position; it is interrupted where there is no value.
+    pub points: Vec<(f64, Option<f64>)>,
+}
+
+/// A vertical line.
+#[derive(Debug, Clone)]
+pub struct Mark {
+    /// Where it stands.
+    pub at: f64,
+    /// The place in the comparison; none for what belongs to none.
+    pub of: Option<usize>,
+    /// What stands above it; may be empty.
+    pub name: String,
+}
+
+/// A line chart.
+pub struct Lines<'a> {
+    /// The lines.
+    pub lines: Vec<Line>,
+    /// The vertical lines.
+    pub marks: Vec<Mark>,
+    /// The first and the last position of the horizontal axis.
+    pub from: f64,
+    /// See `from`.
+    pub to: f64,
+    /// The positions that have labels.
+    pub labels: Vec<f64>,
+    /// The text of a label.
+    pub label: &'a dyn Fn(f64) -> String,
+    /// What the horizontal axis shows.
+    pub axis: &'a str,
+    /// How the values are scaled.
+    pub scale: Scale,
+    /// The text of a value.
+    pub value: &'a dyn Fn(f64) -> String,
+}
+
+/// A coordinate with labels at given positions, which the crate's own cannot format.
+struct Labelled {
+    range: Range<f64>,
+    labels: Vec<f64>,
+}
+
+impl Ranged for Labelled {
+    type FormatOption = DefaultFormatting;
+    type ValueType = f64;
+
+    fn map(&self, value: &f64, (from, to): (i32, i32)) -> i32 {
+        let share = (value - self.range.start) / (self.range.end - self.range.start);
+        from + (f64::from(to - from) * share).round() as i32
+    }
+
+    fn key_points<Hint: KeyPointHint>(&self, hint: Hint) -> Vec<f64> {
+        if hint.weight().allow_light_points() { Vec::new() } else { self.labels.clone() }
+    }
+
+    fn range(&self) -> Range<f64> {
+        self.range.clone()
+    }
+}
+
+/// A line chart as SVG.
+pub fn lines(chart: &Lines<'_>) -> Result<String, ChartError> {
+    let values = chart.lines.iter().flat_map(|line| &line.points).filter_map(|(_, value)| *value);
+    let axis = Axis::holding(chart.scale, values);
+    let mut svg = String::new();
+    {
+        let area = SVGBackend::with_string(&mut svg, (WIDTH, HEIGHT)).into_drawing_area();
+        let (from, to) = (chart.from, chart.to.max(chart.from + f64::EPSILON));
+        let mut context = ChartBuilder::on(&area)
+            .margin(MARGIN)
+            .margin_top(MARGIN + MARK_HEIGHT)
+            .margin_right(2 * MARGIN)
+            .y_label_area_size(VALUE_WIDTH)
+            .x_label_area_size(AXIS_HEIGHT)
+            .build_cartesian_2d(
+                Labelled { range: from..to, labels: chart.labels.clone() },
+                Labelled { range: axis.range.clone(), labels: axis.labels.clone() },
+            )?;
+        context
+            .configure_mesh()
+            .bold_line_style(GRID)
+            .light_line_style(TRANSPARENT)
+            .axis_style(NEUTRAL)
+            .label_style((FONT, FONT_SIZE).into_font().color(&TEXT))
+            .x_label_formatter(&|at| (chart.label)(*at))
+            .y_label_formatter(&|position| (chart.value)(axis.value(*position)))
+            .x_desc(chart.axis)
+            .draw()?;
+        let (bottom, top) = (axis.range.start, axis.range.end);
+        for mark in chart.marks.iter().filter(|mark| (from..=to).contains(&mark.at)) {
+            let colour = mark.of.map_or(NEUTRAL, colour);
+            context.draw_series([PathElement::new([(mark.at, bottom), (mark.at, top)], colour.stroke_width(1))])?;
+            let style = (FONT, FONT_SIZE - 1).into_font().color(&TEXT).pos(Pos::new(HPos::Left, VPos::Bottom));
+            // Drawn on the plane of the whole chart: the names stand above the plotting area.
+            let (x, y) = context.backend_coord(&(mark.at, top));
+            area.draw(&Text::new(mark.name.as_str(), (x - 2, y - 4), style))?;
+        }
+        for line in &chart.lines {
+            let style = ShapeStyle::from(line.of.map_or(NEUTRAL, colour)).stroke_width(match line.weight {
+                Weight::Strong => 2,
+                Weight::Thin => 1,
+            });
+            for run in runs(&line.points) {
+                let points: Vec<_> = run.map(|(at, value)| (at, axis.position(value))).collect();
+                match points.as_slice() {
+                    [point] => drop(context.draw_series([Circle::new(*point, 2, style.filled())])?),
+                    _ => drop(context.draw_series([PathElement::new(points, style)])?),
+                }
+            }
+        }
+        area.present()?;
+    }
+    Ok(svg)
+}
+
+/// The runs of points that have a value.
+fn runs(points: &[(f64, Option<f64>)]) -> impl Iterator<Item = impl Iterator<Item = (f64, f64)>> {
+    points
+        .split(|(_, value)| value.is_none())
+        .filter(|run| !run.is_empty())
+        .map(|run| run.iter().filter_map(|&(at, value)| Some((at, value?))))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn chart(points: Vec<(f64, Option<f64>)>, marks: Vec<Mark>) -> String {
+        lines(&Lines {
+            lines: vec![Line { of: Some(0), weight: Weight::Strong, points }],
+            marks,
+            from: 0.0,
+            to: 10.0,
+            labels: vec![0.0, 5.0, 10.0],
+            label: &|at| format!("{at} s"),
+            axis: "time",
+            scale: Scale::Linear,
+            value: &|value| format!("{value} calls"),
+        })
+        .unwrap()
+    }
+
+    #[test]
+    fn a_line_is_interrupted_where_there_is_no_value() {
+        let svg =
+            chart(vec![(0.0, Some(1.0)), (1.0, Some(2.0)), (2.0, None), (3.0, Some(4.0)), (4.0, Some(4.0))], vec![]);
+        assert_eq!(svg.matches("stroke=\"#0072B2\"").count(), 2, "{svg}");
+        assert!(svg.contains("5 s") && svg.contains("4 calls") && svg.contains("time"), "{svg}");
+        let lone = chart(vec![(0.0, None), (3.0, Some(4.0)), (4.0, None)], vec![]);
+        assert_eq!(lone.matches("<circle").count(), 1, "{lone}");
+    }
+
+    #[test]
+    fn marks_within_the_axis_are_named() {
+        let mark = |at, name: &str| Mark { at, of: None, name: name.to_owned() };
+        let svg =
+            chart(vec![(0.0, Some(1.0)), (10.0, Some(1.0))], vec![mark(3.0, "test & drain"), mark(11.0, "later")]);
+        assert!(svg.contains("test &amp; drain") && !svg.contains("later"), "{svg}");
+        assert!(!chart(vec![], vec![]).is_empty());
+    }
+}

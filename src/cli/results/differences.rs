@@ -1,0 +1,88 @@
+//! What differs between the configurations of runs.
+
+use std::collections::BTreeMap;
+use std::fmt::Write;
+
+use broadside::load::RunRecord;
+use serde_json::Value;
+
+use crate::cli::page::{Escaped, Key, missing};
+
+/// A value that is not the same in all runs.
+#[derive(Debug, PartialEq, Eq)]
+pub struct Difference {
+    /// The path of keys: `ingestionConfig.batchSize`.
+    pub name: String,
+    /// The value in each run; none where it has none.
+    pub values: Vec<Option<String>>,
+}
+
+/// Everything that was configured or found on a machine and is not the same in all runs.
+pub fn differences(runs: &[RunRecord]) -> Vec<Difference> {
+    let runs: Vec<BTreeMap<String, String>> = runs.iter().map(settings).collect();
+    let names: std::collections::BTreeSet<&String> = runs.iter().flat_map(BTreeMap::keys).collect();
+    names
+        .into_iter()
+        .map(|name| Difference { name: name.clone(), values: runs.iter().map(|run| run.get(name).cloned()).collect() })
+        .filter(|difference| difference.values.windows(2).any(|pair| pair[0] != pair[1]))
+        .collect()
+}
+
+/// All settings of a run by their paths.
+fn settings(run: &RunRecord) -> BTreeMap<String, String> {
+    let mut settings = BTreeMap::new();
+    flatten("", &run.configuration, &mut settings);
+    for (name, value) in &run.options {
+        flatten(&format!("options.{name}"), value, &mut settings);
+    }
+    for (name, value) in &run.store.settings {
+        settings.insert(format!("server.{name}"), value.clone());
+    }
+    flatten("machine", &serde_json::to_value(&run.machine).unwrap_or_default(), &mut settings);
+    settings.insert("seed".to_owned(), run.seed.to_string());
+    settings.insert("broadside".to_owned(), run.broadside.clone());
+    settings
+}
+
+fn flatten(path: &str, value: &Value, settings: &mut BTreeMap<String, String>) {
+    let below = |key: &str| if path.is_empty() { key.to_owned() } else { format!("{path}.{key}") };
+    match value {
+        Value::Object(keys) => keys.iter().for_each(|(key, value)| flatten(&below(key), value, settings)),
+        Value::Array(values) => {
+            values.iter().enumerate().for_each(|(at, value)| flatten(&below(&at.to_string()), value, settings));
+        }
+        Value::Null => {}
+        Value::String(text) => drop(settings.insert(path.to_owned(), text.clone())),
+        other => drop(settings.insert(path.to_owned(), other.to_string())),
+    }
+}
+
+/// The table of what differs; nothing for a single run.
+pub fn section(html: &mut String, runs: &[RunRecord], names: &[String]) {
+    if runs.len() < 2 {
+        return;
+    }
+    html.push_str("<h2 id=\"differences\">What differs</h2>\n");
+    let differences = differences(runs);
+    if differences.is_empty() {
+        html.push_str("<p>The runs have the same configuration, options, settings of the server and machine.</p>\n");
+        return;
+    }
+    html.push_str(
+        "<p class=\"note\">Everything that was configured, and all that is known of the servers and machines, where it is \
+         not the same in all runs. Each difference is a possible cause of the differences below.</p>\n\
+         <div class=\"wide\">\n<table class=\"text\">\n<thead><tr><th>Setting</th>",
+    );
+    for (at, name) in names.iter().enumerate() {
+        let _ = write!(html, "<th>{}{}</th>", Key(at), Escaped(name));
+    }
+    html.push_str("</tr></thead>\n<tbody>\n");
+    for Difference { name, values } in differences {
+        let _ = write!(html, "<tr><td><code>{}</code></td>", Escaped(name));
+        for value in values {
+            let _ = write!(html, "<td>{}</td>", Escaped(value.unwrap_or_else(missing)));
+        }
+        html.push_str("</tr>\n");
+    }
+    html.push_str("</tbody>\n</table>\n</div>\n");
+}

@@ -1,0 +1,197 @@
+//! Latencies by kind of call: the table with the ratios, and the percentile curves.
+
+use std::fmt::Write;
+
+use broadside::load::RunRecord;
+use broadside::load::record::QueryType;
+use broadside::measure::LatencyHistogram;
+
+use super::summary::or_missing;
+use crate::cli::page::{self, ChartError, Escaped, Key, Line, Lines, Scale, Weight, missing};
+use crate::cli::shown;
+
+/// A kind of call as one run has it.
+#[derive(Clone, Copy)]
+struct Call<'a> {
+    latency: &'a LatencyHistogram,
+    service_time: &'a LatencyHistogram,
+    /// For a batch in the backlog, for a read before it has a slot.
+    wait: &'a LatencyHistogram,
+    failed: u64,
+    not_found: u64,
+}
+
+/// The kinds of calls of a run by their names, batches first.
+fn calls(run: &RunRecord) -> Vec<(String, Call<'_>)> {
+    let ingester = &run.ingester;
+    let batches = Call {
+        latency: &ingester.latency,
+        service_time: &ingester.service_time,
+        wait: &ingester.backlog_wait,
+        failed: ingester.batches_failed,
+        not_found: 0,
+    };
+    let reads = run.queries.iter().map(|query| {
+        let call = Call {
+            latency: &query.latency,
+            service_time: &query.service_time,
+            wait: &query.slot_wait,
+            failed: query.failed,
+            not_found: query.not_found,
+        };
+        (query.name(), call)
+    });
+    [("batch".to_owned(), batches)].into_iter().chain(reads).collect()
+}
+
+/// The names of all kinds, in the order in which they come.
+fn kinds<'a>(calls: &'a [Vec<(String, Call<'_>)>]) -> Vec<&'a str> {
+    let mut kinds: Vec<&str> = Vec::new();
+    for (name, _) in calls.iter().flatten() {
+        if !kinds.contains(&name.as_str()) {
+            kinds.push(name);
+        }
+    }
+    kinds
+}
+
+/// The latencies of each kind with the ratios to the first run, and what they consist of.
+pub fn tables(html: &mut String, runs: &[RunRecord], names: &[String]) {
+    let calls: Vec<_> = runs.iter().map(calls).collect();
+    html.push_str(
+        "<h2 id=\"latencies\">Latencies by kind</h2>\n\
+         <p class=\"note\">From the time at which a call was due to its completion, waiting included, in the test phase. \
+         <em>n</em> is the number of calls; a percentile that has too few of them is left out (p95 needs 20, p99 needs 100). \
+         ≥ marks a lower bound: a call that had not completed at the end counts with the time until then. \
+         ÷ is how many times as long as the first run the median and the p99 are; below 1 the run is quicker.</p>\n",
+    );
+    header(html, names, &["n", "p50", "p95", "p99", "max", "failed", "not found"], true);
+    for kind in kinds(&calls) {
+        let _ = write!(html, "<tr><td>{}</td>", Escaped(kind));
+        let of: Vec<Option<Call<'_>>> =
+            calls.iter().map(|calls| calls.iter().find(|(name, _)| name == kind).map(|(_, call)| *call)).collect();
+        for (at, call) in of.iter().enumerate() {
+            latency_cells(html, call.as_ref());
+            if at > 0 {
+                for quantile in [0.5, 0.99] {
+                    let of_run =
+                        |call: &Option<Call<'_>>| call.as_ref()?.latency.quantile(quantile).map(|nanos| nanos as f64);
+                    let ratio = of_run(call).zip(of_run(&of[0])).map(|(this, first)| shown::ratio(this / first));
+                    let _ = write!(html, "<td>{}</td>", or_missing(ratio));
+                }
+            }
+        }
+        html.push_str("</tr>\n");
+    }
+    html.push_str("</tbody>\n</table>\n</div>\n");
+    parts(html, &calls, names);
+}
+
+fn latency_cells(html: &mut String, call: Option<&Call<'_>>) {
+    let Some(Call { latency, failed, not_found, .. }) = call else {
+        (0..7).for_each(|_| html.push_str("<td>–</td>"));
+        return;
+    };
+    let time = |nanos: Option<u64>| match nanos {
+        Some(nanos) if latency.is_lower_bound(nanos) => format!("≥ {}", shown::time(nanos)),
+        Some(nanos) => shown::time(nanos),
+        None => missing(),
+    };
+    let _ = write!(html, "<td>{}</td>", latency.count());
+    for nanos in [latency.quantile(0.5), latency.quantile(0.95), latency.quantile(0.99), latency.max_nanos()] {
+        let _ = write!(html, "<td>{}</td>", time(nanos));
+    }
+    let class = if *failed > 0 { " class=\"bad\"" } else { "" };
+    let _ = write!(html, "<td{class}>{failed}</td><td>{not_found}</td>");
+}
+
+/// A table's beginning: the names over their columns.
+fn header(html: &mut String, names: &[String], columns: &[&str], ratios: bool) {
+    html.push_str("<div class=\"wide\">\n<table>\n<thead><tr><th></th>");
+    for (at, name) in names.iter().enumerate() {
+        let ratio = ratios && at > 0;
+        let span = columns.len() + if ratio { 2 } else { 0 };
+        let _ = write!(html, "<th colspan=\"{span}\">{}{}</th>", Key(at), Escaped(name));
+    }
+    html.push_str("</tr><tr><th>Kind</th>");
+    for at in 0..names.len() {
+        for column in columns {
+            let _ = write!(html, "<th>{column}</th>");
+        }
+        if ratios && at > 0 {
+            html.push_str("<th>p50 ÷</th><th>p99 ÷</th>");
+        }
+    }
+    html.push_str("</tr></thead>\n<tbody>\n");
+}
+
+fn parts(html: &mut String, calls: &[Vec<(String, Call<'_>)>], names: &[String]) {
+    html.push_str(
+        "<h3 id=\"parts\">What the time went to</h3>\n\
+         <p class=\"note\">The wait (of a batch's queries in the backlog, of a read for one of the slots that bound the \
+         concurrent reads) and the call itself. Where the wait is most of the latency, the store did not keep up with the rate, \
+         and a higher bound or a lower rate changes the latency; where the call is, the store is slow by itself.</p>\n",
+    );
+    header(html, names, &["wait p50", "wait p99", "call p50", "call p99"], false);
+    for kind in kinds(calls) {
+        let _ = write!(html, "<tr><td>{}</td>", Escaped(kind));
+        for calls in calls {
+            let call = calls.iter().find(|(name, _)| name == kind).map(|(_, call)| call);
+            for histogram in [|call: &Call<'_>| call.wait.clone(), |call: &Call<'_>| call.service_time.clone()] {
+                let histogram = call.map(histogram).unwrap_or_default();
+                for quantile in [0.5, 0.99] {
+                    let _ = write!(html, "<td>{}</td>", or_missing(histogram.quantile(quantile).map(shown::time)));
+                }
+            }
+        }
+        html.push_str("</tr>\n");
+    }
+    html.push_str("</tbody>\n</table>\n</div>\n");
+}
+
+/// The latencies of a kind of read by all filters, or those of batches.
+fn merged(run: &RunRecord, query_type: Option<QueryType>) -> LatencyHistogram {
+    let Some(query_type) = query_type else { return run.ingester.latency.clone() };
+    let mut merged = LatencyHistogram::default();
+    let of_type = run.queries.iter().filter(|query| query.query_type == query_type);
+    of_type.for_each(|query| merged.merge(&query.latency));
+    merged
+}
+
+/// The percentiles of the axis: the share of calls beyond a label is a tenth of that beyond the one before.
+const PERCENTILES: [f64; 5] = [0.0, 0.9, 0.99, 0.999, 0.9999];
+
+/// The percentile curves of a kind.
+pub fn curve(runs: &[RunRecord], query_type: Option<QueryType>) -> Result<String, ChartError> {
+    let position = |quantile: f64| -(1.0 - quantile).log10();
+    let mut end: f64 = 1.0;
+    let mut lines = Vec::new();
+    for (at, run) in runs.iter().enumerate() {
+        let latency = merged(run, query_type);
+        // A curve goes no further than its samples: the last is the greatest of them.
+        let last = (latency.count().max(1) as f64).log10().min(position(PERCENTILES[4]));
+        end = end.max(last);
+        let positions: Vec<f64> = (0..=120).map(|step| last * f64::from(step) / 120.0).collect();
+        let values = latency.curve(positions.iter().map(|position| 1.0 - 10f64.powf(-position)));
+        let points =
+            positions.into_iter().zip(values).map(|(position, nanos)| (position, Some(nanos as f64))).collect();
+        lines.push(Line { of: Some(at), weight: Weight::Strong, points });
+    }
+    page::lines(&Lines {
+        lines,
+        marks: Vec::new(),
+        from: 0.0,
+        to: end,
+        labels: [0.5].into_iter().chain(PERCENTILES).map(position).filter(|at| *at <= end).collect(),
+        label: &|at| percentile(1.0 - 10f64.powf(-at)),
+        axis: "percentile",
+        scale: Scale::Logarithmic,
+        value: &|nanos| shown::time(nanos.round() as u64),
+    })
+}
+
+/// `p99.9`: without zeros at its end.
+fn percentile(quantile: f64) -> String {
+    let text = format!("{:.2}", quantile * 100.0);
+    format!("p{}", text.trim_end_matches('0').trim_end_matches('.'))
+}

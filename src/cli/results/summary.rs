@@ -1,0 +1,191 @@
+//! What the runs were, and what must be known before their numbers are read.
+
+use std::fmt::{Display, Write};
+
+use broadside::load::RunRecord;
+use broadside::load::record::{Phase, ResourceSample};
+
+use crate::cli::page::{Escaped, Key, missing};
+use crate::cli::shown;
+
+/// The errors that are shown; the record has all that were collected.
+const SHOWN_ERRORS: usize = 20;
+
+/// What forbids to take a run's numbers as they are.
+pub fn problems(run: &RunRecord) -> Vec<String> {
+    let mut problems: Vec<String> = run.invalid.iter().map(|why| format!("invalid: {why}")).collect();
+    if run.partial {
+        problems.push("partial: the run was interrupted; the numbers are of the time before that".to_owned());
+    }
+    if let Some(census) = run.census.as_ref().filter(|census| !census.differences.is_empty()) {
+        let more = match census.differences.len() {
+            1 => String::new(),
+            count => format!(", and {} more", count - 1),
+        };
+        problems.push(format!("the census found differences: {}{more}", census.differences[0]));
+    }
+    problems
+}
+
+/// The problems of all runs, before anything else.
+pub fn alerts(html: &mut String, runs: &[RunRecord], names: &[String]) {
+    for (at, (run, name)) in runs.iter().zip(names).enumerate() {
+        let problems = problems(run);
+        if problems.is_empty() {
+            continue;
+        }
+        let _ = write!(
+            html,
+            "<div class=\"alert\" role=\"alert\"><strong>{}{}: do not rely on these numbers</strong><ul>",
+            Key(at),
+            Escaped(name)
+        );
+        for problem in problems {
+            let _ = write!(html, "<li>{}</li>", Escaped(problem));
+        }
+        html.push_str("</ul></div>\n");
+    }
+}
+
+/// A table of one column a run.
+pub fn runs(html: &mut String, runs: &[RunRecord], names: &[String]) {
+    html.push_str("<h2 id=\"runs\">Runs</h2>\n<div class=\"wide\">\n<table class=\"text\">\n<thead><tr><th></th>");
+    for (at, name) in names.iter().enumerate() {
+        let _ = write!(html, "<th>{}{}</th>", Key(at), Escaped(name));
+    }
+    html.push_str("</tr></thead>\n<tbody>\n");
+    let mut row = |name: &str, value: &dyn Fn(&RunRecord) -> Option<String>| {
+        if runs.iter().all(|run| value(run).is_none()) {
+            return;
+        }
+        let _ = write!(html, "<tr><td>{name}</td>");
+        for run in runs {
+            let _ = write!(html, "<td>{}</td>", Escaped(value(run).unwrap_or_else(missing)));
+        }
+        html.push_str("</tr>\n");
+    };
+    row("Store", &|run| run.store.version.clone());
+    row("Address", &|run| Some(run.store.address.clone()).filter(|address| !address.is_empty()));
+    row("Machine", &|run| Some(machine(run)));
+    row("Started", &|run| Some(run.started.to_string()));
+    row("Test", &|run| run.phase(Phase::Test).map(|test| shown::time(test.end_nanos - test.start_nanos)));
+    row("Seed", &|run| Some(run.seed.to_string()));
+    row("Ingested", &|run| {
+        Some(format!("{} queries in {} batches", run.ingester.queries_executed, run.ingester.batches_executed))
+    });
+    row("Batches failed · unfinished · sent twice", &|run| {
+        let ingester = &run.ingester;
+        Some(dotted([ingester.batches_failed, ingester.batches_unfinished, ingester.batches_redelivered]))
+    });
+    row("Lives dropped · refused, backlog full", &|run| {
+        Some(dotted([run.ingester.lives_dropped, run.ingester.lives_refused]))
+    });
+    row("Errors", &|run| Some(run.error_count.to_string()));
+    row("Generator's lag, p99", &|run| run.generator_lag.quantile(0.99).map(shown::time));
+    row("Stored, start → end", &|run| growth(run, |sample| sample.stored_bytes));
+    row("Server's memory, start → end", &|run| growth(run, |sample| sample.server_memory_bytes));
+    row("Driver's memory, start → end", &|run| growth(run, |sample| sample.process_memory_bytes));
+    row("Census", &|run| {
+        let census = run.census.as_ref()?;
+        let found = if census.differences.is_empty() { "nothing lost" } else { "differs" };
+        Some(format!("{found}: {} jobs counted, {} compared whole", census.jobs, census.sampled))
+    });
+    row("Highest rate that holds", &|run| {
+        let search = run.rate_search.as_ref()?;
+        let broke = search.trials.iter().find(|trial| !trial.broke.is_empty());
+        let broke = broke.map(|trial| format!("; first to break: {}", trial.broke.join(", ")));
+        Some(search.highest.map_or_else(|| "none".to_owned(), shown::rate) + &broke.unwrap_or_default())
+    });
+    html.push_str("</tbody>\n</table>\n</div>\n");
+}
+
+fn machine(run: &RunRecord) -> String {
+    let machine = &run.machine;
+    let cores = machine.cores.map(|cores| format!("{cores} cores"));
+    let memory = machine.memory_bytes.map(shown::bytes);
+    let parts = [Some(machine.system.clone()), machine.processor.clone(), cores, memory];
+    parts.into_iter().flatten().collect::<Vec<_>>().join(", ")
+}
+
+fn dotted(numbers: impl IntoIterator<Item = u64>) -> String {
+    numbers.into_iter().map(|number| number.to_string()).collect::<Vec<_>>().join(" · ")
+}
+
+fn growth(run: &RunRecord, of: impl Fn(&ResourceSample) -> Option<u64>) -> Option<String> {
+    let (first, last) = (run.resources.first()?, run.resources.last()?);
+    Some(format!("{} → {}", shown::bytes(of(first)?), shown::bytes(of(last)?)))
+}
+
+/// The objectives of all runs; nothing if there are none.
+pub fn objectives(html: &mut String, runs: &[RunRecord], names: &[String]) {
+    let rows = runs.iter().zip(names).enumerate().flat_map(|(at, (run, name))| {
+        run.objectives.iter().map(move |objective| {
+            let (class, verdict) = if objective.held { ("good", "held") } else { ("bad", "broken") };
+            [
+                format!("{}{}", Key(at), Escaped(name)),
+                format!("<code>{}</code>", Escaped(&objective.objective)),
+                Escaped(objective.measured.as_deref().unwrap_or("too few samples")).to_string(),
+                format!("<span class=\"{class}\">{verdict}</span>"),
+            ]
+        })
+    });
+    table(html, "objectives", "Objectives", ["Run", "Objective", "Measured", ""], rows.collect());
+}
+
+/// The actions of all runs; nothing if there are none.
+pub fn actions(html: &mut String, runs: &[RunRecord], names: &[String]) {
+    let rows = runs.iter().zip(names).enumerate().flat_map(|(at, (run, name))| {
+        let start = run.phase(Phase::Test).map_or(0, |test| test.start_nanos);
+        run.actions.iter().map(move |action| {
+            let took = action.end_nanos.and_then(|end| end.checked_sub(action.due_nanos)).map(shown::time);
+            [
+                format!("{}{}", Key(at), Escaped(name)),
+                format!("{} {} / {}", action.action, Escaped(&action.queue), Escaped(&action.job_set)),
+                shown::time(action.due_nanos.saturating_sub(start)),
+                action.jobs.to_string(),
+                took.unwrap_or_else(|| "not completed".to_owned()),
+                Escaped(action.error.as_deref().unwrap_or_default()).to_string(),
+            ]
+        })
+    });
+    let headings = ["Run", "Action", "Due after", "Jobs", "Took", "Error"];
+    table(html, "actions", "Actions", headings, rows.collect());
+}
+
+/// The first errors of all runs; nothing if there are none.
+pub fn errors(html: &mut String, runs: &[RunRecord], names: &[String]) {
+    let rows = runs.iter().zip(names).enumerate().flat_map(|(at, (run, name))| {
+        run.errors.iter().take(SHOWN_ERRORS).map(move |error| {
+            let call =
+                error.query_type.map_or_else(|| "batch".to_owned(), |kind| format!("{kind} {}", error.filter_combo));
+            [
+                format!("{}{}", Key(at), Escaped(name)),
+                error.timestamp.to_string(),
+                Escaped(call).to_string(),
+                Escaped(&error.error).to_string(),
+            ]
+        })
+    });
+    table(html, "errors", "First errors", ["Run", "Time", "Call", "Error"], rows.collect());
+}
+
+/// A table of texts that are HTML already.
+fn table<const N: usize>(html: &mut String, id: &str, heading: &str, headings: [&str; N], rows: Vec<[String; N]>) {
+    if rows.is_empty() {
+        return;
+    }
+    let cells =
+        |tag: &str, texts: &[String]| -> String { texts.iter().map(|text| format!("<{tag}>{text}</{tag}>")).collect() };
+    let _ = write!(html, "<h2 id=\"{id}\">{heading}</h2>\n<div class=\"wide\">\n<table class=\"text\">\n<thead><tr>");
+    html.push_str(&cells("th", &headings.map(str::to_owned)));
+    html.push_str("</tr></thead>\n<tbody>\n");
+    for row in rows {
+        let _ = writeln!(html, "<tr>{}</tr>", cells("td", &row));
+    }
+    html.push_str("</tbody>\n</table>\n</div>\n");
+}
+
+/// A text that may be missing.
+pub fn or_missing(value: Option<impl Display>) -> String {
+    value.map_or_else(missing, |value| value.to_string())
+}

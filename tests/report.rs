@@ -1,0 +1,273 @@
+//! `broadside report`: the page of one or several runs, and the comparison with a baseline.
+
+#![cfg(feature = "cli")]
+
+#[path = "support/run.rs"]
+mod run;
+
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output, Stdio};
+
+use broadside::load::RunRecord;
+use broadside::load::record::{ObjectiveRecord, RateSearchRecord};
+
+/// A directory that no other test has.
+fn directory(name: &str) -> PathBuf {
+    let path = PathBuf::from(env!("CARGO_TARGET_TMPDIR")).join("report").join(name);
+    std::fs::create_dir_all(&path).unwrap();
+    path
+}
+
+fn written(directory: &Path, name: &str, record: &RunRecord) -> String {
+    let path = directory.join(name);
+    std::fs::write(&path, record.to_json().unwrap()).unwrap();
+    path.to_str().unwrap().to_owned()
+}
+
+/// `broadside report` with these arguments.
+fn report(arguments: &[&str]) -> Output {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_broadside"));
+    command.arg("report").args(arguments).stdin(Stdio::null()).output().unwrap()
+}
+
+fn code(output: &Output) -> i32 {
+    output.status.code().unwrap()
+}
+
+fn stderr(output: &Output) -> String {
+    String::from_utf8(output.stderr.clone()).unwrap()
+}
+
+/// The page of these runs.
+fn page(name: &str, records: &[RunRecord]) -> String {
+    let (html, output) = page_and_output(name, records);
+    assert_eq!((code(&output), stderr(&output).as_str()), (0, ""));
+    html
+}
+
+fn page_and_output(name: &str, records: &[RunRecord]) -> (String, Output) {
+    let directory = directory(name);
+    let out = directory.join("report.html");
+    let files: Vec<_> =
+        records.iter().enumerate().map(|(at, record)| written(&directory, &format!("{at}.json"), record)).collect();
+    let mut arguments: Vec<&str> = files.iter().map(String::as_str).collect();
+    arguments.extend(["--out", out.to_str().unwrap()]);
+    let output = report(&arguments);
+    (std::fs::read_to_string(out).unwrap(), output)
+}
+
+#[test]
+fn a_page_has_every_chart_and_table() {
+    let html = page("two", &[run::record("memory", 80.0), run::record("postgres", 900.0)]);
+    let kinds = ["Ingestion", "GetJobs", "GetJobGroups", "GetJobSpec", "GetJobRunError", "GetJobRunDebugMessage"];
+    for kind in kinds {
+        for chart in ["latency by percentile", "latency over time", "rate, ", "backlog, "] {
+            let label = format!("aria-label=\"{kind}: {chart}");
+            assert_eq!(html.matches(&label).count(), 1, "{label}");
+        }
+    }
+    assert_eq!(html.matches("<svg").count(), 4 * kinds.len() + 1);
+    assert!(html.contains("aria-label=\"All calls: errors a second\""));
+    for text in [
+        "GetJobs annotations",
+        "GetJobs deep_offset",
+        "batch",
+        "p50 ÷",
+        "reprioritise",
+        "warm-up",
+        "page.p99 &lt; 50ms",
+    ] {
+        assert!(html.contains(text), "{text}");
+    }
+    assert!(html.contains("&lt;after 1 s&gt; &amp; retried"), "the text of an error is no HTML");
+    for guide in [
+        "Latency by percentile</strong>",
+        "Latency over time</strong>",
+        "Rate</strong>",
+        "Backlog</strong>",
+        "Errors</strong>",
+    ] {
+        assert!(html.contains(guide), "{guide}");
+    }
+    assert!(!html.contains("role=\"alert\""));
+}
+
+#[test]
+fn a_page_refers_to_nothing_outside_itself() {
+    let html = page("alone", &[run::record("memory", 80.0)]);
+    for reference in ["<script", "src=", "@import", "url(", "href=\"http", "href=\"/"] {
+        assert!(!html.contains(reference), "{reference}");
+    }
+    assert!(html.contains("default-src 'none'"));
+    assert!(!html.contains("id=\"differences\""), "a run alone differs from nothing");
+}
+
+#[test]
+fn what_differs_between_configurations_is_shown() {
+    let first = run::record("memory", 80.0);
+    let mut second = run::record("memory", 90.0);
+    second.configuration["ingestionConfig"]["batchSize"] = 500.into();
+    second.store.settings.insert("shared_buffers".to_owned(), "1GB".to_owned());
+    let html = page("differences", &[first, second]);
+    let table = html.split("id=\"differences\"").nth(1).unwrap().split("</table>").next().unwrap();
+    for text in ["ingestionConfig.batchSize", "<td>1000</td><td>500</td>", "server.shared_buffers", "memory 2"] {
+        assert!(table.contains(text), "{text}: {table}");
+    }
+    assert!(!table.contains("numWorkers"), "{table}");
+    let html = page("same", &[run::record("memory", 80.0), run::record("memory", 80.0)]);
+    assert!(html.contains("The runs have the same configuration"));
+}
+
+#[test]
+fn numbers_that_cannot_be_trusted_are_marked_before_anything_else() {
+    let mut record = run::record("postgres", 900.0);
+    record.invalid.push("the generator's lag had a p99 of 14 ms".to_owned());
+    record.partial = true;
+    record.census.as_mut().unwrap().differences = vec!["RUNNING: 7 expected, 6 stored".to_owned(), "more".to_owned()];
+    let (html, output) = page_and_output("untrusted", &[run::record("memory", 80.0), record]);
+    assert_eq!(code(&output), 0);
+    let problems = ["invalid: the generator", "partial: ", "RUNNING: 7 expected, 6 stored, and 1 more"];
+    for problem in problems {
+        assert!(stderr(&output).contains(problem), "{}", stderr(&output));
+        assert!(html.find(problem).unwrap() < html.find("<table").unwrap(), "{problem}");
+    }
+    assert_eq!(html.matches("role=\"alert\"").count(), 1);
+    let errors = html.split("id=\"runs\"").nth(1).unwrap();
+    assert!(errors.contains("differs: 60000 jobs counted"));
+}
+
+#[test]
+fn percentiles_of_few_samples_are_left_out_and_lower_bounds_marked() {
+    let html = page("few", &[run::record("memory", 80.0)]);
+    let row = html.split("<td>GetJobs deep_offset</td>").nth(1).unwrap().split("</tr>").next().unwrap();
+    let cells: Vec<_> = row.split("</td>").map(|cell| cell.trim_start_matches("<td>")).collect();
+    // n, p50, p95, p99, max: 61 samples have no p99, and the call that had not completed is the greatest.
+    assert_eq!((cells[0], cells[3], cells[4]), ("61", "–", "≥ 2.00 s"), "{row}");
+    assert!(cells[2].ends_with("µs") || cells[2].ends_with("ms"), "{row}");
+}
+
+#[test]
+fn long_runs_have_charts_of_few_points() {
+    let mut record = run::record("memory", 80.0);
+    for series in &mut record.series {
+        let first = series.intervals.clone();
+        series.intervals = (0..20_000u64)
+            .map(|second| {
+                let mut interval = first[second as usize % first.len()].clone();
+                interval.second = second;
+                interval
+            })
+            .collect();
+    }
+    assert!(page("long", &[record]).len() < 600_000);
+}
+
+#[test]
+fn runs_without_a_call_have_a_page() {
+    let mut record = run::record("memory", 80.0);
+    (record.queries, record.series, record.phases) = (Vec::new(), Vec::new(), Vec::new());
+    record.ingester = Default::default();
+    let html = page("empty", &[record]);
+    assert_eq!(html.matches("<svg").count(), 5);
+}
+
+/// The exit code of a report on these runs beside a baseline, and what it says.
+fn held_against(name: &str, baseline: &[RunRecord], records: &[RunRecord]) -> (i32, String) {
+    let directory = directory(name);
+    let out = directory.join("report.html");
+    let mut arguments = vec!["--out".to_owned(), out.to_str().unwrap().to_owned()];
+    for (at, record) in baseline.iter().enumerate() {
+        arguments.extend(["--baseline".to_owned(), written(&directory, &format!("before-{at}.json"), record)]);
+    }
+    arguments
+        .extend(records.iter().enumerate().map(|(at, record)| written(&directory, &format!("now-{at}.json"), record)));
+    let output = report(&arguments.iter().map(String::as_str).collect::<Vec<_>>());
+    (code(&output), stderr(&output))
+}
+
+/// The run with each of its latencies so many times as long.
+fn slowed(backend: &str, median_micros: f64, factor: f64) -> RunRecord {
+    let (plain, slow) = (run::record(backend, median_micros), run::record(backend, median_micros * factor));
+    RunRecord { queries: slow.queries, ingester: slow.ingester, ..plain }
+}
+
+#[test]
+fn of_several_runs_the_ratios_are_compared() {
+    let baseline = [run::record("memory", 80.0), run::record("postgres", 900.0)];
+    let (same, problems) = held_against("ratios-same", &baseline, &baseline);
+    assert_eq!((same, problems.as_str()), (0, ""));
+    let slow = [slowed("memory", 80.0, 2.0), run::record("postgres", 900.0)];
+    let (worse, problems) = held_against("ratios-worse", &baseline, &slow);
+    assert_eq!(worse, 1);
+    assert!(problems.contains("GetJobs annotations p50: memory fell behind postgres by "), "{problems}");
+    assert!(problems.contains("GetJobs annotations p99"), "{problems}");
+    // Both half as quick: a slower machine, and no ratio is worse.
+    let both = [slowed("memory", 80.0, 2.0), slowed("postgres", 900.0, 2.0)];
+    let (_, problems) = held_against("ratios-machine", &baseline, &both);
+    assert!(!problems.contains("p50"), "{problems}");
+    let quicker = [slowed("memory", 80.0, 0.5), run::record("postgres", 900.0)];
+    let (_, problems) = held_against("ratios-better", &baseline, &quicker);
+    assert!(!problems.contains("p50"), "{problems}");
+}
+
+#[test]
+fn of_a_run_alone_the_latencies_are_compared() {
+    let baseline = [run::record("postgres", 900.0)];
+    assert_eq!(held_against("alone-same", &baseline, &baseline), (0, String::new()));
+    let (worse, problems) = held_against("alone-worse", &baseline, &[slowed("postgres", 900.0, 2.0)]);
+    assert_eq!(worse, 1);
+    assert!(problems.contains("batch p50: ") && problems.contains(" of the baseline"), "{problems}");
+    let mut elsewhere = run::record("postgres", 900.0);
+    elsewhere.machine.cores = Some(64);
+    let (refused, problems) = held_against("alone-machine", &baseline, &[elsewhere]);
+    assert_eq!(refused, 2);
+    assert!(problems.contains("another machine"), "{problems}");
+}
+
+#[test]
+fn objectives_and_rates_are_compared() {
+    let mut before = run::record("postgres", 900.0);
+    before.rate_search = Some(RateSearchRecord { highest: Some(400.0), trials: Vec::new() });
+    let mut now = before.clone();
+    now.objectives = vec![ObjectiveRecord { held: false, ..before.objectives[0].clone() }];
+    now.rate_search = Some(RateSearchRecord { highest: Some(200.0), trials: Vec::new() });
+    let (worse, problems) = held_against("objectives", std::slice::from_ref(&before), &[now.clone()]);
+    assert_eq!(worse, 1);
+    assert!(problems.contains("page.p99 < 50ms held in the baseline and does not now: 12.3 ms"), "{problems}");
+    assert!(problems.contains("at 400.0 submissions a second, now at 200.0"), "{problems}");
+    // What was broken before is nothing new, and a rate within the tolerance neither.
+    now.rate_search = Some(RateSearchRecord { highest: Some(350.0), trials: Vec::new() });
+    before.objectives = now.objectives.clone();
+    assert_eq!(held_against("objectives-same", &[before], &[now]), (0, String::new()));
+}
+
+#[test]
+fn a_baseline_of_something_else_cannot_be_used() {
+    let baseline = [run::record("postgres", 900.0)];
+    let mut other_load = run::record("postgres", 900.0);
+    other_load.configuration["ingestionConfig"]["batchSize"] = 1.into();
+    let mut invalid = run::record("postgres", 900.0);
+    invalid.invalid.push("lag".to_owned());
+    let others = [
+        ("other-backend", run::record("memory", 900.0), "backends"),
+        ("other-load", other_load, "another load"),
+        ("invalid", invalid, "proves nothing"),
+    ];
+    for (name, record, reason) in others {
+        let (refused, problems) = held_against(name, &baseline, &[record]);
+        assert_eq!(refused, 2, "{name}");
+        assert!(problems.contains(reason), "{problems}");
+    }
+}
+
+#[test]
+fn a_file_that_is_no_record_is_named() {
+    let directory = directory("unreadable");
+    let path = directory.join("no-record.json");
+    std::fs::write(&path, "{\"format\": 99}").unwrap();
+    let output = report(&[path.to_str().unwrap(), "--out", directory.join("report.html").to_str().unwrap()]);
+    assert_eq!(code(&output), 2);
+    assert!(stderr(&output).contains("no-record.json: the record is of format 99"), "{}", stderr(&output));
+    assert_eq!(code(&report(&["no/such/file"])), 2);
+    assert_eq!(code(&report(&[])), 2);
+}
