@@ -13,12 +13,24 @@ pub fn rate(per_second: f64) -> String {
     format!("{}/s", text.replace(' ', ""))
 }
 
-/// How many.
+/// How many, with three digits.
 pub fn count(count: f64) -> String {
-    if count < 1000.0 {
-        return format!("{count:.0}");
-    }
     scaled(count, &[("", 1.0), ("k", 1e3), ("M", 1e6), ("G", 1e9)]).replace(' ', "")
+}
+
+/// Exactly how many, in groups of three digits.
+pub fn whole(number: u64) -> String {
+    let digits = number.to_string();
+    let groups = digits.as_bytes().rchunks(3).rev().map(|group| String::from_utf8_lossy(group));
+    groups.collect::<Vec<_>>().join(",")
+}
+
+/// A number and its unit as the label of an axis: without zeros at the end of a fraction.
+pub fn label(text: &str) -> String {
+    let end = text.find(|character: char| !character.is_ascii_digit() && character != '.').unwrap_or(text.len());
+    let (number, unit) = text.split_at(end);
+    let number = if number.contains('.') { number.trim_end_matches('0').trim_end_matches('.') } else { number };
+    format!("{number}{unit}")
 }
 
 /// Bytes.
@@ -97,9 +109,20 @@ mod tests {
     }
 
     #[test]
+    fn labels_have_no_zeros_at_their_end() {
+        for (text, short) in
+            [("1.00 ms", "1 ms"), ("500 µs", "500 µs"), ("2.50k/s", "2.5k/s"), ("0.00/s", "0/s"), ("10", "10")]
+        {
+            assert_eq!(label(text), short);
+        }
+    }
+
+    #[test]
     fn rates_bytes_and_ratios_too() {
         assert_eq!(rate(612_345.0), "612k/s");
         assert_eq!(rate(5.0), "5.00/s");
+        assert_eq!(count(1500.0), "1.50k");
+        assert_eq!((whole(0), whole(999), whole(1_234_567)), ("0".into(), "999".into(), "1,234,567".into()));
         assert_eq!(bytes(1536), "1.50 KiB");
         assert_eq!(bytes(512), "512 B");
         assert_eq!(ratio(0.123), "0.12×");

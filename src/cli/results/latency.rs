@@ -63,31 +63,67 @@ pub fn tables(html: &mut String, runs: &[RunRecord], names: &[String]) {
          <p class=\"note\">From the time at which a call was due to its completion, waiting included, in the test phase. \
          <em>n</em> is the number of calls; a percentile that has too few of them is left out (p95 needs 20, p99 needs 100). \
          ≥ marks a lower bound: a call that had not completed at the end counts with the time until then. \
-         ÷ is how many times as long as the first run the median and the p99 are; below 1 the run is quicker.</p>\n",
+         ÷ is how many times as long as those of the first run the median and the p99 are; below 1 the run is quicker.</p>\n",
     );
-    header(html, names, &["n", "p50", "p95", "p99", "max", "failed", "not found"], true);
-    for kind in kinds(&calls) {
-        let _ = write!(html, "<tr><td>{}</td>", Escaped(kind));
-        let of: Vec<Option<Call<'_>>> =
-            calls.iter().map(|calls| calls.iter().find(|(name, _)| name == kind).map(|(_, call)| *call)).collect();
-        for (at, call) in of.iter().enumerate() {
-            latency_cells(html, call.as_ref());
-            if at > 0 {
-                for quantile in [0.5, 0.99] {
-                    let of_run =
-                        |call: &Option<Call<'_>>| call.as_ref()?.latency.quantile(quantile).map(|nanos| nanos as f64);
-                    let ratio = of_run(call).zip(of_run(&of[0])).map(|(this, first)| shown::ratio(this / first));
-                    let _ = write!(html, "<td>{}</td>", or_missing(ratio));
-                }
+    let headings = ["n", "p50", "p95", "p99", "max", "failed", "not found"];
+    let ratios: &[&str] = if runs.len() > 1 { &["p50 ÷", "p99 ÷"] } else { &[] };
+    rows(html, &calls, names, &[&headings, ratios].concat(), |html, at, of| {
+        latency_cells(html, &of[at]);
+        for quantile in [0.5, 0.99].into_iter().take(ratios.len()) {
+            let time = |call: &Option<Call<'_>>| call.as_ref()?.latency.quantile(quantile).map(|nanos| nanos as f64);
+            let ratio = time(&of[at]).zip(time(&of[0])).filter(|_| at > 0);
+            let _ = write!(html, "<td>{}</td>", or_missing(ratio.map(|(this, first)| shown::ratio(this / first))));
+        }
+    });
+    html.push_str(
+        "<h3 id=\"parts\">What the time went to</h3>\n\
+         <p class=\"note\">The wait (of a batch's queries in the backlog, of a read for one of the slots that bound the \
+         concurrent reads) and the call itself. Where the wait is most of the latency, the store did not keep up with the rate, \
+         and a higher bound or a lower rate changes the latency; where the call is, the store is slow by itself.</p>\n",
+    );
+    rows(html, &calls, names, &["wait p50", "wait p99", "call p50", "call p99"], |html, at, of| {
+        let histograms = of[at].as_ref().map(|call| [call.wait, call.service_time]);
+        for at in 0..2 {
+            for quantile in [0.5, 0.99] {
+                let nanos = histograms.and_then(|histograms| histograms[at].quantile(quantile));
+                let _ = write!(html, "<td>{}</td>", or_missing(nanos.map(shown::time)));
             }
         }
-        html.push_str("</tr>\n");
-    }
-    html.push_str("</tbody>\n</table>\n</div>\n");
-    parts(html, &calls, names);
+    });
 }
 
-fn latency_cells(html: &mut String, call: Option<&Call<'_>>) {
+/// A table with a row for each kind and run; `cells` writes those of one run beside all runs of the kind.
+fn rows(
+    html: &mut String,
+    calls: &[Vec<(String, Call<'_>)>],
+    names: &[String],
+    headings: &[&str],
+    cells: impl Fn(&mut String, usize, &[Option<Call<'_>>]),
+) {
+    html.push_str("<div class=\"wide\">\n<table class=\"kinds\">\n<thead><tr><th>Kind</th><th></th>");
+    for heading in headings {
+        let _ = write!(html, "<th>{heading}</th>");
+    }
+    html.push_str("</tr></thead>\n");
+    for kind in kinds(calls) {
+        let of: Vec<Option<Call<'_>>> =
+            calls.iter().map(|calls| calls.iter().find(|(name, _)| name == kind).map(|(_, call)| *call)).collect();
+        html.push_str("<tbody>\n");
+        for (at, name) in names.iter().enumerate() {
+            html.push_str("<tr>");
+            if at == 0 {
+                let _ = write!(html, "<th scope=\"rowgroup\" rowspan=\"{}\">{}</th>", names.len(), Escaped(kind));
+            }
+            let _ = write!(html, "<td>{}{}</td>", Key(at), Escaped(name));
+            cells(html, at, &of);
+            html.push_str("</tr>\n");
+        }
+        html.push_str("</tbody>\n");
+    }
+    html.push_str("</table>\n</div>\n");
+}
+
+fn latency_cells(html: &mut String, call: &Option<Call<'_>>) {
     let Some(Call { latency, failed, not_found, .. }) = call else {
         (0..7).for_each(|_| html.push_str("<td>–</td>"));
         return;
@@ -97,56 +133,12 @@ fn latency_cells(html: &mut String, call: Option<&Call<'_>>) {
         Some(nanos) => shown::time(nanos),
         None => missing(),
     };
-    let _ = write!(html, "<td>{}</td>", latency.count());
+    let _ = write!(html, "<td>{}</td>", shown::whole(latency.count()));
     for nanos in [latency.quantile(0.5), latency.quantile(0.95), latency.quantile(0.99), latency.max_nanos()] {
         let _ = write!(html, "<td>{}</td>", time(nanos));
     }
     let class = if *failed > 0 { " class=\"bad\"" } else { "" };
-    let _ = write!(html, "<td{class}>{failed}</td><td>{not_found}</td>");
-}
-
-/// A table's beginning: the names over their columns.
-fn header(html: &mut String, names: &[String], columns: &[&str], ratios: bool) {
-    html.push_str("<div class=\"wide\">\n<table>\n<thead><tr><th></th>");
-    for (at, name) in names.iter().enumerate() {
-        let ratio = ratios && at > 0;
-        let span = columns.len() + if ratio { 2 } else { 0 };
-        let _ = write!(html, "<th colspan=\"{span}\">{}{}</th>", Key(at), Escaped(name));
-    }
-    html.push_str("</tr><tr><th>Kind</th>");
-    for at in 0..names.len() {
-        for column in columns {
-            let _ = write!(html, "<th>{column}</th>");
-        }
-        if ratios && at > 0 {
-            html.push_str("<th>p50 ÷</th><th>p99 ÷</th>");
-        }
-    }
-    html.push_str("</tr></thead>\n<tbody>\n");
-}
-
-fn parts(html: &mut String, calls: &[Vec<(String, Call<'_>)>], names: &[String]) {
-    html.push_str(
-        "<h3 id=\"parts\">What the time went to</h3>\n\
-         <p class=\"note\">The wait (of a batch's queries in the backlog, of a read for one of the slots that bound the \
-         concurrent reads) and the call itself. Where the wait is most of the latency, the store did not keep up with the rate, \
-         and a higher bound or a lower rate changes the latency; where the call is, the store is slow by itself.</p>\n",
-    );
-    header(html, names, &["wait p50", "wait p99", "call p50", "call p99"], false);
-    for kind in kinds(calls) {
-        let _ = write!(html, "<tr><td>{}</td>", Escaped(kind));
-        for calls in calls {
-            let call = calls.iter().find(|(name, _)| name == kind).map(|(_, call)| call);
-            for histogram in [|call: &Call<'_>| call.wait.clone(), |call: &Call<'_>| call.service_time.clone()] {
-                let histogram = call.map(histogram).unwrap_or_default();
-                for quantile in [0.5, 0.99] {
-                    let _ = write!(html, "<td>{}</td>", or_missing(histogram.quantile(quantile).map(shown::time)));
-                }
-            }
-        }
-        html.push_str("</tr>\n");
-    }
-    html.push_str("</tbody>\n</table>\n</div>\n");
+    let _ = write!(html, "<td{class}>{}</td><td>{}</td>", shown::whole(*failed), shown::whole(*not_found));
 }
 
 /// The latencies of a kind of read by all filters, or those of batches.
@@ -186,12 +178,15 @@ pub fn curve(runs: &[RunRecord], query_type: Option<QueryType>) -> Result<String
         label: &|at| percentile(1.0 - 10f64.powf(-at)),
         axis: "percentile",
         scale: Scale::Logarithmic,
-        value: &|nanos| shown::time(nanos.round() as u64),
+        value: &|nanos| shown::label(&shown::time(nanos.round() as u64)),
     })
 }
 
 /// `p99.9`: without zeros at its end.
 fn percentile(quantile: f64) -> String {
+    if quantile <= 0.0 {
+        return "min".to_owned();
+    }
     let text = format!("{:.2}", quantile * 100.0);
     format!("p{}", text.trim_end_matches('0').trim_end_matches('.'))
 }

@@ -71,7 +71,11 @@ pub fn runs(html: &mut String, runs: &[RunRecord], names: &[String]) {
     row("Test", &|run| run.phase(Phase::Test).map(|test| shown::time(test.end_nanos - test.start_nanos)));
     row("Seed", &|run| Some(run.seed.to_string()));
     row("Ingested", &|run| {
-        Some(format!("{} queries in {} batches", run.ingester.queries_executed, run.ingester.batches_executed))
+        Some(format!(
+            "{} queries in {} batches",
+            shown::whole(run.ingester.queries_executed),
+            shown::whole(run.ingester.batches_executed)
+        ))
     });
     row("Batches failed · unfinished · sent twice", &|run| {
         let ingester = &run.ingester;
@@ -80,7 +84,7 @@ pub fn runs(html: &mut String, runs: &[RunRecord], names: &[String]) {
     row("Lives dropped · refused, backlog full", &|run| {
         Some(dotted([run.ingester.lives_dropped, run.ingester.lives_refused]))
     });
-    row("Errors", &|run| Some(run.error_count.to_string()));
+    row("Errors", &|run| Some(shown::whole(run.error_count)));
     row("Generator's lag, p99", &|run| run.generator_lag.quantile(0.99).map(shown::time));
     row("Stored, start → end", &|run| growth(run, |sample| sample.stored_bytes));
     row("Server's memory, start → end", &|run| growth(run, |sample| sample.server_memory_bytes));
@@ -88,7 +92,11 @@ pub fn runs(html: &mut String, runs: &[RunRecord], names: &[String]) {
     row("Census", &|run| {
         let census = run.census.as_ref()?;
         let found = if census.differences.is_empty() { "nothing lost" } else { "differs" };
-        Some(format!("{found}: {} jobs counted, {} compared whole", census.jobs, census.sampled))
+        Some(format!(
+            "{found}: {} jobs counted, {} compared whole",
+            shown::whole(census.jobs),
+            shown::whole(census.sampled)
+        ))
     });
     row("Highest rate that holds", &|run| {
         let search = run.rate_search.as_ref()?;
@@ -108,7 +116,7 @@ fn machine(run: &RunRecord) -> String {
 }
 
 fn dotted(numbers: impl IntoIterator<Item = u64>) -> String {
-    numbers.into_iter().map(|number| number.to_string()).collect::<Vec<_>>().join(" · ")
+    numbers.into_iter().map(shown::whole).collect::<Vec<_>>().join(" · ")
 }
 
 fn growth(run: &RunRecord, of: impl Fn(&ResourceSample) -> Option<u64>) -> Option<String> {
@@ -142,7 +150,7 @@ pub fn actions(html: &mut String, runs: &[RunRecord], names: &[String]) {
                 format!("{}{}", Key(at), Escaped(name)),
                 format!("{} {} / {}", action.action, Escaped(&action.queue), Escaped(&action.job_set)),
                 shown::time(action.due_nanos.saturating_sub(start)),
-                action.jobs.to_string(),
+                shown::whole(action.jobs),
                 took.unwrap_or_else(|| "not completed".to_owned()),
                 Escaped(action.error.as_deref().unwrap_or_default()).to_string(),
             ]

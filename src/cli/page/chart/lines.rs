@@ -12,7 +12,7 @@ use super::{ChartError, FONT, GRID, NEUTRAL, Scale, TEXT, colour};
 /// Narrow, so that the texts can be read where a chart is as wide as a telephone.
 const WIDTH: u32 = 440;
 const HEIGHT: u32 = 264;
-const FONT_SIZE: u32 = 12;
+const FONT_SIZE: u32 = 13;
 const MARGIN: u32 = 8;
 const VALUE_WIDTH: u32 = 62;
 const AXIS_HEIGHT: u32 = 40;
@@ -128,10 +128,12 @@ pub fn lines(chart: &Lines<'_>) -> Result<String, ChartError> {
         for mark in chart.marks.iter().filter(|mark| (from..=to).contains(&mark.at)) {
             let colour = mark.of.map_or(NEUTRAL, colour);
             context.draw_series([PathElement::new([(mark.at, bottom), (mark.at, top)], colour.stroke_width(1))])?;
-            let style = (FONT, FONT_SIZE - 1).into_font().color(&TEXT).pos(Pos::new(HPos::Left, VPos::Bottom));
-            // Drawn on the plane of the whole chart: the names stand above the plotting area.
+            // Drawn on the plane of the whole chart: the names stand above the plotting area, and within its width.
             let (x, y) = context.backend_coord(&(mark.at, top));
-            area.draw(&Text::new(mark.name.as_str(), (x - 2, y - 4), style))?;
+            let last = mark.at > to - (to - from) * 0.1;
+            let (side, x) = if last { (HPos::Right, x + MARGIN as i32) } else { (HPos::Left, x - 2) };
+            let style = (FONT, FONT_SIZE - 1).into_font().color(&TEXT).pos(Pos::new(side, VPos::Bottom));
+            area.draw(&Text::new(mark.name.as_str(), (x, y - 4), style))?;
         }
         for line in &chart.lines {
             let style = ShapeStyle::from(line.of.map_or(NEUTRAL, colour)).stroke_width(match line.weight {
