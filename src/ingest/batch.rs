@@ -7,6 +7,7 @@
 //! to each. A backend reads the stored state and picks the case.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use bytes::Bytes;
 
@@ -22,8 +23,16 @@ use crate::time::Timestamp;
 /// Only validation makes one, so a backend need not check anything again.
 ///
 /// [`execute_ingestion_query_batch`]: crate::Database::execute_ingestion_query_batch
+///
+/// Cloning shares the queries.
 #[derive(Debug, Clone, Default)]
 pub struct IngestionBatch {
+    plan: Arc<Plan>,
+}
+
+/// What the queries of a batch come to.
+#[derive(Debug, Default)]
+struct Plan {
     jobs: Vec<JobInsert>,
     specs: Vec<RecordInsert>,
     errors: Vec<RecordInsert>,
@@ -175,58 +184,58 @@ impl IngestionBatch {
             validate::check(&query).map_err(|violation| {
                 Error::invalid(
                     Operation::ExecuteIngestionQueryBatch,
-                    format!("query {} ({}): {violation}", planner.batch.query_count, query.type_name()),
+                    format!("query {} ({}): {violation}", planner.plan.query_count, query.type_name()),
                 )
             })?;
             planner.add(query);
-            planner.batch.query_count += 1;
+            planner.plan.query_count += 1;
         }
-        Ok(planner.batch)
+        Ok(Self { plan: Arc::new(planner.plan) })
     }
 
     /// The number of queries in the batch.
     pub fn query_count(&self) -> usize {
-        self.query_count
+        self.plan.query_count
     }
 
     /// The jobs to insert, no id twice.
     pub fn jobs(&self) -> &[JobInsert] {
-        &self.jobs
+        &self.plan.jobs
     }
 
     /// The specs to insert, no job twice.
     pub fn specs(&self) -> &[RecordInsert] {
-        &self.specs
+        &self.plan.specs
     }
 
     /// The job errors to insert, no job twice.
     pub fn errors(&self) -> &[RecordInsert] {
-        &self.errors
+        &self.plan.errors
     }
 
     /// The runs to insert, no id twice.
     pub fn runs(&self) -> &[RunInsert] {
-        &self.runs
+        &self.plan.runs
     }
 
     /// The updates of jobs, no job twice; to be applied after the inserts.
     pub fn job_updates(&self) -> &[JobUpdate] {
-        &self.job_updates
+        &self.plan.job_updates
     }
 
     /// The updates of runs, no run twice; to be applied after the inserts.
     pub fn run_updates(&self) -> &[RunUpdate] {
-        &self.run_updates
+        &self.plan.run_updates
     }
 
     /// Whether executing the batch changes nothing on any store.
     pub fn is_empty(&self) -> bool {
-        self.jobs.is_empty()
-            && self.specs.is_empty()
-            && self.errors.is_empty()
-            && self.runs.is_empty()
-            && self.job_updates.is_empty()
-            && self.run_updates.is_empty()
+        self.plan.jobs.is_empty()
+            && self.plan.specs.is_empty()
+            && self.plan.errors.is_empty()
+            && self.plan.runs.is_empty()
+            && self.plan.job_updates.is_empty()
+            && self.plan.run_updates.is_empty()
     }
 }
 
@@ -248,7 +257,7 @@ enum JobChange {
 /// A batch under construction, with an index of the ids in it.
 #[derive(Default)]
 struct Planner {
-    batch: IngestionBatch,
+    plan: Plan,
     job_ids: IdSlots,
     spec_ids: IdSlots,
     error_ids: IdSlots,
@@ -332,7 +341,7 @@ impl Planner {
         if non_empty_bytes(job_spec.clone()).is_some() {
             self.insert_spec(job.job_id.clone(), job_spec);
         }
-        let jobs = &mut self.batch.jobs;
+        let jobs = &mut self.plan.jobs;
         if self.job_ids.claim(&job.job_id, jobs.len(), |slot| &jobs[slot].job_id).is_none() {
             jobs.push(JobInsert {
                 job_id: job.job_id,
@@ -353,15 +362,15 @@ impl Planner {
     }
 
     fn insert_spec(&mut self, job_id: String, spec: Option<Bytes>) {
-        insert_record(&mut self.batch.specs, &mut self.spec_ids, job_id, spec);
+        insert_record(&mut self.plan.specs, &mut self.spec_ids, job_id, spec);
     }
 
     fn insert_error(&mut self, job_id: String, error: Option<Bytes>) {
-        insert_record(&mut self.batch.errors, &mut self.error_ids, job_id, error);
+        insert_record(&mut self.plan.errors, &mut self.error_ids, job_id, error);
     }
 
     fn insert_run(&mut self, query: InsertJobRun) {
-        let runs = &mut self.batch.runs;
+        let runs = &mut self.plan.runs;
         if self.run_ids.claim(&query.job_run_id, runs.len(), |slot| &runs[slot].run_id).is_none() {
             runs.push(RunInsert {
                 run_id: query.job_run_id,
@@ -379,7 +388,7 @@ impl Planner {
     }
 
     fn update_job(&mut self, job_id: String, change: JobChange) {
-        let updates = &mut self.batch.job_updates;
+        let updates = &mut self.plan.job_updates;
         let slot = self.updated_jobs.claim(&job_id, updates.len(), |slot| &updates[slot].job_id);
         let slot = slot.unwrap_or_else(|| {
             updates.push(JobUpdate { job_id, if_active: JobPatch::default(), preempted: None });
@@ -389,7 +398,7 @@ impl Planner {
     }
 
     fn update_run(&mut self, run_id: String, state: RunState) -> &mut RunUpdate {
-        let updates = &mut self.batch.run_updates;
+        let updates = &mut self.plan.run_updates;
         let slot = self.updated_runs.claim(&run_id, updates.len(), |slot| &updates[slot].run_id);
         let slot = slot.unwrap_or_else(|| {
             updates.push(RunUpdate::new(run_id, state));

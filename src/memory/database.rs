@@ -14,15 +14,19 @@ use super::error::engine_error;
 use super::ingest::Store;
 use super::stats::MemoryStats;
 use super::storage::{JobId, RunChunk, RunId, Tables};
-use super::{plan, query, stats};
+use super::{plan, read, stats};
 use crate::api;
-use crate::database::{Database, Progress, ProgressFn, StoreInfo};
+use crate::database::{Database, ExplainedStatement, Explanation, Progress, ProgressFn, StoreInfo};
 use crate::error::{BackendKind, Error, ErrorKind, Operation, Result};
 use crate::historical::HistoricalJobs;
 use crate::ingest::IngestionBatch;
 use crate::model::{Job, JobGroup};
-use crate::query::{GroupQuery, JobQuery};
+use crate::query::{GroupQuery, JobQuery, ReadCall};
 use crate::time::SharedClock;
+
+/// A batch of more queries is applied on a thread of its own, so that the executor's other tasks
+/// need not wait for it.
+const LARGE_BATCH: usize = 4096;
 
 /// A handle to an embedded store.
 ///
@@ -126,17 +130,23 @@ impl Database for MemoryDatabase {
     async fn execute_ingestion_query_batch(&self, batch: &IngestionBatch) -> Result<()> {
         let operation = Operation::ExecuteIngestionQueryBatch;
         self.check_open(operation)?;
-        self.engine.write(|store| store.apply(batch)).await.unwrap_or_else(|| Err(not_initialised(operation)))
+        let applied = if batch.query_count() <= LARGE_BATCH {
+            self.engine.write(|store| store.apply(batch)).await
+        } else {
+            let batch = batch.clone();
+            self.engine.write_blocking(move |store| store.apply(&batch)).await
+        };
+        applied.unwrap_or_else(|| Err(not_initialised(operation)))
     }
 
     async fn get_jobs(&self, query: &JobQuery) -> Result<Vec<Job>> {
         let tables = self.snapshot(Operation::GetJobs).await?;
-        query::get_jobs(&tables, query, self.clock.now()).await
+        read::jobs(&tables, query, self.clock.now()).await
     }
 
     async fn get_job_groups(&self, query: &GroupQuery) -> Result<Vec<JobGroup>> {
         let tables = self.snapshot(Operation::GetJobGroups).await?;
-        query::get_job_groups(&tables, query).await
+        read::groups(&tables, query).await
     }
 
     async fn get_job_spec(&self, job_id: &str) -> Result<api::Job> {
@@ -177,7 +187,12 @@ impl Database for MemoryDatabase {
         loop {
             self.check_open(operation)?;
             let end = total.min(done.saturating_add(jobs.chunk_size()));
-            let populated = self.engine.write(|store| store.populate(jobs, done..end)).await;
+            let populated = if end - done <= LARGE_BATCH as u64 {
+                self.engine.write(|store| store.populate(jobs, done..end)).await
+            } else {
+                let jobs = jobs.clone();
+                self.engine.write_blocking(move |store| store.populate(&jobs, done..end)).await
+            };
             populated.unwrap_or_else(|| Err(not_initialised(operation)))?;
             if done == 0 {
                 progress(Progress { done, total });
@@ -194,6 +209,19 @@ impl Database for MemoryDatabase {
     async fn store_info(&self) -> Result<StoreInfo> {
         let version = concat!("Broadside ", env!("CARGO_PKG_VERSION")).to_owned();
         Ok(StoreInfo { version: Some(version), bytes: Some(self.stats().await?.total_bytes()) })
+    }
+
+    async fn explain(&self, call: &ReadCall) -> Result<Explanation> {
+        let tables = self.snapshot(Operation::Explain).await?;
+        let look_up = |table: &str, id: &str| (format!("{call:?}"), format!("IdLookup: table={table}, id={id:?}"));
+        let (statement, plan) = match call {
+            ReadCall::Jobs(query) => ("get_jobs".to_owned(), read::explain_jobs(&tables, query).await?),
+            ReadCall::Groups(query) => ("get_job_groups".to_owned(), read::explain_groups(&tables, query).await?),
+            ReadCall::JobSpec(id) => look_up("job_spec", id),
+            ReadCall::JobError(id) => look_up("job_error", id),
+            ReadCall::JobRunError(id) | ReadCall::JobRunDebugMessage(id) => look_up("job_run", id),
+        };
+        Ok(Explanation { statements: vec![ExplainedStatement { statement, plan }] })
     }
 
     async fn property(&self, key: &str) -> Result<Option<String>> {

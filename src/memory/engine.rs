@@ -10,6 +10,7 @@
 use std::sync::Arc;
 
 use parking_lot::Mutex;
+use tokio::runtime::Handle;
 use tokio::sync::Mutex as AsyncMutex;
 
 use super::ingest::Store;
@@ -26,7 +27,7 @@ struct Slot {
 #[derive(Debug, Default)]
 pub(super) struct Engine {
     /// None until the schema is initialised. Nothing is awaited while it is locked.
-    store: AsyncMutex<Option<Store>>,
+    store: Arc<AsyncMutex<Option<Store>>>,
     slot: Mutex<Slot>,
 }
 
@@ -52,8 +53,30 @@ impl Engine {
     /// The change is made without a pause once the lock is had, so dropping the future leaves
     /// all of it or nothing.
     pub(super) async fn write<T>(&self, change: impl FnOnce(&mut Store) -> T) -> Option<T> {
-        let mut store = self.store.lock().await;
-        let store = store.as_mut()?;
+        self.change(self.store.lock().await.as_mut()?, change)
+    }
+
+    /// The same on a thread for blocking work, where the change may take long: the caller's executor
+    /// goes on. A change that was begun is made, also when the future is dropped.
+    pub(super) async fn write_blocking<T: Send + 'static>(
+        self: &Arc<Self>,
+        change: impl FnOnce(&mut Store) -> T + Send + 'static,
+    ) -> Option<T> {
+        // Without tokio's runtime there is no such thread.
+        if Handle::try_current().is_err() {
+            return self.write(change).await;
+        }
+        let mut store = Arc::clone(&self.store).lock_owned().await;
+        let engine = Arc::clone(self);
+        let changed = tokio::task::spawn_blocking(move || engine.change(store.as_mut()?, change)).await;
+        changed.unwrap_or_else(|error| match error.try_into_panic() {
+            Ok(panic) => std::panic::resume_unwind(panic),
+            // The runtime has shut down before the change was begun.
+            Err(_) => None,
+        })
+    }
+
+    fn change<T>(&self, store: &mut Store, change: impl FnOnce(&mut Store) -> T) -> Option<T> {
         let shared = self.drop_unread();
         let result = change(store);
         if shared {

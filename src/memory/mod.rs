@@ -7,20 +7,24 @@
 //! | `ingest` | how a batch plan changes the tables |
 //! | `query` | the rows of a selection, the first rows of an order, groups |
 //! | `plan` | DataFusion plans and tables over a snapshot |
-//! | `row` | rows as jobs and runs |
+//! | `decode` | record batches as jobs, runs and groups |
+//! | `read` | reads of a snapshot: plan, batches, decoding |
 //! | `schema` | the tables as SQL sees them |
 
 mod config;
 mod database;
+mod decode;
 mod engine;
 mod error;
 mod ingest;
 mod plan;
 mod query;
-mod row;
+mod read;
 mod schema;
 mod stats;
 mod storage;
+#[cfg(test)]
+mod tests;
 
 pub use config::MemoryConfig;
 pub use database::MemoryDatabase;

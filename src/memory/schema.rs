@@ -10,8 +10,8 @@ use datafusion::arrow::array::{
 use datafusion::arrow::datatypes::{DataType, Field, Schema, SchemaRef, TimeUnit};
 use datafusion::common::internal_err;
 use datafusion::error::Result as EngineResult;
+use smol_str::SmolStr;
 
-use super::row;
 use super::storage::{Arena, Chunk, Dictionary, JobChunk, JobId, LatestRun, RunChunk, RunId, Tables};
 use crate::model::RunState;
 
@@ -110,7 +110,7 @@ pub(super) fn job_column(tables: &Tables, name: &str, rows: &[u32]) -> EngineRes
         "state" => Arc::new(StringArray::from_iter_values(rows.iter().map(|&row| tables.jobs.state(row).name()))),
         "last_transition_time" => times(jobs.cells(JobChunk::last_transition_time)),
         "latest_run_id" => {
-            let id = |latest| row::latest_run_id(tables, LatestRun::unpack(latest));
+            let id = |latest| latest_run_id(tables, LatestRun::unpack(latest));
             Arc::new(jobs.cells(JobChunk::latest_run).map(|latest| latest.map(id)).collect::<StringArray>())
         }
         "duplicate" => Arc::new(BooleanArray::from(vec![false; rows.len()])),
@@ -153,10 +153,27 @@ impl<'a> JobCells<'a> {
     }
 }
 
+/// The id of a latest run.
+fn latest_run_id(tables: &Tables, latest: LatestRun) -> String {
+    match latest {
+        LatestRun::Run(run) => tables.runs.id(run).as_str().into(),
+        LatestRun::Dangling(place) => tables.records.dangling_runs.get(place).as_str().into(),
+    }
+}
+
+/// The annotations of a job, by key.
+fn annotations_of(tables: &Tables, row: u32) -> impl Iterator<Item = (&SmolStr, &SmolStr)> {
+    let (chunk, at) = tables.jobs.locate(row);
+    let catalog = &tables.dictionaries.annotations;
+    catalog.shape(chunk.shape().value(at)).iter().filter_map(move |&key| {
+        Some((catalog.keys.text(key), catalog.values(key).text(chunk.annotations.get(key, at)?)))
+    })
+}
+
 fn annotations(tables: &Tables, rows: &[u32]) -> EngineResult<ArrayRef> {
     let mut builder = annotation_builder();
     for &row in rows {
-        for (key, value) in row::annotations(tables, row).iter() {
+        for (key, value) in annotations_of(tables, row) {
             builder.keys().append_value(key);
             builder.values().append_value(value);
         }

@@ -1,12 +1,14 @@
 //! What ingestion keeps, and what snapshots keep of it.
 
 use serde_json::{Value, json};
+use tokio::runtime::Runtime;
 
 use super::*;
 use crate::ingest::IngestionQuery;
-use crate::memory::row;
+use crate::memory::read;
 use crate::memory::storage::IntegerIndex;
 use crate::model::Job;
+use crate::query::{GetJobsRequest, JobQuery};
 use crate::time::Timestamp;
 use crate::workload::{Workload, WorkloadOptions};
 
@@ -32,8 +34,10 @@ fn run(id: &str, job: &str) -> Value {
 }
 
 fn jobs(tables: &Tables) -> Vec<Job> {
-    let rows: Vec<u32> = (0..tables.jobs.len() as u32).collect();
-    row::jobs(tables, &rows, Timestamp::from_micros(0))
+    let query = JobQuery::try_from(GetJobsRequest::default()).unwrap();
+    let tables = Arc::new(tables.clone());
+    let jobs = read::jobs(&tables, &query, Timestamp::from_micros(0));
+    Runtime::new().unwrap().block_on(jobs).unwrap()
 }
 
 #[test]

@@ -1,5 +1,4 @@
-//! The scan: a DataFusion plan node over the rows of a table, which for jobs answers filters,
-//! orders and limits by itself.
+//! The scan of tables beside that of jobs, and what all leaves have in common.
 
 use std::fmt;
 use std::sync::Arc;
@@ -10,15 +9,13 @@ use datafusion::common::internal_err;
 use datafusion::common::tree_node::TreeNodeRecursion;
 use datafusion::error::Result as EngineResult;
 use datafusion::execution::{SendableRecordBatchStream, TaskContext};
-use datafusion::physical_expr::expressions::Column;
-use datafusion::physical_expr::{EquivalenceProperties, LexOrdering, Partitioning, PhysicalExpr, PhysicalSortExpr};
-use datafusion::physical_plan::execution_plan::{Boundedness, EmissionType};
-use datafusion::physical_plan::sort_pushdown::SortOrderPushdownResult;
+use datafusion::physical_expr::{EquivalenceProperties, LexOrdering, Partitioning, PhysicalExpr};
+use datafusion::physical_plan::execution_plan::{Boundedness, EmissionType, SchedulingType};
 use datafusion::physical_plan::stream::RecordBatchStreamAdapter;
 use datafusion::physical_plan::{DisplayAs, DisplayFormatType, ExecutionPlan, PlanProperties};
-use futures::stream;
+use futures::{StreamExt, stream};
 
-use crate::query::JobOrder;
+use crate::memory::query::pause;
 
 /// Batches, made one after another as they are asked for.
 pub(super) type Batches = Box<dyn Iterator<Item = EngineResult<RecordBatch>> + Send>;
@@ -34,16 +31,6 @@ pub(super) trait ScanSource: fmt::Debug + Send + Sync {
     /// What EXPLAIN shows after the name.
     fn describe(&self, _f: &mut fmt::Formatter<'_>) -> fmt::Result {
         Ok(())
-    }
-
-    /// The order of the table that a sort by a column is, if the source can give it.
-    fn order_by(&self, _column: &str, _descending: bool) -> Option<JobOrder> {
-        None
-    }
-
-    /// The same rows in an order.
-    fn with_order(&self, _order: JobOrder) -> Option<Arc<dyn ScanSource>> {
-        None
     }
 
     /// The first of the rows.
@@ -81,6 +68,7 @@ pub(super) fn properties(schema: SchemaRef, ordering: Option<LexOrdering>) -> Pl
         EmissionType::Incremental,
         Boundedness::Bounded,
     )
+    .with_scheduling_type(SchedulingType::Cooperative)
 }
 
 impl DisplayAs for ScanExec {
@@ -123,8 +111,11 @@ impl ExecutionPlan for ScanExec {
         if partition != 0 {
             return internal_err!("a scan has one partition, not partition {partition}");
         }
-        let batches = Arc::clone(&self.source).batches(self.schema());
-        Ok(Box::pin(RecordBatchStreamAdapter::new(self.schema(), stream::iter(batches))))
+        let batches = stream::iter(Arc::clone(&self.source).batches(self.schema())).then(|batch| async {
+            pause().await;
+            batch
+        });
+        Ok(Box::pin(RecordBatchStreamAdapter::new(self.schema(), batches)))
     }
 
     fn supports_limit_pushdown(&self) -> bool {
@@ -137,25 +128,5 @@ impl ExecutionPlan for ScanExec {
 
     fn fetch(&self) -> Option<usize> {
         self.source.limit()
-    }
-
-    fn try_pushdown_sort(
-        &self,
-        order: &[PhysicalSortExpr],
-    ) -> EngineResult<SortOrderPushdownResult<Arc<dyn ExecutionPlan>>> {
-        let ordered = || {
-            // A limit was taken from rows in no order, so an order can no longer go below it.
-            let ([by], None) = (order, self.source.limit()) else { return None };
-            let column = by.expr.downcast_ref::<Column>()?;
-            let order = self.source.order_by(column.name(), by.options.descending)?;
-            let source = self.source.with_order(order)?;
-            let ordering = LexOrdering::new([by.clone()])?;
-            let properties = Arc::new(properties(self.schema(), Some(ordering)));
-            Some(Arc::new(Self { source, properties }) as Arc<dyn ExecutionPlan>)
-        };
-        Ok(match ordered() {
-            Some(inner) => SortOrderPushdownResult::Exact { inner },
-            None => SortOrderPushdownResult::Unsupported,
-        })
     }
 }

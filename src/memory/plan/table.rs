@@ -9,8 +9,9 @@ use datafusion::error::{DataFusionError, Result as EngineResult};
 use datafusion::logical_expr::{Expr, TableProviderFilterPushDown, TableType};
 use datafusion::physical_plan::ExecutionPlan;
 
+use super::columns::JobColumn;
 use super::filters::filter;
-use super::jobs::JobSource;
+use super::job_scan::JobScanExec;
 use super::records::{RecordSource, Table};
 use super::scan::{ScanExec, ScanSource};
 use crate::memory::query::{Part, Selected};
@@ -56,9 +57,11 @@ impl TableProvider for JobsTable {
         let request = GetJobsRequest { filters: filters.iter().filter_map(filter).collect(), ..Default::default() };
         let query = JobQuery::try_from(request).map_err(|error| DataFusionError::External(Box::new(error)))?;
         let selected = Arc::new(Selected::new(&self.0, query.selection())?);
-        let part = Part { skip: 0, take: limit };
-        let source = JobSource { tables: Arc::clone(&self.0), selected, order: None, part };
-        Ok(Arc::new(ScanExec::new(Arc::new(source), project(&JOB_SCHEMA, projection)?)))
+        let all = (0..JOB_SCHEMA.fields().len()).collect();
+        let columns = projection.unwrap_or(&all).iter().copied().map(JobColumn::Sql).collect();
+        let schema = project(&JOB_SCHEMA, projection)?;
+        let scan = JobScanExec::new(Arc::clone(&self.0), selected, columns, schema);
+        Ok(Arc::new(scan.with_part(None, Part { skip: 0, take: limit })))
     }
 
     fn supports_filters_pushdown(&self, filters: &[&Expr]) -> EngineResult<Vec<TableProviderFilterPushDown>> {

@@ -5,10 +5,9 @@ use std::sync::Arc;
 
 use roaring::{MultiOps, RoaringBitmap};
 
-use super::columns;
-use super::residual::CodeTest;
+use super::code_test::{CodeTest, passes};
 use crate::memory::storage::{BitmapIndex, Dictionary, JobId, ListedRows, PostingList, Tables};
-use crate::model::{JobState, StateSet};
+use crate::model::StateSet;
 use crate::query::{AnnotationTest, Comparison, IntegerField, IntegerTest, Predicate, TextField, TextTest};
 
 /// Beyond this share of all rows, testing codes row by row is cheaper than joining their lists.
@@ -174,43 +173,5 @@ fn by_annotation(tables: &Tables, key: &str, test: &AnnotationTest) -> Answer {
             let values = tables.dictionaries.annotations.values(code);
             by_codes(tables, values, test, |codes| posted_rows(tables, values, codes))
         }
-    }
-}
-
-/// Whether a text passes a test.
-pub(super) fn passes(test: &TextTest, text: &str) -> bool {
-    match test {
-        TextTest::Exact(value) => text == value,
-        TextTest::AnyOf(values) => values.iter().any(|value| value == text),
-        TextTest::StartsWith(start) => text.starts_with(start.as_str()),
-        TextTest::Contains(part) => text.contains(part.as_str()),
-    }
-}
-
-/// A predicate as EXPLAIN shows it.
-pub(super) fn describe(predicate: &Predicate) -> String {
-    let test = |name: &str, test: &TextTest| match test {
-        TextTest::Exact(value) => format!("{name} = {value:?}"),
-        TextTest::AnyOf(values) => format!("{name} in {values:?}"),
-        TextTest::StartsWith(start) => format!("{name} starts with {start:?}"),
-        TextTest::Contains(part) => format!("{name} contains {part:?}"),
-    };
-    match predicate {
-        Predicate::Text(field, of) => test(columns::text_name(*field), of),
-        Predicate::State(states) => {
-            let names: Vec<_> = states.iter().map(JobState::name).collect();
-            format!("state in [{}]", names.join(", "))
-        }
-        Predicate::Integer(field, IntegerTest::Compare(comparison, value)) => {
-            format!("{} {comparison} {value}", columns::integer_name(*field))
-        }
-        Predicate::Integer(field, IntegerTest::AnyOf(values)) => {
-            format!("{} in {values:?}", columns::integer_name(*field))
-        }
-        Predicate::Time(field, comparison, time) => {
-            format!("{} {comparison} {time}", columns::time_name(*field))
-        }
-        Predicate::Annotation(key, AnnotationTest::Exists) => format!("annotation {key:?} exists"),
-        Predicate::Annotation(key, AnnotationTest::Value(of)) => test(&format!("annotation {key:?}"), of),
     }
 }

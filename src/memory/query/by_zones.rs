@@ -9,9 +9,10 @@ use std::collections::{BTreeMap, BinaryHeap};
 
 use datafusion::error::Result as EngineResult;
 
+use super::pause::pause;
 use super::rows::ChunkRows;
+use super::search::{GATHER_CANDIDATES, Part, Search};
 use super::select::Selected;
-use super::top_k::{GATHER_CANDIDATES, Part, Search};
 use crate::memory::storage::{
     BLOCK_ROWS, CHUNK_ROWS, JobChunk, JobIdBytes, Node, Tables, Zone, ZoneTree, Zones, ids, locate,
 };
@@ -24,8 +25,8 @@ const FEW_NODES: usize = 64;
 const LOOK_AT_FIRST: u64 = 1024;
 
 /// A column with zones.
-pub(super) trait ZonedColumn {
-    type Value: Copy + Ord;
+pub(super) trait ZonedColumn: Send {
+    type Value: Copy + Ord + Send + Sync;
 
     fn tree(tables: &Tables) -> &ZoneTree<Self::Value>;
     fn zones(chunk: &JobChunk) -> &Zones<Self::Value>;
@@ -88,8 +89,8 @@ impl ZonedColumn for LastTransitions {
 }
 
 /// Sort direction: what comes first has the least key.
-pub(super) trait Way<V> {
-    type Key: Copy + Ord;
+pub(super) trait Way<V>: Send {
+    type Key: Copy + Ord + Send;
     /// Whether the last rows of a block most likely come first: jobs are stored about as they are submitted.
     const FROM_BEHIND: bool;
 
@@ -100,7 +101,7 @@ pub(super) trait Way<V> {
 
 pub(super) struct Ascending;
 
-impl<V: Copy + Ord> Way<V> for Ascending {
+impl<V: Copy + Ord + Send> Way<V> for Ascending {
     type Key = V;
     const FROM_BEHIND: bool = false;
 
@@ -115,7 +116,7 @@ impl<V: Copy + Ord> Way<V> for Ascending {
 
 pub(super) struct Descending;
 
-impl<V: Copy + Ord> Way<V> for Descending {
+impl<V: Copy + Ord + Send> Way<V> for Descending {
     type Key = Reverse<V>;
     const FROM_BEHIND: bool = true;
 
@@ -129,23 +130,23 @@ impl<V: Copy + Ord> Way<V> for Descending {
 }
 
 impl Search<'_> {
-    pub(super) fn by_zones<C: ZonedColumn, W: Way<C::Value>>(&self) -> EngineResult<Vec<u32>> {
+    pub(super) async fn by_zones<C: ZonedColumn, W: Way<C::Value>>(&self) -> EngineResult<Vec<u32>> {
         let Some(root) = C::tree(self.tables).root() else { return Ok(Vec::new()) };
         let key = |chunk: &JobChunk, at: usize| W::key(C::values(chunk)[at]);
         let candidates = self.selected.at_most(self.tables);
         if candidates <= GATHER_CANDIDATES {
-            return Ok(self.part.of(self.gathered(&[root], key, self.part.end())?));
+            return Ok(self.part.of(self.gathered(&[root], key, self.part.end()).await?));
         }
-        let (nodes, part) = self.narrowed::<C, W>(root)?;
+        let (nodes, part) = self.narrowed::<C, W>(root).await?;
         let left: u64 = nodes.iter().map(|node| node.rows().len() as u64).sum();
         let found = if self.gathers(candidates.min(left), part.end()) {
             None
         } else {
-            BestFirst::<C, W>::new(self, part.end()).search(&nodes)?
+            BestFirst::<C, W>::new(self, part.end()).search(&nodes).await?
         };
         Ok(part.of(match found {
             Some(rows) => rows,
-            None => self.gathered(&nodes, key, part.end())?,
+            None => self.gathered(&nodes, key, part.end()).await?,
         }))
     }
 
@@ -153,7 +154,7 @@ impl Search<'_> {
     ///
     /// Where all keys of some nodes come before all of the others, these rows are the first of
     /// the list, whatever their order; so a deep skip need only count them.
-    fn narrowed<C: ZonedColumn, W: Way<C::Value>>(&self, root: Node) -> EngineResult<(Vec<Node>, Part)> {
+    async fn narrowed<C: ZonedColumn, W: Way<C::Value>>(&self, root: Node) -> EngineResult<(Vec<Node>, Part)> {
         let (mut nodes, mut part) = (vec![root], self.part);
         // To count rows that are narrowed takes an intersection, or a test of each.
         let counts = !self.selected.is_narrowed() && !self.selected.has_residual();
@@ -167,13 +168,17 @@ impl Search<'_> {
             }
             let children = nodes.iter().flat_map(|node| node.children());
             let bounded = children.filter_map(|child| Some((bounds::<C, W>(self.tables, child)?, child)));
-            (nodes, part) = self.passed(bounded.collect(), part)?;
+            (nodes, part) = self.passed(bounded.collect(), part).await?;
         }
         Ok((nodes, part))
     }
 
     /// Leaves out the nodes before the part and after it.
-    fn passed<K: Copy + Ord>(&self, mut nodes: Vec<((K, K), Node)>, part: Part) -> EngineResult<(Vec<Node>, Part)> {
+    async fn passed<K: Copy + Ord + Send>(
+        &self,
+        mut nodes: Vec<((K, K), Node)>,
+        part: Part,
+    ) -> EngineResult<(Vec<Node>, Part)> {
         nodes.sort_unstable();
         let (mut counted, mut greatest) = (0, None);
         // The last place before which all keys are less than all after, and the rows before it.
@@ -189,7 +194,7 @@ impl Search<'_> {
                     break;
                 }
             }
-            counted += self.selected.count(self.tables, node)?;
+            counted += self.selected.count(self.tables, node).await?;
             greatest = greatest.max(Some(most));
         }
         let part = Part { skip: part.skip - passed.1, take: part.take };
@@ -239,7 +244,7 @@ impl<'a, C: ZonedColumn, W: Way<C::Value>> BestFirst<'a, C, W> {
     }
 
     /// The first rows of some nodes; none if they are better gathered.
-    fn search(mut self, nodes: &[Node]) -> EngineResult<Option<Vec<u32>>> {
+    async fn search(mut self, nodes: &[Node]) -> EngineResult<Option<Vec<u32>>> {
         nodes.iter().for_each(|&node| self.push(node));
         while let Some(Reverse((least, node))) = self.open.pop() {
             if self.is_beaten(&least) {
@@ -253,6 +258,7 @@ impl<'a, C: ZonedColumn, W: Way<C::Value>> BestFirst<'a, C, W> {
                 continue;
             }
             if let Some(chunk) = node.as_chunk() {
+                pause().await;
                 if self.intersection_pays()
                     && self.selected.rows(self.tables).is_some_and(|rows| rows.len() <= GATHER_CANDIDATES)
                 {

@@ -1,24 +1,22 @@
 //! What no index answers: a DataFusion physical expression, evaluated over selected rows alone.
 
-use std::fmt;
-use std::hash::{Hash, Hasher};
 use std::sync::{Arc, LazyLock};
 
-use datafusion::arrow::array::{Array, ArrayRef, AsArray, BooleanArray, UInt32Array};
-use datafusion::arrow::buffer::BooleanBuffer;
-use datafusion::arrow::datatypes::{DataType, Schema, SchemaRef, UInt32Type};
+use datafusion::arrow::array::{ArrayRef, AsArray, BooleanArray, UInt32Array};
+use datafusion::arrow::datatypes::{Schema, SchemaRef};
 use datafusion::arrow::record_batch::{RecordBatch, RecordBatchOptions};
 use datafusion::common::config::ConfigOptions;
 use datafusion::common::{ScalarValue, internal_err};
 use datafusion::error::Result as EngineResult;
 use datafusion::functions::string;
-use datafusion::logical_expr::{ColumnarValue, Operator, ScalarUDF};
+use datafusion::logical_expr::{Operator, ScalarUDF};
 use datafusion::physical_expr::expressions::{BinaryExpr, Column, Literal, in_list};
 use datafusion::physical_expr::{PhysicalExpr, ScalarFunctionExpr};
 
-use super::answer::{describe, passes};
+use super::code_test::{CodeTest, CodeTestExpr};
 use super::columns::InputColumn;
-use crate::memory::storage::{Dictionary, JobChunk, Tables};
+use super::describe::describe;
+use crate::memory::storage::{JobChunk, Tables};
 use crate::query::{Comparison, IntegerTest, Predicate, TextField, TextTest};
 
 static CONFIG: LazyLock<Arc<ConfigOptions>> = LazyLock::new(Arc::default);
@@ -148,100 +146,4 @@ fn compare(column: Arc<dyn PhysicalExpr>, comparison: Comparison, value: ScalarV
         Comparison::LessOrEqual => Operator::LtEq,
     };
     Arc::new(BinaryExpr::new(column, operator, literal(value)))
-}
-
-/// A test of dictionary codes.
-#[derive(Debug)]
-pub(super) enum CodeTest {
-    /// A bit for each code: the texts were tested once, before any row.
-    Set(Vec<u64>),
-    /// The texts of a long dictionary are tested as rows come up.
-    Text(Dictionary, TextTest),
-}
-
-impl CodeTest {
-    /// Passes some of `len` codes.
-    pub(super) fn set(len: usize, codes: &[u32]) -> Self {
-        let mut bits = vec![0; len.div_ceil(64)];
-        for &code in codes {
-            bits[code as usize / 64] |= 1 << (code % 64);
-        }
-        Self::Set(bits)
-    }
-
-    fn passes(&self, code: u32) -> bool {
-        match self {
-            Self::Set(bits) => bits.get(code as usize / 64).is_some_and(|word| word >> (code % 64) & 1 == 1),
-            Self::Text(dictionary, test) => passes(test, dictionary.text(code)),
-        }
-    }
-}
-
-/// Whether a code passes a test.
-#[derive(Debug)]
-struct CodeTestExpr {
-    column: Arc<dyn PhysicalExpr>,
-    test: Arc<CodeTest>,
-}
-
-impl PartialEq for CodeTestExpr {
-    fn eq(&self, other: &Self) -> bool {
-        Arc::ptr_eq(&self.test, &other.test) && self.column.eq(&other.column)
-    }
-}
-
-impl Eq for CodeTestExpr {}
-
-impl Hash for CodeTestExpr {
-    fn hash<H: Hasher>(&self, state: &mut H) {
-        Arc::as_ptr(&self.test).hash(state);
-        self.column.hash(state);
-    }
-}
-
-impl fmt::Display for CodeTestExpr {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "code_test({})", self.column)
-    }
-}
-
-impl PhysicalExpr for CodeTestExpr {
-    fn data_type(&self, _: &Schema) -> EngineResult<DataType> {
-        Ok(DataType::Boolean)
-    }
-
-    fn nullable(&self, _: &Schema) -> EngineResult<bool> {
-        Ok(false)
-    }
-
-    fn evaluate(&self, batch: &RecordBatch) -> EngineResult<ColumnarValue> {
-        let codes = self.column.evaluate(batch)?.into_array(batch.num_rows())?;
-        let codes = codes.as_primitive::<UInt32Type>();
-        // A null never matches; what stands in its place need not be a code.
-        let passes = match codes.nulls() {
-            None => BooleanBuffer::collect_bool(codes.len(), |at| self.test.passes(codes.value(at))),
-            Some(nulls) => {
-                BooleanBuffer::collect_bool(codes.len(), |at| nulls.is_valid(at) && self.test.passes(codes.value(at)))
-            }
-        };
-        Ok(ColumnarValue::Array(Arc::new(BooleanArray::new(passes, None))))
-    }
-
-    fn children(&self) -> Vec<&Arc<dyn PhysicalExpr>> {
-        vec![&self.column]
-    }
-
-    fn with_new_children(
-        self: Arc<Self>,
-        mut children: Vec<Arc<dyn PhysicalExpr>>,
-    ) -> EngineResult<Arc<dyn PhysicalExpr>> {
-        match (children.pop(), children.is_empty()) {
-            (Some(column), true) => Ok(Arc::new(Self { column, test: Arc::clone(&self.test) })),
-            _ => internal_err!("a code test has one child"),
-        }
-    }
-
-    fn fmt_sql(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        fmt::Display::fmt(self, f)
-    }
 }

@@ -1,8 +1,10 @@
 //! The selected rows of a chunk, as bits.
 
 use datafusion::arrow::array::UInt32Array;
+use datafusion::arrow::buffer::{BooleanBuffer, Buffer};
 use datafusion::error::Result as EngineResult;
 
+use super::pause::pause;
 use super::residual::Residual;
 use super::select::{Selected, Share};
 use crate::memory::storage::{BLOCK_ROWS, CHUNK_ROWS, JobChunk, Node, Tables, locate};
@@ -27,6 +29,14 @@ impl ChunkRows {
         match self {
             Self::All(len) => *len,
             Self::Some(words) => words.iter().map(|word| word.count_ones() as usize).sum(),
+        }
+    }
+
+    /// A bit for each of `rows` rows.
+    pub(in crate::memory) fn to_buffer(&self, rows: usize) -> BooleanBuffer {
+        match self {
+            Self::All(_) => BooleanBuffer::new_set(rows),
+            Self::Some(words) => BooleanBuffer::new(Buffer::from_slice_ref(words.as_slice()), 0, rows),
         }
     }
 
@@ -93,13 +103,18 @@ impl Selected {
     }
 
     /// How many rows of a node are selected.
-    pub(super) fn count(&self, tables: &Tables, node: Node) -> EngineResult<usize> {
+    pub(super) async fn count(&self, tables: &Tables, node: Node) -> EngineResult<usize> {
         let range = node.rows();
         let range = range.start..range.end.min(tables.jobs.len() as u32);
         if !self.has_residual() {
             return Ok(self.rows(tables).map_or(range.len(), |rows| rows.range_cardinality(range) as usize));
         }
-        self.chunks_of(tables, node).map(|chunk| Ok(self.chunk(tables, chunk)?.count())).sum()
+        let mut count = 0;
+        for chunk in self.chunks_of(tables, node) {
+            pause().await;
+            count += self.chunk(tables, chunk)?.count();
+        }
+        Ok(count)
     }
 
     /// The chunks of a node that can hold a selected row.

@@ -8,7 +8,8 @@ use std::sync::{Arc, OnceLock};
 use datafusion::error::Result as EngineResult;
 use roaring::RoaringBitmap;
 
-use super::answer::{Answer, answer, describe};
+use super::answer::{Answer, answer};
+use super::describe::describe;
 use super::residual::{Residual, ResidualBuilder};
 use crate::memory::storage::{Node, Tables, Zone};
 use crate::model::StateSet;
@@ -144,7 +145,7 @@ impl Selected {
         self.residual.as_ref().filter(|_| !self.only_times || self.by_times(tables, node) != Share::All)
     }
 
-    pub(super) fn has_residual(&self) -> bool {
+    pub(in crate::memory) fn has_residual(&self) -> bool {
         self.residual.is_some()
     }
 

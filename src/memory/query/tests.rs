@@ -1,11 +1,13 @@
 //! What the indexes answer, by snapshots of small stores.
 
 use serde_json::{Value, json};
+use tokio::runtime::Runtime;
 
 use super::*;
 use crate::ingest::{IngestionBatch, IngestionQuery};
 use crate::memory::ingest::Store;
-use crate::query::{Filter, GetJobsRequest, Match};
+use crate::memory::storage::Tables;
+use crate::query::{Filter, GetJobsRequest, JobQuery, Match};
 
 fn store(queries: Value) -> Store {
     let mut store = Store::default();
@@ -34,7 +36,8 @@ fn selected(tables: &Tables, filters: Vec<Filter>) -> Selected {
 /// The ids of the jobs that a priority filter finds, and how it finds them.
 fn by_priority(tables: &Tables, matching: Match, value: impl Into<Value>) -> (Vec<String>, String) {
     let selected = selected(tables, vec![Filter::new("priority", matching, value.into())]);
-    let rows = ordered_rows(tables, &selected, None, Part::default()).unwrap();
+    let rows = ordered_rows(tables, &selected, None, Part::default());
+    let rows = Runtime::new().unwrap().block_on(rows).unwrap();
     (rows.into_iter().map(|row| tables.jobs.id(row).as_str().to_owned()).collect(), selected.to_string())
 }
 

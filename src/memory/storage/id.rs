@@ -49,6 +49,10 @@ impl<const N: usize> FixedId<N> {
         FixedSizeBinaryArray::try_new(N as i32, Buffer::from_vec(bytes), None)
     }
 
+    pub(crate) const fn to_bytes(self) -> [u8; N] {
+        self.0
+    }
+
     /// The text of the id.
     pub(crate) fn as_str(&self) -> &str {
         let len = self.0.iter().rposition(|&byte| byte != 0).map_or(0, |last| last + 1);

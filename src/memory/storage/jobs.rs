@@ -23,7 +23,7 @@ pub(crate) type JobIdBytes = [u8; JOB_ID_BYTES];
 
 table! {
     /// Jobs, in the order in which they came. Texts are codes of the dictionaries.
-    JobChunk, JobChunkWriter, JobRows {
+    JobChunk, JobChunkWriter, JobRows, JobPlace {
         job_id: JobId,
         queue: Required<UInt32Type>,
         job_set: Required<UInt32Type>,

@@ -8,6 +8,7 @@
 //! | `arena`, `dictionary` | texts and other values, known by codes |
 //! | `id`, `postings`, `bitmap_index`, `integer_index` | from values to rows |
 //! | `zone` | least and greatest values of blocks of rows |
+//! | `partials` | aggregates of groups, kept a chunk |
 //! | `tables` | a snapshot of all of these |
 
 mod annotation;
@@ -18,6 +19,7 @@ mod dictionary;
 mod id;
 mod integer_index;
 mod jobs;
+mod partials;
 mod postings;
 mod records;
 mod runs;
@@ -25,17 +27,17 @@ mod table;
 mod tables;
 mod zone;
 
-pub(super) use annotation::KeyColumn;
 pub(super) use arena::Arena;
 pub(super) use bitmap_index::BitmapIndex;
 pub(super) use column::{CHUNK_ROWS, first_row, ids, locate};
 pub(super) use dictionary::Dictionary;
 pub(super) use id::{FixedId, JobId, RunId};
 pub(super) use integer_index::{IntegerIndex, ListedRows};
-pub(super) use jobs::{JobChunk, JobIdBytes, JobRows, JobWriter, LatestRun, job_state};
+pub(super) use jobs::{JobChunk, JobIdBytes, JobPlace, JobRows, JobWriter, LatestRun, job_state};
+pub(super) use partials::{GroupTotals, Partial, PartialKey};
 pub(super) use postings::{PostingList, Postings, bitmap_bytes};
 pub(super) use records::Records;
-pub(super) use runs::{RunChunk, RunRows, RunWriter};
-pub(super) use table::Chunk;
+pub(super) use runs::{RunChunk, RunPlace, RunRows, RunWriter};
+pub(super) use table::{Chunk, Table};
 pub(super) use tables::{Dictionaries, Indexes, JobRecords, Tables};
 pub(super) use zone::{BLOCK_ROWS, Node, Zone, ZoneTree, Zones};

@@ -72,7 +72,7 @@ impl PostingList {
     }
 
     /// The rows.
-    pub(crate) fn iter(&self) -> Box<dyn Iterator<Item = u32> + '_> {
+    pub(crate) fn iter(&self) -> Box<dyn Iterator<Item = u32> + Send + '_> {
         match self {
             Self::None => Box::new(std::iter::empty()),
             Self::One(row) => Box::new(std::iter::once(*row)),

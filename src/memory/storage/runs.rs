@@ -15,7 +15,7 @@ use super::table::{Chunk, Table, TableWriter, table};
 
 table! {
     /// Runs, in the order in which they came. Texts are codes of the dictionaries.
-    RunChunk, RunChunkWriter, RunRows {
+    RunChunk, RunChunkWriter, RunRows, RunPlace {
         run_id: RunId,
         /// The job that the run belongs to, which need not exist.
         job_id: JobId,

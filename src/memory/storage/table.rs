@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use datafusion::arrow::array::Array;
+use datafusion::arrow::datatypes::SchemaRef;
 use datafusion::arrow::error::ArrowError;
 use datafusion::arrow::record_batch::RecordBatch;
 
@@ -55,6 +56,8 @@ pub(crate) trait Chunk: Clone {
     type Rows;
 
     fn empty() -> Self;
+    /// The columns of every chunk.
+    fn schema() -> &'static SchemaRef;
     fn batch(&self) -> &RecordBatch;
     /// Takes the record batch apart, its columns still being arrays.
     fn open(self) -> Self::Writer;
@@ -157,11 +160,12 @@ impl<C: Chunk> TableWriter<C> {
 ///
 /// - `$chunk`: a record batch, with a method a column, and what else the table keeps a chunk;
 /// - `$writer`: the same while a batch writes to it;
-/// - `$rows`: rows to append, an array a column.
+/// - `$rows`: rows to append, an array a column;
+/// - `$place`: the places of the columns.
 macro_rules! table {
     (
         $(#[$doc:meta])*
-        $chunk:ident, $writer:ident, $rows:ident {
+        $chunk:ident, $writer:ident, $rows:ident, $place:ident {
             $($(#[$column_doc:meta])* $column:ident: $type:ty,)*
         }
         $(extras { $($(#[$extra_doc:meta])* $extra:ident: $extra_type:ty,)* })?
@@ -186,9 +190,10 @@ macro_rules! table {
             $($(#[$column_doc])* pub(crate) $column: <$type as ColumnType>::Array,)*
         }
 
-        /// The places of the columns.
+        /// The places of the columns in a record batch of the table.
         #[allow(non_camel_case_types, dead_code)]
-        enum Place { $($column,)* }
+        #[derive(Debug, Clone, Copy)]
+        pub(crate) enum $place { $($column,)* }
 
         static SCHEMA: LazyLock<SchemaRef> = LazyLock::new(|| {
             let fields = vec![$(
@@ -202,7 +207,7 @@ macro_rules! table {
         impl $chunk {
             $($(#[$column_doc])*
             pub(crate) fn $column(&self) -> &<$type as ColumnType>::Array {
-                <$type as ColumnType>::downcast(self.batch.column(Place::$column as usize))
+                <$type as ColumnType>::downcast(self.batch.column($place::$column as usize))
             })*
         }
 
@@ -213,6 +218,10 @@ macro_rules! table {
             fn empty() -> Self {
                 let batch = RecordBatch::new_empty(Arc::clone(&SCHEMA));
                 Self { batch, $($($extra: Default::default(),)*)? }
+            }
+
+            fn schema() -> &'static SchemaRef {
+                &SCHEMA
             }
 
             fn batch(&self) -> &RecordBatch {

@@ -12,6 +12,7 @@ use super::dictionary::Dictionary;
 use super::id::{IdIndex, JobId, RunId};
 use super::integer_index::IntegerIndex;
 use super::jobs::{JobTable, JobZones};
+use super::partials::GroupPartials;
 use super::records::Records;
 use super::runs::RunTable;
 use crate::query::TextField;
@@ -69,6 +70,7 @@ pub(crate) struct Indexes {
     pub(crate) latest_clusters: BitmapIndex,
     pub(crate) latest_nodes: BitmapIndex,
     pub(crate) latest_pools: BitmapIndex,
+    pub(crate) partials: Arc<GroupPartials>,
 }
 
 impl Tables {

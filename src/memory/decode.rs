@@ -1,0 +1,258 @@
+//! Jobs, runs and groups of the API, decoded from record batches.
+//!
+//! Texts come as codes: a decoded job shares those of the snapshot's dictionaries.
+
+use datafusion::arrow::array::{
+    Array, ArrayRef, ArrowPrimitiveType, AsArray, FixedSizeBinaryArray, Int32Array, PrimitiveArray,
+    TimestampMicrosecondArray, UInt8Array, UInt32Array,
+};
+use datafusion::arrow::datatypes::{
+    Int64Type, TimestampMicrosecondType, TimestampSecondType, UInt8Type, UInt32Type, UInt64Type,
+};
+use datafusion::arrow::record_batch::RecordBatch;
+use smol_str::SmolStr;
+
+use super::query::GroupKey;
+use super::storage::{Dictionary, FixedId, Tables, job_state};
+use crate::ingest::{JOB_ID_BYTES, RUN_ID_BYTES};
+use crate::model::{Annotations, GroupAggregates, Job, JobGroup, Run, RunState, StateSet};
+use crate::query::Aggregates;
+use crate::time::Timestamp;
+
+/// The jobs of a batch, whose columns are [`JOB_COLUMNS`](super::plan::JOB_COLUMNS).
+pub(super) fn jobs(tables: &Tables, batch: &RecordBatch, now: Timestamp) -> Vec<Job> {
+    let jobs = JobArrays::new(tables, batch);
+    (0..batch.num_rows()).map(|at| jobs.job(at, now)).collect()
+}
+
+/// A column of codes, with what they stand for.
+struct Texts<'a> {
+    codes: &'a UInt32Array,
+    dictionary: &'a Dictionary,
+}
+
+impl<'a> Texts<'a> {
+    fn new(codes: &'a ArrayRef, dictionary: &'a Dictionary) -> Self {
+        Self { codes: codes.as_primitive(), dictionary }
+    }
+
+    fn text(&self, at: usize) -> SmolStr {
+        self.dictionary.text(self.codes.value(at)).clone()
+    }
+
+    fn optional(&self, at: usize) -> Option<SmolStr> {
+        self.codes.is_valid(at).then(|| self.text(at))
+    }
+}
+
+/// The columns of a batch of jobs.
+struct JobArrays<'a> {
+    job_id: &'a FixedSizeBinaryArray,
+    queue: Texts<'a>,
+    job_set: Texts<'a>,
+    owner: Texts<'a>,
+    namespace: Texts<'a>,
+    priority_class: Texts<'a>,
+    /// Cpu, memory, ephemeral storage, GPUs and priority.
+    integers: [&'a [i64]; 5],
+    submitted: &'a [i64],
+    cancelled: &'a TimestampMicrosecondArray,
+    state: &'a UInt8Array,
+    last_transition_time: &'a [i64],
+    cancel_reason: Texts<'a>,
+    cancel_user: Texts<'a>,
+    latest_run_id: &'a FixedSizeBinaryArray,
+    annotations: AnnotationArrays<'a>,
+    runs: RunArrays<'a>,
+}
+
+impl<'a> JobArrays<'a> {
+    fn new(tables: &'a Tables, batch: &'a RecordBatch) -> Self {
+        let texts = &tables.dictionaries;
+        let mut at = 0;
+        let mut next = || {
+            at += 1;
+            batch.column(at - 1)
+        };
+        Self {
+            job_id: next().as_fixed_size_binary(),
+            queue: Texts::new(next(), &texts.queues),
+            job_set: Texts::new(next(), &texts.job_sets),
+            owner: Texts::new(next(), &texts.owners),
+            namespace: Texts::new(next(), &texts.namespaces),
+            priority_class: Texts::new(next(), &texts.priority_classes),
+            integers: [(); 5].map(|()| values::<Int64Type>(next())),
+            submitted: values::<TimestampMicrosecondType>(next()),
+            cancelled: next().as_primitive(),
+            state: next().as_primitive::<UInt8Type>(),
+            last_transition_time: values::<TimestampMicrosecondType>(next()),
+            cancel_reason: Texts::new(next(), &texts.cancel_reasons),
+            cancel_user: Texts::new(next(), &texts.cancel_users),
+            latest_run_id: next().as_fixed_size_binary(),
+            annotations: AnnotationArrays::new(tables, next()),
+            runs: RunArrays::new(tables, next()),
+        }
+    }
+
+    fn job(&self, at: usize, now: Timestamp) -> Job {
+        let mut runs = self.runs.of_job(at);
+        let last_active_run_id = self.latest_run_id.is_valid(at).then(|| {
+            let id = FixedId::<RUN_ID_BYTES>::at(self.latest_run_id, at);
+            // Mostly a run of the job has it, and one text serves both.
+            match runs.first() {
+                Some(run) if run.run_id == id.as_str() => run.run_id.clone(),
+                _ => id.as_str().into(),
+            }
+        });
+        let last = Run::sort(&mut runs, now).unwrap_or_default();
+        let [cpu, memory, ephemeral_storage, gpu, priority] = self.integers.map(|values| values[at]);
+        // Made whole at once a job is made where it stays, with no runs to attach to it later.
+        Job {
+            job_id: FixedId::<JOB_ID_BYTES>::at(self.job_id, at).as_str().into(),
+            queue: self.queue.text(at),
+            owner: self.owner.text(at),
+            namespace: self.namespace.optional(at),
+            job_set: self.job_set.text(at),
+            cpu,
+            memory,
+            ephemeral_storage,
+            gpu,
+            priority,
+            priority_class: self.priority_class.optional(at),
+            submitted: Timestamp::from_micros(self.submitted[at]),
+            cancelled: time(self.cancelled, at),
+            state: job_state(self.state.value(at)),
+            last_transition_time: Timestamp::from_micros(self.last_transition_time[at]),
+            last_active_run_id,
+            duplicate: false,
+            annotations: self.annotations.of_job(at),
+            cancel_reason: self.cancel_reason.optional(at),
+            cancel_user: self.cancel_user.optional(at),
+            node: last.node,
+            cluster: last.cluster,
+            pool: last.pool,
+            exit_code: last.exit_code,
+            runtime_seconds: last.runtime_seconds,
+            runs,
+        }
+    }
+}
+
+struct AnnotationArrays<'a> {
+    tables: &'a Tables,
+    offsets: &'a [i32],
+    keys: &'a [u32],
+    values: &'a [u32],
+}
+
+impl<'a> AnnotationArrays<'a> {
+    fn new(tables: &'a Tables, annotations: &'a ArrayRef) -> Self {
+        let map = annotations.as_map();
+        let (keys, values) = (values::<UInt32Type>(map.keys()), values::<UInt32Type>(map.values()));
+        Self { tables, offsets: map.offsets(), keys, values }
+    }
+
+    fn of_job(&self, at: usize) -> Annotations {
+        let catalog = &self.tables.dictionaries.annotations;
+        let entries = self.offsets[at] as usize..self.offsets[at + 1] as usize;
+        let pairs = self.keys[entries.clone()].iter().zip(&self.values[entries]);
+        let pairs =
+            pairs.map(|(&key, &value)| (catalog.keys.text(key).clone(), catalog.values(key).text(value).clone()));
+        Annotations::from_sorted(pairs.collect())
+    }
+}
+
+/// The columns of the runs of jobs.
+struct RunArrays<'a> {
+    offsets: &'a [i32],
+    run_id: &'a FixedSizeBinaryArray,
+    cluster: Texts<'a>,
+    node: Texts<'a>,
+    pool: Texts<'a>,
+    leased: &'a TimestampMicrosecondArray,
+    pending: &'a TimestampMicrosecondArray,
+    started: &'a TimestampMicrosecondArray,
+    finished: &'a TimestampMicrosecondArray,
+    state: &'a UInt8Array,
+    exit_code: &'a Int32Array,
+}
+
+impl<'a> RunArrays<'a> {
+    fn new(tables: &'a Tables, runs: &'a ArrayRef) -> Self {
+        let texts = &tables.dictionaries;
+        let list = runs.as_list::<i32>();
+        let runs = list.values().as_struct();
+        let mut at = 0;
+        let mut next = || {
+            at += 1;
+            runs.column(at - 1)
+        };
+        Self {
+            offsets: list.offsets(),
+            run_id: next().as_fixed_size_binary(),
+            cluster: Texts::new(next(), &texts.clusters),
+            node: Texts::new(next(), &texts.nodes),
+            pool: Texts::new(next(), &texts.pools),
+            leased: next().as_primitive(),
+            pending: next().as_primitive(),
+            started: next().as_primitive(),
+            finished: next().as_primitive(),
+            state: next().as_primitive(),
+            exit_code: next().as_primitive(),
+        }
+    }
+
+    fn of_job(&self, at: usize) -> Vec<Run> {
+        (self.offsets[at] as usize..self.offsets[at + 1] as usize).map(|at| self.run(at)).collect()
+    }
+
+    fn run(&self, at: usize) -> Run {
+        Run {
+            run_id: FixedId::<RUN_ID_BYTES>::at(self.run_id, at).as_str().into(),
+            cluster: self.cluster.text(at),
+            node: self.node.optional(at),
+            pool: self.pool.optional(at),
+            leased: time(self.leased, at),
+            pending: time(self.pending, at),
+            started: time(self.started, at),
+            finished: time(self.finished, at),
+            // The column is only ever written from a `RunState`.
+            job_run_state: RunState::from_ordinal(self.state.value(at)).unwrap_or(RunState::Leased),
+            exit_code: self.exit_code.is_valid(at).then(|| self.exit_code.value(at)),
+        }
+    }
+}
+
+fn values<T: ArrowPrimitiveType>(array: &ArrayRef) -> &[T::Native] {
+    array.as_primitive::<T>().values()
+}
+
+fn time(column: &PrimitiveArray<TimestampMicrosecondType>, at: usize) -> Option<Timestamp> {
+    column.is_valid(at).then(|| Timestamp::from_micros(column.value(at)))
+}
+
+/// The groups of a batch, as the plan of groups emits them.
+pub(super) fn groups(key: &GroupKey, batch: &RecordBatch, aggregates: Aggregates) -> Vec<JobGroup> {
+    let mut columns = batch.columns().iter();
+    let mut next = || columns.next();
+    let (Some(groups), Some(counts)) = (next(), next()) else { return Vec::new() };
+    let (groups, counts) = (groups.as_primitive::<UInt32Type>(), counts.as_primitive::<UInt64Type>());
+    let states: Vec<_> =
+        aggregates.states().into_iter().flat_map(StateSet::iter).zip(std::iter::from_fn(&mut next)).collect();
+    let submitted = aggregates.submitted().then(&mut next).flatten();
+    let last_transition = aggregates.last_transition_time().and_then(|_| next());
+    let group = |at: usize| JobGroup {
+        name: key.name(groups.value(at)),
+        count: counts.value(at),
+        aggregates: GroupAggregates {
+            state: aggregates.states().map(|_| {
+                states.iter().map(|(state, counts)| (*state, counts.as_primitive::<UInt64Type>().value(at))).collect()
+            }),
+            submitted: submitted
+                .map(|times| Timestamp::from_micros(times.as_primitive::<TimestampMicrosecondType>().value(at))),
+            last_transition_time: last_transition
+                .map(|times| Timestamp::from_seconds(times.as_primitive::<TimestampSecondType>().value(at))),
+        },
+    };
+    (0..groups.len()).map(group).collect()
+}

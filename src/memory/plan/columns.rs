@@ -1,0 +1,277 @@
+//! The columns that a scan of jobs emits: as they are stored, or made of several stored ones.
+
+use std::sync::{Arc, LazyLock};
+
+use datafusion::arrow::array::BooleanArray;
+use datafusion::arrow::array::{
+    Array, ArrayRef, FixedSizeBinaryBuilder, ListArray, MapArray, StructArray, UInt32Array,
+};
+use datafusion::arrow::buffer::OffsetBuffer;
+use datafusion::arrow::compute::{filter, interleave, take};
+use datafusion::arrow::datatypes::{DataType, Field, FieldRef, Fields};
+use datafusion::arrow::error::ArrowError;
+use datafusion::error::Result as EngineResult;
+
+use crate::ingest::RUN_ID_BYTES;
+use crate::memory::schema::{JOB_SCHEMA, job_column};
+use crate::memory::storage::{
+    Chunk, FixedId, JobChunk, JobId, JobPlace, LatestRun, RunChunk, RunId, RunPlace, Table, Tables, first_row, locate,
+};
+
+/// A column of a scan.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(in crate::memory) enum JobColumn {
+    /// A column as it is stored: texts are codes of their dictionary.
+    Stored(usize),
+    /// The value codes of an annotation key, null without it; no key, if no job has it.
+    Annotation(Option<u32>),
+    /// The padded id of the latest run.
+    LatestRunId,
+    /// The codes of keys and values.
+    Annotations,
+    /// The job's runs, the last to come first.
+    Runs,
+    /// A column of the table as SQL sees it, by its place there.
+    Sql(usize),
+}
+
+/// What a job of the API is made of.
+pub(in crate::memory) static JOB_COLUMNS: LazyLock<Arc<[JobColumn]>> = LazyLock::new(|| {
+    let stored = [
+        JobPlace::job_id,
+        JobPlace::queue,
+        JobPlace::job_set,
+        JobPlace::owner,
+        JobPlace::namespace,
+        JobPlace::priority_class,
+        JobPlace::cpu,
+        JobPlace::memory,
+        JobPlace::ephemeral_storage,
+        JobPlace::gpu,
+        JobPlace::priority,
+        JobPlace::submitted,
+        JobPlace::cancelled,
+        JobPlace::state,
+        JobPlace::last_transition_time,
+        JobPlace::cancel_reason,
+        JobPlace::cancel_user,
+    ];
+    let made = [JobColumn::LatestRunId, JobColumn::Annotations, JobColumn::Runs];
+    stored.into_iter().map(JobColumn::from).chain(made).collect()
+});
+
+/// What a run of the API is made of.
+const RUN_COLUMNS: [RunPlace; 10] = [
+    RunPlace::run_id,
+    RunPlace::cluster,
+    RunPlace::node,
+    RunPlace::pool,
+    RunPlace::leased,
+    RunPlace::pending,
+    RunPlace::started,
+    RunPlace::finished,
+    RunPlace::state,
+    RunPlace::exit_code,
+];
+
+static RUN_FIELDS: LazyLock<Fields> = LazyLock::new(|| {
+    RUN_COLUMNS.iter().map(|&place| Arc::clone(&RunChunk::schema().fields()[place as usize])).collect()
+});
+
+static RUN_ITEM: LazyLock<FieldRef> =
+    LazyLock::new(|| Arc::new(Field::new("item", DataType::Struct(RUN_FIELDS.clone()), false)));
+
+static ANNOTATION_FIELDS: LazyLock<Fields> = LazyLock::new(|| {
+    [("keys", false), ("values", false)]
+        .map(|(name, null)| Field::new(name, DataType::UInt32, null))
+        .into_iter()
+        .collect()
+});
+
+static ANNOTATION_ENTRY: LazyLock<FieldRef> =
+    LazyLock::new(|| Arc::new(Field::new("entries", DataType::Struct(ANNOTATION_FIELDS.clone()), false)));
+
+impl From<JobPlace> for JobColumn {
+    fn from(place: JobPlace) -> Self {
+        Self::Stored(place as usize)
+    }
+}
+
+impl JobColumn {
+    /// The column's name and type.
+    pub(super) fn field(&self) -> FieldRef {
+        match self {
+            Self::Stored(place) => Arc::clone(&JobChunk::schema().fields()[*place]),
+            Self::Annotation(_) => Arc::new(Field::new("annotation", DataType::UInt32, true)),
+            Self::LatestRunId => {
+                Arc::new(Field::new("latest_run_id", DataType::FixedSizeBinary(RUN_ID_BYTES as i32), true))
+            }
+            Self::Annotations => {
+                Arc::new(Field::new("annotations", DataType::Map(Arc::clone(&ANNOTATION_ENTRY), true), false))
+            }
+            Self::Runs => Arc::new(Field::new("runs", DataType::List(Arc::clone(&RUN_ITEM)), false)),
+            Self::Sql(place) => Arc::clone(&JOB_SCHEMA.fields()[*place]),
+        }
+    }
+
+    /// The values of all rows of a chunk, or of those that pass.
+    pub(super) fn of_chunk(
+        &self,
+        tables: &Tables,
+        chunk: usize,
+        passing: Option<&BooleanArray>,
+    ) -> EngineResult<ArrayRef> {
+        let of_chunk = &tables.jobs.chunks()[chunk];
+        let whole: ArrayRef = match self {
+            Self::Stored(place) => Arc::clone(of_chunk.batch().column(*place)),
+            Self::Annotation(key) => {
+                let column = key.and_then(|key| of_chunk.annotations.column(key));
+                let none = || UInt32Array::new_null(of_chunk.len());
+                Arc::new(column.map_or_else(none, |column| column.to_array(of_chunk.len())))
+            }
+            _ => {
+                let places =
+                    (0..of_chunk.len() as u32).filter(|&at| passing.is_none_or(|passing| passing.value(at as usize)));
+                let rows: Vec<u32> = places.map(|at| first_row(chunk) + at).collect();
+                return self.of_rows(&Cells::new(&tables.jobs, &rows), tables);
+            }
+        };
+        Ok(match passing {
+            None => whole,
+            Some(passing) => filter(&whole, passing)?,
+        })
+    }
+
+    /// The values of some rows.
+    pub(super) fn of_rows(&self, cells: &Cells<'_, JobChunk>, tables: &Tables) -> EngineResult<ArrayRef> {
+        Ok(match self {
+            Self::Stored(place) if *place == JobPlace::job_id as usize => {
+                let ids = cells.iter().map(|(chunk, at)| JobId::at(chunk.job_id(), at));
+                Arc::new(JobId::column(ids)?)
+            }
+            Self::Stored(place) => cells.gather(*place)?,
+            Self::Annotation(key) => {
+                let code = |(chunk, at): (&JobChunk, usize)| chunk.annotations.get((*key)?, at);
+                Arc::new(cells.iter().map(code).collect::<UInt32Array>())
+            }
+            Self::LatestRunId => latest_run_ids(tables, cells)?,
+            Self::Annotations => annotations(tables, cells)?,
+            Self::Runs => runs(tables, cells)?,
+            Self::Sql(place) => job_column(tables, JOB_SCHEMA.field(*place).name(), cells.rows)?,
+        })
+    }
+}
+
+/// Rows of a table, with their chunks.
+pub(super) struct Cells<'a, C> {
+    rows: &'a [u32],
+    /// Each chunk, as often as rows of others come between.
+    chunks: Vec<&'a C>,
+    /// By row, the place among `chunks` and that in the chunk.
+    places: Vec<(usize, usize)>,
+}
+
+impl<'a, C: Chunk> Cells<'a, C> {
+    pub(super) fn new(table: &'a Table<C>, rows: &'a [u32]) -> Self {
+        let mut chunks = Vec::new();
+        let mut places = Vec::with_capacity(rows.len());
+        let mut last = None;
+        for &row in rows {
+            let (chunk, at) = locate(row);
+            if last != Some(chunk) {
+                chunks.push(table.chunks()[chunk].as_ref());
+                last = Some(chunk);
+            }
+            places.push((chunks.len() - 1, at));
+        }
+        Self { rows, chunks, places }
+    }
+
+    fn iter(&self) -> impl Iterator<Item = (&'a C, usize)> + '_ {
+        self.places.iter().map(|&(chunk, at)| (self.chunks[chunk], at))
+    }
+
+    /// The values of a stored column.
+    fn gather(&self, place: usize) -> Result<ArrayRef, ArrowError> {
+        match self.chunks.as_slice() {
+            [] => Ok(datafusion::arrow::array::new_empty_array(C::schema().field(place).data_type())),
+            [only] => {
+                let places = UInt32Array::from_iter_values(self.places.iter().map(|&(_, at)| at as u32));
+                take(only.batch().column(place), &places, None)
+            }
+            chunks => {
+                let arrays: Vec<&dyn Array> = chunks.iter().map(|chunk| chunk.batch().column(place).as_ref()).collect();
+                interleave(&arrays, &self.places)
+            }
+        }
+    }
+}
+
+fn latest_run_ids(tables: &Tables, cells: &Cells<'_, JobChunk>) -> Result<ArrayRef, ArrowError> {
+    let mut ids = FixedSizeBinaryBuilder::with_capacity(cells.places.len(), RUN_ID_BYTES as i32);
+    for (chunk, at) in cells.iter() {
+        let latest = chunk.latest_run();
+        if latest.is_null(at) {
+            ids.append_null();
+            continue;
+        }
+        let id: FixedId<RUN_ID_BYTES> = match LatestRun::unpack(latest.value(at)) {
+            LatestRun::Run(run) => tables.runs.id(run),
+            LatestRun::Dangling(place) => *tables.records.dangling_runs.get(place),
+        };
+        ids.append_value(id.to_bytes())?;
+    }
+    Ok(Arc::new(ids.finish()))
+}
+
+fn annotations(tables: &Tables, cells: &Cells<'_, JobChunk>) -> Result<ArrayRef, ArrowError> {
+    let catalog = &tables.dictionaries.annotations;
+    let (mut keys, mut values) = (Vec::new(), Vec::new());
+    let mut lengths = Vec::with_capacity(cells.places.len());
+    for (chunk, at) in cells.iter() {
+        let before = keys.len();
+        for &key in catalog.shape(chunk.shape().value(at)).iter() {
+            if let Some(value) = chunk.annotations.get(key, at) {
+                keys.push(key);
+                values.push(value);
+            }
+        }
+        lengths.push(keys.len() - before);
+    }
+    let columns: Vec<ArrayRef> = vec![Arc::new(UInt32Array::from(keys)), Arc::new(UInt32Array::from(values))];
+    let entries = StructArray::try_new(ANNOTATION_FIELDS.clone(), columns, None)?;
+    let offsets = OffsetBuffer::from_lengths(lengths);
+    Ok(Arc::new(MapArray::try_new(Arc::clone(&ANNOTATION_ENTRY), offsets, entries, None, true)?))
+}
+
+fn runs(tables: &Tables, cells: &Cells<'_, JobChunk>) -> Result<ArrayRef, ArrowError> {
+    let mut rows = Vec::with_capacity(cells.places.len());
+    let mut lengths = Vec::with_capacity(cells.places.len());
+    for (chunk, at) in cells.iter() {
+        let before = rows.len();
+        let last = chunk.last_run();
+        let mut next = last.is_valid(at).then(|| last.value(at));
+        while let Some(run) = next {
+            rows.push(run);
+            let (chunk, at) = tables.runs.locate(run);
+            let previous = chunk.previous();
+            next = previous.is_valid(at).then(|| previous.value(at));
+        }
+        lengths.push(rows.len() - before);
+    }
+    let runs = Cells::new(&tables.runs, &rows);
+    let column = |place: RunPlace| -> Result<ArrayRef, ArrowError> {
+        Ok(match place {
+            RunPlace::run_id => Arc::new(RunId::column(runs.iter().map(|(chunk, at)| RunId::at(chunk.run_id(), at)))?),
+            place => runs.gather(place as usize)?,
+        })
+    };
+    let columns = RUN_COLUMNS.into_iter().map(column).collect::<Result<Vec<_>, _>>()?;
+    let structs = StructArray::try_new_with_length(RUN_FIELDS.clone(), columns, None, rows.len())?;
+    Ok(Arc::new(ListArray::try_new(
+        Arc::clone(&RUN_ITEM),
+        OffsetBuffer::from_lengths(lengths),
+        Arc::new(structs),
+        None,
+    )?))
+}

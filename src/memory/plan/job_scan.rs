@@ -1,0 +1,292 @@
+//! The scan of jobs.
+
+use std::fmt;
+use std::sync::{Arc, OnceLock};
+
+use datafusion::arrow::array::BooleanArray;
+use datafusion::arrow::datatypes::{Schema, SchemaRef};
+use datafusion::arrow::record_batch::{RecordBatch, RecordBatchOptions};
+use datafusion::common::stats::Precision;
+use datafusion::common::tree_node::TreeNodeRecursion;
+use datafusion::common::{Statistics, internal_err};
+use datafusion::error::Result as EngineResult;
+use datafusion::execution::{SendableRecordBatchStream, TaskContext};
+use datafusion::physical_expr::expressions::Column;
+use datafusion::physical_expr::{LexOrdering, PhysicalExpr, PhysicalSortExpr};
+use datafusion::physical_plan::metrics::{BaselineMetrics, ExecutionPlanMetricsSet, MetricsSet};
+use datafusion::physical_plan::sort_pushdown::SortOrderPushdownResult;
+use datafusion::physical_plan::stream::RecordBatchStreamAdapter;
+use datafusion::physical_plan::{DisplayAs, DisplayFormatType, ExecutionPlan, PlanProperties, StatisticsArgs};
+use futures::{StreamExt, stream};
+
+use super::columns::{Cells, JobColumn};
+use super::scan::properties;
+use crate::memory::query::{ChunkRows, Part, Selected, ordered_rows, pause};
+use crate::memory::storage::{CHUNK_ROWS, Tables};
+use crate::query::{Direction, JobOrder, JobOrderKey};
+
+/// Scans the selected jobs of a snapshot: some of their columns, in an order and within a limit, if
+/// there are these.
+///
+/// What the indexes answer is looked up in bitmaps, zone maps skip chunks and blocks, and what is
+/// left is evaluated for the candidates alone. Without order and limit each batch is a chunk, whose
+/// arrays are shared where all of its rows are selected.
+#[derive(Debug, Clone)]
+pub(super) struct JobScanExec {
+    tables: Arc<Tables>,
+    selected: Arc<Selected>,
+    order: Option<JobOrder>,
+    part: Part,
+    /// The chunks to scan, one batch each also without rows; all chunks with rows, if none are given.
+    chunks: Option<Arc<[usize]>>,
+    columns: Arc<[JobColumn]>,
+    schema: SchemaRef,
+    /// The order as DataFusion knows it, where a sort was pushed down.
+    ordering: Option<LexOrdering>,
+    properties: OnceLock<Arc<PlanProperties>>,
+    metrics: ExecutionPlanMetricsSet,
+}
+
+/// The schema of some columns of a scan.
+pub(super) fn schema(columns: &[JobColumn]) -> SchemaRef {
+    Arc::new(Schema::new(columns.iter().map(JobColumn::field).collect::<Vec<_>>()))
+}
+
+impl JobScanExec {
+    /// A scan of all selected jobs. The schema is that of the columns.
+    pub(super) fn new(
+        tables: Arc<Tables>,
+        selected: Arc<Selected>,
+        columns: Arc<[JobColumn]>,
+        schema: SchemaRef,
+    ) -> Self {
+        Self {
+            tables,
+            selected,
+            order: None,
+            part: Part::default(),
+            chunks: None,
+            columns,
+            schema,
+            ordering: None,
+            properties: OnceLock::new(),
+            metrics: ExecutionPlanMetricsSet::new(),
+        }
+    }
+
+    /// A part of the jobs in an order.
+    pub(super) fn with_part(self, order: Option<JobOrder>, part: Part) -> Self {
+        Self { order, part, ..self }
+    }
+
+    /// The jobs of some chunks, a batch each.
+    pub(super) fn with_chunks(self, chunks: Arc<[usize]>) -> Self {
+        Self { chunks: Some(chunks), ..self }
+    }
+
+    /// The same plan, unexecuted.
+    fn changed(&self, change: impl FnOnce(&mut Self)) -> Arc<dyn ExecutionPlan> {
+        let mut changed = Self { properties: OnceLock::new(), metrics: ExecutionPlanMetricsSet::new(), ..self.clone() };
+        change(&mut changed);
+        Arc::new(changed)
+    }
+
+    fn batches(self: Arc<Self>, metrics: BaselineMetrics) -> SendableRecordBatchStream {
+        let schema = Arc::clone(&self.schema);
+        let is_whole = self.order.is_none() && self.part == Part::default();
+        let state = Arc::new((self, metrics));
+        if is_whole {
+            let chunks: Vec<usize> = match &state.0.chunks {
+                Some(chunks) => chunks.to_vec(),
+                None => (0..state.0.tables.jobs.chunks().len()).collect(),
+            };
+            let batches = stream::iter(chunks).filter_map(move |chunk| {
+                let state = Arc::clone(&state);
+                async move {
+                    pause().await;
+                    state.0.chunk(chunk, &state.1).transpose()
+                }
+            });
+            return Box::pin(RecordBatchStreamAdapter::new(schema, batches));
+        }
+        let batches = stream::once(async move {
+            let (scan, _) = state.as_ref();
+            let rows = ordered_rows(&scan.tables, &scan.selected, scan.order, scan.part).await?;
+            let parts: Vec<usize> = (0..rows.len()).step_by(CHUNK_ROWS).collect();
+            Ok::<_, datafusion::error::DataFusionError>(stream::iter(parts).then(move |first| {
+                let (scan, metrics) = state.as_ref();
+                let batch = scan.rows(&rows[first..rows.len().min(first + CHUNK_ROWS)], metrics);
+                async move {
+                    pause().await;
+                    batch
+                }
+            }))
+        });
+        Box::pin(RecordBatchStreamAdapter::new(schema, futures::TryStreamExt::try_flatten(batches)))
+    }
+
+    /// The selected rows of a chunk; none without rows, unless the chunk was asked for.
+    fn chunk(&self, chunk: usize, metrics: &BaselineMetrics) -> EngineResult<Option<RecordBatch>> {
+        let _timer = metrics.elapsed_compute().timer();
+        let rows = self.selected.chunk(&self.tables, chunk)?;
+        let count = rows.count();
+        if count == 0 && self.chunks.is_none() {
+            return Ok(None);
+        }
+        let all = self.tables.jobs.chunks()[chunk].len();
+        let passing = match &rows {
+            ChunkRows::Some(_) if count < all => Some(BooleanArray::new(rows.to_buffer(all), None)),
+            _ => None,
+        };
+        let column = |column: &JobColumn| column.of_chunk(&self.tables, chunk, passing.as_ref());
+        let columns = self.columns.iter().map(column).collect::<EngineResult<Vec<_>>>()?;
+        self.batch(columns, count, metrics).map(Some)
+    }
+
+    fn rows(&self, rows: &[u32], metrics: &BaselineMetrics) -> EngineResult<RecordBatch> {
+        let _timer = metrics.elapsed_compute().timer();
+        let cells = Cells::new(&self.tables.jobs, rows);
+        let columns = self.columns.iter().map(|column| column.of_rows(&cells, &self.tables));
+        self.batch(columns.collect::<EngineResult<Vec<_>>>()?, rows.len(), metrics)
+    }
+
+    fn batch(
+        &self,
+        columns: Vec<datafusion::arrow::array::ArrayRef>,
+        rows: usize,
+        metrics: &BaselineMetrics,
+    ) -> EngineResult<RecordBatch> {
+        metrics.record_output(rows);
+        let options = RecordBatchOptions::new().with_row_count(Some(rows));
+        Ok(RecordBatch::try_new_with_options(Arc::clone(&self.schema), columns, &options)?)
+    }
+
+    /// The order of the table that a sort by a column of SQL is, if the scan can give it.
+    fn order_by(&self, sort: &PhysicalSortExpr) -> Option<JobOrder> {
+        let key = match sort.expr.downcast_ref::<Column>()?.name() {
+            "job_id" => JobOrderKey::JobId,
+            "queue" => JobOrderKey::Queue,
+            "job_set" => JobOrderKey::JobSet,
+            "submitted" => JobOrderKey::Submitted,
+            // The other orders of the API are not those of SQL: states go by ordinal there, and
+            // transition times by whole seconds.
+            _ => return None,
+        };
+        let direction = if sort.options.descending { Direction::Descending } else { Direction::Ascending };
+        Some(JobOrder { key, direction })
+    }
+}
+
+impl DisplayAs for JobScanExec {
+    fn fmt_as(&self, _: DisplayFormatType, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let names: Vec<&str> = self.schema.fields().iter().map(|field| field.name().as_str()).collect();
+        write!(f, "JobScanExec: columns=[{}], {}", names.join(", "), self.selected)?;
+        if let Some(rows) = self.selected.rows(&self.tables) {
+            write!(f, ", candidates={}", rows.len())?;
+        }
+        if let Some(chunks) = &self.chunks {
+            write!(f, ", chunks={} of {}", chunks.len(), self.tables.jobs.chunks().len())?;
+        }
+        if let Some(JobOrder { key, direction }) = self.order {
+            let (column, search) = match key {
+                JobOrderKey::JobId => ("job_id", "zone maps"),
+                JobOrderKey::Queue => ("queue", "index"),
+                JobOrderKey::JobSet => ("job_set", "index"),
+                JobOrderKey::State => ("state", "index"),
+                JobOrderKey::Submitted => ("submitted", "zone maps"),
+                JobOrderKey::LastTransitionTime => ("last_transition_time", "zone maps"),
+            };
+            let direction = if direction == Direction::Ascending { "ASC" } else { "DESC" };
+            write!(f, ", order=[{column} {direction} by {search}]")?;
+        }
+        if self.part.skip > 0 {
+            write!(f, ", skip={}", self.part.skip)?;
+        }
+        self.part.take.map_or(Ok(()), |limit| write!(f, ", limit={limit}"))
+    }
+}
+
+impl ExecutionPlan for JobScanExec {
+    fn name(&self) -> &'static str {
+        "JobScanExec"
+    }
+
+    fn properties(&self) -> &Arc<PlanProperties> {
+        self.properties.get_or_init(|| Arc::new(properties(Arc::clone(&self.schema), self.ordering.clone())))
+    }
+
+    fn children(&self) -> Vec<&Arc<dyn ExecutionPlan>> {
+        Vec::new()
+    }
+
+    fn apply_expressions(
+        &self,
+        _: &mut dyn FnMut(&Arc<dyn PhysicalExpr>) -> EngineResult<TreeNodeRecursion>,
+    ) -> EngineResult<TreeNodeRecursion> {
+        Ok(TreeNodeRecursion::Continue)
+    }
+
+    fn with_new_children(
+        self: Arc<Self>,
+        children: Vec<Arc<dyn ExecutionPlan>>,
+    ) -> EngineResult<Arc<dyn ExecutionPlan>> {
+        if children.is_empty() { Ok(self) } else { internal_err!("a scan has no children") }
+    }
+
+    fn execute(&self, partition: usize, _: Arc<TaskContext>) -> EngineResult<SendableRecordBatchStream> {
+        if partition != 0 {
+            return internal_err!("a scan has one partition, not partition {partition}");
+        }
+        let metrics = BaselineMetrics::new(&self.metrics, partition);
+        Ok(Arc::new(self.clone()).batches(metrics))
+    }
+
+    fn metrics(&self) -> Option<MetricsSet> {
+        Some(self.metrics.clone_inner())
+    }
+
+    fn statistics_from_inputs(&self, _: &[Arc<Statistics>], _: &StatisticsArgs) -> EngineResult<Arc<Statistics>> {
+        let mut statistics = Statistics::new_unknown(&self.schema);
+        let all = match self.selected.rows(&self.tables) {
+            Some(rows) => rows.len() as usize,
+            None => self.tables.jobs.len(),
+        };
+        let rows = self.part.of_count(all);
+        statistics.num_rows =
+            if self.selected.has_residual() { Precision::Inexact(rows) } else { Precision::Exact(rows) };
+        Ok(Arc::new(statistics))
+    }
+
+    fn supports_limit_pushdown(&self) -> bool {
+        false
+    }
+
+    fn with_fetch(&self, limit: Option<usize>) -> Option<Arc<dyn ExecutionPlan>> {
+        let limit = limit?;
+        let take = Some(self.part.take.map_or(limit, |before| before.min(limit)));
+        Some(self.changed(|scan| scan.part.take = take))
+    }
+
+    fn fetch(&self) -> Option<usize> {
+        self.part.take
+    }
+
+    fn try_pushdown_sort(
+        &self,
+        order: &[PhysicalSortExpr],
+    ) -> EngineResult<SortOrderPushdownResult<Arc<dyn ExecutionPlan>>> {
+        let ordered = || {
+            // A limit was taken from rows in no order, so an order can no longer go below it.
+            let ([by], None) = (order, self.part.take) else { return None };
+            let (order, ordering) = (self.order_by(by)?, LexOrdering::new([by.clone()])?);
+            Some(self.changed(|scan| {
+                scan.order = Some(order);
+                scan.ordering = Some(ordering);
+            }))
+        };
+        Ok(match ordered() {
+            Some(inner) => SortOrderPushdownResult::Exact { inner },
+            None => SortOrderPushdownResult::Unsupported,
+        })
+    }
+}

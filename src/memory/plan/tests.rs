@@ -1,0 +1,240 @@
+//! Operators against DataFusion's own, on random batches.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use datafusion::arrow::array::{
+    Array, ArrayRef, AsArray, TimestampMicrosecondArray, TimestampSecondArray, UInt8Array, UInt32Array,
+};
+use datafusion::arrow::compute::{SortOptions, concat_batches};
+use datafusion::arrow::datatypes::{Int64Type, TimestampMicrosecondType, UInt32Type, UInt64Type};
+use datafusion::arrow::record_batch::RecordBatch;
+use datafusion::datasource::memory::MemorySourceConfig;
+use datafusion::execution::TaskContext;
+use datafusion::functions_aggregate::count::count_udaf;
+use datafusion::functions_aggregate::min_max::{max_udaf, min_udaf};
+use datafusion::functions_aggregate::sum::sum_udaf;
+use datafusion::physical_expr::aggregate::AggregateExprBuilder;
+use datafusion::physical_expr::expressions::{CastExpr, col, lit};
+use datafusion::physical_expr::{LexOrdering, PhysicalSortExpr};
+use datafusion::physical_plan::aggregates::{AggregateExec, AggregateMode, PhysicalGroupBy};
+use datafusion::physical_plan::filter::FilterExec;
+use datafusion::physical_plan::sorts::sort::SortExec;
+use datafusion::physical_plan::{ExecutionPlan, collect};
+use proptest::prelude::*;
+use tokio::runtime::Runtime;
+
+use super::*;
+use crate::ingest::IngestionBatch;
+use crate::memory::ingest::Store;
+use crate::model::JobState;
+use crate::query::{Aggregates, Filter, GetJobGroupsRequest, GetJobsRequest, GroupedField, Match, Order};
+use crate::workload::{Workload, WorkloadOptions};
+
+fn run(plan: Arc<dyn ExecutionPlan>) -> RecordBatch {
+    let schema = plan.schema();
+    let batches = Runtime::new().unwrap().block_on(collect(plan, Arc::new(TaskContext::default()))).unwrap();
+    concat_batches(&schema, &batches).unwrap()
+}
+
+/// Batches of a code that may be null, a state, a submission and a transition time.
+fn batches() -> impl Strategy<Value = Vec<RecordBatch>> {
+    let row = (prop::option::weighted(0.8, 0..300u32), 1..10u8, -5_000_000_000i64..5_000_000_000, -9999i64..9999);
+    prop::collection::vec(prop::collection::vec(row, 0..200), 1..6).prop_map(|batches| {
+        let batch = |rows: Vec<(Option<u32>, u8, i64, i64)>| {
+            let columns: Vec<ArrayRef> = vec![
+                Arc::new(rows.iter().map(|row| row.0).collect::<UInt32Array>()),
+                Arc::new(rows.iter().map(|row| Some(row.1)).collect::<UInt8Array>()),
+                Arc::new(TimestampMicrosecondArray::from_iter_values(rows.iter().map(|row| row.2))),
+                Arc::new(TimestampSecondArray::from_iter_values(rows.iter().map(|row| row.3))),
+            ];
+            RecordBatch::try_new(input_schema(), columns).unwrap()
+        };
+        batches.into_iter().map(batch).collect()
+    })
+}
+
+fn input_schema() -> SchemaRef {
+    let by = JobColumn::Annotation(None);
+    let read = [JobPlace::state, JobPlace::submitted, JobPlace::last_transition_seconds].map(JobColumn::from);
+    job_scan::schema(&std::iter::once(by).chain(read).collect::<Vec<_>>())
+}
+
+fn input(batches: &[RecordBatch]) -> Arc<dyn ExecutionPlan> {
+    MemorySourceConfig::try_new_exec(&[batches.to_vec()], input_schema(), None).unwrap()
+}
+
+fn aggregates(transition: &str) -> Aggregates {
+    let grouped_field =
+        GroupedField { last_transition_time_aggregate: transition.to_owned(), ..GroupedField::field("queue") };
+    let aggregates = ["state", "submitted", "lastTransitionTime"].map(str::to_owned).to_vec();
+    let request = GetJobGroupsRequest { grouped_field, aggregates, ..GetJobGroupsRequest::default() };
+    GroupQuery::try_from(request).unwrap().aggregates()
+}
+
+/// By group: count, count of FAILED, earliest submission and the transition time of an aggregate.
+type Groups = BTreeMap<Option<u32>, [i64; 4]>;
+
+fn dense(batches: &[RecordBatch], transition: &str, nulls: bool) -> Groups {
+    let aggregates = aggregates(transition);
+    let output = run(Arc::new(DenseAggregateExec::new(input(batches), 301, nulls, aggregates, None)));
+    let group = |at: usize| {
+        let count = |name: &str| output.column_by_name(name).unwrap().as_primitive::<UInt64Type>().value(at) as i64;
+        let submitted = output.column_by_name("submitted").unwrap().as_primitive::<TimestampMicrosecondType>();
+        let transition = output.columns().last().unwrap().as_primitive::<Int64Type>();
+        let group = output.column(0).as_primitive::<UInt32Type>().value(at).checked_sub(1);
+        (group, [count("count"), count("FAILED"), submitted.value(at), transition.value(at)])
+    };
+    (0..output.num_rows()).map(group).collect()
+}
+
+/// The same by DataFusion's own operator.
+fn aggregated(batches: &[RecordBatch], transition: &str, nulls: bool) -> Groups {
+    let schema = input_schema();
+    let column = |name: &str| col(name, &schema).unwrap();
+    let seconds =
+        Arc::new(CastExpr::new(column("last_transition_seconds"), datafusion::arrow::datatypes::DataType::Int64, None));
+    let of_transition = match transition {
+        "average" => sum_udaf(),
+        "earliest" => min_udaf(),
+        _ => max_udaf(),
+    };
+    let expressions = [
+        AggregateExprBuilder::new(count_udaf(), vec![lit(1i64)]).alias("count"),
+        AggregateExprBuilder::new(count_udaf(), vec![lit(1i64)]).alias("failed"),
+        AggregateExprBuilder::new(min_udaf(), vec![column("submitted")]).alias("submitted"),
+        AggregateExprBuilder::new(of_transition, vec![seconds]).alias("transition"),
+    ];
+    let expressions: Vec<_> =
+        expressions.map(|expression| Arc::new(expression.schema(Arc::clone(&schema)).build().unwrap())).to_vec();
+    let failed = datafusion::physical_expr::expressions::binary(
+        column("state"),
+        datafusion::logical_expr::Operator::Eq,
+        lit(JobState::Failed.ordinal()),
+        &schema,
+    );
+    let filters = vec![None, Some(failed.unwrap()), None, None];
+    let by = PhysicalGroupBy::new_single(vec![(column("annotation"), "annotation".to_owned())]);
+    let plan =
+        AggregateExec::try_new(AggregateMode::Single, by, expressions, filters, input(batches), Arc::clone(&schema));
+    let output = run(Arc::new(plan.unwrap()));
+    let groups = output.column(0).as_primitive::<UInt32Type>();
+    let value = |column: usize, at: usize| {
+        let values =
+            datafusion::arrow::compute::cast(output.column(column), &datafusion::arrow::datatypes::DataType::Int64);
+        values.unwrap().as_primitive::<Int64Type>().value(at)
+    };
+    let group =
+        |at: usize| (groups.is_valid(at).then(|| groups.value(at)), [1, 2, 3, 4].map(|column| value(column, at)));
+    (0..output.num_rows()).map(group).filter(|(group, _)| nulls || group.is_some()).collect()
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(48))]
+
+    #[test]
+    fn dense_aggregates_are_those_of_datafusion(batches in batches(), nulls: bool) {
+        for transition in ["average", "earliest", "latest"] {
+            prop_assert_eq!(dense(&batches, transition, nulls), aggregated(&batches, transition, nulls));
+        }
+    }
+}
+
+/// A store with full chunks and a part of one, whose columns have nulls.
+fn store(jobs: u64) -> Arc<Tables> {
+    let mut store = Store::default();
+    for batch in Workload::new(WorkloadOptions { jobs, ..WorkloadOptions::default() }).batches(2000) {
+        store.apply(&IngestionBatch::new(batch).unwrap()).unwrap();
+    }
+    Arc::new(store.snapshot())
+}
+
+fn page(tables: &Arc<Tables>, request: GetJobsRequest) -> RecordBatch {
+    run(jobs(tables, &JobQuery::try_from(request).unwrap()).unwrap())
+}
+
+#[test]
+fn pages_are_those_of_a_sort_above_a_scan_of_all() {
+    let tables = store(18_000);
+    let all = page(&tables, GetJobsRequest::default());
+    assert_eq!(all.num_rows(), tables.jobs.len());
+    for (field, column) in [("jobId", "job_id"), ("submitted", "submitted"), ("state", "state")] {
+        for descending in [false, true] {
+            let order = if descending { Order::descending(field) } else { Order::ascending(field) };
+            let ours = page(&tables, GetJobsRequest { order, skip: 50, take: 200, ..GetJobsRequest::default() });
+            let source = MemorySourceConfig::try_new_exec(&[vec![all.clone()]], all.schema(), None).unwrap();
+            let by = PhysicalSortExpr::new(
+                col(column, &all.schema()).unwrap(),
+                SortOptions { descending, nulls_first: false },
+            );
+            let sorted = SortExec::new(LexOrdering::new([by]).unwrap(), source).with_fetch(Some(250));
+            let theirs = run(Arc::new(sorted)).slice(50, 200);
+            assert_eq!(ours.column_by_name(column), theirs.column_by_name(column), "{field} {descending}");
+        }
+    }
+}
+
+#[test]
+fn selected_jobs_are_those_of_a_filter_above_a_scan_of_all() {
+    let tables = store(18_000);
+    let all = page(&tables, GetJobsRequest::default());
+    let schema = all.schema();
+    for cpu in [1i64, 4, 16] {
+        let filters =
+            vec![Filter::new("cpu", Match::GreaterThanOrEqualTo, cpu), Filter::new("state", Match::Exact, "FAILED")];
+        let ours = page(&tables, GetJobsRequest { filters, ..GetJobsRequest::default() });
+        let compare = |column: &str, operator, value| {
+            let column = col(column, &schema).unwrap();
+            datafusion::physical_expr::expressions::binary(column, operator, value, &schema).unwrap()
+        };
+        let by_cpu = compare("cpu", datafusion::logical_expr::Operator::GtEq, lit(cpu));
+        let by_state = compare("state", datafusion::logical_expr::Operator::Eq, lit(JobState::Failed.ordinal()));
+        let both = datafusion::physical_expr::conjunction([by_cpu, by_state]);
+        let source = MemorySourceConfig::try_new_exec(&[vec![all.clone()]], all.schema(), None).unwrap();
+        assert_eq!(ours, run(Arc::new(FilterExec::try_new(both, source).unwrap())));
+    }
+}
+
+/// Kept aggregates answer like those of a first call, also when chunks have changed.
+#[test]
+fn groups_of_kept_aggregates_are_those_of_a_first_call() {
+    let workload = Workload::new(WorkloadOptions { jobs: 18_000, ..WorkloadOptions::default() });
+    let mut kept = Store::default();
+    for (at, batch) in workload.batches(1500).enumerate() {
+        let batch = IngestionBatch::new(batch).unwrap();
+        kept.apply(&batch).unwrap();
+        let tables = Arc::new(kept.snapshot());
+        let mut anew = kept.snapshot();
+        anew.indexes.partials = Arc::default();
+        let anew = Arc::new(anew);
+        for (field, filter) in [("queue", None), ("jobSet", None), ("state", None), ("node", Some("FAILED"))] {
+            let filters: Vec<Filter> =
+                filter.into_iter().map(|state: &str| Filter::new("state", Match::Exact, state)).collect();
+            let request = GetJobGroupsRequest {
+                filters,
+                grouped_field: GroupedField::field(field),
+                aggregates: ["state", "submitted", "lastTransitionTime"].map(str::to_owned).to_vec(),
+                ..GetJobGroupsRequest::default()
+            };
+            let query = GroupQuery::try_from(request).unwrap();
+            let answer = |tables: &Arc<Tables>| {
+                let key = GroupKey::new(tables, query.group_by());
+                run(groups(tables, &query, &key).unwrap())
+            };
+            assert_eq!(answer(&tables), answer(&anew), "{field} after batch {at}");
+        }
+    }
+    assert!(kept.snapshot().indexes.partials.heap_bytes() > 0);
+}
+
+#[test]
+fn plans_say_how_they_find_their_rows() {
+    let tables = store(9000);
+    let filters = vec![Filter::new("queue", Match::Exact, "no such queue")];
+    let request = GetJobsRequest { filters, order: Order::descending("jobId"), take: 5, ..GetJobsRequest::default() };
+    let plan = jobs(&tables, &JobQuery::try_from(request).unwrap()).unwrap();
+    let shown = datafusion::physical_plan::displayable(plan.as_ref()).indent(false).to_string();
+    for part in ["JobScanExec", "index=[queue = \"no such queue\"]", "order=[job_id DESC by zone maps]", "limit=5"] {
+        assert!(shown.contains(part), "{part} in {shown}");
+    }
+}

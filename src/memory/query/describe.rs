@@ -1,0 +1,33 @@
+//! Predicates as EXPLAIN shows them.
+
+use super::columns;
+use crate::model::JobState;
+use crate::query::{AnnotationTest, IntegerTest, Predicate, TextTest};
+
+/// A predicate as EXPLAIN shows it.
+pub(super) fn describe(predicate: &Predicate) -> String {
+    let test = |name: &str, test: &TextTest| match test {
+        TextTest::Exact(value) => format!("{name} = {value:?}"),
+        TextTest::AnyOf(values) => format!("{name} in {values:?}"),
+        TextTest::StartsWith(start) => format!("{name} starts with {start:?}"),
+        TextTest::Contains(part) => format!("{name} contains {part:?}"),
+    };
+    match predicate {
+        Predicate::Text(field, of) => test(columns::text_name(*field), of),
+        Predicate::State(states) => {
+            let names: Vec<_> = states.iter().map(JobState::name).collect();
+            format!("state in [{}]", names.join(", "))
+        }
+        Predicate::Integer(field, IntegerTest::Compare(comparison, value)) => {
+            format!("{} {comparison} {value}", columns::integer_name(*field))
+        }
+        Predicate::Integer(field, IntegerTest::AnyOf(values)) => {
+            format!("{} in {values:?}", columns::integer_name(*field))
+        }
+        Predicate::Time(field, comparison, time) => {
+            format!("{} {comparison} {time}", columns::time_name(*field))
+        }
+        Predicate::Annotation(key, AnnotationTest::Exists) => format!("annotation {key:?} exists"),
+        Predicate::Annotation(key, AnnotationTest::Value(of)) => test(&format!("annotation {key:?}"), of),
+    }
+}
