@@ -38,12 +38,12 @@ impl GroupKey {
         }
     }
 
-    /// How many groups there can be.
+    /// How many groups there can be, that of the rows without a value among them.
     pub(in crate::memory) fn groups(&self) -> usize {
         match self {
             Self::State => JobState::ALL.len() + 1,
             Self::Text(_, dictionary) | Self::Annotation(_, dictionary) => dictionary.len() + 1,
-            Self::Nothing => 0,
+            Self::Nothing => 1,
         }
     }
 
