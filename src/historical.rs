@@ -331,7 +331,12 @@ pub fn cluster(i: u64) -> String {
 
 /// The node of job `i`.
 pub fn node(i: u64) -> String {
-    format!("{}-node-{}", cluster(i), i % NODES + 1)
+    node_of_cluster(i, i)
+}
+
+/// Node `node` of the cluster of job `i`.
+pub fn node_of_cluster(i: u64, node: u64) -> String {
+    format!("{}-node-{}", cluster(i), node % NODES + 1)
 }
 
 /// The priority of job `i`.

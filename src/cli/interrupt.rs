@@ -230,7 +230,6 @@ pub fn install() -> io::Result<()> {
 
 /// Keeps the first signal from ending the process: for a command that ends by itself when one is
 /// [`requested`], with results to write.
-#[expect(dead_code, reason = "for commands that write what they have measured so far")]
 pub fn hold() -> Result<Hold, Interrupted> {
     REGISTRY.hold(None)
 }

@@ -11,6 +11,7 @@ mod progress;
 mod replay;
 mod report;
 mod results;
+mod run;
 mod scratch;
 mod shown;
 mod smoke;
@@ -57,6 +58,7 @@ enum Command {
     Replay(replay::ReplayArgs),
     Compare(compare::CompareArgs),
     Report(results::ResultsArgs),
+    Run(run::RunArgs),
     Sql(sql::SqlArgs),
     Stats(stats::StatsArgs),
     Clean(clean::CleanArgs),
@@ -146,6 +148,7 @@ fn execute(cli: Cli) -> Result<Verdict, Failure> {
             Command::Compare(args) => compare::run(&args).await,
             Command::Report(args) => results::run(&args),
             Command::Stats(args) => stats::run(&args).await,
+            Command::Run(args) => run::run(&args).await,
             Command::Sql(args) => sql::run(&args).await,
             Command::Clean(args) => clean::run(&args).await,
         }

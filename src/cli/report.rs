@@ -37,6 +37,11 @@ pub fn problem(problem: impl Display) {
     write(format_args!("{BAD}error{BAD:#}: {problem}\n"));
 }
 
+/// Says how a long command is getting on.
+pub fn note(note: impl Display) {
+    write(format_args!("{note}\n"));
+}
+
 /// Says that a call of a scenario did not get the response that its line expects.
 pub fn difference(file: impl Display, step: &Step, response: &Response) {
     let (Some(expected), Some(difference)) = (&step.expect, step.difference(response)) else {

@@ -14,6 +14,8 @@ use url::Url;
 pub enum Mode {
     /// It lets everything through.
     Open,
+    /// Requests reach the server, answers wait until the mode changes.
+    Stalled,
     /// Requests reach the server, answers do not come back.
     Silent,
     /// The same for requests that insert or update rows.
@@ -166,7 +168,8 @@ impl Connection {
     ) {
         let mut buffer = vec![0; 64 * 1024];
         while let Ok(length @ 1..) = from.read(&mut buffer).await {
-            let mode = *self.mode.borrow();
+            let mode = self.mode.subscribe().wait_for(|mode| *mode != Mode::Stalled).await.map(|mode| *mode);
+            let mode = mode.unwrap_or(Mode::Open);
             let writes = *writes.borrow();
             if awaited.send_replace(false) {
                 self.hold().await;

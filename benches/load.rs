@@ -1,0 +1,104 @@
+//! The generator of load tests alone, with a store that does nothing.
+//!
+//!     cargo bench --bench load
+//!
+//! One thread advances time as fast as it can, makes the queries of the batches that are ready and validates them, as
+//! in a run. The numbers of criterion are ingestion queries a second. Before that, the memory that active jobs take.
+
+use std::time::{Duration, Instant};
+
+use broadside::Timestamp;
+use broadside::ingest::IngestionBatch;
+use broadside::load::{Draws, Generator, LoadConfig};
+use criterion::{Criterion, Throughput, criterion_group, criterion_main};
+
+/// 100,000 submissions a second, each of ten seconds: a million active jobs.
+const CONFIG: &str = "
+testDuration: 1h
+databaseConfig: {inMemory: true}
+queueConfig:
+  - {name: research, proportion: 0.7, jobSetConfig: [{name: nightly, proportion: 0.6}, {name: adhoc, proportion: 0.4}]}
+  - {name: platform, proportion: 0.3, jobSetConfig: [{name: builds, proportion: 1}]}
+ingestionConfig:
+  batchSize: 10000
+  numWorkers: 4
+  submissionsPerHour: 360000000
+  jobStateTransitionConfig:
+    queueingDuration: 2s
+    leasedDuration: 1s
+    pendingDuration: 2s
+    proportionSucceed: 0.9
+    runningToSuccessDuration: 5s
+    proportionFail: 0.1
+    runningToFailureDuration: 5s
+";
+const STEP_MICROS: u64 = 1000;
+const QUERIES: u64 = 1_000_000;
+
+criterion_group!(benches, generator);
+criterion_main!(benches);
+
+/// A load in simulated time.
+struct Load {
+    generator: Generator,
+    micros: u64,
+}
+
+impl Load {
+    fn new() -> Self {
+        let config = LoadConfig::parse([("bench.yaml", CONFIG)]).expect("the configuration is right").config;
+        let start = Timestamp::from_seconds(1_772_323_200);
+        Self { generator: Generator::new(&config, Draws::default(), start), micros: 0 }
+    }
+
+    /// Makes at least so many queries, as a store takes them; gives how many.
+    fn make(&mut self, queries: u64, mut take: impl FnMut(IngestionBatch)) -> u64 {
+        let mut made = 0;
+        while made < queries {
+            self.generator.advance(self.micros);
+            while let Some(planned) = self.generator.next_batch(self.micros, false) {
+                let batch = IngestionBatch::new(self.generator.queries(&planned)).expect("every query is valid");
+                made += batch.query_count() as u64;
+                take(batch);
+                self.generator.complete(planned.worker);
+            }
+            self.micros += STEP_MICROS;
+        }
+        made
+    }
+}
+
+fn generator(criterion: &mut Criterion) {
+    let mut load = Load::new();
+    memory(&mut load);
+    let mut group = criterion.benchmark_group("generator");
+    group.throughput(Throughput::Elements(QUERIES)).sample_size(10).measurement_time(Duration::from_secs(20));
+    group.bench_function("ingestion queries on one core", |bencher| {
+        bencher.iter_custom(|iterations| {
+            let started = Instant::now();
+            let wanted = QUERIES * iterations;
+            let made = load.make(wanted, drop);
+            // The last batches make a few more than were asked for.
+            started.elapsed().mul_f64(wanted as f64 / made as f64)
+        });
+    });
+    group.finish();
+}
+
+/// Prints what the jobs that become active take of the process's memory.
+fn memory(load: &mut Load) {
+    load.make(100_000, drop);
+    let (jobs, bytes) = (load.generator.active_jobs(), resident_bytes());
+    while load.generator.active_jobs() < 950_000 {
+        load.make(100_000, drop);
+    }
+    let (more_jobs, more_bytes) = (load.generator.active_jobs() - jobs, resident_bytes().saturating_sub(bytes));
+    println!("{more_jobs} active jobs took {more_bytes} bytes: {} each", more_bytes / more_jobs as u64);
+}
+
+fn resident_bytes() -> u64 {
+    let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
+    let kibibytes =
+        status.lines().find_map(|line| line.strip_prefix("VmRSS:")?.trim().strip_suffix("kB")?.trim().parse().ok());
+    kibibytes.map_or(0, |kibibytes: u64| kibibytes * 1024)
+}

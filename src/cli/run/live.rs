@@ -1,0 +1,132 @@
+//! What a run shows while it lasts: lines that are drawn anew on a terminal, a line every 10 s elsewhere.
+
+use std::io::{self, IsTerminal};
+use std::time::{Duration, Instant};
+
+use broadside::Progress;
+use broadside::load::record::{Phase, QueryType};
+use broadside::load::{KindSnapshot, LoadConfig, Observer, Snapshot};
+use indicatif::{ProgressBar, ProgressStyle};
+use parking_lot::Mutex;
+
+use crate::cli::{report, shown};
+
+/// How often there is a line where there is no terminal.
+const LINE_EVERY: Duration = Duration::from_secs(10);
+
+/// Shows a run.
+pub struct Live {
+    /// How long the load lasts.
+    length: Duration,
+    warm_up: Duration,
+    /// The lines on the terminal; none without one.
+    bar: Option<ProgressBar>,
+    state: Mutex<State>,
+}
+
+struct State {
+    phase: Phase,
+    last_line: Instant,
+}
+
+impl Live {
+    pub fn new(config: &LoadConfig) -> Self {
+        let bar = io::stderr().is_terminal().then(|| {
+            let style =
+                ProgressStyle::with_template("{spinner} {msg}").unwrap_or_else(|_| ProgressStyle::default_spinner());
+            ProgressBar::new_spinner().with_style(style)
+        });
+        Self {
+            length: config.warmup_duration + config.test_duration,
+            warm_up: config.warmup_duration,
+            bar,
+            state: Mutex::new(State { phase: Phase::Setup, last_line: Instant::now() }),
+        }
+    }
+
+    /// Shows a line that stays.
+    pub fn note(&self, line: &str) {
+        match &self.bar {
+            Some(bar) => bar.println(line),
+            None => report::note(line),
+        }
+    }
+
+    /// Removes the lines from the terminal.
+    pub fn finish(&self) {
+        if let Some(bar) = &self.bar {
+            bar.finish_and_clear();
+        }
+    }
+
+    /// Shows the present state: at once on a terminal, elsewhere if it is time.
+    fn show(&self, lines: &[String]) {
+        if let Some(bar) = &self.bar {
+            bar.set_message(lines.join("\n  "));
+            bar.tick();
+            return;
+        }
+        let mut state = self.state.lock();
+        if state.last_line.elapsed() >= LINE_EVERY {
+            state.last_line = Instant::now();
+            report::note(lines.join("; "));
+        }
+    }
+}
+
+impl Observer for Live {
+    fn phase(&self, phase: Phase) {
+        self.state.lock().phase = phase;
+        match &self.bar {
+            Some(bar) => {
+                bar.set_message(phase.to_string());
+                bar.tick();
+            }
+            None => report::note(phase),
+        }
+    }
+
+    fn population(&self, progress: Progress) {
+        self.show(&[format!("{}: {} of {}", Phase::Historical, progress.done, progress.total)]);
+    }
+
+    fn second(&self, snapshot: &Snapshot) {
+        let phase = {
+            let mut state = self.state.lock();
+            if state.phase == Phase::WarmUp && snapshot.elapsed > self.warm_up {
+                state.phase = Phase::Test;
+            }
+            state.phase
+        };
+        let mut lines = vec![
+            format!("{phase}: {} of {} s", snapshot.elapsed.as_secs(), self.length.as_secs()),
+            format!(
+                "ingestion {} of {}, backlog {}, {} active jobs",
+                shown::rate(snapshot.achieved),
+                shown::rate(snapshot.target),
+                snapshot.backlog,
+                snapshot.active_jobs
+            ),
+        ];
+        lines.extend(snapshot.kinds.iter().filter_map(kind));
+        if snapshot.errors + snapshot.shed > 0 {
+            lines.push(format!("{} errors, {} lives left out", snapshot.errors, snapshot.shed));
+        }
+        self.show(&lines);
+    }
+}
+
+/// A kind of call in the last second; none if there was none of it.
+fn kind(kind: &KindSnapshot) -> Option<String> {
+    let name = match kind.query_type {
+        None => "batches",
+        Some(QueryType::GetJobs) => "pages",
+        Some(QueryType::GetJobGroups) => "groups",
+        Some(QueryType::GetJobSpec) => "specs",
+        Some(QueryType::GetJobRunError) => "run errors",
+        Some(QueryType::GetJobRunDebugMessage) => "debug messages",
+    };
+    let (p50, p99) = (shown::time(kind.p50_nanos?), shown::time(kind.p99_nanos?));
+    let rate = kind.query_type.map_or_else(String::new, |_| format!(" {}", shown::rate(kind.achieved)));
+    Some(format!("{name}{rate} p50 {p50} p99 {p99}"))
+}

@@ -1,0 +1,131 @@
+//! Changes of whole job sets: read the active jobs, then change each.
+
+use std::sync::Arc;
+
+use smol_str::SmolStr;
+
+use super::config::{ActionConfig, LoadConfig};
+use super::life::Lives;
+use super::record::{ActionRecord, ActionType};
+use super::worker::{Change, Target};
+use crate::database::Database;
+use crate::error::Result;
+use crate::ingest::{SetJobCancelled, UpdateJobPriority};
+use crate::model::JobState;
+use crate::query::{Filter, GetJobsRequest, JobQuery, Match};
+use crate::time::Timestamp;
+
+/// The most jobs that an action changes.
+const MOST_JOBS: i64 = 200_000;
+/// The priority that reprioritised jobs get.
+pub(super) const NEW_PRIORITY: i64 = 2000;
+pub(super) const CANCEL_REASON: &str = "Bulk cancellation via Broadside test";
+pub(super) const CANCEL_USER: &str = "broadside-test";
+const ACTIVE: [&str; 4] = ["QUEUED", "LEASED", "PENDING", "RUNNING"];
+
+/// An action and how far it has come.
+#[derive(Debug)]
+pub(super) struct Action {
+    pub(super) kind: ActionType,
+    pub(super) config: ActionConfig,
+    /// When it is due, in microseconds from the start of the load.
+    pub(super) due: u64,
+    pub(super) progress: Progress,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum Progress {
+    Waiting,
+    /// Its jobs are being read.
+    Reading,
+    /// So many changes have still to be stored.
+    Changing {
+        left: u64,
+        changed: u64,
+    },
+    /// It ended, in nanoseconds from the start of the run.
+    Ended {
+        nanos: u64,
+        jobs: u64,
+        error: Option<String>,
+    },
+}
+
+/// An active job that an action changes.
+#[derive(Debug)]
+pub(super) struct ActiveJob {
+    pub(super) id: SmolStr,
+    pub(super) submitted: Timestamp,
+    pub(super) state: JobState,
+}
+
+/// The actions of a configuration, by their times. The test begins so many microseconds after the load.
+pub(super) fn actions(config: &LoadConfig, test_start: u64) -> Vec<Action> {
+    let of_kind = |kind, configs: &[ActionConfig]| {
+        let action = |config: &ActionConfig| Action {
+            kind,
+            due: test_start + config.perform_after_test_start_time.as_micros() as u64,
+            config: config.clone(),
+            progress: Progress::Waiting,
+        };
+        configs.iter().map(action).collect::<Vec<_>>()
+    };
+    let mut actions = of_kind(ActionType::Reprioritise, &config.actions.job_set_reprioritisations);
+    actions.extend(of_kind(ActionType::Cancel, &config.actions.job_set_cancellations));
+    actions.sort_by_key(|action| action.due);
+    actions
+}
+
+/// The active jobs of an action's job set.
+pub(super) async fn active_jobs(database: Arc<dyn Database>, config: ActionConfig) -> Result<Vec<ActiveJob>> {
+    let query = JobQuery::try_from(GetJobsRequest {
+        filters: vec![
+            Filter::new("queue", Match::Exact, config.queue),
+            Filter::new("jobSet", Match::Exact, config.job_set),
+            Filter::new("state", Match::AnyOf, ACTIVE.map(str::to_owned).to_vec()),
+        ],
+        take: MOST_JOBS,
+        ..GetJobsRequest::default()
+    })?;
+    let jobs = database.get_jobs(&query).await?;
+    let active = jobs.into_iter().map(|job| ActiveJob { id: job.job_id, submitted: job.submitted, state: job.state });
+    Ok(active.collect())
+}
+
+impl Action {
+    /// The change of a job by this action, which is the one of an index.
+    pub(super) fn change(&self, index: usize, job: &ActiveJob, lives: &Lives, now: Timestamp) -> Change {
+        let (job_id, submitted) = (job.id.to_string(), Some(job.submitted));
+        let query = match self.kind {
+            ActionType::Reprioritise => UpdateJobPriority { job_id, priority: NEW_PRIORITY, submitted }.into(),
+            ActionType::Cancel => SetJobCancelled {
+                job_id,
+                time: now,
+                cancel_reason: Some(CANCEL_REASON.to_owned()),
+                cancel_user: Some(CANCEL_USER.to_owned()),
+                submitted,
+            }
+            .into(),
+        };
+        let target = lives.key(job.submitted, &job.id).map_or(Target::Other(job.state), Target::Live);
+        Change { action: index, query, target }
+    }
+
+    /// The record of the action, whose due time is so many nanoseconds later from the start of the run.
+    pub(super) fn record(&self, offset_nanos: u64) -> ActionRecord {
+        let (end_nanos, jobs, error) = match &self.progress {
+            Progress::Ended { nanos, jobs, error } => (Some(*nanos), *jobs, error.clone()),
+            Progress::Changing { left, changed } => (None, changed - left, None),
+            Progress::Waiting | Progress::Reading => (None, 0, None),
+        };
+        ActionRecord {
+            action: self.kind,
+            queue: self.config.queue.clone(),
+            job_set: self.config.job_set.clone(),
+            due_nanos: offset_nanos + self.due * 1000,
+            end_nanos,
+            jobs,
+            error,
+        }
+    }
+}

@@ -1,0 +1,152 @@
+//! The census: what the store holds beside what the driver was told is stored.
+
+use super::actions::{CANCEL_REASON, CANCEL_USER, NEW_PRIORITY};
+use super::expectation::Expectation;
+use super::generator::Generator;
+use super::life::{FAILED_EXIT_CODE, LiveJob, Stage};
+use super::record::CensusRecord;
+use crate::database::Database;
+use crate::error::Result;
+use crate::model::{Job, JobState, Run, RunState};
+use crate::query::{Filter, GetJobGroupsRequest, GetJobsRequest, GroupQuery, GroupedField, JobQuery, Match};
+use crate::time::Timestamp;
+
+/// The jobs of the sample that are read at a time.
+const JOBS_AT_A_TIME: usize = 64;
+/// The most differences that are named.
+const MOST_DIFFERENCES: usize = 20;
+
+/// The jobs of a store by state, and how many of them have a run.
+pub(super) async fn counts(database: &dyn Database) -> Result<Expectation> {
+    let by = |field| GetJobGroupsRequest { grouped_field: GroupedField::field(field), ..Default::default() };
+    let states = database.get_job_groups(&GroupQuery::try_from(by("state"))?).await?;
+    let clusters = database.get_job_groups(&GroupQuery::try_from(by("cluster"))?).await?;
+    let states: Vec<_> =
+        states.iter().filter_map(|group| Some((group.name.parse::<JobState>().ok()?, group.count))).collect();
+    // The group without a name is of the jobs without a run.
+    let with_run = clusters.iter().filter(|group| !group.name.is_empty()).map(|group| group.count).sum();
+    Ok(Expectation::of_store(&states, with_run))
+}
+
+/// Compares the store with what it should hold: counts, and a sample of jobs whole.
+pub(super) async fn take(
+    database: &dyn Database,
+    generator: &Generator,
+    expected: &Expectation,
+) -> Result<CensusRecord> {
+    let mut differences = expected.differences(&counts(database).await?);
+    let sample = generator.sample();
+    for jobs in sample.chunks(JOBS_AT_A_TIME) {
+        let ids: Vec<_> = jobs.iter().map(|job| generator.lives().id(job).job().to_owned()).collect();
+        let query = JobQuery::try_from(GetJobsRequest {
+            filters: vec![Filter::new("jobId", Match::AnyOf, ids)],
+            ..GetJobsRequest::default()
+        })?;
+        let stored = database.get_jobs(&query).await?;
+        differences.extend(jobs.iter().filter_map(|job| difference(generator, job, &stored)));
+    }
+    let more = differences.len().saturating_sub(MOST_DIFFERENCES);
+    differences.truncate(MOST_DIFFERENCES);
+    if more > 0 {
+        differences.push(format!("and {more} more"));
+    }
+    Ok(CensusRecord { jobs: expected.jobs(), sampled: sample.len() as u64, differences })
+}
+
+/// How a job of the sample is not stored as it should be.
+fn difference(generator: &Generator, job: &LiveJob, stored: &[Job]) -> Option<String> {
+    let id = generator.lives().id(job);
+    let Some(found) = stored.iter().find(|found| found.job_id == id.job()) else {
+        return Some(format!("job {} is not stored", id.job()));
+    };
+    let mut expected = expected_job(generator, job)?;
+    if expected.runs.last().is_none_or(|run| run.finished.is_none()) {
+        // It depends on when the job was read.
+        expected.runtime_seconds = found.runtime_seconds;
+    }
+    if *found == expected {
+        return None;
+    }
+    let [expected, found] = [&expected, found].map(|job| serde_json::to_value(job).unwrap_or_default());
+    let fields = expected.as_object().into_iter().flatten().filter(|(field, value)| found.get(field) != Some(value));
+    let fields: Vec<_> = fields
+        .map(|(field, value)| {
+            format!("{field} should be {value} and is {}", found.get(field).cloned().unwrap_or_default())
+        })
+        .collect();
+    Some(format!("job {}: {}", id.job(), fields.join("; ")))
+}
+
+/// A job as it should be stored, by the stages that were due and the changes that were made; none if nothing of it
+/// was due.
+fn expected_job(generator: &Generator, job: &LiveJob) -> Option<Job> {
+    let lives = generator.lives();
+    let cancelled = generator.owner(job).cancelled_at(job.key());
+    // A stage that was due at the time of the cancellation came before it.
+    let until = cancelled.map_or(generator.horizon(), |time| lives.micros(time) + 1);
+    let reached = lives.delays().stage_before(job, until.min(generator.horizon()))?;
+    let id = lives.id(job);
+    let (queue, job_set) = lives.names(job);
+    let submitted = lives.time(job.arrival);
+    let new = lives.attributes().job(job.number, id.job(), queue, job_set, submitted);
+    let reprioritised = generator.owner(job).is_reprioritised(job.key());
+    let mut expected = Job {
+        job_id: new.job_id.into(),
+        queue: new.queue.into(),
+        owner: new.owner.into(),
+        namespace: new.namespace.map(Into::into),
+        job_set: new.job_set.into(),
+        cpu: new.cpu,
+        memory: new.memory,
+        ephemeral_storage: new.ephemeral_storage,
+        gpu: new.gpu,
+        priority: if reprioritised { NEW_PRIORITY } else { new.priority },
+        priority_class: new.priority_class.map(Into::into),
+        submitted,
+        cancelled,
+        state: if cancelled.is_some() { JobState::Cancelled } else { reached.state() },
+        last_transition_time: cancelled.unwrap_or_else(|| lives.time(lives.delays().due(job, reached))),
+        last_active_run_id: (reached >= Stage::Leased).then(|| id.run().into()),
+        duplicate: false,
+        annotations: new.annotations.into_iter().collect(),
+        runs: Vec::new(),
+        cancel_reason: cancelled.map(|_| CANCEL_REASON.into()),
+        cancel_user: cancelled.map(|_| CANCEL_USER.into()),
+        node: None,
+        cluster: Default::default(),
+        pool: None,
+        exit_code: None,
+        runtime_seconds: 0,
+    };
+    if reached >= Stage::Leased {
+        expected.attach_runs(vec![expected_run(generator, job, reached)], submitted);
+    }
+    Some(expected)
+}
+
+fn expected_run(generator: &Generator, job: &LiveJob, reached: Stage) -> Run {
+    let lives = generator.lives();
+    let place = lives.attributes().placement(job.number);
+    let at =
+        |stage: Stage| -> Option<Timestamp> { (reached >= stage).then(|| lives.time(lives.delays().due(job, stage))) };
+    let (job_run_state, exit_code) = match reached {
+        Stage::Submitted | Stage::Leased => (RunState::Leased, None),
+        Stage::Pending => (RunState::Pending, None),
+        Stage::Running => (RunState::Running, None),
+        Stage::Succeeded => (RunState::Succeeded, Some(0)),
+        Stage::Failed => (RunState::Failed, Some(FAILED_EXIT_CODE)),
+    };
+    let end = if job.succeeds { Stage::Succeeded } else { Stage::Failed };
+    Run {
+        run_id: lives.id(job).run().into(),
+        cluster: place.cluster.into(),
+        node: Some(place.node.into()),
+        pool: Some(place.pool.into()),
+        leased: at(Stage::Leased),
+        pending: at(Stage::Pending),
+        started: at(Stage::Running),
+        finished: at(end),
+        job_run_state,
+        exit_code,
+    }
+}

@@ -1,0 +1,192 @@
+//! YAML as a tree of nodes that know their place.
+
+use std::fmt;
+use std::sync::Arc;
+
+use serde::de::{self, MapAccess, SeqAccess, Visitor};
+use serde::{Deserialize, Deserializer};
+use serde_saphyr::{Location, Spanned};
+
+use super::problem::Problem;
+
+/// Where a node stands.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Place {
+    pub(super) file: Arc<str>,
+    pub(super) line: u64,
+}
+
+/// A node of a configuration, merged from one or several files.
+#[derive(Debug, Clone)]
+pub(super) struct Node {
+    pub(super) place: Place,
+    pub(super) content: Content,
+}
+
+#[derive(Debug, Clone)]
+pub(super) enum Content {
+    Null,
+    /// Every scalar, exactly as it is written: numbers may be quoted, and a password may look like a number.
+    Scalar(String),
+    List(Vec<Node>),
+    /// Keys as they are written.
+    Map(Vec<(String, Node)>),
+}
+
+impl Node {
+    /// Parses a file. An empty file is an empty mapping.
+    pub(super) fn parse(file: &str, text: &str) -> Result<Self, Problem> {
+        let file: Arc<str> = file.into();
+        let whole = Place { file: file.clone(), line: 1 };
+        if text.lines().all(|line| line.trim().is_empty() || line.trim_start().starts_with('#')) {
+            return Ok(Self { place: whole, content: Content::Map(Vec::new()) });
+        }
+        let options = serde_saphyr::options! { with_snippet: false };
+        let raw: Spanned<RawNode> = serde_saphyr::from_str_with_options(text, options).map_err(|error| {
+            let line = error.location().map_or(1, |location| location.line());
+            Problem::new(&Place { file: file.clone(), line }, "", "", error.without_snippet().to_string())
+        })?;
+        let node = Self::from_raw(raw, &file, text);
+        match node.content {
+            Content::Map(_) => Ok(node),
+            _ => Err(Problem::new(&whole, "", "", "must be a mapping of sections")),
+        }
+    }
+
+    fn from_raw(raw: Spanned<RawNode>, file: &Arc<str>, text: &str) -> Self {
+        // Of an alias or a merged value, the place that it was written at.
+        let place = Place { file: file.clone(), line: raw.defined.line() };
+        let content = match raw.value {
+            RawNode::Null => Content::Null,
+            RawNode::Text(text) => Content::Scalar(text),
+            RawNode::Plain(read) => Content::Scalar(written(raw.defined, text).map_or(read, str::to_owned)),
+            RawNode::List(nodes) => {
+                Content::List(nodes.into_iter().map(|node| Self::from_raw(node, file, text)).collect())
+            }
+            RawNode::Map(pairs) => {
+                Content::Map(pairs.into_iter().map(|(key, node)| (key, Self::from_raw(node, file, text))).collect())
+            }
+        };
+        Self { place, content }
+    }
+
+    /// Lets a later file prevail: mappings merge key by key, all else is replaced.
+    pub(super) fn merge(&mut self, later: Self) {
+        match (&mut self.content, later.content) {
+            (Content::Map(pairs), Content::Map(later)) => {
+                for (key, node) in later {
+                    match pairs.iter_mut().find(|(other, _)| same_key(other, &key)) {
+                        Some((_, earlier)) => earlier.merge(node),
+                        None => pairs.push((key, node)),
+                    }
+                }
+            }
+            (content, later_content) => {
+                *content = later_content;
+                self.place = later.place;
+            }
+        }
+    }
+}
+
+/// Whether two keys are the same, without regard to case.
+pub(super) fn same_key(a: &str, b: &str) -> bool {
+    a.eq_ignore_ascii_case(b)
+}
+
+/// A scalar as it is written, where the parser says where that is.
+fn written(location: Location, text: &str) -> Option<&str> {
+    let span = location.span();
+    let start = usize::try_from(span.byte_offset()?).ok()?;
+    let end = start.checked_add(usize::try_from(span.byte_len()?).ok()?)?;
+    Some(text.get(start..end)?.trim()).filter(|scalar| !scalar.is_empty())
+}
+
+/// A node as the parser gives it.
+enum RawNode {
+    Null,
+    /// A scalar that is text.
+    Text(String),
+    /// A scalar that the parser took for a number or a boolean, as it reads.
+    Plain(String),
+    List(Vec<Spanned<RawNode>>),
+    Map(Vec<(String, Spanned<RawNode>)>),
+}
+
+impl<'de> Deserialize<'de> for RawNode {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct NodeVisitor;
+
+        impl<'de> Visitor<'de> for NodeVisitor {
+            type Value = RawNode;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("a scalar, a list or a mapping")
+            }
+
+            fn visit_unit<E>(self) -> Result<RawNode, E> {
+                Ok(RawNode::Null)
+            }
+
+            fn visit_none<E>(self) -> Result<RawNode, E> {
+                Ok(RawNode::Null)
+            }
+
+            fn visit_str<E>(self, text: &str) -> Result<RawNode, E> {
+                Ok(RawNode::Text(text.to_owned()))
+            }
+
+            fn visit_bool<E>(self, value: bool) -> Result<RawNode, E> {
+                Ok(RawNode::Plain(value.to_string()))
+            }
+
+            fn visit_i64<E>(self, value: i64) -> Result<RawNode, E> {
+                Ok(RawNode::Plain(value.to_string()))
+            }
+
+            fn visit_u64<E>(self, value: u64) -> Result<RawNode, E> {
+                Ok(RawNode::Plain(value.to_string()))
+            }
+
+            fn visit_i128<E>(self, value: i128) -> Result<RawNode, E> {
+                Ok(RawNode::Plain(value.to_string()))
+            }
+
+            fn visit_u128<E>(self, value: u128) -> Result<RawNode, E> {
+                Ok(RawNode::Plain(value.to_string()))
+            }
+
+            fn visit_f64<E>(self, value: f64) -> Result<RawNode, E> {
+                Ok(RawNode::Plain(value.to_string()))
+            }
+
+            fn visit_seq<A: SeqAccess<'de>>(self, mut items: A) -> Result<RawNode, A::Error> {
+                let mut list = Vec::new();
+                while let Some(item) = items.next_element()? {
+                    list.push(item);
+                }
+                Ok(RawNode::List(list))
+            }
+
+            fn visit_map<A: MapAccess<'de>>(self, mut entries: A) -> Result<RawNode, A::Error> {
+                let mut pairs: Vec<(String, Spanned<RawNode>)> = Vec::new();
+                while let Some((key, value)) = entries.next_entry::<String, Spanned<RawNode>>()? {
+                    // Merged keys come after those of the mapping itself, and do not replace them.
+                    let merged = value.referenced != value.defined;
+                    match pairs.iter().find(|(other, _)| same_key(other, &key)) {
+                        Some(_) if merged => {}
+                        Some((other, _)) => {
+                            return Err(de::Error::custom(format!(
+                                "the keys {other:?} and {key:?} are the same without regard to case"
+                            )));
+                        }
+                        None => pairs.push((key, value)),
+                    }
+                }
+                Ok(RawNode::Map(pairs))
+            }
+        }
+
+        deserializer.deserialize_any(NodeVisitor)
+    }
+}

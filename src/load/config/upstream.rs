@@ -1,0 +1,105 @@
+//! The configuration in upstream's result file.
+
+use super::{ActionConfig, HistoricalJobsConfig, IngestionConfig, JobSetConfig, LoadConfig, LoadDatabase, QueueConfig};
+use crate::error::BackendKind;
+use crate::load::config::Target;
+use crate::load::upstream::{self, Configuration, DatabaseType, GoDuration};
+
+impl LoadConfig {
+    /// The part of the configuration that the result file of Armada's Broadside keeps.
+    pub fn upstream(&self) -> Configuration {
+        let queries = &self.queries;
+        Configuration {
+            test_duration: GoDuration(self.test_duration),
+            warmup_duration: GoDuration(self.warmup_duration),
+            database_config: database(&self.database),
+            queue_config: self.queues.iter().map(queue).collect(),
+            ingestion_config: ingestion(&self.ingestion),
+            query_config: upstream::QueryConfig {
+                get_job_run_debug_message_queries_per_hour: queries.get_job_run_debug_message_queries_per_hour,
+                get_job_run_error_queries_per_hour: queries.get_job_run_error_queries_per_hour,
+                get_job_spec_queries_per_hour: queries.get_job_spec_queries_per_hour,
+                get_jobs_queries_per_hour: queries.get_jobs_queries_per_hour,
+                get_jobs_page_size: queries.get_jobs_page_size,
+                get_job_groups_queries_per_hour: queries.get_job_groups_queries_per_hour,
+                get_job_groups_page_size: queries.get_job_groups_page_size,
+            },
+            actions_config: self.upstream_actions(),
+        }
+    }
+
+    fn upstream_actions(&self) -> Option<upstream::ActionsConfig> {
+        let actions = upstream::ActionsConfig {
+            job_set_reprioritisations: self.actions.job_set_reprioritisations.iter().map(action).collect(),
+            job_set_cancellations: self.actions.job_set_cancellations.iter().map(action).collect(),
+        };
+        let any = !actions.job_set_reprioritisations.is_empty() || !actions.job_set_cancellations.is_empty();
+        any.then_some(actions)
+    }
+}
+
+fn database(database: &LoadDatabase) -> upstream::DatabaseConfig {
+    let database_type = match database.target {
+        Target::Memory | Target::Given(BackendKind::Memory) => DatabaseType::InMemory,
+        Target::Postgres(_) | Target::Given(BackendKind::Postgres) => DatabaseType::Postgres,
+        Target::ClickHouse(_) | Target::Given(BackendKind::ClickHouse) => DatabaseType::ClickHouse,
+    };
+    upstream::DatabaseConfig {
+        database_type,
+        connection_string: match database_type {
+            DatabaseType::InMemory => String::new(),
+            DatabaseType::Postgres | DatabaseType::ClickHouse => database.address(),
+        },
+        tuning_sql: database.tuning_sql.clone(),
+        tuning_revert_sql: database.tuning_revert_sql.clone(),
+    }
+}
+
+fn queue(queue: &QueueConfig) -> upstream::QueueConfig {
+    let job_set_config = queue.job_sets.iter().map(job_set).collect();
+    upstream::QueueConfig { name: queue.name.clone(), proportion: queue.proportion, job_set_config }
+}
+
+fn job_set(set: &JobSetConfig) -> upstream::JobSetConfig {
+    upstream::JobSetConfig {
+        name: set.name.clone(),
+        proportion: set.proportion,
+        historical_jobs_config: (set.historical.number_of_jobs > 0).then(|| historical(&set.historical)),
+    }
+}
+
+fn historical(jobs: &HistoricalJobsConfig) -> upstream::HistoricalJobsConfig {
+    upstream::HistoricalJobsConfig {
+        number_of_jobs: jobs.number_of_jobs,
+        proportion_succeeded: jobs.proportion_succeeded,
+        proportion_errored: jobs.proportion_errored,
+        proportion_cancelled: jobs.proportion_cancelled,
+        proportion_preempted: jobs.proportion_preempted,
+    }
+}
+
+fn ingestion(ingestion: &IngestionConfig) -> upstream::IngestionConfig {
+    let lives = &ingestion.transitions;
+    upstream::IngestionConfig {
+        batch_size: ingestion.batch_size,
+        num_workers: ingestion.num_workers,
+        submissions_per_hour: ingestion.submissions_per_hour,
+        job_state_transition_config: Some(upstream::JobStateTransitionConfig {
+            queueing_duration: GoDuration(lives.queueing_duration),
+            leased_duration: GoDuration(lives.leased_duration),
+            pending_duration: GoDuration(lives.pending_duration),
+            proportion_succeed: lives.proportion_succeed,
+            running_to_success_duration: GoDuration(lives.running_to_success_duration),
+            proportion_fail: lives.proportion_fail,
+            running_to_failure_duration: GoDuration(lives.running_to_failure_duration),
+        }),
+    }
+}
+
+fn action(action: &ActionConfig) -> upstream::ActionConfig {
+    upstream::ActionConfig {
+        perform_after_test_start_time: GoDuration(action.perform_after_test_start_time),
+        queue: action.queue.clone(),
+        job_set: action.job_set.clone(),
+    }
+}

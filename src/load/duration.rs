@@ -1,0 +1,164 @@
+//! Durations in Go's text form, as configurations have them.
+
+use std::fmt;
+use std::time::Duration;
+
+use serde::{Serialize, Serializer};
+
+use super::upstream::GoDuration;
+
+const NANOS_PER_SECOND: u128 = 1_000_000_000;
+
+/// Why a text is no duration.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ParseDurationError {
+    /// It is not of Go's form.
+    Malformed,
+    /// It is below 0.
+    Negative,
+    /// It is more than the 292 years that Go's durations reach.
+    OutOfRange,
+}
+
+impl fmt::Display for ParseDurationError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Malformed => "must be a duration such as 1m30s, 500ms or 1.5h",
+            Self::Negative => "must not be negative",
+            Self::OutOfRange => "must be less than 292 years",
+        })
+    }
+}
+
+impl std::error::Error for ParseDurationError {}
+
+/// Reads a duration in Go's form: numbers with units from `ns` to `h`, or a bare integer of nanoseconds.
+///
+/// ```
+/// use std::time::Duration;
+/// use broadside::load::parse_duration;
+///
+/// assert_eq!(parse_duration("1m30s"), Ok(Duration::from_secs(90)));
+/// assert_eq!(parse_duration("1.5h"), Ok(Duration::from_secs(5400)));
+/// assert_eq!(parse_duration("1000"), Ok(Duration::from_micros(1)));
+/// assert!(parse_duration("90 s").is_err());
+/// ```
+///
+/// # Errors
+///
+/// If the text is of another form, below 0 or beyond Go's range.
+pub fn parse_duration(text: &str) -> Result<Duration, ParseDurationError> {
+    let (negative, unsigned) = match text.strip_prefix(['-', '+']) {
+        Some(rest) => (text.starts_with('-'), rest),
+        None => (false, text),
+    };
+    let nanos = if !unsigned.is_empty() && unsigned.bytes().all(|byte| byte.is_ascii_digit()) {
+        unsigned.parse().map_err(|_| ParseDurationError::OutOfRange)?
+    } else {
+        nanos_of_parts(unsigned)?
+    };
+    if nanos > i64::MAX as u128 {
+        return Err(ParseDurationError::OutOfRange);
+    }
+    if negative && nanos > 0 {
+        return Err(ParseDurationError::Negative);
+    }
+    Ok(Duration::from_nanos(nanos as u64))
+}
+
+fn nanos_of_parts(mut rest: &str) -> Result<u128, ParseDurationError> {
+    if rest.is_empty() {
+        return Err(ParseDurationError::Malformed);
+    }
+    let mut nanos = 0_u128;
+    while !rest.is_empty() {
+        let number_end = rest.find(|c: char| !c.is_ascii_digit() && c != '.').ok_or(ParseDurationError::Malformed)?;
+        let (number, after) = rest.split_at(number_end);
+        let unit_end = after.find(|c: char| c.is_ascii_digit() || c == '.').unwrap_or(after.len());
+        let (unit, after) = after.split_at(unit_end);
+        nanos = nanos.saturating_add(part(number, nanos_of_unit(unit)?)?);
+        rest = after;
+    }
+    Ok(nanos)
+}
+
+fn nanos_of_unit(unit: &str) -> Result<u128, ParseDurationError> {
+    Ok(match unit {
+        "ns" => 1,
+        // The micro sign and the Greek letter.
+        "us" | "\u{b5}s" | "\u{3bc}s" => 1_000,
+        "ms" => 1_000_000,
+        "s" => NANOS_PER_SECOND,
+        "m" => 60 * NANOS_PER_SECOND,
+        "h" => 3600 * NANOS_PER_SECOND,
+        _ => return Err(ParseDurationError::Malformed),
+    })
+}
+
+/// A number of units in nanoseconds; digits beyond a nanosecond are cut off.
+fn part(number: &str, unit: u128) -> Result<u128, ParseDurationError> {
+    let (whole, fraction) = number.split_once('.').unwrap_or((number, ""));
+    if whole.is_empty() && fraction.is_empty() || fraction.contains('.') {
+        return Err(ParseDurationError::Malformed);
+    }
+    let digits = |text: &str| match text {
+        "" => Ok(0),
+        _ => text.parse::<u128>().map_err(|_| ParseDurationError::OutOfRange),
+    };
+    // 18 digits are finer than a nanosecond of an hour.
+    let fraction = &fraction[..fraction.len().min(18)];
+    let of_fraction = digits(fraction)? * unit / 10_u128.pow(fraction.len() as u32);
+    Ok(digits(whole)?.saturating_mul(unit).saturating_add(of_fraction))
+}
+
+/// Serializes a duration as text.
+pub(super) fn serialize<S: Serializer>(duration: &Duration, serializer: S) -> Result<S::Ok, S::Error> {
+    GoDuration(*duration).serialize(serializer)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_form_of_gos_durations_is_read() {
+        for (text, nanos) in [
+            ("0", 0),
+            ("0s", 0),
+            ("-0s", 0),
+            ("250", 250),
+            ("+5ns", 5),
+            ("1us", 1_000),
+            ("1\u{b5}s", 1_000),
+            ("1\u{3bc}s", 1_000),
+            ("500ms", 500_000_000),
+            ("1.5h", 5_400_000_000_000),
+            (".5s", 500_000_000),
+            ("1.s", 1_000_000_000),
+            ("1m30s", 90_000_000_000),
+            ("1h15m30.918273645s", 4_530_918_273_645),
+            ("0.1ns", 0),
+        ] {
+            assert_eq!(parse_duration(text), Ok(Duration::from_nanos(nanos)), "{text}");
+        }
+    }
+
+    #[test]
+    fn what_go_does_not_read_is_an_error() {
+        for text in ["", "s", ".", ".s", "1", "1 s", "1d", "1m 30s", "1.2.3s", "five", "1e3s", "--1s", "1s5"] {
+            let expected = if text == "1" { Ok(Duration::from_nanos(1)) } else { Err(ParseDurationError::Malformed) };
+            assert_eq!(parse_duration(text), expected, "{text:?}");
+        }
+        assert_eq!(parse_duration("-1s"), Err(ParseDurationError::Negative));
+        assert_eq!(parse_duration("3000000h"), Err(ParseDurationError::OutOfRange));
+        assert_eq!(parse_duration("9223372036854775808"), Err(ParseDurationError::OutOfRange));
+    }
+
+    #[test]
+    fn what_is_written_is_read_back() {
+        for nanos in [0, 500, 18_500_000, 999_999_999, 1_500_000_000, 90_000_000_000, 3_600_000_000_000] {
+            let duration = Duration::from_nanos(nanos);
+            assert_eq!(parse_duration(&GoDuration(duration).to_string()), Ok(duration));
+        }
+    }
+}

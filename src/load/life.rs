@@ -1,0 +1,253 @@
+//! The life of a live job: its stages, when each is due, and the ingestion queries of each.
+
+use std::time::Duration;
+
+use super::attributes::Attributes;
+use super::config::{LoadConfig, TransitionConfig};
+use super::ids::{LiveId, number_in_id};
+use super::records;
+use super::selection::{Choice, SelectionKind, Selector};
+use crate::ingest::{
+    IngestionQuery, InsertJob, InsertJobError, InsertJobRun, SetJobErrored, SetJobLeased, SetJobPending,
+    SetJobRunFailed, SetJobRunPending, SetJobRunStarted, SetJobRunSucceeded, SetJobRunning, SetJobSucceeded,
+};
+use crate::model::JobState;
+use crate::time::Timestamp;
+
+/// Why runs of failed jobs ended.
+pub(super) const FAILED_EXIT_CODE: i32 = 1;
+
+/// An active job: all that its remaining life follows from.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct LiveJob {
+    /// The job's number, from 0.
+    pub(super) number: u64,
+    /// When it is submitted, in microseconds from the start of the load.
+    pub(super) arrival: u64,
+    pub(super) queue: u16,
+    pub(super) job_set: u16,
+    pub(super) succeeds: bool,
+}
+
+/// What tells a live job of the run apart by what the store has of it: the arrival, and the number that the id holds.
+pub(super) type LiveKey = (u64, u64);
+
+impl LiveJob {
+    pub(super) fn key(&self) -> LiveKey {
+        (self.arrival, number_in_id(self.number))
+    }
+}
+
+/// The stages of a life, in order; a job has one of the last two.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) enum Stage {
+    Submitted,
+    Leased,
+    Pending,
+    Running,
+    Succeeded,
+    Failed,
+}
+
+impl Stage {
+    pub(super) const ALL: [Self; 6] =
+        [Self::Submitted, Self::Leased, Self::Pending, Self::Running, Self::Succeeded, Self::Failed];
+
+    /// The state that the stage brings a job into.
+    pub(super) const fn state(self) -> JobState {
+        match self {
+            Self::Submitted => JobState::Queued,
+            Self::Leased => JobState::Leased,
+            Self::Pending => JobState::Pending,
+            Self::Running => JobState::Running,
+            Self::Succeeded => JobState::Succeeded,
+            Self::Failed => JobState::Failed,
+        }
+    }
+
+    /// The number of ingestion queries of the stage.
+    pub(super) const fn query_count(self) -> u64 {
+        match self {
+            Self::Submitted => 1,
+            Self::Leased | Self::Pending | Self::Running | Self::Succeeded => 2,
+            Self::Failed => 3,
+        }
+    }
+
+    /// The stage before.
+    pub(super) const fn before(self) -> Option<Self> {
+        Some(match self {
+            Self::Submitted => return None,
+            Self::Leased => Self::Submitted,
+            Self::Pending => Self::Leased,
+            Self::Running => Self::Pending,
+            Self::Succeeded | Self::Failed => Self::Running,
+        })
+    }
+
+    /// The stage after, of a job that succeeds or fails; none after the last.
+    pub(super) const fn after(self, succeeds: bool) -> Option<Self> {
+        Some(match self {
+            Self::Submitted => Self::Leased,
+            Self::Leased => Self::Pending,
+            Self::Pending => Self::Running,
+            Self::Running if succeeds => Self::Succeeded,
+            Self::Running => Self::Failed,
+            Self::Succeeded | Self::Failed => return None,
+        })
+    }
+}
+
+/// How long after a job's arrival each stage is due, in microseconds.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Delays([u64; Stage::ALL.len()]);
+
+impl Delays {
+    pub(super) fn new(lives: &TransitionConfig) -> Self {
+        let micros = |duration: Duration| u64::try_from(duration.as_micros()).unwrap_or(u64::MAX);
+        let leased = micros(lives.queueing_duration);
+        let pending = leased.saturating_add(micros(lives.leased_duration));
+        let running = pending.saturating_add(micros(lives.pending_duration));
+        let succeeded = running.saturating_add(micros(lives.running_to_success_duration));
+        let failed = running.saturating_add(micros(lives.running_to_failure_duration));
+        Self([0, leased, pending, running, succeeded, failed])
+    }
+
+    pub(super) fn due(&self, job: &LiveJob, stage: Stage) -> u64 {
+        job.arrival.saturating_add(self.0[stage as usize])
+    }
+
+    /// The last stage of a job that is due before a time; none if the job is not yet submitted.
+    pub(super) fn stage_before(&self, job: &LiveJob, time: u64) -> Option<Stage> {
+        let mut reached = None;
+        let mut next = Some(Stage::Submitted);
+        while let Some(stage) = next.filter(|&stage| self.due(job, stage) < time) {
+            reached = Some(stage);
+            next = stage.after(job.succeeds);
+        }
+        reached
+    }
+}
+
+/// Makes live jobs and the ingestion queries of their lives.
+#[derive(Debug, Clone)]
+pub(super) struct Lives {
+    names: Vec<(String, Vec<String>)>,
+    selector: Selector,
+    attributes: Attributes,
+    delays: Delays,
+    /// The time of day at the start of the load.
+    start: Timestamp,
+}
+
+impl Lives {
+    pub(super) fn new(config: &LoadConfig, kind: SelectionKind, seed: u64, start: Timestamp) -> Self {
+        let selector = Selector::new(kind, seed, config);
+        let names = config
+            .queues
+            .iter()
+            .map(|queue| (queue.name.clone(), queue.job_sets.iter().map(|set| set.name.clone()).collect()));
+        Self {
+            names: names.collect(),
+            attributes: Attributes::new(selector.source()),
+            selector,
+            delays: Delays::new(&config.ingestion.transitions),
+            start,
+        }
+    }
+
+    pub(super) fn delays(&self) -> &Delays {
+        &self.delays
+    }
+
+    /// Job `number`, which arrives at a time.
+    pub(super) fn job(&self, number: u64, arrival: u64) -> LiveJob {
+        let Choice { queue, job_set, succeeds } = self.selector.choose(number);
+        LiveJob { number, arrival, queue: queue as u16, job_set: job_set as u16, succeeds }
+    }
+
+    /// The time of day of a time of the load.
+    pub(super) fn time(&self, micros: u64) -> Timestamp {
+        Timestamp::from_micros(self.start.as_micros().saturating_add_unsigned(micros))
+    }
+
+    /// The time of the load of a time of day; 0 before its start.
+    pub(super) fn micros(&self, time: Timestamp) -> u64 {
+        u64::try_from(time.as_micros() - self.start.as_micros()).unwrap_or(0)
+    }
+
+    /// The key of a job by its submission and id; none for a job of another run.
+    pub(super) fn key(&self, submitted: Timestamp, job_id: &str) -> Option<LiveKey> {
+        let arrival = u64::try_from(submitted.as_micros() - self.start.as_micros()).ok()?;
+        Some((arrival, super::ids::number_of(job_id)?))
+    }
+
+    pub(super) fn id(&self, job: &LiveJob) -> LiveId {
+        LiveId::new(self.time(job.arrival), job.queue.into(), job.job_set.into(), job.number)
+    }
+
+    pub(super) fn names(&self, job: &LiveJob) -> (&str, &str) {
+        let (queue, job_sets) = &self.names[usize::from(job.queue)];
+        (queue, &job_sets[usize::from(job.job_set)])
+    }
+
+    pub(super) fn attributes(&self) -> &Attributes {
+        &self.attributes
+    }
+
+    /// Adds the ingestion queries of a stage.
+    pub(super) fn push_queries(&self, job: &LiveJob, stage: Stage, queries: &mut Vec<IngestionQuery>) {
+        let id = self.id(job);
+        let submitted = Some(self.time(job.arrival));
+        let time = self.time(self.delays.due(job, stage));
+        let job_id = || id.job().to_owned();
+        let run_id = || id.run().to_owned();
+        match stage {
+            Stage::Submitted => {
+                let (queue, job_set) = self.names(job);
+                let new = self.attributes.job(job.number, id.job(), queue, job_set, time);
+                queries.push(InsertJob { job: new, job_spec: Some(records::spec()) }.into());
+            }
+            Stage::Leased => {
+                let place = self.attributes.placement(job.number);
+                queries.push(SetJobLeased { job_id: job_id(), time, run_id: run_id(), submitted }.into());
+                let run = InsertJobRun {
+                    job_run_id: run_id(),
+                    job_id: job_id(),
+                    cluster: place.cluster,
+                    node: Some(place.node),
+                    pool: Some(place.pool.to_owned()),
+                    time,
+                    submitted,
+                };
+                queries.push(run.into());
+            }
+            Stage::Pending => {
+                queries.push(SetJobPending { job_id: job_id(), time, run_id: run_id(), submitted }.into());
+                queries.push(SetJobRunPending { job_run_id: run_id(), time, submitted }.into());
+            }
+            Stage::Running => {
+                let node = Some(self.attributes.placement(job.number).node);
+                queries.push(SetJobRunning { job_id: job_id(), time, latest_run_id: run_id(), submitted }.into());
+                queries.push(SetJobRunStarted { job_run_id: run_id(), time, node, submitted }.into());
+            }
+            Stage::Succeeded => {
+                queries.push(SetJobSucceeded { job_id: job_id(), time, submitted }.into());
+                queries.push(SetJobRunSucceeded { job_run_id: run_id(), time, exit_code: 0, submitted }.into());
+            }
+            Stage::Failed => {
+                let failed = SetJobRunFailed {
+                    job_run_id: run_id(),
+                    time,
+                    error: Some(records::error()),
+                    debug: Some(records::debug()),
+                    exit_code: FAILED_EXIT_CODE,
+                    submitted,
+                };
+                queries.push(SetJobErrored { job_id: job_id(), time, submitted }.into());
+                queries.push(failed.into());
+                queries.push(InsertJobError { job_id: job_id(), error: Some(records::error()) }.into());
+            }
+        }
+    }
+}

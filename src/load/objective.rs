@@ -1,0 +1,169 @@
+//! Objectives: what must hold of the measurements of a run.
+
+use std::fmt;
+use std::str::FromStr;
+use std::time::Duration;
+
+use serde::{Serialize, Serializer};
+
+use super::duration::parse_duration;
+use super::record::{ObjectiveRecord, QueryType, RunRecord};
+use super::upstream::GoDuration;
+use crate::measure::LatencyHistogram;
+
+/// What must hold of a run: `page.p99 < 50ms`, `groups.annotations.p95 < 1s`, `ingest.errors < 0.1%`.
+///
+/// It names a kind of call (`page`, `groups`, `spec`, `runError`, `debugMessage` or `ingest`), for reads a filter
+/// combination if only its calls are meant, and a statistic of them: `p50`, `p95`, `p99`, `mean` or `max` of the
+/// latency, from due time to completion, or `errors`, the share of calls that failed or had not completed at the end.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Objective {
+    text: String,
+    kind: Kind,
+    filter: Option<String>,
+    bound: Bound,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Kind {
+    Ingest,
+    Read(QueryType),
+}
+
+#[derive(Debug, Clone, Copy, PartialEq)]
+enum Bound {
+    Latency(Statistic, Duration),
+    /// A share of the calls.
+    Errors(f64),
+}
+
+#[derive(Debug, Clone, Copy, PartialEq)]
+enum Statistic {
+    Quantile(f64),
+    Mean,
+    Max,
+}
+
+impl fmt::Display for Objective {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.text)
+    }
+}
+
+impl Serialize for Objective {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(self)
+    }
+}
+
+impl FromStr for Objective {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let form = || "must be of the form KIND.STATISTIC < BOUND, such as page.p99 < 50ms".to_owned();
+        let (subject, bound) = text.split_once('<').ok_or_else(form)?;
+        let parts: Vec<_> = subject.trim().split('.').collect();
+        let (kind, filter, statistic) = match parts[..] {
+            [kind, statistic] => (kind, None, statistic),
+            [kind, filter, statistic] if !filter.is_empty() => (kind, Some(filter.to_owned()), statistic),
+            _ => return Err(form()),
+        };
+        let kind = kind_of(kind)?;
+        if kind == Kind::Ingest && filter.is_some() {
+            return Err("gives a filter to ingest, which has none".to_owned());
+        }
+        let bound = bound_of(statistic, bound.trim())?;
+        Ok(Self { text: text.trim().to_owned(), kind, filter, bound })
+    }
+}
+
+fn kind_of(name: &str) -> Result<Kind, String> {
+    Ok(match name {
+        "ingest" => Kind::Ingest,
+        "page" => Kind::Read(QueryType::GetJobs),
+        "groups" => Kind::Read(QueryType::GetJobGroups),
+        "spec" => Kind::Read(QueryType::GetJobSpec),
+        "runError" => Kind::Read(QueryType::GetJobRunError),
+        "debugMessage" => Kind::Read(QueryType::GetJobRunDebugMessage),
+        _ => return Err(format!("has no kind {name:?}: use page, groups, spec, runError, debugMessage or ingest")),
+    })
+}
+
+fn bound_of(statistic: &str, bound: &str) -> Result<Bound, String> {
+    let statistic = match statistic {
+        "p50" => Statistic::Quantile(0.5),
+        "p95" => Statistic::Quantile(0.95),
+        "p99" => Statistic::Quantile(0.99),
+        "mean" => Statistic::Mean,
+        "max" => Statistic::Max,
+        "errors" => {
+            let share = bound.strip_suffix('%').and_then(|number| number.trim().parse::<f64>().ok());
+            let share = share.filter(|share| (0.0..=100.0).contains(share));
+            return share
+                .map(|share| Bound::Errors(share / 100.0))
+                .ok_or_else(|| format!("has the bound {bound:?}, which must be a percentage such as 0.1%"));
+        }
+        _ => return Err(format!("has no statistic {statistic:?}: use p50, p95, p99, mean, max or errors")),
+    };
+    let limit = parse_duration(bound).map_err(|error| format!("has the bound {bound:?}, which {error}"))?;
+    Ok(Bound::Latency(statistic, limit))
+}
+
+/// The calls that an objective is about.
+#[derive(Default)]
+struct Calls {
+    latency: LatencyHistogram,
+    failed: u64,
+}
+
+impl Objective {
+    /// Whether the objective held in a run. With too few samples for its statistic it did not.
+    pub fn evaluate(&self, run: &RunRecord) -> ObjectiveRecord {
+        let calls = self.calls(run);
+        let (measured, held) = match self.bound {
+            Bound::Latency(statistic, limit) => {
+                let nanos = statistic.of(&calls.latency);
+                (
+                    nanos.map(|nanos| GoDuration::from_nanos(nanos).to_string()),
+                    nanos.is_some_and(|nanos| u128::from(nanos) < limit.as_nanos()),
+                )
+            }
+            Bound::Errors(limit) => {
+                let all = calls.latency.count() + calls.failed;
+                let share = (all > 0).then(|| (calls.failed + calls.latency.unfinished()) as f64 / all as f64);
+                // Of "< 0%" nobody wants that it never holds.
+                let held = share.is_some_and(|share| share < limit || share == 0.0);
+                (share.map(|share| format!("{:.3}%", share * 100.0)), held)
+            }
+        };
+        ObjectiveRecord { objective: self.text.clone(), measured, held }
+    }
+
+    fn calls(&self, run: &RunRecord) -> Calls {
+        let mut calls = Calls::default();
+        match self.kind {
+            Kind::Ingest => {
+                calls.latency.merge(&run.ingester.latency);
+                calls.failed = run.ingester.batches_failed;
+            }
+            Kind::Read(kind) => {
+                let fits = |combo: &str| self.filter.as_deref().is_none_or(|filter| filter == combo);
+                for query in run.queries.iter().filter(|query| query.query_type == kind && fits(&query.filter_combo)) {
+                    calls.latency.merge(&query.latency);
+                    calls.failed += query.failed;
+                }
+            }
+        }
+        calls
+    }
+}
+
+impl Statistic {
+    fn of(self, latency: &LatencyHistogram) -> Option<u64> {
+        match self {
+            Self::Quantile(quantile) => latency.quantile(quantile),
+            Self::Mean => latency.mean_nanos().map(|mean| mean as u64),
+            Self::Max => latency.max_nanos(),
+        }
+    }
+}

@@ -1,0 +1,330 @@
+//! The reads of a load test: streams of each kind at a rate of its own, and the slots that bound them.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::iter::Peekable;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use smol_str::SmolStr;
+use tokio::time::timeout;
+
+use super::arrivals::Arrivals;
+use super::config::LoadConfig;
+use super::generator::Draws;
+use super::record::QueryType;
+use super::recorded::RecordedRead;
+use super::requests::{LookoutPage, Requests};
+use super::selection::split_mix;
+use crate::database::Database;
+use crate::error::{Error, ErrorKind, Operation, Result};
+use crate::model::{Job, JobState};
+use crate::query::{GroupQuery, JobQuery, ReadCall};
+
+/// The ids that are kept of those seen.
+const KEPT_IDS: usize = 4096;
+/// The ids that are taken from a page.
+const IDS_OF_PAGE: usize = 8;
+/// The filter combination of reads of single records.
+const NO_FILTER: &str = "none";
+/// The filter combination of replayed reads.
+const REPLAYED: &str = "replayed";
+
+/// A kind of read with a rate of its own.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum ReadKind {
+    Page,
+    Groups,
+    Spec,
+    RunError,
+    DebugMessage,
+    Lookout(LookoutPage),
+}
+
+/// A read that is due.
+#[derive(Debug)]
+pub(super) struct DueRead {
+    pub(super) query_type: QueryType,
+    pub(super) combo: &'static str,
+    /// In microseconds from the start of the load.
+    pub(super) due: u64,
+    pub(super) call: ReadCall,
+}
+
+/// Where a read of an id belongs until it completes.
+pub(super) type ReadId = u64;
+
+/// What came of a read.
+#[derive(Debug)]
+pub(super) struct ReadDone {
+    pub(super) id: ReadId,
+    pub(super) began: Instant,
+    pub(super) ended: Instant,
+    pub(super) outcome: Result<Seen>,
+    /// Whether the deadline passed before it completed.
+    pub(super) timed_out: bool,
+}
+
+/// Ids that a call has shown to exist.
+#[derive(Debug, Default)]
+pub(super) struct Seen {
+    pub(super) jobs: Vec<SmolStr>,
+    pub(super) failed_runs: Vec<SmolStr>,
+}
+
+/// The ids seen lately: each new one takes the place of a random one.
+#[derive(Debug, Default)]
+struct Reservoir {
+    ids: Vec<SmolStr>,
+}
+
+impl Reservoir {
+    fn offer(&mut self, id: SmolStr, random: u64) {
+        if self.ids.len() < KEPT_IDS {
+            self.ids.push(id);
+        } else {
+            self.ids[(random % KEPT_IDS as u64) as usize] = id;
+        }
+    }
+
+    fn pick(&self, random: u64) -> Option<&SmolStr> {
+        self.ids.get((random % self.ids.len().max(1) as u64) as usize)
+    }
+}
+
+#[derive(Debug)]
+struct Stream {
+    kind: ReadKind,
+    arrivals: Peekable<Arrivals>,
+    number: u64,
+}
+
+/// The reads of a run.
+#[derive(Debug)]
+pub(super) struct Reads {
+    requests: Requests,
+    streams: Vec<Stream>,
+    recorded: VecDeque<RecordedRead>,
+    horizon: u64,
+    limit: usize,
+    jobs: Reservoir,
+    failed_runs: Reservoir,
+    random: u64,
+    /// Reads that wait for a slot.
+    waiting: VecDeque<DueRead>,
+    running: BTreeMap<ReadId, DueRead>,
+    next_id: ReadId,
+    /// Reads of records that were left out because no id was known.
+    pub(super) without_id: u64,
+}
+
+impl Reads {
+    pub(super) fn new(config: &LoadConfig, draws: Draws, requests: Requests, recorded: Vec<RecordedRead>) -> Self {
+        let (queries, lookout) = (&config.queries, &config.lookout_queries);
+        let rates = [
+            (ReadKind::Page, queries.get_jobs_queries_per_hour),
+            (ReadKind::Groups, queries.get_job_groups_queries_per_hour),
+            (ReadKind::Spec, queries.get_job_spec_queries_per_hour),
+            (ReadKind::RunError, queries.get_job_run_error_queries_per_hour),
+            (ReadKind::DebugMessage, queries.get_job_run_debug_message_queries_per_hour),
+            (ReadKind::Lookout(LookoutPage::ActiveJobSets), lookout.active_job_sets_queries_per_hour),
+            (ReadKind::Lookout(LookoutPage::Contains), lookout.contains_queries_per_hour),
+            (ReadKind::Lookout(LookoutPage::DeepOffset), lookout.deep_offset_queries_per_hour),
+            (ReadKind::Lookout(LookoutPage::Owner), lookout.owner_queries_per_hour),
+            (ReadKind::Lookout(LookoutPage::Pool), lookout.pool_queries_per_hour),
+        ];
+        let stream = |(index, (kind, per_hour)): (usize, (ReadKind, u64))| Stream {
+            kind,
+            arrivals: Arrivals::new(
+                draws.arrivals,
+                per_hour as f64 / 3600.0,
+                split_mix(draws.seed.wrapping_add(index as u64 + 1)),
+            )
+            .peekable(),
+            number: 0,
+        };
+        Self {
+            requests,
+            streams: rates.into_iter().enumerate().map(stream).collect(),
+            recorded: recorded.into(),
+            horizon: u64::MAX,
+            limit: match queries.max_concurrent_queries {
+                0 => usize::MAX,
+                limit => usize::try_from(limit).unwrap_or(usize::MAX),
+            },
+            jobs: Reservoir::default(),
+            failed_runs: Reservoir::default(),
+            random: split_mix(draws.seed ^ 0x1d5),
+            waiting: VecDeque::new(),
+            running: BTreeMap::new(),
+            next_id: 0,
+            without_id: 0,
+        }
+    }
+
+    /// No read that is due at or after this time is made.
+    pub(super) fn end_at(&mut self, micros: u64) {
+        self.horizon = self.horizon.min(micros);
+    }
+
+    /// Keeps ids that are known to exist.
+    pub(super) fn see(&mut self, seen: Seen) {
+        for id in seen.jobs {
+            let random = self.draw();
+            self.jobs.offer(id, random);
+        }
+        for id in seen.failed_runs {
+            let random = self.draw();
+            self.failed_runs.offer(id, random);
+        }
+    }
+
+    fn draw(&mut self) -> u64 {
+        self.random = split_mix(self.random.wrapping_add(0x9e37_79b9_7f4a_7c15));
+        self.random
+    }
+
+    /// Takes up the reads that are due by now; each is told to `due`.
+    pub(super) fn advance(&mut self, now: u64, mut due: impl FnMut(&DueRead)) -> Result<()> {
+        for index in 0..self.streams.len() {
+            let horizon = self.horizon;
+            while let Some(arrival) =
+                self.streams[index].arrivals.next_if(|&arrival| arrival <= now && arrival < horizon)
+            {
+                let number = self.streams[index].number;
+                self.streams[index].number += 1;
+                match self.read(self.streams[index].kind, number, arrival)? {
+                    Some(read) => {
+                        due(&read);
+                        self.waiting.push_back(read);
+                    }
+                    None => self.without_id += 1,
+                }
+            }
+        }
+        while let Some(recorded) = self.recorded.pop_front_if(|read| read.due <= now && read.due < self.horizon) {
+            let read = DueRead {
+                query_type: recorded.query_type,
+                combo: REPLAYED,
+                due: recorded.due,
+                call: recorded.call.clone(),
+            };
+            due(&read);
+            self.waiting.push_back(read);
+        }
+        Ok(())
+    }
+
+    /// Read `number` of a kind; none for a record of which no id is known.
+    fn read(&mut self, kind: ReadKind, number: u64, due: u64) -> Result<Option<DueRead>> {
+        let random = self.draw();
+        let jobs = |request| Ok::<_, Error>(ReadCall::Jobs(JobQuery::try_from(request)?));
+        let (query_type, combo, call) = match kind {
+            ReadKind::Page => {
+                let (combo, request) = self.requests.page(number);
+                (QueryType::GetJobs, combo, jobs(request)?)
+            }
+            ReadKind::Lookout(page) => {
+                (QueryType::GetJobs, page.name(), jobs(self.requests.lookout_page(page, number))?)
+            }
+            ReadKind::Groups => {
+                let (combo, request) = self.requests.groups(number);
+                (QueryType::GetJobGroups, combo, ReadCall::Groups(GroupQuery::try_from(request)?))
+            }
+            ReadKind::Spec => {
+                let Some(id) = self.jobs.pick(random) else { return Ok(None) };
+                (QueryType::GetJobSpec, NO_FILTER, ReadCall::JobSpec(id.to_string()))
+            }
+            ReadKind::RunError => {
+                let Some(id) = self.failed_runs.pick(random) else { return Ok(None) };
+                (QueryType::GetJobRunError, NO_FILTER, ReadCall::JobRunError(id.to_string()))
+            }
+            ReadKind::DebugMessage => {
+                let Some(id) = self.failed_runs.pick(random) else { return Ok(None) };
+                (QueryType::GetJobRunDebugMessage, NO_FILTER, ReadCall::JobRunDebugMessage(id.to_string()))
+            }
+        };
+        Ok(Some(DueRead { query_type, combo, due, call }))
+    }
+
+    /// Takes a slot for the next read that waits for one.
+    pub(super) fn start(&mut self) -> Option<(ReadId, ReadCall)> {
+        if self.running.len() >= self.limit {
+            return None;
+        }
+        let read = self.waiting.pop_front()?;
+        let (id, call) = (self.next_id, read.call.clone());
+        self.next_id += 1;
+        self.running.insert(id, read);
+        Some((id, call))
+    }
+
+    /// Frees the slot of a read.
+    pub(super) fn finish(&mut self, id: ReadId) -> Option<DueRead> {
+        self.running.remove(&id)
+    }
+
+    /// The reads that have not completed.
+    pub(super) fn unfinished(&self) -> impl Iterator<Item = &DueRead> {
+        self.running.values().chain(&self.waiting)
+    }
+
+    pub(super) fn backlog(&self, of: QueryType) -> u64 {
+        self.unfinished().filter(|read| read.query_type == of).count() as u64
+    }
+
+    pub(super) fn is_drained(&self) -> bool {
+        self.running.is_empty() && self.waiting.is_empty()
+    }
+
+    /// When the next read is due; none if none will be.
+    pub(super) fn next_time(&mut self) -> Option<u64> {
+        let horizon = self.horizon;
+        let recorded = self.recorded.front().map(|read| read.due);
+        let arrivals = self.streams.iter_mut().filter_map(|stream| stream.arrivals.peek().copied());
+        arrivals.chain(recorded).filter(|&due| due < horizon).min()
+    }
+}
+
+/// Makes a read, with a deadline.
+pub(super) async fn execute(database: Arc<dyn Database>, id: ReadId, call: ReadCall, deadline: Duration) -> ReadDone {
+    let began = Instant::now();
+    let answer = timeout(deadline, answer(&*database, &call)).await;
+    let ended = Instant::now();
+    let timed_out = answer.is_err();
+    let outcome = answer.unwrap_or_else(|_| {
+        Err(Error::new(ErrorKind::Timeout, operation(&call), format!("no answer within {deadline:?}"))
+            .with_backend(database.backend()))
+    });
+    ReadDone { id, began, ended, outcome, timed_out }
+}
+
+async fn answer(database: &dyn Database, call: &ReadCall) -> Result<Seen> {
+    match call {
+        ReadCall::Jobs(query) => return database.get_jobs(query).await.map(|jobs| seen(&jobs)),
+        ReadCall::Groups(query) => database.get_job_groups(query).await.map(drop)?,
+        ReadCall::JobSpec(id) => database.get_job_spec(id).await.map(drop)?,
+        ReadCall::JobError(id) => database.get_job_error(id).await.map(drop)?,
+        ReadCall::JobRunError(id) => database.get_job_run_error(id).await.map(drop)?,
+        ReadCall::JobRunDebugMessage(id) => database.get_job_run_debug_message(id).await.map(drop)?,
+    }
+    Ok(Seen::default())
+}
+
+fn seen(jobs: &[Job]) -> Seen {
+    let failed = jobs.iter().filter(|job| job.state == JobState::Failed);
+    Seen {
+        jobs: jobs.iter().take(IDS_OF_PAGE).map(|job| job.job_id.clone()).collect(),
+        failed_runs: failed.filter_map(|job| job.last_active_run_id.clone()).take(IDS_OF_PAGE).collect(),
+    }
+}
+
+fn operation(call: &ReadCall) -> Operation {
+    match call {
+        ReadCall::Jobs(_) => Operation::GetJobs,
+        ReadCall::Groups(_) => Operation::GetJobGroups,
+        ReadCall::JobSpec(_) => Operation::GetJobSpec,
+        ReadCall::JobError(_) => Operation::GetJobError,
+        ReadCall::JobRunError(_) => Operation::GetJobRunError,
+        ReadCall::JobRunDebugMessage(_) => Operation::GetJobRunDebugMessage,
+    }
+}

@@ -1,0 +1,129 @@
+//! Recorded reads, to be replayed at their times.
+
+use std::fmt;
+
+use serde_json::{Map, Value};
+
+use super::record::QueryType;
+use crate::query::{GetJobGroupsRequest, GetJobsRequest, GroupQuery, JobQuery, ReadCall};
+use crate::time::Timestamp;
+
+/// A recorded read.
+#[derive(Debug, Clone)]
+pub struct RecordedRead {
+    /// When it is due, in microseconds from the first one.
+    pub(super) due: u64,
+    pub(super) query_type: QueryType,
+    pub(super) call: ReadCall,
+}
+
+/// A line of a file of recorded reads that is none.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct RecordedReadError {
+    /// The line, from 1.
+    pub line: usize,
+    /// What is wrong with it.
+    pub problem: String,
+}
+
+impl fmt::Display for RecordedReadError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "line {}: {}", self.line, self.problem)
+    }
+}
+
+impl std::error::Error for RecordedReadError {}
+
+impl RecordedRead {
+    /// Reads JSON Lines: each line a `getJobs` or `getJobGroups` call as in a scenario file, with the `time` at which
+    /// it was made. Blank lines and lines that begin with `#` are skipped; the calls may stand in any order.
+    ///
+    /// ```
+    /// use broadside::load::RecordedRead;
+    ///
+    /// let file = r#"{"op":"getJobs","time":"2026-08-01T09:00:00Z","take":10}
+    /// {"op":"getJobGroups","time":"2026-08-01T09:00:01.5Z","groupedField":{"field":"state"}}"#;
+    /// assert_eq!(RecordedRead::parse(file)?.len(), 2);
+    /// # Ok::<(), broadside::load::RecordedReadError>(())
+    /// ```
+    ///
+    /// # Errors
+    ///
+    /// The first line that is no such call, or one with a bad argument.
+    pub fn parse(file: &str) -> Result<Vec<Self>, RecordedReadError> {
+        let lines = file.lines().zip(1..).filter(|(text, _)| !text.trim().is_empty() && !text.starts_with('#'));
+        let mut calls = lines
+            .map(|(text, line)| parse_line(text).map_err(|problem| RecordedReadError { line, problem }))
+            .collect::<Result<Vec<_>, _>>()?;
+        calls.sort_by_key(|(time, ..)| *time);
+        let first = calls.first().map_or(0, |(time, ..)| time.as_micros());
+        let read = |(time, query_type, call): (Timestamp, QueryType, ReadCall)| Self {
+            due: time.as_micros().abs_diff(first),
+            query_type,
+            call,
+        };
+        Ok(calls.into_iter().map(read).collect())
+    }
+
+    /// The same reads, so many microseconds later.
+    pub(super) fn after(mut self, micros: u64) -> Self {
+        self.due = self.due.saturating_add(micros);
+        self
+    }
+}
+
+fn parse_line(text: &str) -> Result<(Timestamp, QueryType, ReadCall), String> {
+    let mut call: Map<String, Value> =
+        serde_json::from_str(text).map_err(|error| format!("not a JSON object: {error}"))?;
+    let time = match call.remove("time") {
+        Some(Value::String(time)) => time.parse().map_err(|error| format!("time {time:?}: {error}"))?,
+        _ => return Err("the call has no time".to_owned()),
+    };
+    let op = call.remove("op").unwrap_or_default();
+    let arguments = Value::Object(call);
+    let in_op = |error: &dyn fmt::Display| format!("{}: {error}", op.as_str().unwrap_or_default());
+    match op.as_str() {
+        Some("getJobs") => {
+            let request: GetJobsRequest = serde_json::from_value(arguments).map_err(|error| in_op(&error))?;
+            let query = JobQuery::try_from(request).map_err(|error| in_op(&error.message()))?;
+            Ok((time, QueryType::GetJobs, ReadCall::Jobs(query)))
+        }
+        Some("getJobGroups") => {
+            let request: GetJobGroupsRequest = serde_json::from_value(arguments).map_err(|error| in_op(&error))?;
+            let query = GroupQuery::try_from(request).map_err(|error| in_op(&error.message()))?;
+            Ok((time, QueryType::GetJobGroups, ReadCall::Groups(query)))
+        }
+        _ => Err(format!("the op must be getJobs or getJobGroups, not {op}")),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn reads_are_due_by_their_times_whatever_their_order() {
+        let file = "# recorded\n\n{\"op\":\"getJobs\",\"time\":\"2026-08-01T09:00:02Z\"}\n{\"op\":\"getJobGroups\",\"time\":\"2026-08-01T11:00:00.5+02:00\",\"groupedField\":{\"field\":\"queue\"}}\n";
+        let reads = RecordedRead::parse(file).unwrap();
+        let dues: Vec<_> = reads.iter().map(|read| (read.query_type, read.due)).collect();
+        assert_eq!(dues, [(QueryType::GetJobGroups, 0), (QueryType::GetJobs, 1_500_000)]);
+    }
+
+    #[test]
+    fn a_bad_line_is_named() {
+        for (line, part) in [
+            ("{", "not a JSON object"),
+            (r#"{"op":"getJobs"}"#, "no time"),
+            (r#"{"op":"getJobs","time":"noon"}"#, "noon"),
+            (r#"{"op":"getJobSpec","time":"2026-08-01T09:00:00Z","jobId":"j"}"#, "getJobSpec"),
+            (
+                r#"{"op":"getJobs","time":"2026-08-01T09:00:00Z","filters":[{"field":"colour","match":"exact"}]}"#,
+                "colour",
+            ),
+        ] {
+            let error = RecordedRead::parse(&format!("\n{line}")).unwrap_err();
+            assert_eq!(error.line, 2);
+            assert!(error.problem.contains(part), "{error}");
+        }
+    }
+}

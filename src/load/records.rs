@@ -1,0 +1,43 @@
+//! The specs, errors and debug messages of the jobs of a load test, which all jobs share.
+
+use std::sync::LazyLock;
+
+use bytes::Bytes;
+use prost::Message;
+
+use crate::api;
+
+static SPEC: LazyLock<Bytes> = LazyLock::new(|| {
+    let labels = (0..40).map(|index| (format!("example.com/label-{index}"), format!("value-{index:032}"))).collect();
+    let job = api::Job { client_id: "broadside".to_owned(), priority: 1.0, labels, ..api::Job::default() };
+    job.encode_to_vec().into()
+});
+static ERROR: LazyLock<Bytes> = LazyLock::new(|| message("the container main exited with code 1: out of memory", 512));
+static DEBUG: LazyLock<Bytes> =
+    LazyLock::new(|| message("pod events: Scheduled, Pulled, Created, Started, BackOff", 2048));
+static PREEMPTION: LazyLock<Bytes> = LazyLock::new(|| message("preempted by a job of a higher priority class", 256));
+
+/// A text repeated up to a length.
+fn message(text: &str, length: usize) -> Bytes {
+    text.bytes().chain(*b"; ").cycle().take(length).collect()
+}
+
+/// The encoded spec.
+pub(super) fn spec() -> Bytes {
+    SPEC.clone()
+}
+
+/// The error of failed jobs and their runs.
+pub(super) fn error() -> Bytes {
+    ERROR.clone()
+}
+
+/// The debug message of failed jobs' runs.
+pub(super) fn debug() -> Bytes {
+    DEBUG.clone()
+}
+
+/// The error of preempted jobs' runs.
+pub(super) fn preemption() -> Bytes {
+    PREEMPTION.clone()
+}

@@ -1,0 +1,350 @@
+//! A run: its phases, from the schema to the tear-down, and its record.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use serde_json::Value;
+use tokio::runtime::Handle;
+use tokio::sync::watch;
+
+use super::actions;
+use super::census;
+use super::config::LoadConfig;
+use super::driver::{self, Drain, Driven, Setup};
+use super::expectation::Expectation;
+use super::generator::{Draws, Generator};
+use super::observer::Observer;
+use super::reads::Reads;
+use super::record::{CensusRecord, Phase, PhaseRecord, ResourceSample, RunRecord, StoreRecord};
+use super::recorded::RecordedRead;
+use super::recorder::Recorder;
+use super::requests::Requests;
+use super::store::{self, Population};
+use super::upstream::GoDuration;
+use crate::database::Database;
+use crate::error::Result;
+use crate::measure::{LatencyHistogram, Machine};
+use crate::time::{Clock, SystemClock, Timestamp};
+
+/// The longest that the generator may lag, for 99 of 100 events, in a valid run: this, or this share of the latency
+/// within which 99 of 100 calls completed, if that is more.
+const LAG_LIMIT: Duration = Duration::from_millis(10);
+const LAG_SHARE: f64 = 0.01;
+
+/// How a run is made, besides its configuration.
+#[derive(Debug, Clone)]
+pub struct RunOptions {
+    /// How jobs and arrivals are drawn.
+    pub draws: Draws,
+    /// The deadline of a read.
+    pub query_timeout: Duration,
+    /// How long what was due before the end may take to complete.
+    pub drain: Duration,
+    /// The same for a run that is stopped.
+    pub drain_when_stopped: Duration,
+    /// Recorded reads, replayed from the start of the test.
+    pub recorded: Vec<RecordedRead>,
+}
+
+impl Default for RunOptions {
+    fn default() -> Self {
+        Self {
+            draws: Draws::default(),
+            query_timeout: Duration::from_secs(60),
+            drain: Duration::from_secs(300),
+            drain_when_stopped: Duration::from_secs(10),
+            recorded: Vec::new(),
+        }
+    }
+}
+
+/// Runs a load test on a store, from the schema to the tear-down, and gives all that it has measured.
+///
+/// The store must be empty, or left by an earlier run with the same historical jobs. Calls run on the threads of the
+/// current runtime, the generator has a thread of its own. When `stop` becomes true, arrivals end, what was due may
+/// complete for a while, and the record is marked partial.
+///
+/// A batch that fails is sent again until it succeeds, so that the store comes to hold what the run has made; every
+/// failure is counted. When all is stored, a census compares the store with what was sent.
+///
+/// ```
+/// use std::sync::Arc;
+/// use broadside::load::{self, LoadConfig, RunOptions, Unobserved};
+/// use broadside::{DatabaseConfig, SystemClock};
+///
+/// # #[tokio::main]
+/// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// let config = LoadConfig::parse([("short.yaml", "
+/// testDuration: 300ms
+/// databaseConfig: {inMemory: true}
+/// ingestionConfig: {batchSize: 100, batchTimeout: 20ms, submissionsPerHour: 720000}
+/// queryConfig: {getJobsQueriesPerHour: 72000}
+/// queueConfig: [{name: q, proportion: 1, jobSetConfig: [{name: s, proportion: 1}]}]
+/// ")])?.config;
+/// let database = config.database.config()?.connect(Arc::new(SystemClock)).await?;
+/// let (_stop, stopped) = tokio::sync::watch::channel(false);
+/// let record = load::run(database, &config, &RunOptions::default(), Arc::new(Unobserved), stopped).await?;
+/// assert!(record.ingester.queries_executed > 0);
+/// assert!(record.census.is_some_and(|census| census.differences.is_empty()));
+/// # Ok(())
+/// # }
+/// ```
+///
+/// # Errors
+///
+/// `WrongStore` if the store is not Broadside's, or holds other jobs; otherwise those of the store that are not worth
+/// a repetition. After an error the store is torn down as after a run.
+pub async fn run(
+    database: Arc<dyn Database>,
+    config: &LoadConfig,
+    options: &RunOptions,
+    observer: Arc<dyn Observer>,
+    stop: watch::Receiver<bool>,
+) -> Result<RunRecord> {
+    let mut run = Run {
+        database,
+        config,
+        options,
+        observer,
+        stop,
+        started: SystemClock.now(),
+        start: Instant::now(),
+        phases: Vec::new(),
+        resources: Vec::new(),
+    };
+    run.execute().await
+}
+
+/// A run under way.
+struct Run<'a> {
+    database: Arc<dyn Database>,
+    config: &'a LoadConfig,
+    options: &'a RunOptions,
+    observer: Arc<dyn Observer>,
+    stop: watch::Receiver<bool>,
+    started: Timestamp,
+    start: Instant,
+    phases: Vec<PhaseRecord>,
+    resources: Vec<ResourceSample>,
+}
+
+impl Run<'_> {
+    async fn execute(&mut self) -> Result<RunRecord> {
+        self.observer.phase(Phase::Setup);
+        // Before this has succeeded the store may be anyone's, and is not torn down.
+        let population = store::prepare(&*self.database, self.config).await?;
+        self.end_phase(Phase::Setup, Instant::now());
+        let record = self.load(&population).await;
+        if !self.config.skip_tear_down {
+            self.observer.phase(Phase::TearDown);
+            let torn_down = self.database.tear_down().await;
+            self.end_phase(Phase::TearDown, Instant::now());
+            // Of two errors, the first says more.
+            if record.is_ok() {
+                torn_down?;
+            }
+        }
+        let mut record = record?;
+        record.ended = SystemClock.now();
+        record.phases.clone_from(&self.phases);
+        Ok(record)
+    }
+
+    /// The phases between the schema and the tear-down.
+    async fn load(&mut self, population: &Population) -> Result<RunRecord> {
+        self.sample_resources().await?;
+        self.observer.phase(Phase::Historical);
+        let populated = self.populate(population).await?;
+        self.end_phase(Phase::Historical, Instant::now());
+        let Some(before) = populated else {
+            return Ok(self.unloaded());
+        };
+        let driven = self.drive(population).await?;
+        let census = self.census(&driven, before).await?;
+        self.sample_resources().await?;
+        self.record(driven, census).await
+    }
+
+    /// What the store should hold after the population; none if it was stopped.
+    async fn populate(&mut self, population: &Population) -> Result<Option<Expectation>> {
+        let workers = self.config.ingestion.historical_job_workers;
+        let populate = population.populate(&*self.database, workers, &*self.observer);
+        let stopped = async {
+            if self.stop.wait_for(|stop| *stop).await.is_err() {
+                std::future::pending::<()>().await;
+            }
+        };
+        tokio::select! {
+            biased;
+            () = stopped => Ok(None),
+            populated = populate => populated.map(Some),
+        }
+    }
+
+    async fn drive(&mut self, population: &Population) -> Result<Driven> {
+        let warm_up = self.config.warmup_duration.as_micros() as u64;
+        let end = warm_up + self.config.test_duration.as_micros() as u64;
+        let draws = self.options.draws;
+        let (start, offset, time) = (Instant::now(), self.start.elapsed(), SystemClock.now());
+        let generator = Generator::new(self.config, draws, time);
+        let requests = Requests::new(self.config, generator.lives().time(warm_up));
+        let recorded = self.options.recorded.iter().map(|read| read.clone().after(warm_up)).collect();
+        let mut reads = Reads::new(self.config, draws, requests, recorded);
+        reads.see(population.known());
+        let most_errors = self.config.queries.max_errors_to_collect;
+        self.observer.phase(if warm_up > 0 { Phase::WarmUp } else { Phase::Test });
+        let setup = Setup {
+            database: self.database.clone(),
+            runtime: Handle::current(),
+            generator,
+            reads,
+            actions: actions::actions(self.config, warm_up),
+            recorder: Recorder::new(start, offset, [warm_up, end], most_errors),
+            observer: self.observer.clone(),
+            stop: self.stop.clone(),
+            start,
+            offset,
+            end,
+            query_timeout: self.options.query_timeout,
+            drain: Drain { complete: self.options.drain, interrupted: self.options.drain_when_stopped },
+        };
+        let driven = driver::drive(setup).await?;
+        let test_start = (start + self.config.warmup_duration).min(driven.test_end);
+        if warm_up > 0 {
+            self.end_phase(Phase::WarmUp, test_start);
+        }
+        self.end_phase(Phase::Test, driven.test_end);
+        self.end_phase(Phase::Drain, driven.end);
+        Ok(driven)
+    }
+
+    /// None if not all that was sent is known to be stored.
+    async fn census(&mut self, driven: &Driven, before: Expectation) -> Result<Option<CensusRecord>> {
+        if !driven.drained {
+            return Ok(None);
+        }
+        self.observer.phase(Phase::Census);
+        let expected = before.plus(&driven.generator.expectation);
+        let census = census::take(&*self.database, &driven.generator, &expected).await?;
+        self.end_phase(Phase::Census, Instant::now());
+        Ok(Some(census))
+    }
+
+    fn end_phase(&mut self, phase: Phase, end: Instant) {
+        let start_nanos = self.phases.last().map_or(0, |phase| phase.end_nanos);
+        let end_nanos = end.saturating_duration_since(self.start).as_nanos() as u64;
+        self.phases.push(PhaseRecord { phase, start_nanos, end_nanos: end_nanos.max(start_nanos) });
+    }
+
+    async fn sample_resources(&mut self) -> Result<()> {
+        let stored_bytes = self.database.store_info().await?.bytes;
+        self.resources.push(ResourceSample {
+            at_nanos: self.start.elapsed().as_nanos() as u64,
+            stored_bytes,
+            server_memory_bytes: None,
+            process_memory_bytes: resident_bytes(),
+        });
+        Ok(())
+    }
+
+    /// The record of a run that has no load.
+    fn unloaded(&self) -> RunRecord {
+        RunRecord {
+            format: RunRecord::FORMAT,
+            broadside: env!("CARGO_PKG_VERSION").to_owned(),
+            started: self.started,
+            ended: self.started,
+            seed: self.options.draws.seed,
+            options: self.shown_options(),
+            configuration: serde_json::to_value(self.config).unwrap_or_default(),
+            store: StoreRecord {
+                backend: self.database.backend().name().to_owned(),
+                address: self.config.database.address(),
+                version: None,
+                settings: BTreeMap::new(),
+            },
+            machine: Machine::this(),
+            partial: true,
+            invalid: Vec::new(),
+            phases: Vec::new(),
+            ingester: Default::default(),
+            queries: Vec::new(),
+            actions: Vec::new(),
+            generator_lag: LatencyHistogram::default(),
+            errors: Vec::new(),
+            error_count: 0,
+            series: Vec::new(),
+            resources: self.resources.clone(),
+            census: None,
+            objectives: Vec::new(),
+            rate_search: None,
+        }
+    }
+
+    fn shown_options(&self) -> BTreeMap<String, Value> {
+        let draws = self.options.draws;
+        BTreeMap::from([
+            ("selection".to_owned(), draws.selection.to_string().into()),
+            ("arrivals".to_owned(), draws.arrivals.to_string().into()),
+            ("queryTimeout".to_owned(), GoDuration(self.options.query_timeout).to_string().into()),
+        ])
+    }
+
+    async fn record(&mut self, driven: Driven, census: Option<CensusRecord>) -> Result<RunRecord> {
+        let offset = driven.recorder.offset_nanos();
+        let Driven { generator, reads, actions, recorder, drained, interrupted, .. } = driven;
+        let measured = recorder.finish();
+        let mut record = RunRecord {
+            partial: interrupted,
+            ingester: measured.ingester,
+            queries: measured.queries,
+            actions: actions.iter().map(|action| action.record(offset)).collect(),
+            generator_lag: generator.lag,
+            errors: measured.errors,
+            error_count: measured.error_count,
+            series: measured.series,
+            census,
+            ..self.unloaded()
+        };
+        record.ingester.lives_dropped = generator.shed.dropped;
+        record.ingester.lives_refused = generator.shed.refused;
+        record.store.version = self.database.store_info().await?.version;
+        record.options.insert("readsWithoutId".to_owned(), reads.without_id.into());
+        record.invalid = invalidity(&record);
+        if !drained && !interrupted {
+            record.invalid.push("what was due before the end had not completed when the drain was given up".to_owned());
+        }
+        record.objectives = self.config.slo.iter().map(|objective| objective.evaluate(&record)).collect();
+        Ok(record)
+    }
+}
+
+/// Why the measurements of a run cannot be trusted.
+fn invalidity(record: &RunRecord) -> Vec<String> {
+    let mut latencies = record.ingester.latency.clone();
+    for query in &record.queries {
+        latencies.merge(&query.latency);
+    }
+    let share = latencies.quantile(0.99).map_or(0.0, |nanos| nanos as f64 * LAG_SHARE);
+    let limit = LAG_LIMIT.max(Duration::from_nanos(share as u64));
+    let lag = record.generator_lag.quantile(0.99).map(Duration::from_nanos);
+    let lag = lag.filter(|&lag| lag > limit);
+    lag.map(|lag| {
+        format!(
+            "the generator fell behind: 1 of 100 events was issued {} or more after it was due, more than {}",
+            GoDuration(lag),
+            GoDuration(limit)
+        )
+    })
+    .into_iter()
+    .collect()
+}
+
+/// The resident memory of this process, where the system tells.
+fn resident_bytes() -> Option<u64> {
+    let status = std::fs::read_to_string("/proc/self/status").ok()?;
+    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"))?;
+    let kibibytes: u64 = line.trim().strip_suffix("kB")?.trim().parse().ok()?;
+    kibibytes.checked_mul(1024)
+}
