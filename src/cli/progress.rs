@@ -15,6 +15,12 @@ pub fn bar(work: impl Into<Cow<'static, str>>, steps: u64) -> ProgressBar {
     BARS.add(ProgressBar::new(steps).with_style(style).with_message(work))
 }
 
+/// Lines that a message replaces again and again.
+pub fn lines() -> ProgressBar {
+    let style = ProgressStyle::with_template("{spinner} {msg}").unwrap_or_else(|_| ProgressStyle::default_spinner());
+    BARS.add(ProgressBar::new_spinner().with_style(style))
+}
+
 /// Writes to standard error while no bar is there, so that neither garbles the other.
 pub fn suspended<T>(write: impl FnOnce() -> T) -> T {
     BARS.suspend(write)

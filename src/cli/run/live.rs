@@ -6,10 +6,10 @@ use std::time::{Duration, Instant};
 use broadside::Progress;
 use broadside::load::record::{Phase, QueryType};
 use broadside::load::{KindSnapshot, LoadConfig, Observer, Snapshot};
-use indicatif::{ProgressBar, ProgressStyle};
+use indicatif::ProgressBar;
 use parking_lot::Mutex;
 
-use crate::cli::{report, shown};
+use crate::cli::{progress, report, shown};
 
 /// How often there is a line where there is no terminal.
 const LINE_EVERY: Duration = Duration::from_secs(10);
@@ -31,24 +31,12 @@ struct State {
 
 impl Live {
     pub fn new(config: &LoadConfig) -> Self {
-        let bar = io::stderr().is_terminal().then(|| {
-            let style =
-                ProgressStyle::with_template("{spinner} {msg}").unwrap_or_else(|_| ProgressStyle::default_spinner());
-            ProgressBar::new_spinner().with_style(style)
-        });
+        let bar = io::stderr().is_terminal().then(progress::lines);
         Self {
             length: config.warmup_duration + config.test_duration,
             warm_up: config.warmup_duration,
             bar,
             state: Mutex::new(State { phase: Phase::Setup, last_line: Instant::now() }),
-        }
-    }
-
-    /// Shows a line that stays.
-    pub fn note(&self, line: &str) {
-        match &self.bar {
-            Some(bar) => bar.println(line),
-            None => report::note(line),
         }
     }
 

@@ -14,8 +14,9 @@ use broadside::{Database, DatabaseConfig, SystemClock};
 use clap::Args;
 use tokio::sync::watch;
 
+use super::file::FileError;
 use super::report::{self, Output};
-use super::{Failure, Verdict, interrupt};
+use super::{Failure, Verdict, file, interrupt};
 use live::Live;
 use plan::Plan;
 use summary::Summary;
@@ -110,7 +111,7 @@ pub async fn run(args: &RunArgs) -> Result<Verdict, Failure> {
     // A signal ends the load, and the process when the results are written.
     let _hold = interrupt::hold()?;
     // Before hours of measurement, not after them.
-    std::fs::create_dir_all(&args.results_dir)?;
+    std::fs::create_dir_all(&args.results_dir).map_err(|error| FileError::new(&args.results_dir, error))?;
     let record = execute(&plan, &options, args.find_rate).await?;
     let files = write(&record, &plan, &args.results_dir)?;
     Output::default().line(Summary { record: &record, files: &files })?;
@@ -132,7 +133,7 @@ async fn execute(plan: &Plan, options: &RunOptions, find_rate: bool) -> Result<R
     };
     let signal = async {
         interrupt::requested().await;
-        live.note("interrupted: what was due completes for up to 10 s");
+        report::note("interrupted: what was due completes for up to 10 s");
         // The run may have ended just now.
         let _ = stop.send(true);
         std::future::pending::<()>().await;
@@ -160,8 +161,7 @@ fn write(record: &RunRecord, plan: &Plan, directory: &Path) -> Result<Vec<PathBu
     let paths = file_names(record.ended).map(|name| directory.join(name));
     let texts = [ResultFile::new(record, plan.config.upstream()).to_json()?, record.to_json()?];
     for (path, text) in paths.iter().zip(texts) {
-        std::fs::write(path, text)
-            .map_err(|error| std::io::Error::new(error.kind(), format!("{}: {error}", path.display())))?;
+        file::write(path, &text)?;
     }
     Ok(paths.to_vec())
 }

@@ -1,12 +1,13 @@
 //! What a run is going to do: its configuration, its store, and how large it is.
 
 use std::io::{self, BufRead, IsTerminal, Write};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use broadside::DatabaseConfig;
 use broadside::load::upstream::GoDuration;
 use broadside::load::{LoadConfig, RecordedRead, Target};
 
+use crate::cli::file::{self, FileError};
 use crate::cli::{Failure, report, shown};
 
 /// The configuration without --config.
@@ -33,8 +34,7 @@ impl Plan {
         let mut texts = Vec::new();
         for path in files {
             let name = path.display().to_string();
-            let text = std::fs::read_to_string(path)
-                .map_err(|error| io::Error::new(error.kind(), format!("{name}: {error}")))?;
+            let text = text(path)?;
             texts.push((name, text));
         }
         let pairs = texts.iter().map(|(name, text)| (name.as_str(), text.as_str()));
@@ -62,9 +62,7 @@ impl Plan {
     /// The reads of the `reads` file.
     pub fn recorded_reads(&self) -> Result<Vec<RecordedRead>, Failure> {
         let Some(path) = &self.config.reads else { return Ok(Vec::new()) };
-        let in_file = |error: &dyn std::error::Error| io::Error::other(format!("{}: {error}", path.display()));
-        let text = std::fs::read_to_string(path).map_err(|error| in_file(&error))?;
-        Ok(RecordedRead::parse(&text).map_err(|error| in_file(&error))?)
+        Ok(RecordedRead::parse(&text(path)?).map_err(|error| FileError::new(path, error))?)
     }
 
     /// Whether the run is small, or the user wants it all the same.
@@ -94,6 +92,11 @@ impl Plan {
         io::stdin().lock().read_line(&mut answer)?;
         Ok(matches!(answer.trim(), "y" | "Y" | "yes"))
     }
+}
+
+/// The text of a file.
+fn text(path: &Path) -> Result<String, FileError> {
+    String::from_utf8(file::read(path)?).map_err(|_| FileError::new(path, "is no UTF-8 text"))
 }
 
 fn is_memory(config: &DatabaseConfig) -> bool {

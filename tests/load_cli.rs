@@ -1,0 +1,156 @@
+//! `broadside run` as a user meets it.
+
+#![cfg(feature = "cli")]
+
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output, Stdio};
+
+use serde_json::Value;
+
+const QUICK: &str = "
+testDuration: 1s
+databaseConfig: {inMemory: true}
+queueConfig: [{name: q, proportion: 1, jobSetConfig: [{name: s, proportion: 1}]}]
+ingestionConfig: {batchSize: 100, batchTimeout: 50ms, submissionsPerHour: 360000}
+queryConfig: {getJobsQueriesPerHour: 36000}
+";
+
+/// A directory of a test, which is empty.
+fn directory(name: &str) -> PathBuf {
+    let directory = PathBuf::from(env!("CARGO_TARGET_TMPDIR")).join(name);
+    drop(std::fs::remove_dir_all(&directory));
+    std::fs::create_dir_all(&directory).unwrap();
+    directory
+}
+
+fn command(directory: &Path, config: &str, arguments: &[&str]) -> Command {
+    std::fs::write(directory.join("config.yaml"), config).unwrap();
+    let mut command = Command::new(env!("CARGO_BIN_EXE_broadside"));
+    command.current_dir(directory).args(["run", "--config", "config.yaml"]).args(arguments).stdin(Stdio::null());
+    command.env_remove("BROADSIDE_POSTGRES_URL").env_remove("BROADSIDE_CLICKHOUSE_URL");
+    command
+}
+
+fn run(directory: &Path, config: &str, arguments: &[&str]) -> Output {
+    command(directory, config, arguments).output().unwrap()
+}
+
+fn stderr(output: &Output) -> String {
+    String::from_utf8_lossy(&output.stderr).into_owned()
+}
+
+/// The JSON of the only file of results that begins so.
+fn result(directory: &Path, begin: &str) -> Value {
+    let files = std::fs::read_dir(directory).unwrap().map(|entry| entry.unwrap().path());
+    let named = |path: &PathBuf| path.file_name().unwrap().to_string_lossy().starts_with(begin);
+    let found: Vec<_> = files.filter(named).collect();
+    assert_eq!(found.len(), 1, "{found:?}");
+    serde_json::from_slice(&std::fs::read(&found[0]).unwrap()).unwrap()
+}
+
+#[test]
+fn a_run_writes_both_files_and_says_what_it_came_to() {
+    let directory = directory("load-quick");
+    let output =
+        run(&directory, QUICK, &["--results-dir", "results", "--selection", "upstream", "--arrivals", "poisson"]);
+    assert_eq!(output.status.code(), Some(0), "{}", stderr(&output));
+    let shown = String::from_utf8(output.stdout).unwrap();
+    assert!(shown.contains("GetJobs none") && shown.contains("0 differences"), "{shown}");
+    let results = directory.join("results");
+    let upstream = result(&results, "broadside-result-");
+    assert_eq!(upstream["configuration"]["databaseConfig"]["type"], "inmemory");
+    assert!(upstream["results"]["ingester"]["totalQueriesExecuted"].as_u64().unwrap() > 50);
+    let record = result(&results, "broadside-run-");
+    assert_eq!(
+        (&record["options"]["selection"], &record["options"]["arrivals"]),
+        (&"upstream".into(), &"poisson".into())
+    );
+    assert_eq!(
+        (record["partial"].as_bool(), record["census"]["differences"].as_array().unwrap().len()),
+        (Some(false), 0)
+    );
+    assert_eq!(record["configuration"]["ingestionConfig"]["batchTimeout"], "50000µs");
+}
+
+#[test]
+fn every_problem_of_a_configuration_is_shown_and_nothing_runs() {
+    let directory = directory("load-problems");
+    let bad = QUICK.replace("testDuration: 1s", "testDuration: soon").replace("batchSize: 100", "batchSize: many");
+    let output = run(&directory, &bad, &[]);
+    assert_eq!(output.status.code(), Some(2));
+    let shown = stderr(&output);
+    assert!(shown.contains("config.yaml:2: testDuration: \"soon\" must be a duration"), "{shown}");
+    assert!(shown.contains("config.yaml:5: ingestionConfig.batchSize: \"many\" must be a whole number"), "{shown}");
+    let output = run(&directory, &format!("{QUICK}colour: red\n"), &["--teardown-only"]);
+    assert_eq!(output.status.code(), Some(0));
+    assert!(stderr(&output).contains("config.yaml:7: colour is no known key"), "{}", stderr(&output));
+}
+
+#[test]
+fn a_large_run_needs_a_yes() {
+    let directory = directory("load-large");
+    let large = QUICK.replace("testDuration: 1s", "testDuration: 2h");
+    let output = run(&directory, &large, &[]);
+    assert_eq!(output.status.code(), Some(2));
+    assert!(stderr(&output).contains("about 720000 jobs") && stderr(&output).contains("--yes"), "{}", stderr(&output));
+}
+
+#[test]
+fn an_objective_that_does_not_hold_is_exit_1() {
+    let directory = directory("load-objective");
+    let output = run(&directory, &format!("{QUICK}slo: [ingest.max < 1ns, ingest.errors < 1%]\n"), &[]);
+    assert_eq!(output.status.code(), Some(1), "{}", stderr(&output));
+    assert!(stderr(&output).contains("the objective ingest.max < 1ns did not hold"), "{}", stderr(&output));
+    assert!(!stderr(&output).contains("ingest.errors"), "{}", stderr(&output));
+}
+
+#[test]
+fn an_unknown_backend_and_a_missing_file_are_said() {
+    let directory = directory("load-bad");
+    for (arguments, part) in [
+        (&["--backend", "oracle"][..], "backend"),
+        (&["--config", "missing.yaml"], "missing.yaml"),
+        (&["--selection", "random"], "independent or upstream"),
+        (&["--query-timeout", "soon"], "must be a duration"),
+    ] {
+        let output = run(&directory, QUICK, arguments);
+        assert_eq!(output.status.code(), Some(2), "{arguments:?}");
+        assert!(stderr(&output).contains(part), "{arguments:?}: {}", stderr(&output));
+    }
+}
+
+#[cfg(unix)]
+#[test]
+fn an_interrupted_run_writes_what_was_measured() {
+    for signal in ["INT", "TERM", "HUP"] {
+        let directory = directory(&format!("load-interrupted-{signal}"));
+        let endless = QUICK.replace("testDuration: 1s", "testDuration: 30m");
+        let child =
+            command(&directory, &endless, &["--yes"]).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+        std::thread::sleep(std::time::Duration::from_secs(2));
+        let killed = Command::new("kill").args([format!("-{signal}"), child.id().to_string()]).status().unwrap();
+        assert!(killed.success());
+        let output = child.wait_with_output().unwrap();
+        assert_eq!(output.status.code(), Some(130), "{signal}: {}", stderr(&output));
+        let record = result(&directory, "broadside-run-");
+        assert_eq!(record["partial"], true);
+        assert_eq!(record["census"]["differences"], Value::Array(Vec::new()));
+        assert!(record["ingester"]["queriesExecuted"].as_u64().unwrap() > 0);
+        result(&directory, "broadside-result-");
+    }
+}
+
+#[test]
+fn the_example_configurations_are_right() {
+    let examples = Path::new(env!("CARGO_MANIFEST_DIR")).join("fixtures/load");
+    for (name, also) in [("default", ""), ("postgres", ""), ("clickhouse", ""), ("postgres", "find-rate")] {
+        let files: Vec<_> = [name, also].into_iter().filter(|name| !name.is_empty()).collect();
+        let texts: Vec<_> = files
+            .iter()
+            .map(|name| (*name, std::fs::read_to_string(examples.join(format!("{name}.yaml"))).unwrap()))
+            .collect();
+        let parsed =
+            broadside::load::LoadConfig::parse(texts.iter().map(|(name, text)| (*name, text.as_str()))).unwrap();
+        assert_eq!(parsed.warnings, [], "{files:?}");
+    }
+}
