@@ -14,7 +14,8 @@
 //! Each backend ([`memory`], `postgres`, `clickhouse`) is a folder of the same shape: `config`,
 //! `schema`, `ingest`, `query`, `row` and `error`. [`DatabaseConfig`] leads from a word or a URL to
 //! a handle. [`scenario`] reads, runs and writes calls as JSON Lines, [`workload`] makes up jobs and
-//! the queries that users run, and [`historical`] fills a store with jobs that have ended.
+//! the queries that users run, [`historical`] fills a store with jobs that have ended, and [`load`] tests it
+//! under sustained load.
 //!
 //! ```
 //! use std::sync::Arc;

@@ -13,6 +13,7 @@ use super::generator::{Generator, PlannedBatch};
 use super::life::{Lives, Stage};
 use super::observer::{Observer, Snapshot};
 use super::reads::{self, ReadDone, Reads, Seen};
+use super::record::Phase;
 use super::recorder::Recorder;
 use crate::database::Database;
 use crate::error::{Error, ErrorKind, Result};
@@ -191,7 +192,8 @@ impl Driver {
     fn note_the_end(&mut self, now: u64) {
         if self.ended.is_none() && now >= self.setup.end {
             self.ended = Some(Instant::now());
-            self.setup.observer.phase(super::record::Phase::Drain);
+            let observer = self.setup.observer.clone();
+            self.setup.runtime.spawn_blocking(move || observer.phase(Phase::Drain));
         }
     }
 
@@ -351,13 +353,15 @@ impl Driver {
     fn sample(&mut self, now: u64) {
         while self.next_sample <= now {
             self.next_sample += SAMPLING.as_micros() as u64;
-            let Setup { generator, reads, recorder, observer, .. } = &mut self.setup;
+            let Setup { generator, reads, recorder, observer, runtime, .. } = &mut self.setup;
             recorder.backlog(now, generator);
             if self.samples > 0 && self.samples.is_multiple_of(SAMPLES_PER_SECOND) {
                 let elapsed = Duration::from_secs(self.samples / SAMPLES_PER_SECOND);
                 let backlog = generator.backlog(now);
                 recorder.close_second(elapsed, backlog, |kind| reads.backlog(kind));
-                observer.second(&Snapshot::new(elapsed, generator, recorder));
+                let (snapshot, observer) = (Snapshot::new(elapsed, generator, recorder), observer.clone());
+                // It may write to a terminal that does not keep up, for which no event must wait.
+                runtime.spawn_blocking(move || observer.second(&snapshot));
             }
             self.samples += 1;
         }
