@@ -166,7 +166,7 @@ fn the_first_thousand_group_queries() {
         let of_transition =
             if set / 2 % 2 == 1 { ["latest", "earliest", "average"][(q / 88 % 3) as usize] } else { "" };
         let place = (q % (2 * orders.len() as u64)) as usize;
-        let direction = if place % 2 == 0 { "ASC" } else { "DESC" };
+        let direction = if place.is_multiple_of(2) { "ASC" } else { "DESC" };
         let expected = json!({
             "filters": filters,
             "activeJobSets": false,

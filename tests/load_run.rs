@@ -374,7 +374,7 @@ testDuration: 1s
 warmupDuration: 0s
 actionsConfig: {jobSetReprioritisations: [], jobSetCancellations: []}
 ingestionConfig: {submissionsPerHour: 360000, numWorkers: 1, jobStateTransitionConfig: {queueingDuration: 1h}}
-slo: ingest.max < 600ms
+slo: ingest.max < 400ms
 ";
     let config = config(small);
     let (_stop, stopped) = watch::channel(false);
@@ -388,7 +388,7 @@ slo: ingest.max < 600ms
     let first = search.broke_first().unwrap();
     assert!(first.rate > highest && !first.broke.is_empty(), "{search:?}");
     let broke = search.trials.iter().flat_map(|trial| &trial.broke);
-    assert!(broke.into_iter().any(|broke| broke.starts_with("ingest.max < 600ms: ")), "{search:?}");
+    assert!(broke.into_iter().any(|broke| broke.starts_with("ingest.max < 400ms: ")), "{search:?}");
     Ok(())
 }
 

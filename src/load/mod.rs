@@ -1,6 +1,6 @@
 //! Load tests: a store under sustained ingestion, with queries beside it.
 //!
-//! [`LoadConfig`] is read from the YAML of Armada's Broadside; [`run`] takes a store through the phases of a test and
+//! [`LoadConfig`] is read from the YAML of Armada's Broadside; [`run()`] takes a store through the phases of a test and
 //! gives a [`RunRecord`] with all that was measured.
 //!
 //! The load is open: every job, stage of a life and read is due at a time that does not depend on the store. Latency

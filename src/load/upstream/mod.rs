@@ -1,7 +1,7 @@
 //! The result file of Armada's Broadside: `broadside-result-YYYYMMDD-HHMMSS.json`.
 //!
 //! Its schema allows no other keys than these, and optional parts are left out when empty. What the
-//! format cannot hold stands in the [`RunRecord`](super::RunRecord) beside it. The statistics are those
+//! format cannot hold stands in the [`RunRecord`] beside it. The statistics are those
 //! of the record: latencies run from the due time, and a percentile of few samples, which the
 //! format cannot leave out, is the sample of the nearest rank.
 
