@@ -263,10 +263,10 @@ impl Database for Faulty {
         let number = self.batches.fetch_add(1, Ordering::Relaxed);
         match self.fault {
             Fault::LosesBatches if number % 10 == 9 => return Ok(()),
-            Fault::FailsBatches if number % 2 == 0 => {
+            Fault::FailsBatches if number.is_multiple_of(2) => {
                 let error = Error::new(ErrorKind::Unavailable, Operation::ExecuteIngestionQueryBatch, "away");
                 // Stored or not, a repetition is right.
-                if number % 4 == 0 {
+                if number.is_multiple_of(4) {
                     self.inner.execute_ingestion_query_batch(batch).await?;
                 }
                 return Err(error.with_unknown_outcome());
