@@ -118,6 +118,8 @@ pub enum Operation {
     StoreInfo,
     /// `explain`
     Explain,
+    /// A statement of SQL.
+    Sql,
     /// `property` and `set_property`
     Property,
     /// `tear_down`
@@ -141,6 +143,7 @@ impl fmt::Display for Operation {
             Self::PopulateHistoricalJobs => "PopulateHistoricalJobs",
             Self::StoreInfo => "StoreInfo",
             Self::Explain => "Explain",
+            Self::Sql => "Sql",
             Self::Property => "Property",
             Self::TearDown => "TearDown",
             Self::Close => "Close",

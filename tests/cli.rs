@@ -28,12 +28,12 @@ fn run(arguments: &[&str]) -> Output {
 
 /// `broadside replay -` with this on standard input.
 fn replay(input: &[u8]) -> Output {
-    let mut child = broadside(&["replay", "-"])
-        .stdin(Stdio::piped())
-        .stdout(Stdio::piped())
-        .stderr(Stdio::piped())
-        .spawn()
-        .unwrap();
+    run_with_input(&["replay", "-"], input)
+}
+
+fn run_with_input(arguments: &[&str], input: &[u8]) -> Output {
+    let mut child =
+        broadside(arguments).stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
     child.stdin.take().unwrap().write_all(input).unwrap();
     child.wait_with_output().unwrap()
 }
@@ -149,7 +149,11 @@ fn wrong_use_is_explained_and_ends_with_2() {
         (vec!["replay"], "FILE"),
         (vec!["replay", "--backend", "mongodb", "-"], "names no backend"),
         (vec!["smoke", "--jobs", "many"], "--jobs"),
-        (vec!["sql"], "QUERY"),
+        (vec!["sql", "--format", "parquet", "SELECT 1"], "--out"),
+        (vec!["sql", "--format", "arrow", "--out", "f", "-c", "SELECT 1", "-c", "SELECT 2"], "one query"),
+        (vec!["sql", "--out", "f"], "query"),
+        (vec!["sql", "--scenario", "-"], "query"),
+        (vec!["sql", ";"], "empty"),
     ] {
         let output = run(&arguments);
         assert_eq!(code(&output), 2, "{arguments:?}");
@@ -403,5 +407,118 @@ fn sql_only_reads_and_explains_what_it_cannot() {
         assert_eq!(code(&output), 2, "{query}");
         assert_eq!(stdout(&output), "", "{query}");
         assert!(stderr(&output).starts_with("error: "), "{query}: {}", stderr(&output));
+    }
+}
+
+#[test]
+fn sql_answers_several_queries_in_order() {
+    let output =
+        run(&["sql", "--jobs", "1", "--format", "csv", "-c", "SELECT 1 AS a; SELECT ';' AS b", "-c", "SELECT 3 AS c;"]);
+    assert_eq!(code(&output), 0, "{}", stderr(&output));
+    assert_eq!(stdout(&output), "a\n1\nb\n;\nc\n3\n");
+    let failed = run(&["sql", "--jobs", "1", "--format", "csv", "SELECT 1 AS a; SELECT nonsense; SELECT 3 AS c"]);
+    assert_eq!((code(&failed), stdout(&failed)), (2, "a\n1\n".to_owned()));
+}
+
+#[test]
+fn sql_shows_the_calls_of_the_scenario_that_failed() {
+    let calls = [
+        JOB,
+        INITIALISE,
+        JOB,
+        r#"{"op":"getJobError","jobId":"j"}"#,
+        r#"{"op":"getJobError","jobId":"j","expect":{"error":{"kind":"notFound","message":"GetJobError: no error for job \"j\""}}}"#,
+        r#"{"op":"getJobs","expect":{"ok":[]}}"#,
+    ];
+    let scenario = file("sql-failed-calls.jsonl", &calls.join("\n"));
+    let output = run(&["sql", "--scenario", &scenario, "--format", "csv", "SELECT count(*) AS jobs FROM job"]);
+    assert_eq!((code(&output), stdout(&output)), (0, "jobs\n1\n".to_owned()));
+    let shown = stderr(&output);
+    let lines: Vec<&str> = shown.lines().filter(|line| line.contains("sql-failed-calls.jsonl:")).collect();
+    assert_eq!(lines.len(), 3, "{shown}");
+    assert!(lines[0].contains(":1: ") && lines[0].contains("InitialiseSchema"), "{shown}");
+    assert!(lines[1].contains(":4: ") && lines[1].contains("no error"), "{shown}");
+    assert!(lines[2].contains(":6: ") && lines[2].contains("differs"), "{shown}");
+}
+
+/// A job without a namespace, and with an empty annotation.
+fn nulls_and_empties() -> String {
+    let job = JOB.replace(r#""gpu":0"#, r#""gpu":0,"annotations":{"k":""}"#);
+    file("sql-nulls.jsonl", &format!("{INITIALISE}\n{job}\n"))
+}
+
+const NULLS: &str = "SELECT namespace AS n, annotations['k'] AS e, annotations AS m, submitted AS t FROM job";
+
+#[test]
+fn sql_tells_a_null_from_an_empty_text() {
+    let scenario = nulls_and_empties();
+    let formatted = |format| stdout(&run(&["sql", "--scenario", &scenario, "--format", format, NULLS]));
+    let table = formatted("table");
+    let cells: Vec<_> = table.lines().nth(3).unwrap().split('|').map(str::trim).collect();
+    assert_eq!(cells[1..5], ["NULL", "", "{k: }", "2026-01-01T00:00:00"]);
+    assert_eq!(formatted("csv"), "n,e,m,t\n,,\"{\"\"k\"\":\"\"\"\"}\",2026-01-01T00:00:00\n");
+    let json: Value = serde_json::from_str(&formatted("json")).unwrap();
+    assert_eq!(json, json!({ "n": null, "e": "", "m": { "k": "" }, "t": "2026-01-01T00:00:00" }));
+}
+
+#[test]
+fn sql_writes_parquet_and_arrow_that_others_can_read() {
+    let scenario = nulls_and_empties();
+    let path = |name: &str| PathBuf::from(env!("CARGO_TARGET_TMPDIR")).join(name);
+    let write = |format: &str, query: &str| {
+        let path = path(&format!("sql-export.{format}"));
+        let output = run(&["sql", "--scenario", &scenario, "--format", format, "--out", path.to_str().unwrap(), query]);
+        assert_eq!((code(&output), stderr(&output), stdout(&output)), (0, String::new(), String::new()));
+        std::fs::File::open(path).unwrap()
+    };
+    let parquet = parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder::try_new(write("parquet", NULLS));
+    let from_parquet: Vec<_> = parquet.unwrap().build().unwrap().map(Result::unwrap).collect();
+    let arrow = arrow::ipc::reader::FileReader::try_new(write("arrow", NULLS), None);
+    let from_arrow: Vec<_> = arrow.unwrap().map(Result::unwrap).collect();
+    for batches in [from_parquet, from_arrow] {
+        assert_eq!(batches.iter().map(|batch| batch.num_rows()).sum::<usize>(), 1);
+        let schema = batches[0].schema();
+        let types: Vec<_> = schema.fields().iter().map(|field| field.data_type().clone()).collect();
+        assert_eq!(types[0], arrow::datatypes::DataType::LargeUtf8);
+        assert!(matches!(types[2], arrow::datatypes::DataType::Map(..)), "{types:?}");
+        assert_eq!(types[3], arrow::datatypes::DataType::Timestamp(arrow::datatypes::TimeUnit::Microsecond, None));
+        assert!(arrow::array::Array::is_null(batches[0].column(0), 0));
+        assert!(arrow::array::Array::is_valid(batches[0].column(1), 0));
+    }
+    // Whole tables, and an answer without rows.
+    for table in ["job", "job_run", "job_spec", "job_error"] {
+        for format in ["parquet", "arrow"] {
+            write(format, &format!("SELECT * FROM {table}"));
+        }
+    }
+}
+
+#[test]
+fn sql_replaces_a_file_only_by_a_whole_answer() {
+    let path = file("sql-kept.csv", "before");
+    let query = "SELECT 1 / (cpu - cpu) FROM job";
+    let output = run(&["sql", "--jobs", "1", "--format", "csv", "--out", &path, query]);
+    assert_eq!(code(&output), 2);
+    assert_eq!(std::fs::read_to_string(&path).unwrap(), "before");
+    assert!(!PathBuf::from(format!("{path}.part")).exists());
+}
+
+#[test]
+fn sql_without_a_query_reads_statements_from_standard_input() {
+    let input = "-- a comment\nSELECT count(*) AS jobs\n  FROM job; SELECT 'a;b' AS t;\n\\timing\n\nSELECT 2 AS last";
+    let output = run_with_input(&["sql", "--jobs", "3", "--format", "csv"], input.as_bytes());
+    assert_eq!(stderr(&output), "");
+    assert_eq!(code(&output), 0);
+    let shown = stdout(&output);
+    assert!(shown.starts_with("jobs\n3\nt\na;b\nTiming is on.\nlast\n2\n1 row, "), "{shown}");
+    let tables = run_with_input(&["sql", "--jobs", "1"], b"\\d\n\\d job_error\n\\?\n\\q\nSELECT nonsense;\n");
+    assert_eq!((code(&tables), stderr(&tables)), (0, String::new()));
+    for part in ["job_spec", "error", "\\timing"] {
+        assert!(stdout(&tables).contains(part), "{}", stdout(&tables));
+    }
+    for wrong in ["\\nonsense\nSELECT 1;", "\\d nonsense\nSELECT 1;", "SELECT nonsense;\nSELECT 1;"] {
+        let output = run_with_input(&["sql", "--jobs", "1"], wrong.as_bytes());
+        assert_eq!((code(&output), stdout(&output)), (2, String::new()), "{wrong}");
+        assert!(stderr(&output).starts_with("error: "), "{}", stderr(&output));
     }
 }

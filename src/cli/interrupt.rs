@@ -70,6 +70,9 @@ struct Held {
 #[derive(Debug, Default)]
 struct State {
     requested: bool,
+    /// Whether SIGINT ends some work alone, and whether one came.
+    catching: bool,
+    caught: bool,
     held: Vec<Held>,
     last_id: u64,
 }
@@ -115,6 +118,27 @@ impl Registry {
 
     fn request(&self) {
         self.0.send_modify(|state| state.requested = true);
+    }
+
+    /// Gives SIGINT to the work that catches it; false if there is none.
+    fn catch(&self) -> bool {
+        self.0.send_if_modified(|state| {
+            state.caught |= state.catching;
+            state.catching
+        })
+    }
+
+    fn set_catching(&self, catching: bool) {
+        self.0.send_modify(|state| (state.catching, state.caught) = (catching, false));
+    }
+
+    /// Ends with the work, or when SIGINT comes before.
+    async fn catching<T>(&'static self, work: impl Future<Output = T>) -> Result<T, Interrupted> {
+        let _catching = Catching::new(self);
+        tokio::select! {
+            value = work => Ok(value),
+            () = self.until(|state| state.caught) => Err(Interrupted),
+        }
     }
 
     fn is_requested(&self) -> bool {
@@ -175,6 +199,22 @@ impl Registry {
             self.release(id);
         }
         self.nothing_held().await;
+    }
+}
+
+/// Some work that SIGINT ends, until it is dropped.
+struct Catching(&'static Registry);
+
+impl Catching {
+    fn new(registry: &'static Registry) -> Self {
+        registry.set_catching(true);
+        Self(registry)
+    }
+}
+
+impl Drop for Catching {
+    fn drop(&mut self) {
+        self.0.set_catching(false);
     }
 }
 
@@ -239,6 +279,11 @@ pub fn hold_store(store: HeldStore) -> Result<Hold, Interrupted> {
     REGISTRY.hold(Some(store))
 }
 
+/// Work that SIGINT ends while the command goes on: a statement of a shell. The other signals end the command.
+pub async fn catching<T>(work: impl Future<Output = T>) -> Result<T, Interrupted> {
+    REGISTRY.catching(work).await
+}
+
 /// Whether a signal has come.
 pub fn is_requested() -> bool {
     REGISTRY.is_requested()
@@ -251,7 +296,7 @@ pub async fn requested() {
 
 /// Ends the process when signals come.
 async fn end_on(mut signals: Signals) {
-    signals.next().await;
+    while signals.next().await == Kind::Interrupt && REGISTRY.catch() {}
     REGISTRY.request();
     tokio::select! {
         () = REGISTRY.settle(REACTION) => {}
@@ -263,6 +308,12 @@ async fn end_on(mut signals: Signals) {
         }
     }
     exit(EXIT_CODE.into());
+}
+
+#[derive(PartialEq, Eq)]
+enum Kind {
+    Interrupt,
+    Other,
 }
 
 /// The signals that end a command.
@@ -282,8 +333,13 @@ impl Signals {
     }
 
     #[cfg(unix)]
-    async fn next(&mut self) {
-        futures::future::select_all(self.streams.iter_mut().map(|stream| Box::pin(stream.recv()))).await;
+    async fn next(&mut self) -> Kind {
+        let signals = self.streams.iter_mut().map(|stream| Box::pin(stream.recv()));
+        // The stream of SIGINT is the first.
+        match futures::future::select_all(signals).await {
+            (_, 0, _) => Kind::Interrupt,
+            _ => Kind::Other,
+        }
     }
 
     #[cfg(not(unix))]
@@ -292,11 +348,12 @@ impl Signals {
     }
 
     #[cfg(not(unix))]
-    async fn next(&mut self) {
+    async fn next(&mut self) -> Kind {
         if tokio::signal::ctrl_c().await.is_err() {
             // Without a handler the signal ends the process by itself.
             std::future::pending::<()>().await;
         }
+        Kind::Interrupt
     }
 
     /// Returns when a signal comes that is no repetition of the one that came at `first`.
@@ -346,6 +403,19 @@ mod tests {
         assert_eq!(registry.0.borrow().held.len(), 1);
         drop(before);
         assert!(registry.0.borrow().held.is_empty());
+    }
+
+    #[tokio::test]
+    async fn an_interrupt_ends_the_work_that_catches_it_and_no_other() {
+        let registry = registry();
+        assert!(!registry.catch());
+        let work = registry.catching(async {
+            assert!(registry.catch());
+            std::future::pending::<()>().await;
+        });
+        assert_eq!(work.await, Err(Interrupted));
+        assert_eq!(registry.catching(async { 1 }).await, Ok(1));
+        assert!(!registry.catch() && !registry.is_requested());
     }
 
     #[tokio::test]

@@ -57,6 +57,13 @@ pub fn difference(file: impl Display, step: &Step, response: &Response) {
     ));
 }
 
+/// Says that a call of a scenario failed, if it did.
+pub fn failed_call(file: impl Display, step: &Step, response: &Response) {
+    if let Response::Error { message, .. } = response {
+        problem(format_args!("{file}:{}: {message}", step.line));
+    }
+}
+
 /// Says that a backend answered otherwise than the first one.
 pub fn answers_differ(difference: &Difference) {
     let Difference { operation, subject, reference, problem, query } = difference;

@@ -53,12 +53,25 @@ impl MemoryDatabase {
     /// A DataFusion session over the state after the last whole batch, with the tables `job`,
     /// `job_run`, `job_spec` and `job_error`. It is read-only, and sees nothing that is written later.
     ///
+    /// Its DataFrames and statements are planned and executed on the caller's stack, which a deep expression
+    /// overflows: statements that others wrote are for a `SqlSession`.
+    ///
     /// # Errors
     ///
     /// `Closed` or `NotInitialised`.
     pub async fn session_context(&self) -> Result<SessionContext> {
         let tables = self.snapshot(Operation::Connect).await?;
         plan::session_context(&tables).map_err(|error| engine_error(Operation::Connect, error))
+    }
+
+    /// A session that answers statements of SQL from the state after the last whole batch.
+    ///
+    /// # Errors
+    ///
+    /// `Closed` or `NotInitialised`.
+    #[cfg(feature = "sql")]
+    pub async fn sql_session(&self) -> Result<super::SqlSession> {
+        super::SqlSession::new(self.session_context().await?)
     }
 
     /// What the store's columns and indexes occupy.

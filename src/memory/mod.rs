@@ -10,6 +10,7 @@
 //! | `decode` | record batches as jobs, runs and groups |
 //! | `read` | reads of a snapshot: plan, batches, decoding |
 //! | `schema` | the tables as SQL sees them |
+//! | `sql` | statements over a snapshot, and their answers |
 
 mod config;
 mod database;
@@ -21,6 +22,8 @@ mod plan;
 mod query;
 mod read;
 mod schema;
+#[cfg(feature = "sql")]
+mod sql;
 mod stats;
 mod storage;
 #[cfg(test)]
@@ -28,4 +31,6 @@ mod tests;
 
 pub use config::MemoryConfig;
 pub use database::MemoryDatabase;
+#[cfg(feature = "sql")]
+pub use sql::{SqlAnswer, SqlSession};
 pub use stats::{MemoryStats, MemoryUse};

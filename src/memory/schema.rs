@@ -1,234 +1,280 @@
 //! The tables as SQL sees them: schemas, and rows as Arrow columns.
+//!
+//! A column of texts is a dictionary array: its codes are those of the store, and its values are one array for
+//! all rows. Ids and long messages are views into the bytes of the store.
 
+use std::borrow::Cow;
 use std::sync::{Arc, LazyLock};
 
 use bytes::Bytes;
 use datafusion::arrow::array::{
-    Array, ArrayRef, ArrowPrimitiveType, BinaryArray, BooleanArray, Int64Array, MapBuilder, PrimitiveArray,
-    StringArray, StringBuilder, TimestampMicrosecondArray, UInt32Array,
+    Array, ArrayRef, ArrowPrimitiveType, BooleanArray, DictionaryArray, FixedSizeBinaryArray, MapArray, PrimitiveArray,
+    StringBuilder, StringViewArray, StringViewBuilder, StructArray, UInt32Array, UInt32Builder,
 };
-use datafusion::arrow::datatypes::{DataType, Field, Schema, SchemaRef, TimeUnit};
+use datafusion::arrow::buffer::{Buffer, OffsetBuffer};
+use datafusion::arrow::datatypes::{DataType, Field, Fields, Schema, SchemaRef, TimeUnit, UInt8Type, UInt32Type};
+use datafusion::arrow::error::ArrowError;
 use datafusion::common::internal_err;
 use datafusion::error::Result as EngineResult;
-use smol_str::SmolStr;
+use hashbrown::HashMap;
 
-use super::storage::{Arena, Chunk, Dictionary, JobChunk, JobId, LatestRun, RunChunk, RunId, Tables};
-use crate::model::RunState;
+use super::storage::{Dictionary, FixedId, JobChunk, LatestRun, Tables};
+use crate::model::{JobState, RunState};
 
-/// The zone of all times.
-const UTC: &str = "+00:00";
+/// The type of times: in UTC. A time zone in the type would cost date functions their fast paths.
+const TIME: DataType = DataType::Timestamp(TimeUnit::Microsecond, None);
+/// The type of ids and messages.
+const VIEW: DataType = DataType::Utf8View;
 
-fn time_type() -> DataType {
-    DataType::Timestamp(TimeUnit::Microsecond, Some(UTC.into()))
+/// The type of texts.
+fn text_type() -> DataType {
+    DataType::Dictionary(Box::new(DataType::UInt32), Box::new(DataType::Utf8View))
 }
 
-fn schema(fields: &[(&str, DataType, bool)]) -> SchemaRef {
-    let field = |(name, data_type, nullable): &(&str, DataType, bool)| Field::new(*name, data_type.clone(), *nullable);
-    Arc::new(Schema::new(fields.iter().map(field).collect::<Vec<_>>()))
+fn schema(fields: Vec<(&str, DataType, bool)>) -> SchemaRef {
+    let field = |(name, data_type, nullable): (&str, DataType, bool)| Field::new(name, data_type, nullable);
+    Arc::new(Schema::new(fields.into_iter().map(field).collect::<Vec<_>>()))
 }
 
 /// The table `job`. Cluster, node and pool are those of the latest run.
 pub(super) static JOB_SCHEMA: LazyLock<SchemaRef> = LazyLock::new(|| {
-    let fixed = schema(&[
-        ("job_id", DataType::Utf8, false),
-        ("queue", DataType::Utf8, false),
-        ("job_set", DataType::Utf8, false),
-        ("owner", DataType::Utf8, false),
-        ("namespace", DataType::Utf8, true),
-        ("priority_class", DataType::Utf8, true),
+    schema(vec![
+        ("job_id", VIEW, false),
+        ("queue", text_type(), false),
+        ("job_set", text_type(), false),
+        ("owner", text_type(), false),
+        ("namespace", text_type(), true),
+        ("priority_class", text_type(), true),
         ("cpu", DataType::Int64, false),
         ("memory", DataType::Int64, false),
         ("ephemeral_storage", DataType::Int64, false),
         ("gpu", DataType::Int64, false),
         ("priority", DataType::Int64, false),
-        ("submitted", time_type(), false),
-        ("cancelled", time_type(), true),
-        ("state", DataType::Utf8, false),
-        ("last_transition_time", time_type(), false),
-        ("latest_run_id", DataType::Utf8, true),
+        ("submitted", TIME, false),
+        ("cancelled", TIME, true),
+        ("state", text_type(), false),
+        ("last_transition_time", TIME, false),
+        ("latest_run_id", VIEW, true),
         ("duplicate", DataType::Boolean, false),
-        ("cancel_reason", DataType::Utf8, true),
-        ("cancel_user", DataType::Utf8, true),
-        ("cluster", DataType::Utf8, true),
-        ("node", DataType::Utf8, true),
-        ("pool", DataType::Utf8, true),
-    ]);
-    let annotations = Field::new("annotations", annotation_builder().finish().data_type().clone(), false);
-    let fields = fixed.fields().iter().map(|field| field.as_ref().clone()).chain([annotations]);
-    Arc::new(Schema::new(fields.collect::<Vec<_>>()))
+        ("cancel_reason", text_type(), true),
+        ("cancel_user", text_type(), true),
+        ("cluster", text_type(), true),
+        ("node", text_type(), true),
+        ("pool", text_type(), true),
+        ("annotations", annotations_type(), false),
+    ])
 });
 
 /// The table `job_run`.
 pub(super) static RUN_SCHEMA: LazyLock<SchemaRef> = LazyLock::new(|| {
-    schema(&[
-        ("run_id", DataType::Utf8, false),
-        ("job_id", DataType::Utf8, false),
-        ("cluster", DataType::Utf8, false),
-        ("node", DataType::Utf8, true),
-        ("pool", DataType::Utf8, true),
-        ("leased", time_type(), true),
-        ("pending", time_type(), true),
-        ("started", time_type(), true),
-        ("finished", time_type(), true),
-        ("state", DataType::Utf8, false),
+    schema(vec![
+        ("run_id", VIEW, false),
+        ("job_id", VIEW, false),
+        ("cluster", text_type(), false),
+        ("node", text_type(), true),
+        ("pool", text_type(), true),
+        ("leased", TIME, true),
+        ("pending", TIME, true),
+        ("started", TIME, true),
+        ("finished", TIME, true),
+        ("state", text_type(), false),
         ("exit_code", DataType::Int32, true),
-        ("error", DataType::Utf8, true),
-        ("debug", DataType::Utf8, true),
+        ("error", VIEW, true),
+        ("debug", VIEW, true),
     ])
 });
 
 /// The table `job_spec`: the encoded `api.Job` of each job that has one, whether the job exists or not.
 pub(super) static SPEC_SCHEMA: LazyLock<SchemaRef> =
-    LazyLock::new(|| schema(&[("job_id", DataType::Utf8, false), ("spec", DataType::Binary, false)]));
+    LazyLock::new(|| schema(vec![("job_id", VIEW, false), ("spec", DataType::BinaryView, false)]));
 
 /// The table `job_error`.
 pub(super) static ERROR_SCHEMA: LazyLock<SchemaRef> =
-    LazyLock::new(|| schema(&[("job_id", DataType::Utf8, false), ("error", DataType::Utf8, false)]));
+    LazyLock::new(|| schema(vec![("job_id", VIEW, false), ("error", VIEW, false)]));
 
-fn annotation_builder() -> MapBuilder<StringBuilder, StringBuilder> {
-    MapBuilder::new(None, StringBuilder::new(), StringBuilder::new())
+/// The fields of an annotation. Its value has the type of a column of texts, so that a key's values can be one.
+fn annotation_fields() -> Fields {
+    Fields::from(vec![Field::new("keys", DataType::Utf8, false), Field::new("values", text_type(), true)])
 }
 
-/// A column of the table `job`, for some rows.
-pub(super) fn job_column(tables: &Tables, name: &str, rows: &[u32]) -> EngineResult<ArrayRef> {
-    let jobs = JobCells { tables, rows };
-    let texts = &tables.dictionaries;
-    Ok(match name {
-        "job_id" => Arc::new(StringArray::from_iter_values(rows.iter().map(|&row| tables.jobs.id(row)).map(Text))),
-        "queue" => jobs.texts(&texts.queues, JobChunk::queue),
-        "job_set" => jobs.texts(&texts.job_sets, JobChunk::job_set),
-        "owner" => jobs.texts(&texts.owners, JobChunk::owner),
-        "namespace" => jobs.texts(&texts.namespaces, JobChunk::namespace),
-        "priority_class" => jobs.texts(&texts.priority_classes, JobChunk::priority_class),
-        "cpu" => jobs.integers(JobChunk::cpu),
-        "memory" => jobs.integers(JobChunk::memory),
-        "ephemeral_storage" => jobs.integers(JobChunk::ephemeral_storage),
-        "gpu" => jobs.integers(JobChunk::gpu),
-        "priority" => jobs.integers(JobChunk::priority),
-        "submitted" => times(jobs.cells(JobChunk::submitted)),
-        "cancelled" => times(jobs.cells(JobChunk::cancelled)),
-        "state" => Arc::new(StringArray::from_iter_values(rows.iter().map(|&row| tables.jobs.state(row).name()))),
-        "last_transition_time" => times(jobs.cells(JobChunk::last_transition_time)),
-        "latest_run_id" => {
-            let id = |latest| latest_run_id(tables, LatestRun::unpack(latest));
-            Arc::new(jobs.cells(JobChunk::latest_run).map(|latest| latest.map(id)).collect::<StringArray>())
+fn annotation_entries() -> Field {
+    Field::new("entries", DataType::Struct(annotation_fields()), false)
+}
+
+fn annotations_type() -> DataType {
+    DataType::Map(Arc::new(annotation_entries()), false)
+}
+
+/// The names of states, by ordinals from 1.
+static JOB_STATES: LazyLock<ArrayRef> =
+    LazyLock::new(|| state_names(|ordinal| JobState::from_ordinal(ordinal).map(JobState::name)));
+/// The same for runs.
+pub(super) static RUN_STATES: LazyLock<ArrayRef> =
+    LazyLock::new(|| state_names(|ordinal| RunState::from_ordinal(ordinal).map(RunState::name)));
+
+fn state_names(name: impl Fn(u8) -> Option<&'static str>) -> ArrayRef {
+    Arc::new((1..).map_while(name).map(Some).collect::<StringViewArray>())
+}
+
+/// A column of ordinals as texts.
+pub(super) fn states(ordinals: &PrimitiveArray<UInt8Type>, names: &ArrayRef) -> Result<ArrayRef, ArrowError> {
+    let codes: UInt32Array = ordinals.unary::<_, UInt32Type>(|ordinal| u32::from(ordinal).wrapping_sub(1));
+    Ok(Arc::new(DictionaryArray::try_new(codes, Arc::clone(names))?))
+}
+
+/// Ids as views into the bytes of their column.
+pub(super) fn id_views<const N: usize>(
+    ids: &FixedSizeBinaryArray,
+    places: impl Iterator<Item = usize>,
+) -> Result<ArrayRef, ArrowError> {
+    let mut views = StringViewBuilder::with_capacity(places.size_hint().0);
+    let block = views.append_block(ids.values().clone());
+    for at in places {
+        let len = FixedId::<N>::at(ids, at).as_str().len();
+        views.try_append_view(block, (at * N) as u32, len as u32)?;
+    }
+    Ok(Arc::new(views.finish()))
+}
+
+/// A message at least this long is shared with the store, and a shorter one copied: an array has few buffers then.
+const SHARED_BYTES: usize = 4096;
+
+/// Messages as text; what is no UTF-8 in them is replaced.
+pub(super) fn messages<'a>(messages: impl Iterator<Item = Option<&'a Bytes>>) -> Result<ArrayRef, ArrowError> {
+    let mut views = StringViewBuilder::new();
+    for message in messages {
+        match message.map(|bytes| (bytes, String::from_utf8_lossy(bytes))) {
+            None => views.append_null(),
+            Some((bytes, Cow::Borrowed(_))) if bytes.len() >= SHARED_BYTES => {
+                let block = views.append_block(Buffer::from(bytes.clone()));
+                views.try_append_view(block, 0, bytes.len() as u32)?;
+            }
+            Some((_, text)) => views.try_append_value(text)?,
         }
-        "duplicate" => Arc::new(BooleanArray::from(vec![false; rows.len()])),
-        "cancel_reason" => jobs.texts(&texts.cancel_reasons, JobChunk::cancel_reason),
-        "cancel_user" => jobs.texts(&texts.cancel_users, JobChunk::cancel_user),
-        "cluster" => jobs.texts(&texts.clusters, JobChunk::cluster),
-        "node" => jobs.texts(&texts.nodes, JobChunk::node),
-        "pool" => jobs.texts(&texts.pools, JobChunk::pool),
-        "annotations" => annotations(tables, rows)?,
-        other => return internal_err!("the table of jobs has no column {other:?}"),
-    })
+    }
+    Ok(Arc::new(views.finish()))
 }
 
-/// Cells of a column of jobs.
-struct JobCells<'a> {
+/// A column of the table `job`, for some rows. The values of a dictionary are the same array for all of them.
+pub(super) fn job_column(tables: &Tables, name: &str, rows: &[u32]) -> EngineResult<ArrayRef> {
+    JobColumns { tables, rows }.named(name)
+}
+
+struct JobColumns<'a> {
     tables: &'a Tables,
     rows: &'a [u32],
 }
 
-impl<'a> JobCells<'a> {
-    fn cells<T: ArrowPrimitiveType>(
+impl<'a> JobColumns<'a> {
+    fn named(&self, name: &str) -> EngineResult<ArrayRef> {
+        let texts = &self.tables.dictionaries;
+        match name {
+            "job_id" => self.job_ids(),
+            "queue" => self.texts(&texts.queues, JobChunk::queue),
+            "job_set" => self.texts(&texts.job_sets, JobChunk::job_set),
+            "owner" => self.texts(&texts.owners, JobChunk::owner),
+            "namespace" => self.texts(&texts.namespaces, JobChunk::namespace),
+            "priority_class" => self.texts(&texts.priority_classes, JobChunk::priority_class),
+            "cpu" => self.array(JobChunk::cpu),
+            "memory" => self.array(JobChunk::memory),
+            "ephemeral_storage" => self.array(JobChunk::ephemeral_storage),
+            "gpu" => self.array(JobChunk::gpu),
+            "priority" => self.array(JobChunk::priority),
+            "submitted" => self.array(JobChunk::submitted),
+            "cancelled" => self.array(JobChunk::cancelled),
+            "state" => Ok(states(&self.primitive(JobChunk::state)?, &JOB_STATES)?),
+            "last_transition_time" => self.array(JobChunk::last_transition_time),
+            "latest_run_id" => self.latest_run_ids(),
+            "duplicate" => Ok(Arc::new(BooleanArray::from(vec![false; self.rows.len()]))),
+            "cancel_reason" => self.texts(&texts.cancel_reasons, JobChunk::cancel_reason),
+            "cancel_user" => self.texts(&texts.cancel_users, JobChunk::cancel_user),
+            "cluster" => self.texts(&texts.clusters, JobChunk::cluster),
+            "node" => self.texts(&texts.nodes, JobChunk::node),
+            "pool" => self.texts(&texts.pools, JobChunk::pool),
+            "annotations" => self.annotations(),
+            other => internal_err!("the table of jobs has no column {other:?}"),
+        }
+    }
+
+    fn primitive<T: ArrowPrimitiveType>(
         &self,
-        column: impl Fn(&'a JobChunk) -> &'a PrimitiveArray<T> + 'a,
-    ) -> impl Iterator<Item = Option<T::Native>> + 'a {
-        let tables = self.tables;
-        self.rows.iter().map(move |&row| {
-            let (chunk, at) = tables.jobs.locate(row);
+        column: impl Fn(&'a JobChunk) -> &'a PrimitiveArray<T>,
+    ) -> EngineResult<PrimitiveArray<T>> {
+        let value = |&row: &u32| {
+            let (chunk, at) = self.tables.jobs.locate(row);
             let column = column(chunk);
             column.is_valid(at).then(|| column.value(at))
-        })
+        };
+        Ok(self.rows.iter().map(value).collect())
     }
 
-    fn texts(&self, dictionary: &Dictionary, column: impl Fn(&'a JobChunk) -> &'a UInt32Array + 'a) -> ArrayRef {
-        let text = |code: Option<u32>| code.map(|code| dictionary.text(code));
-        Arc::new(self.cells(column).map(text).collect::<StringArray>())
+    fn array<T: ArrowPrimitiveType>(
+        &self,
+        column: impl Fn(&'a JobChunk) -> &'a PrimitiveArray<T>,
+    ) -> EngineResult<ArrayRef> {
+        Ok(Arc::new(self.primitive(column)?))
     }
 
-    fn integers(&self, column: impl Fn(&'a JobChunk) -> &'a Int64Array + 'a) -> ArrayRef {
-        Arc::new(self.cells(column).collect::<Int64Array>())
+    fn texts(
+        &self,
+        dictionary: &Dictionary,
+        column: impl Fn(&'a JobChunk) -> &'a UInt32Array,
+    ) -> EngineResult<ArrayRef> {
+        Ok(Arc::new(DictionaryArray::try_new(self.primitive(column)?, dictionary.values())?))
     }
-}
 
-/// The id of a latest run.
-fn latest_run_id(tables: &Tables, latest: LatestRun) -> String {
-    match latest {
-        LatestRun::Run(run) => tables.runs.id(run).as_str().into(),
-        LatestRun::Dangling(place) => tables.records.dangling_runs.get(place).as_str().into(),
-    }
-}
-
-/// The annotations of a job, by key.
-fn annotations_of(tables: &Tables, row: u32) -> impl Iterator<Item = (&SmolStr, &SmolStr)> {
-    let (chunk, at) = tables.jobs.locate(row);
-    let catalog = &tables.dictionaries.annotations;
-    catalog.shape(chunk.shape().value(at)).iter().filter_map(move |&key| {
-        Some((catalog.keys.text(key), catalog.values(key).text(chunk.annotations.get(key, at)?)))
-    })
-}
-
-fn annotations(tables: &Tables, rows: &[u32]) -> EngineResult<ArrayRef> {
-    let mut builder = annotation_builder();
-    for &row in rows {
-        for (key, value) in annotations_of(tables, row) {
-            builder.keys().append_value(key);
-            builder.values().append_value(value);
+    fn job_ids(&self) -> EngineResult<ArrayRef> {
+        let mut ids = StringViewBuilder::with_capacity(self.rows.len());
+        for &row in self.rows {
+            ids.try_append_value(self.tables.jobs.id(row).as_str())?;
         }
-        builder.append(true)?;
+        Ok(Arc::new(ids.finish()))
     }
-    Ok(Arc::new(builder.finish()))
-}
 
-/// A column of the table `job_run`, for a whole chunk.
-pub(super) fn run_column(tables: &Tables, name: &str, chunk: &RunChunk) -> EngineResult<ArrayRef> {
-    let texts = |dictionary: &Dictionary, column: &UInt32Array| -> ArrayRef {
-        Arc::new(column.iter().map(|code| code.map(|code| dictionary.text(code))).collect::<StringArray>())
-    };
-    let dictionaries = &tables.dictionaries;
-    let rows = 0..chunk.batch().num_rows();
-    Ok(match name {
-        "run_id" => Arc::new(StringArray::from_iter_values(rows.map(|at| Text(RunId::at(chunk.run_id(), at))))),
-        "job_id" => Arc::new(StringArray::from_iter_values(rows.map(|at| Text(JobId::at(chunk.job_id(), at))))),
-        "cluster" => texts(&dictionaries.clusters, chunk.cluster()),
-        "node" => texts(&dictionaries.nodes, chunk.node()),
-        "pool" => texts(&dictionaries.pools, chunk.pool()),
-        "leased" => times(chunk.leased().iter()),
-        "pending" => times(chunk.pending().iter()),
-        "started" => times(chunk.started().iter()),
-        "finished" => times(chunk.finished().iter()),
-        "state" => {
-            let name = |&ordinal: &u8| RunState::from_ordinal(ordinal).map(RunState::name);
-            Arc::new(chunk.state().values().iter().map(name).collect::<StringArray>())
+    fn latest_run_ids(&self) -> EngineResult<ArrayRef> {
+        let id = |packed: u32| match LatestRun::unpack(packed) {
+            LatestRun::Run(run) => self.tables.runs.id(run),
+            LatestRun::Dangling(place) => *self.tables.records.dangling_runs.get(place),
+        };
+        let mut ids = StringViewBuilder::with_capacity(self.rows.len());
+        for packed in &self.primitive(JobChunk::latest_run)? {
+            match packed {
+                Some(packed) => ids.try_append_value(id(packed).as_str())?,
+                None => ids.append_null(),
+            }
         }
-        "exit_code" => Arc::new(chunk.exit_code().clone()),
-        "error" => messages(&tables.records.run_messages, chunk.error()),
-        "debug" => messages(&tables.records.run_messages, chunk.debug()),
-        other => return internal_err!("the table of runs has no column {other:?}"),
-    })
-}
-
-fn messages(messages: &Arena<Bytes>, places: &UInt32Array) -> ArrayRef {
-    let text = |place| String::from_utf8_lossy(messages.get(place));
-    Arc::new(places.iter().map(|place| place.map(text)).collect::<StringArray>())
-}
-
-fn times(micros: impl Iterator<Item = Option<i64>>) -> ArrayRef {
-    Arc::new(micros.collect::<TimestampMicrosecondArray>().with_timezone(UTC))
-}
-
-/// An id as the arrays of text take it.
-pub(super) struct Text<const N: usize>(pub(super) super::storage::FixedId<N>);
-
-impl<const N: usize> AsRef<str> for Text<N> {
-    fn as_ref(&self) -> &str {
-        self.0.as_str()
+        Ok(Arc::new(ids.finish()))
     }
-}
 
-/// A column of encoded specs.
-pub(super) fn spec_column<'a>(values: impl Iterator<Item = &'a [u8]>) -> ArrayRef {
-    Arc::new(BinaryArray::from_iter_values(values))
+    /// All annotations as maps. Their values are one dictionary, of those that occur.
+    fn annotations(&self) -> EngineResult<ArrayRef> {
+        let catalog = &self.tables.dictionaries.annotations;
+        let mut keys = StringBuilder::new();
+        let mut codes = UInt32Builder::new();
+        let mut texts = StringViewBuilder::new();
+        let mut known = HashMap::new();
+        let mut lengths = Vec::with_capacity(self.rows.len());
+        for &row in self.rows {
+            let (chunk, at) = self.tables.jobs.locate(row);
+            let shape = catalog.shape(chunk.shape().value(at));
+            lengths.push(shape.len());
+            for &key in shape.iter() {
+                keys.append_value(catalog.keys.text(key));
+                let Some(code) = chunk.annotations.get(key, at) else {
+                    codes.append_null();
+                    continue;
+                };
+                let next = known.len() as u32;
+                codes.append_value(*known.entry((key, code)).or_insert_with(|| {
+                    texts.append_value(catalog.values(key).text(code));
+                    next
+                }));
+            }
+        }
+        let values = DictionaryArray::try_new(codes.finish(), Arc::new(texts.finish()))?;
+        let columns: Vec<ArrayRef> = vec![Arc::new(keys.finish()), Arc::new(values)];
+        let entries = StructArray::try_new(annotation_fields(), columns, None)?;
+        let offsets = OffsetBuffer::from_lengths(lengths);
+        Ok(Arc::new(MapArray::try_new(Arc::new(annotation_entries()), offsets, entries, None, false)?))
+    }
 }

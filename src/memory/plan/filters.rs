@@ -3,6 +3,7 @@
 //! A condition becomes the same filter that a call of the API would send, and goes through the
 //! same validation; what has no such filter stays with DataFusion.
 
+use datafusion::arrow::datatypes::DataType;
 use datafusion::common::ScalarValue;
 use datafusion::logical_expr::expr::{InList, ScalarFunction};
 use datafusion::logical_expr::{BinaryExpr, Expr, Like, Operator};
@@ -14,6 +15,10 @@ use crate::time::Timestamp;
 /// The filter that says exactly what a condition does, if there is one.
 pub(super) fn filter(condition: &Expr) -> Option<Filter> {
     let filter = match condition {
+        Expr::BinaryExpr(BinaryExpr { op: Operator::Or, .. }) => {
+            let (subject, values) = one_of(condition)?;
+            subject.filter(Match::AnyOf, Value::from(values))
+        }
         Expr::BinaryExpr(BinaryExpr { left, op, right }) => binary(left, *op, right)?,
         Expr::InList(InList { expr, list, negated: false }) => {
             let values: Option<Vec<Value>> = list.iter().map(literal).collect();
@@ -36,7 +41,21 @@ pub(super) fn filter(condition: &Expr) -> Option<Filter> {
     JobQuery::try_from(request).ok().map(|_| filter)
 }
 
+/// Equalities of one subject joined by OR, which is what DataFusion makes of a short IN.
+fn one_of(condition: &Expr) -> Option<(Subject, Vec<Value>)> {
+    match condition {
+        Expr::BinaryExpr(BinaryExpr { left, op: Operator::Or, right }) => {
+            let ((left, mut values), (right, more)) = (one_of(left)?, one_of(right)?);
+            values.extend(more);
+            (left == right).then_some((left, values))
+        }
+        Expr::BinaryExpr(BinaryExpr { left, op: Operator::Eq, right }) => Some((subject(left)?, vec![literal(right)?])),
+        _ => None,
+    }
+}
+
 /// What a condition is about: a column, or an annotation.
+#[derive(PartialEq, Eq)]
 struct Subject {
     field: String,
     is_annotation: bool,
@@ -50,6 +69,10 @@ impl Subject {
 
 fn subject(expr: &Expr) -> Option<Subject> {
     match expr {
+        // DataFusion compares a dictionary as the texts that it has.
+        Expr::Cast(cast) if is_text(cast.field.data_type()) => {
+            subject(&cast.expr).filter(|subject| subject.is_annotation || has_texts(&subject.field))
+        }
         Expr::Column(column) => {
             let field = match column.name.as_str() {
                 "job_id" => "jobId",
@@ -103,10 +126,28 @@ fn prefix_or_part(like: &Like) -> Option<Filter> {
     Some(subject(expr)?.filter(matcher, Value::from(text)))
 }
 
+fn is_text(data_type: &DataType) -> bool {
+    match data_type {
+        DataType::Utf8 | DataType::LargeUtf8 | DataType::Utf8View => true,
+        DataType::Dictionary(_, values) => is_text(values),
+        _ => false,
+    }
+}
+
+/// Whether a field of jobs is a text as it is, and not only when it is cast to one.
+fn has_texts(field: &str) -> bool {
+    !matches!(field, "cpu" | "memory" | "ephemeralStorage" | "gpu" | "priority" | "submitted" | "lastTransitionTime")
+}
+
 /// A literal as a filter's value.
 fn literal(expr: &Expr) -> Option<Value> {
     let Expr::Literal(value, _) = expr else { return None };
+    scalar(value)
+}
+
+fn scalar(value: &ScalarValue) -> Option<Value> {
     match value {
+        ScalarValue::Dictionary(_, value) => scalar(value),
         ScalarValue::Utf8(text) | ScalarValue::LargeUtf8(text) | ScalarValue::Utf8View(text) => {
             text.as_deref().map(Value::from)
         }

@@ -11,6 +11,7 @@
 
 mod aggregate;
 mod columns;
+mod dictionary_aggregate;
 mod filters;
 mod group_sort;
 mod job_scan;
@@ -20,6 +21,8 @@ mod session;
 mod table;
 #[cfg(test)]
 mod tests;
+#[cfg(feature = "sql")]
+mod times;
 
 use std::sync::{Arc, LazyLock};
 

@@ -2,15 +2,17 @@
 
 use std::sync::Arc;
 
-use datafusion::arrow::array::{ArrayRef, StringArray};
+use datafusion::arrow::array::{ArrayRef, BinaryViewBuilder, DictionaryArray, StringViewBuilder, UInt32Array};
+use datafusion::arrow::buffer::Buffer;
 use datafusion::arrow::datatypes::{Field, SchemaRef};
 use datafusion::arrow::record_batch::{RecordBatch, RecordBatchOptions};
 use datafusion::common::internal_err;
 use datafusion::error::Result as EngineResult;
 
 use super::scan::{Batches, ScanSource};
-use crate::memory::schema::{Text, run_column, spec_column};
-use crate::memory::storage::{Chunk, Records, Tables};
+use crate::ingest::{JOB_ID_BYTES, RUN_ID_BYTES};
+use crate::memory::schema::{RUN_STATES, id_views, messages, states};
+use crate::memory::storage::{Chunk, Dictionary, Records, RunChunk, Tables};
 
 /// A table beside that of jobs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -44,8 +46,10 @@ impl ScanSource for RecordSource {
             if left == 0 || chunk == self.chunks() {
                 return None;
             }
-            let batch = self.batch(&schema, chunk).map(|batch| batch.slice(0, batch.num_rows().min(left)));
-            left -= batch.as_ref().map_or(left, RecordBatch::num_rows);
+            // No value of a row beyond the limit is made.
+            let rows = self.rows(chunk).min(left);
+            let batch = self.batch(&schema, chunk, rows);
+            left -= rows;
             chunk += 1;
             Some(batch)
         }))
@@ -80,23 +84,62 @@ impl RecordSource {
         }
     }
 
-    fn batch(&self, schema: &SchemaRef, chunk: usize) -> EngineResult<RecordBatch> {
+    fn batch(&self, schema: &SchemaRef, chunk: usize, rows: usize) -> EngineResult<RecordBatch> {
         let column = |field: &Arc<Field>| match self.table {
-            Table::Runs => run_column(&self.tables, field.name(), &self.tables.runs.chunks()[chunk]),
-            Table::Specs | Table::Errors => self.record_column(field.name(), chunk),
+            Table::Runs => self.run_column(field.name(), &self.tables.runs.chunks()[chunk], rows),
+            Table::Specs | Table::Errors => self.record_column(field.name(), chunk, rows),
         };
         let columns = schema.fields().iter().map(column).collect::<EngineResult<Vec<_>>>()?;
-        let options = RecordBatchOptions::new().with_row_count(Some(self.rows(chunk)));
+        let options = RecordBatchOptions::new().with_row_count(Some(rows));
         Ok(RecordBatch::try_new_with_options(Arc::clone(schema), columns, &options)?)
     }
 
-    fn record_column(&self, name: &str, chunk: usize) -> EngineResult<ArrayRef> {
-        let block = &self.records().blocks()[chunk];
-        let values = block.iter().map(|(_, value)| value);
+    fn run_column(&self, name: &str, chunk: &RunChunk, rows: usize) -> EngineResult<ArrayRef> {
+        let texts = |dictionary: &Dictionary, codes: &UInt32Array| -> EngineResult<ArrayRef> {
+            Ok(Arc::new(DictionaryArray::try_new(codes.slice(0, rows), dictionary.values())?))
+        };
+        let message = |places: &UInt32Array| -> EngineResult<ArrayRef> {
+            let place = |place: Option<u32>| place.map(|place| self.tables.records.run_messages.get(place));
+            Ok(messages(places.iter().take(rows).map(place))?)
+        };
+        let dictionaries = &self.tables.dictionaries;
         Ok(match name {
-            "job_id" => Arc::new(StringArray::from_iter_values(block.iter().map(|&(id, _)| Text(id)))),
-            "spec" => spec_column(values.map(AsRef::as_ref)),
-            "error" => Arc::new(StringArray::from_iter_values(values.map(|value| String::from_utf8_lossy(value)))),
+            "run_id" => id_views::<RUN_ID_BYTES>(chunk.run_id(), 0..rows)?,
+            "job_id" => id_views::<JOB_ID_BYTES>(chunk.job_id(), 0..rows)?,
+            "cluster" => texts(&dictionaries.clusters, chunk.cluster())?,
+            "node" => texts(&dictionaries.nodes, chunk.node())?,
+            "pool" => texts(&dictionaries.pools, chunk.pool())?,
+            "leased" => Arc::new(chunk.leased().slice(0, rows)),
+            "pending" => Arc::new(chunk.pending().slice(0, rows)),
+            "started" => Arc::new(chunk.started().slice(0, rows)),
+            "finished" => Arc::new(chunk.finished().slice(0, rows)),
+            "state" => states(&chunk.state().slice(0, rows), &RUN_STATES)?,
+            "exit_code" => Arc::new(chunk.exit_code().slice(0, rows)),
+            "error" => message(chunk.error())?,
+            "debug" => message(chunk.debug())?,
+            other => return internal_err!("the table of runs has no column {other:?}"),
+        })
+    }
+
+    fn record_column(&self, name: &str, chunk: usize, rows: usize) -> EngineResult<ArrayRef> {
+        let records = &self.records().blocks()[chunk][..rows];
+        Ok(match name {
+            "job_id" => {
+                let mut ids = StringViewBuilder::with_capacity(rows);
+                for (id, _) in records {
+                    ids.try_append_value(id.as_str())?;
+                }
+                Arc::new(ids.finish())
+            }
+            "spec" => {
+                let mut specs = BinaryViewBuilder::with_capacity(rows);
+                for (_, spec) in records {
+                    let block = specs.append_block(Buffer::from(spec.clone()));
+                    specs.try_append_view(block, 0, spec.len() as u32)?;
+                }
+                Arc::new(specs.finish())
+            }
+            "error" => messages(records.iter().map(|(_, error)| Some(error)))?,
             other => return internal_err!("the table has no column {other:?}"),
         })
     }

@@ -4,8 +4,10 @@ use std::sync::Arc;
 
 use datafusion::common::config::Dialect;
 use datafusion::error::Result as EngineResult;
+use datafusion::execution::SessionStateBuilder;
 use datafusion::prelude::{SessionConfig, SessionContext};
 
+use super::dictionary_aggregate::DictionaryAggregation;
 use super::records::Table;
 use super::table::{JobsTable, RecordsTable};
 use crate::memory::storage::Tables;
@@ -17,10 +19,27 @@ pub(in crate::memory) fn session_context(tables: &Arc<Tables>) -> EngineResult<S
     let mut config = SessionConfig::new().with_target_partitions(1).with_information_schema(true);
     // The generic dialect takes `cluster` after a comma for a clause of its own.
     config.options_mut().sql_parser.dialect = Dialect::PostgreSQL;
-    let context = SessionContext::new_with_config(config);
+    let context = SessionContext::new_with_state(state(config).build());
     context.register_table("job", Arc::new(JobsTable(Arc::clone(tables))))?;
     for (name, table) in [("job_run", Table::Runs), ("job_spec", Table::Specs), ("job_error", Table::Errors)] {
         context.register_table(name, Arc::new(RecordsTable { tables: Arc::clone(tables), table }))?;
     }
     Ok(context)
+}
+
+fn state(config: SessionConfig) -> SessionStateBuilder {
+    let state = SessionStateBuilder::new_with_default_features()
+        .with_config(config)
+        .with_physical_optimizer_rule(Arc::new(DictionaryAggregation));
+    #[cfg(feature = "sql")]
+    let state = {
+        use datafusion::optimizer::{Analyzer, AnalyzerRule};
+
+        use super::times::{TimeLiterals, TimeTypes};
+
+        let first: Arc<dyn AnalyzerRule + Send + Sync> = Arc::new(TimeLiterals);
+        let rules = [first].into_iter().chain(Analyzer::new().rules).collect();
+        state.with_analyzer_rules(rules).with_type_planner(Arc::new(TimeTypes))
+    };
+    state
 }

@@ -4,7 +4,7 @@ use std::cmp::Ordering;
 use std::hash::BuildHasher;
 use std::sync::Arc;
 
-use datafusion::arrow::array::{Array, UInt32Array};
+use datafusion::arrow::array::{Array, ArrayRef, StringViewArray, UInt32Array};
 use foldhash::fast::RandomState;
 use hashbrown::HashTable;
 use parking_lot::{Mutex, RwLock};
@@ -48,6 +48,7 @@ struct SharedPart {
     hasher: RandomState,
     postings: RwLock<Postings>,
     order: Mutex<Arc<TextOrder>>,
+    values: Mutex<Option<ArrayRef>>,
 }
 
 impl Dictionary {
@@ -59,6 +60,23 @@ impl Dictionary {
     /// The text of a code.
     pub(crate) fn text(&self, code: u32) -> &SmolStr {
         self.texts.get(code)
+    }
+
+    /// The texts by code, as an array. It is kept, and made anew when there are more texts.
+    pub(crate) fn values(&self) -> ArrayRef {
+        let kept = self.shared.values.lock().clone();
+        match kept {
+            Some(values) if values.len() == self.len() => return values,
+            // The array is that of a later clone, which has the same texts and more.
+            Some(values) if values.len() > self.len() => return values.slice(0, self.len()),
+            _ => {}
+        }
+        let values: ArrayRef = Arc::new(self.texts.iter().map(Some).collect::<StringViewArray>());
+        let mut kept = self.shared.values.lock();
+        if kept.as_ref().is_none_or(|kept| kept.len() < values.len()) {
+            *kept = Some(Arc::clone(&values));
+        }
+        values
     }
 
     /// The code of a text, if it has one.
@@ -193,7 +211,8 @@ impl Dictionary {
     /// Bytes of texts and what finds their codes.
     pub(crate) fn heap_bytes(&self) -> usize {
         let order = self.shared.order.lock().codes.capacity() * size_of::<u32>();
-        self.texts.heap_bytes() + self.shared.codes.read().allocation_size() + order
+        let values = self.shared.values.lock().as_ref().map_or(0, |values| values.get_array_memory_size());
+        self.texts.heap_bytes() + self.shared.codes.read().allocation_size() + order + values
     }
 
     /// Bytes of the lists of rows.

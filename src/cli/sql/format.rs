@@ -1,0 +1,224 @@
+//! Answers as text and as files.
+
+use std::io::{self, Write};
+use std::sync::Arc;
+
+use broadside::memory::SqlAnswer;
+use clap::ValueEnum;
+use datafusion::arrow::array::{Array, ArrayRef, StringBuilder};
+use datafusion::arrow::compute::cast;
+use datafusion::arrow::csv;
+use datafusion::arrow::datatypes::{DataType, Field, FieldRef, Schema, SchemaRef};
+use datafusion::arrow::error::ArrowError;
+use datafusion::arrow::ipc::writer::FileWriter;
+use datafusion::arrow::json::writer::{EncoderOptions, LineDelimited, WriterBuilder, make_encoder};
+use datafusion::arrow::record_batch::{RecordBatch, RecordBatchOptions};
+use datafusion::arrow::util::display::FormatOptions;
+use datafusion::arrow::util::pretty::pretty_format_batches_with_options;
+use futures::StreamExt;
+use parquet::arrow::ArrowWriter;
+use parquet::basic::Compression;
+use parquet::file::properties::WriterProperties;
+
+use crate::cli::Failure;
+
+/// How answers are written.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum Format {
+    /// For people; a null is NULL.
+    Table,
+    /// With a heading; a null is an empty field, and a map is JSON.
+    Csv,
+    /// JSON Lines: an object a row.
+    Json,
+    /// An Apache Parquet file.
+    Parquet,
+    /// An Arrow IPC file.
+    Arrow,
+}
+
+impl Format {
+    /// Whether the answer is no text, and needs a file of its own.
+    pub fn is_binary(self) -> bool {
+        matches!(self, Self::Parquet | Self::Arrow)
+    }
+}
+
+/// Writes an answer; gives the number of its rows.
+pub async fn write(mut answer: SqlAnswer, format: Format, out: impl Write + Send) -> Result<usize, Failure> {
+    let schema = Arc::clone(answer.schema());
+    let mut writer = Writer::new(format, &schema, out)?;
+    let mut rows = 0;
+    while let Some(batch) = answer.next().await {
+        let batch = batch?;
+        rows += batch.num_rows();
+        writer.write(batch)?;
+    }
+    writer.finish()?;
+    Ok(rows)
+}
+
+/// A format with what it has written to.
+enum Writer<W: Write + Send> {
+    /// The width of a column is known at the end.
+    Table(Vec<RecordBatch>, W),
+    Csv(csv::Writer<W>),
+    Json(datafusion::arrow::json::Writer<W, LineDelimited>),
+    Parquet(Box<ArrowWriter<W>>, SchemaRef),
+    Arrow(FileWriter<W>, SchemaRef),
+}
+
+impl<W: Write + Send> Writer<W> {
+    fn new(format: Format, schema: &SchemaRef, out: W) -> Result<Self, Failure> {
+        let nothing = RecordBatch::new_empty(Arc::clone(schema));
+        Ok(match format {
+            Format::Table => Self::Table(vec![nothing], out),
+            Format::Csv => {
+                let mut writer = csv::Writer::new(out);
+                // The heading of an answer without rows.
+                writer.write(&flat(&nothing)?)?;
+                Self::Csv(writer)
+            }
+            Format::Json => Self::Json(WriterBuilder::new().with_explicit_nulls(true).build(out)),
+            Format::Parquet => {
+                let schema = portable_schema(schema);
+                let properties = WriterProperties::builder().set_compression(Compression::SNAPPY).build();
+                Self::Parquet(Box::new(ArrowWriter::try_new(out, Arc::clone(&schema), Some(properties))?), schema)
+            }
+            Format::Arrow => {
+                let schema = portable_schema(schema);
+                Self::Arrow(FileWriter::try_new(out, &schema)?, schema)
+            }
+        })
+    }
+
+    fn write(&mut self, batch: RecordBatch) -> Result<(), Failure> {
+        match self {
+            Self::Table(batches, _) => batches.push(batch),
+            Self::Csv(writer) => writer.write(&flat(&batch)?)?,
+            Self::Json(writer) => writer.write(&batch)?,
+            Self::Parquet(writer, schema) => writer.write(&portable(&batch, schema)?)?,
+            Self::Arrow(writer, schema) => writer.write(&portable(&batch, schema)?)?,
+        }
+        Ok(())
+    }
+
+    fn finish(self) -> Result<(), Failure> {
+        match self {
+            Self::Table(batches, mut out) => {
+                let options = FormatOptions::new().with_null("NULL");
+                writeln!(out, "{}", pretty_format_batches_with_options(&batches, &options)?)?;
+                out.flush()?;
+            }
+            Self::Csv(writer) => writer.into_inner().flush()?,
+            Self::Json(mut writer) => {
+                writer.finish()?;
+                writer.into_inner().flush()?;
+            }
+            Self::Parquet(writer, _) => writer.into_inner()?.flush()?,
+            Self::Arrow(mut writer, _) => {
+                writer.finish()?;
+                writer.into_inner()?.flush()?;
+            }
+        }
+        Ok(())
+    }
+}
+
+/// A schema in types that every reader of Parquet and Arrow knows: texts without dictionaries and views.
+fn portable_schema(schema: &SchemaRef) -> SchemaRef {
+    let fields = schema.fields().iter().map(portable_field);
+    Arc::new(Schema::new(fields.collect::<Vec<_>>()))
+}
+
+fn portable_field(field: &FieldRef) -> FieldRef {
+    Arc::new(field.as_ref().clone().with_data_type(portable_type(field.data_type())))
+}
+
+fn portable_type(data_type: &DataType) -> DataType {
+    match data_type {
+        DataType::Dictionary(_, values) => portable_type(values),
+        // With 64-bit offsets the texts of a batch may exceed 2 GiB.
+        DataType::Utf8 | DataType::Utf8View => DataType::LargeUtf8,
+        DataType::Binary | DataType::BinaryView => DataType::LargeBinary,
+        DataType::Map(entries, sorted) => DataType::Map(portable_field(entries), *sorted),
+        DataType::Struct(fields) => DataType::Struct(fields.iter().map(portable_field).collect()),
+        DataType::List(field) => DataType::List(portable_field(field)),
+        other => other.clone(),
+    }
+}
+
+fn portable(batch: &RecordBatch, schema: &SchemaRef) -> Result<RecordBatch, ArrowError> {
+    let columns = batch.columns().iter().zip(schema.fields());
+    let columns = columns.map(|(column, field)| cast(column, field.data_type())).collect::<Result<_, _>>()?;
+    with_columns(batch, Arc::clone(schema), columns)
+}
+
+/// A batch whose nested columns are JSON: CSV has no other way to write them.
+fn flat(batch: &RecordBatch) -> Result<RecordBatch, ArrowError> {
+    let schema = batch.schema();
+    let is_nested = |field: &FieldRef| field.data_type().is_nested();
+    if !schema.fields().iter().any(is_nested) {
+        return Ok(batch.clone());
+    }
+    let columns = schema.fields().iter().zip(batch.columns());
+    let columns = columns
+        .map(|(field, column)| if is_nested(field) { as_json(field, column) } else { Ok(Arc::clone(column)) })
+        .collect::<Result<Vec<_>, _>>()?;
+    let fields = schema.fields().iter().zip(&columns);
+    let fields = fields.map(|(field, column)| Field::new(field.name(), column.data_type().clone(), true));
+    with_columns(batch, Arc::new(Schema::new(fields.collect::<Vec<_>>())), columns)
+}
+
+fn as_json(field: &FieldRef, column: &ArrayRef) -> Result<ArrayRef, ArrowError> {
+    let options = EncoderOptions::default().with_explicit_nulls(true);
+    let mut encoder = make_encoder(field, column, &options)?;
+    let mut texts = StringBuilder::new();
+    let mut json = Vec::new();
+    for row in 0..column.len() {
+        if column.is_null(row) {
+            texts.append_null();
+            continue;
+        }
+        json.clear();
+        encoder.encode(row, &mut json);
+        texts.append_value(String::from_utf8_lossy(&json));
+    }
+    Ok(Arc::new(texts.finish()))
+}
+
+fn with_columns(batch: &RecordBatch, schema: SchemaRef, columns: Vec<ArrayRef>) -> Result<RecordBatch, ArrowError> {
+    let options = RecordBatchOptions::new().with_row_count(Some(batch.num_rows()));
+    RecordBatch::try_new_with_options(schema, columns, &options)
+}
+
+/// Standard output until its reader has gone away, which is no failure.
+#[derive(Debug, Default)]
+pub struct Stdout {
+    closed: bool,
+}
+
+impl Stdout {
+    fn unless_closed(&mut self, write: impl FnOnce(&mut io::StdoutLock<'_>) -> io::Result<()>) -> io::Result<()> {
+        if self.closed {
+            return Ok(());
+        }
+        match write(&mut io::stdout().lock()) {
+            Err(error) if error.kind() == io::ErrorKind::BrokenPipe => {
+                self.closed = true;
+                Ok(())
+            }
+            other => other,
+        }
+    }
+}
+
+impl Write for Stdout {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.unless_closed(|stdout| stdout.write_all(bytes)).map(|()| bytes.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        self.unless_closed(|stdout| stdout.flush())
+    }
+}

@@ -1,0 +1,119 @@
+//! A text of several statements, cut at the semicolons that end them.
+
+/// What a text holds.
+#[derive(Debug, PartialEq, Eq)]
+pub struct Split<'a> {
+    /// The statements that a semicolon ends, without it. Empty ones are left out.
+    pub statements: Vec<&'a str>,
+    /// What follows the last semicolon; empty if that is nothing but blanks and comments.
+    pub rest: &'a str,
+}
+
+/// Cuts a text at its semicolons, save those in quotes and comments.
+pub fn split(text: &str) -> Split<'_> {
+    let mut statements = Vec::new();
+    let (mut start, mut at, mut blank) = (0, 0, true);
+    while at < text.len() {
+        let part = &text[at..];
+        let skipped = comment(part);
+        if skipped > 0 {
+            at += skipped;
+            continue;
+        }
+        if part.starts_with(';') {
+            if !blank {
+                statements.push(text[start..at].trim());
+            }
+            (start, at, blank) = (at + 1, at + 1, true);
+            continue;
+        }
+        let length = quoted(part);
+        blank &= part[..length].trim().is_empty();
+        at += length;
+    }
+    Split { statements, rest: if blank { "" } else { text[start..].trim() } }
+}
+
+/// The length of the comment at the beginning; 0 without one. A block comment that does not end runs to the end.
+fn comment(text: &str) -> usize {
+    if text.starts_with("--") {
+        return text.find('\n').unwrap_or(text.len());
+    }
+    if !text.starts_with("/*") {
+        return 0;
+    }
+    let (mut depth, mut at) = (0, 0);
+    loop {
+        let part = &text[at..];
+        if part.starts_with("/*") {
+            (depth, at) = (depth + 1, at + 2);
+        } else if part.starts_with("*/") {
+            (depth, at) = (depth - 1, at + 2);
+            if depth == 0 {
+                return at;
+            }
+        } else {
+            match part.chars().next() {
+                Some(character) => at += character.len_utf8(),
+                None => return at,
+            }
+        }
+    }
+}
+
+/// The length of the quoted text at the beginning, or of one character.
+fn quoted(text: &str) -> usize {
+    let Some(first) = text.chars().next() else { return 0 };
+    let closing = match first {
+        // A doubled quote is two quoted texts side by side.
+        '\'' | '"' => text[1..].find(first).map(|at| at + 2),
+        '$' => dollar_quoted(text),
+        _ => return first.len_utf8(),
+    };
+    match (first, closing) {
+        (_, Some(length)) => length,
+        ('$', None) => 1,
+        // The quote is still open.
+        _ => text.len(),
+    }
+}
+
+/// The length of `$tag$…$tag$`.
+fn dollar_quoted(text: &str) -> Option<usize> {
+    let tag = &text[..text[1..].find('$')? + 2];
+    let name = &tag[1..tag.len() - 1];
+    if name.starts_with(|first: char| first.is_ascii_digit()) || !name.chars().all(|c| c.is_alphanumeric() || c == '_')
+    {
+        return None;
+    }
+    Some(text[tag.len()..].find(tag).map_or(text.len(), |at| at + 2 * tag.len()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn check(text: &str, statements: &[&str], rest: &str) {
+        assert_eq!(split(text), Split { statements: statements.to_vec(), rest }, "{text:?}");
+    }
+
+    #[test]
+    fn statements_end_at_semicolons() {
+        check("", &[], "");
+        check(" ; ;\n", &[], "");
+        check("SELECT 1", &[], "SELECT 1");
+        check("SELECT 1;SELECT 2;\n SELECT", &["SELECT 1", "SELECT 2"], "SELECT");
+    }
+
+    #[test]
+    fn quotes_and_comments_hide_semicolons() {
+        check("SELECT ';', \"a;b\", 'it''s;';", &["SELECT ';', \"a;b\", 'it''s;'"], "");
+        check("SELECT 'open; ", &[], "SELECT 'open;");
+        check("SELECT 1 -- one; two\n;", &["SELECT 1 -- one; two"], "");
+        check("-- only; this", &[], "");
+        check("/* a; /* b; */ c; */ SELECT 1;", &["/* a; /* b; */ c; */ SELECT 1"], "");
+        check("SELECT 1 /* open;", &[], "SELECT 1 /* open;");
+        check("SELECT $$a;b$$, $t$c;$$;$t$, $1;", &["SELECT $$a;b$$, $t$c;$$;$t$, $1"], "");
+        check("SELECT '\u{e9};';", &["SELECT '\u{e9};'"], "");
+    }
+}

@@ -1,0 +1,101 @@
+//! Times in SQL: every literal and type of a time is kept to the microsecond, as the columns are.
+//!
+//! DataFusion's own `TIMESTAMP` counts nanoseconds in 64 bits, which end in 2262; a store may hold times up to 2299.
+
+use std::sync::Arc;
+
+use datafusion::arrow::datatypes::{DataType, Field, FieldRef, TimeUnit};
+use datafusion::common::config::ConfigOptions;
+use datafusion::common::tree_node::{Transformed, TreeNode};
+use datafusion::common::{DFSchema, ScalarValue};
+use datafusion::error::Result as EngineResult;
+use datafusion::logical_expr::expr::InList;
+use datafusion::logical_expr::expr_rewriter::NamePreserver;
+use datafusion::logical_expr::planner::TypePlanner;
+use datafusion::logical_expr::utils::merge_schema;
+use datafusion::logical_expr::{Between, BinaryExpr, Expr, ExprSchemable, LogicalPlan, Operator, cast};
+use datafusion::optimizer::AnalyzerRule;
+use datafusion::sql::sqlparser::ast;
+
+/// The type of the columns of times.
+const TIME: DataType = DataType::Timestamp(TimeUnit::Microsecond, None);
+
+/// Plans the types `TIMESTAMP` and `TIMESTAMPTZ` of SQL.
+#[derive(Debug)]
+pub(super) struct TimeTypes;
+
+impl TypePlanner for TimeTypes {
+    fn plan_type_field(&self, sql_type: &ast::DataType) -> EngineResult<Option<FieldRef>> {
+        // A precision that the statement names is kept.
+        let is_time = matches!(sql_type, ast::DataType::Timestamp(None, _) | ast::DataType::Datetime(None));
+        Ok(is_time.then(|| Arc::new(Field::new("", TIME, true))))
+    }
+}
+
+/// Makes a text that is compared with a time a time of the same type. It has to run before DataFusion's type
+/// coercion, which would count both in nanoseconds.
+#[derive(Debug)]
+pub(super) struct TimeLiterals;
+
+impl AnalyzerRule for TimeLiterals {
+    fn name(&self) -> &str {
+        "time_literals"
+    }
+
+    fn analyze(&self, plan: LogicalPlan, _: &ConfigOptions) -> EngineResult<LogicalPlan> {
+        Ok(plan.transform_up_with_subqueries(rewrite_plan)?.data)
+    }
+}
+
+fn rewrite_plan(plan: LogicalPlan) -> EngineResult<Transformed<LogicalPlan>> {
+    let mut schema = merge_schema(&plan.inputs());
+    if let LogicalPlan::TableScan(scan) = &plan {
+        schema.merge(&DFSchema::try_from_qualified_schema(scan.table_name.clone(), &scan.source.schema())?);
+    }
+    let names = NamePreserver::new(&plan);
+    plan.map_expressions(|expr| {
+        let name = names.save(&expr);
+        let rewritten = expr.transform_up(|expr| Ok(rewrite(expr, &schema)))?;
+        Ok(rewritten.update_data(|expr| name.restore(expr)))
+    })
+}
+
+fn rewrite(expr: Expr, schema: &DFSchema) -> Transformed<Expr> {
+    // The type is looked up only beside a text: it costs a walk through the expression.
+    let is_time = |expr: &Expr| matches!(expr.get_type(schema), Ok(DataType::Timestamp(TimeUnit::Microsecond, _)));
+    match expr {
+        Expr::BinaryExpr(BinaryExpr { left, op, right }) if is_comparison(op) => {
+            let (left, right, changed) = match (is_text(&left), is_text(&right)) {
+                (true, false) if is_time(&right) => (Box::new(cast(*left, TIME)), right, true),
+                (false, true) if is_time(&left) => (left, Box::new(cast(*right, TIME)), true),
+                _ => (left, right, false),
+            };
+            Transformed::new_transformed(Expr::BinaryExpr(BinaryExpr { left, op, right }), changed)
+        }
+        Expr::Between(Between { expr, negated, low, high }) if (is_text(&low) || is_text(&high)) && is_time(&expr) => {
+            let (low, high) = (Box::new(as_time(*low)), Box::new(as_time(*high)));
+            Transformed::yes(Expr::Between(Between { expr, negated, low, high }))
+        }
+        Expr::InList(InList { expr, list, negated }) if list.iter().any(is_text) && is_time(&expr) => {
+            let list = list.into_iter().map(as_time).collect();
+            Transformed::yes(Expr::InList(InList { expr, list, negated }))
+        }
+        other => Transformed::no(other),
+    }
+}
+
+fn is_comparison(operator: Operator) -> bool {
+    use Operator::{Eq, Gt, GtEq, IsDistinctFrom, IsNotDistinctFrom, Lt, LtEq, NotEq};
+    matches!(operator, Eq | NotEq | Lt | LtEq | Gt | GtEq | IsDistinctFrom | IsNotDistinctFrom)
+}
+
+fn is_text(expr: &Expr) -> bool {
+    matches!(
+        expr,
+        Expr::Literal(ScalarValue::Utf8(Some(_)) | ScalarValue::LargeUtf8(Some(_)) | ScalarValue::Utf8View(Some(_)), _)
+    )
+}
+
+fn as_time(expr: Expr) -> Expr {
+    if is_text(&expr) { cast(expr, TIME) } else { expr }
+}

@@ -1,0 +1,254 @@
+//! SQL over a snapshot.
+
+use std::pin::Pin;
+use std::task::{Context, Poll};
+
+use datafusion::arrow::datatypes::SchemaRef;
+use datafusion::arrow::record_batch::RecordBatch;
+use datafusion::error::DataFusionError;
+use datafusion::execution::context::SQLOptions;
+use datafusion::prelude::SessionContext;
+use datafusion::sql::sqlparser::dialect::PostgreSqlDialect;
+use datafusion::sql::sqlparser::keywords::Keyword;
+use datafusion::sql::sqlparser::tokenizer::{Token, Tokenizer};
+use futures::stream::BoxStream;
+use futures::{Stream, StreamExt, stream};
+use tokio::runtime::Runtime;
+use tokio::sync::{mpsc, oneshot};
+use tokio::task::{AbortHandle, JoinHandle};
+
+use crate::error::{BackendKind, Error, ErrorKind, Operation, Result};
+
+/// How deep a statement's expressions and queries can nest: a level needs an operator or a keyword, or is a
+/// parenthesis within another. Planning takes time with the square of the depth, seconds for this one.
+const MOST_LEVELS: usize = 2000;
+/// The stack of a thread that plans and executes statements. Only what is used of it takes memory. DataFusion grows
+/// the stack where it walks a tree, but not where it names, compares or drops one: for those, this is room for
+/// [`MOST_LEVELS`] levels of 32 KiB.
+const STACK_BYTES: usize = 64 << 20;
+/// Threads for more statements: one that was stopped runs on until its operator gives way, which a join whose filter
+/// admits nothing does late.
+const SPARE_THREADS: usize = 3;
+/// How many batches of an answer may wait for their reader.
+const BATCHES_AHEAD: usize = 2;
+
+/// A session that answers statements of SQL from the state of the store at one moment.
+///
+/// Statements can only read: the tables are `job`, `job_run`, `job_spec` and `job_error`. Times have no time
+/// zone and are in UTC. Statements are planned and executed on threads of the session, so that a deep
+/// expression overflows no stack of the caller's.
+///
+/// ```
+/// # use std::sync::Arc;
+/// # use broadside::{Database, SystemClock};
+/// # use broadside::memory::{MemoryConfig, MemoryDatabase};
+/// # #[tokio::main(flavor = "current_thread")]
+/// # async fn main() -> broadside::Result<()> {
+/// let database = MemoryDatabase::new(&MemoryConfig::default(), Arc::new(SystemClock));
+/// database.initialise_schema().await?;
+/// let session = database.sql_session().await?;
+/// let answer = session.query("SELECT count(*) AS jobs FROM job").await?;
+/// assert_eq!(answer.schema().field(0).name(), "jobs");
+/// assert_eq!(answer.collect().await?[0].num_rows(), 1);
+/// # Ok(())
+/// # }
+/// ```
+#[derive(Debug)]
+pub struct SqlSession {
+    context: BoxedContext,
+    /// None only while it is dropped.
+    runtime: Option<Runtime>,
+}
+
+struct BoxedContext(SessionContext);
+
+impl std::fmt::Debug for BoxedContext {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_tuple("SessionContext").field(&self.0.session_id()).finish()
+    }
+}
+
+impl SqlSession {
+    pub(super) fn new(context: SessionContext) -> Result<Self> {
+        let runtime = tokio::runtime::Builder::new_multi_thread()
+            .worker_threads(context.copied_config().target_partitions() + SPARE_THREADS)
+            .thread_stack_size(STACK_BYTES)
+            .thread_name("sql")
+            .build()
+            .map_err(|error| sql_error(ErrorKind::Backend, "the threads of the session cannot start", error))?;
+        Ok(Self { context: BoxedContext(context), runtime: Some(runtime) })
+    }
+
+    /// Begins to execute a statement. Dropping the answer stops it.
+    ///
+    /// # Errors
+    ///
+    /// `InvalidArgument` for a statement that is no SQL, that names what there is not, that would change something
+    /// or that nests too deep.
+    pub async fn query(&self, statement: &str) -> Result<SqlAnswer> {
+        check_depth(statement)?;
+        let Some(runtime) = &self.runtime else { return Err(stopped()) };
+        let (schema_sender, schema) = oneshot::channel();
+        let (batch_sender, batches) = mpsc::channel(BATCHES_AHEAD);
+        let task = execute(self.context.0.clone(), statement.to_owned(), schema_sender, batch_sender);
+        let task = Task::new(runtime.spawn(task));
+        match schema.await {
+            Ok(schema) => Ok(SqlAnswer { schema, batches: answer(batches, task) }),
+            // The task ended before there was a schema.
+            Err(_) => Err(task.end().await.err().unwrap_or_else(stopped)),
+        }
+    }
+}
+
+impl Drop for SqlSession {
+    fn drop(&mut self) {
+        // Waiting for the threads could block the caller's runtime.
+        if let Some(runtime) = self.runtime.take() {
+            runtime.shutdown_background();
+        }
+    }
+}
+
+/// The record batches of an answer, as they are computed.
+pub struct SqlAnswer {
+    schema: SchemaRef,
+    batches: BoxStream<'static, Result<RecordBatch>>,
+}
+
+impl SqlAnswer {
+    /// The columns of the answer.
+    pub fn schema(&self) -> &SchemaRef {
+        &self.schema
+    }
+
+    /// All batches.
+    ///
+    /// # Errors
+    ///
+    /// `Backend` if the statement fails while it is executed: a division by zero, a number or a time out of range.
+    pub async fn collect(mut self) -> Result<Vec<RecordBatch>> {
+        let mut batches = Vec::new();
+        while let Some(batch) = self.next().await {
+            batches.push(batch?);
+        }
+        Ok(batches)
+    }
+}
+
+impl Stream for SqlAnswer {
+    type Item = Result<RecordBatch>;
+
+    fn poll_next(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<Self::Item>> {
+        self.batches.poll_next_unpin(context)
+    }
+}
+
+impl std::fmt::Debug for SqlAnswer {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("SqlAnswer").field("schema", &self.schema).finish_non_exhaustive()
+    }
+}
+
+/// A statement that is executed until this is dropped.
+struct Task {
+    handle: JoinHandle<Result<()>>,
+    abort: AbortOnDrop,
+}
+
+struct AbortOnDrop(AbortHandle);
+
+impl Drop for AbortOnDrop {
+    fn drop(&mut self) {
+        self.0.abort();
+    }
+}
+
+impl Task {
+    fn new(handle: JoinHandle<Result<()>>) -> Self {
+        Self { abort: AbortOnDrop(handle.abort_handle()), handle }
+    }
+
+    /// How the statement ended; a panic of the engine is its error.
+    async fn end(self) -> Result<()> {
+        let Self { handle, abort } = self;
+        let end = handle.await;
+        drop(abort);
+        end.unwrap_or_else(|error| Err(sql_error(ErrorKind::Backend, "the engine failed", error)))
+    }
+}
+
+/// The batches, and then the error if the statement ended with one.
+fn answer(batches: mpsc::Receiver<RecordBatch>, task: Task) -> BoxStream<'static, Result<RecordBatch>> {
+    let next = async |state: Option<(mpsc::Receiver<RecordBatch>, Task)>| {
+        let (mut batches, task) = state?;
+        match batches.recv().await {
+            Some(batch) => Some((Ok(batch), Some((batches, task)))),
+            None => task.end().await.err().map(|error| (Err(error), None)),
+        }
+    };
+    stream::unfold(Some((batches, task)), next).boxed()
+}
+
+/// Plans and executes a statement; ends early when nobody reads the batches.
+async fn execute(
+    context: SessionContext,
+    statement: String,
+    schema: oneshot::Sender<SchemaRef>,
+    batches: mpsc::Sender<RecordBatch>,
+) -> Result<()> {
+    let read_only = SQLOptions::new().with_allow_ddl(false).with_allow_dml(false).with_allow_statements(false);
+    let frame = context.sql_with_options(&statement, read_only).await.map_err(refused)?;
+    let mut stream = frame.execute_stream().await.map_err(refused)?;
+    if schema.send(stream.schema()).is_err() {
+        return Ok(());
+    }
+    while let Some(batch) = stream.next().await {
+        if batches.send(batch.map_err(failed)?).await.is_err() {
+            return Ok(());
+        }
+    }
+    Ok(())
+}
+
+fn check_depth(statement: &str) -> Result<()> {
+    let refuse = |error| sql_error(ErrorKind::InvalidArgument, "the statement is no SQL", error);
+    let tokens = Tokenizer::new(&PostgreSqlDialect {}, statement).tokenize().map_err(refuse)?;
+    let (mut nesting, mut open, mut most_open) = (0, 0_usize, 0);
+    for token in &tokens {
+        match token {
+            Token::LParen => {
+                open += 1;
+                most_open = most_open.max(open);
+            }
+            Token::RParen => open = open.saturating_sub(1),
+            Token::Word(word) if word.keyword == Keyword::NoKeyword => {}
+            Token::Number(..) | Token::SingleQuotedString(_) | Token::Comma | Token::Period | Token::Whitespace(_) => {}
+            _ => nesting += 1,
+        }
+    }
+    if nesting + most_open > MOST_LEVELS {
+        let message = format!("the statement has more than {MOST_LEVELS} operators, keywords and nested parentheses");
+        return Err(Error::new(ErrorKind::InvalidArgument, Operation::Sql, message).with_backend(BackendKind::Memory));
+    }
+    Ok(())
+}
+
+fn refused(error: DataFusionError) -> Error {
+    let kind = match error.find_root() {
+        DataFusionError::ResourcesExhausted(_) => ErrorKind::Backend,
+        _ => ErrorKind::InvalidArgument,
+    };
+    sql_error(kind, "the statement cannot be planned", error)
+}
+
+fn failed(error: DataFusionError) -> Error {
+    sql_error(ErrorKind::Backend, "the statement failed", error)
+}
+
+fn stopped() -> Error {
+    Error::new(ErrorKind::Backend, Operation::Sql, "the statement was stopped").with_backend(BackendKind::Memory)
+}
+
+fn sql_error(kind: ErrorKind, message: &str, source: impl std::error::Error + Send + Sync + 'static) -> Error {
+    Error::new(kind, Operation::Sql, message).with_backend(BackendKind::Memory).with_source(source)
+}
