@@ -8,17 +8,19 @@ use std::sync::{Arc, LazyLock};
 
 use bytes::Bytes;
 use datafusion::arrow::array::{
-    Array, ArrayRef, ArrowPrimitiveType, BooleanArray, DictionaryArray, FixedSizeBinaryArray, MapArray, PrimitiveArray,
-    StringBuilder, StringViewArray, StringViewBuilder, StructArray, UInt32Array, UInt32Builder,
+    Array, ArrayRef, ArrowPrimitiveType, AsArray, BooleanArray, DictionaryArray, FixedSizeBinaryArray, MapArray,
+    PrimitiveArray, StringBuilder, StringViewArray, StringViewBuilder, StructArray, UInt32Array, UInt32Builder,
 };
 use datafusion::arrow::buffer::{Buffer, OffsetBuffer};
+use datafusion::arrow::compute::take;
 use datafusion::arrow::datatypes::{DataType, Field, Fields, Schema, SchemaRef, TimeUnit, UInt8Type, UInt32Type};
 use datafusion::arrow::error::ArrowError;
 use datafusion::common::internal_err;
 use datafusion::error::Result as EngineResult;
 use hashbrown::HashMap;
 
-use super::storage::{Dictionary, FixedId, JobChunk, LatestRun, Tables};
+use super::storage::{Chunk, Dictionary, FixedId, JobChunk, LatestRun, Tables};
+use crate::ingest::JOB_ID_BYTES;
 use crate::model::{JobState, RunState};
 
 /// The type of times: in UTC. A time zone in the type would cost date functions their fast paths.
@@ -27,7 +29,7 @@ const TIME: DataType = DataType::Timestamp(TimeUnit::Microsecond, None);
 const VIEW: DataType = DataType::Utf8View;
 
 /// The type of texts.
-fn text_type() -> DataType {
+pub(super) fn text_type() -> DataType {
     DataType::Dictionary(Box::new(DataType::UInt32), Box::new(DataType::Utf8View))
 }
 
@@ -155,14 +157,37 @@ pub(super) fn messages<'a>(messages: impl Iterator<Item = Option<&'a Bytes>>) ->
     Ok(Arc::new(views.finish()))
 }
 
-/// A column of the table `job`, for some rows. The values of a dictionary are the same array for all of them.
-pub(super) fn job_column(tables: &Tables, name: &str, rows: &[u32]) -> EngineResult<ArrayRef> {
-    JobColumns { tables, rows }.named(name)
+/// Rows of the table of jobs.
+#[derive(Clone, Copy)]
+pub(super) enum JobPlaces<'a> {
+    /// Those of a chunk at some places, all without them.
+    Chunk(&'a JobChunk, Option<&'a UInt32Array>),
+    /// These, of any chunk.
+    Rows(&'a [u32]),
+}
+
+impl JobPlaces<'_> {
+    pub(super) fn len(&self) -> usize {
+        match self {
+            Self::Chunk(chunk, places) => places.map_or(chunk.len(), Array::len),
+            Self::Rows(rows) => rows.len(),
+        }
+    }
+}
+
+/// A column of the table `job`. The values of a dictionary are the same array for all rows.
+pub(super) fn job_column(tables: &Tables, name: &str, places: JobPlaces<'_>) -> EngineResult<ArrayRef> {
+    JobColumns { tables, places }.named(name)
+}
+
+/// The values of an annotation key, null without it; of no key, if no job has it.
+pub(super) fn annotation_column(tables: &Tables, key: Option<u32>, places: JobPlaces<'_>) -> EngineResult<ArrayRef> {
+    JobColumns { tables, places }.annotation(key)
 }
 
 struct JobColumns<'a> {
     tables: &'a Tables,
-    rows: &'a [u32],
+    places: JobPlaces<'a>,
 }
 
 impl<'a> JobColumns<'a> {
@@ -185,7 +210,7 @@ impl<'a> JobColumns<'a> {
             "state" => Ok(states(&self.primitive(JobChunk::state)?, &JOB_STATES)?),
             "last_transition_time" => self.array(JobChunk::last_transition_time),
             "latest_run_id" => self.latest_run_ids(),
-            "duplicate" => Ok(Arc::new(BooleanArray::from(vec![false; self.rows.len()]))),
+            "duplicate" => Ok(Arc::new(BooleanArray::from(vec![false; self.places.len()]))),
             "cancel_reason" => self.texts(&texts.cancel_reasons, JobChunk::cancel_reason),
             "cancel_user" => self.texts(&texts.cancel_users, JobChunk::cancel_user),
             "cluster" => self.texts(&texts.clusters, JobChunk::cluster),
@@ -200,12 +225,18 @@ impl<'a> JobColumns<'a> {
         &self,
         column: impl Fn(&'a JobChunk) -> &'a PrimitiveArray<T>,
     ) -> EngineResult<PrimitiveArray<T>> {
-        let value = |&row: &u32| {
-            let (chunk, at) = self.tables.jobs.locate(row);
-            let column = column(chunk);
-            column.is_valid(at).then(|| column.value(at))
-        };
-        Ok(self.rows.iter().map(value).collect())
+        Ok(match self.places {
+            JobPlaces::Chunk(chunk, None) => column(chunk).clone(),
+            JobPlaces::Chunk(chunk, Some(places)) => take(column(chunk), places, None)?.as_primitive().clone(),
+            JobPlaces::Rows(rows) => {
+                let value = |&row: &u32| {
+                    let (chunk, at) = self.tables.jobs.locate(row);
+                    let column = column(chunk);
+                    column.is_valid(at).then(|| column.value(at))
+                };
+                rows.iter().map(value).collect()
+            }
+        })
     }
 
     fn array<T: ArrowPrimitiveType>(
@@ -224,11 +255,19 @@ impl<'a> JobColumns<'a> {
     }
 
     fn job_ids(&self) -> EngineResult<ArrayRef> {
-        let mut ids = StringViewBuilder::with_capacity(self.rows.len());
-        for &row in self.rows {
-            ids.try_append_value(self.tables.jobs.id(row).as_str())?;
-        }
-        Ok(Arc::new(ids.finish()))
+        Ok(match self.places {
+            JobPlaces::Chunk(chunk, None) => id_views::<JOB_ID_BYTES>(chunk.job_id(), 0..chunk.len())?,
+            JobPlaces::Chunk(chunk, Some(places)) => {
+                id_views::<JOB_ID_BYTES>(chunk.job_id(), places.values().iter().map(|&at| at as usize))?
+            }
+            JobPlaces::Rows(rows) => {
+                let mut ids = StringViewBuilder::with_capacity(rows.len());
+                for &row in rows {
+                    ids.try_append_value(self.tables.jobs.id(row).as_str())?;
+                }
+                Arc::new(ids.finish())
+            }
+        })
     }
 
     fn latest_run_ids(&self) -> EngineResult<ArrayRef> {
@@ -236,7 +275,7 @@ impl<'a> JobColumns<'a> {
             LatestRun::Run(run) => self.tables.runs.id(run),
             LatestRun::Dangling(place) => *self.tables.records.dangling_runs.get(place),
         };
-        let mut ids = StringViewBuilder::with_capacity(self.rows.len());
+        let mut ids = StringViewBuilder::with_capacity(self.places.len());
         for packed in &self.primitive(JobChunk::latest_run)? {
             match packed {
                 Some(packed) => ids.try_append_value(id(packed).as_str())?,
@@ -246,6 +285,27 @@ impl<'a> JobColumns<'a> {
         Ok(Arc::new(ids.finish()))
     }
 
+    /// The values of a key.
+    fn annotation(&self, key: Option<u32>) -> EngineResult<ArrayRef> {
+        let catalog = &self.tables.dictionaries.annotations;
+        let Some(key) = key else {
+            let values = Arc::new(StringViewArray::new_null(0));
+            return Ok(Arc::new(DictionaryArray::try_new(UInt32Array::new_null(self.places.len()), values)?));
+        };
+        let codes = match self.places {
+            JobPlaces::Chunk(chunk, places) => {
+                let column = chunk.annotations.column(key).map(|column| column.to_array(chunk.len()));
+                match (column, places) {
+                    (None, _) => UInt32Array::new_null(self.places.len()),
+                    (Some(column), None) => column,
+                    (Some(column), Some(places)) => take(&column, places, None)?.as_primitive().clone(),
+                }
+            }
+            JobPlaces::Rows(_) => self.rows().map(|(chunk, at)| chunk.annotations.get(key, at)).collect(),
+        };
+        Ok(Arc::new(DictionaryArray::try_new(codes, catalog.values(key).values())?))
+    }
+
     /// All annotations as maps. Their values are one dictionary, of those that occur.
     fn annotations(&self) -> EngineResult<ArrayRef> {
         let catalog = &self.tables.dictionaries.annotations;
@@ -253,9 +313,8 @@ impl<'a> JobColumns<'a> {
         let mut codes = UInt32Builder::new();
         let mut texts = StringViewBuilder::new();
         let mut known = HashMap::new();
-        let mut lengths = Vec::with_capacity(self.rows.len());
-        for &row in self.rows {
-            let (chunk, at) = self.tables.jobs.locate(row);
+        let mut lengths = Vec::with_capacity(self.places.len());
+        for (chunk, at) in self.rows() {
             let shape = catalog.shape(chunk.shape().value(at));
             lengths.push(shape.len());
             for &key in shape.iter() {
@@ -276,5 +335,16 @@ impl<'a> JobColumns<'a> {
         let entries = StructArray::try_new(annotation_fields(), columns, None)?;
         let offsets = OffsetBuffer::from_lengths(lengths);
         Ok(Arc::new(MapArray::try_new(Arc::new(annotation_entries()), offsets, entries, None, false)?))
+    }
+
+    /// The chunk of each row, and the row's place in it.
+    fn rows(&self) -> Box<dyn Iterator<Item = (&'a JobChunk, usize)> + '_> {
+        match self.places {
+            JobPlaces::Chunk(chunk, None) => Box::new((0..chunk.len()).map(move |at| (chunk, at))),
+            JobPlaces::Chunk(chunk, Some(places)) => {
+                Box::new(places.values().iter().map(move |&at| (chunk, at as usize)))
+            }
+            JobPlaces::Rows(rows) => Box::new(rows.iter().map(|&row| self.tables.jobs.locate(row))),
+        }
     }
 }

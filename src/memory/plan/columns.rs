@@ -10,10 +10,11 @@ use datafusion::arrow::buffer::OffsetBuffer;
 use datafusion::arrow::compute::{filter, interleave, take};
 use datafusion::arrow::datatypes::{DataType, Field, FieldRef, Fields};
 use datafusion::arrow::error::ArrowError;
+use datafusion::common::internal_err;
 use datafusion::error::Result as EngineResult;
 
 use crate::ingest::RUN_ID_BYTES;
-use crate::memory::schema::{JOB_SCHEMA, job_column};
+use crate::memory::schema::{JOB_SCHEMA, JobPlaces, annotation_column, job_column, text_type};
 use crate::memory::storage::{
     Chunk, FixedId, JobChunk, JobId, JobPlace, LatestRun, RunChunk, RunId, RunPlace, Table, Tables, first_row, locate,
 };
@@ -33,6 +34,8 @@ pub(in crate::memory) enum JobColumn {
     Runs,
     /// A column of the table as SQL sees it, by its place there.
     Sql(usize),
+    /// The values of an annotation key as SQL sees them; no key, if no job has it.
+    SqlAnnotation(Option<u32>),
 }
 
 /// What a job of the API is made of.
@@ -111,6 +114,7 @@ impl JobColumn {
             }
             Self::Runs => Arc::new(Field::new("runs", DataType::List(Arc::clone(&RUN_ITEM)), false)),
             Self::Sql(place) => Arc::clone(&JOB_SCHEMA.fields()[*place]),
+            Self::SqlAnnotation(_) => Arc::new(Field::new("annotation", text_type(), true)),
         }
     }
 
@@ -129,6 +133,10 @@ impl JobColumn {
                 let none = || UInt32Array::new_null(of_chunk.len());
                 Arc::new(column.map_or_else(none, |column| column.to_array(of_chunk.len())))
             }
+            Self::Sql(_) | Self::SqlAnnotation(_) => {
+                let places = passing.map(|passing| places_of(passing));
+                return self.of_sql(tables, JobPlaces::Chunk(of_chunk, places.as_ref()));
+            }
             _ => {
                 let places =
                     (0..of_chunk.len() as u32).filter(|&at| passing.is_none_or(|passing| passing.value(at as usize)));
@@ -140,6 +148,15 @@ impl JobColumn {
             None => whole,
             Some(passing) => filter(&whole, passing)?,
         })
+    }
+
+    /// The values as SQL sees them.
+    fn of_sql(&self, tables: &Tables, places: JobPlaces<'_>) -> EngineResult<ArrayRef> {
+        match self {
+            Self::Sql(place) => job_column(tables, JOB_SCHEMA.field(*place).name(), places),
+            Self::SqlAnnotation(key) => annotation_column(tables, *key, places),
+            other => internal_err!("{other:?} is no column of SQL"),
+        }
     }
 
     /// The values of some rows.
@@ -157,9 +174,14 @@ impl JobColumn {
             Self::LatestRunId => latest_run_ids(tables, cells)?,
             Self::Annotations => annotations(tables, cells)?,
             Self::Runs => runs(tables, cells)?,
-            Self::Sql(place) => job_column(tables, JOB_SCHEMA.field(*place).name(), cells.rows)?,
+            Self::Sql(_) | Self::SqlAnnotation(_) => self.of_sql(tables, JobPlaces::Rows(cells.rows))?,
         })
     }
+}
+
+/// The places of the bits that are set.
+fn places_of(passing: &BooleanArray) -> UInt32Array {
+    UInt32Array::from_iter_values(passing.values().set_indices().map(|at| at as u32))
 }
 
 /// Rows of a table, with their chunks.

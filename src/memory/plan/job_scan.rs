@@ -8,12 +8,13 @@ use datafusion::arrow::datatypes::{Schema, SchemaRef};
 use datafusion::arrow::record_batch::{RecordBatch, RecordBatchOptions};
 use datafusion::common::stats::Precision;
 use datafusion::common::tree_node::TreeNodeRecursion;
-use datafusion::common::{Statistics, internal_err};
+use datafusion::common::{ColumnStatistics, ScalarValue, Statistics, internal_err};
 use datafusion::error::Result as EngineResult;
 use datafusion::execution::{SendableRecordBatchStream, TaskContext};
-use datafusion::physical_expr::expressions::Column;
-use datafusion::physical_expr::{LexOrdering, PhysicalExpr, PhysicalSortExpr};
+use datafusion::physical_expr::expressions::{Column, Literal};
+use datafusion::physical_expr::{LexOrdering, PhysicalExpr, PhysicalSortExpr, ScalarFunctionExpr};
 use datafusion::physical_plan::metrics::{BaselineMetrics, ExecutionPlanMetricsSet, MetricsSet};
+use datafusion::physical_plan::projection::ProjectionExec;
 use datafusion::physical_plan::sort_pushdown::SortOrderPushdownResult;
 use datafusion::physical_plan::stream::RecordBatchStreamAdapter;
 use datafusion::physical_plan::{DisplayAs, DisplayFormatType, ExecutionPlan, PlanProperties, StatisticsArgs};
@@ -21,9 +22,11 @@ use futures::{StreamExt, stream};
 
 use super::columns::{Cells, JobColumn};
 use super::scan::properties;
-use crate::memory::query::{ChunkRows, Part, Selected, ordered_rows, pause};
+use super::sql_order::{Ordered, ScanOrder};
+use crate::memory::query::{ChunkRows, Part, Selected, pause};
+use crate::memory::schema::JOB_SCHEMA;
 use crate::memory::storage::{CHUNK_ROWS, Tables};
-use crate::query::{Direction, JobOrder, JobOrderKey};
+use crate::query::Filter;
 
 /// Scans the selected jobs of a snapshot: some of their columns, in an order and within a limit, if
 /// there are these.
@@ -35,8 +38,10 @@ use crate::query::{Direction, JobOrder, JobOrderKey};
 pub(super) struct JobScanExec {
     tables: Arc<Tables>,
     selected: Arc<Selected>,
-    order: Option<JobOrder>,
+    order: Option<ScanOrder>,
     part: Part,
+    /// The filters of SQL by which the jobs are selected.
+    filters: Arc<[Filter]>,
     /// The chunks to scan, one batch each also without rows; all chunks with rows, if none are given.
     chunks: Option<Arc<[usize]>>,
     columns: Arc<[JobColumn]>,
@@ -65,6 +70,7 @@ impl JobScanExec {
             selected,
             order: None,
             part: Part::default(),
+            filters: Arc::default(),
             chunks: None,
             columns,
             schema,
@@ -75,8 +81,13 @@ impl JobScanExec {
     }
 
     /// A part of the jobs in an order.
-    pub(super) fn with_part(self, order: Option<JobOrder>, part: Part) -> Self {
+    pub(super) fn with_part(self, order: Option<ScanOrder>, part: Part) -> Self {
         Self { order, part, ..self }
+    }
+
+    /// The same jobs, selected by filters of SQL.
+    pub(super) fn with_filters(self, filters: Vec<Filter>) -> Self {
+        Self { filters: filters.into(), ..self }
     }
 
     /// The jobs of some chunks, a batch each.
@@ -111,7 +122,9 @@ impl JobScanExec {
         }
         let batches = stream::once(async move {
             let (scan, _) = state.as_ref();
-            let rows = ordered_rows(&scan.tables, &scan.selected, scan.order, scan.part).await?;
+            let part =
+                Ordered { tables: &scan.tables, selected: &scan.selected, filters: &scan.filters, part: scan.part };
+            let rows = part.rows(scan.order).await?;
             let parts: Vec<usize> = (0..rows.len()).step_by(CHUNK_ROWS).collect();
             Ok::<_, datafusion::error::DataFusionError>(stream::iter(parts).then(move |first| {
                 let (scan, metrics) = state.as_ref();
@@ -161,19 +174,41 @@ impl JobScanExec {
         Ok(RecordBatch::try_new_with_options(Arc::clone(&self.schema), columns, &options)?)
     }
 
-    /// The order of the table that a sort by a column of SQL is, if the scan can give it.
-    fn order_by(&self, sort: &PhysicalSortExpr) -> Option<JobOrder> {
-        let key = match sort.expr.downcast_ref::<Column>()?.name() {
-            "job_id" => JobOrderKey::JobId,
-            "queue" => JobOrderKey::Queue,
-            "job_set" => JobOrderKey::JobSet,
-            "submitted" => JobOrderKey::Submitted,
-            // The other orders of the API are not those of SQL: states go by ordinal there, and
-            // transition times by whole seconds.
-            _ => return None,
-        };
-        let direction = if sort.options.descending { Direction::Descending } else { Direction::Ascending };
-        Some(JobOrder { key, direction })
+    /// The column of the scan that an expression over it is, or the annotation.
+    fn column_of(&self, expr: &Arc<dyn PhysicalExpr>) -> Option<JobColumn> {
+        if let Some(column) = expr.downcast_ref::<Column>() {
+            return self.columns.get(column.index()).cloned();
+        }
+        let function = expr.downcast_ref::<ScalarFunctionExpr>().filter(|function| function.name() == "get_field")?;
+        let [map, key] = function.args() else { return None };
+        let key = key.downcast_ref::<Literal>()?.value().try_as_str().flatten()?;
+        let JobColumn::Sql(place) = self.column_of(map)? else { return None };
+        let is_annotations = JOB_SCHEMA.field(place).name() == "annotations";
+        is_annotations.then(|| JobColumn::SqlAnnotation(self.tables.dictionaries.annotations.keys.code(key)))
+    }
+
+    /// The order of the table that a sort of SQL is, if the scan can give it.
+    fn order_by(&self, sort: &PhysicalSortExpr) -> Option<ScanOrder> {
+        let JobColumn::Sql(place) = self.column_of(&sort.expr)? else { return None };
+        ScanOrder::by(JOB_SCHEMA.field(place).name(), sort.options.descending)
+    }
+
+    /// What is known of a column without a look at the rows.
+    fn column_statistics(&self, column: &JobColumn) -> ColumnStatistics {
+        let mut statistics = ColumnStatistics::new_unknown();
+        let JobColumn::Sql(place) = column else { return statistics };
+        let field = JOB_SCHEMA.field(*place);
+        if !field.is_nullable() {
+            statistics.null_count = Precision::Exact(0);
+        }
+        let is_all = !self.selected.is_narrowed() && !self.selected.has_residual() && self.part == Part::default();
+        let zones = &self.tables.indexes.zones.submitted;
+        let zone = zones.root().and_then(|root| zones.zone(root));
+        if let Some(zone) = zone.filter(|_| is_all && field.name() == "submitted") {
+            let time = |micros| Precision::Exact(ScalarValue::TimestampMicrosecond(Some(micros), None));
+            (statistics.min_value, statistics.max_value) = (time(zone.min), time(zone.max));
+        }
+        statistics
     }
 }
 
@@ -187,17 +222,8 @@ impl DisplayAs for JobScanExec {
         if let Some(chunks) = &self.chunks {
             write!(f, ", chunks={} of {}", chunks.len(), self.tables.jobs.chunks().len())?;
         }
-        if let Some(JobOrder { key, direction }) = self.order {
-            let (column, search) = match key {
-                JobOrderKey::JobId => ("job_id", "zone maps"),
-                JobOrderKey::Queue => ("queue", "index"),
-                JobOrderKey::JobSet => ("job_set", "index"),
-                JobOrderKey::State => ("state", "index"),
-                JobOrderKey::Submitted => ("submitted", "zone maps"),
-                JobOrderKey::LastTransitionTime => ("last_transition_time", "zone maps"),
-            };
-            let direction = if direction == Direction::Ascending { "ASC" } else { "DESC" };
-            write!(f, ", order=[{column} {direction} by {search}]")?;
+        if let Some(order) = self.order {
+            write!(f, ", order=[{order}]")?;
         }
         if self.part.skip > 0 {
             write!(f, ", skip={}", self.part.skip)?;
@@ -252,6 +278,7 @@ impl ExecutionPlan for JobScanExec {
             None => self.tables.jobs.len(),
         };
         let rows = self.part.of_count(all);
+        statistics.column_statistics = self.columns.iter().map(|column| self.column_statistics(column)).collect();
         statistics.num_rows =
             if self.selected.has_residual() { Precision::Inexact(rows) } else { Precision::Exact(rows) };
         Ok(Arc::new(statistics))
@@ -269,6 +296,20 @@ impl ExecutionPlan for JobScanExec {
 
     fn fetch(&self) -> Option<usize> {
         self.part.take
+    }
+
+    fn try_swapping_with_projection(
+        &self,
+        projection: &ProjectionExec,
+    ) -> EngineResult<Option<Arc<dyn ExecutionPlan>>> {
+        let columns = projection.expr().iter().map(|projected| self.column_of(&projected.expr));
+        let Some(columns) = columns.collect::<Option<Vec<_>>>().filter(|_| self.ordering.is_none()) else {
+            return Ok(None);
+        };
+        Ok(Some(self.changed(|scan| {
+            scan.columns = columns.into();
+            scan.schema = projection.schema();
+        })))
     }
 
     fn try_pushdown_sort(

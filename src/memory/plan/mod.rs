@@ -18,6 +18,7 @@ mod job_scan;
 mod records;
 mod scan;
 mod session;
+mod sql_order;
 mod table;
 #[cfg(test)]
 mod tests;
@@ -37,6 +38,7 @@ use self::columns::JobColumn;
 use self::group_sort::GroupSortExec;
 use self::job_scan::JobScanExec;
 pub(super) use self::session::session_context;
+use self::sql_order::ScanOrder;
 use super::query::{GroupKey, Part, Selected};
 use super::storage::{JobPlace, PartialKey, Tables};
 use crate::query::{GroupQuery, JobQuery, Page};
@@ -50,7 +52,7 @@ pub(super) fn jobs(tables: &Arc<Tables>, query: &JobQuery) -> EngineResult<Arc<d
     let scan =
         JobScanExec::new(Arc::clone(tables), selected, Arc::clone(&JOB_COLUMNS), Arc::clone(&JOB_COLUMNS_SCHEMA));
     let part = Part { skip: clamp(page.skip()), take: page.take().map(clamp) };
-    Ok(Arc::new(scan.with_part(query.order(), part)))
+    Ok(Arc::new(scan.with_part(query.order().map(ScanOrder::Api), part)))
 }
 
 /// The plan of a page of groups of a key, decoded by [`decode::groups`](super::decode::groups).

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use async_trait::async_trait;
 use datafusion::arrow::datatypes::SchemaRef;
 use datafusion::catalog::{Session, TableProvider};
-use datafusion::error::{DataFusionError, Result as EngineResult};
+use datafusion::error::Result as EngineResult;
 use datafusion::logical_expr::{Expr, TableProviderFilterPushDown, TableType};
 use datafusion::physical_plan::ExecutionPlan;
 
@@ -14,10 +14,11 @@ use super::filters::filter;
 use super::job_scan::JobScanExec;
 use super::records::{RecordSource, Table};
 use super::scan::{ScanExec, ScanSource};
-use crate::memory::query::{Part, Selected};
+use super::sql_order::select;
+use crate::memory::query::Part;
 use crate::memory::schema::{ERROR_SCHEMA, JOB_SCHEMA, RUN_SCHEMA, SPEC_SCHEMA};
 use crate::memory::storage::Tables;
-use crate::query::{GetJobsRequest, JobQuery};
+use crate::query::Filter;
 
 /// The table `job` of a snapshot.
 #[derive(Debug)]
@@ -54,14 +55,13 @@ impl TableProvider for JobsTable {
         filters: &[Expr],
         limit: Option<usize>,
     ) -> EngineResult<Arc<dyn ExecutionPlan>> {
-        let request = GetJobsRequest { filters: filters.iter().filter_map(filter).collect(), ..Default::default() };
-        let query = JobQuery::try_from(request).map_err(|error| DataFusionError::External(Box::new(error)))?;
-        let selected = Arc::new(Selected::new(&self.0, query.selection())?);
+        let filters: Vec<Filter> = filters.iter().filter_map(filter).collect();
+        let selected = Arc::new(select(&self.0, filters.clone())?);
         let all = (0..JOB_SCHEMA.fields().len()).collect();
         let columns = projection.unwrap_or(&all).iter().copied().map(JobColumn::Sql).collect();
         let schema = project(&JOB_SCHEMA, projection)?;
         let scan = JobScanExec::new(Arc::clone(&self.0), selected, columns, schema);
-        Ok(Arc::new(scan.with_part(None, Part { skip: 0, take: limit })))
+        Ok(Arc::new(scan.with_filters(filters).with_part(None, Part { skip: 0, take: limit })))
     }
 
     fn supports_filters_pushdown(&self, filters: &[&Expr]) -> EngineResult<Vec<TableProviderFilterPushDown>> {

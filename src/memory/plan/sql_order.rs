@@ -1,0 +1,145 @@
+//! Orders of SQL that differ from those of the API, made of the API's.
+
+use std::fmt;
+
+use datafusion::error::{DataFusionError, Result as EngineResult};
+
+use crate::memory::query::{Part, Selected, ordered_rows};
+use crate::memory::storage::Tables;
+use crate::model::JobState;
+use crate::query::{Direction, Filter, GetJobsRequest, JobOrder, JobOrderKey, JobQuery, Match};
+use crate::time::Timestamp;
+
+/// An order that the scan gives.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum ScanOrder {
+    /// One of the API.
+    Api(JobOrder),
+    /// By the name of the state: the API has the order of its ordinal.
+    StateName(Direction),
+    /// By the last transition time to the microsecond: the API's is to the second.
+    LastTransition(Direction),
+}
+
+impl ScanOrder {
+    /// The order that a sort by a column of the table is, if the scan can give it.
+    pub(super) fn by(column: &str, descending: bool) -> Option<Self> {
+        let direction = if descending { Direction::Descending } else { Direction::Ascending };
+        let key = match column {
+            "job_id" => JobOrderKey::JobId,
+            "queue" => JobOrderKey::Queue,
+            "job_set" => JobOrderKey::JobSet,
+            "submitted" => JobOrderKey::Submitted,
+            "state" => return Some(Self::StateName(direction)),
+            "last_transition_time" => return Some(Self::LastTransition(direction)),
+            _ => return None,
+        };
+        Some(Self::Api(JobOrder { key, direction }))
+    }
+}
+
+impl fmt::Display for ScanOrder {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let (column, search, direction) = match *self {
+            Self::Api(JobOrder { key, direction }) => match key {
+                JobOrderKey::JobId => ("job_id", "zone maps", direction),
+                JobOrderKey::Queue => ("queue", "index", direction),
+                JobOrderKey::JobSet => ("job_set", "index", direction),
+                JobOrderKey::State => ("state", "index", direction),
+                JobOrderKey::Submitted => ("submitted", "zone maps", direction),
+                JobOrderKey::LastTransitionTime => ("last_transition_seconds", "zone maps", direction),
+            },
+            Self::StateName(direction) => ("state", "index", direction),
+            Self::LastTransition(direction) => ("last_transition_time", "zone maps", direction),
+        };
+        let direction = if direction == Direction::Ascending { "ASC" } else { "DESC" };
+        write!(f, "{column} {direction} by {search}")
+    }
+}
+
+/// The jobs that pass filters.
+pub(super) fn select(tables: &Tables, filters: Vec<Filter>) -> EngineResult<Selected> {
+    let request = GetJobsRequest { filters, ..GetJobsRequest::default() };
+    let query = JobQuery::try_from(request).map_err(|error| DataFusionError::External(Box::new(error)))?;
+    Selected::new(tables, query.selection())
+}
+
+/// A part of the jobs that pass filters.
+pub(super) struct Ordered<'a> {
+    pub(super) tables: &'a Tables,
+    /// The jobs that pass the filters.
+    pub(super) selected: &'a Selected,
+    /// Of SQL; a call of the API has none here, and no other order than the API's.
+    pub(super) filters: &'a [Filter],
+    pub(super) part: Part,
+}
+
+impl Ordered<'_> {
+    /// The rows in an order, if there is one.
+    pub(super) async fn rows(&self, order: Option<ScanOrder>) -> EngineResult<Vec<u32>> {
+        match order {
+            None => ordered_rows(self.tables, self.selected, None, self.part).await,
+            Some(ScanOrder::Api(order)) => ordered_rows(self.tables, self.selected, Some(order), self.part).await,
+            Some(ScanOrder::StateName(direction)) => self.by_state_name(direction).await,
+            Some(ScanOrder::LastTransition(direction)) => self.by_last_transition(direction).await,
+        }
+    }
+
+    /// How many rows lead up to the end of the part.
+    fn end(&self) -> usize {
+        self.part.take.map_or(usize::MAX, |take| take.saturating_add(self.part.skip))
+    }
+
+    fn without_skipped(&self, mut rows: Vec<u32>) -> Vec<u32> {
+        rows.split_off(self.part.skip.min(rows.len()))
+    }
+
+    /// State by state, until the limit is reached.
+    async fn by_state_name(&self, direction: Direction) -> EngineResult<Vec<u32>> {
+        let mut states = JobState::ALL;
+        states.sort_by_key(|state| state.name());
+        if direction == Direction::Descending {
+            states.reverse();
+        }
+        let mut rows = Vec::new();
+        for state in states {
+            let left = self.end() - rows.len();
+            if left == 0 {
+                break;
+            }
+            let selected = self.selected_with([Filter::new("state", Match::Exact, state.name())])?;
+            let part = Part { skip: 0, take: self.part.take.map(|_| left) };
+            rows.extend(ordered_rows(self.tables, &selected, None, part).await?);
+        }
+        Ok(self.without_skipped(rows))
+    }
+
+    /// The first rows by whole seconds, the last second replaced by all of its rows, and then sorted.
+    async fn by_last_transition(&self, direction: Direction) -> EngineResult<Vec<u32>> {
+        let order = JobOrder { key: JobOrderKey::LastTransitionTime, direction };
+        let part = Part { skip: 0, take: self.part.take.map(|_| self.end()) };
+        let mut rows = ordered_rows(self.tables, self.selected, Some(order), part).await?;
+        let time = |row: u32| {
+            let (chunk, at) = self.tables.jobs.locate(row);
+            Timestamp::from_micros(chunk.last_transition_time().value(at))
+        };
+        if let Some(&last) = rows.last().filter(|_| rows.len() == self.end()) {
+            let second = time(last).floor_seconds();
+            rows.retain(|&row| time(row).floor_seconds() != second);
+            let bound = |matcher, second| Filter::new("lastTransitionTime", matcher, Timestamp::from_seconds(second));
+            let within = [bound(Match::GreaterThanOrEqualTo, second), bound(Match::LessThan, second + 1)];
+            rows.extend(ordered_rows(self.tables, &self.selected_with(within)?, None, Part::default()).await?);
+        }
+        rows.sort_by_key(|&row| time(row));
+        if direction == Direction::Descending {
+            rows.reverse();
+        }
+        rows.truncate(self.end());
+        Ok(self.without_skipped(rows))
+    }
+
+    /// Those of the jobs that pass more filters.
+    fn selected_with<const N: usize>(&self, more: [Filter; N]) -> EngineResult<Selected> {
+        select(self.tables, self.filters.iter().cloned().chain(more).collect())
+    }
+}
