@@ -134,7 +134,7 @@ impl JobColumn {
                 Arc::new(column.map_or_else(none, |column| column.to_array(of_chunk.len())))
             }
             Self::Sql(_) | Self::SqlAnnotation(_) => {
-                let places = passing.map(|passing| places_of(passing));
+                let places = passing.map(places_of);
                 return self.of_sql(tables, JobPlaces::Chunk(of_chunk, places.as_ref()));
             }
             _ => {
