@@ -19,7 +19,7 @@ use datafusion::common::internal_err;
 use datafusion::error::Result as EngineResult;
 use hashbrown::HashMap;
 
-use super::storage::{Chunk, Dictionary, FixedId, JobChunk, LatestRun, Tables};
+use super::storage::{Dictionary, FixedId, JobChunk, LatestRun, Tables};
 use crate::ingest::JOB_ID_BYTES;
 use crate::model::{JobState, RunState};
 
