@@ -51,6 +51,9 @@ fn result(directory: &Path, begin: &str) -> Value {
 #[test]
 fn a_run_writes_both_files_and_says_what_it_came_to() {
     let directory = directory("load-quick");
+    let without_store = QUICK.replace("databaseConfig: {inMemory: true}\n", "");
+    let output = run(&directory, &without_store, &["--backend", "memory"]);
+    assert_eq!(output.status.code(), Some(0), "{}", stderr(&output));
     let output =
         run(&directory, QUICK, &["--results-dir", "results", "--selection", "upstream", "--arrivals", "poisson"]);
     assert_eq!(output.status.code(), Some(0), "{}", stderr(&output));

@@ -3,9 +3,9 @@
 use std::io::{self, BufRead, IsTerminal, Write};
 use std::path::{Path, PathBuf};
 
-use broadside::DatabaseConfig;
 use broadside::load::upstream::GoDuration;
-use broadside::load::{LoadConfig, RecordedRead, Target};
+use broadside::load::{LoadConfig, Parsed, RecordedRead};
+use broadside::{BackendKind, DatabaseConfig};
 
 use crate::cli::file::{self, FileError};
 use crate::cli::{Failure, report, shown};
@@ -37,23 +37,25 @@ impl Plan {
             let text = text(path)?;
             texts.push((name, text));
         }
-        let pairs = texts.iter().map(|(name, text)| (name.as_str(), text.as_str()));
-        let parsed = if files.is_empty() { LoadConfig::parse([DEFAULT]) } else { LoadConfig::parse(pairs) };
-        let parsed = match parsed {
+        let mut pairs: Vec<_> = texts.iter().map(|(name, text)| (name.as_str(), text.as_str())).collect();
+        if pairs.is_empty() {
+            pairs.push(DEFAULT);
+        }
+        let given = backend.map(str::parse::<DatabaseConfig>).transpose()?;
+        let parsed = match &given {
+            Some(database) => LoadConfig::parse_for(database.backend(), pairs),
+            None => LoadConfig::parse(pairs),
+        };
+        let Parsed { config, warnings } = match parsed {
             Ok(parsed) => parsed,
             Err(error) => {
                 error.problems.iter().for_each(report::problem);
                 return Ok(None);
             }
         };
-        parsed.warnings.iter().for_each(report::warning);
-        let mut config = parsed.config;
-        let database = match backend {
-            Some(backend) => {
-                let database: DatabaseConfig = backend.parse()?;
-                config.database.target = Target::Given(database.backend());
-                database
-            }
+        warnings.iter().for_each(report::warning);
+        let database = match given {
+            Some(database) => database,
             None => config.database.config()?,
         };
         Ok(Some(Self { config, database, is_default: files.is_empty() }))
@@ -72,9 +74,7 @@ impl Plan {
         let seconds = (self.config.warmup_duration + self.config.test_duration).as_secs();
         let large = jobs > MANY_JOBS || bytes > MANY_BYTES || seconds > LONG_SECONDS;
         // The default is known to be harmless.
-        if self.is_default && !find_rate && self.config.database.config().is_ok_and(|config| is_memory(&config))
-            || !large
-        {
+        if self.is_default && !find_rate && self.database.backend() == BackendKind::Memory || !large {
             return Ok(true);
         }
         let each = if find_rate { ", in the first of several runs" } else { "" };
@@ -97,8 +97,4 @@ impl Plan {
 /// The text of a file.
 fn text(path: &Path) -> Result<String, FileError> {
     String::from_utf8(file::read(path)?).map_err(|_| FileError::new(path, "is no UTF-8 text"))
-}
-
-fn is_memory(config: &DatabaseConfig) -> bool {
-    config.backend() == broadside::BackendKind::Memory
 }

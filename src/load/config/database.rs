@@ -99,8 +99,9 @@ impl Serialize for LoadDatabase {
     }
 }
 
-/// Reads the section and checks that it leads to a store.
-pub(super) fn read(section: &Section<'_>, toggles: &Section<'_>) -> LoadDatabase {
+/// Reads the section and checks that it leads to a store. With a store that the caller opens it may be absent, and its
+/// server is not looked at.
+pub(super) fn read(section: &Section<'_>, toggles: &Section<'_>, given: Option<BackendKind>) -> LoadDatabase {
     let targets = [
         section.get("postgres").map(|_| Target::Postgres(parameters(&section.section("postgres"), postgres_key))),
         section
@@ -110,11 +111,11 @@ pub(super) fn read(section: &Section<'_>, toggles: &Section<'_>) -> LoadDatabase
     ];
     let targets: Vec<_> = targets.into_iter().flatten().collect();
     let count = targets.len();
-    if count != 1 {
+    if given.is_none() && count != 1 {
         section.problem("postgres", format!("clickHouse and inMemory: exactly one must be set, not {count}"));
     }
     let database = LoadDatabase {
-        target: targets.into_iter().next().unwrap_or(Target::Memory),
+        target: given.map(Target::Given).or(targets.into_iter().next()).unwrap_or(Target::Memory),
         tuning_sql: section.texts("postgresTuningSQL"),
         tuning_revert_sql: section.texts("postgresTuningRevertSQL"),
         hot_cold_split: toggles.boolean("hotColdSplit"),
@@ -122,7 +123,7 @@ pub(super) fn read(section: &Section<'_>, toggles: &Section<'_>) -> LoadDatabase
     };
     if database.hot_cold_split && database.partition_by_submitted {
         toggles.problem("hotColdSplit", "and partitionBySubmitted exclude each other");
-    } else if count == 1 {
+    } else if given.is_none() && count == 1 {
         check(section, &database);
     }
     section.warn_of_unknown_keys();

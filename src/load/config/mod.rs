@@ -19,6 +19,7 @@ pub use problem::{ConfigError, Problem};
 
 use super::duration;
 use super::objective::Objective;
+use crate::error::BackendKind;
 use crate::historical::HistoricalJobsParams;
 use crate::time::Timestamp;
 
@@ -268,7 +269,19 @@ impl LoadConfig {
     ///
     /// All problems, each with file, line, key and value. Values of the database's section are not shown.
     pub fn parse<'a>(files: impl IntoIterator<Item = (&'a str, &'a str)>) -> Result<Parsed, ConfigError> {
-        read::parse(files)
+        read::parse(files, None)
+    }
+
+    /// The same for a store that the caller opens, in place of the one of the files.
+    ///
+    /// # Errors
+    ///
+    /// As [`parse`](Self::parse), but for the store's address, which may be absent.
+    pub fn parse_for<'a>(
+        backend: BackendKind,
+        files: impl IntoIterator<Item = (&'a str, &'a str)>,
+    ) -> Result<Parsed, ConfigError> {
+        read::parse(files, Some(backend))
     }
 
     /// The historical jobs of every job set that has some.

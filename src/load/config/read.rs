@@ -10,6 +10,7 @@ use super::{
     ActionConfig, ActionsConfig, BacklogStrategy, HistoricalJobsConfig, IngestionConfig, JobSetConfig, LoadConfig,
     LookoutQueryConfig, Parsed, QueryConfig, QueueConfig, TransitionConfig,
 };
+use crate::error::BackendKind;
 use crate::historical::{HistoricalJobs, HistoricalJobsParams};
 use crate::load::objective::Objective;
 use crate::time::{Clock, SystemClock};
@@ -25,7 +26,10 @@ const DEFAULT_DEEP_OFFSET: u64 = 10_000;
 /// An id has two digits of base 32 for the index of a queue or job set.
 const MOST_INDEXES: usize = 1024;
 
-pub(super) fn parse<'a>(files: impl IntoIterator<Item = (&'a str, &'a str)>) -> Result<Parsed, ConfigError> {
+pub(super) fn parse<'a>(
+    files: impl IntoIterator<Item = (&'a str, &'a str)>,
+    given: Option<BackendKind>,
+) -> Result<Parsed, ConfigError> {
     let findings = Findings::default();
     let mut merged: Option<Node> = None;
     for (file, text) in files {
@@ -43,7 +47,7 @@ pub(super) fn parse<'a>(files: impl IntoIterator<Item = (&'a str, &'a str)>) -> 
         let nowhere = super::node::Place { file: "<none>".into(), line: 1 };
         return Err(ConfigError { problems: vec![Problem::new(&nowhere, "", "", "there is no configuration")] });
     };
-    let config = root(&Section::root(&node, &findings));
+    let config = root(&Section::root(&node, &findings), given);
     if !findings.problems.borrow().is_empty() {
         return Err(error(findings));
     }
@@ -64,13 +68,13 @@ fn error(findings: Findings) -> ConfigError {
     ConfigError { problems }
 }
 
-fn root(root: &Section<'_>) -> LoadConfig {
+fn root(root: &Section<'_>, given: Option<BackendKind>) -> LoadConfig {
     let test_duration = root.duration("testDuration").unwrap_or_default();
     if test_duration.is_zero() {
         root.problem("testDuration", "must be more than 0");
     }
     let toggles = root.section("featureToggles");
-    let database = database::read(&root.section("databaseConfig"), &toggles);
+    let database = database::read(&root.section("databaseConfig"), &toggles, given);
     toggles.warn_of_unknown_keys();
     let queues = queues(root);
     let actions = root.section("actionsConfig");

@@ -167,10 +167,23 @@ fn exactly_one_store() {
     assert!(both[0].contains("exclude each other"), "{both:?}");
 }
 
+#[test]
+fn a_store_that_the_caller_opens_needs_no_address() {
+    let without = MINIMAL.replace("databaseConfig: {inMemory: true}\n", "");
+    let other = MINIMAL.replace("{inMemory: true}", "{postgres: {host: ''}}");
+    for text in [without.as_str(), MINIMAL, &other] {
+        let parsed = LoadConfig::parse_for(BackendKind::ClickHouse, [("a.yaml", text)]);
+        if text == other {
+            assert!(parsed.is_err(), "a wrong value is said whether or not it is used");
+        } else {
+            assert_eq!(parsed.unwrap().config.database.target, Target::Given(BackendKind::ClickHouse));
+        }
+    }
+}
+
 #[cfg(all(feature = "postgres", feature = "clickhouse"))]
 mod servers {
     use super::*;
-    use crate::error::BackendKind;
 
     fn on(section: &str) -> Result<Parsed, ConfigError> {
         parse(&[("a.yaml", &MINIMAL.replace("{inMemory: true}", section))])
