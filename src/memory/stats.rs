@@ -64,6 +64,9 @@ pub(super) fn measure(tables: &Tables, writer_bytes: usize) -> MemoryStats {
     }
     add("dictionary", "annotations", tables.dictionaries.annotations.heap_bytes());
     add("index", "annotations", tables.dictionaries.annotations.posting_bytes());
+    let ngrams =
+        dictionaries(&tables.dictionaries).iter().map(|(_, dictionary)| dictionary.ngram_bytes()).sum::<usize>();
+    add("index", "trigrams", ngrams + tables.dictionaries.annotations.ngram_bytes());
     let indexes = &tables.indexes;
     add("index", "state", indexes.states.heap_bytes());
     add("index", "priority", indexes.priorities.heap_bytes());

@@ -105,9 +105,14 @@ fn by_codes(
     test: &TextTest,
     rows: impl Fn(&[u32]) -> Option<Arc<RoaringBitmap>>,
 ) -> Answer {
-    let codes = match test {
-        TextTest::Exact(text) => dictionary.code(text).into_iter().collect(),
-        TextTest::AnyOf(texts) => {
+    let by_ngrams = match test {
+        TextTest::Contains(part) => dictionary.few_containing(part, TEST_WHOLE_DICTIONARY),
+        _ => None,
+    };
+    let codes = match (by_ngrams, test) {
+        (Some(codes), _) => codes,
+        (None, TextTest::Exact(text)) => dictionary.code(text).into_iter().collect(),
+        (None, TextTest::AnyOf(texts)) => {
             let mut codes: Vec<u32> = texts.iter().filter_map(|text| dictionary.code(text)).collect();
             codes.sort_unstable();
             codes.dedup();
@@ -117,9 +122,11 @@ fn by_codes(
         _ if dictionary.len() > TEST_WHOLE_DICTIONARY && dictionary.len() > tables.jobs.len() / 8 => {
             return Answer::Codes(CodeTest::Text(dictionary.clone(), test.clone()));
         }
-        TextTest::StartsWith(start) if dictionary.len() <= ORDER_DICTIONARY => dictionary.codes_starting_with(start),
-        TextTest::StartsWith(_) => dictionary.codes_where(|text| passes(test, text)),
-        TextTest::Contains(part) => dictionary.codes_containing(part),
+        (None, TextTest::StartsWith(start)) if dictionary.len() <= ORDER_DICTIONARY => {
+            dictionary.codes_starting_with(start)
+        }
+        (None, TextTest::StartsWith(_)) => dictionary.codes_where(|text| passes(test, text)),
+        (None, TextTest::Contains(part)) => dictionary.codes_containing(part),
     };
     match rows(&codes) {
         Some(rows) => Answer::Rows(rows),

@@ -158,6 +158,10 @@ impl AnnotationCatalog {
         self.keys.heap_bytes() + shapes + self.values.iter().map(Dictionary::heap_bytes).sum::<usize>()
     }
 
+    pub(crate) fn ngram_bytes(&self) -> usize {
+        self.keys.ngram_bytes() + self.values.iter().map(Dictionary::ngram_bytes).sum::<usize>()
+    }
+
     pub(crate) fn posting_bytes(&self) -> usize {
         self.keys.posting_bytes() + self.values.iter().map(Dictionary::posting_bytes).sum::<usize>()
     }

@@ -7,11 +7,18 @@ use std::sync::Arc;
 use datafusion::arrow::array::{Array, ArrayRef, StringViewArray, UInt32Array};
 use foldhash::fast::RandomState;
 use hashbrown::HashTable;
+use memchr::memmem::Finder;
 use parking_lot::{Mutex, RwLock};
 use smol_str::SmolStr;
 
 use super::arena::Arena;
+use super::ngram::{NgramBatch, NgramIndex};
 use super::postings::{PostingList, Postings};
+
+/// From how many texts on there is an index by trigrams: fewer are searched in less than half a millisecond.
+const NGRAMS_FROM: usize = 1 << 14;
+/// How many new texts are added to it at a time.
+const NGRAM_BATCH: usize = 1 << 12;
 
 /// The codes of a dictionary by the order of their texts.
 #[derive(Debug, Default)]
@@ -49,6 +56,7 @@ struct SharedPart {
     postings: RwLock<Postings>,
     order: Mutex<Arc<TextOrder>>,
     values: Mutex<Option<ArrayRef>>,
+    ngrams: RwLock<NgramIndex>,
 }
 
 impl Dictionary {
@@ -86,9 +94,23 @@ impl Dictionary {
         self.shared.codes.read().find(hash, |&code| code < known && self.text(code) == text).copied()
     }
 
-    /// The codes of the texts that hold a part, ascending.
+    /// The codes of the texts that contain a part, ascending.
     pub(crate) fn codes_containing(&self, part: &str) -> Vec<u32> {
-        self.texts.containing(part)
+        let most = self.len() / 4;
+        self.few_containing(part, most).unwrap_or_else(|| self.texts.containing(part))
+    }
+
+    /// The same, if the index by trigrams leaves at most `most` texts to be searched for the part.
+    pub(crate) fn few_containing(&self, part: &str, most: usize) -> Option<Vec<u32>> {
+        let (candidates, end) = {
+            let ngrams = self.shared.ngrams.read();
+            (ngrams.candidates(part, most as u64).filter(|_| ngrams.end() > 0)?, ngrams.end())
+        };
+        let known = self.len() as u32;
+        let part = Finder::new(part);
+        let contains = |&code: &u32| part.find(self.text(code).as_bytes()).is_some();
+        let indexed = candidates.into_iter().take_while(|&code| code < known);
+        Some(indexed.chain(end.min(known)..known).filter(contains).collect())
     }
 
     /// The codes of the texts that pass a test, ascending.
@@ -121,7 +143,24 @@ impl Dictionary {
             previous = Some((text, code));
             code
         };
-        texts.map(|text| text.map(&mut intern)).collect()
+        let interned = texts.map(|text| text.map(&mut intern)).collect();
+        drop(codes);
+        self.extend_ngrams();
+        interned
+    }
+
+    /// Adds the texts that are new since the last time to the index by trigrams, where they are many.
+    fn extend_ngrams(&self) {
+        let first = self.shared.ngrams.read().end();
+        if self.len() < NGRAMS_FROM.max(first as usize + NGRAM_BATCH) {
+            return;
+        }
+        // Texts are added by one writer at a time, and readers wait for the bitmaps alone.
+        for from in (first..self.len() as u32).step_by(NGRAM_BATCH) {
+            let to = self.len().min(from as usize + NGRAM_BATCH) as u32;
+            let batch = NgramBatch::new(from, (from..to).map(|code| self.text(code).as_str()));
+            self.shared.ngrams.write().append(&batch);
+        }
     }
 
     /// The code of a text, made if it is new.
@@ -215,6 +254,11 @@ impl Dictionary {
         self.texts.heap_bytes() + self.shared.codes.read().allocation_size() + order + values
     }
 
+    /// Bytes of the index by trigrams.
+    pub(crate) fn ngram_bytes(&self) -> usize {
+        self.shared.ngrams.read().heap_bytes()
+    }
+
     /// Bytes of the lists of rows.
     pub(crate) fn posting_bytes(&self) -> usize {
         self.shared.postings.read().heap_bytes()
@@ -237,6 +281,31 @@ mod tests {
         assert_eq!(dictionary.text(2), "c");
         assert_eq!(dictionary.order().codes, [1, 0, 2]);
         assert_eq!(snapshot.order().codes, [1, 0]);
+    }
+
+    #[test]
+    fn a_part_is_found_with_the_index_as_without() {
+        let mut dictionary = Dictionary::default();
+        let mut snapshots = Vec::new();
+        for batch in 0..7 {
+            let texts: Vec<String> =
+                (batch * 3000..(batch + 1) * 3000).map(|at| format!("é-{:05}", at * 7919 % 100_000)).collect();
+            dictionary.intern_all::<Vec<u32>>(texts.iter().chain(&texts[..10]).map(String::as_str));
+            snapshots.push(dictionary.clone());
+        }
+        assert_eq!(snapshots.iter().filter(|snapshot| snapshot.ngram_bytes() > 0).count(), 7, "the index is shared");
+        for snapshot in &snapshots {
+            for part in ["", "é", "-0", "123", "é-99", "79190", "é-00001", "none", "00001x"] {
+                let found = snapshot.codes_containing(part);
+                assert_eq!(found, snapshot.codes_where(|text| text.contains(part)), "{part:?} of {}", snapshot.len());
+                if let Some(few) = snapshot.few_containing(part, 100) {
+                    assert_eq!(few, found, "{part:?} of {}", snapshot.len());
+                }
+            }
+        }
+        assert!(dictionary.few_containing("é-99", usize::MAX).is_some());
+        assert_eq!(dictionary.few_containing("é-", 100), None);
+        assert_eq!(dictionary.few_containing("-0", usize::MAX), None);
     }
 
     #[test]

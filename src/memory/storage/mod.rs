@@ -7,6 +7,7 @@
 //! | `annotation` | a dictionary column a key and chunk |
 //! | `arena`, `dictionary` | texts and other values, known by codes |
 //! | `id`, `postings`, `bitmap_index`, `integer_index` | from values to rows |
+//! | `ngram` | from parts of texts to the texts |
 //! | `zone` | least and greatest values of blocks of rows |
 //! | `partials` | aggregates of groups, kept a chunk |
 //! | `tables` | a snapshot of all of these |
@@ -19,6 +20,7 @@ mod dictionary;
 mod id;
 mod integer_index;
 mod jobs;
+mod ngram;
 mod partials;
 mod postings;
 mod records;

@@ -1,0 +1,172 @@
+//! An index of a dictionary by trigrams: which texts may contain a part.
+//!
+//! For each three bytes that occur in a text there is a bitmap of the codes of the texts that contain them. A
+//! text that contains a part contains all trigrams of the part, so the intersection of their bitmaps leaves few
+//! texts to be searched. Texts are added in batches, and those after the last batch are searched without it.
+
+use std::collections::HashMap;
+
+use foldhash::fast::RandomState;
+use roaring::RoaringBitmap;
+
+use super::postings::bitmap_bytes;
+
+/// Three bytes, in the order of the text.
+type Trigram = u32;
+
+/// So few candidates are searched at once faster than they are narrowed down further.
+const FEW_CANDIDATES: u64 = 16;
+
+/// The bitmaps of codes, by trigram.
+#[derive(Debug, Default)]
+pub(crate) struct NgramIndex {
+    codes: HashMap<Trigram, RoaringBitmap, RandomState>,
+    end: u32,
+}
+
+/// The trigrams of the texts of a batch, each with the codes of the texts that contain it.
+#[derive(Debug)]
+pub(crate) struct NgramBatch {
+    /// Trigram and code of every occurrence, ascending, each once.
+    occurrences: Vec<(Trigram, u32)>,
+    end: u32,
+}
+
+impl NgramBatch {
+    /// Collects the trigrams of texts, the first of which has the code `first`.
+    pub(crate) fn new<'a>(first: u32, texts: impl Iterator<Item = &'a str>) -> Self {
+        let mut occurrences = Vec::new();
+        let mut end = first;
+        for text in texts {
+            occurrences.extend(trigrams(text).map(|trigram| (trigram, end)));
+            end += 1;
+        }
+        occurrences.sort_unstable();
+        occurrences.dedup();
+        Self { occurrences, end }
+    }
+}
+
+impl NgramIndex {
+    /// The first code that is not in the index; all below are.
+    pub(crate) fn end(&self) -> u32 {
+        self.end
+    }
+
+    /// Adds a batch, whose first code is [`end`](Self::end).
+    pub(crate) fn append(&mut self, batch: &NgramBatch) {
+        for of_one in batch.occurrences.chunk_by(|(a, _), (b, _)| a == b) {
+            let bitmap = self.codes.entry(of_one[0].0).or_default();
+            // The codes ascend and are greater than all before them, so all are appended.
+            let _ = bitmap.append(of_one.iter().map(|&(_, code)| code));
+        }
+        self.end = batch.end;
+    }
+
+    /// The codes below [`end`](Self::end) whose texts may contain a part, among them all whose texts do. None if
+    /// the part is too short to tell, or more than `most` codes are left.
+    pub(crate) fn candidates(&self, part: &str, most: u64) -> Option<RoaringBitmap> {
+        let mut bitmaps = Vec::with_capacity(part.len());
+        for trigram in trigrams(part) {
+            match self.codes.get(&trigram) {
+                Some(bitmap) => bitmaps.push(bitmap),
+                None => return Some(RoaringBitmap::new()),
+            }
+        }
+        bitmaps.sort_by_cached_key(|bitmap| bitmap.len());
+        let (first, others) = bitmaps.split_first()?;
+        let mut candidates = RoaringBitmap::clone(first);
+        for bitmap in others {
+            if candidates.len() <= FEW_CANDIDATES {
+                break;
+            }
+            candidates &= *bitmap;
+        }
+        (candidates.len() <= most).then_some(candidates)
+    }
+
+    /// Bytes of the bitmaps and of the table that finds them.
+    pub(crate) fn heap_bytes(&self) -> usize {
+        let entry = size_of::<(Trigram, RoaringBitmap)>() + 1;
+        let bitmaps: u64 = self.codes.values().map(|codes| bitmap_bytes(codes) as u64).sum();
+        self.codes.capacity() * entry + bitmaps as usize
+    }
+}
+
+fn trigrams(text: &str) -> impl Iterator<Item = Trigram> {
+    text.as_bytes().windows(3).map(|bytes| u32::from_be_bytes([0, bytes[0], bytes[1], bytes[2]]))
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::collection::vec;
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn index(batches: &[&[&str]]) -> NgramIndex {
+        let mut index = NgramIndex::default();
+        for texts in batches {
+            index.append(&NgramBatch::new(index.end(), texts.iter().copied()));
+        }
+        index
+    }
+
+    fn candidates(index: &NgramIndex, part: &str) -> Option<Vec<u32>> {
+        index.candidates(part, u64::MAX).map(|codes| codes.iter().collect())
+    }
+
+    #[test]
+    fn texts_with_all_trigrams_are_candidates() {
+        let index = index(&[&["abcd", "bcd", "", "xabc"], &["abc", "bcde", "\u{e9}\u{e8}"]]);
+        assert_eq!(index.end(), 7);
+        assert_eq!(candidates(&index, "abc"), Some(vec![0, 3, 4]));
+        assert_eq!(candidates(&index, "bcd"), Some(vec![0, 1, 5]));
+        assert_eq!(candidates(&index, "cde"), Some(vec![5]));
+        assert_eq!(candidates(&index, "none"), Some(vec![]));
+        assert_eq!(candidates(&index, "\u{e9}\u{e8}"), Some(vec![6]));
+    }
+
+    #[test]
+    fn a_short_part_and_too_many_candidates_tell_nothing() {
+        let index = index(&[&["abc", "abcd"]]);
+        for part in ["", "a", "ab", "\u{e9}"] {
+            assert_eq!(candidates(&index, part), None, "{part:?}");
+        }
+        assert_eq!(index.candidates("abc", 1), None);
+        assert!(index.candidates("abcd", 1).is_none_or(|codes| codes.contains(1)));
+    }
+
+    #[test]
+    fn bytes_grow_with_the_texts() {
+        let before = index(&[&["abc"]]).heap_bytes();
+        assert!(before > 0);
+        assert!(index(&[&["abc", "defghi"]]).heap_bytes() > before);
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::default() })]
+
+        #[test]
+        fn every_text_that_contains_a_part_is_a_candidate(
+            batches in vec(vec("[ab\u{e9}\u{10348}]{0,8}", 0..40), 0..4), part in "[ab\u{e9}\u{10348}]{0,5}",
+        ) {
+            let mut index = NgramIndex::default();
+            for texts in &batches {
+                index.append(&NgramBatch::new(index.end(), texts.iter().map(String::as_str)));
+            }
+            let texts: Vec<_> = batches.concat();
+            prop_assert_eq!(index.end() as usize, texts.len());
+            match candidates(&index, &part) {
+                None => prop_assert!(part.len() < 3),
+                Some(codes) => {
+                    prop_assert!(codes.iter().all(|&code| (code as usize) < texts.len()));
+                    let containing = (0..).zip(&texts).filter(|(_, text)| text.contains(&part)).map(|(code, _)| code);
+                    for code in containing {
+                        prop_assert!(codes.contains(&code), "{} of {:?}", code, part);
+                    }
+                }
+            }
+        }
+    }
+}
