@@ -258,11 +258,6 @@ impl<const N: usize> IdWriter<N> {
     }
 }
 
-/// The ids of an array.
-pub(crate) fn ids<const N: usize>(array: &FixedSizeBinaryArray) -> &[[u8; N]] {
-    array.value_data().as_chunks().0
-}
-
 #[cfg(test)]
 mod tests {
     use datafusion::arrow::array::{Int64Array, UInt32Array};

@@ -40,7 +40,7 @@ impl<const N: usize> FixedId<N> {
     /// The id at a place of a column.
     #[inline]
     pub(crate) fn at(column: &FixedSizeBinaryArray, at: usize) -> Self {
-        Self(super::column::ids(column)[at])
+        Self(ids(column)[at])
     }
 
     /// A column of ids.
@@ -65,6 +65,11 @@ impl<const N: usize> From<[u8; N]> for FixedId<N> {
     fn from(padded: [u8; N]) -> Self {
         Self(padded)
     }
+}
+
+/// The ids of an array.
+pub(crate) fn ids<const N: usize>(array: &FixedSizeBinaryArray) -> &[[u8; N]] {
+    array.value_data().as_chunks().0
 }
 
 const SHARDS: usize = 64;

@@ -31,9 +31,9 @@ mod zone;
 
 pub(super) use arena::Arena;
 pub(super) use bitmap_index::BitmapIndex;
-pub(super) use column::{CHUNK_ROWS, first_row, ids, locate};
+pub(super) use column::{CHUNK_ROWS, first_row, locate};
 pub(super) use dictionary::Dictionary;
-pub(super) use id::{FixedId, JobId, RunId};
+pub(super) use id::{FixedId, JobId, RunId, ids};
 pub(super) use integer_index::{IntegerIndex, ListedRows};
 pub(super) use jobs::{JobChunk, JobIdBytes, JobPlace, JobRows, JobWriter, LatestRun, job_state};
 pub(super) use partials::{GroupTotals, Partial, PartialKey};
