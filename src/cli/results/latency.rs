@@ -112,7 +112,7 @@ fn rows(
         for (at, name) in names.iter().enumerate() {
             html.push_str("<tr>");
             if at == 0 {
-                let _ = write!(html, "<th scope=\"rowgroup\" rowspan=\"{}\">{}</th>", names.len(), Escaped(kind));
+                let _ = write!(html, "<th scope=\"rowgroup\" rowspan=\"{}\">{}</th>", names.len(), breakable(kind));
             }
             let _ = write!(html, "<td>{}{}</td>", Key(at), Escaped(name));
             cells(html, at, &of);
@@ -121,6 +121,21 @@ fn rows(
         html.push_str("</tbody>\n");
     }
     html.push_str("</table>\n</div>\n");
+}
+
+/// A name that a narrow window may break between its words.
+fn breakable(name: &str) -> String {
+    let mut html = String::new();
+    for character in name.chars() {
+        if character.is_ascii_uppercase() {
+            html.push_str("<wbr>");
+        }
+        let _ = write!(html, "{}", Escaped(character));
+        if character == '_' {
+            html.push_str("<wbr>");
+        }
+    }
+    html
 }
 
 fn latency_cells(html: &mut String, call: &Option<Call<'_>>) {

@@ -1,0 +1,163 @@
+//! The pages in a browser: Chromium, headless. Without it the tests count as ignored; where nothing may be
+//! left out (`CI=true`) it must be there.
+
+#[path = "support/run.rs"]
+mod run;
+
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+
+use broadside::load::RunRecord;
+use libtest_mimic::{Arguments, Failed, Trial};
+
+/// The widths of a desktop's and of a telephone's window.
+const WIDTHS: [u32; 2] = [1280, 400];
+
+/// What a page says of itself once a browser has laid it out.
+const PROBE: &str = "<script>addEventListener('load', () => {
+    const width = document.documentElement.clientWidth;
+    const charts = [...document.querySelectorAll('figure svg')];
+    const drawn = charts.filter(chart => {
+        const box = chart.getBoundingClientRect();
+        return box.width > 100 && box.height > 60 && box.left >= 0 && box.right <= width + 1;
+    });
+    const small = charts.flatMap(chart => [...chart.querySelectorAll('text')])
+        .filter(text => text.textContent.trim() && text.getBoundingClientRect().height < 9);
+    document.title = ['probe', width, document.documentElement.scrollWidth, charts.length, drawn.length, small.length].join(' ');
+})</script>";
+
+fn main() {
+    let arguments = Arguments::from_args();
+    let chromium = ["chromium", "chromium-browser", "google-chrome"].into_iter().find(|name| is_there(name));
+    let missing = chromium.is_none() && std::env::var("CI").as_deref() != Ok("true");
+    let trial = |name: &str, check: fn(&str) -> Result<(), Failed>| {
+        let run = move || check(chromium.ok_or("there is no chromium")?);
+        Trial::test(name, run).with_ignored_flag(missing)
+    };
+    let trials = vec![
+        trial("every_chart_of_a_report_fits_its_window", every_chart_fits),
+        trial("the_page_of_a_comparison_fits_its_window", a_comparison_fits),
+        trial("a_script_that_fails_is_noticed", a_failing_script_is_noticed),
+    ];
+    libtest_mimic::run(&arguments, trials).exit();
+}
+
+fn is_there(name: &str) -> bool {
+    let output = Command::new(name).arg("--version").stdout(Stdio::null()).stderr(Stdio::null()).status();
+    output.is_ok_and(|status| status.success())
+}
+
+/// A directory that no other test has.
+fn directory(name: &str) -> PathBuf {
+    let path = PathBuf::from(env!("CARGO_TARGET_TMPDIR")).join("browser").join(name);
+    std::fs::remove_dir_all(&path).ok();
+    std::fs::create_dir_all(&path).unwrap();
+    path
+}
+
+fn broadside(arguments: &[&str]) {
+    let output = Command::new(env!("CARGO_BIN_EXE_broadside")).args(arguments).output().unwrap();
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+}
+
+/// What a browser found on a page.
+struct Shown {
+    /// The window's width, and what the page needs.
+    window: u32,
+    page: u32,
+    /// The charts, those drawn whole within the window, and the texts in them that cannot be read.
+    charts: u32,
+    drawn: u32,
+    small: u32,
+    console: String,
+}
+
+/// The page in a window, by its own script's account.
+fn shown(chromium: &str, page: &Path, width: u32, probe: &str) -> Result<Shown, Failed> {
+    let directory = page.parent().ok_or("the page is in no directory")?;
+    // The page allows no script, which the probe is; it is what is left to check here.
+    let html = std::fs::read_to_string(page)?
+        .replace("default-src 'none';", "default-src 'none'; script-src 'unsafe-inline';");
+    let probed = directory.join(format!("probed-{width}.html"));
+    std::fs::write(&probed, html.replace("</head>", &format!("{probe}</head>")))?;
+    // A window of the browser has a least width; a frame has none.
+    let frame = directory.join(format!("frame-{width}.html"));
+    let name = probed.file_name().ok_or("the page has no name")?.to_string_lossy();
+    std::fs::write(&frame, format!("<!DOCTYPE html><iframe src=\"{name}\" style=\"border:0;width:{width}px;height:900px\"></iframe>
+        <script>const frame = document.querySelector('iframe');
+        frame.onload = () => setTimeout(() => {{ document.body.dataset.found = frame.contentDocument.title }}, 100)</script>"))?;
+    let profile = directory.join(format!("profile-{width}"));
+    let output = Command::new(chromium)
+        .args(["--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run"])
+        .args(["--disable-background-networking", "--disable-component-update", "--disable-sync"])
+        .args(["--allow-file-access-from-files", "--enable-logging=stderr", "--virtual-time-budget=5000", "--dump-dom"])
+        .arg(format!("--user-data-dir={}", profile.display()))
+        .arg(format!("file://{}", frame.display()))
+        .output()?;
+    let dom = String::from_utf8_lossy(&output.stdout);
+    let stderr = String::from_utf8_lossy(&output.stderr);
+    let console = stderr.lines().filter(|line| line.contains("CONSOLE")).collect::<Vec<_>>().join("\n");
+    let found = dom.split("data-found=\"probe ").nth(1).and_then(|rest| rest.split('"').next());
+    let found = found.ok_or_else(|| format!("the page says nothing of itself: {dom}\n{stderr}"))?;
+    let numbers: Vec<u32> = found.split(' ').map(str::parse).collect::<Result<_, _>>()?;
+    let [window, page, charts, drawn, small] = numbers[..] else { return Err(found.into()) };
+    Ok(Shown { window, page, charts, drawn, small, console })
+}
+
+fn fits(chromium: &str, page: &Path, charts: u32) -> Result<(), Failed> {
+    for width in WIDTHS {
+        let shown = shown(chromium, page, width, PROBE)?;
+        assert_eq!(shown.console, "", "{width} px");
+        assert!(shown.window <= width && shown.page <= shown.window, "{width} px: the page is {} px wide", shown.page);
+        assert_eq!((shown.charts, shown.drawn), (charts, charts), "{width} px");
+        assert_eq!(shown.small, 0, "{width} px: texts too small to read");
+    }
+    Ok(())
+}
+
+fn every_chart_fits(chromium: &str) -> Result<(), Failed> {
+    let directory = directory("report");
+    let written = |name: &str, record: &RunRecord| {
+        let path = directory.join(name);
+        std::fs::write(&path, record.to_json().unwrap()).unwrap();
+        path.to_str().unwrap().to_owned()
+    };
+    let mut untrusted = run::record("postgres", 900.0);
+    untrusted.invalid.push("the generator's lag had a p99 of 14 ms".to_owned());
+    let files = [written("memory.json", &run::record("memory", 80.0)), written("postgres.json", &untrusted)];
+    let page = directory.join("report.html");
+    broadside(&["report", &files[0], &files[1], "--out", page.to_str().unwrap()]);
+    fits(chromium, &page, 25)
+}
+
+fn a_comparison_fits(chromium: &str) -> Result<(), Failed> {
+    let directory = directory("compare");
+    let out = directory.to_str().unwrap();
+    broadside(&[
+        "compare",
+        "--brief",
+        "--jobs",
+        "400",
+        "--samples",
+        "3",
+        "--backend",
+        "memory",
+        "--backend",
+        "memory",
+        "--out",
+        out,
+    ]);
+    // Its bars are wider than a telephone and scroll by themselves.
+    fits(chromium, &directory.join("report.html"), 0)
+}
+
+/// The check of the console would see an error.
+fn a_failing_script_is_noticed(chromium: &str) -> Result<(), Failed> {
+    let directory = directory("failing");
+    let page = directory.join("page.html");
+    std::fs::write(&page, "<!DOCTYPE html><html><head></head><body></body></html>")?;
+    let probe = format!("{PROBE}<script>missing()</script>");
+    let shown = shown(chromium, &page, 400, &probe)?;
+    assert!(shown.console.contains("missing is not defined"), "{}", shown.console);
+    Ok(())
+}
