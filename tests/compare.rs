@@ -199,8 +199,62 @@ async fn results_have_a_measurement_for_each_subject() {
         assert_eq!(operation.measurements.iter().flatten().count(), 2, "{}", operation.name);
         assert_eq!(operation.ratio(0), Some(1.0), "{}", operation.name);
     }
+    let queries = results.operations.iter().filter(|operation| operation.name.starts_with("page"));
+    for measured in queries.flat_map(|operation| operation.measurements.iter().flatten()) {
+        assert_eq!(measured.runs, 4);
+        assert_eq!((measured.times.p95_nanos, measured.times.p99_nanos), (None, None), "four runs have no p95");
+    }
     assert!(results.backends.iter().all(|backend| backend.bytes_per_job > Some(0.0)));
     assert!(results.taken > Timestamp::from_seconds(0));
+}
+
+/// A store that notes its calls.
+#[derive(Debug)]
+struct Noted {
+    store: Backend,
+    calls: Arc<Mutex<Vec<&'static str>>>,
+    name: &'static str,
+}
+
+#[async_trait]
+impl Subject for Noted {
+    fn name(&self) -> &str {
+        self.name
+    }
+
+    async fn ingest(&self, batch: &IngestionBatch) -> Result<Duration> {
+        self.calls.lock().unwrap().push(self.name);
+        self.store.ingest(batch).await
+    }
+
+    async fn answer(&self, query: &Query) -> Result<(Answer, Duration)> {
+        self.calls.lock().unwrap().push(self.name);
+        self.store.answer(query).await
+    }
+
+    async fn info(&self) -> Result<StoreInfo> {
+        self.store.info().await
+    }
+}
+
+#[tokio::test]
+async fn stores_are_timed_in_turns() {
+    let workload = Workload::new(WorkloadOptions { jobs: 4000, ..WorkloadOptions::default() });
+    let calls = Arc::new(Mutex::new(Vec::new()));
+    let mut subjects: Vec<Box<dyn Subject>> = Vec::new();
+    for name in ["one", "two", "three"] {
+        subjects.push(Box::new(Noted { store: store(name, &workload).await, calls: Arc::clone(&calls), name }));
+    }
+    let comparison = Comparison { workload: &workload, kinds: vec![CHEAP], samples: 30 };
+    assert!(matches!(comparison.run(&subjects, &|_, _, _| {}).await.unwrap(), Outcome::Agreed(_)));
+    let calls = calls.lock().unwrap();
+    assert!(calls.len() > 100);
+    // Every batch and every query goes to all of them before the next one does.
+    for round in calls.chunks(3) {
+        assert_eq!(round.iter().collect::<BTreeSet<_>>().len(), 3, "{round:?}");
+    }
+    let first: BTreeSet<_> = calls.chunks(3).map(|round| round[0]).collect();
+    assert_eq!(first.len(), 3, "the same store always comes first");
 }
 
 fn jobs(answer: &mut Answer) -> &mut Vec<broadside::Job> {
@@ -250,7 +304,16 @@ fn a_comparison_prints_a_table_and_writes_its_results() {
     let output = compare(&["--out", out.to_str().unwrap(), "--layout", "queue-contiguous", "--seed", "7"]);
     assert_eq!(code(&output), 0, "{}", text(&output.stderr));
     let table = text(&output.stdout);
-    for word in ["400 jobs, seed 7", "memory 2", "÷ memory", "update, 1000 queries", "run error", "bytes per job"] {
+    for word in [
+        "400 jobs, seed 7",
+        "memory 2",
+        "÷ memory",
+        "update, 1000 queries",
+        "run error",
+        "bytes per job",
+        "n: p50 · p95 · p99",
+        "3: ",
+    ] {
         assert!(table.contains(word), "{word}: {table}");
     }
     let results = results(&out.join("results.json"));
@@ -394,7 +457,7 @@ fn a_baseline_is_kept_by_a_comparison_that_fell_behind_it() {
     assert_eq!(code(&output), 1, "{}", text(&output.stderr));
     assert!(text(&output.stderr).contains("results.json is the baseline and is kept"), "{}", text(&output.stderr));
     assert_eq!(std::fs::read(&path).unwrap(), before);
-    assert_eq!(results(&directory.join("results.failed.json"))["format"], 1);
+    assert_eq!(results(&directory.join("results.failed.json"))["format"], 2);
     let output = compare(&[&arguments[..], &["--tolerance", "1e12"]].concat());
     assert_eq!(code(&output), 0, "{}", text(&output.stderr));
     assert_ne!(std::fs::read(&path).unwrap(), before);

@@ -11,11 +11,9 @@ pub mod peer;
 mod results;
 mod run;
 mod subject;
-mod timings;
 
 pub use baseline::{Incomparable, Regression, check_baseline, read_baseline, regressions};
 pub use operation::{Batches, Ingestion, Operation};
 pub use results::{BackendResult, Measurement, OperationGroup, OperationResult, Results, Settings};
 pub use run::{Comparison, Difference, Outcome, Stage, StageFn};
 pub use subject::{Backend, Subject};
-pub use timings::{Percentiles, Timings};

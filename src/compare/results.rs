@@ -1,11 +1,12 @@
 //! What a comparison measured, with all that is needed to repeat it: `results.json`.
 
+use std::time::Duration;
+
 use serde::{Deserialize, Serialize};
 
 use super::operation::Operation;
-use super::timings::{Percentiles, Timings};
 use crate::database::StoreInfo;
-use crate::measure::Machine;
+use crate::measure::{LatencyHistogram, Machine, Percentiles};
 use crate::time::Timestamp;
 use crate::workload::{QueryKind, WorkloadOptions};
 
@@ -83,8 +84,8 @@ pub struct OperationResult {
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Measurement {
-    /// How often it was run.
-    pub runs: usize,
+    /// How often it was run: the samples of the percentiles.
+    pub runs: u64,
     /// The most rows that a run gave; none for ingestion.
     pub rows: Option<usize>,
     /// Ingestion queries in a second, over all runs; none for reads.
@@ -96,7 +97,7 @@ pub struct Measurement {
 
 impl Results {
     /// The version of the format that this build reads and writes.
-    pub const FORMAT: u32 = 1;
+    pub const FORMAT: u32 = 2;
 }
 
 impl BackendResult {
@@ -132,14 +133,15 @@ impl OperationResult {
 
 impl Measurement {
     /// None without a batch.
-    pub(super) fn of_ingestion(timings: &Timings, queries: usize) -> Option<Self> {
-        let seconds = timings.total().as_secs_f64();
+    pub(super) fn of_ingestion(latencies: &LatencyHistogram, total: Duration, queries: usize) -> Option<Self> {
+        let seconds = total.as_secs_f64();
         let rows_per_second = (seconds > 0.0).then(|| queries as f64 / seconds);
-        Some(Self { runs: timings.count(), rows: None, rows_per_second, times: timings.percentiles()? })
+        Some(Self { runs: latencies.count(), rows: None, rows_per_second, times: latencies.percentiles()? })
     }
 
     /// None without a run.
-    pub(super) fn of_queries(timings: &Timings, rows: usize) -> Option<Self> {
-        Some(Self { runs: timings.count(), rows: Some(rows), rows_per_second: None, times: timings.percentiles()? })
+    pub(super) fn of_queries(latencies: &LatencyHistogram, rows: usize) -> Option<Self> {
+        let times = latencies.percentiles()?;
+        Some(Self { runs: latencies.count(), rows: Some(rows), rows_per_second: None, times })
     }
 }

@@ -3,12 +3,11 @@
 use std::time::{Duration, Instant};
 
 use super::check::answers_differ;
-use super::operation::{Ingestion, Operation};
+use super::operation::{Batches, Ingestion, Operation};
 use super::results::{BackendResult, Measurement, OperationResult, Results, Settings};
 use super::subject::Subject;
-use super::timings::Timings;
 use crate::error::{Error, ErrorKind, Result};
-use crate::measure::Machine;
+use crate::measure::{LatencyHistogram, Machine};
 use crate::time::{Clock, SystemClock};
 use crate::workload::{Answer, Query, QueryKind, Workload};
 
@@ -19,15 +18,15 @@ const ENOUGH_RUNS: usize = 3;
 
 /// How far a comparison has come.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Stage<'a> {
-    /// Jobs are being ingested into the subject of this name.
-    Ingesting(&'a str),
+pub enum Stage {
+    /// Jobs are being ingested into the subjects.
+    Ingesting,
     /// Queries are being checked and timed.
     Querying,
 }
 
 /// Hears of progress: the stage, how many of its steps are done, and how many it has.
-pub type StageFn<'a> = &'a (dyn Fn(Stage<'_>, u64, u64) + Send + Sync);
+pub type StageFn<'a> = &'a (dyn Fn(Stage, u64, u64) + Send + Sync);
 
 /// What a comparison found.
 #[derive(Debug)]
@@ -72,14 +71,7 @@ impl Comparison<'_> {
     ///
     /// Those of the subjects. That a record is missing is a difference and no error.
     pub async fn run(&self, subjects: &[Box<dyn Subject>], progress: StageFn<'_>) -> Result<Outcome> {
-        let mut operations: Vec<_> =
-            Ingestion::ALL.into_iter().map(|way| OperationResult::new(Operation::Ingest(way))).collect();
-        for subject in subjects {
-            let ways = self.ingest(subject.as_ref(), progress).await?;
-            for (operation, measured) in operations.iter_mut().zip(ways) {
-                operation.add(measured);
-            }
-        }
+        let mut operations = self.ingest(subjects, progress).await?;
         let mut differences = Vec::new();
         let total = self.kinds.len() as u64;
         for (done, &kind) in (0..).zip(&self.kinds) {
@@ -89,8 +81,8 @@ impl Comparison<'_> {
                 continue;
             }
             let mut operation = OperationResult::new(Operation::Query(kind));
-            for subject in subjects {
-                operation.add(self.time(subject.as_ref(), &queries).await?);
+            for measured in self.time(subjects, &queries).await? {
+                operation.add(measured);
             }
             operations.push(operation);
         }
@@ -101,31 +93,45 @@ impl Comparison<'_> {
         Ok(Outcome::Agreed(self.results(subjects, operations).await?))
     }
 
-    /// Ingests the workload: every way in turn or, where updates are not taken, all in whole lives.
-    async fn ingest(&self, subject: &dyn Subject, progress: StageFn<'_>) -> Result<Vec<Option<Measurement>>> {
-        let mut measurements = Vec::new();
-        let mut done = 0;
+    /// Ingests the workload, every way after the other: all of it in whole lives where updates are not taken.
+    async fn ingest(&self, subjects: &[Box<dyn Subject>], progress: StageFn<'_>) -> Result<Vec<OperationResult>> {
+        let mut operations = Vec::new();
+        let (mut done, total) = (0, self.workload.options().jobs * subjects.len() as u64);
         for way in Ingestion::ALL {
-            let (mut timings, mut queries) = (Timings::default(), 0);
-            let batches = if subject.takes_updates() {
-                way.batches(self.workload)
-            } else if way == Ingestion::Load {
-                Ingestion::whole_lives(self.workload)
-            } else {
-                measurements.push(None);
-                continue;
-            };
-            for batch in batches {
-                let batch = batch?;
-                timings.add(subject.ingest(&batch).await?);
-                queries += batch.query_count();
-                done += batch.jobs().len() as u64;
-                progress(Stage::Ingesting(subject.name()), done, self.workload.options().jobs);
+            let mut batches: Vec<_> = subjects.iter().map(|subject| self.batches(subject.as_ref(), way)).collect();
+            let mut taken: Vec<Taken> = subjects.iter().map(|_| Taken::default()).collect();
+            let mut round = 0;
+            loop {
+                let mut ended = true;
+                for at in turns(subjects.len(), round) {
+                    let Some(batch) = batches[at].next().transpose()? else { continue };
+                    ended = false;
+                    taken[at].add(subjects[at].ingest(&batch).await?, batch.query_count());
+                    done += batch.jobs().len() as u64;
+                    progress(Stage::Ingesting, done, total);
+                }
+                if ended {
+                    break;
+                }
+                round += 1;
             }
-            measurements.push(Measurement::of_ingestion(&timings, queries));
+            let mut operation = OperationResult::new(Operation::Ingest(way));
+            taken.iter().for_each(|taken| operation.add(taken.of_ingestion()));
+            operations.push(operation);
         }
-        subject.settle().await?;
-        Ok(measurements)
+        for subject in subjects {
+            subject.settle().await?;
+        }
+        Ok(operations)
+    }
+
+    /// The batches that a subject is given one way; none where it takes no updates, except that it then loads all jobs.
+    fn batches(&self, subject: &dyn Subject, way: Ingestion) -> Batches<'_> {
+        match way {
+            way if subject.takes_updates() => way.batches(self.workload),
+            Ingestion::Load => Ingestion::whole_lives(self.workload),
+            _ => Box::new(std::iter::empty()),
+        }
     }
 
     /// The queries of a kind, after comparing their answers; no query comes twice.
@@ -171,19 +177,19 @@ impl Comparison<'_> {
         Ok(queries)
     }
 
-    /// Runs queries in turn, again and again.
-    async fn time(&self, subject: &dyn Subject, queries: &[Query]) -> Result<Option<Measurement>> {
-        let (mut timings, mut rows) = (Timings::default(), 0);
-        let begun = Instant::now();
-        for query in queries.iter().cycle().take(self.samples) {
-            if timings.count() >= ENOUGH_RUNS && begun.elapsed() > ENOUGH_TIME {
-                break;
+    /// Runs the queries again and again, each on every subject before the next one.
+    async fn time(&self, subjects: &[Box<dyn Subject>], queries: &[Query]) -> Result<Vec<Option<Measurement>>> {
+        let mut taken: Vec<Taken> = subjects.iter().map(|_| Taken::default()).collect();
+        for (round, query) in queries.iter().cycle().take(self.samples).enumerate() {
+            for at in turns(subjects.len(), round) {
+                if taken[at].is_enough() {
+                    continue;
+                }
+                let (answer, time) = subjects[at].answer(query).await?;
+                taken[at].add(time, answer.rows());
             }
-            let (answer, time) = subject.answer(query).await?;
-            timings.add(time);
-            rows = rows.max(answer.rows());
         }
-        Ok(Measurement::of_queries(&timings, rows))
+        Ok(taken.iter().map(Taken::of_queries).collect())
     }
 
     async fn results(&self, subjects: &[Box<dyn Subject>], operations: Vec<OperationResult>) -> Result<Results> {
@@ -204,11 +210,62 @@ impl Comparison<'_> {
     }
 }
 
+/// What the runs of an operation on a subject took.
+#[derive(Debug, Default)]
+struct Taken {
+    latencies: LatencyHistogram,
+    total: Duration,
+    /// Of all runs.
+    rows: usize,
+    /// Of the run that had most.
+    most_rows: usize,
+}
+
+impl Taken {
+    fn add(&mut self, time: Duration, rows: usize) {
+        self.latencies.record(time);
+        self.total += time;
+        self.rows += rows;
+        self.most_rows = self.most_rows.max(rows);
+    }
+
+    /// Whether the subject need not run the operation again.
+    fn is_enough(&self) -> bool {
+        self.latencies.count() >= ENOUGH_RUNS as u64 && self.total > ENOUGH_TIME
+    }
+
+    fn of_ingestion(&self) -> Option<Measurement> {
+        Measurement::of_ingestion(&self.latencies, self.total, self.rows)
+    }
+
+    fn of_queries(&self) -> Option<Measurement> {
+        Measurement::of_queries(&self.latencies, self.most_rows)
+    }
+}
+
+/// The order of the subjects in a round: each time another one begins, so that what disturbs the machine
+/// for a while, and what a call leaves behind in its caches, falls on all alike.
+fn turns(subjects: usize, round: usize) -> impl Iterator<Item = usize> {
+    (0..subjects).map(move |turn| (round + turn) % subjects)
+}
+
 /// The answer, or the error if what was asked for is not there.
 async fn answer_or_missing(subject: &dyn Subject, query: &Query) -> Result<Result<Answer, Error>> {
     match subject.answer(query).await {
         Ok((answer, _)) => Ok(Ok(answer)),
         Err(error) if error.kind() == ErrorKind::NotFound => Ok(Err(error)),
         Err(error) => Err(error),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_subject_has_its_turn_in_a_round_and_begins_as_often() {
+        let order = |round| turns(3, round).collect::<Vec<_>>();
+        assert_eq!([order(0), order(1), order(2), order(3)], [[0, 1, 2], [1, 2, 0], [2, 0, 1], [0, 1, 2]]);
+        assert_eq!(turns(0, 5).count(), 0);
     }
 }

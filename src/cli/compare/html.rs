@@ -53,7 +53,7 @@ fn settings(html: &mut String, results: &Results) {
 }
 
 fn backends(html: &mut String, results: &Results) {
-    html.push_str("<table>\n<thead><tr><th>Backend</th><th>Version</th><th>Stored</th><th>Bytes a job</th></tr></thead>\n<tbody>\n");
+    html.push_str("<div class=\"wide\">\n<table>\n<thead><tr><th>Backend</th><th>Version</th><th>Stored</th><th>Bytes a job</th></tr></thead>\n<tbody>\n");
     for (at, backend) in results.backends.iter().enumerate() {
         let _ = writeln!(
             html,
@@ -65,7 +65,7 @@ fn backends(html: &mut String, results: &Results) {
             per_job = backend.bytes_per_job.map_or_else(missing, |bytes| format!("{bytes:.0}")),
         );
     }
-    html.push_str("</tbody>\n</table>\n");
+    html.push_str("</tbody>\n</table>\n</div>\n");
 }
 
 fn chart_of(html: &mut String, results: &Results, group: OperationGroup, heading: &str) -> Result<(), ChartError> {
@@ -91,16 +91,18 @@ fn of_group(results: &Results, group: OperationGroup) -> impl Iterator<Item = &O
 }
 
 fn times(html: &mut String, results: &Results) {
-    html.push_str("<h2>All times</h2>\n<div class=\"wide\">\n<table>\n<thead><tr><th>Operation</th><th>Rows</th>");
+    html.push_str(
+        "<h2>All times</h2>\n<p class=\"note\"><em>n</em> is the number of runs. A percentile that has too few of them is left out: \
+         p95 needs 20, p99 needs 100. The backends were timed in turns, each query on all of them before the next one.</p>\n<div class=\"wide\">\n<table>\n<thead><tr><th>Operation</th><th>Rows</th>");
     for (at, backend) in results.backends.iter().enumerate() {
-        let _ = write!(html, "<th>{}{}<br>p50</th><th>p95</th><th>p99</th>", Key(at), Escaped(&backend.name));
+        let _ = write!(html, "<th>{}{}<br>n</th><th>p50</th><th>p95</th><th>p99</th>", Key(at), Escaped(&backend.name));
         if at > 0 {
             let _ = write!(html, "<th>÷ {}</th>", Escaped(&results.backends[0].name));
         }
     }
     html.push_str("</tr></thead>\n<tbody>\n");
     for (group, heading) in GROUPS {
-        let columns = 1 + 4 * results.backends.len();
+        let columns = 1 + 5 * results.backends.len();
         let _ = writeln!(html, "<tr class=\"group\"><td colspan=\"{columns}\">{heading}</td></tr>");
         of_group(results, group).for_each(|operation| times_of(html, operation));
     }
@@ -112,13 +114,12 @@ fn times_of(html: &mut String, operation: &OperationResult) {
     let rows = rows.map_or_else(String::new, |rows| rows.to_string());
     let _ = write!(html, "<tr><td>{}</td><td>{rows}</td>", Escaped(&operation.name));
     for (at, measured) in operation.measurements.iter().enumerate() {
+        let runs = measured.as_ref().map_or_else(missing, |measured| shown::whole(measured.runs));
+        let _ = write!(html, "<td>{runs}</td>");
         let times = measured.as_ref().map(|measured| measured.times);
-        let times = times.map_or_else(
-            || [missing(), missing(), missing()],
-            |times| [times.p50_nanos, times.p95_nanos, times.p99_nanos].map(shown::time),
-        );
+        let times = times.map_or([None; 3], |times| [Some(times.p50_nanos), times.p95_nanos, times.p99_nanos]);
         for time in times {
-            let _ = write!(html, "<td>{time}</td>");
+            let _ = write!(html, "<td>{}</td>", time.map_or_else(missing, shown::time));
         }
         if at > 0 {
             let _ = write!(html, "<td>{}</td>", operation.ratio(at).map_or_else(missing, shown::ratio));
@@ -134,7 +135,7 @@ fn times_of(html: &mut String, operation: &OperationResult) {
 fn rates_of(html: &mut String, rates: impl Iterator<Item = Option<f64>>) {
     html.push_str("<tr><td class=\"note\">&emsp;queries per second</td><td></td>");
     for (at, rate) in rates.enumerate() {
-        let columns = if at == 0 { 3 } else { 4 };
+        let columns = if at == 0 { 4 } else { 5 };
         let _ = write!(html, "<td colspan=\"{columns}\">{}</td>", rate.map_or_else(missing, shown::rate));
     }
     html.push_str("</tr>\n");

@@ -210,19 +210,19 @@ async fn compare(
 
 /// The bar of the stage that a comparison is at.
 #[derive(Default)]
-struct StageBar(Mutex<Option<(String, ProgressBar)>>);
+struct StageBar(Mutex<Option<(&'static str, ProgressBar)>>);
 
 impl StageBar {
-    fn show(&self, stage: Stage<'_>, done: u64, total: u64) {
+    fn show(&self, stage: Stage, done: u64, total: u64) {
         let work = match stage {
-            Stage::Ingesting(name) => format!("loading {name}"),
-            Stage::Querying => "running queries".to_owned(),
+            Stage::Ingesting => "loading jobs",
+            Stage::Querying => "running queries",
         };
         let mut current = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some((_, old)) = current.take_if(|(name, _)| *name != work) {
             old.finish_and_clear();
         }
-        let (_, bar) = current.get_or_insert_with(|| (work.clone(), progress::bar(work, total)));
+        let (_, bar) = current.get_or_insert_with(|| (work, progress::bar(work, total)));
         bar.set_position(done);
         if done == total {
             bar.finish_and_clear();

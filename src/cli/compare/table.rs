@@ -3,6 +3,7 @@
 use std::fmt;
 
 use broadside::compare::{Measurement, OperationResult, Results};
+use broadside::measure::Percentiles;
 use comfy_table::presets::UTF8_FULL_CONDENSED;
 use comfy_table::{Cell, CellAlignment, Table};
 
@@ -37,7 +38,7 @@ fn header(results: &Results) -> Vec<Cell> {
     let title = format!("{} jobs, seed {}", results.settings.workload.jobs, results.settings.workload.seed);
     let mut cells = vec![Cell::new(title), right("rows")];
     for (at, backend) in results.backends.iter().enumerate() {
-        cells.push(right(format!("{}\np50 · p95 · p99", backend.name)));
+        cells.push(right(format!("{}\nn: p50 · p95 · p99", backend.name)));
         if at > 0 {
             cells.push(right(format!("÷ {}", results.backends[0].name)));
         }
@@ -58,8 +59,9 @@ fn times(operation: &OperationResult) -> Vec<Cell> {
 }
 
 fn percentiles(measured: &Measurement) -> String {
-    let times = measured.times;
-    [times.p50_nanos, times.p95_nanos, times.p99_nanos].map(shown::time).join(" · ")
+    let Percentiles { p50_nanos, p95_nanos, p99_nanos } = measured.times;
+    let times = [Some(p50_nanos), p95_nanos, p99_nanos].map(|nanos| nanos.map_or_else(missing, shown::time));
+    format!("{}: {}", shown::whole(measured.runs), times.join(" · "))
 }
 
 fn rates(operation: &OperationResult) -> Vec<Cell> {

@@ -1,7 +1,7 @@
 //! The scenarios that Broadside is tested with.
 
 use broadside::DatabaseConfig;
-use broadside::compare::Timings;
+use broadside::measure::LatencyHistogram;
 use broadside::scenario::Scenario;
 
 use super::summary::{Row, Tally};
@@ -26,7 +26,7 @@ pub async fn check(config: &DatabaseConfig) -> Result<Row, Failure> {
         bar.inc(1);
     }
     bar.finish_and_clear();
-    Ok(Row { name: format!("{} scenarios", FIXTURES.len()), tally, rows: None, timings: Timings::default() })
+    Ok(Row { name: format!("{} scenarios", FIXTURES.len()), tally, rows: None, latencies: LatencyHistogram::default() })
 }
 
 #[cfg(test)]

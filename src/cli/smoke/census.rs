@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use broadside::compare::Timings;
+use broadside::measure::LatencyHistogram;
 use broadside::workload::{GeneratedJob, Workload};
 use broadside::{Database, GetJobGroupsRequest, GroupQuery, GroupedField, JobGroup};
 
@@ -41,7 +41,7 @@ pub async fn check(database: &dyn Database, workload: &Workload) -> Row {
             tally.count(true);
         }
     }
-    Row { name: "counts of the generated jobs".to_owned(), tally, rows: None, timings: Timings::default() }
+    Row { name: "counts of the generated jobs".to_owned(), tally, rows: None, latencies: LatencyHistogram::default() }
 }
 
 async fn groups(database: &dyn Database, field: &str) -> Result<Vec<JobGroup>, String> {

@@ -3,7 +3,7 @@
 use std::time::{Duration, Instant};
 
 use broadside::Database;
-use broadside::compare::Timings;
+use broadside::measure::LatencyHistogram;
 use broadside::workload::{QueryKind, Workload};
 
 use super::summary::{Row, Summary, Tally};
@@ -34,10 +34,12 @@ pub async fn run(database: &dyn Database, workload: &Workload, summary: &mut Sum
 /// The row of a kind, and the first thing that was wrong. A query is made of values that a job
 /// has, so it finds at least that job.
 async fn run_kind(database: &dyn Database, workload: &Workload, kind: QueryKind) -> (Row, Option<String>) {
-    let mut row = Row { name: kind.to_string(), tally: Tally::default(), rows: None, timings: Timings::default() };
+    let mut row =
+        Row { name: kind.to_string(), tally: Tally::default(), rows: None, latencies: LatencyHistogram::default() };
     let mut problem = None;
+    let begun = Instant::now();
     for number in 0..RUNS {
-        if number >= ENOUGH_RUNS && row.timings.total() > ENOUGH_TIME {
+        if number >= ENOUGH_RUNS && begun.elapsed() > ENOUGH_TIME {
             break;
         }
         let Some(query) = workload.query(kind, number) else {
@@ -45,7 +47,7 @@ async fn run_kind(database: &dyn Database, workload: &Workload, kind: QueryKind)
         };
         let started = Instant::now();
         let answer = query.run(database).await;
-        row.timings.add(started.elapsed());
+        row.latencies.record(started.elapsed());
         let found = match answer {
             Ok(answer) => answer.rows(),
             Err(error) => {

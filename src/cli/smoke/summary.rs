@@ -3,7 +3,7 @@
 use std::fmt;
 
 use broadside::BackendKind;
-use broadside::compare::Timings;
+use broadside::measure::LatencyHistogram;
 use comfy_table::presets::UTF8_FULL_CONDENSED;
 use comfy_table::{Cell, CellAlignment, Table};
 
@@ -32,7 +32,7 @@ pub struct Row {
     pub tally: Tally,
     /// The most rows that a run gave, or the queries of a batch.
     pub rows: Option<usize>,
-    pub timings: Timings,
+    pub latencies: LatencyHistogram,
 }
 
 /// What was checked and timed.
@@ -65,8 +65,9 @@ impl fmt::Display for Summary {
         let headings = ["checked", "passed", "rows", "p50", "p95", "p99"].map(|heading| right(heading.to_owned()));
         table.set_header([Cell::new(&self.title)].into_iter().chain(headings));
         for row in &self.rows {
-            let [p50, p95, p99] = match row.timings.percentiles() {
-                Some(times) => [times.p50_nanos, times.p95_nanos, times.p99_nanos].map(shown::time),
+            let time = |nanos: Option<u64>| nanos.map_or_else(|| "–".to_owned(), shown::time);
+            let [p50, p95, p99] = match row.latencies.percentiles() {
+                Some(times) => [Some(times.p50_nanos), times.p95_nanos, times.p99_nanos].map(time),
                 None => Default::default(),
             };
             let rows = row.rows.map_or_else(String::new, |rows| rows.to_string());
@@ -88,7 +89,7 @@ mod tests {
         let mut tally = Tally::default();
         tally.count(true);
         tally.count(false);
-        summary.add(Row { name: "row".to_owned(), tally, rows: Some(3), timings: Timings::default() });
+        summary.add(Row { name: "row".to_owned(), tally, rows: Some(3), latencies: LatencyHistogram::default() });
         assert!(!summary.passed());
         assert!(summary.to_string().contains("memory, 10 jobs"));
     }
