@@ -56,7 +56,8 @@ pub enum Outcome {
     /// The store is as it was before the call.
     NotApplied,
     /// The call may have been applied in whole (on ClickHouse, in part): the connection broke or the time ran out
-    /// after it was sent. Repeating an ingestion batch is safe whatever happened: inserts of known
+    /// after it was sent. Or it is a change of the store in several commits, of which only the first were made: then
+    /// the message says what they did. Repeating an ingestion batch is safe whatever happened: inserts of known
     /// ids are ignored and updates set what they had set.
     Unknown,
 }
@@ -207,6 +208,12 @@ impl Error {
     pub fn with_source(mut self, source: impl Into<Box<dyn StdError + Send + Sync>>) -> Self {
         self.0.source = Some(source.into());
         self
+    }
+
+    /// The same error of a call that had done something before: it says what, and that the outcome is unknown.
+    pub(crate) fn after(mut self, done: &str) -> Self {
+        self.0.message = format!("{done}; then: {}", self.0.message);
+        self.with_unknown_outcome()
     }
 
     /// The same error, with its effect on the store unknown.

@@ -7,13 +7,15 @@ use std::future::Future;
 use std::sync::Arc;
 
 use broadside::{
-    DatabaseConfig, ErrorKind, GetJobGroupsRequest, GroupQuery, GroupedField, IngestionQuery, Order, SystemClock,
+    DatabaseConfig, ErrorKind, GetJobGroupsRequest, GroupQuery, GroupedField, IngestionQuery, Order, Outcome, SystemClock,
 };
 use libtest_mimic::{Arguments, Trial};
 use support::backends::Backend;
 use support::harness::server_trial;
 use support::jobs::all_jobs;
-use support::postgres::{LAYOUTS, Layout, batch, describe, handle, insert, session, shared, store, succeeded};
+use support::postgres::{
+    LAYOUTS, Layout, batch, describe, errors, handle, insert, session, shared, store, succeeded, try_handle,
+};
 use support::server::{Server, with};
 use tokio_postgres::NoTls;
 
@@ -70,16 +72,21 @@ async fn kept_layout() {
     let before = all_jobs(&**database).await;
     let [_, split, partitioned] = LAYOUTS;
     let refused = async |layout: Layout| {
-        let other = handle(&store, &shared(layout.parameter)).await;
-        let error = other.initialise_schema().await.unwrap_err();
-        assert_eq!(error.kind(), ErrorKind::Backend, "{error:?}");
-        other.close().await.unwrap();
+        let error = try_handle(&store, &shared(layout.parameter)).await.unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::WrongStore, "{error:?}");
     };
     refused(partitioned).await;
     let other = handle(&store, &shared(split.parameter)).await;
+    for error in errors(&*other).await {
+        assert_eq!(error.kind(), ErrorKind::NotInitialised, "{error:?}");
+    }
     other.initialise_schema().await.unwrap();
     assert_eq!(all_jobs(&*other).await, before);
-    assert_eq!(all_jobs(&**database).await, before[..1]);
+    // One that was opened before the split sees the active jobs alone, and must not take them for all.
+    for error in errors(&**database).await {
+        assert_eq!((error.kind(), error.outcome()), (ErrorKind::WrongStore, Outcome::NotApplied), "{error:?}");
+    }
+    assert_eq!(all_jobs(&*other).await, before);
     other.close().await.unwrap();
     refused(LAYOUTS[0]).await;
     refused(partitioned).await;

@@ -99,6 +99,7 @@ const KEYS: Keys<Draft> = Keys(&[
     }),
     ("tuning_sql", |draft, value| put(&mut draft.config.tuning_sql, Some(value.to_owned()), TEXT)),
     ("revert_sql", |draft, value| put(&mut draft.config.revert_sql, Some(value.to_owned()), TEXT)),
+    ("adopt", |draft, value| put(&mut draft.config.adopt, value.parse().ok(), TRUE_OR_FALSE)),
 ]);
 
 impl PostgresConfig {

@@ -4,12 +4,8 @@ use std::fmt;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use super::connection::Connections;
 use super::layout::Layout;
-use super::{PostgresDatabase, schema};
-use crate::connect::ScratchInfo;
-use crate::error::{BackendKind, Error, ErrorKind, Operation, Result};
-use crate::time::SharedClock;
+use crate::error::{BackendKind, Error, ErrorKind, Operation};
 
 /// How much TLS protects of a connection: libpq's `sslmode`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -48,6 +44,16 @@ pub(super) enum SslMode {
 /// | `partition_by_submitted` | `true`: the jobs of each day of submission are a partition | `false` |
 /// | `tuning_sql` | statements for `initialise_schema` to end with | none |
 /// | `revert_sql` | statements for `tear_down` to end with, which undo the tuning | none |
+/// | `adopt` | `true`: tables of Lookout that Broadside did not make are used in the layout that they have, and may be changed and emptied | `false` |
+///
+/// A store carries a marker, in the table `broadside_store`, that says who made it, when, and in which layout and
+/// version; a handle of another is refused with `WrongStore`. Tables of Lookout without a marker can be read, but not
+/// changed, unless `adopt` says so.
+///
+/// A session proves the schema before its first statement. Behind a pooler, PgBouncer say, which tells its clients of
+/// other processes than the server has, every call is a transaction that makes all settings for itself. So a pooler may
+/// pool sessions or transactions, and may drop or refuse `options`: they are never sent, and so may only hold
+/// settings (`-c name=value`), which are made once the connection stands.
 ///
 /// Of the two layouts at most one can be chosen. A schema stays in the layout in which it was made, except that
 /// `initialise_schema` with `hot_cold_split` splits one that has neither, for good.
@@ -83,6 +89,7 @@ pub struct PostgresConfig {
     pub(super) layout: Layout,
     pub(super) tuning_sql: String,
     pub(super) revert_sql: String,
+    pub(super) adopt: bool,
     pub(super) options: String,
 }
 
@@ -112,6 +119,7 @@ impl Default for PostgresConfig {
             layout: Layout::Lookout,
             tuning_sql: String::new(),
             revert_sql: String::new(),
+            adopt: false,
             options: String::new(),
         }
     }
@@ -123,78 +131,10 @@ impl PostgresConfig {
         self.schema.as_deref()
     }
 
-    /// Opens a handle. The server must answer; the schema need not exist.
-    ///
-    /// # Errors
-    ///
-    /// `Unavailable` if the server cannot be reached within the connect timeout, `Backend` if it
-    /// refuses the user, the database or the TLS that is asked for.
-    pub async fn connect(&self, clock: SharedClock) -> Result<PostgresDatabase> {
-        let connections = Connections::new(self)?;
-        connections.run(Operation::Connect, |_| async { Ok(()) }).await?;
-        Ok(PostgresDatabase::new(self, connections, clock))
-    }
-
-    /// The scratch stores on the server, oldest first, by the marker that each carries.
-    ///
-    /// # Errors
-    ///
-    /// As [`connect`](Self::connect).
-    pub async fn scratch_stores(&self) -> Result<Vec<ScratchInfo>> {
-        Ok(Vec::new()) // FIXME
-    }
-
-    /// Removes a scratch store, which must carry the marker of one.
-    ///
-    /// # Errors
-    ///
-    /// As [`connect`](Self::connect); `WrongStore` if `name` is no scratch store.
-    pub async fn remove_scratch(&self, _name: &str) -> Result<()> {
-        Ok(()) // FIXME
-    }
-
-    /// Makes an empty schema of this name and gives the configuration that leads to it.
-    ///
-    /// # Errors
-    ///
-    /// As [`connect`](Self::connect), and `Backend` if the schema exists.
-    pub async fn create_scratch(&self, name: &str) -> Result<Self> {
-        self.execute(&schema::create(name)).await?;
-        Ok(Self { schema: Some(name.to_owned()), ..self.clone() })
-    }
-
-    /// Drops the schema that [`create_scratch`](Self::create_scratch) made, with all that is in it.
-    ///
-    /// # Errors
-    ///
-    /// As [`connect`](Self::connect), and `InvalidArgument` if the configuration names no schema.
-    pub async fn drop_scratch(&self) -> Result<()> {
-        let name = self.schema.as_deref().ok_or_else(|| invalid("the configuration names no schema to drop"))?;
-        self.execute(&schema::drop(name)).await
-    }
-
-    async fn execute(&self, sql: &str) -> Result<()> {
-        let connections = Connections::new(&Self { pool_size: 1, ..self.clone() })?;
-        connections.transact(Operation::Connect, |client| async move { Ok(client.batch_execute(sql).await?) }).await
-    }
-
-    /// What the driver connects with: the server, and what is set for each session.
+    /// What the driver connects with.
     pub(super) fn driver_config(&self) -> tokio_postgres::Config {
-        let mut options = Vec::new();
-        if let Some(name) = &self.schema {
-            options.push(session_option("search_path", &schema::quoted(name)));
-        }
-        if !self.statement_timeout.is_zero() {
-            options
-                .push(session_option("statement_timeout", &format!("{}ms", self.statement_timeout.as_millis().max(1))));
-        }
-        // Values decide the best plan of a page or a group, a state or queue being common or
-        // rare: a plan for all values would be cheap to reuse and now and then very slow.
-        options.push(session_option("plan_cache_mode", "force_custom_plan"));
-        // What the caller sets comes last, and so prevails.
-        options.push(self.options.clone());
         let mut server = tokio_postgres::Config::clone(&self.server);
-        server.options(options.join(" ")).connect_timeout(self.connect_timeout).ssl_mode(match self.ssl_mode {
+        server.connect_timeout(self.connect_timeout).ssl_mode(match self.ssl_mode {
             SslMode::Disable => tokio_postgres::config::SslMode::Disable,
             SslMode::Prefer => tokio_postgres::config::SslMode::Prefer,
             SslMode::Require | SslMode::VerifyCa | SslMode::VerifyFull => tokio_postgres::config::SslMode::Require,
@@ -203,39 +143,6 @@ impl PostgresConfig {
     }
 }
 
-/// A setting as a server's command line takes it: blanks and backslashes need a backslash.
-fn session_option(name: &str, value: &str) -> String {
-    let mut option = format!("-c {name}=");
-    for character in value.chars() {
-        if character.is_whitespace() || character == '\\' {
-            option.push('\\');
-        }
-        option.push(character);
-    }
-    option
-}
-
 pub(super) fn invalid(message: impl Into<String>) -> Error {
     Error::new(ErrorKind::InvalidArgument, Operation::Connect, message).with_backend(BackendKind::Postgres)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn session_settings_are_escaped_and_the_callers_prevail() {
-        let config = PostgresConfig {
-            schema: Some(r#"my "odd\ schema"#.to_owned()),
-            statement_timeout: Duration::from_millis(1500),
-            options: "-c jit=off".to_owned(),
-            ..PostgresConfig::default()
-        };
-        assert_eq!(
-            config.driver_config().get_options(),
-            Some(
-                r#"-c search_path="my\ ""odd\\\ schema" -c statement_timeout=1500ms -c plan_cache_mode=force_custom_plan -c jit=off"#
-            )
-        );
-    }
 }

@@ -1,4 +1,4 @@
-//! Connections: the pool, what happens to a connection whose call was dropped, and what is tried
+//! Connections: how many at a time, what becomes of one whose call was dropped, and what is tried
 //! again after which failure.
 
 use std::fmt;
@@ -7,45 +7,57 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use backon::{BackoffBuilder, ExponentialBuilder};
-use deadpool_postgres::{ClientWrapper, Hook, HookError, Manager, ManagerConfig, Object, Pool, Runtime, Timeouts};
-use futures::future::try_join;
+use parking_lot::Mutex;
+use tokio::runtime::Handle;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
-use tokio::time::{Instant, sleep, timeout};
+use tokio::time::{Instant, sleep, timeout, timeout_at};
+use tokio_postgres_rustls::MakeRustlsConnect;
+use tracing::{Instrument, debug, debug_span, info};
 
 use super::config::{PostgresConfig, invalid};
-use super::error::{Attempt, Failure, Remedy};
-use super::{staging, tls};
+use super::error::{Attempt, Failure, Remedy, Step};
+use super::session::{Session, SessionConfig};
+use super::settings::Settings;
+use super::tls;
 use crate::error::{Operation, Result};
 
 /// How often a call is tried again because of a conflict or a lost connection.
 const MOST_REPEATS: usize = 10;
+/// How often the statement of a dropped call is cancelled before its connection is given up.
+const MOST_CANCELS: usize = 60;
 const FIRST_DELAY: Duration = Duration::from_millis(10);
 const LONGEST_DELAY: Duration = Duration::from_secs(1);
 
 /// The connections of a handle.
 pub(super) struct Connections {
-    pool: Pool,
-    /// One permit a connection. The pool's own queue would do, were it not that time in it could
-    /// not be told from time spent on connecting, which has a limit of its own.
-    permits: Arc<Semaphore>,
+    server: tokio_postgres::Config,
+    sessions: Arc<SessionConfig>,
     connect_timeout: Duration,
     acquire_timeout: Duration,
-    statement_cache: usize,
+    pool: Arc<Pool>,
 }
 
-/// The pool's own `Debug` shows what the address says, which may hold a password.
+/// One permit a connection, and the connections without a call.
+struct Pool {
+    size: usize,
+    permits: Arc<Semaphore>,
+    idle: Mutex<Vec<Session>>,
+    tls: MakeRustlsConnect,
+}
+
+/// Shows nothing of the address, which may hold a password.
 impl fmt::Debug for Connections {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Connections").field("status", &self.pool.status()).finish_non_exhaustive()
+        f.debug_struct("Connections").field("pool_size", &self.pool.size).finish_non_exhaustive()
     }
 }
 
-/// A connection in use. It goes back to the pool only when it is released: a call that was
-/// dropped half-way leaves a transaction or a statement on its connection, which is then closed.
-#[derive(Debug)]
+/// A session in use. It goes back to the pool only when it is released: a call that was
+/// dropped half-way leaves a transaction or a statement in its session, which is then cancelled and closed.
 pub(super) struct Lease {
-    object: Option<Object>,
-    _permit: OwnedSemaphorePermit,
+    /// Both are there until its end.
+    used: Option<(Session, OwnedSemaphorePermit)>,
+    pool: Arc<Pool>,
 }
 
 /// What work is done on.
@@ -53,95 +65,159 @@ pub(super) type Client = Arc<Lease>;
 
 impl Lease {
     fn release(mut self) {
-        drop(self.object.take());
+        if let Some((session, _permit)) = self.used.take()
+            && session.is_usable()
+            && !self.pool.permits.is_closed()
+        {
+            session.trim();
+            self.pool.idle.lock().push(session);
+        }
     }
 }
 
 impl Deref for Lease {
-    type Target = ClientWrapper;
+    type Target = Session;
 
-    fn deref(&self) -> &ClientWrapper {
-        self.object.as_ref().expect("only its end takes the connection from a lease")
+    fn deref(&self) -> &Session {
+        let (session, _) = self.used.as_ref().expect("only its end takes the session from a lease");
+        session
     }
 }
 
 impl Drop for Lease {
     fn drop(&mut self) {
-        if let Some(object) = self.object.take() {
-            drop(Object::take(object));
+        // Without a runtime nothing can be sent, and the connection ends with its task.
+        if let Some((session, permit)) = self.used.take()
+            && let Ok(runtime) = Handle::try_current()
+        {
+            let tls = self.pool.tls.clone();
+            runtime.spawn(async move {
+                end(&session, tls).await;
+                drop(session);
+                drop(permit);
+            });
         }
     }
 }
 
+/// Ends what a dropped call has left on the server. The server has come to an end of it when it answers the statement
+/// that follows.
+async fn end(session: &Session, tls: MakeRustlsConnect) {
+    let mut rolled_back = std::pin::pin!(session.batch_execute("ROLLBACK"));
+    for delay in delays().with_max_times(MOST_CANCELS).build() {
+        if timeout(delay, &mut rolled_back).await.is_ok() {
+            return;
+        }
+        debug!(target: "broadside::postgres", "cancels the statement of a dropped call");
+        // One that does not get through is followed by another.
+        let _ = timeout(LONGEST_DELAY, session.cancel_token().cancel_query(tls.clone())).await;
+    }
+}
+
 impl Connections {
-    /// Makes the pool; the first connection is made when it is needed.
-    pub(super) fn new(config: &PostgresConfig) -> Result<Self> {
-        let manager = Manager::from_config(config.driver_config(), tls::connector(config)?, ManagerConfig::default());
-        let pool = Pool::builder(manager)
-            .max_size(config.pool_size)
-            .runtime(Runtime::Tokio1)
-            .post_create(Hook::async_fn(|client, _| {
-                Box::pin(async { client.batch_execute(staging::TABLE).await.map_err(HookError::Backend) })
-            }))
-            .build()
-            .map_err(|error| invalid("no pool can be made").with_source(error))?;
-        Ok(Self {
-            pool,
+    /// Makes the first connection, and finds out the schema where the configuration names none.
+    pub(super) async fn open(config: &PostgresConfig) -> Result<Self> {
+        let settings = Settings::new(config)?;
+        let sessions = SessionConfig {
+            schema: config.schema.clone(),
+            settings: settings.clone(),
+            statement_cache: config.statement_cache,
+        };
+        let pool = Pool {
+            size: config.pool_size,
             permits: Arc::new(Semaphore::new(config.pool_size)),
+            idle: Mutex::default(),
+            tls: tls::connector(config)?,
+        };
+        let mut connections = Self {
+            server: config.driver_config(),
+            sessions: Arc::new(sessions),
             connect_timeout: config.connect_timeout,
             acquire_timeout: config.acquire_timeout,
-            statement_cache: config.statement_cache,
-        })
+            pool: Arc::new(pool),
+        };
+        let own = |client: Client| async move { client.own_schema().await };
+        let found = connections.run(Operation::Connect, own).await?;
+        if connections.sessions.schema.is_none() {
+            let name = found.ok_or_else(|| invalid("the search path holds no schema: name one by the key schema"))?;
+            connections.sessions = Arc::new(SessionConfig {
+                settings: settings.in_schema(&name),
+                schema: Some(name),
+                statement_cache: config.statement_cache,
+            });
+            connections.pool.idle.lock().clear();
+        }
+        Ok(connections)
     }
 
     /// Closes the idle connections now and the others when their calls end.
     pub(super) fn close(&self) {
-        self.permits.close();
-        self.pool.close();
+        self.pool.permits.close();
+        self.pool.idle.lock().clear();
+    }
+
+    /// The schema that holds the tables.
+    pub(super) fn schema(&self) -> &str {
+        self.sessions.schema.as_deref().unwrap_or_default()
     }
 
     /// The most connections at a time.
     pub(super) fn max_size(&self) -> usize {
-        self.pool.status().max_size
+        self.pool.size
     }
 
     pub(super) fn is_closed(&self) -> bool {
-        self.permits.is_closed()
+        self.pool.permits.is_closed()
     }
 
     /// Does `work`, which is none the worse for being repeated, and does it again after a failure
     /// that passes.
-    pub(super) async fn run<T, F>(&self, operation: Operation, work: impl Fn(Client) -> F) -> Result<T>
+    pub(super) async fn run<T, F>(&self, step: impl Into<Step>, work: impl Fn(Client) -> F) -> Result<T>
     where
         F: Future<Output = Attempt<T>>,
     {
-        let mut repeats = repeats();
-        loop {
-            match self.attempt(&work).await {
-                Ok(answer) => return Ok(answer),
-                Err(failure) => pause(failure, &mut repeats).await.map_err(|failure| failure.into_error(operation))?,
+        let step = step.into();
+        let work = &work;
+        let one = |client: Client| async move {
+            // Between the statements of a shared session anything may happen to it.
+            if client.is_own() { work(client).await } else { client.transaction(work(Arc::clone(&client))).await }
+        };
+        let attempts = async {
+            let mut repeats = repeats();
+            loop {
+                match self.attempt(one).await {
+                    Ok(answer) => return Ok(answer),
+                    Err(failure) => pause(failure, &mut repeats).await.map_err(|failure| failure.into_error(step))?,
+                }
             }
-        }
+        };
+        attempts.instrument(debug_span!(target: "broadside::postgres", "call", operation = %step.operation())).await
     }
 
     /// Does `work` in a transaction, and does it again after a failure that passes, also where the
     /// transaction may have committed: all that is ever written is the same when written twice.
-    pub(super) async fn transact<F>(&self, operation: Operation, work: impl Fn(Client) -> F) -> Result<()>
+    pub(super) async fn transact<F>(&self, step: impl Into<Step>, work: impl Fn(Client) -> F) -> Result<()>
     where
         F: Future<Output = Attempt<()>>,
     {
-        let mut repeats = repeats();
-        let mut in_doubt = false;
-        loop {
-            let Err(failure) = self.attempt(|client| transaction(client, &work)).await else {
-                return Ok(());
-            };
-            in_doubt |= matches!(failure, Failure::InDoubt(_));
-            pause(failure, &mut repeats).await.map_err(|failure| {
-                let error = failure.into_error(operation);
-                if in_doubt { error.with_unknown_outcome() } else { error }
-            })?;
-        }
+        let step = step.into();
+        let work = &work;
+        let one = |client: Client| async move { client.transaction(work(Arc::clone(&client))).await };
+        let attempts = async {
+            let mut repeats = repeats();
+            let mut in_doubt = false;
+            loop {
+                let Err(failure) = self.attempt(one).await else {
+                    return Ok(());
+                };
+                in_doubt |= matches!(failure, Failure::InDoubt(_));
+                pause(failure, &mut repeats).await.map_err(|failure| {
+                    let error = failure.into_error(step);
+                    if in_doubt { error.with_unknown_outcome() } else { error }
+                })?;
+            }
+        };
+        attempts.instrument(debug_span!(target: "broadside::postgres", "call", operation = %step.operation())).await
     }
 
     async fn attempt<T, F>(&self, work: impl Fn(Client) -> F) -> Attempt<T>
@@ -149,9 +225,6 @@ impl Connections {
         F: Future<Output = Attempt<T>>,
     {
         let client = Arc::new(self.acquire().await?);
-        if client.statement_cache.size() > self.statement_cache {
-            client.statement_cache.clear();
-        }
         let answer = work(Arc::clone(&client)).await;
         if let Some(lease) = Arc::into_inner(client) {
             lease.release();
@@ -159,26 +232,45 @@ impl Connections {
         answer
     }
 
-    /// A connection: waits for a free one, and tries to reach the server until the connect
+    /// A session: waits for a free connection, and tries to reach the server until the connect
     /// timeout is over.
     async fn acquire(&self) -> Attempt<Lease> {
-        let permit = timeout(self.acquire_timeout, Arc::clone(&self.permits).acquire_owned())
+        let permit = timeout(self.acquire_timeout, Arc::clone(&self.pool.permits).acquire_owned())
             .await
             .map_err(|_| Failure::NoFreeConnection)?
             .map_err(|_| Failure::Closed)?;
-        let deadline = Instant::now() + self.connect_timeout;
+        let session = match self.idle() {
+            Some(session) => session,
+            None => self.connect().await?,
+        };
+        Ok(Lease { used: Some((session, permit)), pool: Arc::clone(&self.pool) })
+    }
+
+    fn idle(&self) -> Option<Session> {
+        let mut idle = self.pool.idle.lock();
+        std::iter::from_fn(|| idle.pop()).find(Session::is_usable)
+    }
+
+    async fn connect(&self) -> Attempt<Session> {
+        // A limit beyond what the clock can count is none.
+        let deadline = Instant::now().checked_add(self.connect_timeout);
         let mut delays = delays().without_max_times().build();
         loop {
-            let left = Some(deadline.saturating_duration_since(Instant::now()));
-            let timeouts = Timeouts { wait: None, create: left, recycle: left };
-            let failure = match self.pool.timeout_get(&timeouts).await {
-                Ok(object) => return Ok(Lease { object: Some(object), _permit: permit }),
-                Err(error) => Failure::from(error),
+            let opening = Session::open(&self.server, self.pool.tls.clone(), Arc::clone(&self.sessions));
+            let opened = match deadline {
+                Some(deadline) => timeout_at(deadline, opening).await.unwrap_or(Err(Failure::ConnectTimeout)),
+                None => opening.await,
+            };
+            let failure = match opened {
+                Ok(session) => return Ok(session),
+                Err(failure) => failure,
             };
             let delay = delays.next().unwrap_or(LONGEST_DELAY);
-            if failure.remedy() != Remedy::Reconnect || Instant::now() + delay >= deadline {
+            let in_time = deadline.is_none_or(|deadline| Instant::now() + delay < deadline);
+            if failure.remedy() != Remedy::Reconnect || !in_time || self.is_closed() {
                 return Err(failure.while_connecting());
             }
+            info!(target: "broadside::postgres", %failure, ?delay, "tries to connect again");
             sleep(delay).await;
         }
     }
@@ -196,26 +288,10 @@ fn repeats() -> impl Iterator<Item = Duration> {
 async fn pause(failure: Failure, repeats: &mut impl Iterator<Item = Duration>) -> Attempt<()> {
     match (failure.remedy(), repeats.next()) {
         (Remedy::Repeat | Remedy::Reconnect, Some(delay)) => {
+            info!(target: "broadside::postgres", %failure, ?delay, "tries again");
             sleep(delay).await;
             Ok(())
         }
         _ => Err(failure),
-    }
-}
-
-/// Begins, works and commits.
-async fn transaction<F>(client: Client, work: impl Fn(Client) -> F) -> Attempt<()>
-where
-    F: Future<Output = Attempt<()>>,
-{
-    // The first of the work follows on the heels of BEGIN, without waiting for its answer.
-    let begun = async { Ok(client.batch_execute("BEGIN").await?) };
-    match try_join(begun, work(Arc::clone(&client))).await {
-        Ok(_) => client.batch_execute("COMMIT").await.map_err(Failure::of_commit),
-        Err(failure) => {
-            // A connection that cannot roll back is closed, and the pool will see that.
-            client.batch_execute("ROLLBACK").await.ok();
-            Err(failure)
-        }
     }
 }

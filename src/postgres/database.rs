@@ -1,88 +1,62 @@
 //! PostgreSQL behind the trait.
 
+use std::sync::atomic::{AtomicBool, Ordering};
+
 use async_trait::async_trait;
 use bytes::Bytes;
 use prost::Message;
 
 use super::config::PostgresConfig;
 use super::connection::{Client, Connections};
-use super::error::Attempt;
+use super::error::{Failure, Step};
 use super::layout::Layout;
+use super::record::{self, Record};
 use super::staging::StagedBatch;
-use super::{historical, indexes, ingest, partitions, query, row, schema};
+use super::store::{self, Found, Lock};
+use super::{explain, historical, indexes, ingest, partitions, query, row, schema};
 use crate::api;
-use crate::error::{BackendKind, Error, ErrorKind, Operation, Result};
+use crate::error::{BackendKind, Error, ErrorKind, Operation, Outcome, Result};
 use crate::historical::HistoricalJobs;
 use crate::ingest::IngestionBatch;
 use crate::model::{Job, JobGroup};
-use crate::query::{GroupQuery, JobQuery};
+use crate::query::{GroupQuery, JobQuery, ReadCall};
 use crate::time::SharedClock;
-use crate::{Database, ProgressFn, StoreInfo};
-
-/// A record that is read alone, by the statement that gives it and its parts' names in `NotFound`.
-struct Record {
-    operation: Operation,
-    what: &'static str,
-    of: &'static str,
-    sql: fn(Layout) -> String,
-}
-
-const JOB_SPEC: Record = Record {
-    operation: Operation::GetJobSpec,
-    what: "spec",
-    of: "job",
-    sql: |layout| {
-        let jobs = layout.all_jobs();
-        format!(
-            "SELECT coalesce(s.job_spec, j.job_spec) FROM {jobs} AS j LEFT JOIN job_spec AS s ON s.job_id = j.job_id
-            WHERE j.job_id = $1"
-        )
-    },
-};
-const JOB_ERROR: Record = Record {
-    operation: Operation::GetJobError,
-    what: "error",
-    of: "job",
-    sql: |layout| {
-        let jobs = layout.all_jobs();
-        format!("SELECT e.error FROM {jobs} AS j JOIN job_error AS e ON e.job_id = j.job_id WHERE j.job_id = $1")
-    },
-};
-const RUN_ERROR: Record = Record {
-    operation: Operation::GetJobRunError,
-    what: "error",
-    of: "run",
-    sql: |_| "SELECT error FROM job_run WHERE run_id = $1".to_owned(),
-};
-const RUN_DEBUG_MESSAGE: Record = Record {
-    operation: Operation::GetJobRunDebugMessage,
-    what: "debug message",
-    of: "run",
-    sql: |_| "SELECT debug FROM job_run WHERE run_id = $1".to_owned(),
-};
+use crate::{Database, Explanation, ProgressFn, StoreInfo};
 
 /// The server's version, and the bytes of all tables of the schema with their indexes.
 const STORE_INFO: &str = "
-    SELECT 'PostgreSQL ' || current_setting('server_version'), coalesce(sum(pg_total_relation_size(oid)), 0)::bigint
-    FROM pg_class WHERE relnamespace = current_schema()::regnamespace AND relkind = 'r'";
+    SELECT 'PostgreSQL ' || current_setting('server_version'), coalesce(sum(pg_total_relation_size(c.oid)), 0)::bigint
+    FROM pg_class AS c JOIN pg_namespace AS n ON n.oid = c.relnamespace WHERE n.nspname = $1 AND relkind = 'r'";
 
 /// The PostgreSQL backend. [`PostgresConfig::connect`] makes one.
 #[derive(Debug)]
 pub struct PostgresDatabase {
     connections: Connections,
-    schema: Option<String>,
     layout: Layout,
+    /// The collation of ids: the database's own in tables that Lookout has made.
+    collation: String,
+    /// Whether the next call that writes must first adopt the tables.
+    is_to_be_adopted: AtomicBool,
+    adopt: bool,
     tuning_sql: String,
     revert_sql: String,
     clock: SharedClock,
 }
 
 impl PostgresDatabase {
-    pub(super) fn new(config: &PostgresConfig, connections: Connections, clock: SharedClock) -> Self {
+    pub(super) fn new(
+        config: &PostgresConfig,
+        connections: Connections,
+        layout: Layout,
+        found: &Found,
+        clock: SharedClock,
+    ) -> Self {
         Self {
             connections,
-            schema: config.schema.clone(),
-            layout: config.layout,
+            layout,
+            collation: found.collation.clone(),
+            is_to_be_adopted: AtomicBool::new(config.adopt && !found.is_initialised() && found.layout().is_some()),
+            adopt: config.adopt,
             tuning_sql: config.tuning_sql.clone(),
             revert_sql: config.revert_sql.clone(),
             clock,
@@ -97,21 +71,50 @@ impl PostgresDatabase {
         Ok(&self.connections)
     }
 
+    /// The connections of a call that writes: tables that are to be adopted are so now.
+    async fn writable(&self, operation: Operation) -> Result<&Connections> {
+        let connections = self.open(operation)?;
+        if self.is_to_be_adopted.load(Ordering::Relaxed) {
+            self.migrate(operation).await?;
+        }
+        Ok(connections)
+    }
+
+    async fn migrate(&self, operation: Operation) -> Result<()> {
+        let (connections, layout, adopt) = (&self.connections, self.layout, self.adopt);
+        let schema = connections.schema();
+        connections.transact(operation, |client| schema::migrate(client, schema, layout, adopt)).await?;
+        self.is_to_be_adopted.store(false, Ordering::Relaxed);
+        Ok(())
+    }
+
+    /// Finds out what is behind a failure that says that the store is not as the call expects it.
+    async fn diagnosed<T>(&self, result: Result<T>) -> Result<T> {
+        let Err(error) = result else { return result };
+        if error.outcome() != Outcome::NotApplied
+            || !matches!(error.kind(), ErrorKind::NotInitialised | ErrorKind::WrongStore)
+        {
+            return Err(error);
+        }
+        let (operation, schema, layout) = (error.operation(), self.connections.schema(), self.layout);
+        let inspect = |client: Client| async move { store::inspect(&client, schema).await };
+        let found = self.connections.run(operation, inspect).await?;
+        let reads_only = !WRITES.contains(&operation);
+        let checked = found.check(layout).and_then(|()| if reads_only { Ok(()) } else { found.check_writable() });
+        checked.map_err(|failure| failure.into_error(operation.into()))?;
+        if found.made_in() != Some(layout) || !(reads_only || found.is_initialised_in(layout)) {
+            return Err(Error::not_initialised(operation).with_backend(BackendKind::Postgres));
+        }
+        let message = "a table of the store is missing".to_owned();
+        Err(Error::new(ErrorKind::Backend, operation, message).with_backend(BackendKind::Postgres).with_source(error))
+    }
+
     /// The bytes of a record, which are never empty.
     async fn record(&self, record: &Record, id: &str) -> Result<Bytes> {
         let connections = self.open(record.operation)?;
-        // No id holds a NUL character, and the server cannot be asked for one that does; whether
-        // there is a schema must be found out all the same, and "" is no id either.
-        let known = if id.contains('\0') { "" } else { id };
-        let sql = &(record.sql)(self.layout);
-        let found = connections
-            .run(record.operation, |client| async move {
-                let statement = client.prepare_cached(sql).await?;
-                let row = client.query_opt(&statement, &[&known]).await?;
-                Ok(row.map(|row| row.try_get::<_, Option<Vec<u8>>>(0)).transpose()?.flatten())
-            })
-            .await?;
-        found.map(Bytes::from).ok_or_else(|| {
+        let (layout, sql) = (self.layout, &(record.sql)(self.layout));
+        let found = connections.run(record.operation, |client| record::read(client, layout, sql, id)).await;
+        self.diagnosed(found).await?.map(Bytes::from).ok_or_else(|| {
             Error::not_found(record.operation, record.what, record.of, id).with_backend(BackendKind::Postgres)
         })
     }
@@ -119,11 +122,73 @@ impl PostgresDatabase {
     async fn text(&self, record: &Record, id: &str) -> Result<String> {
         Ok(String::from_utf8_lossy(&self.record(record, id).await?).into_owned())
     }
+
+    /// Executes the statements of a key of the configuration, after which the session is closed, for they may have set
+    /// what they like.
+    async fn execute(&self, step: Step, key: &'static str, statements: &str) -> Result<()> {
+        if statements.is_empty() {
+            return Ok(());
+        }
+        let execute = |client: Client| async move {
+            client.spoil();
+            client.batch_execute(statements).await.map_err(|error| Failure::Configured(key, error))
+        };
+        self.connections.run(step, execute).await
+    }
+
+    async fn apply(&self, batch: &IngestionBatch) -> Result<()> {
+        let operation = Operation::ExecuteIngestionQueryBatch;
+        let connections = self.writable(operation).await?;
+        let layout = self.layout;
+        if batch.is_empty() {
+            let check = |client: Client| async move { store::guard(&client, layout, Lock::None).await };
+            return connections.run(operation, check).await;
+        }
+        if layout == Layout::PartitionBySubmitted {
+            let times = batch.jobs().iter().map(|job| job.submitted);
+            partitions::ensure(connections, operation, times).await?;
+        }
+        let staged = StagedBatch::new(batch);
+        connections.transact(operation, |client| ingest::apply(client, layout, &self.collation, &staged)).await
+    }
+
+    async fn populate(&self, jobs: &HistoricalJobs, progress: ProgressFn<'_>) -> Result<()> {
+        let operation = Operation::PopulateHistoricalJobs;
+        let connections = self.writable(operation).await?;
+        let layout = self.layout;
+        connections.run(operation, |client| async move { store::guard(&client, layout, Lock::None).await }).await?;
+        if layout == Layout::PartitionBySubmitted && jobs.count() > 0 {
+            partitions::ensure(connections, operation, jobs.bases().iter().copied()).await?;
+        }
+        historical::populate(connections, layout, &self.collation, jobs, progress).await
+    }
+
+    async fn clear(&self) -> Result<()> {
+        let operation = Operation::TearDown;
+        let connections = self.writable(operation).await?;
+        let layout = self.layout;
+        let mut step = Step::from(operation);
+        let many = |client: Client| async move { partitions::are_many(&client).await };
+        if layout == Layout::PartitionBySubmitted && connections.run(operation, many).await? {
+            partitions::drop_all(connections, operation).await?;
+            step = Step::after(operation, "the jobs were removed, but not their runs, specs and errors");
+        }
+        let clear = |client: Client| async move {
+            store::guard(&client, layout, Lock::Reads).await?;
+            let statements = format!("{}; {}", layout.clear(), store::clear_properties());
+            Ok(client.batch_execute(&statements).await?)
+        };
+        connections.transact(step, clear).await
+    }
 }
 
-async fn execute(client: Client, statements: &str) -> Attempt<()> {
-    Ok(client.batch_execute(statements).await?)
-}
+/// The calls that change the store.
+const WRITES: [Operation; 4] = [
+    Operation::ExecuteIngestionQueryBatch,
+    Operation::PopulateHistoricalJobs,
+    Operation::TearDown,
+    Operation::Property,
+];
 
 #[async_trait]
 impl Database for PostgresDatabase {
@@ -133,51 +198,39 @@ impl Database for PostgresDatabase {
 
     async fn initialise_schema(&self) -> Result<()> {
         let operation = Operation::InitialiseSchema;
-        let (schema, layout) = (self.schema.as_deref(), self.layout);
         let connections = self.open(operation)?;
-        connections.transact(operation, |client| schema::migrate(client, schema, layout)).await?;
-        indexes::restore(connections, operation).await?;
-        connections.run(operation, |client| execute(client, &self.tuning_sql)).await
+        self.migrate(operation).await?;
+        let step = Step::after(operation, "the tables are there");
+        indexes::restore(connections, step).await?;
+        self.execute(step, "tuning_sql", &self.tuning_sql).await
     }
 
     async fn execute_ingestion_query_batch(&self, batch: &IngestionBatch) -> Result<()> {
-        let operation = Operation::ExecuteIngestionQueryBatch;
-        let connections = self.open(operation)?;
-        if batch.is_empty() {
-            return connections.run(operation, schema::check).await;
-        }
-        if self.layout == Layout::PartitionBySubmitted {
-            let times = batch.jobs().iter().map(|job| job.submitted);
-            partitions::ensure(connections, operation, self.schema.as_deref(), times).await?;
-        }
-        let staged = StagedBatch::new(batch);
-        connections.transact(operation, |client| ingest::apply(client, self.layout, &staged)).await
+        self.diagnosed(self.apply(batch).await).await
     }
 
     async fn get_jobs(&self, query: &JobQuery) -> Result<Vec<Job>> {
         let connections = self.open(Operation::GetJobs)?;
-        let statement = &query::jobs(query, self.layout);
-        connections
-            .run(Operation::GetJobs, |client| async move {
-                let rows = statement.run(&client).await?;
-                let now = self.clock.now();
-                rows.iter().map(|row| row::job(row, now)).collect()
-            })
-            .await
+        let (layout, statement) = (self.layout, &query::jobs(query, self.layout));
+        let read = |client: Client| async move {
+            let rows = statement.run(&client, layout).await?;
+            let now = self.clock.now();
+            rows.iter().map(|row| row::job(row, now)).collect()
+        };
+        self.diagnosed(connections.run(Operation::GetJobs, read).await).await
     }
 
     async fn get_job_groups(&self, query: &GroupQuery) -> Result<Vec<JobGroup>> {
         let connections = self.open(Operation::GetJobGroups)?;
-        let statement = &query::groups(query, self.layout);
-        connections
-            .run(Operation::GetJobGroups, |client| async move {
-                statement.run(&client).await?.iter().map(|row| query::group(query, row)).collect()
-            })
-            .await
+        let (layout, statement) = (self.layout, &query::groups(query, self.layout));
+        let read = |client: Client| async move {
+            statement.run(&client, layout).await?.iter().map(|row| query::group(query, row)).collect()
+        };
+        self.diagnosed(connections.run(Operation::GetJobGroups, read).await).await
     }
 
     async fn get_job_spec(&self, job_id: &str) -> Result<api::Job> {
-        let spec = self.record(&JOB_SPEC, job_id).await?;
+        let spec = self.record(&record::JOB_SPEC, job_id).await?;
         api::Job::decode(spec).map_err(|error| {
             Error::new(ErrorKind::Backend, Operation::GetJobSpec, format!("the spec of job {job_id:?} is no api.Job"))
                 .with_backend(BackendKind::Postgres)
@@ -186,44 +239,60 @@ impl Database for PostgresDatabase {
     }
 
     async fn get_job_error(&self, job_id: &str) -> Result<String> {
-        self.text(&JOB_ERROR, job_id).await
+        self.text(&record::JOB_ERROR, job_id).await
     }
 
     async fn get_job_run_error(&self, run_id: &str) -> Result<String> {
-        self.text(&RUN_ERROR, run_id).await
+        self.text(&record::RUN_ERROR, run_id).await
     }
 
     async fn get_job_run_debug_message(&self, run_id: &str) -> Result<String> {
-        self.text(&RUN_DEBUG_MESSAGE, run_id).await
+        self.text(&record::RUN_DEBUG_MESSAGE, run_id).await
     }
 
     async fn populate_historical_jobs(&self, jobs: &HistoricalJobs, progress: ProgressFn<'_>) -> Result<()> {
-        let operation = Operation::PopulateHistoricalJobs;
-        let connections = self.open(operation)?;
-        connections.run(operation, schema::check).await?;
-        if self.layout == Layout::PartitionBySubmitted && jobs.count() > 0 {
-            partitions::ensure(connections, operation, self.schema.as_deref(), jobs.bases().iter().copied()).await?;
-        }
-        historical::populate(connections, self.layout, jobs, progress).await
+        self.diagnosed(self.populate(jobs, progress).await).await
     }
 
     async fn store_info(&self) -> Result<StoreInfo> {
         let connections = self.open(Operation::StoreInfo)?;
+        let schema = connections.schema();
         connections
             .run(Operation::StoreInfo, |client| async move {
-                let row = client.query_one(STORE_INFO, &[]).await?;
+                let row = client.query_one(STORE_INFO, &[&schema]).await?;
                 let bytes: i64 = row.try_get(1)?;
                 Ok(StoreInfo { version: Some(row.try_get(0)?), bytes: u64::try_from(bytes).ok() })
             })
             .await
     }
 
+    async fn explain(&self, call: &ReadCall) -> Result<Explanation> {
+        let connections = self.open(Operation::Explain)?;
+        let layout = self.layout;
+        let explained = connections.run(Operation::Explain, |client| explain::explain(client, layout, call)).await;
+        self.diagnosed(explained).await
+    }
+
+    async fn property(&self, key: &str) -> Result<Option<String>> {
+        let connections = self.open(Operation::Property)?;
+        self.diagnosed(connections.run(Operation::Property, |client| store::property(client, key)).await).await
+    }
+
+    async fn set_property(&self, key: &str, value: &str) -> Result<()> {
+        let connections = self.writable(Operation::Property).await?;
+        let layout = self.layout;
+        let set = |client: Client| async move {
+            store::guard(&client, layout, Lock::Layout).await?;
+            store::set_property(&client, key, value).await
+        };
+        self.diagnosed(connections.transact(Operation::Property, set).await).await
+    }
+
     async fn tear_down(&self) -> Result<()> {
-        let operation = Operation::TearDown;
-        let connections = self.open(operation)?;
-        connections.transact(operation, |client| execute(client, self.layout.clear())).await?;
-        indexes::restore(connections, operation).await?;
-        connections.run(operation, |client| execute(client, &self.revert_sql)).await
+        self.diagnosed(self.clear().await).await?;
+        let step = Step::after(Operation::TearDown, "all data were removed");
+        indexes::restore(&self.connections, step).await?;
+        self.execute(step, "revert_sql", &self.revert_sql).await
     }
 
     async fn close(&self) -> Result<()> {

@@ -1,9 +1,8 @@
 //! What the driver's errors mean: the one place that knows SQLSTATEs.
 
 use std::error::Error as StdError;
-use std::io;
+use std::{fmt, io};
 
-use deadpool_postgres::{HookError, PoolError, TimeoutType};
 use tokio_postgres::error::SqlState;
 
 use crate::error::{BackendKind, Error, ErrorKind, Operation};
@@ -25,6 +24,38 @@ pub(super) enum Failure {
     InDoubt(tokio_postgres::Error),
     /// The store holds what this build does not understand.
     Nonsense(String),
+    /// The store is not one to make the call on.
+    WrongStore(String),
+    /// The database stores texts in this encoding, which is none that the contract can be kept in.
+    Encoding(String),
+    /// The statements of a key of the configuration failed.
+    Configured(&'static str, tokio_postgres::Error),
+}
+
+/// A part of a call that commits by itself, as its errors tell of it.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Step {
+    operation: Operation,
+    /// What earlier parts of the call have committed.
+    done: Option<&'static str>,
+}
+
+impl Step {
+    /// What follows in a call of which something is committed already.
+    pub(super) const fn after(operation: Operation, done: &'static str) -> Self {
+        Self { operation, done: Some(done) }
+    }
+
+    pub(super) fn operation(self) -> Operation {
+        self.operation
+    }
+}
+
+impl From<Operation> for Step {
+    /// The first of a call.
+    fn from(operation: Operation) -> Self {
+        Self { operation, done: None }
+    }
 }
 
 /// What may mend a failure.
@@ -41,22 +72,25 @@ pub(super) enum Remedy {
 /// The result of an attempt.
 pub(super) type Attempt<T> = std::result::Result<T, Failure>;
 
-impl From<tokio_postgres::Error> for Failure {
-    fn from(error: tokio_postgres::Error) -> Self {
-        Self::Driver(error)
+impl fmt::Display for Failure {
+    /// As a log shows it.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Closed => f.write_str("closed"),
+            Self::NoFreeConnection => f.write_str("no free connection"),
+            Self::ConnectTimeout => f.write_str("connect timeout"),
+            Self::Driver(error) | Self::Unreachable(error) | Self::InDoubt(error) | Self::Configured(_, error) => {
+                f.write_str(&text(error))
+            }
+            Self::Nonsense(message) | Self::WrongStore(message) => f.write_str(message),
+            Self::Encoding(encoding) => write!(f, "encoding {encoding}"),
+        }
     }
 }
 
-impl From<PoolError> for Failure {
-    fn from(error: PoolError) -> Self {
-        match error {
-            PoolError::Backend(error) | PoolError::PostCreateHook(HookError::Backend(error)) => Self::Driver(error),
-            PoolError::Timeout(TimeoutType::Wait) => Self::NoFreeConnection,
-            PoolError::Timeout(TimeoutType::Create | TimeoutType::Recycle) | PoolError::NoRuntimeSpecified => {
-                Self::ConnectTimeout
-            }
-            PoolError::Closed | PoolError::PostCreateHook(HookError::Message(_)) => Self::Closed,
-        }
+impl From<tokio_postgres::Error> for Failure {
+    fn from(error: tokio_postgres::Error) -> Self {
+        Self::Driver(error)
     }
 }
 
@@ -78,24 +112,55 @@ impl Failure {
     pub(super) fn remedy(&self) -> Remedy {
         match self {
             Self::Driver(error) | Self::InDoubt(error) => remedy(error),
-            Self::Closed | Self::NoFreeConnection | Self::ConnectTimeout | Self::Unreachable(_) | Self::Nonsense(_) => {
-                Remedy::None
-            }
+            Self::Configured(_, error) => remedy(error),
+            Self::Closed
+            | Self::NoFreeConnection
+            | Self::ConnectTimeout
+            | Self::Unreachable(_)
+            | Self::Nonsense(_)
+            | Self::WrongStore(_)
+            | Self::Encoding(_) => Remedy::None,
         }
     }
 
+    /// Whether a table or schema was not there.
+    pub(super) fn is_undefined(&self) -> bool {
+        matches!(self, Self::Driver(error) if error.code().is_some_and(is_undefined))
+    }
+
+    /// Whether a table or function was refused to the user, or all writes are.
+    pub(super) fn is_forbidden(&self) -> bool {
+        let codes = [SqlState::INSUFFICIENT_PRIVILEGE, SqlState::READ_ONLY_SQL_TRANSACTION];
+        matches!(self, Self::Driver(error) if error.code().is_some_and(|code| codes.contains(code)))
+    }
+
     /// What the caller hears of the failure.
-    pub(super) fn into_error(self, operation: Operation) -> Error {
+    pub(super) fn into_error(self, step: Step) -> Error {
+        let operation = step.operation;
         let unavailable = |message: &str| Error::new(ErrorKind::Unavailable, operation, message);
-        match self {
+        let error = match self {
             Self::Closed => Error::closed(operation),
             Self::NoFreeConnection => unavailable("no connection became free within the acquire timeout"),
             Self::ConnectTimeout => unavailable("the server accepted no connection within the connect timeout"),
-            Self::Driver(error) | Self::Unreachable(error) => driver_error(error, operation),
+            Self::Driver(error) | Self::Unreachable(error) => driver_error(error, step),
             Self::InDoubt(error) => unavailable("the connection was lost during the commit").with_source(error),
             Self::Nonsense(message) => Error::new(ErrorKind::Backend, operation, message),
+            Self::WrongStore(message) => Error::new(ErrorKind::WrongStore, operation, message),
+            Self::Encoding(encoding) => Error::new(
+                ErrorKind::Backend,
+                operation,
+                format!("the encoding of the database is {encoding}: it must be UTF8 or SQL_ASCII"),
+            ),
+            Self::Configured(key, error) => {
+                let message = format!("{key}: {}", text(&error));
+                Error::new(kind(&error), operation, message).with_source(error)
+            }
+        };
+        let error = error.with_backend(BackendKind::Postgres);
+        match step.done {
+            Some(done) => error.after(done),
+            None => error,
         }
-        .with_backend(BackendKind::Postgres)
     }
 }
 
@@ -165,24 +230,34 @@ fn is_network_failure(error: &tokio_postgres::Error) -> bool {
     false
 }
 
-fn driver_error(error: tokio_postgres::Error, operation: Operation) -> Error {
-    if error.code().is_some_and(is_undefined) {
-        return Error::not_initialised(operation);
+fn driver_error(error: tokio_postgres::Error, step: Step) -> Error {
+    if step.done.is_none() && error.code().is_some_and(is_undefined) {
+        return Error::not_initialised(step.operation);
     }
+    // What the server says of a login would also be in the source.
     if let Some(refused) = error.code().and_then(refused_login) {
-        return Error::new(ErrorKind::Backend, operation, refused);
+        return Error::new(ErrorKind::Backend, step.operation, refused);
     }
-    let kind = match error.code() {
+    Error::new(kind(&error), step.operation, text(&error)).with_source(error)
+}
+
+fn kind(error: &tokio_postgres::Error) -> ErrorKind {
+    match error.code() {
         Some(code) if is_timeout(code) => ErrorKind::Timeout,
         Some(code) if is_conflict(code) || is_disconnection(code) || code.code().starts_with("53") => {
             ErrorKind::Unavailable
         }
-        None if remedy(&error) == Remedy::Reconnect => ErrorKind::Unavailable,
+        None if remedy(error) == Remedy::Reconnect => ErrorKind::Unavailable,
         _ => ErrorKind::Backend,
-    };
-    let message = match error.as_db_error() {
-        Some(answer) => format!("{} (SQLSTATE {})", answer.message(), answer.code().code()),
-        None => error.to_string(),
-    };
-    Error::new(kind, operation, message).with_source(error)
+    }
+}
+
+/// What the server says, with its advice.
+fn text(error: &tokio_postgres::Error) -> String {
+    let Some(answer) = error.as_db_error() else { return error.to_string() };
+    if let Some(refused) = refused_login(answer.code()) {
+        return refused.to_owned();
+    }
+    let advice = answer.hint().map(|hint| format!("; {hint}")).unwrap_or_default();
+    format!("{} (SQLSTATE {}){advice}", answer.message(), answer.code().code())
 }

@@ -15,10 +15,11 @@ use futures::stream::FuturesOrdered;
 use tokio_postgres::types::ToSql;
 
 use super::connection::{Client, Connections};
-use super::error::Attempt;
+use super::error::{Attempt, Step};
 use super::indexes;
 use super::layout::Layout;
 use super::row::PgTimestamp;
+use super::store::{self, Lock};
 use crate::error::{Operation, Result};
 use crate::historical::{self, Ending, HistoricalJobs};
 use crate::{Progress, ProgressFn};
@@ -35,10 +36,14 @@ const CHUNKS_AT_ONCE: usize = 2;
 /// The fewest jobs for which indexes are dropped: to make one again takes its time even if it is small.
 const BULK: u64 = 10_000;
 
+/// What every part of the call has behind it but the first.
+const PART: Step = Step::after(OPERATION, "some of the jobs may have been added, and indexes dropped until a repetition");
+
 /// Makes all the jobs.
 pub(super) async fn populate(
     connections: &Connections,
     layout: Layout,
+    collation: &str,
     jobs: &HistoricalJobs,
     report: ProgressFn<'_>,
 ) -> Result<()> {
@@ -47,27 +52,35 @@ pub(super) async fn populate(
     if total >= BULK {
         // To make the indexes of all rows costs less than to add these to them up to about this size.
         let most_rows = number(total / 2);
-        for table in [layout.ended_jobs(), "job_run"] {
-            connections.transact(OPERATION, |client| indexes::defer(client, table, most_rows)).await?;
+        for (table, step) in [(layout.ended_jobs(), OPERATION.into()), ("job_run", PART)] {
+            connections.transact(step, |client| indexes::defer(client, layout, table, most_rows)).await?;
         }
     }
-    make(connections, layout, jobs, report).await?;
-    indexes::restore(connections, OPERATION).await?;
+    make(connections, layout, collation, jobs, report).await?;
+    indexes::restore(connections, PART).await?;
     report(Progress { done: total, total });
     Ok(())
 }
 
 /// Makes the jobs, a chunk at a time, and reports each chunk but the last.
-async fn make(connections: &Connections, layout: Layout, jobs: &HistoricalJobs, report: ProgressFn<'_>) -> Result<()> {
-    let statement = &layout.historical_chunk().replace("{annotation_values}", &annotation_values());
+async fn make(
+    connections: &Connections,
+    layout: Layout,
+    collation: &str,
+    jobs: &HistoricalJobs,
+    report: ProgressFn<'_>,
+) -> Result<()> {
+    let statement = &layout.historical_chunk(collation).replace("{annotation_values}", &annotation_values());
     let total = jobs.count();
     let at_once = CHUNKS_AT_ONCE.min(connections.max_size());
     let size = chunk_size(jobs, at_once as u64);
+    // A lone chunk is the whole call. Of several, one may be there when another fails.
+    let step = if total <= size && total < BULK { OPERATION.into() } else { PART };
     let end_of = |start: u64| total.min(start.saturating_add(size));
     let mut starts = iter::successors(Some(0), |&start| Some(end_of(start))).take_while(|&start| start < total);
     let make_from = |start: u64| async move {
         let end = end_of(start);
-        connections.transact(OPERATION, |client| chunk(client, layout, statement, jobs, start, end)).await.map(|()| end)
+        connections.transact(step, |client| chunk(client, layout, statement, jobs, start, end)).await.map(|()| end)
     };
     let mut making: FuturesOrdered<_> = starts.by_ref().take(at_once).map(make_from).collect();
     while let Some(done) = making.try_next().await? {
@@ -101,12 +114,13 @@ async fn chunk(
     start: u64,
     end: u64,
 ) -> Attempt<()> {
-    let set_up = match layout {
-        Layout::Lookout | Layout::PartitionBySubmitted => PLANNED_ANEW.to_owned(),
+    let lock = match layout {
+        Layout::Lookout | Layout::PartitionBySubmitted => Lock::Layout,
         // No index keeps an id from being in both tables, so nobody may insert it meanwhile.
-        Layout::HotColdSplit => format!("{PLANNED_ANEW}; LOCK TABLE job IN SHARE MODE"),
+        Layout::HotColdSplit => Lock::Writes,
     };
-    client.batch_execute(&set_up).await?;
+    store::guard(&client, layout, lock).await?;
+    client.batch_execute(PLANNED_ANEW).await?;
     let bases: Vec<PgTimestamp> = jobs.bases().iter().copied().map(PgTimestamp).collect();
     let bytes = |bytes: Option<&Bytes>| bytes.map(|bytes| bytes.to_vec());
     let parameters: [&(dyn ToSql + Sync); _] = [
@@ -144,7 +158,7 @@ async fn chunk(
         &(historical::STARTED_AFTER as f64),
         &(historical::FINISHED_AFTER as f64),
     ];
-    let statement = client.prepare_cached(statement).await?;
+    let statement = client.prepare(statement).await?;
     client.execute(&statement, &parameters).await?;
     Ok(())
 }

@@ -1,7 +1,7 @@
 //! Ingestion: a batch is copied into a temporary table, from which one statement a table applies it.
 
 use bytes::Bytes;
-use futures::future::try_join_all;
+use futures::future::{try_join_all, try_join3};
 use futures::{SinkExt, pin_mut};
 
 use super::connection::Client;
@@ -9,6 +9,7 @@ use super::error::Attempt;
 use super::layout::Layout;
 use super::partitions;
 use super::staging::{self, StagedBatch};
+use super::store::{self, Lock};
 
 /// A part of a batch.
 struct Part {
@@ -47,16 +48,16 @@ const UPDATES: [Part; 2] = [
 ];
 
 const INSERT_SPECS: &str = "
-INSERT INTO job_spec (job_id, job_spec) SELECT job_id, job_spec FROM staged WHERE part = 'spec'
+INSERT INTO job_spec (job_id, job_spec) SELECT job_id, job_spec FROM pg_temp.staged WHERE part = 'spec'
 ON CONFLICT DO NOTHING;";
 
 const INSERT_ERRORS: &str = "
-INSERT INTO job_error (job_id, error) SELECT job_id, error FROM staged WHERE part = 'error'
+INSERT INTO job_error (job_id, error) SELECT job_id, error FROM pg_temp.staged WHERE part = 'error'
 ON CONFLICT DO NOTHING;";
 
 const INSERT_RUNS: &str = "
 INSERT INTO job_run (run_id, job_id, cluster, node, pool, leased, job_run_state)
-SELECT run_id, job_id, cluster, node, pool, leased, job_run_state FROM staged WHERE part = 'run'
+SELECT run_id, job_id, cluster, node, pool, leased, job_run_state FROM pg_temp.staged WHERE part = 'run'
 ON CONFLICT DO NOTHING;";
 
 const INSERT_JOBS: &str = "
@@ -67,7 +68,7 @@ INSERT INTO job (
 SELECT
     s.job_id, s.queue, s.owner, s.jobset, s.cpu, s.memory, s.ephemeral_storage, s.gpu, s.priority, s.submitted, s.state,
     s.last_transition_time, s.last_transition_time_seconds, s.priority_class, s.namespace, s.annotations
-FROM staged AS s";
+FROM pg_temp.staged AS s";
 
 fn insert_jobs(target: &Target) -> String {
     match target.layout {
@@ -78,13 +79,13 @@ fn insert_jobs(target: &Target) -> String {
             "{LOOK_UP}{INSERT_JOBS}
 WHERE s.part = 'job' AND NOT EXISTS (SELECT FROM job_historical AS h WHERE h.job_id = s.job_id)
 ON CONFLICT DO NOTHING;
-DELETE FROM job AS j USING staged AS s, job_historical AS h
+DELETE FROM job AS j USING pg_temp.staged AS s, job_historical AS h
 WHERE s.part = 'job' AND j.job_id = s.job_id AND h.job_id = s.job_id;"
         ),
         Layout::PartitionBySubmitted => format!(
             "
 WITH fresh AS (
-    INSERT INTO job_key (job_id, submitted) SELECT job_id, submitted FROM staged WHERE part = 'job'
+    INSERT INTO job_key (job_id, submitted) SELECT job_id, submitted FROM pg_temp.staged WHERE part = 'job'
     ON CONFLICT DO NOTHING
     RETURNING job_id
 ){INSERT_JOBS}
@@ -115,7 +116,7 @@ UPDATE job AS j SET
     cancelled = CASE WHEN j.state IN (1, 2, 3, 8) THEN u.cancelled ELSE j.cancelled END,
     cancel_reason = CASE WHEN j.state IN (1, 2, 3, 8) THEN u.cancel_reason ELSE j.cancel_reason END,
     cancel_user = CASE WHEN j.state IN (1, 2, 3, 8) THEN u.cancel_user ELSE j.cancel_user END
-FROM staged AS u";
+FROM pg_temp.staged AS u";
 
 /// Whether a job is one that an update changes.
 const IS_CHANGED: &str =
@@ -127,14 +128,14 @@ fn update_jobs(target: &Target) -> String {
         Layout::HotColdSplit => format!(
             "{LOOK_UP}{UPDATE_JOBS}\nWHERE j.job_id = u.job_id AND {IS_CHANGED};
 WITH ended AS (
-    DELETE FROM job AS j USING staged AS u
+    DELETE FROM job AS j USING pg_temp.staged AS u
     WHERE u.part = 'job update' AND j.job_id = u.job_id AND j.state NOT IN (1, 2, 3, 8)
     RETURNING j.*
 )
 INSERT INTO job_historical SELECT * FROM ended;
 UPDATE job_historical AS j SET
     state = 7, last_transition_time = u.preempted, last_transition_time_seconds = u.preempted_seconds
-FROM staged AS u
+FROM pg_temp.staged AS u
 WHERE j.job_id = u.job_id AND {IS_CHANGED};"
         ),
         // Each partition is named, for planning an update of all of them takes longer the more there are.
@@ -157,7 +158,7 @@ UPDATE job_run AS r SET
     exit_code = coalesce(u.exit_code, r.exit_code),
     error = coalesce(u.error, r.error),
     debug = coalesce(u.debug, r.debug)
-FROM staged AS u
+FROM pg_temp.staged AS u
 WHERE u.part = 'run update' AND r.run_id = u.run_id;"
     )
 }
@@ -166,11 +167,12 @@ WHERE u.part = 'run update' AND r.run_id = u.run_id;"
 /// first while the next is on its way.
 const MESSAGE_BYTES: usize = 1 << 18;
 
-/// Applies a batch in the transaction that the caller has begun.
-pub(super) async fn apply(client: Client, layout: Layout, batch: &StagedBatch) -> Attempt<()> {
+/// Applies a batch in the transaction that the caller has begun, with ids of this collation.
+pub(super) async fn apply(client: Client, layout: Layout, collation: &str, batch: &StagedBatch) -> Attempt<()> {
     let inserts = || INSERTS.iter().filter(|part| !(part.rows)(batch).is_empty());
     let updates = || UPDATES.iter().filter(|part| !(part.rows)(batch).is_empty());
-    try_join_all(inserts().chain(updates()).map(|part| copy(&client, part.copy, (part.rows)(batch)))).await?;
+    let copies = try_join_all(inserts().chain(updates()).map(|part| copy(&client, part.copy, (part.rows)(batch))));
+    try_join3(store::guard(&client, layout, Lock::Layout), client.stage(collation), copies).await?;
     // One message with all statements, which are planned for what is staged now: a plan that was
     // kept from a batch of another size, or from when the tables were small, may be a bad one.
     let mut target = Target { layout, partitions: Vec::new() };
@@ -186,7 +188,7 @@ pub(super) async fn apply(client: Client, layout: Layout, batch: &StagedBatch) -
 }
 
 async fn copy(client: &Client, statement: &str, rows: &Bytes) -> Attempt<()> {
-    let statement = client.prepare_cached(statement).await?;
+    let statement = client.prepare(statement).await?;
     let sink = client.copy_in(&statement).await?;
     pin_mut!(sink);
     let mut rest = rows.clone();

@@ -36,6 +36,25 @@ impl Layout {
         }
     }
 
+    /// The name by which the marker of a store knows it.
+    pub(super) fn name(self) -> &'static str {
+        match self {
+            Self::Lookout => "lookout",
+            Self::HotColdSplit => "hot_cold_split",
+            Self::PartitionBySubmitted => "partition_by_submitted",
+        }
+    }
+
+    /// The layout of a name.
+    pub(super) fn from_name(name: &str) -> Option<Self> {
+        [Self::Lookout, Self::HotColdSplit, Self::PartitionBySubmitted].into_iter().find(|layout| layout.name() == name)
+    }
+
+    /// The version of the tables: how many migrations have made them.
+    pub(super) fn version(self) -> String {
+        self.migrations().len().to_string()
+    }
+
     /// The table or view that shows all jobs.
     pub(super) fn all_jobs(self) -> &'static str {
         match self {
@@ -52,8 +71,8 @@ impl Layout {
         }
     }
 
-    /// The statement that makes a chunk of historical jobs.
-    pub(super) fn historical_chunk(self) -> String {
+    /// The statement that makes a chunk of historical jobs, whose ids have this collation.
+    pub(super) fn historical_chunk(self, collation: &str) -> String {
         let (known_jobs, claimed) = match self {
             Self::Lookout => ("job", ""),
             Self::HotColdSplit => ("job_all", ""),
@@ -63,9 +82,10 @@ impl Layout {
             .replace("{known_jobs}", known_jobs)
             .replace("{claimed}", claimed)
             .replace("{ended_jobs}", self.ended_jobs())
+            .replace("{collation}", collation)
     }
 
-    /// Removes every row of every table.
+    /// Removes every job and what belongs to it.
     pub(super) fn clear(self) -> &'static str {
         match self {
             Self::Lookout => "TRUNCATE job, job_run, job_spec, job_error, job_deduplication",

@@ -9,20 +9,21 @@ use crate::ingest::{IngestionBatch, JobInsert, JobPatch, JobUpdate, RecordInsert
 use crate::model::{JobState, RunState};
 use crate::time::Timestamp;
 
-/// The temporary table that holds a batch's rows, of whatever part: each connection has one for
-/// itself, and every commit empties it. It is one table for all parts because emptying has its
-/// price for each table, and a small batch pays it in full.
-pub(super) const TABLE: &str = r#"
+/// The temporary table that holds a batch's rows, of whatever part. A session of its own makes one with its first
+/// batch, and every commit empties it; in a shared session, every commit drops it. It is one table for all
+/// parts because emptying has its price for each table, and a small batch pays it in full. Its name says the schema
+/// wherever it is used, for a user's schema may have a table of that name.
+const TABLE: &str = r#"
 CREATE TEMPORARY TABLE staged (
-    part text COLLATE "C" NOT NULL,
-    job_id text COLLATE "C",
-    run_id text COLLATE "C",
+    part text COLLATE {collation} NOT NULL,
+    job_id text COLLATE {collation},
+    run_id text COLLATE {collation},
     job_spec bytea,
     error bytea,
     debug bytea,
-    queue text COLLATE "C",
-    owner text COLLATE "C",
-    jobset text COLLATE "C",
+    queue text COLLATE {collation},
+    owner text COLLATE {collation},
+    jobset text COLLATE {collation},
     cpu bigint,
     memory bigint,
     ephemeral_storage bigint,
@@ -34,23 +35,28 @@ CREATE TEMPORARY TABLE staged (
     last_transition_time_seconds bigint,
     preempted timestamp,
     preempted_seconds bigint,
-    priority_class text COLLATE "C",
-    namespace text COLLATE "C",
+    priority_class text COLLATE {collation},
+    namespace text COLLATE {collation},
     annotations jsonb,
-    latest_run_id text COLLATE "C",
+    latest_run_id text COLLATE {collation},
     cancelled timestamp,
-    cancel_reason text COLLATE "C",
-    cancel_user text COLLATE "C",
-    cluster text COLLATE "C",
-    node text COLLATE "C",
-    pool text COLLATE "C",
+    cancel_reason text COLLATE {collation},
+    cancel_user text COLLATE {collation},
+    cluster text COLLATE {collation},
+    node text COLLATE {collation},
+    pool text COLLATE {collation},
     job_run_state smallint,
     leased timestamp,
     pending timestamp,
     started timestamp,
     finished timestamp,
     exit_code integer
-) ON COMMIT DELETE ROWS"#;
+) ON COMMIT {on_commit}"#;
+
+/// The statement that makes the table, with the collation that the stored ids have: else no index of theirs would serve.
+pub(super) fn table(collation: &str, keep: bool) -> String {
+    TABLE.replace("{collation}", collation).replace("{on_commit}", if keep { "DELETE ROWS" } else { "DROP" })
+}
 
 /// A batch as COPY takes it, each part sorted by id, so that batches lock rows in one order.
 /// Parts without rows are empty.
@@ -77,27 +83,27 @@ impl StagedBatch {
     }
 }
 
-pub(super) const COPY_SPECS: &str = "COPY staged (part, job_id, job_spec) FROM STDIN (FORMAT binary)";
+pub(super) const COPY_SPECS: &str = "COPY pg_temp.staged (part, job_id, job_spec) FROM STDIN (FORMAT binary)";
 
 fn spec(rows: &mut CopyRows, spec: &RecordInsert) {
     rows.push(&[&"spec", &spec.job_id, &spec.value]);
 }
 
-pub(super) const COPY_ERRORS: &str = "COPY staged (part, job_id, error) FROM STDIN (FORMAT binary)";
+pub(super) const COPY_ERRORS: &str = "COPY pg_temp.staged (part, job_id, error) FROM STDIN (FORMAT binary)";
 
 fn error(rows: &mut CopyRows, error: &RecordInsert) {
     rows.push(&[&"error", &error.job_id, &error.value]);
 }
 
 pub(super) const COPY_RUNS: &str =
-    "COPY staged (part, run_id, job_id, cluster, node, pool, leased, job_run_state) FROM STDIN (FORMAT binary)";
+    "COPY pg_temp.staged (part, run_id, job_id, cluster, node, pool, leased, job_run_state) FROM STDIN (FORMAT binary)";
 
 fn run(rows: &mut CopyRows, run: &RunInsert) {
     let state = i16::from(RunState::Leased.ordinal());
     rows.push(&[&"run", &run.run_id, &run.job_id, &run.cluster, &run.node, &run.pool, &run.leased, &state]);
 }
 
-pub(super) const COPY_JOBS: &str = "COPY staged (part, job_id, queue, owner, jobset, cpu, memory, ephemeral_storage, \
+pub(super) const COPY_JOBS: &str = "COPY pg_temp.staged (part, job_id, queue, owner, jobset, cpu, memory, ephemeral_storage, \
      gpu, priority, submitted, state, last_transition_time, last_transition_time_seconds, priority_class, namespace, \
      annotations) FROM STDIN (FORMAT binary)";
 
@@ -123,7 +129,7 @@ fn job(rows: &mut CopyRows, job: &JobInsert) {
     ]);
 }
 
-pub(super) const COPY_JOB_UPDATES: &str = "COPY staged (part, job_id, state, last_transition_time, \
+pub(super) const COPY_JOB_UPDATES: &str = "COPY pg_temp.staged (part, job_id, state, last_transition_time, \
      last_transition_time_seconds, priority, latest_run_id, cancelled, cancel_reason, cancel_user, preempted, \
      preempted_seconds) FROM STDIN (FORMAT binary)";
 
@@ -146,7 +152,7 @@ fn job_update(rows: &mut CopyRows, update: &JobUpdate) {
     ]);
 }
 
-pub(super) const COPY_RUN_UPDATES: &str = "COPY staged (part, run_id, job_run_state, node, pending, started, \
+pub(super) const COPY_RUN_UPDATES: &str = "COPY pg_temp.staged (part, run_id, job_run_state, node, pending, started, \
      finished, exit_code, error, debug) FROM STDIN (FORMAT binary)";
 
 fn run_update(rows: &mut CopyRows, update: &RunUpdate) {

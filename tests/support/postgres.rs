@@ -7,7 +7,11 @@ use broadside::ingest::{
     IngestionBatch, IngestionQuery, InsertJob, InsertJobRun, SetJobPreempted, SetJobRunning, SetJobSucceeded,
     UpdateJobPriority,
 };
-use broadside::{Database, DatabaseConfig, POSTGRES_URL_VARIABLE, ScratchStore, SystemClock, Timestamp};
+use broadside::{
+    Database, DatabaseConfig, Error, GetJobGroupsRequest, GetJobsRequest, GroupQuery, GroupedField,
+    HistoricalJobsParams, JobQuery, POSTGRES_URL_VARIABLE, Result, ScratchStore, SystemClock, Timestamp,
+};
+use serde_json::json;
 use tokio_postgres::NoTls;
 
 use super::jobs::plain_job;
@@ -81,8 +85,51 @@ pub async fn store(address: &str) -> ScratchStore {
 
 /// A further handle to a store, with other parameters.
 pub async fn handle(store: &ScratchStore, address: &str) -> Arc<dyn Database> {
-    let address = with(address, &format!("schema={}", schema(store)));
-    address.parse::<DatabaseConfig>().unwrap().connect(Arc::new(SystemClock)).await.unwrap()
+    try_handle(store, address).await.unwrap()
+}
+
+/// The same, which may be refused.
+pub async fn try_handle(store: &ScratchStore, address: &str) -> Result<Arc<dyn Database>> {
+    connect(&with(address, &format!("schema={}", schema(store)))).await
+}
+
+/// A handle to the store of an address.
+pub async fn connect(address: &str) -> Result<Arc<dyn Database>> {
+    address.parse::<DatabaseConfig>()?.connect(Arc::new(SystemClock)).await
+}
+
+/// The errors of all calls, each of which must fail, that depend on the layout or the owner of the tables: reads, and
+/// then writes.
+pub async fn errors(database: &dyn Database) -> Vec<Error> {
+    let mut errors = read_errors(database).await;
+    errors.extend(write_errors(database).await);
+    errors
+}
+
+async fn read_errors(database: &dyn Database) -> Vec<Error> {
+    let by_queue = GetJobGroupsRequest { grouped_field: GroupedField::field("queue"), ..Default::default() };
+    vec![
+        database.get_jobs(&JobQuery::try_from(GetJobsRequest::default()).unwrap()).await.unwrap_err(),
+        database.get_job_groups(&GroupQuery::try_from(by_queue).unwrap()).await.unwrap_err(),
+        database.get_job_spec("no such job").await.unwrap_err(),
+        database.get_job_error("no such job").await.unwrap_err(),
+    ]
+}
+
+/// The errors of all calls that write.
+pub async fn write_errors(database: &dyn Database) -> Vec<Error> {
+    let params = json!({
+        "queueIdx": 0, "jobSetIdx": 0, "queueName": "q", "jobSetName": "s", "nJobs": 1, "chunkSize": 1,
+        "jobAgeDays": [0], "referenceTime": "2026-01-01T00:00:00Z",
+    });
+    let historical = serde_json::from_value::<HistoricalJobsParams>(params).unwrap().try_into().unwrap();
+    vec![
+        database.execute_ingestion_query_batch(&batch([insert("new", "js")])).await.unwrap_err(),
+        database.execute_ingestion_query_batch(&batch([])).await.unwrap_err(),
+        database.populate_historical_jobs(&historical, &|_| ()).await.unwrap_err(),
+        database.set_property("key", "value").await.unwrap_err(),
+        database.tear_down().await.unwrap_err(),
+    ]
 }
 
 /// The name of a store's schema.

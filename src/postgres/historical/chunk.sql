@@ -59,7 +59,7 @@ numbered AS (
     FROM
         given,
         generate_series(first, last) AS i,
-        LATERAL (SELECT (id_prefix || lpad(i::text, greatest(10, length(i::text)), '0')) COLLATE "C" AS job_id) AS id
+        LATERAL (SELECT (id_prefix || lpad(i::text, greatest(10, length(i::text)), '0')) COLLATE {collation} AS job_id) AS id
 ),
 bounds AS (
     SELECT min(job_id) AS first_job, max(job_id) AS last_job, min(run_id) AS first_run, max(run_id) AS last_run

@@ -2,11 +2,14 @@
 
 use std::fmt::Write;
 
+use futures::future::try_join;
 use tokio_postgres::Row;
 use tokio_postgres::types::ToSql;
 
 use crate::postgres::connection::Client;
 use crate::postgres::error::Attempt;
+use crate::postgres::layout::Layout;
+use crate::postgres::store::{self, UNSPLIT};
 use crate::query::{Direction, Page};
 
 type Parameter = Box<dyn ToSql + Send + Sync>;
@@ -62,11 +65,26 @@ impl Statement {
         self
     }
 
-    /// Runs the statement.
-    pub(in crate::postgres) async fn run(&self, client: &Client) -> Attempt<Vec<Row>> {
-        let statement = client.prepare_cached(&self.text).await?;
-        let parameters: Vec<&(dyn ToSql + Sync)> =
-            self.parameters.iter().map(|parameter| parameter.as_ref() as &(dyn ToSql + Sync)).collect();
-        Ok(client.query(&statement, &parameters).await?)
+    /// Runs the statement on a store of this layout.
+    pub(in crate::postgres) async fn run(&self, client: &Client, layout: Layout) -> Attempt<Vec<Row>> {
+        let statement = client.prepare(&self.text).await?;
+        let parameters = self.parameters();
+        let read = client.query(&statement, &parameters);
+        if layout != Layout::Lookout {
+            return Ok(read.await?);
+        }
+        // Both are prepared before, so that the question follows the read.
+        let question = client.prepare(UNSPLIT).await?;
+        let (rows, unsplit) = try_join(read, client.query_one(&question, &[])).await?;
+        if unsplit.try_get(0)? { Ok(rows) } else { Err(store::split()) }
+    }
+
+    /// Its text and its parameters.
+    pub(in crate::postgres) fn text(&self) -> &str {
+        &self.text
+    }
+
+    pub(in crate::postgres) fn parameters(&self) -> Vec<&(dyn ToSql + Sync)> {
+        self.parameters.iter().map(|parameter| parameter.as_ref() as &(dyn ToSql + Sync)).collect()
     }
 }

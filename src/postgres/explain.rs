@@ -1,0 +1,52 @@
+//! The plans of reads, as the server executes them.
+
+use tokio_postgres::types::ToSql;
+
+use super::connection::Client;
+use super::error::Attempt;
+use super::layout::Layout;
+use super::query;
+use super::record::{self, Record};
+use crate::query::ReadCall;
+use crate::{ExplainedStatement, Explanation};
+
+/// Executes the statement of a call in a transaction that may not write and is rolled back, and gives its plan.
+pub(super) async fn explain(client: Client, layout: Layout, call: &ReadCall) -> Attempt<Explanation> {
+    let statement = match call {
+        ReadCall::Jobs(query) => {
+            let statement = query::jobs(query, layout);
+            explained(&client, statement.text(), &statement.parameters()).await?
+        }
+        ReadCall::Groups(query) => {
+            let statement = query::groups(query, layout);
+            explained(&client, statement.text(), &statement.parameters()).await?
+        }
+        ReadCall::JobSpec(id) => one(&client, layout, &record::JOB_SPEC, id).await?,
+        ReadCall::JobError(id) => one(&client, layout, &record::JOB_ERROR, id).await?,
+        ReadCall::JobRunError(id) => one(&client, layout, &record::RUN_ERROR, id).await?,
+        ReadCall::JobRunDebugMessage(id) => one(&client, layout, &record::RUN_DEBUG_MESSAGE, id).await?,
+    };
+    Ok(Explanation { statements: vec![statement] })
+}
+
+async fn one(client: &Client, layout: Layout, record: &Record, id: &str) -> Attempt<ExplainedStatement> {
+    explained(client, &(record.sql)(layout), &[&record::known_id(id)]).await
+}
+
+async fn explained(client: &Client, sql: &str, parameters: &[&(dyn ToSql + Sync)]) -> Attempt<ExplainedStatement> {
+    // A session of its own is in no transaction yet, and a shared one in one that is ended like this one.
+    let (begin, end) = if client.is_own() { ("BEGIN READ ONLY", "ROLLBACK") } else { ("SET TRANSACTION READ ONLY", "") };
+    client.batch_execute(begin).await?;
+    let explained = plan(client, sql, parameters).await;
+    if !end.is_empty() {
+        client.batch_execute(end).await?;
+    }
+    Ok(ExplainedStatement { statement: sql.to_owned(), plan: explained? })
+}
+
+async fn plan(client: &Client, sql: &str, parameters: &[&(dyn ToSql + Sync)]) -> Attempt<String> {
+    let statement = client.prepare(&format!("EXPLAIN (ANALYZE, BUFFERS) {sql}")).await?;
+    let rows = client.query(&statement, parameters).await?;
+    let lines = rows.iter().map(|row| row.try_get(0)).collect::<Result<Vec<String>, _>>()?;
+    Ok(lines.join("\n"))
+}

@@ -1,0 +1,157 @@
+//! From a configuration to handles, and to stores that are made for one purpose.
+
+use tracing::info;
+
+use super::config::{PostgresConfig, invalid};
+use super::connection::{Client, Connections};
+use super::error::{Attempt, Failure, Step};
+use super::layout::Layout;
+use super::schema::quoted;
+use super::{PostgresDatabase, partitions, store};
+use crate::connect::ScratchInfo;
+use crate::error::{Error, ErrorKind, Operation, Outcome, Result};
+use crate::time::SharedClock;
+
+/// The schemas that have a table with the marker's name, which the user may read.
+const MARKED: &str = "
+SELECT n.nspname::text FROM pg_class AS c JOIN pg_namespace AS n ON n.oid = c.relnamespace
+WHERE c.relname = 'broadside_store' AND c.relkind = 'r'
+    AND has_schema_privilege(n.oid, 'USAGE') AND has_table_privilege(c.oid, 'SELECT')";
+
+const OPERATION: Operation = Operation::Connect;
+
+impl PostgresConfig {
+    /// Opens a handle. The server must answer; the schema need not exist.
+    ///
+    /// # Errors
+    ///
+    /// `Unavailable` if the server cannot be reached within the connect timeout, `WrongStore` if the schema holds
+    /// tables of another layout or version, or with names of Lookout's that are not Lookout's, `Backend` if the
+    /// server refuses the user, the database or the TLS that is asked for, or if the encoding of the database is
+    /// neither UTF8 nor SQL_ASCII.
+    pub async fn connect(&self, clock: SharedClock) -> Result<PostgresDatabase> {
+        let connections = Connections::open(self).await?;
+        let schema = connections.schema();
+        let found = connections.run(OPERATION, |client| async move { store::inspect(&client, schema).await }).await?;
+        let layout = match self.layout {
+            Layout::Lookout if self.adopt => found.made_in().unwrap_or_default(),
+            layout => layout,
+        };
+        found.check(layout).map_err(|failure| failure.into_error(OPERATION.into()))?;
+        Ok(PostgresDatabase::new(self, connections, layout, &found, clock))
+    }
+
+    /// The scratch stores in the database, oldest first, by the marker that each carries. Those that the user may not
+    /// read are not among them.
+    ///
+    /// # Errors
+    ///
+    /// As [`connect`](Self::connect).
+    pub async fn scratch_stores(&self) -> Result<Vec<ScratchInfo>> {
+        let connections = self.lone_connection(self.schema.as_deref()).await?;
+        let names: Vec<String> = connections
+            .run(OPERATION, |client| async move {
+                let rows = client.query(MARKED, &[]).await?;
+                Ok(rows.iter().map(|row| row.try_get(0)).collect::<Result<_, _>>()?)
+            })
+            .await?;
+        let mut stores = Vec::new();
+        for name in names {
+            let name = name.as_str();
+            let created = connections.run(OPERATION, |client| scratch_marker(client, name)).await?;
+            stores.extend(created.map(|created| ScratchInfo { name: name.to_owned(), created }));
+        }
+        stores.sort_by(|one, other| (one.created, &one.name).cmp(&(other.created, &other.name)));
+        Ok(stores)
+    }
+
+    /// Removes a scratch store, which must carry the marker of one.
+    ///
+    /// # Errors
+    ///
+    /// As [`connect`](Self::connect); `WrongStore` if `name` is no scratch store. A store is removed in several
+    /// transactions: what an error leaves of it still carries the marker.
+    pub async fn remove_scratch(&self, name: &str) -> Result<()> {
+        let connections = self.lone_connection(Some(name)).await?;
+        connections.run(OPERATION, |client| check_scratch(client, name)).await?;
+        partitions::drop_all(&connections, OPERATION).await?;
+        let step = Step::after(OPERATION, "the store may have been removed in part");
+        connections.transact(step, |client| drop_schema(client, name)).await?;
+        info!(target: "broadside::postgres", store = name, "removed a scratch store");
+        Ok(())
+    }
+
+    /// Makes an empty schema of this name, with the marker of a scratch store, and gives the configuration that leads
+    /// to it. If it is not certain that none was made, it is removed again, or the error names it.
+    ///
+    /// # Errors
+    ///
+    /// As [`connect`](Self::connect), and `Backend` if the schema exists.
+    pub async fn create_scratch(&self, name: &str) -> Result<Self> {
+        let config = Self { schema: Some(name.to_owned()), adopt: false, ..self.clone() };
+        match config.create(name).await {
+            Ok(()) => Ok(config),
+            Err(error) if error.outcome() == Outcome::NotApplied => Err(error),
+            Err(error) => Err(config.remove_after(name, error).await),
+        }
+    }
+
+    /// Removes the schema that [`create_scratch`](Self::create_scratch) made, with all that is in it.
+    ///
+    /// # Errors
+    ///
+    /// As [`remove_scratch`](Self::remove_scratch), and `InvalidArgument` if the configuration names no schema.
+    pub async fn drop_scratch(&self) -> Result<()> {
+        let name = self.schema.as_deref().ok_or_else(|| invalid("the configuration names no schema to drop"))?;
+        self.remove_scratch(name).await
+    }
+
+    /// Removes the store that a failed attempt to make it may have left. The error that comes back names the store where
+    /// that failed, too.
+    async fn remove_after(&self, name: &str, error: Error) -> Error {
+        match self.remove_scratch(name).await {
+            Ok(()) => error,
+            Err(second) if second.kind() == ErrorKind::WrongStore => error,
+            Err(_) => error.after(&format!("the scratch store {name:?} may be left on the server")),
+        }
+    }
+
+    async fn create(&self, name: &str) -> Result<()> {
+        let connections = self.lone_connection(Some(name)).await?;
+        let statements = format!("CREATE SCHEMA {}; {}", quoted(name), store::mark(true));
+        let statements = statements.as_str();
+        let create = |client: Client| async move { Ok(client.batch_execute(statements).await?) };
+        connections.transact(OPERATION, create).await
+    }
+
+    async fn lone_connection(&self, schema: Option<&str>) -> Result<Connections> {
+        Connections::open(&Self { pool_size: 1, schema: schema.map(str::to_owned), ..self.clone() }).await
+    }
+}
+
+/// When a scratch store was made; none if the schema is none, or no more.
+async fn scratch_marker(client: Client, name: &str) -> Attempt<Option<crate::Timestamp>> {
+    match store::inspect(&client, name).await {
+        Ok(found) => Ok(found.marker.and_then(|marker| marker.scratch())),
+        Err(failure) if failure.is_undefined() || failure.is_forbidden() => Ok(None),
+        Err(failure) => Err(failure),
+    }
+}
+
+async fn drop_schema(client: Client, name: &str) -> Attempt<()> {
+    let exists = client.prepare("SELECT FROM pg_namespace WHERE nspname = $1").await?;
+    if client.query_opt(&exists, &[&name]).await?.is_none() {
+        // An attempt before this one has succeeded, or somebody else was quicker.
+        return Ok(());
+    }
+    check_scratch(Client::clone(&client), name).await?;
+    Ok(client.batch_execute(&format!("DROP SCHEMA {} CASCADE", quoted(name))).await?)
+}
+
+async fn check_scratch(client: Client, name: &str) -> Attempt<()> {
+    let found = store::inspect(&client, name).await?;
+    match found.marker.and_then(|marker| marker.scratch()) {
+        Some(_) => Ok(()),
+        None => Err(Failure::WrongStore(format!("schema {name:?} carries no marker of a scratch store"))),
+    }
+}
