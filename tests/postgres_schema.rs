@@ -7,7 +7,8 @@ use std::future::Future;
 use std::sync::Arc;
 
 use broadside::{
-    DatabaseConfig, ErrorKind, GetJobGroupsRequest, GroupQuery, GroupedField, IngestionQuery, Order, Outcome, SystemClock,
+    DatabaseConfig, ErrorKind, GetJobGroupsRequest, GroupQuery, GroupedField, IngestionQuery, Order, Outcome,
+    SystemClock,
 };
 use libtest_mimic::{Arguments, Trial};
 use support::backends::Backend;

@@ -239,10 +239,7 @@ impl Connections {
             .await
             .map_err(|_| Failure::NoFreeConnection)?
             .map_err(|_| Failure::Closed)?;
-        let session = match self.idle() {
-            Some(session) => session,
-            None => self.connect().await?,
-        };
+        let session = self.session().await?;
         Ok(Lease { used: Some((session, permit)), pool: Arc::clone(&self.pool) })
     }
 
@@ -251,11 +248,15 @@ impl Connections {
         std::iter::from_fn(|| idle.pop()).find(Session::is_usable)
     }
 
-    async fn connect(&self) -> Attempt<Session> {
+    /// One that is idle, or else a new one. Where the server is full, another call's may become idle meanwhile.
+    async fn session(&self) -> Attempt<Session> {
         // A limit beyond what the clock can count is none.
         let deadline = Instant::now().checked_add(self.connect_timeout);
         let mut delays = delays().without_max_times().build();
         loop {
+            if let Some(session) = self.idle() {
+                return Ok(session);
+            }
             let opening = Session::open(&self.server, self.pool.tls.clone(), Arc::clone(&self.sessions));
             let opened = match deadline {
                 Some(deadline) => timeout_at(deadline, opening).await.unwrap_or(Err(Failure::ConnectTimeout)),

@@ -35,7 +35,8 @@ async fn one(client: &Client, layout: Layout, record: &Record, id: &str) -> Atte
 
 async fn explained(client: &Client, sql: &str, parameters: &[&(dyn ToSql + Sync)]) -> Attempt<ExplainedStatement> {
     // A session of its own is in no transaction yet, and a shared one in one that is ended like this one.
-    let (begin, end) = if client.is_own() { ("BEGIN READ ONLY", "ROLLBACK") } else { ("SET TRANSACTION READ ONLY", "") };
+    let (begin, end) =
+        if client.is_own() { ("BEGIN READ ONLY", "ROLLBACK") } else { ("SET TRANSACTION READ ONLY", "") };
     client.batch_execute(begin).await?;
     let explained = plan(client, sql, parameters).await;
     if !end.is_empty() {

@@ -37,7 +37,8 @@ const CHUNKS_AT_ONCE: usize = 2;
 const BULK: u64 = 10_000;
 
 /// What every part of the call has behind it but the first.
-const PART: Step = Step::after(OPERATION, "some of the jobs may have been added, and indexes dropped until a repetition");
+const PART: Step =
+    Step::after(OPERATION, "some of the jobs may have been added, and indexes dropped until a repetition");
 
 /// Makes all the jobs.
 pub(super) async fn populate(

@@ -2,9 +2,9 @@
 
 use super::connection::Client;
 use super::error::{Attempt, Failure};
+use super::indexes;
 use super::layout::Layout;
 use super::store::{self, Found};
-use super::indexes;
 
 /// Held while the schema is looked at and changed, so that of several processes one changes it and
 /// the others wait. The schema's name is part of it: those of other schemas need not wait.

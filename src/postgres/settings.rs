@@ -121,10 +121,8 @@ mod tests {
     #[test]
     fn options_are_settings_by_the_servers_rules() {
         let options = r"-c search_path=a\ b,c  -cjit=off --lock-timeout=5s -c x.y=\\\'";
-        let expected =
-            [("search_path", "a b,c"), ("jit", "off"), ("lock_timeout", "5s"), ("x.y", r"\'")].map(|(name, value)| {
-                (name.to_owned(), value.to_owned())
-            });
+        let expected = [("search_path", "a b,c"), ("jit", "off"), ("lock_timeout", "5s"), ("x.y", r"\'")]
+            .map(|(name, value)| (name.to_owned(), value.to_owned()));
         assert_eq!(parse_options(options).unwrap(), expected);
         for refused in ["-c", "-c name", "-B 5", "name=value", "-c =value"] {
             assert!(parse_options(refused).is_err(), "{refused}");

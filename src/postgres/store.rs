@@ -35,10 +35,7 @@ const LOOKOUT: [(&str, &str); 4] = [
          last_transition_time last_transition_time_seconds job_spec duplicate priority_class latest_run_id \
          cancel_reason namespace annotations cancel_user",
     ),
-    (
-        "job_run",
-        "run_id job_id cluster node pending started finished job_run_state error exit_code leased debug pool",
-    ),
+    ("job_run", "run_id job_id cluster node pending started finished job_run_state error exit_code leased debug pool"),
     ("job_spec", "job_id job_spec"),
     ("job_error", "job_id error"),
 ];
@@ -194,12 +191,8 @@ impl Found {
 /// Looks at a schema.
 pub(super) async fn inspect(client: &Client, schema: &str) -> Attempt<Found> {
     let rows = client.query(&client.prepare(CATALOG).await?, &[&schema, &NAMES.as_slice()]).await?;
-    let mut found = Found {
-        schema: schema.to_owned(),
-        relations: BTreeMap::new(),
-        marker: None,
-        collation: r#""C""#.to_owned(),
-    };
+    let mut found =
+        Found { schema: schema.to_owned(), relations: BTreeMap::new(), marker: None, collation: r#""C""#.to_owned() };
     let mut is_readable = false;
     for row in rows {
         let (name, kind, readable): (String, String, bool) = (row.try_get(0)?, row.try_get(1)?, row.try_get(2)?);

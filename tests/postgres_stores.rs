@@ -1,0 +1,311 @@
+//! Which store a handle works on, and which it leaves alone: markers, adoption, scratch stores, and settings that would
+//! lead elsewhere.
+
+mod support;
+
+use std::collections::BTreeMap;
+use std::future::Future;
+use std::sync::Arc;
+
+use broadside::{DatabaseConfig, ErrorKind, Outcome, ScratchStore, SystemClock};
+use libtest_mimic::{Arguments, Trial};
+use support::backends::Backend;
+use support::harness::server_trial;
+use support::jobs::all_jobs;
+use support::postgres::{
+    LAYOUTS, Layout, batch, connect, handle, insert, job_set, schema, session, shared, store, succeeded, try_handle,
+    write_errors,
+};
+use support::server::{Server, with};
+use tokio_postgres::{Client, NoTls};
+
+fn main() {
+    let arguments = Arguments::from_args();
+    let mut trials = vec![
+        trial("a-store-says-what-it-is", marker),
+        trial("tables-of-others-are-not-changed", foreign_tables),
+        trial("a-later-version-is-refused", later_version),
+        trial("properties-go-with-the-data", properties),
+        trial("the-callers-search-path-leads-nowhere-else", search_path),
+        trial("scratch-stores-are-found-by-their-marker", scratch_stores),
+        trial("a-scratch-store-that-cannot-be-opened-is-removed", unopened),
+        trial("a-long-name-is-refused", long_name),
+        trial("an-encoding-that-cannot-hold-all-texts-is-refused", encoding),
+        trial("many-partitions-are-dropped-in-parts", many_partitions),
+    ];
+    for layout in LAYOUTS {
+        let name = format!("lookouts-own-tables-can-be-adopted::{}", layout.name);
+        trials.push(trial(&name, move || adopted(layout)));
+    }
+    libtest_mimic::run(&arguments, trials).exit();
+}
+
+fn trial<F: Future<Output = ()>>(name: &str, test: impl FnOnce() -> F + Send + 'static) -> Trial {
+    server_trial(Backend::POSTGRES, name, test)
+}
+
+/// What the marker says, but for the time.
+async fn marker_of(session: &Client) -> Vec<(String, String)> {
+    let rows =
+        session.query("SELECT key, value FROM broadside_store WHERE key <> 'created' ORDER BY key", &[]).await.unwrap();
+    rows.iter().map(|row| (row.get(0), row.get(1))).collect()
+}
+
+async fn marker() {
+    let config: DatabaseConfig = shared("hot_cold_split=true").parse().unwrap();
+    let store = config.create_scratch(Arc::new(SystemClock)).await.unwrap();
+    let session = session(&store, &shared("")).await;
+    let made_by = ("made_by".to_owned(), format!("broadside {}", env!("CARGO_PKG_VERSION")));
+    let scratch = ("scratch".to_owned(), "true".to_owned());
+    assert_eq!(marker_of(&session).await, [made_by.clone(), scratch.clone()]);
+    store.database().initialise_schema().await.unwrap();
+    let (layout, version) = (("layout", "hot_cold_split"), ("version", "4"));
+    let owned = |(key, value): (&str, &str)| (key.to_owned(), value.to_owned());
+    let expected = [owned(layout), made_by, scratch, owned(version)];
+    assert_eq!(marker_of(&session).await, expected);
+    store.database().tear_down().await.unwrap();
+    assert_eq!(marker_of(&session).await, expected);
+    store.remove().await.unwrap();
+}
+
+/// A store as Lookout would have made it: without any table of Broadside's own.
+async fn unmarked(layout: Layout) -> ScratchStore {
+    let store = store(&shared(layout.parameter)).await;
+    let jobs = [insert("a", "js"), insert("b", "js"), succeeded("b")];
+    store.database().execute_ingestion_query_batch(&batch(jobs)).await.unwrap();
+    let drop = "DROP TABLE broadside_store, broadside_migration, broadside_deferred_index";
+    session(&store, &shared("")).await.batch_execute(drop).await.unwrap();
+    store
+}
+
+/// Drops a store that has lost its marker, and so cannot be removed as one.
+async fn drop_unmarked(store: ScratchStore) {
+    let error = store.config().remove_scratch(store.name().unwrap()).await.unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::WrongStore, "{error:?}");
+    let session = session(&store, &shared("")).await;
+    store.database().close().await.unwrap();
+    session.batch_execute(&format!("DROP SCHEMA {} CASCADE", schema(&store))).await.unwrap();
+}
+
+/// Lookout's tables can be read and not written; those that only have a name of Lookout's, nothing.
+async fn foreign_tables() {
+    let store = unmarked(LAYOUTS[0]).await;
+    let reader = handle(&store, &shared("")).await;
+    let before = all_jobs(&*reader).await;
+    assert_eq!(before.len(), 2);
+    let mut errors = write_errors(&*reader).await;
+    errors.push(reader.initialise_schema().await.unwrap_err());
+    for error in errors {
+        assert_eq!((error.kind(), error.outcome()), (ErrorKind::WrongStore, Outcome::NotApplied), "{error:?}");
+        assert!(error.message().contains("adopt=true"), "{error:?}");
+    }
+    assert_eq!(all_jobs(&*reader).await, before);
+    for layout in &LAYOUTS[1..] {
+        let refused = try_handle(&store, &shared(layout.parameter)).await.map(drop);
+        if layout.parameter.starts_with("hot_cold") {
+            // It may be there to split the tables, but not without being told that they are its to change.
+            let error = handle(&store, &shared(layout.parameter)).await.initialise_schema().await.unwrap_err();
+            assert_eq!(error.kind(), ErrorKind::WrongStore, "{error:?}");
+        } else {
+            assert_eq!(refused.unwrap_err().kind(), ErrorKind::WrongStore);
+        }
+    }
+    assert_eq!(all_jobs(&*reader).await, before);
+
+    let session = session(&store, &shared("")).await;
+    let theirs = "DROP TABLE job, job_run, job_spec, job_error, job_deduplication;
+        CREATE TABLE job_run (theirs integer); INSERT INTO job_run VALUES (1)";
+    session.batch_execute(theirs).await.unwrap();
+    for parameters in ["", "hot_cold_split=true", "adopt=true"] {
+        let error = try_handle(&store, &shared(parameters)).await.unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::WrongStore, "{error:?}");
+    }
+    // A handle from before finds tables that are nobody's to clear.
+    for error in write_errors(&*reader).await {
+        assert_eq!((error.kind(), error.outcome()), (ErrorKind::WrongStore, Outcome::NotApplied), "{error:?}");
+    }
+    assert_eq!(count(&session, "job_run").await, 1);
+    drop_unmarked(store).await;
+}
+
+async fn count(session: &Client, table: &str) -> i64 {
+    session.query_one(&format!("SELECT count(*) FROM {table}"), &[]).await.unwrap().get(0)
+}
+
+/// With `adopt`, the tables are whole at once, in the layout that they have, also with names in another collation.
+async fn adopted(layout: Layout) {
+    let store = unmarked(layout).await;
+    if layout.name == "lookout" {
+        let session = session(&store, &shared("")).await;
+        let own = r#"ALTER TABLE job ALTER job_id TYPE varchar(32) COLLATE "default", ALTER queue TYPE varchar(512) COLLATE "default";
+            ALTER TABLE job_run ALTER run_id TYPE varchar(36) COLLATE "default""#;
+        session.batch_execute(own).await.unwrap();
+    }
+    let database = handle(&store, &shared("adopt=true")).await;
+    database.execute_ingestion_query_batch(&batch([insert("c", "js"), succeeded("c")])).await.unwrap();
+    let states: BTreeMap<_, _> =
+        all_jobs(&*database).await.into_iter().map(|job| (job.job_id, job.state.to_string())).collect();
+    let expected = [("a", "QUEUED"), ("b", "SUCCEEDED"), ("c", "SUCCEEDED")];
+    assert!(states.iter().map(|(id, state)| (id.as_str(), state.as_str())).eq(expected), "{states:?}");
+    // From now on it is a store like others.
+    let other = handle(&store, &shared(layout.parameter)).await;
+    other.initialise_schema().await.unwrap();
+    other.tear_down().await.unwrap();
+    assert!(all_jobs(&*database).await.is_empty());
+    drop_unmarked(store).await;
+}
+
+async fn later_version() {
+    let store = store(&shared("")).await;
+    let session = session(&store, &shared("")).await;
+    let open = handle(&store, &shared("")).await;
+    session.execute("UPDATE broadside_store SET value = '99' WHERE key = 'version'", &[]).await.unwrap();
+    let error = try_handle(&store, &shared("")).await.unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::WrongStore, "{error:?}");
+    let mut errors = write_errors(&*open).await;
+    errors.push(open.initialise_schema().await.unwrap_err());
+    for error in errors {
+        assert_eq!((error.kind(), error.outcome()), (ErrorKind::WrongStore, Outcome::NotApplied), "{error:?}");
+    }
+    store.remove().await.unwrap();
+}
+
+async fn properties() {
+    let config: DatabaseConfig = shared("").parse().unwrap();
+    let store = config.create_scratch(Arc::new(SystemClock)).await.unwrap();
+    let database = store.database();
+    let error = database.set_property("key", "value").await.unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::NotInitialised, "{error:?}");
+    database.initialise_schema().await.unwrap();
+    assert_eq!(database.property("key").await.unwrap(), None);
+    for value in ["first", "it's \"second\""] {
+        database.set_property("key", value).await.unwrap();
+        assert_eq!(database.property("key").await.unwrap().as_deref(), Some(value));
+    }
+    // The marker's own keys are out of reach.
+    database.set_property("layout", "mine").await.unwrap();
+    handle(&store, &shared("")).await.tear_down().await.unwrap();
+    assert_eq!(database.property("key").await.unwrap(), None);
+    store.remove().await.unwrap();
+}
+
+/// A schema of the caller's, where the tables of a store must neither be made nor cleared.
+async fn search_path() {
+    let theirs = store(&shared("")).await;
+    theirs.database().execute_ingestion_query_batch(&job_set("theirs")).await.unwrap();
+    let before = all_jobs(&**theirs.database()).await;
+    let options = format!("options=-c%20search_path%3D{}", schema(&theirs));
+    let ours = store(&shared(&options)).await;
+    ours.database().execute_ingestion_query_batch(&job_set("ours")).await.unwrap();
+    ours.database().tear_down().await.unwrap();
+    assert_eq!(all_jobs(&**theirs.database()).await, before);
+    // Without a schema of the address, the search path says which.
+    let found = connect(&shared(&options)).await.unwrap();
+    assert_eq!(all_jobs(&*found).await, before);
+    ours.remove().await.unwrap();
+    assert_eq!(all_jobs(&**theirs.database()).await, before);
+    theirs.remove().await.unwrap();
+}
+
+async fn scratch_stores() {
+    let config: DatabaseConfig = shared("").parse().unwrap();
+    let older = config.create_scratch(Arc::new(SystemClock)).await.unwrap();
+    let newer = store(&shared("partition_by_submitted=true")).await;
+    newer.database().execute_ingestion_query_batch(&job_set("set")).await.unwrap();
+    let names = async || -> Vec<String> {
+        config.scratch_stores().await.unwrap().into_iter().map(|store| store.name).collect()
+    };
+    let found = names().await;
+    let place = |store: &ScratchStore| found.iter().position(|name| name == store.name().unwrap());
+    assert!(place(&older).unwrap() < place(&newer).unwrap(), "{found:?}");
+    let kept = session(&older, &shared("")).await;
+    kept.execute("DELETE FROM broadside_store WHERE key = 'scratch'", &[]).await.unwrap();
+    let error = config.remove_scratch(older.name().unwrap()).await.unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::WrongStore, "{error:?}");
+    for unknown in ["public", "no_such_schema"] {
+        let error = config.remove_scratch(unknown).await.unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::WrongStore, "{error:?}");
+    }
+    config.remove_scratch(newer.name().unwrap()).await.unwrap();
+    let left = names().await;
+    assert!(!left.iter().any(|name| [older.name(), newer.name()].contains(&Some(name))), "{left:?}");
+    drop_unmarked(older).await;
+}
+
+/// The store is made and then cannot be opened, for the server allows one connection less.
+async fn unopened() {
+    let server = Server::postgres("unopened", "");
+    let (client, connection) = tokio_postgres::connect(server.address(), NoTls).await.unwrap();
+    tokio::spawn(connection);
+    // Whoever makes a schema finds the table of its marker gone, and another in its place.
+    let spoil = "
+        CREATE FUNCTION spoil() RETURNS event_trigger LANGUAGE plpgsql AS $$
+        BEGIN
+            IF current_query() LIKE 'CREATE SCHEMA%' AND to_regclass('job_run') IS NULL THEN
+                CREATE TABLE job_run (theirs integer);
+            END IF;
+        END $$;
+        CREATE EVENT TRIGGER spoil ON ddl_command_end WHEN TAG IN ('CREATE TABLE') EXECUTE FUNCTION spoil()";
+    client.batch_execute(spoil).await.unwrap();
+    let config: DatabaseConfig = server.address().parse().unwrap();
+    let error = config.create_scratch(Arc::new(SystemClock)).await.unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::WrongStore, "{error:?}");
+    assert_eq!(config.scratch_stores().await.unwrap(), []);
+}
+
+async fn long_name() {
+    for (length, accepted) in [(63, true), (64, false)] {
+        let config = shared(&format!("schema={}", "s".repeat(length))).parse::<DatabaseConfig>();
+        assert_eq!(config.is_ok(), accepted);
+        assert!(config.err().is_none_or(|error| error.kind() == ErrorKind::InvalidArgument));
+    }
+}
+
+async fn encoding() {
+    let server = Server::postgres("encoding", "");
+    let (client, connection) = tokio_postgres::connect(server.address(), NoTls).await.unwrap();
+    tokio::spawn(connection);
+    for (name, accepted) in [("WIN1252", false), ("SQL_ASCII", true)] {
+        let create =
+            format!("CREATE DATABASE d_{name} ENCODING '{name}' TEMPLATE template0 LC_COLLATE 'C' LC_CTYPE 'C'");
+        client.batch_execute(&create).await.unwrap();
+        let opened = connect(&with(server.address(), &format!("dbname=d_{}", name.to_lowercase()))).await;
+        match opened {
+            Ok(_) => assert!(accepted, "{name}"),
+            Err(error) => assert!(!accepted && error.message().contains(name), "{error:?}"),
+        }
+    }
+}
+
+/// More days than the server has locks for, were they dropped at once.
+async fn many_partitions() {
+    const DAYS: i64 = 120;
+    let server = Server::postgres("partitions", "-c max_locks_per_transaction=10 -c max_connections=20");
+    let address = with(server.address(), "partition_by_submitted=true");
+    let store = store(&address).await;
+    let database = store.database();
+    let fill = async || {
+        for start in (0..DAYS).step_by(10) {
+            let jobs = (start..start + 10).map(|day| {
+                let broadside::IngestionQuery::InsertJob(mut query) = insert(&format!("job-{day}"), "js") else {
+                    unreachable!()
+                };
+                query.job.submitted = broadside::Timestamp::from_seconds(day * 86_400);
+                query.into()
+            });
+            database.execute_ingestion_query_batch(&batch(jobs)).await.unwrap();
+        }
+    };
+    let session = session(&store, server.address()).await;
+    fill().await;
+    database.tear_down().await.unwrap();
+    assert_eq!(count(&session, "job").await + count(&session, "job_key").await, 0);
+    // Ids that are gone are free again.
+    fill().await;
+    assert_eq!(count(&session, "job_key").await, DAYS);
+    let error = session.batch_execute(&format!("DROP SCHEMA {} CASCADE", schema(&store))).await.unwrap_err();
+    assert_eq!(error.code().unwrap().code(), "53200", "the server has locks for all at once");
+    store.remove().await.unwrap();
+    let config: DatabaseConfig = address.parse().unwrap();
+    assert_eq!(config.scratch_stores().await.unwrap(), []);
+}
