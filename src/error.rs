@@ -211,6 +211,7 @@ impl Error {
     }
 
     /// The same error of a call that had done something before: it says what, and that the outcome is unknown.
+    #[cfg(feature = "postgres")]
     pub(crate) fn after(mut self, done: &str) -> Self {
         self.0.message = format!("{done}; then: {}", self.0.message);
         self.with_unknown_outcome()

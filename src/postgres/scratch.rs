@@ -9,7 +9,7 @@ use super::layout::Layout;
 use super::schema::quoted;
 use super::{PostgresDatabase, partitions, store};
 use crate::connect::ScratchInfo;
-use crate::error::{Error, ErrorKind, Operation, Outcome, Result};
+use crate::error::{Operation, Result};
 use crate::time::SharedClock;
 
 /// The schemas that have a table with the marker's name, which the user may read.
@@ -82,18 +82,18 @@ impl PostgresConfig {
     }
 
     /// Makes an empty schema of this name, with the marker of a scratch store, and gives the configuration that leads
-    /// to it. If it is not certain that none was made, it is removed again, or the error names it.
+    /// to it.
     ///
     /// # Errors
     ///
-    /// As [`connect`](Self::connect), and `Backend` if the schema exists.
+    /// As [`connect`](Self::connect), and `Backend` if the schema exists. The outcome says whether it may have been made.
     pub async fn create_scratch(&self, name: &str) -> Result<Self> {
-        let config = Self { schema: Some(name.to_owned()), adopt: false, ..self.clone() };
-        match config.create(name).await {
-            Ok(()) => Ok(config),
-            Err(error) if error.outcome() == Outcome::NotApplied => Err(error),
-            Err(error) => Err(config.remove_after(name, error).await),
-        }
+        let connections = self.lone_connection(Some(name)).await?;
+        let statements = format!("CREATE SCHEMA {}; {}", quoted(name), store::mark(true));
+        let statements = statements.as_str();
+        let create = |client: Client| async move { Ok(client.batch_execute(statements).await?) };
+        connections.transact(OPERATION, create).await?;
+        Ok(Self { schema: Some(name.to_owned()), adopt: false, ..self.clone() })
     }
 
     /// Removes the schema that [`create_scratch`](Self::create_scratch) made, with all that is in it.
@@ -104,24 +104,6 @@ impl PostgresConfig {
     pub async fn drop_scratch(&self) -> Result<()> {
         let name = self.schema.as_deref().ok_or_else(|| invalid("the configuration names no schema to drop"))?;
         self.remove_scratch(name).await
-    }
-
-    /// Removes the store that a failed attempt to make it may have left. The error that comes back names the store where
-    /// that failed, too.
-    async fn remove_after(&self, name: &str, error: Error) -> Error {
-        match self.remove_scratch(name).await {
-            Ok(()) => error,
-            Err(second) if second.kind() == ErrorKind::WrongStore => error,
-            Err(_) => error.after(&format!("the scratch store {name:?} may be left on the server")),
-        }
-    }
-
-    async fn create(&self, name: &str) -> Result<()> {
-        let connections = self.lone_connection(Some(name)).await?;
-        let statements = format!("CREATE SCHEMA {}; {}", quoted(name), store::mark(true));
-        let statements = statements.as_str();
-        let create = |client: Client| async move { Ok(client.batch_execute(statements).await?) };
-        connections.transact(OPERATION, create).await
     }
 
     async fn lone_connection(&self, schema: Option<&str>) -> Result<Connections> {
