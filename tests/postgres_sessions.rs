@@ -144,7 +144,7 @@ async fn read_only(layout: Layout) {
     store.database().execute_ingestion_query_batch(&job_set("set")).await.unwrap();
     let session = session(&store, &shared("")).await;
     let grants = format!(
-        "CREATE ROLE {name}_reader LOGIN PASSWORD 'reader'; REVOKE TEMPORARY ON DATABASE postgres FROM PUBLIC;
+        "SELECT pg_advisory_xact_lock(1); CREATE ROLE {name}_reader LOGIN PASSWORD 'reader'; REVOKE TEMPORARY ON DATABASE postgres FROM PUBLIC;
         GRANT USAGE ON SCHEMA {name} TO {name}_reader; GRANT SELECT ON ALL TABLES IN SCHEMA {name} TO {name}_reader;
         ALTER ROLE {name}_reader SET default_transaction_read_only = on"
     );

@@ -95,6 +95,7 @@ async fn foreign_tables() {
     assert_eq!(before.len(), 2);
     let mut errors = write_errors(&*reader).await;
     errors.push(reader.initialise_schema().await.unwrap_err());
+    errors.push(reader.execute_ingestion_query_batch(&batch([])).await.unwrap_err());
     for error in errors {
         assert_eq!((error.kind(), error.outcome()), (ErrorKind::WrongStore, Outcome::NotApplied), "{error:?}");
         assert!(error.message().contains("adopt=true"), "{error:?}");
@@ -232,12 +233,11 @@ async fn scratch_stores() {
     drop_unmarked(older).await;
 }
 
-/// The store is made and then cannot be opened, for the server allows one connection less.
+/// The store is made and then cannot be opened, for the server puts a table of somebody's into it.
 async fn unopened() {
     let server = Server::postgres("unopened", "");
     let (client, connection) = tokio_postgres::connect(server.address(), NoTls).await.unwrap();
     tokio::spawn(connection);
-    // Whoever makes a schema finds the table of its marker gone, and another in its place.
     let spoil = "
         CREATE FUNCTION spoil() RETURNS event_trigger LANGUAGE plpgsql AS $$
         BEGIN

@@ -125,7 +125,6 @@ pub async fn write_errors(database: &dyn Database) -> Vec<Error> {
     let historical = serde_json::from_value::<HistoricalJobsParams>(params).unwrap().try_into().unwrap();
     vec![
         database.execute_ingestion_query_batch(&batch([insert("new", "js")])).await.unwrap_err(),
-        database.execute_ingestion_query_batch(&batch([])).await.unwrap_err(),
         database.populate_historical_jobs(&historical, &|_| ()).await.unwrap_err(),
         database.set_property("key", "value").await.unwrap_err(),
         database.tear_down().await.unwrap_err(),
