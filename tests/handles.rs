@@ -25,12 +25,13 @@ fn main() {
     libtest_mimic::run(&arguments, backends.flat_map(trials).collect()).exit();
 }
 
-fn trials(backend: Backend) -> [Trial; 6] {
+fn trials(backend: Backend) -> [Trial; 7] {
     [
         trial(backend, "a-closed-handle-answers-closed", closed),
         trial(backend, "errors-name-call-and-backend", errors),
         trial(backend, "the-schema-can-be-initialised-by-many-at-once", initialised_at_once),
         trial(backend, "sizes-without-a-limit-have-none", sizes),
+        trial(backend, "any-of-takes-more-than-a-million-values", many_values),
         trial(backend, "progress-runs-from-none-to-all", progress),
         trial(backend, "an-interrupted-population-can-be-resumed", resumed),
     ]
@@ -122,6 +123,28 @@ async fn initialised_at_once(store: TestStoreRef) -> Verdict {
 }
 
 /// Specs, errors, annotations, lists and texts that are much larger than usual.
+/// More values than fit into one constant of ClickHouse, into a statement, or into one form field.
+const MANY_VALUES: i64 = 1_000_001;
+
+async fn many_values(store: TestStoreRef) -> Verdict {
+    let database = &*store.database;
+    database.initialise_schema().await.map_err(text)?;
+    let job = |id: &str, priority| InsertJob { job: NewJob { priority, ..plain_job(id, "set") }, job_spec: None };
+    let jobs = [job("7", 7), job("1000000", 1_000_000), job("none", -1)];
+    let batch = IngestionBatch::new(jobs.map(Into::into)).map_err(text)?;
+    database.execute_ingestion_query_batch(&batch).await.map_err(text)?;
+    let texts: Vec<String> = (0..MANY_VALUES).map(|value| value.to_string()).collect();
+    let integers: Vec<i64> = (0..MANY_VALUES).collect();
+    for filter in [Filter::new("jobId", Match::AnyOf, texts), Filter::new("priority", Match::AnyOf, integers)] {
+        let order = Order::ascending("jobId");
+        let request = GetJobsRequest { filters: vec![filter], order, ..Default::default() };
+        let found = database.get_jobs(&JobQuery::try_from(request).map_err(text)?).await.map_err(text)?;
+        let ids: Vec<_> = found.iter().map(|job| job.job_id.as_str()).collect();
+        ensure(ids == ["1000000", "7"], || format!("found {ids:?}"))?;
+    }
+    Ok(())
+}
+
 async fn sizes(store: TestStoreRef) -> Verdict {
     const MANY: usize = 30_000;
     let database = &*store.database;

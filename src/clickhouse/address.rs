@@ -8,6 +8,7 @@ use url::Url;
 
 use super::config::{ClickHouseConfig, Compression};
 use super::schema::Layout;
+use super::settings;
 use crate::address::{HOST, Keys, Problem, UrlParts, decode, host_and_port, is_host, number, put, seconds};
 use crate::error::{BackendKind, Result};
 
@@ -73,6 +74,11 @@ fn read(url: &str) -> Result<ClickHouseConfig, Problem> {
     for (pair, position) in parts.pairs().zip(1..) {
         let (key, value) = pair?;
         match key.strip_prefix(SETTING_PREFIX) {
+            Some(setting) if !setting.is_empty() && !settings::may_be_set(setting) => {
+                return Err(Problem::new(
+                    "a setting that answers rely on, or that leads elsewhere (database, profile, format), cannot be set",
+                ));
+            }
             Some(setting) if !setting.is_empty() => drop(config.settings.insert(setting.to_owned(), value)),
             _ => KEYS.set(&mut config, KEYS.find(position, &key)?, &value)?,
         }

@@ -90,8 +90,7 @@ impl ClickHouseConfig {
     /// does not answer, `Backend` if it refuses the user or the password, `WrongStore` if the database
     /// holds another layout or version of the schema.
     pub async fn connect(&self, clock: SharedClock) -> Result<ClickHouseDatabase> {
-        let connection = Connection::new(self)?;
-        connection.ping().await?;
+        let connection = Connection::open(self).await?;
         Content::read(&connection, Operation::Connect, self).await?;
         Ok(ClickHouseDatabase::new(self, connection, clock))
     }
@@ -102,7 +101,7 @@ impl ClickHouseConfig {
     ///
     /// As [`connect`](Self::connect).
     pub async fn scratch_stores(&self) -> Result<Vec<ScratchInfo>> {
-        marker::scratch_stores(&Connection::new(self)?).await
+        marker::scratch_stores(&Connection::open(self).await?).await
     }
 
     /// Removes a scratch store, which must carry the marker of one.
@@ -111,7 +110,7 @@ impl ClickHouseConfig {
     ///
     /// As [`connect`](Self::connect); `WrongStore` if `name` is no scratch store.
     pub async fn remove_scratch(&self, name: &str) -> Result<()> {
-        let connection = Connection::new(self)?;
+        let connection = Connection::open(self).await?;
         let comment = marker::database_comment(&connection, Operation::Connect, name).await?;
         if comment.as_deref().and_then(marker::scratch_created).is_none() {
             return Err(marker::wrong_store(Operation::Connect, format!("{name:?} is no scratch store")));
@@ -129,7 +128,7 @@ impl ClickHouseConfig {
     pub async fn create_scratch(&self, name: &str) -> Result<Self> {
         let operation = Operation::Connect;
         let scratch = Self { database: name.to_owned(), ..self.clone() };
-        let connection = Connection::new(&scratch)?;
+        let connection = Connection::open(&scratch).await?;
         let marker = marker::scratch();
         let statement = schema::create_scratch_database(name, &marker, self.cluster.as_deref());
         connection.execute_on_server(operation, &statement).await?;
@@ -149,7 +148,7 @@ impl ClickHouseConfig {
     /// As [`connect`](Self::connect); `WrongStore` if it is no scratch store, `Backend` also if the server
     /// refuses to drop it.
     pub async fn drop_scratch(&self) -> Result<()> {
-        let connection = Connection::new(self)?;
+        let connection = Connection::open(self).await?;
         match marker::database_comment(&connection, Operation::Connect, &self.database).await? {
             None => Ok(()),
             Some(_) => self.remove_scratch(&self.database).await,

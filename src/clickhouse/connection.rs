@@ -2,7 +2,7 @@
 
 use std::fmt;
 use std::future::Future;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use backon::{ExponentialBuilder, Retryable};
 use clickhouse::{Client, Row, RowOwned, RowRead, RowWrite};
@@ -11,15 +11,20 @@ use hyper_util::client::legacy::Client as HttpClient;
 use hyper_util::client::legacy::connect::HttpConnector;
 use hyper_util::rt::TokioExecutor;
 use tokio::time;
+use tracing::{debug, trace, warn};
 
 use super::config::{ClickHouseConfig, Compression};
 use super::error::Failure;
+use super::settings::{self, ToSend};
 use super::statement::{Statement, Value};
 use crate::error::{BackendKind, Error, ErrorKind, Operation, Result};
 
 /// A server closes an idle connection after 10 seconds (`keep_alive_timeout`); one that it has
 /// closed must not be picked for a request.
 const IDLE_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// The target of the backend's events.
+pub(super) const TARGET: &str = "broadside::clickhouse";
 
 const RETRIES: usize = 4;
 const FIRST_DELAY: Duration = Duration::from_millis(50);
@@ -65,15 +70,28 @@ impl fmt::Debug for Connection {
 }
 
 impl Connection {
-    pub(super) fn new(config: &ClickHouseConfig) -> Result<Self> {
-        let server = client(config)?;
-        Ok(Self { client: server.clone().with_database(&config.database), server, timeout: config.timeout })
+    /// A connection to a server that answers and knows the user, with the settings on which answers rely.
+    ///
+    /// # Errors
+    ///
+    /// `Unavailable` or `Timeout` if the server cannot be reached or does not answer, `Backend` if it refuses the
+    /// user or the password, or if the user's profile makes answers wrong and may not be changed.
+    pub(super) async fn open(config: &ClickHouseConfig) -> Result<Self> {
+        let bare = Self::of(client(config)?, config);
+        let profile = settings::to_send(&bare).await?;
+        Ok(Self::of(with_profile(bare.server, config, &profile), config))
     }
 
-    /// Whether the server answers and knows the user.
-    pub(super) async fn ping(&self) -> Result<()> {
-        let statement = Statement::plain("SELECT 1");
-        self.retried(Operation::Connect, Effect::Reads, || query(&self.server, &statement).execute()).await
+    fn of(server: Client, config: &ClickHouseConfig) -> Self {
+        Self { client: server.clone().with_database(&config.database), server, timeout: config.timeout }
+    }
+
+    /// The same connection with more settings.
+    pub(super) fn with_settings(&self, settings: &[(&str, &str)]) -> Self {
+        let with = |client: &Client| {
+            settings.iter().fold(client.clone(), |client, &(name, value)| client.with_setting(name, value))
+        };
+        Self { client: with(&self.client), server: with(&self.server), timeout: self.timeout }
     }
 
     /// Runs a statement that needs no database.
@@ -155,6 +173,7 @@ impl Connection {
     where
         F: Future<Output = clickhouse::error::Result<T>>,
     {
+        let started = Instant::now();
         let mut outcome_unknown = false;
         let attempt = || {
             let request = request();
@@ -170,14 +189,21 @@ impl Connection {
             .with_max_delay(LONGEST_DELAY)
             .with_max_times(RETRIES)
             .with_jitter();
+        let mut attempts = 0;
         let answer = attempt
             .retry(delays)
             .when(|failure: &Failure| {
+                attempts += 1;
                 outcome_unknown |= effect == Effect::Writes && !failure.had_no_effect();
                 failure.is_transient()
             })
+            .notify(|failure, delay| {
+                warn!(target: TARGET, %operation, failure = failure.summary(), ?delay, "a request failed and is sent again");
+            })
             .await;
+        trace!(target: TARGET, %operation, attempts = attempts + 1, elapsed = ?started.elapsed(), "request");
         answer.map_err(|failure| {
+            debug!(target: TARGET, %operation, failure = failure.summary(), "a request failed");
             let error = failure.into_error(operation);
             if outcome_unknown { error.with_unknown_outcome() } else { error }
         })
@@ -210,30 +236,36 @@ fn client(config: &ClickHouseConfig) -> Result<Client> {
     let mut client = Client::with_http_client(http)
         .with_url(config.server.as_str())
         .with_product_info("broadside", env!("CARGO_PKG_VERSION"))
-        // An insert is there when it is answered: the engine's own default may queue it.
-        .with_setting("async_insert", "0")
-        // A query that nobody waits for any more ends by itself.
-        .with_setting("max_execution_time", config.timeout.as_secs().saturating_add(1).to_string());
-    client = match config.compression {
-        Compression::Lz4 => {
-            client.with_compression(clickhouse::Compression::Lz4).with_setting("enable_http_compression", "1")
-        }
-        Compression::None => client.with_compression(clickhouse::Compression::None),
-    };
+        .with_compression(clickhouse::Compression::None);
     if let Some(user) = &config.user {
         client = client.with_user(user);
     }
     if let Some(password) = &config.password {
         client = client.with_password(password);
     }
-    if config.cluster.is_some() {
-        client = CLUSTER_SETTINGS.iter().fold(client, |client, &(name, value)| client.with_setting(name, value));
+    Ok(client)
+}
+
+/// The client with everything that it sends with each request, as far as the user may set it.
+fn with_profile(client: Client, config: &ClickHouseConfig, profile: &ToSend) -> Client {
+    let set = |client: Client, (name, value): (&str, &str)| client.with_setting(name, value);
+    let mut client = profile.settings.iter().copied().fold(client, set);
+    if profile.may_set {
+        // A query that nobody waits for any more ends by itself.
+        client = client.with_setting("max_execution_time", config.timeout.as_secs().saturating_add(1).to_string());
+        if config.compression == Compression::Lz4 {
+            client = client.with_compression(clickhouse::Compression::Lz4).with_setting("enable_http_compression", "1");
+        }
+        if config.cluster.is_some() {
+            client = CLUSTER_SETTINGS.iter().copied().fold(client, set);
+        }
     }
-    Ok(config.settings.iter().fold(client, |client, (name, value)| client.with_setting(name, value)))
+    // The server says so if the user may not set these.
+    config.settings.iter().fold(client, |client, (name, value)| client.with_setting(name, value))
 }
 
 /// What makes a cluster answer like one server.
-const CLUSTER_SETTINGS: [(&str, &str); 6] = [
+const CLUSTER_SETTINGS: [(&str, &str); 5] = [
     // An insert is answered when every shard has its part of it, …
     ("distributed_foreground_insert", "1"),
     // … on a majority of its replicas, in one order, …
@@ -243,7 +275,4 @@ const CLUSTER_SETTINGS: [(&str, &str); 6] = [
     ("select_sequential_consistency", "1"),
     // A latest run may live on another shard than its job.
     ("distributed_product_mode", "global"),
-    // Rows carry a version, so an equal block may come again and must not be dropped: the store
-    // may have been emptied in between.
-    ("insert_deduplicate", "0"),
 ];

@@ -75,6 +75,11 @@ impl Failure {
         matches!(exception_code(error), Some(UNKNOWN_USER | WRONG_PASSWORD | REQUIRED_PASSWORD | AUTHENTICATION_FAILED))
     }
 
+    /// What went wrong, without anything that the server or the address says.
+    pub(super) fn summary(&self) -> String {
+        self.message(self.kind())
+    }
+
     fn kind(&self) -> ErrorKind {
         match self {
             Self::TimedOut | Self::Driver(DriverError::TimedOut) => ErrorKind::Timeout,

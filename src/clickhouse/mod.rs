@@ -67,6 +67,9 @@
 //!   the version that a reader below the bound needs. Snapshots of several tables at once the engine has not.
 //! - **Retries.** A request whose connection failed, or that the server was too busy for, is sent
 //!   again, up to four times within about two seconds; one that ran out of time is not.
+//! - **Profiles.** What a user's profile may set otherwise, and an answer relies on, is sent with every request.
+//!   A user who may set nothing (`readonly=1`) is served where the profile has the right values, and refused
+//!   where it has not.
 //!
 //! # Late writes
 //!
@@ -108,6 +111,7 @@ mod marker;
 mod query;
 mod row;
 mod schema;
+mod settings;
 #[cfg(test)]
 mod snapshots;
 mod statement;

@@ -20,6 +20,10 @@ use crate::query::{
     TimeField,
 };
 
+/// The most values of an annotation that are looked up as pairs: each row's pairs are compared with every one of
+/// them, which beyond so many costs more than the index saves.
+const MOST_PAIRS: usize = 1000;
+
 /// A condition that no row meets.
 const NONE: &str = "false";
 
@@ -234,11 +238,8 @@ fn text_test(column: &str, test: &TextTest, values: &mut Values) -> String {
         TextTest::Exact(text) if text.is_empty() => NONE.to_owned(),
         TextTest::Exact(text) => format!("{column} = {}", values.text(text)),
         TextTest::AnyOf(texts) => {
-            let mut texts = texts.iter().filter(|text| !text.is_empty()).peekable();
-            if texts.peek().is_none() {
-                return NONE.to_owned();
-            }
-            format!("{column} IN {}", values.texts(texts))
+            let texts: Vec<_> = texts.iter().filter(|text| !text.is_empty()).collect();
+            if texts.is_empty() { NONE.to_owned() } else { values.is_in(column, &texts) }
         }
         TextTest::StartsWith(text) | TextTest::Contains(text) if text.is_empty() => format!("{column} != ''"),
         TextTest::StartsWith(text) => format!("startsWith({column}, {})", values.text(text)),
@@ -260,7 +261,7 @@ fn integer_test(field: IntegerField, test: &IntegerTest, values: &mut Values) ->
             format!("{column} {} {}", operator(*comparison), values.integer(*value))
         }
         IntegerTest::AnyOf(list) if list.is_empty() => NONE.to_owned(),
-        IntegerTest::AnyOf(list) => format!("{column} IN {}", values.integers(list)),
+        IntegerTest::AnyOf(list) => values.is_in_integers(column, list),
     }
 }
 
@@ -273,6 +274,11 @@ fn annotation_test(key: &str, test: &AnnotationTest, values: &mut Values) -> Str
             format!("has({ANNOTATION_PAIRS}, {})", values.text(&pair(value)))
         }
         AnnotationTest::Value(TextTest::AnyOf(list)) if list.is_empty() => NONE.to_owned(),
+        AnnotationTest::Value(TextTest::AnyOf(list)) if list.len() > MOST_PAIRS => {
+            let exists = annotation_exists(key, values);
+            let value = format!("annotations[{}]", values.text(key));
+            format!("{exists} AND {}", values.is_in(&value, list))
+        }
         AnnotationTest::Value(TextTest::AnyOf(list)) => {
             format!("hasAny({ANNOTATION_PAIRS}, {})", values.texts(list.iter().map(pair)))
         }

@@ -137,6 +137,15 @@ pub(super) struct PlanRow {
     pub explain: String,
 }
 
+/// A setting as the user's profile has it.
+#[derive(Debug, Row, Deserialize)]
+pub(super) struct SettingRow {
+    pub name: String,
+    pub value: String,
+    /// Whether the user may not change it.
+    pub readonly: u8,
+}
+
 /// A table and what the server says of it.
 #[derive(Debug, Row, Deserialize)]
 pub(super) struct TableRow {

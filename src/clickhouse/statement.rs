@@ -15,6 +15,9 @@ const PIECE_INTEGERS: usize = 4096;
 /// so many ids fill a dozen, and a statement may carry several lists of as many values.
 pub(super) const MOST_IDS: usize = 20_000;
 
+/// The most values of one array. The server makes no constant of an array of more than 1,000,000.
+const MOST_IN_ARRAY: usize = 500_000;
+
 /// SQL and the values of its parameters.
 #[derive(Debug, Clone, Default)]
 pub(super) struct Statement {
@@ -135,10 +138,30 @@ impl Values {
         joined("arrayConcat", pieces)
     }
 
+    /// Whether an expression is among texts, of which there is at least one.
+    pub(super) fn is_in<S: AsRef<str>>(&mut self, expression: &str, texts: &[S]) -> String {
+        let lists = texts.chunks(MOST_IN_ARRAY).map(|texts| self.texts(texts)).collect();
+        in_any(expression, lists)
+    }
+
+    /// Whether an expression is among integers, of which there is at least one.
+    pub(super) fn is_in_integers(&mut self, expression: &str, integers: &[i64]) -> String {
+        let lists = integers.chunks(MOST_IN_ARRAY).map(|integers| self.integers(integers)).collect();
+        in_any(expression, lists)
+    }
+
     fn push(&mut self, value: Value) -> String {
         let placeholder = format!("{{p{}:{}}}", self.0.len(), value.sql_type());
         self.0.push(value);
         placeholder
+    }
+}
+
+fn in_any(expression: &str, lists: Vec<String>) -> String {
+    let tests: Vec<_> = lists.iter().map(|list| format!("{expression} IN {list}")).collect();
+    match tests.as_slice() {
+        [test] => test.clone(),
+        tests => format!("({})", tests.join(" OR ")),
     }
 }
 
@@ -188,6 +211,14 @@ mod tests {
     fn no_values_are_an_empty_list() {
         let mut values = Values::default();
         assert_eq!(values.texts(Vec::<String>::new()), "{p0:Array(String)}");
+    }
+
+    #[test]
+    fn many_values_are_several_arrays() {
+        let integers: Vec<i64> = (0..=MOST_IN_ARRAY as i64).collect();
+        let test = Values::default().is_in_integers("cpu", &integers);
+        assert!(test.starts_with("(cpu IN arrayConcat(") && test.contains(" OR cpu IN {p"), "{test}");
+        assert_eq!(Values::default().is_in("queue", &["a"]), "queue IN {p0:Array(String)}");
     }
 
     #[test]

@@ -8,6 +8,7 @@
 #   clickhouse.sh resume [DIR]  start it again on the same port
 #   clickhouse.sh test          run the front's own tests
 #
+# A file DIR/profile of lines `name=value` is the profile of its user.
 # DIR (target/servers/clickhouse by default) is the server's own. PASSWORD, if set, is that of its
 # user `default`. With BROADSIDE_CLICKHOUSE_URL set, `start` without DIR does nothing: that server is used.
 set -euo pipefail
@@ -41,6 +42,7 @@ run() {
     rm -f "$dir/port"
     PYTHONDONTWRITEBYTECODE=1 setsid "$engine/venv/bin/python" "$root/fixtures/clickhouse-front/front.py" \
         --data "$dir/data" --port "$1" --port-file "$dir/port" --password "${PASSWORD:-}" \
+        --profile "$dir/profile" \
         >"$dir/log" 2>&1 9>&- </dev/null &
     echo $! >"$dir/pid"
     for _ in $(seq 600); do

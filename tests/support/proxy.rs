@@ -1,7 +1,7 @@
 //! A TCP proxy in front of a server, which breaks what passes through it as a test wants.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::tcp::{OwnedReadHalf, OwnedWriteHalf};
@@ -28,6 +28,9 @@ pub enum Mode {
     BadGateway,
     /// It keeps requests that hold this text until the mode changes.
     HoldRequests(&'static str),
+    /// Requests that insert or update rows do not reach the server before the mode changes, but then they do,
+    /// even if the client is gone.
+    HoldInserts,
     /// It passes on requests that hold this text, and keeps their answers until the mode changes.
     HoldAnswers(&'static str),
 }
@@ -49,6 +52,7 @@ pub struct Proxy {
     mode: Arc<watch::Sender<Mode>>,
     cuts: Arc<AtomicUsize>,
     held: Arc<watch::Sender<usize>>,
+    late: Arc<watch::Sender<usize>>,
     task: tokio::task::JoinHandle<()>,
 }
 
@@ -63,16 +67,15 @@ impl Proxy {
         url.set_port(Some(port)).unwrap();
         let (mode, cuts) = (Arc::new(watch::Sender::new(Mode::Open)), Arc::new(AtomicUsize::new(0)));
         let held = Arc::new(watch::Sender::new(0));
-        let (shared_mode, shared_cuts, shared_held) = (mode.clone(), cuts.clone(), held.clone());
+        let late = Arc::new(watch::Sender::new(0));
+        let shared = Connection { mode: mode.clone(), cuts: cuts.clone(), held: held.clone(), late: late.clone() };
         let task = tokio::spawn(async move {
             while let Ok((client, _)) = listener.accept().await {
                 let server = TcpStream::connect(&target).await.unwrap();
-                let connection =
-                    Connection { mode: shared_mode.clone(), cuts: shared_cuts.clone(), held: shared_held.clone() };
-                tokio::spawn(connection.relay(client, server));
+                tokio::spawn(shared.clone().relay(client, server));
             }
         });
-        Self { address: url.into(), mode, cuts, held, task }
+        Self { address: url.into(), mode, cuts, held, late, task }
     }
 
     /// The server's address by way of the proxy.
@@ -90,6 +93,11 @@ impl Proxy {
         self.held.subscribe().wait_for(|&held| held > 0).await.expect("the proxy has the sender");
     }
 
+    /// Waits until the server has answered so many inserts and updates that were held.
+    pub async fn landed(&self, requests: usize) {
+        self.late.subscribe().wait_for(|&landed| landed >= requests).await.expect("the proxy has the sender");
+    }
+
     /// How many connections it has cut.
     pub fn cuts(&self) -> usize {
         self.cuts.load(Ordering::Relaxed)
@@ -102,11 +110,14 @@ impl Drop for Proxy {
     }
 }
 
+#[derive(Clone)]
 struct Connection {
     mode: Arc<watch::Sender<Mode>>,
     cuts: Arc<AtomicUsize>,
     /// How many requests and answers are held.
     held: Arc<watch::Sender<usize>>,
+    /// How many inserts and updates the server has answered that were held.
+    late: Arc<watch::Sender<usize>>,
 }
 
 impl Connection {
@@ -119,9 +130,11 @@ impl Connection {
         let writes = watch::Sender::new(false);
         // Whether its answer is held.
         let awaited = watch::Sender::new(false);
+        // Whether it is an insert or update that was held.
+        let late = AtomicBool::new(false);
         tokio::select! {
-            () = self.requests(from_client, to_server, &writes, &awaited) => {}
-            () = self.answers(from_server, to_client, &writes, &awaited) => {}
+            () = self.requests(from_client, to_server, &writes, &awaited, &late) => {}
+            () = self.answers(from_server, to_client, &writes, &awaited, &late) => {}
         }
     }
 
@@ -139,6 +152,7 @@ impl Connection {
         mut to: OwnedWriteHalf,
         writes: &watch::Sender<bool>,
         awaited: &watch::Sender<bool>,
+        late: &AtomicBool,
     ) {
         let mut buffer = vec![0; 64 * 1024];
         while let Ok(length @ 1..) = from.read(&mut buffer).await {
@@ -153,8 +167,34 @@ impl Connection {
             if mode.holds_request(&text) {
                 self.hold().await;
             }
-            if to.write_all(bytes).await.is_err() {
+            if mode == Mode::HoldInserts && *writes.borrow() {
+                let (request, client_is_gone) = self.hold_insert(bytes.to_vec(), &mut from).await;
+                late.store(true, Ordering::Relaxed);
+                to.write_all(&request).await.unwrap();
+                if client_is_gone {
+                    return std::future::pending().await;
+                }
+            } else if to.write_all(bytes).await.is_err() {
                 return;
+            }
+        }
+    }
+
+    /// The request as far as the client sends it before the mode changes, and whether the client is gone.
+    async fn hold_insert(&self, mut request: Vec<u8>, from: &mut OwnedReadHalf) -> (Vec<u8>, bool) {
+        let mut mode = self.mode.subscribe();
+        let mut buffer = vec![0; 64 * 1024];
+        let mut client_is_gone = false;
+        loop {
+            tokio::select! {
+                changed = mode.wait_for(|&mode| mode != Mode::HoldInserts) => {
+                    drop(changed.unwrap());
+                    return (request, client_is_gone);
+                }
+                read = from.read(&mut buffer), if !client_is_gone => match read {
+                    Ok(length @ 1..) => request.extend(&buffer[..length]),
+                    _ => client_is_gone = true,
+                },
             }
         }
     }
@@ -165,12 +205,16 @@ impl Connection {
         mut to: OwnedWriteHalf,
         writes: &watch::Sender<bool>,
         awaited: &watch::Sender<bool>,
+        late: &AtomicBool,
     ) {
         let mut buffer = vec![0; 64 * 1024];
         while let Ok(length @ 1..) = from.read(&mut buffer).await {
             let mode = self.mode.subscribe().wait_for(|mode| *mode != Mode::Stalled).await.map(|mode| *mode);
             let mode = mode.unwrap_or(Mode::Open);
             let writes = *writes.borrow();
+            if late.swap(false, Ordering::Relaxed) {
+                self.late.send_modify(|landed| *landed += 1);
+            }
             if awaited.send_replace(false) {
                 self.hold().await;
             }

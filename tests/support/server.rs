@@ -51,6 +51,11 @@ impl Server {
         value.expect("the script exports it")
     }
 
+    /// Gives the user of a ClickHouse server a profile: lines `name=value`.
+    pub fn set_profile(&self, settings: &str) {
+        std::fs::write(self.directory.join("profile"), settings).expect("the profile can be written");
+    }
+
     /// Stops it as a crash would.
     pub fn kill(&self) {
         self.run("kill", None);

@@ -1,0 +1,227 @@
+//! An insert that the caller gave up on, and that the server executes after other batches, undoes none of them.
+
+mod support;
+
+use std::future::Future;
+use std::sync::Arc;
+
+use broadside::ingest::{
+    IngestionBatch, IngestionQuery, InsertJob, InsertJobError, InsertJobRun, NewJob, SetJobRunFailed, SetJobRunPending,
+    SetJobRunning, SetJobSucceeded, UpdateJobPriority,
+};
+use broadside::{
+    CLICKHOUSE_URL_VARIABLE, Database, DatabaseConfig, ErrorKind, Job, JobState, Outcome, RunState, ScratchStore,
+    SystemClock, Timestamp,
+};
+use libtest_mimic::{Arguments, Trial};
+use support::backends::Backend;
+use support::harness::server_trial;
+use support::jobs::{all_jobs, plain_job};
+use support::proxy::{Mode, Proxy};
+use support::server::with;
+
+const LAYOUTS: [&str; 2] = ["layout=replacing", "layout=patch"];
+
+fn main() {
+    let arguments = Arguments::from_args();
+    let trials = vec![
+        trial("a-late-update-of-jobs-undoes-nothing", late_update_of_jobs),
+        trial("a-late-update-of-runs-undoes-nothing", late_update_of_runs),
+        trial("a-late-insert-of-jobs-undoes-and-doubles-nothing", late_insert_of_jobs),
+        trial("a-late-insert-of-runs-undoes-and-doubles-nothing", late_insert_of_runs),
+        trial("a-late-insert-of-an-error-does-not-replace-the-first", late_insert_of_an_error),
+        trial("a-late-batch-may-be-repeated-before-it-lands", late_and_repeated),
+        trial("a-late-batch-takes-effect-where-no-other-came", late_alone),
+    ];
+    libtest_mimic::run(&arguments, trials).exit();
+}
+
+fn trial<F: Future<Output = ()>>(name: &str, test: impl FnOnce() -> F + Send + 'static) -> Trial {
+    server_trial(Backend::CLICKHOUSE, name, test)
+}
+
+/// A store with a handle whose inserts can be held, and one that leads past the proxy.
+struct Late {
+    proxy: Proxy,
+    held: ScratchStore,
+    direct: Arc<dyn Database>,
+    landed: usize,
+}
+
+impl Late {
+    async fn new(layout: &str) -> Self {
+        let address = with(&std::env::var(CLICKHOUSE_URL_VARIABLE).unwrap(), layout);
+        let proxy = Proxy::start(&address).await;
+        let config: DatabaseConfig = with(proxy.address(), "timeout=1").parse().unwrap();
+        let held = config.create_scratch(Arc::new(SystemClock)).await.unwrap();
+        held.database().initialise_schema().await.unwrap();
+        let DatabaseConfig::ClickHouse(config) = held.config() else { unreachable!() };
+        let direct = address.replace("/?", &format!("/{}?", config.database()));
+        let direct = direct.parse::<DatabaseConfig>().unwrap().connect(Arc::new(SystemClock)).await.unwrap();
+        Self { proxy, held, direct, landed: 0 }
+    }
+
+    async fn execute(&self, queries: impl IntoIterator<Item = IngestionQuery>) {
+        self.direct.execute_ingestion_query_batch(&batch(queries)).await.unwrap();
+    }
+
+    /// Executes a batch of which one insert or update is held until the caller has given up.
+    async fn give_up(&self, queries: impl IntoIterator<Item = IngestionQuery>) {
+        self.proxy.set(Mode::HoldInserts);
+        let error = self.held.database().execute_ingestion_query_batch(&batch(queries)).await.unwrap_err();
+        assert_eq!((error.kind(), error.outcome()), (ErrorKind::Timeout, Outcome::Unknown), "{error:?}");
+    }
+
+    /// Lets the server execute what was held.
+    async fn land(&mut self) {
+        self.proxy.set(Mode::Open);
+        self.landed += 1;
+        self.proxy.landed(self.landed).await;
+    }
+
+    async fn job(&self) -> Job {
+        let mut jobs = all_jobs(&*self.direct).await;
+        assert_eq!(jobs.len(), 1, "{jobs:?}");
+        jobs.remove(0)
+    }
+
+    async fn remove(self) {
+        self.held.remove().await.unwrap();
+    }
+}
+
+fn batch(queries: impl IntoIterator<Item = IngestionQuery>) -> IngestionBatch {
+    IngestionBatch::new(queries).unwrap()
+}
+
+fn time(seconds: i64) -> Timestamp {
+    Timestamp::from_seconds(seconds)
+}
+
+fn new_job(priority: i64) -> IngestionQuery {
+    InsertJob { job: NewJob { priority, ..plain_job("job", "set") }, job_spec: None }.into()
+}
+
+fn new_run(cluster: &str) -> IngestionQuery {
+    let (job_run_id, job_id, cluster) = ("run".to_owned(), "job".to_owned(), cluster.to_owned());
+    InsertJobRun { job_run_id, job_id, cluster, node: None, pool: None, time: time(1), submitted: None }.into()
+}
+
+fn running() -> IngestionQuery {
+    let (job_id, latest_run_id) = ("job".to_owned(), "run".to_owned());
+    SetJobRunning { job_id, time: time(2), latest_run_id, submitted: None }.into()
+}
+
+fn succeeded() -> IngestionQuery {
+    SetJobSucceeded { job_id: "job".to_owned(), time: time(3), submitted: None }.into()
+}
+
+fn run_pending() -> IngestionQuery {
+    SetJobRunPending { job_run_id: "run".to_owned(), time: time(2), submitted: None }.into()
+}
+
+fn run_failed() -> IngestionQuery {
+    let (job_run_id, error) = ("run".to_owned(), Some(b"error".to_vec().into()));
+    SetJobRunFailed { job_run_id, time: time(3), error, debug: None, exit_code: 1, submitted: None }.into()
+}
+
+fn error(text: &str) -> IngestionQuery {
+    InsertJobError { job_id: "job".to_owned(), error: Some(text.as_bytes().to_vec().into()) }.into()
+}
+
+async fn late_update_of_jobs() {
+    for layout in LAYOUTS {
+        let mut store = Late::new(layout).await;
+        store.execute([new_job(1)]).await;
+        store.give_up([running()]).await;
+        store.execute([succeeded()]).await;
+        store.land().await;
+        let job = store.job().await;
+        assert_eq!((job.state, job.last_transition_time), (JobState::Succeeded, time(3)), "{layout}: {job:?}");
+        store.remove().await;
+    }
+}
+
+async fn late_update_of_runs() {
+    for layout in LAYOUTS {
+        let mut store = Late::new(layout).await;
+        store.execute([new_job(1), new_run("c")]).await;
+        store.give_up([run_pending()]).await;
+        store.execute([run_failed()]).await;
+        store.land().await;
+        let job = store.job().await;
+        assert_eq!(job.runs[0].job_run_state, RunState::Failed, "{layout}: {job:?}");
+        assert_eq!(store.direct.get_job_run_error("run").await.unwrap(), "error", "{layout}");
+        store.remove().await;
+    }
+}
+
+async fn late_insert_of_jobs() {
+    for layout in LAYOUTS {
+        let mut store = Late::new(layout).await;
+        store.give_up([new_job(1)]).await;
+        store.execute([new_job(2), succeeded()]).await;
+        store.land().await;
+        let job = store.job().await;
+        assert_eq!((job.state, job.priority), (JobState::Succeeded, 2), "{layout}: {job:?}");
+        store.remove().await;
+    }
+}
+
+async fn late_insert_of_runs() {
+    for layout in LAYOUTS {
+        let mut store = Late::new(layout).await;
+        store.execute([new_job(1)]).await;
+        store.give_up([new_run("first")]).await;
+        store.execute([new_run("second"), run_failed()]).await;
+        store.land().await;
+        let job = store.job().await;
+        let runs: Vec<_> = job.runs.iter().map(|run| (run.cluster.as_str(), run.job_run_state)).collect();
+        assert_eq!(runs, [("second", RunState::Failed)], "{layout}: {job:?}");
+        store.remove().await;
+    }
+}
+
+async fn late_insert_of_an_error() {
+    for layout in LAYOUTS {
+        let mut store = Late::new(layout).await;
+        store.execute([new_job(1)]).await;
+        store.give_up([error("first")]).await;
+        store.execute([error("second")]).await;
+        assert_eq!(store.direct.get_job_error("job").await.unwrap(), "second", "{layout}");
+        store.land().await;
+        assert_eq!(store.direct.get_job_error("job").await.unwrap(), "second", "{layout}");
+        store.remove().await;
+    }
+}
+
+async fn late_and_repeated() {
+    for layout in LAYOUTS {
+        let mut store = Late::new(layout).await;
+        store.give_up([new_job(1), running()]).await;
+        store.execute([new_job(1), running()]).await;
+        store.execute([succeeded()]).await;
+        store.land().await;
+        let job = store.job().await;
+        assert_eq!(job.state, JobState::Succeeded, "{layout}: {job:?}");
+        // What lands late changes nothing for the batches after it either.
+        let update = UpdateJobPriority { job_id: "job".to_owned(), priority: 9, submitted: None };
+        store.execute([update.into()]).await;
+        assert_eq!(store.job().await.priority, 1, "{layout}");
+        store.remove().await;
+    }
+}
+
+async fn late_alone() {
+    for layout in LAYOUTS {
+        let mut store = Late::new(layout).await;
+        store.execute([new_job(1)]).await;
+        store.give_up([running()]).await;
+        assert_eq!(store.job().await.state, JobState::Queued, "{layout}");
+        store.land().await;
+        assert_eq!(store.job().await.state, JobState::Running, "{layout}");
+        store.execute([succeeded()]).await;
+        assert_eq!(store.job().await.state, JobState::Succeeded, "{layout}");
+        store.remove().await;
+    }
+}

@@ -1,0 +1,185 @@
+//! Users whose profile sets what answers rely on, and users who may set nothing.
+
+mod support;
+
+use std::future::Future;
+use std::sync::Arc;
+
+use broadside::ingest::{
+    IngestionBatch, IngestionQuery, InsertJob, InsertJobError, InsertJobRun, SetJobRunning, SetJobSucceeded,
+};
+use broadside::{
+    Database, DatabaseConfig, Error, ErrorKind, GetJobGroupsRequest, GroupQuery, GroupedField, JobState, Outcome,
+    SystemClock, Timestamp,
+};
+use libtest_mimic::{Arguments, Trial};
+use support::backends::Backend;
+use support::harness::server_trial;
+use support::jobs::{all_jobs, plain_job};
+use support::server::{Server, with};
+
+/// Each is harmful by itself.
+const PROFILES: [&str; 26] = [
+    "join_use_nulls=1",
+    "aggregate_functions_null_for_empty=1",
+    "data_type_default_nullable=1",
+    "describe_compact_output=1",
+    "describe_include_subcolumns=1",
+    "use_query_cache=1",
+    "limit=1",
+    "offset=1",
+    "limit=1\noffset=1",
+    "max_result_rows=1\nresult_overflow_mode=break\nmax_block_size=1",
+    "max_rows_to_read=1\nread_overflow_mode=break",
+    "max_rows_to_group_by=1\ngroup_by_overflow_mode=any",
+    "max_rows_to_sort=1\nsort_overflow_mode=break",
+    "max_rows_in_set=1\nset_overflow_mode=break",
+    "max_rows_in_join=1\njoin_overflow_mode=break",
+    "additional_result_filter=0",
+    "additional_table_filters={'job': 'false'}",
+    "extremes=1",
+    "final=1",
+    "use_skip_indexes_if_final=1\nuse_skip_indexes_if_final_exact_mode=0",
+    "apply_patch_parts=0",
+    "group_by_use_nulls=1",
+    "output_format_binary_encode_types_in_binary_format=1",
+    "async_insert=1\nwait_for_async_insert=0",
+    "prefer_column_name_to_alias=1",
+    "transform_null_in=1",
+];
+
+/// Of the profiles, those whose limit is an error instead: nothing is cut, and the caller learns of it.
+const LIMITS: [&str; 5] =
+    ["max_result_rows", "max_rows_to_read", "max_rows_to_group_by", "max_rows_to_sort", "max_rows_in_"];
+
+fn main() {
+    let arguments = Arguments::from_args();
+    let trials = vec![
+        trial("no-profile-makes-an-answer-wrong", any_profile),
+        trial("a-user-who-may-set-nothing-reads-where-the-profile-is-safe", read_only),
+        trial("the-address-leads-nowhere-else", redirected),
+    ];
+    libtest_mimic::run(&arguments, trials).exit();
+}
+
+fn trial<F: Future<Output = ()>>(name: &str, test: impl FnOnce() -> F + Send + 'static) -> Trial {
+    server_trial(Backend::CLICKHOUSE, name, test)
+}
+
+async fn connect(address: &str) -> Result<Arc<dyn Database>, Error> {
+    address.parse::<DatabaseConfig>()?.connect(Arc::new(SystemClock)).await
+}
+
+const JOBS: usize = 3;
+
+/// A batch that brings jobs from nothing to SUCCEEDED, each with a run; where they have ended already, it changes
+/// nothing.
+fn ended(prefix: &str) -> IngestionBatch {
+    let queries = (0..JOBS).flat_map(|number| {
+        let (job_id, run_id) = (format!("{prefix}-{number}"), format!("{prefix}-{number}-r"));
+        let time = Timestamp::from_seconds(1);
+        let run = InsertJobRun {
+            job_run_id: run_id.clone(),
+            job_id: job_id.clone(),
+            cluster: "cluster".to_owned(),
+            node: None,
+            pool: None,
+            time,
+            submitted: None,
+        };
+        let error = InsertJobError { job_id: job_id.clone(), error: Some(b"error".to_vec().into()) };
+        [
+            IngestionQuery::from(InsertJob { job: plain_job(&job_id, prefix), job_spec: None }),
+            run.into(),
+            error.into(),
+            SetJobRunning { job_id: job_id.clone(), time, latest_run_id: run_id, submitted: None }.into(),
+            SetJobSucceeded { job_id, time, submitted: None }.into(),
+        ]
+    });
+    IngestionBatch::new(queries).unwrap()
+}
+
+/// What a handle answers of such batches; the number of jobs.
+async fn jobs(database: &dyn Database) -> Result<usize, Error> {
+    let jobs = all_jobs(database).await;
+    for job in &jobs {
+        assert_eq!((job.state, job.runs.len(), job.cluster.as_str()), (JobState::Succeeded, 1, "cluster"), "{job:?}");
+        assert_eq!(database.get_job_error(&job.job_id).await?, "error");
+    }
+    for field in ["cluster", "node", "state"] {
+        let grouped_field = GroupedField::field(field);
+        let aggregates = ["state", "submitted", "lastTransitionTime"].map(str::to_owned).to_vec();
+        let request = GetJobGroupsRequest { grouped_field, aggregates, ..Default::default() };
+        let groups = database.get_job_groups(&GroupQuery::try_from(request)?).await?;
+        assert_eq!(groups.iter().map(|group| group.count).sum::<u64>(), jobs.len() as u64, "{groups:?}");
+    }
+    Ok(jobs.len())
+}
+
+async fn any_profile() {
+    let server = Server::clickhouse("profiles", "");
+    for layout in ["replacing", "patch"] {
+        let address = with(&server.address().replace("/?", &format!("/{layout}?")), &format!("layout={layout}"));
+        let first = connect(&address).await.unwrap();
+        first.initialise_schema().await.unwrap();
+        first.execute_ingestion_query_batch(&ended("first")).await.unwrap();
+        for (number, profile) in (2..).zip(PROFILES) {
+            server.set_profile(profile);
+            let outcome = async {
+                let database = connect(&address).await?;
+                database.initialise_schema().await?;
+                database.execute_ingestion_query_batch(&ended(&format!("set-{number:02}"))).await?;
+                // Jobs that have ended are known to have: nothing of them changes.
+                database.execute_ingestion_query_batch(&ended("first")).await
+            };
+            let outcome = outcome.await;
+            server.set_profile("");
+            if let Err(error) = outcome {
+                let limited = LIMITS.iter().any(|limit| profile.contains(limit));
+                assert!(limited && error.kind() == ErrorKind::Backend, "{layout}, {profile}: {error:?}");
+                first.execute_ingestion_query_batch(&ended(&format!("set-{number:02}"))).await.unwrap();
+            }
+            assert_eq!(jobs(&*first).await.unwrap(), number * JOBS, "{layout}, written with {profile}");
+            if !LIMITS.iter().any(|limit| profile.contains(limit)) {
+                server.set_profile(profile);
+                let database = connect(&address).await.unwrap();
+                assert_eq!(jobs(&*database).await.unwrap(), number * JOBS, "{layout}, read with {profile}");
+                server.set_profile("");
+            }
+        }
+    }
+}
+
+async fn read_only() {
+    let server = Server::clickhouse("readonly", "");
+    let address = server.address().to_owned();
+    let database = connect(&address).await.unwrap();
+    database.initialise_schema().await.unwrap();
+    database.execute_ingestion_query_batch(&ended("first")).await.unwrap();
+
+    server.set_profile("readonly=1");
+    let reader = connect(&address).await.unwrap();
+    assert_eq!(jobs(&*reader).await.unwrap(), JOBS);
+    let error = reader.execute_ingestion_query_batch(&ended("second")).await.unwrap_err();
+    assert_eq!((error.kind(), error.outcome()), (ErrorKind::Backend, Outcome::NotApplied), "{error:?}");
+    let error = reader.tear_down().await.unwrap_err();
+    assert_eq!((error.kind(), error.outcome()), (ErrorKind::Backend, Outcome::NotApplied), "{error:?}");
+
+    for harmful in ["join_use_nulls=1", "use_query_cache=1", "limit=1", "offset=1", "result_overflow_mode=break"] {
+        server.set_profile(&format!("{harmful}\nreadonly=1"));
+        let error = connect(&address).await.unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::Backend, "{harmful}: {error:?}");
+        let (name, _) = harmful.split_once('=').unwrap();
+        assert!(error.message().contains(name), "{harmful}: {error:?}");
+    }
+    server.set_profile("");
+    assert_eq!(jobs(&*database).await.unwrap(), JOBS);
+}
+
+async fn redirected() {
+    for setting in ["database=other", "limit=1", "join_use_nulls=1", "profile=other", "default_format=JSON", "query=x"]
+    {
+        let error = format!("clickhouse+http://host/?setting.{setting}").parse::<DatabaseConfig>().unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::InvalidArgument, "{setting}: {error:?}");
+    }
+}

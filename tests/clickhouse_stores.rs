@@ -1,0 +1,295 @@
+//! What a store on a ClickHouse server says it is, and what of a server the backend may touch.
+
+mod support;
+
+use std::future::Future;
+use std::sync::Arc;
+
+use broadside::ingest::{
+    IngestionBatch, IngestionQuery, InsertJob, InsertJobRun, NewJob, SetJobCancelled, SetJobRunning, UpdateJobPriority,
+};
+use broadside::{
+    CLICKHOUSE_URL_VARIABLE, Database, DatabaseConfig, Error, ErrorKind, GetJobsRequest, HistoricalJobs,
+    HistoricalJobsParams, JobQuery, JobState, Outcome, ReadCall, ScratchStore, SystemClock, Timestamp,
+};
+use libtest_mimic::{Arguments, Trial};
+use support::backends::Backend;
+use support::harness::server_trial;
+use support::jobs::{all_jobs, plain_job};
+use support::proxy::Proxy;
+use support::server::with;
+
+const LAYOUTS: [&str; 2] = ["layout=replacing", "layout=patch"];
+
+fn main() {
+    let arguments = Arguments::from_args();
+    let trials = vec![
+        trial("only-scratch-stores-are-listed-and-removed", scratch_stores),
+        trial("a-store-keeps-its-layout-and-its-version", another_store),
+        trial("tables-without-a-marker-are-not-written", unmarked),
+        trial("tables-without-a-marker-can-be-adopted", adopted),
+        trial("a-database-without-tables-is-not-initialised", empty_database),
+        trial("addresses-of-one-store-take-common-turns", common_turns),
+        trial("properties-last-until-the-store-is-torn-down", properties),
+        trial("a-change-that-fails-half-way-has-an-unknown-outcome", half_way),
+        trial("a-read-is-explained-by-its-statements", explained),
+    ];
+    libtest_mimic::run(&arguments, trials).exit();
+}
+
+fn trial<F: Future<Output = ()>>(name: &str, test: impl FnOnce() -> F + Send + 'static) -> Trial {
+    server_trial(Backend::CLICKHOUSE, name, test)
+}
+
+fn shared(parameter: &str) -> String {
+    with(&std::env::var(CLICKHOUSE_URL_VARIABLE).unwrap(), parameter)
+}
+
+async fn connect(address: &str) -> Result<Arc<dyn Database>, Error> {
+    address.parse::<DatabaseConfig>().unwrap().connect(Arc::new(SystemClock)).await
+}
+
+async fn scratch(address: &str) -> ScratchStore {
+    let store = address.parse::<DatabaseConfig>().unwrap().create_scratch(Arc::new(SystemClock)).await.unwrap();
+    store.database().initialise_schema().await.unwrap();
+    store
+}
+
+fn database_of(store: &ScratchStore) -> String {
+    let DatabaseConfig::ClickHouse(config) = store.config() else { unreachable!() };
+    config.database().to_owned()
+}
+
+/// The address of a store, with a parameter.
+fn address_of(store: &ScratchStore, parameter: &str) -> String {
+    shared(parameter).replace("/?", &format!("/{}?", database_of(store)))
+}
+
+/// Does on the server what no call does.
+async fn run(store: &ScratchStore, sql: &str) {
+    let url = shared("compression=none").replace("clickhouse+", "");
+    let url = url.split_once('?').unwrap().0;
+    let client = clickhouse::Client::default().with_url(url).with_database(database_of(store));
+    client.query(sql).execute().await.unwrap();
+}
+
+fn batch(queries: impl IntoIterator<Item = IngestionQuery>) -> IngestionBatch {
+    IngestionBatch::new(queries).unwrap()
+}
+
+fn new_job(job_id: &str) -> IngestionQuery {
+    InsertJob { job: NewJob { priority: 0, ..plain_job(job_id, "set") }, job_spec: None }.into()
+}
+
+fn new_run(job_id: &str, run_id: &str) -> IngestionQuery {
+    InsertJobRun {
+        job_run_id: run_id.to_owned(),
+        job_id: job_id.to_owned(),
+        cluster: "cluster".to_owned(),
+        node: None,
+        pool: None,
+        time: Timestamp::from_seconds(1),
+        submitted: None,
+    }
+    .into()
+}
+
+fn historical(jobs: u64) -> HistoricalJobs {
+    let params = serde_json::json!({"queueIdx": 0, "jobSetIdx": 0, "queueName": "q", "jobSetName": "s",
+        "nJobs": jobs, "chunkSize": 2, "succeededThreshold": 1000, "erroredThreshold": 1000,
+        "cancelledThreshold": 1000, "jobAgeDays": [1], "referenceTime": "2026-01-01T00:00:00Z"});
+    HistoricalJobs::try_from(serde_json::from_value::<HistoricalJobsParams>(params).unwrap()).unwrap()
+}
+
+/// The errors of all calls that write.
+async fn write_errors(database: &dyn Database) -> Vec<Error> {
+    let results = [
+        database.execute_ingestion_query_batch(&batch([new_job("new")])).await,
+        database.populate_historical_jobs(&historical(1), &|_| ()).await,
+        database.set_property("key", "value").await,
+        database.tear_down().await,
+    ];
+    results.into_iter().map(Result::unwrap_err).collect()
+}
+
+async fn scratch_stores() {
+    let config: DatabaseConfig = shared(LAYOUTS[0]).parse().unwrap();
+    let (first, second) = (scratch(&shared(LAYOUTS[0])).await, scratch(&shared(LAYOUTS[1])).await);
+    let names = [database_of(&first), database_of(&second)];
+    let listed = config.scratch_stores().await.unwrap();
+    let found: Vec<_> = listed.iter().filter(|store| names.contains(&store.name)).map(|store| &store.name).collect();
+    assert_eq!(found, names.iter().collect::<Vec<_>>());
+    assert!(listed.iter().all(|store| store.name.starts_with("broadside_")), "{listed:?}");
+    for name in ["default", "system", "there is none"] {
+        let error = config.remove_scratch(name).await.unwrap_err();
+        assert_eq!((error.kind(), error.outcome()), (ErrorKind::WrongStore, Outcome::NotApplied), "{error:?}");
+    }
+    config.remove_scratch(&names[0]).await.unwrap();
+    let left = config.scratch_stores().await.unwrap();
+    assert!(!left.iter().any(|store| store.name == names[0]) && left.iter().any(|store| store.name == names[1]));
+    first.remove().await.unwrap();
+    second.remove().await.unwrap();
+}
+
+async fn another_store() {
+    for (layout, other) in [(LAYOUTS[0], LAYOUTS[1]), (LAYOUTS[1], LAYOUTS[0])] {
+        let store = scratch(&shared(layout)).await;
+        let error = connect(&address_of(&store, other)).await.unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::WrongStore, "{error:?}");
+        assert!(error.message().contains(layout), "{error:?}");
+        let marker = r#"{"madeBy":"broadside","schema":99,"layout":"replacing","id":"x","created":"2026-01-01T00:00:00Z","scratch":false}"#;
+        run(&store, &format!("ALTER TABLE broadside_store MODIFY COMMENT '{marker}'")).await;
+        let error = connect(&address_of(&store, layout)).await.unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::WrongStore, "{error:?}");
+        assert!(error.message().contains("99"), "{error:?}");
+        let error = store.database().initialise_schema().await.unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::WrongStore, "{error:?}");
+        store.remove().await.unwrap();
+    }
+}
+
+async fn unmarked() {
+    for layout in LAYOUTS {
+        let store = scratch(&shared(layout)).await;
+        store.database().execute_ingestion_query_batch(&batch([new_job("job")])).await.unwrap();
+        run(&store, "DROP TABLE broadside_store SYNC").await;
+        let database = connect(&address_of(&store, layout)).await.unwrap();
+        for error in write_errors(&*database).await {
+            assert_eq!((error.kind(), error.outcome()), (ErrorKind::WrongStore, Outcome::NotApplied), "{error:?}");
+            assert!(error.message().contains("adopt=true"), "{error:?}");
+        }
+        let error = database.initialise_schema().await.unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::WrongStore, "{error:?}");
+        assert_eq!(all_jobs(&*database).await.len(), 1, "reads harm nobody, and nothing was written or removed");
+        let other = if layout == LAYOUTS[0] { LAYOUTS[1] } else { LAYOUTS[0] };
+        let error = connect(&address_of(&store, other)).await.unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::WrongStore, "{error:?}");
+        store.remove().await.unwrap();
+    }
+}
+
+async fn adopted() {
+    for layout in LAYOUTS {
+        let store = scratch(&shared(layout)).await;
+        run(&store, "DROP TABLE broadside_store SYNC").await;
+        let adopting = connect(&address_of(&store, &format!("{layout}&adopt=true"))).await.unwrap();
+        adopting.execute_ingestion_query_batch(&batch([new_job("job")])).await.unwrap();
+        adopting.populate_historical_jobs(&historical(3), &|_| ()).await.unwrap();
+        assert_eq!(all_jobs(&*adopting).await.len(), 4);
+        adopting.tear_down().await.unwrap();
+        assert_eq!(all_jobs(&*adopting).await.len(), 0);
+        adopting.initialise_schema().await.unwrap();
+        let database = connect(&address_of(&store, layout)).await.unwrap();
+        database.execute_ingestion_query_batch(&batch([new_job("job")])).await.unwrap();
+        assert_eq!(all_jobs(&*database).await.len(), 1);
+        store.remove().await.unwrap();
+    }
+}
+
+async fn empty_database() {
+    let config: DatabaseConfig = shared(LAYOUTS[0]).parse().unwrap();
+    let store = config.create_scratch(Arc::new(SystemClock)).await.unwrap();
+    for error in write_errors(&**store.database()).await {
+        assert_eq!((error.kind(), error.outcome()), (ErrorKind::NotInitialised, Outcome::NotApplied), "{error:?}");
+    }
+    store.remove().await.unwrap();
+}
+
+/// Two handles by different addresses update different fields of the same jobs at once: none is lost.
+async fn common_turns() {
+    for layout in LAYOUTS {
+        let proxy = Proxy::start(&shared(layout)).await;
+        let store = scratch(proxy.address()).await;
+        let other = connect(&address_of(&store, layout)).await.unwrap();
+        let ids: Vec<_> = (0..20).map(|number| format!("job-{number:02}")).collect();
+        store.database().execute_ingestion_query_batch(&batch(ids.iter().map(|id| new_job(id)))).await.unwrap();
+        for round in 1..=5 {
+            let update =
+                |job_id: &String| UpdateJobPriority { job_id: job_id.clone(), priority: round, submitted: None }.into();
+            let run = |job_id: &String| {
+                let (run_id, time) = (format!("{job_id}-{round}"), Timestamp::from_seconds(round));
+                let running =
+                    SetJobRunning { job_id: job_id.clone(), time, latest_run_id: run_id.clone(), submitted: None };
+                [new_run(job_id, &run_id), running.into()]
+            };
+            let (priorities, runs) = (batch(ids.iter().map(update)), batch(ids.iter().flat_map(run)));
+            let (one, two) = tokio::join!(
+                store.database().execute_ingestion_query_batch(&priorities),
+                other.execute_ingestion_query_batch(&runs)
+            );
+            one.and(two).unwrap();
+            for job in all_jobs(&*other).await {
+                assert_eq!((job.priority, job.runs.len() as i64), (round, round), "{layout}: {job:?}");
+                assert_eq!(job.last_active_run_id.as_deref(), Some(format!("{}-{round}", job.job_id).as_str()));
+            }
+        }
+        store.remove().await.unwrap();
+    }
+}
+
+async fn properties() {
+    for layout in LAYOUTS {
+        let store = scratch(&shared(layout)).await;
+        let database = store.database();
+        assert_eq!(database.property("key").await.unwrap(), None);
+        for value in ["one", "", "two'\\\n"] {
+            database.set_property("key", value).await.unwrap();
+            let other = connect(&address_of(&store, layout)).await.unwrap();
+            assert_eq!(other.property("key").await.unwrap().as_deref(), Some(value));
+        }
+        assert_eq!(database.property("ke").await.unwrap(), None);
+        database.initialise_schema().await.unwrap();
+        assert!(database.property("key").await.unwrap().is_some());
+        database.tear_down().await.unwrap();
+        assert_eq!(database.property("key").await.unwrap(), None);
+        database.set_property("key", "again").await.unwrap();
+        assert_eq!(database.property("key").await.unwrap().as_deref(), Some("again"));
+        store.remove().await.unwrap();
+    }
+}
+
+async fn half_way() {
+    let store = scratch(&shared(LAYOUTS[0])).await;
+    let database = store.database();
+    database.execute_ingestion_query_batch(&batch([new_job("job")])).await.unwrap();
+    run(&store, "DROP TABLE job_run SYNC").await;
+    // The jobs are gone, the runs cannot be.
+    let error = database.tear_down().await.unwrap_err();
+    assert_eq!((error.kind(), error.outcome()), (ErrorKind::NotInitialised, Outcome::Unknown), "{error:?}");
+    let cancelled = SetJobCancelled {
+        job_id: "job".to_owned(),
+        time: Timestamp::from_seconds(1),
+        cancel_reason: None,
+        cancel_user: None,
+        submitted: None,
+    };
+    database.initialise_schema().await.unwrap();
+    database.execute_ingestion_query_batch(&batch([new_job("job"), cancelled.into()])).await.unwrap();
+    assert_eq!(all_jobs(&**database).await[0].state, JobState::Cancelled);
+    store.remove().await.unwrap();
+}
+
+async fn explained() {
+    for layout in LAYOUTS {
+        let store = scratch(&shared(layout)).await;
+        let database = store.database();
+        database.execute_ingestion_query_batch(&batch([new_job("job"), new_run("job", "run")])).await.unwrap();
+        let request: GetJobsRequest = serde_json::from_value(serde_json::json!({
+            "filters": [{"field": "jobId", "match": "exact", "value": "job"}], "take": 3,
+        }))
+        .unwrap();
+        let page = database.explain(&ReadCall::Jobs(JobQuery::try_from(request).unwrap())).await.unwrap();
+        let [jobs, runs] = page.statements.as_slice() else { panic!("{page:?}") };
+        assert!(
+            jobs.statement.starts_with("SELECT job_id, ") && jobs.statement.contains("\n-- p0 = \"job\""),
+            "{jobs:?}"
+        );
+        assert!(runs.statement.contains("FROM job_run") && runs.statement.contains("-- p0 = [\"job\"]"), "{runs:?}");
+        for statement in &page.statements {
+            assert!(statement.plan.contains("PrimaryKey") && statement.plan.contains("Granules"), "{statement:?}");
+        }
+        let spec = database.explain(&ReadCall::JobSpec("job".to_owned())).await.unwrap();
+        assert!(spec.statements[0].plan.contains("job_spec"), "{spec:?}");
+        store.remove().await.unwrap();
+    }
+}
