@@ -163,7 +163,7 @@ fn wrong_use_is_explained_and_ends_with_2() {
 
 #[test]
 fn help_tells_the_exit_codes_of_every_command() {
-    for command in ["", "replay", "smoke", "compare", "sql", "clean"] {
+    for command in ["", "replay", "smoke", "compare", "sql", "explain", "clean"] {
         let arguments: Vec<_> = command.split_whitespace().chain(["--help"]).collect();
         let output = run(&arguments);
         assert_eq!(code(&output), 0, "{arguments:?}");
@@ -356,6 +356,22 @@ fn a_filter_of_events_comes_from_the_environment() {
     let invalid = filtered("broadside=loud");
     assert_eq!(code(&invalid), 2);
     assert!(stderr(&invalid).contains("BROADSIDE_LOG"), "{}", stderr(&invalid));
+}
+
+#[test]
+fn only_reads_of_a_store_are_explained() {
+    for (arguments, explanation) in [
+        (vec![r#"{"op":"tearDown"}"#], "reads nothing"),
+        (vec![r#"{"op":"getJobs","take":-1}"#], "the call: "),
+        (vec!["--existing", r#"{"op":"getJobs"}"#], "--existing"),
+        (vec!["--scenario", "-", "-"], "standard input"),
+        (vec!["no-such-calls.jsonl"], "no-such-calls.jsonl"),
+    ] {
+        let output = run(&[vec!["explain"], arguments.clone()].concat());
+        assert_eq!(code(&output), 2, "{arguments:?}");
+        assert_eq!(stdout(&output), "", "{arguments:?}");
+        assert!(stderr(&output).contains(explanation), "{arguments:?}: {}", stderr(&output));
+    }
 }
 
 #[test]

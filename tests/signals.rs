@@ -48,6 +48,7 @@ mod signals {
             server_trial(Backend::MEMORY, "waiting-for-input", || waiting_for_input(Backend::MEMORY)),
             server_trial(Backend::MEMORY, "full-output", || full_output(Backend::MEMORY)),
         ];
+        trials.push(server_trial(Backend::CLICKHOUSE, "full-output", || full_output(Backend::CLICKHOUSE)));
         trials.extend(SERVERS.into_iter().flat_map(on_server));
         libtest_mimic::run(&Arguments::from_args(), trials).exit();
     }

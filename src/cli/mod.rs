@@ -3,7 +3,9 @@
 mod arguments;
 mod clean;
 mod compare;
+mod explain;
 mod file;
+mod fill;
 mod interrupt;
 mod logging;
 mod page;
@@ -60,6 +62,7 @@ enum Command {
     Report(results::ResultsArgs),
     Run(run::RunArgs),
     Sql(sql::SqlArgs),
+    Explain(explain::ExplainArgs),
     Stats(stats::StatsArgs),
     Clean(clean::CleanArgs),
 }
@@ -150,6 +153,7 @@ fn execute(cli: Cli) -> Result<Verdict, Failure> {
             Command::Stats(args) => stats::run(&args).await,
             Command::Run(args) => run::run(&args).await,
             Command::Sql(args) => sql::run(&args).await,
+            Command::Explain(args) => explain::run(&args).await,
             Command::Clean(args) => clean::run(&args).await,
         }
     });

@@ -107,7 +107,8 @@ async fn guarded<T>(work: impl Future<Output = Result<T, Failure>>) -> thread::R
     AssertUnwindSafe(interruptible(work)).catch_unwind().await
 }
 
-async fn interruptible<T>(work: impl Future<Output = Result<T, Failure>>) -> Result<T, Failure> {
+/// Work that ends early when a signal comes.
+pub async fn interruptible<T>(work: impl Future<Output = Result<T, Failure>>) -> Result<T, Failure> {
     tokio::select! {
         outcome = work => outcome,
         () = interrupt::requested() => Err(Failure::Interrupted),

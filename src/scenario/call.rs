@@ -10,7 +10,7 @@ use crate::database::Database;
 use crate::error::Result;
 use crate::historical::{HistoricalJobs, HistoricalJobsParams};
 use crate::ingest::{IngestionBatch, IngestionQuery};
-use crate::query::{GetJobGroupsRequest, GetJobsRequest, GroupQuery, JobQuery};
+use crate::query::{GetJobGroupsRequest, GetJobsRequest, GroupQuery, JobQuery, ReadCall};
 use crate::time::{ManualClock, Timestamp};
 
 /// A call with its arguments, which are validated when it is made.
@@ -75,6 +75,23 @@ impl Call {
             Ok(value) => Response::Ok(value),
             Err(error) => Response::from(&error),
         }
+    }
+
+    /// The read that this call is, with its arguments validated; none for a call that is no read of the store.
+    ///
+    /// # Errors
+    ///
+    /// `InvalidArgument` naming the argument.
+    pub fn read(&self) -> Result<Option<ReadCall>> {
+        Ok(Some(match self {
+            Self::GetJobs(request) => ReadCall::Jobs(request.clone().try_into()?),
+            Self::GetJobGroups(request) => ReadCall::Groups(request.clone().try_into()?),
+            Self::GetJobSpec { job_id } => ReadCall::JobSpec(job_id.clone()),
+            Self::GetJobError { job_id } => ReadCall::JobError(job_id.clone()),
+            Self::GetJobRunError { job_run_id } => ReadCall::JobRunError(job_run_id.clone()),
+            Self::GetJobRunDebugMessage { job_run_id } => ReadCall::JobRunDebugMessage(job_run_id.clone()),
+            _ => return Ok(None),
+        }))
     }
 
     async fn outcome(&self, database: &dyn Database, clock: &ManualClock) -> Result<Value> {

@@ -1,5 +1,8 @@
 //! What processes leave on the servers, as the servers themselves say: a store that lost its marker counts.
 
+use std::sync::Arc;
+
+use broadside::{DatabaseConfig, SystemClock};
 use clickhouse::{Client, Compression};
 use tokio_postgres::NoTls;
 use url::Url;
@@ -16,6 +19,21 @@ pub async fn stores_of(address: &str, process: u32) -> Vec<String> {
     }
     let query = "SELECT name FROM system.databases WHERE match(name, ?) ORDER BY 1";
     clickhouse(address).query(query).bind(pattern).fetch_all().await.unwrap()
+}
+
+/// Makes a scratch store of the year 2020, as a run would have left it.
+pub async fn leave_behind(address: &str, store: &str) {
+    let created = "2020-01-01T00:00:00Z";
+    if address.starts_with("postgres") {
+        let config: DatabaseConfig = address.parse().unwrap();
+        let _left = config.create_scratch_named(store, Arc::new(SystemClock)).await.unwrap();
+        let age = format!("UPDATE {store}.broadside_store SET value = '{created}' WHERE key = 'created'");
+        assert_eq!(postgres(address).await.execute(&age, &[]).await.unwrap(), 1);
+    } else {
+        let marker = format!(r#"{{"madeBy":"broadside","scratch":true,"created":"{created}"}}"#);
+        let create = format!("CREATE DATABASE {store} COMMENT '{marker}'");
+        clickhouse(address).query(&create).execute().await.unwrap();
+    }
 }
 
 /// Drops a store, whatever state it is in.

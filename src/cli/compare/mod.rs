@@ -231,7 +231,7 @@ impl StageBar {
 }
 
 /// The backends' names; those that come again have a number.
-fn names(configs: &[DatabaseConfig]) -> Vec<String> {
+pub(super) fn names(configs: &[DatabaseConfig]) -> Vec<String> {
     let mut names: Vec<String> = Vec::new();
     for config in configs {
         let name = config.backend().name();

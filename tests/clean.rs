@@ -1,0 +1,56 @@
+//! `broadside clean`: what it lists, what it removes, and what it leaves alone.
+
+mod support;
+
+use std::process::{Command, Output, Stdio};
+use std::sync::Arc;
+
+use broadside::{DatabaseConfig, SystemClock};
+use libtest_mimic::Arguments;
+use support::backends::Backend;
+use support::harness::server_trial;
+use support::leftovers::{leave_behind, stores_of};
+use tokio::task::block_in_place;
+
+fn main() {
+    let trial = |backend| server_trial(backend, "old-stores-are-removed", move || old_stores_are_removed(backend));
+    libtest_mimic::run(&Arguments::from_args(), vec![trial(Backend::CLICKHOUSE)]).exit();
+}
+
+/// `broadside clean` without a terminal, of stores so old that no other test has one.
+fn clean(address: &str, arguments: &[&str]) -> Output {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_broadside"));
+    command.args(["clean", "--backend", address, "--older-than", "1000d"]).args(arguments).env_remove("BROADSIDE_LOG");
+    block_in_place(|| command.stdin(Stdio::null()).output()).unwrap()
+}
+
+fn stdout(output: &Output) -> String {
+    String::from_utf8(output.stdout.clone()).unwrap()
+}
+
+async fn old_stores_are_removed(backend: Backend) {
+    let address = backend.address();
+    let config: DatabaseConfig = address.parse().unwrap();
+    let old = DatabaseConfig::scratch_name();
+    leave_behind(&address, &old).await;
+    let young = DatabaseConfig::scratch_name();
+    let store = config.create_scratch_named(&young, Arc::new(SystemClock)).await.unwrap();
+
+    let listed = clean(&address, &[]);
+    assert_eq!(listed.status.code(), Some(2), "{listed:?}");
+    assert!(String::from_utf8_lossy(&listed.stderr).contains("--yes"), "{listed:?}");
+    let line = |name: &str| stdout(&listed).lines().find(|line| line.contains(name)).map(str::to_owned).unwrap();
+    assert!(line(&old).contains("2020-01-01T00:00:00Z") && !line(&old).contains("too young"), "{}", line(&old));
+    assert!(line(&young).contains("too young"), "{}", line(&young));
+    assert_eq!(stores_of(&address, std::process::id()).await.len(), 2);
+
+    let removed = clean(&address, &["--yes"]);
+    assert_eq!(removed.status.code(), Some(0), "{removed:?}");
+    assert!(stdout(&removed).contains(&format!("removed {old}")), "{removed:?}");
+    assert_eq!(stores_of(&address, std::process::id()).await, [young]);
+
+    let nothing = clean(&address, &["--yes"]);
+    assert_eq!(nothing.status.code(), Some(0), "{nothing:?}");
+    assert!(stdout(&nothing).contains("is older than 1000d"), "{nothing:?}");
+    store.remove().await.unwrap();
+}
