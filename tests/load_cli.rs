@@ -25,7 +25,9 @@ fn directory(name: &str) -> PathBuf {
 
 fn command(directory: &Path, config: &str, arguments: &[&str]) -> Command {
     std::fs::write(directory.join("config.yaml"), config).unwrap();
-    let mut command = Command::new(env!("CARGO_BIN_EXE_broadside"));
+    // The command inherits ignored signals, and nohup ignores SIGHUP.
+    let mut command = Command::new("env");
+    command.arg("--default-signal=INT,TERM,HUP").arg(env!("CARGO_BIN_EXE_broadside"));
     command.current_dir(directory).args(["run", "--config", "config.yaml"]).args(arguments).stdin(Stdio::null());
     command.env_remove("BROADSIDE_POSTGRES_URL").env_remove("BROADSIDE_CLICKHOUSE_URL");
     command
