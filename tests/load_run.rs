@@ -144,9 +144,12 @@ async fn stored_whole(store: TestStoreRef) -> Verdict {
     }
     assert_eq!((queries(QueryType::GetJobs, "replayed"), queries(QueryType::GetJobGroups, "replayed")), (1, 1));
 
-    let actions: Vec<_> =
-        record.actions.iter().map(|action| (action.action, action.jobs > 0, action.end_nanos.is_some())).collect();
-    assert_eq!(actions, [(ActionType::Reprioritise, true, true), (ActionType::Cancel, true, true)]);
+    let actions: Vec<_> = record.actions.iter().map(|action| (action.action, action.end_nanos.is_some())).collect();
+    assert_eq!(actions, [(ActionType::Reprioritise, true), (ActionType::Cancel, true)]);
+    // A server that lags may store the jobs only after the action has read the active ones.
+    if store.database.backend() == BackendKind::Memory {
+        assert!(record.actions.iter().all(|action| action.jobs > 0), "{:?}", record.actions);
+    }
     let phases: Vec<_> = record.phases.iter().map(|phase| phase.phase).collect();
     let all =
         [Phase::Setup, Phase::Historical, Phase::WarmUp, Phase::Test, Phase::Drain, Phase::Census, Phase::TearDown];
