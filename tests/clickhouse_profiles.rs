@@ -165,7 +165,11 @@ async fn read_only() {
     let error = reader.tear_down().await.unwrap_err();
     assert_eq!((error.kind(), error.outcome()), (ErrorKind::Backend, Outcome::NotApplied), "{error:?}");
 
-    for harmful in ["join_use_nulls=1", "use_query_cache=1", "limit=1", "offset=1", "result_overflow_mode=break"] {
+    // These two such a user may change all the same.
+    server.set_profile("limit=1\noffset=1\nreadonly=1");
+    assert_eq!(jobs(&*connect(&address).await.unwrap()).await.unwrap(), JOBS);
+
+    for harmful in ["join_use_nulls=1", "use_query_cache=1", "result_overflow_mode=break", "apply_patch_parts=0"] {
         server.set_profile(&format!("{harmful}\nreadonly=1"));
         let error = connect(&address).await.unwrap_err();
         assert_eq!(error.kind(), ErrorKind::Backend, "{harmful}: {error:?}");

@@ -289,7 +289,8 @@ async fn explained() {
             assert!(statement.plan.contains("PrimaryKey") && statement.plan.contains("Granules"), "{statement:?}");
         }
         let spec = database.explain(&ReadCall::JobSpec("job".to_owned())).await.unwrap();
-        assert!(spec.statements[0].plan.contains("job_spec"), "{spec:?}");
+        assert!(spec.statements[0].statement.contains("FROM job_spec"), "{spec:?}");
+        assert!(spec.statements[0].plan.contains("PrimaryKey"), "{spec:?}");
         store.remove().await.unwrap();
     }
 }

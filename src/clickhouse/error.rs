@@ -30,6 +30,7 @@ const UNSATISFIED_QUORUM_FOR_PREVIOUS_WRITE: u32 = 286;
 const UNKNOWN_STATUS_OF_INSERT: u32 = 319;
 const QUERY_WAS_CANCELLED: u32 = 394;
 const AUTHENTICATION_FAILED: u32 = 516;
+const QUERY_CACHE_USED_WITH_SYSTEM_TABLE: u32 = 719;
 const SERVER_OVERLOADED: u32 = 745;
 const KEEPER_EXCEPTION: u32 = 999;
 
@@ -137,6 +138,10 @@ impl Failure {
             },
             (_, Self::Driver(error)) => match exception_code(error) {
                 Some(_) if self.refuses_login() => "the server refuses the user or the password".to_owned(),
+                Some(QUERY_CACHE_USED_WITH_SYSTEM_TABLE) => {
+                    "the user's profile has use_query_cache=1 and the user may not change it: answers would be old ones"
+                        .to_owned()
+                }
                 Some(code) => format!("the server refuses or fails (code {code})"),
                 None => "the server or the driver failed".to_owned(),
             },

@@ -19,12 +19,16 @@ use crate::error::{BackendKind, Error, ErrorKind, Operation, Result};
 type Setting = (&'static str, &'static str);
 
 /// What answers rely on.
-const FOR_READS: [Setting; 37] = [
+const FOR_READS: [Setting; 36] = [
     // Nothing is left out of a result.
     ("limit", "0"),
     ("offset", "0"),
     ("additional_result_filter", ""),
     ("additional_table_filters", "{}"),
+    // A read sees what is stored now, …
+    ("use_query_cache", "0"),
+    // … in a form that the client reads.
+    ("output_format_binary_encode_types_in_binary_format", "0"),
     // What breaks a limit is an error.
     ("result_overflow_mode", "throw"),
     ("read_overflow_mode", "throw"),
@@ -42,16 +46,13 @@ const FOR_READS: [Setting; 37] = [
     ("group_by_use_nulls", "0"),
     ("aggregate_functions_null_for_empty", "0"),
     ("cast_keep_nullable", "0"),
-    ("use_variant_as_common_type", "0"),
-    ("output_format_binary_encode_types_in_binary_format", "0"),
     ("extremes", "0"),
     ("empty_result_for_aggregation_by_empty_set", "0"),
     // Names and operators mean what they say.
     ("prefer_column_name_to_alias", "0"),
     ("transform_null_in", "0"),
     ("any_join_distinct_right_table_keys", "0"),
-    // A read sees what is stored now, and of each row the newest version.
-    ("use_query_cache", "0"),
+    // Of each row the newest version counts.
     ("use_skip_indexes_if_final_exact_mode", "1"),
     ("apply_patch_parts", "1"),
     ("apply_mutations_on_fly", "0"),
@@ -64,6 +65,9 @@ const FOR_READS: [Setting; 37] = [
     ("convert_query_to_cnf", "0"),
     ("data_type_default_nullable", "0"),
 ];
+
+/// So many of them, the first, are needed to read the profile itself.
+const TO_READ_THE_PROFILE: usize = 6;
 
 /// What writes rely on.
 const FOR_WRITES: [Setting; 6] = [
@@ -137,8 +141,8 @@ pub(super) async fn to_send(connection: &Connection) -> Result<ToSend> {
     let names = values.texts(names.chain([READONLY]));
     let sql = format!("SELECT name, value, readonly FROM system.settings WHERE name IN {names}");
     let statement = Statement { sql, values };
-    // The profile may cut this answer too.
-    let whole = connection.with_settings(&FOR_READS[..2]);
+    // The profile may cut this answer too, or have it come from the query cache.
+    let whole = connection.with_settings(&FOR_READS[..TO_READ_THE_PROFILE]);
     let rows: Result<Vec<SettingRow>> = whole.fetch_on_server(Operation::Connect, &statement).await;
     let rows = match rows {
         Ok(rows) => rows,
@@ -150,14 +154,14 @@ pub(super) async fn to_send(connection: &Connection) -> Result<ToSend> {
 
 fn choose(profile: &Profile) -> Result<ToSend> {
     if !profile.contains_key(READONLY) {
-        return Err(refused("its profile cuts results (limit or offset) and the user may not change it"));
+        return Err(refused("its profile leaves out rows of results and the user may not change it"));
     }
     let may_set = profile[READONLY].value != "1";
     let mut settings = Vec::new();
     let wanted = FOR_READS.iter().map(|setting| (setting, true));
     for (&(name, value), needed) in wanted.chain(FOR_WRITES.iter().chain(&HELPFUL).map(|setting| (setting, false))) {
         let Some(current) = profile.get(name) else { continue };
-        if may_set && current.readonly == 0 {
+        if current.readonly == 0 {
             settings.push((name, value));
         } else if needed && current.value != value {
             return Err(refused(&format!(
@@ -198,13 +202,14 @@ mod tests {
     fn a_user_who_may_set_nothing_needs_a_safe_profile() {
         let safe = [("join_use_nulls", "0", 1), ("async_insert", "1", 1), ("readonly", "1", 1)];
         assert_eq!(choose(&profile(&safe)).unwrap(), ToSend { settings: Vec::new(), may_set: false });
-        for harmful in [
-            &[("join_use_nulls", "1", 0), ("readonly", "1", 0)][..],
-            &[("join_use_nulls", "1", 1), ("readonly", "0", 0)],
-        ] {
-            let error = choose(&profile(harmful)).unwrap_err();
+        for readonly in ["0", "1"] {
+            let harmful = [("join_use_nulls", "1", 1), ("readonly", readonly, 0)];
+            let error = choose(&profile(&harmful)).unwrap_err();
             assert!(error.message().contains("join_use_nulls=1"), "{error}");
         }
+        // A server may let such a user change some all the same.
+        let changeable = [("limit", "1", 0), ("join_use_nulls", "0", 1), ("readonly", "1", 1)];
+        assert_eq!(choose(&profile(&changeable)).unwrap(), ToSend { settings: vec![("limit", "0")], may_set: false });
         assert!(choose(&profile(&[])).is_err(), "the answer was cut");
     }
 
