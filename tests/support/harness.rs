@@ -2,10 +2,14 @@
 
 use std::fmt::Display;
 use std::future::Future;
+use std::time::Duration;
 
 use libtest_mimic::{Failed, Trial};
 
 use super::backends::{Backend, TestStore, is_ci, runtime};
+
+/// After which a test counts as stuck; the longest takes a tenth of it on an idle machine.
+const STUCK: Duration = Duration::from_secs(15 * 60);
 
 /// What a test comes to.
 pub type Verdict = Result<(), String>;
@@ -24,7 +28,7 @@ where
         if let Some(variable) = missing {
             return Err(Failed::from(format!("{variable} is not set, so there is no {} to test", backend.name)));
         }
-        runtime().block_on(on_store(backend, test)).map_err(Failed::from)
+        runtime().block_on(within_limit(on_store(backend, test)))?.map_err(Failed::from)
     };
     Trial::test(format!("{}::{name}", backend.name), run).with_ignored_flag(missing.is_some() && !is_ci())
 }
@@ -38,12 +42,14 @@ pub fn server_trial<F: Future<Output = ()>>(
     let missing = backend.missing_variable();
     let run = move || match missing {
         Some(variable) => Err(Failed::from(format!("{variable} is not set, so there is no {} to test", backend.name))),
-        None => {
-            runtime().block_on(test());
-            Ok(())
-        }
+        None => runtime().block_on(within_limit(test())),
     };
     Trial::test(format!("{}::{name}", backend.name), run).with_ignored_flag(missing.is_some() && !is_ci())
+}
+
+/// A test that is stuck fails by name, instead of keeping all others from ending.
+async fn within_limit<T>(test: impl Future<Output = T>) -> Result<T, Failed> {
+    tokio::time::timeout(STUCK, test).await.map_err(|_| Failed::from(format!("no end within {STUCK:?}")))
 }
 
 /// A store that the harness opens and removes around a test.

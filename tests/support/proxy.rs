@@ -165,7 +165,11 @@ impl Connection {
             let mode = *self.mode.borrow();
             awaited.send_modify(|awaited| *awaited |= mode.holds_answer(&text));
             if mode.holds_request(&text) {
-                self.hold().await;
+                // A server whose client is gone must learn of it: its transaction holds locks.
+                tokio::select! {
+                    () = self.hold() => {}
+                    () = gone(&mut from) => return,
+                }
             }
             if mode == Mode::HoldInserts && *writes.borrow() {
                 let (request, client_is_gone) = self.hold_insert(bytes.to_vec(), &mut from).await;
@@ -241,5 +245,12 @@ impl Connection {
     fn cut(&self) {
         self.mode.send_replace(Mode::Open);
         self.cuts.fetch_add(1, Ordering::Relaxed);
+    }
+}
+
+/// Returns when a client has closed its connection without a further request.
+async fn gone(client: &mut OwnedReadHalf) {
+    if let Ok(1..) = client.peek(&mut [0]).await {
+        std::future::pending().await
     }
 }
