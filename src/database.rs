@@ -1,5 +1,6 @@
 //! The trait that every store stands behind.
 
+use std::collections::BTreeMap;
 use std::fmt;
 
 use async_trait::async_trait;
@@ -23,13 +24,17 @@ pub struct Progress {
 /// Hears of progress, from 0 to the end, never backwards.
 pub type ProgressFn<'a> = &'a (dyn Fn(Progress) + Send + Sync);
 
-/// What a store says of itself, as far as it can.
+/// Facts about a store and its server, as far as the server reports them.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct StoreInfo {
-    /// The name and version of the software that keeps it.
+    /// The name and version of the server's software.
     pub version: Option<String>,
-    /// The bytes that its data and indexes occupy.
+    /// The size of the data and the indexes, in bytes.
     pub bytes: Option<u64>,
+    /// The memory of the server, in bytes: shared memory on PostgreSQL, tracked memory on ClickHouse.
+    pub server_memory: Option<u64>,
+    /// The settings of the server that affect measurements, by name.
+    pub settings: BTreeMap<String, String>,
 }
 
 /// What a store does to answer a read: the statements it executes, in order.

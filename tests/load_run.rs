@@ -144,6 +144,16 @@ async fn stored_whole(store: TestStoreRef) -> Verdict {
     }
     assert_eq!((queries(QueryType::GetJobs, "replayed"), queries(QueryType::GetJobGroups, "replayed")), (1, 1));
 
+    // The servers of the tests show their settings and their memory.
+    let (setting, memory_is_known) = match store.database.backend() {
+        BackendKind::Postgres => (Some("fsync"), true),
+        BackendKind::ClickHouse => (Some("max_threads"), true),
+        _ => (None, false),
+    };
+    assert!(setting.is_none_or(|name| record.store.settings.contains_key(name)), "{:?}", record.store.settings);
+    assert_eq!(record.resources.len(), 2);
+    assert!(record.resources.iter().all(|sample| sample.server_memory_bytes.is_some() == memory_is_known));
+
     let actions: Vec<_> = record.actions.iter().map(|action| (action.action, action.end_nanos.is_some())).collect();
     assert_eq!(actions, [(ActionType::Reprioritise, true), (ActionType::Cancel, true)]);
     // A server that lags may store the jobs only after the action has read the active ones.

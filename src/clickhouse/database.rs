@@ -17,7 +17,7 @@ use super::historical::Chunk;
 use super::ingest::{Changes, Stored, Writer, unique_token};
 use super::marker::{self, Content};
 use super::query::Reads;
-use super::row::{BytesRow, GroupRow, IdRow, InfoRow, JobRow, PropertyRow, RunRow};
+use super::row::{BytesRow, GroupRow, IdRow, InfoRow, JobRow, MemoryRow, PropertyRow, RunRow, SettingRow};
 use super::schema::{self, Layout};
 use super::statement::{MOST_IDS, Statement};
 use super::store::Store;
@@ -34,6 +34,16 @@ use crate::{Database, Explanation, Progress, ProgressFn, StoreInfo};
 const STORE_INFO: &str = "
     SELECT concat('ClickHouse ', version()) AS version, sum(bytes_on_disk) AS bytes
     FROM system.parts WHERE database = currentDatabase() AND active";
+/// The settings of the user's profile and of tables that affect measurements.
+const SETTINGS: &str = "
+    SELECT name, value, toUInt8(readonly) AS readonly FROM system.settings WHERE name IN (
+        'fsync_metadata', 'max_bytes_before_external_group_by', 'max_memory_usage', 'max_threads',
+        'min_bytes_to_use_direct_io', 'use_query_condition_cache', 'use_uncompressed_cache')
+    UNION ALL
+    SELECT name, value, toUInt8(readonly) AS readonly FROM system.merge_tree_settings
+    WHERE name IN ('fsync_after_insert', 'fsync_part_directory')";
+/// The memory that the server has allocated, which the user may be forbidden to see.
+const MEMORY: &str = "SELECT toUInt64(greatest(value, 0)) AS bytes FROM system.metrics WHERE metric = 'MemoryTracking'";
 
 /// A handle to a database on a ClickHouse server.
 #[derive(Debug)]
@@ -191,8 +201,18 @@ impl Database for ClickHouseDatabase {
         let operation = Operation::StoreInfo;
         self.open(operation)?;
         let rows: Vec<InfoRow> = self.connection.fetch(operation, &Statement::plain(STORE_INFO)).await?;
-        let info = |row: InfoRow| StoreInfo { version: Some(row.version), bytes: Some(row.bytes) };
-        Ok(rows.into_iter().next().map(info).unwrap_or_default())
+        let info = rows.into_iter().next();
+        let settings: Vec<SettingRow> = self.connection.fetch(operation, &Statement::plain(SETTINGS)).await?;
+        let memory: Vec<MemoryRow> = match self.connection.fetch(operation, &Statement::plain(MEMORY)).await {
+            Err(error) if error.kind() == ErrorKind::Backend => Vec::new(),
+            rows => rows?,
+        };
+        Ok(StoreInfo {
+            bytes: info.as_ref().map(|row| row.bytes),
+            version: info.map(|row| row.version),
+            server_memory: memory.first().map(|row| row.bytes),
+            settings: settings.into_iter().map(|row| (row.name, row.value)).collect(),
+        })
     }
 
     async fn explain(&self, call: &ReadCall) -> Result<Explanation> {

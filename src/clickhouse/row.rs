@@ -175,6 +175,12 @@ pub(super) struct InfoRow {
     pub bytes: u64,
 }
 
+/// The memory of the server.
+#[derive(Debug, Row, Deserialize)]
+pub(super) struct MemoryRow {
+    pub bytes: u64,
+}
+
 /// A group with all aggregates; those that were not asked for are empty or 0.
 #[derive(Debug, Row, Deserialize)]
 pub(super) struct GroupRow {

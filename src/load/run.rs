@@ -22,7 +22,7 @@ use super::recorder::Recorder;
 use super::requests::Requests;
 use super::store::{self, Population};
 use super::upstream::GoDuration;
-use crate::database::Database;
+use crate::database::{Database, StoreInfo};
 use crate::error::Result;
 use crate::measure::{LatencyHistogram, Machine};
 use crate::time::{Clock, SystemClock, Timestamp};
@@ -238,11 +238,12 @@ impl Run<'_> {
     }
 
     async fn sample_resources(&mut self) -> Result<()> {
-        let stored_bytes = self.database.store_info().await?.bytes;
+        let StoreInfo { bytes: stored_bytes, server_memory: server_memory_bytes, .. } =
+            self.database.store_info().await?;
         self.resources.push(ResourceSample {
             at_nanos: self.start.elapsed().as_nanos() as u64,
             stored_bytes,
-            server_memory_bytes: None,
+            server_memory_bytes,
             process_memory_bytes: resident_bytes(),
         });
         Ok(())
@@ -309,7 +310,8 @@ impl Run<'_> {
         };
         record.ingester.lives_dropped = generator.shed.dropped;
         record.ingester.lives_refused = generator.shed.refused;
-        record.store.version = self.database.store_info().await?.version;
+        let info = self.database.store_info().await?;
+        (record.store.version, record.store.settings) = (info.version, info.settings);
         record.options.insert("readsWithoutId".to_owned(), reads.without_id.into());
         record.invalid = invalidity(&record);
         if !drained && !interrupted {

@@ -221,7 +221,8 @@ impl Database for MemoryDatabase {
 
     async fn store_info(&self) -> Result<StoreInfo> {
         let version = concat!("Broadside ", env!("CARGO_PKG_VERSION")).to_owned();
-        Ok(StoreInfo { version: Some(version), bytes: Some(self.stats().await?.total_bytes()) })
+        let bytes = self.stats().await?.total_bytes();
+        Ok(StoreInfo { version: Some(version), bytes: Some(bytes), ..StoreInfo::default() })
     }
 
     async fn explain(&self, call: &ReadCall) -> Result<Explanation> {

@@ -8,7 +8,7 @@ use prost::Message;
 
 use super::config::PostgresConfig;
 use super::connection::{Client, Connections};
-use super::error::{Failure, Step};
+use super::error::{Attempt, Failure, Step};
 use super::layout::Layout;
 use super::record::{self, Record};
 use super::staging::StagedBatch;
@@ -27,6 +27,14 @@ use crate::{Database, Explanation, ProgressFn, StoreInfo};
 const STORE_INFO: &str = "
     SELECT 'PostgreSQL ' || current_setting('server_version'), coalesce(sum(pg_total_relation_size(c.oid)), 0)::bigint
     FROM pg_class AS c JOIN pg_namespace AS n ON n.oid = c.relnamespace WHERE n.nspname = $1 AND relkind = 'r'";
+/// The settings of the server that affect measurements.
+const SETTINGS: &str = "
+    SELECT name, current_setting(name) FROM pg_settings WHERE name IN (
+        'autovacuum', 'checkpoint_timeout', 'effective_cache_size', 'fsync', 'full_page_writes', 'jit',
+        'maintenance_work_mem', 'max_connections', 'max_parallel_workers_per_gather', 'max_wal_size',
+        'random_page_cost', 'shared_buffers', 'synchronous_commit', 'wal_level', 'work_mem')";
+/// The shared memory of the server, which PostgreSQL shows from version 13 on to members of `pg_read_all_stats`.
+const SHARED_MEMORY: &str = "SELECT sum(allocated_size)::bigint FROM pg_shmem_allocations";
 
 /// The PostgreSQL backend. [`PostgresConfig::connect`] makes one.
 #[derive(Debug)]
@@ -261,7 +269,14 @@ impl Database for PostgresDatabase {
             .run(Operation::StoreInfo, |client| async move {
                 let row = client.query_one(STORE_INFO, &[&schema]).await?;
                 let bytes: i64 = row.try_get(1)?;
-                Ok(StoreInfo { version: Some(row.try_get(0)?), bytes: u64::try_from(bytes).ok() })
+                let settings = client.query(SETTINGS, &[]).await?;
+                let settings = settings.iter().map(|row| Ok((row.try_get(0)?, row.try_get(1)?)));
+                Ok(StoreInfo {
+                    version: Some(row.try_get(0)?),
+                    bytes: u64::try_from(bytes).ok(),
+                    server_memory: shared_memory(&client).await?,
+                    settings: settings.collect::<Attempt<_>>()?,
+                })
             })
             .await
     }
@@ -298,5 +313,14 @@ impl Database for PostgresDatabase {
     async fn close(&self) -> Result<()> {
         self.connections.close();
         Ok(())
+    }
+}
+
+/// `None` from a server that has no such view, or does not show it to the user.
+async fn shared_memory(client: &Client) -> Attempt<Option<u64>> {
+    match client.query_one(SHARED_MEMORY, &[]).await.map_err(Failure::from) {
+        Ok(row) => Ok(u64::try_from(row.try_get::<_, i64>(0)?).ok()),
+        Err(failure) if failure.is_undefined() || failure.is_forbidden() => Ok(None),
+        Err(failure) => Err(failure),
     }
 }

@@ -229,7 +229,7 @@ impl Subject for DuckDb {
             Some([Cell::Integer(bytes)]) => u64::try_from(*bytes).ok(),
             _ => None,
         };
-        Ok(StoreInfo { version: Some(self.version.clone()), bytes })
+        Ok(StoreInfo { version: Some(self.version.clone()), bytes, ..StoreInfo::default() })
     }
 }
 

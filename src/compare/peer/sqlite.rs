@@ -92,7 +92,7 @@ impl Subject for Sqlite {
         let bytes: i64 =
             self.connection.lock().query_row(pages, [], |row| row.get(0)).map_err(|error| failed(&error))?;
         let version = format!("SQLite {}, in memory", rusqlite::version());
-        Ok(StoreInfo { version: Some(version), bytes: u64::try_from(bytes).ok() })
+        Ok(StoreInfo { version: Some(version), bytes: u64::try_from(bytes).ok(), ..StoreInfo::default() })
     }
 }
 
