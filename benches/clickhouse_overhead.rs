@@ -15,9 +15,10 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use broadside::ingest::{IngestionBatch, InsertJob, InsertJobRun, NewJob, SetJobRunning, UpdateJobPriority};
+use broadside::scenario::{GetJobGroupsRequest, GetJobsRequest};
 use broadside::{
-    CLICKHOUSE_URL_VARIABLE, DatabaseConfig, GetJobGroupsRequest, GetJobsRequest, GroupQuery, HistoricalJobs,
-    HistoricalJobsParams, JobQuery, POSTGRES_URL_VARIABLE, ScratchStore, SystemClock, Timestamp,
+    CLICKHOUSE_URL_VARIABLE, DatabaseConfig, GroupQuery, HistoricalJobs, HistoricalJobsParams, JobQuery,
+    POSTGRES_URL_VARIABLE, ScratchStore, SystemClock, Timestamp,
 };
 use clickhouse::Client;
 use hyper_util::client::legacy::Client as HttpClient;

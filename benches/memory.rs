@@ -8,9 +8,9 @@ use std::time::Duration;
 
 use broadside::compare::Ingestion;
 use broadside::memory::{MemoryConfig, MemoryDatabase};
-use broadside::query::Match;
+use broadside::query::{Direction, GroupField, JobOrderKey, TextField};
 use broadside::workload::{PageKind, QueryKind, Workload};
-use broadside::{Database, Filter, GetJobGroupsRequest, GetJobsRequest, GroupQuery, GroupedField, JobQuery, Order};
+use broadside::{Database, GroupQuery, JobQuery};
 use criterion::{Criterion, SamplingMode, Throughput, criterion_group, criterion_main};
 use support::{apply, clock, load, query_count, workload};
 use tokio::runtime::Runtime;
@@ -69,13 +69,10 @@ fn operations(criterion: &mut Criterion) {
 /// Queries of a queue that does not exist: there is nothing to do but to plan. And for comparison
 /// what a plan costs that comes from SQL.
 fn planning(criterion: &mut Criterion, runtime: &Runtime, name: &str, filled: impl Fn() -> Arc<MemoryDatabase>) {
-    let filters = vec![Filter::new("queue", Match::Exact, "no such queue")];
-    let order = Order::descending("jobId");
-    let page = GetJobsRequest { filters: filters.clone(), order, take: 100, ..GetJobsRequest::default() };
-    let page = JobQuery::try_from(page).expect("the request is valid");
-    let groups =
-        GetJobGroupsRequest { filters, grouped_field: GroupedField::field("owner"), ..GetJobGroupsRequest::default() };
-    let groups = GroupQuery::try_from(groups).expect("the request is valid");
+    let no_such_queue = TextField::Queue.equals("no such queue");
+    let page =
+        JobQuery::new().filter(no_such_queue.clone()).order_by(JobOrderKey::JobId, Direction::Descending).limit(100);
+    let groups = GroupQuery::by(GroupField::Owner).filter(no_such_queue);
     let sql = "SELECT job_id FROM job WHERE queue = 'no such queue' ORDER BY job_id DESC LIMIT 100";
 
     let mut group = criterion.benchmark_group(name);

@@ -17,9 +17,10 @@ use broadside::ingest::{
     IngestionBatch, IngestionQuery, InsertJob, InsertJobRun, NewJob, SetJobPending, SetJobRunning,
 };
 use broadside::query::Page;
+use broadside::scenario::{GetJobGroupsRequest, GetJobsRequest};
 use broadside::{
-    Database, DatabaseConfig, GetJobGroupsRequest, GetJobsRequest, GroupQuery, HistoricalJobs, HistoricalJobsParams,
-    JobQuery, POSTGRES_URL_VARIABLE, ScratchStore, SystemClock, Timestamp,
+    Database, DatabaseConfig, GroupQuery, HistoricalJobs, HistoricalJobsParams, JobQuery, POSTGRES_URL_VARIABLE,
+    ScratchStore, SystemClock, Timestamp,
 };
 use criterion::{Criterion, criterion_group, criterion_main};
 use serde_json::{Value, json};
@@ -163,7 +164,7 @@ impl Hand {
 
     /// Reads a page that takes its length, and perhaps one value.
     async fn read(&self, statement: &Statement, page: Page, value: Option<&str>) -> usize {
-        let take = i64::try_from(page.take().unwrap_or_default()).expect("pages are short");
+        let take = i64::try_from(page.limit().unwrap_or_default()).expect("pages are short");
         let mut parameters: Vec<&(dyn ToSql + Sync)> = vec![&take];
         parameters.extend(value.as_ref().map(|value| value as &(dyn ToSql + Sync)));
         self.0.query(statement, &parameters).await.expect("a page").iter().map(read).sum()

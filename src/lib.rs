@@ -9,7 +9,7 @@
 //! | | as it comes | validated | then |
 //! |---|---|---|---|
 //! | writes | [`IngestionQuery`] | [`IngestionBatch`], the plan of a batch | a backend's `ingest` |
-//! | reads | [`GetJobsRequest`], [`GetJobGroupsRequest`] | [`JobQuery`], [`GroupQuery`] | a backend's `query` |
+//! | reads | builders, or [JSON](scenario::GetJobsRequest) | [`JobQuery`], [`GroupQuery`] | a backend's `query` |
 //!
 //! Each backend ([`memory`], `postgres`, `clickhouse`) is a folder of the same shape: `config`,
 //! `schema`, `ingest`, `query`, `row` and `error`. [`DatabaseConfig`] leads from a word or a URL to
@@ -19,18 +19,18 @@
 //!
 //! ```
 //! use std::sync::Arc;
-//! use broadside::{Database, DatabaseConfig, GetJobsRequest, JobQuery, Order, SystemClock};
+//! use broadside::query::{Direction, JobOrderKey, TextField};
+//! use broadside::{Database, DatabaseConfig, JobQuery, SystemClock};
 //!
 //! # #[tokio::main(flavor = "current_thread")]
 //! # async fn main() -> broadside::Result<()> {
 //! let config: DatabaseConfig = "memory".parse()?;
 //! let database: Arc<dyn Database> = config.connect(Arc::new(SystemClock)).await?;
 //! database.initialise_schema().await?;
-//! let newest = JobQuery::try_from(GetJobsRequest {
-//!     order: Order::descending("submitted"),
-//!     take: 100,
-//!     ..GetJobsRequest::default()
-//! })?;
+//! let newest = JobQuery::new()
+//!     .filter(TextField::Queue.equals("risk"))
+//!     .order_by(JobOrderKey::Submitted, Direction::Descending)
+//!     .limit(100);
 //! assert!(database.get_jobs(&newest).await?.is_empty());
 //! # Ok(())
 //! # }
@@ -69,9 +69,7 @@ pub use error::{BackendKind, Error, ErrorKind, Operation, Outcome, Result};
 pub use historical::{HistoricalJobs, HistoricalJobsParams};
 pub use ingest::{IngestionBatch, IngestionQuery};
 pub use model::{Annotations, Job, JobGroup, JobState, Run, RunState};
-pub use query::{
-    Filter, GetJobGroupsRequest, GetJobsRequest, GroupQuery, GroupedField, JobQuery, Match, Order, ReadCall,
-};
+pub use query::{GroupQuery, JobQuery, ReadCall};
 pub use smol_str::SmolStr;
 pub use time::{Clock, ManualClock, SharedClock, SystemClock, Timestamp};
 

@@ -4,11 +4,8 @@
 use std::error::Error as _;
 
 use broadside::ingest::{IngestionBatch, IngestionQuery, InsertJobSpec};
-use broadside::scenario::Scenario;
-use broadside::{
-    DatabaseConfig, ErrorKind, Filter, GetJobGroupsRequest, GetJobsRequest, GroupQuery, GroupedField, HistoricalJobs,
-    HistoricalJobsParams, JobQuery, Order, Timestamp,
-};
+use broadside::scenario::{Filter, GetJobGroupsRequest, GetJobsRequest, GroupedField, Match, Order, Scenario};
+use broadside::{DatabaseConfig, ErrorKind, GroupQuery, HistoricalJobs, HistoricalJobsParams, JobQuery, Timestamp};
 use bytes::Bytes;
 use proptest::collection::vec;
 use proptest::prelude::*;
@@ -325,6 +322,6 @@ fn replace(target: &mut Value, indexes: &[prop::sample::Index], value: Value) {
 fn deep_json_is_refused() {
     let deep = format!(r#"{{"op":"getJobs","filters":{}{}}}"#, "[".repeat(100_000), "]".repeat(100_000));
     assert!(Scenario::parse(deep.as_bytes()).is_err());
-    let filter = Filter::new("queue", broadside::Match::AnyOf, json!([[[["q"]]]]));
+    let filter = Filter::new("queue", Match::AnyOf, json!([[[["q"]]]]));
     assert!(JobQuery::try_from(GetJobsRequest { filters: vec![filter], ..Default::default() }).is_err());
 }

@@ -8,10 +8,8 @@ use std::sync::Arc;
 use broadside::ingest::{
     IngestionBatch, IngestionQuery, InsertJob, InsertJobError, InsertJobRun, SetJobRunning, SetJobSucceeded,
 };
-use broadside::{
-    Database, DatabaseConfig, Error, ErrorKind, GetJobGroupsRequest, GroupQuery, GroupedField, JobState, Outcome,
-    SystemClock, Timestamp,
-};
+use broadside::query::{GroupField, TimeAggregate};
+use broadside::{Database, DatabaseConfig, Error, ErrorKind, GroupQuery, JobState, Outcome, SystemClock, Timestamp};
 use libtest_mimic::{Arguments, Trial};
 use support::backends::Backend;
 use support::harness::server_trial;
@@ -106,11 +104,9 @@ async fn jobs(database: &dyn Database) -> Result<usize, Error> {
         assert_eq!((job.state, job.runs.len(), job.cluster.as_str()), (JobState::Succeeded, 1, "cluster"), "{job:?}");
         assert_eq!(database.get_job_error(&job.job_id).await?, "error");
     }
-    for field in ["cluster", "node", "state"] {
-        let grouped_field = GroupedField::field(field);
-        let aggregates = ["state", "submitted", "lastTransitionTime"].map(str::to_owned).to_vec();
-        let request = GetJobGroupsRequest { grouped_field, aggregates, ..Default::default() };
-        let groups = database.get_job_groups(&GroupQuery::try_from(request)?).await?;
+    for field in [GroupField::Cluster, GroupField::Node, GroupField::State] {
+        let query = GroupQuery::by(field).count_states().submitted().last_transition_time(TimeAggregate::Average);
+        let groups = database.get_job_groups(&query).await?;
         assert_eq!(groups.iter().map(|group| group.count).sum::<u64>(), jobs.len() as u64, "{groups:?}");
     }
     Ok(jobs.len())

@@ -8,9 +8,10 @@ use std::sync::Arc;
 use broadside::ingest::{
     IngestionBatch, IngestionQuery, InsertJob, InsertJobRun, NewJob, SetJobCancelled, SetJobRunning, UpdateJobPriority,
 };
+use broadside::query::TextField;
 use broadside::{
-    CLICKHOUSE_URL_VARIABLE, Database, DatabaseConfig, Error, ErrorKind, GetJobsRequest, HistoricalJobs,
-    HistoricalJobsParams, JobQuery, JobState, Outcome, ReadCall, ScratchStore, SystemClock, Timestamp,
+    CLICKHOUSE_URL_VARIABLE, Database, DatabaseConfig, Error, ErrorKind, HistoricalJobs, HistoricalJobsParams,
+    JobQuery, JobState, Outcome, ReadCall, ScratchStore, SystemClock, Timestamp,
 };
 use libtest_mimic::{Arguments, Trial};
 use support::backends::Backend;
@@ -274,11 +275,8 @@ async fn explained() {
         let store = scratch(&shared(layout)).await;
         let database = store.database();
         database.execute_ingestion_query_batch(&batch([new_job("job"), new_run("job", "run")])).await.unwrap();
-        let request: GetJobsRequest = serde_json::from_value(serde_json::json!({
-            "filters": [{"field": "jobId", "match": "exact", "value": "job"}], "take": 3,
-        }))
-        .unwrap();
-        let page = database.explain(&ReadCall::Jobs(JobQuery::try_from(request).unwrap())).await.unwrap();
+        let query = JobQuery::new().filter(TextField::JobId.equals("job")).limit(3);
+        let page = database.explain(&ReadCall::Jobs(query)).await.unwrap();
         let [jobs, runs] = page.statements.as_slice() else { panic!("{page:?}") };
         assert!(
             jobs.statement.starts_with("SELECT job_id, ") && jobs.statement.contains("\n-- p0 = \"job\""),

@@ -9,11 +9,11 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use async_trait::async_trait;
-use broadside::compare::{Backend, Comparison, OperationResult, Outcome, Subject};
+use broadside::compare::{Backend, Comparison, ComparisonOutcome, OperationResult, Target};
 use broadside::ingest::IngestionBatch;
 use broadside::memory::{MemoryConfig, MemoryDatabase};
-use broadside::query::Match;
-use broadside::workload::{Answer, Grouping, PageKind, Query, QueryKind, Record, Workload, WorkloadOptions};
+use broadside::query::{self, Direction, GroupField, JobOrderKey};
+use broadside::workload::{Aggregate, Answer, Grouping, PageKind, Query, QueryKind, Record, Workload, WorkloadOptions};
 use broadside::{Database, ManualClock, Result, StoreInfo, Timestamp};
 use serde_json::Value;
 
@@ -25,7 +25,7 @@ struct Altered {
 }
 
 #[async_trait]
-impl Subject for Altered {
+impl Target for Altered {
     fn name(&self) -> &str {
         "altered"
     }
@@ -57,24 +57,28 @@ async fn store(name: &str, workload: &Workload) -> Backend {
 async fn problem(kind: QueryKind, alter: fn(&mut Answer)) -> Option<String> {
     let workload = Workload::new(WorkloadOptions { jobs: 1500, ..WorkloadOptions::default() });
     let altered = Altered { store: store("altered", &workload).await, alter };
-    let subjects: [Box<dyn Subject>; 2] = [Box::new(store("memory", &workload).await), Box::new(altered)];
+    let targets: [Box<dyn Target>; 2] = [Box::new(store("memory", &workload).await), Box::new(altered)];
     let comparison = Comparison { workload: &workload, kinds: vec![kind], samples: 3 };
-    match comparison.run(&subjects, &|_, _, _| {}).await.unwrap() {
-        Outcome::Agreed(_) => None,
-        Outcome::Differed(differences) => {
+    match comparison.run(&targets, &|_, _, _| {}).await.unwrap() {
+        ComparisonOutcome::Agreed(_) => None,
+        ComparisonOutcome::Differed(differences) => {
             let [difference] = &differences[..] else { panic!("{differences:?}") };
-            assert_eq!((difference.subject.as_str(), difference.reference.as_str()), ("altered", "memory"));
+            assert_eq!((difference.target.as_str(), difference.reference.as_str()), ("altered", "memory"));
             assert_eq!(difference.operation, kind.to_string());
             Some(difference.problem.clone())
         }
     }
 }
 
-const BY_QUEUE: QueryKind = QueryKind::Page(PageKind::Ordered { field: "queue", descending: false });
-const BY_STATE: QueryKind = QueryKind::Page(PageKind::Ordered { field: "state", descending: false });
-const BY_JOB_ID: QueryKind = QueryKind::Page(PageKind::Ordered { field: "jobId", descending: true });
-const GROUPS: QueryKind = QueryKind::Groups { by: Grouping::Field("owner"), aggregates: &["state"] };
-const CHEAP: QueryKind = QueryKind::Page(PageKind::Priority(Match::LessThan));
+const BY_QUEUE: QueryKind =
+    QueryKind::Page(PageKind::Ordered { key: JobOrderKey::Queue, direction: Direction::Ascending });
+const BY_STATE: QueryKind =
+    QueryKind::Page(PageKind::Ordered { key: JobOrderKey::State, direction: Direction::Ascending });
+const BY_JOB_ID: QueryKind =
+    QueryKind::Page(PageKind::Ordered { key: JobOrderKey::JobId, direction: Direction::Descending });
+const GROUPS: QueryKind =
+    QueryKind::Groups { by: Grouping::Field(GroupField::Owner), aggregates: &[Aggregate::States] };
+const CHEAP: QueryKind = QueryKind::Page(PageKind::Priority(query::Comparison::Less));
 
 /// A store that takes whole lives alone, and in the end all of them backwards, so that other
 /// rows are the first of those that are tied.
@@ -85,7 +89,7 @@ struct Backwards {
 }
 
 #[async_trait]
-impl Subject for Backwards {
+impl Target for Backwards {
     fn name(&self) -> &str {
         "backwards"
     }
@@ -120,16 +124,16 @@ impl Subject for Backwards {
 async fn tied_rows_may_be_others_and_come_in_any_order() {
     let workload = Workload::new(WorkloadOptions { jobs: 3000, ..WorkloadOptions::default() });
     let backwards = Backwards { store: store("backwards", &workload).await, batches: Mutex::default() };
-    let subjects: [Box<dyn Subject>; 2] = [Box::new(store("memory", &workload).await), Box::new(backwards)];
+    let targets: [Box<dyn Target>; 2] = [Box::new(store("memory", &workload).await), Box::new(backwards)];
     let comparison = Comparison { workload: &workload, kinds: QueryKind::essential(), samples: 3 };
-    let Outcome::Agreed(results) = comparison.run(&subjects, &|_, _, _| {}).await.unwrap() else { panic!() };
+    let ComparisonOutcome::Agreed(results) = comparison.run(&targets, &|_, _, _| {}).await.unwrap() else { panic!() };
     let of_both = |operation: &OperationResult| operation.measurements.iter().all(Option::is_some);
     assert_eq!(results.operations.iter().filter(|operation| !of_both(operation)).count(), 3);
 
     let query = workload.query(BY_STATE, 0).unwrap();
     let mut ids = Vec::new();
-    for subject in &subjects {
-        let (mut answer, _) = subject.answer(&query).await.unwrap();
+    for target in &targets {
+        let (mut answer, _) = target.answer(&query).await.unwrap();
         ids.push(jobs(&mut answer).iter().map(|job| job.job_id.clone()).collect::<BTreeSet<_>>());
     }
     assert_ne!(ids[0], ids[1], "the ties of the test are no ties");
@@ -189,10 +193,10 @@ async fn groups_and_records_are_compared() {
 #[tokio::test]
 async fn results_have_a_measurement_for_each_subject() {
     let workload = Workload::new(WorkloadOptions { jobs: 500, ..WorkloadOptions::default() });
-    let subjects: [Box<dyn Subject>; 2] =
+    let targets: [Box<dyn Target>; 2] =
         [Box::new(store("one", &workload).await), Box::new(store("two", &workload).await)];
     let comparison = Comparison { workload: &workload, kinds: vec![CHEAP, GROUPS], samples: 4 };
-    let Outcome::Agreed(results) = comparison.run(&subjects, &|_, _, _| {}).await.unwrap() else { panic!() };
+    let ComparisonOutcome::Agreed(results) = comparison.run(&targets, &|_, _, _| {}).await.unwrap() else { panic!() };
     let names: Vec<_> = results.operations.iter().map(|operation| operation.name.as_str()).collect();
     assert_eq!(names.len(), 6, "{names:?}");
     for operation in &results.operations {
@@ -217,7 +221,7 @@ struct Noted {
 }
 
 #[async_trait]
-impl Subject for Noted {
+impl Target for Noted {
     fn name(&self) -> &str {
         self.name
     }
@@ -241,12 +245,12 @@ impl Subject for Noted {
 async fn stores_are_timed_in_turns() {
     let workload = Workload::new(WorkloadOptions { jobs: 4000, ..WorkloadOptions::default() });
     let calls = Arc::new(Mutex::new(Vec::new()));
-    let mut subjects: Vec<Box<dyn Subject>> = Vec::new();
+    let mut targets: Vec<Box<dyn Target>> = Vec::new();
     for name in ["one", "two", "three"] {
-        subjects.push(Box::new(Noted { store: store(name, &workload).await, calls: Arc::clone(&calls), name }));
+        targets.push(Box::new(Noted { store: store(name, &workload).await, calls: Arc::clone(&calls), name }));
     }
     let comparison = Comparison { workload: &workload, kinds: vec![CHEAP], samples: 30 };
-    assert!(matches!(comparison.run(&subjects, &|_, _, _| {}).await.unwrap(), Outcome::Agreed(_)));
+    assert!(matches!(comparison.run(&targets, &|_, _, _| {}).await.unwrap(), ComparisonOutcome::Agreed(_)));
     let calls = calls.lock().unwrap();
     assert!(calls.len() > 100);
     // Every batch and every query goes to all of them before the next one does.

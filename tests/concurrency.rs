@@ -11,11 +11,8 @@ use broadside::ingest::{
     IngestionBatch, IngestionQuery, InsertJob, InsertJobRun, NewJob, SetJobCancelled, SetJobErrored, SetJobPending,
     SetJobRunning, SetJobSucceeded, UpdateJobPriority,
 };
-use broadside::query::Match;
-use broadside::{
-    Database, Filter, GetJobGroupsRequest, GetJobsRequest, GroupQuery, GroupedField, Job, JobGroup, JobQuery, JobState,
-    Order, Result, Timestamp,
-};
+use broadside::query::{Direction, GroupField, JobOrderKey, TextField, TimeAggregate};
+use broadside::{Database, GroupQuery, Job, JobGroup, JobQuery, JobState, Result, Timestamp};
 use libtest_mimic::{Arguments, Trial};
 use support::backends::{Backend, TestStore};
 use support::harness::{TestStoreRef, Verdict, trial};
@@ -94,9 +91,7 @@ impl Generation {
     }
 
     async fn jobs(&self, database: &dyn Database) -> Result<Vec<Job>> {
-        let filter = Filter::new("jobSet", Match::Exact, self.job_set.as_str());
-        let request = GetJobsRequest { filters: vec![filter], ..Default::default() };
-        database.get_jobs(&JobQuery::try_from(request)?).await
+        database.get_jobs(&JobQuery::new().filter(TextField::JobSet.equals(&self.job_set))).await
     }
 }
 
@@ -171,8 +166,8 @@ async fn read(store: &TestStore, reader: usize, done: &AtomicBool) -> Verdict {
         match round % 4 {
             0 => jobs_are_whole(&*database, false).await?,
             1 => jobs_are_whole(&*database, true).await?,
-            2 => groups_are_whole(&*database, GroupedField::field("jobSet")).await?,
-            _ => groups_are_whole(&*database, GroupedField::annotation("set")).await?,
+            2 => groups_are_whole(&*database, GroupQuery::by(GroupField::JobSet)).await?,
+            _ => groups_are_whole(&*database, GroupQuery::by_annotation("set")).await?,
         }
         states_add_up(&*database).await?;
         if last {
@@ -185,8 +180,8 @@ async fn read(store: &TestStore, reader: usize, done: &AtomicBool) -> Verdict {
 
 /// The jobs of every job set have changed together; in an active set all are active.
 async fn jobs_are_whole(database: &dyn Database, active_job_sets: bool) -> Verdict {
-    let request = GetJobsRequest { active_job_sets, ..Default::default() };
-    let query = JobQuery::try_from(request).map_err(|error| error.to_string())?;
+    let all = JobQuery::new();
+    let query = if active_job_sets { all.in_active_job_sets() } else { all };
     let mut jobs = database.get_jobs(&query).await.map_err(|error| error.to_string())?;
     if let Some(job) = jobs.iter().find(|job| active_job_sets && !job.state.is_active()) {
         return Err(format!("{} is {} in an active job set", job.job_id, job.state));
@@ -196,15 +191,10 @@ async fn jobs_are_whole(database: &dyn Database, active_job_sets: bool) -> Verdi
 }
 
 /// Each group is a whole generation in one state.
-async fn groups_are_whole(database: &dyn Database, grouped_field: GroupedField) -> Verdict {
-    for active_job_sets in [false, true] {
-        let request = GetJobGroupsRequest {
-            grouped_field: grouped_field.clone(),
-            active_job_sets,
-            aggregates: vec!["state".to_owned(), "lastTransitionTime".to_owned()],
-            ..Default::default()
-        };
-        for group in groups(database, request).await? {
+async fn groups_are_whole(database: &dyn Database, query: GroupQuery) -> Verdict {
+    let query = query.count_states().last_transition_time(TimeAggregate::Average);
+    for (active_job_sets, query) in [(false, query.clone()), (true, query.in_active_job_sets())] {
+        for group in groups(database, query).await? {
             let states = group.aggregates.state.as_ref().ok_or("no counts of states")?;
             let of_all = states.iter().find(|&(_, count)| count == group.count);
             match of_all {
@@ -218,9 +208,7 @@ async fn groups_are_whole(database: &dyn Database, grouped_field: GroupedField) 
 
 /// A group by state counts its own state only, and all groups together are whole generations.
 async fn states_add_up(database: &dyn Database) -> Verdict {
-    let aggregates = vec!["state".to_owned()];
-    let request = GetJobGroupsRequest { grouped_field: GroupedField::field("state"), aggregates, ..Default::default() };
-    let groups = groups(database, request).await?;
+    let groups = groups(database, GroupQuery::by(GroupField::State).count_states()).await?;
     for group in &groups {
         let states = group.aggregates.state.as_ref().ok_or("no counts of states")?;
         if states.iter().any(|(state, count)| count != if state.name() == group.name { group.count } else { 0 }) {
@@ -235,8 +223,7 @@ async fn states_add_up(database: &dyn Database) -> Verdict {
     }
 }
 
-async fn groups(database: &dyn Database, request: GetJobGroupsRequest) -> Result<Vec<JobGroup>, String> {
-    let query = GroupQuery::try_from(request).map_err(|error| error.to_string())?;
+async fn groups(database: &dyn Database, query: GroupQuery) -> Result<Vec<JobGroup>, String> {
     database.get_job_groups(&query).await.map_err(|error| error.to_string())
 }
 
@@ -325,9 +312,9 @@ async fn races_to_insert(store: TestStoreRef, rounds: usize) -> Verdict {
             })
         });
         all(tasks.collect()).await?;
-        let filter = Filter::new("jobId", Match::StartsWith, format!("0-{round:03}"));
-        let request = GetJobsRequest { filters: vec![filter], order: Order::ascending("jobId"), ..Default::default() };
-        let query = JobQuery::try_from(request).map_err(|error| error.to_string())?;
+        let query = JobQuery::new()
+            .filter(TextField::JobId.starts_with(format!("0-{round:03}")))
+            .order_by(JobOrderKey::JobId, Direction::Ascending);
         let jobs = store.database.get_jobs(&query).await.map_err(|error| error.to_string())?;
         if !jobs.iter().map(|job| &job.job_id).eq(&job_ids) {
             return Err(format!("{} jobs instead of {}: {jobs:?}", jobs.len(), job_ids.len()));

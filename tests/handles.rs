@@ -7,10 +7,10 @@ use std::sync::Mutex;
 use std::time::Duration;
 
 use broadside::ingest::{InsertJob, InsertJobError, NewJob};
-use broadside::query::Match;
+use broadside::query::{Annotation, Direction, GroupField, IntegerField, JobOrderKey, StateField, TextField};
 use broadside::{
-    Database, Error, ErrorKind, Filter, GetJobGroupsRequest, GetJobsRequest, GroupQuery, GroupedField, HistoricalJobs,
-    HistoricalJobsParams, IngestionBatch, JobQuery, Operation, Order, Outcome, Progress, Timestamp, api,
+    Database, Error, ErrorKind, GroupQuery, HistoricalJobs, HistoricalJobsParams, IngestionBatch, JobQuery, JobState,
+    Operation, Outcome, Progress, Timestamp, api,
 };
 use bytes::Bytes;
 use libtest_mimic::{Arguments, Trial};
@@ -48,14 +48,11 @@ fn ensure(holds: bool, otherwise: impl FnOnce() -> String) -> Verdict {
 /// The error of every call on a handle.
 async fn all_errors(database: &dyn Database) -> Result<Vec<Error>, String> {
     let batch = IngestionBatch::default();
-    let jobs = JobQuery::try_from(GetJobsRequest::default()).map_err(text)?;
-    let by_queue = GetJobGroupsRequest { grouped_field: GroupedField::field("queue"), ..Default::default() };
-    let groups = GroupQuery::try_from(by_queue).map_err(text)?;
     let historical = historical_jobs(1)?;
     let results = [
         database.execute_ingestion_query_batch(&batch).await,
-        database.get_jobs(&jobs).await.map(drop),
-        database.get_job_groups(&groups).await.map(drop),
+        database.get_jobs(&JobQuery::new()).await.map(drop),
+        database.get_job_groups(&GroupQuery::by(GroupField::Queue)).await.map(drop),
         database.get_job_spec("j").await.map(drop),
         database.get_job_error("j").await.map(drop),
         database.get_job_run_error("r").await.map(drop),
@@ -117,8 +114,7 @@ async fn initialised_at_once(store: TestStoreRef) -> Verdict {
     for handle in handles.collect::<Vec<_>>() {
         handle.await.map_err(|panic| panic.to_string())?.map_err(text)?;
     }
-    let query = JobQuery::try_from(GetJobsRequest::default()).map_err(text)?;
-    let jobs = store.database.get_jobs(&query).await.map_err(text)?;
+    let jobs = store.database.get_jobs(&JobQuery::new()).await.map_err(text)?;
     ensure(jobs.is_empty(), || format!("{jobs:?}"))
 }
 
@@ -133,12 +129,11 @@ async fn many_values(store: TestStoreRef) -> Verdict {
     let jobs = [job("7", 7), job("1000000", 1_000_000), job("none", -1)];
     let batch = IngestionBatch::new(jobs.map(Into::into)).map_err(text)?;
     database.execute_ingestion_query_batch(&batch).await.map_err(text)?;
-    let texts: Vec<String> = (0..MANY_VALUES).map(|value| value.to_string()).collect();
-    let integers: Vec<i64> = (0..MANY_VALUES).collect();
-    for filter in [Filter::new("jobId", Match::AnyOf, texts), Filter::new("priority", Match::AnyOf, integers)] {
-        let order = Order::ascending("jobId");
-        let request = GetJobsRequest { filters: vec![filter], order, ..Default::default() };
-        let found = database.get_jobs(&JobQuery::try_from(request).map_err(text)?).await.map_err(text)?;
+    let texts = TextField::JobId.any_of((0..MANY_VALUES).map(|value| value.to_string()));
+    let integers = IntegerField::Priority.any_of(0..MANY_VALUES);
+    for predicate in [texts, integers] {
+        let query = JobQuery::new().filter(predicate).order_by(JobOrderKey::JobId, Direction::Ascending);
+        let found = database.get_jobs(&query).await.map_err(text)?;
         let ids: Vec<_> = found.iter().map(|job| job.job_id.as_str()).collect();
         ensure(ids == ["1000000", "7"], || format!("found {ids:?}"))?;
     }
@@ -163,23 +158,19 @@ async fn sizes(store: TestStoreRef) -> Verdict {
     ensure(database.get_job_error("large").await.map_err(text)? == error, || "another error".to_owned())?;
 
     let ids: Vec<_> = (0..MANY).map(|id| format!("a-longer-job-id-{id}")).chain(["large".to_owned()]).collect();
-    let integers: Vec<_> = (1..=MANY).collect();
-    let filters = [
-        Filter::new("jobId", Match::AnyOf, ids.clone()),
-        Filter::new("priority", Match::AnyOf, integers),
-        Filter::annotation("key-999", Match::AnyOf, [ids, vec!["v".repeat(1000)]].concat()),
-        Filter::annotation("key-0", Match::Contains, "v".repeat(1000)),
+    let predicates = [
+        ("job ids", TextField::JobId.any_of(ids.clone())),
+        ("priorities", IntegerField::Priority.any_of(1..=MANY as i64)),
+        ("values of an annotation", Annotation("key-999").any_of([ids, vec!["v".repeat(1000)]].concat())),
+        ("a long part of an annotation", Annotation("key-0").contains("v".repeat(1000))),
     ];
-    for filter in filters {
-        let field = filter.field.clone();
-        let request = GetJobsRequest { filters: vec![filter], ..Default::default() };
-        let jobs = database.get_jobs(&JobQuery::try_from(request).map_err(text)?).await.map_err(text)?;
+    for (name, predicate) in predicates {
+        let jobs = database.get_jobs(&JobQuery::new().filter(predicate)).await.map_err(text)?;
         let found = jobs.len() == 1 && jobs[0].annotations == annotations.iter().collect();
-        ensure(found, || format!("{} jobs by {field}", jobs.len()))?;
+        ensure(found, || format!("{} jobs by {name}", jobs.len()))?;
     }
-    let too_long = Filter::new("queue", Match::Contains, "x".repeat(1_000_000));
-    let request = GetJobsRequest { filters: vec![too_long], ..Default::default() };
-    let jobs = database.get_jobs(&JobQuery::try_from(request).map_err(text)?).await.map_err(text)?;
+    let too_long = JobQuery::new().filter(TextField::Queue.contains("x".repeat(1_000_000)));
+    let jobs = database.get_jobs(&too_long).await.map_err(text)?;
     ensure(jobs.is_empty(), || format!("{jobs:?}"))
 }
 
@@ -237,10 +228,8 @@ async fn resumed(store: TestStoreRef) -> Verdict {
     let model = NaiveModel::new(store.clock.clone());
     model.initialise_schema().await.map_err(text)?;
     model.populate_historical_jobs(&jobs, &|_| ()).await.map_err(text)?;
-    let all = GetJobsRequest { order: Order::ascending("jobId"), ..Default::default() };
-    let failed = Filter::new("state", Match::Exact, "FAILED");
-    for request in [all.clone(), GetJobsRequest { filters: vec![failed], ..all }] {
-        let query = JobQuery::try_from(request).map_err(text)?;
+    let all = JobQuery::new().order_by(JobOrderKey::JobId, Direction::Ascending);
+    for query in [all.clone(), all.filter(StateField.equals(JobState::Failed))] {
         let (got, expected) =
             (database.get_jobs(&query).await.map_err(text)?, model.get_jobs(&query).await.map_err(text)?);
         ensure(got.len() == expected.len(), || format!("{} jobs instead of {}", got.len(), expected.len()))?;

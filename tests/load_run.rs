@@ -168,14 +168,7 @@ async fn stored_whole(store: TestStoreRef) -> Verdict {
     assert!(record.objectives.iter().all(|objective| objective.held), "{:?}", record.objectives);
     assert_eq!(RunRecord::from_json(record.to_json().unwrap().as_bytes()).unwrap().ingester, record.ingester);
 
-    assert_eq!(
-        store
-            .database
-            .get_jobs(&JobQuery::try_from(broadside::GetJobsRequest::default()).unwrap())
-            .await
-            .map_err(fail)?,
-        []
-    );
+    assert_eq!(store.database.get_jobs(&JobQuery::new()).await.map_err(fail)?, []);
     Ok(())
 }
 
@@ -216,7 +209,7 @@ async fn refused(store: TestStoreRef) -> Verdict {
     ] {
         assert_eq!(error.kind(), ErrorKind::WrongStore, "{error}");
     }
-    let query = JobQuery::try_from(broadside::GetJobsRequest::default()).unwrap();
+    let query = JobQuery::new();
     assert_eq!(store.database.get_jobs(&query).await.map_err(fail)?.len(), 1);
     Ok(())
 }
@@ -338,7 +331,7 @@ impl Database for Faulty {
 
 /// Whether it is a read of the load itself, which alone have a limit of a page.
 fn is_page_of_the_load(query: &JobQuery) -> bool {
-    query.page().take().is_some_and(|take| take == 100)
+    query.page().limit().is_some_and(|take| take == 100)
 }
 
 async fn loses() -> Verdict {

@@ -8,10 +8,8 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
-use broadside::{
-    Database, DatabaseConfig, Error, ErrorKind, GetJobGroupsRequest, GroupQuery, GroupedField, JobState, Order,
-    Outcome, SystemClock, Timestamp,
-};
+use broadside::query::{Direction, GroupField, GroupOrderKey};
+use broadside::{Database, DatabaseConfig, Error, ErrorKind, GroupQuery, JobState, Outcome, SystemClock, Timestamp};
 use libtest_mimic::{Arguments, Trial};
 use support::backends::Backend;
 use support::harness::server_trial;
@@ -52,12 +50,8 @@ fn trial<F: Future<Output = ()>>(name: &str, test: impl FnOnce() -> F + Send + '
 
 /// The names of the job sets, each of which must be whole.
 async fn whole_job_sets(database: &dyn Database) -> Vec<String> {
-    let request = GetJobGroupsRequest {
-        grouped_field: GroupedField::field("jobSet"),
-        order: Order::ascending("jobSet"),
-        ..GetJobGroupsRequest::default()
-    };
-    let groups = database.get_job_groups(&GroupQuery::try_from(request).unwrap()).await.unwrap();
+    let query = GroupQuery::by(GroupField::JobSet).order_by(GroupOrderKey::Name, Direction::Ascending);
+    let groups = database.get_job_groups(&query).await.unwrap();
     assert!(groups.iter().all(|group| group.count == JOBS as u64), "a batch was halved: {groups:?}");
     assert!(all_jobs(database).await.iter().all(|job| job.runs.len() == 1), "a batch was halved");
     groups.into_iter().map(|group| group.name.into()).collect()

@@ -5,9 +5,8 @@ mod support;
 
 use std::time::Duration;
 
-use broadside::{
-    Database, GetJobGroupsRequest, GroupQuery, GroupedField, HistoricalJobs, HistoricalJobsParams, Order, ScratchStore,
-};
+use broadside::query::{Direction, GroupField, GroupOrderKey};
+use broadside::{Database, GroupQuery, HistoricalJobs, HistoricalJobsParams, ScratchStore};
 use libtest_mimic::{Arguments, Trial};
 use serde_json::json;
 use support::backends::Backend;
@@ -86,12 +85,8 @@ async fn description(session: &Client) -> String {
 
 /// How many jobs each job set has.
 async fn job_sets(database: &dyn Database) -> Vec<(String, u64)> {
-    let request = GetJobGroupsRequest {
-        grouped_field: GroupedField::field("jobSet"),
-        order: Order::ascending("jobSet"),
-        ..GetJobGroupsRequest::default()
-    };
-    let groups = database.get_job_groups(&GroupQuery::try_from(request).unwrap()).await.unwrap();
+    let query = GroupQuery::by(GroupField::JobSet).order_by(GroupOrderKey::Name, Direction::Ascending);
+    let groups = database.get_job_groups(&query).await.unwrap();
     groups.into_iter().map(|group| (group.name.into(), group.count)).collect()
 }
 

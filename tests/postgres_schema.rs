@@ -6,10 +6,8 @@ mod support;
 use std::future::Future;
 use std::sync::Arc;
 
-use broadside::{
-    DatabaseConfig, ErrorKind, GetJobGroupsRequest, GroupQuery, GroupedField, IngestionQuery, Order, Outcome,
-    SystemClock,
-};
+use broadside::query::{Direction, GroupField, GroupOrderKey};
+use broadside::{DatabaseConfig, ErrorKind, GroupQuery, IngestionQuery, Outcome, SystemClock};
 use libtest_mimic::{Arguments, Trial};
 use support::backends::Backend;
 use support::harness::server_trial;
@@ -126,10 +124,9 @@ async fn other_locale() {
     store.database().execute_ingestion_query_batch(&batch(inserts)).await.unwrap();
     let found: Vec<_> = all_jobs(&**store.database()).await.into_iter().map(|job| job.job_id).collect();
     assert_eq!(found, texts);
-    for field in [GroupedField::field("jobSet"), GroupedField::annotation("key")] {
-        let order = Order::descending(&field.field);
-        let request = GetJobGroupsRequest { grouped_field: field, order, ..GetJobGroupsRequest::default() };
-        let groups = store.database().get_job_groups(&GroupQuery::try_from(request).unwrap()).await.unwrap();
+    for query in [GroupQuery::by(GroupField::JobSet), GroupQuery::by_annotation("key")] {
+        let query = query.order_by(GroupOrderKey::Name, Direction::Descending);
+        let groups = store.database().get_job_groups(&query).await.unwrap();
         let found: Vec<_> = groups.into_iter().rev().map(|group| group.name).collect();
         assert_eq!(found, texts);
     }

@@ -5,10 +5,8 @@ mod support;
 use std::future::Future;
 use std::sync::Arc;
 
-use broadside::{
-    DatabaseConfig, ErrorKind, GetJobGroupsRequest, GetJobsRequest, GroupQuery, GroupedField, JobQuery, Outcome,
-    ReadCall, SystemClock,
-};
+use broadside::query::GroupField;
+use broadside::{DatabaseConfig, ErrorKind, GroupQuery, JobQuery, Outcome, ReadCall, SystemClock};
 use libtest_mimic::{Arguments, Trial};
 use support::backends::{Backend, is_ci};
 use support::harness::server_trial;
@@ -152,8 +150,7 @@ async fn read_only(layout: Layout) {
     let address = shared(layout.parameter).replace("broadside:broadside@", &format!("{name}_reader:reader@"));
     let reader = handle(&store, &address).await;
     assert_eq!(all_jobs(&*reader).await, all_jobs(&**store.database()).await);
-    let by_queue = GetJobGroupsRequest { grouped_field: GroupedField::field("queue"), ..Default::default() };
-    let groups = reader.get_job_groups(&GroupQuery::try_from(by_queue).unwrap()).await.unwrap();
+    let groups = reader.get_job_groups(&GroupQuery::by(GroupField::Queue)).await.unwrap();
     assert_eq!(groups[0].count, JOBS as u64);
     let missing = reader.get_job_spec("set-00").await.unwrap_err();
     assert_eq!(missing.kind(), ErrorKind::NotFound, "{missing:?}");
@@ -171,9 +168,8 @@ async fn read_only(layout: Layout) {
 async fn explained(layout: Layout) {
     let store = store(&shared(layout.parameter)).await;
     store.database().execute_ingestion_query_batch(&job_set("set")).await.unwrap();
-    let request = GetJobsRequest { take: 7, ..Default::default() };
     let calls = [
-        (ReadCall::Jobs(JobQuery::try_from(request).unwrap()), "rows=7 loops=1"),
+        (ReadCall::Jobs(JobQuery::new().limit(7)), "rows=7 loops=1"),
         (ReadCall::JobError("set-00".to_owned()), "rows=0 loops=1"),
         (ReadCall::JobRunDebugMessage("\0".to_owned()), "rows=0 loops=1"),
     ];

@@ -8,9 +8,9 @@ use broadside::{Clock, DatabaseConfig, ScratchInfo, SystemClock, Timestamp};
 use clap::Args;
 
 use super::arguments::Address;
+use super::format::{self, parse_duration};
 use super::interrupt::{self, HeldStore};
 use super::report::{self, Output};
-use super::shown::{self, parse_duration};
 use super::{Failure, Verdict};
 
 /// Remove scratch stores that an earlier run left on a server.
@@ -62,7 +62,7 @@ pub async fn run(args: &CleanArgs) -> Result<Verdict, Failure> {
         output.line(format_args!(
             "No scratch store on {} is older than {}.",
             config.backend(),
-            shown::duration(args.older_than)
+            format::duration(args.older_than)
         ))?;
         return Ok(Verdict::Agreed);
     }
@@ -123,6 +123,6 @@ impl fmt::Display for Listed<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Self { store, age, kept } = self;
         let kept = if *kept { "; too young to be removed" } else { "" };
-        write!(f, "{}  made {} ({} ago{kept})", store.name, store.created, shown::duration(*age))
+        write!(f, "{}  made {} ({} ago{kept})", store.name, store.created, format::duration(*age))
     }
 }

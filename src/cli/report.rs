@@ -6,7 +6,7 @@ use std::io::{self, Write};
 use std::path::Path;
 
 use anstyle::{AnsiColor, Style};
-use broadside::compare::Difference;
+use broadside::compare::QueryDifference;
 use broadside::scenario::{Response, Step};
 
 use super::progress;
@@ -65,10 +65,10 @@ pub fn failed_call(file: impl Display, step: &Step, response: &Response) {
 }
 
 /// Says that a backend answered otherwise than the first one.
-pub fn answers_differ(difference: &Difference) {
-    let Difference { operation, subject, reference, problem, query } = difference;
+pub fn answers_differ(difference: &QueryDifference) {
+    let QueryDifference { operation, target, reference, problem, query } = difference;
     write(format_args!(
-        "{operation}: the answer of {subject} {BAD}differs{BAD:#} from that of {reference}\n  {problem}\n  to {query}\n"
+        "{operation}: the answer of {target} {BAD}differs{BAD:#} from that of {reference}\n  {problem}\n  to {query}\n"
     ));
 }
 

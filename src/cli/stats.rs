@@ -12,7 +12,7 @@ use comfy_table::presets::UTF8_FULL_CONDENSED;
 use comfy_table::{Cell, CellAlignment, Table};
 
 use super::report::Output;
-use super::{Failure, Verdict, progress, shown};
+use super::{Failure, Verdict, format, progress};
 
 /// Show what the memory engine's columns and indexes cost.
 ///
@@ -69,7 +69,7 @@ impl fmt::Display for StatsTable<'_> {
         let numbers = |bytes: u64| {
             let per_job = if stats.jobs == 0 { 0.0 } else { bytes as f64 / stats.jobs as f64 };
             let share = if total == 0 { 0.0 } else { 100.0 * bytes as f64 / total as f64 };
-            [shown::bytes(bytes), format!("{per_job:.1}"), format!("{share:.1} %")].map(right)
+            [format::bytes(bytes), format!("{per_job:.1}"), format!("{share:.1} %")].map(right)
         };
         let mut table = Table::new();
         table.load_preset(UTF8_FULL_CONDENSED);

@@ -317,8 +317,8 @@ fn job_order(order: JobOrder) -> String {
 }
 
 fn page(page: Page, values: &mut Values) -> String {
-    let limit = page.take().map(|take| format!(" LIMIT {}", values.count(take))).unwrap_or_default();
-    let offset = match page.skip() {
+    let limit = page.limit().map(|take| format!(" LIMIT {}", values.count(take))).unwrap_or_default();
+    let offset = match page.offset() {
         0 => String::new(),
         skip => format!(" OFFSET {}", values.count(skip)),
     };

@@ -12,7 +12,8 @@ use super::schema::{self, JOB_COLUMNS, Layout};
 use super::statement::Statement;
 use crate::ingest::IngestionBatch;
 use crate::query::{GroupQuery, JobQuery};
-use crate::{GetJobGroupsRequest, GetJobsRequest, HistoricalJobs, HistoricalJobsParams};
+use crate::scenario::{GetJobGroupsRequest, GetJobsRequest};
+use crate::{HistoricalJobs, HistoricalJobsParams};
 
 /// A statement and below it its values.
 fn shown(statement: &Statement) -> String {

@@ -12,7 +12,7 @@ use serde::Serialize;
 use serde_json::Value;
 use smol_str::SmolStr;
 
-use super::subject::Subject;
+use super::target::Target;
 use crate::error::Result;
 use crate::model::{Job, JobGroup};
 use crate::query::{GroupOrderKey, GroupQuery, JobOrderKey, JobQuery};
@@ -25,7 +25,7 @@ use crate::workload::{Answer, Query};
 ///
 /// Those of the reference, which is asked for rows that its own answer does not have.
 pub(super) async fn answers_differ(
-    reference: &dyn Subject,
+    reference: &dyn Target,
     query: &Query,
     expected: &Answer,
     got: &Answer,
@@ -48,7 +48,7 @@ pub(super) async fn answers_differ(
 }
 
 async fn jobs_differ(
-    reference: &dyn Subject,
+    reference: &dyn Target,
     query: &JobQuery,
     expected: &[Job],
     got: &[Job],
@@ -68,7 +68,7 @@ async fn jobs_differ(
 }
 
 async fn groups_differ(
-    reference: &dyn Subject,
+    reference: &dyn Target,
     query: &GroupQuery,
     expected: &[JobGroup],
     got: &[JobGroup],

@@ -11,18 +11,18 @@ use crate::workload::{QueryKind, Workload};
 const JOBS_PER_LOAD_BATCH: u64 = 1000;
 /// How many queries a batch of inserts or updates has.
 const QUERIES_PER_BATCH: usize = 1000;
-/// How many new jobs a batch of mixed lives has, besides the next stages of those under way.
+/// The number of new jobs of an incremental batch, besides the next stages of unfinished jobs.
 const JOBS_PER_LIVE_BATCH: u64 = 20;
 /// Of the jobs, one in so many comes by batches other than those of the load.
 const LIVE_SHARE: u64 = 10;
 /// The most jobs that come by batches of inserts and of updates.
 const MOST_SEPARATE: u64 = 10_000;
-/// The most jobs that come by batches of mixed lives.
+/// The most jobs that come by incremental batches.
 const MOST_MIXED: u64 = 2000;
 
 /// An operation, a row of the table.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub enum Operation {
+pub enum WorkloadOperation {
     /// Batches of an ingestion.
     Ingest(Ingestion),
     /// Queries of a kind.
@@ -41,12 +41,12 @@ pub enum Ingestion {
     Updates,
     /// The rest, as an ingester that keeps up sends them: new jobs, and the next stage of
     /// those under way.
-    MixedLives,
+    Incremental,
 }
 
 impl Ingestion {
     /// All ways, in the order in which they must be taken.
-    pub const ALL: [Self; 4] = [Self::Load, Self::Inserts, Self::Updates, Self::MixedLives];
+    pub const ALL: [Self; 4] = [Self::Load, Self::Inserts, Self::Updates, Self::Incremental];
 
     /// The jobs that come this way.
     fn jobs(self, workload: &Workload) -> Range<u64> {
@@ -57,7 +57,7 @@ impl Ingestion {
         match self {
             Self::Load => 0..loaded,
             Self::Inserts | Self::Updates => loaded..loaded + separate,
-            Self::MixedLives => loaded + separate..jobs,
+            Self::Incremental => loaded + separate..jobs,
         }
     }
 
@@ -68,7 +68,7 @@ impl Ingestion {
             Self::Load => validated(workload.batches_of(jobs, JOBS_PER_LOAD_BATCH)),
             Self::Inserts => validated(chunks(inserts(workload, jobs))),
             Self::Updates => validated(chunks(updates(workload, jobs))),
-            Self::MixedLives => validated(workload.live_batches_of(jobs, JOBS_PER_LIVE_BATCH)),
+            Self::Incremental => validated(workload.live_batches_of(jobs, JOBS_PER_LIVE_BATCH)),
         }
     }
 
@@ -110,7 +110,7 @@ fn chunks(queries: Vec<IngestionQuery>) -> impl Iterator<Item = Vec<IngestionQue
 }
 
 /// The operation's name in tables and results.
-impl fmt::Display for Operation {
+impl fmt::Display for WorkloadOperation {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Ingest(ingestion) => ingestion.fmt(f),
@@ -125,7 +125,7 @@ impl fmt::Display for Ingestion {
             Self::Load => write!(f, "load the lives of {JOBS_PER_LOAD_BATCH} jobs"),
             Self::Inserts => write!(f, "insert, {QUERIES_PER_BATCH} queries"),
             Self::Updates => write!(f, "update, {QUERIES_PER_BATCH} queries"),
-            Self::MixedLives => write!(f, "mixed lives, {JOBS_PER_LIVE_BATCH} new jobs"),
+            Self::Incremental => write!(f, "incremental, {JOBS_PER_LIVE_BATCH} new jobs"),
         }
     }
 }

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-use super::operation::Operation;
+use super::operation::WorkloadOperation;
 use crate::database::StoreInfo;
 use crate::measure::{LatencyHistogram, Machine, Percentiles};
 use crate::time::Timestamp;
@@ -108,12 +108,12 @@ impl BackendResult {
 }
 
 impl OperationResult {
-    pub(super) fn new(operation: Operation) -> Self {
+    pub(super) fn new(operation: WorkloadOperation) -> Self {
         let group = match operation {
-            Operation::Ingest(_) => OperationGroup::Ingestion,
-            Operation::Query(QueryKind::Page(_)) => OperationGroup::Pages,
-            Operation::Query(QueryKind::Groups { .. }) => OperationGroup::Groups,
-            Operation::Query(QueryKind::Record(_)) => OperationGroup::Records,
+            WorkloadOperation::Ingest(_) => OperationGroup::Ingestion,
+            WorkloadOperation::Query(QueryKind::Page(_)) => OperationGroup::Pages,
+            WorkloadOperation::Query(QueryKind::Groups { .. }) => OperationGroup::Groups,
+            WorkloadOperation::Query(QueryKind::Record(_)) => OperationGroup::Records,
         };
         Self { name: operation.to_string(), group, measurements: Vec::new() }
     }

@@ -11,7 +11,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 
-use super::id_slots::IdSlots;
+use super::id_index::IdIndex;
 use super::query::*;
 use super::validate;
 use crate::error::{Error, Operation, Result};
@@ -258,12 +258,12 @@ enum JobChange {
 #[derive(Default)]
 struct Planner {
     plan: Plan,
-    job_ids: IdSlots,
-    spec_ids: IdSlots,
-    error_ids: IdSlots,
-    run_ids: IdSlots,
-    updated_jobs: IdSlots,
-    updated_runs: IdSlots,
+    job_ids: IdIndex,
+    spec_ids: IdIndex,
+    error_ids: IdIndex,
+    run_ids: IdIndex,
+    updated_jobs: IdIndex,
+    updated_runs: IdIndex,
 }
 
 impl Planner {
@@ -453,7 +453,7 @@ impl RunUpdate {
     }
 }
 
-fn insert_record(records: &mut Vec<RecordInsert>, ids: &mut IdSlots, job_id: String, value: Option<Bytes>) {
+fn insert_record(records: &mut Vec<RecordInsert>, ids: &mut IdIndex, job_id: String, value: Option<Bytes>) {
     let Some(value) = non_empty_bytes(value) else { return };
     if ids.claim(&job_id, records.len(), |slot| &records[slot].job_id).is_none() {
         records.push(RecordInsert { job_id, value });

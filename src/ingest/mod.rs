@@ -1,7 +1,7 @@
 //! Ingestion: unvalidated queries, the limits that validation checks, and the batch plan.
 
 mod batch;
-mod id_slots;
+mod id_index;
 mod limits;
 mod query;
 mod validate;

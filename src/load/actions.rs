@@ -11,17 +11,16 @@ use super::worker::{Change, Target};
 use crate::database::Database;
 use crate::error::Result;
 use crate::ingest::{SetJobCancelled, UpdateJobPriority};
-use crate::model::JobState;
-use crate::query::{Filter, GetJobsRequest, JobQuery, Match};
+use crate::model::{JobState, StateSet};
+use crate::query::{JobQuery, StateField, TextField};
 use crate::time::Timestamp;
 
 /// The most jobs that an action changes.
-const MOST_JOBS: i64 = 200_000;
+const MOST_JOBS: u64 = 200_000;
 /// The priority that reprioritised jobs get.
 pub(super) const NEW_PRIORITY: i64 = 2000;
 pub(super) const CANCEL_REASON: &str = "Bulk cancellation via Broadside test";
 pub(super) const CANCEL_USER: &str = "broadside-test";
-const ACTIVE: [&str; 4] = ["QUEUED", "LEASED", "PENDING", "RUNNING"];
 
 /// An action and how far it has come.
 #[derive(Debug)]
@@ -78,15 +77,11 @@ pub(super) fn actions(config: &LoadConfig, test_start: u64) -> Vec<Action> {
 
 /// The active jobs of an action's job set.
 pub(super) async fn active_jobs(database: Arc<dyn Database>, config: ActionConfig) -> Result<Vec<ActiveJob>> {
-    let query = JobQuery::try_from(GetJobsRequest {
-        filters: vec![
-            Filter::new("queue", Match::Exact, config.queue),
-            Filter::new("jobSet", Match::Exact, config.job_set),
-            Filter::new("state", Match::AnyOf, ACTIVE.map(str::to_owned).to_vec()),
-        ],
-        take: MOST_JOBS,
-        ..GetJobsRequest::default()
-    })?;
+    let query = JobQuery::new()
+        .filter(TextField::Queue.equals(config.queue))
+        .filter(TextField::JobSet.equals(config.job_set))
+        .filter(StateField.any_of(StateSet::ACTIVE.iter()))
+        .limit(MOST_JOBS);
     let jobs = database.get_jobs(&query).await?;
     let active = jobs.into_iter().map(|job| ActiveJob { id: job.job_id, submitted: job.submitted, state: job.state });
     Ok(active.collect())

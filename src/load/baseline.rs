@@ -164,9 +164,9 @@ fn load(run: &RunRecord) -> Value {
 }
 
 /// A kind of call and its latencies.
-type Operation<'a> = (String, &'a LatencyHistogram);
+type NamedHistogram<'a> = (String, &'a LatencyHistogram);
 
-fn operations(run: &RunRecord) -> Vec<Operation<'_>> {
+fn operations(run: &RunRecord) -> Vec<NamedHistogram<'_>> {
     let batches = [("batch".to_owned(), &run.ingester.latency)];
     let reads = run.queries.iter().map(|query| (query.name(), &query.latency));
     batches.into_iter().chain(reads).collect()

@@ -3,12 +3,12 @@
 use super::actions::{CANCEL_REASON, CANCEL_USER, NEW_PRIORITY};
 use super::expectation::Expectation;
 use super::generator::Generator;
-use super::life::{FAILED_EXIT_CODE, LiveJob, Stage};
+use super::life::{FAILED_EXIT_CODE, LifeStage, LiveJob};
 use super::record::CensusRecord;
 use crate::database::Database;
 use crate::error::Result;
 use crate::model::{Job, JobState, Run, RunState};
-use crate::query::{Filter, GetJobGroupsRequest, GetJobsRequest, GroupQuery, GroupedField, JobQuery, Match};
+use crate::query::{GroupField, GroupQuery, JobQuery, TextField};
 use crate::time::Timestamp;
 
 /// The jobs of the sample that are read at a time.
@@ -18,9 +18,8 @@ const MOST_DIFFERENCES: usize = 20;
 
 /// The jobs of a store by state, and how many of them have a run.
 pub(super) async fn counts(database: &dyn Database) -> Result<Expectation> {
-    let by = |field| GetJobGroupsRequest { grouped_field: GroupedField::field(field), ..Default::default() };
-    let states = database.get_job_groups(&GroupQuery::try_from(by("state"))?).await?;
-    let clusters = database.get_job_groups(&GroupQuery::try_from(by("cluster"))?).await?;
+    let states = database.get_job_groups(&GroupQuery::by(GroupField::State)).await?;
+    let clusters = database.get_job_groups(&GroupQuery::by(GroupField::Cluster)).await?;
     let states: Vec<_> =
         states.iter().filter_map(|group| Some((group.name.parse::<JobState>().ok()?, group.count))).collect();
     // The group without a name is of the jobs without a run.
@@ -37,12 +36,8 @@ pub(super) async fn take(
     let mut differences = expected.differences(&counts(database).await?);
     let sample = generator.sample();
     for jobs in sample.chunks(JOBS_AT_A_TIME) {
-        let ids: Vec<_> = jobs.iter().map(|job| generator.lives().id(job).job().to_owned()).collect();
-        let query = JobQuery::try_from(GetJobsRequest {
-            filters: vec![Filter::new("jobId", Match::AnyOf, ids)],
-            ..GetJobsRequest::default()
-        })?;
-        let stored = database.get_jobs(&query).await?;
+        let ids = jobs.iter().map(|job| generator.lives().id(job).job().to_owned());
+        let stored = database.get_jobs(&JobQuery::new().filter(TextField::JobId.any_of(ids))).await?;
         differences.extend(jobs.iter().filter_map(|job| difference(generator, job, &stored)));
     }
     let more = differences.len().saturating_sub(MOST_DIFFERENCES);
@@ -106,7 +101,7 @@ fn expected_job(generator: &Generator, job: &LiveJob) -> Option<Job> {
         cancelled,
         state: if cancelled.is_some() { JobState::Cancelled } else { reached.state() },
         last_transition_time: cancelled.unwrap_or_else(|| lives.time(lives.delays().due(job, reached))),
-        last_active_run_id: (reached >= Stage::Leased).then(|| id.run().into()),
+        last_active_run_id: (reached >= LifeStage::Leased).then(|| id.run().into()),
         duplicate: false,
         annotations: new.annotations.into_iter().collect(),
         runs: Vec::new(),
@@ -118,33 +113,34 @@ fn expected_job(generator: &Generator, job: &LiveJob) -> Option<Job> {
         exit_code: None,
         runtime_seconds: 0,
     };
-    if reached >= Stage::Leased {
+    if reached >= LifeStage::Leased {
         expected.attach_runs(vec![expected_run(generator, job, reached)], submitted);
     }
     Some(expected)
 }
 
-fn expected_run(generator: &Generator, job: &LiveJob, reached: Stage) -> Run {
+fn expected_run(generator: &Generator, job: &LiveJob, reached: LifeStage) -> Run {
     let lives = generator.lives();
     let place = lives.attributes().placement(job.number);
-    let at =
-        |stage: Stage| -> Option<Timestamp> { (reached >= stage).then(|| lives.time(lives.delays().due(job, stage))) };
-    let (job_run_state, exit_code) = match reached {
-        Stage::Submitted | Stage::Leased => (RunState::Leased, None),
-        Stage::Pending => (RunState::Pending, None),
-        Stage::Running => (RunState::Running, None),
-        Stage::Succeeded => (RunState::Succeeded, Some(0)),
-        Stage::Failed => (RunState::Failed, Some(FAILED_EXIT_CODE)),
+    let at = |stage: LifeStage| -> Option<Timestamp> {
+        (reached >= stage).then(|| lives.time(lives.delays().due(job, stage)))
     };
-    let end = if job.succeeds { Stage::Succeeded } else { Stage::Failed };
+    let (job_run_state, exit_code) = match reached {
+        LifeStage::Submitted | LifeStage::Leased => (RunState::Leased, None),
+        LifeStage::Pending => (RunState::Pending, None),
+        LifeStage::Running => (RunState::Running, None),
+        LifeStage::Succeeded => (RunState::Succeeded, Some(0)),
+        LifeStage::Failed => (RunState::Failed, Some(FAILED_EXIT_CODE)),
+    };
+    let end = if job.succeeds { LifeStage::Succeeded } else { LifeStage::Failed };
     Run {
         run_id: lives.id(job).run().into(),
         cluster: place.cluster.into(),
         node: Some(place.node.into()),
         pool: Some(place.pool.into()),
-        leased: at(Stage::Leased),
-        pending: at(Stage::Pending),
-        started: at(Stage::Running),
+        leased: at(LifeStage::Leased),
+        pending: at(LifeStage::Pending),
+        started: at(LifeStage::Running),
         finished: at(end),
         job_run_state,
         exit_code,

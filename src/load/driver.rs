@@ -10,7 +10,7 @@ use tokio::task::{JoinError, JoinSet};
 
 use super::actions::{self, Action, ActiveJob, Progress};
 use super::generator::{Generator, PlannedBatch};
-use super::life::{Lives, Stage};
+use super::life::{LifeStage, Lives};
 use super::observer::{Observer, Snapshot};
 use super::reads::{self, ReadDone, Reads, Seen};
 use super::record::Phase;
@@ -155,7 +155,7 @@ impl Driver {
         loop {
             let now = self.now();
             self.note_the_end(now);
-            self.take_up(now)?;
+            self.take_up(now);
             self.sample(now);
             if self.ended.is_some() && self.is_drained() {
                 return Ok(self.finish(true));
@@ -208,13 +208,13 @@ impl Driver {
     }
 
     /// Takes up all that is due, and makes the calls for which there is a worker or a slot.
-    fn take_up(&mut self, now: u64) -> Result<()> {
+    fn take_up(&mut self, now: u64) {
         let Setup { generator, reads, recorder, .. } = &mut self.setup;
         let lag = &mut generator.lag;
         reads.advance(now, |read| {
             lag.record(Duration::from_micros(now - read.due));
             recorder.read_due(read);
-        })?;
+        });
         generator.advance(now);
         for action in generator.take_void() {
             self.changed(action, false);
@@ -225,7 +225,6 @@ impl Driver {
             let (database, timeout) = (self.setup.database.clone(), self.setup.query_timeout);
             self.spawn(async move { Completion::Read(reads::execute(database, id, call, timeout).await) });
         }
-        Ok(())
     }
 
     fn spawn(&mut self, task: impl Future<Output = Completion> + Send + 'static) {
@@ -284,8 +283,8 @@ impl Driver {
             recorder.batch_redelivered(planned);
         }
         let lives = generator.lives();
-        let job = planned.first(Stage::Submitted).map(|job| SmolStr::new(lives.id(job).job()));
-        let run = planned.first(Stage::Failed).map(|job| SmolStr::new(lives.id(job).run()));
+        let job = planned.first(LifeStage::Submitted).map(|job| SmolStr::new(lives.id(job).job()));
+        let run = planned.first(LifeStage::Failed).map(|job| SmolStr::new(lives.id(job).run()));
         reads.see(Seen { jobs: job.into_iter().collect(), failed_runs: run.into_iter().collect() });
         generator.complete(planned.worker);
         for action in planned.actions() {

@@ -1,6 +1,6 @@
 //! What the store should hold, by what the driver was told is stored.
 
-use super::life::Stage;
+use super::life::LifeStage;
 use crate::model::JobState;
 
 /// Counts of jobs, kept along with what is sent. When all that was sent is known to be stored, the store must have
@@ -22,9 +22,9 @@ impl Expectation {
     }
 
     /// A job comes into a stage.
-    pub(super) fn advance(&mut self, stage: Stage) {
-        self.transition(stage.before().map(Stage::state), stage.state());
-        if stage == Stage::Leased {
+    pub(super) fn advance(&mut self, stage: LifeStage) {
+        self.transition(stage.before().map(LifeStage::state), stage.state());
+        if stage == LifeStage::Leased {
             self.with_run += 1;
         }
     }

@@ -7,7 +7,7 @@ use std::time::Duration;
 use super::arrivals::{ArrivalKind, Arrivals};
 use super::config::{BacklogStrategy, LoadConfig};
 use super::expectation::Expectation;
-use super::life::{LiveJob, Lives, Stage};
+use super::life::{LifeStage, LiveJob, Lives};
 use super::selection::{SelectionKind, split_mix};
 use super::worker::{Change, Due, Event, Worker};
 use crate::error::Result;
@@ -262,7 +262,7 @@ impl PlannedBatch {
     }
 
     /// The first job of a stage in the batch.
-    pub(super) fn first(&self, of: Stage) -> Option<&LiveJob> {
+    pub(super) fn first(&self, of: LifeStage) -> Option<&LiveJob> {
         self.events.iter().find_map(|due| match &due.event {
             Event::Life(job, stage) if *stage == of => Some(job),
             _ => None,

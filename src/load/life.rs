@@ -40,7 +40,7 @@ impl LiveJob {
 
 /// The stages of a life, in order; a job has one of the last two.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub(super) enum Stage {
+pub(super) enum LifeStage {
     Submitted,
     Leased,
     Pending,
@@ -49,7 +49,7 @@ pub(super) enum Stage {
     Failed,
 }
 
-impl Stage {
+impl LifeStage {
     pub(super) const ALL: [Self; 6] =
         [Self::Submitted, Self::Leased, Self::Pending, Self::Running, Self::Succeeded, Self::Failed];
 
@@ -100,7 +100,7 @@ impl Stage {
 
 /// How long after a job's arrival each stage is due, in microseconds.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Delays([u64; Stage::ALL.len()]);
+pub(super) struct Delays([u64; LifeStage::ALL.len()]);
 
 impl Delays {
     pub(super) fn new(lives: &TransitionConfig) -> Self {
@@ -113,14 +113,14 @@ impl Delays {
         Self([0, leased, pending, running, succeeded, failed])
     }
 
-    pub(super) fn due(&self, job: &LiveJob, stage: Stage) -> u64 {
+    pub(super) fn due(&self, job: &LiveJob, stage: LifeStage) -> u64 {
         job.arrival.saturating_add(self.0[stage as usize])
     }
 
     /// The last stage of a job that is due before a time; none if the job is not yet submitted.
-    pub(super) fn stage_before(&self, job: &LiveJob, time: u64) -> Option<Stage> {
+    pub(super) fn stage_before(&self, job: &LiveJob, time: u64) -> Option<LifeStage> {
         let mut reached = None;
-        let mut next = Some(Stage::Submitted);
+        let mut next = Some(LifeStage::Submitted);
         while let Some(stage) = next.filter(|&stage| self.due(job, stage) < time) {
             reached = Some(stage);
             next = stage.after(job.succeeds);
@@ -196,19 +196,19 @@ impl Lives {
     }
 
     /// Adds the ingestion queries of a stage.
-    pub(super) fn push_queries(&self, job: &LiveJob, stage: Stage, queries: &mut Vec<IngestionQuery>) {
+    pub(super) fn push_queries(&self, job: &LiveJob, stage: LifeStage, queries: &mut Vec<IngestionQuery>) {
         let id = self.id(job);
         let submitted = Some(self.time(job.arrival));
         let time = self.time(self.delays.due(job, stage));
         let job_id = || id.job().to_owned();
         let run_id = || id.run().to_owned();
         match stage {
-            Stage::Submitted => {
+            LifeStage::Submitted => {
                 let (queue, job_set) = self.names(job);
                 let new = self.attributes.job(job.number, id.job(), queue, job_set, time);
                 queries.push(InsertJob { job: new, job_spec: Some(records::spec()) }.into());
             }
-            Stage::Leased => {
+            LifeStage::Leased => {
                 let place = self.attributes.placement(job.number);
                 queries.push(SetJobLeased { job_id: job_id(), time, run_id: run_id(), submitted }.into());
                 let run = InsertJobRun {
@@ -222,20 +222,20 @@ impl Lives {
                 };
                 queries.push(run.into());
             }
-            Stage::Pending => {
+            LifeStage::Pending => {
                 queries.push(SetJobPending { job_id: job_id(), time, run_id: run_id(), submitted }.into());
                 queries.push(SetJobRunPending { job_run_id: run_id(), time, submitted }.into());
             }
-            Stage::Running => {
+            LifeStage::Running => {
                 let node = Some(self.attributes.placement(job.number).node);
                 queries.push(SetJobRunning { job_id: job_id(), time, latest_run_id: run_id(), submitted }.into());
                 queries.push(SetJobRunStarted { job_run_id: run_id(), time, node, submitted }.into());
             }
-            Stage::Succeeded => {
+            LifeStage::Succeeded => {
                 queries.push(SetJobSucceeded { job_id: job_id(), time, submitted }.into());
                 queries.push(SetJobRunSucceeded { job_run_id: run_id(), time, exit_code: 0, submitted }.into());
             }
-            Stage::Failed => {
+            LifeStage::Failed => {
                 let failed = SetJobRunFailed {
                     job_run_id: run_id(),
                     time,

@@ -18,7 +18,7 @@ use super::selection::split_mix;
 use crate::database::Database;
 use crate::error::{Error, ErrorKind, Operation, Result};
 use crate::model::{Job, JobState};
-use crate::query::{GroupQuery, JobQuery, ReadCall};
+use crate::query::ReadCall;
 
 /// The ids that are kept of those seen.
 const KEPT_IDS: usize = 4096;
@@ -184,7 +184,7 @@ impl Reads {
     }
 
     /// Takes up the reads that are due by now; each is told to `due`.
-    pub(super) fn advance(&mut self, now: u64, mut due: impl FnMut(&DueRead)) -> Result<()> {
+    pub(super) fn advance(&mut self, now: u64, mut due: impl FnMut(&DueRead)) {
         for index in 0..self.streams.len() {
             let horizon = self.horizon;
             while let Some(arrival) =
@@ -192,7 +192,7 @@ impl Reads {
             {
                 let number = self.streams[index].number;
                 self.streams[index].number += 1;
-                match self.read(self.streams[index].kind, number, arrival)? {
+                match self.read(self.streams[index].kind, number, arrival) {
                     Some(read) => {
                         due(&read);
                         self.waiting.push_back(read);
@@ -211,39 +211,37 @@ impl Reads {
             due(&read);
             self.waiting.push_back(read);
         }
-        Ok(())
     }
 
     /// Read `number` of a kind; none for a record of which no id is known.
-    fn read(&mut self, kind: ReadKind, number: u64, due: u64) -> Result<Option<DueRead>> {
+    fn read(&mut self, kind: ReadKind, number: u64, due: u64) -> Option<DueRead> {
         let random = self.draw();
-        let jobs = |request| Ok::<_, Error>(ReadCall::Jobs(JobQuery::try_from(request)?));
         let (query_type, combo, call) = match kind {
             ReadKind::Page => {
-                let (combo, request) = self.requests.page(number);
-                (QueryType::GetJobs, combo, jobs(request)?)
+                let (combo, query) = self.requests.page(number);
+                (QueryType::GetJobs, combo, ReadCall::Jobs(query))
             }
             ReadKind::Lookout(page) => {
-                (QueryType::GetJobs, page.name(), jobs(self.requests.lookout_page(page, number))?)
+                (QueryType::GetJobs, page.name(), ReadCall::Jobs(self.requests.lookout_page(page, number)))
             }
             ReadKind::Groups => {
-                let (combo, request) = self.requests.groups(number);
-                (QueryType::GetJobGroups, combo, ReadCall::Groups(GroupQuery::try_from(request)?))
+                let (combo, query) = self.requests.groups(number);
+                (QueryType::GetJobGroups, combo, ReadCall::Groups(query))
             }
             ReadKind::Spec => {
-                let Some(id) = self.jobs.pick(random) else { return Ok(None) };
+                let id = self.jobs.pick(random)?;
                 (QueryType::GetJobSpec, NO_FILTER, ReadCall::JobSpec(id.to_string()))
             }
             ReadKind::RunError => {
-                let Some(id) = self.failed_runs.pick(random) else { return Ok(None) };
+                let id = self.failed_runs.pick(random)?;
                 (QueryType::GetJobRunError, NO_FILTER, ReadCall::JobRunError(id.to_string()))
             }
             ReadKind::DebugMessage => {
-                let Some(id) = self.failed_runs.pick(random) else { return Ok(None) };
+                let id = self.failed_runs.pick(random)?;
                 (QueryType::GetJobRunDebugMessage, NO_FILTER, ReadCall::JobRunDebugMessage(id.to_string()))
             }
         };
-        Ok(Some(DueRead { query_type, combo, due, call }))
+        Some(DueRead { query_type, combo, due, call })
     }
 
     /// Takes a slot for the next read that waits for one.

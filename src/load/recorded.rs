@@ -5,7 +5,8 @@ use std::fmt;
 use serde_json::{Map, Value};
 
 use super::record::QueryType;
-use crate::query::{GetJobGroupsRequest, GetJobsRequest, GroupQuery, JobQuery, ReadCall};
+use crate::query::{GroupQuery, JobQuery, ReadCall};
+use crate::scenario::{GetJobGroupsRequest, GetJobsRequest};
 use crate::time::Timestamp;
 
 /// A recorded read.

@@ -3,7 +3,11 @@
 use crate::historical::{
     ANNOTATIONS, CLUSTERS, NODES, POOLS, PRIORITIES, annotation_value, cluster, node_of_cluster, pick,
 };
-use crate::query::{Filter, GetJobGroupsRequest, GetJobsRequest, GroupedField, Match, Order};
+use crate::model::JobState;
+use crate::query::{
+    Annotation, Comparison, Direction, GroupField, GroupOrderKey, GroupQuery, IntegerField, JobOrderKey, JobQuery,
+    Predicate, StateField, TextField, TimeAggregate, TimeField,
+};
 use crate::time::Timestamp;
 
 use super::config::LoadConfig;
@@ -11,16 +15,31 @@ use super::config::LoadConfig;
 /// The number of filter combinations.
 const COMBOS: u64 = 7;
 /// The fields that pages are ordered by, each ascending and then descending.
-const PAGE_ORDERS: [&str; 6] = ["jobId", "jobSet", "submitted", "lastTransitionTime", "queue", "state"];
+const PAGE_ORDERS: [JobOrderKey; 6] = [
+    JobOrderKey::JobId,
+    JobOrderKey::JobSet,
+    JobOrderKey::Submitted,
+    JobOrderKey::LastTransitionTime,
+    JobOrderKey::Queue,
+    JobOrderKey::State,
+];
 /// The fields that groups are made by, before the annotations.
-const GROUPED_FIELDS: [&str; 6] = ["queue", "namespace", "jobSet", "state", "cluster", "node"];
+const GROUPED_FIELDS: [GroupField; 6] = [
+    GroupField::Queue,
+    GroupField::Namespace,
+    GroupField::JobSet,
+    GroupField::State,
+    GroupField::Cluster,
+    GroupField::Node,
+];
 const GROUPINGS: u64 = (GROUPED_FIELDS.len() + ANNOTATIONS.len()) as u64;
-/// The aggregates, each with its bit in the number of a set of them.
-const AGGREGATES: [(&str, u64); 3] = [("submitted", 1), ("lastTransitionTime", 2), ("state", 4)];
+/// The number of sets of aggregates: each aggregate has a bit in the number of the set.
 const AGGREGATE_SETS: u64 = 8;
-const TRANSITION_AGGREGATES: [&str; 3] = ["latest", "earliest", "average"];
-const PRIORITY_MATCHES: [Match; 5] =
-    [Match::Exact, Match::GreaterThan, Match::LessThan, Match::GreaterThanOrEqualTo, Match::LessThanOrEqualTo];
+const SUBMITTED_BIT: u64 = 1;
+const TRANSITION_BIT: u64 = 2;
+const STATE_BIT: u64 = 4;
+const TRANSITION_AGGREGATES: [TimeAggregate; 3] =
+    [TimeAggregate::Latest, TimeAggregate::Earliest, TimeAggregate::Average];
 
 /// A request and the name of its filter combination.
 pub type Named<T> = (&'static str, T);
@@ -36,9 +55,9 @@ struct QueueNames {
 #[derive(Debug, Clone)]
 pub struct Requests {
     queues: Vec<QueueNames>,
-    page_size: i64,
-    groups_size: i64,
-    deep_offset: i64,
+    page_size: u64,
+    groups_size: u64,
+    deep_offset: u64,
     /// The submission times that the errored jobs of a query are from: the first 5 % of the test.
     first_of_test: [Timestamp; 2],
 }
@@ -81,70 +100,73 @@ impl Requests {
         let five_percent = config.test_duration.as_micros() as i64 / 20;
         Self {
             queues: config.queues.iter().map(queue).collect(),
-            page_size: config.queries.get_jobs_page_size as i64,
-            groups_size: config.queries.get_job_groups_page_size as i64,
-            deep_offset: config.lookout_queries.deep_offset as i64,
+            page_size: config.queries.get_jobs_page_size,
+            groups_size: config.queries.get_job_groups_page_size,
+            deep_offset: config.lookout_queries.deep_offset,
             first_of_test: [test_start, Timestamp::from_micros(test_start.as_micros() + five_percent)],
         }
     }
 
     /// Page `q`.
-    pub fn page(&self, q: u64) -> Named<GetJobsRequest> {
-        let (combo, filters) = self.filters(q);
-        let request =
-            GetJobsRequest { filters, order: page_order(q), take: self.page_size, ..GetJobsRequest::default() };
-        (combo, request)
+    pub fn page(&self, q: u64) -> Named<JobQuery> {
+        let (combo, predicates) = self.predicates(q);
+        (combo, self.ordered_page(q).filters(predicates))
     }
 
     /// Groups `q`.
-    pub fn groups(&self, q: u64) -> Named<GetJobGroupsRequest> {
-        let (combo, filters) = self.filters(q);
-        let mut grouped_field = grouped_field(q);
+    pub fn groups(&self, q: u64) -> Named<GroupQuery> {
+        let (combo, predicates) = self.predicates(q);
+        let (mut query, has_field_order) = grouped_by(q);
+        let mut keys = vec![GroupOrderKey::Count];
         let set = q / GROUPINGS % AGGREGATE_SETS;
-        let aggregates: Vec<_> =
-            AGGREGATES.iter().filter(|(_, bit)| set & bit != 0).map(|(name, _)| (*name).to_owned()).collect();
-        if set & 2 != 0 {
-            pick(&TRANSITION_AGGREGATES, q / (GROUPINGS * AGGREGATE_SETS))
-                .clone_into(&mut grouped_field.last_transition_time_aggregate);
+        if set & SUBMITTED_BIT != 0 {
+            query = query.submitted();
+            keys.push(GroupOrderKey::Submitted);
         }
-        let order = group_order(q, &grouped_field, &aggregates);
-        let request = GetJobGroupsRequest {
-            filters,
-            grouped_field,
-            aggregates,
-            order,
-            take: self.groups_size,
-            ..GetJobGroupsRequest::default()
-        };
-        (combo, request)
+        if set & TRANSITION_BIT != 0 {
+            query = query.last_transition_time(pick(&TRANSITION_AGGREGATES, q / (GROUPINGS * AGGREGATE_SETS)));
+            keys.push(GroupOrderKey::LastTransitionTime);
+        }
+        if set & STATE_BIT != 0 {
+            query = query.count_states();
+        }
+        if has_field_order {
+            keys.push(GroupOrderKey::Name);
+        }
+        let (key, direction) = nth_order(&keys, q);
+        (combo, query.filters(predicates).order_by(key, direction).limit(self.groups_size))
     }
 
     /// Page `q` of a kind that upstream's driver does not make.
-    pub fn lookout_page(&self, page: LookoutPage, q: u64) -> GetJobsRequest {
-        let queue = &self.queues[(q % self.queues.len() as u64) as usize];
-        let mut request = GetJobsRequest { order: page_order(q), take: self.page_size, ..GetJobsRequest::default() };
+    pub fn lookout_page(&self, page: LookoutPage, q: u64) -> JobQuery {
+        let queue = self.queue(q);
+        let query = self.ordered_page(q);
         match page {
-            LookoutPage::ActiveJobSets => request.active_job_sets = true,
+            LookoutPage::ActiveJobSets => query.in_active_job_sets(),
             LookoutPage::Contains => {
-                let text = contained(&queue.job_sets[(q % queue.job_sets.len() as u64) as usize]);
-                request.filters.push(Filter::new("jobSet", Match::Contains, text));
+                let job_set = &queue.job_sets[(q % queue.job_sets.len() as u64) as usize];
+                query.filter(TextField::JobSet.contains(contained(job_set)))
             }
-            LookoutPage::DeepOffset => request.skip = self.deep_offset,
-            LookoutPage::Owner => request.filters.push(Filter::new("owner", Match::Exact, queue.name.as_str())),
-            LookoutPage::Pool => request.filters.push(Filter::new("pool", Match::Exact, pick(&POOLS, q))),
+            LookoutPage::DeepOffset => query.offset(self.deep_offset),
+            LookoutPage::Owner => query.filter(TextField::Owner.equals(&queue.name)),
+            LookoutPage::Pool => query.filter(TextField::Pool.equals(pick(&POOLS, q))),
         }
-        request
     }
 
-    fn filters(&self, q: u64) -> Named<Vec<Filter>> {
+    fn ordered_page(&self, q: u64) -> JobQuery {
+        let (key, direction) = nth_order(&PAGE_ORDERS, q);
+        JobQuery::new().order_by(key, direction).limit(self.page_size)
+    }
+
+    fn predicates(&self, q: u64) -> Named<Vec<Predicate>> {
         match q % COMBOS {
             0 => ("none", Vec::new()),
-            1 => ("annotations", annotation_filters(q)),
-            2 => ("running_queue", vec![self.queue_filter(q), Filter::new("state", Match::AnyOf, vec!["RUNNING"])]),
-            3 => ("queued_jobset", self.queued_job_set_filters(q)),
-            4 => ("priority", vec![self.queue_filter(q), priority_filter(q)]),
-            5 => ("errored_time", self.errored_time_filters()),
-            _ => ("cluster_node", cluster_node_filters(q)),
+            1 => ("annotations", annotation_predicates(q)),
+            2 => ("running_queue", vec![self.in_queue(q), StateField.any_of([JobState::Running])]),
+            3 => ("queued_jobset", self.queued_in_job_set(q)),
+            4 => ("priority", vec![self.in_queue(q), priority_predicate(q)]),
+            5 => ("errored_time", self.failed_at_first()),
+            _ => ("cluster_node", on_node(q)),
         }
     }
 
@@ -152,75 +174,58 @@ impl Requests {
         &self.queues[(q % self.queues.len() as u64) as usize]
     }
 
-    fn queue_filter(&self, q: u64) -> Filter {
-        Filter::new("queue", Match::AnyOf, vec![self.queue(q).name.as_str()])
+    fn in_queue(&self, q: u64) -> Predicate {
+        TextField::Queue.any_of([&self.queue(q).name])
     }
 
-    fn queued_job_set_filters(&self, q: u64) -> Vec<Filter> {
+    fn queued_in_job_set(&self, q: u64) -> Vec<Predicate> {
         let job_sets = &self.queue(q).job_sets;
-        let job_set = job_sets[(q % job_sets.len() as u64) as usize].as_str();
         vec![
-            self.queue_filter(q),
-            Filter::new("jobSet", Match::Exact, job_set),
-            Filter::new("state", Match::AnyOf, vec!["QUEUED", "LEASED", "PENDING"]),
+            self.in_queue(q),
+            TextField::JobSet.equals(&job_sets[(q % job_sets.len() as u64) as usize]),
+            StateField.any_of([JobState::Queued, JobState::Leased, JobState::Pending]),
         ]
     }
 
-    fn errored_time_filters(&self) -> Vec<Filter> {
+    fn failed_at_first(&self) -> Vec<Predicate> {
         let [start, end] = self.first_of_test;
         vec![
-            Filter::new("state", Match::AnyOf, vec!["FAILED"]),
-            Filter::new("submitted", Match::GreaterThanOrEqualTo, start),
-            Filter::new("submitted", Match::LessThanOrEqualTo, end),
+            StateField.any_of([JobState::Failed]),
+            TimeField::Submitted.at_least(start),
+            TimeField::Submitted.at_most(end),
         ]
     }
 }
 
-fn annotation_filters(q: u64) -> Vec<Filter> {
+fn annotation_predicates(q: u64) -> Vec<Predicate> {
     let count = (q % ANNOTATIONS.len() as u64) as usize + 1;
-    let filter = |&(key, modulus): &(&str, u64)| Filter::annotation(key, Match::Exact, annotation_value(q, modulus));
-    ANNOTATIONS[..count].iter().map(filter).collect()
+    let predicate = |&(key, modulus): &(&str, u64)| Annotation(key).equals(annotation_value(q, modulus));
+    ANNOTATIONS[..count].iter().map(predicate).collect()
 }
 
-fn priority_filter(q: u64) -> Filter {
-    Filter::new("priority", pick(&PRIORITY_MATCHES, q), q % PRIORITIES + 1)
+fn priority_predicate(q: u64) -> Predicate {
+    IntegerField::Priority.compare(pick(&Comparison::ALL, q), (q % PRIORITIES) as i64 + 1)
 }
 
-fn cluster_node_filters(q: u64) -> Vec<Filter> {
+fn on_node(q: u64) -> Vec<Predicate> {
     let (of_cluster, of_node) = (q % CLUSTERS, q % NODES);
-    vec![
-        Filter::new("cluster", Match::Exact, cluster(of_cluster)),
-        Filter::new("node", Match::Exact, node_of_cluster(of_cluster, of_node)),
-    ]
+    vec![TextField::Cluster.equals(cluster(of_cluster)), TextField::Node.equals(node_of_cluster(of_cluster, of_node))]
 }
 
-fn page_order(q: u64) -> Order {
-    nth_order(&PAGE_ORDERS, q)
+/// Of keys that each come ascending and then descending, the one at a place.
+fn nth_order<K: Copy>(keys: &[K], q: u64) -> (K, Direction) {
+    let place = q % (2 * keys.len() as u64);
+    let direction = if place.is_multiple_of(2) { Direction::Ascending } else { Direction::Descending };
+    (keys[(place / 2) as usize], direction)
 }
 
-/// Of fields that each come ascending and then descending, the one at a place.
-fn nth_order(fields: &[&str], q: u64) -> Order {
-    let place = q % (2 * fields.len() as u64);
-    let field = fields[(place / 2) as usize];
-    if place.is_multiple_of(2) { Order::ascending(field) } else { Order::descending(field) }
-}
-
-fn grouped_field(q: u64) -> GroupedField {
+/// The groups of a query, and whether they are ordered by their name too: groups by an annotation are not.
+fn grouped_by(q: u64) -> (GroupQuery, bool) {
     let index = (q % GROUPINGS) as usize;
     match GROUPED_FIELDS.get(index) {
-        Some(&field) => GroupedField::field(field),
-        None => GroupedField::annotation(ANNOTATIONS[index - GROUPED_FIELDS.len()].0),
+        Some(&field) => (GroupQuery::by(field), true),
+        None => (GroupQuery::by_annotation(ANNOTATIONS[index - GROUPED_FIELDS.len()].0), false),
     }
-}
-
-/// Groups are ordered by the count, the aggregates asked for that have one value, and the field itself.
-fn group_order(q: u64, field: &GroupedField, aggregates: &[String]) -> Order {
-    let mut fields = vec!["count"];
-    fields.extend(aggregates.iter().map(String::as_str).filter(|name| *name != "state"));
-    if !field.is_annotation {
-        fields.push(&field.field);
-    }
-    nth_order(&fields, q)
 }
 
 /// A part of a name from its middle, which other names may contain too.

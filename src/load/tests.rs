@@ -4,7 +4,7 @@ use std::collections::HashMap;
 
 use super::config::LoadConfig;
 use super::generator::{Draws, Generator, PlannedBatch};
-use super::life::{LiveJob, Stage};
+use super::life::{LifeStage, LiveJob};
 use super::worker::{Change, Event, Target};
 use crate::ingest::{IngestionBatch, IngestionQuery, SetJobCancelled};
 use crate::model::JobState;
@@ -61,7 +61,7 @@ fn play(generator: &mut Generator, end: u64, stalls: impl Fn(u64) -> bool, mut b
     }
 }
 
-fn stages(batch: &PlannedBatch) -> impl Iterator<Item = (LiveJob, Stage, u64)> {
+fn stages(batch: &PlannedBatch) -> impl Iterator<Item = (LiveJob, LifeStage, u64)> {
     batch.events.iter().filter_map(|due| match &due.event {
         Event::Life(job, stage) => Some((*job, *stage, due.micros)),
         Event::Change(_) => None,
@@ -76,7 +76,7 @@ fn an_active_job_takes_24_bytes() {
 #[test]
 fn every_life_comes_in_order_and_at_its_times_whatever_the_store_does() {
     let mut generator = generator("numWorkers: 3");
-    let mut lives: HashMap<u64, Vec<(Stage, u64)>> = HashMap::new();
+    let mut lives: HashMap<u64, Vec<(LifeStage, u64)>> = HashMap::new();
     play(
         &mut generator,
         3_000_000,
@@ -91,18 +91,19 @@ fn every_life_comes_in_order_and_at_its_times_whatever_the_store_does() {
     for (number, life) in lives {
         let arrival = number * 1000;
         let last = life[life.len() - 1].0;
-        let (end, after) = if last == Stage::Failed { (Stage::Failed, 850_000) } else { (Stage::Succeeded, 1_100_000) };
+        let (end, after) =
+            if last == LifeStage::Failed { (LifeStage::Failed, 850_000) } else { (LifeStage::Succeeded, 1_100_000) };
         let whole = [
-            (Stage::Submitted, 0),
-            (Stage::Leased, 200_000),
-            (Stage::Pending, 300_000),
-            (Stage::Running, 600_000),
+            (LifeStage::Submitted, 0),
+            (LifeStage::Leased, 200_000),
+            (LifeStage::Pending, 300_000),
+            (LifeStage::Running, 600_000),
             (end, after),
         ];
         let expected: Vec<_> =
             whole.iter().map(|(stage, delay)| (*stage, arrival + delay)).filter(|(_, due)| *due < 3_000_000).collect();
         // Whether a job that still runs would fail or succeed cannot be seen.
-        let expected = if last == Stage::Running { &expected[..4] } else { &expected[..] };
+        let expected = if last == LifeStage::Running { &expected[..4] } else { &expected[..] };
         assert_eq!(life, expected, "{number}");
     }
 }
@@ -180,7 +181,7 @@ fn the_backlog_counts_every_query_that_was_due() {
 fn a_full_backlog_sheds_whole_lives_and_counts_them() {
     for (strategy, is_dropped) in [("drop", true), ("error", false)] {
         let mut generator = generator(&format!("channelBufferSizeMultiplier: 2\nbacklogDropStrategy: {strategy}"));
-        let mut lives: HashMap<u64, Vec<Stage>> = HashMap::new();
+        let mut lives: HashMap<u64, Vec<LifeStage>> = HashMap::new();
         play(
             &mut generator,
             3_000_000,
@@ -197,7 +198,7 @@ fn a_full_backlog_sheds_whole_lives_and_counts_them() {
         assert_eq!(lives.len() as u64 + shed, 3000);
         // A life that began is whole.
         assert!(
-            lives.values().all(|life| life[0] == Stage::Submitted && life.windows(2).all(|pair| pair[0] < pair[1]))
+            lives.values().all(|life| life[0] == LifeStage::Submitted && life.windows(2).all(|pair| pair[0] < pair[1]))
         );
         assert_eq!(generator.expectation.jobs(), lives.len() as u64);
     }
@@ -220,7 +221,7 @@ fn a_cancelled_job_changes_no_more_and_one_that_has_ended_is_left_alone() {
     let lives = generator.lives().clone();
     let running = lives.job(100, 100_000);
     let ended = lives.job(0, 0);
-    let mut after: HashMap<u64, Vec<Stage>> = HashMap::new();
+    let mut after: HashMap<u64, Vec<LifeStage>> = HashMap::new();
     let mut cancels = Vec::new();
     generator.end_at(3_000_000);
     for now in (0..3_000_000).step_by(5_000) {
@@ -243,8 +244,8 @@ fn a_cancelled_job_changes_no_more_and_one_that_has_ended_is_left_alone() {
         }
     }
     assert_eq!(cancels, [lives.id(&running).job()]);
-    assert_eq!(after[&100], [Stage::Submitted, Stage::Leased, Stage::Pending, Stage::Running]);
-    assert!(matches!(after[&0][..], [.., Stage::Succeeded | Stage::Failed]));
+    assert_eq!(after[&100], [LifeStage::Submitted, LifeStage::Leased, LifeStage::Pending, LifeStage::Running]);
+    assert!(matches!(after[&0][..], [.., LifeStage::Succeeded | LifeStage::Failed]));
     assert_eq!(generator.take_void(), [7]);
     assert!(generator.owner(&running).cancelled_at(running.key()).is_some());
 }
@@ -268,7 +269,7 @@ fn cancel(generator: &mut Generator, job: &LiveJob, now: u64) {
 fn the_expectation_follows_what_is_sent() {
     let mut generator = generator("numWorkers: 2");
     let mut counts: HashMap<JobState, i64> = HashMap::new();
-    let mut last: HashMap<u64, Stage> = HashMap::new();
+    let mut last: HashMap<u64, LifeStage> = HashMap::new();
     play(
         &mut generator,
         2_000_000,
@@ -281,7 +282,7 @@ fn the_expectation_follows_what_is_sent() {
     );
     last.values().for_each(|stage| *counts.entry(stage.state()).or_default() += 1);
     let states: Vec<_> = counts.into_iter().map(|(state, count)| (state, count as u64)).collect();
-    let with_run = last.values().filter(|stage| **stage >= Stage::Leased).count() as u64;
+    let with_run = last.values().filter(|stage| **stage >= LifeStage::Leased).count() as u64;
     let stored = super::expectation::Expectation::of_store(&states, with_run);
     assert_eq!(generator.expectation.differences(&stored), Vec::<String>::new());
     let mut lost = stored.clone();

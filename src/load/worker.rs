@@ -4,7 +4,7 @@ use std::collections::{HashMap, HashSet, VecDeque};
 
 use super::expectation::Expectation;
 use super::ids::number_in_id;
-use super::life::{Delays, LiveJob, LiveKey, Stage};
+use super::life::{Delays, LifeStage, LiveJob, LiveKey};
 use crate::ingest::IngestionQuery;
 use crate::model::JobState;
 use crate::time::Timestamp;
@@ -13,7 +13,7 @@ use crate::time::Timestamp;
 #[derive(Debug, Clone)]
 pub(super) enum Event {
     /// A stage of a job's life.
-    Life(LiveJob, Stage),
+    Life(LiveJob, LifeStage),
     /// A change of one job by an action.
     Change(Box<Change>),
 }
@@ -60,7 +60,7 @@ impl Event {
 pub(super) struct Worker {
     delays: Delays,
     /// The jobs that wait for each stage.
-    waiting: [VecDeque<LiveJob>; Stage::ALL.len()],
+    waiting: [VecDeque<LiveJob>; LifeStage::ALL.len()],
     /// Changes that wait, ascending by time.
     changes: VecDeque<(u64, Change)>,
     /// What was due and has not been sent.
@@ -104,7 +104,7 @@ impl Worker {
 
     /// Takes a job that arrives.
     pub(super) fn accept(&mut self, job: LiveJob) {
-        self.waiting[Stage::Submitted as usize].push_back(job);
+        self.waiting[LifeStage::Submitted as usize].push_back(job);
     }
 
     /// Takes a change that is due at a time.
@@ -119,7 +119,7 @@ impl Worker {
 
     /// The queries that wait to be sent, jobs that have just arrived included.
     pub(super) fn queued(&self) -> u64 {
-        self.buffered_queries + self.waiting[Stage::Submitted as usize].len() as u64
+        self.buffered_queries + self.waiting[LifeStage::Submitted as usize].len() as u64
     }
 
     pub(super) fn is_full(&self) -> bool {
@@ -156,9 +156,9 @@ impl Worker {
     /// When the next event is due and where it waits.
     fn next(&self) -> Option<(u64, Source)> {
         let change = self.changes.front().map(|&(due, _)| (due, Source::Change));
-        let stages = Stage::ALL.into_iter().filter_map(|stage| {
+        let stages = LifeStage::ALL.into_iter().filter_map(|stage| {
             let job = self.waiting[stage as usize].front()?;
-            Some((self.delays.due(job, stage), Source::Stage(stage)))
+            Some((self.delays.due(job, stage), Source::LifeStage(stage)))
         });
         // Of events due at once, the later stage is the one of the older job; a job's own never are in two queues.
         stages.chain(change).min_by_key(|&(due, _)| due)
@@ -176,7 +176,7 @@ impl Worker {
                 let (_, change) = self.changes.pop_front()?;
                 return self.apply(change, expectation);
             }
-            Source::Stage(stage) => stage,
+            Source::LifeStage(stage) => stage,
         };
         let job = self.waiting[stage as usize].pop_front()?;
         if !self.cancelled.is_empty() && self.cancelled.contains_key(&job.key()) {
@@ -220,7 +220,7 @@ impl Worker {
         if self.cancelled.contains_key(&key) {
             return None;
         }
-        Stage::ALL.into_iter().find_map(|stage| {
+        LifeStage::ALL.into_iter().find_map(|stage| {
             let state = stage.before()?.state();
             let waiting = &self.waiting[stage as usize];
             let first = waiting.partition_point(|job| job.arrival < key.0);
@@ -266,28 +266,28 @@ impl Worker {
     /// The queries that were due by now (and before `horizon`) and are not known to be stored.
     pub(super) fn backlog(&self, now: u64, horizon: u64) -> u64 {
         let until = now.saturating_add(1).min(horizon);
-        let overdue = Stage::ALL.into_iter().map(|waiting_for| {
+        let overdue = LifeStage::ALL.into_iter().map(|waiting_for| {
             let jobs = &self.waiting[waiting_for as usize];
             // A job that waits for a stage may be late for the stages after it too.
-            let later = Stage::ALL.into_iter().filter(|&stage| stage >= waiting_for);
+            let later = LifeStage::ALL.into_iter().filter(|&stage| stage >= waiting_for);
             later.map(|stage| self.overdue(jobs, waiting_for, stage, until)).sum::<u64>()
         });
         let changes = self.changes.partition_point(|&(due, _)| due < until) as u64;
         self.buffered_queries + self.sent.unwrap_or_default() + overdue.sum::<u64>() + changes
     }
 
-    fn overdue(&self, jobs: &VecDeque<LiveJob>, waiting_for: Stage, stage: Stage, until: u64) -> u64 {
+    fn overdue(&self, jobs: &VecDeque<LiveJob>, waiting_for: LifeStage, stage: LifeStage, until: u64) -> u64 {
         let late = jobs.partition_point(|job| self.delays.due(job, stage) < until);
         let reaches = |job: &&LiveJob| match stage {
-            Stage::Succeeded => job.succeeds,
-            Stage::Failed => !job.succeeds,
+            LifeStage::Succeeded => job.succeeds,
+            LifeStage::Failed => !job.succeeds,
             _ => true,
         };
         let jobs = match stage {
-            Stage::Succeeded | Stage::Failed if waiting_for < Stage::Succeeded => {
+            LifeStage::Succeeded | LifeStage::Failed if waiting_for < LifeStage::Succeeded => {
                 jobs.range(..late).filter(reaches).count()
             }
-            Stage::Succeeded | Stage::Failed if waiting_for != stage => 0,
+            LifeStage::Succeeded | LifeStage::Failed if waiting_for != stage => 0,
             _ => late,
         };
         jobs as u64 * stage.query_count()
@@ -331,6 +331,6 @@ impl Worker {
 /// Where an event waits.
 #[derive(Debug, Clone, Copy)]
 enum Source {
-    Stage(Stage),
+    LifeStage(LifeStage),
     Change,
 }

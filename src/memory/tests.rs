@@ -7,7 +7,7 @@ use std::task::{Context, Waker};
 
 use super::*;
 use crate::ingest::{IngestionBatch, IngestionQuery};
-use crate::query::{GetJobGroupsRequest, GetJobsRequest, GroupQuery, GroupedField, JobQuery, Order};
+use crate::query::{Direction, GroupField, GroupQuery, JobOrderKey, JobQuery};
 use crate::workload::{Workload, WorkloadOptions};
 use crate::{Database, SystemClock};
 
@@ -39,20 +39,16 @@ async fn turns_beside(future: impl Future<Output = ()>) -> usize {
 }
 
 async fn count(database: &MemoryDatabase) -> usize {
-    let query = JobQuery::try_from(GetJobsRequest::default()).unwrap();
-    database.get_jobs(&query).await.unwrap().len()
+    database.get_jobs(&JobQuery::new()).await.unwrap().len()
 }
 
 #[tokio::test]
 async fn reads_over_many_chunks_give_way_to_other_tasks() {
     let database = store().await;
     database.execute_ingestion_query_batch(&batch(300)).await.unwrap();
-    let unlimited = JobQuery::try_from(GetJobsRequest::default()).unwrap();
-    let order = Order::ascending("jobId");
-    let ordered = JobQuery::try_from(GetJobsRequest { order, ..GetJobsRequest::default() }).unwrap();
-    let grouped_field = GroupedField::field("owner");
-    let request = GetJobGroupsRequest { grouped_field, active_job_sets: true, ..GetJobGroupsRequest::default() };
-    let groups = GroupQuery::try_from(request).unwrap();
+    let unlimited = JobQuery::new();
+    let ordered = JobQuery::new().order_by(JobOrderKey::JobId, Direction::Ascending);
+    let groups = GroupQuery::by(GroupField::Owner).in_active_job_sets();
     // As many chunks as tokio lets a task go through at a time, and more.
     let unlimited = turns_beside(async {
         for _ in 0..300 {

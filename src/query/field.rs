@@ -1,100 +1,183 @@
-//! The table of fields: the matches, the sort key and the grouping that each field supports.
+//! The fields of jobs that a read can filter, order and group by, and the predicates of each.
 
 use std::fmt;
-use std::str::FromStr;
 
-/// The comparison of a filter.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub enum Match {
-    /// Equality.
-    Exact,
-    /// Membership in a list.
-    AnyOf,
-    /// A prefix.
-    StartsWith,
-    /// A substring.
-    Contains,
-    /// Strictly greater, or later.
-    GreaterThan,
-    /// Strictly less, or earlier.
-    LessThan,
-    /// Greater or equal, or not earlier.
-    GreaterThanOrEqualTo,
-    /// Less or equal, or not later.
-    LessThanOrEqualTo,
-    /// Presence of an annotation; the value is ignored.
-    Exists,
-}
+use super::predicate::{AnnotationTest, Comparison, IntegerTest, Predicate, TextTest};
+use crate::model::{JobState, StateSet};
+use crate::time::Timestamp;
 
-impl Match {
-    /// Every match.
-    pub const ALL: [Self; 9] = [
-        Self::Exact,
-        Self::AnyOf,
-        Self::StartsWith,
-        Self::Contains,
-        Self::GreaterThan,
-        Self::LessThan,
-        Self::GreaterThanOrEqualTo,
-        Self::LessThanOrEqualTo,
-        Self::Exists,
-    ];
-
-    /// The name of the match in JSON.
-    pub const fn name(self) -> &'static str {
-        match self {
-            Self::Exact => "exact",
-            Self::AnyOf => "anyOf",
-            Self::StartsWith => "startsWith",
-            Self::Contains => "contains",
-            Self::GreaterThan => "greaterThan",
-            Self::LessThan => "lessThan",
-            Self::GreaterThanOrEqualTo => "greaterThanOrEqualTo",
-            Self::LessThanOrEqualTo => "lessThanOrEqualTo",
-            Self::Exists => "exists",
+/// Declares an enum of fields, each with its name in Lookout's REST API and in scenarios.
+macro_rules! fields {
+    ($(#[$doc:meta])* $type:ident { $($(#[$variant_doc:meta])* $variant:ident = $name:literal,)* }) => {
+        $(#[$doc])*
+        #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+        pub enum $type {
+            $($(#[$variant_doc])* $variant,)*
         }
+
+        impl $type {
+            /// Every field of this type.
+            pub const ALL: [Self; [$($name),*].len()] = [$(Self::$variant),*];
+
+            /// The name in Lookout's REST API and in scenarios.
+            pub const fn name(self) -> &'static str {
+                match self {
+                    $(Self::$variant => $name,)*
+                }
+            }
+        }
+
+        impl fmt::Display for $type {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str(self.name())
+            }
+        }
+    };
+}
+
+fields! {
+    /// A text field: six of the job, three of its latest run.
+    ///
+    /// Comparison is byte-wise, no character is a wildcard, and a null matches no predicate.
+    ///
+    /// ```
+    /// use broadside::query::TextField;
+    ///
+    /// let predicates = [
+    ///     TextField::Queue.equals("risk"),
+    ///     TextField::Owner.any_of(["ann", "bob"]),
+    ///     TextField::JobSet.starts_with("nightly-"),
+    ///     TextField::Node.contains("gpu"),
+    /// ];
+    /// assert_eq!(predicates.len(), 4);
+    /// ```
+    TextField {
+        /// The job's id.
+        JobId = "jobId",
+        /// The queue.
+        Queue = "queue",
+        /// The job set.
+        JobSet = "jobSet",
+        /// The owner.
+        Owner = "owner",
+        /// The namespace, which may be null.
+        Namespace = "namespace",
+        /// The priority class, which may be null.
+        PriorityClass = "priorityClass",
+        /// The latest run's cluster; null without a run.
+        Cluster = "cluster",
+        /// The latest run's node, which may be null.
+        Node = "node",
+        /// The latest run's pool, which may be null.
+        Pool = "pool",
     }
 }
 
-impl fmt::Display for Match {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(self.name())
+fields! {
+    /// An integer field.
+    ///
+    /// ```
+    /// use broadside::query::IntegerField;
+    ///
+    /// let at_least_eight_cores = IntegerField::Cpu.at_least(8);
+    /// let priorities = IntegerField::Priority.any_of([1, 10, 100]);
+    /// # let _ = (at_least_eight_cores, priorities);
+    /// ```
+    IntegerField {
+        /// Requested cores.
+        Cpu = "cpu",
+        /// Requested memory, in bytes.
+        Memory = "memory",
+        /// Requested ephemeral storage, in bytes.
+        EphemeralStorage = "ephemeralStorage",
+        /// Requested GPUs.
+        Gpu = "gpu",
+        /// The priority.
+        Priority = "priority",
     }
 }
 
-/// The text names no match.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct UnknownMatch;
-
-impl FromStr for Match {
-    type Err = UnknownMatch;
-
-    fn from_str(name: &str) -> Result<Self, UnknownMatch> {
-        Self::ALL.into_iter().find(|matcher| matcher.name() == name).ok_or(UnknownMatch)
+fields! {
+    /// A field that holds an instant; predicates compare it to the microsecond.
+    ///
+    /// ```
+    /// use broadside::Timestamp;
+    /// use broadside::query::TimeField;
+    ///
+    /// let day = Timestamp::from_seconds(1_767_225_600);
+    /// let submitted_on_that_day =
+    ///     [TimeField::Submitted.at_least(day), TimeField::Submitted.less_than(day.plus_seconds(86_400))];
+    /// # let _ = submitted_on_that_day;
+    /// ```
+    TimeField {
+        /// The submission.
+        Submitted = "submitted",
+        /// The last state transition.
+        LastTransitionTime = "lastTransitionTime",
     }
 }
 
-/// A field that holds text: seven of the job, three of its latest run.
+/// The state of a job.
+///
+/// ```
+/// use broadside::JobState;
+/// use broadside::query::StateField;
+///
+/// let waiting = StateField.any_of([JobState::Queued, JobState::Leased, JobState::Pending]);
+/// # let _ = waiting;
+/// ```
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub enum TextField {
-    /// The job's id.
-    JobId,
-    /// The queue.
-    Queue,
-    /// The job set.
-    JobSet,
-    /// The owner.
-    Owner,
-    /// The namespace, which may be null.
-    Namespace,
-    /// The priority class, which may be null.
-    PriorityClass,
-    /// The latest run's cluster; null without one.
-    Cluster,
-    /// The latest run's node, which may be null.
-    Node,
-    /// The latest run's pool, which may be null.
-    Pool,
+pub struct StateField;
+
+/// The annotation of a key. A job without it matches no predicate on it.
+///
+/// ```
+/// use broadside::query::Annotation;
+///
+/// let predicates = [Annotation("team").starts_with("f"), Annotation("reviewed").exists()];
+/// # let _ = predicates;
+/// ```
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub struct Annotation<K>(pub K);
+
+fields! {
+    /// A sort key of jobs.
+    JobOrderKey {
+        /// Byte-wise.
+        JobId = "jobId",
+        /// Byte-wise.
+        Queue = "queue",
+        /// Byte-wise.
+        JobSet = "jobSet",
+        /// By [ordinal](JobState::ordinal).
+        State = "state",
+        /// To the microsecond.
+        Submitted = "submitted",
+        /// By the whole second, rounded toward the past.
+        LastTransitionTime = "lastTransitionTime",
+    }
+}
+
+fields! {
+    /// A field that jobs can be grouped by.
+    GroupField {
+        /// The queue.
+        Queue = "queue",
+        /// The job set, whatever its queue.
+        JobSet = "jobSet",
+        /// The owner.
+        Owner = "owner",
+        /// The namespace.
+        Namespace = "namespace",
+        /// The state; the group has its name.
+        State = "state",
+        /// The latest run's cluster.
+        Cluster = "cluster",
+        /// The latest run's node.
+        Node = "node",
+        /// The latest run's pool.
+        Pool = "pool",
+    }
 }
 
 impl TextField {
@@ -102,132 +185,136 @@ impl TextField {
     pub const fn is_of_latest_run(self) -> bool {
         matches!(self, Self::Cluster | Self::Node | Self::Pool)
     }
-}
 
-/// A field that holds an integer.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub enum IntegerField {
-    /// Requested cores.
-    Cpu,
-    /// Requested memory, in bytes.
-    Memory,
-    /// Requested ephemeral storage, in bytes.
-    EphemeralStorage,
-    /// Requested GPUs.
-    Gpu,
-    /// The priority.
-    Priority,
-}
+    /// The text is `value`.
+    pub fn equals(self, value: impl Into<String>) -> Predicate {
+        Predicate::Text(self, TextTest::Exact(value.into()))
+    }
 
-/// A field that holds an instant.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub enum TimeField {
-    /// When the job was submitted.
-    Submitted,
-    /// When the job came into its state.
-    LastTransitionTime,
-}
+    /// The text is one of `values`; without values no job matches.
+    pub fn any_of<V: Into<String>>(self, values: impl IntoIterator<Item = V>) -> Predicate {
+        Predicate::Text(self, TextTest::AnyOf(values.into_iter().map(Into::into).collect()))
+    }
 
-/// A field of the job or its latest run, by type.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub enum Field {
-    /// A text.
-    Text(TextField),
-    /// The state.
-    State,
-    /// An integer.
-    Integer(IntegerField),
-    /// An instant.
-    Time(TimeField),
-}
+    /// The text begins with `prefix`.
+    pub fn starts_with(self, prefix: impl Into<String>) -> Predicate {
+        Predicate::Text(self, TextTest::StartsWith(prefix.into()))
+    }
 
-/// A sort key of jobs.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub enum JobOrderKey {
-    /// Byte-wise.
-    JobId,
-    /// Byte-wise.
-    Queue,
-    /// Byte-wise.
-    JobSet,
-    /// By ordinal.
-    State,
-    /// To the microsecond.
-    Submitted,
-    /// By the whole second, rounded toward the past.
-    LastTransitionTime,
-}
-
-/// A row of the table.
-pub(super) struct FieldRule {
-    /// The field's name in JSON.
-    pub name: &'static str,
-    /// The field.
-    pub field: Field,
-    /// The sort key of the field, if jobs can be ordered by it.
-    pub order: Option<JobOrderKey>,
-    /// Whether jobs can be grouped by it.
-    pub groups: bool,
-}
-
-const TEXT_MATCHES: &[Match] = &[Match::Exact, Match::AnyOf, Match::StartsWith, Match::Contains];
-const STATE_MATCHES: &[Match] = &[Match::Exact, Match::AnyOf];
-const TIME_MATCHES: &[Match] =
-    &[Match::Exact, Match::GreaterThan, Match::LessThan, Match::GreaterThanOrEqualTo, Match::LessThanOrEqualTo];
-const INTEGER_MATCHES: &[Match] = &[
-    Match::Exact,
-    Match::AnyOf,
-    Match::GreaterThan,
-    Match::LessThan,
-    Match::GreaterThanOrEqualTo,
-    Match::LessThanOrEqualTo,
-];
-/// The matches of any annotation.
-pub(super) const ANNOTATION_MATCHES: &[Match] =
-    &[Match::Exact, Match::AnyOf, Match::StartsWith, Match::Contains, Match::Exists];
-
-impl Field {
-    /// The matches that the field supports.
-    pub(super) const fn matches(self) -> &'static [Match] {
-        match self {
-            Self::Text(_) => TEXT_MATCHES,
-            Self::State => STATE_MATCHES,
-            Self::Integer(_) => INTEGER_MATCHES,
-            Self::Time(_) => TIME_MATCHES,
-        }
+    /// The text contains `part`.
+    pub fn contains(self, part: impl Into<String>) -> Predicate {
+        Predicate::Text(self, TextTest::Contains(part.into()))
     }
 }
 
-const fn rule(name: &'static str, field: Field, order: Option<JobOrderKey>, groups: bool) -> FieldRule {
-    FieldRule { name, field, order, groups }
+impl StateField {
+    /// The state is `state`.
+    pub fn equals(self, state: JobState) -> Predicate {
+        Predicate::State(StateSet::EMPTY.with(state))
+    }
+
+    /// The state is one of `states`; without states no job matches.
+    pub fn any_of(self, states: impl IntoIterator<Item = JobState>) -> Predicate {
+        Predicate::State(states.into_iter().collect())
+    }
 }
 
-const FIELDS: &[FieldRule] = &[
-    rule("jobId", Field::Text(TextField::JobId), Some(JobOrderKey::JobId), false),
-    rule("queue", Field::Text(TextField::Queue), Some(JobOrderKey::Queue), true),
-    rule("jobSet", Field::Text(TextField::JobSet), Some(JobOrderKey::JobSet), true),
-    rule("owner", Field::Text(TextField::Owner), None, true),
-    rule("namespace", Field::Text(TextField::Namespace), None, true),
-    rule("priorityClass", Field::Text(TextField::PriorityClass), None, false),
-    rule("cluster", Field::Text(TextField::Cluster), None, true),
-    rule("node", Field::Text(TextField::Node), None, true),
-    rule("pool", Field::Text(TextField::Pool), None, true),
-    rule("state", Field::State, Some(JobOrderKey::State), true),
-    rule("cpu", Field::Integer(IntegerField::Cpu), None, false),
-    rule("memory", Field::Integer(IntegerField::Memory), None, false),
-    rule("ephemeralStorage", Field::Integer(IntegerField::EphemeralStorage), None, false),
-    rule("gpu", Field::Integer(IntegerField::Gpu), None, false),
-    rule("priority", Field::Integer(IntegerField::Priority), None, false),
-    rule("submitted", Field::Time(TimeField::Submitted), Some(JobOrderKey::Submitted), false),
-    rule(
-        "lastTransitionTime",
-        Field::Time(TimeField::LastTransitionTime),
-        Some(JobOrderKey::LastTransitionTime),
-        false,
-    ),
-];
+impl IntegerField {
+    /// The integer is `value`.
+    pub fn equals(self, value: i64) -> Predicate {
+        self.compare(Comparison::Equal, value)
+    }
 
-/// The row of a field by its name in JSON.
-pub(super) fn find(name: &str) -> Option<&'static FieldRule> {
-    FIELDS.iter().find(|rule| rule.name == name)
+    /// The integer is one of `values`; without values no job matches.
+    pub fn any_of(self, values: impl IntoIterator<Item = i64>) -> Predicate {
+        Predicate::Integer(self, IntegerTest::AnyOf(values.into_iter().collect()))
+    }
+
+    /// The integer is greater than `value`.
+    pub fn greater_than(self, value: i64) -> Predicate {
+        self.compare(Comparison::Greater, value)
+    }
+
+    /// The integer is less than `value`.
+    pub fn less_than(self, value: i64) -> Predicate {
+        self.compare(Comparison::Less, value)
+    }
+
+    /// The integer is greater than or equal to `value`.
+    pub fn at_least(self, value: i64) -> Predicate {
+        self.compare(Comparison::GreaterOrEqual, value)
+    }
+
+    /// The integer is less than or equal to `value`.
+    pub fn at_most(self, value: i64) -> Predicate {
+        self.compare(Comparison::LessOrEqual, value)
+    }
+
+    /// A comparison with `value`.
+    pub fn compare(self, comparison: Comparison, value: i64) -> Predicate {
+        Predicate::Integer(self, IntegerTest::Compare(comparison, value))
+    }
+}
+
+impl TimeField {
+    /// The instant is `time`.
+    pub fn equals(self, time: Timestamp) -> Predicate {
+        self.compare(Comparison::Equal, time)
+    }
+
+    /// The instant is later than `time`.
+    pub fn greater_than(self, time: Timestamp) -> Predicate {
+        self.compare(Comparison::Greater, time)
+    }
+
+    /// The instant is earlier than `time`.
+    pub fn less_than(self, time: Timestamp) -> Predicate {
+        self.compare(Comparison::Less, time)
+    }
+
+    /// The instant is `time` or later.
+    pub fn at_least(self, time: Timestamp) -> Predicate {
+        self.compare(Comparison::GreaterOrEqual, time)
+    }
+
+    /// The instant is `time` or earlier.
+    pub fn at_most(self, time: Timestamp) -> Predicate {
+        self.compare(Comparison::LessOrEqual, time)
+    }
+
+    /// A comparison with `time`.
+    pub fn compare(self, comparison: Comparison, time: Timestamp) -> Predicate {
+        Predicate::Time(self, comparison, time)
+    }
+}
+
+impl<K: Into<String>> Annotation<K> {
+    /// The job has the annotation.
+    pub fn exists(self) -> Predicate {
+        Predicate::Annotation(self.0.into(), AnnotationTest::Exists)
+    }
+
+    /// The value is `value`.
+    pub fn equals(self, value: impl Into<String>) -> Predicate {
+        self.value(TextTest::Exact(value.into()))
+    }
+
+    /// The value is one of `values`; without values no job matches.
+    pub fn any_of<V: Into<String>>(self, values: impl IntoIterator<Item = V>) -> Predicate {
+        self.value(TextTest::AnyOf(values.into_iter().map(Into::into).collect()))
+    }
+
+    /// The value begins with `prefix`.
+    pub fn starts_with(self, prefix: impl Into<String>) -> Predicate {
+        self.value(TextTest::StartsWith(prefix.into()))
+    }
+
+    /// The value contains `part`.
+    pub fn contains(self, part: impl Into<String>) -> Predicate {
+        self.value(TextTest::Contains(part.into()))
+    }
+
+    fn value(self, test: TextTest) -> Predicate {
+        Predicate::Annotation(self.0.into(), AnnotationTest::Value(test))
+    }
 }

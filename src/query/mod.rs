@@ -1,15 +1,18 @@
-//! Reads: unvalidated requests, the table of fields, and the validated queries.
+//! Reads: the queries for jobs and groups of jobs, and the fields, predicates and orders that they are built from.
+//!
+//! The types admit only what every store can answer, so a query needs no validation. Requests in JSON, with names of
+//! fields and matches as text, are in [`scenario`](crate::scenario).
 
 mod call;
 mod field;
-mod request;
-mod validate;
-mod validated;
+mod groups;
+mod jobs;
+mod page;
+mod predicate;
 
 pub use call::ReadCall;
-pub use field::{Field, IntegerField, JobOrderKey, Match, TextField, TimeField, UnknownMatch};
-pub use request::{Filter, GetJobGroupsRequest, GetJobsRequest, GroupedField, Order};
-pub use validated::{
-    Aggregates, AnnotationTest, Comparison, Direction, GroupBy, GroupOrder, GroupOrderKey, GroupQuery, IntegerTest,
-    JobOrder, JobQuery, Page, Predicate, Selection, TextTest, TimeAggregate,
-};
+pub use field::{Annotation, GroupField, IntegerField, JobOrderKey, StateField, TextField, TimeField};
+pub use groups::{Aggregates, GroupBy, GroupOrder, GroupOrderKey, GroupQuery, TimeAggregate};
+pub use jobs::{JobOrder, JobQuery};
+pub use page::{Direction, Page};
+pub use predicate::{AnnotationTest, Comparison, IntegerTest, Predicate, Selection, TextTest};

@@ -4,13 +4,13 @@ use prost::Message;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-use super::Response;
+use super::{GetJobGroupsRequest, GetJobsRequest, Response};
 use crate::base64_bytes;
 use crate::database::Database;
 use crate::error::Result;
 use crate::historical::{HistoricalJobs, HistoricalJobsParams};
 use crate::ingest::{IngestionBatch, IngestionQuery};
-use crate::query::{GetJobGroupsRequest, GetJobsRequest, GroupQuery, JobQuery, ReadCall};
+use crate::query::{GroupQuery, JobQuery, ReadCall};
 use crate::time::{ManualClock, Timestamp};
 
 /// A call with its arguments, which are validated when it is made.

@@ -19,13 +19,18 @@
 
 mod call;
 mod compare;
+mod matcher;
 mod parse;
+mod request;
 mod response;
+mod validate;
 
 pub use call::Call;
 pub use compare::Difference;
 pub(crate) use compare::difference;
+pub use matcher::{Match, UnknownMatch};
 pub use parse::ParseError;
+pub use request::{Filter, GetJobGroupsRequest, GetJobsRequest, GroupedField, Order};
 pub use response::Response;
 
 use std::fmt;

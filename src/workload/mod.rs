@@ -15,7 +15,7 @@ mod tests;
 
 pub use job::{GeneratedJob, GeneratedRun};
 pub use life::Stage;
-pub use query::{Answer, Grouping, PageKind, Query, QueryKind, Record};
+pub use query::{Aggregate, Answer, Grouping, PageKind, Query, QueryKind, Record};
 pub use vocabulary::ANNOTATION_KEYS;
 
 use serde::{Deserialize, Serialize};

@@ -5,8 +5,9 @@ use std::collections::{BTreeMap, BTreeSet};
 use arrow::array::{Array, ArrayRef, AsArray, RecordBatch};
 use arrow::compute::cast;
 use arrow::datatypes::DataType;
+use broadside::Job;
 use broadside::model::Run;
-use broadside::{GetJobsRequest, Job};
+use broadside::scenario::GetJobsRequest;
 
 use crate::support::model::NaiveModel;
 

@@ -3,8 +3,8 @@
 use std::fmt::Debug;
 
 use broadside::ingest::IngestionQuery;
-use broadside::scenario::{Call, Response, Scenario};
-use broadside::{GetJobGroupsRequest, GetJobsRequest, GroupQuery, JobQuery, Order, Timestamp};
+use broadside::scenario::{Call, GetJobGroupsRequest, GetJobsRequest, GroupedField, Order, Response, Scenario};
+use broadside::{GroupQuery, JobQuery, Timestamp};
 
 use super::backends::TestStore;
 use super::generate::{JOB_IDS, RUN_IDS};
@@ -75,7 +75,7 @@ fn reads_of_everything() -> Vec<Call> {
     let mut calls = vec![Call::GetJobs(GetJobsRequest { order: Order::ascending("jobId"), ..Default::default() })];
     calls.extend(["state", "cluster"].map(|field| {
         let aggregates = ["state", "submitted", "lastTransitionTime"].map(str::to_owned).to_vec();
-        let grouped_field = broadside::GroupedField::field(field);
+        let grouped_field = GroupedField::field(field);
         let order = Order::ascending(field);
         Call::GetJobGroups(GetJobGroupsRequest { grouped_field, aggregates, order, ..Default::default() })
     }));

@@ -6,11 +6,8 @@ use std::collections::BTreeMap;
 use std::ops::Range;
 
 use broadside::ingest::*;
-use broadside::query::Match;
-use broadside::scenario::Call;
-use broadside::{
-    Filter, GetJobGroupsRequest, GetJobsRequest, GroupedField, HistoricalJobsParams, JobState, Order, Timestamp,
-};
+use broadside::scenario::{Call, Filter, GetJobGroupsRequest, GetJobsRequest, GroupedField, Match, Order};
+use broadside::{HistoricalJobsParams, JobState, Timestamp};
 use bytes::Bytes;
 use proptest::collection::{btree_map, vec};
 use proptest::option;

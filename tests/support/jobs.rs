@@ -1,7 +1,8 @@
 //! Jobs as tests submit and read them where nothing else about them matters.
 
 use broadside::ingest::NewJob;
-use broadside::{Database, GetJobsRequest, Job, JobQuery, Order, Timestamp};
+use broadside::query::{Direction, JobOrderKey};
+use broadside::{Database, Job, JobQuery, Timestamp};
 
 /// A new job without much to it.
 pub fn plain_job(job_id: &str, job_set: &str) -> NewJob {
@@ -24,6 +25,6 @@ pub fn plain_job(job_id: &str, job_set: &str) -> NewJob {
 
 /// All jobs by id.
 pub async fn all_jobs(database: &dyn Database) -> Vec<Job> {
-    let request = GetJobsRequest { order: Order::ascending("jobId"), ..GetJobsRequest::default() };
-    database.get_jobs(&JobQuery::try_from(request).unwrap()).await.unwrap()
+    let query = JobQuery::new().order_by(JobOrderKey::JobId, Direction::Ascending);
+    database.get_jobs(&query).await.unwrap()
 }

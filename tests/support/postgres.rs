@@ -7,9 +7,10 @@ use broadside::ingest::{
     IngestionBatch, IngestionQuery, InsertJob, InsertJobRun, SetJobPreempted, SetJobRunning, SetJobSucceeded,
     UpdateJobPriority,
 };
+use broadside::query::GroupField;
 use broadside::{
-    Database, DatabaseConfig, Error, GetJobGroupsRequest, GetJobsRequest, GroupQuery, GroupedField,
-    HistoricalJobsParams, JobQuery, POSTGRES_URL_VARIABLE, Result, ScratchStore, SystemClock, Timestamp,
+    Database, DatabaseConfig, Error, GroupQuery, HistoricalJobsParams, JobQuery, POSTGRES_URL_VARIABLE, Result,
+    ScratchStore, SystemClock, Timestamp,
 };
 use serde_json::json;
 use tokio_postgres::NoTls;
@@ -107,10 +108,9 @@ pub async fn errors(database: &dyn Database) -> Vec<Error> {
 }
 
 async fn read_errors(database: &dyn Database) -> Vec<Error> {
-    let by_queue = GetJobGroupsRequest { grouped_field: GroupedField::field("queue"), ..Default::default() };
     vec![
-        database.get_jobs(&JobQuery::try_from(GetJobsRequest::default()).unwrap()).await.unwrap_err(),
-        database.get_job_groups(&GroupQuery::try_from(by_queue).unwrap()).await.unwrap_err(),
+        database.get_jobs(&JobQuery::new()).await.unwrap_err(),
+        database.get_job_groups(&GroupQuery::by(GroupField::Queue)).await.unwrap_err(),
         database.get_job_spec("no such job").await.unwrap_err(),
         database.get_job_error("no such job").await.unwrap_err(),
     ]

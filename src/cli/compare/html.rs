@@ -4,8 +4,8 @@ use std::fmt::Write;
 
 use broadside::compare::{Measurement, OperationGroup, OperationResult, Results};
 
+use crate::cli::format;
 use crate::cli::page::{self, Bar, ChartError, Escaped, Key, missing};
-use crate::cli::shown;
 
 const GROUPS: [(OperationGroup, &str); 4] = [
     (OperationGroup::Ingestion, "Ingestion"),
@@ -35,7 +35,7 @@ fn settings(html: &mut String, results: &Results) {
     let workload = &results.settings.workload;
     let machine = &results.machine;
     let cores = machine.cores.map(|cores| format!("{cores} cores"));
-    let memory = machine.memory_bytes.map(shown::bytes);
+    let memory = machine.memory_bytes.map(format::bytes);
     let parts = [Some(machine.system.clone()), machine.processor.clone(), cores, memory];
     let machine = parts.into_iter().flatten().collect::<Vec<_>>().join(", ");
     let _ = writeln!(
@@ -61,7 +61,7 @@ fn backends(html: &mut String, results: &Results) {
             key = Key(at),
             name = Escaped(&backend.name),
             version = Escaped(backend.version.as_deref().unwrap_or("–")),
-            bytes = backend.bytes.map_or_else(missing, shown::bytes),
+            bytes = backend.bytes.map_or_else(missing, format::bytes),
             per_job = backend.bytes_per_job.map_or_else(missing, |bytes| format!("{bytes:.0}")),
         );
     }
@@ -81,7 +81,7 @@ fn chart_of(html: &mut String, results: &Results, group: OperationGroup, heading
         "<h2>{heading}</h2>\n<p class=\"note\">Median time of a call, on a logarithmic scale: each line is ten times the one before. Shorter is quicker.</p>"
     );
     html.push_str(&page::legend(names(results)));
-    let svg = page::bars(&rows, |nanos| shown::time(nanos as u64))?;
+    let svg = page::bars(&rows, |nanos| format::time(nanos as u64))?;
     let _ = writeln!(html, "<div class=\"wide\">\n{svg}</div>");
     Ok(())
 }
@@ -114,15 +114,15 @@ fn times_of(html: &mut String, operation: &OperationResult) {
     let rows = rows.map_or_else(String::new, |rows| rows.to_string());
     let _ = write!(html, "<tr><td>{}</td><td>{rows}</td>", Escaped(&operation.name));
     for (at, measured) in operation.measurements.iter().enumerate() {
-        let runs = measured.as_ref().map_or_else(missing, |measured| shown::whole(measured.runs));
+        let runs = measured.as_ref().map_or_else(missing, |measured| format::whole(measured.runs));
         let _ = write!(html, "<td>{runs}</td>");
         let times = measured.as_ref().map(|measured| measured.times);
         let times = times.map_or([None; 3], |times| [Some(times.p50_nanos), times.p95_nanos, times.p99_nanos]);
         for time in times {
-            let _ = write!(html, "<td>{}</td>", time.map_or_else(missing, shown::time));
+            let _ = write!(html, "<td>{}</td>", time.map_or_else(missing, format::time));
         }
         if at > 0 {
-            let _ = write!(html, "<td>{}</td>", operation.ratio(at).map_or_else(missing, shown::ratio));
+            let _ = write!(html, "<td>{}</td>", operation.ratio(at).map_or_else(missing, format::ratio));
         }
     }
     html.push_str("</tr>\n");
@@ -136,7 +136,7 @@ fn rates_of(html: &mut String, rates: impl Iterator<Item = Option<f64>>) {
     html.push_str("<tr><td class=\"note\">&emsp;queries per second</td><td></td>");
     for (at, rate) in rates.enumerate() {
         let columns = if at == 0 { 4 } else { 5 };
-        let _ = write!(html, "<td colspan=\"{columns}\">{}</td>", rate.map_or_else(missing, shown::rate));
+        let _ = write!(html, "<td colspan=\"{columns}\">{}</td>", rate.map_or_else(missing, format::rate));
     }
     html.push_str("</tr>\n");
 }

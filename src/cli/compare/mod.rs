@@ -7,7 +7,9 @@ mod table;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
 
-use broadside::compare::{Backend, Comparison, Outcome, Results, Stage, Subject, check_baseline, regressions};
+use broadside::compare::{
+    Activity, Backend, Comparison, ComparisonOutcome, Results, Target, check_baseline, regressions,
+};
 use broadside::workload::{Layout, QueryKind, Workload, WorkloadOptions};
 use broadside::{DatabaseConfig, ManualClock};
 use clap::{Args, ValueEnum};
@@ -118,10 +120,10 @@ enum Peer {
 }
 
 #[cfg(feature = "peers")]
-fn open_peers(args: &CompareArgs, workload: &Workload) -> broadside::Result<Vec<Box<dyn Subject>>> {
+fn open_peers(args: &CompareArgs, workload: &Workload) -> broadside::Result<Vec<Box<dyn Target>>> {
     use broadside::compare::peer::{DuckDb, Sqlite};
 
-    let open = |peer: &Peer| -> broadside::Result<Box<dyn Subject>> {
+    let open = |peer: &Peer| -> broadside::Result<Box<dyn Target>> {
         Ok(match peer {
             Peer::Sqlite => Box::new(Sqlite::new(workload.now())?),
             Peer::Duckdb => Box::new(DuckDb::new(workload.now())?),
@@ -131,7 +133,7 @@ fn open_peers(args: &CompareArgs, workload: &Workload) -> broadside::Result<Vec<
 }
 
 #[cfg(not(feature = "peers"))]
-fn open_peers(_args: &CompareArgs, _workload: &Workload) -> broadside::Result<Vec<Box<dyn Subject>>> {
+fn open_peers(_args: &CompareArgs, _workload: &Workload) -> broadside::Result<Vec<Box<dyn Target>>> {
     Ok(Vec::new())
 }
 
@@ -161,8 +163,8 @@ pub async fn run(args: &CompareArgs) -> Result<Verdict, Failure> {
     let directory = args.out.as_deref().map(OutputDirectory::prepare).transpose()?;
     reach(&configs).await?;
     let results = match compare(&comparison, &configs, peers).await? {
-        Outcome::Agreed(results) => results,
-        Outcome::Differed(differences) => {
+        ComparisonOutcome::Agreed(results) => results,
+        ComparisonOutcome::Differed(differences) => {
             differences.iter().for_each(report::answers_differ);
             return Ok(Verdict::Differed);
         }
@@ -191,32 +193,32 @@ pub async fn run(args: &CompareArgs) -> Result<Verdict, Failure> {
 async fn compare(
     comparison: &Comparison<'_>,
     configs: &[DatabaseConfig],
-    peers: Vec<Box<dyn Subject>>,
-) -> Result<Outcome, Failure> {
+    peers: Vec<Box<dyn Target>>,
+) -> Result<ComparisonOutcome, Failure> {
     let clock = Arc::new(ManualClock::default());
     clock.set(comparison.workload.now());
     with_scratches(configs, &clock, async |databases| {
-        let mut subjects: Vec<Box<dyn Subject>> = Vec::new();
+        let mut targets: Vec<Box<dyn Target>> = Vec::new();
         for (name, database) in names(configs).into_iter().zip(databases) {
             database.initialise_schema().await?;
-            subjects.push(Box::new(Backend::new(name, Arc::clone(database))));
+            targets.push(Box::new(Backend::new(name, Arc::clone(database))));
         }
-        subjects.extend(peers);
-        let bar = StageBar::default();
-        Ok(comparison.run(&subjects, &|stage, done, total| bar.show(stage, done, total)).await?)
+        targets.extend(peers);
+        let bar = ActivityBar::default();
+        Ok(comparison.run(&targets, &|stage, done, total| bar.show(stage, done, total)).await?)
     })
     .await
 }
 
 /// The bar of the stage that a comparison is at.
 #[derive(Default)]
-struct StageBar(Mutex<Option<(&'static str, ProgressBar)>>);
+struct ActivityBar(Mutex<Option<(&'static str, ProgressBar)>>);
 
-impl StageBar {
-    fn show(&self, stage: Stage, done: u64, total: u64) {
+impl ActivityBar {
+    fn show(&self, stage: Activity, done: u64, total: u64) {
         let work = match stage {
-            Stage::Ingesting => "loading jobs",
-            Stage::Querying => "running queries",
+            Activity::Ingesting => "loading jobs",
+            Activity::Querying => "running queries",
         };
         let mut current = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some((_, old)) = current.take_if(|(name, _)| *name != work) {

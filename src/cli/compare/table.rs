@@ -7,7 +7,7 @@ use broadside::measure::Percentiles;
 use comfy_table::presets::UTF8_FULL_CONDENSED;
 use comfy_table::{Cell, CellAlignment, Table};
 
-use crate::cli::shown;
+use crate::cli::format;
 
 /// A row for each operation, a column for each backend.
 pub struct ResultsTable<'a>(pub &'a Results);
@@ -52,7 +52,7 @@ fn times(operation: &OperationResult) -> Vec<Cell> {
     for (at, measured) in operation.measurements.iter().enumerate() {
         cells.push(right(measured.as_ref().map_or_else(missing, percentiles)));
         if at > 0 {
-            cells.push(right(operation.ratio(at).map_or_else(missing, shown::ratio)));
+            cells.push(right(operation.ratio(at).map_or_else(missing, format::ratio)));
         }
     }
     cells
@@ -60,13 +60,13 @@ fn times(operation: &OperationResult) -> Vec<Cell> {
 
 fn percentiles(measured: &Measurement) -> String {
     let Percentiles { p50_nanos, p95_nanos, p99_nanos } = measured.times;
-    let times = [Some(p50_nanos), p95_nanos, p99_nanos].map(|nanos| nanos.map_or_else(missing, shown::time));
-    format!("{}: {}", shown::whole(measured.runs), times.join(" · "))
+    let times = [Some(p50_nanos), p95_nanos, p99_nanos].map(|nanos| nanos.map_or_else(missing, format::time));
+    format!("{}: {}", format::whole(measured.runs), times.join(" · "))
 }
 
 fn rates(operation: &OperationResult) -> Vec<Cell> {
     let rates = operation.measurements.iter().map(|measured| measured.as_ref()?.rows_per_second);
-    beside_the_first("  queries per second", rates, shown::rate)
+    beside_the_first("  queries per second", rates, format::rate)
 }
 
 fn sizes(results: &Results) -> Vec<Cell> {
@@ -88,7 +88,7 @@ fn beside_the_first(
             first = number;
         } else {
             let ratio = number.zip(first).filter(|&(_, first)| first > 0.0).map(|(number, first)| number / first);
-            cells.push(right(ratio.map_or_else(missing, shown::ratio)));
+            cells.push(right(ratio.map_or_else(missing, format::ratio)));
         }
     }
     cells

@@ -7,8 +7,8 @@ use broadside::load::record::QueryType;
 use broadside::measure::LatencyHistogram;
 
 use super::summary::or_missing;
+use crate::cli::format;
 use crate::cli::page::{self, ChartError, Escaped, Key, Line, Lines, Scale, Weight, missing};
-use crate::cli::shown;
 
 /// A kind of call as one run has it.
 #[derive(Clone, Copy)]
@@ -72,7 +72,7 @@ pub fn tables(html: &mut String, runs: &[RunRecord], names: &[String]) {
         for quantile in [0.5, 0.99].into_iter().take(ratios.len()) {
             let time = |call: &Option<Call<'_>>| call.as_ref()?.latency.quantile(quantile).map(|nanos| nanos as f64);
             let ratio = time(&of[at]).zip(time(&of[0])).filter(|_| at > 0);
-            let _ = write!(html, "<td>{}</td>", or_missing(ratio.map(|(this, first)| shown::ratio(this / first))));
+            let _ = write!(html, "<td>{}</td>", or_missing(ratio.map(|(this, first)| format::ratio(this / first))));
         }
     });
     html.push_str(
@@ -86,7 +86,7 @@ pub fn tables(html: &mut String, runs: &[RunRecord], names: &[String]) {
         for at in 0..2 {
             for quantile in [0.5, 0.99] {
                 let nanos = histograms.and_then(|histograms| histograms[at].quantile(quantile));
-                let _ = write!(html, "<td>{}</td>", or_missing(nanos.map(shown::time)));
+                let _ = write!(html, "<td>{}</td>", or_missing(nanos.map(format::time)));
             }
         }
     });
@@ -144,16 +144,16 @@ fn latency_cells(html: &mut String, call: &Option<Call<'_>>) {
         return;
     };
     let time = |nanos: Option<u64>| match nanos {
-        Some(nanos) if latency.is_lower_bound(nanos) => format!("≥ {}", shown::time(nanos)),
-        Some(nanos) => shown::time(nanos),
+        Some(nanos) if latency.is_lower_bound(nanos) => format!("≥ {}", format::time(nanos)),
+        Some(nanos) => format::time(nanos),
         None => missing(),
     };
-    let _ = write!(html, "<td>{}</td>", shown::whole(latency.count()));
+    let _ = write!(html, "<td>{}</td>", format::whole(latency.count()));
     for nanos in [latency.quantile(0.5), latency.quantile(0.95), latency.quantile(0.99), latency.max_nanos()] {
         let _ = write!(html, "<td>{}</td>", time(nanos));
     }
     let class = if *failed > 0 { " class=\"bad\"" } else { "" };
-    let _ = write!(html, "<td{class}>{}</td><td>{}</td>", shown::whole(*failed), shown::whole(*not_found));
+    let _ = write!(html, "<td{class}>{}</td><td>{}</td>", format::whole(*failed), format::whole(*not_found));
 }
 
 /// The latencies of a kind of read by all filters, or those of batches.
@@ -193,7 +193,7 @@ pub fn curve(runs: &[RunRecord], query_type: Option<QueryType>) -> Result<String
         label: &|at| percentile(1.0 - 10f64.powf(-at)),
         axis: "percentile",
         scale: Scale::Logarithmic,
-        value: &|nanos| shown::label(&shown::time(nanos.round() as u64)),
+        value: &|nanos| format::label(&format::time(nanos.round() as u64)),
     })
 }
 

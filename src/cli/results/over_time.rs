@@ -4,8 +4,8 @@ use broadside::load::RunRecord;
 use broadside::load::record::{Phase, QueryType};
 use broadside::measure::Interval;
 
+use crate::cli::format;
 use crate::cli::page::{self, ChartError, Line, Lines, Mark, Scale, Weight, round_step};
-use crate::cli::shown;
 
 /// The most points of a line: where there are more seconds, several form one point.
 const MOST_POINTS: usize = 300;
@@ -124,7 +124,7 @@ fn greatest(values: &[f64]) -> f64 {
 
 /// The p99 of each second, and the median thin.
 pub fn latency(runs: &[RunRecord], query_type: Option<QueryType>) -> Result<String, ChartError> {
-    let shown = |nanos: f64| shown::label(&shown::time(nanos.round() as u64));
+    let shown = |nanos: f64| format::label(&format::time(nanos.round() as u64));
     let mut chart = OverTime::new(runs, Scale::Logarithmic, &shown);
     for (at, run) in runs.iter().enumerate() {
         let intervals = intervals(run, query_type);
@@ -136,7 +136,7 @@ pub fn latency(runs: &[RunRecord], query_type: Option<QueryType>) -> Result<Stri
 
 /// What completed in each second, and thin what was due in it.
 pub fn rate(runs: &[RunRecord], query_type: Option<QueryType>) -> Result<String, ChartError> {
-    let mut chart = OverTime::new(runs, Scale::Linear, &|rate| shown::label(&shown::rate(rate)));
+    let mut chart = OverTime::new(runs, Scale::Linear, &|rate| format::label(&format::rate(rate)));
     for (at, run) in runs.iter().enumerate() {
         let intervals = intervals(run, query_type);
         chart.line(at, false, Weight::Thin, intervals, |second| Some(second.target), mean);
@@ -147,7 +147,7 @@ pub fn rate(runs: &[RunRecord], query_type: Option<QueryType>) -> Result<String,
 
 /// What was due and not completed.
 pub fn backlog(runs: &[RunRecord], query_type: Option<QueryType>) -> Result<String, ChartError> {
-    let mut chart = OverTime::new(runs, Scale::Linear, &|count| shown::label(&shown::count(count)));
+    let mut chart = OverTime::new(runs, Scale::Linear, &|count| format::label(&format::count(count)));
     for (at, run) in runs.iter().enumerate() {
         let intervals = intervals(run, query_type);
         chart.line(at, true, Weight::Strong, intervals, |second| Some(second.backlog as f64), greatest);
@@ -157,7 +157,7 @@ pub fn backlog(runs: &[RunRecord], query_type: Option<QueryType>) -> Result<Stri
 
 /// The failures of all calls.
 pub fn errors(runs: &[RunRecord]) -> Result<String, ChartError> {
-    let mut chart = OverTime::new(runs, Scale::Linear, &|count| shown::label(&shown::count(count)));
+    let mut chart = OverTime::new(runs, Scale::Linear, &|count| format::label(&format::count(count)));
     for (at, run) in runs.iter().enumerate() {
         let mut sums: Vec<Interval> = intervals(run, None).to_vec();
         for series in run.series.iter().filter(|series| series.query_type.is_some()) {

@@ -5,8 +5,8 @@ use std::fmt::{Display, Write};
 use broadside::load::RunRecord;
 use broadside::load::record::{Phase, ResourceSample};
 
+use crate::cli::format;
 use crate::cli::page::{Escaped, Key, missing};
-use crate::cli::shown;
 
 /// The errors that are shown; the record has all that were collected.
 const SHOWN_ERRORS: usize = 20;
@@ -68,13 +68,13 @@ pub fn runs(html: &mut String, runs: &[RunRecord], names: &[String]) {
     row("Address", &|run| Some(run.store.address.clone()).filter(|address| !address.is_empty()));
     row("Machine", &|run| Some(machine(run)));
     row("Started", &|run| Some(run.started.to_string()));
-    row("Test", &|run| run.phase(Phase::Test).map(|test| shown::time(test.end_nanos - test.start_nanos)));
+    row("Test", &|run| run.phase(Phase::Test).map(|test| format::time(test.end_nanos - test.start_nanos)));
     row("Seed", &|run| Some(run.seed.to_string()));
     row("Ingested", &|run| {
         Some(format!(
             "{} queries in {} batches",
-            shown::whole(run.ingester.queries_executed),
-            shown::whole(run.ingester.batches_executed)
+            format::whole(run.ingester.queries_executed),
+            format::whole(run.ingester.batches_executed)
         ))
     });
     row("Batches failed · unfinished · sent twice", &|run| {
@@ -84,8 +84,8 @@ pub fn runs(html: &mut String, runs: &[RunRecord], names: &[String]) {
     row("Lives dropped · refused, backlog full", &|run| {
         Some(dotted([run.ingester.lives_dropped, run.ingester.lives_refused]))
     });
-    row("Errors", &|run| Some(shown::whole(run.error_count)));
-    row("Generator's lag, p99", &|run| run.generator_lag.quantile(0.99).map(shown::time));
+    row("Errors", &|run| Some(format::whole(run.error_count)));
+    row("Generator's lag, p99", &|run| run.generator_lag.quantile(0.99).map(format::time));
     row("Stored, start → end", &|run| growth(run, |sample| sample.stored_bytes));
     row("Server's memory, start → end", &|run| growth(run, |sample| sample.server_memory_bytes));
     row("Driver's memory, start → end", &|run| growth(run, |sample| sample.process_memory_bytes));
@@ -94,15 +94,15 @@ pub fn runs(html: &mut String, runs: &[RunRecord], names: &[String]) {
         let found = if census.differences.is_empty() { "nothing lost" } else { "differs" };
         Some(format!(
             "{found}: {} jobs counted, {} compared whole",
-            shown::whole(census.jobs),
-            shown::whole(census.sampled)
+            format::whole(census.jobs),
+            format::whole(census.sampled)
         ))
     });
     row("Highest rate that holds", &|run| {
         let search = run.rate_search.as_ref()?;
         let broke = search.trials.iter().find(|trial| !trial.broke.is_empty());
         let broke = broke.map(|trial| format!("; first to break: {}", trial.broke.join(", ")));
-        Some(search.highest.map_or_else(|| "none".to_owned(), shown::rate) + &broke.unwrap_or_default())
+        Some(search.highest.map_or_else(|| "none".to_owned(), format::rate) + &broke.unwrap_or_default())
     });
     html.push_str("</tbody>\n</table>\n</div>\n");
 }
@@ -110,18 +110,18 @@ pub fn runs(html: &mut String, runs: &[RunRecord], names: &[String]) {
 fn machine(run: &RunRecord) -> String {
     let machine = &run.machine;
     let cores = machine.cores.map(|cores| format!("{cores} cores"));
-    let memory = machine.memory_bytes.map(shown::bytes);
+    let memory = machine.memory_bytes.map(format::bytes);
     let parts = [Some(machine.system.clone()), machine.processor.clone(), cores, memory];
     parts.into_iter().flatten().collect::<Vec<_>>().join(", ")
 }
 
 fn dotted(numbers: impl IntoIterator<Item = u64>) -> String {
-    numbers.into_iter().map(shown::whole).collect::<Vec<_>>().join(" · ")
+    numbers.into_iter().map(format::whole).collect::<Vec<_>>().join(" · ")
 }
 
 fn growth(run: &RunRecord, of: impl Fn(&ResourceSample) -> Option<u64>) -> Option<String> {
     let (first, last) = (run.resources.first()?, run.resources.last()?);
-    Some(format!("{} → {}", shown::bytes(of(first)?), shown::bytes(of(last)?)))
+    Some(format!("{} → {}", format::bytes(of(first)?), format::bytes(of(last)?)))
 }
 
 /// The objectives of all runs; nothing if there are none.
@@ -145,12 +145,12 @@ pub fn actions(html: &mut String, runs: &[RunRecord], names: &[String]) {
     let rows = runs.iter().zip(names).enumerate().flat_map(|(at, (run, name))| {
         let start = run.phase(Phase::Test).map_or(0, |test| test.start_nanos);
         run.actions.iter().map(move |action| {
-            let took = action.end_nanos.and_then(|end| end.checked_sub(action.due_nanos)).map(shown::time);
+            let took = action.end_nanos.and_then(|end| end.checked_sub(action.due_nanos)).map(format::time);
             [
                 format!("{}{}", Key(at), Escaped(name)),
                 format!("{} {} / {}", action.action, Escaped(&action.queue), Escaped(&action.job_set)),
-                shown::time(action.due_nanos.saturating_sub(start)),
-                shown::whole(action.jobs),
+                format::time(action.due_nanos.saturating_sub(start)),
+                format::whole(action.jobs),
                 took.unwrap_or_else(|| "not completed".to_owned()),
                 Escaped(action.error.as_deref().unwrap_or_default()).to_string(),
             ]

@@ -9,7 +9,7 @@ use broadside::load::{KindSnapshot, LoadConfig, Observer, Snapshot};
 use indicatif::ProgressBar;
 use parking_lot::Mutex;
 
-use crate::cli::{progress, report, shown};
+use crate::cli::{format, progress, report};
 
 /// How often there is a line where there is no terminal.
 const LINE_EVERY: Duration = Duration::from_secs(10);
@@ -90,8 +90,8 @@ impl Observer for Live {
             format!("{phase}: {} of {} s", snapshot.elapsed.as_secs(), self.length.as_secs()),
             format!(
                 "ingestion {} of {}, backlog {}, {} active jobs",
-                shown::rate(snapshot.achieved),
-                shown::rate(snapshot.target),
+                format::rate(snapshot.achieved),
+                format::rate(snapshot.target),
                 snapshot.backlog,
                 snapshot.active_jobs
             ),
@@ -114,7 +114,7 @@ fn kind(kind: &KindSnapshot) -> Option<String> {
         Some(QueryType::GetJobRunError) => "run errors",
         Some(QueryType::GetJobRunDebugMessage) => "debug messages",
     };
-    let (p50, p99) = (shown::time(kind.p50_nanos?), shown::time(kind.p99_nanos?));
-    let rate = kind.query_type.map_or_else(String::new, |_| format!(" {}", shown::rate(kind.achieved)));
+    let (p50, p99) = (format::time(kind.p50_nanos?), format::time(kind.p99_nanos?));
+    let rate = kind.query_type.map_or_else(String::new, |_| format!(" {}", format::rate(kind.achieved)));
     Some(format!("{name}{rate} p50 {p50} p99 {p99}"))
 }

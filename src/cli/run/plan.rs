@@ -8,7 +8,7 @@ use broadside::load::{LoadConfig, Parsed, RecordedRead};
 use broadside::{BackendKind, DatabaseConfig};
 
 use crate::cli::file::{self, FileError};
-use crate::cli::{Failure, report, shown};
+use crate::cli::{Failure, format, report};
 
 /// The configuration without --config.
 const DEFAULT: (&str, &str) = ("default.yaml", include_str!("../../../fixtures/load/default.yaml"));
@@ -80,7 +80,7 @@ impl Plan {
         let each = if find_rate { ", in the first of several runs" } else { "" };
         let size = format!(
             "the run makes about {jobs} jobs ({}) in {}{each}",
-            shown::bytes(bytes),
+            format::bytes(bytes),
             GoDuration(self.config.warmup_duration + self.config.test_duration)
         );
         if !io::stdin().is_terminal() {

@@ -8,7 +8,7 @@ use broadside::measure::LatencyHistogram;
 use comfy_table::presets::UTF8_FULL_CONDENSED;
 use comfy_table::{Cell, CellAlignment, Table};
 
-use crate::cli::shown;
+use crate::cli::format;
 
 /// A table of the calls, and what is to be known beside it.
 pub struct Summary<'a> {
@@ -28,7 +28,7 @@ impl fmt::Display for Summary<'_> {
         for action in &record.actions {
             let end = action.end_nanos.map_or_else(
                 || "not completed".to_owned(),
-                |end| format!("{} jobs in {}", action.jobs, shown::time(end.saturating_sub(action.due_nanos))),
+                |end| format!("{} jobs in {}", action.jobs, format::time(end.saturating_sub(action.due_nanos))),
             );
             let error = action.error.as_deref().map_or_else(String::new, |error| format!(": {error}"));
             writeln!(f, "{} {} / {}: {end}{error}", action.action, action.queue, action.job_set)?;
@@ -100,7 +100,7 @@ fn row(name: String, latency: &LatencyHistogram, counts: [u64; 2]) -> Vec<Cell> 
     let right = |text: String| Cell::new(text).set_alignment(CellAlignment::Right);
     let time = |nanos: Option<u64>| {
         let at_least = |nanos| if latency.is_lower_bound(nanos) { "≥ " } else { "" };
-        nanos.map_or_else(|| "–".to_owned(), |nanos| format!("{}{}", at_least(nanos), shown::time(nanos)))
+        nanos.map_or_else(|| "–".to_owned(), |nanos| format!("{}{}", at_least(nanos), format::time(nanos)))
     };
     let times = [latency.quantile(0.5), latency.quantile(0.95), latency.quantile(0.99), latency.max_nanos()];
     let counts = std::iter::once(latency.count()).chain(counts).map(|count| right(count.to_string()));

@@ -3,8 +3,9 @@
 use std::collections::BTreeMap;
 
 use broadside::measure::LatencyHistogram;
+use broadside::query::GroupField;
 use broadside::workload::{GeneratedJob, Workload};
-use broadside::{Database, GetJobGroupsRequest, GroupQuery, GroupedField, JobGroup};
+use broadside::{Database, GroupQuery, JobGroup};
 
 use super::summary::{Row, Tally};
 use crate::cli::report;
@@ -13,14 +14,14 @@ use crate::cli::report;
 type Counts = BTreeMap<String, u64>;
 
 /// A field whose groups are known, and what group a job is in.
-type Grouping = (&'static str, fn(&GeneratedJob) -> String);
+type Grouping = (GroupField, fn(&GeneratedJob) -> String);
 
 const GROUPINGS: [Grouping; 5] = [
-    ("queue", |job| job.queue.to_owned()),
-    ("jobSet", |job| job.job_set.clone()),
-    ("namespace", |job| job.namespace.unwrap_or_default().to_owned()),
-    ("state", |job| job.state.name().to_owned()),
-    ("node", |job| job.runs.last().map(|run| run.node.clone()).unwrap_or_default()),
+    (GroupField::Queue, |job| job.queue.to_owned()),
+    (GroupField::JobSet, |job| job.job_set.clone()),
+    (GroupField::Namespace, |job| job.namespace.unwrap_or_default().to_owned()),
+    (GroupField::State, |job| job.state.name().to_owned()),
+    (GroupField::Node, |job| job.runs.last().map(|run| run.node.clone()).unwrap_or_default()),
 ];
 
 /// Compares the store's groups with a count of the workload's jobs.
@@ -33,7 +34,7 @@ pub async fn check(database: &dyn Database, workload: &Workload) -> Row {
     }
     let mut tally = Tally::default();
     for ((field, _), expected) in GROUPINGS.iter().zip(counts) {
-        let groups = groups(database, field).await;
+        let groups = groups(database, *field).await;
         if let Err(problem) = groups.and_then(|groups| compare(&expected, groups)) {
             report::problem(format_args!("groups by {field}: {problem}"));
             tally.count(false);
@@ -44,10 +45,8 @@ pub async fn check(database: &dyn Database, workload: &Workload) -> Row {
     Row { name: "counts of the generated jobs".to_owned(), tally, rows: None, latencies: LatencyHistogram::default() }
 }
 
-async fn groups(database: &dyn Database, field: &str) -> Result<Vec<JobGroup>, String> {
-    let request = GetJobGroupsRequest { grouped_field: GroupedField::field(field), ..GetJobGroupsRequest::default() };
-    let query = GroupQuery::try_from(request).map_err(|error| error.to_string())?;
-    database.get_job_groups(&query).await.map_err(|error| error.to_string())
+async fn groups(database: &dyn Database, field: GroupField) -> Result<Vec<JobGroup>, String> {
+    database.get_job_groups(&GroupQuery::by(field)).await.map_err(|error| error.to_string())
 }
 
 /// Names the first group that is not as expected.

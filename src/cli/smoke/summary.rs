@@ -7,7 +7,7 @@ use broadside::measure::LatencyHistogram;
 use comfy_table::presets::UTF8_FULL_CONDENSED;
 use comfy_table::{Cell, CellAlignment, Table};
 
-use crate::cli::shown;
+use crate::cli::format;
 
 /// How many things were checked, and how many were as they should be.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -65,7 +65,7 @@ impl fmt::Display for Summary {
         let headings = ["checked", "passed", "rows", "p50", "p95", "p99"].map(|heading| right(heading.to_owned()));
         table.set_header([Cell::new(&self.title)].into_iter().chain(headings));
         for row in &self.rows {
-            let time = |nanos: Option<u64>| nanos.map_or_else(|| "–".to_owned(), shown::time);
+            let time = |nanos: Option<u64>| nanos.map_or_else(|| "–".to_owned(), format::time);
             let [p50, p95, p99] = match row.latencies.percentiles() {
                 Some(times) => [Some(times.p50_nanos), times.p95_nanos, times.p99_nanos].map(time),
                 None => Default::default(),

@@ -13,7 +13,7 @@ use super::format::{self, Format, Stdout};
 use super::statements::split;
 use crate::cli::interrupt::{self, Interrupted};
 use crate::cli::report::{self, Output};
-use crate::cli::{Failure, Verdict, shown};
+use crate::cli::{self, Failure, Verdict};
 
 const PROMPT: &str = "broadside> ";
 const CONTINUATION: &str = "        -> ";
@@ -219,7 +219,7 @@ impl Shell<'_> {
         if self.timing {
             let nanos = u64::try_from(time.as_nanos()).unwrap_or(u64::MAX);
             let rows = if rows == 1 { "1 row".to_owned() } else { format!("{rows} rows") };
-            Output::default().line(format_args!("{rows}, {}", shown::time(nanos)))?;
+            Output::default().line(format_args!("{rows}, {}", cli::format::time(nanos)))?;
         }
         Ok(())
     }

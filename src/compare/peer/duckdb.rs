@@ -21,7 +21,7 @@ use serde_json::{Value, json};
 use super::schema::{ANNOTATION, JOB, JOB_ERROR, JOB_RUN, JOB_SPEC, Table, create};
 use super::sql::{Dialect, Statement};
 use super::{Cell, SqlEngine, answer, failed};
-use crate::compare::subject::Subject;
+use crate::compare::target::Target;
 use crate::database::StoreInfo;
 use crate::error::Result;
 use crate::ingest::{IngestionBatch, JobInsert, JobUpdate, RecordInsert, RunInsert, RunUpdate};
@@ -188,7 +188,7 @@ fn cell(value: Value) -> Result<Cell> {
 }
 
 #[async_trait]
-impl Subject for DuckDb {
+impl Target for DuckDb {
     fn name(&self) -> &str {
         "duckdb"
     }

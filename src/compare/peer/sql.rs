@@ -352,8 +352,8 @@ fn direction(direction: Direction) -> &'static str {
 
 fn limit(statement: &mut Statement, page: Page) {
     // Both engines read a limit beyond their tables as none.
-    let most = page.take().unwrap_or(i64::MAX as u64);
-    if page.take().is_some() || page.skip() > 0 {
-        statement.push(&format!(" LIMIT {most} OFFSET {}", page.skip()));
+    let most = page.limit().unwrap_or(i64::MAX as u64);
+    if page.limit().is_some() || page.offset() > 0 {
+        statement.push(&format!(" LIMIT {most} OFFSET {}", page.offset()));
     }
 }

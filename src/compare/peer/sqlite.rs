@@ -10,7 +10,7 @@ use rusqlite::{CachedStatement, Connection, ToSql, Transaction, params, params_f
 use super::schema::{ANNOTATION, JOB, JOB_ERROR, JOB_RUN, JOB_SPEC, create};
 use super::sql::{Dialect, Statement};
 use super::{Cell, SqlEngine, answer, failed};
-use crate::compare::subject::Subject;
+use crate::compare::target::Target;
 use crate::database::StoreInfo;
 use crate::error::Result;
 use crate::ingest::{IngestionBatch, JobInsert, JobPatch, JobUpdate, RunInsert, RunUpdate};
@@ -67,7 +67,7 @@ impl Sqlite {
 }
 
 #[async_trait]
-impl Subject for Sqlite {
+impl Target for Sqlite {
     fn name(&self) -> &str {
         "sqlite"
     }

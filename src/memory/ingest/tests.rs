@@ -8,7 +8,7 @@ use crate::ingest::IngestionQuery;
 use crate::memory::read;
 use crate::memory::storage::IntegerIndex;
 use crate::model::Job;
-use crate::query::{GetJobsRequest, JobQuery};
+use crate::query::JobQuery;
 use crate::time::Timestamp;
 use crate::workload::{Workload, WorkloadOptions};
 
@@ -34,7 +34,7 @@ fn run(id: &str, job: &str) -> Value {
 }
 
 fn jobs(tables: &Tables) -> Vec<Job> {
-    let query = JobQuery::try_from(GetJobsRequest::default()).unwrap();
+    let query = JobQuery::new();
     let tables = Arc::new(tables.clone());
     let jobs = read::jobs(&tables, &query, Timestamp::from_micros(0));
     Runtime::new().unwrap().block_on(jobs).unwrap()

@@ -1,92 +1,145 @@
-//! SQL conditions that the scan of jobs answers by itself.
+//! SQL conditions that the scan of jobs evaluates itself.
 //!
-//! A condition becomes the same filter that a call of the API would send, and goes through the
-//! same validation; what has no such filter stays with DataFusion.
+//! A condition becomes the equivalent predicate of the API; a condition without one is evaluated by DataFusion.
 
 use datafusion::arrow::datatypes::DataType;
 use datafusion::common::ScalarValue;
 use datafusion::logical_expr::expr::{InList, ScalarFunction};
 use datafusion::logical_expr::{BinaryExpr, Expr, Like, Operator};
-use serde_json::Value;
 
-use crate::query::{Filter, GetJobsRequest, JobQuery, Match};
+use crate::model::JobState;
+use crate::query::{Annotation, Comparison, IntegerField, Predicate, StateField, TextField, TimeField};
 use crate::time::Timestamp;
 
-/// The filter that says exactly what a condition does, if there is one.
-pub(super) fn filter(condition: &Expr) -> Option<Filter> {
-    let filter = match condition {
+/// The predicate that is equivalent to a condition, if there is one.
+pub(super) fn predicate(condition: &Expr) -> Option<Predicate> {
+    match condition {
         Expr::BinaryExpr(BinaryExpr { op: Operator::Or, .. }) => {
-            let (subject, values) = one_of(condition)?;
-            subject.filter(Match::AnyOf, Value::from(values))
+            let (column, values) = one_of(condition)?;
+            column.any_of(values)
         }
-        Expr::BinaryExpr(BinaryExpr { left, op, right }) => binary(left, *op, right)?,
+        Expr::BinaryExpr(BinaryExpr { left, op, right }) => binary(left, *op, right),
         Expr::InList(InList { expr, list, negated: false }) => {
-            let values: Option<Vec<Value>> = list.iter().map(literal).collect();
-            subject(expr)?.filter(Match::AnyOf, Value::from(values?))
+            column(expr)?.any_of(list.iter().map(literal).collect::<Option<_>>()?)
         }
-        Expr::Like(like) => prefix_or_part(like)?,
+        Expr::Like(like) => prefix_or_substring(like),
         Expr::ScalarFunction(ScalarFunction { func, args }) => {
             let [text, part] = args.as_slice() else { return None };
-            let matcher = match func.name() {
-                "starts_with" => Match::StartsWith,
-                "contains" => Match::Contains,
-                _ => return None,
-            };
-            subject(text)?.filter(matcher, literal(part)?)
+            let (column, part) = (column(text)?, literal(part)?.text()?);
+            match func.name() {
+                "starts_with" => column.starts_with(&part),
+                "contains" => column.contains(&part),
+                _ => None,
+            }
         }
-        _ => return None,
-    };
-    // What validation refuses (a state of another name, say) has no filter.
-    let request = GetJobsRequest { filters: vec![filter.clone()], ..GetJobsRequest::default() };
-    JobQuery::try_from(request).ok().map(|_| filter)
+        _ => None,
+    }
 }
 
-/// Equalities of one subject joined by OR, which is what DataFusion makes of a short IN.
-fn one_of(condition: &Expr) -> Option<(Subject, Vec<Value>)> {
+/// Equalities of one column joined by OR, which is what DataFusion makes of a short IN.
+fn one_of(condition: &Expr) -> Option<(Column, Vec<Literal>)> {
     match condition {
         Expr::BinaryExpr(BinaryExpr { left, op: Operator::Or, right }) => {
             let ((left, mut values), (right, more)) = (one_of(left)?, one_of(right)?);
             values.extend(more);
             (left == right).then_some((left, values))
         }
-        Expr::BinaryExpr(BinaryExpr { left, op: Operator::Eq, right }) => Some((subject(left)?, vec![literal(right)?])),
+        Expr::BinaryExpr(BinaryExpr { left, op: Operator::Eq, right }) => Some((column(left)?, vec![literal(right)?])),
         _ => None,
     }
 }
 
-/// What a condition is about: a column, or an annotation.
+/// A column of the table `job`, or an annotation, by type.
 #[derive(PartialEq, Eq)]
-struct Subject {
-    field: String,
-    is_annotation: bool,
+enum Column {
+    Text(TextField),
+    State,
+    Integer(IntegerField),
+    Time(TimeField),
+    Annotation(String),
 }
 
-impl Subject {
-    fn filter(self, matcher: Match, value: Value) -> Filter {
-        Filter { is_annotation: self.is_annotation, ..Filter::new(self.field, matcher, value) }
+impl Column {
+    fn named(name: &str) -> Option<Self> {
+        Some(match name {
+            "job_id" => Self::Text(TextField::JobId),
+            "queue" => Self::Text(TextField::Queue),
+            "job_set" => Self::Text(TextField::JobSet),
+            "owner" => Self::Text(TextField::Owner),
+            "namespace" => Self::Text(TextField::Namespace),
+            "priority_class" => Self::Text(TextField::PriorityClass),
+            "state" => Self::State,
+            "cpu" => Self::Integer(IntegerField::Cpu),
+            "memory" => Self::Integer(IntegerField::Memory),
+            "ephemeral_storage" => Self::Integer(IntegerField::EphemeralStorage),
+            "gpu" => Self::Integer(IntegerField::Gpu),
+            "priority" => Self::Integer(IntegerField::Priority),
+            "submitted" => Self::Time(TimeField::Submitted),
+            "last_transition_time" => Self::Time(TimeField::LastTransitionTime),
+            _ => return None,
+        })
+    }
+
+    fn compare(self, comparison: Comparison, value: Literal) -> Option<Predicate> {
+        match (self, value) {
+            (Self::Integer(field), Literal::Integer(value)) => Some(field.compare(comparison, value)),
+            (Self::Time(field), Literal::Time(value)) => Some(field.compare(comparison, value)),
+            (column, value) if comparison == Comparison::Equal => column.equals(value),
+            _ => None,
+        }
+    }
+
+    fn equals(self, value: Literal) -> Option<Predicate> {
+        match self {
+            Self::Text(field) => Some(field.equals(value.text()?)),
+            Self::Annotation(key) => Some(Annotation(key).equals(value.text()?)),
+            column => column.any_of(vec![value]),
+        }
+    }
+
+    fn any_of(self, values: Vec<Literal>) -> Option<Predicate> {
+        let texts = |values: Vec<Literal>| values.into_iter().map(Literal::text).collect::<Option<Vec<_>>>();
+        match self {
+            Self::Text(field) => Some(field.any_of(texts(values)?)),
+            Self::Annotation(key) => Some(Annotation(key).any_of(texts(values)?)),
+            Self::Integer(field) => {
+                Some(field.any_of(values.into_iter().map(Literal::integer).collect::<Option<Vec<_>>>()?))
+            }
+            Self::State => {
+                let states = texts(values)?.into_iter().map(|name| name.parse::<JobState>().ok());
+                Some(StateField.any_of(states.collect::<Option<Vec<_>>>()?))
+            }
+            Self::Time(_) => None,
+        }
+    }
+
+    fn starts_with(self, prefix: &str) -> Option<Predicate> {
+        match self {
+            Self::Text(field) => Some(field.starts_with(prefix)),
+            Self::Annotation(key) => Some(Annotation(key).starts_with(prefix)),
+            _ => None,
+        }
+    }
+
+    fn contains(self, part: &str) -> Option<Predicate> {
+        match self {
+            Self::Text(field) => Some(field.contains(part)),
+            Self::Annotation(key) => Some(Annotation(key).contains(part)),
+            _ => None,
+        }
     }
 }
 
-fn subject(expr: &Expr) -> Option<Subject> {
+fn column(expr: &Expr) -> Option<Column> {
     match expr {
         // DataFusion compares a dictionary as the texts that it has.
         Expr::Cast(cast) if is_text(cast.field.data_type()) => {
-            subject(&cast.expr).filter(|subject| subject.is_annotation || has_texts(&subject.field))
+            column(&cast.expr).filter(|column| !matches!(column, Column::Integer(_) | Column::Time(_)))
         }
-        Expr::Column(column) => {
-            let field = match column.name.as_str() {
-                "job_id" => "jobId",
-                "job_set" => "jobSet",
-                "priority_class" => "priorityClass",
-                "ephemeral_storage" => "ephemeralStorage",
-                "last_transition_time" => "lastTransitionTime",
-                name => name,
-            };
-            Some(Subject { field: field.to_owned(), is_annotation: false })
-        }
+        Expr::Column(column) => Column::named(&column.name),
         Expr::ScalarFunction(ScalarFunction { func, args }) if func.name() == "get_field" => match args.as_slice() {
             [Expr::Column(column), key] if column.name == "annotations" => {
-                Some(Subject { field: literal(key)?.as_str()?.to_owned(), is_annotation: true })
+                Some(Column::Annotation(literal(key)?.text()?))
             }
             _ => None,
         },
@@ -94,36 +147,37 @@ fn subject(expr: &Expr) -> Option<Subject> {
     }
 }
 
-fn binary(left: &Expr, operator: Operator, right: &Expr) -> Option<Filter> {
-    let (subject, operator, value) = match (subject(left), subject(right)) {
-        (Some(subject), None) => (subject, operator, literal(right)?),
-        (None, Some(subject)) => (subject, operator.swap()?, literal(left)?),
+fn binary(left: &Expr, operator: Operator, right: &Expr) -> Option<Predicate> {
+    let (column, operator, value) = match (column(left), column(right)) {
+        (Some(column), None) => (column, operator, literal(right)?),
+        (None, Some(column)) => (column, operator.swap()?, literal(left)?),
         _ => return None,
     };
-    let matcher = match operator {
-        Operator::Eq => Match::Exact,
-        Operator::Gt => Match::GreaterThan,
-        Operator::Lt => Match::LessThan,
-        Operator::GtEq => Match::GreaterThanOrEqualTo,
-        Operator::LtEq => Match::LessThanOrEqualTo,
+    let comparison = match operator {
+        Operator::Eq => Comparison::Equal,
+        Operator::Gt => Comparison::Greater,
+        Operator::Lt => Comparison::Less,
+        Operator::GtEq => Comparison::GreaterOrEqual,
+        Operator::LtEq => Comparison::LessOrEqual,
         _ => return None,
     };
-    Some(subject.filter(matcher, value))
+    column.compare(comparison, value)
 }
 
 /// `LIKE 'text%'` and `LIKE '%text%'`, where the text has no wildcard and nothing to escape.
-fn prefix_or_part(like: &Like) -> Option<Filter> {
+fn prefix_or_substring(like: &Like) -> Option<Predicate> {
     let Like { negated: false, expr, pattern, escape_char: None, case_insensitive: false } = like else { return None };
-    let pattern = literal(pattern)?;
-    let start = pattern.as_str()?.strip_suffix('%')?;
-    let (matcher, text) = match start.strip_prefix('%') {
-        Some(part) => (Match::Contains, part),
-        None => (Match::StartsWith, start),
+    let pattern = literal(pattern)?.text()?;
+    let start = pattern.strip_suffix('%')?;
+    let (part, text) = match start.strip_prefix('%') {
+        Some(part) => (true, part),
+        None => (false, start),
     };
     if text.contains(['%', '_', '\\']) {
         return None;
     }
-    Some(subject(expr)?.filter(matcher, Value::from(text)))
+    let column = column(expr)?;
+    if part { column.contains(text) } else { column.starts_with(text) }
 }
 
 fn is_text(data_type: &DataType) -> bool {
@@ -134,25 +188,36 @@ fn is_text(data_type: &DataType) -> bool {
     }
 }
 
-/// Whether a field of jobs is a text as it is, and not only when it is cast to one.
-fn has_texts(field: &str) -> bool {
-    !matches!(field, "cpu" | "memory" | "ephemeralStorage" | "gpu" | "priority" | "submitted" | "lastTransitionTime")
+/// A literal of a type that predicates compare with.
+enum Literal {
+    Text(String),
+    Integer(i64),
+    Time(Timestamp),
 }
 
-/// A literal as a filter's value.
-fn literal(expr: &Expr) -> Option<Value> {
+impl Literal {
+    fn text(self) -> Option<String> {
+        if let Self::Text(text) = self { Some(text) } else { None }
+    }
+
+    fn integer(self) -> Option<i64> {
+        if let Self::Integer(integer) = self { Some(integer) } else { None }
+    }
+}
+
+fn literal(expr: &Expr) -> Option<Literal> {
     let Expr::Literal(value, _) = expr else { return None };
     scalar(value)
 }
 
-fn scalar(value: &ScalarValue) -> Option<Value> {
+fn scalar(value: &ScalarValue) -> Option<Literal> {
     match value {
         ScalarValue::Dictionary(_, value) => scalar(value),
         ScalarValue::Utf8(text) | ScalarValue::LargeUtf8(text) | ScalarValue::Utf8View(text) => {
-            text.as_deref().map(Value::from)
+            text.clone().map(Literal::Text)
         }
-        ScalarValue::Int64(value) => value.map(Value::from),
-        ScalarValue::TimestampMicrosecond(Some(micros), _) => Some(Timestamp::from_micros(*micros).into()),
+        ScalarValue::Int64(value) => value.map(Literal::Integer),
+        ScalarValue::TimestampMicrosecond(Some(micros), _) => Some(Literal::Time(Timestamp::from_micros(*micros))),
         _ => None,
     }
 }

@@ -26,7 +26,7 @@ use super::sql_order::{Ordered, ScanOrder};
 use crate::memory::query::{ChunkRows, Part, Selected, pause};
 use crate::memory::schema::JOB_SCHEMA;
 use crate::memory::storage::{CHUNK_ROWS, Tables};
-use crate::query::Filter;
+use crate::query::Predicate;
 
 /// Scans the selected jobs of a snapshot: some of their columns, in an order and within a limit, if
 /// there are these.
@@ -40,8 +40,8 @@ pub(super) struct JobScanExec {
     selected: Arc<Selected>,
     order: Option<ScanOrder>,
     part: Part,
-    /// The filters of SQL by which the jobs are selected.
-    filters: Arc<[Filter]>,
+    /// The predicates of the SQL statement that select the jobs.
+    predicates: Arc<[Predicate]>,
     /// The chunks to scan, one batch each also without rows; all chunks with rows, if none are given.
     chunks: Option<Arc<[usize]>>,
     columns: Arc<[JobColumn]>,
@@ -70,7 +70,7 @@ impl JobScanExec {
             selected,
             order: None,
             part: Part::default(),
-            filters: Arc::default(),
+            predicates: Arc::default(),
             chunks: None,
             columns,
             schema,
@@ -85,9 +85,9 @@ impl JobScanExec {
         Self { order, part, ..self }
     }
 
-    /// The same jobs, selected by filters of SQL.
-    pub(super) fn with_filters(self, filters: Vec<Filter>) -> Self {
-        Self { filters: filters.into(), ..self }
+    /// The same jobs, selected by the predicates of a SQL statement.
+    pub(super) fn with_predicates(self, predicates: Vec<Predicate>) -> Self {
+        Self { predicates: predicates.into(), ..self }
     }
 
     /// The jobs of some chunks, a batch each.
@@ -122,8 +122,12 @@ impl JobScanExec {
         }
         let batches = stream::once(async move {
             let (scan, _) = state.as_ref();
-            let part =
-                Ordered { tables: &scan.tables, selected: &scan.selected, filters: &scan.filters, part: scan.part };
+            let part = Ordered {
+                tables: &scan.tables,
+                selected: &scan.selected,
+                predicates: &scan.predicates,
+                part: scan.part,
+            };
             let rows = part.rows(scan.order).await?;
             let parts: Vec<usize> = (0..rows.len()).step_by(CHUNK_ROWS).collect();
             Ok::<_, datafusion::error::DataFusionError>(stream::iter(parts).then(move |first| {

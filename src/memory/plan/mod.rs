@@ -51,7 +51,7 @@ pub(super) fn jobs(tables: &Arc<Tables>, query: &JobQuery) -> EngineResult<Arc<d
     let selected = Arc::new(Selected::new(tables, query.selection())?);
     let scan =
         JobScanExec::new(Arc::clone(tables), selected, Arc::clone(&JOB_COLUMNS), Arc::clone(&JOB_COLUMNS_SCHEMA));
-    let part = Part { skip: clamp(page.skip()), take: page.take().map(clamp) };
+    let part = Part { skip: clamp(page.offset()), take: page.limit().map(clamp) };
     Ok(Arc::new(scan.with_part(query.order().map(ScanOrder::Api), part)))
 }
 
@@ -77,7 +77,7 @@ pub(super) fn groups(tables: &Arc<Tables>, query: &GroupQuery, key: &GroupKey) -
     let aggregates = query.aggregates();
     let aggregate = DenseAggregateExec::new(Arc::new(scan), key.groups(), key.groups_nulls(), aggregates, kept);
     let page = query.page();
-    let fetch = page.take().map(|take| clamp(take.saturating_add(page.skip())));
+    let fetch = page.limit().map(|take| clamp(take.saturating_add(page.offset())));
     let sort = Arc::new(GroupSortExec::new(Arc::new(aggregate), key.clone(), aggregates, query.order(), fetch));
     Ok(skipping(sort, page))
 }
@@ -98,10 +98,10 @@ fn kept_partials(tables: &Arc<Tables>, query: &GroupQuery) -> KeptPartials {
 }
 
 fn skipping(plan: Arc<dyn ExecutionPlan>, page: Page) -> Arc<dyn ExecutionPlan> {
-    if page.skip() == 0 {
+    if page.offset() == 0 {
         return plan;
     }
-    Arc::new(GlobalLimitExec::new(plan, clamp(page.skip()), page.take().map(clamp)))
+    Arc::new(GlobalLimitExec::new(plan, clamp(page.offset()), page.limit().map(clamp)))
 }
 
 fn clamp(rows: u64) -> usize {

@@ -2,12 +2,12 @@
 
 use std::fmt;
 
-use datafusion::error::{DataFusionError, Result as EngineResult};
+use datafusion::error::Result as EngineResult;
 
 use crate::memory::query::{Part, Selected, ordered_rows};
 use crate::memory::storage::Tables;
 use crate::model::JobState;
-use crate::query::{Direction, Filter, GetJobsRequest, JobOrder, JobOrderKey, JobQuery, Match};
+use crate::query::{Direction, JobOrder, JobOrderKey, JobQuery, Predicate, StateField, TimeField};
 use crate::time::Timestamp;
 
 /// An order that the scan gives.
@@ -57,20 +57,18 @@ impl fmt::Display for ScanOrder {
     }
 }
 
-/// The jobs that pass filters.
-pub(super) fn select(tables: &Tables, filters: Vec<Filter>) -> EngineResult<Selected> {
-    let request = GetJobsRequest { filters, ..GetJobsRequest::default() };
-    let query = JobQuery::try_from(request).map_err(|error| DataFusionError::External(Box::new(error)))?;
-    Selected::new(tables, query.selection())
+/// The jobs for which all the predicates hold.
+pub(super) fn select(tables: &Tables, predicates: impl IntoIterator<Item = Predicate>) -> EngineResult<Selected> {
+    Selected::new(tables, JobQuery::new().filters(predicates).selection())
 }
 
-/// A part of the jobs that pass filters.
+/// A part of the jobs for which predicates hold.
 pub(super) struct Ordered<'a> {
     pub(super) tables: &'a Tables,
-    /// The jobs that pass the filters.
+    /// The jobs for which the predicates hold.
     pub(super) selected: &'a Selected,
     /// Of SQL; a call of the API has none here, and no other order than the API's.
-    pub(super) filters: &'a [Filter],
+    pub(super) predicates: &'a [Predicate],
     pub(super) part: Part,
 }
 
@@ -107,7 +105,7 @@ impl Ordered<'_> {
             if left == 0 {
                 break;
             }
-            let selected = self.selected_with([Filter::new("state", Match::Exact, state.name())])?;
+            let selected = self.selected_with([StateField.equals(state)])?;
             let part = Part { skip: 0, take: self.part.take.map(|_| left) };
             rows.extend(ordered_rows(self.tables, &selected, None, part).await?);
         }
@@ -126,8 +124,8 @@ impl Ordered<'_> {
         if let Some(&last) = rows.last().filter(|_| rows.len() == self.end()) {
             let second = time(last).floor_seconds();
             rows.retain(|&row| time(row).floor_seconds() != second);
-            let bound = |matcher, second| Filter::new("lastTransitionTime", matcher, Timestamp::from_seconds(second));
-            let within = [bound(Match::GreaterThanOrEqualTo, second), bound(Match::LessThan, second + 1)];
+            let [start, end] = [second, second + 1].map(Timestamp::from_seconds);
+            let within = [TimeField::LastTransitionTime.at_least(start), TimeField::LastTransitionTime.less_than(end)];
             rows.extend(ordered_rows(self.tables, &self.selected_with(within)?, None, Part::default()).await?);
         }
         rows.sort_by_key(|&row| time(row));
@@ -138,8 +136,8 @@ impl Ordered<'_> {
         Ok(self.without_skipped(rows))
     }
 
-    /// Those of the jobs that pass more filters.
-    fn selected_with<const N: usize>(&self, more: [Filter; N]) -> EngineResult<Selected> {
-        select(self.tables, self.filters.iter().cloned().chain(more).collect())
+    /// Those of the jobs for which more predicates hold.
+    fn selected_with<const N: usize>(&self, more: [Predicate; N]) -> EngineResult<Selected> {
+        select(self.tables, self.predicates.iter().cloned().chain(more))
     }
 }

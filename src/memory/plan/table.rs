@@ -10,7 +10,7 @@ use datafusion::logical_expr::{Expr, TableProviderFilterPushDown, TableType};
 use datafusion::physical_plan::ExecutionPlan;
 
 use super::columns::JobColumn;
-use super::filters::filter;
+use super::filters::predicate;
 use super::job_scan::JobScanExec;
 use super::records::{RecordSource, Table};
 use super::scan::{ScanExec, ScanSource};
@@ -18,7 +18,7 @@ use super::sql_order::select;
 use crate::memory::query::Part;
 use crate::memory::schema::{ERROR_SCHEMA, JOB_SCHEMA, RUN_SCHEMA, SPEC_SCHEMA};
 use crate::memory::storage::Tables;
-use crate::query::Filter;
+use crate::query::Predicate;
 
 /// The table `job` of a snapshot.
 #[derive(Debug)]
@@ -55,17 +55,17 @@ impl TableProvider for JobsTable {
         filters: &[Expr],
         limit: Option<usize>,
     ) -> EngineResult<Arc<dyn ExecutionPlan>> {
-        let filters: Vec<Filter> = filters.iter().filter_map(filter).collect();
-        let selected = Arc::new(select(&self.0, filters.clone())?);
+        let predicates: Vec<Predicate> = filters.iter().filter_map(predicate).collect();
+        let selected = Arc::new(select(&self.0, predicates.clone())?);
         let all = (0..JOB_SCHEMA.fields().len()).collect();
         let columns = projection.unwrap_or(&all).iter().copied().map(JobColumn::Sql).collect();
         let schema = project(&JOB_SCHEMA, projection)?;
         let scan = JobScanExec::new(Arc::clone(&self.0), selected, columns, schema);
-        Ok(Arc::new(scan.with_filters(filters).with_part(None, Part { skip: 0, take: limit })))
+        Ok(Arc::new(scan.with_predicates(predicates).with_part(None, Part { skip: 0, take: limit })))
     }
 
     fn supports_filters_pushdown(&self, filters: &[&Expr]) -> EngineResult<Vec<TableProviderFilterPushDown>> {
-        let answer = |&condition: &&Expr| match filter(condition) {
+        let answer = |&condition: &&Expr| match predicate(condition) {
             Some(_) => TableProviderFilterPushDown::Exact,
             None => TableProviderFilterPushDown::Unsupported,
         };

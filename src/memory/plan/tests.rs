@@ -28,7 +28,9 @@ use super::*;
 use crate::ingest::IngestionBatch;
 use crate::memory::ingest::Store;
 use crate::model::JobState;
-use crate::query::{Aggregates, Filter, GetJobGroupsRequest, GetJobsRequest, GroupedField, Match, Order};
+use crate::query::{
+    Aggregates, Direction, GroupField, IntegerField, JobOrderKey, Predicate, StateField, TextField, TimeAggregate,
+};
 use crate::workload::{Workload, WorkloadOptions};
 
 fn run(plan: Arc<dyn ExecutionPlan>) -> RecordBatch {
@@ -64,18 +66,14 @@ fn input(batches: &[RecordBatch]) -> Arc<dyn ExecutionPlan> {
     MemorySourceConfig::try_new_exec(&[batches.to_vec()], input_schema(), None).unwrap()
 }
 
-fn aggregates(transition: &str) -> Aggregates {
-    let grouped_field =
-        GroupedField { last_transition_time_aggregate: transition.to_owned(), ..GroupedField::field("queue") };
-    let aggregates = ["state", "submitted", "lastTransitionTime"].map(str::to_owned).to_vec();
-    let request = GetJobGroupsRequest { grouped_field, aggregates, ..GetJobGroupsRequest::default() };
-    GroupQuery::try_from(request).unwrap().aggregates()
+fn aggregates(transition: TimeAggregate) -> Aggregates {
+    GroupQuery::by(GroupField::Queue).count_states().submitted().last_transition_time(transition).aggregates()
 }
 
 /// By group: count, count of FAILED, earliest submission and the transition time of an aggregate.
 type Groups = BTreeMap<Option<u32>, [i64; 4]>;
 
-fn dense(batches: &[RecordBatch], transition: &str, nulls: bool) -> Groups {
+fn dense(batches: &[RecordBatch], transition: TimeAggregate, nulls: bool) -> Groups {
     let aggregates = aggregates(transition);
     let output = run(Arc::new(DenseAggregateExec::new(input(batches), 301, nulls, aggregates, None)));
     let group = |at: usize| {
@@ -89,15 +87,15 @@ fn dense(batches: &[RecordBatch], transition: &str, nulls: bool) -> Groups {
 }
 
 /// The same by DataFusion's own operator.
-fn aggregated(batches: &[RecordBatch], transition: &str, nulls: bool) -> Groups {
+fn aggregated(batches: &[RecordBatch], transition: TimeAggregate, nulls: bool) -> Groups {
     let schema = input_schema();
     let column = |name: &str| col(name, &schema).unwrap();
     let seconds =
         Arc::new(CastExpr::new(column("last_transition_seconds"), datafusion::arrow::datatypes::DataType::Int64, None));
     let of_transition = match transition {
-        "average" => sum_udaf(),
-        "earliest" => min_udaf(),
-        _ => max_udaf(),
+        TimeAggregate::Average => sum_udaf(),
+        TimeAggregate::Earliest => min_udaf(),
+        TimeAggregate::Latest => max_udaf(),
     };
     let expressions = [
         AggregateExprBuilder::new(count_udaf(), vec![lit(1i64)]).alias("count"),
@@ -134,7 +132,7 @@ proptest! {
 
     #[test]
     fn dense_aggregates_are_those_of_datafusion(batches in batches(), nulls: bool) {
-        for transition in ["average", "earliest", "latest"] {
+        for transition in [TimeAggregate::Average, TimeAggregate::Earliest, TimeAggregate::Latest] {
             prop_assert_eq!(dense(&batches, transition, nulls), aggregated(&batches, transition, nulls));
         }
     }
@@ -149,19 +147,21 @@ fn store(jobs: u64) -> Arc<Tables> {
     Arc::new(store.snapshot())
 }
 
-fn page(tables: &Arc<Tables>, request: GetJobsRequest) -> RecordBatch {
-    run(jobs(tables, &JobQuery::try_from(request).unwrap()).unwrap())
+fn page(tables: &Arc<Tables>, query: JobQuery) -> RecordBatch {
+    run(jobs(tables, &query).unwrap())
 }
 
 #[test]
 fn pages_are_those_of_a_sort_above_a_scan_of_all() {
     let tables = store(18_000);
-    let all = page(&tables, GetJobsRequest::default());
+    let all = page(&tables, JobQuery::new());
     assert_eq!(all.num_rows(), tables.jobs.len());
-    for (field, column) in [("jobId", "job_id"), ("submitted", "submitted"), ("state", "state")] {
-        for descending in [false, true] {
-            let order = if descending { Order::descending(field) } else { Order::ascending(field) };
-            let ours = page(&tables, GetJobsRequest { order, skip: 50, take: 200, ..GetJobsRequest::default() });
+    for (key, column) in
+        [(JobOrderKey::JobId, "job_id"), (JobOrderKey::Submitted, "submitted"), (JobOrderKey::State, "state")]
+    {
+        for direction in Direction::ALL {
+            let descending = direction == Direction::Descending;
+            let ours = page(&tables, JobQuery::new().order_by(key, direction).offset(50).limit(200));
             let source = MemorySourceConfig::try_new_exec(&[vec![all.clone()]], all.schema(), None).unwrap();
             let by = PhysicalSortExpr::new(
                 col(column, &all.schema()).unwrap(),
@@ -169,7 +169,7 @@ fn pages_are_those_of_a_sort_above_a_scan_of_all() {
             );
             let sorted = SortExec::new(LexOrdering::new([by]).unwrap(), source).with_fetch(Some(250));
             let theirs = run(Arc::new(sorted)).slice(50, 200);
-            assert_eq!(ours.column_by_name(column), theirs.column_by_name(column), "{field} {descending}");
+            assert_eq!(ours.column_by_name(column), theirs.column_by_name(column), "{key} {direction:?}");
         }
     }
 }
@@ -177,12 +177,11 @@ fn pages_are_those_of_a_sort_above_a_scan_of_all() {
 #[test]
 fn selected_jobs_are_those_of_a_filter_above_a_scan_of_all() {
     let tables = store(18_000);
-    let all = page(&tables, GetJobsRequest::default());
+    let all = page(&tables, JobQuery::new());
     let schema = all.schema();
     for cpu in [1i64, 4, 16] {
-        let filters =
-            vec![Filter::new("cpu", Match::GreaterThanOrEqualTo, cpu), Filter::new("state", Match::Exact, "FAILED")];
-        let ours = page(&tables, GetJobsRequest { filters, ..GetJobsRequest::default() });
+        let query = JobQuery::new().filter(IntegerField::Cpu.at_least(cpu)).filter(StateField.equals(JobState::Failed));
+        let ours = page(&tables, query);
         let compare = |column: &str, operator, value| {
             let column = col(column, &schema).unwrap();
             datafusion::physical_expr::expressions::binary(column, operator, value, &schema).unwrap()
@@ -207,16 +206,18 @@ fn groups_of_kept_aggregates_are_those_of_a_first_call() {
         let mut anew = kept.snapshot();
         anew.indexes.partials = Arc::default();
         let anew = Arc::new(anew);
-        for (field, filter) in [("queue", None), ("jobSet", None), ("state", None), ("node", Some("FAILED"))] {
-            let filters: Vec<Filter> =
-                filter.into_iter().map(|state: &str| Filter::new("state", Match::Exact, state)).collect();
-            let request = GetJobGroupsRequest {
-                filters,
-                grouped_field: GroupedField::field(field),
-                aggregates: ["state", "submitted", "lastTransitionTime"].map(str::to_owned).to_vec(),
-                ..GetJobGroupsRequest::default()
-            };
-            let query = GroupQuery::try_from(request).unwrap();
+        let failed: &[Predicate] = &[StateField.equals(JobState::Failed)];
+        for (field, predicates) in [
+            (GroupField::Queue, &[][..]),
+            (GroupField::JobSet, &[]),
+            (GroupField::State, &[]),
+            (GroupField::Node, failed),
+        ] {
+            let query = GroupQuery::by(field)
+                .filters(predicates.iter().cloned())
+                .count_states()
+                .submitted()
+                .last_transition_time(TimeAggregate::Average);
             let answer = |tables: &Arc<Tables>| {
                 let key = GroupKey::new(tables, query.group_by());
                 run(groups(tables, &query, &key).unwrap())
@@ -230,9 +231,11 @@ fn groups_of_kept_aggregates_are_those_of_a_first_call() {
 #[test]
 fn plans_say_how_they_find_their_rows() {
     let tables = store(9000);
-    let filters = vec![Filter::new("queue", Match::Exact, "no such queue")];
-    let request = GetJobsRequest { filters, order: Order::descending("jobId"), take: 5, ..GetJobsRequest::default() };
-    let plan = jobs(&tables, &JobQuery::try_from(request).unwrap()).unwrap();
+    let query = JobQuery::new()
+        .filter(TextField::Queue.equals("no such queue"))
+        .order_by(JobOrderKey::JobId, Direction::Descending)
+        .limit(5);
+    let plan = jobs(&tables, &query).unwrap();
     let shown = datafusion::physical_plan::displayable(plan.as_ref()).indent(false).to_string();
     for part in ["JobScanExec", "index=[queue = \"no such queue\"]", "order=[job_id DESC by zone maps]", "limit=5"] {
         assert!(shown.contains(part), "{part} in {shown}");

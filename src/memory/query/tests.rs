@@ -7,7 +7,7 @@ use super::*;
 use crate::ingest::{IngestionBatch, IngestionQuery};
 use crate::memory::ingest::Store;
 use crate::memory::storage::Tables;
-use crate::query::{Filter, GetJobsRequest, JobQuery, Match};
+use crate::query::{IntegerField, JobQuery, Predicate};
 
 fn store(queries: Value) -> Store {
     let mut store = Store::default();
@@ -28,14 +28,9 @@ fn job(id: &str, priority: i64) -> Value {
     json!({"type": "insertJob", "job": job})
 }
 
-fn selected(tables: &Tables, filters: Vec<Filter>) -> Selected {
-    let query = JobQuery::try_from(GetJobsRequest { filters, ..GetJobsRequest::default() }).unwrap();
-    Selected::new(tables, query.selection()).unwrap()
-}
-
-/// The ids of the jobs that a priority filter finds, and how it finds them.
-fn by_priority(tables: &Tables, matching: Match, value: impl Into<Value>) -> (Vec<String>, String) {
-    let selected = selected(tables, vec![Filter::new("priority", matching, value.into())]);
+/// The ids of the jobs for which a predicate holds, and the plan of the selection.
+fn find(tables: &Tables, predicate: Predicate) -> (Vec<String>, String) {
+    let selected = Selected::new(tables, JobQuery::new().filter(predicate).selection()).unwrap();
     let rows = ordered_rows(tables, &selected, None, Part::default());
     let rows = Runtime::new().unwrap().block_on(rows).unwrap();
     (rows.into_iter().map(|row| tables.jobs.id(row).as_str().to_owned()).collect(), selected.to_string())
@@ -60,17 +55,17 @@ fn a_job_is_found_by_the_priority_that_it_has_in_the_snapshot() {
     for (tables, fives, sevens) in
         [(&before, "ab", "c"), (&after, "bc", "ad"), (&store.snapshot(), "abc", "d"), (&before, "ab", "c")]
     {
-        for (matching, value, expected) in [
-            (Match::Exact, json!(5), fives),
-            (Match::LessThan, json!(6), fives),
-            (Match::LessThanOrEqualTo, json!(5), fives),
-            (Match::Exact, json!(7), sevens),
-            (Match::GreaterThan, json!(5), sevens),
-            (Match::GreaterThanOrEqualTo, json!(7), sevens),
-            (Match::AnyOf, json!([7, 9, 7]), sevens),
-            (Match::Exact, json!(6), ""),
+        for (predicate, expected) in [
+            (IntegerField::Priority.equals(5), fives),
+            (IntegerField::Priority.less_than(6), fives),
+            (IntegerField::Priority.at_most(5), fives),
+            (IntegerField::Priority.equals(7), sevens),
+            (IntegerField::Priority.greater_than(5), sevens),
+            (IntegerField::Priority.at_least(7), sevens),
+            (IntegerField::Priority.any_of([7, 9, 7]), sevens),
+            (IntegerField::Priority.equals(6), ""),
         ] {
-            let (ids, explained) = by_priority(tables, matching, value);
+            let (ids, explained) = find(tables, predicate);
             assert_eq!(ids.concat(), expected, "{explained}");
             assert!(explained.starts_with("index=[priority ") && !explained.contains("residual"), "{explained}");
         }
@@ -80,9 +75,9 @@ fn a_job_is_found_by_the_priority_that_it_has_in_the_snapshot() {
 #[test]
 fn priorities_of_too_many_jobs_are_compared_one_by_one() {
     let tables = store((0..26_000).map(|at| job(&format!("{at:05}"), at % 2)).collect()).snapshot();
-    let (ids, explained) = by_priority(&tables, Match::GreaterThan, -1);
+    let (ids, explained) = find(&tables, IntegerField::Priority.greater_than(-1));
     assert_eq!((ids.len(), explained.as_str()), (26_000, "index=[all rows], residual=[priority > -1]"));
-    let (ids, explained) = by_priority(&tables, Match::GreaterThan, 0);
+    let (ids, explained) = find(&tables, IntegerField::Priority.greater_than(0));
     assert_eq!((ids.len(), explained.as_str()), (13_000, "index=[priority > 0]"));
 }
 
@@ -101,8 +96,8 @@ fn priorities_are_found_on_both_sides_of_the_end_of_what_is_listed() {
     for (tables, zeros, fives) in
         [(&before, 800, 800), (&between, 830, 830), (&after, 827, 833), (&store.snapshot(), 1697, 1703)]
     {
-        assert_eq!(by_priority(tables, Match::Exact, 0).0.len(), zeros);
-        assert_eq!(by_priority(tables, Match::Exact, 5).0.len(), fives);
-        assert_eq!(by_priority(tables, Match::AnyOf, vec![0, 5]).0.len(), zeros + fives);
+        assert_eq!(find(tables, IntegerField::Priority.equals(0)).0.len(), zeros);
+        assert_eq!(find(tables, IntegerField::Priority.equals(5)).0.len(), fives);
+        assert_eq!(find(tables, IntegerField::Priority.any_of([0, 5])).0.len(), zeros + fives);
     }
 }

@@ -56,11 +56,11 @@ impl Statement {
     pub(super) fn push_page(&mut self, page: Page) -> &mut Self {
         // Validation keeps both within i64, so none is ever cut.
         let wire = |count: u64| i64::try_from(count).unwrap_or(i64::MAX);
-        if let Some(take) = page.take() {
+        if let Some(take) = page.limit() {
             self.push("\nLIMIT ").bind(wire(take));
         }
-        if page.skip() > 0 {
-            self.push("\nOFFSET ").bind(wire(page.skip()));
+        if page.offset() > 0 {
+            self.push("\nOFFSET ").bind(wire(page.offset()));
         }
         self
     }

@@ -5,7 +5,8 @@ use serde_json::{Value, json};
 use super::statement::Statement;
 use super::{groups, jobs};
 use crate::postgres::layout::Layout;
-use crate::query::{GetJobGroupsRequest, GetJobsRequest, GroupQuery, JobQuery};
+use crate::query::{GroupQuery, JobQuery};
+use crate::scenario::{GetJobGroupsRequest, GetJobsRequest};
 
 fn job_page(request: Value) -> String {
     let request: GetJobsRequest = serde_json::from_value(request).unwrap();

@@ -1,14 +1,16 @@
 //! Builds the queries of each kind.
 
-use super::{Grouping, PageKind, Query, QueryKind, Record};
-use crate::error::Result;
+use super::{Aggregate, Grouping, PageKind, Query, QueryKind, Record};
 use crate::model::JobState;
-use crate::query::{Filter, GetJobGroupsRequest, GetJobsRequest, GroupedField, Match, Order};
+use crate::query::{
+    Annotation, Comparison, Direction, GroupOrderKey, GroupQuery, IntegerField, JobOrderKey, JobQuery, StateField,
+    TextField, TimeAggregate, TimeField,
+};
 use crate::workload::random::Random;
 use crate::workload::{ANNOTATION_KEYS, GeneratedJob, Workload};
 
 /// Rows per page, as in Lookout's user interface.
-const PAGE: i64 = 100;
+const PAGE: u64 = 100;
 /// The width of a submission window.
 const WINDOW_SECONDS: i64 = 6 * 3600;
 /// The number of jobs sampled for one that has the values of a query.
@@ -26,96 +28,82 @@ impl Workload {
         let mut random = Random::new(self.options.seed, QUERY_STREAMS | number);
         // Jobs anywhere, and where there are so few that these may miss one, all.
         let anywhere = (0..DRAWS.min(jobs)).map(|_| random.below(jobs));
-        let query = anywhere.chain(0..DRAWS.min(jobs)).find_map(|number| self.query_like(kind, &self.job(number)))?;
-        Some(query.expect("the requests name fields, matches and orders that exist"))
+        anywhere.chain(0..DRAWS.min(jobs)).find_map(|number| self.query_like(kind, &self.job(number)))
     }
 
     /// The query of a kind with the values of a job, if the job has those that it needs.
-    fn query_like(&self, kind: QueryKind, job: &GeneratedJob) -> Option<Result<Query>> {
+    fn query_like(&self, kind: QueryKind, job: &GeneratedJob) -> Option<Query> {
         match kind {
-            QueryKind::Page(kind) => {
-                let request = page(kind, job, self.options.jobs)?;
-                Some(request.try_into().map(Query::Jobs))
-            }
-            QueryKind::Groups { by, aggregates } => Some(groups(by, aggregates).try_into().map(Query::Groups)),
-            QueryKind::Record(record) => {
-                let id = record_id(record, job, self.options.specs_every)?;
-                Some(Ok(Query::Record(record, id)))
-            }
+            QueryKind::Page(kind) => Some(Query::Jobs(page(kind, job, self.options.jobs)?.limit(PAGE))),
+            QueryKind::Groups { by, aggregates } => Some(Query::Groups(groups(by, aggregates))),
+            QueryKind::Record(record) => Some(Query::Record(record, record_id(record, job, self.options.specs_every)?)),
         }
     }
 }
 
-fn page(kind: PageKind, job: &GeneratedJob, jobs: u64) -> Option<GetJobsRequest> {
-    let page = |filters, order| Some(GetJobsRequest { filters, order, take: PAGE, ..GetJobsRequest::default() });
-    let newest = Order::descending("jobId");
-    let queue = Filter::new("queue", Match::Exact, job.queue);
-    let state = |state: JobState| Filter::new("state", Match::Exact, state.name());
-    match kind {
-        PageKind::Ordered { field, descending: false } => page(vec![], Order::ascending(field)),
-        PageKind::Ordered { field, descending: true } => page(vec![], Order::descending(field)),
+fn page(kind: PageKind, job: &GeneratedJob, jobs: u64) -> Option<JobQuery> {
+    let query = JobQuery::new();
+    let newest = JobQuery::new().order_by(JobOrderKey::JobId, Direction::Descending);
+    let queue = TextField::Queue.equals(job.queue);
+    Some(match kind {
+        PageKind::Ordered { key, direction } => query.order_by(key, direction),
         PageKind::Annotations(count) => {
             let annotations = ANNOTATION_KEYS.into_iter().zip(&job.annotations).take(count);
-            let filter = |(key, value): (&str, &String)| Filter::annotation(key, Match::Exact, value.as_str());
-            page(annotations.map(filter).collect(), newest)
+            newest.filters(annotations.map(|(key, value)| Annotation(key).equals(value)))
         }
-        PageKind::QueueRunning if job.state == JobState::Running => page(vec![queue, state(JobState::Running)], newest),
-        PageKind::JobSetWaiting if WAITING.contains(&job.state) => {
-            let job_set = Filter::new("jobSet", Match::Exact, job.job_set.as_str());
-            let waiting = Filter::new("state", Match::AnyOf, WAITING.map(JobState::name).to_vec());
-            page(vec![queue, job_set, waiting], Order::ascending("submitted"))
+        PageKind::QueueRunning if job.state == JobState::Running => {
+            newest.filter(queue).filter(StateField.equals(JobState::Running))
         }
+        PageKind::JobSetWaiting if WAITING.contains(&job.state) => query
+            .filter(queue)
+            .filter(TextField::JobSet.equals(&job.job_set))
+            .filter(StateField.any_of(WAITING))
+            .order_by(JobOrderKey::Submitted, Direction::Ascending),
         PageKind::Priority(comparison) => {
             let bound = match comparison {
-                Match::GreaterThan => job.priority - 1,
-                Match::LessThan => job.priority + 1,
-                _ => job.priority,
+                Comparison::Greater => job.priority - 1,
+                Comparison::Less => job.priority + 1,
+                Comparison::Equal | Comparison::GreaterOrEqual | Comparison::LessOrEqual => job.priority,
             };
-            page(vec![queue, Filter::new("priority", comparison, bound)], newest)
+            newest.filter(queue).filter(IntegerField::Priority.compare(comparison, bound))
         }
-        PageKind::FailedWindow if job.state == JobState::Failed => {
-            let from = Filter::new("submitted", Match::GreaterThanOrEqualTo, job.submitted);
-            let to = Filter::new("submitted", Match::LessThan, job.submitted.plus_seconds(WINDOW_SECONDS));
-            page(vec![state(JobState::Failed), from, to], Order::descending("lastTransitionTime"))
-        }
+        PageKind::FailedWindow if job.state == JobState::Failed => query
+            .filter(StateField.equals(JobState::Failed))
+            .filter(TimeField::Submitted.at_least(job.submitted))
+            .filter(TimeField::Submitted.less_than(job.submitted.plus_seconds(WINDOW_SECONDS)))
+            .order_by(JobOrderKey::LastTransitionTime, Direction::Descending),
         PageKind::Node => {
             let run = job.runs.last()?;
-            let cluster = Filter::new("cluster", Match::Exact, run.cluster.as_str());
-            page(vec![cluster, Filter::new("node", Match::Exact, run.node.as_str())], newest)
+            newest.filter(TextField::Cluster.equals(&run.cluster)).filter(TextField::Node.equals(&run.node))
         }
         PageKind::ActiveJobSets => {
-            let order = Order::descending("lastTransitionTime");
-            page(vec![], order).map(|request| GetJobsRequest { active_job_sets: true, ..request })
+            query.in_active_job_sets().order_by(JobOrderKey::LastTransitionTime, Direction::Descending)
         }
         PageKind::Contains => {
             // The job sets of one purpose, in all queues, whose numbers differ in the last digit.
             let text = job.job_set.strip_prefix(job.queue)?;
-            let text = &text[..text.len().saturating_sub(1)];
-            page(vec![Filter::new("jobSet", Match::Contains, text)], newest)
+            newest.filter(TextField::JobSet.contains(&text[..text.len().saturating_sub(1)]))
         }
         PageKind::StartsWith => {
             let text = &job.job_set[..job.job_set.len().saturating_sub(2)];
-            page(vec![Filter::new("jobSet", Match::StartsWith, text)], newest)
+            newest.filter(TextField::JobSet.starts_with(text))
         }
-        PageKind::DeepSkip => {
-            let skip = (jobs / 2) as i64;
-            page(vec![], Order::ascending("jobId")).map(|request| GetJobsRequest { skip, ..request })
-        }
-        PageKind::QueueRunning | PageKind::JobSetWaiting | PageKind::FailedWindow => None,
-    }
+        PageKind::DeepOffset => query.order_by(JobOrderKey::JobId, Direction::Ascending).offset(jobs / 2),
+        PageKind::QueueRunning | PageKind::JobSetWaiting | PageKind::FailedWindow => return None,
+    })
 }
 
-fn groups(by: Grouping, aggregates: &[&str]) -> GetJobGroupsRequest {
-    GetJobGroupsRequest {
-        grouped_field: match by {
-            Grouping::Field(field) => GroupedField::field(field),
-            Grouping::Annotation(key) => GroupedField::annotation(key),
-        },
-        aggregates: aggregates.iter().map(|&name| name.to_owned()).collect(),
-        order: Order::descending("count"),
-        take: PAGE,
-        ..GetJobGroupsRequest::default()
-    }
+fn groups(by: Grouping, aggregates: &[Aggregate]) -> GroupQuery {
+    let query = match by {
+        Grouping::Field(field) => GroupQuery::by(field),
+        Grouping::Annotation(key) => GroupQuery::by_annotation(key),
+    };
+    let query = aggregates.iter().fold(query, |query, aggregate| match aggregate {
+        Aggregate::States => query.count_states(),
+        Aggregate::Submitted => query.submitted(),
+        Aggregate::LastTransitionTime => query.last_transition_time(TimeAggregate::Average),
+    });
+    query.order_by(GroupOrderKey::Count, Direction::Descending).limit(PAGE)
 }
 
 /// The id by which the record of a job is read, if the job has such a record.

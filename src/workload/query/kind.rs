@@ -2,38 +2,34 @@
 
 use std::fmt;
 
-use crate::query::Match;
+use crate::query::{Comparison, Direction, GroupField, JobOrderKey};
+use crate::scenario::Match;
 use crate::workload::ANNOTATION_KEYS;
 
-/// The sort keys of pages.
-const ORDER_FIELDS: [&str; 6] = ["jobId", "queue", "jobSet", "state", "submitted", "lastTransitionTime"];
-/// The comparisons of a priority.
-const COMPARISONS: [Match; 5] =
-    [Match::Exact, Match::GreaterThan, Match::LessThan, Match::GreaterThanOrEqualTo, Match::LessThanOrEqualTo];
 /// The group keys: every field, an annotation of low cardinality and one of high.
 const GROUPINGS: [Grouping; 10] = [
-    Grouping::Field("queue"),
-    Grouping::Field("jobSet"),
-    Grouping::Field("owner"),
-    Grouping::Field("namespace"),
-    Grouping::Field("state"),
-    Grouping::Field("cluster"),
-    Grouping::Field("node"),
-    Grouping::Field("pool"),
+    Grouping::Field(GroupField::Queue),
+    Grouping::Field(GroupField::JobSet),
+    Grouping::Field(GroupField::Owner),
+    Grouping::Field(GroupField::Namespace),
+    Grouping::Field(GroupField::State),
+    Grouping::Field(GroupField::Cluster),
+    Grouping::Field(GroupField::Node),
+    Grouping::Field(GroupField::Pool),
     Grouping::Annotation(ANNOTATION_KEYS[1]),
     Grouping::Annotation(ANNOTATION_KEYS[3]),
 ];
 /// The aggregates besides the count.
-const EVERY_AGGREGATE: &[&str] = &["state", "submitted", "lastTransitionTime"];
+const EVERY_AGGREGATE: &[Aggregate] = &[Aggregate::States, Aggregate::Submitted, Aggregate::LastTransitionTime];
 /// Every combination of them.
-const AGGREGATES: [&[&str]; 8] = [
+const AGGREGATES: [&[Aggregate]; 8] = [
     &[],
-    &["state"],
-    &["submitted"],
-    &["lastTransitionTime"],
-    &["state", "submitted"],
-    &["state", "lastTransitionTime"],
-    &["submitted", "lastTransitionTime"],
+    &[Aggregate::States],
+    &[Aggregate::Submitted],
+    &[Aggregate::LastTransitionTime],
+    &[Aggregate::States, Aggregate::Submitted],
+    &[Aggregate::States, Aggregate::LastTransitionTime],
+    &[Aggregate::Submitted, Aggregate::LastTransitionTime],
     EVERY_AGGREGATE,
 ];
 
@@ -50,7 +46,7 @@ pub enum QueryKind {
         /// The group key.
         by: Grouping,
         /// The aggregates besides the count.
-        aggregates: &'static [&'static str],
+        aggregates: &'static [Aggregate],
     },
     /// A single record.
     Record(Record),
@@ -62,9 +58,9 @@ pub enum PageKind {
     /// The first page of all jobs in an order.
     Ordered {
         /// The sort key.
-        field: &'static str,
-        /// Whether the order is descending.
-        descending: bool,
+        key: JobOrderKey,
+        /// The sort direction.
+        direction: Direction,
     },
     /// The newest jobs with the values of the first so many annotations of a job.
     Annotations(usize),
@@ -73,7 +69,7 @@ pub enum PageKind {
     /// The jobs of a job set that wait to run.
     JobSetWaiting,
     /// The newest jobs of a queue, with a comparison on the priority.
-    Priority(Match),
+    Priority(Comparison),
     /// The jobs submitted within a time that failed, last failure first.
     FailedWindow,
     /// The newest jobs on a node.
@@ -85,16 +81,27 @@ pub enum PageKind {
     /// The newest jobs whose job set starts with a text.
     StartsWith,
     /// A page at an offset of half of all jobs.
-    DeepSkip,
+    DeepOffset,
 }
 
 /// A group key.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Grouping {
     /// A field of the job or of its latest run.
-    Field(&'static str),
+    Field(GroupField),
     /// An annotation.
     Annotation(&'static str),
+}
+
+/// An aggregate of groups besides the count.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Aggregate {
+    /// The jobs in each state.
+    States,
+    /// The earliest submission.
+    Submitted,
+    /// The average of the last transition times.
+    LastTransitionTime,
 }
 
 /// A record that is read by an id.
@@ -131,15 +138,15 @@ impl QueryKind {
 
 impl PageKind {
     fn all() -> impl Iterator<Item = Self> {
-        let ordered = ORDER_FIELDS
+        let ordered = JobOrderKey::ALL
             .into_iter()
-            .flat_map(|field| [false, true].map(|descending| Self::Ordered { field, descending }));
+            .flat_map(|key| Direction::ALL.map(|direction| Self::Ordered { key, direction }));
         ordered
             .chain((1..=ANNOTATION_KEYS.len()).map(Self::Annotations))
             .chain([Self::QueueRunning, Self::JobSetWaiting])
-            .chain(COMPARISONS.map(Self::Priority))
+            .chain(Comparison::ALL.map(Self::Priority))
             .chain([Self::FailedWindow, Self::Node, Self::ActiveJobSets])
-            .chain([Self::Contains, Self::StartsWith, Self::DeepSkip])
+            .chain([Self::Contains, Self::StartsWith, Self::DeepOffset])
     }
 }
 
@@ -152,7 +159,10 @@ impl fmt::Display for QueryKind {
             Self::Groups { by, aggregates } if aggregates.len() == EVERY_AGGREGATE.len() => {
                 write!(f, "groups by {by}: every aggregate")
             }
-            Self::Groups { by, aggregates } => write!(f, "groups by {by}: {}", aggregates.join(", ")),
+            Self::Groups { by, aggregates } => {
+                let names: Vec<_> = aggregates.iter().map(|aggregate| aggregate.name()).collect();
+                write!(f, "groups by {by}: {}", names.join(", "))
+            }
             Self::Record(record) => record.fmt(f),
         }
     }
@@ -161,19 +171,18 @@ impl fmt::Display for QueryKind {
 impl fmt::Display for PageKind {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Ordered { field, descending: false } => write!(f, "by {field} ASC"),
-            Self::Ordered { field, descending: true } => write!(f, "by {field} DESC"),
+            Self::Ordered { key, direction } => write!(f, "by {key} {direction}"),
             Self::Annotations(1) => f.write_str("of 1 annotation"),
             Self::Annotations(count) => write!(f, "of {count} annotations"),
             Self::QueueRunning => f.write_str("of queue, RUNNING"),
             Self::JobSetWaiting => f.write_str("of job set, waiting"),
-            Self::Priority(comparison) => write!(f, "of queue, priority {comparison}"),
+            Self::Priority(comparison) => write!(f, "of queue, priority {}", Match::from(*comparison)),
             Self::FailedWindow => f.write_str("of FAILED, submitted in 6 h"),
             Self::Node => f.write_str("of cluster, node"),
             Self::ActiveJobSets => f.write_str("of active job sets"),
             Self::Contains => f.write_str("of job set contains"),
             Self::StartsWith => f.write_str("of job set startsWith"),
-            Self::DeepSkip => f.write_str("after half of all"),
+            Self::DeepOffset => f.write_str("after half of all"),
         }
     }
 }
@@ -181,8 +190,18 @@ impl fmt::Display for PageKind {
 impl fmt::Display for Grouping {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Field(field) => f.write_str(field),
+            Self::Field(field) => field.fmt(f),
             Self::Annotation(key) => write!(f, "annotation {key}"),
+        }
+    }
+}
+
+impl Aggregate {
+    const fn name(self) -> &'static str {
+        match self {
+            Self::States => "state",
+            Self::Submitted => "submitted",
+            Self::LastTransitionTime => "lastTransitionTime",
         }
     }
 }

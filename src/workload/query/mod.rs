@@ -4,7 +4,7 @@
 mod build;
 mod kind;
 
-pub use kind::{Grouping, PageKind, QueryKind, Record};
+pub use kind::{Aggregate, Grouping, PageKind, QueryKind, Record};
 
 use crate::api;
 use crate::database::Database;

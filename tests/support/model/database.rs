@@ -1,11 +1,10 @@
 //! The model behind the trait that the backends stand behind.
 
 use async_trait::async_trait;
-use broadside::scenario::{Call, Response};
+use broadside::scenario::{Call, GetJobGroupsRequest, GetJobsRequest, Response};
 use broadside::{
-    BackendKind, Database, Error, ErrorKind, GetJobGroupsRequest, GetJobsRequest, GroupQuery, HistoricalJobs,
-    IngestionBatch, IngestionQuery, Job, JobGroup, JobQuery, ManualClock, Operation, Progress, ProgressFn, Result,
-    SmolStr, api,
+    BackendKind, Database, Error, ErrorKind, GroupQuery, HistoricalJobs, IngestionBatch, IngestionQuery, Job, JobGroup,
+    JobQuery, ManualClock, Operation, Progress, ProgressFn, Result, SmolStr, api,
 };
 use bytes::Bytes;
 use prost::Message;
@@ -33,7 +32,7 @@ impl NaiveModel {
     ///
     /// As the call through [`Database`], with validation.
     pub fn ranked_jobs(&self, request: &GetJobsRequest) -> Result<Vec<(OrderKey, SmolStr)>> {
-        JobQuery::try_from(request.clone())?;
+        let _valid = JobQuery::try_from(request.clone())?;
         self.with_store(Operation::GetJobs, |store| store.ranked_jobs(request))
     }
 
@@ -56,7 +55,7 @@ impl NaiveModel {
     ///
     /// As the call through [`Database`], with validation.
     pub fn ranked_groups(&self, request: &GetJobGroupsRequest) -> Result<Vec<(OrderKey, JobGroup)>> {
-        GroupQuery::try_from(request.clone())?;
+        let _valid = GroupQuery::try_from(request.clone())?;
         self.with_store(Operation::GetJobGroups, |store| store.ranked_groups(request))
     }
 

@@ -4,7 +4,8 @@ use std::cmp::Ordering;
 use std::collections::{BTreeMap, BTreeSet};
 
 use broadside::model::{GroupAggregates, JobState, Run};
-use broadside::{Filter, GetJobGroupsRequest, GetJobsRequest, GroupedField, Job, JobGroup, Order, SmolStr, Timestamp};
+use broadside::scenario::{Filter, GetJobGroupsRequest, GetJobsRequest, GroupedField, Order};
+use broadside::{Job, JobGroup, SmolStr, Timestamp};
 use serde_json::Value;
 
 use super::Store;

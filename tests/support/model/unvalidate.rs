@@ -1,10 +1,11 @@
 //! From validated queries back to requests, so that the model has one way to read.
 
 use broadside::query::{
-    AnnotationTest, Comparison, Direction, GroupBy, GroupOrderKey, IntegerField, IntegerTest, JobOrderKey, Match, Page,
+    AnnotationTest, Comparison, Direction, GroupBy, GroupOrderKey, IntegerField, IntegerTest, JobOrderKey, Page,
     Predicate, Selection, TextField, TextTest, TimeAggregate, TimeField,
 };
-use broadside::{Filter, GetJobGroupsRequest, GetJobsRequest, GroupQuery, GroupedField, JobQuery, Order, Timestamp};
+use broadside::scenario::{Filter, GetJobGroupsRequest, GetJobsRequest, GroupedField, Match, Order};
+use broadside::{GroupQuery, JobQuery, Timestamp};
 use serde_json::{Value, json};
 
 /// 0000-01-01T00:00:00Z
@@ -60,7 +61,7 @@ fn selection(selection: &Selection) -> (Vec<Filter>, bool) {
 }
 
 fn page(page: Page) -> (i64, i64) {
-    (page.skip().try_into().unwrap(), page.take().unwrap_or(0).try_into().unwrap())
+    (page.offset().try_into().unwrap(), page.limit().unwrap_or(0).try_into().unwrap())
 }
 
 fn ordered(field: impl Into<String>, direction: Direction) -> Order {

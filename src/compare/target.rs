@@ -14,7 +14,7 @@ use crate::workload::{Answer, Query};
 /// A store that a comparison loads and queries. It times its own work, so that what a driver
 /// needs to get at it can be left out.
 #[async_trait]
-pub trait Subject: fmt::Debug + Send + Sync {
+pub trait Target: fmt::Debug + Send + Sync {
     /// What the store is called in tables and results.
     fn name(&self) -> &str;
 
@@ -39,7 +39,7 @@ pub trait Subject: fmt::Debug + Send + Sync {
     async fn info(&self) -> Result<StoreInfo>;
 }
 
-/// A backend of Broadside as a subject.
+/// A backend of Broadside as a target.
 #[derive(Debug)]
 pub struct Backend {
     name: String,
@@ -47,14 +47,14 @@ pub struct Backend {
 }
 
 impl Backend {
-    /// A handle to an initialised store, under a name that no other subject has.
+    /// A handle to an initialised store, under a name that no other target has.
     pub fn new(name: impl Into<String>, database: Arc<dyn Database>) -> Self {
         Self { name: name.into(), database }
     }
 }
 
 #[async_trait]
-impl Subject for Backend {
+impl Target for Backend {
     fn name(&self) -> &str {
         &self.name
     }

@@ -7,12 +7,12 @@ use hashbrown::HashTable;
 
 /// A hash index from ids to slots of a list that holds the ids itself.
 #[derive(Default)]
-pub(super) struct IdSlots {
+pub(super) struct IdIndex {
     slots: HashTable<usize>,
     hasher: RandomState,
 }
 
-impl IdSlots {
+impl IdIndex {
     /// The slot of `id`. An id without a slot is assigned `next`, and `None` is returned.
     pub(super) fn claim<'a>(&mut self, id: &str, next: usize, id_of: impl Fn(usize) -> &'a str) -> Option<usize> {
         let Self { slots, hasher } = self;

@@ -1,9 +1,9 @@
-//! Unvalidated reads: any field name, any match, any value.
+//! Requests in JSON, not yet validated: any field name, any match, any value.
 
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-use super::Match;
+use super::matcher::Match;
 use crate::ingest::null_as_default;
 
 /// A condition on jobs, not yet validated.

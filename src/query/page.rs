@@ -1,0 +1,56 @@
+//! Sort direction, offset and limit.
+
+use std::fmt;
+
+/// Sort direction. It displays as the keyword of SQL.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Direction {
+    /// Smallest first.
+    Ascending,
+    /// Greatest first.
+    Descending,
+}
+
+impl Direction {
+    /// Both directions.
+    pub const ALL: [Self; 2] = [Self::Ascending, Self::Descending];
+}
+
+impl fmt::Display for Direction {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Ascending => "ASC",
+            Self::Descending => "DESC",
+        })
+    }
+}
+
+/// Offset and limit.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash)]
+pub struct Page {
+    offset: u64,
+    limit: Option<u64>,
+}
+
+/// The greatest offset and limit: the protocols of the servers have signed integers of 64 bits.
+const GREATEST: u64 = i64::MAX as u64;
+
+impl Page {
+    /// The offset: the number of rows to skip, at most `i64::MAX`.
+    pub fn offset(self) -> u64 {
+        self.offset
+    }
+
+    /// The limit: the greatest number of rows to return, 1 to `i64::MAX`; `None` for no limit.
+    pub fn limit(self) -> Option<u64> {
+        self.limit
+    }
+
+    pub(super) fn set_offset(&mut self, offset: u64) {
+        self.offset = offset.min(GREATEST);
+    }
+
+    pub(super) fn set_limit(&mut self, limit: u64) {
+        self.limit = (limit > 0).then_some(limit.min(GREATEST));
+    }
+}

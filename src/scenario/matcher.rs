@@ -1,0 +1,109 @@
+//! The matches of filters, by their names in JSON.
+
+use std::fmt;
+use std::str::FromStr;
+
+use crate::query::Comparison;
+
+/// The match of a [`Filter`](super::Filter).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Match {
+    /// Equality.
+    Exact,
+    /// Membership in a list.
+    AnyOf,
+    /// A prefix.
+    StartsWith,
+    /// A substring.
+    Contains,
+    /// Strictly greater, or later.
+    GreaterThan,
+    /// Strictly less, or earlier.
+    LessThan,
+    /// Greater or equal, or not earlier.
+    GreaterThanOrEqualTo,
+    /// Less or equal, or not later.
+    LessThanOrEqualTo,
+    /// Presence of an annotation; the value is ignored.
+    Exists,
+}
+
+impl Match {
+    /// Every match.
+    pub const ALL: [Self; 9] = [
+        Self::Exact,
+        Self::AnyOf,
+        Self::StartsWith,
+        Self::Contains,
+        Self::GreaterThan,
+        Self::LessThan,
+        Self::GreaterThanOrEqualTo,
+        Self::LessThanOrEqualTo,
+        Self::Exists,
+    ];
+
+    /// The name of the match in JSON.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Exact => "exact",
+            Self::AnyOf => "anyOf",
+            Self::StartsWith => "startsWith",
+            Self::Contains => "contains",
+            Self::GreaterThan => "greaterThan",
+            Self::LessThan => "lessThan",
+            Self::GreaterThanOrEqualTo => "greaterThanOrEqualTo",
+            Self::LessThanOrEqualTo => "lessThanOrEqualTo",
+            Self::Exists => "exists",
+        }
+    }
+
+    /// The comparison operator, if the match is one.
+    pub const fn comparison(self) -> Option<Comparison> {
+        match self {
+            Self::Exact => Some(Comparison::Equal),
+            Self::GreaterThan => Some(Comparison::Greater),
+            Self::LessThan => Some(Comparison::Less),
+            Self::GreaterThanOrEqualTo => Some(Comparison::GreaterOrEqual),
+            Self::LessThanOrEqualTo => Some(Comparison::LessOrEqual),
+            Self::AnyOf | Self::StartsWith | Self::Contains | Self::Exists => None,
+        }
+    }
+}
+
+impl From<Comparison> for Match {
+    fn from(comparison: Comparison) -> Self {
+        match comparison {
+            Comparison::Equal => Self::Exact,
+            Comparison::Greater => Self::GreaterThan,
+            Comparison::Less => Self::LessThan,
+            Comparison::GreaterOrEqual => Self::GreaterThanOrEqualTo,
+            Comparison::LessOrEqual => Self::LessThanOrEqualTo,
+        }
+    }
+}
+
+impl fmt::Display for Match {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.name())
+    }
+}
+
+/// The error of a text that names no match.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct UnknownMatch;
+
+impl fmt::Display for UnknownMatch {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("unknown match")
+    }
+}
+
+impl std::error::Error for UnknownMatch {}
+
+impl FromStr for Match {
+    type Err = UnknownMatch;
+
+    fn from_str(name: &str) -> Result<Self, UnknownMatch> {
+        Self::ALL.into_iter().find(|matcher| matcher.name() == name).ok_or(UnknownMatch)
+    }
+}
