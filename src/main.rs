@@ -6,8 +6,8 @@ mod cli;
 
 use std::process::ExitCode;
 
-// A page is some thousands of small texts, each allocated and freed once: with the allocator of
-// the C library, that was a third of the time of everything.
+// A page consists of thousands of small strings. With the allocator of the C library, their allocation took
+// a third of the total time.
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 

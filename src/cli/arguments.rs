@@ -1,4 +1,4 @@
-//! Arguments that may hold a password: addresses, and whatever a mistake of quoting turned one into.
+//! Arguments that may contain a password: addresses, and parts of an address that was not quoted.
 
 use std::fmt;
 
@@ -6,12 +6,12 @@ use broadside::DatabaseConfig;
 use clap::Parser;
 use clap::error::{ContextKind, ContextValue, ErrorKind};
 
-/// The name or the address of a backend. It is kept as text, for clap shows a value that it cannot parse.
+/// The name or the address of a backend, unparsed: clap prints values that it cannot parse.
 #[derive(Clone)]
 pub struct Address(String);
 
 impl Address {
-    /// The configuration that it stands for.
+    /// Parses the address.
     pub fn config(&self) -> broadside::Result<DatabaseConfig> {
         self.0.parse()
     }
@@ -29,15 +29,15 @@ impl fmt::Debug for Address {
     }
 }
 
-/// The arguments of the process; ends it with the usage if they are wrong.
+/// Parses the arguments of the process. Prints the usage and exits if they are invalid.
 pub fn parse<T: Parser>() -> T {
-    T::try_parse().unwrap_or_else(|error| quoting_nothing(error).exit())
+    T::try_parse().unwrap_or_else(|error| redacted(error).exit())
 }
 
-/// The error without what was typed. An address with a blank in it, typed without quotes, is several arguments,
-/// and any of them may be the password; the names of arguments and the values that they take are not secret.
-fn quoting_nothing(mut error: clap::Error) -> clap::Error {
-    const TYPED: [ContextKind; 3] =
+/// Removes the user's input from an error. An unquoted address that contains a space is split into several
+/// arguments, any of which may be the password. Argument names and possible values are kept.
+fn redacted(mut error: clap::Error) -> clap::Error {
+    const USER_INPUT: [ContextKind; 3] =
         [ContextKind::InvalidValue, ContextKind::InvalidSubcommand, ContextKind::TrailingArg];
     let mut hide = |context: ContextKind, value: ContextValue| {
         if error.get(context).is_some() {
@@ -45,8 +45,8 @@ fn quoting_nothing(mut error: clap::Error) -> clap::Error {
         }
     };
     let hidden = || ContextValue::String("…".to_owned());
-    TYPED.into_iter().for_each(|context| hide(context, hidden()));
-    // Advice that repeats the argument.
+    USER_INPUT.into_iter().for_each(|context| hide(context, hidden()));
+    // Suggestions repeat the argument.
     hide(ContextKind::Suggested, ContextValue::None);
     if error.kind() == ErrorKind::UnknownArgument {
         error.insert(ContextKind::InvalidArg, hidden());

@@ -9,16 +9,17 @@ use clap::Args;
 
 use super::arguments::Address;
 use super::format::{self, parse_duration};
-use super::interrupt::{self, HeldStore};
+use super::interrupt::{self, GuardedStore};
 use super::report::{self, Output};
 use super::{Failure, Verdict};
 
 /// Remove scratch stores that an earlier run left on a server.
 ///
-/// `smoke`, `replay` and `compare` work on schemas or databases that they make, and remove them however
-/// they end, unless they are killed (SIGKILL) or the server goes away. This lists what is left, by the
-/// marker that each such store carries, and removes those that are old enough to belong to no run
-/// any more. Before it does, it asks; without a terminal it needs --yes. Nothing else on the server is touched.
+/// `smoke`, `replay`, `compare` and `explain` create a schema or database for each run and remove it at the
+/// end, also after an error or a signal. A scratch store remains only if the command is killed (SIGKILL) or
+/// the server becomes unavailable. This command lists the remaining scratch stores, which it identifies by
+/// their marker, and removes those older than --older-than. It asks for confirmation first; without a
+/// terminal, --yes is required. Nothing else on the server is changed.
 #[derive(Debug, Args)]
 #[command(after_long_help = AFTER_HELP)]
 pub struct CleanArgs {
@@ -26,12 +27,12 @@ pub struct CleanArgs {
     #[arg(long, value_name = "BACKEND")]
     backend: Address,
 
-    /// Remove only stores that were made longer ago than this: 90s, 30m, 2h or 7d. It must be longer than any run
-    /// takes that may be under way.
+    /// Minimum age of the stores to remove: 90s, 30m, 2h or 7d. Choose a value that exceeds the duration of
+    /// every run in progress.
     #[arg(long, value_name = "DURATION", default_value = "1d", value_parser = parse_duration)]
     older_than: Duration,
 
-    /// Remove without asking.
+    /// Do not ask for confirmation.
     #[arg(long, short)]
     yes: bool,
 }
@@ -42,8 +43,8 @@ Examples:
   broadside clean --backend clickhouse+http://default@localhost:8123/default --older-than 2h --yes
 
 Exit codes:
-  0  nothing is left that is old enough, or the answer was no
-  2  the server cannot be reached, a store cannot be removed, or --yes is missing and there is no terminal to ask on";
+  0  the stores are removed, there is none to remove, or the confirmation was declined
+  2  the server cannot be reached, a store cannot be removed, or --yes is missing without a terminal";
 
 pub async fn run(args: &CleanArgs) -> Result<Verdict, Failure> {
     let config: DatabaseConfig = args.backend.config()?;
@@ -52,9 +53,9 @@ pub async fn run(args: &CleanArgs) -> Result<Verdict, Failure> {
     let mut output = Output::default();
     let mut old = Vec::new();
     for store in &stores {
-        let listed = Listed { store, age: age(store, now), kept: age(store, now) < args.older_than };
-        output.line(&listed)?;
-        if !listed.kept {
+        let row = StoreRow { store, age: age(store, now), kept: age(store, now) < args.older_than };
+        output.line(&row)?;
+        if !row.kept {
             old.push(store);
         }
     }
@@ -64,27 +65,27 @@ pub async fn run(args: &CleanArgs) -> Result<Verdict, Failure> {
             config.backend(),
             format::duration(args.older_than)
         ))?;
-        return Ok(Verdict::Agreed);
+        return Ok(Verdict::Passed);
     }
     if !args.yes {
         if !io::stdin().is_terminal() {
-            report::problem("there is no terminal to ask on: --yes removes them");
+            report::problem("confirmation needs a terminal; use --yes to remove the stores without it");
             return Ok(Verdict::Failed);
         }
-        if !confirmed(old.len())? {
-            return Ok(Verdict::Agreed);
+        if !confirm(old.len())? {
+            return Ok(Verdict::Passed);
         }
     }
     remove(&config, &old, &mut output).await
 }
 
-/// Removes the stores; one that cannot be removed keeps none of the others.
+/// Removes the stores. Continues with the next store after an error.
 async fn remove(config: &DatabaseConfig, stores: &[&ScratchInfo], output: &mut Output) -> Result<Verdict, Failure> {
-    let mut verdict = Verdict::Agreed;
+    let mut verdict = Verdict::Passed;
     for store in stores {
-        // A store is removed whole or, after a signal, not begun.
-        let held = HeldStore { name: store.name.clone(), server: config.clone() };
-        let hold = interrupt::hold_store(held)?;
+        // A signal waits for the removal in progress and prevents the next one.
+        let guarded = GuardedStore { name: store.name.clone(), server: config.clone() };
+        let guard = interrupt::guard_store(guarded)?;
         match config.remove_scratch(&store.name).await {
             Ok(()) => output.line(format_args!("removed {}", store.name))?,
             Err(error) => {
@@ -92,18 +93,19 @@ async fn remove(config: &DatabaseConfig, stores: &[&ScratchInfo], output: &mut O
                 verdict = Verdict::Failed;
             }
         }
-        drop(hold);
+        drop(guard);
     }
     Ok(verdict)
 }
 
 fn age(store: &ScratchInfo, now: Timestamp) -> Duration {
     let micros = now.as_micros().saturating_sub(store.created.as_micros());
-    // A clock that is behind the server's makes a store young.
+    // The server's clock may be ahead of this one.
     Duration::from_micros(micros.try_into().unwrap_or_default())
 }
 
-fn confirmed(stores: usize) -> io::Result<bool> {
+/// Asks for confirmation on the terminal.
+fn confirm(stores: usize) -> io::Result<bool> {
     let mut stderr = io::stderr();
     write!(stderr, "Remove {stores} scratch store{}? [y/N] ", if stores == 1 { "" } else { "s" })?;
     stderr.flush()?;
@@ -112,17 +114,17 @@ fn confirmed(stores: usize) -> io::Result<bool> {
     Ok(matches!(answer.trim().to_lowercase().as_str(), "y" | "yes"))
 }
 
-/// A line of the list.
-struct Listed<'a> {
+/// A line of the list of stores.
+struct StoreRow<'a> {
     store: &'a ScratchInfo,
     age: Duration,
     kept: bool,
 }
 
-impl fmt::Display for Listed<'_> {
+impl fmt::Display for StoreRow<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Self { store, age, kept } = self;
-        let kept = if *kept { "; too young to be removed" } else { "" };
-        write!(f, "{}  made {} ({} ago{kept})", store.name, store.created, format::duration(*age))
+        let kept = if *kept { "; kept, too young" } else { "" };
+        write!(f, "{}  created {} ({} ago{kept})", store.name, store.created, format::duration(*age))
     }
 }

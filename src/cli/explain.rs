@@ -1,4 +1,4 @@
-//! `broadside explain`: what each backend does to answer a read.
+//! `broadside explain`: the statements and plans of a read.
 
 use std::fmt;
 use std::io;
@@ -9,41 +9,41 @@ use broadside::scenario::{Scenario, Step};
 use broadside::{BackendKind, Database, DatabaseConfig, Explanation, ManualClock, ReadCall};
 use clap::Args;
 
+use super::arguments::Address;
 use super::compare::names;
 use super::report::Output;
-use super::scratch::{interruptible, reach, with_scratches};
+use super::scratch::{check_reachable, interruptible, with_scratches};
 use super::source::Source;
 use super::{Failure, Verdict, fill};
 
-/// Show what each backend does to answer a read: its statements and their plans.
+/// Show the statements and plans that each backend uses for a read.
 ///
-/// A call is a line of a scenario, such as {"op":"getJobs","take":10}. Each backend shows the statements that it
-/// sends for the call, and the plan of each with what its operators measured. Several backends are shown one
-/// under the other.
+/// A call is a line of a scenario, such as {"op":"getJobs","take":10}. The output has a section for each
+/// backend, with the statements that the backend sends for the call, and the plan of each statement with the
+/// actual row counts and times of its operators.
 ///
-/// The call is explained on a store that is made for it, filled with generated jobs or by a scenario, and
-/// dropped after it; with --existing on the store that the address names, which is only read.
+/// By default the command uses a scratch store, which it fills with generated jobs or by a scenario and
+/// removes at the end. With --existing it uses the store at the address, without modifying it.
 #[derive(Debug, Args)]
 #[command(after_long_help = AFTER_HELP)]
 pub struct ExplainArgs {
-    /// A backend: memory, postgres, clickhouse or a URL.
-    // Kept as text: clap shows a value that it cannot parse, and a URL may hold a password.
+    /// A backend: memory, postgres, clickhouse or a URL. Repeatable.
     #[arg(long = "backend", value_name = "BACKEND", default_value = "memory")]
-    backends: Vec<String>,
+    backends: Vec<Address>,
 
-    /// The call as JSON, a file of calls, or `-` for standard input.
+    /// The call as JSON, a file with one call per line, or `-` for standard input.
     #[arg(value_name = "CALL|FILE|-")]
     call: String,
 
-    /// Make the calls of this scenario first; `-` for standard input.
+    /// Fill the store with the calls of this scenario; `-` for standard input.
     #[arg(long, value_name = "FILE", conflicts_with_all = ["jobs", "existing"])]
     scenario: Option<PathBuf>,
 
-    /// Generate this many jobs first.
+    /// Fill the store with this number of generated jobs.
     #[arg(long, value_name = "N", default_value_t = 10_000, conflicts_with = "existing")]
     jobs: u64,
 
-    /// Explain on the store that the address names, and change nothing in it.
+    /// Use the existing store at the address, without modifying it.
     #[arg(long)]
     existing: bool,
 }
@@ -56,59 +56,59 @@ const AFTER_HELP: &str = r#"Examples:
 
 Exit codes:
   0  every call is explained
-  2  a call is invalid or no read, a backend cannot be reached, or its store has no schema"#;
+  2  a call is invalid or not a read, a backend cannot be reached, or its store has no schema"#;
 
-/// A read and the line that it comes from.
-struct Explained {
+/// A read and its text.
+struct ExplainedCall {
     line: String,
     call: ReadCall,
 }
 
 pub async fn run(args: &ExplainArgs) -> Result<Verdict, Failure> {
-    let configs = args.backends.iter().map(|backend| backend.parse()).collect::<broadside::Result<Vec<_>>>()?;
+    let configs = args.backends.iter().map(Address::config).collect::<broadside::Result<Vec<_>>>()?;
     if args.existing && configs.iter().any(|config: &DatabaseConfig| config.backend() == BackendKind::Memory) {
-        return Err(misuse("--existing needs a server: a store of the memory engine ends with its process"));
+        return Err(usage_error("--existing requires a server: a memory store does not outlive its process"));
     }
     if args.call == "-" && args.scenario.as_deref() == Some(Path::new("-")) {
-        return Err(misuse("standard input is either the call or the scenario"));
+        return Err(usage_error("standard input cannot be both the call and the scenario"));
     }
-    let calls = calls(&args.call)?;
+    let calls = parse_calls(&args.call)?;
     if args.existing {
         interruptible(explain_existing(&configs, &calls)).await?;
     } else {
         explain_scratch(args, &configs, &calls).await?;
     }
-    Ok(Verdict::Agreed)
+    Ok(Verdict::Passed)
 }
 
-fn misuse(problem: &'static str) -> Failure {
+fn usage_error(problem: &'static str) -> Failure {
     io::Error::new(io::ErrorKind::InvalidInput, problem).into()
 }
 
-/// The reads of an argument: a call, a file or standard input.
-fn calls(argument: &str) -> Result<Vec<Explained>, Failure> {
+/// Parses the argument CALL: a call, a file or `-`.
+fn parse_calls(argument: &str) -> Result<Vec<ExplainedCall>, Failure> {
     if argument.trim_start().starts_with('{') {
-        let scenario = Scenario::parse(argument.as_bytes()).map_err(|error| named("the call", error.problem()))?;
-        return scenario.steps.iter().map(|step| explained("the call", step)).collect();
+        let scenario = Scenario::parse(argument.as_bytes()).map_err(|error| invalid("the call", error.problem()))?;
+        return scenario.steps.iter().map(|step| read_of("the call", step)).collect();
     }
     let source = Source(Path::new(argument));
     let scenario = fill::scenario(&source)?;
-    scenario.steps.iter().map(|step| explained(&format!("{source}:{}", step.line), step)).collect()
+    scenario.steps.iter().map(|step| read_of(&format!("{source}:{}", step.line), step)).collect()
 }
 
-fn explained(place: &str, step: &Step) -> Result<Explained, Failure> {
+fn read_of(location: &str, step: &Step) -> Result<ExplainedCall, Failure> {
     match step.call.read() {
-        Ok(Some(call)) => Ok(Explained { line: step.to_string(), call }),
-        Ok(None) => Err(named(place, "it reads nothing from the store, so that there is nothing to explain")),
-        Err(error) => Err(named(place, error)),
+        Ok(Some(call)) => Ok(ExplainedCall { line: step.to_string(), call }),
+        Ok(None) => Err(invalid(location, "the call is not a read, and only reads can be explained")),
+        Err(error) => Err(invalid(location, error)),
     }
 }
 
-fn named(place: &str, problem: impl fmt::Display) -> Failure {
-    io::Error::new(io::ErrorKind::InvalidInput, format!("{place}: {problem}")).into()
+fn invalid(location: &str, problem: impl fmt::Display) -> Failure {
+    io::Error::new(io::ErrorKind::InvalidInput, format!("{location}: {problem}")).into()
 }
 
-async fn explain_existing(configs: &[DatabaseConfig], calls: &[Explained]) -> Result<(), Failure> {
+async fn explain_existing(configs: &[DatabaseConfig], calls: &[ExplainedCall]) -> Result<(), Failure> {
     let clock = Arc::new(ManualClock::default());
     let mut databases = Vec::new();
     for config in configs {
@@ -117,15 +117,19 @@ async fn explain_existing(configs: &[DatabaseConfig], calls: &[Explained]) -> Re
     explain(&names(configs), &databases, calls).await
 }
 
-async fn explain_scratch(args: &ExplainArgs, configs: &[DatabaseConfig], calls: &[Explained]) -> Result<(), Failure> {
+async fn explain_scratch(
+    args: &ExplainArgs,
+    configs: &[DatabaseConfig],
+    calls: &[ExplainedCall],
+) -> Result<(), Failure> {
     let source = args.scenario.as_deref().map(Source);
     let scenario = source.as_ref().map(fill::scenario).transpose()?;
-    reach(configs).await?;
+    check_reachable(configs).await?;
     let clock = Arc::new(ManualClock::default());
     with_scratches(configs, &clock, async |databases| {
         for database in databases {
             match source.as_ref().zip(scenario.as_ref()) {
-                Some((source, scenario)) => fill::make_calls(database.as_ref(), &clock, source, scenario).await,
+                Some((source, scenario)) => fill::execute(database.as_ref(), &clock, source, scenario).await,
                 None => fill::generate(database.as_ref(), args.jobs).await?,
             }
         }
@@ -134,8 +138,8 @@ async fn explain_scratch(args: &ExplainArgs, configs: &[DatabaseConfig], calls: 
     .await
 }
 
-/// Prints what each store does for each call.
-async fn explain(names: &[String], databases: &[Arc<dyn Database>], calls: &[Explained]) -> Result<(), Failure> {
+/// Prints the explanation of each call on each backend.
+async fn explain(names: &[String], databases: &[Arc<dyn Database>], calls: &[ExplainedCall]) -> Result<(), Failure> {
     let mut output = Output::default();
     for call in calls {
         if calls.len() > 1 {
@@ -149,7 +153,7 @@ async fn explain(names: &[String], databases: &[Arc<dyn Database>], calls: &[Exp
     Ok(())
 }
 
-/// What one store does: its name, and below it each statement with its plan.
+/// The explanation of one backend: its name, then each statement with its plan.
 struct Section<'a> {
     name: &'a str,
     explanation: &'a Explanation,
@@ -178,26 +182,26 @@ mod tests {
     use super::*;
 
     #[test]
-    fn statements_stand_over_their_plans() {
+    fn statements_precede_their_plans() {
         let statements = [("\n SELECT 1\n FROM t", "Result\n  Scan  ")]
             .map(|(statement, plan)| ExplainedStatement { statement: statement.to_owned(), plan: plan.to_owned() });
         let explanation = Explanation { statements: statements.into() };
-        let shown = Section { name: "postgres", explanation: &explanation }.to_string();
-        assert_eq!(shown, "postgres\n   SELECT 1\n   FROM t\n    Result\n      Scan\n");
+        let text = Section { name: "postgres", explanation: &explanation }.to_string();
+        assert_eq!(text, "postgres\n   SELECT 1\n   FROM t\n    Result\n      Scan\n");
     }
 
     #[test]
     fn only_reads_are_explained() {
-        let problem = |call| match calls(call) {
+        let problem = |call| match parse_calls(call) {
             Err(Failure::Error(error)) => error.to_string(),
             _ => panic!("{call} is explained"),
         };
-        assert!(problem(r#"{"op":"tearDown"}"#).contains("reads nothing"));
+        assert!(problem(r#"{"op":"tearDown"}"#).contains("not a read"));
         assert!(problem(r#"{"op":"getJobs","take":-1}"#).contains("the call: "));
         assert!(problem(r#"{"op":"nonsense"}"#).contains("nonsense"));
         assert!(problem("/there/is/no/such.jsonl").contains("such.jsonl"));
         assert_eq!(
-            calls("{\"op\":\"getJobs\"}\n{\"op\":\"getJobSpec\",\"jobId\":\"j\"}").map(|calls| calls.len()).ok(),
+            parse_calls("{\"op\":\"getJobs\"}\n{\"op\":\"getJobSpec\",\"jobId\":\"j\"}").map(|calls| calls.len()).ok(),
             Some(2)
         );
     }

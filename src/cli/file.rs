@@ -1,10 +1,10 @@
-//! Files, with errors that name them.
+//! Reading and writing of files, with errors that contain the path.
 
 use std::fmt;
 use std::fs;
 use std::path::{Path, PathBuf};
 
-/// A file that cannot be read or written, or does not hold what it should.
+/// A file that cannot be read or written, or has invalid content.
 #[derive(Debug)]
 pub struct FileError {
     path: PathBuf,
@@ -12,7 +12,7 @@ pub struct FileError {
 }
 
 impl FileError {
-    /// What is wrong with a file.
+    /// An error with the path of the file.
     pub fn new(path: &Path, problem: impl fmt::Display) -> Self {
         Self { path: path.to_owned(), problem: problem.to_string() }
     }
@@ -26,12 +26,12 @@ impl fmt::Display for FileError {
 
 impl std::error::Error for FileError {}
 
-/// The bytes of a file.
+/// Reads a file.
 pub fn read(path: &Path) -> Result<Vec<u8>, FileError> {
     fs::read(path).map_err(|error| FileError::new(path, error))
 }
 
-/// Writes a file in place of the one before, whole or not at all.
+/// Replaces a file atomically.
 pub fn write(path: &Path, text: &str) -> Result<(), FileError> {
     let temporary = temporary(path);
     let written = fs::write(&temporary, text).and_then(|()| fs::rename(&temporary, path));
@@ -41,7 +41,7 @@ pub fn write(path: &Path, text: &str) -> Result<(), FileError> {
     })
 }
 
-/// The file beside another that becomes it when it is whole.
+/// The path of the temporary file that [`write`] renames, in the same directory.
 pub fn temporary(path: &Path) -> PathBuf {
     let name = path.file_name().unwrap_or_default().to_string_lossy();
     path.with_file_name(format!(".{name}.{}.tmp", std::process::id()))

@@ -1,4 +1,4 @@
-//! Jobs for a store: those of a scenario's calls, or generated ones.
+//! Fills a store by a scenario or with generated jobs.
 
 use std::io;
 
@@ -10,16 +10,18 @@ use broadside::{Database, ManualClock};
 use super::source::Source;
 use super::{Failure, progress, report};
 
-/// How many jobs a batch tells the lives of.
-const JOBS_PER_BATCH: u64 = 1000;
+/// Upper limit of the number of generated jobs.
+pub const MAX_JOBS: u64 = 1_000_000_000;
+/// The number of generated jobs in an ingestion batch.
+pub const JOBS_PER_BATCH: u64 = 1000;
 
-/// The scenario of a source, which must be valid.
+/// Reads and parses the scenario of a source.
 pub fn scenario(source: &Source<'_>) -> Result<Scenario, Failure> {
     Ok(source.scenario().map_err(io::Error::other)?)
 }
 
-/// Makes the calls of a scenario, and shows those that fail or get another response than they expect.
-pub async fn make_calls(database: &dyn Database, clock: &ManualClock, source: &Source<'_>, scenario: &Scenario) {
+/// Executes the calls of a scenario. Reports calls that fail and responses that differ from the expected ones.
+pub async fn execute(database: &dyn Database, clock: &ManualClock, source: &Source<'_>, scenario: &Scenario) {
     for step in &scenario.steps {
         let response = step.call.execute(database, clock).await;
         if step.expect.is_some() {
@@ -30,7 +32,7 @@ pub async fn make_calls(database: &dyn Database, clock: &ManualClock, source: &S
     }
 }
 
-/// Initialises the schema and ingests so many generated jobs.
+/// Initialises the schema and ingests the given number of generated jobs.
 pub async fn generate(database: &dyn Database, jobs: u64) -> Result<(), Failure> {
     database.initialise_schema().await?;
     let bar = progress::bar("loading jobs", jobs);

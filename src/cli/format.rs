@@ -1,31 +1,31 @@
-//! Numbers as people read them, three digits and a unit, and durations as they write them.
+//! Formatting of numbers with units, and parsing of durations.
 
 use std::time::Duration;
 
-/// Nanoseconds.
+/// Formats nanoseconds with three significant digits: `1.23 ms`.
 pub fn time(nanos: u64) -> String {
     scaled(nanos as f64, &[("ns", 1.0), ("µs", 1e3), ("ms", 1e6), ("s", 1e9)])
 }
 
-/// Rows in a second.
+/// Formats a rate per second with three significant digits: `612k/s`.
 pub fn rate(per_second: f64) -> String {
     let text = scaled(per_second, &[("", 1.0), ("k", 1e3), ("M", 1e6), ("G", 1e9)]);
     format!("{}/s", text.replace(' ', ""))
 }
 
-/// How many, with three digits.
+/// Formats a count with three significant digits: `1.50k`.
 pub fn count(count: f64) -> String {
     scaled(count, &[("", 1.0), ("k", 1e3), ("M", 1e6), ("G", 1e9)]).replace(' ', "")
 }
 
-/// Exactly how many, in groups of three digits.
+/// Formats an integer with thousands separators: `1,234,567`.
 pub fn whole(number: u64) -> String {
     let digits = number.to_string();
     let groups = digits.as_bytes().rchunks(3).rev().map(|group| String::from_utf8_lossy(group));
     groups.collect::<Vec<_>>().join(",")
 }
 
-/// A number and its unit as the label of an axis: without zeros at the end of a fraction.
+/// Removes trailing zeros from the fraction of a formatted number, for the label of an axis.
 pub fn label(text: &str) -> String {
     let end = text.find(|character: char| !character.is_ascii_digit() && character != '.').unwrap_or(text.len());
     let (number, unit) = text.split_at(end);
@@ -33,20 +33,20 @@ pub fn label(text: &str) -> String {
     format!("{number}{unit}")
 }
 
-/// Bytes.
+/// Formats bytes with binary units: `1.50 KiB`.
 pub fn bytes(bytes: u64) -> String {
     scaled(bytes as f64, &[("B", 1.0), ("KiB", 1024.0), ("MiB", 1_048_576.0), ("GiB", 1_073_741_824.0)])
 }
 
-/// How many times as much.
+/// Formats a ratio: `1.23×`.
 pub fn ratio(ratio: f64) -> String {
     format!("{}×", digits(ratio))
 }
 
-/// The units in which durations are written, in seconds.
+/// The units of durations, in seconds.
 const DURATION_UNITS: [(char, u64); 4] = [('s', 1), ('m', 60), ('h', 60 * 60), ('d', 24 * 60 * 60)];
 
-/// A duration in whole units, in the greatest unit of which there is one.
+/// Formats a duration in the largest unit that is not longer, rounded down: `1m`.
 pub fn duration(duration: Duration) -> String {
     let seconds = duration.as_secs();
     let unit = DURATION_UNITS.iter().rev().find(|(_, length)| seconds >= *length);
@@ -54,24 +54,24 @@ pub fn duration(duration: Duration) -> String {
     format!("{}{name}", seconds / length)
 }
 
-/// A whole number and one of the units s, m, h and d.
+/// Parses a duration: an integer with one of the units s, m, h and d.
 pub fn parse_duration(text: &str) -> Result<Duration, String> {
     let unit = |unit: char| DURATION_UNITS.iter().find(|(name, _)| *name == unit);
     let parsed = text.char_indices().last().and_then(|(at, last)| {
         let (_, length) = unit(last)?;
         text[..at].parse::<u64>().ok()?.checked_mul(*length)
     });
-    parsed.map(Duration::from_secs).ok_or_else(|| "a whole number and a unit: 90s, 30m, 2h or 7d".to_owned())
+    parsed.map(Duration::from_secs).ok_or_else(|| "must be an integer with a unit: 90s, 30m, 2h or 7d".to_owned())
 }
 
-/// In the greatest unit of which there is one, after rounding.
+/// Formats a value in the largest unit that is not larger after rounding.
 fn scaled(value: f64, units: &[(&str, f64)]) -> String {
     let unit = units.iter().rev().find(|(_, size)| value / size >= 0.9995).or(units.first());
     let (name, size) = unit.copied().unwrap_or(("", 1.0));
     format!("{} {name}", digits(value / size)).trim_end().to_owned()
 }
 
-/// To three digits, more before the point.
+/// Formats a number with three significant digits, or as an integer from 100 on.
 fn digits(value: f64) -> String {
     let places = match value {
         below if below < 9.995 => 2,
@@ -86,7 +86,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn times_have_three_digits_and_the_fitting_unit() {
+    fn times_have_three_significant_digits_and_a_unit() {
         assert_eq!(time(1_234), "1.23 µs");
         assert_eq!(time(999_499), "999 µs");
         assert_eq!(time(999_500), "1.00 ms");
@@ -96,7 +96,7 @@ mod tests {
     }
 
     #[test]
-    fn durations_have_a_unit() {
+    fn durations_are_parsed_and_formatted() {
         for (text, seconds) in [("0s", 0), ("90s", 90), ("30m", 1800), ("2h", 7200), ("7d", 604_800)] {
             assert_eq!(parse_duration(text), Ok(Duration::from_secs(seconds)), "{text}");
         }
@@ -109,7 +109,7 @@ mod tests {
     }
 
     #[test]
-    fn labels_have_no_zeros_at_their_end() {
+    fn labels_have_no_trailing_zeros() {
         for (text, short) in
             [("1.00 ms", "1 ms"), ("500 µs", "500 µs"), ("2.50k/s", "2.5k/s"), ("0.00/s", "0/s"), ("10", "10")]
         {
@@ -118,7 +118,7 @@ mod tests {
     }
 
     #[test]
-    fn rates_bytes_and_ratios_too() {
+    fn rates_counts_bytes_and_ratios_are_formatted() {
         assert_eq!(rate(612_345.0), "612k/s");
         assert_eq!(rate(5.0), "5.00/s");
         assert_eq!(count(1500.0), "1.50k");

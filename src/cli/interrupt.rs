@@ -1,13 +1,13 @@
-//! SIGINT, SIGTERM and SIGHUP: every command ends with 130 and leaves nothing on a server.
+//! Handling of SIGINT, SIGTERM and SIGHUP: commands exit with 130 and remove their scratch stores.
 //!
-//! The first signal ends the process at once unless the command holds it: a [`Hold`] stands for a
-//! scratch store that has to be removed, or for results that have to be written. Then the command
-//! learns of the signal by [`requested`], does what it has to, and the process ends as soon as
-//! nothing is held. A second signal ends the process whatever is held, and names the stores left.
+//! The first signal ends the process immediately unless the command has a [`Guard`], which represents
+//! a scratch store to remove or results to write. In that case [`requested`] notifies the command, and
+//! the process ends when the last guard is dropped. A second signal ends the process immediately and
+//! prints the names of the remaining stores.
 //!
-//! All this happens on a thread of its own, so that it also works while the command computes, reads
-//! standard input, or writes to a pipe that nobody reads. It needs handlers even where nothing is
-//! held: process 1 of a container has no default action for a signal.
+//! The signals are handled by a separate thread, so that they take effect while the command computes,
+//! reads standard input, or writes to a full pipe. Handlers are installed even if there is no guard,
+//! because process 1 of a container has no default action for signals.
 
 use std::fmt;
 use std::io;
@@ -26,60 +26,62 @@ use tracing::subscriber::NoSubscriber;
 
 use super::report;
 
-/// The exit code of a process that SIGINT ended, as shells have it.
+/// The exit code of an interrupted command: 128 + SIGINT, as shells report it.
 pub const EXIT_CODE: u8 = 130;
 
-/// A signal that follows the first one within this time counts as the same: timeout(1) and shells
-/// that lose their terminal send each signal twice.
-const REPETITION: Duration = Duration::from_millis(250);
-/// How long a command may take to react to the signal until its stores are removed over its head.
-const REACTION: Duration = Duration::from_secs(2);
-/// How long a message may take to be written.
-const LAST_WORDS: Duration = Duration::from_millis(500);
+/// A signal within this time after the first one is ignored: timeout(1), and shells whose terminal
+/// closes, send each signal twice.
+const REPEAT_WINDOW: Duration = Duration::from_millis(250);
+/// The time that a command has to remove its stores after a signal. Then the signal thread removes them.
+const GRACE_PERIOD: Duration = Duration::from_secs(2);
+/// The timeout of writing a message to standard error.
+const MESSAGE_TIMEOUT: Duration = Duration::from_millis(500);
 
-/// A signal came: the command must end, and can begin nothing new.
+/// A signal has been received: the command must end and cannot create guards.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Interrupted;
 
 /// A scratch store on a server.
 #[derive(Debug, Clone)]
-pub struct HeldStore {
-    /// Its schema or database.
+pub struct GuardedStore {
+    /// The name of its schema or database.
     pub name: String,
     /// The configuration of its server.
     pub server: DatabaseConfig,
 }
 
-/// What is done with a scratch store at the moment, as far as an interruption must know.
+/// The state of a guarded scratch store.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Phase {
-    /// It is created or removed, which must come to its end.
+    /// The store is being created or removed.
     Changing,
-    /// It is there and can be removed.
+    /// The store exists and can be removed.
     Idle,
 }
 
 #[derive(Debug)]
-struct Held {
+struct Registration {
     id: u64,
-    store: Option<HeldStore>,
+    store: Option<GuardedStore>,
     phase: Phase,
 }
 
-/// Whether a signal has come, and what is held.
+/// The received signals and the current guards.
 #[derive(Debug, Default)]
 struct State {
+    /// A signal has requested the end of the command.
     requested: bool,
-    /// Whether SIGINT ends some work alone, and whether one came.
-    catching: bool,
-    caught: bool,
-    held: Vec<Held>,
+    /// SIGINT cancels an operation instead of the command.
+    cancellable: bool,
+    /// SIGINT has cancelled the operation.
+    cancelled: bool,
+    registrations: Vec<Registration>,
     last_id: u64,
 }
 
 impl State {
-    fn get_mut(&mut self, id: u64) -> Option<&mut Held> {
-        self.held.iter_mut().find(|held| held.id == id)
+    fn get_mut(&mut self, id: u64) -> Option<&mut Registration> {
+        self.registrations.iter_mut().find(|registration| registration.id == id)
     }
 }
 
@@ -89,9 +91,9 @@ struct Registry(watch::Sender<State>);
 
 static REGISTRY: LazyLock<Registry> = LazyLock::new(Registry::new);
 
-/// Keeps the first signal from ending the process until it is dropped.
+/// Delays the end of the process after the first signal until it is dropped.
 #[derive(Debug)]
-pub struct Hold {
+pub struct Guard {
     registry: &'static Registry,
     id: u64,
 }
@@ -101,43 +103,43 @@ impl Registry {
         Self(watch::Sender::default())
     }
 
-    fn hold(&'static self, store: Option<HeldStore>) -> Result<Hold, Interrupted> {
-        let mut hold = Err(Interrupted);
+    fn guard(&'static self, store: Option<GuardedStore>) -> Result<Guard, Interrupted> {
+        let mut guard = Err(Interrupted);
         self.0.send_if_modified(|state| {
             if state.requested {
                 return false;
             }
             state.last_id += 1;
             let id = state.last_id;
-            state.held.push(Held { id, store, phase: Phase::Changing });
-            hold = Ok(Hold { registry: self, id });
+            state.registrations.push(Registration { id, store, phase: Phase::Changing });
+            guard = Ok(Guard { registry: self, id });
             true
         });
-        hold
+        guard
     }
 
     fn request(&self) {
         self.0.send_modify(|state| state.requested = true);
     }
 
-    /// Gives SIGINT to the work that catches it; false if there is none.
-    fn catch(&self) -> bool {
+    /// Cancels the current cancellable operation. Returns false if there is none.
+    fn cancel(&self) -> bool {
         self.0.send_if_modified(|state| {
-            state.caught |= state.catching;
-            state.catching
+            state.cancelled |= state.cancellable;
+            state.cancellable
         })
     }
 
-    fn set_catching(&self, catching: bool) {
-        self.0.send_modify(|state| (state.catching, state.caught) = (catching, false));
+    fn set_cancellable(&self, cancellable: bool) {
+        self.0.send_modify(|state| (state.cancellable, state.cancelled) = (cancellable, false));
     }
 
-    /// Ends with the work, or when SIGINT comes before.
-    async fn catching<T>(&'static self, work: impl Future<Output = T>) -> Result<T, Interrupted> {
-        let _catching = Catching::new(self);
+    /// Runs the operation until it completes or SIGINT cancels it.
+    async fn cancellable<T>(&'static self, work: impl Future<Output = T>) -> Result<T, Interrupted> {
+        let _scope = CancellableScope::new(self);
         tokio::select! {
             value = work => Ok(value),
-            () = self.until(|state| state.caught) => Err(Interrupted),
+            () = self.until(|state| state.cancelled) => Err(Interrupted),
         }
     }
 
@@ -149,98 +151,102 @@ impl Registry {
         self.until(|state| state.requested).await;
     }
 
-    async fn nothing_held(&self) {
-        self.until(|state| state.held.is_empty()).await;
+    async fn all_released(&self) {
+        self.until(|state| state.registrations.is_empty()).await;
     }
 
     async fn until(&self, condition: impl FnMut(&State) -> bool) {
-        // The sender lives as long as the process, so that waiting cannot fail.
+        // Waiting cannot fail: the sender exists until the process ends.
         let _ = self.0.subscribe().wait_for(condition).await;
     }
 
     fn release(&self, id: u64) {
-        self.0.send_modify(|state| state.held.retain(|held| held.id != id));
+        self.0.send_modify(|state| state.registrations.retain(|registration| registration.id != id));
     }
 
-    /// Marks the store as being removed; false if someone else removes it.
+    /// Marks the store as being removed. Returns false if it is already being created or removed.
     fn claim(&self, id: u64) -> bool {
         self.0.send_if_modified(|state| match state.get_mut(id) {
-            Some(held) if held.phase == Phase::Idle => {
-                held.phase = Phase::Changing;
+            Some(registration) if registration.phase == Phase::Idle => {
+                registration.phase = Phase::Changing;
                 true
             }
             _ => false,
         })
     }
 
-    fn idle_stores(&self) -> Vec<(u64, HeldStore)> {
+    fn idle_stores(&self) -> Vec<(u64, GuardedStore)> {
         let state = self.0.borrow();
-        let idle = state.held.iter().filter(|held| held.phase == Phase::Idle);
-        idle.filter_map(|held| Some((held.id, held.store.clone()?))).collect()
+        let idle = state.registrations.iter().filter(|registration| registration.phase == Phase::Idle);
+        idle.filter_map(|registration| Some((registration.id, registration.store.clone()?))).collect()
     }
 
     fn names(&self) -> Vec<String> {
         let state = self.0.borrow();
-        state.held.iter().filter_map(|held| held.store.as_ref()).map(ToString::to_string).collect()
+        state
+            .registrations
+            .iter()
+            .filter_map(|registration| registration.store.as_ref())
+            .map(ToString::to_string)
+            .collect()
     }
 
-    /// Waits until nothing is held, and sees to it: after a time without reaction, the stores that the
-    /// command works on are removed from here.
-    async fn settle(&self, reaction: Duration) {
-        if timeout(reaction, self.nothing_held()).await.is_ok() {
+    /// Waits until all guards are dropped. After the grace period it removes the idle stores itself.
+    async fn clean_up(&self, grace_period: Duration) {
+        if timeout(grace_period, self.all_released()).await.is_ok() {
             return;
         }
         for (id, store) in self.idle_stores().into_iter().filter(|(id, _)| self.claim(*id)) {
-            // A log line could wait for the very reader that the command waits for.
+            // Logging could block on the full pipe that blocks the command.
             let removal = store.server.remove_scratch(&store.name).with_subscriber(NoSubscriber::default());
             if let Err(error) = removal.await {
-                say(format!("{store} is left behind: {error}")).await;
+                write_message(format!("{store} is left behind: {error}")).await;
             }
             self.release(id);
         }
-        self.nothing_held().await;
+        self.all_released().await;
     }
 }
 
-/// Some work that SIGINT ends, until it is dropped.
-struct Catching(&'static Registry);
+/// The scope of a cancellable operation.
+struct CancellableScope(&'static Registry);
 
-impl Catching {
+impl CancellableScope {
     fn new(registry: &'static Registry) -> Self {
-        registry.set_catching(true);
+        registry.set_cancellable(true);
         Self(registry)
     }
 }
 
-impl Drop for Catching {
+impl Drop for CancellableScope {
     fn drop(&mut self) {
-        self.0.set_catching(false);
+        self.0.set_cancellable(false);
     }
 }
 
-/// Writes to standard error, if that is possible: nobody may be reading it.
-async fn say(message: String) {
-    let _ = timeout(LAST_WORDS, tokio::task::spawn_blocking(|| report::problem(message))).await;
+/// Writes to standard error with a timeout, because the pipe may be full.
+async fn write_message(message: String) {
+    let _ = timeout(MESSAGE_TIMEOUT, tokio::task::spawn_blocking(|| report::problem(message))).await;
 }
 
-impl fmt::Display for HeldStore {
+impl fmt::Display for GuardedStore {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{} on {}", self.name, self.server.backend())
     }
 }
 
-impl Hold {
-    /// Says that the store has been created, and can be removed when a signal comes.
+impl Guard {
+    /// Marks the store as created, so that a signal can remove it.
     pub fn created(&self) {
         self.registry.0.send_modify(|state| {
-            if let Some(held) = state.get_mut(self.id) {
-                held.phase = Phase::Idle;
+            if let Some(registration) = state.get_mut(self.id) {
+                registration.phase = Phase::Idle;
             }
         });
     }
 
-    /// Says that the store is about to be removed; returns when the caller is the one to remove it. After
-    /// a signal to which the command did not react in time that is never: the process is about to end.
+    /// Marks the store as being removed and returns. Never returns if the signal thread is removing the store
+    /// after the grace period: the process is about to end.
     pub async fn removing(&self) {
         if !self.registry.claim(self.id) {
             std::future::pending::<()>().await;
@@ -248,62 +254,62 @@ impl Hold {
     }
 }
 
-impl Drop for Hold {
+impl Drop for Guard {
     fn drop(&mut self) {
         self.registry.release(self.id);
     }
 }
 
-/// Handles the signals from here on.
+/// Installs the signal handlers and starts the signal thread.
 ///
 /// # Errors
 ///
-/// Those of the operating system, which then ends the process itself when a signal comes.
+/// Errors of the operating system. The default actions of the signals then remain in effect.
 pub fn install() -> io::Result<()> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-    // The handlers are in place when this returns, before the thread has begun to run.
+    // The handlers must be installed before this function returns.
     let signals = runtime.block_on(async { Signals::new() })?;
     let watch = move || runtime.block_on(end_on(signals));
     thread::Builder::new().name("signals".to_owned()).spawn(watch)?;
     Ok(())
 }
 
-/// Keeps the first signal from ending the process: for a command that ends by itself when one is
-/// [`requested`], with results to write.
-pub fn hold() -> Result<Hold, Interrupted> {
-    REGISTRY.hold(None)
+/// Guards a command that writes results after it is [`requested`] to end.
+pub fn guard() -> Result<Guard, Interrupted> {
+    REGISTRY.guard(None)
 }
 
-/// The same for a scratch store that is about to be created.
-pub fn hold_store(store: HeldStore) -> Result<Hold, Interrupted> {
-    REGISTRY.hold(Some(store))
+/// Guards a scratch store that is about to be created.
+pub fn guard_store(store: GuardedStore) -> Result<Guard, Interrupted> {
+    REGISTRY.guard(Some(store))
 }
 
-/// Work that SIGINT ends while the command goes on: a statement of a shell. The other signals end the command.
-pub async fn catching<T>(work: impl Future<Output = T>) -> Result<T, Interrupted> {
-    REGISTRY.catching(work).await
+/// Runs an operation that SIGINT cancels without ending the command, such as a statement of the SQL shell. The
+/// other signals end the command.
+pub async fn cancellable<T>(work: impl Future<Output = T>) -> Result<T, Interrupted> {
+    REGISTRY.cancellable(work).await
 }
 
-/// Whether a signal has come.
+/// Returns true if a signal has requested the end of the command.
 pub fn is_requested() -> bool {
     REGISTRY.is_requested()
 }
 
-/// Returns when a signal comes, at once if one has come before.
+/// Returns when a signal has requested the end of the command.
 pub async fn requested() {
     REGISTRY.requested().await;
 }
 
-/// Ends the process when signals come.
+/// Waits for signals and ends the process.
 async fn end_on(mut signals: Signals) {
-    while signals.next().await == Kind::Interrupt && REGISTRY.catch() {}
+    while signals.next().await == Kind::Interrupt && REGISTRY.cancel() {}
     REGISTRY.request();
     tokio::select! {
-        () = REGISTRY.settle(REACTION) => {}
-        () = signals.insist(Instant::now()) => {
+        () = REGISTRY.clean_up(GRACE_PERIOD) => {}
+        () = signals.second(Instant::now()) => {
             let names = REGISTRY.names();
             if !names.is_empty() {
-                say(format!("interrupted again; left behind: {}", names.join(", "))).await;
+                write_message(format!("interrupted again; left behind: {}", names.join(", "))).await;
             }
         }
     }
@@ -350,27 +356,27 @@ impl Signals {
     #[cfg(not(unix))]
     async fn next(&mut self) -> Kind {
         if tokio::signal::ctrl_c().await.is_err() {
-            // Without a handler the signal ends the process by itself.
+            // Without a handler the default action ends the process.
             std::future::pending::<()>().await;
         }
         Kind::Interrupt
     }
 
-    /// Returns when a signal comes that is no repetition of the one that came at `first`.
-    async fn insist(&mut self, first: Instant) {
+    /// Returns on the next signal that is not a repetition of the one received at `first`.
+    async fn second(&mut self, first: Instant) {
         loop {
             self.next().await;
-            if first.elapsed() >= REPETITION {
+            if first.elapsed() >= REPEAT_WINDOW {
                 return;
             }
         }
     }
 }
 
-/// Whether the caller has SIGHUP ignored, as nohup(1) does: the command is to outlive its terminal.
+/// Returns true if the process was started with SIGHUP ignored, as by nohup(1).
 #[cfg(unix)]
 fn hangup_is_ignored() -> bool {
-    // Only Linux says so without unsafe code; elsewhere SIGHUP ends the command.
+    // Only Linux provides this without unsafe code. On other systems SIGHUP ends the command.
     std::fs::read_to_string("/proc/self/status").is_ok_and(|status| ignores_hangup(&status))
 }
 
@@ -389,68 +395,68 @@ mod tests {
         Box::leak(Box::new(Registry::new()))
     }
 
-    fn store(name: &str) -> Option<HeldStore> {
-        Some(HeldStore { name: name.to_owned(), server: "memory".parse().unwrap() })
+    fn store(name: &str) -> Option<GuardedStore> {
+        Some(GuardedStore { name: name.to_owned(), server: "memory".parse().unwrap() })
     }
 
     #[test]
-    fn after_a_signal_nothing_new_is_held() {
+    fn no_guard_is_created_after_a_signal() {
         let registry = registry();
-        let before = registry.hold(None).unwrap();
+        let before = registry.guard(None).unwrap();
         registry.request();
         assert!(registry.is_requested());
-        assert_eq!(registry.hold(None).unwrap_err(), Interrupted);
-        assert_eq!(registry.0.borrow().held.len(), 1);
+        assert_eq!(registry.guard(None).unwrap_err(), Interrupted);
+        assert_eq!(registry.0.borrow().registrations.len(), 1);
         drop(before);
-        assert!(registry.0.borrow().held.is_empty());
+        assert!(registry.0.borrow().registrations.is_empty());
     }
 
     #[tokio::test]
-    async fn an_interrupt_ends_the_work_that_catches_it_and_no_other() {
+    async fn sigint_cancels_only_the_current_operation() {
         let registry = registry();
-        assert!(!registry.catch());
-        let work = registry.catching(async {
-            assert!(registry.catch());
+        assert!(!registry.cancel());
+        let work = registry.cancellable(async {
+            assert!(registry.cancel());
             std::future::pending::<()>().await;
         });
         assert_eq!(work.await, Err(Interrupted));
-        assert_eq!(registry.catching(async { 1 }).await, Ok(1));
-        assert!(!registry.catch() && !registry.is_requested());
+        assert_eq!(registry.cancellable(async { 1 }).await, Ok(1));
+        assert!(!registry.cancel() && !registry.is_requested());
     }
 
     #[tokio::test]
-    async fn a_signal_that_came_before_is_not_lost() {
+    async fn a_signal_received_before_waiting_is_not_lost() {
         let registry = registry();
         registry.request();
         registry.requested().await;
-        registry.nothing_held().await;
+        registry.all_released().await;
     }
 
     #[test]
-    fn a_store_is_removed_once_and_not_while_it_is_created() {
+    fn a_store_is_removed_once_and_not_during_its_creation() {
         let registry = registry();
-        let hold = registry.hold(store("s")).unwrap();
-        assert!(!registry.claim(hold.id));
-        hold.created();
-        assert!(registry.claim(hold.id));
-        assert!(!registry.claim(hold.id));
+        let guard = registry.guard(store("s")).unwrap();
+        assert!(!registry.claim(guard.id));
+        guard.created();
+        assert!(registry.claim(guard.id));
+        assert!(!registry.claim(guard.id));
         assert_eq!(registry.names(), ["s on memory"]);
     }
 
     #[tokio::test]
-    async fn stores_are_removed_over_the_head_of_a_command_that_does_not_react() {
+    async fn idle_stores_are_removed_after_the_grace_period() {
         let registry = registry();
-        let hold = registry.hold(store("s")).unwrap();
-        hold.created();
+        let guard = registry.guard(store("s")).unwrap();
+        guard.created();
         registry.request();
-        registry.settle(Duration::ZERO).await;
+        registry.clean_up(Duration::ZERO).await;
         assert!(registry.names().is_empty());
-        assert!(timeout(Duration::ZERO, hold.removing()).await.is_err());
+        assert!(timeout(Duration::ZERO, guard.removing()).await.is_err());
     }
 
     #[cfg(unix)]
     #[test]
-    fn nohup_is_respected() {
+    fn nohup_keeps_sighup_ignored() {
         assert!(ignores_hangup("Name:\tbroadside\nSigIgn:\t0000000000001001\n"));
         assert!(!ignores_hangup("SigIgn:\t0000000000001000\n"));
         assert!(!ignores_hangup(""));

@@ -1,4 +1,4 @@
-//! What `-v` shows on standard error: the tracing events of Broadside.
+//! Logging of tracing events to standard error (`-v`, `BROADSIDE_LOG`).
 
 use std::io::{self, IsTerminal, Write};
 
@@ -12,35 +12,35 @@ use tracing_subscriber::{fmt, registry};
 
 use super::{Failure, progress};
 
-/// The environment variable that holds a filter of events.
+/// The environment variable with the filter of events.
 const VARIABLE: &str = "BROADSIDE_LOG";
-/// What the names of our own modules begin with. The libraries beneath trace bytes of requests and
-/// responses, which may hold a password.
+/// The first part of the targets that are logged. Dependencies are excluded, because they log bytes of
+/// requests and responses, which may contain a password.
 const OWN: &str = env!("CARGO_CRATE_NAME");
 
 #[derive(Debug, Args)]
 pub struct LoggingArgs {
-    /// Show calls, retries, reconnects and changes of indexes on standard error; -vv their arguments too.
+    /// Log calls, retries, reconnects and index changes to standard error; -vv also logs their arguments.
     ///
-    /// The environment variable BROADSIDE_LOG, a filter such as `warn` or `broadside::postgres=trace`, chooses
-    /// more finely, and in place of -v. No password is ever shown.
+    /// The environment variable BROADSIDE_LOG overrides -v with a filter such as `warn` or
+    /// `broadside::postgres=trace`. Passwords are never logged.
     #[arg(short, long, action = ArgAction::Count, global = true)]
     verbose: u8,
 }
 
-/// Shows events from here on, if the arguments or the environment ask for them.
+/// Installs the subscriber if the arguments or the environment enable logging.
 pub fn install(args: &LoggingArgs) -> Result<(), Failure> {
     let Some(filter) = filter(args.verbose, std::env::var(VARIABLE).ok().as_deref())? else {
         return Ok(());
     };
     let own = filter_fn(|metadata: &Metadata<'_>| metadata.target().split("::").next() == Some(OWN));
     let colours = AutoStream::choice(&io::stderr()) != ColorChoice::Never && io::stderr().is_terminal();
-    let lines = fmt::layer().with_writer(|| BetweenBars).with_ansi(colours).with_target(false);
+    let lines = fmt::layer().with_writer(|| ProgressAwareStderr).with_ansi(colours).with_target(false);
     registry().with(lines.with_filter(filter.and(own))).try_init()?;
     Ok(())
 }
 
-/// Which events are shown; none of any library if there is no filter.
+/// The filter of events; `None` disables logging.
 fn filter(verbosity: u8, variable: Option<&str>) -> Result<Option<EnvFilter>, Failure> {
     let directives = match (variable.filter(|directives| !directives.trim().is_empty()), verbosity) {
         (Some(directives), _) => directives,
@@ -52,10 +52,10 @@ fn filter(verbosity: u8, variable: Option<&str>) -> Result<Option<EnvFilter>, Fa
     Ok(Some(filter))
 }
 
-/// Standard error between the progress bars.
-struct BetweenBars;
+/// Writes to standard error while the progress bars are hidden.
+struct ProgressAwareStderr;
 
-impl Write for BetweenBars {
+impl Write for ProgressAwareStderr {
     fn write(&mut self, buffer: &[u8]) -> io::Result<usize> {
         progress::suspended(|| io::stderr().write(buffer))
     }
@@ -70,13 +70,13 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_variable_takes_the_place_of_the_flag() {
-        let shown = |verbosity, variable| filter(verbosity, variable).unwrap().map(|filter| filter.to_string());
-        assert_eq!(shown(0, None), None);
-        assert_eq!(shown(0, Some(" ")), None);
-        assert_eq!(shown(1, None).as_deref(), Some("debug"));
-        assert_eq!(shown(9, None).as_deref(), Some("trace"));
-        assert_eq!(shown(2, Some("warn")).as_deref(), Some("warn"));
+    fn the_variable_overrides_the_flag() {
+        let filter_text = |verbosity, variable| filter(verbosity, variable).unwrap().map(|filter| filter.to_string());
+        assert_eq!(filter_text(0, None), None);
+        assert_eq!(filter_text(0, Some(" ")), None);
+        assert_eq!(filter_text(1, None).as_deref(), Some("debug"));
+        assert_eq!(filter_text(9, None).as_deref(), Some("trace"));
+        assert_eq!(filter_text(2, Some("warn")).as_deref(), Some("warn"));
         assert!(filter(0, Some("broadside=loud")).is_err());
     }
 }

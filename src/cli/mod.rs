@@ -1,4 +1,4 @@
-//! The commands: what they are called with, and what they end with.
+//! The command line: subcommands, arguments and exit codes.
 
 mod arguments;
 mod clean;
@@ -29,7 +29,7 @@ use clap::{Args, Parser, Subcommand};
 use arguments::Address;
 use interrupt::Interrupted;
 
-/// One API over three stores for Armada Lookout: an embedded Arrow engine, PostgreSQL and ClickHouse.
+/// Test, compare and query databases for Armada Lookout: an embedded Arrow engine, PostgreSQL and ClickHouse.
 #[derive(Debug, Parser)]
 #[command(version, after_long_help = AFTER_HELP, subcommand_required = true, arg_required_else_help = true)]
 struct Cli {
@@ -49,10 +49,10 @@ Backends:
   clickhouse+http://user:password@host:8123/database
 
 Exit codes:
-  0    everything is as it should be
-  1    an answer differs from the expected one
-  2    the command could not do its work: bad usage, an unreadable file, no connection
-  130  interrupted by SIGINT, SIGTERM or SIGHUP; what was made on a server has been removed";
+  0    success
+  1    a check failed: a result differs, an objective is missed, or there is a regression
+  2    error: invalid usage, an unreadable file, no connection
+  130  interrupted by SIGINT, SIGTERM or SIGHUP; scratch stores are removed";
 
 #[derive(Debug, Subcommand)]
 enum Command {
@@ -67,10 +67,10 @@ enum Command {
     Clean(clean::CleanArgs),
 }
 
-/// The choice of a backend, which several commands have.
+/// The backend argument that several commands share.
 #[derive(Debug, Args)]
 struct BackendArgs {
-    /// Where to run: memory, postgres, clickhouse or a URL.
+    /// The backend: memory, postgres, clickhouse or a URL.
     #[arg(long, value_name = "BACKEND", default_value = "memory")]
     backend: Address,
 }
@@ -81,35 +81,35 @@ impl BackendArgs {
     }
 }
 
-/// How a command that did its work ended; the worse the greater.
+/// The result of a command, in ascending order of severity.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 enum Verdict {
-    /// Everything is as it should be.
-    Agreed,
-    /// An answer differs from the expected one.
+    /// All checks passed.
+    Passed,
+    /// A result differs from the expected one.
     Differed,
-    /// Part of the work could not be done; standard error says which and why.
+    /// Part of the work failed, and the errors have been reported.
     Failed,
 }
 
 impl From<Verdict> for ExitCode {
     fn from(verdict: Verdict) -> Self {
         Self::from(match verdict {
-            Verdict::Agreed => 0,
+            Verdict::Passed => 0,
             Verdict::Differed => 1,
             Verdict::Failed => 2,
         })
     }
 }
 
-/// Why a command could not do its work.
+/// The reason for which a command failed.
 #[derive(Debug)]
 enum Failure {
-    /// A signal came.
+    /// A signal interrupted the command.
     Interrupted,
-    /// Standard error has said why.
+    /// The error has already been reported.
     Reported,
-    /// This happened.
+    /// An error that is still to be reported.
     Error(Box<dyn std::error::Error>),
 }
 
@@ -125,9 +125,9 @@ impl From<Interrupted> for Failure {
     }
 }
 
-/// Runs the command that the arguments ask for.
+/// Runs the command given by the arguments of the process.
 pub fn run() -> ExitCode {
-    // Before anything else: from here on a signal at any moment ends the command in order.
+    // First, so that a signal is handled at any time.
     let outcome = interrupt::install().map_err(Failure::from).and_then(|()| execute(arguments::parse()));
     let code = match outcome {
         Ok(verdict) => verdict.into(),
@@ -157,7 +157,7 @@ fn execute(cli: Cli) -> Result<Verdict, Failure> {
             Command::Clean(args) => clean::run(&args).await,
         }
     });
-    // What still runs, a read of standard input say, is nothing to wait for.
+    // Does not wait for blocking tasks, such as a read of standard input.
     runtime.shutdown_background();
     outcome
 }

@@ -1,4 +1,4 @@
-//! `broadside replay`: runs scenario files and compares the responses.
+//! `broadside replay`: executes scenario files and compares the responses.
 
 use std::path::PathBuf;
 
@@ -7,19 +7,24 @@ use broadside::scenario::Scenario;
 use clap::Args;
 
 use super::report::{self, Output};
-use super::scratch::{reach, run_scenario};
+use super::scratch::{check_reachable, run_scenario};
 use super::source::Source;
 use super::{BackendArgs, Failure, Verdict};
 
-/// Run scenario files, each on an empty store of its own, and compare the responses.
+/// Execute scenario files, each on an empty scratch store, and compare the responses.
 ///
-/// A scenario is JSON Lines: one call a line, in order; blank lines and lines that begin with
-/// `#` are skipped. Every response is printed as one line of JSON. A line may say what it
-/// expects; a response that differs (as a JSON value, key order aside) is shown on standard
-/// error with its file and line.
+/// A scenario is a JSON Lines file with one call per line. Blank lines and lines that begin with `#` are
+/// skipped. The calls are ingest, getJobs, getJobGroups, getJobSpec, getJobError, getJobRunError,
+/// getJobRunDebugMessage, jobIdFromQuery, populateHistoricalJobs, setClock, initialiseSchema and tearDown. The
+/// store has no schema until initialiseSchema.
 ///
-/// Each file runs on a schema or database that is made for it and dropped after it; nothing
-/// else on the server is touched.
+/// The command prints each response as a line of JSON: {"ok":…}, or {"error":{"kind":"…","message":"…"}}, where
+/// the kind is invalidArgument, notFound, notInitialised, closed, unavailable or backend. Bytes are base64 and
+/// times are RFC 3339. If a line has a key `expect` and the response is not equal to it as a JSON value, the
+/// difference is reported on standard error with the file and line.
+///
+/// The scratch store is a schema or database that is created for the file and removed at the end. Nothing else
+/// on the server is changed.
 #[derive(Debug, Args)]
 #[command(after_long_help = AFTER_HELP)]
 pub struct ReplayArgs {
@@ -39,16 +44,16 @@ const AFTER_HELP: &str = r#"Examples:
   {"op":"getJobs","filters":[{"field":"queue","match":"exact","value":"q"}],"take":10,"expect":{"ok":[]}}
   END
 
-Exit codes (the worst of all files):
-  0  every line with an `expect` got exactly that response
-  1  one did not
-  2  a file cannot be read, a line is no valid call, or the backend cannot be reached"#;
+Exit codes (the highest of all files):
+  0  all responses are as expected
+  1  a response differs from the expected one
+  2  a file cannot be read, a line is not a valid call, or the backend cannot be reached"#;
 
 pub async fn run(args: &ReplayArgs) -> Result<Verdict, Failure> {
     let config = args.backend.config()?;
-    reach(std::slice::from_ref(&config)).await?;
+    check_reachable(std::slice::from_ref(&config)).await?;
     let mut output = Output::default();
-    let mut verdict = Verdict::Agreed;
+    let mut verdict = Verdict::Passed;
     for path in &args.files {
         let source = Source(path);
         verdict = verdict.max(match source.scenario() {
@@ -68,7 +73,7 @@ async fn replay(
     scenario: &Scenario,
     output: &mut Output,
 ) -> Result<Verdict, Failure> {
-    let mut verdict = Verdict::Agreed;
+    let mut verdict = Verdict::Passed;
     run_scenario(config, scenario, |step, response| {
         output.line(response)?;
         if !step.accepts(response) {

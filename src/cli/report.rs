@@ -1,4 +1,4 @@
-//! What goes to standard error, and to a standard output that may have been closed.
+//! Messages on standard error, and output to a standard output that may be closed.
 
 use std::error::Error;
 use std::fmt::{self, Display};
@@ -16,8 +16,7 @@ const WARNING: Style = AnsiColor::Yellow.on_default().bold();
 const EXPECTED: Style = AnsiColor::Green.on_default();
 const GOT: Style = AnsiColor::Red.on_default();
 
-/// Says that something could not be done: the error and its causes, save those that the text
-/// of an error above them already holds.
+/// Reports an error and its sources. A source whose text is already part of the message is left out.
 pub fn error(error: &dyn Error) {
     let mut text = error.to_string();
     let mut source = error.source();
@@ -32,17 +31,17 @@ pub fn error(error: &dyn Error) {
     problem(text);
 }
 
-/// Says that something could not be done.
+/// Reports an error message.
 pub fn problem(problem: impl Display) {
     write(format_args!("{BAD}error{BAD:#}: {problem}\n"));
 }
 
-/// Says how a long command is getting on.
+/// Reports the progress of a command.
 pub fn note(note: impl Display) {
     write(format_args!("{note}\n"));
 }
 
-/// Says that a call of a scenario did not get the response that its line expects.
+/// Reports the difference between a response and the expected one. Does nothing if there is none.
 pub fn difference(file: impl Display, step: &Step, response: &Response) {
     let (Some(expected), Some(difference)) = (&step.expect, step.difference(response)) else {
         return;
@@ -57,58 +56,51 @@ pub fn difference(file: impl Display, step: &Step, response: &Response) {
     ));
 }
 
-/// Says that a call of a scenario failed, if it did.
+/// Reports the error of a call of a scenario. Does nothing if the call succeeded.
 pub fn failed_call(file: impl Display, step: &Step, response: &Response) {
     if let Response::Error { message, .. } = response {
         problem(format_args!("{file}:{}: {message}", step.line));
     }
 }
 
-/// Says that a backend answered otherwise than the first one.
+/// Reports a result of a backend that differs from that of the first one.
 pub fn answers_differ(difference: &QueryDifference) {
     let QueryDifference { operation, target, reference, problem, query } = difference;
     write(format_args!(
-        "{operation}: the answer of {target} {BAD}differs{BAD:#} from that of {reference}\n  {problem}\n  to {query}\n"
+        "{operation}: the result of {target} {BAD}differs{BAD:#} from that of {reference}\n  {problem}\n  query {query}\n"
     ));
 }
 
-/// Says that something is worse than it was.
-pub fn worse(what: impl Display) {
-    write(format_args!(
-        "{BAD}worse{BAD:#}: {what}
-"
-    ));
+/// Reports a regression from a baseline.
+pub fn regression(regression: impl Display) {
+    write(format_args!("{BAD}regression{BAD:#}: {regression}\n"));
 }
 
-/// Says what must be known about something that was done.
+/// Reports a warning.
 pub fn warning(warning: impl Display) {
-    write(format_args!(
-        "{WARNING}warning{WARNING:#}: {warning}
-"
-    ));
+    write(format_args!("{WARNING}warning{WARNING:#}: {warning}\n"));
 }
 
-/// Writes to standard error, in colour on a terminal alone.
+/// Writes to standard error, with colours only on a terminal.
 fn write(text: fmt::Arguments<'_>) {
-    // Where standard error is closed there is nowhere left to complain.
+    // There is no other place to report an error of standard error.
     let _ = progress::suspended(|| anstream::stderr().write_fmt(text));
 }
 
-/// Says that the file of the baseline was not overwritten.
-pub fn kept(path: &Path) {
-    let path = path.display();
-    let _ = writeln!(anstream::stderr(), "{path} is the baseline and is kept: the results are in results.failed.json");
+/// Reports that the baseline was not overwritten.
+pub fn baseline_kept(path: &Path) {
+    note(format_args!("{} is the baseline and is kept: the results are in results.failed.json", path.display()));
 }
 
-/// Writes to standard output until its reader has gone away, and then no more: that is no
-/// failure, and what the command has to check is still worth its exit code.
+/// Standard output. After the reader has closed the pipe, output is discarded without an error, so that the
+/// command completes its checks and returns their exit code.
 #[derive(Debug, Default)]
 pub struct Output {
     closed: bool,
 }
 
 impl Output {
-    /// Writes a line, at once.
+    /// Writes a line and flushes.
     pub fn line(&mut self, line: impl Display) -> io::Result<()> {
         if self.closed {
             return Ok(());

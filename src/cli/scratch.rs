@@ -1,4 +1,4 @@
-//! Work on stores of its own, which are removed whatever happens.
+//! Operations on scratch stores, which are removed at the end in every case.
 
 use std::panic::{AssertUnwindSafe, resume_unwind};
 use std::sync::Arc;
@@ -9,37 +9,37 @@ use broadside::{BackendKind, Database, DatabaseConfig, ManualClock, ScratchStore
 use futures::FutureExt;
 use futures::future::join_all;
 
-use super::interrupt::{self, HeldStore, Hold};
+use super::interrupt::{self, Guard, GuardedStore};
 use super::{Failure, report};
 
-/// A scratch store that is removed also when a signal ends the process.
-struct HeldScratch {
+/// A scratch store with a guard, so that a signal also removes it.
+struct GuardedScratch {
     store: ScratchStore,
-    /// None for a store that ends with the process.
-    hold: Option<Hold>,
+    /// `None` for a memory store, which ends with the process.
+    guard: Option<Guard>,
 }
 
-impl HeldScratch {
-    /// Creates a store. A signal waits until that is done: a request that was sent may be carried out
-    /// after nobody waits for it any more, and what it makes would stay.
+impl GuardedScratch {
+    /// Creates a store. The end of the process after a signal waits for this: the server may execute a request
+    /// after its client has gone, and the store would remain.
     async fn create(config: &DatabaseConfig, clock: &Arc<ManualClock>) -> Result<Self, Failure> {
         let name = DatabaseConfig::scratch_name();
-        let hold = match config.backend() {
+        let guard = match config.backend() {
             BackendKind::Memory => None,
-            _ => Some(interrupt::hold_store(HeldStore { name: name.clone(), server: config.clone() })?),
+            _ => Some(interrupt::guard_store(GuardedStore { name: name.clone(), server: config.clone() })?),
         };
         let store = config.create_scratch_named(&name, clock.clone()).await?;
-        if let Some(hold) = &hold {
-            hold.created();
+        if let Some(guard) = &guard {
+            guard.created();
         }
-        Ok(Self { store, hold })
+        Ok(Self { store, guard })
     }
 
-    /// Removes the store and says so if it cannot.
+    /// Removes the store. Reports the error if that fails.
     async fn remove(self) -> broadside::Result<()> {
-        let Self { store, hold } = self;
-        if let Some(hold) = &hold {
-            hold.removing().await;
+        let Self { store, guard } = self;
+        if let Some(guard) = &guard {
+            guard.removing().await;
         }
         let removed = store.remove().await;
         if let Err(error) = &removed {
@@ -49,9 +49,8 @@ impl HeldScratch {
     }
 }
 
-/// Makes sure that the servers can be reached, which a signal may interrupt: from here on the creation
-/// of a store takes little time.
-pub async fn reach(configs: &[DatabaseConfig]) -> Result<(), Failure> {
+/// Checks that the servers can be reached. Unlike the creation of a store, a signal interrupts this.
+pub async fn check_reachable(configs: &[DatabaseConfig]) -> Result<(), Failure> {
     let servers = configs.iter().filter(|config| config.backend() != BackendKind::Memory);
     interruptible(async {
         for config in servers {
@@ -62,7 +61,7 @@ pub async fn reach(configs: &[DatabaseConfig]) -> Result<(), Failure> {
     .await
 }
 
-/// Makes an empty store, works on it and removes it: also after an error, a panic or a signal.
+/// Creates an empty store, runs an operation on it and removes it, also after an error, a panic or a signal.
 pub async fn with_scratch<T>(
     config: &DatabaseConfig,
     clock: &Arc<ManualClock>,
@@ -72,7 +71,7 @@ pub async fn with_scratch<T>(
     with_scratches(config, clock, async |databases| work(databases[0].as_ref()).await).await
 }
 
-/// The same with a store for each configuration, in their order.
+/// Like [`with_scratch`], with a store for each configuration, in the same order.
 pub async fn with_scratches<T>(
     configs: &[DatabaseConfig],
     clock: &Arc<ManualClock>,
@@ -86,7 +85,7 @@ pub async fn with_scratches<T>(
         Err(failure) => Ok(Err(failure)),
     };
     drop(databases);
-    let removed = join_all(stores.into_iter().map(HeldScratch::remove)).await;
+    let removed = join_all(stores.into_iter().map(GuardedScratch::remove)).await;
     let value = outcome.unwrap_or_else(|panic| resume_unwind(panic))?;
     if removed.iter().all(Result::is_ok) { Ok(value) } else { Err(Failure::Reported) }
 }
@@ -94,20 +93,20 @@ pub async fn with_scratches<T>(
 async fn create_each(
     configs: &[DatabaseConfig],
     clock: &Arc<ManualClock>,
-    stores: &mut Vec<HeldScratch>,
+    stores: &mut Vec<GuardedScratch>,
 ) -> Result<(), Failure> {
     for config in configs {
-        stores.push(HeldScratch::create(config, clock).await?);
+        stores.push(GuardedScratch::create(config, clock).await?);
     }
     Ok(())
 }
 
-/// Work that ends early, but in order, when it panics or a signal comes.
+/// Runs an operation that a signal interrupts, and catches its panics.
 async fn guarded<T>(work: impl Future<Output = Result<T, Failure>>) -> thread::Result<Result<T, Failure>> {
     AssertUnwindSafe(interruptible(work)).catch_unwind().await
 }
 
-/// Work that ends early when a signal comes.
+/// Runs an operation that a signal interrupts.
 pub async fn interruptible<T>(work: impl Future<Output = Result<T, Failure>>) -> Result<T, Failure> {
     tokio::select! {
         outcome = work => outcome,
@@ -115,8 +114,7 @@ pub async fn interruptible<T>(work: impl Future<Output = Result<T, Failure>>) ->
     }
 }
 
-/// Makes the calls of a scenario, in order, on an empty store of its own; `observe` hears of
-/// every response.
+/// Executes the calls of a scenario in order on an empty scratch store, and passes each response to `observe`.
 pub async fn run_scenario(
     config: &DatabaseConfig,
     scenario: &Scenario,

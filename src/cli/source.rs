@@ -1,4 +1,4 @@
-//! Scenarios by the names that arguments give them.
+//! Scenarios from files and standard input.
 
 use std::ffi::OsStr;
 use std::fmt;
@@ -7,7 +7,7 @@ use std::path::Path;
 
 use broadside::scenario::Scenario;
 
-/// Where a scenario comes from.
+/// The source of a scenario: a file, or `-` for standard input.
 pub struct Source<'a>(pub &'a Path);
 
 impl Source<'_> {
@@ -15,13 +15,11 @@ impl Source<'_> {
         self.0 == Path::new("-")
     }
 
-    /// The scenario, or why there is none.
+    /// Reads and parses the scenario.
     pub fn scenario(&self) -> Result<Scenario, String> {
         let bytes = self.read().map_err(|error| {
             if self.may_be_an_address() {
-                format!(
-                    "a file cannot be read, whose name does not end in .jsonl and may be part of an address: {error}"
-                )
+                format!("cannot read a file (its name may be part of an address and is not shown): {error}")
             } else {
                 format!("{self}: {error}")
             }
@@ -29,7 +27,7 @@ impl Source<'_> {
         Scenario::parse(&bytes).map_err(|error| format!("{self}:{}: {}", error.line(), error.problem()))
     }
 
-    /// Whether what was given as a file may be what a mistake of quoting made of an address, and so a password.
+    /// Returns true if the file name may be part of an unquoted address, and so contain a password.
     fn may_be_an_address(&self) -> bool {
         !self.is_stdin() && !self.0.exists() && self.0.extension() != Some(OsStr::new("jsonl"))
     }

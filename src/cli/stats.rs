@@ -1,38 +1,31 @@
-//! `broadside stats`: what the memory engine's columns and indexes cost.
+//! `broadside stats`: memory usage of the memory engine.
 
 use std::fmt;
 use std::sync::Arc;
 
-use broadside::ingest::IngestionBatch;
+use broadside::SystemClock;
 use broadside::memory::{MemoryConfig, MemoryDatabase, MemoryStats};
-use broadside::workload::{Workload, WorkloadOptions};
-use broadside::{Database, SystemClock};
 use clap::Args;
 use comfy_table::presets::UTF8_FULL_CONDENSED;
 use comfy_table::{Cell, CellAlignment, Table};
 
 use super::report::Output;
-use super::{Failure, Verdict, format, progress};
+use super::{Failure, Verdict, fill, format};
 
-/// Show what the memory engine's columns and indexes cost.
+/// Show the memory usage of the memory engine's columns and indexes.
 ///
-/// Fills a memory store with generated jobs and prints the bytes of each column, dictionary and
-/// index: in all, and for one job.
+/// Ingests generated jobs into a memory store and prints the size of each column, dictionary and index: the
+/// total, the bytes per job and the share of the total.
 #[derive(Debug, Args)]
 pub struct StatsArgs {
-    /// How many jobs to generate.
-    #[arg(long, value_name = "N", default_value_t = 100_000, value_parser = clap::value_parser!(u64).range(..=MOST_JOBS))]
+    /// Number of jobs to generate.
+    #[arg(long, value_name = "N", default_value_t = 100_000, value_parser = clap::value_parser!(u64).range(..=fill::MAX_JOBS))]
     jobs: u64,
 
     /// Print JSON instead of a table.
     #[arg(long)]
     json: bool,
 }
-
-/// Far more than memory holds.
-const MOST_JOBS: u64 = 1_000_000_000;
-/// How many jobs a batch tells the lives of.
-const JOBS_PER_BATCH: u64 = 1000;
 
 pub async fn run(args: &StatsArgs) -> Result<Verdict, Failure> {
     let stats = measure(args.jobs).await?;
@@ -42,23 +35,16 @@ pub async fn run(args: &StatsArgs) -> Result<Verdict, Failure> {
     } else {
         output.line(StatsTable(&stats))?;
     }
-    Ok(Verdict::Agreed)
+    Ok(Verdict::Passed)
 }
 
 async fn measure(jobs: u64) -> Result<MemoryStats, Failure> {
-    let workload = Workload::new(WorkloadOptions { jobs, ..WorkloadOptions::default() });
     let database = MemoryDatabase::new(&MemoryConfig::default(), Arc::new(SystemClock));
-    database.initialise_schema().await?;
-    let bar = progress::bar("loading jobs", jobs);
-    for batch in workload.batches(JOBS_PER_BATCH) {
-        database.execute_ingestion_query_batch(&IngestionBatch::new(batch)?).await?;
-        bar.inc(JOBS_PER_BATCH);
-    }
-    bar.finish_and_clear();
+    fill::generate(&database, jobs).await?;
     Ok(database.stats().await?)
 }
 
-/// A row for each part, the total last.
+/// A row for each part and a row with the total.
 struct StatsTable<'a>(&'a MemoryStats);
 
 impl fmt::Display for StatsTable<'_> {
@@ -79,7 +65,7 @@ impl fmt::Display for StatsTable<'_> {
         for part in &stats.parts {
             table.add_row([Cell::new(part.of), Cell::new(&part.name)].into_iter().chain(numbers(part.bytes)));
         }
-        table.add_row([Cell::new("all"), Cell::new("")].into_iter().chain(numbers(total)));
+        table.add_row([Cell::new("total"), Cell::new("")].into_iter().chain(numbers(total)));
         table.fmt(f)
     }
 }

@@ -1,4 +1,4 @@
-//! The files of a comparison: the baseline that it is held against, and what it writes.
+//! The input and output files of a comparison: the baseline, the results and the report.
 
 use std::fs::{self, OpenOptions};
 use std::path::{Path, PathBuf};
@@ -24,18 +24,18 @@ impl<'a> Baseline<'a> {
         Ok(Self { path, results })
     }
 
-    /// Whether a directory's results.json is the file of the baseline.
-    fn is_in(&self, directory: &Path) -> bool {
+    /// Returns true if results.json of the directory is the baseline.
+    fn is_results_of(&self, directory: &Path) -> bool {
         let same = |path: &Path| Some(fs::canonicalize(path).ok()? == fs::canonicalize(self.path).ok()?);
         same(&directory.join(RESULTS)) == Some(true)
     }
 }
 
-/// The directory that results are written to.
+/// The output directory of a comparison.
 pub struct OutputDirectory<'a>(&'a Path);
 
 impl<'a> OutputDirectory<'a> {
-    /// Makes the directory and checks that the files can be written, before anything is measured.
+    /// Creates the directory and checks that the files can be written, before the measurement starts.
     pub fn prepare(path: &'a Path) -> Result<Self, FileError> {
         fs::create_dir_all(path).map_err(|error| FileError::new(path, error))?;
         let probe = file::temporary(&path.join("probe"));
@@ -47,15 +47,15 @@ impl<'a> OutputDirectory<'a> {
         }
     }
 
-    /// Writes the results, each file whole or not at all.
+    /// Writes the results and the report, each atomically.
     pub fn write(&self, results: &Results) -> Result<(), Failure> {
         self.write_as(results, RESULTS, REPORT)
     }
 
-    /// Writes the results of a comparison that fell behind its baseline, beside the baseline if that is in the
-    /// directory. Returns the path of the baseline that was kept.
+    /// Writes the results of a comparison with regressions. If the baseline is in the directory, it is kept: the
+    /// results go to other files, and the path of the baseline is returned.
     pub fn write_failed(&self, results: &Results, baseline: &Baseline<'_>) -> Result<Option<PathBuf>, Failure> {
-        if !baseline.is_in(self.0) {
+        if !baseline.is_results_of(self.0) {
             return self.write(results).map(|()| None);
         }
         self.write_as(results, "results.failed.json", "report.failed.html")?;

@@ -1,11 +1,11 @@
-//! The report: one file that a browser shows without a network.
+//! The HTML report of a comparison.
 
 use std::fmt::Write;
 
 use broadside::compare::{Measurement, OperationGroup, OperationResult, Results};
 
 use crate::cli::format;
-use crate::cli::page::{self, Bar, ChartError, Escaped, Key, missing};
+use crate::cli::page::{self, BarRow, ChartError, Escaped, Swatch, missing};
 
 const GROUPS: [(OperationGroup, &str); 4] = [
     (OperationGroup::Ingestion, "Ingestion"),
@@ -14,7 +14,7 @@ const GROUPS: [(OperationGroup, &str); 4] = [
     (OperationGroup::Records, "Single records"),
 ];
 
-/// The page.
+/// Renders the report as one HTML document without external references.
 pub fn page(results: &Results) -> Result<String, ChartError> {
     let mut html = String::new();
     let title = format!("Broadside: {} jobs on {}", results.settings.workload.jobs, names(results).join(", "));
@@ -40,8 +40,8 @@ fn settings(html: &mut String, results: &Results) {
     let machine = parts.into_iter().flatten().collect::<Vec<_>>().join(", ");
     let _ = writeln!(
         html,
-        "<p>Broadside {version}, {taken}, on {machine}. {jobs} jobs of seed {seed}, layout {layout:?}; each query run \
-         at most {samples} times. Every answer was the same on all backends, ties aside, before anything was timed.</p>",
+        "<p>Broadside {version}, {taken}, on {machine}. {jobs} jobs, seed {seed}, layout {layout:?}; at most {samples} \
+         executions of each query. The results of all backends are equal, except for the order of ties.</p>",
         version = Escaped(&results.broadside),
         taken = results.taken,
         machine = Escaped(&machine),
@@ -53,12 +53,12 @@ fn settings(html: &mut String, results: &Results) {
 }
 
 fn backends(html: &mut String, results: &Results) {
-    html.push_str("<div class=\"wide\">\n<table>\n<thead><tr><th>Backend</th><th>Version</th><th>Stored</th><th>Bytes a job</th></tr></thead>\n<tbody>\n");
+    html.push_str("<div class=\"wide\">\n<table>\n<thead><tr><th>Backend</th><th>Version</th><th>Stored</th><th>Bytes per job</th></tr></thead>\n<tbody>\n");
     for (at, backend) in results.backends.iter().enumerate() {
         let _ = writeln!(
             html,
             "<tr><td>{key}{name}</td><td>{version}</td><td>{bytes}</td><td>{per_job}</td></tr>",
-            key = Key(at),
+            key = Swatch(at),
             name = Escaped(&backend.name),
             version = Escaped(backend.version.as_deref().unwrap_or("–")),
             bytes = backend.bytes.map_or_else(missing, format::bytes),
@@ -71,14 +71,14 @@ fn backends(html: &mut String, results: &Results) {
 fn chart_of(html: &mut String, results: &Results, group: OperationGroup, heading: &str) -> Result<(), ChartError> {
     let median = |measured: &Option<Measurement>| measured.as_ref().map(|measured| measured.times.p50_nanos as f64);
     let rows: Vec<_> = of_group(results, group)
-        .map(|operation| Bar { name: &operation.name, values: operation.measurements.iter().map(median).collect() })
+        .map(|operation| BarRow { name: &operation.name, values: operation.measurements.iter().map(median).collect() })
         .collect();
     if rows.is_empty() {
         return Ok(());
     }
     let _ = writeln!(
         html,
-        "<h2>{heading}</h2>\n<p class=\"note\">Median time of a call, on a logarithmic scale: each line is ten times the one before. Shorter is quicker.</p>"
+        "<h2>{heading}</h2>\n<p class=\"note\">Median time per call, on a logarithmic scale. Shorter bars are faster.</p>"
     );
     html.push_str(&page::legend(names(results)));
     let svg = page::bars(&rows, |nanos| format::time(nanos as u64))?;
@@ -92,10 +92,11 @@ fn of_group(results: &Results, group: OperationGroup) -> impl Iterator<Item = &O
 
 fn times(html: &mut String, results: &Results) {
     html.push_str(
-        "<h2>All times</h2>\n<p class=\"note\"><em>n</em> is the number of runs. A percentile that has too few of them is left out: \
-         p95 needs 20, p99 needs 100. The backends were timed in turns, each query on all of them before the next one.</p>\n<div class=\"wide\">\n<table>\n<thead><tr><th>Operation</th><th>Rows</th>");
+        "<h2>All times</h2>\n<p class=\"note\"><em>n</em> is the number of executions. p95 requires 20 of them, p99 requires 100. \
+         The executions are interleaved: each query runs on all backends before the next query.</p>\n<div class=\"wide\">\n<table>\n<thead><tr><th>Operation</th><th>Rows</th>");
     for (at, backend) in results.backends.iter().enumerate() {
-        let _ = write!(html, "<th>{}{}<br>n</th><th>p50</th><th>p95</th><th>p99</th>", Key(at), Escaped(&backend.name));
+        let _ =
+            write!(html, "<th>{}{}<br>n</th><th>p50</th><th>p95</th><th>p99</th>", Swatch(at), Escaped(&backend.name));
         if at > 0 {
             let _ = write!(html, "<th>÷ {}</th>", Escaped(&results.backends[0].name));
         }

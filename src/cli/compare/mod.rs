@@ -17,68 +17,70 @@ use indicatif::ProgressBar;
 
 use super::arguments::Address;
 use super::report::Output;
-use super::scratch::{reach, with_scratches};
-use super::{Failure, Verdict, progress, report};
+use super::scratch::{check_reachable, with_scratches};
+use super::{Failure, Verdict, fill, progress, report};
 use files::{Baseline, OutputDirectory};
 use table::ResultsTable;
 
-/// Compare backends: the same jobs and queries on each, every answer checked.
+/// Compare the results and the speed of backends on the same jobs and queries.
 ///
-/// Loads the same generated jobs into an empty store of its own on each backend and runs the
-/// same queries on all of them. Only if every answer is the same on all backends (ties may come in any
-/// order) does it print what they took, in one table: the times within which 50, 95 and 99 of
-/// 100 runs ended, and how many times as long as the first backend each of the others took.
+/// Loads the same generated jobs into a scratch store on each backend and runs the same ingestion batches and
+/// queries on all of them: inserts, updates and complete lifecycles of jobs; pages by each sort order and
+/// filter; groups by each field and aggregate; single records. The executions are interleaved: each batch and
+/// query runs on all backends before the next one.
+///
+/// The results are compared first, except for the order of ties. If they differ, the command reports the
+/// differences and no times. Otherwise it prints a table with the number of executions (n), the p50, p95 and
+/// p99 of each backend, and the ratio (÷) of its median to that of the first backend. p95 requires 20
+/// executions, p99 requires 100. Times are specific to the machine; compare ratios.
 #[derive(Debug, Args)]
 #[command(after_long_help = AFTER_HELP)]
 pub struct CompareArgs {
-    /// A backend to compare: memory, postgres, clickhouse or a URL. The first is the one that the others are
-    /// measured by; it is best the quickest.
+    /// A backend to compare: memory, postgres, clickhouse or a URL. Repeatable. Ratios are relative to the
+    /// first.
     #[arg(long = "backend", value_name = "BACKEND", default_value = "memory")]
     backends: Vec<Address>,
 
-    /// Another engine to compare with, in this process or beside it.
+    /// Another engine to include in the comparison.
     #[cfg(feature = "peers")]
     #[arg(long = "peer", value_enum, value_name = "PEER")]
     peers: Vec<Peer>,
 
-    /// How many jobs to generate.
-    #[arg(long, value_name = "N", default_value_t = 100_000, value_parser = clap::value_parser!(u64).range(..=MOST_JOBS))]
+    /// Number of jobs to generate.
+    #[arg(long, value_name = "N", default_value_t = 100_000, value_parser = clap::value_parser!(u64).range(..=fill::MAX_JOBS))]
     jobs: u64,
 
-    /// Which of all workloads of this size to generate.
+    /// Seed of the generated jobs.
     #[arg(long, value_name = "SEED", default_value_t = 1)]
     seed: u64,
 
-    /// How the ids of jobs, which ascend in the order of loading, lie to their queues.
+    /// Order in which the generated jobs get ids and are loaded.
     #[arg(long, value_enum, default_value_t = LayoutArg::TimeInterleaved)]
     layout: LayoutArg,
 
-    /// How often to run each query at most, with as many values; slow ones are run less often.
+    /// Maximum number of executions of each query, each with other values. Slow queries are executed less often.
     #[arg(long, value_name = "N", default_value_t = 50, value_parser = clap::value_parser!(u32).range(1..))]
     samples: u32,
 
-    /// Group by none and by all aggregates alone, and not by every combination of them.
+    /// Run group queries only without aggregates and with all of them, not with each combination.
     #[arg(long)]
     brief: bool,
 
-    /// Where to write results.json and report.html; the directory is made. A results.json that is also the
-    /// baseline is kept if the comparison fell behind it: then the files are results.failed.json and
-    /// report.failed.html.
+    /// Directory for results.json and report.html, created if it does not exist. If results.json is the baseline
+    /// and the comparison finds a regression, the baseline is kept and the files are named results.failed.json
+    /// and report.failed.html.
     #[arg(long, value_name = "DIR")]
     out: Option<PathBuf>,
 
-    /// A results.json of an earlier comparison of the same jobs: fail if the first backend fell behind another
-    /// one since. Only ratios within each comparison are held against each other, never times.
+    /// Results of an earlier comparison of the same jobs. Exit with 1 if a ratio of the first backend to another
+    /// is worse by more than --tolerance. Times are not compared.
     #[arg(long, value_name = "FILE")]
     baseline: Option<PathBuf>,
 
-    /// By what factor a ratio may be worse than that of the baseline.
+    /// Factor by which a ratio may be worse than in the baseline.
     #[arg(long, value_name = "FACTOR", default_value_t = 1.3, requires = "baseline", value_parser = tolerance)]
     tolerance: f64,
 }
-
-/// Far more than any store holds.
-const MOST_JOBS: u64 = 1_000_000_000;
 
 const AFTER_HELP: &str = "\
 Examples:
@@ -87,16 +89,16 @@ Examples:
   broadside compare --backend memory --backend postgres --baseline results/results.json
 
 Exit codes:
-  0  every answer is the same, and no ratio is worse than the baseline's
-  1  an answer differs, or a ratio is worse
-  2  a backend cannot be reached, the baseline cannot be read or is of other jobs, or the results cannot be written";
+  0  all results are equal, and no ratio is worse than in the baseline
+  1  a result differs, or a ratio is worse
+  2  a backend cannot be reached, a file cannot be read or written, or the baseline has other jobs";
 
-/// [`Layout`] as an argument.
+/// [`Layout`] as a command line value.
 #[derive(Debug, Clone, Copy, ValueEnum)]
 enum LayoutArg {
-    /// By submission, all queues mixed: how a cluster fills its Lookout.
+    /// By submission time, interleaving all queues, as in a running cluster.
     TimeInterleaved,
-    /// Queue after queue: how a bulk load or a migration fills one.
+    /// One queue after another, as in a bulk load or migration.
     QueueContiguous,
 }
 
@@ -109,13 +111,13 @@ impl From<LayoutArg> for Layout {
     }
 }
 
-/// An engine that is no backend.
+/// An engine that is not a backend of Broadside.
 #[cfg(feature = "peers")]
 #[derive(Debug, Clone, Copy, ValueEnum)]
 enum Peer {
     /// SQLite in memory.
     Sqlite,
-    /// DuckDB in memory, on one thread; it needs python3 with the package duckdb.
+    /// DuckDB in memory with one thread; requires python3 and the package duckdb.
     Duckdb,
 }
 
@@ -137,11 +139,11 @@ fn open_peers(_args: &CompareArgs, _workload: &Workload) -> broadside::Result<Ve
     Ok(Vec::new())
 }
 
-/// A factor by which something may be worse.
+/// Parses a tolerance: a finite factor of at least 1.
 pub fn tolerance(text: &str) -> Result<f64, String> {
     match text.parse::<f64>() {
         Ok(factor) if factor.is_finite() && factor >= 1.0 => Ok(factor),
-        _ => Err("a factor of at least 1".to_owned()),
+        _ => Err("must be a factor of at least 1".to_owned()),
     }
 }
 
@@ -153,7 +155,7 @@ pub async fn run(args: &CompareArgs) -> Result<Verdict, Failure> {
     let kinds = if args.brief { QueryKind::essential() } else { QueryKind::all() };
     let comparison = Comparison { workload: &workload, kinds, samples: args.samples as usize };
     let peers = open_peers(args, &workload)?;
-    // Whatever could waste a long comparison is checked before it.
+    // Inputs and outputs are checked before a comparison that may take hours.
     let baseline = args.baseline.as_deref().map(Baseline::read).transpose()?;
     if let Some(baseline) = &baseline {
         let names = names(&configs);
@@ -161,7 +163,7 @@ pub async fn run(args: &CompareArgs) -> Result<Verdict, Failure> {
         check_baseline(&baseline.results, &options, names)?;
     }
     let directory = args.out.as_deref().map(OutputDirectory::prepare).transpose()?;
-    reach(&configs).await?;
+    check_reachable(&configs).await?;
     let results = match compare(&comparison, &configs, peers).await? {
         ComparisonOutcome::Agreed(results) => results,
         ComparisonOutcome::Differed(differences) => {
@@ -170,26 +172,24 @@ pub async fn run(args: &CompareArgs) -> Result<Verdict, Failure> {
         }
     };
     Output::default().line(ResultsTable(&results))?;
-    let fell_behind = match &baseline {
-        Some(baseline) if hold_against(&baseline.results, &results, args.tolerance)? == Verdict::Differed => {
-            Some(baseline)
-        }
+    let failed_baseline = match &baseline {
+        Some(baseline) if has_regressions(&baseline.results, &results, args.tolerance)? => Some(baseline),
         _ => None,
     };
     if let Some(directory) = directory {
-        match fell_behind {
+        match failed_baseline {
             None => directory.write(&results)?,
             Some(baseline) => {
                 if let Some(kept) = directory.write_failed(&results, baseline)? {
-                    report::kept(&kept);
+                    report::baseline_kept(&kept);
                 }
             }
         }
     }
-    Ok(if fell_behind.is_some() { Verdict::Differed } else { Verdict::Agreed })
+    Ok(if failed_baseline.is_some() { Verdict::Differed } else { Verdict::Passed })
 }
 
-/// Runs the comparison on a store of its own on each backend.
+/// Runs the comparison on a scratch store of each backend.
 async fn compare(
     comparison: &Comparison<'_>,
     configs: &[DatabaseConfig],
@@ -210,21 +210,21 @@ async fn compare(
     .await
 }
 
-/// The bar of the stage that a comparison is at.
+/// The progress bar of the current stage.
 #[derive(Default)]
 struct ActivityBar(Mutex<Option<(&'static str, ProgressBar)>>);
 
 impl ActivityBar {
     fn show(&self, stage: Activity, done: u64, total: u64) {
-        let work = match stage {
+        let message = match stage {
             Activity::Ingesting => "loading jobs",
             Activity::Querying => "running queries",
         };
         let mut current = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some((_, old)) = current.take_if(|(name, _)| *name != work) {
+        if let Some((_, old)) = current.take_if(|(other, _)| *other != message) {
             old.finish_and_clear();
         }
-        let (_, bar) = current.get_or_insert_with(|| (work, progress::bar(work, total)));
+        let (_, bar) = current.get_or_insert_with(|| (message, progress::bar(message, total)));
         bar.set_position(done);
         if done == total {
             bar.finish_and_clear();
@@ -232,7 +232,7 @@ impl ActivityBar {
     }
 }
 
-/// The backends' names; those that come again have a number.
+/// The names of the backends. Repeated names get a number: `memory`, `memory 2`.
 pub(super) fn names(configs: &[DatabaseConfig]) -> Vec<String> {
     let mut names: Vec<String> = Vec::new();
     for config in configs {
@@ -243,10 +243,11 @@ pub(super) fn names(configs: &[DatabaseConfig]) -> Vec<String> {
     names
 }
 
-fn hold_against(baseline: &Results, results: &Results, tolerance: f64) -> Result<Verdict, Failure> {
+/// Reports the regressions from a baseline. Returns true if there are any.
+fn has_regressions(baseline: &Results, results: &Results, tolerance: f64) -> Result<bool, Failure> {
     let regressions = regressions(baseline, results, tolerance)?;
-    regressions.iter().for_each(report::worse);
-    Ok(if regressions.is_empty() { Verdict::Agreed } else { Verdict::Differed })
+    regressions.iter().for_each(report::regression);
+    Ok(!regressions.is_empty())
 }
 
 #[cfg(test)]
@@ -254,13 +255,13 @@ mod tests {
     use super::*;
 
     #[test]
-    fn backends_that_come_again_have_names_of_their_own() {
+    fn repeated_backends_are_numbered() {
         let configs = ["memory"; 3].map(|backend| backend.parse().unwrap());
         assert_eq!(names(&configs), ["memory", "memory 2", "memory 3"]);
     }
 
     #[test]
-    fn a_tolerance_is_a_factor() {
+    fn a_tolerance_is_a_finite_factor_of_at_least_1() {
         assert_eq!(tolerance("1.5"), Ok(1.5));
         for text in ["0.9", "NaN", "inf", "x", ""] {
             assert!(tolerance(text).is_err(), "{text}");

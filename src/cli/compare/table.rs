@@ -1,4 +1,4 @@
-//! The table that the command prints.
+//! The table of a comparison on standard output.
 
 use std::fmt;
 
@@ -33,7 +33,7 @@ fn right(text: impl ToString) -> Cell {
     Cell::new(text).set_alignment(CellAlignment::Right)
 }
 
-/// For every backend but the first a second column: the ratio to the first.
+/// The first backend has one column, each other one a second column with the ratio to the first.
 fn header(results: &Results) -> Vec<Cell> {
     let title = format!("{} jobs, seed {}", results.settings.workload.jobs, results.settings.workload.seed);
     let mut cells = vec![Cell::new(title), right("rows")];
@@ -66,24 +66,24 @@ fn percentiles(measured: &Measurement) -> String {
 
 fn rates(operation: &OperationResult) -> Vec<Cell> {
     let rates = operation.measurements.iter().map(|measured| measured.as_ref()?.rows_per_second);
-    beside_the_first("  queries per second", rates, format::rate)
+    row_with_ratios("  queries per second", rates, format::rate)
 }
 
 fn sizes(results: &Results) -> Vec<Cell> {
     let sizes = results.backends.iter().map(|backend| backend.bytes_per_job);
-    beside_the_first("bytes per job", sizes, |bytes| format!("{bytes:.0}"))
+    row_with_ratios("bytes per job", sizes, |bytes| format!("{bytes:.0}"))
 }
 
-/// A row of one number for each backend, with the ratios to the first one.
-fn beside_the_first(
+/// A row with one number for each backend and the ratios to the first.
+fn row_with_ratios(
     name: &str,
     numbers: impl Iterator<Item = Option<f64>>,
-    shown_as: impl Fn(f64) -> String,
+    format_number: impl Fn(f64) -> String,
 ) -> Vec<Cell> {
     let mut cells = vec![Cell::new(name), right("")];
     let mut first = None;
     for (at, number) in numbers.enumerate() {
-        cells.push(right(number.map_or_else(missing, &shown_as)));
+        cells.push(right(number.map_or_else(missing, &format_number)));
         if at == 0 {
             first = number;
         } else {

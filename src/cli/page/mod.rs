@@ -1,13 +1,13 @@
-//! Pages that a browser shows without a network: their shell, their style and their charts.
+//! HTML reports: document, style sheet and charts.
 
 mod chart;
 
 use std::fmt::{self, Display, Write};
 
-pub use chart::{Bar, ChartError, Line, Lines, Mark, Scale, Weight, bars, css_colour, lines, round_step};
+pub use chart::{BarRow, ChartError, Line, LineChart, Mark, Scale, Stroke, bars, css_colour, lines, round_step};
 
-/// A page from its title and the HTML of its body. It refers to nothing outside itself, and its content
-/// security policy allows nothing else: no script, no request.
+/// Renders an HTML document from a title and the HTML of the body. The document has no external references,
+/// and its content security policy forbids scripts and requests.
 pub fn page(title: &str, body: &str) -> String {
     let title = Escaped(title);
     let style = include_str!("style.css");
@@ -19,36 +19,36 @@ pub fn page(title: &str, body: &str) -> String {
     )
 }
 
-/// What stands where there is no value.
+/// The placeholder for a missing value.
 pub fn missing() -> String {
     "–".to_owned()
 }
 
-/// The names of what is compared, each with its colour.
+/// The legend: each name with its colour.
 pub fn legend<'a>(names: impl IntoIterator<Item = &'a str>) -> String {
     let mut html = "<p class=\"legend\">".to_owned();
     for (at, name) in names.into_iter().enumerate() {
-        let _ = write!(html, "<span>{}{}</span>", Key(at), Escaped(name));
+        let _ = write!(html, "<span>{}{}</span>", Swatch(at), Escaped(name));
     }
     html + "</p>\n"
 }
 
-/// A chart with a caption, which is also what a screen reader says of it.
+/// A chart with a caption, which is also its accessible name.
 pub fn figure(caption: &str, svg: &str) -> String {
     let caption = Escaped(caption);
     format!("<figure role=\"img\" aria-label=\"{caption}\">\n<figcaption>{caption}</figcaption>\n{svg}</figure>\n")
 }
 
-/// A square of the colour of what stands at this place.
-pub struct Key(pub usize);
+/// A square in the colour of the run or backend at an index.
+pub struct Swatch(pub usize);
 
-impl Display for Key {
+impl Display for Swatch {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "<i class=\"key\" style=\"background:{}\"></i>", css_colour(self.0))
     }
 }
 
-/// Text that means itself.
+/// Text with the special characters of HTML escaped.
 pub struct Escaped<T>(pub T);
 
 impl<T: Display> Display for Escaped<T> {
@@ -68,7 +68,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn texts_mean_themselves() {
+    fn html_is_escaped() {
         assert_eq!(Escaped("<a href=\"x\">&").to_string(), "&lt;a href=&quot;x&quot;&gt;&amp;");
         assert!(page("<b>", "").contains("<title>&lt;b&gt;</title>"));
         assert!(figure("p99 < 1 s", "").contains("aria-label=\"p99 &lt; 1 s\""));

@@ -1,4 +1,4 @@
-//! What differs between the configurations of runs.
+//! Differences between the configurations of runs.
 
 use std::collections::BTreeMap;
 use std::fmt::Write;
@@ -6,18 +6,18 @@ use std::fmt::Write;
 use broadside::load::RunRecord;
 use serde_json::Value;
 
-use crate::cli::page::{Escaped, Key, missing};
+use crate::cli::page::{Escaped, Swatch, missing};
 
-/// A value that is not the same in all runs.
+/// A setting whose values differ between the runs.
 #[derive(Debug, PartialEq, Eq)]
 pub struct Difference {
     /// The path of keys: `ingestionConfig.batchSize`.
     pub name: String,
-    /// The value in each run; none where it has none.
+    /// The value in each run, `None` if the setting is absent.
     pub values: Vec<Option<String>>,
 }
 
-/// Everything that was configured or found on a machine and is not the same in all runs.
+/// The differences between the configurations, options, servers and machines of the runs, by name.
 pub fn differences(runs: &[RunRecord]) -> Vec<Difference> {
     let runs: Vec<BTreeMap<String, String>> = runs.iter().map(settings).collect();
     let names: std::collections::BTreeSet<&String> = runs.iter().flat_map(BTreeMap::keys).collect();
@@ -28,7 +28,7 @@ pub fn differences(runs: &[RunRecord]) -> Vec<Difference> {
         .collect()
 }
 
-/// All settings of a run by their paths.
+/// The settings of a run by their paths.
 fn settings(run: &RunRecord) -> BTreeMap<String, String> {
     let mut settings = BTreeMap::new();
     flatten("", &run.configuration, &mut settings);
@@ -57,24 +57,24 @@ fn flatten(path: &str, value: &Value, settings: &mut BTreeMap<String, String>) {
     }
 }
 
-/// The table of what differs; nothing for a single run.
+/// Writes the table of differences. Writes nothing for a single run.
 pub fn section(html: &mut String, runs: &[RunRecord], names: &[String]) {
     if runs.len() < 2 {
         return;
     }
-    html.push_str("<h2 id=\"differences\">What differs</h2>\n");
+    html.push_str("<h2 id=\"differences\">Differences</h2>\n");
     let differences = differences(runs);
     if differences.is_empty() {
-        html.push_str("<p>The runs have the same configuration, options, settings of the server and machine.</p>\n");
+        html.push_str("<p>The runs have the same configuration, options, server settings and machine.</p>\n");
         return;
     }
     html.push_str(
-        "<p class=\"note\">Everything that was configured, and all that is known of the servers and machines, where it is \
-         not the same in all runs. Each difference is a possible cause of the differences below.</p>\n\
+        "<p class=\"note\">The configuration keys, options, server settings and machine properties that differ between \
+         the runs. Each may explain differences in the measurements.</p>\n\
          <div class=\"wide\">\n<table class=\"text\">\n<thead><tr><th>Setting</th>",
     );
     for (at, name) in names.iter().enumerate() {
-        let _ = write!(html, "<th>{}{}</th>", Key(at), Escaped(name));
+        let _ = write!(html, "<th>{}{}</th>", Swatch(at), Escaped(name));
     }
     html.push_str("</tr></thead>\n<tbody>\n");
     for Difference { name, values } in differences {

@@ -1,4 +1,4 @@
-//! The page of a report.
+//! The HTML document of a report.
 
 use std::fmt::Write;
 
@@ -8,7 +8,7 @@ use broadside::load::record::QueryType;
 use super::{differences, latency, names, over_time, summary};
 use crate::cli::page::{self, ChartError, Escaped};
 
-/// The page of one or several runs.
+/// Renders the report of one or several runs.
 pub fn page(runs: &[RunRecord]) -> Result<String, ChartError> {
     let names = names(runs);
     let mut html = String::new();
@@ -24,21 +24,21 @@ pub fn page(runs: &[RunRecord]) -> Result<String, ChartError> {
     Ok(page::page(&format!("Broadside: load on {}", names.join(", ")), &html))
 }
 
-/// How each kind of chart is read.
+/// Explanations of the charts.
 const GUIDE: &str = "\
-<p class=\"note\"><strong>Latency by percentile</strong>: how long the slowest calls take. Each label to the right stands for ten \
-times fewer calls: at p99.9 the line is at the time that one call in 1,000 exceeds. A flat line means that all calls take \
-alike; a step means that something holds some of them up. The line ends at the slowest call measured.</p>
-<p class=\"note\"><strong>Latency over time</strong>: the p99 of the calls that completed in each second, or the greatest latency where \
-there were fewer than 100, and the median as the thin line. A stall is a gap, in which nothing completed, and then a \
-peak as high as the stall was long.</p>
-<p class=\"note\"><strong>Rate</strong>: what completed in each second; the grey line is what was due. A store that keeps up covers the \
-grey line. Below it work piles up, above it work that was late is caught up with.</p>
-<p class=\"note\"><strong>Backlog</strong>: what was due and had not completed at the end of each second. It must return to its level: one \
-that rises to the end means that the store cannot sustain the rate, whatever the latencies so far.</p>
-<p class=\"note\"><strong>Errors</strong>: the calls of all kinds that failed in each second.</p>
-<p class=\"note\">The grey vertical lines are the phases (of the first run), the coloured ones the actions of a run. In long tests several \
-seconds form one point: of latencies and backlog it is the greatest, of rates the mean, of errors the sum.</p>
+<p class=\"note\"><strong>Latency by percentile</strong>: the latency that a given fraction of the calls does not exceed. At p99.9, one \
+call in 1,000 takes longer. A flat line means uniform latencies, a step means that some calls are delayed. The line ends at the \
+slowest call.</p>
+<p class=\"note\"><strong>Latency over time</strong>: the p99 of the calls that completed in each second, or their maximum if there are \
+fewer than 100. The thin line is the median. A stall appears as a gap followed by a peak, whose height is the duration of the \
+stall.</p>
+<p class=\"note\"><strong>Rate</strong>: the calls that completed in each second. The grey line is the target rate. Where the rate is \
+below the target, the backlog grows; where it is above, the backlog shrinks.</p>
+<p class=\"note\"><strong>Backlog</strong>: the calls that were due and had not completed at the end of each second. A backlog that grows \
+until the end of the test means that the store does not sustain the rate.</p>
+<p class=\"note\"><strong>Errors</strong>: the failed calls of all kinds in each second.</p>
+<p class=\"note\">Grey vertical lines mark the phases of the first run, coloured ones the actions of each run. In long tests a point \
+stands for several seconds: the maximum of latencies and backlog, the mean of rates, the sum of errors.</p>
 ";
 
 fn charts(html: &mut String, runs: &[RunRecord], names: &[String]) -> Result<(), ChartError> {
@@ -52,17 +52,17 @@ fn charts(html: &mut String, runs: &[RunRecord], names: &[String]) -> Result<(),
         let unit = if kind.is_none() { "queries" } else { "calls" };
         html.push_str(&page::figure(&format!("{heading}: latency by percentile"), &latency::curve(runs, kind)?));
         html.push_str(&page::figure(&format!("{heading}: latency over time"), &over_time::latency(runs, kind)?));
-        html.push_str(&page::figure(&format!("{heading}: rate, {unit} a second"), &over_time::rate(runs, kind)?));
+        html.push_str(&page::figure(&format!("{heading}: rate, {unit} per second"), &over_time::rate(runs, kind)?));
         html.push_str(&page::figure(&format!("{heading}: backlog, {unit}"), &over_time::backlog(runs, kind)?));
         if kind.is_none() {
-            html.push_str(&page::figure("All calls: errors a second", &over_time::errors(runs)?));
+            html.push_str(&page::figure("All calls: errors per second", &over_time::errors(runs)?));
         }
         html.push_str("</div>\n");
     }
     Ok(())
 }
 
-/// Ingestion, and every kind of read that a run has.
+/// Ingestion (`None`), and each kind of read that occurs in a run.
 fn kinds(runs: &[RunRecord]) -> Vec<Option<QueryType>> {
     let mut reads: Vec<_> = runs.iter().flat_map(|run| &run.queries).map(|query| query.query_type).collect();
     reads.sort_unstable();

@@ -8,20 +8,20 @@ use broadside::measure::LatencyHistogram;
 
 use super::summary::or_missing;
 use crate::cli::format;
-use crate::cli::page::{self, ChartError, Escaped, Key, Line, Lines, Scale, Weight, missing};
+use crate::cli::page::{self, ChartError, Escaped, Line, LineChart, Scale, Stroke, Swatch, missing};
 
-/// A kind of call as one run has it.
+/// The measurements of a kind of call in one run.
 #[derive(Clone, Copy)]
 struct Call<'a> {
     latency: &'a LatencyHistogram,
     service_time: &'a LatencyHistogram,
-    /// For a batch in the backlog, for a read before it has a slot.
+    /// The wait of a batch's queries in the backlog, or of a read for a slot.
     wait: &'a LatencyHistogram,
     failed: u64,
     not_found: u64,
 }
 
-/// The kinds of calls of a run by their names, batches first.
+/// The kinds of calls of a run with their names, batches first.
 fn calls(run: &RunRecord) -> Vec<(String, Call<'_>)> {
     let ingester = &run.ingester;
     let batches = Call {
@@ -44,7 +44,7 @@ fn calls(run: &RunRecord) -> Vec<(String, Call<'_>)> {
     [("batch".to_owned(), batches)].into_iter().chain(reads).collect()
 }
 
-/// The names of all kinds, in the order in which they come.
+/// The distinct names of the kinds, in the order of their first occurrence.
 fn kinds<'a>(calls: &'a [Vec<(String, Call<'_>)>]) -> Vec<&'a str> {
     let mut kinds: Vec<&str> = Vec::new();
     for (name, _) in calls.iter().flatten() {
@@ -55,44 +55,45 @@ fn kinds<'a>(calls: &'a [Vec<(String, Call<'_>)>]) -> Vec<&'a str> {
     kinds
 }
 
-/// The latencies of each kind with the ratios to the first run, and what they consist of.
+/// Writes the table of latencies by kind, with ratios to the first run, and the table of their components.
 pub fn tables(html: &mut String, runs: &[RunRecord], names: &[String]) {
     let calls: Vec<_> = runs.iter().map(calls).collect();
     html.push_str(
         "<h2 id=\"latencies\">Latencies by kind</h2>\n\
-         <p class=\"note\">From the time at which a call was due to its completion, waiting included, in the test phase. \
-         <em>n</em> is the number of calls; a percentile that has too few of them is left out (p95 needs 20, p99 needs 100). \
+         <p class=\"note\">Latency is the time from the due time of a call to its completion, including waits. The table covers \
+         the test phase. <em>n</em> is the number of calls; p95 requires 20 calls, p99 requires 100. \
          ≥ marks a lower bound: a call that had not completed at the end counts with the time until then. \
-         ÷ is how many times as long as those of the first run the median and the p99 are; below 1 the run is quicker.</p>\n",
+         ÷ is the ratio to the first run; a ratio below 1 means lower latency.</p>\n",
     );
     let headings = ["n", "p50", "p95", "p99", "max", "failed", "not found"];
     let ratios: &[&str] = if runs.len() > 1 { &["p50 ÷", "p99 ÷"] } else { &[] };
-    rows(html, &calls, names, &[&headings, ratios].concat(), |html, at, of| {
-        latency_cells(html, &of[at]);
+    rows(html, &calls, names, &[&headings, ratios].concat(), |html, at, by_run| {
+        latency_cells(html, &by_run[at]);
         for quantile in [0.5, 0.99].into_iter().take(ratios.len()) {
             let time = |call: &Option<Call<'_>>| call.as_ref()?.latency.quantile(quantile).map(|nanos| nanos as f64);
-            let ratio = time(&of[at]).zip(time(&of[0])).filter(|_| at > 0);
+            let ratio = time(&by_run[at]).zip(time(&by_run[0])).filter(|_| at > 0);
             let _ = write!(html, "<td>{}</td>", or_missing(ratio.map(|(this, first)| format::ratio(this / first))));
         }
     });
     html.push_str(
-        "<h3 id=\"parts\">What the time went to</h3>\n\
-         <p class=\"note\">The wait (of a batch's queries in the backlog, of a read for one of the slots that bound the \
-         concurrent reads) and the call itself. Where the wait is most of the latency, the store did not keep up with the rate, \
-         and a higher bound or a lower rate changes the latency; where the call is, the store is slow by itself.</p>\n",
+        "<h3 id=\"parts\">Components of the latency</h3>\n\
+         <p class=\"note\">The wait (of a batch's queries in the backlog, or of a read for one of the slots that limit \
+         concurrent reads) and the service time of the call. If the wait dominates, the store does not sustain the rate at this \
+         concurrency; if the service time dominates, the calls themselves are slow.</p>\n",
     );
-    rows(html, &calls, names, &["wait p50", "wait p99", "call p50", "call p99"], |html, at, of| {
-        let histograms = of[at].as_ref().map(|call| [call.wait, call.service_time]);
-        for at in 0..2 {
+    rows(html, &calls, names, &["wait p50", "wait p99", "call p50", "call p99"], |html, at, by_run| {
+        let histograms = by_run[at].as_ref().map(|call| [call.wait, call.service_time]);
+        for component in 0..2 {
             for quantile in [0.5, 0.99] {
-                let nanos = histograms.and_then(|histograms| histograms[at].quantile(quantile));
+                let nanos = histograms.and_then(|histograms| histograms[component].quantile(quantile));
                 let _ = write!(html, "<td>{}</td>", or_missing(nanos.map(format::time)));
             }
         }
     });
 }
 
-/// A table with a row for each kind and run; `cells` writes those of one run beside all runs of the kind.
+/// Writes a table with a row for each kind and run. `cells` writes the cells of a run, given its index and the
+/// calls of the kind in all runs.
 fn rows(
     html: &mut String,
     calls: &[Vec<(String, Call<'_>)>],
@@ -106,7 +107,7 @@ fn rows(
     }
     html.push_str("</tr></thead>\n");
     for kind in kinds(calls) {
-        let of: Vec<Option<Call<'_>>> =
+        let by_run: Vec<Option<Call<'_>>> =
             calls.iter().map(|calls| calls.iter().find(|(name, _)| name == kind).map(|(_, call)| *call)).collect();
         html.push_str("<tbody>\n");
         for (at, name) in names.iter().enumerate() {
@@ -114,8 +115,8 @@ fn rows(
             if at == 0 {
                 let _ = write!(html, "<th scope=\"rowgroup\" rowspan=\"{}\">{}</th>", names.len(), breakable(kind));
             }
-            let _ = write!(html, "<td>{}{}</td>", Key(at), Escaped(name));
-            cells(html, at, &of);
+            let _ = write!(html, "<td>{}{}</td>", Swatch(at), Escaped(name));
+            cells(html, at, &by_run);
             html.push_str("</tr>\n");
         }
         html.push_str("</tbody>\n");
@@ -123,7 +124,7 @@ fn rows(
     html.push_str("</table>\n</div>\n");
 }
 
-/// A name that a narrow window may break between its words.
+/// Escapes a name and allows line breaks between its words.
 fn breakable(name: &str) -> String {
     let mut html = String::new();
     for character in name.chars() {
@@ -156,7 +157,7 @@ fn latency_cells(html: &mut String, call: &Option<Call<'_>>) {
     let _ = write!(html, "<td{class}>{}</td><td>{}</td>", format::whole(*failed), format::whole(*not_found));
 }
 
-/// The latencies of a kind of read by all filters, or those of batches.
+/// The latencies of a kind of read with all filters, or of batches (`None`).
 fn merged(run: &RunRecord, query_type: Option<QueryType>) -> LatencyHistogram {
     let Some(query_type) = query_type else { return run.ingester.latency.clone() };
     let mut merged = LatencyHistogram::default();
@@ -165,26 +166,26 @@ fn merged(run: &RunRecord, query_type: Option<QueryType>) -> LatencyHistogram {
     merged
 }
 
-/// The percentiles of the axis: the share of calls beyond a label is a tenth of that beyond the one before.
+/// The labels of the percentile axis, a power of ten of `1 - quantile` each.
 const PERCENTILES: [f64; 5] = [0.0, 0.9, 0.99, 0.999, 0.9999];
 
-/// The percentile curves of a kind.
+/// Draws the percentile curves of a kind.
 pub fn curve(runs: &[RunRecord], query_type: Option<QueryType>) -> Result<String, ChartError> {
     let position = |quantile: f64| -(1.0 - quantile).log10();
     let mut end: f64 = 1.0;
     let mut lines = Vec::new();
     for (at, run) in runs.iter().enumerate() {
         let latency = merged(run, query_type);
-        // A curve goes no further than its samples: the last is the greatest of them.
+        // The curve ends at the maximum, which is the last quantile that the samples support.
         let last = (latency.count().max(1) as f64).log10().min(position(PERCENTILES[4]));
         end = end.max(last);
         let positions: Vec<f64> = (0..=120).map(|step| last * f64::from(step) / 120.0).collect();
         let values = latency.curve(positions.iter().map(|position| 1.0 - 10f64.powf(-position)));
         let points =
             positions.into_iter().zip(values).map(|(position, nanos)| (position, Some(nanos as f64))).collect();
-        lines.push(Line { of: Some(at), weight: Weight::Strong, points });
+        lines.push(Line { series: Some(at), stroke: Stroke::Thick, points });
     }
-    page::lines(&Lines {
+    page::lines(&LineChart {
         lines,
         marks: Vec::new(),
         from: 0.0,
@@ -197,7 +198,7 @@ pub fn curve(runs: &[RunRecord], query_type: Option<QueryType>) -> Result<String
     })
 }
 
-/// `p99.9`: without zeros at its end.
+/// Formats a quantile without trailing zeros: `p99.9`.
 fn percentile(quantile: f64) -> String {
     if quantile <= 0.0 {
         return "min".to_owned();

@@ -1,4 +1,4 @@
-//! `broadside report`: runs of the load test, side by side.
+//! `broadside report`: reports and comparisons of load test runs.
 
 mod differences;
 mod html;
@@ -8,7 +8,7 @@ mod summary;
 
 use std::path::{Path, PathBuf};
 
-use broadside::load::{RunRecord, worse};
+use broadside::load::{RunRecord, regressions};
 use clap::Args;
 
 use super::compare::tolerance;
@@ -16,31 +16,36 @@ use super::file::{self, FileError};
 use super::report::Output;
 use super::{Failure, Verdict, report};
 
-/// Show runs of the load test side by side, in one page that needs no network.
+/// Write a report of one or several load test runs, and compare them with a baseline.
 ///
-/// Reads the records that `broadside run` wrote, one or several, and writes latency curves, rates, backlog and
-/// errors over time, and tables with the ratios to the first run.
+/// Reads the records that `broadside run` writes. The report is an HTML file without external references. It has
+/// latency distributions, rates, backlog and errors over time with the phases and actions, tables with the
+/// ratios to the first run, and the differences between the configurations. Latency is measured from the due
+/// time of a call. A call that had not completed at the end counts with the time until then, and statistics that
+/// depend on such calls are marked ≥. Runs that are invalid or partial, or whose census found differences, are
+/// marked at the top.
 ///
-/// With a baseline it also compares. Of several runs, the ratios to the first one are compared with those of
-/// the baseline's runs, which are given in the same order; of one run alone, its latencies, on the same
-/// machine only. Compared are the p50 and the p99 of each kind of call that has samples enough,
-/// whether each objective still holds, and the highest rate of --find-rate.
+/// With --baseline, given once for each FILE in the same order, the command exits with 1 if a measurement is
+/// worse by more than --tolerance: for several runs, the ratio of the p50 or p99 of a kind of call to that of
+/// the first run; for a single run, its p50 or p99, if both runs are from the same machine; for each run, an
+/// objective that the baseline met, and the highest rate of --find-rate. The configuration of the load and the
+/// backends must be the same, and the runs must be valid and complete.
 #[derive(Debug, Args)]
 #[command(after_long_help = AFTER_HELP)]
 pub struct ResultsArgs {
-    /// The records: broadside-run-….json. The first is the one that the others are measured by.
+    /// The records (broadside-run-….json). Ratios are relative to the first.
     #[arg(value_name = "FILE", required = true)]
     files: Vec<PathBuf>,
 
-    /// The page to write.
+    /// The report to write.
     #[arg(long, value_name = "FILE", default_value = "report.html")]
     out: PathBuf,
 
-    /// An earlier record to compare with, once for each FILE and in the same order: fail if something got worse.
+    /// The record of an earlier run to compare with, once for each FILE in the same order.
     #[arg(long, value_name = "RUN")]
     baseline: Vec<PathBuf>,
 
-    /// By what factor a ratio, a latency or a rate may be worse than that of the baseline.
+    /// Factor by which a ratio, a latency or a rate may be worse than in the baseline.
     #[arg(long, value_name = "FACTOR", default_value_t = 1.3, requires = "baseline", value_parser = tolerance)]
     tolerance: f64,
 }
@@ -52,9 +57,9 @@ Examples:
   broadside report --baseline old-memory.json --baseline old-postgres.json memory.json postgres.json
 
 Exit codes:
-  0  the page is written, and nothing is worse than the baseline
-  1  a ratio, a latency, a rate or an objective is worse than the baseline's
-  2  a file cannot be read or written, or the baseline is of another load or of other backends";
+  0  the report is written, and no measurement is worse than in the baseline
+  1  a ratio, latency, rate or objective is worse than in the baseline
+  2  a file cannot be read or written, or the runs cannot be compared with the baseline";
 
 pub fn run(args: &ResultsArgs) -> Result<Verdict, Failure> {
     let runs = read_all(&args.files)?;
@@ -66,11 +71,11 @@ pub fn run(args: &ResultsArgs) -> Result<Verdict, Failure> {
     }
     output.line(args.out.display())?;
     if baseline.is_empty() {
-        return Ok(Verdict::Agreed);
+        return Ok(Verdict::Passed);
     }
-    let worse = worse(&baseline, &runs, args.tolerance)?;
-    worse.iter().for_each(report::worse);
-    Ok(if worse.is_empty() { Verdict::Agreed } else { Verdict::Differed })
+    let regressions = regressions(&baseline, &runs, args.tolerance)?;
+    regressions.iter().for_each(report::regression);
+    Ok(if regressions.is_empty() { Verdict::Passed } else { Verdict::Differed })
 }
 
 fn read_all(paths: &[PathBuf]) -> Result<Vec<RunRecord>, FileError> {
@@ -78,7 +83,7 @@ fn read_all(paths: &[PathBuf]) -> Result<Vec<RunRecord>, FileError> {
     paths.iter().map(|path| read(path)).collect()
 }
 
-/// The names of runs: their backends, and a number where a backend comes again.
+/// The names of the runs: their backends. Repeated names get a number: `memory`, `memory 2`.
 fn names(runs: &[RunRecord]) -> Vec<String> {
     let backend = |at: usize| runs[at].store.backend.as_str();
     let name = |at: usize| match (0..at).filter(|&other| backend(other) == backend(at)).count() {

@@ -1,56 +1,56 @@
-//! What was measured second by second, from the start of the test.
+//! Charts of the one-second series of runs.
 
 use broadside::load::RunRecord;
 use broadside::load::record::{Phase, QueryType};
 use broadside::measure::Interval;
 
 use crate::cli::format;
-use crate::cli::page::{self, ChartError, Line, Lines, Mark, Scale, Weight, round_step};
+use crate::cli::page::{self, ChartError, Line, LineChart, Mark, Scale, Stroke, round_step};
 
-/// The most points of a line: where there are more seconds, several form one point.
-const MOST_POINTS: usize = 300;
+/// The maximum number of points of a line. In longer series a point stands for several seconds.
+const MAX_POINTS: usize = 300;
 
-/// The intervals of a kind of read, or of ingestion; none if the run has none.
+/// The intervals of a kind of read, or of ingestion (`None`); empty if the run has none.
 fn intervals(run: &RunRecord, query_type: Option<QueryType>) -> &[Interval] {
     run.series.iter().find(|series| series.query_type == query_type).map_or(&[], |series| &series.intervals)
 }
 
-/// The second of the run in which the test began.
+/// The start of the test phase, in seconds from the start of the run.
 fn test_start(run: &RunRecord) -> f64 {
     run.phase(Phase::Test).map_or(0.0, |test| test.start_nanos as f64 / 1e9)
 }
 
-/// The chart of a value over time for all runs.
-struct OverTime<'a> {
+/// A chart of a value over time.
+struct TimeChart<'a> {
     runs: &'a [RunRecord],
     scale: Scale,
-    shown: &'a dyn Fn(f64) -> String,
+    format_value: &'a dyn Fn(f64) -> String,
     lines: Vec<Line>,
 }
 
-impl<'a> OverTime<'a> {
-    fn new(runs: &'a [RunRecord], scale: Scale, shown: &'a dyn Fn(f64) -> String) -> Self {
-        Self { runs, scale, shown, lines: Vec::new() }
+impl<'a> TimeChart<'a> {
+    fn new(runs: &'a [RunRecord], scale: Scale, format_value: &'a dyn Fn(f64) -> String) -> Self {
+        Self { runs, scale, format_value, lines: Vec::new() }
     }
 
-    /// Adds a line of one run. Where several seconds form a point, `join` makes one value of theirs.
+    /// Adds a line of the run at an index. `join` combines the values of several seconds into one point.
     fn line(
         &mut self,
         at: usize,
         coloured: bool,
-        weight: Weight,
+        stroke: Stroke,
         intervals: &[Interval],
         value: impl Fn(&Interval) -> Option<f64>,
         join: fn(&[f64]) -> f64,
     ) {
         let start = test_start(&self.runs[at]);
-        let each = intervals.len().div_ceil(MOST_POINTS).max(1);
+        let each = intervals.len().div_ceil(MAX_POINTS).max(1);
         let points = intervals.chunks(each).filter_map(|chunk| {
             let values: Vec<f64> = chunk.iter().filter_map(&value).collect();
             Some((chunk.first()?.second as f64 - start, (!values.is_empty()).then(|| join(&values))))
         });
         let points = points.collect();
-        self.lines.push(Line { of: coloured.then_some(at), weight, points });
+        self.lines.push(Line { series: coloured.then_some(at), stroke, points });
     }
 
     fn draw(self) -> Result<String, ChartError> {
@@ -58,7 +58,7 @@ impl<'a> OverTime<'a> {
         let (from, to) = (positions().fold(0.0, f64::min), positions().fold(1.0, f64::max) + 1.0);
         let step = time_step(to - from);
         let labels = ((from / step).ceil() as i64..=(to / step).floor() as i64).map(|at| at as f64 * step).collect();
-        page::lines(&Lines {
+        page::lines(&LineChart {
             lines: self.lines,
             marks: marks(self.runs),
             from,
@@ -67,12 +67,12 @@ impl<'a> OverTime<'a> {
             label: &seconds,
             axis: "since the start of the test",
             scale: self.scale,
-            value: self.shown,
+            value: self.format_value,
         })
     }
 }
 
-/// A round time between labels, of which there are about five.
+/// The distance between labels in seconds, a round number for about five labels.
 fn time_step(range: f64) -> f64 {
     const ROUND: [f64; 10] = [60.0, 120.0, 300.0, 600.0, 1200.0, 1800.0, 3600.0, 7200.0, 14_400.0, 28_800.0];
     let least = range / 5.0;
@@ -93,14 +93,14 @@ fn seconds(at: f64) -> String {
     }
 }
 
-/// The phases of the first run, and the actions of all. The names of those that would overlap are left out.
+/// The phases of the first run and the actions of all runs. Overlapping marks have only one name.
 fn marks(runs: &[RunRecord]) -> Vec<Mark> {
     let mut marks = Vec::new();
     let Some(first) = runs.first() else { return marks };
     let start = test_start(first);
     for phase in [Phase::WarmUp, Phase::Test, Phase::Drain] {
         if let Some(record) = first.phase(phase) {
-            marks.push(Mark { at: record.start_nanos as f64 / 1e9 - start, of: None, name: phase.to_string() });
+            marks.push(Mark { at: record.start_nanos as f64 / 1e9 - start, series: None, name: phase.to_string() });
         }
     }
     for (at, run) in runs.iter().enumerate() {
@@ -108,7 +108,7 @@ fn marks(runs: &[RunRecord]) -> Vec<Mark> {
             let due = action.due_nanos as f64 / 1e9 - test_start(run);
             let again = marks.iter().any(|mark| (mark.at - due).abs() < 1e-3);
             let name = if again { String::new() } else { action.action.to_string() };
-            marks.push(Mark { at: due, of: Some(at), name });
+            marks.push(Mark { at: due, series: Some(at), name });
         }
     }
     marks
@@ -122,42 +122,42 @@ fn greatest(values: &[f64]) -> f64 {
     values.iter().copied().fold(0.0, f64::max)
 }
 
-/// The p99 of each second, and the median thin.
+/// Draws the p99 of each second, and the median as a thin line.
 pub fn latency(runs: &[RunRecord], query_type: Option<QueryType>) -> Result<String, ChartError> {
-    let shown = |nanos: f64| format::label(&format::time(nanos.round() as u64));
-    let mut chart = OverTime::new(runs, Scale::Logarithmic, &shown);
+    let format_value = |nanos: f64| format::label(&format::time(nanos.round() as u64));
+    let mut chart = TimeChart::new(runs, Scale::Logarithmic, &format_value);
     for (at, run) in runs.iter().enumerate() {
         let intervals = intervals(run, query_type);
-        chart.line(at, true, Weight::Thin, intervals, |second| second.p50_nanos.map(|nanos| nanos as f64), mean);
-        chart.line(at, true, Weight::Strong, intervals, |second| second.p99_nanos.map(|nanos| nanos as f64), greatest);
+        chart.line(at, true, Stroke::Thin, intervals, |second| second.p50_nanos.map(|nanos| nanos as f64), mean);
+        chart.line(at, true, Stroke::Thick, intervals, |second| second.p99_nanos.map(|nanos| nanos as f64), greatest);
     }
     chart.draw()
 }
 
-/// What completed in each second, and thin what was due in it.
+/// Draws the achieved rate, and the target rate as a thin line.
 pub fn rate(runs: &[RunRecord], query_type: Option<QueryType>) -> Result<String, ChartError> {
-    let mut chart = OverTime::new(runs, Scale::Linear, &|rate| format::label(&format::rate(rate)));
+    let mut chart = TimeChart::new(runs, Scale::Linear, &|rate| format::label(&format::rate(rate)));
     for (at, run) in runs.iter().enumerate() {
         let intervals = intervals(run, query_type);
-        chart.line(at, false, Weight::Thin, intervals, |second| Some(second.target), mean);
-        chart.line(at, true, Weight::Strong, intervals, |second| Some(second.achieved), mean);
+        chart.line(at, false, Stroke::Thin, intervals, |second| Some(second.target), mean);
+        chart.line(at, true, Stroke::Thick, intervals, |second| Some(second.achieved), mean);
     }
     chart.draw()
 }
 
-/// What was due and not completed.
+/// Draws the backlog at the end of each second.
 pub fn backlog(runs: &[RunRecord], query_type: Option<QueryType>) -> Result<String, ChartError> {
-    let mut chart = OverTime::new(runs, Scale::Linear, &|count| format::label(&format::count(count)));
+    let mut chart = TimeChart::new(runs, Scale::Linear, &|count| format::label(&format::count(count)));
     for (at, run) in runs.iter().enumerate() {
         let intervals = intervals(run, query_type);
-        chart.line(at, true, Weight::Strong, intervals, |second| Some(second.backlog as f64), greatest);
+        chart.line(at, true, Stroke::Thick, intervals, |second| Some(second.backlog as f64), greatest);
     }
     chart.draw()
 }
 
-/// The failures of all calls.
+/// Draws the errors of all kinds of calls.
 pub fn errors(runs: &[RunRecord]) -> Result<String, ChartError> {
-    let mut chart = OverTime::new(runs, Scale::Linear, &|count| format::label(&format::count(count)));
+    let mut chart = TimeChart::new(runs, Scale::Linear, &|count| format::label(&format::count(count)));
     for (at, run) in runs.iter().enumerate() {
         let mut sums: Vec<Interval> = intervals(run, None).to_vec();
         for series in run.series.iter().filter(|series| series.query_type.is_some()) {
@@ -169,7 +169,7 @@ pub fn errors(runs: &[RunRecord]) -> Result<String, ChartError> {
             }
         }
         let sum = |values: &[f64]| values.iter().sum();
-        chart.line(at, true, Weight::Strong, &sums, |second| Some(second.errors as f64), sum);
+        chart.line(at, true, Stroke::Thick, &sums, |second| Some(second.errors as f64), sum);
     }
     chart.draw()
 }

@@ -1,4 +1,4 @@
-//! What the runs were, and what must be known before their numbers are read.
+//! The alerts and summary tables of a report.
 
 use std::fmt::{Display, Write};
 
@@ -6,16 +6,16 @@ use broadside::load::RunRecord;
 use broadside::load::record::{Phase, ResourceSample};
 
 use crate::cli::format;
-use crate::cli::page::{Escaped, Key, missing};
+use crate::cli::page::{Escaped, Swatch, missing};
 
-/// The errors that are shown; the record has all that were collected.
-const SHOWN_ERRORS: usize = 20;
+/// The maximum number of errors of a run in the report.
+const MAX_ERRORS: usize = 20;
 
-/// What forbids to take a run's numbers as they are.
+/// The reasons for which the measurements of a run are unreliable; empty for a valid and complete run.
 pub fn problems(run: &RunRecord) -> Vec<String> {
     let mut problems: Vec<String> = run.invalid.iter().map(|why| format!("invalid: {why}")).collect();
     if run.partial {
-        problems.push("partial: the run was interrupted; the numbers are of the time before that".to_owned());
+        problems.push("partial: the run was interrupted, and the measurements end at that time".to_owned());
     }
     if let Some(census) = run.census.as_ref().filter(|census| !census.differences.is_empty()) {
         let more = match census.differences.len() {
@@ -27,7 +27,7 @@ pub fn problems(run: &RunRecord) -> Vec<String> {
     problems
 }
 
-/// The problems of all runs, before anything else.
+/// Writes an alert for each run that has problems.
 pub fn alerts(html: &mut String, runs: &[RunRecord], names: &[String]) {
     for (at, (run, name)) in runs.iter().zip(names).enumerate() {
         let problems = problems(run);
@@ -36,8 +36,8 @@ pub fn alerts(html: &mut String, runs: &[RunRecord], names: &[String]) {
         }
         let _ = write!(
             html,
-            "<div class=\"alert\" role=\"alert\"><strong>{}{}: do not rely on these numbers</strong><ul>",
-            Key(at),
+            "<div class=\"alert\" role=\"alert\"><strong>{}{}: the measurements are unreliable</strong><ul>",
+            Swatch(at),
             Escaped(name)
         );
         for problem in problems {
@@ -47,11 +47,11 @@ pub fn alerts(html: &mut String, runs: &[RunRecord], names: &[String]) {
     }
 }
 
-/// A table of one column a run.
+/// Writes the table of runs, with a column for each run.
 pub fn runs(html: &mut String, runs: &[RunRecord], names: &[String]) {
     html.push_str("<h2 id=\"runs\">Runs</h2>\n<div class=\"wide\">\n<table class=\"text\">\n<thead><tr><th></th>");
     for (at, name) in names.iter().enumerate() {
-        let _ = write!(html, "<th>{}{}</th>", Key(at), Escaped(name));
+        let _ = write!(html, "<th>{}{}</th>", Swatch(at), Escaped(name));
     }
     html.push_str("</tr></thead>\n<tbody>\n");
     let mut row = |name: &str, value: &dyn Fn(&RunRecord) -> Option<String>| {
@@ -77,31 +77,31 @@ pub fn runs(html: &mut String, runs: &[RunRecord], names: &[String]) {
             format::whole(run.ingester.batches_executed)
         ))
     });
-    row("Batches failed · unfinished · sent twice", &|run| {
+    row("Batches failed · unfinished · redelivered", &|run| {
         let ingester = &run.ingester;
         Some(dotted([ingester.batches_failed, ingester.batches_unfinished, ingester.batches_redelivered]))
     });
-    row("Lives dropped · refused, backlog full", &|run| {
-        Some(dotted([run.ingester.lives_dropped, run.ingester.lives_refused]))
+    row("Jobs dropped · rejected, backlog full", &|run| {
+        Some(dotted([run.ingester.jobs_dropped, run.ingester.jobs_rejected]))
     });
     row("Errors", &|run| Some(format::whole(run.error_count)));
-    row("Generator's lag, p99", &|run| run.generator_lag.quantile(0.99).map(format::time));
+    row("Generator lag, p99", &|run| run.generator_lag.quantile(0.99).map(format::time));
     row("Stored, start → end", &|run| growth(run, |sample| sample.stored_bytes));
-    row("Server's memory, start → end", &|run| growth(run, |sample| sample.server_memory_bytes));
-    row("Driver's memory, start → end", &|run| growth(run, |sample| sample.process_memory_bytes));
+    row("Server memory, start → end", &|run| growth(run, |sample| sample.server_memory_bytes));
+    row("Driver memory, start → end", &|run| growth(run, |sample| sample.process_memory_bytes));
     row("Census", &|run| {
         let census = run.census.as_ref()?;
-        let found = if census.differences.is_empty() { "nothing lost" } else { "differs" };
+        let result = if census.differences.is_empty() { "no differences" } else { "differs" };
         Some(format!(
-            "{found}: {} jobs counted, {} compared whole",
+            "{result}: {} jobs counted, {} compared field by field",
             format::whole(census.jobs),
             format::whole(census.sampled)
         ))
     });
-    row("Highest rate that holds", &|run| {
+    row("Highest rate that meets the objectives", &|run| {
         let search = run.rate_search.as_ref()?;
         let broke = search.trials.iter().find(|trial| !trial.broke.is_empty());
-        let broke = broke.map(|trial| format!("; first to break: {}", trial.broke.join(", ")));
+        let broke = broke.map(|trial| format!("; first violation: {}", trial.broke.join(", ")));
         Some(search.highest.map_or_else(|| "none".to_owned(), format::rate) + &broke.unwrap_or_default())
     });
     html.push_str("</tbody>\n</table>\n</div>\n");
@@ -119,55 +119,55 @@ fn dotted(numbers: impl IntoIterator<Item = u64>) -> String {
     numbers.into_iter().map(format::whole).collect::<Vec<_>>().join(" · ")
 }
 
-fn growth(run: &RunRecord, of: impl Fn(&ResourceSample) -> Option<u64>) -> Option<String> {
+fn growth(run: &RunRecord, bytes: impl Fn(&ResourceSample) -> Option<u64>) -> Option<String> {
     let (first, last) = (run.resources.first()?, run.resources.last()?);
-    Some(format!("{} → {}", format::bytes(of(first)?), format::bytes(of(last)?)))
+    Some(format!("{} → {}", format::bytes(bytes(first)?), format::bytes(bytes(last)?)))
 }
 
-/// The objectives of all runs; nothing if there are none.
+/// Writes the table of objectives, if there are any.
 pub fn objectives(html: &mut String, runs: &[RunRecord], names: &[String]) {
     let rows = runs.iter().zip(names).enumerate().flat_map(|(at, (run, name))| {
         run.objectives.iter().map(move |objective| {
-            let (class, verdict) = if objective.held { ("good", "held") } else { ("bad", "broken") };
+            let (class, result) = if objective.held { ("good", "met") } else { ("bad", "missed") };
             [
-                format!("{}{}", Key(at), Escaped(name)),
+                format!("{}{}", Swatch(at), Escaped(name)),
                 format!("<code>{}</code>", Escaped(&objective.objective)),
                 Escaped(objective.measured.as_deref().unwrap_or("too few samples")).to_string(),
-                format!("<span class=\"{class}\">{verdict}</span>"),
+                format!("<span class=\"{class}\">{result}</span>"),
             ]
         })
     });
     table(html, "objectives", "Objectives", ["Run", "Objective", "Measured", ""], rows.collect());
 }
 
-/// The actions of all runs; nothing if there are none.
+/// Writes the table of actions, if there are any.
 pub fn actions(html: &mut String, runs: &[RunRecord], names: &[String]) {
     let rows = runs.iter().zip(names).enumerate().flat_map(|(at, (run, name))| {
         let start = run.phase(Phase::Test).map_or(0, |test| test.start_nanos);
         run.actions.iter().map(move |action| {
-            let took = action.end_nanos.and_then(|end| end.checked_sub(action.due_nanos)).map(format::time);
+            let time = action.end_nanos.and_then(|end| end.checked_sub(action.due_nanos)).map(format::time);
             [
-                format!("{}{}", Key(at), Escaped(name)),
+                format!("{}{}", Swatch(at), Escaped(name)),
                 format!("{} {} / {}", action.action, Escaped(&action.queue), Escaped(&action.job_set)),
                 format::time(action.due_nanos.saturating_sub(start)),
                 format::whole(action.jobs),
-                took.unwrap_or_else(|| "not completed".to_owned()),
+                time.unwrap_or_else(|| "not completed".to_owned()),
                 Escaped(action.error.as_deref().unwrap_or_default()).to_string(),
             ]
         })
     });
-    let headings = ["Run", "Action", "Due after", "Jobs", "Took", "Error"];
+    let headings = ["Run", "Action", "Due after", "Jobs", "Time", "Error"];
     table(html, "actions", "Actions", headings, rows.collect());
 }
 
-/// The first errors of all runs; nothing if there are none.
+/// Writes the table of the first errors, if there are any.
 pub fn errors(html: &mut String, runs: &[RunRecord], names: &[String]) {
     let rows = runs.iter().zip(names).enumerate().flat_map(|(at, (run, name))| {
-        run.errors.iter().take(SHOWN_ERRORS).map(move |error| {
+        run.errors.iter().take(MAX_ERRORS).map(move |error| {
             let call =
                 error.query_type.map_or_else(|| "batch".to_owned(), |kind| format!("{kind} {}", error.filter_combo));
             [
-                format!("{}{}", Key(at), Escaped(name)),
+                format!("{}{}", Swatch(at), Escaped(name)),
                 error.timestamp.to_string(),
                 Escaped(call).to_string(),
                 Escaped(&error.error).to_string(),
@@ -177,7 +177,7 @@ pub fn errors(html: &mut String, runs: &[RunRecord], names: &[String]) {
     table(html, "errors", "First errors", ["Run", "Time", "Call", "Error"], rows.collect());
 }
 
-/// A table of texts that are HTML already.
+/// Writes a table of HTML cells. Writes nothing without rows.
 fn table<const N: usize>(html: &mut String, id: &str, heading: &str, headings: [&str; N], rows: Vec<[String; N]>) {
     if rows.is_empty() {
         return;
@@ -193,7 +193,7 @@ fn table<const N: usize>(html: &mut String, id: &str, heading: &str, headings: [
     html.push_str("</tbody>\n</table>\n</div>\n");
 }
 
-/// A text that may be missing.
+/// Formats a value, or the placeholder for a missing one.
 pub fn or_missing(value: Option<impl Display>) -> String {
     value.map_or_else(missing, |value| value.to_string())
 }

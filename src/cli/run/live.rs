@@ -1,4 +1,4 @@
-//! What a run shows while it lasts: lines that are drawn anew on a terminal, a line every 10 s elsewhere.
+//! The progress display of a run: updated in place on a terminal, otherwise a line every 10 s.
 
 use std::io::{self, IsTerminal};
 use std::time::{Duration, Instant};
@@ -11,15 +11,15 @@ use parking_lot::Mutex;
 
 use crate::cli::{format, progress, report};
 
-/// How often there is a line where there is no terminal.
-const LINE_EVERY: Duration = Duration::from_secs(10);
+/// The interval between lines if standard error is not a terminal.
+const LINE_INTERVAL: Duration = Duration::from_secs(10);
 
-/// Shows a run.
-pub struct Live {
-    /// How long the load lasts.
+/// Displays the progress of a run on standard error.
+pub struct LiveProgress {
+    /// The duration of warm-up and test.
     length: Duration,
     warm_up: Duration,
-    /// The lines on the terminal; none without one.
+    /// The display on a terminal; `None` if standard error is not one.
     bar: Option<ProgressBar>,
     state: Mutex<State>,
 }
@@ -29,7 +29,7 @@ struct State {
     last_line: Instant,
 }
 
-impl Live {
+impl LiveProgress {
     pub fn new(config: &LoadConfig) -> Self {
         let bar = io::stderr().is_terminal().then(progress::lines);
         Self {
@@ -47,7 +47,7 @@ impl Live {
         }
     }
 
-    /// Shows the present state: at once on a terminal, elsewhere if it is time.
+    /// Updates the terminal, or writes a line if the interval has elapsed.
     fn show(&self, lines: &[String]) {
         if let Some(bar) = &self.bar {
             bar.set_message(lines.join("\n  "));
@@ -55,14 +55,14 @@ impl Live {
             return;
         }
         let mut state = self.state.lock();
-        if state.last_line.elapsed() >= LINE_EVERY {
+        if state.last_line.elapsed() >= LINE_INTERVAL {
             state.last_line = Instant::now();
             report::note(lines.join("; "));
         }
     }
 }
 
-impl Observer for Live {
+impl Observer for LiveProgress {
     fn phase(&self, phase: Phase) {
         self.state.lock().phase = phase;
         match &self.bar {
@@ -98,13 +98,13 @@ impl Observer for Live {
         ];
         lines.extend(snapshot.kinds.iter().filter_map(kind));
         if snapshot.errors + snapshot.shed > 0 {
-            lines.push(format!("{} errors, {} lives left out", snapshot.errors, snapshot.shed));
+            lines.push(format!("{} errors, {} jobs shed", snapshot.errors, snapshot.shed));
         }
         self.show(&lines);
     }
 }
 
-/// A kind of call in the last second; none if there was none of it.
+/// The line of a kind of call; `None` if no call completed in the last second.
 fn kind(kind: &KindSnapshot) -> Option<String> {
     let name = match kind.query_type {
         None => "batches",

@@ -9,74 +9,94 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use broadside::load::upstream::{ResultFile, file_names};
-use broadside::load::{self, ArrivalKind, Draws, RunOptions, RunRecord, SelectionKind};
+use broadside::load::{self, ArrivalKind, GeneratorOptions, RunOptions, RunRecord, SelectionKind};
 use broadside::{Database, DatabaseConfig, SystemClock};
 use clap::Args;
 use tokio::sync::watch;
 
+use super::arguments::Address;
 use super::file::FileError;
 use super::report::{self, Output};
 use super::{Failure, Verdict, file, interrupt};
-use live::Live;
+use live::LiveProgress;
 use plan::Plan;
 use summary::Summary;
 
-/// Test a store under sustained load: a whole cluster's ingestion, with people asking all the while.
+/// Run a load test: sustained ingestion with concurrent reads.
 ///
-/// Reads the configuration files of Armada's Broadside. Jobs arrive at the configured rate whatever the store does, live
-/// their lives and end; reads of each kind come at rates of their own. Latency runs from the time at which a call was
-/// due. When all has been stored, the store is compared with what was sent.
+/// Reads the YAML configuration of Armada's Broadside and takes the store through the phases schema, historical
+/// jobs, warm-up, test, drain, census and tear-down. The store must be empty, or left by an earlier run with the
+/// same historical jobs. Without --config the command runs for about a minute on the memory backend.
 ///
-/// Without --config it runs a minute on the memory backend.
+/// The load is open: jobs and reads arrive at the configured rates, independently of the store. Latency is
+/// measured from the due time of a call to its completion; service time, the wait for a slot and the lag of the
+/// load generator are recorded separately. A run is invalid if the p99 of the lag exceeds both 10 ms and 1 % of
+/// the p99 of all latencies. If the backlog is full, backlogDropStrategy delays jobs (block) or sheds them
+/// (drop, error). A failed batch is sent again until it is stored. After the drain, the census compares the store
+/// with the ingested jobs: the counts by state, the number of jobs with a run, and all fields of a sample.
 ///
-/// Writes two files: `broadside-result-….json`, which the viewer of Armada's Broadside opens, and
-/// `broadside-run-….json` with all that was measured.
+/// The command writes two files to --results-dir. `broadside-result-….json` is for the viewer of Armada's
+/// Broadside. `broadside-run-….json` is the complete record for `broadside report`: the configuration without
+/// secrets, versions, machine, histograms (base64, HdrHistogram V2), one-second series, census and objectives.
 #[derive(Debug, Args)]
 #[command(after_long_help = AFTER_HELP)]
 pub struct RunArgs {
-    /// A configuration file; of several, later ones prevail key by key.
+    /// A configuration file. Repeatable; later files override earlier ones key by key.
     #[arg(long = "config", value_name = "FILE")]
     configs: Vec<PathBuf>,
 
-    /// Where to run, in place of the configuration's store: memory, postgres, clickhouse or a URL.
-    // Kept as text: clap shows a value that it cannot parse, and a URL may hold a password.
+    /// The backend, instead of databaseConfig: memory, postgres, clickhouse or a URL.
     #[arg(long, value_name = "BACKEND")]
-    backend: Option<String>,
+    backend: Option<Address>,
 
-    /// Where the files of results go.
+    /// The directory of the result files, created if it does not exist.
     #[arg(long, value_name = "DIR", default_value = ".")]
     results_dir: PathBuf,
 
-    /// How jobs are dealt out: each property by itself, or all by the job's number as upstream does.
+    /// Selection of the properties of jobs: drawn independently, or all derived from the job's number as in
+    /// Armada's Broadside.
     #[arg(long, value_name = "independent|upstream", default_value_t)]
     selection: SelectionKind,
 
-    /// How arrivals are spread over time.
+    /// Distribution of the arrivals: at equal intervals, or a Poisson process.
     #[arg(long, value_name = "uniform|poisson", default_value_t)]
     arrivals: ArrivalKind,
 
-    /// The seed of every random draw.
+    /// Seed of the random number generators.
     #[arg(long, value_name = "N", default_value_t = 1)]
     seed: u64,
 
-    /// The deadline of a read: 500ms, 1m30s.
+    /// Timeout of a read: 500ms, 1m30s.
     #[arg(long, value_name = "DURATION", default_value = "60s", value_parser = load::parse_duration)]
     query_timeout: Duration,
 
-    /// Search for the highest submission rate at which every objective (`slo`) holds.
+    /// Search by bisection for the highest submission rate at which all objectives (`slo`) are met and ingestion
+    /// keeps up.
     #[arg(long)]
     find_rate: bool,
 
-    /// Do not ask before a large run.
+    /// Do not ask for confirmation of a large run.
     #[arg(long)]
     yes: bool,
 
-    /// Only remove the data that an earlier run left.
+    /// Only remove the data of an earlier run.
     #[arg(long)]
     teardown_only: bool,
 }
 
 const AFTER_HELP: &str = "\
+Configuration keys in addition to those of Armada's Broadside:
+  redelivery: 0.01        fraction of batches that are sent twice
+  reads: FILE             recorded reads to replay, as JSON Lines: getJobs and getJobGroups calls as
+                          in scenarios, each with its `time`
+  slo: [page.p99 < 50ms]  objectives on page, groups, spec, runError, debugMessage or ingest, by
+                          p50, p95, p99, mean, max or errors (ingest.errors < 0.1%), optionally
+                          for one filter (page.annotations.p99 < 1s)
+  lookoutQueryConfig      rates of the reads that Armada's Broadside does not make, by the keys
+                          activeJobSetsQueriesPerHour, containsQueriesPerHour,
+                          deepOffsetQueriesPerHour, ownerQueriesPerHour and poolQueriesPerHour;
+                          and deepOffset (10000)
+
 Examples:
   broadside run
   broadside run --config fixtures/load/postgres.yaml --results-dir results
@@ -84,17 +104,18 @@ Examples:
   broadside run --config fixtures/load/postgres.yaml --config fixtures/load/find-rate.yaml --find-rate
 
 Exit codes:
-  0    the run went to its end, nothing was lost and every objective held
-  1    the store does not hold what was sent, or an objective did not hold
-  2    a wrong configuration, a store that is not Broadside's or holds other jobs, no connection
-  130  interrupted; what was measured until then is written";
+  0    the run is complete, the census found no differences and all objectives are met
+  1    the census found differences, or an objective is missed
+  2    invalid configuration, a store with other data, no connection
+  130  interrupted; the measurements up to the interruption are written";
 
 pub async fn run(args: &RunArgs) -> Result<Verdict, Failure> {
-    let Some(plan) = Plan::read(&args.configs, args.backend.as_deref())? else {
+    let backend = args.backend.as_ref().map(Address::config).transpose()?;
+    let Some(plan) = Plan::read(&args.configs, backend)? else {
         return Ok(Verdict::Failed);
     };
     let options = RunOptions {
-        draws: Draws { selection: args.selection, arrivals: args.arrivals, seed: args.seed },
+        generator: GeneratorOptions { selection: args.selection, arrivals: args.arrivals, seed: args.seed },
         query_timeout: args.query_timeout,
         recorded: plan.recorded_reads()?,
         ..RunOptions::default()
@@ -103,14 +124,14 @@ pub async fn run(args: &RunArgs) -> Result<Verdict, Failure> {
         let database = plan.database.connect(Arc::new(SystemClock)).await?;
         load::tear_down(&*database).await?;
         database.close().await?;
-        return Ok(Verdict::Agreed);
+        return Ok(Verdict::Passed);
     }
     if !args.yes && !plan.confirmed(args.find_rate)? {
         return Ok(Verdict::Failed);
     }
-    // A signal ends the load, and the process when the results are written.
-    let _hold = interrupt::hold()?;
-    // Before hours of measurement, not after them.
+    // A signal stops the load; the process ends after the results are written.
+    let _guard = interrupt::guard()?;
+    // Before the measurement, which may take hours.
     std::fs::create_dir_all(&args.results_dir).map_err(|error| FileError::new(&args.results_dir, error))?;
     let record = execute(&plan, &options, args.find_rate).await?;
     let files = write(&record, &plan, &args.results_dir)?;
@@ -118,11 +139,11 @@ pub async fn run(args: &RunArgs) -> Result<Verdict, Failure> {
     verdict(&record)
 }
 
-/// Runs the plan until its end, or until a signal comes and the drain after it is over.
+/// Executes the plan. A signal stops the load and shortens the drain.
 async fn execute(plan: &Plan, options: &RunOptions, find_rate: bool) -> Result<RunRecord, Failure> {
     let (stop, stopped) = watch::channel(false);
     let database = connect(&plan.database).await?;
-    let live = Arc::new(Live::new(&plan.config));
+    let live = Arc::new(LiveProgress::new(&plan.config));
     let config = &plan.config;
     let run = async {
         if find_rate {
@@ -133,14 +154,14 @@ async fn execute(plan: &Plan, options: &RunOptions, find_rate: bool) -> Result<R
     };
     let signal = async {
         interrupt::requested().await;
-        report::note("interrupted: what was due completes for up to 10 s");
-        // The run may have ended just now.
+        report::note("interrupted: waiting up to 10 s for outstanding calls");
+        // Fails if the run has ended at the same time.
         let _ = stop.send(true);
         std::future::pending::<()>().await;
     };
     let record = tokio::select! {
         record = run => record,
-        () = signal => unreachable!("the signal only stops the run"),
+        () = signal => unreachable!("the future of the signal never completes"),
     };
     live.finish();
     let closed = database.close().await;
@@ -156,7 +177,7 @@ async fn connect(config: &DatabaseConfig) -> Result<Arc<dyn Database>, Failure> 
     }
 }
 
-/// Writes the files of a run.
+/// Writes the result file and the record. Returns their paths.
 fn write(record: &RunRecord, plan: &Plan, directory: &Path) -> Result<Vec<PathBuf>, Failure> {
     let paths = file_names(record.ended).map(|name| directory.join(name));
     let texts = [ResultFile::new(record, plan.config.upstream()).to_json()?, record.to_json()?];
@@ -168,9 +189,9 @@ fn write(record: &RunRecord, plan: &Plan, directory: &Path) -> Result<Vec<PathBu
 
 fn verdict(record: &RunRecord) -> Result<Verdict, Failure> {
     let differences = record.census.iter().flat_map(|census| &census.differences);
-    let mut verdict = Verdict::Agreed;
+    let mut verdict = Verdict::Passed;
     for difference in differences {
-        report::problem(format!("the store differs from what was sent: {difference}"));
+        report::problem(format!("census: {difference}"));
         verdict = Verdict::Differed;
     }
     if record.partial {
@@ -179,11 +200,11 @@ fn verdict(record: &RunRecord) -> Result<Verdict, Failure> {
     let searched = record.rate_search.is_some();
     for objective in record.objectives.iter().filter(|objective| !objective.held && !searched) {
         let measured = objective.measured.as_deref().unwrap_or("too few samples");
-        report::problem(format!("the objective {} did not hold: {measured}", objective.objective));
+        report::problem(format!("the objective {} is missed: {measured}", objective.objective));
         verdict = Verdict::Differed;
     }
     if record.rate_search.as_ref().is_some_and(|search| search.highest.is_none()) {
-        report::problem("there is no rate at which every objective holds");
+        report::problem("no rate met all objectives");
         verdict = Verdict::Differed;
     }
     Ok(verdict)

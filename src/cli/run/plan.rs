@@ -1,36 +1,36 @@
-//! What a run is going to do: its configuration, its store, and how large it is.
+//! The plan of a run: configuration, store and size.
 
 use std::io::{self, BufRead, IsTerminal, Write};
 use std::path::{Path, PathBuf};
 
 use broadside::load::upstream::GoDuration;
-use broadside::load::{LoadConfig, Parsed, RecordedRead};
+use broadside::load::{LoadConfig, ParsedConfig, RecordedRead};
 use broadside::{BackendKind, DatabaseConfig};
 
 use crate::cli::file::{self, FileError};
 use crate::cli::{Failure, format, report};
 
-/// The configuration without --config.
+/// The default configuration, for runs without --config.
 const DEFAULT: (&str, &str) = ("default.yaml", include_str!("../../../fixtures/load/default.yaml"));
 
-/// Runs beyond these are asked about.
+/// Limits beyond which a run needs a confirmation.
 const MANY_JOBS: u64 = 100_000;
 const MANY_BYTES: u64 = 1 << 30;
 const LONG_SECONDS: u64 = 3600;
-/// The bytes that a job takes in a store, about.
+/// The approximate size of a job in a store.
 const BYTES_PER_JOB: u64 = 3700;
 
-/// A configuration and its store.
+/// The plan of a run.
 pub struct Plan {
     pub config: LoadConfig,
     pub database: DatabaseConfig,
-    /// Whether the user has said anything about it.
+    /// Whether the configuration is the default.
     is_default: bool,
 }
 
 impl Plan {
-    /// Reads the configuration; none if it is wrong, which then has been said.
-    pub fn read(files: &[PathBuf], backend: Option<&str>) -> Result<Option<Self>, Failure> {
+    /// Reads the configuration. Reports the problems of an invalid one and returns `None`.
+    pub fn read(files: &[PathBuf], backend: Option<DatabaseConfig>) -> Result<Option<Self>, Failure> {
         let mut texts = Vec::new();
         for path in files {
             let name = path.display().to_string();
@@ -41,12 +41,11 @@ impl Plan {
         if pairs.is_empty() {
             pairs.push(DEFAULT);
         }
-        let given = backend.map(str::parse::<DatabaseConfig>).transpose()?;
-        let parsed = match &given {
+        let parsed = match &backend {
             Some(database) => LoadConfig::parse_for(database.backend(), pairs),
             None => LoadConfig::parse(pairs),
         };
-        let Parsed { config, warnings } = match parsed {
+        let ParsedConfig { config, warnings } = match parsed {
             Ok(parsed) => parsed,
             Err(error) => {
                 error.problems.iter().for_each(report::problem);
@@ -54,37 +53,37 @@ impl Plan {
             }
         };
         warnings.iter().for_each(report::warning);
-        let database = match given {
+        let database = match backend {
             Some(database) => database,
             None => config.database.config()?,
         };
         Ok(Some(Self { config, database, is_default: files.is_empty() }))
     }
 
-    /// The reads of the `reads` file.
+    /// Reads the recorded reads, if the configuration names a file.
     pub fn recorded_reads(&self) -> Result<Vec<RecordedRead>, Failure> {
         let Some(path) = &self.config.reads else { return Ok(Vec::new()) };
         Ok(RecordedRead::parse(&text(path)?).map_err(|error| FileError::new(path, error))?)
     }
 
-    /// Whether the run is small, or the user wants it all the same.
+    /// Returns true if the run is small or the user confirms it.
     pub fn confirmed(&self, find_rate: bool) -> Result<bool, Failure> {
         let jobs = self.config.historical_job_count().saturating_add(self.config.live_job_count());
         let bytes = jobs.saturating_mul(BYTES_PER_JOB);
         let seconds = (self.config.warmup_duration + self.config.test_duration).as_secs();
         let large = jobs > MANY_JOBS || bytes > MANY_BYTES || seconds > LONG_SECONDS;
-        // The default is known to be harmless.
+        // The default configuration on the memory backend is small enough.
         if self.is_default && !find_rate && self.database.backend() == BackendKind::Memory || !large {
             return Ok(true);
         }
         let each = if find_rate { ", in the first of several runs" } else { "" };
         let size = format!(
-            "the run makes about {jobs} jobs ({}) in {}{each}",
+            "the run creates about {jobs} jobs ({}) in {}{each}",
             format::bytes(bytes),
             GoDuration(self.config.warmup_duration + self.config.test_duration)
         );
         if !io::stdin().is_terminal() {
-            report::problem(format!("{size}: confirm it with --yes"));
+            report::problem(format!("{size}; confirm it with --yes"));
             return Ok(false);
         }
         write!(io::stderr(), "{size}. Continue? [y/N] ")?;
@@ -94,7 +93,7 @@ impl Plan {
     }
 }
 
-/// The text of a file.
+/// Reads a text file.
 fn text(path: &Path) -> Result<String, FileError> {
-    String::from_utf8(file::read(path)?).map_err(|_| FileError::new(path, "is no UTF-8 text"))
+    String::from_utf8(file::read(path)?).map_err(|_| FileError::new(path, "is not UTF-8"))
 }

@@ -1,4 +1,4 @@
-//! What a run comes to, on standard output.
+//! The summary of a run on standard output.
 
 use std::fmt;
 use std::path::PathBuf;
@@ -10,7 +10,7 @@ use comfy_table::{Cell, CellAlignment, Table};
 
 use crate::cli::format;
 
-/// A table of the calls, and what is to be known beside it.
+/// The summary of a run: a table of the calls, actions, census, objectives and files.
 pub struct Summary<'a> {
     pub record: &'a RunRecord,
     pub files: &'a [PathBuf],
@@ -22,8 +22,8 @@ impl fmt::Display for Summary<'_> {
         writeln!(f, "{}", self.table())?;
         let ingester = &record.ingester;
         writeln!(f, "ingestion queries stored: {}", ingester.queries_executed)?;
-        if ingester.lives_dropped + ingester.lives_refused > 0 {
-            writeln!(f, "lives left out: {} dropped, {} refused", ingester.lives_dropped, ingester.lives_refused)?;
+        if ingester.jobs_dropped + ingester.jobs_rejected > 0 {
+            writeln!(f, "jobs shed: {} dropped, {} rejected", ingester.jobs_dropped, ingester.jobs_rejected)?;
         }
         for action in &record.actions {
             let end = action.end_nanos.map_or_else(
@@ -36,17 +36,17 @@ impl fmt::Display for Summary<'_> {
         match &record.census {
             Some(census) => writeln!(
                 f,
-                "census: {} jobs counted, {} compared whole, {} differences",
+                "census: {} jobs counted, {} compared field by field, {} differences",
                 census.jobs,
                 census.sampled,
                 census.differences.len()
             )?,
-            None => writeln!(f, "census: not taken, for not all that was sent is known to be stored")?,
+            None => writeln!(f, "census: skipped, because the outcome of some batches is unknown")?,
         }
         for objective in &record.objectives {
             let measured = objective.measured.as_deref().unwrap_or("too few samples");
-            let held = if objective.held { "held" } else { "did not hold" };
-            writeln!(f, "objective {}: {held}, {measured}", objective.objective)?;
+            let result = if objective.held { "met" } else { "missed" };
+            writeln!(f, "objective {}: {result}, {measured}", objective.objective)?;
         }
         self.search(f)?;
         if record.partial {
@@ -68,12 +68,12 @@ impl Summary<'_> {
         let Some(search) = &self.record.rate_search else { return Ok(()) };
         match search.highest {
             Some(rate) => {
-                writeln!(f, "highest rate: {rate:.1} submissions a second, of {} trials", search.trials.len())?
+                writeln!(f, "highest rate: {rate:.1} submissions per second ({} trials)", search.trials.len())?
             }
-            None => writeln!(f, "highest rate: none of {} trials held", search.trials.len())?,
+            None => writeln!(f, "highest rate: none ({} trials)", search.trials.len())?,
         }
-        match search.broke_first() {
-            Some(trial) => writeln!(f, "what broke first, at {:.1}: {}", trial.rate, trial.broke.join("; ")),
+        match search.first_violation() {
+            Some(trial) => writeln!(f, "first violation, at {:.1}: {}", trial.rate, trial.broke.join("; ")),
             None => Ok(()),
         }
     }

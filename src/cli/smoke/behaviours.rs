@@ -1,4 +1,4 @@
-//! The scenarios that Broadside is tested with.
+//! The embedded scenarios.
 
 use broadside::DatabaseConfig;
 use broadside::measure::LatencyHistogram;
@@ -8,12 +8,12 @@ use super::summary::{Row, Tally};
 use crate::cli::scratch::run_scenario;
 use crate::cli::{Failure, progress, report};
 
-/// Every file of `fixtures/`, by name.
+/// The scenario files of `fixtures/`, by name.
 const FIXTURES: &[(&str, &[u8])] = include!(concat!(env!("OUT_DIR"), "/fixtures.rs"));
 
-/// Runs every scenario and compares every response that a line expects.
+/// Executes the scenarios and compares their responses with the expected ones.
 pub async fn check(config: &DatabaseConfig) -> Result<Row, Failure> {
-    let bar = progress::bar("checking behaviours", FIXTURES.len() as u64);
+    let bar = progress::bar("running scenarios", FIXTURES.len() as u64);
     let mut tally = Tally::default();
     for (name, text) in FIXTURES {
         run_scenario(config, &Scenario::parse(text)?, |step, response| {
@@ -37,7 +37,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn every_fixture_is_embedded_as_it_is() {
+    fn every_fixture_is_embedded_unchanged() {
         let directory = Path::new(env!("CARGO_MANIFEST_DIR")).join("fixtures");
         let paths = std::fs::read_dir(directory).unwrap().map(|entry| entry.unwrap().path());
         let files: BTreeMap<_, _> = paths

@@ -1,4 +1,4 @@
-//! Whether the groups of the generated jobs add up to the jobs that were generated.
+//! Comparison of the store's group counts with the generated jobs.
 
 use std::collections::BTreeMap;
 
@@ -13,7 +13,7 @@ use crate::cli::report;
 /// Counts by group name.
 type Counts = BTreeMap<String, u64>;
 
-/// A field whose groups are known, and what group a job is in.
+/// A grouped field, and the group of a job.
 type Grouping = (GroupField, fn(&GeneratedJob) -> String);
 
 const GROUPINGS: [Grouping; 5] = [
@@ -24,7 +24,7 @@ const GROUPINGS: [Grouping; 5] = [
     (GroupField::Node, |job| job.runs.last().map(|run| run.node.clone()).unwrap_or_default()),
 ];
 
-/// Compares the store's groups with a count of the workload's jobs.
+/// Compares the store's group counts with those of the workload.
 pub async fn check(database: &dyn Database, workload: &Workload) -> Row {
     let mut counts = GROUPINGS.map(|_| Counts::new());
     for job in workload.jobs() {
@@ -49,12 +49,12 @@ async fn groups(database: &dyn Database, field: GroupField) -> Result<Vec<JobGro
     database.get_job_groups(&GroupQuery::by(field)).await.map_err(|error| error.to_string())
 }
 
-/// Names the first group that is not as expected.
+/// Returns the first group whose count differs.
 fn compare(expected: &Counts, groups: Vec<JobGroup>) -> Result<(), String> {
     let listed = groups.len();
     let counts: Counts = groups.into_iter().map(|group| (group.name.into(), group.count)).collect();
     if counts.len() != listed {
-        return Err(format!("{listed} groups have {} names", counts.len()));
+        return Err(format!("{listed} groups have {} distinct names", counts.len()));
     }
     let names = expected.keys().chain(counts.keys());
     let count = |counts: &Counts, name| counts.get(name).copied().unwrap_or_default();

@@ -1,4 +1,4 @@
-//! Each kind of query on the generated jobs, with many values.
+//! Execution of each kind of query on the generated jobs.
 
 use std::time::{Duration, Instant};
 
@@ -9,12 +9,12 @@ use broadside::workload::{QueryKind, Workload};
 use super::summary::{Row, Summary, Tally};
 use crate::cli::{progress, report};
 
-/// How often a kind is run at most.
-const RUNS: u64 = 100;
-/// After how long a kind is not run again, if it has run often enough.
-const ENOUGH_TIME: Duration = Duration::from_secs(1);
-/// How often is enough.
-const ENOUGH_RUNS: u64 = 10;
+/// The maximum number of executions of a kind of query.
+const MAX_RUNS: u64 = 100;
+/// The minimum number of executions of a kind of query.
+const MIN_RUNS: u64 = 10;
+/// The time limit of a kind of query, after the minimum number of executions.
+const TIME_LIMIT: Duration = Duration::from_secs(1);
 
 /// Runs each kind of query and adds a row for it.
 pub async fn run(database: &dyn Database, workload: &Workload, summary: &mut Summary) {
@@ -31,15 +31,15 @@ pub async fn run(database: &dyn Database, workload: &Workload, summary: &mut Sum
     bar.finish_and_clear();
 }
 
-/// The row of a kind, and the first thing that was wrong. A query is made of values that a job
-/// has, so it finds at least that job.
+/// Runs a kind of query. Returns its row and the first problem. The values of a query are those of a generated
+/// job, so it finds at least that job.
 async fn run_kind(database: &dyn Database, workload: &Workload, kind: QueryKind) -> (Row, Option<String>) {
     let mut row =
         Row { name: kind.to_string(), tally: Tally::default(), rows: None, latencies: LatencyHistogram::default() };
     let mut problem = None;
     let begun = Instant::now();
-    for number in 0..RUNS {
-        if number >= ENOUGH_RUNS && begun.elapsed() > ENOUGH_TIME {
+    for number in 0..MAX_RUNS {
+        if number >= MIN_RUNS && begun.elapsed() > TIME_LIMIT {
             break;
         }
         let Some(query) = workload.query(kind, number) else {
@@ -56,7 +56,7 @@ async fn run_kind(database: &dyn Database, workload: &Workload, kind: QueryKind)
             }
         };
         if !row.tally.count(found > 0) {
-            problem.get_or_insert_with(|| format!("nothing found by {query:?}"));
+            problem.get_or_insert_with(|| format!("no rows found by {query:?}"));
         }
         row.rows = row.rows.max(Some(found));
     }

@@ -1,4 +1,4 @@
-//! The table that the command prints.
+//! The table of a smoke test on standard output.
 
 use std::fmt;
 
@@ -9,7 +9,7 @@ use comfy_table::{Cell, CellAlignment, Table};
 
 use crate::cli::format;
 
-/// How many things were checked, and how many were as they should be.
+/// The number of checks and of passed checks.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Tally {
     pub checked: usize,
@@ -17,7 +17,7 @@ pub struct Tally {
 }
 
 impl Tally {
-    /// Counts a check and hands back whether it passed.
+    /// Counts a check. Returns whether it passed.
     pub fn count(&mut self, passed: bool) -> bool {
         self.checked += 1;
         self.passed += usize::from(passed);
@@ -30,12 +30,12 @@ impl Tally {
 pub struct Row {
     pub name: String,
     pub tally: Tally,
-    /// The most rows that a run gave, or the queries of a batch.
+    /// The maximum number of result rows, or of queries in a batch.
     pub rows: Option<usize>,
     pub latencies: LatencyHistogram,
 }
 
-/// What was checked and timed.
+/// The table.
 #[derive(Debug)]
 pub struct Summary {
     title: String,
@@ -51,7 +51,7 @@ impl Summary {
         self.rows.push(row);
     }
 
-    /// Whether everything was as it should be.
+    /// Returns true if all checks passed.
     pub fn passed(&self) -> bool {
         self.rows.iter().all(|row| row.tally.passed == row.tally.checked)
     }
@@ -83,7 +83,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn one_failed_check_fails_the_whole() {
+    fn one_failed_check_fails_the_summary() {
         let mut summary = Summary::new(BackendKind::Memory, 10);
         assert!(summary.passed());
         let mut tally = Tally::default();

@@ -1,4 +1,4 @@
-//! The shell: statements and commands, line by line, on one session.
+//! The SQL shell: reads and executes statements and commands.
 
 use std::fmt::Display;
 use std::io::{self, BufRead, IsTerminal};
@@ -9,51 +9,51 @@ use broadside::memory::SqlSession;
 use rustyline::DefaultEditor;
 use rustyline::error::ReadlineError;
 
-use super::format::{self, Format, Stdout};
+use super::output::{self, Format, Stdout};
 use super::statements::split;
 use crate::cli::interrupt::{self, Interrupted};
 use crate::cli::report::{self, Output};
-use crate::cli::{self, Failure, Verdict};
+use crate::cli::{Failure, Verdict, format};
 
 const PROMPT: &str = "broadside> ";
 const CONTINUATION: &str = "        -> ";
-/// The file in the home directory that keeps the lines of earlier shells.
+/// The history file in the home directory.
 const HISTORY: &str = ".broadside_history";
 
-const HELP: &str = r"A statement ends with a semicolon; it may take several lines. Ctrl-C stops it.
-  \d            the tables
-  \d TABLE      the columns of a table
-  \timing       show how long each statement takes, or no longer
-  \?            this help
-  \q            leave (also Ctrl-D)";
+const HELP: &str = r"Statements end with a semicolon and may span several lines. Ctrl-C cancels the current statement.
+  \d            list the tables
+  \d TABLE      list the columns of a table
+  \timing       toggle the display of execution times
+  \?            show this help
+  \q            quit (also Ctrl-D)";
 
 const TABLES: &str =
     "SELECT table_name FROM information_schema.tables WHERE table_schema = 'public' ORDER BY table_name";
 
-/// Where lines come from.
-enum Lines {
+/// The input of the shell.
+enum Input {
     Terminal(Box<DefaultEditor>, Option<PathBuf>),
     /// A pipe or a file.
-    Input(io::StdinLock<'static>),
+    Stdin(io::StdinLock<'static>),
 }
 
-/// What was read.
+/// An input event.
 enum Line {
     Text(String),
-    /// Ctrl-C: what has been typed of the statement is given up.
-    GivenUp,
+    /// Ctrl-C: discards the incomplete statement.
+    Cancelled,
     End,
 }
 
-impl Lines {
+impl Input {
     fn new() -> Result<Self, Failure> {
         if !io::stdin().is_terminal() {
-            return Ok(Self::Input(io::stdin().lock()));
+            return Ok(Self::Stdin(io::stdin().lock()));
         }
         let mut editor = DefaultEditor::new()?;
         let history = std::env::home_dir().map(|home| home.join(HISTORY));
         if let Some(path) = &history {
-            // There is none before the first shell ends.
+            // The file does not exist before the first shell ends.
             let _ = editor.load_history(path);
         }
         Ok(Self::Terminal(Box::new(editor), history))
@@ -67,68 +67,68 @@ impl Lines {
         match self {
             Self::Terminal(editor, _) => match editor.readline(prompt) {
                 Ok(line) => Ok(Line::Text(line)),
-                Err(ReadlineError::Interrupted) => Ok(Line::GivenUp),
+                Err(ReadlineError::Interrupted) => Ok(Line::Cancelled),
                 Err(ReadlineError::Eof) => Ok(Line::End),
                 Err(error) => Err(error.into()),
             },
-            Self::Input(input) => {
+            Self::Stdin(input) => {
                 let mut line = String::new();
                 Ok(if input.read_line(&mut line)? == 0 { Line::End } else { Line::Text(line) })
             }
         }
     }
 
-    fn remember(&mut self, entry: &str) {
+    fn add_history(&mut self, entry: &str) {
         if let Self::Terminal(editor, _) = self {
-            // Without memory for it the entry is lost, and nothing else.
+            // An error only loses the history entry.
             let _ = editor.add_history_entry(entry);
         }
     }
 
-    fn save(&mut self) {
+    fn save_history(&mut self) {
         if let Self::Terminal(editor, Some(path)) = self
             && let Err(error) = editor.append_history(path)
         {
-            report::problem(format_args!("{}: the history cannot be saved: {error}", path.display()));
+            report::problem(format_args!("{}: cannot save the history: {error}", path.display()));
         }
     }
 }
 
-/// What follows a line.
+/// The control flow after a line.
 #[derive(PartialEq, Eq)]
-enum Then {
+enum Flow {
     Continue,
-    Leave,
+    Exit,
 }
 
-/// Reads and answers statements until there are no more.
+/// Executes statements until the end of the input.
 pub async fn run(session: &SqlSession, format: Format) -> Result<Verdict, Failure> {
-    let mut lines = Lines::new()?;
+    let mut input = Input::new()?;
     let mut shell =
-        Shell { session, format, timing: false, interactive: lines.is_terminal(), verdict: Verdict::Agreed };
+        Shell { session, format, timing: false, interactive: input.is_terminal(), verdict: Verdict::Passed };
     if shell.interactive {
-        Output::default().line(r"SQL over job, job_run, job_spec and job_error. \? for help, \q to leave.")?;
+        Output::default().line(r"Tables: job, job_run, job_spec, job_error. \? for help, \q to quit.")?;
     }
-    let mut typed = String::new();
+    let mut pending = String::new();
     loop {
-        match lines.next(if typed.is_empty() { PROMPT } else { CONTINUATION })? {
+        match input.next(if pending.is_empty() { PROMPT } else { CONTINUATION })? {
             Line::Text(line) => {
-                if shell.line(&line, &mut typed, &mut lines).await? == Then::Leave {
+                if shell.process(&line, &mut pending, &mut input).await? == Flow::Exit {
                     break;
                 }
             }
-            Line::GivenUp => typed.clear(),
+            Line::Cancelled => pending.clear(),
             Line::End => {
-                // The last statement of a pipe needs no semicolon.
-                let rest = split(&typed).rest;
+                // The last statement needs no semicolon.
+                let rest = split(&pending).rest;
                 if !rest.is_empty() {
-                    shell.answer(rest).await?;
+                    shell.execute(rest).await?;
                 }
                 break;
             }
         }
     }
-    lines.save();
+    input.save_history();
     Ok(shell.verdict)
 }
 
@@ -137,72 +137,73 @@ struct Shell<'a> {
     format: Format,
     timing: bool,
     interactive: bool,
-    /// Whether a statement failed, which is the exit code where nobody saw it.
+    /// The exit code: a non-interactive shell fails if a statement fails.
     verdict: Verdict,
 }
 
 impl Shell<'_> {
-    async fn line(&mut self, line: &str, typed: &mut String, lines: &mut Lines) -> Result<Then, Failure> {
+    /// Processes a line. `pending` is the incomplete statement of earlier lines.
+    async fn process(&mut self, line: &str, pending: &mut String, input: &mut Input) -> Result<Flow, Failure> {
         let line = line.trim_end();
-        if typed.is_empty() && line.trim_start().starts_with('\\') {
-            lines.remember(line);
+        if pending.is_empty() && line.trim_start().starts_with('\\') {
+            input.add_history(line);
             return self.command(line.trim()).await;
         }
-        if typed.is_empty() && line.trim().is_empty() {
-            return Ok(Then::Continue);
+        if pending.is_empty() && line.trim().is_empty() {
+            return Ok(Flow::Continue);
         }
-        typed.push_str(line);
-        typed.push('\n');
-        let text = std::mem::take(typed);
+        pending.push_str(line);
+        pending.push('\n');
+        let text = std::mem::take(pending);
         let split = split(&text);
         if !split.statements.is_empty() {
-            lines.remember(text.trim_end());
+            input.add_history(text.trim_end());
         }
         for statement in split.statements {
-            if self.answer(statement).await? == Then::Leave {
-                return Ok(Then::Leave);
+            if self.execute(statement).await? == Flow::Exit {
+                return Ok(Flow::Exit);
             }
         }
         if !split.rest.is_empty() {
-            *typed = format!("{}\n", split.rest);
+            *pending = format!("{}\n", split.rest);
         }
-        Ok(Then::Continue)
+        Ok(Flow::Continue)
     }
 
-    async fn command(&mut self, command: &str) -> Result<Then, Failure> {
+    async fn command(&mut self, command: &str) -> Result<Flow, Failure> {
         let mut words = command.trim_end_matches(';').split_whitespace();
         match (words.next().unwrap_or_default(), words.next(), words.next()) {
-            ("\\q", None, None) => return Ok(Then::Leave),
+            ("\\q", None, None) => return Ok(Flow::Exit),
             ("\\?", None, None) => Output::default().line(HELP)?,
             ("\\timing", None, None) => {
                 self.timing = !self.timing;
                 Output::default().line(if self.timing { "Timing is on." } else { "Timing is off." })?;
             }
-            ("\\d", None, None) => return self.answer(TABLES).await,
+            ("\\d", None, None) => return self.execute(TABLES).await,
             ("\\d", Some(table), None) => return self.describe(table).await,
-            _ => return self.failed(format_args!(r"there is no command {command:?}; \? shows all")),
+            _ => return self.failed(format_args!(r"unknown command {command:?}; \? shows the commands")),
         }
-        Ok(Then::Continue)
+        Ok(Flow::Continue)
     }
 
-    async fn describe(&mut self, table: &str) -> Result<Then, Failure> {
+    async fn describe(&mut self, table: &str) -> Result<Flow, Failure> {
         let name = table.replace('\'', "''");
         let of = format!("FROM information_schema.columns WHERE table_schema = 'public' AND table_name = '{name}'");
         let exists = self.session.query(&format!("SELECT 1 {of} LIMIT 1")).await?.collect().await?;
         if exists.iter().all(|batch| batch.num_rows() == 0) {
-            return self.failed(format_args!(r"there is no table {table:?}; \d shows all"));
+            return self.failed(format_args!(r"unknown table {table:?}; \d lists the tables"));
         }
-        self.answer(&format!("SELECT column_name, data_type, is_nullable {of} ORDER BY ordinal_position")).await
+        self.execute(&format!("SELECT column_name, data_type, is_nullable {of} ORDER BY ordinal_position")).await
     }
 
-    /// Answers a statement. An error is shown, and ends the shell unless somebody is there to see it.
-    async fn answer(&mut self, statement: &str) -> Result<Then, Failure> {
+    /// Executes a statement. An error is reported, and ends a non-interactive shell.
+    async fn execute(&mut self, statement: &str) -> Result<Flow, Failure> {
         let start = Instant::now();
-        let answer = async {
+        let result = async {
             let answer = self.session.query(statement).await?;
-            format::write(answer, self.format, Stdout::default()).await
+            output::write(answer, self.format, Stdout::default()).await
         };
-        let outcome = if self.interactive { interrupt::catching(answer).await } else { Ok(answer.await) };
+        let outcome = if self.interactive { interrupt::cancellable(result).await } else { Ok(result.await) };
         match outcome {
             Ok(Ok(rows)) => self.time(rows, start.elapsed())?,
             Ok(Err(Failure::Error(error))) => {
@@ -210,30 +211,30 @@ impl Shell<'_> {
                 return Ok(self.after_failure());
             }
             Ok(Err(other)) => return Err(other),
-            Err(Interrupted) => report::problem("the statement was stopped"),
+            Err(Interrupted) => report::problem("the statement was cancelled"),
         }
-        Ok(Then::Continue)
+        Ok(Flow::Continue)
     }
 
     fn time(&self, rows: usize, time: Duration) -> Result<(), Failure> {
         if self.timing {
             let nanos = u64::try_from(time.as_nanos()).unwrap_or(u64::MAX);
             let rows = if rows == 1 { "1 row".to_owned() } else { format!("{rows} rows") };
-            Output::default().line(format_args!("{rows}, {}", cli::format::time(nanos)))?;
+            Output::default().line(format_args!("{rows}, {}", format::time(nanos)))?;
         }
         Ok(())
     }
 
-    fn failed(&mut self, problem: impl Display) -> Result<Then, Failure> {
+    fn failed(&mut self, problem: impl Display) -> Result<Flow, Failure> {
         report::problem(problem);
         Ok(self.after_failure())
     }
 
-    fn after_failure(&mut self) -> Then {
+    fn after_failure(&mut self) -> Flow {
         if self.interactive {
-            return Then::Continue;
+            return Flow::Continue;
         }
         self.verdict = Verdict::Failed;
-        Then::Leave
+        Flow::Exit
     }
 }

@@ -1,15 +1,15 @@
-//! A text of several statements, cut at the semicolons that end them.
+//! Splitting of SQL text into statements.
 
-/// What a text holds.
+/// The statements of a text.
 #[derive(Debug, PartialEq, Eq)]
 pub struct Split<'a> {
-    /// The statements that a semicolon ends, without it. Empty ones are left out.
+    /// The statements that end with a semicolon, without it. Empty statements are left out.
     pub statements: Vec<&'a str>,
-    /// What follows the last semicolon; empty if that is nothing but blanks and comments.
+    /// The text after the last semicolon; empty if it consists of white space and comments.
     pub rest: &'a str,
 }
 
-/// Cuts a text at its semicolons, save those in quotes and comments.
+/// Splits a text at its semicolons, except for those in quotes and comments.
 pub fn split(text: &str) -> Split<'_> {
     let mut statements = Vec::new();
     let (mut start, mut at, mut blank) = (0, 0, true);
@@ -34,7 +34,8 @@ pub fn split(text: &str) -> Split<'_> {
     Split { statements, rest: if blank { "" } else { text[start..].trim() } }
 }
 
-/// The length of the comment at the beginning; 0 without one. A block comment that does not end runs to the end.
+/// The length of the comment at the start of the text; 0 if there is none. An unterminated block comment extends
+/// to the end of the text.
 fn comment(text: &str) -> usize {
     if text.starts_with("--") {
         return text.find('\n').unwrap_or(text.len());
@@ -61,11 +62,12 @@ fn comment(text: &str) -> usize {
     }
 }
 
-/// The length of the quoted text at the beginning, or of one character.
+/// The length of the quoted string at the start of the text, or of the first character if it is not a quote. An
+/// unterminated string extends to the end of the text.
 fn quoted(text: &str) -> usize {
     let Some(first) = text.chars().next() else { return 0 };
     let closing = match first {
-        // A doubled quote is two quoted texts side by side.
+        // A doubled quote is treated as the end of one string and the start of another.
         '\'' | '"' => text[1..].find(first).map(|at| at + 2),
         '$' => dollar_quoted(text),
         _ => return first.len_utf8(),
@@ -73,12 +75,11 @@ fn quoted(text: &str) -> usize {
     match (first, closing) {
         (_, Some(length)) => length,
         ('$', None) => 1,
-        // The quote is still open.
         _ => text.len(),
     }
 }
 
-/// The length of `$tag$…$tag$`.
+/// The length of a dollar-quoted string, `$tag$…$tag$`.
 fn dollar_quoted(text: &str) -> Option<usize> {
     let tag = &text[..text[1..].find('$')? + 2];
     let name = &tag[1..tag.len() - 1];

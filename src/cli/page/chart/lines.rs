@@ -1,4 +1,4 @@
-//! Line charts: curves and values over time.
+//! Line charts.
 
 use std::ops::Range;
 
@@ -9,76 +9,76 @@ use plotters::style::text_anchor::{HPos, Pos, VPos};
 use super::scale::Axis;
 use super::{ChartError, FONT, GRID, NEUTRAL, Scale, TEXT, colour};
 
-/// Narrow, so that the texts can be read where a chart is as wide as a telephone.
+/// Narrow, so that the labels are legible on the screen of a phone.
 const WIDTH: u32 = 440;
 const HEIGHT: u32 = 264;
 const FONT_SIZE: u32 = 13;
 const MARGIN: u32 = 8;
 const VALUE_WIDTH: u32 = 62;
 const AXIS_HEIGHT: u32 = 40;
-/// Above the lines, for the names of the marks.
+/// The height of the names of the marks, above the plotting area.
 const MARK_HEIGHT: u32 = 18;
 
-/// How a line is drawn.
+/// The stroke of a line.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Weight {
-    /// What the chart is about.
-    Strong,
-    /// What stands beside it.
+pub enum Stroke {
+    /// For the main values of the chart.
+    Thick,
+    /// For values to compare them with.
     Thin,
 }
 
 /// A line.
 #[derive(Debug, Clone)]
 pub struct Line {
-    /// The place in the comparison, which decides the colour; none for what belongs to none.
-    pub of: Option<usize>,
-    /// How it is drawn.
-    pub weight: Weight,
-    /// Its points by ascending position; it is interrupted where there is no value.
+    /// The index of the run, which determines the colour; `None` for a neutral colour.
+    pub series: Option<usize>,
+    /// The stroke.
+    pub stroke: Stroke,
+    /// The points by ascending position. A point without a value interrupts the line.
     pub points: Vec<(f64, Option<f64>)>,
 }
 
-/// A vertical line.
+/// A vertical line that marks an event.
 #[derive(Debug, Clone)]
 pub struct Mark {
-    /// Where it stands.
+    /// The position on the horizontal axis.
     pub at: f64,
-    /// The place in the comparison; none for what belongs to none.
-    pub of: Option<usize>,
-    /// What stands above it; may be empty.
+    /// The index of the run, which determines the colour; `None` for a neutral colour.
+    pub series: Option<usize>,
+    /// The label; may be empty.
     pub name: String,
 }
 
 /// A line chart.
-pub struct Lines<'a> {
+pub struct LineChart<'a> {
     /// The lines.
     pub lines: Vec<Line>,
     /// The vertical lines.
     pub marks: Vec<Mark>,
-    /// The first and the last position of the horizontal axis.
+    /// The start of the horizontal axis.
     pub from: f64,
-    /// See `from`.
+    /// The end of the horizontal axis.
     pub to: f64,
-    /// The positions that have labels.
+    /// The positions of the labels of the horizontal axis.
     pub labels: Vec<f64>,
-    /// The text of a label.
+    /// Formats a label of the horizontal axis.
     pub label: &'a dyn Fn(f64) -> String,
-    /// What the horizontal axis shows.
+    /// The title of the horizontal axis.
     pub axis: &'a str,
-    /// How the values are scaled.
+    /// The scale of the vertical axis.
     pub scale: Scale,
-    /// The text of a value.
+    /// Formats a label of the vertical axis.
     pub value: &'a dyn Fn(f64) -> String,
 }
 
-/// A coordinate with labels at given positions, which the crate's own cannot format.
-struct Labelled {
+/// A coordinate with labels at given positions, which the coordinates of plotters do not support.
+struct LabelledAxis {
     range: Range<f64>,
     labels: Vec<f64>,
 }
 
-impl Ranged for Labelled {
+impl Ranged for LabelledAxis {
     type FormatOption = DefaultFormatting;
     type ValueType = f64;
 
@@ -96,10 +96,10 @@ impl Ranged for Labelled {
     }
 }
 
-/// A line chart as SVG.
-pub fn lines(chart: &Lines<'_>) -> Result<String, ChartError> {
+/// Draws a line chart as SVG.
+pub fn lines(chart: &LineChart<'_>) -> Result<String, ChartError> {
     let values = chart.lines.iter().flat_map(|line| &line.points).filter_map(|(_, value)| *value);
-    let axis = Axis::holding(chart.scale, values);
+    let axis = Axis::containing(chart.scale, values);
     let mut svg = String::new();
     {
         let area = SVGBackend::with_string(&mut svg, (WIDTH, HEIGHT)).into_drawing_area();
@@ -111,8 +111,8 @@ pub fn lines(chart: &Lines<'_>) -> Result<String, ChartError> {
             .y_label_area_size(VALUE_WIDTH)
             .x_label_area_size(AXIS_HEIGHT)
             .build_cartesian_2d(
-                Labelled { range: from..to, labels: chart.labels.clone() },
-                Labelled { range: axis.range.clone(), labels: axis.labels.clone() },
+                LabelledAxis { range: from..to, labels: chart.labels.clone() },
+                LabelledAxis { range: axis.range.clone(), labels: axis.labels.clone() },
             )?;
         context
             .configure_mesh()
@@ -126,9 +126,9 @@ pub fn lines(chart: &Lines<'_>) -> Result<String, ChartError> {
             .draw()?;
         let (bottom, top) = (axis.range.start, axis.range.end);
         for mark in chart.marks.iter().filter(|mark| (from..=to).contains(&mark.at)) {
-            let colour = mark.of.map_or(NEUTRAL, colour);
+            let colour = mark.series.map_or(NEUTRAL, colour);
             context.draw_series([PathElement::new([(mark.at, bottom), (mark.at, top)], colour.stroke_width(1))])?;
-            // Drawn on the plane of the whole chart: the names stand above the plotting area, and within its width.
+            // Drawn on the whole drawing area: the names are above the plotting area, within its width.
             let (x, y) = context.backend_coord(&(mark.at, top));
             let last = mark.at > to - (to - from) * 0.1;
             let (side, x) = if last { (HPos::Right, x + MARGIN as i32) } else { (HPos::Left, x - 2) };
@@ -136,9 +136,9 @@ pub fn lines(chart: &Lines<'_>) -> Result<String, ChartError> {
             area.draw(&Text::new(mark.name.as_str(), (x, y - 4), style))?;
         }
         for line in &chart.lines {
-            let style = ShapeStyle::from(line.of.map_or(NEUTRAL, colour)).stroke_width(match line.weight {
-                Weight::Strong => 2,
-                Weight::Thin => 1,
+            let style = ShapeStyle::from(line.series.map_or(NEUTRAL, colour)).stroke_width(match line.stroke {
+                Stroke::Thick => 2,
+                Stroke::Thin => 1,
             });
             for run in runs(&line.points) {
                 let points: Vec<_> = run.map(|(at, value)| (at, axis.position(value))).collect();
@@ -153,7 +153,7 @@ pub fn lines(chart: &Lines<'_>) -> Result<String, ChartError> {
     Ok(svg)
 }
 
-/// The runs of points that have a value.
+/// Splits the points into runs without missing values.
 fn runs(points: &[(f64, Option<f64>)]) -> impl Iterator<Item = impl Iterator<Item = (f64, f64)>> {
     points
         .split(|(_, value)| value.is_none())
@@ -166,8 +166,8 @@ mod tests {
     use super::*;
 
     fn chart(points: Vec<(f64, Option<f64>)>, marks: Vec<Mark>) -> String {
-        lines(&Lines {
-            lines: vec![Line { of: Some(0), weight: Weight::Strong, points }],
+        lines(&LineChart {
+            lines: vec![Line { series: Some(0), stroke: Stroke::Thick, points }],
             marks,
             from: 0.0,
             to: 10.0,
@@ -181,7 +181,7 @@ mod tests {
     }
 
     #[test]
-    fn a_line_is_interrupted_where_there_is_no_value() {
+    fn a_missing_value_interrupts_the_line() {
         let svg =
             chart(vec![(0.0, Some(1.0)), (1.0, Some(2.0)), (2.0, None), (3.0, Some(4.0)), (4.0, Some(4.0))], vec![]);
         assert_eq!(svg.matches("stroke=\"#0072B2\"").count(), 2, "{svg}");
@@ -191,8 +191,8 @@ mod tests {
     }
 
     #[test]
-    fn marks_within_the_axis_are_named() {
-        let mark = |at, name: &str| Mark { at, of: None, name: name.to_owned() };
+    fn marks_outside_the_axis_are_left_out() {
+        let mark = |at, name: &str| Mark { at, series: None, name: name.to_owned() };
         let svg =
             chart(vec![(0.0, Some(1.0)), (10.0, Some(1.0))], vec![mark(3.0, "test & drain"), mark(11.0, "later")]);
         assert!(svg.contains("test &amp; drain") && !svg.contains("later"), "{svg}");

@@ -8,17 +8,17 @@ use std::fmt::{self, Display};
 
 use plotters::prelude::*;
 
-pub use bars::{Bar, bars};
-pub use lines::{Line, Lines, Mark, Weight, lines};
+pub use bars::{BarRow, bars};
+pub use lines::{Line, LineChart, Mark, Stroke, lines};
 pub use scale::{Scale, round_step};
 
 const FONT: &str = "sans-serif";
 const GRID: RGBColor = RGBColor(228, 231, 235);
 const TEXT: RGBColor = RGBColor(64, 70, 78);
-/// The colour of what belongs to no run or backend.
+/// The colour of lines that belong to no run or backend.
 const NEUTRAL: RGBColor = RGBColor(140, 149, 159);
 
-/// The colours of what is compared, in its order; told apart also by those who see few colours.
+/// The colours of the runs or backends, distinguishable with colour vision deficiencies.
 const COLOURS: [RGBColor; 6] = [
     RGBColor(0, 114, 178),
     RGBColor(230, 159, 0),
@@ -32,7 +32,7 @@ fn colour(at: usize) -> RGBColor {
     COLOURS[at % COLOURS.len()]
 }
 
-/// The colour of what stands at this place, as CSS has it.
+/// The colour of a run or backend as a CSS value.
 pub fn css_colour(at: usize) -> String {
     let RGBColor(red, green, blue) = colour(at);
     format!("rgb({red},{green},{blue})")

@@ -1,16 +1,16 @@
-//! Axes: how values become positions, and which of them have labels.
+//! Scales of axes and the positions of their labels.
 
 use std::ops::Range;
 
-/// How many labels an axis has at most, about.
+/// The approximate maximum number of labels of an axis.
 const LABELS: f64 = 5.0;
 
-/// How the values of an axis become positions.
+/// The mapping of values to positions.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Scale {
-    /// Equal differences are equally far apart; the axis begins at 0.
+    /// Linear; the axis starts at 0.
     Linear,
-    /// Equal ratios are equally far apart.
+    /// Logarithmic; values of 0 or less are drawn at the start of the axis.
     Logarithmic,
 }
 
@@ -23,8 +23,8 @@ pub(super) struct Axis {
 }
 
 impl Axis {
-    /// The axis that holds all values.
-    pub fn holding(scale: Scale, values: impl Iterator<Item = f64> + Clone) -> Self {
+    /// The smallest axis that contains all values.
+    pub fn containing(scale: Scale, values: impl Iterator<Item = f64> + Clone) -> Self {
         match scale {
             Scale::Linear => Self::linear(values.fold(0.0, f64::max)),
             Scale::Logarithmic => {
@@ -34,7 +34,7 @@ impl Axis {
         }
     }
 
-    /// From 0 to a round number not less than the greatest value.
+    /// An axis from 0 to the first label at or above the maximum.
     fn linear(most: f64) -> Self {
         let most = if most > 0.0 { most } else { 1.0 };
         let step = round_step(most / LABELS);
@@ -42,7 +42,7 @@ impl Axis {
         Self { scale: Scale::Linear, range: 0.0..count * step, labels: steps(0.0, step, count) }
     }
 
-    /// Between the powers of ten around the values or, where they lie close, their doubles and halves.
+    /// An axis between powers of ten; between 1, 2 or 5 times a power of ten if the range is at most two decades.
     fn logarithmic(least: f64, most: f64) -> Self {
         let (least, most) = if most > 0.0 { (least.log10(), most.log10()) } else { (0.0, 1.0) };
         let (low, high) = (least.floor(), most.ceil().max(least.floor() + 1.0));
@@ -59,7 +59,7 @@ impl Axis {
         Self { scale: Scale::Logarithmic, range: from..to, labels }
     }
 
-    /// The position of a value; one that the axis cannot show lies at its start.
+    /// The position of a value, clamped to the range of the axis.
     pub fn position(&self, value: f64) -> f64 {
         let position = match self.scale {
             Scale::Linear => value,
@@ -78,7 +78,7 @@ impl Axis {
     }
 }
 
-/// The least of 1, 2 and 5 times a power of ten that is not less.
+/// Rounds up to 1, 2 or 5 times a power of ten.
 pub fn round_step(least: f64) -> f64 {
     let power = 10f64.powf(least.log10().floor());
     let factor = [1.0, 2.0, 5.0].into_iter().find(|factor| factor * power >= least * (1.0 - 1e-9)).unwrap_or(10.0);
@@ -94,21 +94,21 @@ mod tests {
     use super::*;
 
     #[test]
-    fn linear_axes_begin_at_zero_and_have_round_labels() {
-        let axis = Axis::holding(Scale::Linear, [3.0, 870.0].into_iter());
+    fn linear_axes_start_at_zero_and_have_round_labels() {
+        let axis = Axis::containing(Scale::Linear, [3.0, 870.0].into_iter());
         assert_eq!((axis.range, axis.labels), (0.0..1000.0, vec![0.0, 200.0, 400.0, 600.0, 800.0, 1000.0]));
-        assert_eq!(Axis::holding(Scale::Linear, [0.0].into_iter()).range, 0.0..1.0);
-        assert_eq!(Axis::holding(Scale::Linear, std::iter::empty()).range, 0.0..1.0);
+        assert_eq!(Axis::containing(Scale::Linear, [0.0].into_iter()).range, 0.0..1.0);
+        assert_eq!(Axis::containing(Scale::Linear, std::iter::empty()).range, 0.0..1.0);
     }
 
     #[test]
-    fn logarithmic_axes_hold_every_value() {
+    fn logarithmic_axes_contain_all_values() {
         for values in [vec![1500.0, 3e6], vec![1000.0], vec![1.0, 1e9], vec![], vec![0.0, 55.0], vec![120.0, 480.0]] {
-            let axis = Axis::holding(Scale::Logarithmic, values.iter().copied());
+            let axis = Axis::containing(Scale::Logarithmic, values.iter().copied());
             assert!(axis.range.start < axis.range.end && axis.labels.len() >= 2, "{values:?}: {axis:?}");
             for value in values.iter().filter(|value| **value > 0.0) {
                 let back = axis.value(axis.position(*value));
-                assert!((back / value - 1.0).abs() < 1e-9, "{values:?}: {value} is shown as {back}");
+                assert!((back / value - 1.0).abs() < 1e-9, "{values:?}: {value} is drawn at {back}");
             }
         }
     }

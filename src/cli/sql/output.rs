@@ -1,4 +1,4 @@
-//! Answers as text and as files.
+//! Output formats of query results.
 
 use std::io::{self, Write};
 use std::sync::Arc;
@@ -22,14 +22,14 @@ use parquet::file::properties::WriterProperties;
 
 use crate::cli::Failure;
 
-/// How answers are written.
+/// The format of query results.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub enum Format {
-    /// For people; a null is NULL.
+    /// A text table; nulls are NULL.
     Table,
-    /// With a heading; a null is an empty field, and a map is JSON.
+    /// CSV with a header; nulls are empty fields, maps are JSON.
     Csv,
-    /// JSON Lines: an object a row.
+    /// JSON Lines with an object per row.
     Json,
     /// An Apache Parquet file.
     Parquet,
@@ -38,13 +38,13 @@ pub enum Format {
 }
 
 impl Format {
-    /// Whether the answer is no text, and needs a file of its own.
+    /// Returns true if the format is binary and requires a file for each result.
     pub fn is_binary(self) -> bool {
         matches!(self, Self::Parquet | Self::Arrow)
     }
 }
 
-/// Writes an answer; gives the number of its rows.
+/// Writes a query result. Returns the number of rows.
 pub async fn write(mut answer: SqlAnswer, format: Format, out: impl Write + Send) -> Result<usize, Failure> {
     let schema = Arc::clone(answer.schema());
     let mut writer = Writer::new(format, &schema, out)?;
@@ -58,9 +58,9 @@ pub async fn write(mut answer: SqlAnswer, format: Format, out: impl Write + Send
     Ok(rows)
 }
 
-/// A format with what it has written to.
+/// A writer for each format.
 enum Writer<W: Write + Send> {
-    /// The width of a column is known at the end.
+    /// Buffers all batches, because the column widths depend on all rows.
     Table(Vec<RecordBatch>, W),
     Csv(csv::Writer<W>),
     Json(datafusion::arrow::json::Writer<W, LineDelimited>),
@@ -70,13 +70,13 @@ enum Writer<W: Write + Send> {
 
 impl<W: Write + Send> Writer<W> {
     fn new(format: Format, schema: &SchemaRef, out: W) -> Result<Self, Failure> {
-        let nothing = RecordBatch::new_empty(Arc::clone(schema));
+        let empty = RecordBatch::new_empty(Arc::clone(schema));
         Ok(match format {
-            Format::Table => Self::Table(vec![nothing], out),
+            Format::Table => Self::Table(vec![empty], out),
             Format::Csv => {
                 let mut writer = csv::Writer::new(out);
-                // The heading of an answer without rows.
-                writer.write(&flat(&nothing)?)?;
+                // Writes the header of a result without rows.
+                writer.write(&with_json_columns(&empty)?)?;
                 Self::Csv(writer)
             }
             Format::Json => Self::Json(WriterBuilder::new().with_explicit_nulls(true).build(out)),
@@ -95,7 +95,7 @@ impl<W: Write + Send> Writer<W> {
     fn write(&mut self, batch: RecordBatch) -> Result<(), Failure> {
         match self {
             Self::Table(batches, _) => batches.push(batch),
-            Self::Csv(writer) => writer.write(&flat(&batch)?)?,
+            Self::Csv(writer) => writer.write(&with_json_columns(&batch)?)?,
             Self::Json(writer) => writer.write(&batch)?,
             Self::Parquet(writer, schema) => writer.write(&portable(&batch, schema)?)?,
             Self::Arrow(writer, schema) => writer.write(&portable(&batch, schema)?)?,
@@ -125,7 +125,7 @@ impl<W: Write + Send> Writer<W> {
     }
 }
 
-/// A schema in types that every reader of Parquet and Arrow knows: texts without dictionaries and views.
+/// Replaces dictionary and view types, which not all readers of Parquet and Arrow support.
 fn portable_schema(schema: &SchemaRef) -> SchemaRef {
     let fields = schema.fields().iter().map(portable_field);
     Arc::new(Schema::new(fields.collect::<Vec<_>>()))
@@ -138,7 +138,7 @@ fn portable_field(field: &FieldRef) -> FieldRef {
 fn portable_type(data_type: &DataType) -> DataType {
     match data_type {
         DataType::Dictionary(_, values) => portable_type(values),
-        // With 64-bit offsets the texts of a batch may exceed 2 GiB.
+        // 64-bit offsets, because the values of a batch may exceed 2 GiB.
         DataType::Utf8 | DataType::Utf8View => DataType::LargeUtf8,
         DataType::Binary | DataType::BinaryView => DataType::LargeBinary,
         DataType::Map(entries, sorted) => DataType::Map(portable_field(entries), *sorted),
@@ -154,8 +154,8 @@ fn portable(batch: &RecordBatch, schema: &SchemaRef) -> Result<RecordBatch, Arro
     with_columns(batch, Arc::clone(schema), columns)
 }
 
-/// A batch whose nested columns are JSON: CSV has no other way to write them.
-fn flat(batch: &RecordBatch) -> Result<RecordBatch, ArrowError> {
+/// Converts nested columns to JSON, because CSV has no nested values.
+fn with_json_columns(batch: &RecordBatch) -> Result<RecordBatch, ArrowError> {
     let schema = batch.schema();
     let is_nested = |field: &FieldRef| field.data_type().is_nested();
     if !schema.fields().iter().any(is_nested) {
@@ -192,7 +192,7 @@ fn with_columns(batch: &RecordBatch, schema: SchemaRef, columns: Vec<ArrayRef>) 
     RecordBatch::try_new_with_options(schema, columns, &options)
 }
 
-/// Standard output until its reader has gone away, which is no failure.
+/// Standard output. After the reader has closed the pipe, output is discarded without an error.
 #[derive(Debug, Default)]
 pub struct Stdout {
     closed: bool,
