@@ -1,4 +1,4 @@
-//! Embeds the scenarios of `fixtures/`, all of them: a new file needs no entry in a list.
+//! Generates the list of the scenario files in `fixtures/`, which the command embeds.
 
 use std::fmt::Write as _;
 use std::path::{Path, PathBuf};

@@ -1,11 +1,10 @@
-//! Addresses of servers: the parts of a URL, the keys of a backend, and errors that quote nothing.
+//! Parsing of server addresses: URL parts, parameters, and errors without any text of the address.
 //!
-//! In a mistyped address the password can stand anywhere: in the place of the host, of a port, of a
-//! key or of the scheme. So no error about an address contains any text of it. A [`Problem`] is built
-//! from the words of this program and from positions alone, and the signature of [`Setter`] leaves no
-//! other way to report a value.
+//! In a mistyped address, any part may be the password: the host, a port, a key or the scheme. Therefore an
+//! error about an address never contains text of the address. A [`Problem`] consists of static text and
+//! positions only, and the signature of [`Setter`] enforces this for values.
 //!
-//! The rules are those of libpq, which turns a URL and its own `key=value` text into the same pairs.
+//! The rules are those of libpq, which converts a URL and a `key=value` string into the same parameters.
 
 use std::str::FromStr;
 use std::time::Duration;
@@ -14,50 +13,50 @@ use percent_encoding::percent_decode_str;
 
 use crate::error::{BackendKind, Error, Operation};
 
-/// The greatest number of seconds that a timeout takes, and what stands for no limit: 68 years, which
-/// the clocks and timers of every platform can add to the time of day.
+/// The maximum timeout in seconds, about 68 years, which also represents no limit. The clocks and timers of all
+/// platforms can add it to the current time.
 pub(crate) const MAX_SECONDS: u32 = i32::MAX.unsigned_abs();
 
-/// What is wrong with an address, without any text of it.
+/// A problem of an address, without any text of the address.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Problem(String);
 
-/// Sets a key, or returns what the value must be.
+/// Sets a parameter, or returns a description of valid values.
 pub(crate) type Setter<C> = fn(&mut C, &str) -> Result<(), &'static str>;
 
-/// The keys of a backend's addresses.
+/// The parameters of a backend's addresses.
 pub(crate) struct Keys<C: 'static>(pub(crate) &'static [(&'static str, Setter<C>)]);
 
 impl Problem {
-    /// A problem in the program's own words.
+    /// Creates a problem from a static text.
     pub(crate) fn new(text: &'static str) -> Self {
         Self(text.to_owned())
     }
 
-    /// The value of a key is not what it must be.
+    /// The value of a parameter is invalid.
     pub(crate) fn value(key: &'static str, expected: &'static str) -> Self {
         Self(format!("{key} must be {expected}"))
     }
 
-    /// The same problem, found in a part of the address or in a variable of the environment.
+    /// Adds the location of the problem: a part of the address or an environment variable.
     pub(crate) fn within(self, place: &'static str) -> Self {
         Self(format!("{place}: {}", self.0))
     }
 
-    /// The error of the public API.
+    /// Converts the problem to an error of the public API.
     pub(crate) fn into_error(self, backend: BackendKind) -> Error {
         Error::invalid(Operation::Connect, self.0).with_backend(backend)
     }
 }
 
-/// Sets a field to a value that was parsed, or returns what it must be.
+/// Sets a field to a parsed value, or returns the description of valid values.
 pub(crate) fn put<T>(field: &mut T, value: Option<T>, expected: &'static str) -> Result<(), &'static str> {
     *field = value.ok_or(expected)?;
     Ok(())
 }
 
 impl<C> Keys<C> {
-    /// The key of this name, which stands at `position` (from 1) of its address.
+    /// Finds a key by its name. `position` is the position of the key in the address, starting at 1.
     pub(crate) fn find(&self, position: usize, name: &str) -> Result<&'static str, Problem> {
         let known = self.0.iter().map(|&(key, _)| key).find(|&key| key == name);
         known.ok_or_else(|| {
@@ -66,27 +65,27 @@ impl<C> Keys<C> {
         })
     }
 
-    /// Sets a key that [`find`](Self::find) returned.
+    /// Sets a parameter whose key [`find`](Self::find) returned.
     pub(crate) fn set(&self, config: &mut C, key: &'static str, value: &str) -> Result<(), Problem> {
         let setter = self.0.iter().find(|&&(name, _)| name == key).map(|&(_, setter)| setter);
         setter.map_or(Ok(()), |setter| setter(config, value)).map_err(|expected| Problem::value(key, expected))
     }
 }
 
-/// The parts of a URL after its `scheme://`, not yet decoded.
+/// The parts of a URL after `scheme://`, in encoded form.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) struct UrlParts<'a> {
     pub(crate) user: &'a str,
     pub(crate) password: Option<&'a str>,
     /// Hosts with their ports, separated by commas.
     pub(crate) hosts: &'a str,
-    /// What stands between the first slash and the query.
+    /// The part between the first slash and the query.
     pub(crate) path: &'a str,
     pub(crate) query: &'a str,
 }
 
 impl<'a> UrlParts<'a> {
-    /// Splits a URL as libpq does: an `@` before the first slash ends the credentials.
+    /// Splits a URL by the rules of libpq: an `@` before the first slash ends the credentials.
     pub(crate) fn split(text: &'a str) -> Self {
         let authority = text.split('/').next().unwrap_or_default();
         let (credentials, rest) = match authority.find('@') {
@@ -102,7 +101,7 @@ impl<'a> UrlParts<'a> {
         Self { user, password, hosts, path, query }
     }
 
-    /// The keys and values of the query, decoded. A plus is a plus.
+    /// The decoded keys and values of the query. A plus sign is not decoded to a space.
     pub(crate) fn pairs(&self) -> impl Iterator<Item = Result<(String, String), Problem>> {
         self.query.split('&').filter(|pair| !pair.is_empty()).map(|pair| {
             let (key, value) = pair.split_once('=').ok_or(Problem::new("a key of the query has no ="))?;
@@ -111,9 +110,9 @@ impl<'a> UrlParts<'a> {
     }
 }
 
-/// The host and the port of one element of [`UrlParts::hosts`]; the port is empty where there is none.
+/// The decoded host and port of an element of [`UrlParts::hosts`]. The port is empty if it is absent.
 pub(crate) fn host_and_port(element: &str) -> Result<(String, String), Problem> {
-    const BRACKETS: &str = "an IPv6 address stands in [ and ], followed by : and the port";
+    const BRACKETS: &str = "an IPv6 address must be in brackets, followed by : and the port";
     let (host, port) = match element.strip_prefix('[') {
         Some(bracketed) => {
             let (host, rest) = bracketed.split_once(']').ok_or(Problem::value("the host", BRACKETS))?;
@@ -125,16 +124,16 @@ pub(crate) fn host_and_port(element: &str) -> Result<(String, String), Problem> 
     Ok((decode("the host", host)?, decode("the port", port)?))
 }
 
-/// What a host must be: an `@` in it was part of a password.
+/// The description of a valid host. An `@` in the host is usually part of a password.
 pub(crate) const HOST: &str = "a host name or an IP address; in a URL write the characters % @ : / ? # [ ] & = of a \
      user or a password as % and their two hexadecimal digits";
 
-/// Whether a text can be the name or the address of a host.
+/// Returns true if a text can be a host name or an IP address.
 pub(crate) fn is_host(text: &str) -> bool {
     !text.is_empty() && text.chars().all(|c| c.is_alphanumeric() || "-._:%".contains(c))
 }
 
-/// A part of a URL with its percent-encoded bytes decoded, by libpq's rules: every `%` begins one.
+/// Decodes percent-encoded bytes by the rules of libpq: each `%` must start an encoded byte.
 pub(crate) fn decode(part: &'static str, text: &str) -> Result<String, Problem> {
     let encoded = |rest: &str| rest.as_bytes().get(..2).is_some_and(|digits| digits.iter().all(u8::is_ascii_hexdigit));
     if !text.split('%').skip(1).all(encoded) {
@@ -144,17 +143,17 @@ pub(crate) fn decode(part: &'static str, text: &str) -> Result<String, Problem> 
     plain(part, &decoded).map(str::to_owned)
 }
 
-/// A text without NUL, which no protocol can send.
+/// Checks that a text has no NUL character, which the protocols do not support.
 pub(crate) fn plain<'a>(part: &'static str, text: &'a str) -> Result<&'a str, Problem> {
     if text.contains('\0') { Err(Problem::new("a NUL character").within(part)) } else { Ok(text) }
 }
 
-/// A number of an address within limits, both included.
+/// Parses a number in an inclusive range.
 pub(crate) fn number<T: FromStr + PartialOrd>(value: &str, least: T, most: T) -> Option<T> {
     value.parse().ok().filter(|number| (least..=most).contains(number))
 }
 
-/// A number of seconds, which may have a fraction, from 0 to [`MAX_SECONDS`].
+/// Parses a number of seconds, which may have a fraction, from 0 to [`MAX_SECONDS`].
 pub(crate) fn seconds(value: &str) -> Option<Duration> {
     number(value, 0.0, f64::from(MAX_SECONDS)).and_then(|seconds| Duration::try_from_secs_f64(seconds).ok())
 }
@@ -164,7 +163,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_url_is_split_as_libpq_splits_it() {
+    fn urls_are_split_by_the_rules_of_libpq() {
         let split = |text| {
             let UrlParts { user, password, hosts, path, query } = UrlParts::split(text);
             (user, password, hosts, path, query)
@@ -178,7 +177,7 @@ mod tests {
     }
 
     #[test]
-    fn percent_encoded_bytes_are_decoded_and_nothing_else() {
+    fn only_percent_encoded_bytes_are_decoded() {
         assert_eq!(decode("x", "a%40b+c%2525"), Ok("a@b+c%25".to_owned()));
         for text in ["%", "%4", "%zz", "a%é", "%ff", "%00"] {
             assert!(decode("x", text).is_err(), "{text}");
@@ -189,7 +188,7 @@ mod tests {
     }
 
     #[test]
-    fn hosts_have_ports_and_brackets() {
+    fn hosts_may_have_ports_and_brackets() {
         let both = |host: &str, port: &str| Ok((host.to_owned(), port.to_owned()));
         assert_eq!(host_and_port("h:1"), both("h", "1"));
         assert_eq!(host_and_port("%2Fdir"), both("/dir", ""));
@@ -200,7 +199,7 @@ mod tests {
     }
 
     #[test]
-    fn numbers_have_limits() {
+    fn numbers_outside_the_range_are_rejected() {
         assert_eq!(number("5", 1, 5), Some(5));
         for text in ["0", "6", "-1", "", "9000000000000000000", "90000000000000000000"] {
             assert_eq!(number::<u64>(text, 1, 5), None, "{text}");

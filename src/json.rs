@@ -1,7 +1,7 @@
-//! JSON that people write: stricter than serde_json about keys, kinder about zero.
+//! A JSON parser for hand-written files, based on serde_json.
 //!
-//! serde_json keeps the last of two equal keys and reads `-0` as a float. Here a repeated key is an error,
-//! for one of the two was meant otherwise, and `-0` is the integer 0.
+//! Unlike serde_json, which uses the last of several equal keys and parses `-0` as a float, this parser rejects
+//! repeated keys, because they are usually mistakes, and parses `-0` as the integer 0.
 
 use std::borrow::Cow;
 use std::fmt;
@@ -9,7 +9,7 @@ use std::fmt;
 use serde::de::{self, Deserialize, Deserializer, MapAccess, SeqAccess, Visitor};
 use serde_json::{Map, Value};
 
-/// What a file is instead of UTF-8 text, by its first bytes.
+/// Detects other encodings and compressed files by their first bytes. Returns an error message.
 pub(crate) fn wrong_encoding(file: &[u8]) -> Option<&'static str> {
     match file {
         [0xEF, 0xBB, 0xBF, ..] => Some("the file begins with a byte order mark: save it as UTF-8 without one"),
@@ -25,7 +25,7 @@ pub(crate) fn wrong_encoding(file: &[u8]) -> Option<&'static str> {
     }
 }
 
-/// Reads one value, the whole of `text`.
+/// Parses `text` as a single value.
 pub(crate) fn parse(text: &[u8]) -> serde_json::Result<Value> {
     let text = with_plain_zeros(text);
     let mut deserializer = serde_json::Deserializer::from_slice(&text);
@@ -34,7 +34,7 @@ pub(crate) fn parse(text: &[u8]) -> serde_json::Result<Value> {
     Ok(value)
 }
 
-/// The text with a blank in the place of the sign of each `-0`, so that no other byte moves.
+/// Replaces the sign of each `-0` with a space, which preserves the positions in error messages.
 fn with_plain_zeros(text: &[u8]) -> Cow<'_, [u8]> {
     let mut changed = Cow::Borrowed(text);
     let (mut in_string, mut escaped) = (false, false);
@@ -50,12 +50,12 @@ fn with_plain_zeros(text: &[u8]) -> Cow<'_, [u8]> {
     changed
 }
 
-/// Whether a text begins with the integer 0.
+/// Returns true if the text starts with the integer 0.
 fn is_zero(text: &[u8]) -> bool {
     text.first() == Some(&b'0') && !text.get(1).is_some_and(|byte| matches!(byte, b'0'..=b'9' | b'.' | b'e' | b'E'))
 }
 
-/// A value in which no object has a key twice.
+/// A value without repeated keys.
 struct Strict(Value);
 
 impl<'de> Deserialize<'de> for Strict {
@@ -109,7 +109,7 @@ impl<'de> Visitor<'de> for StrictVisitor {
         let mut object = Map::new();
         while let Some(key) = entries.next_key::<String>()? {
             if object.contains_key(&key) {
-                return Err(de::Error::custom(format_args!("the key {key:?} comes twice")));
+                return Err(de::Error::custom(format_args!("the key {key:?} is repeated")));
             }
             let Strict(value) = entries.next_value()?;
             object.insert(key, value);
@@ -125,16 +125,16 @@ mod tests {
     use super::*;
 
     #[test]
-    fn values_are_those_of_serde_json() {
+    fn values_are_equal_to_those_of_serde_json() {
         let text = r#"{"a":[1,-1,1.5,1e400,null,true,"-0 \" -0"],"b":{"c":{}},"d":18446744073709551615}"#;
-        assert!(parse(text.as_bytes()).is_err(), "1e400 is no number");
+        assert!(parse(text.as_bytes()).is_err(), "1e400 is out of range");
         let text = text.replace("1e400,", "");
         assert_eq!(parse(text.as_bytes()).unwrap(), serde_json::from_str::<Value>(&text).unwrap());
         assert!(parse(b"1 2").is_err());
     }
 
     #[test]
-    fn minus_zero_is_the_integer_and_only_that() {
+    fn minus_zero_is_an_integer() {
         assert_eq!(parse(br#"[-0, 0,-0,"-0","\\",-0]"#).unwrap(), json!([0, 0, 0, "-0", "\\", 0]));
         assert!(parse(b"-0.0").unwrap().is_f64() && parse(b"-0e1").unwrap().is_f64());
         assert!(parse(b"-00").is_err() && parse(b"--0").is_err());
@@ -142,10 +142,10 @@ mod tests {
     }
 
     #[test]
-    fn a_repeated_key_is_named_wherever_it_is() {
+    fn repeated_keys_are_rejected_at_any_depth() {
         for text in [r#"{"k":1,"k":1}"#, r#"[{"a":{"k":1,"b":2,"\u006b":3}}]"#] {
             let error = parse(text.as_bytes()).unwrap_err().to_string();
-            assert!(error.contains(r#"the key "k" comes twice"#), "{error}");
+            assert!(error.contains(r#"the key "k" is repeated"#), "{error}");
         }
     }
 }

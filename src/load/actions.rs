@@ -1,13 +1,13 @@
-//! Changes of whole job sets: read the active jobs, then change each.
+//! Actions on job sets: read the active jobs of a set, then update each of them.
 
 use std::sync::Arc;
 
 use smol_str::SmolStr;
 
 use super::config::{ActionConfig, LoadConfig};
-use super::life::Lives;
+use super::lifecycle::JobFactory;
 use super::record::{ActionRecord, ActionType};
-use super::worker::{Change, Target};
+use super::worker::{Change, ChangeTarget};
 use crate::database::Database;
 use crate::error::Result;
 use crate::ingest::{SetJobCancelled, UpdateJobPriority};
@@ -15,34 +15,35 @@ use crate::model::{JobState, StateSet};
 use crate::query::{JobQuery, StateField, TextField};
 use crate::time::Timestamp;
 
-/// The most jobs that an action changes.
-const MOST_JOBS: u64 = 200_000;
-/// The priority that reprioritised jobs get.
+/// The maximum number of jobs that an action updates.
+const MAX_JOBS: u64 = 200_000;
+/// The new priority of reprioritised jobs.
 pub(super) const NEW_PRIORITY: i64 = 2000;
 pub(super) const CANCEL_REASON: &str = "Bulk cancellation via Broadside test";
 pub(super) const CANCEL_USER: &str = "broadside-test";
 
-/// An action and how far it has come.
+/// An action and its progress.
 #[derive(Debug)]
 pub(super) struct Action {
     pub(super) kind: ActionType,
     pub(super) config: ActionConfig,
-    /// When it is due, in microseconds from the start of the load.
+    /// The due time, in microseconds from the start of the load.
     pub(super) due: u64,
     pub(super) progress: Progress,
 }
 
+/// The progress of an action.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum Progress {
     Waiting,
-    /// Its jobs are being read.
+    /// The active jobs are being read.
     Reading,
-    /// So many changes have still to be stored.
+    /// The updates are being stored: the number of outstanding ones, and of all that were not skipped.
     Changing {
         left: u64,
         changed: u64,
     },
-    /// It ended, in nanoseconds from the start of the run.
+    /// The action has ended, in nanoseconds from the start of the run.
     Ended {
         nanos: u64,
         jobs: u64,
@@ -50,7 +51,7 @@ pub(super) enum Progress {
     },
 }
 
-/// An active job that an action changes.
+/// An active job that an action updates.
 #[derive(Debug)]
 pub(super) struct ActiveJob {
     pub(super) id: SmolStr,
@@ -58,7 +59,7 @@ pub(super) struct ActiveJob {
     pub(super) state: JobState,
 }
 
-/// The actions of a configuration, by their times. The test begins so many microseconds after the load.
+/// The actions of a configuration by due time. `test_start` is in microseconds from the start of the load.
 pub(super) fn actions(config: &LoadConfig, test_start: u64) -> Vec<Action> {
     let of_kind = |kind, configs: &[ActionConfig]| {
         let action = |config: &ActionConfig| Action {
@@ -75,21 +76,21 @@ pub(super) fn actions(config: &LoadConfig, test_start: u64) -> Vec<Action> {
     actions
 }
 
-/// The active jobs of an action's job set.
+/// Reads the active jobs of an action's job set.
 pub(super) async fn active_jobs(database: Arc<dyn Database>, config: ActionConfig) -> Result<Vec<ActiveJob>> {
     let query = JobQuery::new()
         .filter(TextField::Queue.equals(config.queue))
         .filter(TextField::JobSet.equals(config.job_set))
         .filter(StateField.any_of(StateSet::ACTIVE.iter()))
-        .limit(MOST_JOBS);
+        .limit(MAX_JOBS);
     let jobs = database.get_jobs(&query).await?;
     let active = jobs.into_iter().map(|job| ActiveJob { id: job.job_id, submitted: job.submitted, state: job.state });
     Ok(active.collect())
 }
 
 impl Action {
-    /// The change of a job by this action, which is the one of an index.
-    pub(super) fn change(&self, index: usize, job: &ActiveJob, lives: &Lives, now: Timestamp) -> Change {
+    /// The update of a job by this action, whose index is `index`.
+    pub(super) fn change(&self, index: usize, job: &ActiveJob, factory: &JobFactory, now: Timestamp) -> Change {
         let (job_id, submitted) = (job.id.to_string(), Some(job.submitted));
         let query = match self.kind {
             ActionType::Reprioritise => UpdateJobPriority { job_id, priority: NEW_PRIORITY, submitted }.into(),
@@ -102,11 +103,11 @@ impl Action {
             }
             .into(),
         };
-        let target = lives.key(job.submitted, &job.id).map_or(Target::Other(job.state), Target::Live);
+        let target = factory.key(job.submitted, &job.id).map_or(ChangeTarget::Other(job.state), ChangeTarget::Live);
         Change { action: index, query, target }
     }
 
-    /// The record of the action, whose due time is so many nanoseconds later from the start of the run.
+    /// The record of the action. `offset_nanos` is the start of the load from the start of the run.
     pub(super) fn record(&self, offset_nanos: u64) -> ActionRecord {
         let (end_nanos, jobs, error) = match &self.progress {
             Progress::Ended { nanos, jobs, error } => (Some(*nanos), *jobs, error.clone()),

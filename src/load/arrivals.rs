@@ -1,4 +1,4 @@
-//! When the events of a stream are due.
+//! Arrival times of streams.
 
 use std::fmt;
 use std::str::FromStr;
@@ -10,14 +10,14 @@ use super::selection::split_mix;
 const MICROS_PER_SECOND: f64 = 1e6;
 const GAMMA: u64 = 0x9e37_79b9_7f4a_7c15;
 
-/// How arrivals are spread over time.
+/// The distribution of arrivals over time.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum ArrivalKind {
     /// At equal intervals.
     #[default]
     Uniform,
-    /// A Poisson process of the same mean rate, from a seed.
+    /// A Poisson process with the same mean rate.
     Poisson,
 }
 
@@ -42,25 +42,24 @@ impl FromStr for ArrivalKind {
     }
 }
 
-/// The arrival times of a stream, in microseconds from its start, ascending: whatever the store does, event `k` is
-/// due then.
+/// The arrival times of a stream, in ascending microseconds from its start. They do not depend on the store.
 #[derive(Debug, Clone)]
 pub(super) struct Arrivals {
     kind: ArrivalKind,
     per_second: f64,
     random: u64,
     number: u64,
-    /// The arrival before, of a Poisson process.
+    /// The previous arrival of a Poisson process.
     micros: f64,
 }
 
 impl Arrivals {
-    /// A stream of a rate; of rate 0 nothing ever arrives.
+    /// A stream with a rate per second. With rate 0 it is empty.
     pub(super) fn new(kind: ArrivalKind, per_second: f64, seed: u64) -> Self {
         Self { kind, per_second, random: seed, number: 0, micros: 0.0 }
     }
 
-    /// A uniform draw above 0, up to 1.
+    /// A uniform random number in (0, 1].
     fn draw(&mut self) -> f64 {
         self.random = self.random.wrapping_add(GAMMA);
         ((split_mix(self.random) >> 11) + 1) as f64 / 2_f64.powi(53)
@@ -95,17 +94,17 @@ mod tests {
         let arrivals: Vec<_> = Arrivals::new(ArrivalKind::Uniform, 4.0, 0).take(4).collect();
         assert_eq!(arrivals, [0, 250_000, 500_000, 750_000]);
         assert_eq!(Arrivals::new(ArrivalKind::Uniform, 0.0, 0).next(), None);
-        // No error accumulates.
+        // Rounding errors do not accumulate.
         assert_eq!(Arrivals::new(ArrivalKind::Uniform, 3.0, 0).nth(3_000_000), Some(1_000_000_000_000));
     }
 
     #[test]
-    fn poisson_arrivals_keep_the_rate_and_have_its_variance() {
+    fn poisson_arrivals_have_the_rate_and_exponential_intervals() {
         let arrivals: Vec<_> = Arrivals::new(ArrivalKind::Poisson, 1000.0, 5).take(100_000).collect();
         assert!(arrivals.is_sorted());
         let seconds = arrivals[arrivals.len() - 1] as f64 / MICROS_PER_SECOND;
         assert!((seconds - 100.0).abs() < 2.0, "{seconds}");
-        // Of exponential intervals, 1/e are longer than the mean.
+        // A fraction 1/e of exponential intervals is longer than the mean.
         let long = arrivals.windows(2).filter(|pair| pair[1] - pair[0] > 1000).count() as f64 / 1e5;
         assert!((long - (-1_f64).exp()).abs() < 0.01, "{long}");
         assert_eq!(arrivals, Arrivals::new(ArrivalKind::Poisson, 1000.0, 5).take(100_000).collect::<Vec<_>>());

@@ -1,8 +1,8 @@
-//! The attributes of live jobs: those of historical jobs, by the numbers that the selection draws.
+//! The attributes of live jobs, derived from random numbers by the same tables as those of historical jobs.
 
 use std::collections::BTreeMap;
 
-use super::selection::{Draw, Source};
+use super::selection::{DrawSource, Property};
 use crate::historical::{
     ANNOTATIONS, CPUS, EPHEMERAL_STORAGES, GPUS, MEMORIES, NAMESPACES, POOLS, PRIORITY_CLASSES, annotation_value,
     cluster, node_of_cluster, pick, priority,
@@ -10,13 +10,13 @@ use crate::historical::{
 use crate::ingest::NewJob;
 use crate::time::Timestamp;
 
-/// Gives live jobs their attributes.
+/// Derives the attributes of live jobs.
 #[derive(Debug, Clone)]
 pub(super) struct Attributes {
-    source: Source,
+    source: DrawSource,
 }
 
-/// Where a job's run is.
+/// The cluster, node and pool of a run.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Placement {
     pub(super) cluster: String,
@@ -25,26 +25,26 @@ pub(super) struct Placement {
 }
 
 impl Attributes {
-    pub(super) fn new(source: Source) -> Self {
+    pub(super) fn new(source: DrawSource) -> Self {
         Self { source }
     }
 
-    /// Job `number` of a queue, which owns it, and a job set.
+    /// The attributes of job `number`. Its owner is the queue.
     pub(super) fn job(&self, number: u64, id: &str, queue: &str, job_set: &str, submitted: Timestamp) -> NewJob {
-        let draw = |what| self.source.draw(number, what);
+        let draw = |property| self.source.draw(number, property);
         NewJob {
             job_id: id.to_owned(),
             queue: queue.to_owned(),
             job_set: job_set.to_owned(),
             owner: queue.to_owned(),
-            namespace: Some(pick(&NAMESPACES, draw(Draw::Namespace)).to_owned()),
-            priority: priority(draw(Draw::Priority)),
-            priority_class: Some(pick(&PRIORITY_CLASSES, draw(Draw::PriorityClass)).to_owned()),
+            namespace: Some(pick(&NAMESPACES, draw(Property::Namespace)).to_owned()),
+            priority: priority(draw(Property::Priority)),
+            priority_class: Some(pick(&PRIORITY_CLASSES, draw(Property::PriorityClass)).to_owned()),
             submitted,
-            cpu: pick(&CPUS, draw(Draw::Cpu)),
-            memory: pick(&MEMORIES, draw(Draw::Memory)),
-            ephemeral_storage: pick(&EPHEMERAL_STORAGES, draw(Draw::EphemeralStorage)),
-            gpu: pick(&GPUS, draw(Draw::Gpu)),
+            cpu: pick(&CPUS, draw(Property::Cpu)),
+            memory: pick(&MEMORIES, draw(Property::Memory)),
+            ephemeral_storage: pick(&EPHEMERAL_STORAGES, draw(Property::EphemeralStorage)),
+            gpu: pick(&GPUS, draw(Property::Gpu)),
             annotations: self.annotations(number),
         }
     }
@@ -56,13 +56,14 @@ impl Attributes {
         ANNOTATIONS.iter().enumerate().map(annotation).collect()
     }
 
-    /// Where the run of job `number` is.
+    /// The placement of the run of job `number`.
     pub(super) fn placement(&self, number: u64) -> Placement {
-        let (of_cluster, of_node) = (self.source.draw(number, Draw::Cluster), self.source.draw(number, Draw::Node));
+        let (of_cluster, of_node) =
+            (self.source.draw(number, Property::Cluster), self.source.draw(number, Property::Node));
         Placement {
             cluster: cluster(of_cluster),
             node: node_of_cluster(of_cluster, of_node),
-            pool: pick(&POOLS, self.source.draw(number, Draw::Pool)),
+            pool: pick(&POOLS, self.source.draw(number, Property::Pool)),
         }
     }
 }

@@ -1,9 +1,8 @@
-//! Whether runs fell behind earlier ones.
+//! Comparison of runs with a baseline.
 //!
-//! Latencies depend on the machine and on what else it does, ratios within one set of runs far less. Of two
-//! or more runs side by side, only the ratios to the first run are therefore compared, as by
-//! [`compare`](crate::compare::regressions). A run that stands alone has no ratio, and is compared by its
-//! latencies, on the same machine only.
+//! Latencies depend on the machine and its other load, ratios between runs far less. For two or more runs only
+//! the ratios to the first run are compared, as by [`compare`](crate::compare::regressions). A single run has no
+//! ratio; its latencies are compared, and the baseline must be from the same machine.
 
 use std::fmt;
 
@@ -12,52 +11,52 @@ use serde_json::Value;
 use super::record::RunRecord;
 use crate::measure::LatencyHistogram;
 
-/// Something that got worse.
+/// A measurement that is worse than in the baseline.
 #[derive(Debug, Clone, PartialEq)]
-pub enum Worse {
-    /// The first backend fell behind another.
+pub enum Regression {
+    /// A percentile of the first backend is worse relative to that of another backend.
     Ratio {
-        /// The kind and filter, and the percentile.
+        /// The kind of call, the filter and the percentile.
         measure: String,
-        /// The backend being watched.
+        /// The first backend.
         watched: String,
-        /// The backend that it is compared with.
+        /// The other backend.
         other: String,
-        /// How many times as long the other took in the baseline.
+        /// The ratio of the other backend's percentile to that of the first in the baseline.
         before: f64,
-        /// How many times as long it takes now.
+        /// The ratio now.
         now: f64,
     },
-    /// A run that stands alone got slower.
+    /// A percentile of a single run is worse.
     Latency {
-        /// The kind and filter, and the percentile.
+        /// The kind of call, the filter and the percentile.
         measure: String,
-        /// Nanoseconds in the baseline.
+        /// The latency in the baseline, in nanoseconds.
         before: u64,
-        /// Nanoseconds now.
+        /// The latency now, in nanoseconds.
         now: u64,
     },
-    /// An objective that held in the baseline holds no more.
+    /// An objective is missed that the baseline met.
     Objective {
         /// The backend.
         backend: String,
         /// The objective.
         objective: String,
-        /// What was measured now.
+        /// The measured value; `None` if there were too few samples.
         measured: Option<String>,
     },
-    /// The highest rate at which every objective held is lower.
+    /// The highest rate that meets all objectives is lower.
     Rate {
         /// The backend.
         backend: String,
-        /// Submissions a second in the baseline.
+        /// Submissions per second in the baseline.
         before: f64,
-        /// Submissions a second now; 0 if no rate held.
+        /// Submissions per second now; 0 if no rate met all objectives.
         now: f64,
     },
 }
 
-impl fmt::Display for Worse {
+impl fmt::Display for Regression {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Ratio { measure, watched, other, before, now } => write!(
@@ -71,57 +70,58 @@ impl fmt::Display for Worse {
             }
             Self::Objective { backend, objective, measured } => {
                 let measured = measured.as_deref().unwrap_or("too few samples");
-                write!(f, "{backend}: {objective} held in the baseline and does not now: {measured}")
+                write!(f, "{backend}: {objective} was met in the baseline and is missed now: {measured}")
             }
             Self::Rate { backend, before, now } => {
-                write!(f, "{backend}: every objective held at {before:.1} submissions a second, now at {now:.1}")
+                write!(f, "{backend}: the highest rate was {before:.1} submissions per second and is now {now:.1}")
             }
         }
     }
 }
 
-/// Why runs cannot be held against a baseline.
+/// The reason for which runs cannot be compared with a baseline.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Incomparable {
-    /// The backends of the two sides, which are not the same in the same order.
+pub enum BaselineError {
+    /// The backends of the baseline and of the runs differ, or their order does.
     Backends(Vec<String>, Vec<String>),
-    /// The runs of this backend differ in the configuration of the load.
+    /// The configuration, options or seed of the runs of this backend differ.
     Configuration(String),
-    /// A run that stands alone is of another machine.
+    /// A single run is from another machine than the baseline.
     Machine,
-    /// The measurements of the run of this backend cannot be trusted, or are not complete.
+    /// A run of this backend is invalid or partial, or its census found differences.
     Unsound(String),
 }
 
-impl fmt::Display for Incomparable {
+impl fmt::Display for BaselineError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Backends(before, now) => {
-                write!(f, "the baseline has the backends {}, and not {}", before.join(", "), now.join(", "))
+                write!(f, "the baseline has the backends {}, the runs have {}", before.join(", "), now.join(", "))
             }
             Self::Configuration(backend) => {
-                write!(f, "the baseline of {backend} is of another load: its configuration, options or seed differ")
+                write!(f, "the baseline of {backend} has another load: its configuration, options or seed differ")
             }
             Self::Machine => {
-                f.write_str("the baseline is of another machine, and a run that stands alone has no ratios")
+                f.write_str("the baseline is from another machine, and a single run has no ratios to compare")
             }
             Self::Unsound(backend) => {
-                write!(f, "a run of {backend} is invalid, partial or failed its census, so that it proves nothing")
+                write!(f, "a run of {backend} is invalid or partial, or its census found differences")
             }
         }
     }
 }
 
-impl std::error::Error for Incomparable {}
+impl std::error::Error for BaselineError {}
 
-/// What of `now` is worse than `before` by more than a factor.
+/// Returns the measurements of `now` that are worse than those of the baseline `before` by more than a factor.
 ///
-/// The runs on each side are in the same order of backends; the first is the one being watched.
+/// Both slices have the same backends in the same order. `tolerance` is a factor of at least 1. Compared are the
+/// p50 and p99 of each kind of call with enough samples, the objectives, and the highest rate.
 ///
 /// # Errors
 ///
-/// If the two sides cannot be held against each other.
-pub fn worse(before: &[RunRecord], now: &[RunRecord], tolerance: f64) -> Result<Vec<Worse>, Incomparable> {
+/// [`BaselineError`] if the runs cannot be compared.
+pub fn regressions(before: &[RunRecord], now: &[RunRecord], tolerance: f64) -> Result<Vec<Regression>, BaselineError> {
     check(before, now)?;
     let mut found = Vec::new();
     if let ([before], [now]) = (before, now) {
@@ -135,26 +135,26 @@ pub fn worse(before: &[RunRecord], now: &[RunRecord], tolerance: f64) -> Result<
     Ok(found)
 }
 
-fn check(before: &[RunRecord], now: &[RunRecord]) -> Result<(), Incomparable> {
+fn check(before: &[RunRecord], now: &[RunRecord]) -> Result<(), BaselineError> {
     let backends = |runs: &[RunRecord]| runs.iter().map(|run| run.store.backend.clone()).collect::<Vec<_>>();
     if backends(before) != backends(now) {
-        return Err(Incomparable::Backends(backends(before), backends(now)));
+        return Err(BaselineError::Backends(backends(before), backends(now)));
     }
     if let Some(run) = before.iter().chain(now).find(|run| !run.is_sound()) {
-        return Err(Incomparable::Unsound(run.store.backend.clone()));
+        return Err(BaselineError::Unsound(run.store.backend.clone()));
     }
     for (before, now) in before.iter().zip(now) {
         if before.seed != now.seed || before.options != now.options || load(before) != load(now) {
-            return Err(Incomparable::Configuration(now.store.backend.clone()));
+            return Err(BaselineError::Configuration(now.store.backend.clone()));
         }
     }
     match (before, now) {
-        ([before], [now]) if before.machine != now.machine => Err(Incomparable::Machine),
+        ([before], [now]) if before.machine != now.machine => Err(BaselineError::Machine),
         _ => Ok(()),
     }
 }
 
-/// The configuration without the address of the store.
+/// The configuration without `databaseConfig`.
 fn load(run: &RunRecord) -> Value {
     let mut configuration = run.configuration.clone();
     if let Some(keys) = configuration.as_object_mut() {
@@ -172,29 +172,29 @@ fn operations(run: &RunRecord) -> Vec<NamedHistogram<'_>> {
     batches.into_iter().chain(reads).collect()
 }
 
-/// The latencies of a kind of call in each run; none if one of the runs lacks it.
+/// The latencies of a kind of call in each run; `None` if a run has no such calls.
 fn in_all<'a>(runs: impl IntoIterator<Item = &'a RunRecord>, name: &str) -> Option<Vec<&'a LatencyHistogram>> {
     runs.into_iter()
         .map(|run| operations(run).into_iter().find(|(other, _)| other == name).map(|(_, latency)| latency))
         .collect()
 }
 
-/// The percentiles that are compared.
+/// The percentiles to compare.
 const PERCENTILES: [(&str, f64); 2] = [("p50", 0.5), ("p99", 0.99)];
 
-fn latencies(before: &RunRecord, now: &RunRecord, tolerance: f64, found: &mut Vec<Worse>) {
+fn latencies(before: &RunRecord, now: &RunRecord, tolerance: f64, found: &mut Vec<Regression>) {
     for (operation, latency) in operations(now) {
         let Some(old) = in_all([before], &operation) else { continue };
         for (percentile, quantile) in PERCENTILES {
             let (Some(before), Some(now)) = (old[0].quantile(quantile), latency.quantile(quantile)) else { continue };
             if now as f64 > before as f64 * tolerance {
-                found.push(Worse::Latency { measure: format!("{operation} {percentile}"), before, now });
+                found.push(Regression::Latency { measure: format!("{operation} {percentile}"), before, now });
             }
         }
     }
 }
 
-fn ratios(before: &[RunRecord], now: &[RunRecord], tolerance: f64, found: &mut Vec<Worse>) {
+fn ratios(before: &[RunRecord], now: &[RunRecord], tolerance: f64, found: &mut Vec<Regression>) {
     let Some(watched) = now.first() else { return };
     for (operation, _) in operations(watched) {
         let (Some(old), Some(new)) = (in_all(before, &operation), in_all(now, &operation)) else { continue };
@@ -205,7 +205,7 @@ fn ratios(before: &[RunRecord], now: &[RunRecord], tolerance: f64, found: &mut V
                 };
                 let (Some(before), Some(now)) = (ratio(&old), ratio(&new)) else { continue };
                 if now * tolerance < before {
-                    found.push(Worse::Ratio {
+                    found.push(Regression::Ratio {
                         measure: format!("{operation} {percentile}"),
                         watched: watched.store.backend.clone(),
                         other: other.store.backend.clone(),
@@ -218,11 +218,11 @@ fn ratios(before: &[RunRecord], now: &[RunRecord], tolerance: f64, found: &mut V
     }
 }
 
-fn objectives(before: &RunRecord, now: &RunRecord, tolerance: f64, found: &mut Vec<Worse>) {
+fn objectives(before: &RunRecord, now: &RunRecord, tolerance: f64, found: &mut Vec<Regression>) {
     let backend = &now.store.backend;
     for objective in now.objectives.iter().filter(|objective| !objective.held) {
         if before.objectives.iter().any(|old| old.held && old.objective == objective.objective) {
-            found.push(Worse::Objective {
+            found.push(Regression::Objective {
                 backend: backend.clone(),
                 objective: objective.objective.clone(),
                 measured: objective.measured.clone(),
@@ -233,6 +233,6 @@ fn objectives(before: &RunRecord, now: &RunRecord, tolerance: f64, found: &mut V
     if let (Some(before), Some(now)) = (highest(before), highest(now))
         && now * tolerance < before
     {
-        found.push(Worse::Rate { backend: backend.clone(), before, now });
+        found.push(Regression::Rate { backend: backend.clone(), before, now });
     }
 }

@@ -1,9 +1,9 @@
-//! The census: what the store holds beside what the driver was told is stored.
+//! The census: a comparison of the store with the ingested jobs.
 
 use super::actions::{CANCEL_REASON, CANCEL_USER, NEW_PRIORITY};
-use super::expectation::Expectation;
+use super::expectation::ExpectedCounts;
 use super::generator::Generator;
-use super::life::{FAILED_EXIT_CODE, LifeStage, LiveJob};
+use super::lifecycle::{FAILED_EXIT_CODE, LifeStage, LiveJob};
 use super::record::CensusRecord;
 use crate::database::Database;
 use crate::error::Result;
@@ -11,52 +11,52 @@ use crate::model::{Job, JobState, Run, RunState};
 use crate::query::{GroupField, GroupQuery, JobQuery, TextField};
 use crate::time::Timestamp;
 
-/// The jobs of the sample that are read at a time.
-const JOBS_AT_A_TIME: usize = 64;
-/// The most differences that are named.
-const MOST_DIFFERENCES: usize = 20;
+/// The number of sampled jobs per read.
+const CHUNK_SIZE: usize = 64;
+/// The maximum number of differences in the record.
+const MAX_DIFFERENCES: usize = 20;
 
-/// The jobs of a store by state, and how many of them have a run.
-pub(super) async fn counts(database: &dyn Database) -> Result<Expectation> {
+/// Counts the jobs of a store by state, and those with a run.
+pub(super) async fn counts(database: &dyn Database) -> Result<ExpectedCounts> {
     let states = database.get_job_groups(&GroupQuery::by(GroupField::State)).await?;
     let clusters = database.get_job_groups(&GroupQuery::by(GroupField::Cluster)).await?;
     let states: Vec<_> =
         states.iter().filter_map(|group| Some((group.name.parse::<JobState>().ok()?, group.count))).collect();
-    // The group without a name is of the jobs without a run.
+    // The group with the empty name has the jobs without a run.
     let with_run = clusters.iter().filter(|group| !group.name.is_empty()).map(|group| group.count).sum();
-    Ok(Expectation::of_store(&states, with_run))
+    Ok(ExpectedCounts::of_store(&states, with_run))
 }
 
-/// Compares the store with what it should hold: counts, and a sample of jobs whole.
+/// Compares the counts of the store with the expected ones, and all fields of a sample of jobs.
 pub(super) async fn take(
     database: &dyn Database,
     generator: &Generator,
-    expected: &Expectation,
+    expected: &ExpectedCounts,
 ) -> Result<CensusRecord> {
     let mut differences = expected.differences(&counts(database).await?);
     let sample = generator.sample();
-    for jobs in sample.chunks(JOBS_AT_A_TIME) {
-        let ids = jobs.iter().map(|job| generator.lives().id(job).job().to_owned());
+    for jobs in sample.chunks(CHUNK_SIZE) {
+        let ids = jobs.iter().map(|job| generator.factory().id(job).job().to_owned());
         let stored = database.get_jobs(&JobQuery::new().filter(TextField::JobId.any_of(ids))).await?;
         differences.extend(jobs.iter().filter_map(|job| difference(generator, job, &stored)));
     }
-    let more = differences.len().saturating_sub(MOST_DIFFERENCES);
-    differences.truncate(MOST_DIFFERENCES);
+    let more = differences.len().saturating_sub(MAX_DIFFERENCES);
+    differences.truncate(MAX_DIFFERENCES);
     if more > 0 {
         differences.push(format!("and {more} more"));
     }
     Ok(CensusRecord { jobs: expected.jobs(), sampled: sample.len() as u64, differences })
 }
 
-/// How a job of the sample is not stored as it should be.
+/// The difference between a sampled job and the stored one; `None` if they are equal.
 fn difference(generator: &Generator, job: &LiveJob, stored: &[Job]) -> Option<String> {
-    let id = generator.lives().id(job);
+    let id = generator.factory().id(job);
     let Some(found) = stored.iter().find(|found| found.job_id == id.job()) else {
         return Some(format!("job {} is not stored", id.job()));
     };
     let mut expected = expected_job(generator, job)?;
     if expected.runs.last().is_none_or(|run| run.finished.is_none()) {
-        // It depends on when the job was read.
+        // The value depends on the time of the read.
         expected.runtime_seconds = found.runtime_seconds;
     }
     if *found == expected {
@@ -65,25 +65,23 @@ fn difference(generator: &Generator, job: &LiveJob, stored: &[Job]) -> Option<St
     let [expected, found] = [&expected, found].map(|job| serde_json::to_value(job).unwrap_or_default());
     let fields = expected.as_object().into_iter().flatten().filter(|(field, value)| found.get(field) != Some(value));
     let fields: Vec<_> = fields
-        .map(|(field, value)| {
-            format!("{field} should be {value} and is {}", found.get(field).cloned().unwrap_or_default())
-        })
+        .map(|(field, value)| format!("{field} is {}, expected {value}", found.get(field).cloned().unwrap_or_default()))
         .collect();
     Some(format!("job {}: {}", id.job(), fields.join("; ")))
 }
 
-/// A job as it should be stored, by the stages that were due and the changes that were made; none if nothing of it
+/// The expected state of a job, derived from the stages that were due and the updates by actions; `None` if no stage
 /// was due.
 fn expected_job(generator: &Generator, job: &LiveJob) -> Option<Job> {
-    let lives = generator.lives();
+    let factory = generator.factory();
     let cancelled = generator.owner(job).cancelled_at(job.key());
-    // A stage that was due at the time of the cancellation came before it.
-    let until = cancelled.map_or(generator.horizon(), |time| lives.micros(time) + 1);
-    let reached = lives.delays().stage_before(job, until.min(generator.horizon()))?;
-    let id = lives.id(job);
-    let (queue, job_set) = lives.names(job);
-    let submitted = lives.time(job.arrival);
-    let new = lives.attributes().job(job.number, id.job(), queue, job_set, submitted);
+    // A stage due at the time of the cancellation precedes it.
+    let until = cancelled.map_or(generator.horizon(), |time| factory.micros(time) + 1);
+    let reached = factory.delays().stage_before(job, until.min(generator.horizon()))?;
+    let id = factory.id(job);
+    let (queue, job_set) = factory.names(job);
+    let submitted = factory.time(job.arrival);
+    let new = factory.attributes().job(job.number, id.job(), queue, job_set, submitted);
     let reprioritised = generator.owner(job).is_reprioritised(job.key());
     let mut expected = Job {
         job_id: new.job_id.into(),
@@ -100,7 +98,7 @@ fn expected_job(generator: &Generator, job: &LiveJob) -> Option<Job> {
         submitted,
         cancelled,
         state: if cancelled.is_some() { JobState::Cancelled } else { reached.state() },
-        last_transition_time: cancelled.unwrap_or_else(|| lives.time(lives.delays().due(job, reached))),
+        last_transition_time: cancelled.unwrap_or_else(|| factory.time(factory.delays().due(job, reached))),
         last_active_run_id: (reached >= LifeStage::Leased).then(|| id.run().into()),
         duplicate: false,
         annotations: new.annotations.into_iter().collect(),
@@ -120,10 +118,10 @@ fn expected_job(generator: &Generator, job: &LiveJob) -> Option<Job> {
 }
 
 fn expected_run(generator: &Generator, job: &LiveJob, reached: LifeStage) -> Run {
-    let lives = generator.lives();
-    let place = lives.attributes().placement(job.number);
+    let factory = generator.factory();
+    let place = factory.attributes().placement(job.number);
     let at = |stage: LifeStage| -> Option<Timestamp> {
-        (reached >= stage).then(|| lives.time(lives.delays().due(job, stage)))
+        (reached >= stage).then(|| factory.time(factory.delays().due(job, stage)))
     };
     let (job_run_state, exit_code) = match reached {
         LifeStage::Submitted | LifeStage::Leased => (RunState::Leased, None),
@@ -134,7 +132,7 @@ fn expected_run(generator: &Generator, job: &LiveJob, reached: LifeStage) -> Run
     };
     let end = if job.succeeds { LifeStage::Succeeded } else { LifeStage::Failed };
     Run {
-        run_id: lives.id(job).run().into(),
+        run_id: factory.id(job).run().into(),
         cluster: place.cluster.into(),
         node: Some(place.node.into()),
         pool: Some(place.pool.into()),

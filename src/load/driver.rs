@@ -1,4 +1,4 @@
-//! The load itself: generates events at their times, makes the calls, and records what comes of them.
+//! The load driver: generates events at their due times, executes the calls and records their outcomes.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -10,28 +10,28 @@ use tokio::task::{JoinError, JoinSet};
 
 use super::actions::{self, Action, ActiveJob, Progress};
 use super::generator::{Generator, PlannedBatch};
-use super::life::{LifeStage, Lives};
+use super::lifecycle::{JobFactory, LifeStage};
 use super::observer::{Observer, Snapshot};
-use super::reads::{self, ReadDone, Reads, Seen};
+use super::reads::{self, CompletedRead, KnownIds, Reads};
 use super::record::Phase;
 use super::recorder::Recorder;
 use crate::database::Database;
 use crate::error::{Error, ErrorKind, Result};
 use crate::ingest::IngestionBatch;
 
-/// How often the backlog is sampled.
-const SAMPLING: Duration = Duration::from_millis(100);
+/// The interval of the samples of the backlog.
+const SAMPLE_INTERVAL: Duration = Duration::from_millis(100);
 const SAMPLES_PER_SECOND: u64 = 10;
-/// How long a batch that failed waits to be sent again: twice as long each time, up to the last.
-const FIRST_PAUSE: Duration = Duration::from_millis(50);
-const LAST_PAUSE: Duration = Duration::from_secs(5);
-/// The resolution of the timers, and the least time between two looks at what is due.
+/// The backoff before a failed batch is sent again, doubled after each attempt up to the maximum.
+const INITIAL_BACKOFF: Duration = Duration::from_millis(50);
+const MAX_BACKOFF: Duration = Duration::from_secs(5);
+/// The resolution of the timers, and the minimum interval between two iterations of the driver.
 const RESOLUTION: Duration = Duration::from_millis(1);
 
-/// What the load runs with.
+/// The components of a load.
 pub(super) struct Setup {
     pub(super) database: Arc<dyn Database>,
-    /// Where the calls run: the threads of the caller, and not those of the generator.
+    /// The caller's runtime, which executes the calls. The generator has its own thread.
     pub(super) runtime: Handle,
     pub(super) generator: Generator,
     pub(super) reads: Reads,
@@ -41,7 +41,7 @@ pub(super) struct Setup {
     pub(super) stop: watch::Receiver<bool>,
     /// The start of the load.
     pub(super) start: Instant,
-    /// The start of the load, from the start of the run.
+    /// The time from the start of the run to the start of the load.
     pub(super) offset: Duration,
     /// The end of the test, in microseconds from the start of the load.
     pub(super) end: u64,
@@ -49,44 +49,47 @@ pub(super) struct Setup {
     pub(super) drain: Drain,
 }
 
-/// How long what was due may take to complete after the end.
+/// The maximum duration of the drain, in which outstanding calls complete after the end of the load.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Drain {
+    /// For a load that was not stopped.
     pub(super) complete: Duration,
+    /// For a load that was stopped.
     pub(super) interrupted: Duration,
 }
 
-/// What the load has left behind.
-pub(super) struct Driven {
+/// The outcome of a load.
+pub(super) struct LoadOutcome {
     pub(super) generator: Generator,
     pub(super) reads: Reads,
     pub(super) actions: Vec<Action>,
     pub(super) recorder: Recorder,
-    /// Whether all that was due is known to be stored.
+    /// Whether all events that were due are known to be stored.
     pub(super) drained: bool,
     /// Whether the load was stopped before its end.
     pub(super) interrupted: bool,
-    /// When the last event was due, and when the drain ended.
+    /// The end of the arrivals.
     pub(super) test_end: Instant,
+    /// The end of the drain.
     pub(super) end: Instant,
 }
 
-/// A batch on its way.
+/// A batch in flight.
 #[derive(Debug)]
 struct Delivery {
     planned: PlannedBatch,
     attempt: Attempt,
-    pause: Duration,
+    backoff: Duration,
 }
 
 #[derive(Debug)]
 enum Attempt {
     First,
-    /// The batch as it was sent before.
-    Again(Arc<IngestionBatch>),
+    /// A repetition of the validated batch.
+    Retry(Arc<IngestionBatch>),
 }
 
-/// What a task came to.
+/// The result of a task.
 enum Completion {
     Stored {
         delivery: Delivery,
@@ -94,24 +97,23 @@ enum Completion {
         ended: Instant,
         redelivered: bool,
     },
-    /// The batch could not be stored.
+    /// The batch failed, and its outcome may be unknown.
     Failed {
         delivery: Delivery,
         error: Error,
     },
-    Read(ReadDone),
-    /// The jobs that an action of an index has found.
-    Found {
+    Read(CompletedRead),
+    /// The active jobs for an action.
+    ActionJobs {
         action: usize,
         jobs: Result<Vec<ActiveJob>>,
     },
-    /// A batch that failed is to be sent again.
+    /// The backoff of a failed batch is over.
     Retry(Delivery),
 }
 
-/// Runs the load on a thread of its own, so that calls that keep the caller's threads busy do not delay the
-/// generator.
-pub(super) async fn drive(setup: Setup) -> Result<Driven> {
+/// Runs the load on a separate thread, so that calls that occupy the caller's threads do not delay the generator.
+pub(super) async fn drive(setup: Setup) -> Result<LoadOutcome> {
     let (sender, receiver) = tokio::sync::oneshot::channel();
     let body = move || {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build();
@@ -119,7 +121,7 @@ pub(super) async fn drive(setup: Setup) -> Result<Driven> {
             Ok(runtime) => runtime.block_on(Driver::new(setup).run()),
             Err(error) => Err(cannot_run(error)),
         };
-        // The caller may have gone away; then nobody needs the measurements.
+        // Sending fails if the caller has dropped the future.
         drop(sender.send(driven));
     };
     std::thread::Builder::new().name("load generator".to_owned()).spawn(body).map_err(cannot_run)?;
@@ -149,13 +151,13 @@ impl Driver {
         self.setup.start.elapsed().as_micros() as u64
     }
 
-    async fn run(mut self) -> Result<Driven> {
+    async fn run(mut self) -> Result<LoadOutcome> {
         self.setup.generator.end_at(self.setup.end);
         self.setup.reads.end_at(self.setup.end);
         loop {
             let now = self.now();
-            self.note_the_end(now);
-            self.take_up(now);
+            self.check_end(now);
+            self.process_due(now);
             self.sample(now);
             if self.ended.is_some() && self.is_drained() {
                 return Ok(self.finish(true));
@@ -170,14 +172,14 @@ impl Driver {
                 () = stop_requested(&mut self.setup.stop), if !stopping => self.stop(),
                 () = tokio::time::sleep_until(wake.into()) => {}
             }
-            // What has completed meanwhile is taken in one go.
+            // Processes all completions before the next iteration.
             while let Some(completion) = self.tasks.try_join_next() {
                 self.completed(Some(completion))?;
             }
         }
     }
 
-    /// Ends the arrivals here.
+    /// Ends the arrivals now.
     fn stop(&mut self) {
         let now = self.now();
         self.stopped = Some(Instant::now());
@@ -189,7 +191,7 @@ impl Driver {
         }
     }
 
-    fn note_the_end(&mut self, now: u64) {
+    fn check_end(&mut self, now: u64) {
         if self.ended.is_none() && now >= self.setup.end {
             self.ended = Some(Instant::now());
             let observer = self.setup.observer.clone();
@@ -207,8 +209,8 @@ impl Driver {
         self.setup.generator.is_drained() && self.setup.reads.is_drained() && !self.setup.actions.iter().any(changing)
     }
 
-    /// Takes up all that is due, and makes the calls for which there is a worker or a slot.
-    fn take_up(&mut self, now: u64) {
+    /// Processes all due events, and starts the calls for which a worker or slot is free.
+    fn process_due(&mut self, now: u64) {
         let Setup { generator, reads, recorder, .. } = &mut self.setup;
         let lag = &mut generator.lag;
         reads.advance(now, |read| {
@@ -216,8 +218,8 @@ impl Driver {
             recorder.read_due(read);
         });
         generator.advance(now);
-        for action in generator.take_void() {
-            self.changed(action, false);
+        for action in generator.take_skipped() {
+            self.change_completed(action, false);
         }
         self.start_actions(now);
         self.send_batches(now);
@@ -235,13 +237,13 @@ impl Driver {
         let flush = self.ended.is_some();
         while let Some(planned) = self.setup.generator.next_batch(now, flush) {
             self.setup.recorder.batch_sent(&planned, Instant::now());
-            self.deliver(Delivery { planned, attempt: Attempt::First, pause: FIRST_PAUSE });
+            self.deliver(Delivery { planned, attempt: Attempt::First, backoff: INITIAL_BACKOFF });
         }
     }
 
     fn deliver(&mut self, delivery: Delivery) {
-        let (database, lives) = (self.setup.database.clone(), self.setup.generator.lives().clone());
-        self.spawn(deliver(database, lives, delivery));
+        let (database, factory) = (self.setup.database.clone(), self.setup.generator.factory().clone());
+        self.spawn(deliver(database, factory, delivery));
     }
 
     fn start_actions(&mut self, now: u64) {
@@ -251,7 +253,7 @@ impl Driver {
                 action.progress = Progress::Reading;
                 let (database, config) = (self.setup.database.clone(), action.config.clone());
                 self.spawn(async move {
-                    Completion::Found { action: index, jobs: actions::active_jobs(database, config).await }
+                    Completion::ActionJobs { action: index, jobs: actions::active_jobs(database, config).await }
                 });
             }
         }
@@ -268,10 +270,10 @@ impl Driver {
             Completion::Read(done) => {
                 if let Some(read) = self.setup.reads.finish(done.id) {
                     let seen = self.setup.recorder.read_done(&read, done);
-                    self.setup.reads.see(seen);
+                    self.setup.reads.add_ids(seen);
                 }
             }
-            Completion::Found { action, jobs } => self.found(action, jobs),
+            Completion::ActionJobs { action, jobs } => self.apply_action(action, jobs),
         }
         Ok(())
     }
@@ -282,32 +284,36 @@ impl Driver {
         if redelivered {
             recorder.batch_redelivered(planned);
         }
-        let lives = generator.lives();
-        let job = planned.first(LifeStage::Submitted).map(|job| SmolStr::new(lives.id(job).job()));
-        let run = planned.first(LifeStage::Failed).map(|job| SmolStr::new(lives.id(job).run()));
-        reads.see(Seen { jobs: job.into_iter().collect(), failed_runs: run.into_iter().collect() });
+        let factory = generator.factory();
+        let job = planned.first(LifeStage::Submitted).map(|job| SmolStr::new(factory.id(job).job()));
+        let run = planned.first(LifeStage::Failed).map(|job| SmolStr::new(factory.id(job).run()));
+        reads.add_ids(KnownIds { jobs: job.into_iter().collect(), failed_runs: run.into_iter().collect() });
         generator.complete(planned.worker);
         for action in planned.actions() {
-            self.changed(action, true);
+            self.change_completed(action, true);
         }
     }
 
-    /// Sends a batch again, unless that cannot help.
+    /// Schedules a repetition of a failed batch.
+    ///
+    /// # Errors
+    ///
+    /// The error of the batch, if a repetition cannot succeed.
     fn failed(&mut self, delivery: Delivery, error: Error) -> Result<()> {
         self.setup.recorder.batch_failed(&delivery.planned, &error);
         if !matches!(error.kind(), ErrorKind::Unavailable | ErrorKind::Timeout | ErrorKind::Backend) {
             return Err(error);
         }
-        let pause = delivery.pause;
+        let backoff = delivery.backoff;
         self.spawn(async move {
-            tokio::time::sleep(pause).await;
-            Completion::Retry(Delivery { pause: (pause * 2).min(LAST_PAUSE), ..delivery })
+            tokio::time::sleep(backoff).await;
+            Completion::Retry(Delivery { backoff: (backoff * 2).min(MAX_BACKOFF), ..delivery })
         });
         Ok(())
     }
 
-    /// Hands the changes of an action to the workers.
-    fn found(&mut self, index: usize, jobs: Result<Vec<ActiveJob>>) {
+    /// Passes the updates of an action to the workers.
+    fn apply_action(&mut self, index: usize, jobs: Result<Vec<ActiveJob>>) {
         let elapsed = self.now();
         let generator = &mut self.setup.generator;
         let action = &mut self.setup.actions[index];
@@ -318,29 +324,29 @@ impl Driver {
                 self.setup.recorder.error_count += 1;
             }
             Ok(jobs) => {
-                let lives = generator.lives().clone();
+                let factory = generator.factory().clone();
                 action.progress = Progress::Changing { left: jobs.len() as u64, changed: jobs.len() as u64 };
-                // A change is taken up also when the end of the test has passed since the action began.
+                // The due time is within the test, so that the updates are sent even if the test has ended meanwhile.
                 let due = elapsed.min(generator.horizon().saturating_sub(1));
-                let now = lives.time(due);
+                let now = factory.time(due);
                 for job in &jobs {
-                    generator.change(due, &job.id, action.change(index, job, &lives, now));
+                    generator.change(due, &job.id, action.change(index, job, &factory, now));
                 }
-                self.end_if_changed(index);
+                self.finish_action_if_done(index);
             }
         }
     }
 
-    /// One change of an action is stored, or came too late.
-    fn changed(&mut self, index: usize, in_time: bool) {
+    /// Counts an update of an action that is stored, or was skipped because its job had ended.
+    fn change_completed(&mut self, index: usize, stored: bool) {
         if let Progress::Changing { left, changed } = &mut self.setup.actions[index].progress {
             *left -= 1;
-            *changed -= u64::from(!in_time);
+            *changed -= u64::from(!stored);
         }
-        self.end_if_changed(index);
+        self.finish_action_if_done(index);
     }
 
-    fn end_if_changed(&mut self, index: usize) {
+    fn finish_action_if_done(&mut self, index: usize) {
         let nanos = (self.setup.offset + self.setup.start.elapsed()).as_nanos() as u64;
         let progress = &mut self.setup.actions[index].progress;
         if let Progress::Changing { left: 0, changed } = *progress {
@@ -348,10 +354,10 @@ impl Driver {
         }
     }
 
-    /// Samples the backlog, and ends a second when it is over.
+    /// Samples the backlog, and closes the one-second intervals that have ended.
     fn sample(&mut self, now: u64) {
         while self.next_sample <= now {
-            self.next_sample += SAMPLING.as_micros() as u64;
+            self.next_sample += SAMPLE_INTERVAL.as_micros() as u64;
             let Setup { generator, reads, recorder, observer, runtime, .. } = &mut self.setup;
             recorder.backlog(now, generator);
             if self.samples > 0 && self.samples.is_multiple_of(SAMPLES_PER_SECOND) {
@@ -359,26 +365,26 @@ impl Driver {
                 let backlog = generator.backlog(now);
                 recorder.close_second(elapsed, backlog, |kind| reads.backlog(kind));
                 let (snapshot, observer) = (Snapshot::new(elapsed, generator, recorder), observer.clone());
-                // It may write to a terminal that does not keep up, for which no event must wait.
+                // The observer may block, for example on a slow terminal.
                 runtime.spawn_blocking(move || observer.second(&snapshot));
             }
             self.samples += 1;
         }
     }
 
-    /// When there is something to do next.
+    /// The time of the next iteration.
     fn wake(&mut self, now: u64) -> Instant {
         let actions = self.setup.actions.iter().filter(|action| action.progress == Progress::Waiting);
         let action = actions.map(|action| action.due).filter(|&due| due > now).min();
         let end = self.ended.is_none().then_some(self.setup.end);
         let times = [self.setup.generator.next_time(), self.setup.reads.next_time(), action, end];
         let next = times.into_iter().flatten().fold(self.next_sample, u64::min);
-        // Not at once even if something is due: it waits for room, or has been taken up on the way here.
+        // An event that is already due waits for room in a queue, so that an immediate iteration would be futile.
         let next = next.max(now + RESOLUTION.as_micros() as u64);
         self.setup.start + Duration::from_micros(next)
     }
 
-    fn finish(mut self, drained: bool) -> Driven {
+    fn finish(mut self, drained: bool) -> LoadOutcome {
         self.tasks.abort_all();
         let end = Instant::now();
         let Setup { generator, reads, recorder, actions, .. } = &mut self.setup;
@@ -391,7 +397,7 @@ impl Driver {
         let failed = actions.iter().filter(|action| !matches!(action.progress, Progress::Ended { .. })).count();
         recorder.error_count += if self.stopped.is_some() { 0 } else { failed as u64 };
         let Setup { generator, reads, actions, recorder, start, .. } = self.setup;
-        Driven {
+        LoadOutcome {
             generator,
             reads,
             actions,
@@ -404,35 +410,35 @@ impl Driver {
     }
 }
 
-/// Returns when a stop is requested; never if nobody can request one any more.
+/// Returns when a stop is requested. Never returns if the sender has been dropped.
 async fn stop_requested(stop: &mut watch::Receiver<bool>) {
     if stop.wait_for(|stop| *stop).await.is_err() {
         std::future::pending::<()>().await;
     }
 }
 
-/// Sends a batch, twice if it is one to be redelivered.
-async fn deliver(database: Arc<dyn Database>, lives: Arc<Lives>, delivery: Delivery) -> Completion {
-    let Delivery { planned, attempt, pause } = delivery;
+/// Sends a batch, and again if it is selected for redelivery.
+async fn deliver(database: Arc<dyn Database>, factory: Arc<JobFactory>, delivery: Delivery) -> Completion {
+    let Delivery { planned, attempt, backoff } = delivery;
     let batch = match attempt {
-        Attempt::Again(batch) => batch,
-        Attempt::First => match planned.validated(&lives) {
+        Attempt::Retry(batch) => batch,
+        Attempt::First => match planned.validated(&factory) {
             Ok(batch) => Arc::new(batch),
             Err(error) => {
-                return Completion::Failed { delivery: Delivery { planned, attempt: Attempt::First, pause }, error };
+                return Completion::Failed { delivery: Delivery { planned, attempt: Attempt::First, backoff }, error };
             }
         },
     };
     let began = Instant::now();
     let stored = database.execute_ingestion_query_batch(&batch).await;
     let ended = Instant::now();
-    let again = |planned| Delivery { planned, attempt: Attempt::Again(batch.clone()), pause };
+    let again = |planned| Delivery { planned, attempt: Attempt::Retry(batch.clone()), backoff };
     if let Err(error) = stored {
         return Completion::Failed { delivery: again(planned), error };
     }
     let mut redelivered = false;
     if planned.redelivered {
-        // Whether it arrives does not matter: the store has it.
+        // A failure has no effect, because the batch is already stored.
         redelivered = database.execute_ingestion_query_batch(&batch).await.is_ok();
     }
     Completion::Stored { delivery: again(planned), began, ended, redelivered }

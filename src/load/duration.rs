@@ -1,4 +1,4 @@
-//! Durations in Go's text form, as configurations have them.
+//! Durations in Go's text format.
 
 use std::fmt;
 use std::time::Duration;
@@ -9,14 +9,14 @@ use super::upstream::GoDuration;
 
 const NANOS_PER_SECOND: u128 = 1_000_000_000;
 
-/// Why a text is no duration.
+/// An error of [`parse_duration`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum ParseDurationError {
-    /// It is not of Go's form.
+    /// The text does not have Go's format.
     Malformed,
-    /// It is below 0.
+    /// The duration is negative.
     Negative,
-    /// It is more than the 292 years that Go's durations reach.
+    /// The duration exceeds the range of Go's durations, about 292 years.
     OutOfRange,
 }
 
@@ -32,7 +32,8 @@ impl fmt::Display for ParseDurationError {
 
 impl std::error::Error for ParseDurationError {}
 
-/// Reads a duration in Go's form: numbers with units from `ns` to `h`, or a bare integer of nanoseconds.
+/// Parses a duration in Go's format: numbers with units from `ns` to `h`, or an integer number of nanoseconds.
+/// Fractions of a nanosecond are truncated.
 ///
 /// ```
 /// use std::time::Duration;
@@ -46,7 +47,7 @@ impl std::error::Error for ParseDurationError {}
 ///
 /// # Errors
 ///
-/// If the text is of another form, below 0 or beyond Go's range.
+/// [`ParseDurationError`] if the text is malformed, negative or out of range.
 pub fn parse_duration(text: &str) -> Result<Duration, ParseDurationError> {
     let (negative, unsigned) = match text.strip_prefix(['-', '+']) {
         Some(rest) => (text.starts_with('-'), rest),
@@ -85,7 +86,7 @@ fn nanos_of_parts(mut rest: &str) -> Result<u128, ParseDurationError> {
 fn nanos_of_unit(unit: &str) -> Result<u128, ParseDurationError> {
     Ok(match unit {
         "ns" => 1,
-        // The micro sign and the Greek letter.
+        // The micro sign and the Greek letter mu.
         "us" | "\u{b5}s" | "\u{3bc}s" => 1_000,
         "ms" => 1_000_000,
         "s" => NANOS_PER_SECOND,
@@ -95,7 +96,7 @@ fn nanos_of_unit(unit: &str) -> Result<u128, ParseDurationError> {
     })
 }
 
-/// A number of units in nanoseconds; digits beyond a nanosecond are cut off.
+/// Converts a number of units to nanoseconds, truncating fractions of a nanosecond.
 fn part(number: &str, unit: u128) -> Result<u128, ParseDurationError> {
     let (whole, fraction) = number.split_once('.').unwrap_or((number, ""));
     if whole.is_empty() && fraction.is_empty() || fraction.contains('.') {
@@ -105,13 +106,13 @@ fn part(number: &str, unit: u128) -> Result<u128, ParseDurationError> {
         "" => Ok(0),
         _ => text.parse::<u128>().map_err(|_| ParseDurationError::OutOfRange),
     };
-    // 18 digits are finer than a nanosecond of an hour.
+    // 18 digits of an hour are less than a nanosecond.
     let fraction = &fraction[..fraction.len().min(18)];
     let of_fraction = digits(fraction)? * unit / 10_u128.pow(fraction.len() as u32);
     Ok(digits(whole)?.saturating_mul(unit).saturating_add(of_fraction))
 }
 
-/// Serializes a duration as text.
+/// Serializes a duration in Go's format.
 pub(super) fn serialize<S: Serializer>(duration: &Duration, serializer: S) -> Result<S::Ok, S::Error> {
     GoDuration(*duration).serialize(serializer)
 }
@@ -121,7 +122,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn every_form_of_gos_durations_is_read() {
+    fn all_units_of_go_are_parsed() {
         for (text, nanos) in [
             ("0", 0),
             ("0s", 0),
@@ -144,7 +145,7 @@ mod tests {
     }
 
     #[test]
-    fn what_go_does_not_read_is_an_error() {
+    fn malformed_durations_are_errors() {
         for text in ["", "s", ".", ".s", "1", "1 s", "1d", "1m 30s", "1.2.3s", "five", "1e3s", "--1s", "1s5"] {
             let expected = if text == "1" { Ok(Duration::from_nanos(1)) } else { Err(ParseDurationError::Malformed) };
             assert_eq!(parse_duration(text), expected, "{text:?}");
@@ -155,7 +156,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_written_is_read_back() {
+    fn formatted_durations_are_parsed_back() {
         for nanos in [0, 500, 18_500_000, 999_999_999, 1_500_000_000, 90_000_000_000, 3_600_000_000_000] {
             let duration = Duration::from_nanos(nanos);
             assert_eq!(parse_duration(&GoDuration(duration).to_string()), Ok(duration));

@@ -1,17 +1,16 @@
-//! What the store should hold, by what the driver was told is stored.
+//! The expected counts of jobs in the store.
 
-use super::life::LifeStage;
+use super::lifecycle::LifeStage;
 use crate::model::JobState;
 
-/// Counts of jobs, kept along with what is sent. When all that was sent is known to be stored, the store must have
-/// just these.
+/// Counts of jobs by state, updated with each event that is sent. After the drain, the store must have the same counts.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub(super) struct Expectation {
+pub(super) struct ExpectedCounts {
     states: [i64; 10],
     with_run: i64,
 }
 
-impl Expectation {
+impl ExpectedCounts {
     /// The counts of a store.
     pub(super) fn of_store(states: &[(JobState, u64)], with_run: u64) -> Self {
         let mut expectation = Self { with_run: with_run as i64, ..Self::default() };
@@ -21,7 +20,7 @@ impl Expectation {
         expectation
     }
 
-    /// A job comes into a stage.
+    /// Counts the transition of a job into a stage.
     pub(super) fn advance(&mut self, stage: LifeStage) {
         self.transition(stage.before().map(LifeStage::state), stage.state());
         if stage == LifeStage::Leased {
@@ -29,7 +28,7 @@ impl Expectation {
         }
     }
 
-    /// A job comes into a state from another one, or is new.
+    /// Counts the transition of a job from a state, or of a new job, into another state.
     pub(super) fn transition(&mut self, from: Option<JobState>, to: JobState) {
         if let Some(from) = from {
             self.states[usize::from(from.ordinal())] -= 1;
@@ -43,7 +42,7 @@ impl Expectation {
         self.with_run += jobs as i64;
     }
 
-    /// The counts of both.
+    /// The sum of both counts.
     pub(super) fn plus(&self, other: &Self) -> Self {
         let states = std::array::from_fn(|index| self.states[index] + other.states[index]);
         Self { states, with_run: self.with_run + other.with_run }
@@ -53,17 +52,17 @@ impl Expectation {
         self.states.iter().sum::<i64>().unsigned_abs()
     }
 
-    /// What another count has otherwise, each named.
+    /// The differences between the expected and the stored counts.
     pub(super) fn differences(&self, stored: &Self) -> Vec<String> {
         let mut differences = Vec::new();
         for state in JobState::ALL {
             let [expected, found] = [self, stored].map(|counts| counts.states[usize::from(state.ordinal())]);
             if expected != found {
-                differences.push(format!("{expected} jobs should be {state}, and {found} are"));
+                differences.push(format!("{found} jobs are {state}, expected {expected}"));
             }
         }
         if self.with_run != stored.with_run {
-            differences.push(format!("{} jobs should have a run, and {} have", self.with_run, stored.with_run));
+            differences.push(format!("{} jobs have a run, expected {}", stored.with_run, self.with_run));
         }
         differences
     }

@@ -1,4 +1,4 @@
-//! Runs that search for the highest rate at which every objective holds.
+//! The search for the highest rate that meets all objectives.
 
 use std::sync::Arc;
 
@@ -12,21 +12,22 @@ use super::search::RateSearch;
 use crate::database::Database;
 use crate::error::Result;
 
-/// By how much of the test, and at most by how many seconds of arrivals, ingestion may be behind at its end, besides
-/// the time that a batch waits to fill.
-const BEHIND_SHARE: f64 = 0.1;
-const BEHIND_SECONDS: f64 = 2.0;
+/// The maximum backlog at the end of the test, beyond the batch timeout: a fraction of the test duration, and at most a
+/// number of seconds of arrivals.
+const MAX_BACKLOG_FRACTION: f64 = 0.1;
+const MAX_BACKLOG_SECONDS: f64 = 2.0;
 const DEFAULT_LINGER_SECONDS: f64 = 1.0;
 
-/// Searches for the highest submission rate at which every objective holds and ingestion keeps up, from the configured
-/// rate on, by runs on a store that is torn down after each.
+/// Searches for the highest submission rate at which all objectives are met and ingestion keeps up.
 ///
-/// Gives the record of the run at that rate, or of the last run if no rate held, with the trials in
-/// [`rate_search`](RunRecord::rate_search). A stop ends the search with the run that it stopped.
+/// The search starts at the configured rate, but at least at 1 submission per second. Each trial is a run on the store,
+/// which is torn down afterwards. Returns the record of the run at the highest rate, or of the last run if no rate met
+/// the objectives, with the trials in [`rate_search`](RunRecord::rate_search). A stop ends the search and returns the
+/// record of the stopped run.
 ///
 /// # Errors
 ///
-/// As [`run`](run()).
+/// As for [`run`](run()).
 pub async fn find_rate(
     database: Arc<dyn Database>,
     config: &LoadConfig,
@@ -45,13 +46,13 @@ pub async fn find_rate(
             best = None;
             break;
         }
-        let broke = broken(&record, &trial);
-        *(if broke.is_empty() { &mut best } else { &mut last }) = Some(record);
-        search.record(rate, broke);
+        let violations = violations(&record, &trial);
+        *(if violations.is_empty() { &mut best } else { &mut last }) = Some(record);
+        search.record(rate, violations);
     }
     let mut record = match best.or(last) {
         Some(record) => record,
-        // The first rate is always tried; this is for the compiler.
+        // Unreachable, because the search has at least one trial.
         None => run(database, config, options, observer, stop).await?,
     };
     record.rate_search = Some(search.into_record());
@@ -65,8 +66,9 @@ fn at_rate(config: &LoadConfig, per_second: f64) -> LoadConfig {
     trial
 }
 
-/// What broke in a run: objectives, the pace of ingestion, or the measurement itself.
-fn broken(record: &RunRecord, config: &LoadConfig) -> Vec<String> {
+/// The violations of a run: missed objectives, ingestion that does not keep up, invalid measurements and differences
+/// found by the census.
+fn violations(record: &RunRecord, config: &LoadConfig) -> Vec<String> {
     let missed = record.objectives.iter().filter(|objective| !objective.held).map(|objective| {
         format!("{}: {}", objective.objective, objective.measured.as_deref().unwrap_or("too few samples"))
     });
@@ -74,11 +76,11 @@ fn broken(record: &RunRecord, config: &LoadConfig) -> Vec<String> {
     missed.chain(behind(record, config)).chain(record.invalid.iter().cloned()).chain(lost).collect()
 }
 
-/// That ingestion did not keep up: it was further behind at the end of the test than batches need to fill.
+/// Describes that ingestion did not keep up: jobs were shed, or the backlog at the end of the test exceeds the limit.
 fn behind(record: &RunRecord, config: &LoadConfig) -> Option<String> {
-    let shed = record.ingester.lives_dropped + record.ingester.lives_refused;
+    let shed = record.ingester.jobs_dropped + record.ingester.jobs_rejected;
     if shed > 0 {
-        return Some(format!("ingestion keeps up: {shed} lives were left out"));
+        return Some(format!("ingestion did not keep up: {shed} jobs were shed"));
     }
     let test = record.phase(Phase::Test)?;
     let ingestion = record.series.iter().find(|series| series.query_type.is_none())?;
@@ -90,6 +92,6 @@ fn behind(record: &RunRecord, config: &LoadConfig) -> Option<String> {
         0.0 => DEFAULT_LINGER_SECONDS,
         seconds => seconds,
     };
-    let limit = linger + (config.test_duration.as_secs_f64() * BEHIND_SHARE).min(BEHIND_SECONDS);
-    (behind > limit).then(|| format!("ingestion keeps up: {behind:.1} s of arrivals behind at the end of the test"))
+    let limit = linger + (config.test_duration.as_secs_f64() * MAX_BACKLOG_FRACTION).min(MAX_BACKLOG_SECONDS);
+    (behind > limit).then(|| format!("ingestion did not keep up: a backlog of {behind:.1} s at the end of the test"))
 }

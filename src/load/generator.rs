@@ -1,4 +1,4 @@
-//! The ingestion of a load test as a machine without a store and without a clock of its own.
+//! The generator of ingestion events. It has no store and no clock.
 
 use std::iter::Peekable;
 use std::sync::Arc;
@@ -6,38 +6,38 @@ use std::time::Duration;
 
 use super::arrivals::{ArrivalKind, Arrivals};
 use super::config::{BacklogStrategy, LoadConfig};
-use super::expectation::Expectation;
-use super::life::{LifeStage, LiveJob, Lives};
+use super::expectation::ExpectedCounts;
+use super::lifecycle::{JobFactory, LifeStage, LiveJob};
 use super::selection::{SelectionKind, split_mix};
-use super::worker::{Change, Due, Event, Worker};
+use super::worker::{Change, DueEvent, Event, Worker};
 use crate::error::Result;
 use crate::ingest::{IngestionBatch, IngestionQuery};
 use crate::measure::LatencyHistogram;
 use crate::time::Timestamp;
 
-/// How long a query waits for its batch to fill, unless `batchTimeout` says otherwise.
-const LINGER: Duration = Duration::from_secs(1);
-/// The jobs that the census compares whole.
-const SAMPLE: usize = 256;
+/// The default of `batchTimeout`: the maximum time that a query waits for its batch to fill.
+const DEFAULT_LINGER: Duration = Duration::from_secs(1);
+/// The size of the sample that the census compares field by field.
+const SAMPLE_SIZE: usize = 256;
 
-/// How the jobs and reads of a run are made.
+/// Options of the generation of jobs and reads.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub struct Draws {
-    /// How properties are dealt out.
+pub struct GeneratorOptions {
+    /// The selection of the properties of jobs.
     pub selection: SelectionKind,
-    /// How arrivals are spread over time.
+    /// The distribution of arrivals over time.
     pub arrivals: ArrivalKind,
-    /// The seed of every random draw.
+    /// The seed of the random number generators.
     pub seed: u64,
 }
 
-/// Makes the ingestion queries of a load test: arrivals of jobs at a rate, the lives of those jobs, and the batches
-/// of the workers that own them.
+/// Generates the ingestion queries of a load test: arrivals of jobs at a rate, their state transitions, and the batches
+/// of the workers that own the jobs.
 ///
-/// Time is what the caller says it is, in microseconds from the start of the load. An active job takes 24 bytes.
+/// The caller advances the time, which is in microseconds from the start of the load. An active job takes 24 bytes.
 #[derive(Debug)]
 pub struct Generator {
-    lives: Arc<Lives>,
+    factory: Arc<JobFactory>,
     arrivals: Peekable<Arrivals>,
     next_number: u64,
     workers: Vec<Worker>,
@@ -45,64 +45,64 @@ pub struct Generator {
     linger: u64,
     max_backlog: u64,
     strategy: BacklogStrategy,
-    /// Nothing that is due at or after it is taken up.
+    /// The end of the load. Events that are due at or after it are not generated.
     horizon: u64,
     random: u64,
     redelivery: f64,
     sample: Sample,
-    pub(super) expectation: Expectation,
-    pub(super) shed: Shed,
-    /// How late events were taken up.
+    pub(super) expectation: ExpectedCounts,
+    pub(super) shed: ShedJobs,
+    /// The delay between the due time and the generation of events.
     pub(super) lag: LatencyHistogram,
 }
 
-/// The lives left out because the backlog was full.
+/// The numbers of jobs that were shed because the backlog was full.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub struct Shed {
-    /// By the drop strategy.
+pub struct ShedJobs {
+    /// Jobs shed by [`BacklogStrategy::Drop`].
     pub dropped: u64,
-    /// By the error strategy.
-    pub refused: u64,
+    /// Jobs shed by [`BacklogStrategy::Error`].
+    pub rejected: u64,
 }
 
-/// A batch that a worker is about to send.
+/// A batch to send.
 #[derive(Debug)]
 pub struct PlannedBatch {
-    /// The worker.
+    /// The index of the worker.
     pub worker: usize,
-    pub(super) events: Vec<Due>,
-    /// Whether it is sent a second time after it succeeded.
+    pub(super) events: Vec<DueEvent>,
+    /// Whether to send the batch a second time after it has succeeded.
     pub redelivered: bool,
 }
 
 impl Generator {
-    /// The generator of a configuration. `start` is the time of day at which the load begins.
-    pub fn new(config: &LoadConfig, draws: Draws, start: Timestamp) -> Self {
+    /// Creates a generator. `start` is the wall-clock time of the start of the load.
+    pub fn new(config: &LoadConfig, options: GeneratorOptions, start: Timestamp) -> Self {
         let ingestion = &config.ingestion;
-        let lives = Lives::new(config, draws.selection, draws.seed, start);
+        let factory = JobFactory::new(config, options.selection, options.seed, start);
         let capacity = ingestion.channel_buffer_size_multiplier.saturating_mul(ingestion.batch_size);
-        let linger = Some(ingestion.batch_timeout).filter(|timeout| !timeout.is_zero()).unwrap_or(LINGER);
+        let linger = Some(ingestion.batch_timeout).filter(|timeout| !timeout.is_zero()).unwrap_or(DEFAULT_LINGER);
         let per_second = ingestion.submissions_per_hour as f64 / 3600.0;
         Self {
-            workers: (0..ingestion.num_workers).map(|_| Worker::new(*lives.delays(), capacity)).collect(),
-            lives: Arc::new(lives),
-            arrivals: Arrivals::new(draws.arrivals, per_second, draws.seed).peekable(),
+            workers: (0..ingestion.num_workers).map(|_| Worker::new(*factory.delays(), capacity)).collect(),
+            factory: Arc::new(factory),
+            arrivals: Arrivals::new(options.arrivals, per_second, options.seed).peekable(),
             next_number: 0,
             batch_size: ingestion.batch_size,
             linger: u64::try_from(linger.as_micros()).unwrap_or(u64::MAX),
             max_backlog: Some(ingestion.max_backlog_size).filter(|&size| size > 0).unwrap_or(u64::MAX),
             strategy: ingestion.backlog_drop_strategy,
             horizon: u64::MAX,
-            random: split_mix(draws.seed ^ 0x5eed),
+            random: split_mix(options.seed ^ 0x5eed),
             redelivery: config.redelivery,
             sample: Sample::default(),
-            expectation: Expectation::default(),
-            shed: Shed::default(),
+            expectation: ExpectedCounts::default(),
+            shed: ShedJobs::default(),
             lag: LatencyHistogram::default(),
         }
     }
 
-    /// Nothing that is due at or after this time is taken up.
+    /// Ends the load at a time. Events that are due at or after it are not generated.
     pub fn end_at(&mut self, micros: u64) {
         self.horizon = self.horizon.min(micros);
     }
@@ -111,13 +111,13 @@ impl Generator {
         self.horizon
     }
 
-    pub(super) fn lives(&self) -> &Arc<Lives> {
-        &self.lives
+    pub(super) fn factory(&self) -> &Arc<JobFactory> {
+        &self.factory
     }
 
-    /// The actions of the changes that came too late since the last call, each once for every change.
-    pub(super) fn take_void(&mut self) -> Vec<usize> {
-        self.workers.iter_mut().flat_map(|worker| std::mem::take(&mut worker.void)).collect()
+    /// The actions of the updates that were skipped since the last call, one entry for each update.
+    pub(super) fn take_skipped(&mut self) -> Vec<usize> {
+        self.workers.iter_mut().flat_map(|worker| std::mem::take(&mut worker.skipped)).collect()
     }
 
     /// The number of workers.
@@ -125,18 +125,18 @@ impl Generator {
         self.workers.len()
     }
 
-    /// The jobs that have not ended.
+    /// The number of active jobs.
     pub fn active_jobs(&self) -> usize {
         self.workers.iter().map(Worker::active).sum()
     }
 
-    /// Hands a change of a job to the worker that owns it.
+    /// Passes an update of a job to the worker that owns it.
     pub(super) fn change(&mut self, due: u64, job_id: &str, change: Change) {
         let worker = super::ids::worker(job_id, self.workers.len());
         self.workers[worker].change(due, change);
     }
 
-    /// Takes up all that is due by now, as far as there is room in the queues.
+    /// Generates the events that are due, as far as the queues have room.
     pub fn advance(&mut self, now: u64) {
         self.arrive(now);
         let mut buffered: u64 = self.workers.iter().map(Worker::buffered).sum();
@@ -151,18 +151,18 @@ impl Generator {
         }
     }
 
-    /// Deals out the jobs that have arrived, or sheds them.
+    /// Assigns the jobs that have arrived to workers, or sheds them.
     fn arrive(&mut self, now: u64) {
         let sheds = self.strategy != BacklogStrategy::Block;
         let mut queued = if sheds { self.workers.iter().map(Worker::queued).sum() } else { 0 };
         while let Some(arrival) = self.arrivals.next_if(|&arrival| arrival <= now && arrival < self.horizon) {
-            let job = self.lives.job(self.next_number, arrival);
+            let job = self.factory.job(self.next_number, arrival);
             self.next_number += 1;
-            let worker = self.lives.id(&job).worker(self.workers.len());
+            let worker = self.factory.id(&job).worker(self.workers.len());
             if sheds && (queued >= self.max_backlog || self.workers[worker].is_full()) {
                 match self.strategy {
                     BacklogStrategy::Drop => self.shed.dropped += 1,
-                    _ => self.shed.refused += 1,
+                    _ => self.shed.rejected += 1,
                 }
                 continue;
             }
@@ -173,8 +173,8 @@ impl Generator {
         }
     }
 
-    /// The next batch that can be sent: one that is full or has waited long enough, of a worker without a batch under
-    /// way; with `flush`, any. The worker sends no other until [`complete`](Self::complete) is called.
+    /// The next batch to send: a full batch or one whose timeout has expired, of a worker without a batch in flight; with
+    /// `flush`, any batch. The worker sends no other batch until [`complete`](Self::complete) is called.
     pub fn next_batch(&mut self, now: u64, flush: bool) -> Option<PlannedBatch> {
         let ready = |worker: &Worker| worker.is_ready(now, self.batch_size, self.linger, flush);
         let worker = self.workers.iter().position(ready)?;
@@ -184,12 +184,12 @@ impl Generator {
         Some(PlannedBatch { worker, events, redelivered })
     }
 
-    /// Says that the batch of a worker is stored.
+    /// Marks the batch of a worker as stored.
     pub fn complete(&mut self, worker: usize) {
         self.workers[worker].sent = None;
     }
 
-    /// When there is something to do next, without a completion; none if there will not be.
+    /// The time of the next event or batch timeout; `None` if there is none until a batch completes.
     pub(super) fn next_time(&mut self) -> Option<u64> {
         let horizon = self.horizon;
         let arrival = self.arrivals.peek().copied().filter(|&arrival| arrival < horizon);
@@ -199,7 +199,7 @@ impl Generator {
         of_workers.chain(arrival).min()
     }
 
-    /// The queries that were due by now and are not known to be stored.
+    /// The number of queries that are due and not known to be stored.
     pub fn backlog(&self, now: u64) -> u64 {
         self.workers.iter().map(|worker| worker.backlog(now, self.horizon)).sum()
     }
@@ -208,7 +208,7 @@ impl Generator {
         self.workers.iter().all(|worker| worker.is_drained(self.horizon))
     }
 
-    /// When the first query of each batch that is not known to be stored was due, as far as it was taken up.
+    /// The due time of the first query of each batch that is not known to be stored.
     pub(super) fn unfinished_dues(&self) -> Vec<u64> {
         self.workers.iter().flat_map(|worker| worker.unfinished_dues(self.batch_size)).collect()
     }
@@ -218,12 +218,12 @@ impl Generator {
     }
 
     pub(super) fn owner(&self, job: &LiveJob) -> &Worker {
-        &self.workers[self.lives.id(job).worker(self.workers.len())]
+        &self.workers[self.factory.id(job).worker(self.workers.len())]
     }
 
     /// The queries of a planned batch, in order.
     pub fn queries(&self, batch: &PlannedBatch) -> Vec<IngestionQuery> {
-        batch.queries(&self.lives)
+        batch.queries(&self.factory)
     }
 }
 
@@ -233,44 +233,44 @@ impl PlannedBatch {
         self.events.iter().map(|due| due.event.query_count()).sum()
     }
 
-    /// When the first query was due.
+    /// The due time of the first query.
     pub(super) fn due(&self) -> u64 {
         self.events.first().map_or(0, |due| due.micros)
     }
 
-    pub(super) fn queries(&self, lives: &Lives) -> Vec<IngestionQuery> {
+    pub(super) fn queries(&self, factory: &JobFactory) -> Vec<IngestionQuery> {
         let mut queries = Vec::with_capacity(self.query_count() as usize);
         for due in &self.events {
             match &due.event {
-                Event::Life(job, stage) => lives.push_queries(job, *stage, &mut queries),
+                Event::Transition(job, stage) => factory.push_queries(job, *stage, &mut queries),
                 Event::Change(change) => queries.push(change.query.clone()),
             }
         }
         queries
     }
 
-    pub(super) fn validated(&self, lives: &Lives) -> Result<IngestionBatch> {
-        IngestionBatch::new(self.queries(lives))
+    pub(super) fn validated(&self, factory: &JobFactory) -> Result<IngestionBatch> {
+        IngestionBatch::new(self.queries(factory))
     }
 
-    /// The actions of the changes in the batch, each once for every change.
+    /// The actions of the updates in the batch, one entry for each update.
     pub(super) fn actions(&self) -> impl Iterator<Item = usize> + '_ {
         self.events.iter().filter_map(|due| match &due.event {
             Event::Change(change) => Some(change.action),
-            Event::Life(..) => None,
+            Event::Transition(..) => None,
         })
     }
 
-    /// The first job of a stage in the batch.
-    pub(super) fn first(&self, of: LifeStage) -> Option<&LiveJob> {
+    /// The first job that enters a stage in the batch.
+    pub(super) fn first(&self, wanted: LifeStage) -> Option<&LiveJob> {
         self.events.iter().find_map(|due| match &due.event {
-            Event::Life(job, stage) if *stage == of => Some(job),
+            Event::Transition(job, stage) if *stage == wanted => Some(job),
             _ => None,
         })
     }
 }
 
-/// A uniform sample of the jobs accepted, by reservoir sampling.
+/// A uniform sample of the accepted jobs, by reservoir sampling.
 #[derive(Debug, Default)]
 struct Sample {
     jobs: Vec<LiveJob>,
@@ -280,7 +280,7 @@ struct Sample {
 impl Sample {
     fn offer(&mut self, job: LiveJob, random: u64) {
         self.offered += 1;
-        if self.jobs.len() < SAMPLE {
+        if self.jobs.len() < SAMPLE_SIZE {
             return self.jobs.push(job);
         }
         let place = ((u128::from(random) * u128::from(self.offered)) >> 64) as usize;

@@ -1,4 +1,4 @@
-//! Ids of live jobs, and the workers that own them.
+//! Ids of live jobs, and their assignment to workers.
 
 use crate::time::Timestamp;
 
@@ -6,22 +6,22 @@ use crate::time::Timestamp;
 const DIGITS: [u8; 32] = *b"0123456789ABCDEFGHJKMNPQRSTVWXYZ";
 const JOB_ID_BYTES: usize = 18;
 const RUN_ID_BYTES: usize = 20;
-/// The job numbers that an id tells apart: 4 digits.
+/// The number of distinct job numbers in an id, which has 4 digits for them.
 const NUMBERS: u64 = 1 << 20;
 
 const FNV_OFFSET: u64 = 14_695_981_039_346_656_037;
 const FNV_PRIME: u64 = 1_099_511_628_211;
 
-/// The id of a live job and of its run, without an allocation.
+/// The ids of a live job and of its run, stored inline.
 ///
-/// A job id has 18 characters of Crockford's base 32: 10 of the submission time in milliseconds, 2 of the
-/// queue's index, 2 of the job set's and 4 of the job's number, which wraps at 1,048,576. The id of the run adds
-/// 2 of the run's number, so that its first 18 bytes are the job's id.
+/// A job id has 18 characters of Crockford's base 32: 10 for the submission time in milliseconds, 2 for the index of
+/// the queue, 2 for the index of the job set and 4 for the job number modulo 1,048,576. The run id appends 2 characters
+/// for the run number, so that its first 18 bytes are the job id.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct LiveId([u8; RUN_ID_BYTES]);
 
 impl LiveId {
-    /// The id of job `number` in a job set of a queue, by their indexes, and of its first run.
+    /// The ids of job `number` and its first run. `queue` and `job_set` are indexes.
     pub fn new(submitted: Timestamp, queue: usize, job_set: usize, number: u64) -> Self {
         let mut digits = [0; RUN_ID_BYTES];
         let millis = submitted.as_micros().div_euclid(1000);
@@ -33,29 +33,29 @@ impl LiveId {
         Self(digits)
     }
 
-    /// The job's id.
+    /// The job id.
     pub fn job(&self) -> &str {
         str::from_utf8(&self.0[..JOB_ID_BYTES]).unwrap_or_default()
     }
 
-    /// The run's id.
+    /// The run id.
     pub fn run(&self) -> &str {
         str::from_utf8(&self.0).unwrap_or_default()
     }
 
-    /// The worker that owns the job, of so many.
+    /// The index of the worker that owns the job.
     pub fn worker(&self, workers: usize) -> usize {
         worker(self.job(), workers)
     }
 }
 
-/// The worker of a job by its id: FNV-1a of 64 bits modulo their number.
+/// The index of the worker that owns a job: the 64-bit FNV-1a hash of the job id modulo the number of workers.
 pub fn worker(job_id: &str, workers: usize) -> usize {
     let hash = job_id.bytes().fold(FNV_OFFSET, |hash, byte| (hash ^ u64::from(byte)).wrapping_mul(FNV_PRIME));
     (hash % workers.max(1) as u64) as usize
 }
 
-/// The number that a live job's id ends with, modulo 1,048,576; none if the id is no live job's.
+/// The job number in the id of a live job, modulo 1,048,576; `None` if the id does not have the format of a live job.
 pub(super) fn number_of(job_id: &str) -> Option<u64> {
     let digits = job_id.as_bytes();
     if digits.len() != JOB_ID_BYTES {
@@ -67,12 +67,12 @@ pub(super) fn number_of(job_id: &str) -> Option<u64> {
     })
 }
 
-/// The part of a job's number that its id holds.
+/// The part of a job number that the job id contains.
 pub(super) const fn number_in_id(number: u64) -> u64 {
     number % NUMBERS
 }
 
-/// The last digits of a value.
+/// Writes the lowest digits of a value in base 32.
 fn encode(digits: &mut [u8], mut value: u64) {
     for digit in digits.iter_mut().rev() {
         *digit = DIGITS[(value & 31) as usize];
@@ -85,7 +85,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_number_is_read_back() {
+    fn the_job_number_is_decoded() {
         for number in [0, 1, 31, 32, 123_456, NUMBERS - 1, NUMBERS, NUMBERS + 7] {
             let id = LiveId::new(Timestamp::from_seconds(1_772_323_200), 3, 4, number);
             assert_eq!(number_of(id.job()), Some(number_in_id(number)));

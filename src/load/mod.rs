@@ -1,10 +1,11 @@
-//! Load tests: a store under sustained ingestion, with queries beside it.
+//! Load tests: sustained ingestion with concurrent reads.
 //!
-//! [`LoadConfig`] is read from the YAML of Armada's Broadside; [`run()`] takes a store through the phases of a test and
-//! gives a [`RunRecord`] with all that was measured.
+//! [`LoadConfig`] is parsed from the YAML configuration of Armada's Broadside. [`run()`] takes a store through the phases
+//! of a test and returns a [`RunRecord`] with the measurements.
 //!
-//! The load is open: every job, stage of a life and read is due at a time that does not depend on the store. Latency
-//! runs from then to completion, so a store that stalls cannot hide it.
+//! The load is open: the due times of jobs, state transitions and reads do not depend on the store. Latency is measured
+//! from the due time to completion, so that it includes the time in which a stalled store delays calls (no coordinated
+//! omission).
 
 mod actions;
 mod arrivals;
@@ -18,7 +19,7 @@ mod expectation;
 mod find;
 mod generator;
 mod ids;
-mod life;
+mod lifecycle;
 mod objective;
 mod observer;
 mod reads;
@@ -37,21 +38,22 @@ pub mod upstream;
 mod worker;
 
 pub use arrivals::ArrivalKind;
-pub use baseline::{Incomparable, Worse, worse};
+pub use baseline::{BaselineError, Regression, regressions};
 pub use config::{
     ActionConfig, ActionsConfig, BacklogStrategy, ConfigError, HistoricalJobsConfig, IngestionConfig, JobSetConfig,
-    LoadConfig, LoadDatabase, LookoutQueryConfig, Parsed, Problem, QueryConfig, QueueConfig, Target, TransitionConfig,
+    LoadConfig, LoadDatabase, LoadTarget, LookoutQueryConfig, ParsedConfig, Problem, QueryConfig, QueueConfig,
+    TransitionConfig,
 };
 pub use duration::{ParseDurationError, parse_duration};
 pub use find::find_rate;
-pub use generator::{Draws, Generator, PlannedBatch, Shed};
+pub use generator::{Generator, GeneratorOptions, PlannedBatch, ShedJobs};
 pub use ids::{LiveId, worker};
 pub use objective::Objective;
-pub use observer::{KindSnapshot, Observer, Snapshot, Unobserved};
+pub use observer::{KindSnapshot, NullObserver, Observer, Snapshot};
 pub use record::RunRecord;
 pub use recorded::{RecordedRead, RecordedReadError};
-pub use requests::{LookoutPage, Named, Requests};
+pub use requests::{LookoutPage, NamedQuery, Requests};
 pub use run::{RunOptions, run};
 pub use search::RateSearch;
-pub use selection::{Choice, SelectionKind, Selector};
+pub use selection::{Selection, SelectionKind, Selector};
 pub use store::tear_down;

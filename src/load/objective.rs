@@ -1,4 +1,4 @@
-//! Objectives: what must hold of the measurements of a run.
+//! Service level objectives of a run.
 
 use std::fmt;
 use std::str::FromStr;
@@ -11,11 +11,11 @@ use super::record::{ObjectiveRecord, QueryType, RunRecord};
 use super::upstream::GoDuration;
 use crate::measure::LatencyHistogram;
 
-/// What must hold of a run: `page.p99 < 50ms`, `groups.annotations.p95 < 1s`, `ingest.errors < 0.1%`.
+/// A service level objective, for example `page.p99 < 50ms`, `groups.annotations.p95 < 1s` or `ingest.errors < 0.1%`.
 ///
-/// It names a kind of call (`page`, `groups`, `spec`, `runError`, `debugMessage` or `ingest`), for reads a filter
-/// combination if only its calls are meant, and a statistic of them: `p50`, `p95`, `p99`, `mean` or `max` of the
-/// latency, from due time to completion, or `errors`, the share of calls that failed or had not completed at the end.
+/// An objective consists of a kind of call (`page`, `groups`, `spec`, `runError`, `debugMessage` or `ingest`), optionally
+/// a filter combination of reads, a statistic and a bound. The statistic is `p50`, `p95`, `p99`, `mean` or `max` of the
+/// latency from due time to completion, or `errors`, the percentage of calls that failed or had not completed at the end.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Objective {
     text: String,
@@ -33,7 +33,7 @@ enum Kind {
 #[derive(Debug, Clone, Copy, PartialEq)]
 enum Bound {
     Latency(Statistic, Duration),
-    /// A share of the calls.
+    /// The maximum fraction of calls that fail or do not complete.
     Errors(f64),
 }
 
@@ -60,9 +60,9 @@ impl FromStr for Objective {
     type Err = String;
 
     fn from_str(text: &str) -> Result<Self, String> {
-        let form = || "must be of the form KIND.STATISTIC < BOUND, such as page.p99 < 50ms".to_owned();
-        let (subject, bound) = text.split_once('<').ok_or_else(form)?;
-        let parts: Vec<_> = subject.trim().split('.').collect();
+        let form = || "must have the form KIND.STATISTIC < BOUND, such as page.p99 < 50ms".to_owned();
+        let (measure, bound) = text.split_once('<').ok_or_else(form)?;
+        let parts: Vec<_> = measure.trim().split('.').collect();
         let (kind, filter, statistic) = match parts[..] {
             [kind, statistic] => (kind, None, statistic),
             [kind, filter, statistic] if !filter.is_empty() => (kind, Some(filter.to_owned()), statistic),
@@ -70,7 +70,7 @@ impl FromStr for Objective {
         };
         let kind = kind_of(kind)?;
         if kind == Kind::Ingest && filter.is_some() {
-            return Err("gives a filter to ingest, which has none".to_owned());
+            return Err("has a filter, which ingest does not support".to_owned());
         }
         let bound = bound_of(statistic, bound.trim())?;
         Ok(Self { text: text.trim().to_owned(), kind, filter, bound })
@@ -109,7 +109,7 @@ fn bound_of(statistic: &str, bound: &str) -> Result<Bound, String> {
     Ok(Bound::Latency(statistic, limit))
 }
 
-/// The calls that an objective is about.
+/// The measurements of the calls of an objective.
 #[derive(Default)]
 struct Calls {
     latency: LatencyHistogram,
@@ -117,7 +117,7 @@ struct Calls {
 }
 
 impl Objective {
-    /// Whether the objective held in a run. With too few samples for its statistic it did not.
+    /// Evaluates the objective for a run. It is missed if there are too few samples for the statistic.
     pub fn evaluate(&self, run: &RunRecord) -> ObjectiveRecord {
         let calls = self.calls(run);
         let (measured, held) = match self.bound {
@@ -130,10 +130,10 @@ impl Objective {
             }
             Bound::Errors(limit) => {
                 let all = calls.latency.count() + calls.failed;
-                let share = (all > 0).then(|| (calls.failed + calls.latency.unfinished()) as f64 / all as f64);
-                // Of "< 0%" nobody wants that it never holds.
-                let held = share.is_some_and(|share| share < limit || share == 0.0);
-                (share.map(|share| format!("{:.3}%", share * 100.0)), held)
+                let fraction = (all > 0).then(|| (calls.failed + calls.latency.unfinished()) as f64 / all as f64);
+                // Without errors, "< 0%" is met.
+                let held = fraction.is_some_and(|fraction| fraction < limit || fraction == 0.0);
+                (fraction.map(|fraction| format!("{:.3}%", fraction * 100.0)), held)
             }
         };
         ObjectiveRecord { objective: self.text.clone(), measured, held }

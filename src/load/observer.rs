@@ -1,4 +1,4 @@
-//! What can be seen of a run while it lasts.
+//! Observation of a run in progress.
 
 use std::time::Duration;
 
@@ -7,61 +7,61 @@ use super::record::{Phase, QueryType};
 use super::recorder::Recorder;
 use crate::database::Progress;
 
-/// Hears of a run while it lasts. The calls come from the threads of the run and must return soon.
+/// Receives reports of a run in progress. The methods are called by the threads of the run and must not block.
 pub trait Observer: Send + Sync {
-    /// A phase begins.
+    /// Called at the start of a phase.
     fn phase(&self, phase: Phase) {
         let _ = phase;
     }
 
-    /// The population with historical jobs has come so far.
+    /// Called with the progress of the creation of historical jobs.
     fn population(&self, progress: Progress) {
         let _ = progress;
     }
 
-    /// A second of the load is over.
+    /// Called after each second of the load.
     fn second(&self, snapshot: &Snapshot) {
         let _ = snapshot;
     }
 }
 
-/// An observer that looks away.
+/// An observer that ignores all reports.
 #[derive(Debug, Clone, Copy, Default)]
-pub struct Unobserved;
+pub struct NullObserver;
 
-impl Observer for Unobserved {}
+impl Observer for NullObserver {}
 
-/// The last second of a load.
+/// The measurements of the last second of a load.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Snapshot {
-    /// Since the start of the load.
+    /// The time since the start of the load.
     pub elapsed: Duration,
-    /// Queries that were due.
+    /// The number of ingestion queries that were due.
     pub target: f64,
-    /// Queries that were stored.
+    /// The number of ingestion queries that were stored.
     pub achieved: f64,
-    /// Queries that were due and are not known to be stored.
+    /// The number of ingestion queries that are due and not known to be stored.
     pub backlog: u64,
-    /// Jobs that have not ended.
+    /// The number of active jobs of the load.
     pub active_jobs: usize,
-    /// Ingestion, and each kind of read.
+    /// The measurements of ingestion and of each kind of read.
     pub kinds: Vec<KindSnapshot>,
-    /// Errors since the start of the load.
+    /// The number of errors since the start of the load.
     pub errors: u64,
-    /// Lives left out since the start of the load.
+    /// The number of jobs shed since the start of the load.
     pub shed: u64,
 }
 
-/// The last second of a kind of call.
+/// The measurements of a kind of call in the last second.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct KindSnapshot {
-    /// The kind of read; none for ingestion.
+    /// The kind of read; `None` for ingestion.
     pub query_type: Option<QueryType>,
-    /// Calls, or ingestion queries, that completed.
+    /// The number of completed reads, or of stored ingestion queries.
     pub achieved: f64,
-    /// Their median latency, in nanoseconds.
+    /// The median latency, in nanoseconds.
     pub p50_nanos: Option<u64>,
-    /// The 99th percentile of it.
+    /// The 99th percentile of the latency, in nanoseconds.
     pub p99_nanos: Option<u64>,
 }
 
@@ -83,7 +83,7 @@ impl Snapshot {
             active_jobs: generator.active_jobs(),
             kinds: kinds.collect(),
             errors: recorder.error_count,
-            shed: generator.shed.dropped + generator.shed.refused,
+            shed: generator.shed.dropped + generator.shed.rejected,
         }
     }
 }

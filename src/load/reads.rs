@@ -1,4 +1,4 @@
-//! The reads of a load test: streams of each kind at a rate of its own, and the slots that bound them.
+//! The reads of a load test: a stream for each kind of read, and the slots that limit concurrent reads.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::iter::Peekable;
@@ -10,7 +10,7 @@ use tokio::time::timeout;
 
 use super::arrivals::Arrivals;
 use super::config::LoadConfig;
-use super::generator::Draws;
+use super::generator::GeneratorOptions;
 use super::record::QueryType;
 use super::recorded::RecordedRead;
 use super::requests::{LookoutPage, Requests};
@@ -20,16 +20,16 @@ use crate::error::{Error, ErrorKind, Operation, Result};
 use crate::model::{Job, JobState};
 use crate::query::ReadCall;
 
-/// The ids that are kept of those seen.
-const KEPT_IDS: usize = 4096;
-/// The ids that are taken from a page.
-const IDS_OF_PAGE: usize = 8;
+/// The capacity of a reservoir of known ids.
+const RESERVOIR_SIZE: usize = 4096;
+/// The maximum number of ids taken from a page.
+const IDS_PER_PAGE: usize = 8;
 /// The filter combination of reads of single records.
 const NO_FILTER: &str = "none";
 /// The filter combination of replayed reads.
 const REPLAYED: &str = "replayed";
 
-/// A kind of read with a rate of its own.
+/// A kind of read that has its own rate.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum ReadKind {
     Page,
@@ -45,33 +45,33 @@ enum ReadKind {
 pub(super) struct DueRead {
     pub(super) query_type: QueryType,
     pub(super) combo: &'static str,
-    /// In microseconds from the start of the load.
+    /// The due time, in microseconds from the start of the load.
     pub(super) due: u64,
     pub(super) call: ReadCall,
 }
 
-/// Where a read of an id belongs until it completes.
+/// The id of a running read.
 pub(super) type ReadId = u64;
 
-/// What came of a read.
+/// The outcome of a read.
 #[derive(Debug)]
-pub(super) struct ReadDone {
+pub(super) struct CompletedRead {
     pub(super) id: ReadId,
     pub(super) began: Instant,
     pub(super) ended: Instant,
-    pub(super) outcome: Result<Seen>,
-    /// Whether the deadline passed before it completed.
+    pub(super) outcome: Result<KnownIds>,
+    /// Whether the read timed out.
     pub(super) timed_out: bool,
 }
 
-/// Ids that a call has shown to exist.
+/// Ids that are known to exist in the store.
 #[derive(Debug, Default)]
-pub(super) struct Seen {
+pub(super) struct KnownIds {
     pub(super) jobs: Vec<SmolStr>,
     pub(super) failed_runs: Vec<SmolStr>,
 }
 
-/// The ids seen lately: each new one takes the place of a random one.
+/// A reservoir of known ids. When it is full, a new id replaces a random one.
 #[derive(Debug, Default)]
 struct Reservoir {
     ids: Vec<SmolStr>,
@@ -79,10 +79,10 @@ struct Reservoir {
 
 impl Reservoir {
     fn offer(&mut self, id: SmolStr, random: u64) {
-        if self.ids.len() < KEPT_IDS {
+        if self.ids.len() < RESERVOIR_SIZE {
             self.ids.push(id);
         } else {
-            self.ids[(random % KEPT_IDS as u64) as usize] = id;
+            self.ids[(random % RESERVOIR_SIZE as u64) as usize] = id;
         }
     }
 
@@ -109,16 +109,21 @@ pub(super) struct Reads {
     jobs: Reservoir,
     failed_runs: Reservoir,
     random: u64,
-    /// Reads that wait for a slot.
+    /// The reads that wait for a slot.
     waiting: VecDeque<DueRead>,
     running: BTreeMap<ReadId, DueRead>,
     next_id: ReadId,
-    /// Reads of records that were left out because no id was known.
+    /// The number of reads of records that were skipped because no id was known.
     pub(super) without_id: u64,
 }
 
 impl Reads {
-    pub(super) fn new(config: &LoadConfig, draws: Draws, requests: Requests, recorded: Vec<RecordedRead>) -> Self {
+    pub(super) fn new(
+        config: &LoadConfig,
+        options: GeneratorOptions,
+        requests: Requests,
+        recorded: Vec<RecordedRead>,
+    ) -> Self {
         let (queries, lookout) = (&config.queries, &config.lookout_queries);
         let rates = [
             (ReadKind::Page, queries.get_jobs_queries_per_hour),
@@ -135,9 +140,9 @@ impl Reads {
         let stream = |(index, (kind, per_hour)): (usize, (ReadKind, u64))| Stream {
             kind,
             arrivals: Arrivals::new(
-                draws.arrivals,
+                options.arrivals,
                 per_hour as f64 / 3600.0,
-                split_mix(draws.seed.wrapping_add(index as u64 + 1)),
+                split_mix(options.seed.wrapping_add(index as u64 + 1)),
             )
             .peekable(),
             number: 0,
@@ -153,7 +158,7 @@ impl Reads {
             },
             jobs: Reservoir::default(),
             failed_runs: Reservoir::default(),
-            random: split_mix(draws.seed ^ 0x1d5),
+            random: split_mix(options.seed ^ 0x1d5),
             waiting: VecDeque::new(),
             running: BTreeMap::new(),
             next_id: 0,
@@ -161,13 +166,13 @@ impl Reads {
         }
     }
 
-    /// No read that is due at or after this time is made.
+    /// Ends the reads at a time. Reads that are due at or after it are not generated.
     pub(super) fn end_at(&mut self, micros: u64) {
         self.horizon = self.horizon.min(micros);
     }
 
-    /// Keeps ids that are known to exist.
-    pub(super) fn see(&mut self, seen: Seen) {
+    /// Adds known ids to the reservoirs.
+    pub(super) fn add_ids(&mut self, seen: KnownIds) {
         for id in seen.jobs {
             let random = self.draw();
             self.jobs.offer(id, random);
@@ -183,7 +188,7 @@ impl Reads {
         self.random
     }
 
-    /// Takes up the reads that are due by now; each is told to `due`.
+    /// Generates the reads that are due, and passes each to `due`.
     pub(super) fn advance(&mut self, now: u64, mut due: impl FnMut(&DueRead)) {
         for index in 0..self.streams.len() {
             let horizon = self.horizon;
@@ -213,7 +218,7 @@ impl Reads {
         }
     }
 
-    /// Read `number` of a kind; none for a record of which no id is known.
+    /// Generates read `number` of a kind; `None` for the read of a record if no id is known.
     fn read(&mut self, kind: ReadKind, number: u64, due: u64) -> Option<DueRead> {
         let random = self.draw();
         let (query_type, combo, call) = match kind {
@@ -244,7 +249,7 @@ impl Reads {
         Some(DueRead { query_type, combo, due, call })
     }
 
-    /// Takes a slot for the next read that waits for one.
+    /// Takes a slot for the next waiting read.
     pub(super) fn start(&mut self) -> Option<(ReadId, ReadCall)> {
         if self.running.len() >= self.limit {
             return None;
@@ -274,7 +279,7 @@ impl Reads {
         self.running.is_empty() && self.waiting.is_empty()
     }
 
-    /// When the next read is due; none if none will be.
+    /// The due time of the next read.
     pub(super) fn next_time(&mut self) -> Option<u64> {
         let horizon = self.horizon;
         let recorded = self.recorded.front().map(|read| read.due);
@@ -283,20 +288,25 @@ impl Reads {
     }
 }
 
-/// Makes a read, with a deadline.
-pub(super) async fn execute(database: Arc<dyn Database>, id: ReadId, call: ReadCall, deadline: Duration) -> ReadDone {
+/// Executes a read with a timeout.
+pub(super) async fn execute(
+    database: Arc<dyn Database>,
+    id: ReadId,
+    call: ReadCall,
+    deadline: Duration,
+) -> CompletedRead {
     let began = Instant::now();
     let answer = timeout(deadline, answer(&*database, &call)).await;
     let ended = Instant::now();
     let timed_out = answer.is_err();
     let outcome = answer.unwrap_or_else(|_| {
-        Err(Error::new(ErrorKind::Timeout, operation(&call), format!("no answer within {deadline:?}"))
+        Err(Error::new(ErrorKind::Timeout, operation(&call), format!("no response within {deadline:?}"))
             .with_backend(database.backend()))
     });
-    ReadDone { id, began, ended, outcome, timed_out }
+    CompletedRead { id, began, ended, outcome, timed_out }
 }
 
-async fn answer(database: &dyn Database, call: &ReadCall) -> Result<Seen> {
+async fn answer(database: &dyn Database, call: &ReadCall) -> Result<KnownIds> {
     match call {
         ReadCall::Jobs(query) => return database.get_jobs(query).await.map(|jobs| seen(&jobs)),
         ReadCall::Groups(query) => database.get_job_groups(query).await.map(drop)?,
@@ -305,14 +315,14 @@ async fn answer(database: &dyn Database, call: &ReadCall) -> Result<Seen> {
         ReadCall::JobRunError(id) => database.get_job_run_error(id).await.map(drop)?,
         ReadCall::JobRunDebugMessage(id) => database.get_job_run_debug_message(id).await.map(drop)?,
     }
-    Ok(Seen::default())
+    Ok(KnownIds::default())
 }
 
-fn seen(jobs: &[Job]) -> Seen {
+fn seen(jobs: &[Job]) -> KnownIds {
     let failed = jobs.iter().filter(|job| job.state == JobState::Failed);
-    Seen {
-        jobs: jobs.iter().take(IDS_OF_PAGE).map(|job| job.job_id.clone()).collect(),
-        failed_runs: failed.filter_map(|job| job.last_active_run_id.clone()).take(IDS_OF_PAGE).collect(),
+    KnownIds {
+        jobs: jobs.iter().take(IDS_PER_PAGE).map(|job| job.job_id.clone()).collect(),
+        failed_runs: failed.filter_map(|job| job.last_active_run_id.clone()).take(IDS_PER_PAGE).collect(),
     }
 }
 

@@ -1,6 +1,6 @@
-//! The record of a run, with all that was measured: `broadside-run-….json`.
+//! The record of a run with its measurements: `broadside-run-….json`.
 //!
-//! Times within a run are nanoseconds since its start, the beginning of the first phase.
+//! Times within a run are nanoseconds since the start of its first phase.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -11,7 +11,7 @@ use serde_json::Value;
 use crate::measure::{Histogram, Interval, LatencyHistogram, Machine};
 use crate::time::Timestamp;
 
-/// What a run was, and what it measured.
+/// The record of a run.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct RunRecord {
@@ -19,24 +19,24 @@ pub struct RunRecord {
     pub format: u32,
     /// The version of Broadside.
     pub broadside: String,
-    /// When the run began.
+    /// The start of the run.
     pub started: Timestamp,
-    /// When its last phase ended.
+    /// The end of the last phase.
     pub ended: Timestamp,
-    /// The seed of every random draw.
+    /// The seed of the random number generators.
     pub seed: u64,
-    /// The options of the run besides its configuration, by name: `selection`, `arrivals`, `queryTimeout`.
+    /// The options of the run in addition to its configuration, by name: `selection`, `arrivals`, `queryTimeout`.
     pub options: BTreeMap<String, Value>,
-    /// The configuration as it was used: merged, with every default, without secrets.
+    /// The effective configuration: merged, with defaults, without secrets.
     pub configuration: Value,
     /// The store.
     pub store: StoreRecord,
-    /// The machine of the driver.
+    /// The machine of the load driver.
     pub machine: Machine,
-    /// Whether the run ended before its time; what was measured up to then is here.
+    /// Whether the run was stopped early. The record has the measurements up to that time.
     #[serde(default)]
     pub partial: bool,
-    /// Why the measurements cannot be trusted; empty for a valid run.
+    /// The reasons for which the measurements are invalid; empty for a valid run.
     #[serde(default)]
     pub invalid: Vec<String>,
     /// The phases, in order.
@@ -45,46 +45,45 @@ pub struct RunRecord {
     pub ingester: IngesterRecord,
     /// The reads of the test phase, by kind and filter.
     pub queries: Vec<QueryRecord>,
-    /// The actions of the run, in the order of their times.
+    /// The actions of the run, ordered by due time.
     #[serde(default)]
     pub actions: Vec<ActionRecord>,
-    /// How long after their due times the generator issued its events.
+    /// The delay between the due times of events and their generation.
     pub generator_lag: LatencyHistogram,
     /// The first errors, up to the configured number.
     #[serde(default)]
     pub errors: Vec<ErrorRecord>,
-    /// The number of all errors.
+    /// The total number of errors.
     #[serde(default)]
     pub error_count: u64,
-    /// Second by second, a series for ingestion and one for each kind of read, all phases.
+    /// The one-second series of all phases: one for ingestion and one for each kind of read.
     pub series: Vec<SeriesRecord>,
-    /// Memory and bytes stored, at the start and at the end of the run.
+    /// The resource usage at the start and at the end of the load.
     #[serde(default)]
     pub resources: Vec<ResourceSample>,
-    /// What the store held after the drain beside what the driver was told is stored; none if
-    /// no census was taken.
+    /// The comparison of the store with the ingested jobs after the drain; `None` if it was skipped.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub census: Option<CensusRecord>,
-    /// The objectives and whether they held.
+    /// The objectives and their results.
     #[serde(default)]
     pub objectives: Vec<ObjectiveRecord>,
-    /// The search for the highest rate; none if none was made.
+    /// The search for the highest rate; `None` for a single run.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub rate_search: Option<RateSearchRecord>,
 }
 
-/// The store that was under load.
+/// The store of a run.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct StoreRecord {
     /// The backend's name: `memory`, `postgres` or `clickhouse`.
     pub backend: String,
-    /// The address, without secrets.
+    /// The address without secrets.
     pub address: String,
-    /// The name and version of the software.
+    /// The name and version of the database software.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub version: Option<String>,
-    /// The settings of the server that bear on the measurements, by name.
+    /// The server settings that affect the measurements, by name.
     #[serde(default)]
     pub settings: BTreeMap<String, String>,
 }
@@ -95,17 +94,17 @@ pub struct StoreRecord {
 pub enum Phase {
     /// Connection, schema and tuning statements.
     Setup,
-    /// Population with historical jobs.
+    /// Creation of historical jobs.
     Historical,
-    /// Load that is not measured.
+    /// Load before the test, without measurements except for the series.
     WarmUp,
-    /// Load that is measured.
+    /// Load with measurements.
     Test,
-    /// Completion of what was due before the end of the test.
+    /// Completion of the calls that were due before the end of the test.
     Drain,
-    /// The census.
+    /// Comparison of the store with the ingested jobs.
     Census,
-    /// Removal of what the run made.
+    /// Removal of the data.
     TearDown,
 }
 
@@ -123,15 +122,15 @@ impl fmt::Display for Phase {
     }
 }
 
-/// A phase and its time.
+/// The times of a phase.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct PhaseRecord {
     /// The phase.
     pub phase: Phase,
-    /// Its start.
+    /// The start, in nanoseconds.
     pub start_nanos: u64,
-    /// Its end.
+    /// The end, in nanoseconds.
     pub end_nanos: u64,
 }
 
@@ -139,31 +138,33 @@ pub struct PhaseRecord {
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", default, deny_unknown_fields)]
 pub struct IngesterRecord {
-    /// The ingestion queries of the batches that succeeded.
+    /// The number of ingestion queries in batches that succeeded.
     pub queries_executed: u64,
-    /// The batches that succeeded.
+    /// The number of batches that succeeded.
     pub batches_executed: u64,
-    /// The batches that failed.
+    /// The number of failed attempts to send a batch.
     pub batches_failed: u64,
-    /// The batches that had not completed at the end.
+    /// The number of batches that had not completed at the end.
     pub batches_unfinished: u64,
-    /// The batches sent a second time on purpose.
+    /// The number of batches that were redelivered.
     pub batches_redelivered: u64,
-    /// The lives left out by the drop strategy, because the backlog was full.
-    pub lives_dropped: u64,
-    /// The lives left out by the error strategy, because the backlog was full.
-    pub lives_refused: u64,
-    /// From the due time of a batch's first query to the batch's completion.
+    /// The number of jobs shed by the strategy `drop` because the backlog was full.
+    #[serde(alias = "livesDropped")]
+    pub jobs_dropped: u64,
+    /// The number of jobs shed by the strategy `error` because the backlog was full.
+    #[serde(alias = "livesRefused")]
+    pub jobs_rejected: u64,
+    /// The time from the due time of a batch's first query to the completion of the batch.
     pub latency: LatencyHistogram,
-    /// The call alone.
+    /// The duration of the call.
     pub service_time: LatencyHistogram,
-    /// How long queries waited in the backlog.
+    /// The time that events waited in the backlog.
     pub backlog_wait: LatencyHistogram,
-    /// The queries in the backlog, sampled at equal intervals.
+    /// The number of queries in the backlog, sampled every 100 ms.
     pub backlog_size: Histogram,
 }
 
-/// The kinds of reads, by the names that result files have for them.
+/// The kinds of reads, serialized by their names in result files.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub enum QueryType {
     /// A page of jobs.
@@ -184,32 +185,32 @@ impl fmt::Display for QueryType {
     }
 }
 
-/// The reads of a kind and filter.
+/// The measurements of a kind of read with a filter combination.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct QueryRecord {
     /// The kind.
     pub query_type: QueryType,
-    /// The combination of filters, `none` for single records.
+    /// The filter combination; `none` for single records.
     pub filter_combo: String,
-    /// The reads that succeeded.
+    /// The number of reads that succeeded.
     pub executed: u64,
-    /// The reads that failed, [`not_found`](Self::not_found) aside.
+    /// The number of reads that failed, without [`not_found`](Self::not_found).
     pub failed: u64,
-    /// The reads of a record that the store does not have.
+    /// The number of reads of a record that does not exist.
     pub not_found: u64,
-    /// The reads that had not completed at the end.
+    /// The number of reads that had not completed at the end.
     pub unfinished: u64,
-    /// From due time to completion.
+    /// The time from the due time to completion.
     pub latency: LatencyHistogram,
-    /// The call alone.
+    /// The duration of the call.
     pub service_time: LatencyHistogram,
-    /// The wait for one of the slots that bound the concurrent reads.
+    /// The wait for a slot.
     pub slot_wait: LatencyHistogram,
 }
 
 impl QueryRecord {
-    /// What the reads are called in reports: the kind, and the filters if there are any.
+    /// The name in reports: the kind and the filter combination, if any.
     pub fn name(&self) -> String {
         match self.filter_combo.as_str() {
             "none" | "" => self.query_type.to_string(),
@@ -222,9 +223,9 @@ impl QueryRecord {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub enum ActionType {
-    /// A new priority for the active jobs of a job set.
+    /// Reprioritisation of the active jobs of a job set.
     Reprioritise,
-    /// The cancellation of the active jobs of a job set.
+    /// Cancellation of the active jobs of a job set.
     Cancel,
 }
 
@@ -247,13 +248,13 @@ pub struct ActionRecord {
     pub queue: String,
     /// The job set.
     pub job_set: String,
-    /// When it was due.
+    /// The due time, in nanoseconds.
     pub due_nanos: u64,
-    /// When it completed or failed; none if it had not at the end.
+    /// The time of completion or failure, in nanoseconds; `None` if the action had not completed at the end.
     pub end_nanos: Option<u64>,
-    /// The jobs that it changed.
+    /// The number of updated jobs.
     pub jobs: u64,
-    /// Why it failed.
+    /// The error, if the action failed.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub error: Option<String>,
 }
@@ -262,15 +263,15 @@ pub struct ActionRecord {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct ErrorRecord {
-    /// The kind of read; none for a batch.
+    /// The kind of read; `None` for a batch.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub query_type: Option<QueryType>,
-    /// The combination of filters; empty for a batch.
+    /// The filter combination; empty for a batch.
     #[serde(default, skip_serializing_if = "String::is_empty")]
     pub filter_combo: String,
-    /// The error.
+    /// The error message.
     pub error: String,
-    /// When.
+    /// The time of the error.
     pub timestamp: Timestamp,
 }
 
@@ -278,68 +279,68 @@ pub struct ErrorRecord {
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct SeriesRecord {
-    /// The kind of read; none for ingestion, whose arrivals are queries of batches.
+    /// The kind of read; `None` for ingestion, whose unit is the ingestion query.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub query_type: Option<QueryType>,
-    /// The intervals, ascending; seconds of phases without load are left out.
+    /// The intervals in ascending order, without those of phases without load.
     pub intervals: Vec<Interval>,
 }
 
-/// What the store and the driver occupied at a time.
+/// The resource usage of the store and the load driver.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct ResourceSample {
-    /// When.
+    /// The time of the sample, in nanoseconds.
     pub at_nanos: u64,
-    /// Bytes of data and indexes.
+    /// The size of data and indexes, in bytes.
     pub stored_bytes: Option<u64>,
-    /// Bytes of the server's memory, if the server tells.
+    /// The memory usage of the server, in bytes, if the server reports it.
     pub server_memory_bytes: Option<u64>,
-    /// Bytes of the driver's resident memory.
+    /// The resident memory of the load driver, in bytes.
     pub process_memory_bytes: Option<u64>,
 }
 
-/// The census after the drain.
+/// The comparison of the store with the ingested jobs.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct CensusRecord {
-    /// The jobs counted by state.
+    /// The expected number of jobs.
     pub jobs: u64,
-    /// The jobs compared whole.
+    /// The number of jobs compared field by field.
     pub sampled: u64,
-    /// What differs; empty if nothing was lost.
+    /// The differences; empty if the store has the expected jobs.
     pub differences: Vec<String>,
 }
 
-/// An objective and whether it held.
+/// The result of an objective.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct ObjectiveRecord {
-    /// The objective as it was given: `page.p99 < 50ms`.
+    /// The objective as configured: `page.p99 < 50ms`.
     pub objective: String,
-    /// What was measured, as text with its unit; none if there were too few samples.
+    /// The measured value with its unit; `None` if there were too few samples.
     pub measured: Option<String>,
-    /// Whether it held.
+    /// Whether the objective was met.
     pub held: bool,
 }
 
-/// The search for the highest submission rate at which every objective holds.
+/// The search for the highest submission rate that meets all objectives.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct RateSearchRecord {
-    /// The highest submissions a second at which every objective held; none if none did.
+    /// The highest rate that met all objectives, in submissions per second; `None` if no trial did.
     pub highest: Option<f64>,
     /// The trials, in order.
     pub trials: Vec<RateTrial>,
 }
 
-/// A rate that was tried.
+/// A trial of a rate.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct RateTrial {
-    /// Submissions a second.
+    /// The rate, in submissions per second.
     pub rate: f64,
-    /// The objectives that did not hold, with what was measured; empty if all held.
+    /// The violations: missed objectives with the measured values, and other reasons; empty if all were met.
     pub broke: Vec<String>,
 }
 
@@ -347,13 +348,13 @@ impl RunRecord {
     /// The version of the format that this build reads and writes.
     pub const FORMAT: u32 = 1;
 
-    /// Reads the text of a `broadside-run-….json`.
+    /// Parses the content of a `broadside-run-….json`.
     ///
     /// # Errors
     ///
-    /// If the text is no record, or one of another [`format`](Self::FORMAT).
+    /// [`ReadRecordError`] if the text is not a record, or has another [`format`](Self::FORMAT).
     pub fn from_json(text: &[u8]) -> Result<Self, ReadRecordError> {
-        // The format comes first: a record of another one need not have these fields.
+        // The format is checked first, because other formats may have other fields.
         #[derive(Deserialize)]
         struct Versioned {
             format: u32,
@@ -365,21 +366,21 @@ impl RunRecord {
         serde_json::from_slice(text).map_err(ReadRecordError::Json)
     }
 
-    /// The text of a `broadside-run-….json`.
+    /// Serializes the record as the content of a `broadside-run-….json`.
     ///
     /// # Errors
     ///
-    /// Those of the serializer, for a configuration that JSON cannot hold.
+    /// The errors of `serde_json`.
     pub fn to_json(&self) -> serde_json::Result<String> {
         Ok(serde_json::to_string_pretty(self)? + "\n")
     }
 
-    /// When a phase was; none if the run had none.
+    /// The times of a phase; `None` if the run did not have it.
     pub fn phase(&self, phase: Phase) -> Option<&PhaseRecord> {
         self.phases.iter().find(|record| record.phase == phase)
     }
 
-    /// Whether the measurements can be trusted, the run went to its end, and nothing was lost.
+    /// Returns true if the run is valid and complete, and its census found no differences.
     pub fn is_sound(&self) -> bool {
         self.invalid.is_empty()
             && !self.partial
@@ -387,12 +388,12 @@ impl RunRecord {
     }
 }
 
-/// Why a text is not read as a record.
+/// An error of [`RunRecord::from_json`].
 #[derive(Debug)]
 pub enum ReadRecordError {
-    /// It is of another format.
+    /// The record has another format.
     Format(u32),
-    /// It is no JSON of a record.
+    /// The text is not the JSON of a record.
     Json(serde_json::Error),
 }
 
@@ -400,9 +401,9 @@ impl fmt::Display for ReadRecordError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Format(format) => {
-                write!(f, "the record is of format {format}, and this build reads format {}", RunRecord::FORMAT)
+                write!(f, "the record has format {format}, and this version supports format {}", RunRecord::FORMAT)
             }
-            Self::Json(error) => write!(f, "no record of a run: {error}"),
+            Self::Json(error) => write!(f, "not a record of a run: {error}"),
         }
     }
 }
@@ -421,10 +422,10 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_record_of_another_format_is_refused() {
+    fn records_of_other_formats_are_rejected() {
         let read = |text: &str| RunRecord::from_json(text.as_bytes()).unwrap_err().to_string();
         assert!(read(r#"{"format":99,"more":1}"#).contains("format 99"), "{}", read(r#"{"format":99,"more":1}"#));
-        assert!(read(r#"{"format":1}"#).starts_with("no record of a run"), "{}", read(r#"{"format":1}"#));
-        assert!(read("{}").starts_with("no record of a run"));
+        assert!(read(r#"{"format":1}"#).starts_with("not a record of a run"), "{}", read(r#"{"format":1}"#));
+        assert!(read("{}").starts_with("not a record of a run"));
     }
 }

@@ -1,4 +1,4 @@
-//! Recorded reads, to be replayed at their times.
+//! Recorded reads for a replay.
 
 use std::fmt;
 
@@ -12,18 +12,18 @@ use crate::time::Timestamp;
 /// A recorded read.
 #[derive(Debug, Clone)]
 pub struct RecordedRead {
-    /// When it is due, in microseconds from the first one.
+    /// The due time, in microseconds from the first read.
     pub(super) due: u64,
     pub(super) query_type: QueryType,
     pub(super) call: ReadCall,
 }
 
-/// A line of a file of recorded reads that is none.
+/// An invalid line of a file with recorded reads.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct RecordedReadError {
-    /// The line, from 1.
+    /// The line, starting at 1.
     pub line: usize,
-    /// What is wrong with it.
+    /// The description of the problem.
     pub problem: String,
 }
 
@@ -36,8 +36,8 @@ impl fmt::Display for RecordedReadError {
 impl std::error::Error for RecordedReadError {}
 
 impl RecordedRead {
-    /// Reads JSON Lines: each line a `getJobs` or `getJobGroups` call as in a scenario file, with the `time` at which
-    /// it was made. Blank lines and lines that begin with `#` are skipped; the calls may stand in any order.
+    /// Parses JSON Lines. Each line is a `getJobs` or `getJobGroups` call as in a scenario file, with the `time` of the
+    /// call. Blank lines and lines that begin with `#` are skipped. The calls may be in any order.
     ///
     /// ```
     /// use broadside::load::RecordedRead;
@@ -50,7 +50,7 @@ impl RecordedRead {
     ///
     /// # Errors
     ///
-    /// The first line that is no such call, or one with a bad argument.
+    /// The first line that is not such a call or has an invalid argument.
     pub fn parse(file: &str) -> Result<Vec<Self>, RecordedReadError> {
         let lines = file.lines().zip(1..).filter(|(text, _)| !text.trim().is_empty() && !text.starts_with('#'));
         let mut calls = lines
@@ -66,8 +66,8 @@ impl RecordedRead {
         Ok(calls.into_iter().map(read).collect())
     }
 
-    /// The same reads, so many microseconds later.
-    pub(super) fn after(mut self, micros: u64) -> Self {
+    /// Delays the due time.
+    pub(super) fn delayed(mut self, micros: u64) -> Self {
         self.due = self.due.saturating_add(micros);
         self
     }
@@ -103,7 +103,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn reads_are_due_by_their_times_whatever_their_order() {
+    fn reads_are_sorted_by_time() {
         let file = "# recorded\n\n{\"op\":\"getJobs\",\"time\":\"2026-08-01T09:00:02Z\"}\n{\"op\":\"getJobGroups\",\"time\":\"2026-08-01T11:00:00.5+02:00\",\"groupedField\":{\"field\":\"queue\"}}\n";
         let reads = RecordedRead::parse(file).unwrap();
         let dues: Vec<_> = reads.iter().map(|read| (read.query_type, read.due)).collect();
@@ -111,7 +111,7 @@ mod tests {
     }
 
     #[test]
-    fn a_bad_line_is_named() {
+    fn errors_have_the_line() {
         for (line, part) in [
             ("{", "not a JSON object"),
             (r#"{"op":"getJobs"}"#, "no time"),

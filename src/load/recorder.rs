@@ -1,10 +1,10 @@
-//! Collects what a load test measures.
+//! Collects the measurements of a load test.
 
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
 use super::generator::{Generator, PlannedBatch};
-use super::reads::{DueRead, ReadDone, Seen};
+use super::reads::{CompletedRead, DueRead, KnownIds};
 use super::record::{ErrorRecord, IngesterRecord, QueryRecord, QueryType, SeriesRecord};
 use crate::error::{Error, ErrorKind};
 use crate::measure::{Interval, IntervalRecorder};
@@ -12,39 +12,40 @@ use crate::time::{Clock, SystemClock};
 
 const NANOS_PER_SECOND: u64 = 1_000_000_000;
 
-/// The measurements of a run. A call belongs to the time at which it was due: what was due in the warm-up is in the
-/// series alone, whenever it completes.
+/// Collects the measurements of a run. A call is attributed to the phase in which it was due. Calls of the warm-up are
+/// only part of the series.
 #[derive(Debug)]
 pub(super) struct Recorder {
     /// The start of the load.
     start: Instant,
-    /// The start of the load, from the start of the run.
+    /// The time from the start of the run to the start of the load.
     offset: Duration,
-    /// The test phase, in microseconds from the start of the load.
+    /// The start and end of the test phase, in microseconds from the start of the load.
     test: [u64; 2],
     pub(super) ingester: IngesterRecord,
     queries: BTreeMap<(QueryType, &'static str), QueryRecord>,
     ingestion: Series,
     reads: BTreeMap<QueryType, Series>,
     errors: Vec<ErrorRecord>,
-    most_errors: usize,
+    max_errors: usize,
     pub(super) error_count: u64,
 }
 
-/// What a series collects.
+/// The series of ingestion or of a kind of read.
 #[derive(Debug, Default)]
 struct Series {
     recorder: IntervalRecorder,
     intervals: Vec<Interval>,
-    /// Arrivals that were due in the second so far.
+    /// The arrivals that were due in the current second.
     due: u64,
-    /// Arrivals that had completed by the end of the last second, and not completed then.
+    /// The arrivals that completed in the current second.
     completed: u64,
+    /// The backlog at the end of the last second.
     backlog: u64,
 }
 
 impl Recorder {
-    pub(super) fn new(start: Instant, offset: Duration, test: [u64; 2], most_errors: u64) -> Self {
+    pub(super) fn new(start: Instant, offset: Duration, test: [u64; 2], max_errors: u64) -> Self {
         Self {
             start,
             offset,
@@ -54,12 +55,12 @@ impl Recorder {
             ingestion: Series::default(),
             reads: BTreeMap::new(),
             errors: Vec::new(),
-            most_errors: usize::try_from(most_errors).unwrap_or(usize::MAX),
+            max_errors: usize::try_from(max_errors).unwrap_or(usize::MAX),
             error_count: 0,
         }
     }
 
-    /// The start of the load, from the start of the run.
+    /// The time from the start of the run to the start of the load.
     pub(super) fn offset_nanos(&self) -> u64 {
         self.offset.as_nanos() as u64
     }
@@ -73,12 +74,12 @@ impl Recorder {
         (self.test[0]..self.test[1]).contains(&due)
     }
 
-    /// How long after it was due something happened.
-    fn since_due(&self, due: u64, then: Instant) -> Duration {
-        then.saturating_duration_since(self.start + Duration::from_micros(due))
+    /// The time from a due time to an instant.
+    fn since_due(&self, due: u64, instant: Instant) -> Duration {
+        instant.saturating_duration_since(self.start + Duration::from_micros(due))
     }
 
-    /// A batch is sent for the first time.
+    /// Records the first attempt to send a batch.
     pub(super) fn batch_sent(&mut self, batch: &PlannedBatch, now: Instant) {
         for due in &batch.events {
             if self.is_of_test(due.micros) {
@@ -88,7 +89,7 @@ impl Recorder {
         }
     }
 
-    /// A batch is stored.
+    /// Records that a batch is stored.
     pub(super) fn batch_stored(&mut self, batch: &PlannedBatch, began: Instant, ended: Instant) {
         let (due, queries) = (batch.due(), batch.query_count());
         let latency = self.since_due(due, ended);
@@ -102,25 +103,25 @@ impl Recorder {
         }
     }
 
-    /// A batch has been sent again on purpose.
+    /// Records that a batch has been redelivered.
     pub(super) fn batch_redelivered(&mut self, batch: &PlannedBatch) {
         self.ingester.batches_redelivered += u64::from(self.is_of_test(batch.due()));
     }
 
-    /// A batch has failed and will be sent again.
+    /// Records a failed attempt to send a batch.
     pub(super) fn batch_failed(&mut self, batch: &PlannedBatch, error: &Error) {
         self.ingester.batches_failed += u64::from(self.is_of_test(batch.due()));
         self.ingestion.recorder.record_error();
         self.error(None, "", error.to_string());
     }
 
-    /// A read is due.
+    /// Records that a read is due.
     pub(super) fn read_due(&mut self, read: &DueRead) {
         self.reads.entry(read.query_type).or_default().due += 1;
     }
 
-    /// A read has completed or failed. Gives the ids that it has shown.
-    pub(super) fn read_done(&mut self, read: &DueRead, done: ReadDone) -> Seen {
+    /// Records the outcome of a read. Returns the ids in its result.
+    pub(super) fn read_done(&mut self, read: &DueRead, done: CompletedRead) -> KnownIds {
         let latency = self.since_due(read.due, done.ended);
         let series = self.reads.entry(read.query_type).or_default();
         series.completed += 1;
@@ -142,7 +143,7 @@ impl Recorder {
                 record.latency.record(latency);
                 record.service_time.record(done.ended.saturating_duration_since(done.began));
             } else if done.timed_out {
-                // It would have taken longer, and must not improve the percentiles.
+                // The latency is a lower bound, which must be part of the percentiles.
                 record.latency.record_unfinished(latency);
             }
         }
@@ -152,7 +153,7 @@ impl Recorder {
                 if !not_found {
                     self.error(Some(read.query_type), read.combo, error.to_string());
                 }
-                Seen::default()
+                KnownIds::default()
             }
         }
     }
@@ -171,7 +172,7 @@ impl Recorder {
         })
     }
 
-    /// A read that had not completed at the end.
+    /// Records a read that had not completed at the end.
     pub(super) fn read_unfinished(&mut self, read: &DueRead, now: Instant) {
         if self.is_of_test(read.due) {
             let at_least = self.since_due(read.due, now);
@@ -181,7 +182,7 @@ impl Recorder {
         }
     }
 
-    /// A batch that had not completed at the end, by the time at which its first query was due.
+    /// Records a batch that had not completed at the end. `due` is the due time of its first query.
     pub(super) fn batch_unfinished(&mut self, due: u64, now: Instant) {
         if self.is_of_test(due) {
             self.ingester.batches_unfinished += 1;
@@ -191,7 +192,7 @@ impl Recorder {
 
     pub(super) fn error(&mut self, query_type: Option<QueryType>, combo: &str, error: String) {
         self.error_count += 1;
-        if self.errors.len() < self.most_errors {
+        if self.errors.len() < self.max_errors {
             let timestamp = SystemClock.now();
             self.errors.push(ErrorRecord { query_type, filter_combo: combo.to_owned(), error, timestamp });
         }
@@ -204,33 +205,33 @@ impl Recorder {
         }
     }
 
-    /// Ends a second of every series; `reads` says how many reads of a kind have not completed.
-    pub(super) fn close_second(&mut self, elapsed: Duration, backlog: u64, reads: impl Fn(QueryType) -> u64) {
+    /// Closes the current interval of each series. `read_backlog` returns the number of outstanding reads of a kind.
+    pub(super) fn close_second(&mut self, elapsed: Duration, backlog: u64, read_backlog: impl Fn(QueryType) -> u64) {
         let second = (self.offset + elapsed).as_nanos() as u64 / NANOS_PER_SECOND;
         let second = second.saturating_sub(1);
-        // What came due is what was completed, and what the backlog has grown by.
+        // The queries that became due are the completed ones and the growth of the backlog.
         self.ingestion.due = (self.ingestion.completed + backlog).saturating_sub(self.ingestion.backlog);
         self.ingestion.close(second, backlog);
         for (query_type, series) in &mut self.reads {
-            series.close(second, reads(*query_type));
+            series.close(second, read_backlog(*query_type));
         }
     }
 
-    /// The last second of ingestion.
+    /// The last interval of ingestion.
     pub(super) fn last_second(&self) -> Option<&Interval> {
         self.ingestion.intervals.last()
     }
 
-    /// The last second of each kind of read.
+    /// The last interval of each kind of read.
     pub(super) fn last_seconds(&self) -> impl Iterator<Item = (QueryType, &Interval)> {
         self.reads.iter().filter_map(|(kind, series)| Some((*kind, series.intervals.last()?)))
     }
 
-    /// The parts of the run's record.
-    pub(super) fn finish(self) -> Measured {
+    /// Returns the measurements for the record of the run.
+    pub(super) fn finish(self) -> Measurements {
         let of_reads = self.reads.into_iter().map(|(kind, series)| (Some(kind), series));
         let series = std::iter::once((None, self.ingestion)).chain(of_reads);
-        Measured {
+        Measurements {
             ingester: self.ingester,
             queries: self.queries.into_values().collect(),
             series: series
@@ -242,9 +243,9 @@ impl Recorder {
     }
 }
 
-/// What was measured.
+/// The measurements of a load.
 #[derive(Debug)]
-pub(super) struct Measured {
+pub(super) struct Measurements {
     pub(super) ingester: IngesterRecord,
     pub(super) queries: Vec<QueryRecord>,
     pub(super) series: Vec<SeriesRecord>,

@@ -1,4 +1,4 @@
-//! The specs, errors and debug messages of the jobs of a load test, which all jobs share.
+//! The specs, errors and debug messages of jobs in a load test, shared by all jobs.
 
 use std::sync::LazyLock;
 
@@ -17,12 +17,12 @@ static DEBUG: LazyLock<Bytes> =
     LazyLock::new(|| message("pod events: Scheduled, Pulled, Created, Started, BackOff", 2048));
 static PREEMPTION: LazyLock<Bytes> = LazyLock::new(|| message("preempted by a job of a higher priority class", 256));
 
-/// A text repeated up to a length.
+/// Repeats a text up to a length in bytes.
 fn message(text: &str, length: usize) -> Bytes {
     text.bytes().chain(*b"; ").cycle().take(length).collect()
 }
 
-/// The encoded spec.
+/// The encoded spec of each job.
 pub(super) fn spec() -> Bytes {
     SPEC.clone()
 }
@@ -32,12 +32,12 @@ pub(super) fn error() -> Bytes {
     ERROR.clone()
 }
 
-/// The debug message of failed jobs' runs.
+/// The debug message of the runs of failed jobs.
 pub(super) fn debug() -> Bytes {
     DEBUG.clone()
 }
 
-/// The error of preempted jobs' runs.
+/// The error of the runs of preempted jobs.
 pub(super) fn preemption() -> Bytes {
     PREEMPTION.clone()
 }

@@ -1,4 +1,4 @@
-//! The requests that a load test makes, by the number of the query.
+//! The queries of a load test, derived from the number of the query.
 
 use crate::historical::{
     ANNOTATIONS, CLUSTERS, NODES, POOLS, PRIORITIES, annotation_value, cluster, node_of_cluster, pick,
@@ -14,7 +14,7 @@ use super::config::LoadConfig;
 
 /// The number of filter combinations.
 const COMBOS: u64 = 7;
-/// The fields that pages are ordered by, each ascending and then descending.
+/// The sort keys of pages, each used in ascending and then in descending order.
 const PAGE_ORDERS: [JobOrderKey; 6] = [
     JobOrderKey::JobId,
     JobOrderKey::JobSet,
@@ -23,7 +23,7 @@ const PAGE_ORDERS: [JobOrderKey; 6] = [
     JobOrderKey::Queue,
     JobOrderKey::State,
 ];
-/// The fields that groups are made by, before the annotations.
+/// The grouped fields. The annotations follow them.
 const GROUPED_FIELDS: [GroupField; 6] = [
     GroupField::Queue,
     GroupField::Namespace,
@@ -33,7 +33,7 @@ const GROUPED_FIELDS: [GroupField; 6] = [
     GroupField::Node,
 ];
 const GROUPINGS: u64 = (GROUPED_FIELDS.len() + ANNOTATIONS.len()) as u64;
-/// The number of sets of aggregates: each aggregate has a bit in the number of the set.
+/// The number of aggregate sets. Each aggregate has a bit in the number of the set.
 const AGGREGATE_SETS: u64 = 8;
 const SUBMITTED_BIT: u64 = 1;
 const TRANSITION_BIT: u64 = 2;
@@ -41,35 +41,35 @@ const STATE_BIT: u64 = 4;
 const TRANSITION_AGGREGATES: [TimeAggregate; 3] =
     [TimeAggregate::Latest, TimeAggregate::Earliest, TimeAggregate::Average];
 
-/// A request and the name of its filter combination.
-pub type Named<T> = (&'static str, T);
+/// A query, preceded by the name of its filter combination.
+pub type NamedQuery<T> = (&'static str, T);
 
-/// The name of a queue, and those of its job sets.
+/// The names of a queue and its job sets.
 #[derive(Debug, Clone)]
 struct QueueNames {
     name: String,
     job_sets: Vec<String>,
 }
 
-/// Makes the requests of a load test.
+/// Generates the queries of a load test.
 #[derive(Debug, Clone)]
 pub struct Requests {
     queues: Vec<QueueNames>,
     page_size: u64,
     groups_size: u64,
     deep_offset: u64,
-    /// The submission times that the errored jobs of a query are from: the first 5 % of the test.
+    /// The range of the submission times of failed jobs in filters: the first 5 % of the test.
     first_of_test: [Timestamp; 2],
 }
 
-/// The pages that Lookout's users ask for and upstream's driver does not.
+/// The kinds of pages that Armada's Broadside does not support.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum LookoutPage {
-    /// Jobs of active job sets.
+    /// The jobs in active job sets.
     ActiveJobSets,
-    /// Jobs whose job set contains a text.
+    /// The jobs whose job set contains a text.
     Contains,
-    /// A page far from the first.
+    /// A page with a large offset.
     DeepOffset,
     /// The jobs of an owner.
     Owner,
@@ -78,7 +78,7 @@ pub enum LookoutPage {
 }
 
 impl LookoutPage {
-    /// The name of its filter combination.
+    /// The name of the filter combination.
     pub const fn name(self) -> &'static str {
         match self {
             Self::ActiveJobSets => "active_job_sets",
@@ -91,7 +91,7 @@ impl LookoutPage {
 }
 
 impl Requests {
-    /// The requests of a test that begins at a time.
+    /// Creates the queries of a test that starts at the given time.
     pub fn new(config: &LoadConfig, test_start: Timestamp) -> Self {
         let queue = |queue: &super::config::QueueConfig| QueueNames {
             name: queue.name.clone(),
@@ -107,14 +107,14 @@ impl Requests {
         }
     }
 
-    /// Page `q`.
-    pub fn page(&self, q: u64) -> Named<JobQuery> {
+    /// The query of page `q`.
+    pub fn page(&self, q: u64) -> NamedQuery<JobQuery> {
         let (combo, predicates) = self.predicates(q);
         (combo, self.ordered_page(q).filters(predicates))
     }
 
-    /// Groups `q`.
-    pub fn groups(&self, q: u64) -> Named<GroupQuery> {
+    /// Group query `q`.
+    pub fn groups(&self, q: u64) -> NamedQuery<GroupQuery> {
         let (combo, predicates) = self.predicates(q);
         let (mut query, has_field_order) = grouped_by(q);
         let mut keys = vec![GroupOrderKey::Count];
@@ -137,7 +137,7 @@ impl Requests {
         (combo, query.filters(predicates).order_by(key, direction).limit(self.groups_size))
     }
 
-    /// Page `q` of a kind that upstream's driver does not make.
+    /// The query of page `q` of a kind that Armada's Broadside does not support.
     pub fn lookout_page(&self, page: LookoutPage, q: u64) -> JobQuery {
         let queue = self.queue(q);
         let query = self.ordered_page(q);
@@ -145,7 +145,7 @@ impl Requests {
             LookoutPage::ActiveJobSets => query.in_active_job_sets(),
             LookoutPage::Contains => {
                 let job_set = &queue.job_sets[(q % queue.job_sets.len() as u64) as usize];
-                query.filter(TextField::JobSet.contains(contained(job_set)))
+                query.filter(TextField::JobSet.contains(middle(job_set)))
             }
             LookoutPage::DeepOffset => query.offset(self.deep_offset),
             LookoutPage::Owner => query.filter(TextField::Owner.equals(&queue.name)),
@@ -158,7 +158,7 @@ impl Requests {
         JobQuery::new().order_by(key, direction).limit(self.page_size)
     }
 
-    fn predicates(&self, q: u64) -> Named<Vec<Predicate>> {
+    fn predicates(&self, q: u64) -> NamedQuery<Vec<Predicate>> {
         match q % COMBOS {
             0 => ("none", Vec::new()),
             1 => ("annotations", annotation_predicates(q)),
@@ -212,14 +212,14 @@ fn on_node(q: u64) -> Vec<Predicate> {
     vec![TextField::Cluster.equals(cluster(of_cluster)), TextField::Node.equals(node_of_cluster(of_cluster, of_node))]
 }
 
-/// Of keys that each come ascending and then descending, the one at a place.
+/// The sort order of query `q`, which cycles through the keys in ascending and descending order.
 fn nth_order<K: Copy>(keys: &[K], q: u64) -> (K, Direction) {
     let place = q % (2 * keys.len() as u64);
     let direction = if place.is_multiple_of(2) { Direction::Ascending } else { Direction::Descending };
     (keys[(place / 2) as usize], direction)
 }
 
-/// The groups of a query, and whether they are ordered by their name too: groups by an annotation are not.
+/// The group query without filters, and whether the name is one of its sort keys, which it is not for annotations.
 fn grouped_by(q: u64) -> (GroupQuery, bool) {
     let index = (q % GROUPINGS) as usize;
     match GROUPED_FIELDS.get(index) {
@@ -228,8 +228,8 @@ fn grouped_by(q: u64) -> (GroupQuery, bool) {
     }
 }
 
-/// A part of a name from its middle, which other names may contain too.
-fn contained(name: &str) -> &str {
+/// The middle half of a name, which other names may also contain.
+fn middle(name: &str) -> &str {
     let characters = name.chars().count();
     let skipped = characters / 4;
     let bounds: Vec<_> = name.char_indices().map(|(at, _)| at).chain([name.len()]).collect();

@@ -1,4 +1,4 @@
-//! A run: its phases, from the schema to the tear-down, and its record.
+//! The phases of a run, and its record.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -11,9 +11,9 @@ use tokio::sync::watch;
 use super::actions;
 use super::census;
 use super::config::LoadConfig;
-use super::driver::{self, Drain, Driven, Setup};
-use super::expectation::Expectation;
-use super::generator::{Draws, Generator};
+use super::driver::{self, Drain, LoadOutcome, Setup};
+use super::expectation::ExpectedCounts;
+use super::generator::{Generator, GeneratorOptions};
 use super::observer::Observer;
 use super::reads::Reads;
 use super::record::{CensusRecord, Phase, PhaseRecord, ResourceSample, RunRecord, StoreRecord};
@@ -27,30 +27,30 @@ use crate::error::Result;
 use crate::measure::{LatencyHistogram, Machine};
 use crate::time::{Clock, SystemClock, Timestamp};
 
-/// The longest that the generator may lag, for 99 of 100 events, in a valid run: this, or this share of the latency
-/// within which 99 of 100 calls completed, if that is more.
-const LAG_LIMIT: Duration = Duration::from_millis(10);
-const LAG_SHARE: f64 = 0.01;
+/// The maximum p99 of the generator lag in a valid run: the larger of a duration and a fraction of the p99 of all
+/// latencies.
+const MAX_LAG: Duration = Duration::from_millis(10);
+const MAX_LAG_FRACTION: f64 = 0.01;
 
-/// How a run is made, besides its configuration.
+/// Options of a run in addition to its configuration.
 #[derive(Debug, Clone)]
 pub struct RunOptions {
-    /// How jobs and arrivals are drawn.
-    pub draws: Draws,
-    /// The deadline of a read.
+    /// The options of the generation of jobs and reads.
+    pub generator: GeneratorOptions,
+    /// The timeout of a read; 60 s by default.
     pub query_timeout: Duration,
-    /// How long what was due before the end may take to complete.
+    /// The maximum duration of the drain; 300 s by default.
     pub drain: Duration,
-    /// The same for a run that is stopped.
+    /// The maximum duration of the drain of a stopped run; 10 s by default.
     pub drain_when_stopped: Duration,
-    /// Recorded reads, replayed from the start of the test.
+    /// Recorded reads to replay from the start of the test.
     pub recorded: Vec<RecordedRead>,
 }
 
 impl Default for RunOptions {
     fn default() -> Self {
         Self {
-            draws: Draws::default(),
+            generator: GeneratorOptions::default(),
             query_timeout: Duration::from_secs(60),
             drain: Duration::from_secs(300),
             drain_when_stopped: Duration::from_secs(10),
@@ -59,18 +59,18 @@ impl Default for RunOptions {
     }
 }
 
-/// Runs a load test on a store, from the schema to the tear-down, and gives all that it has measured.
+/// Runs a load test on a store, from the schema to the tear-down, and returns its record.
 ///
-/// The store must be empty, or left by an earlier run with the same historical jobs. Calls run on the threads of the
-/// current runtime, the generator has a thread of its own. When `stop` becomes true, arrivals end, what was due may
-/// complete for a while, and the record is marked partial.
+/// The store must be empty, or left by an earlier run with the same historical jobs. Calls run on the current tokio
+/// runtime, the load generator on a separate thread. When `stop` becomes true, arrivals end, outstanding calls may
+/// complete within [`RunOptions::drain_when_stopped`], and the record is marked partial.
 ///
-/// A batch that fails is sent again until it succeeds, so that the store comes to hold what the run has made; every
-/// failure is counted. When all is stored, a census compares the store with what was sent.
+/// A failed batch is sent again with exponential backoff until it succeeds, and each failure is counted. After the drain,
+/// if all batches are stored, the census compares the store with the ingested jobs.
 ///
 /// ```
 /// use std::sync::Arc;
-/// use broadside::load::{self, LoadConfig, RunOptions, Unobserved};
+/// use broadside::load::{self, LoadConfig, RunOptions, NullObserver};
 /// use broadside::{DatabaseConfig, SystemClock};
 ///
 /// # #[tokio::main]
@@ -84,7 +84,7 @@ impl Default for RunOptions {
 /// ")])?.config;
 /// let database = config.database.config()?.connect(Arc::new(SystemClock)).await?;
 /// let (_stop, stopped) = tokio::sync::watch::channel(false);
-/// let record = load::run(database, &config, &RunOptions::default(), Arc::new(Unobserved), stopped).await?;
+/// let record = load::run(database, &config, &RunOptions::default(), Arc::new(NullObserver), stopped).await?;
 /// assert!(record.ingester.queries_executed > 0);
 /// assert!(record.census.is_some_and(|census| census.differences.is_empty()));
 /// # Ok(())
@@ -93,8 +93,8 @@ impl Default for RunOptions {
 ///
 /// # Errors
 ///
-/// `WrongStore` if the store is not Broadside's, or holds other jobs; otherwise those of the store that are not worth
-/// a repetition. After an error the store is torn down as after a run.
+/// `WrongStore` if the store does not belong to Broadside or contains other jobs. Errors of the store for which a
+/// repetition cannot succeed; the store is then torn down as after a complete run.
 pub async fn run(
     database: Arc<dyn Database>,
     config: &LoadConfig,
@@ -116,7 +116,7 @@ pub async fn run(
     run.execute().await
 }
 
-/// A run under way.
+/// A run in progress.
 struct Run<'a> {
     database: Arc<dyn Database>,
     config: &'a LoadConfig,
@@ -132,7 +132,7 @@ struct Run<'a> {
 impl Run<'_> {
     async fn execute(&mut self) -> Result<RunRecord> {
         self.observer.phase(Phase::Setup);
-        // Before this has succeeded the store may be anyone's, and is not torn down.
+        // If this fails, the store may contain other data and must not be torn down.
         let population = store::prepare(&*self.database, self.config).await?;
         self.end_phase(Phase::Setup, Instant::now());
         let record = self.load(&population).await;
@@ -140,7 +140,7 @@ impl Run<'_> {
             self.observer.phase(Phase::TearDown);
             let torn_down = self.database.tear_down().await;
             self.end_phase(Phase::TearDown, Instant::now());
-            // Of two errors, the first says more.
+            // The error of the load takes precedence.
             if record.is_ok() {
                 torn_down?;
             }
@@ -151,7 +151,7 @@ impl Run<'_> {
         Ok(record)
     }
 
-    /// The phases between the schema and the tear-down.
+    /// Runs the phases from the historical jobs to the census.
     async fn load(&mut self, population: &Population) -> Result<RunRecord> {
         self.sample_resources().await?;
         self.observer.phase(Phase::Historical);
@@ -166,8 +166,8 @@ impl Run<'_> {
         self.record(driven, census).await
     }
 
-    /// What the store should hold after the population; none if it was stopped.
-    async fn populate(&mut self, population: &Population) -> Result<Option<Expectation>> {
+    /// Creates the historical jobs. Returns the expected counts; `None` if the run was stopped.
+    async fn populate(&mut self, population: &Population) -> Result<Option<ExpectedCounts>> {
         let workers = self.config.ingestion.historical_job_workers;
         let populate = population.populate(&*self.database, workers, &*self.observer);
         let stopped = async {
@@ -182,17 +182,17 @@ impl Run<'_> {
         }
     }
 
-    async fn drive(&mut self, population: &Population) -> Result<Driven> {
+    async fn drive(&mut self, population: &Population) -> Result<LoadOutcome> {
         let warm_up = self.config.warmup_duration.as_micros() as u64;
         let end = warm_up + self.config.test_duration.as_micros() as u64;
-        let draws = self.options.draws;
+        let options = self.options.generator;
         let (start, offset, time) = (Instant::now(), self.start.elapsed(), SystemClock.now());
-        let generator = Generator::new(self.config, draws, time);
-        let requests = Requests::new(self.config, generator.lives().time(warm_up));
-        let recorded = self.options.recorded.iter().map(|read| read.clone().after(warm_up)).collect();
-        let mut reads = Reads::new(self.config, draws, requests, recorded);
-        reads.see(population.known());
-        let most_errors = self.config.queries.max_errors_to_collect;
+        let generator = Generator::new(self.config, options, time);
+        let requests = Requests::new(self.config, generator.factory().time(warm_up));
+        let recorded = self.options.recorded.iter().map(|read| read.clone().delayed(warm_up)).collect();
+        let mut reads = Reads::new(self.config, options, requests, recorded);
+        reads.add_ids(population.known_ids());
+        let max_errors = self.config.queries.max_errors_to_collect;
         self.observer.phase(if warm_up > 0 { Phase::WarmUp } else { Phase::Test });
         let setup = Setup {
             database: self.database.clone(),
@@ -200,7 +200,7 @@ impl Run<'_> {
             generator,
             reads,
             actions: actions::actions(self.config, warm_up),
-            recorder: Recorder::new(start, offset, [warm_up, end], most_errors),
+            recorder: Recorder::new(start, offset, [warm_up, end], max_errors),
             observer: self.observer.clone(),
             stop: self.stop.clone(),
             start,
@@ -219,8 +219,8 @@ impl Run<'_> {
         Ok(driven)
     }
 
-    /// None if not all that was sent is known to be stored.
-    async fn census(&mut self, driven: &Driven, before: Expectation) -> Result<Option<CensusRecord>> {
+    /// Takes the census; `None` if some events are not known to be stored.
+    async fn census(&mut self, driven: &LoadOutcome, before: ExpectedCounts) -> Result<Option<CensusRecord>> {
         if !driven.drained {
             return Ok(None);
         }
@@ -249,15 +249,15 @@ impl Run<'_> {
         Ok(())
     }
 
-    /// The record of a run that has no load.
+    /// The record of a run without a load.
     fn unloaded(&self) -> RunRecord {
         RunRecord {
             format: RunRecord::FORMAT,
             broadside: env!("CARGO_PKG_VERSION").to_owned(),
             started: self.started,
             ended: self.started,
-            seed: self.options.draws.seed,
-            options: self.shown_options(),
+            seed: self.options.generator.seed,
+            options: self.recorded_options(),
             configuration: serde_json::to_value(self.config).unwrap_or_default(),
             store: StoreRecord {
                 backend: self.database.backend().name().to_owned(),
@@ -283,18 +283,18 @@ impl Run<'_> {
         }
     }
 
-    fn shown_options(&self) -> BTreeMap<String, Value> {
-        let draws = self.options.draws;
+    fn recorded_options(&self) -> BTreeMap<String, Value> {
+        let options = self.options.generator;
         BTreeMap::from([
-            ("selection".to_owned(), draws.selection.to_string().into()),
-            ("arrivals".to_owned(), draws.arrivals.to_string().into()),
+            ("selection".to_owned(), options.selection.to_string().into()),
+            ("arrivals".to_owned(), options.arrivals.to_string().into()),
             ("queryTimeout".to_owned(), GoDuration(self.options.query_timeout).to_string().into()),
         ])
     }
 
-    async fn record(&mut self, driven: Driven, census: Option<CensusRecord>) -> Result<RunRecord> {
+    async fn record(&mut self, driven: LoadOutcome, census: Option<CensusRecord>) -> Result<RunRecord> {
         let offset = driven.recorder.offset_nanos();
-        let Driven { generator, reads, actions, recorder, drained, interrupted, .. } = driven;
+        let LoadOutcome { generator, reads, actions, recorder, drained, interrupted, .. } = driven;
         let measured = recorder.finish();
         let mut record = RunRecord {
             partial: interrupted,
@@ -308,42 +308,38 @@ impl Run<'_> {
             census,
             ..self.unloaded()
         };
-        record.ingester.lives_dropped = generator.shed.dropped;
-        record.ingester.lives_refused = generator.shed.refused;
+        record.ingester.jobs_dropped = generator.shed.dropped;
+        record.ingester.jobs_rejected = generator.shed.rejected;
         let info = self.database.store_info().await?;
         (record.store.version, record.store.settings) = (info.version, info.settings);
         record.options.insert("readsWithoutId".to_owned(), reads.without_id.into());
-        record.invalid = invalidity(&record);
+        record.invalid = invalid_reasons(&record);
         if !drained && !interrupted {
-            record.invalid.push("what was due before the end had not completed when the drain was given up".to_owned());
+            record.invalid.push("some calls had not completed at the end of the drain".to_owned());
         }
         record.objectives = self.config.slo.iter().map(|objective| objective.evaluate(&record)).collect();
         Ok(record)
     }
 }
 
-/// Why the measurements of a run cannot be trusted.
-fn invalidity(record: &RunRecord) -> Vec<String> {
+/// The reasons for which the measurements of a run are invalid.
+fn invalid_reasons(record: &RunRecord) -> Vec<String> {
     let mut latencies = record.ingester.latency.clone();
     for query in &record.queries {
         latencies.merge(&query.latency);
     }
-    let share = latencies.quantile(0.99).map_or(0.0, |nanos| nanos as f64 * LAG_SHARE);
-    let limit = LAG_LIMIT.max(Duration::from_nanos(share as u64));
+    let fraction = latencies.quantile(0.99).map_or(0.0, |nanos| nanos as f64 * MAX_LAG_FRACTION);
+    let limit = MAX_LAG.max(Duration::from_nanos(fraction as u64));
     let lag = record.generator_lag.quantile(0.99).map(Duration::from_nanos);
     let lag = lag.filter(|&lag| lag > limit);
     lag.map(|lag| {
-        format!(
-            "the generator fell behind: 1 of 100 events was issued {} or more after it was due, more than {}",
-            GoDuration(lag),
-            GoDuration(limit)
-        )
+        format!("the p99 of the generator lag is {}, more than the limit of {}", GoDuration(lag), GoDuration(limit))
     })
     .into_iter()
     .collect()
 }
 
-/// The resident memory of this process, where the system tells.
+/// The resident memory of this process in bytes, if the system provides it.
 fn resident_bytes() -> Option<u64> {
     let status = std::fs::read_to_string("/proc/self/status").ok()?;
     let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"))?;

@@ -1,18 +1,18 @@
-//! The search for the highest rate that a store sustains.
+//! The bisection of rates.
 
 use super::record::{RateSearchRecord, RateTrial};
 
-/// The factor between trials until one has held and one has broken.
+/// The factor between trials until both a sustained and an unsustained rate are known.
 const STEP: f64 = 2.0;
-/// The most such trials.
-const MOST_STEPS: usize = 20;
-/// The search ends when the rate that broke is at most this many times the one that held.
+/// The maximum number of such trials.
+const MAX_STEPS: usize = 20;
+/// The search ends when the ratio of the unsustained to the sustained rate is at most this.
 const PRECISION: f64 = 1.05;
 
-/// A search by bisection for the highest rate at which nothing breaks.
+/// A bisection for the highest rate without violations.
 ///
-/// From the first rate on, the rate is doubled while nothing breaks, or halved while something does; then the interval
-/// between a rate that held and one that broke is halved until the highest is known within 5 %.
+/// The rate is doubled while there are no violations, or halved while there are. Then the interval between the highest
+/// rate without and the lowest rate with violations is bisected until their ratio is at most 1.05.
 ///
 /// ```
 /// use broadside::load::RateSearch;
@@ -32,38 +32,38 @@ pub struct RateSearch {
 }
 
 impl RateSearch {
-    /// A search that begins with a rate.
+    /// Creates a search that starts at a rate.
     pub const fn new(first: f64) -> Self {
         Self { first, broken: None, record: RateSearchRecord { highest: None, trials: Vec::new() } }
     }
 
-    /// The next rate to try; none when the search is over.
+    /// The rate of the next trial; `None` at the end of the search.
     pub fn next_rate(&self) -> Option<f64> {
         match (self.record.highest, self.broken) {
             (None, None) => Some(self.first),
-            // The mean of the logarithms, for the precision is a ratio.
+            // The geometric mean, because the precision is a ratio.
             (Some(low), Some(high)) => (high > low * PRECISION).then(|| (low * high).sqrt()),
-            _ if self.record.trials.len() >= MOST_STEPS => None,
+            _ if self.record.trials.len() >= MAX_STEPS => None,
             (Some(low), None) => Some(low * STEP),
             (None, Some(high)) => Some(high / STEP),
         }
     }
 
-    /// Records what broke at a rate.
+    /// Records the violations of the trial at a rate.
     pub fn record(&mut self, rate: f64, broke: Vec<String>) {
         *(if broke.is_empty() { &mut self.record.highest } else { &mut self.broken }) = Some(rate);
         self.record.trials.push(RateTrial { rate, broke });
     }
 
-    /// The trials so far.
+    /// Returns the trials and the highest rate.
     pub fn into_record(self) -> RateSearchRecord {
         self.record
     }
 }
 
 impl RateSearchRecord {
-    /// What broke first: at the lowest rate at which something did.
-    pub fn broke_first(&self) -> Option<&RateTrial> {
+    /// The trial with violations at the lowest rate.
+    pub fn first_violation(&self) -> Option<&RateTrial> {
         let broken = self.trials.iter().filter(|trial| !trial.broke.is_empty());
         broken.min_by(|a, b| a.rate.total_cmp(&b.rate))
     }
@@ -83,20 +83,20 @@ mod tests {
     }
 
     #[test]
-    fn the_highest_rate_is_found_from_below_and_from_above() {
+    fn the_search_starts_below_or_above_the_highest_rate() {
         for first in [1.0, 650.0, 700.0, 1e6] {
             let found = search(first, 700.0);
             let highest = found.highest.unwrap();
             assert!((700.0 / PRECISION..=700.0).contains(&highest), "from {first}: {highest}");
             assert!(found.trials.len() < 30);
-            // What breaks only at higher rates is not named.
-            assert_eq!(found.broke_first().unwrap().broke, ["page"], "from {first}");
+            // The violation that occurs only at higher rates is not reported.
+            assert_eq!(found.first_violation().unwrap().broke, ["page"], "from {first}");
         }
     }
 
     #[test]
-    fn a_store_that_sustains_nothing_ends_the_search() {
+    fn the_search_ends_if_no_rate_is_sustained() {
         let found = search(100.0, 0.0);
-        assert_eq!((found.highest, found.trials.len()), (None, MOST_STEPS));
+        assert_eq!((found.highest, found.trials.len()), (None, MAX_STEPS));
     }
 }

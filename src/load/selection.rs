@@ -1,4 +1,4 @@
-//! Which queue, job set, end and attributes a live job has, by its number.
+//! Selection of the queue, job set, outcome and attributes of live jobs, derived from the job number.
 
 use std::fmt;
 use std::str::FromStr;
@@ -7,19 +7,19 @@ use serde::{Deserialize, Serialize};
 
 use super::config::LoadConfig;
 
-/// The parts of a whole in upstream's thresholds.
+/// The scale of the thresholds of Armada's Broadside.
 const SCALE: u64 = 1000;
 
-/// How jobs are dealt out among queues, job sets, ends and attributes.
+/// The selection of the queue, job set, outcome and attributes of jobs.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum SelectionKind {
-    /// Each property of a job is drawn by itself, from a seed.
+    /// Each property of a job is drawn independently from a seeded generator.
     #[default]
     Independent,
-    /// Every property follows from the same job number, as upstream's driver has it: the thresholds are sums of
-    /// `trunc(1000 × proportion)`, compared with the number modulo 1000. Properties are correlated, and a job set
-    /// may get no job at all.
+    /// Each property is derived from the job number, as in Armada's Broadside: the number modulo 1000 is compared with
+    /// cumulative thresholds, sums of `trunc(1000 × proportion)`. The properties are correlated, and some job sets may
+    /// not get any jobs.
     Upstream,
 }
 
@@ -44,9 +44,9 @@ impl FromStr for SelectionKind {
     }
 }
 
-/// What is drawn for a job. The discriminants are part of a seed's meaning.
+/// The properties of a job. Changing a discriminant changes the jobs of every seed.
 #[derive(Debug, Clone, Copy)]
-pub(super) enum Draw {
+pub(super) enum Property {
     Queue = 1,
     JobSet,
     Success,
@@ -64,69 +64,69 @@ pub(super) enum Draw {
     Annotation = 32,
 }
 
-/// Where a job belongs and how it ends.
+/// The queue, job set and outcome of a job.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Choice {
+pub struct Selection {
     /// The index of the queue.
     pub queue: usize,
     /// The index of the job set within the queue.
     pub job_set: usize,
-    /// Whether it succeeds.
+    /// Whether the job succeeds.
     pub succeeds: bool,
 }
 
-/// Decides the properties of live jobs.
+/// Selects the queue, job set and outcome of live jobs.
 #[derive(Debug, Clone)]
 pub struct Selector {
-    source: Source,
-    queues: Shares,
-    job_sets: Vec<Shares>,
-    success: Shares,
+    source: DrawSource,
+    queues: Thresholds,
+    job_sets: Vec<Thresholds>,
+    success: Thresholds,
 }
 
-/// Where the numbers that decide come from.
+/// The source of the numbers from which properties are derived.
 #[derive(Debug, Clone, Copy)]
-pub(super) enum Source {
+pub(super) enum DrawSource {
     Seed(u64),
     JobNumber,
 }
 
-impl Source {
-    /// The number that decides a property of a job.
-    pub(super) fn draw(self, job: u64, what: Draw) -> u64 {
-        self.draw_at(job, what as u64)
+impl DrawSource {
+    /// The number for a property of a job.
+    pub(super) fn draw(self, job: u64, property: Property) -> u64 {
+        self.draw_at(job, property as u64)
     }
 
-    /// The number that decides the annotation at an index.
+    /// The number for the annotation at an index.
     pub(super) fn draw_annotation(self, job: u64, index: usize) -> u64 {
-        self.draw_at(job, Draw::Annotation as u64 + index as u64)
+        self.draw_at(job, Property::Annotation as u64 + index as u64)
     }
 
-    fn draw_at(self, job: u64, what: u64) -> u64 {
+    fn draw_at(self, job: u64, stream: u64) -> u64 {
         match self {
-            Self::Seed(seed) => mix(seed, job, what),
+            Self::Seed(seed) => mix(seed, job, stream),
             Self::JobNumber => job,
         }
     }
 
-    /// The point in the thresholds of a whole: below 2⁶⁴ or below 1000.
-    fn point(self, job: u64, what: Draw) -> u64 {
+    /// The number to compare with the thresholds, below 2⁶⁴ or below 1000.
+    fn point(self, job: u64, property: Property) -> u64 {
         match self {
-            Self::Seed(_) => self.draw(job, what),
+            Self::Seed(_) => self.draw(job, property),
             Self::JobNumber => job % SCALE,
         }
     }
 }
 
-/// The thresholds of proportions, each the sum of those up to it.
+/// The cumulative thresholds of proportions.
 #[derive(Debug, Clone)]
-struct Shares(Vec<u64>);
+struct Thresholds(Vec<u64>);
 
-impl Shares {
-    fn new(proportions: impl IntoIterator<Item = f64>, source: Source) -> Self {
+impl Thresholds {
+    fn new(proportions: impl IntoIterator<Item = f64>, source: DrawSource) -> Self {
         match source {
-            Source::JobNumber => Self(accumulate(proportions, |proportion| (proportion * SCALE as f64) as u64)),
-            Source::Seed(_) => {
+            DrawSource::JobNumber => Self(accumulate(proportions, |proportion| (proportion * SCALE as f64) as u64)),
+            DrawSource::Seed(_) => {
                 let mut sum = 0.0;
                 let threshold = |proportion| {
                     sum += proportion;
@@ -137,7 +137,7 @@ impl Shares {
         }
     }
 
-    /// The index of the share that a point lies in; the last one beyond all.
+    /// The index of the first threshold above a point, or the last index if there is none.
     fn index(&self, point: u64) -> usize {
         let index = self.0.iter().position(|&threshold| point < threshold);
         index.unwrap_or(self.0.len().saturating_sub(1))
@@ -154,42 +154,42 @@ fn accumulate(proportions: impl IntoIterator<Item = f64>, scaled: impl Fn(f64) -
 }
 
 impl Selector {
-    /// The selector of a configuration; the seed matters to the independent selection alone.
+    /// Creates the selector of a configuration. The seed is only used by the independent selection.
     pub fn new(kind: SelectionKind, seed: u64, config: &LoadConfig) -> Self {
         let source = match kind {
-            SelectionKind::Independent => Source::Seed(seed),
-            SelectionKind::Upstream => Source::JobNumber,
+            SelectionKind::Independent => DrawSource::Seed(seed),
+            SelectionKind::Upstream => DrawSource::JobNumber,
         };
         let of_job_sets =
-            config.queues.iter().map(|queue| Shares::new(queue.job_sets.iter().map(|set| set.proportion), source));
+            config.queues.iter().map(|queue| Thresholds::new(queue.job_sets.iter().map(|set| set.proportion), source));
         Self {
             source,
-            queues: Shares::new(config.queues.iter().map(|queue| queue.proportion), source),
+            queues: Thresholds::new(config.queues.iter().map(|queue| queue.proportion), source),
             job_sets: of_job_sets.collect(),
-            success: Shares::new([config.ingestion.transitions.proportion_succeed], source),
+            success: Thresholds::new([config.ingestion.transitions.proportion_succeed], source),
         }
     }
 
-    /// Where job `number` belongs, and how it ends.
-    pub fn choose(&self, number: u64) -> Choice {
-        let queue = self.queues.index(self.source.point(number, Draw::Queue));
-        let job_set = self.job_sets[queue].index(self.source.point(number, Draw::JobSet));
-        let succeeds = self.source.point(number, Draw::Success) < self.success.0[0];
-        Choice { queue, job_set, succeeds }
+    /// The selection of job `number`.
+    pub fn select(&self, number: u64) -> Selection {
+        let queue = self.queues.index(self.source.point(number, Property::Queue));
+        let job_set = self.job_sets[queue].index(self.source.point(number, Property::JobSet));
+        let succeeds = self.source.point(number, Property::Success) < self.success.0[0];
+        Selection { queue, job_set, succeeds }
     }
 
-    pub(super) fn source(&self) -> Source {
+    pub(super) fn source(&self) -> DrawSource {
         self.source
     }
 }
 
-/// SplitMix64's output function over the three numbers: a fixed, evenly distributed number.
+/// Hashes three numbers by the output function of SplitMix64.
 fn mix(seed: u64, number: u64, stream: u64) -> u64 {
     const GAMMA: u64 = 0x9e37_79b9_7f4a_7c15;
     split_mix(split_mix(seed ^ stream.wrapping_mul(GAMMA)).wrapping_add(number.wrapping_mul(GAMMA)))
 }
 
-/// SplitMix64's output function.
+/// The output function of SplitMix64.
 pub(super) fn split_mix(mut z: u64) -> u64 {
     z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
     z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);

@@ -1,4 +1,4 @@
-//! The store of a load test before the load: its schema, whose it is, and its historical jobs.
+//! Preparation of the store: schema, ownership check and historical jobs.
 
 use futures::StreamExt;
 use parking_lot::Mutex;
@@ -6,26 +6,26 @@ use serde::{Deserialize, Serialize};
 
 use super::census;
 use super::config::LoadConfig;
-use super::expectation::Expectation;
+use super::expectation::ExpectedCounts;
 use super::observer::Observer;
-use super::reads::Seen;
+use super::reads::KnownIds;
 use crate::database::{Database, Progress};
 use crate::error::{Error, ErrorKind, Operation, Result};
 use crate::historical::{Ending, HistoricalJobs, STATE_MODULUS};
 use crate::time::{Clock, SystemClock, Timestamp};
 
-/// The property of a store that says which load test it is for.
+/// The name of the store property with the fingerprint of the load test.
 const FINGERPRINT: &str = "load.fingerprint";
-/// The jobs of each job set whose ids are known to the reads from the start.
-const KNOWN_IDS: u64 = 1000;
+/// The number of historical jobs of each job set whose ids are known to the reads at the start.
+const KNOWN_IDS_PER_JOB_SET: u64 = 1000;
 
-/// What the store is for.
+/// Identifies the historical jobs of a store.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 struct Fingerprint {
-    /// A hash of the historical jobs' configuration.
+    /// The hash of the configuration of the historical jobs.
     historical_jobs: String,
-    /// The time that their ages count back from.
+    /// The reference time of the ages of the jobs.
     reference_time: Timestamp,
 }
 
@@ -33,15 +33,16 @@ struct Fingerprint {
 #[derive(Debug)]
 pub(super) struct Population {
     jobs: Vec<HistoricalJobs>,
-    /// What the store held before.
-    before: Expectation,
+    /// The counts of the store before the creation of historical jobs.
+    before: ExpectedCounts,
 }
 
-/// Removes all data from a store that an earlier load test left.
+/// Removes all data of an earlier load test from a store.
 ///
 /// # Errors
 ///
-/// `WrongStore` if the store is not Broadside's, or holds jobs that no load test has made.
+/// `WrongStore` if the store does not belong to Broadside, or contains jobs that no load test has created. Other errors
+/// of the store.
 pub async fn tear_down(database: &dyn Database) -> Result<()> {
     database.initialise_schema().await?;
     let jobs = census::counts(database).await?.jobs();
@@ -52,11 +53,10 @@ pub async fn tear_down(database: &dyn Database) -> Result<()> {
 }
 
 fn not_of_a_load_test(jobs: u64) -> Error {
-    wrong_store(&format!("holds {jobs} jobs that no load test has made; a load test needs a store of its own"))
+    wrong_store(&format!("contains {jobs} jobs that no load test has created; a load test requires a separate store"))
 }
 
-/// Makes the schema, and makes sure that the store is one for this load test: an empty one, or one that an earlier
-/// run of the same configuration left.
+/// Initialises the schema, and checks that the store is empty or left by an earlier run with the same historical jobs.
 pub(super) async fn prepare(database: &dyn Database, config: &LoadConfig) -> Result<Population> {
     database.initialise_schema().await?;
     let before = census::counts(database).await?;
@@ -67,7 +67,7 @@ pub(super) async fn prepare(database: &dyn Database, config: &LoadConfig) -> Res
         Some(stored) if stored.historical_jobs == historical_jobs => stored.reference_time,
         Some(_) => {
             return Err(wrong_store(
-                "holds the historical jobs of another configuration: tear it down first, with --teardown-only",
+                "contains the historical jobs of another configuration; tear it down first with --teardown-only",
             ));
         }
         None if before.jobs() > 0 => {
@@ -75,22 +75,22 @@ pub(super) async fn prepare(database: &dyn Database, config: &LoadConfig) -> Res
         }
         None => SystemClock.now(),
     };
-    remember(database, &Fingerprint { historical_jobs, reference_time }).await?;
+    store_fingerprint(database, &Fingerprint { historical_jobs, reference_time }).await?;
     let params = config.historical_jobs(reference_time);
     let jobs = params.into_iter().map(HistoricalJobs::try_from).collect::<Result<_>>()?;
     Ok(Population { jobs, before })
 }
 
-async fn remember(database: &dyn Database, fingerprint: &Fingerprint) -> Result<()> {
+async fn store_fingerprint(database: &dyn Database, fingerprint: &Fingerprint) -> Result<()> {
     let text = serde_json::to_string(fingerprint).map_err(not_json)?;
     match database.set_property(FINGERPRINT, &text).await {
-        // A store that keeps no properties cannot be resumed: it is refused as soon as it has jobs.
+        // A store without properties cannot be reused: it is rejected if it contains jobs.
         Err(error) if error.kind() == ErrorKind::Backend => Ok(()),
         other => other,
     }
 }
 
-/// A hash of all that decides the historical jobs, apart from the time of day.
+/// Hashes the configuration of the historical jobs, without the reference time.
 fn hash(config: &LoadConfig) -> Result<String> {
     let params = config.historical_jobs(Timestamp::from_seconds(0));
     let text = serde_json::to_string(&params).map_err(not_json)?;
@@ -101,7 +101,8 @@ fn hash(config: &LoadConfig) -> Result<String> {
 }
 
 fn not_json(error: serde_json::Error) -> Error {
-    Error::new(ErrorKind::Backend, Operation::Property, "the configuration is no JSON").with_source(error)
+    Error::new(ErrorKind::Backend, Operation::Property, "the configuration cannot be serialized as JSON")
+        .with_source(error)
 }
 
 fn wrong_store(problem: &str) -> Error {
@@ -109,13 +110,13 @@ fn wrong_store(problem: &str) -> Error {
 }
 
 impl Population {
-    /// Populates several job sets at a time, and gives what the store then should hold.
+    /// Creates the historical jobs, with the given number of concurrent job sets. Returns the expected counts.
     pub(super) async fn populate(
         &self,
         database: &dyn Database,
         workers: u64,
         observer: &dyn Observer,
-    ) -> Result<Expectation> {
+    ) -> Result<ExpectedCounts> {
         let total = self.jobs.iter().map(HistoricalJobs::count).sum();
         let done = Mutex::new(vec![0; self.jobs.len()]);
         let populate = |(index, jobs): (usize, &'_ HistoricalJobs)| {
@@ -137,15 +138,15 @@ impl Population {
             populated?;
         }
         if self.before.jobs() > 0 {
-            // What an earlier run left is taken as it is.
+            // The jobs of an earlier run are part of the expected counts.
             return census::counts(database).await;
         }
         Ok(self.expected())
     }
 
-    /// What an empty store holds after the population.
-    fn expected(&self) -> Expectation {
-        let mut expectation = Expectation::default();
+    /// The expected counts of a store that was empty before.
+    fn expected(&self) -> ExpectedCounts {
+        let mut expectation = ExpectedCounts::default();
         for jobs in &self.jobs {
             for (ending, count) in endings(jobs) {
                 expectation.add(ending.job_state(), count);
@@ -154,11 +155,11 @@ impl Population {
         expectation
     }
 
-    /// Ids of historical jobs, and of runs that failed.
-    pub(super) fn known(&self) -> Seen {
-        let mut known = Seen::default();
+    /// The ids of some historical jobs and of their failed runs.
+    pub(super) fn known_ids(&self) -> KnownIds {
+        let mut known = KnownIds::default();
         for jobs in &self.jobs {
-            for i in 0..jobs.count().min(KNOWN_IDS) {
+            for i in 0..jobs.count().min(KNOWN_IDS_PER_JOB_SET) {
                 known.jobs.push(jobs.job_id(i).into());
                 if jobs.ending(i) == Ending::Failed {
                     known.failed_runs.push(jobs.run_id(i).into());
@@ -169,7 +170,7 @@ impl Population {
     }
 }
 
-/// How many jobs end in each way.
+/// The number of jobs with each outcome.
 fn endings(jobs: &HistoricalJobs) -> Vec<(Ending, u64)> {
     let (rounds, rest) = (jobs.count() / STATE_MODULUS, jobs.count() % STATE_MODULUS);
     (0..STATE_MODULUS).map(|i| (jobs.ending(i), rounds + u64::from(i < rest))).collect()

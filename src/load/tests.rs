@@ -1,11 +1,11 @@
-//! The generator in simulated time.
+//! Tests of the generator in simulated time.
 
 use std::collections::HashMap;
 
 use super::config::LoadConfig;
-use super::generator::{Draws, Generator, PlannedBatch};
-use super::life::{LifeStage, LiveJob};
-use super::worker::{Change, Event, Target};
+use super::generator::{Generator, GeneratorOptions, PlannedBatch};
+use super::lifecycle::{LifeStage, LiveJob};
+use super::worker::{Change, ChangeTarget, Event};
 use crate::ingest::{IngestionBatch, IngestionQuery, SetJobCancelled};
 use crate::model::JobState;
 use crate::time::Timestamp;
@@ -37,11 +37,16 @@ ingestionConfig:
 }
 
 fn generator(ingestion: &str) -> Generator {
-    Generator::new(&config(ingestion), Draws::default(), START)
+    Generator::new(&config(ingestion), GeneratorOptions::default(), START)
 }
 
-/// Steps through the time up to `end`, with a store that takes every batch at once, except while it stalls.
-fn play(generator: &mut Generator, end: u64, stalls: impl Fn(u64) -> bool, mut batch: impl FnMut(&PlannedBatch, u64)) {
+/// Advances the generator to `end`. The store completes each batch immediately, except while it stalls.
+fn simulate(
+    generator: &mut Generator,
+    end: u64,
+    stalls: impl Fn(u64) -> bool,
+    mut batch: impl FnMut(&PlannedBatch, u64),
+) {
     generator.end_at(end);
     let mut sent = Vec::new();
     let mut now = 0;
@@ -57,13 +62,13 @@ fn play(generator: &mut Generator, end: u64, stalls: impl Fn(u64) -> bool, mut b
             sent.push(planned.worker);
         }
         now += 5_000;
-        assert!(now < 10 * end, "the generator does not come to an end");
+        assert!(now < 10 * end, "the generator does not drain");
     }
 }
 
 fn stages(batch: &PlannedBatch) -> impl Iterator<Item = (LiveJob, LifeStage, u64)> {
     batch.events.iter().filter_map(|due| match &due.event {
-        Event::Life(job, stage) => Some((*job, *stage, due.micros)),
+        Event::Transition(job, stage) => Some((*job, *stage, due.micros)),
         Event::Change(_) => None,
     })
 }
@@ -74,23 +79,23 @@ fn an_active_job_takes_24_bytes() {
 }
 
 #[test]
-fn every_life_comes_in_order_and_at_its_times_whatever_the_store_does() {
+fn due_times_do_not_depend_on_the_store() {
     let mut generator = generator("numWorkers: 3");
-    let mut lives: HashMap<u64, Vec<(LifeStage, u64)>> = HashMap::new();
-    play(
+    let mut lifecycles: HashMap<u64, Vec<(LifeStage, u64)>> = HashMap::new();
+    simulate(
         &mut generator,
         3_000_000,
         |now| (500_000..2_500_000).contains(&now),
         |batch, _| {
             for (job, stage, due) in stages(batch) {
-                lives.entry(job.number).or_default().push((stage, due));
+                lifecycles.entry(job.number).or_default().push((stage, due));
             }
         },
     );
-    assert_eq!(lives.len(), 3000);
-    for (number, life) in lives {
+    assert_eq!(lifecycles.len(), 3000);
+    for (number, lifecycle) in lifecycles {
         let arrival = number * 1000;
-        let last = life[life.len() - 1].0;
+        let last = lifecycle[lifecycle.len() - 1].0;
         let (end, after) =
             if last == LifeStage::Failed { (LifeStage::Failed, 850_000) } else { (LifeStage::Succeeded, 1_100_000) };
         let whole = [
@@ -102,24 +107,24 @@ fn every_life_comes_in_order_and_at_its_times_whatever_the_store_does() {
         ];
         let expected: Vec<_> =
             whole.iter().map(|(stage, delay)| (*stage, arrival + delay)).filter(|(_, due)| *due < 3_000_000).collect();
-        // Whether a job that still runs would fail or succeed cannot be seen.
+        // The outcome of a running job is unknown.
         let expected = if last == LifeStage::Running { &expected[..4] } else { &expected[..] };
-        assert_eq!(life, expected, "{number}");
+        assert_eq!(lifecycle, expected, "{number}");
     }
 }
 
 #[test]
-fn batches_are_valid_full_and_of_one_worker() {
+fn batches_are_valid_and_full_and_jobs_have_one_worker() {
     let mut generator = generator("numWorkers: 4\nbatchTimeout: 1h");
     let mut queries = 0;
     let mut owners: HashMap<String, usize> = HashMap::new();
-    let lives = generator.lives().clone();
-    play(
+    let factory = generator.factory().clone();
+    simulate(
         &mut generator,
         2_000_000,
         |_| false,
         |batch, now| {
-            let made = batch.queries(&lives);
+            let made = batch.queries(&factory);
             assert_eq!(made.len() as u64, batch.query_count());
             assert!(made.len() <= 50 && (made.len() > 47 || now >= 2_000_000), "{}", made.len());
             for query in &made {
@@ -133,7 +138,7 @@ fn batches_are_valid_full_and_of_one_worker() {
 }
 
 #[test]
-fn a_batch_waits_a_second_to_fill_or_as_long_as_is_configured() {
+fn a_partial_batch_is_sent_after_the_batch_timeout() {
     for (timeout, micros) in [("", 1_000_000), ("\nbatchTimeout: 40ms", 40_000)] {
         let mut generator = generator(&format!("numWorkers: 1{timeout}"));
         let mut waits = Vec::new();
@@ -148,10 +153,10 @@ fn a_batch_waits_a_second_to_fill_or_as_long_as_is_configured() {
 }
 
 #[test]
-fn what_the_store_delays_is_backlog_and_no_lag() {
+fn delays_by_the_store_are_not_generator_lag() {
     let mut generator = generator("channelBufferSizeMultiplier: 1");
-    play(&mut generator, 2_000_000, |now| (200_000..1_800_000).contains(&now), |_, _| {});
-    // Steps of 5 ms are all that the generator itself is late by.
+    simulate(&mut generator, 2_000_000, |now| (200_000..1_800_000).contains(&now), |_, _| {});
+    // The lag is at most the step of the simulation.
     assert!(generator.lag.max_nanos().unwrap() <= 5_010_000, "{:?}", generator.lag);
     let mut late = unbounded();
     late.advance(1_000_000);
@@ -163,65 +168,65 @@ fn unbounded() -> Generator {
 }
 
 #[test]
-fn the_backlog_counts_every_query_that_was_due() {
+fn the_backlog_counts_all_due_queries() {
     let mut generator = generator("channelBufferSizeMultiplier: 1");
     generator.end_at(2_000_000);
     let mut due = 0;
-    play(&mut unbounded(), 2_000_000, |_| false, |batch, _| due += batch.query_count());
-    // Nothing is ever stored.
+    simulate(&mut unbounded(), 2_000_000, |_| false, |batch, _| due += batch.query_count());
+    // No batch is stored.
     for now in (0..=3_000_000).step_by(5_000) {
         generator.advance(now);
         while generator.next_batch(now, false).is_some() {}
     }
-    // Jobs that have not been taken up are no part of any stage yet, but their arrival is known.
+    // The backlog includes the queries of jobs that the full queue has not accepted.
     assert_eq!(generator.backlog(3_000_000), due);
 }
 
 #[test]
-fn a_full_backlog_sheds_whole_lives_and_counts_them() {
+fn a_full_backlog_sheds_jobs_with_all_transitions() {
     for (strategy, is_dropped) in [("drop", true), ("error", false)] {
         let mut generator = generator(&format!("channelBufferSizeMultiplier: 2\nbacklogDropStrategy: {strategy}"));
-        let mut lives: HashMap<u64, Vec<LifeStage>> = HashMap::new();
-        play(
+        let mut lifecycles: HashMap<u64, Vec<LifeStage>> = HashMap::new();
+        simulate(
             &mut generator,
             3_000_000,
             |now| (500_000..1_500_000).contains(&now),
             |batch, _| {
                 for (job, stage, _) in stages(batch) {
-                    lives.entry(job.number).or_default().push(stage);
+                    lifecycles.entry(job.number).or_default().push(stage);
                 }
             },
         );
-        let shed = if is_dropped { generator.shed.dropped } else { generator.shed.refused };
+        let shed = if is_dropped { generator.shed.dropped } else { generator.shed.rejected };
         assert!(shed > 100, "{strategy}: {shed}");
-        assert_eq!(generator.shed.dropped + generator.shed.refused, shed);
-        assert_eq!(lives.len() as u64 + shed, 3000);
-        // A life that began is whole.
-        assert!(
-            lives.values().all(|life| life[0] == LifeStage::Submitted && life.windows(2).all(|pair| pair[0] < pair[1]))
-        );
-        assert_eq!(generator.expectation.jobs(), lives.len() as u64);
+        assert_eq!(generator.shed.dropped + generator.shed.rejected, shed);
+        assert_eq!(lifecycles.len() as u64 + shed, 3000);
+        // Accepted jobs have all their transitions.
+        assert!(lifecycles.values().all(
+            |lifecycle| lifecycle[0] == LifeStage::Submitted && lifecycle.windows(2).all(|pair| pair[0] < pair[1])
+        ));
+        assert_eq!(generator.expectation.jobs(), lifecycles.len() as u64);
     }
 }
 
 #[test]
-fn the_greatest_backlog_bounds_all_workers_together() {
+fn the_maximum_backlog_is_the_sum_of_all_workers() {
     let mut generator =
         generator("numWorkers: 4\nchannelBufferSizeMultiplier: 100\nmaxBacklogSize: 120\nbacklogDropStrategy: drop");
     for now in (0..1_000_000).step_by(5_000) {
         generator.advance(now);
     }
-    // The first 120 or so of 1,000 jobs, and no more.
+    // About 120 of 1,000 jobs are accepted.
     assert!((860..=900).contains(&generator.shed.dropped), "{:?}", generator.shed);
 }
 
 #[test]
-fn a_cancelled_job_changes_no_more_and_one_that_has_ended_is_left_alone() {
+fn cancelled_jobs_have_no_further_transitions_and_ended_jobs_are_skipped() {
     let mut generator = generator("numWorkers: 2");
-    let lives = generator.lives().clone();
-    let running = lives.job(100, 100_000);
-    let ended = lives.job(0, 0);
-    let mut after: HashMap<u64, Vec<LifeStage>> = HashMap::new();
+    let factory = generator.factory().clone();
+    let running = factory.job(100, 100_000);
+    let ended = factory.job(0, 0);
+    let mut stages: HashMap<u64, Vec<LifeStage>> = HashMap::new();
     let mut cancels = Vec::new();
     generator.end_at(3_000_000);
     for now in (0..3_000_000).step_by(5_000) {
@@ -236,41 +241,41 @@ fn a_cancelled_job_changes_no_more_and_one_that_has_ended_is_left_alone() {
         while let Some(planned) = generator.next_batch(now, true) {
             for due in &planned.events {
                 match &due.event {
-                    Event::Life(job, stage) => after.entry(job.number).or_default().push(*stage),
+                    Event::Transition(job, stage) => stages.entry(job.number).or_default().push(*stage),
                     Event::Change(change) => cancels.push(change.query.job_id().to_owned()),
                 }
             }
             generator.complete(planned.worker);
         }
     }
-    assert_eq!(cancels, [lives.id(&running).job()]);
-    assert_eq!(after[&100], [LifeStage::Submitted, LifeStage::Leased, LifeStage::Pending, LifeStage::Running]);
-    assert!(matches!(after[&0][..], [.., LifeStage::Succeeded | LifeStage::Failed]));
-    assert_eq!(generator.take_void(), [7]);
+    assert_eq!(cancels, [factory.id(&running).job()]);
+    assert_eq!(stages[&100], [LifeStage::Submitted, LifeStage::Leased, LifeStage::Pending, LifeStage::Running]);
+    assert!(matches!(stages[&0][..], [.., LifeStage::Succeeded | LifeStage::Failed]));
+    assert_eq!(generator.take_skipped(), [7]);
     assert!(generator.owner(&running).cancelled_at(running.key()).is_some());
 }
 
 fn cancel(generator: &mut Generator, job: &LiveJob, now: u64) {
-    let lives = generator.lives().clone();
-    let id = lives.id(job);
+    let factory = generator.factory().clone();
+    let id = factory.id(job);
     let query: IngestionQuery = SetJobCancelled {
         job_id: id.job().to_owned(),
-        time: lives.time(now),
+        time: factory.time(now),
         cancel_reason: None,
         cancel_user: None,
         submitted: None,
     }
     .into();
-    let target = Target::Live(lives.key(lives.time(job.arrival), id.job()).unwrap());
+    let target = ChangeTarget::Live(factory.key(factory.time(job.arrival), id.job()).unwrap());
     generator.change(now, id.job(), Change { action: 7, query, target });
 }
 
 #[test]
-fn the_expectation_follows_what_is_sent() {
+fn the_expected_counts_match_the_sent_events() {
     let mut generator = generator("numWorkers: 2");
     let mut counts: HashMap<JobState, i64> = HashMap::new();
     let mut last: HashMap<u64, LifeStage> = HashMap::new();
-    play(
+    simulate(
         &mut generator,
         2_000_000,
         |_| false,
@@ -283,7 +288,7 @@ fn the_expectation_follows_what_is_sent() {
     last.values().for_each(|stage| *counts.entry(stage.state()).or_default() += 1);
     let states: Vec<_> = counts.into_iter().map(|(state, count)| (state, count as u64)).collect();
     let with_run = last.values().filter(|stage| **stage >= LifeStage::Leased).count() as u64;
-    let stored = super::expectation::Expectation::of_store(&states, with_run);
+    let stored = super::expectation::ExpectedCounts::of_store(&states, with_run);
     assert_eq!(generator.expectation.differences(&stored), Vec::<String>::new());
     let mut lost = stored.clone();
     lost.transition(Some(JobState::Succeeded), JobState::Running);

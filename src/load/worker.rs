@@ -1,44 +1,43 @@
-//! A worker: it owns the lives of its jobs, from arrival to the last batch, and keeps their order.
+//! A worker, which generates the events of its jobs in order.
 
 use std::collections::{HashMap, HashSet, VecDeque};
 
-use super::expectation::Expectation;
+use super::expectation::ExpectedCounts;
 use super::ids::number_in_id;
-use super::life::{Delays, LifeStage, LiveJob, LiveKey};
+use super::lifecycle::{Delays, LifeStage, LiveJob, LiveKey};
 use crate::ingest::IngestionQuery;
 use crate::model::JobState;
 use crate::time::Timestamp;
 
-/// Something that a worker sends to the store.
+/// An event that a worker sends to the store.
 #[derive(Debug, Clone)]
 pub(super) enum Event {
-    /// A stage of a job's life.
-    Life(LiveJob, LifeStage),
-    /// A change of one job by an action.
+    /// The transition of a job into a stage.
+    Transition(LiveJob, LifeStage),
+    /// The update of a job by an action.
     Change(Box<Change>),
 }
 
-/// A change of a job by the action of an index.
+/// The update of a job by an action.
 #[derive(Debug, Clone)]
 pub(super) struct Change {
     pub(super) action: usize,
     pub(super) query: IngestionQuery,
-    /// The job, if it is one of the run; its state as the store had it, if it is not.
-    pub(super) target: Target,
+    pub(super) target: ChangeTarget,
 }
 
-/// Whose job an action changes.
+/// The job of an update.
 #[derive(Debug, Clone, Copy)]
-pub(super) enum Target {
-    /// A job of the run.
+pub(super) enum ChangeTarget {
+    /// A job of this run.
     Live(LiveKey),
-    /// A job that the store had before.
+    /// Another job, with its state in the store.
     Other(JobState),
 }
 
-/// An event with the time at which it was due, in microseconds from the start of the load.
+/// An event with its due time, in microseconds from the start of the load.
 #[derive(Debug, Clone)]
-pub(super) struct Due {
+pub(super) struct DueEvent {
     pub(super) micros: u64,
     pub(super) event: Event,
 }
@@ -46,40 +45,40 @@ pub(super) struct Due {
 impl Event {
     pub(super) fn query_count(&self) -> u64 {
         match self {
-            Self::Life(_, stage) => stage.query_count(),
+            Self::Transition(_, stage) => stage.query_count(),
             Self::Change(_) => 1,
         }
     }
 }
 
-/// The jobs of a worker and what it has to send.
+/// The jobs of a worker and its events.
 ///
-/// Every job stays as long in a stage as the others, so the jobs that wait for a stage become due in the order of
-/// their arrivals: a queue for each stage is a timer with constant time and memory for each active job.
+/// All jobs spend the same time in a stage, so the jobs that wait for a stage become due in the order of their
+/// arrivals. Therefore a FIFO queue for each stage serves as a timer, with constant time and memory per active job.
 #[derive(Debug)]
 pub(super) struct Worker {
     delays: Delays,
     /// The jobs that wait for each stage.
     waiting: [VecDeque<LiveJob>; LifeStage::ALL.len()],
-    /// Changes that wait, ascending by time.
+    /// The updates that wait, ascending by due time.
     changes: VecDeque<(u64, Change)>,
-    /// What was due and has not been sent.
-    buffer: VecDeque<Due>,
+    /// The events that are due and have not been sent.
+    buffer: VecDeque<DueEvent>,
     buffered_queries: u64,
-    /// When the oldest event came into the buffer.
+    /// The time at which the oldest event entered the buffer.
     buffered_since: u64,
-    /// The most queries in the buffer.
+    /// The maximum number of queries in the buffer.
     capacity: u64,
-    /// Until when the buffer was full: what was due before could not be taken up.
+    /// The last time at which the buffer was full, so that due events had to wait.
     full_until: u64,
-    /// The jobs cancelled, with the time of it.
+    /// The cancelled jobs, with the time of the cancellation.
     cancelled: HashMap<LiveKey, Timestamp>,
     reprioritised: HashSet<LiveKey>,
-    /// The actions of the changes that came too late, each once for every change.
-    pub(super) void: Vec<usize>,
-    /// The queries of the batch under way; none without one.
+    /// The actions of the updates that were skipped because their jobs had ended, one entry for each update.
+    pub(super) skipped: Vec<usize>,
+    /// The number of queries of the batch in flight.
     pub(super) sent: Option<u64>,
-    /// When its first query was due.
+    /// The due time of the first query of the batch in flight.
     sent_due: u64,
 }
 
@@ -96,28 +95,28 @@ impl Worker {
             full_until: 0,
             cancelled: HashMap::new(),
             reprioritised: HashSet::new(),
-            void: Vec::new(),
+            skipped: Vec::new(),
             sent: None,
             sent_due: 0,
         }
     }
 
-    /// Takes a job that arrives.
+    /// Accepts a job that has arrived.
     pub(super) fn accept(&mut self, job: LiveJob) {
         self.waiting[LifeStage::Submitted as usize].push_back(job);
     }
 
-    /// Takes a change that is due at a time.
+    /// Accepts an update with its due time.
     pub(super) fn change(&mut self, due: u64, change: Change) {
         self.changes.push_back((due, change));
     }
 
-    /// The queries in the buffer.
+    /// The number of queries in the buffer.
     pub(super) fn buffered(&self) -> u64 {
         self.buffered_queries
     }
 
-    /// The queries that wait to be sent, jobs that have just arrived included.
+    /// The number of queries in the buffer, including those of jobs that have just arrived.
     pub(super) fn queued(&self) -> u64 {
         self.buffered_queries + self.waiting[LifeStage::Submitted as usize].len() as u64
     }
@@ -126,15 +125,15 @@ impl Worker {
         self.queued() >= self.capacity
     }
 
-    /// Moves what is due before `horizon` and not after `now` into the buffer, in the order of due times, while the
-    /// buffer holds fewer queries than `room` and than its capacity. `lag` hears how late each event is, apart from the time that it had to wait
-    /// for room.
+    /// Moves the events that are due at `now` and before `horizon` into the buffer, in the order of their due times, while
+    /// the buffer has fewer queries than `room` and than its capacity. `lag` receives the delay of each event in
+    /// microseconds, without the time that it waited for room.
     pub(super) fn advance(
         &mut self,
         now: u64,
         horizon: u64,
         room: u64,
-        expectation: &mut Expectation,
+        expectation: &mut ExpectedCounts,
         mut lag: impl FnMut(u64),
     ) {
         while let Some((due, next)) = self.next().filter(|&(due, _)| due <= now && due < horizon) {
@@ -149,34 +148,34 @@ impl Worker {
                 self.buffered_since = now;
             }
             self.buffered_queries += queries;
-            self.buffer.push_back(Due { micros: due, event });
+            self.buffer.push_back(DueEvent { micros: due, event });
         }
     }
 
-    /// When the next event is due and where it waits.
-    fn next(&self) -> Option<(u64, Source)> {
-        let change = self.changes.front().map(|&(due, _)| (due, Source::Change));
+    /// The due time and the source of the next event.
+    fn next(&self) -> Option<(u64, EventSource)> {
+        let change = self.changes.front().map(|&(due, _)| (due, EventSource::Change));
         let stages = LifeStage::ALL.into_iter().filter_map(|stage| {
             let job = self.waiting[stage as usize].front()?;
-            Some((self.delays.due(job, stage), Source::LifeStage(stage)))
+            Some((self.delays.due(job, stage), EventSource::LifeStage(stage)))
         });
-        // Of events due at once, the later stage is the one of the older job; a job's own never are in two queues.
+        // The order of events with the same due time does not matter: a job is in only one queue.
         stages.chain(change).min_by_key(|&(due, _)| due)
     }
 
-    /// When the next event is due, if there is room for it.
+    /// The due time of the next event; `None` if the buffer is full.
     pub(super) fn next_due(&self) -> Option<u64> {
         (self.buffered_queries < self.capacity).then(|| self.next()).flatten().map(|(due, _)| due)
     }
 
-    /// Takes an event from where it waits; none for one that has become void.
-    fn take(&mut self, source: Source, expectation: &mut Expectation) -> Option<Event> {
+    /// Takes the next event from its source; `None` if the job is cancelled or the update is skipped.
+    fn take(&mut self, source: EventSource, expectation: &mut ExpectedCounts) -> Option<Event> {
         let stage = match source {
-            Source::Change => {
+            EventSource::Change => {
                 let (_, change) = self.changes.pop_front()?;
                 return self.apply(change, expectation);
             }
-            Source::LifeStage(stage) => stage,
+            EventSource::LifeStage(stage) => stage,
         };
         let job = self.waiting[stage as usize].pop_front()?;
         if !self.cancelled.is_empty() && self.cancelled.contains_key(&job.key()) {
@@ -186,20 +185,20 @@ impl Worker {
             self.waiting[after as usize].push_back(job);
         }
         expectation.advance(stage);
-        Some(Event::Life(job, stage))
+        Some(Event::Transition(job, stage))
     }
 
-    /// A change of a job that has not ended.
-    fn apply(&mut self, change: Change, expectation: &mut Expectation) -> Option<Event> {
+    /// Applies an update to the state of the worker. Skips it if the job has ended.
+    fn apply(&mut self, change: Change, expectation: &mut ExpectedCounts) -> Option<Event> {
         let cancellation = match &change.query {
             IngestionQuery::SetJobCancelled(query) => Some(query.time),
             _ => None,
         };
         let state = match change.target {
-            Target::Other(state) => state,
-            Target::Live(key) => {
+            ChangeTarget::Other(state) => state,
+            ChangeTarget::Live(key) => {
                 let Some(state) = self.state(key) else {
-                    self.void.push(change.action);
+                    self.skipped.push(change.action);
                     return None;
                 };
                 match cancellation {
@@ -215,7 +214,7 @@ impl Worker {
         Some(Event::Change(Box::new(change)))
     }
 
-    /// The state of an active job, by what was sent of it; none for one that has ended or is not known.
+    /// The state of an active job after the events that were sent; `None` if the job has ended or is unknown.
     fn state(&self, key: LiveKey) -> Option<JobState> {
         if self.cancelled.contains_key(&key) {
             return None;
@@ -229,20 +228,20 @@ impl Worker {
         })
     }
 
-    /// Whether a batch can be sent: none is under way, and the buffer is full enough or old enough.
+    /// Returns true if a batch can be sent: none is in flight, and the buffer has a full batch or its timeout has expired.
     pub(super) fn is_ready(&self, now: u64, batch_size: u64, linger: u64, flush: bool) -> bool {
         self.sent.is_none()
             && !self.buffer.is_empty()
             && (flush || self.buffered_queries >= batch_size || now >= self.buffered_since.saturating_add(linger))
     }
 
-    /// When the oldest event in the buffer has waited for so long; none if there is none or a batch is under way.
+    /// The time at which the batch timeout expires; `None` if the buffer is empty or a batch is in flight.
     pub(super) fn linger_end(&self, linger: u64) -> Option<u64> {
         (self.sent.is_none() && !self.buffer.is_empty()).then(|| self.buffered_since.saturating_add(linger))
     }
 
-    /// Takes the next batch from the buffer, of at least one event and about so many queries.
-    pub(super) fn take_batch(&mut self, now: u64, batch_size: u64) -> Vec<Due> {
+    /// Takes the next batch from the buffer, with at least one event and otherwise at most `batch_size` queries.
+    pub(super) fn take_batch(&mut self, now: u64, batch_size: u64) -> Vec<DueEvent> {
         let mut queries = 0;
         let mut batch = Vec::new();
         while let Some(due) = self.buffer.front() {
@@ -259,16 +258,16 @@ impl Worker {
         self.buffered_queries -= queries;
         self.buffered_since = now;
         self.sent = Some(queries);
-        self.sent_due = batch.first().map_or(now, |due: &Due| due.micros);
+        self.sent_due = batch.first().map_or(now, |due: &DueEvent| due.micros);
         batch
     }
 
-    /// The queries that were due by now (and before `horizon`) and are not known to be stored.
+    /// The number of queries that are due at `now` and before `horizon` and are not known to be stored.
     pub(super) fn backlog(&self, now: u64, horizon: u64) -> u64 {
         let until = now.saturating_add(1).min(horizon);
         let overdue = LifeStage::ALL.into_iter().map(|waiting_for| {
             let jobs = &self.waiting[waiting_for as usize];
-            // A job that waits for a stage may be late for the stages after it too.
+            // The later stages of the job may also be due.
             let later = LifeStage::ALL.into_iter().filter(|&stage| stage >= waiting_for);
             later.map(|stage| self.overdue(jobs, waiting_for, stage, until)).sum::<u64>()
         });
@@ -293,12 +292,12 @@ impl Worker {
         jobs as u64 * stage.query_count()
     }
 
-    /// Whether nothing is left that was due before a time.
+    /// Returns true if all events that are due before `horizon` are stored.
     pub(super) fn is_drained(&self, horizon: u64) -> bool {
         self.sent.is_none() && self.buffer.is_empty() && self.next().is_none_or(|(due, _)| due >= horizon)
     }
 
-    /// When the first query of each batch that is not known to be stored was due, as far as it was taken up.
+    /// The due time of the first query of each batch that is not known to be stored.
     pub(super) fn unfinished_dues(&self, batch_size: u64) -> Vec<u64> {
         let mut dues: Vec<_> = self.sent.map(|_| self.sent_due).into_iter().collect();
         let mut queries = 0;
@@ -322,15 +321,15 @@ impl Worker {
         self.reprioritised.contains(&key)
     }
 
-    /// The jobs that have not ended.
+    /// The number of active jobs.
     pub(super) fn active(&self) -> usize {
         self.waiting.iter().map(VecDeque::len).sum()
     }
 }
 
-/// Where an event waits.
+/// The source of an event.
 #[derive(Debug, Clone, Copy)]
-enum Source {
+enum EventSource {
     LifeStage(LifeStage),
     Change,
 }

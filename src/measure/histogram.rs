@@ -1,4 +1,4 @@
-//! Histograms of whole numbers, on the `hdrhistogram` crate.
+//! Histograms of integers, based on the `hdrhistogram` crate.
 
 use std::fmt;
 
@@ -7,18 +7,18 @@ use base64::engine::general_purpose::STANDARD;
 use hdrhistogram::serialization::{Deserializer as HdrDeserializer, Serializer as _, V2Serializer};
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
 
-/// The significant digits that a histogram keeps of a value.
+/// The number of significant digits of recorded values.
 const SIGNIFICANT_DIGITS: u8 = 3;
-/// The greatest value kept apart: an hour in nanoseconds.
+/// The maximum value: an hour in nanoseconds.
 const HIGHEST: u64 = 3_600_000_000_000;
 
-/// A histogram of whole numbers from 0 to 3.6 × 10¹² (an hour in nanoseconds), to three significant digits.
+/// A histogram of integers from 0 to 3.6 × 10¹² (an hour in nanoseconds), with three significant digits.
 ///
-/// A value above the range counts as the greatest value of it. The memory is that of the range
-/// recorded so far, at most 270 KiB, whatever the number of values.
+/// Larger values are recorded as the maximum. The memory usage depends on the range of the recorded values and
+/// is at most 270 KiB.
 ///
-/// Its serialized form is the base64 text of the HdrHistogram V2 encoding, which HdrHistogram's
-/// libraries in other languages read too.
+/// The serialized form is the HdrHistogram V2 encoding in base64, which the HdrHistogram libraries of other
+/// languages support.
 ///
 /// ```
 /// use broadside::measure::Histogram;
@@ -33,7 +33,7 @@ const HIGHEST: u64 = 3_600_000_000_000;
 #[derive(Clone, PartialEq)]
 pub struct Histogram(hdrhistogram::Histogram<u64>);
 
-/// The text is no base64 of an encoded histogram.
+/// An error of [`Histogram::decode`].
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct DecodeHistogramError(String);
 
@@ -61,16 +61,16 @@ impl Histogram {
     /// Records a value.
     pub fn record(&mut self, value: u64) {
         let recorded = self.0.record(value.min(HIGHEST));
-        debug_assert!(recorded.is_ok(), "a histogram that resizes itself holds every value of its range");
+        debug_assert!(recorded.is_ok(), "an auto-resizing histogram supports all values of its range");
     }
 
     /// Adds the values of another histogram.
     pub fn merge(&mut self, other: &Self) {
         let added = self.0.add(&other.0);
-        debug_assert!(added.is_ok(), "a histogram that resizes itself holds every value of its range");
+        debug_assert!(added.is_ok(), "an auto-resizing histogram supports all values of its range");
     }
 
-    /// Removes every value and keeps the memory.
+    /// Removes all values, without releasing memory.
     pub fn reset(&mut self) {
         self.0.reset();
     }
@@ -80,29 +80,29 @@ impl Histogram {
         self.0.len()
     }
 
-    /// The least value; none without values.
+    /// The minimum; `None` without values.
     pub fn min(&self) -> Option<u64> {
         (!self.0.is_empty()).then(|| self.0.min())
     }
 
-    /// The greatest value; none without values.
+    /// The maximum; `None` without values.
     pub fn max(&self) -> Option<u64> {
         (!self.0.is_empty()).then(|| self.0.max())
     }
 
-    /// The mean; none without values.
+    /// The mean; `None` without values.
     pub fn mean(&self) -> Option<f64> {
         (!self.0.is_empty()).then(|| self.0.mean())
     }
 
-    /// The value at a quantile from 0 to 1, by nearest rank: the least value that is not less than
-    /// that share of the values. None without values.
+    /// The value at a quantile from 0 to 1 by nearest rank: the smallest value such that at least this fraction of
+    /// the values does not exceed it. `None` without values.
     pub fn quantile(&self, quantile: f64) -> Option<u64> {
-        // A bucket's upper end may lie above the greatest value.
+        // The upper bound of a bucket may exceed the maximum.
         (!self.0.is_empty()).then(|| self.0.value_at_quantile(quantile).min(self.0.max()))
     }
 
-    /// The values at several ascending quantiles, in one pass. Empty without values.
+    /// The values at several quantiles in ascending order, in one pass. Empty without values.
     pub fn quantiles(&self, quantiles: impl IntoIterator<Item = f64>) -> Vec<u64> {
         if self.0.is_empty() {
             return Vec::new();
@@ -111,7 +111,7 @@ impl Histogram {
         self.0.value_at_quantiles(quantiles).map(|value| value.min(greatest)).collect()
     }
 
-    /// Base64 of the V2 encoding, with the bounds of the whole range: equal histograms have the same text.
+    /// Encodes the histogram as base64 of the V2 encoding. Equal histograms have the same encoding.
     pub fn encode(&self) -> String {
         let mut bounded = hdrhistogram::Histogram::<u64>::new_with_bounds(1, HIGHEST, SIGNIFICANT_DIGITS)
             .expect("the bounds are ascending and three digits are allowed");
@@ -121,17 +121,17 @@ impl Histogram {
         STANDARD.encode(bytes)
     }
 
-    /// Reads base64 of a V2 encoding, compressed or not.
+    /// Decodes base64 of a V2 encoding, which may be compressed.
     ///
     /// # Errors
     ///
-    /// If the text is no such encoding.
+    /// [`DecodeHistogramError`] if the text is not such an encoding.
     pub fn decode(text: &str) -> Result<Self, DecodeHistogramError> {
         let bytes = STANDARD.decode(text).map_err(|error| DecodeHistogramError(error.to_string()))?;
         let decoded: hdrhistogram::Histogram<u64> = HdrDeserializer::new()
             .deserialize(&mut bytes.as_slice())
             .map_err(|error| DecodeHistogramError(error.to_string()))?;
-        // One with bounds and digits of its own could not take values of the whole range.
+        // The decoded histogram may have other bounds and digits.
         let mut histogram = Self::default();
         histogram.0.add(&decoded).map_err(|error| DecodeHistogramError(error.to_string()))?;
         Ok(histogram)
@@ -162,10 +162,10 @@ mod tests {
     }
 
     #[test]
-    fn values_keep_three_digits_over_the_whole_range() {
+    fn values_have_three_significant_digits() {
         for value in [1, 999, 1_234, 123_456, 987_654_321, HIGHEST] {
             let kept = of([value, value]).quantile(0.5).unwrap();
-            assert!(kept.abs_diff(value) * 1000 <= value, "{value} is kept as {kept}");
+            assert!(kept.abs_diff(value) * 1000 <= value, "{value} is recorded as {kept}");
         }
         assert_eq!(of([u64::MAX]).count(), 1);
         let greatest = of([u64::MAX]).max().unwrap();
@@ -173,7 +173,7 @@ mod tests {
     }
 
     #[test]
-    fn a_merge_is_the_record_of_both() {
+    fn a_merge_has_the_values_of_both() {
         let mut merged = of([1, 50, 900]);
         merged.merge(&of([7_000_000, 0]));
         assert_eq!(merged, of([1, 50, 900, 7_000_000, 0]));
@@ -181,7 +181,7 @@ mod tests {
     }
 
     #[test]
-    fn the_encoding_is_read_back() {
+    fn an_encoding_is_decoded() {
         for histogram in [of([]), of([0]), of([5, 5, 77_000, HIGHEST])] {
             let decoded = Histogram::decode(&histogram.encode()).unwrap();
             assert_eq!((decoded.count(), decoded.max()), (histogram.count(), histogram.max()));
@@ -196,7 +196,7 @@ mod tests {
     }
 
     #[test]
-    fn without_values_there_is_no_statistic() {
+    fn an_empty_histogram_has_no_statistics() {
         let empty = of([]);
         assert_eq!((empty.min(), empty.max(), empty.mean(), empty.quantile(0.5)), (None, None, None, None));
         assert!(empty.quantiles([0.5]).is_empty());

@@ -1,4 +1,4 @@
-//! Latency histograms, with the calls that had not completed at the end.
+//! Latency histograms, including calls that have not completed.
 
 use std::time::Duration;
 
@@ -6,39 +6,39 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 use super::histogram::Histogram;
 
-/// A histogram of durations from 1 ns to 1 h, to three significant digits.
+/// A histogram of durations from 1 ns to 1 h, with three significant digits.
 ///
-/// A call that still runs when the measurement ends took *at least* the time since it was due. Such
-/// calls are recorded with [`record_unfinished`](Self::record_unfinished) and count in every
-/// statistic with that time, so that the slowest calls are never left out. A percentile at or above the
-/// least of these times is a lower bound of the true one: see [`is_lower_bound`](Self::is_lower_bound).
+/// A call that has not completed at the end of the measurement has a latency of *at least* the time since it was
+/// due. [`record_unfinished`](Self::record_unfinished) records such calls with that time, so that the statistics
+/// include the slowest calls. Statistics at or above the minimum of these times are lower bounds: see
+/// [`is_lower_bound`](Self::is_lower_bound).
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct LatencyHistogram {
     /// All calls.
     all: Histogram,
-    /// Those among them that had not completed.
+    /// The calls that have not completed.
     unfinished: Histogram,
 }
 
-/// The times within which 50, 95 and 99 of 100 calls completed, by nearest rank.
+/// The 50th, 95th and 99th percentile by nearest rank, in nanoseconds.
 ///
-/// A percentile stands only on enough samples ([`supports`]): the 95th on 20, the 99th on 100. With
-/// fewer it would be the greatest sample and nothing else.
+/// The 95th percentile requires 20 samples and the 99th requires 100 ([`supports`]). With fewer samples, they
+/// would be the maximum.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Percentiles {
-    /// Nanoseconds within which half of the calls completed.
+    /// The median, in nanoseconds.
     pub p50_nanos: u64,
-    /// Nanoseconds within which 95 of 100 calls completed; none with fewer than 20 calls.
+    /// The 95th percentile, in nanoseconds; `None` with fewer than 20 calls.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub p95_nanos: Option<u64>,
-    /// Nanoseconds within which 99 of 100 calls completed; none with fewer than 100 calls.
+    /// The 99th percentile, in nanoseconds; `None` with fewer than 100 calls.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub p99_nanos: Option<u64>,
 }
 
-/// Whether so many samples support a quantile: at least one of them is expected above it, `samples × (1 − quantile) ≥ 1`.
-/// One sample supports the median.
+/// Returns true if the number of samples supports a quantile: `samples × (1 − quantile) ≥ 1`, so that at least one
+/// sample is expected above it. One sample supports the median.
 ///
 /// ```
 /// use broadside::measure::supports;
@@ -51,17 +51,17 @@ pub fn supports(samples: u64, quantile: f64) -> bool {
     if quantile <= 0.5 {
         return samples > 0;
     }
-    // The tolerance covers that 1 - 0.99 is no binary fraction.
+    // The tolerance covers the rounding error of 1 - 0.99.
     samples as f64 * (1.0 - quantile) >= 1.0 - 1e-9
 }
 
 impl LatencyHistogram {
-    /// Records the time of a call that completed.
+    /// Records the latency of a completed call.
     pub fn record(&mut self, time: Duration) {
         self.all.record(nanos(time));
     }
 
-    /// Records a call that had not completed after this time.
+    /// Records a call that has not completed after the given time.
     pub fn record_unfinished(&mut self, at_least: Duration) {
         self.all.record(nanos(at_least));
         self.unfinished.record(nanos(at_least));
@@ -73,43 +73,44 @@ impl LatencyHistogram {
         self.unfinished.merge(&other.unfinished);
     }
 
-    /// The number of calls, unfinished ones included.
+    /// The number of calls, including unfinished ones.
     pub fn count(&self) -> u64 {
         self.all.count()
     }
 
-    /// The number of calls that had not completed.
+    /// The number of calls that have not completed.
     pub fn unfinished(&self) -> u64 {
         self.unfinished.count()
     }
 
-    /// The least time in nanoseconds; none without calls.
+    /// The minimum in nanoseconds; `None` without calls.
     pub fn min_nanos(&self) -> Option<u64> {
         self.all.min()
     }
 
-    /// The greatest time in nanoseconds, to three digits; none without calls.
+    /// The maximum in nanoseconds, with three significant digits; `None` without calls.
     pub fn max_nanos(&self) -> Option<u64> {
         self.all.max()
     }
 
-    /// The mean time in nanoseconds; none without calls.
+    /// The mean in nanoseconds; `None` without calls.
     pub fn mean_nanos(&self) -> Option<f64> {
         self.all.mean()
     }
 
-    /// The nanoseconds within which a share of the calls completed; none if the calls are too few
-    /// for the quantile ([`supports`]).
+    /// The latency at a quantile, in nanoseconds; `None` if the number of calls does not support the quantile
+    /// ([`supports`]).
     pub fn quantile(&self, quantile: f64) -> Option<u64> {
         supports(self.count(), quantile).then(|| self.all.quantile(quantile)).flatten()
     }
 
-    /// The values at several ascending quantiles, whatever the number of calls: for curves.
+    /// The latencies at several quantiles in ascending order, in nanoseconds, for any number of calls. Empty without
+    /// calls.
     pub fn curve(&self, quantiles: impl IntoIterator<Item = f64>) -> Vec<u64> {
         self.all.quantiles(quantiles)
     }
 
-    /// The percentiles that the number of calls supports; none without calls.
+    /// The percentiles that the number of calls supports; `None` without calls.
     pub fn percentiles(&self) -> Option<Percentiles> {
         Some(Percentiles {
             p50_nanos: self.quantile(0.5)?,
@@ -118,8 +119,8 @@ impl LatencyHistogram {
         })
     }
 
-    /// Whether a statistic of this value is a lower bound: an unfinished call stands at or below it,
-    /// which may have taken longer.
+    /// Returns true if a statistic with this value is a lower bound, because it is at or above the time of an
+    /// unfinished call.
     pub fn is_lower_bound(&self, nanos: u64) -> bool {
         self.unfinished.min().is_some_and(|least| least <= nanos)
     }
@@ -133,15 +134,15 @@ impl FromIterator<Duration> for LatencyHistogram {
     }
 }
 
-/// At least 1, since the clock may not resolve a shorter time.
+/// The duration in nanoseconds, at least 1, because the resolution of the clock may be coarser.
 fn nanos(time: Duration) -> u64 {
     u64::try_from(time.as_nanos()).unwrap_or(u64::MAX).max(1)
 }
 
-/// The histograms, and beside them the statistics for readers that do not decode them.
+/// The serialized form: the histograms, and statistics for programs that do not decode them.
 #[derive(Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
-struct Form {
+struct SerializedLatency {
     #[serde(default)]
     count: u64,
     #[serde(default, skip_serializing_if = "is_zero")]
@@ -152,9 +153,9 @@ struct Form {
     max_nanos: Option<u64>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     mean_nanos: Option<f64>,
-    /// Of all calls.
+    /// All calls.
     hdr: Histogram,
-    /// Of those that had not completed.
+    /// The calls that have not completed.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     unfinished_hdr: Option<Histogram>,
 }
@@ -165,7 +166,7 @@ fn is_zero(count: &u64) -> bool {
 
 impl Serialize for LatencyHistogram {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        let form = Form {
+        let form = SerializedLatency {
             count: self.count(),
             unfinished: self.unfinished(),
             percentiles: self.percentiles(),
@@ -180,7 +181,7 @@ impl Serialize for LatencyHistogram {
 
 impl<'de> Deserialize<'de> for LatencyHistogram {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        let form = Form::deserialize(deserializer)?;
+        let form = SerializedLatency::deserialize(deserializer)?;
         Ok(Self { all: form.hdr, unfinished: form.unfinished_hdr.unwrap_or_default() })
     }
 }
@@ -206,7 +207,7 @@ mod tests {
     }
 
     #[test]
-    fn percentiles_need_enough_samples() {
+    fn percentiles_require_a_number_of_samples() {
         let given = |count| millis(0..count).percentiles().map(|p| (p.p95_nanos.is_some(), p.p99_nanos.is_some()));
         let expected = [(0, None), (1, Some((false, false))), (19, Some((false, false))), (20, Some((true, false)))];
         for (count, percentiles) in expected {
@@ -219,7 +220,7 @@ mod tests {
     }
 
     #[test]
-    fn unfinished_calls_count_as_at_least_their_time() {
+    fn unfinished_calls_count_with_their_lower_bound() {
         let mut latencies = millis(1..=98);
         latencies.record_unfinished(Duration::from_secs(5));
         latencies.record_unfinished(Duration::from_secs(9));
@@ -234,7 +235,7 @@ mod tests {
     }
 
     #[test]
-    fn json_has_the_histogram_and_its_statistics() {
+    fn json_has_the_histogram_and_the_statistics() {
         let mut latencies = millis(1..=40);
         let json = serde_json::to_value(&latencies).unwrap();
         assert_eq!(json["count"], 40);

@@ -1,25 +1,25 @@
-//! The machine that numbers were taken on.
+//! The machine of a measurement.
 
 use std::thread;
 
 use serde::{Deserialize, Serialize};
 
-/// What the machine is, as far as it says.
+/// The properties of a machine, as far as the operating system provides them.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Machine {
     /// The operating system and the architecture.
     pub system: String,
-    /// The processor's own name.
+    /// The model name of the processor.
     pub processor: Option<String>,
-    /// How many cores the process may use.
+    /// The number of cores available to the process.
     pub cores: Option<u64>,
-    /// Bytes of memory.
+    /// The size of the memory, in bytes.
     pub memory_bytes: Option<u64>,
 }
 
 impl Machine {
-    /// The machine that the process runs on.
+    /// The machine of the current process.
     pub fn this() -> Self {
         Self {
             system: format!("{} {}", std::env::consts::OS, std::env::consts::ARCH),
@@ -30,7 +30,7 @@ impl Machine {
     }
 }
 
-/// The first value of a key in a file of `key: value` lines, which Linux alone has.
+/// The first value of a key in a file with `key: value` lines. The files exist only on Linux.
 fn value_of(path: &str, key: &str) -> Option<String> {
     let text = std::fs::read_to_string(path).ok()?;
     let mut pairs = text.lines().filter_map(|line| line.split_once(':'));

@@ -1,8 +1,7 @@
-//! Measurements: latency histograms, series of one-second intervals, and the machine they were taken on.
+//! Measurements: latency histograms, series of one-second intervals, and the machine.
 //!
-//! Comparisons and load tests record into the same types, so that the same rules hold for both:
-//! what a histogram resolves, which percentiles a number of samples supports, and how a call that
-//! had not completed at the end counts.
+//! Comparisons and load tests use the same types, and therefore the same resolution, the same minimum number of
+//! samples for percentiles, and the same treatment of calls that have not completed.
 //!
 //! ```
 //! use std::time::Duration;

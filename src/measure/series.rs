@@ -1,4 +1,4 @@
-//! What was measured second by second.
+//! Series of one-second intervals.
 
 use std::time::Duration;
 
@@ -6,26 +6,26 @@ use serde::{Deserialize, Serialize};
 
 use super::histogram::Histogram;
 
-/// One second of a series: what was due in it, and what completed in it.
+/// One second of a series.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Interval {
-    /// Whole seconds from the run's start to the interval's start.
+    /// The start of the interval, in seconds from the start of the run.
     pub second: u64,
-    /// Arrivals that were due in the second.
+    /// The number of arrivals that were due in the interval.
     pub target: f64,
-    /// Arrivals that completed in it, failed ones included. While a store stalls it is 0.
+    /// The number of arrivals that completed in the interval, including failed ones.
     pub achieved: f64,
-    /// The median latency of those that completed in it, in nanoseconds; none if none did.
+    /// The median latency of the calls that succeeded in the interval, in nanoseconds; `None` if there are none.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub p50_nanos: Option<u64>,
-    /// The 99th percentile of them by nearest rank: with fewer than 100, the greatest latency.
+    /// The 99th percentile by nearest rank, in nanoseconds; with fewer than 100 calls, the maximum.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub p99_nanos: Option<u64>,
-    /// What was due and had not completed at the interval's end.
+    /// The number of arrivals that were due and had not completed at the end of the interval.
     #[serde(default, skip_serializing_if = "is_zero")]
     pub backlog: u64,
-    /// Failures in the second.
+    /// The number of failed calls in the interval.
     #[serde(default, skip_serializing_if = "is_zero")]
     pub errors: u64,
 }
@@ -34,7 +34,7 @@ fn is_zero(count: &u64) -> bool {
     *count == 0
 }
 
-/// Collects the intervals of a series, one second at a time, in constant memory.
+/// Collects the measurements of an interval, with constant memory.
 ///
 /// ```
 /// use std::time::Duration;
@@ -55,20 +55,20 @@ pub struct IntervalRecorder {
 }
 
 impl IntervalRecorder {
-    /// Records a call that succeeded, and the number of arrivals that it completed: the queries of a
-    /// batch, 1 for a read.
+    /// Records a successful call and the number of arrivals that it completes: the number of queries of a batch, or
+    /// 1 for a read.
     pub fn record(&mut self, latency: Duration, arrivals: u64) {
         self.latencies.record(u64::try_from(latency.as_nanos()).unwrap_or(u64::MAX));
         self.completed += arrivals;
     }
 
-    /// Records a call that failed, which completes one arrival.
+    /// Records a failed call, which completes one arrival.
     pub fn record_error(&mut self) {
         self.completed += 1;
         self.errors += 1;
     }
 
-    /// Ends the interval and begins the next.
+    /// Returns the measurements of the interval and starts the next one.
     pub fn close(&mut self, second: u64, target: f64, backlog: u64) -> Interval {
         let interval = Interval {
             second,
@@ -90,7 +90,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn an_interval_holds_what_completed_in_it() {
+    fn an_interval_has_the_calls_that_completed_in_it() {
         let mut recorder = IntervalRecorder::default();
         for millis in 1..=100 {
             recorder.record(Duration::from_millis(millis), 10);

@@ -1,4 +1,4 @@
-//! The store of a load test, from the `databaseConfig` section.
+//! The database of a load test: the section `databaseConfig`.
 
 use std::collections::BTreeMap;
 
@@ -9,66 +9,66 @@ use super::section::Section;
 use crate::connect::DatabaseConfig;
 use crate::error::{BackendKind, Error, ErrorKind, Operation, Result};
 
-/// Ports on which ClickHouse speaks its own protocol.
+/// The default ports of ClickHouse's native protocol.
 const NATIVE_PORTS: [&str; 2] = ["9000", "9440"];
-/// Stands for a secret.
+/// The placeholder for a secret.
 const SECRET: &str = "********";
 
-/// Which store a load test runs on, by the keys of its configuration.
+/// The database of a load test.
 #[derive(Debug, Clone, PartialEq)]
 pub struct LoadDatabase {
     /// The server, or the memory engine.
-    pub target: Target,
-    /// Statements for PostgreSQL, executed after the schema is there.
+    pub target: LoadTarget,
+    /// PostgreSQL statements to execute after the schema is initialised.
     pub tuning_sql: Vec<String>,
-    /// Statements that undo them, executed by the tear-down.
+    /// PostgreSQL statements that revert them, executed by the tear-down.
     pub tuning_revert_sql: Vec<String>,
-    /// Whether PostgreSQL keeps jobs that have ended in a table of their own.
+    /// Whether PostgreSQL stores terminal jobs in a separate table.
     pub hot_cold_split: bool,
-    /// Whether PostgreSQL has a partition for each day of submission.
+    /// Whether PostgreSQL partitions jobs by the day of submission.
     pub partition_by_submitted: bool,
 }
 
-/// A store by its parameters.
+/// The target of a load test: a backend and its connection parameters.
 #[derive(Clone, PartialEq)]
-pub enum Target {
+pub enum LoadTarget {
     /// The memory engine.
     Memory,
-    /// PostgreSQL, by libpq's keys.
+    /// PostgreSQL, with the connection parameters of libpq.
     Postgres(BTreeMap<String, String>),
-    /// ClickHouse, by host, port, database, user, password, secure and the parameters of its URL.
+    /// ClickHouse, with host, port, database, user, password, secure and the query parameters of its URL.
     ClickHouse(BTreeMap<String, String>),
-    /// A store that the caller opens, which is not configured here.
-    Given(BackendKind),
+    /// A store that the caller opens.
+    External(BackendKind),
 }
 
-impl std::fmt::Debug for Target {
+impl std::fmt::Debug for LoadTarget {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         let (name, parameters) = self.parameters();
-        f.debug_struct(name).field("parameters", &shown(parameters).collect::<BTreeMap<_, _>>()).finish()
+        f.debug_struct(name).field("parameters", &redacted(parameters).collect::<BTreeMap<_, _>>()).finish()
     }
 }
 
-impl Target {
+impl LoadTarget {
     fn parameters(&self) -> (&'static str, Option<&BTreeMap<String, String>>) {
         match self {
             Self::Memory => ("inMemory", None),
             Self::Postgres(parameters) => ("postgres", Some(parameters)),
             Self::ClickHouse(parameters) => ("clickHouse", Some(parameters)),
-            Self::Given(BackendKind::Memory) => ("inMemory", None),
-            Self::Given(BackendKind::Postgres) => ("postgres", None),
-            Self::Given(BackendKind::ClickHouse) => ("clickHouse", None),
+            Self::External(BackendKind::Memory) => ("inMemory", None),
+            Self::External(BackendKind::Postgres) => ("postgres", None),
+            Self::External(BackendKind::ClickHouse) => ("clickHouse", None),
         }
     }
 }
 
-/// Parameters as they may be shown.
-fn shown(parameters: Option<&BTreeMap<String, String>>) -> impl Iterator<Item = (&str, &str)> {
+/// The parameters with secrets replaced by the placeholder.
+fn redacted(parameters: Option<&BTreeMap<String, String>>) -> impl Iterator<Item = (&str, &str)> {
     let parameters = parameters.into_iter().flatten();
     parameters.map(|(key, value)| (key.as_str(), if is_secret(key) { SECRET } else { value.as_str() }))
 }
 
-/// Whether the value of a parameter must not be shown.
+/// Returns true if the value of a parameter is a secret.
 fn is_secret(key: &str) -> bool {
     let key = key.to_ascii_lowercase();
     ["password", "secret", "token", "sslkey"].iter().any(|part| key.contains(part))
@@ -79,7 +79,7 @@ impl Serialize for LoadDatabase {
         let mut map = serializer.serialize_map(None)?;
         match self.target.parameters() {
             (name, None) => map.serialize_entry(name, &true)?,
-            (name, parameters) => map.serialize_entry(name, &shown(parameters).collect::<BTreeMap<_, _>>())?,
+            (name, parameters) => map.serialize_entry(name, &redacted(parameters).collect::<BTreeMap<_, _>>())?,
         }
         for (key, statements) in
             [("postgresTuningSQL", &self.tuning_sql), ("postgresTuningRevertSQL", &self.tuning_revert_sql)]
@@ -99,38 +99,38 @@ impl Serialize for LoadDatabase {
     }
 }
 
-/// Reads the section and checks that it leads to a store. With a store that the caller opens it may be absent, and its
-/// server is not looked at.
-pub(super) fn read(section: &Section<'_>, toggles: &Section<'_>, given: Option<BackendKind>) -> LoadDatabase {
+/// Reads the section and validates it. If the caller opens the store (`external`), the section may be absent, and its
+/// connection parameters are not validated.
+pub(super) fn read(section: &Section<'_>, toggles: &Section<'_>, external: Option<BackendKind>) -> LoadDatabase {
     let targets = [
-        section.get("postgres").map(|_| Target::Postgres(parameters(&section.section("postgres"), postgres_key))),
+        section.get("postgres").map(|_| LoadTarget::Postgres(parameters(&section.section("postgres"), postgres_key))),
         section
             .get("clickHouse")
-            .map(|_| Target::ClickHouse(parameters(&section.section("clickHouse"), str::to_owned))),
-        section.boolean("inMemory").then_some(Target::Memory),
+            .map(|_| LoadTarget::ClickHouse(parameters(&section.section("clickHouse"), str::to_owned))),
+        section.boolean("inMemory").then_some(LoadTarget::Memory),
     ];
     let targets: Vec<_> = targets.into_iter().flatten().collect();
     let count = targets.len();
-    if given.is_none() && count != 1 {
+    if external.is_none() && count != 1 {
         section.problem("postgres", format!("clickHouse and inMemory: exactly one must be set, not {count}"));
     }
     let database = LoadDatabase {
-        target: given.map(Target::Given).or(targets.into_iter().next()).unwrap_or(Target::Memory),
+        target: external.map(LoadTarget::External).or(targets.into_iter().next()).unwrap_or(LoadTarget::Memory),
         tuning_sql: section.texts("postgresTuningSQL"),
         tuning_revert_sql: section.texts("postgresTuningRevertSQL"),
         hot_cold_split: toggles.boolean("hotColdSplit"),
         partition_by_submitted: toggles.boolean("partitionBySubmitted"),
     };
     if database.hot_cold_split && database.partition_by_submitted {
-        toggles.problem("hotColdSplit", "and partitionBySubmitted exclude each other");
-    } else if given.is_none() && count == 1 {
+        toggles.problem("hotColdSplit", "and partitionBySubmitted are mutually exclusive");
+    } else if external.is_none() && count == 1 {
         check(section, &database);
     }
     section.warn_of_unknown_keys();
     database
 }
 
-/// The parameters of a server, by the keys of its backend.
+/// The connection parameters of a server, with keys mapped by `key_of`.
 fn parameters(section: &Section<'_>, key_of: impl Fn(&str) -> String) -> BTreeMap<String, String> {
     let pairs: BTreeMap<_, _> =
         section.pairs().into_iter().map(|(key, value)| (key_of(&key.to_ascii_lowercase()), value)).collect();
@@ -142,7 +142,7 @@ fn parameters(section: &Section<'_>, key_of: impl Fn(&str) -> String) -> BTreeMa
     pairs
 }
 
-/// Our key of PostgreSQL for one of upstream's.
+/// Maps a PostgreSQL key of Armada's Broadside to ours.
 fn postgres_key(key: &str) -> String {
     match key {
         "database" => "dbname",
@@ -159,13 +159,13 @@ fn check(section: &Section<'_>, database: &LoadDatabase) {
         return;
     }
     let server = section.section(name);
-    if let (Target::ClickHouse(_), Some(port)) = (&database.target, parameters.get("port"))
+    if let (LoadTarget::ClickHouse(_), Some(port)) = (&database.target, parameters.get("port"))
         && NATIVE_PORTS.contains(&port.as_str())
     {
-        let message = "is a port of ClickHouse's native protocol; give the HTTP port, 8123 or 8443 by default";
+        let message = "is a port of ClickHouse's native protocol; use the HTTP port, 8123 or 8443 by default";
         return server.problem("port", message);
     }
-    // One by one first, for the messages quote neither keys nor values.
+    // Each parameter is checked separately first, because the error messages contain neither keys nor values.
     let mut all_known = true;
     for (key, value) in server.pairs() {
         if let Err(error) = database.with_one(&key.to_ascii_lowercase(), &value).config() {
@@ -179,10 +179,10 @@ fn check(section: &Section<'_>, database: &LoadDatabase) {
 }
 
 impl LoadDatabase {
-    /// The store of the memory engine.
+    /// The memory engine.
     pub const fn memory() -> Self {
         Self {
-            target: Target::Memory,
+            target: LoadTarget::Memory,
             tuning_sql: Vec::new(),
             tuning_revert_sql: Vec::new(),
             hot_cold_split: false,
@@ -190,7 +190,7 @@ impl LoadDatabase {
         }
     }
 
-    /// The same server with one parameter besides its address.
+    /// The same server with only its address and one other parameter.
     fn with_one(&self, key: &str, value: &str) -> Self {
         let with_one = |parameters: &BTreeMap<String, String>, key: String| {
             let address = ["host", "port", "user", "database", "dbname"];
@@ -203,9 +203,9 @@ impl LoadDatabase {
             one
         };
         let target = match &self.target {
-            Target::Memory | Target::Given(_) => Target::Memory,
-            Target::Postgres(parameters) => Target::Postgres(with_one(parameters, postgres_key(key))),
-            Target::ClickHouse(parameters) => Target::ClickHouse(with_one(parameters, key.to_owned())),
+            LoadTarget::Memory | LoadTarget::External(_) => LoadTarget::Memory,
+            LoadTarget::Postgres(parameters) => LoadTarget::Postgres(with_one(parameters, postgres_key(key))),
+            LoadTarget::ClickHouse(parameters) => LoadTarget::ClickHouse(with_one(parameters, key.to_owned())),
         };
         Self { target, ..Self::memory() }
     }
@@ -214,14 +214,13 @@ impl LoadDatabase {
     ///
     /// # Errors
     ///
-    /// `InvalidArgument` naming the key that is unknown or has a bad value, also for a backend that is not part of
-    /// this build.
+    /// `InvalidArgument` if a key is unknown or a value is invalid, or if the build does not include the backend.
     pub fn config(&self) -> Result<DatabaseConfig> {
         match &self.target {
-            Target::Memory => "memory".parse(),
-            Target::Given(backend) => backend.name().parse(),
-            Target::Postgres(parameters) => self.postgres(parameters),
-            Target::ClickHouse(parameters) => clickhouse(parameters),
+            LoadTarget::Memory => "memory".parse(),
+            LoadTarget::External(backend) => backend.name().parse(),
+            LoadTarget::Postgres(parameters) => self.postgres(parameters),
+            LoadTarget::ClickHouse(parameters) => clickhouse(parameters),
         }
     }
 
@@ -248,22 +247,24 @@ impl LoadDatabase {
         Err(not_in_this_build("postgres"))
     }
 
-    /// The address, without secrets.
+    /// The address without secrets.
     pub fn address(&self) -> String {
         let (name, parameters) = self.target.parameters();
         let part = |key: &str| parameters.and_then(|parameters| parameters.get(key)).map_or("", String::as_str);
         match self.target {
-            Target::Memory => "memory".to_owned(),
-            Target::Given(backend) => backend.to_string(),
-            Target::Postgres(_) => format!("{name} at {}:{}, database {}", part("host"), part("port"), part("dbname")),
-            Target::ClickHouse(_) => {
+            LoadTarget::Memory => "memory".to_owned(),
+            LoadTarget::External(backend) => backend.to_string(),
+            LoadTarget::Postgres(_) => {
+                format!("{name} at {}:{}, database {}", part("host"), part("port"), part("dbname"))
+            }
+            LoadTarget::ClickHouse(_) => {
                 format!("{name} at {}:{}, database {}", part("host"), part("port"), part("database"))
             }
         }
     }
 }
 
-/// ClickHouse by its URL.
+/// Builds the URL of a ClickHouse server.
 #[cfg(feature = "clickhouse")]
 fn clickhouse(parameters: &BTreeMap<String, String>) -> Result<DatabaseConfig> {
     let mut parameters = parameters.clone();
@@ -281,7 +282,7 @@ fn clickhouse(parameters: &BTreeMap<String, String>) -> Result<DatabaseConfig> {
     url.set_path(&database);
     if !user.is_empty() {
         let set = url.set_username(&user).and_then(|()| url.set_password(Some(&password)));
-        set.map_err(|()| invalid("user and password cannot be part of the address"))?;
+        set.map_err(|()| invalid("the address does not support user and password"))?;
     }
     for (key, value) in &parameters {
         url.query_pairs_mut().append_pair(key, value);
@@ -296,7 +297,7 @@ fn clickhouse(_parameters: &BTreeMap<String, String>) -> Result<DatabaseConfig> 
 
 #[cfg(not(all(feature = "postgres", feature = "clickhouse")))]
 fn not_in_this_build(backend: &str) -> Error {
-    invalid(format!("the backend {backend} is not part of this build"))
+    invalid(format!("this build does not include the backend {backend}"))
 }
 
 fn invalid(message: impl Into<String>) -> Error {

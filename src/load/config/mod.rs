@@ -1,4 +1,4 @@
-//! The configuration of a load test, in the keys of Armada's Broadside and some of our own.
+//! The configuration of a load test. The keys are those of Armada's Broadside, with extensions.
 
 mod database;
 mod node;
@@ -14,7 +14,7 @@ use std::time::Duration;
 
 use serde::Serialize;
 
-pub use database::{LoadDatabase, Target};
+pub use database::{LoadDatabase, LoadTarget};
 pub use problem::{ConfigError, Problem};
 
 use super::duration;
@@ -23,21 +23,21 @@ use crate::error::BackendKind;
 use crate::historical::HistoricalJobsParams;
 use crate::time::Timestamp;
 
-/// A load test.
+/// The configuration of a load test.
 ///
-/// It is read from YAML with [`LoadConfig::parse`]; the serialized form has the same keys and no secrets.
+/// [`LoadConfig::parse`] reads it from YAML. The serialized form has the same keys, without secrets.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct LoadConfig {
-    /// How long the load is measured.
+    /// The duration of the test phase, in which the load is measured.
     #[serde(serialize_with = "duration::serialize")]
     pub test_duration: Duration,
-    /// How long the load runs before it is measured.
+    /// The duration of the warm-up phase.
     #[serde(serialize_with = "duration::serialize")]
     pub warmup_duration: Duration,
-    /// Whether the data stay after the run.
+    /// Whether to keep the data after the run.
     pub skip_tear_down: bool,
-    /// The store.
+    /// The database.
     #[serde(rename = "databaseConfig")]
     pub database: LoadDatabase,
     /// The queues; at least one.
@@ -46,18 +46,18 @@ pub struct LoadConfig {
     /// The ingestion.
     #[serde(rename = "ingestionConfig")]
     pub ingestion: IngestionConfig,
-    /// The reads that upstream's driver makes.
+    /// The reads that Armada's Broadside supports.
     #[serde(rename = "queryConfig")]
     pub queries: QueryConfig,
-    /// The reads that Lookout's users make besides.
+    /// Further reads as made by users of Lookout.
     #[serde(rename = "lookoutQueryConfig")]
     pub lookout_queries: LookoutQueryConfig,
-    /// The changes of whole job sets.
+    /// The actions on job sets.
     #[serde(rename = "actionsConfig")]
     pub actions: ActionsConfig,
-    /// The share of batches that are sent twice.
+    /// The fraction of batches that are sent twice, from 0 to 1.
     pub redelivery: f64,
-    /// Recorded reads to replay beside the others.
+    /// A file with recorded reads to replay in addition.
     pub reads: Option<PathBuf>,
     /// The objectives.
     pub slo: Vec<Objective>,
@@ -67,11 +67,11 @@ pub struct LoadConfig {
 #[derive(Debug, Clone, PartialEq, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct QueueConfig {
-    /// Its name.
+    /// The name.
     pub name: String,
-    /// Its share of the jobs.
+    /// The fraction of the jobs, from 0 to 1.
     pub proportion: f64,
-    /// Its job sets; at least one.
+    /// The job sets; at least one.
     #[serde(rename = "jobSetConfig")]
     pub job_sets: Vec<JobSetConfig>,
 }
@@ -80,43 +80,43 @@ pub struct QueueConfig {
 #[derive(Debug, Clone, PartialEq, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct JobSetConfig {
-    /// Its name.
+    /// The name.
     pub name: String,
-    /// Its share of the queue's jobs.
+    /// The fraction of the queue's jobs, from 0 to 1.
     pub proportion: f64,
-    /// The finished jobs that it begins with.
+    /// The historical jobs, created before the load.
     #[serde(rename = "historicalJobsConfig")]
     pub historical: HistoricalJobsConfig,
 }
 
-/// The finished jobs of a job set.
+/// The historical jobs of a job set.
 #[derive(Debug, Clone, Default, PartialEq, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct HistoricalJobsConfig {
-    /// How many.
+    /// The number of jobs.
     pub number_of_jobs: u64,
-    /// The share that succeeded.
+    /// The fraction of succeeded jobs.
     pub proportion_succeeded: f64,
-    /// The share that failed.
+    /// The fraction of failed jobs.
     pub proportion_errored: f64,
-    /// The share that was cancelled.
+    /// The fraction of cancelled jobs.
     pub proportion_cancelled: f64,
-    /// The share that was preempted: all that the others leave.
+    /// The fraction of preempted jobs. Has no effect: jobs without another state are preempted.
     pub proportion_preempted: f64,
-    /// Ages in days, dealt out to the jobs in turn.
+    /// The ages of the jobs in days, assigned round-robin.
     pub job_age_days: Vec<u64>,
 }
 
-/// What happens to a job when the backlog is full.
+/// The treatment of jobs that arrive while the backlog is full.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum BacklogStrategy {
-    /// It waits; its latency runs from when it was due.
+    /// The job waits. Its latency includes the wait.
     #[default]
     Block,
-    /// Its whole life is left out, and counted.
+    /// The job is shed with all its transitions, and counted as dropped.
     Drop,
-    /// The same, counted as an error.
+    /// The job is shed with all its transitions, and counted as rejected.
     Error,
 }
 
@@ -124,112 +124,112 @@ pub enum BacklogStrategy {
 #[derive(Debug, Clone, PartialEq, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct IngestionConfig {
-    /// The queries of a full batch.
+    /// The number of queries in a full batch.
     pub batch_size: u64,
-    /// Workers, each of which owns its jobs and has one batch under way.
+    /// The number of workers. Each owns a subset of the jobs and has at most one batch in flight.
     pub num_workers: u64,
-    /// New jobs in an hour.
+    /// The submission rate, in jobs per hour.
     pub submissions_per_hour: u64,
-    /// A worker's queue holds so many batches.
+    /// The capacity of a worker's queue, in batches.
     pub channel_buffer_size_multiplier: u64,
-    /// The most queries in the queues of all workers; 0 for no other bound than that of each queue.
+    /// The maximum number of queries in the queues of all workers; 0 for no limit besides their capacities.
     pub max_backlog_size: u64,
-    /// What happens when a queue is full.
+    /// The treatment of jobs that arrive while a queue is full.
     pub backlog_drop_strategy: BacklogStrategy,
-    /// The longest that a query waits for its batch to fill; 0 for a second.
+    /// The maximum time that a query waits for its batch to fill; 0 for the default of 1 second.
     #[serde(serialize_with = "duration::serialize")]
     pub batch_timeout: Duration,
-    /// The jobs of a chunk of historical jobs.
+    /// The number of historical jobs in a chunk.
     pub historical_job_chunk_size: u64,
-    /// How many job sets get their historical jobs at a time.
+    /// The number of job sets that are populated concurrently.
     pub historical_job_workers: u64,
-    /// The lives of jobs.
+    /// The state transitions of jobs.
     #[serde(rename = "jobStateTransitionConfig")]
     pub transitions: TransitionConfig,
 }
 
-/// The lives of jobs.
+/// The state transitions of jobs.
 #[derive(Debug, Clone, Default, PartialEq, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct TransitionConfig {
-    /// From submission to lease.
+    /// The time from submission to lease.
     #[serde(serialize_with = "duration::serialize")]
     pub queueing_duration: Duration,
-    /// From lease to pending.
+    /// The time from lease to pending.
     #[serde(serialize_with = "duration::serialize")]
     pub leased_duration: Duration,
-    /// From pending to running.
+    /// The time from pending to running.
     #[serde(serialize_with = "duration::serialize")]
     pub pending_duration: Duration,
-    /// The share that succeeds; the others fail.
+    /// The fraction of jobs that succeed. The others fail.
     pub proportion_succeed: f64,
-    /// From running to success.
+    /// The time from running to success.
     #[serde(serialize_with = "duration::serialize")]
     pub running_to_success_duration: Duration,
-    /// The share that is meant to fail. What does not succeed fails, whatever this says.
+    /// The fraction of jobs that fail. Has no effect: jobs that do not succeed fail.
     pub proportion_fail: f64,
-    /// From running to failure.
+    /// The time from running to failure.
     #[serde(serialize_with = "duration::serialize")]
     pub running_to_failure_duration: Duration,
 }
 
-/// The reads that upstream's driver makes, each at a rate of its own.
+/// The rates of the reads that Armada's Broadside supports.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct QueryConfig {
-    /// Pages in an hour.
+    /// Pages of jobs per hour.
     pub get_jobs_queries_per_hour: u64,
-    /// Groups in an hour.
+    /// Pages of groups per hour.
     pub get_job_groups_queries_per_hour: u64,
-    /// Specs in an hour.
+    /// Job specs per hour.
     pub get_job_spec_queries_per_hour: u64,
-    /// Run errors in an hour.
+    /// Run errors per hour.
     pub get_job_run_error_queries_per_hour: u64,
-    /// Debug messages in an hour.
+    /// Debug messages per hour.
     pub get_job_run_debug_message_queries_per_hour: u64,
-    /// The jobs of a page.
+    /// The number of jobs per page.
     pub get_jobs_page_size: u64,
-    /// The groups of a page.
+    /// The number of groups per page.
     pub get_job_groups_page_size: u64,
-    /// The most reads at a time; 0 for no limit.
+    /// The maximum number of concurrent reads; 0 for no limit.
     pub max_concurrent_queries: u64,
-    /// The most errors that are kept with their text.
+    /// The maximum number of errors in the record. Further errors are only counted.
     pub max_errors_to_collect: u64,
 }
 
-/// The reads that Lookout's users make and upstream's driver does not, each at a rate of its own.
+/// The rates of reads as made by users of Lookout that Armada's Broadside does not support.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct LookoutQueryConfig {
-    /// Pages of jobs of active job sets, in an hour.
+    /// Pages of jobs in active job sets per hour.
     pub active_job_sets_queries_per_hour: u64,
-    /// Pages of jobs whose job set contains a text, in an hour.
+    /// Pages of jobs whose job set contains a text per hour.
     pub contains_queries_per_hour: u64,
-    /// Pages far from the first, in an hour.
+    /// Pages with a large offset per hour.
     pub deep_offset_queries_per_hour: u64,
-    /// Pages of the jobs of an owner, in an hour.
+    /// Pages of the jobs of an owner per hour.
     pub owner_queries_per_hour: u64,
-    /// Pages of the jobs of a pool, in an hour.
+    /// Pages of the jobs of a pool per hour.
     pub pool_queries_per_hour: u64,
-    /// The offset of the deep pages.
+    /// The offset of the pages with a large offset.
     pub deep_offset: u64,
 }
 
-/// The changes of whole job sets.
+/// The actions on job sets.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct ActionsConfig {
-    /// New priorities for the active jobs of job sets.
+    /// Reprioritisations of the active jobs of a job set.
     pub job_set_reprioritisations: Vec<ActionConfig>,
-    /// Cancellations of the active jobs of job sets.
+    /// Cancellations of the active jobs of a job set.
     pub job_set_cancellations: Vec<ActionConfig>,
 }
 
-/// A change of a job set.
+/// An action on a job set.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct ActionConfig {
-    /// When, from the start of the test.
+    /// The due time, from the start of the test.
     #[serde(serialize_with = "duration::serialize")]
     pub perform_after_test_start_time: Duration,
     /// The queue.
@@ -238,19 +238,19 @@ pub struct ActionConfig {
     pub job_set: String,
 }
 
-/// A configuration, with what is odd about it.
+/// A valid configuration, with warnings.
 #[derive(Debug, Clone)]
-pub struct Parsed {
+pub struct ParsedConfig {
     /// The configuration.
     pub config: LoadConfig,
-    /// Keys that are not known and have no effect.
+    /// Unknown keys, which have no effect.
     pub warnings: Vec<Problem>,
 }
 
 impl LoadConfig {
-    /// Reads files in YAML, each with its name; later ones prevail over earlier ones, key by key.
+    /// Parses YAML files, given as pairs of name and text. Later files override earlier ones key by key.
     ///
-    /// Keys are matched without regard to case, numbers may be quoted, and durations are Go's.
+    /// Keys are case-insensitive, numbers may be quoted, and durations have Go's format.
     ///
     /// ```
     /// use broadside::load::LoadConfig;
@@ -267,24 +267,24 @@ impl LoadConfig {
     ///
     /// # Errors
     ///
-    /// All problems, each with file, line, key and value. Values of the database's section are not shown.
-    pub fn parse<'a>(files: impl IntoIterator<Item = (&'a str, &'a str)>) -> Result<Parsed, ConfigError> {
+    /// All problems, each with file, line, key and value. Values of the section `databaseConfig` are not included.
+    pub fn parse<'a>(files: impl IntoIterator<Item = (&'a str, &'a str)>) -> Result<ParsedConfig, ConfigError> {
         read::parse(files, None)
     }
 
-    /// The same for a store that the caller opens, in place of the one of the files.
+    /// Like [`parse`](Self::parse), for a store that the caller opens. The section `databaseConfig` may be absent.
     ///
     /// # Errors
     ///
-    /// As [`parse`](Self::parse), but for the store's address, which may be absent.
+    /// As for [`parse`](Self::parse), except for problems of the store's address.
     pub fn parse_for<'a>(
         backend: BackendKind,
         files: impl IntoIterator<Item = (&'a str, &'a str)>,
-    ) -> Result<Parsed, ConfigError> {
+    ) -> Result<ParsedConfig, ConfigError> {
         read::parse(files, Some(backend))
     }
 
-    /// The historical jobs of every job set that has some.
+    /// The parameters of the historical jobs, for each job set that has any.
     pub fn historical_jobs(&self, reference_time: Timestamp) -> Vec<HistoricalJobsParams> {
         let job_sets = self.queues.iter().enumerate().flat_map(|(queue_idx, queue)| {
             queue.job_sets.iter().enumerate().map(move |(job_set_idx, set)| (queue_idx, queue, job_set_idx, set))
@@ -314,7 +314,7 @@ impl LoadConfig {
             .collect()
     }
 
-    /// The jobs of all historical jobs' configurations.
+    /// The number of historical jobs of all job sets.
     pub fn historical_job_count(&self) -> u64 {
         self.queues
             .iter()
@@ -323,7 +323,7 @@ impl LoadConfig {
             .fold(0, u64::saturating_add)
     }
 
-    /// The jobs that the whole run submits at its configured rate.
+    /// The number of jobs that are submitted during warm-up and test.
     pub fn live_job_count(&self) -> u64 {
         let seconds = (self.warmup_duration + self.test_duration).as_secs_f64();
         (self.ingestion.submissions_per_hour as f64 / 3600.0 * seconds) as u64
@@ -331,7 +331,7 @@ impl LoadConfig {
 }
 
 impl HistoricalJobsConfig {
-    /// The thresholds below which jobs succeed, fail and are cancelled, of 1000: sums of `trunc(1000 × proportion)`.
+    /// The cumulative thresholds of succeeded, failed and cancelled jobs: sums of `trunc(1000 × proportion)`.
     fn thresholds(&self) -> [i64; 3] {
         let mut sum = 0;
         [self.proportion_succeeded, self.proportion_errored, self.proportion_cancelled].map(|proportion| {

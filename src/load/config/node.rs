@@ -1,4 +1,4 @@
-//! YAML as a tree of nodes that know their place.
+//! A YAML document as a tree of nodes with source locations.
 
 use std::fmt;
 use std::sync::Arc;
@@ -9,27 +9,27 @@ use serde_saphyr::{Location, Spanned};
 
 use super::problem::Problem;
 
-/// Where a node stands.
+/// The source location of a node.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct Place {
+pub(super) struct SourceLocation {
     pub(super) file: Arc<str>,
     pub(super) line: u64,
 }
 
-/// A node of a configuration, merged from one or several files.
+/// A node of a configuration, which may be merged from several files.
 #[derive(Debug, Clone)]
 pub(super) struct Node {
-    pub(super) place: Place,
+    pub(super) place: SourceLocation,
     pub(super) content: Content,
 }
 
 #[derive(Debug, Clone)]
 pub(super) enum Content {
     Null,
-    /// Every scalar, exactly as it is written: numbers may be quoted, and a password may look like a number.
+    /// A scalar as written, because a password may look like a number: `007`.
     Scalar(String),
     List(Vec<Node>),
-    /// Keys as they are written.
+    /// A mapping with its keys as written.
     Map(Vec<(String, Node)>),
 }
 
@@ -37,14 +37,14 @@ impl Node {
     /// Parses a file. An empty file is an empty mapping.
     pub(super) fn parse(file: &str, text: &str) -> Result<Self, Problem> {
         let file: Arc<str> = file.into();
-        let whole = Place { file: file.clone(), line: 1 };
+        let whole = SourceLocation { file: file.clone(), line: 1 };
         if text.lines().all(|line| line.trim().is_empty() || line.trim_start().starts_with('#')) {
             return Ok(Self { place: whole, content: Content::Map(Vec::new()) });
         }
         let options = serde_saphyr::options! { with_snippet: false };
         let raw: Spanned<RawNode> = serde_saphyr::from_str_with_options(text, options).map_err(|error| {
             let line = error.location().map_or(1, |location| location.line());
-            Problem::new(&Place { file: file.clone(), line }, "", "", error.without_snippet().to_string())
+            Problem::new(&SourceLocation { file: file.clone(), line }, "", "", error.without_snippet().to_string())
         })?;
         let node = Self::from_raw(raw, &file, text);
         match node.content {
@@ -54,8 +54,8 @@ impl Node {
     }
 
     fn from_raw(raw: Spanned<RawNode>, file: &Arc<str>, text: &str) -> Self {
-        // Of an alias or a merged value, the place that it was written at.
-        let place = Place { file: file.clone(), line: raw.defined.line() };
+        // For aliases and merged values, the location of the definition.
+        let place = SourceLocation { file: file.clone(), line: raw.defined.line() };
         let content = match raw.value {
             RawNode::Null => Content::Null,
             RawNode::Text(text) => Content::Scalar(text),
@@ -70,7 +70,7 @@ impl Node {
         Self { place, content }
     }
 
-    /// Lets a later file prevail: mappings merge key by key, all else is replaced.
+    /// Merges a later file: mappings are merged key by key, other values are replaced.
     pub(super) fn merge(&mut self, later: Self) {
         match (&mut self.content, later.content) {
             (Content::Map(pairs), Content::Map(later)) => {
@@ -89,12 +89,12 @@ impl Node {
     }
 }
 
-/// Whether two keys are the same, without regard to case.
+/// Compares two keys, ignoring case.
 pub(super) fn same_key(a: &str, b: &str) -> bool {
     a.eq_ignore_ascii_case(b)
 }
 
-/// A scalar as it is written, where the parser says where that is.
+/// The source text of a scalar, if the parser provides its span.
 fn written(location: Location, text: &str) -> Option<&str> {
     let span = location.span();
     let start = usize::try_from(span.byte_offset()?).ok()?;
@@ -102,12 +102,12 @@ fn written(location: Location, text: &str) -> Option<&str> {
     Some(text.get(start..end)?.trim()).filter(|scalar| !scalar.is_empty())
 }
 
-/// A node as the parser gives it.
+/// A node as parsed.
 enum RawNode {
     Null,
-    /// A scalar that is text.
+    /// A string.
     Text(String),
-    /// A scalar that the parser took for a number or a boolean, as it reads.
+    /// A number or boolean, formatted from its parsed value.
     Plain(String),
     List(Vec<Spanned<RawNode>>),
     Map(Vec<(String, Spanned<RawNode>)>),
@@ -171,13 +171,13 @@ impl<'de> Deserialize<'de> for RawNode {
             fn visit_map<A: MapAccess<'de>>(self, mut entries: A) -> Result<RawNode, A::Error> {
                 let mut pairs: Vec<(String, Spanned<RawNode>)> = Vec::new();
                 while let Some((key, value)) = entries.next_entry::<String, Spanned<RawNode>>()? {
-                    // Merged keys come after those of the mapping itself, and do not replace them.
+                    // Merged keys follow those of the mapping itself and do not override them.
                     let merged = value.referenced != value.defined;
                     match pairs.iter().find(|(other, _)| same_key(other, &key)) {
                         Some(_) if merged => {}
                         Some((other, _)) => {
                             return Err(de::Error::custom(format!(
-                                "the keys {other:?} and {key:?} are the same without regard to case"
+                                "the keys {other:?} and {key:?} differ only in case"
                             )));
                         }
                         None => pairs.push((key, value)),

@@ -1,26 +1,26 @@
-//! What is wrong with a configuration.
+//! Problems of configurations.
 
 use std::fmt;
 
-use super::node::Place;
+use super::node::SourceLocation;
 
-/// A value or key that a configuration should not have.
+/// An invalid value or key of a configuration.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Problem {
-    /// The file.
+    /// The name of the file.
     pub file: String,
-    /// The line, from 1.
+    /// The line, starting at 1.
     pub line: u64,
-    /// The key, with the sections around it: `queueConfig[0].proportion`. Empty for the file as a whole.
+    /// The path of the key: `queueConfig[0].proportion`. Empty for the file as a whole.
     pub key: String,
-    /// The value as it is written, or a stand-in for a secret. Empty for a value that is no scalar.
+    /// The value as written. Empty for values of `databaseConfig` that may be secrets, and for lists and mappings.
     pub value: String,
-    /// What is wrong with it.
+    /// The description of the problem.
     pub message: String,
 }
 
 impl Problem {
-    pub(super) fn new(place: &Place, key: &str, value: &str, message: impl Into<String>) -> Self {
+    pub(super) fn new(place: &SourceLocation, key: &str, value: &str, message: impl Into<String>) -> Self {
         Self {
             file: place.file.to_string(),
             line: place.line,
@@ -43,10 +43,10 @@ impl fmt::Display for Problem {
     }
 }
 
-/// Why a configuration cannot be used: everything that is wrong with it.
+/// An invalid configuration, with all its problems.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ConfigError {
-    /// The problems, by file and line.
+    /// The problems, ordered by file and line.
     pub problems: Vec<Problem>,
 }
 

@@ -1,21 +1,21 @@
-//! From sections to the configuration, with the rules that hold between values.
+//! Reads the sections of a configuration and validates their values.
 
 use std::time::Duration;
 
 use super::database;
 use super::node::Node;
 use super::problem::{ConfigError, Problem};
-use super::section::{Findings, Section};
+use super::section::{Diagnostics, Section};
 use super::{
     ActionConfig, ActionsConfig, BacklogStrategy, HistoricalJobsConfig, IngestionConfig, JobSetConfig, LoadConfig,
-    LookoutQueryConfig, Parsed, QueryConfig, QueueConfig, TransitionConfig,
+    LookoutQueryConfig, ParsedConfig, QueryConfig, QueueConfig, TransitionConfig,
 };
 use crate::error::BackendKind;
 use crate::historical::{HistoricalJobs, HistoricalJobsParams};
 use crate::load::objective::Objective;
 use crate::time::{Clock, SystemClock};
 
-/// How far the proportions of queues, or of job sets, may be from 1 together.
+/// The tolerance of sums of proportions.
 const TOLERANCE: f64 = 0.001;
 
 const DEFAULT_BUFFER_MULTIPLIER: u64 = 10;
@@ -23,39 +23,39 @@ const DEFAULT_CHUNK_SIZE: u64 = 500_000;
 const DEFAULT_PAGE_SIZE: u64 = 100;
 const DEFAULT_ERRORS: u64 = 2000;
 const DEFAULT_DEEP_OFFSET: u64 = 10_000;
-/// An id has two digits of base 32 for the index of a queue or job set.
-const MOST_INDEXES: usize = 1024;
+/// The maximum number of queues, and of job sets of a queue: job ids have two base 32 digits for the index.
+const MAX_ENTRIES: usize = 1024;
 
 pub(super) fn parse<'a>(
     files: impl IntoIterator<Item = (&'a str, &'a str)>,
-    given: Option<BackendKind>,
-) -> Result<Parsed, ConfigError> {
-    let findings = Findings::default();
+    external: Option<BackendKind>,
+) -> Result<ParsedConfig, ConfigError> {
+    let diagnostics = Diagnostics::default();
     let mut merged: Option<Node> = None;
     for (file, text) in files {
         match (Node::parse(file, text), &mut merged) {
             (Ok(node), Some(merged)) => merged.merge(node),
             (Ok(node), None) => merged = Some(node),
-            (Err(problem), _) => findings.problems.borrow_mut().push(problem),
+            (Err(problem), _) => diagnostics.problems.borrow_mut().push(problem),
         }
     }
-    // What the files that can be parsed say is not worth a complaint if another one cannot.
-    if !findings.problems.borrow().is_empty() {
-        return Err(error(findings));
+    // The merged values are incomplete if a file cannot be parsed, so their problems are not reported.
+    if !diagnostics.problems.borrow().is_empty() {
+        return Err(error(diagnostics));
     }
     let Some(node) = merged else {
-        let nowhere = super::node::Place { file: "<none>".into(), line: 1 };
-        return Err(ConfigError { problems: vec![Problem::new(&nowhere, "", "", "there is no configuration")] });
+        let no_file = super::node::SourceLocation { file: "<none>".into(), line: 1 };
+        return Err(ConfigError { problems: vec![Problem::new(&no_file, "", "", "no configuration file is given")] });
     };
-    let config = root(&Section::root(&node, &findings), given);
-    if !findings.problems.borrow().is_empty() {
-        return Err(error(findings));
+    let config = root(&Section::root(&node, &diagnostics), external);
+    if !diagnostics.problems.borrow().is_empty() {
+        return Err(error(diagnostics));
     }
-    Ok(Parsed { config, warnings: findings.warnings.into_inner() })
+    Ok(ParsedConfig { config, warnings: diagnostics.warnings.into_inner() })
 }
 
-fn error(findings: Findings) -> ConfigError {
-    let mut problems = findings.problems.into_inner();
+fn error(diagnostics: Diagnostics) -> ConfigError {
+    let mut problems = diagnostics.problems.into_inner();
     problems.sort_by(|a, b| (&a.file, a.line).cmp(&(&b.file, b.line)));
     let mut seen: Vec<Problem> = Vec::new();
     problems.retain(|problem| {
@@ -68,13 +68,13 @@ fn error(findings: Findings) -> ConfigError {
     ConfigError { problems }
 }
 
-fn root(root: &Section<'_>, given: Option<BackendKind>) -> LoadConfig {
+fn root(root: &Section<'_>, external: Option<BackendKind>) -> LoadConfig {
     let test_duration = root.duration("testDuration").unwrap_or_default();
     if test_duration.is_zero() {
         root.problem("testDuration", "must be more than 0");
     }
     let toggles = root.section("featureToggles");
-    let database = database::read(&root.section("databaseConfig"), &toggles, given);
+    let database = database::read(&root.section("databaseConfig"), &toggles, external);
     toggles.warn_of_unknown_keys();
     let queues = queues(root);
     let actions = root.section("actionsConfig");
@@ -102,10 +102,10 @@ fn root(root: &Section<'_>, given: Option<BackendKind>) -> LoadConfig {
 
 fn queues(root: &Section<'_>) -> Vec<QueueConfig> {
     let sections = root.sections("queueConfig");
-    check_shares(root, "queueConfig", &sections);
+    check_entries(root, "queueConfig", &sections);
     let queue = |section: &Section<'_>| {
         let job_sets = section.sections("jobSetConfig");
-        check_shares(section, "jobSetConfig", &job_sets);
+        check_entries(section, "jobSetConfig", &job_sets);
         let queue = QueueConfig {
             name: section.required_text("name"),
             proportion: section.proportion("proportion"),
@@ -117,22 +117,22 @@ fn queues(root: &Section<'_>) -> Vec<QueueConfig> {
     sections.iter().map(queue).collect()
 }
 
-/// That there are shares, and that they make a whole.
-fn check_shares(parent: &Section<'_>, name: &str, shares: &[Section<'_>]) {
-    if shares.is_empty() {
+/// Checks a list of queues or job sets: its length, names and the sum of proportions.
+fn check_entries(parent: &Section<'_>, name: &str, entries: &[Section<'_>]) {
+    if entries.is_empty() {
         return parent.problem(name, "must have at least one entry");
     }
-    if shares.len() > MOST_INDEXES {
-        parent.problem(name, format!("must have at most {MOST_INDEXES} entries"));
+    if entries.len() > MAX_ENTRIES {
+        parent.problem(name, format!("must have at most {MAX_ENTRIES} entries"));
     }
-    let sum: f64 = shares.iter().map(|share| share.proportion("proportion")).sum();
+    let sum: f64 = entries.iter().map(|entry| entry.proportion("proportion")).sum();
     if (sum - 1.0).abs() > TOLERANCE {
         parent.problem(name, format!("must have proportions that sum to 1, not to {}", rounded(sum)));
     }
-    let mut names: Vec<_> = shares.iter().filter_map(|share| share.text("name")).collect();
+    let mut names: Vec<_> = entries.iter().filter_map(|entry| entry.text("name")).collect();
     names.sort_unstable();
     if let Some(twice) = names.windows(2).find(|pair| pair[0] == pair[1]) {
-        parent.problem(name, format!("must have different names, and has {:?} twice", twice[0]));
+        parent.problem(name, format!("must have distinct names, but {:?} is repeated", twice[0]));
     }
 }
 
@@ -172,7 +172,7 @@ fn check_historical(section: &Section<'_>, jobs: &HistoricalJobsConfig) {
     if jobs.job_age_days.is_empty() {
         return section.problem("jobAgeDays", "must not be empty if there are jobs");
     }
-    // Ages beyond the first year that the contract knows, ids too long.
+    // The validation of the library rejects, for example, ages that precede the earliest valid time.
     let params = HistoricalJobsParams {
         queue_idx: 0,
         job_set_idx: 0,
@@ -200,7 +200,7 @@ fn ingestion(section: &Section<'_>) -> IngestionConfig {
     if batch_size == 0 {
         section.problem("batchSize", "must be more than 0");
     }
-    let lives = section.section("jobStateTransitionConfig");
+    let lifecycle = section.section("jobStateTransitionConfig");
     let config = IngestionConfig {
         batch_size,
         num_workers: positive(section, "numWorkers", 1),
@@ -211,14 +211,14 @@ fn ingestion(section: &Section<'_>) -> IngestionConfig {
         batch_timeout: section.duration("batchTimeout").unwrap_or_default(),
         historical_job_chunk_size: positive(section, "historicalJobChunkSize", DEFAULT_CHUNK_SIZE),
         historical_job_workers: positive(section, "historicalJobWorkers", 1),
-        transitions: transitions(&lives),
+        transitions: transitions(&lifecycle),
     };
-    lives.warn_of_unknown_keys();
+    lifecycle.warn_of_unknown_keys();
     section.warn_of_unknown_keys();
     config
 }
 
-/// A count whose default stands for 0 too.
+/// A count that has a default, which also replaces 0.
 fn positive(section: &Section<'_>, name: &str, default: u64) -> u64 {
     section.count(name).filter(|&count| count > 0).unwrap_or(default)
 }
@@ -237,7 +237,7 @@ fn strategy(section: &Section<'_>) -> BacklogStrategy {
 
 fn transitions(section: &Section<'_>) -> TransitionConfig {
     let duration = |name| section.duration(name).unwrap_or_default();
-    let lives = TransitionConfig {
+    let transitions = TransitionConfig {
         queueing_duration: duration("queueingDuration"),
         leased_duration: duration("leasedDuration"),
         pending_duration: duration("pendingDuration"),
@@ -246,11 +246,11 @@ fn transitions(section: &Section<'_>) -> TransitionConfig {
         proportion_fail: section.proportion("proportionFail"),
         running_to_failure_duration: duration("runningToFailureDuration"),
     };
-    let sum = lives.proportion_succeed + lives.proportion_fail;
+    let sum = transitions.proportion_succeed + transitions.proportion_fail;
     if sum > 1.0 + TOLERANCE {
         section.problem("proportionSucceed", format!("and proportionFail sum to {}, more than 1", rounded(sum)));
     }
-    lives
+    transitions
 }
 
 fn queries(section: &Section<'_>) -> QueryConfig {

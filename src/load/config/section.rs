@@ -1,55 +1,55 @@
-//! Reads the values of a mapping by key, and collects every problem on the way.
+//! Access to the values of a mapping by key, which collects problems.
 
 use std::cell::{Cell, RefCell};
 use std::ops::RangeInclusive;
 use std::time::Duration;
 
-use super::node::{Content, Node, Place, same_key};
+use super::node::{Content, Node, SourceLocation, same_key};
 use super::problem::Problem;
 use crate::load::duration::parse_duration;
 
-/// The problems and warnings of a configuration so far.
+/// The problems and warnings of a configuration.
 #[derive(Debug, Default)]
-pub(super) struct Findings {
+pub(super) struct Diagnostics {
     pub(super) problems: RefCell<Vec<Problem>>,
     pub(super) warnings: RefCell<Vec<Problem>>,
 }
 
-/// A mapping of the configuration; an absent one has no keys.
+/// A mapping of the configuration. An absent section is an empty mapping.
 #[derive(Debug)]
 pub(super) struct Section<'a> {
     path: String,
-    place: Place,
+    place: SourceLocation,
     pairs: &'a [(String, Node)],
     read: Vec<Cell<bool>>,
-    findings: &'a Findings,
+    diagnostics: &'a Diagnostics,
 }
 
 impl<'a> Section<'a> {
-    /// The mapping of the whole configuration.
-    pub(super) fn root(node: &'a Node, findings: &'a Findings) -> Self {
-        Self::new(String::new(), node, findings)
+    /// The top-level mapping.
+    pub(super) fn root(node: &'a Node, diagnostics: &'a Diagnostics) -> Self {
+        Self::new(String::new(), node, diagnostics)
     }
 
-    fn new(path: String, node: &'a Node, findings: &'a Findings) -> Self {
+    fn new(path: String, node: &'a Node, diagnostics: &'a Diagnostics) -> Self {
         let pairs: &[(String, Node)] = match &node.content {
             Content::Map(pairs) => pairs,
             Content::Null => &[],
             other => {
-                let value = shown(&path, other);
-                findings.problems.borrow_mut().push(Problem::new(&node.place, &path, value, "must be a mapping"));
+                let value = displayed(&path, other);
+                diagnostics.problems.borrow_mut().push(Problem::new(&node.place, &path, value, "must be a mapping"));
                 &[]
             }
         };
         let read = pairs.iter().map(|_| Cell::new(false)).collect();
-        Self { path, place: node.place.clone(), pairs, read, findings }
+        Self { path, place: node.place.clone(), pairs, read, diagnostics }
     }
 
     fn key(&self, name: &str) -> String {
         if self.path.is_empty() { name.to_owned() } else { format!("{}.{name}", self.path) }
     }
 
-    /// The node of a key, which then is a known one; none for null.
+    /// The node of a key, `None` if it is absent or null. Marks the key as known.
     pub(super) fn get(&self, name: &str) -> Option<&'a Node> {
         let index = self.pairs.iter().position(|(key, _)| same_key(key, name))?;
         self.read[index].set(true);
@@ -57,33 +57,33 @@ impl<'a> Section<'a> {
         (!matches!(node.content, Content::Null)).then_some(node)
     }
 
-    /// Adds a problem of a key, at its place, or at the section's if it is absent.
+    /// Adds a problem of a key at its location, or at that of the section if the key is absent.
     pub(super) fn problem(&self, name: &str, message: impl Into<String>) {
         let node = self.pairs.iter().find(|(key, _)| same_key(key, name)).map(|(_, node)| node);
         let place = node.map_or(&self.place, |node| &node.place);
         let key = self.key(name);
-        let value = node.map_or("", |node| shown(&key, &node.content));
-        self.findings.problems.borrow_mut().push(Problem::new(place, &key, value, message));
+        let value = node.map_or("", |node| displayed(&key, &node.content));
+        self.diagnostics.problems.borrow_mut().push(Problem::new(place, &key, value, message));
     }
 
-    /// The section of a key, which may be absent.
+    /// The section of a key.
     pub(super) fn section(&self, name: &str) -> Section<'a> {
         match self.get(name) {
-            Some(node) => Section::new(self.key(name), node, self.findings),
+            Some(node) => Section::new(self.key(name), node, self.diagnostics),
             None => Section {
                 path: self.key(name),
                 place: self.place.clone(),
                 pairs: &[],
                 read: Vec::new(),
-                findings: self.findings,
+                diagnostics: self.diagnostics,
             },
         }
     }
 
-    /// The sections of a list of mappings.
+    /// The sections of a key whose value is a list of mappings.
     pub(super) fn sections(&self, name: &str) -> Vec<Section<'a>> {
         let section = |(index, node): (usize, &'a Node)| {
-            Section::new(format!("{}[{index}]", self.key(name)), node, self.findings)
+            Section::new(format!("{}[{index}]", self.key(name)), node, self.diagnostics)
         };
         self.list(name).iter().enumerate().map(section).collect()
     }
@@ -99,7 +99,7 @@ impl<'a> Section<'a> {
         }
     }
 
-    /// The texts of a list, or a single text.
+    /// The strings of a list, or a single string.
     pub(super) fn texts(&self, name: &str) -> Vec<String> {
         let Some(node) = self.get(name) else { return Vec::new() };
         let nodes = match &node.content {
@@ -110,13 +110,13 @@ impl<'a> Section<'a> {
         for node in nodes {
             match &node.content {
                 Content::Scalar(text) => texts.push(text.clone()),
-                _ => self.problem(name, "must be a list of texts"),
+                _ => self.problem(name, "must be a list of strings"),
             }
         }
         texts
     }
 
-    /// All keys with their texts, which makes every key a known one.
+    /// All keys with their scalar values. Marks all keys as known.
     pub(super) fn pairs(&self) -> Vec<(&'a str, String)> {
         let mut texts = Vec::new();
         for (index, (key, node)) in self.pairs.iter().enumerate() {
@@ -124,13 +124,13 @@ impl<'a> Section<'a> {
             match &node.content {
                 Content::Scalar(text) => texts.push((key.as_str(), text.clone())),
                 Content::Null => texts.push((key.as_str(), String::new())),
-                _ => self.problem(key, "must be a text"),
+                _ => self.problem(key, "must be a string"),
             }
         }
         texts
     }
 
-    /// The text of a key.
+    /// The scalar value of a key.
     pub(super) fn text(&self, name: &str) -> Option<&'a str> {
         match &self.get(name)?.content {
             Content::Scalar(text) => Some(text),
@@ -141,7 +141,7 @@ impl<'a> Section<'a> {
         }
     }
 
-    /// The text of a key that must be there.
+    /// The scalar value of a key, which must not be absent or empty.
     pub(super) fn required_text(&self, name: &str) -> String {
         let text = self.text(name).unwrap_or_default();
         if text.is_empty() {
@@ -167,17 +167,17 @@ impl<'a> Section<'a> {
         parse_duration(text).map_err(|error| self.problem(name, error.to_string())).ok()
     }
 
-    /// A whole number that is not negative.
+    /// A non-negative integer.
     pub(super) fn count(&self, name: &str) -> Option<u64> {
         let text = self.text(name)?;
         let number = text.parse::<i64>().ok().and_then(|number| u64::try_from(number).ok());
         if number.is_none() {
-            self.problem(name, "must be a whole number, 0 or more");
+            self.problem(name, "must be a non-negative integer");
         }
         number
     }
 
-    /// A share of a whole.
+    /// A number from 0 to 1.
     pub(super) fn proportion(&self, name: &str) -> f64 {
         self.number(name, 0.0..=1.0).unwrap_or_default()
     }
@@ -190,36 +190,36 @@ impl<'a> Section<'a> {
         number
     }
 
-    /// A list of whole numbers that are not negative.
+    /// A list of non-negative integers.
     pub(super) fn counts(&self, name: &str) -> Vec<u64> {
         let mut counts = Vec::new();
         for text in self.texts(name) {
             match text.parse::<u32>() {
                 Ok(count) => counts.push(count.into()),
-                Err(_) => self.problem(name, format!("{text:?} must be a whole number, 0 or more")),
+                Err(_) => self.problem(name, format!("{text:?} must be a non-negative integer")),
             }
         }
         counts
     }
 
-    /// Warns of the keys that nothing read.
+    /// Adds a warning for each key that has not been read.
     pub(super) fn warn_of_unknown_keys(&self) {
         for ((key, node), read) in self.pairs.iter().zip(&self.read) {
             if !read.get() {
-                let problem = Problem::new(&node.place, &self.key(key), "", "is no known key and is ignored");
-                self.findings.warnings.borrow_mut().push(problem);
+                let problem = Problem::new(&node.place, &self.key(key), "", "is an unknown key and is ignored");
+                self.diagnostics.warnings.borrow_mut().push(problem);
             }
         }
     }
 }
 
-/// A value as problems show it: nothing for one that is no scalar, or that may hold a password.
-fn shown<'a>(key: &str, content: &'a Content) -> &'a str {
-    const SHOWN_OF_DATABASE: [&str; 2] = [".host", ".port"];
+/// The value of a key for a problem: empty for values that may be secrets, and for lists and mappings.
+fn displayed<'a>(key: &str, content: &'a Content) -> &'a str {
+    const NOT_SECRET: [&str; 2] = [".host", ".port"];
 
-    let of_database = key.starts_with("databaseConfig") && !SHOWN_OF_DATABASE.iter().any(|end| key.ends_with(end));
+    let may_be_secret = key.starts_with("databaseConfig") && !NOT_SECRET.iter().any(|end| key.ends_with(end));
     match content {
-        Content::Scalar(text) if !of_database => text,
+        Content::Scalar(text) if !may_be_secret => text,
         _ => "",
     }
 }

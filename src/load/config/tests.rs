@@ -1,4 +1,4 @@
-//! What configurations mean, and what is said of bad ones.
+//! Tests of the parser of configurations.
 
 use std::time::Duration;
 
@@ -12,11 +12,11 @@ queueConfig:
   - {name: q, proportion: 1, jobSetConfig: [{name: s, proportion: 1}]}
 ";
 
-fn parse(files: &[(&str, &str)]) -> Result<Parsed, ConfigError> {
+fn parse(files: &[(&str, &str)]) -> Result<ParsedConfig, ConfigError> {
     LoadConfig::parse(files.iter().copied())
 }
 
-fn with(extra: &str) -> Result<Parsed, ConfigError> {
+fn with(extra: &str) -> Result<ParsedConfig, ConfigError> {
     parse(&[("a.yaml", MINIMAL), ("b.yaml", extra)])
 }
 
@@ -25,7 +25,7 @@ fn problems(extra: &str) -> Vec<String> {
 }
 
 #[test]
-fn what_is_left_out_has_its_default() {
+fn absent_keys_have_defaults() {
     let config = with("").unwrap().config;
     assert_eq!(config.test_duration, Duration::from_secs(600));
     assert!(config.warmup_duration.is_zero() && !config.skip_tear_down);
@@ -36,7 +36,7 @@ fn what_is_left_out_has_its_default() {
     let queries = &config.queries;
     assert_eq!((queries.get_jobs_page_size, queries.get_job_groups_page_size), (100, 100));
     assert_eq!((queries.max_concurrent_queries, queries.max_errors_to_collect), (0, 2000));
-    assert_eq!(config.database.target, Target::Memory);
+    assert_eq!(config.database.target, LoadTarget::Memory);
 }
 
 #[test]
@@ -48,7 +48,7 @@ fn keys_match_without_case_and_numbers_may_be_quoted() {
 }
 
 #[test]
-fn later_files_prevail_key_by_key_and_lists_are_replaced() {
+fn later_files_override_keys_and_replace_lists() {
     let later = "ingestionConfig: {numWorkers: 3}\nqueueConfig: [{name: r, proportion: 1, jobSetConfig: [{name: t, proportion: 1}]}]";
     let config = with(later).unwrap().config;
     assert_eq!((config.ingestion.batch_size, config.ingestion.num_workers), (1000, 3));
@@ -56,39 +56,39 @@ fn later_files_prevail_key_by_key_and_lists_are_replaced() {
 }
 
 #[test]
-fn anchors_and_merge_keys_of_one_mapping_and_of_a_list() {
+fn merge_keys_support_a_mapping_and_a_list() {
     let config = with(
         "
 x-rates: &rates {getJobsQueriesPerHour: 60, getJobGroupsQueriesPerHour: 30}
 x-sizes: &sizes {getJobsPageSize: 5, getJobGroupsQueriesPerHour: 31}
-x-lives: &lives {queueingDuration: 1s, proportionSucceed: 0.5}
+x-transitions: &transitions {queueingDuration: 1s, proportionSucceed: 0.5}
 queryConfig:
   <<: [*rates, *sizes]
   getJobsQueriesPerHour: 61
 ingestionConfig:
-  jobStateTransitionConfig: {<<: *lives, leasedDuration: 2s}
+  jobStateTransitionConfig: {<<: *transitions, leasedDuration: 2s}
 ",
     )
     .unwrap();
     let queries = &config.config.queries;
     assert_eq!(queries.get_jobs_queries_per_hour, 61);
     assert_eq!((queries.get_job_groups_queries_per_hour, queries.get_jobs_page_size), (30, 5));
-    let lives = &config.config.ingestion.transitions;
-    assert_eq!((lives.queueing_duration.as_secs(), lives.leased_duration.as_secs()), (1, 2));
+    let transitions = &config.config.ingestion.transitions;
+    assert_eq!((transitions.queueing_duration.as_secs(), transitions.leased_duration.as_secs()), (1, 2));
     let warned: Vec<_> = config.warnings.iter().map(ToString::to_string).collect();
     assert_eq!(warned.len(), 3);
-    assert_eq!(warned[0], "b.yaml:2: x-rates is no known key and is ignored");
+    assert_eq!(warned[0], "b.yaml:2: x-rates is an unknown key and is ignored");
 }
 
 #[test]
-fn unknown_keys_warn_by_name_at_every_depth() {
+fn unknown_keys_of_every_section_are_warnings() {
     let parsed = with("colour: red\nqueueConfig: [{name: q, proportion: 1, weight: 3, jobSetConfig: [{name: s, proportion: 1, x: 1}]}]\nactionsConfig: {other: []}").unwrap();
     let keys: Vec<_> = parsed.warnings.iter().map(|warning| warning.key.as_str()).collect();
     assert_eq!(keys, ["queueConfig[0].jobSetConfig[0].x", "queueConfig[0].weight", "actionsConfig.other", "colour"]);
 }
 
 #[test]
-fn every_wrong_value_is_reported_with_its_place() {
+fn every_invalid_value_is_reported_with_its_location() {
     let bad = "testDuration: soon
 warmupDuration: -1s
 ingestionConfig:
@@ -109,9 +109,9 @@ actionsConfig:
             r#"b.yaml:1: testDuration: "soon" must be a duration such as 1m30s, 500ms or 1.5h"#,
             r#"b.yaml:1: testDuration: "soon" must be more than 0"#,
             r#"b.yaml:2: warmupDuration: "-1s" must not be negative"#,
-            r#"b.yaml:4: ingestionConfig.batchSize: "many" must be a whole number, 0 or more"#,
+            r#"b.yaml:4: ingestionConfig.batchSize: "many" must be a non-negative integer"#,
             r#"b.yaml:4: ingestionConfig.batchSize: "many" must be more than 0"#,
-            r#"b.yaml:5: ingestionConfig.numWorkers: "1.5" must be a whole number, 0 or more"#,
+            r#"b.yaml:5: ingestionConfig.numWorkers: "1.5" must be a non-negative integer"#,
             r#"b.yaml:6: ingestionConfig.backlogDropStrategy: "sometimes" must be block, drop or error"#,
             r#"b.yaml:7: ingestionConfig.jobStateTransitionConfig.proportionSucceed: "0.7" and proportionFail sum to 1.4, more than 1"#,
             r#"b.yaml:8: skipTearDown: "perhaps" must be true or false"#,
@@ -126,7 +126,7 @@ actionsConfig:
 }
 
 #[test]
-fn proportions_must_make_a_whole() {
+fn proportions_must_sum_to_1() {
     let queues = |proportion: &str| {
         format!(
             "queueConfig:\n  - {{name: a, proportion: {proportion}, jobSetConfig: [{{name: s, proportion: 1}}]}}\n  - {{name: b, proportion: 0.5, jobSetConfig: [{{name: s, proportion: 1}}]}}"
@@ -136,13 +136,14 @@ fn proportions_must_make_a_whole() {
         assert!(with(&queues(good)).is_ok(), "{good}");
     }
     assert_eq!(problems(&queues("0.498")), ["b.yaml:2: queueConfig must have proportions that sum to 1, not to 0.998"]);
-    let of_range = problems(&queues("1.5"));
-    assert!(of_range[0].contains(r#"queueConfig[0].proportion: "1.5" must be a number from 0 to 1"#), "{of_range:?}");
+    let out_of_range = problems(&queues("1.5"));
+    let expected = r#"queueConfig[0].proportion: "1.5" must be a number from 0 to 1"#;
+    assert!(out_of_range[0].contains(expected), "{out_of_range:?}");
     assert!(problems("queueConfig: []")[0].contains("must have at least one entry"));
 }
 
 #[test]
-fn historical_jobs_need_ages_that_their_times_allow() {
+fn historical_jobs_require_valid_ages() {
     let ages = |ages: &str| {
         format!(
             "queueConfig: [{{name: q, proportion: 1, jobSetConfig: [{{name: s, proportion: 1, historicalJobsConfig: {{numberOfJobs: 5, jobAgeDays: {ages}}}}}]}}]"
@@ -158,25 +159,25 @@ fn historical_jobs_need_ages_that_their_times_allow() {
 }
 
 #[test]
-fn exactly_one_store() {
+fn exactly_one_database_must_be_configured() {
     let two = problems("databaseConfig: {postgres: {host: h, port: 5432, database: d}}");
     assert_eq!(two, ["b.yaml:1: databaseConfig.postgres clickHouse and inMemory: exactly one must be set, not 2"]);
     let none = parse(&[("a.yaml", &MINIMAL.replace("{inMemory: true}", "{}"))]).unwrap_err();
     assert!(none.to_string().contains("exactly one must be set, not 0"), "{none}");
     let both = problems("featureToggles: {hotColdSplit: true, partitionBySubmitted: true}");
-    assert!(both[0].contains("exclude each other"), "{both:?}");
+    assert!(both[0].contains("mutually exclusive"), "{both:?}");
 }
 
 #[test]
-fn a_store_that_the_caller_opens_needs_no_address() {
+fn an_external_store_needs_no_address() {
     let without = MINIMAL.replace("databaseConfig: {inMemory: true}\n", "");
     let other = MINIMAL.replace("{inMemory: true}", "{postgres: {host: ''}}");
     for text in [without.as_str(), MINIMAL, &other] {
         let parsed = LoadConfig::parse_for(BackendKind::ClickHouse, [("a.yaml", text)]);
         if text == other {
-            assert!(parsed.is_err(), "a wrong value is said whether or not it is used");
+            assert!(parsed.is_err(), "invalid values are reported although they are not used");
         } else {
-            assert_eq!(parsed.unwrap().config.database.target, Target::Given(BackendKind::ClickHouse));
+            assert_eq!(parsed.unwrap().config.database.target, LoadTarget::External(BackendKind::ClickHouse));
         }
     }
 }
@@ -185,22 +186,22 @@ fn a_store_that_the_caller_opens_needs_no_address() {
 mod servers {
     use super::*;
 
-    fn on(section: &str) -> Result<Parsed, ConfigError> {
+    fn on(section: &str) -> Result<ParsedConfig, ConfigError> {
         parse(&[("a.yaml", &MINIMAL.replace("{inMemory: true}", section))])
     }
 
     #[test]
-    fn postgres_takes_libpqs_keys_and_pgxs_pool() {
+    fn postgres_supports_the_keys_of_libpq_and_pgx() {
         let parsed = on("\n  postgres: {host: h, port: 5433, database: d, user: u, password: 007, sslmode: disable, pool_max_conns: 3}\n  postgresTuningSQL: [SELECT 1, SELECT 2]").unwrap();
-        let Target::Postgres(parameters) = &parsed.config.database.target else { panic!() };
+        let LoadTarget::Postgres(parameters) = &parsed.config.database.target else { panic!() };
         assert_eq!(parameters["password"], "007");
         assert_eq!(parsed.config.database.config().unwrap().backend(), BackendKind::Postgres);
-        let shown = serde_json::to_string(&parsed.config).unwrap() + &format!("{:?}", parsed.config);
-        assert!(!shown.contains("007") && shown.contains("********"), "{shown}");
+        let text = serde_json::to_string(&parsed.config).unwrap() + &format!("{:?}", parsed.config);
+        assert!(!text.contains("007") && text.contains("********"), "{text}");
     }
 
     #[test]
-    fn clickhouse_speaks_http() {
+    fn clickhouse_requires_the_http_port() {
         let parsed = on("{clickHouse: {host: h, port: 8123, database: d, user: u, password: 'p@ss/word'}}").unwrap();
         assert_eq!(parsed.config.database.config().unwrap().backend(), BackendKind::ClickHouse);
         assert!(!serde_json::to_string(&parsed.config).unwrap().contains("p@ss"));
@@ -214,7 +215,7 @@ mod servers {
     }
 
     #[test]
-    fn host_port_and_database_are_needed_and_no_secret_is_shown() {
+    fn host_port_and_database_are_required_and_no_secret_is_shown() {
         let error = on("{postgres: {host: '', password: hunter2, colour: hunter2}}").unwrap_err();
         for key in ["host", "port", "database"] {
             assert!(error.to_string().contains(&format!("databaseConfig.postgres.{key} must not be empty")), "{error}");
@@ -236,11 +237,11 @@ mod servers {
 }
 
 #[test]
-fn yaml_that_cannot_be_parsed_names_file_and_line() {
+fn syntax_errors_have_file_and_line() {
     let error = with("testDuration: 1m\n  bad: [").unwrap_err();
     assert!(error.to_string().starts_with("b.yaml:2: "), "{error}");
     let error = with("testDuration: 1m\nTestDuration: 2m").unwrap_err();
-    assert!(error.to_string().contains("the same without regard to case"), "{error}");
+    assert!(error.to_string().contains("differ only in case"), "{error}");
     assert!(with("[1, 2]").unwrap_err().to_string().contains("must be a mapping"));
     assert!(with("# nothing\n").is_ok());
 }

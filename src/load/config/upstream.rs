@@ -1,12 +1,12 @@
-//! The configuration in upstream's result file.
+//! Conversion of the configuration for the result file of Armada's Broadside.
 
 use super::{ActionConfig, HistoricalJobsConfig, IngestionConfig, JobSetConfig, LoadConfig, LoadDatabase, QueueConfig};
 use crate::error::BackendKind;
-use crate::load::config::Target;
+use crate::load::config::LoadTarget;
 use crate::load::upstream::{self, Configuration, DatabaseType, GoDuration};
 
 impl LoadConfig {
-    /// The part of the configuration that the result file of Armada's Broadside keeps.
+    /// The configuration for the result file of Armada's Broadside.
     pub fn upstream(&self) -> Configuration {
         let queries = &self.queries;
         Configuration {
@@ -40,9 +40,9 @@ impl LoadConfig {
 
 fn database(database: &LoadDatabase) -> upstream::DatabaseConfig {
     let database_type = match database.target {
-        Target::Memory | Target::Given(BackendKind::Memory) => DatabaseType::InMemory,
-        Target::Postgres(_) | Target::Given(BackendKind::Postgres) => DatabaseType::Postgres,
-        Target::ClickHouse(_) | Target::Given(BackendKind::ClickHouse) => DatabaseType::ClickHouse,
+        LoadTarget::Memory | LoadTarget::External(BackendKind::Memory) => DatabaseType::InMemory,
+        LoadTarget::Postgres(_) | LoadTarget::External(BackendKind::Postgres) => DatabaseType::Postgres,
+        LoadTarget::ClickHouse(_) | LoadTarget::External(BackendKind::ClickHouse) => DatabaseType::ClickHouse,
     };
     upstream::DatabaseConfig {
         database_type,
@@ -79,19 +79,19 @@ fn historical(jobs: &HistoricalJobsConfig) -> upstream::HistoricalJobsConfig {
 }
 
 fn ingestion(ingestion: &IngestionConfig) -> upstream::IngestionConfig {
-    let lives = &ingestion.transitions;
+    let transitions = &ingestion.transitions;
     upstream::IngestionConfig {
         batch_size: ingestion.batch_size,
         num_workers: ingestion.num_workers,
         submissions_per_hour: ingestion.submissions_per_hour,
         job_state_transition_config: Some(upstream::JobStateTransitionConfig {
-            queueing_duration: GoDuration(lives.queueing_duration),
-            leased_duration: GoDuration(lives.leased_duration),
-            pending_duration: GoDuration(lives.pending_duration),
-            proportion_succeed: lives.proportion_succeed,
-            running_to_success_duration: GoDuration(lives.running_to_success_duration),
-            proportion_fail: lives.proportion_fail,
-            running_to_failure_duration: GoDuration(lives.running_to_failure_duration),
+            queueing_duration: GoDuration(transitions.queueing_duration),
+            leased_duration: GoDuration(transitions.leased_duration),
+            pending_duration: GoDuration(transitions.pending_duration),
+            proportion_succeed: transitions.proportion_succeed,
+            running_to_success_duration: GoDuration(transitions.running_to_success_duration),
+            proportion_fail: transitions.proportion_fail,
+            running_to_failure_duration: GoDuration(transitions.running_to_failure_duration),
         }),
     }
 }

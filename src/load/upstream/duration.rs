@@ -1,4 +1,4 @@
-//! Durations as the viewer of Armada's Broadside reads them.
+//! Durations in the format of the viewer of Armada's Broadside.
 
 use std::fmt;
 use std::time::Duration;
@@ -7,10 +7,10 @@ use serde::{Serialize, Serializer};
 
 const NANOS_PER_SECOND: u128 = 1_000_000_000;
 
-/// A duration in Go's form, in the units that the viewer knows: h, m, s and µs.
+/// A duration in Go's format, restricted to the units that the viewer supports: h, m, s and µs.
 ///
-/// Go itself writes `18.5ms` and `850ns` below a second, which the viewer does not read; here it is
-/// `18500µs` and `0.85µs`. There is never an exponent.
+/// Durations below a second are formatted in µs, for example `18500µs` and `0.85µs`, because the viewer does not
+/// support Go's `18.5ms` and `850ns`. There is no exponent.
 ///
 /// ```
 /// use std::time::Duration;
@@ -23,7 +23,7 @@ const NANOS_PER_SECOND: u128 = 1_000_000_000;
 pub struct GoDuration(pub Duration);
 
 impl GoDuration {
-    /// A duration of so many nanoseconds.
+    /// Creates a duration from nanoseconds.
     pub const fn from_nanos(nanos: u64) -> Self {
         Self(Duration::from_nanos(nanos))
     }
@@ -49,7 +49,7 @@ impl fmt::Display for GoDuration {
     }
 }
 
-/// A quotient by a power of ten, without zeros at its end.
+/// Writes a quotient by a power of ten without trailing zeros.
 fn decimal(f: &mut fmt::Formatter<'_>, nanos: u128, unit: u128, name: &str) -> fmt::Result {
     let (whole, fraction) = (nanos / unit, nanos % unit);
     write!(f, "{whole}")?;
@@ -72,7 +72,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn only_the_units_that_the_viewer_reads_are_written() {
+    fn only_units_of_the_viewer_are_used() {
         let of = |nanos| GoDuration::from_nanos(nanos).to_string();
         assert_eq!(of(0), "0s");
         assert_eq!(of(1), "0.001µs");

@@ -1,9 +1,9 @@
 //! The result file of Armada's Broadside: `broadside-result-YYYYMMDD-HHMMSS.json`.
 //!
-//! Its schema allows no other keys than these, and optional parts are left out when empty. What the
-//! format cannot hold stands in the [`RunRecord`] beside it. The statistics are those
-//! of the record: latencies run from the due time, and a percentile of few samples, which the
-//! format cannot leave out, is the sample of the nearest rank.
+//! The format allows only these keys, and optional sections are omitted when empty. Measurements that the
+//! format does not support are only in the [`RunRecord`]. The statistics are those of the record: latencies
+//! are measured from the due time. Percentiles are required by the format, and by nearest rank for any number
+//! of samples.
 
 mod duration;
 mod results;
@@ -22,35 +22,35 @@ pub const VERSION: &str = "1.0.0";
 /// A result file.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct ResultFile {
-    /// When and how long.
+    /// The time and duration of the test.
     pub metadata: Metadata,
-    /// What was configured.
+    /// The configuration.
     pub configuration: Configuration,
-    /// What was measured.
+    /// The measurements.
     pub results: Results,
 }
 
-/// When a test ended and how long it lasted.
+/// The time and duration of a test.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Metadata {
-    /// When the run ended.
+    /// The end of the run.
     pub timestamp: Timestamp,
-    /// [`VERSION`].
+    /// The version of the format, [`VERSION`].
     pub version: &'static str,
-    /// How long the test phase lasted.
+    /// The duration of the test phase.
     pub test_duration: GoDuration,
 }
 
-/// The part of a configuration that the format keeps.
+/// The configuration, as far as the format supports it.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Configuration {
-    /// The length of the test.
+    /// The configured duration of the test.
     pub test_duration: GoDuration,
-    /// The length of the warm-up.
+    /// The configured duration of the warm-up.
     pub warmup_duration: GoDuration,
-    /// The store.
+    /// The database.
     pub database_config: DatabaseConfig,
     /// The queues.
     pub queue_config: Vec<QueueConfig>,
@@ -58,12 +58,12 @@ pub struct Configuration {
     pub ingestion_config: IngestionConfig,
     /// The reads.
     pub query_config: QueryConfig,
-    /// The actions; none if there are none.
+    /// The actions; `None` if there are none.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub actions_config: Option<ActionsConfig>,
 }
 
-/// The kinds of stores.
+/// The types of databases.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum DatabaseType {
@@ -75,14 +75,14 @@ pub enum DatabaseType {
     InMemory,
 }
 
-/// The store.
+/// The database.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct DatabaseConfig {
-    /// Its kind.
+    /// The type.
     #[serde(rename = "type")]
     pub database_type: DatabaseType,
-    /// Its address, without secrets.
+    /// The address without secrets.
     #[serde(skip_serializing_if = "String::is_empty")]
     pub connection_string: String,
     /// The statements executed before the test.
@@ -97,11 +97,11 @@ pub struct DatabaseConfig {
 #[derive(Debug, Clone, PartialEq, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct QueueConfig {
-    /// Its name.
+    /// The name.
     pub name: String,
-    /// Its share of the jobs.
+    /// The fraction of the jobs.
     pub proportion: f64,
-    /// Its job sets.
+    /// The job sets.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub job_set_config: Vec<JobSetConfig>,
 }
@@ -110,11 +110,11 @@ pub struct QueueConfig {
 #[derive(Debug, Clone, PartialEq, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct JobSetConfig {
-    /// Its name.
+    /// The name.
     pub name: String,
-    /// Its share of the queue's jobs.
+    /// The fraction of the queue's jobs.
     pub proportion: f64,
-    /// Its historical jobs; none if it has none.
+    /// The historical jobs; `None` if there are none.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub historical_jobs_config: Option<HistoricalJobsConfig>,
 }
@@ -123,15 +123,15 @@ pub struct JobSetConfig {
 #[derive(Debug, Clone, PartialEq, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct HistoricalJobsConfig {
-    /// How many.
+    /// The number of jobs.
     pub number_of_jobs: u64,
-    /// The share that succeeded.
+    /// The fraction of succeeded jobs.
     pub proportion_succeeded: f64,
-    /// The share that failed.
+    /// The fraction of failed jobs.
     pub proportion_errored: f64,
-    /// The share that was cancelled.
+    /// The fraction of cancelled jobs.
     pub proportion_cancelled: f64,
-    /// The share that was preempted.
+    /// The fraction of preempted jobs.
     pub proportion_preempted: f64,
 }
 
@@ -139,41 +139,41 @@ pub struct HistoricalJobsConfig {
 #[derive(Debug, Clone, PartialEq, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct IngestionConfig {
-    /// Queries of a batch.
+    /// The number of queries in a full batch.
     pub batch_size: u64,
-    /// Workers.
+    /// The number of workers.
     pub num_workers: u64,
-    /// Submissions an hour.
+    /// The submission rate, in jobs per hour.
     pub submissions_per_hour: u64,
-    /// The lives of jobs; none if nothing of it is configured.
+    /// The state transitions of jobs; `None` if they are not configured.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub job_state_transition_config: Option<JobStateTransitionConfig>,
 }
 
-/// The lives of jobs.
+/// The state transitions of jobs.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct JobStateTransitionConfig {
-    /// From submission to lease.
+    /// The time from submission to lease.
     pub queueing_duration: GoDuration,
-    /// From lease to pending.
+    /// The time from lease to pending.
     pub leased_duration: GoDuration,
-    /// From pending to running.
+    /// The time from pending to running.
     pub pending_duration: GoDuration,
-    /// The share that succeeds.
+    /// The fraction of jobs that succeed.
     pub proportion_succeed: f64,
-    /// From running to success.
+    /// The time from running to success.
     pub running_to_success_duration: GoDuration,
-    /// The share that fails.
+    /// The fraction of jobs that fail.
     pub proportion_fail: f64,
-    /// From running to failure.
+    /// The time from running to failure.
     pub running_to_failure_duration: GoDuration,
 }
 
 /// The rates of reads and the sizes of their pages.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 #[serde(rename_all = "camelCase")]
-#[expect(missing_docs, reason = "the keys of the configuration, whose guide explains them")]
+#[expect(missing_docs, reason = "the fields are those of the configuration")]
 pub struct QueryConfig {
     pub get_job_run_debug_message_queries_per_hour: u64,
     pub get_job_run_error_queries_per_hour: u64,
@@ -184,7 +184,7 @@ pub struct QueryConfig {
     pub get_job_groups_page_size: u64,
 }
 
-/// The actions; there is at least one.
+/// The actions, at least one.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct ActionsConfig {
@@ -200,7 +200,7 @@ pub struct ActionsConfig {
 #[derive(Debug, Clone, PartialEq, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct ActionConfig {
-    /// From the start of the test to the action.
+    /// The due time, from the start of the test.
     pub perform_after_test_start_time: GoDuration,
     /// The queue.
     pub queue: String,
@@ -209,7 +209,7 @@ pub struct ActionConfig {
 }
 
 impl ResultFile {
-    /// The result file of a run.
+    /// Creates the result file of a run.
     pub fn new(record: &RunRecord, configuration: Configuration) -> Self {
         let test = record.phase(Phase::Test).map_or(0, |test| test.end_nanos.saturating_sub(test.start_nanos));
         Self {
@@ -223,17 +223,17 @@ impl ResultFile {
         }
     }
 
-    /// The text of the file.
+    /// Serializes the file as JSON.
     ///
     /// # Errors
     ///
-    /// Those of the serializer.
+    /// The errors of `serde_json`.
     pub fn to_json(&self) -> serde_json::Result<String> {
         Ok(serde_json::to_string_pretty(self)? + "\n")
     }
 }
 
-/// The names of a run's two files, by the time at which it ended: the result file and the record.
+/// The names of the two files of a run, derived from the time of its end: the result file and the record.
 ///
 /// ```
 /// use broadside::load::upstream::file_names;
@@ -243,7 +243,7 @@ impl ResultFile {
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
 pub fn file_names(ended: Timestamp) -> [String; 2] {
-    // RFC 3339, YYYY-MM-DDTHH:MM:SS, without the separators.
+    // The digits of YYYY-MM-DDTHH:MM:SS.
     let text = ended.to_string();
     let digits: String = text.chars().take(19).filter(char::is_ascii_digit).collect();
     let (day, time) = digits.split_at(digits.len().min(8));

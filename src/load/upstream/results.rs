@@ -1,4 +1,4 @@
-//! What was measured, in the terms of the result file.
+//! The measurements in the result file.
 
 use std::time::Duration;
 
@@ -9,18 +9,18 @@ use crate::load::record::{ActionRecord, ActionType, QueryRecord, QueryType, RunR
 use crate::measure::LatencyHistogram;
 use crate::time::Timestamp;
 
-/// The filters of pages that the format knows. Pages by other filters and recorded reads are in the record alone.
+/// The filter combinations that the format supports. Other pages and recorded reads are only in the record.
 const FILTER_COMBOS: [&str; 7] =
     ["none", "annotations", "running_queue", "queued_jobset", "priority", "errored_time", "cluster_node"];
 
-/// What was measured.
+/// The measurements.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct Results {
     /// The ingestion.
     pub ingester: Ingester,
     /// The reads.
     pub querier: Querier,
-    /// The actions; none if none was due.
+    /// The actions; `None` if there are none.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub actor: Option<Actor>,
 }
@@ -28,7 +28,7 @@ pub struct Results {
 /// The ingestion.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 #[serde(rename_all = "camelCase")]
-#[expect(missing_docs, reason = "the keys of the format")]
+#[expect(missing_docs, reason = "the fields are the keys of the format")]
 pub struct Ingester {
     pub total_queries_executed: u64,
     pub total_batches_executed: u64,
@@ -51,21 +51,21 @@ pub struct Ingester {
 #[derive(Debug, Clone, PartialEq, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Querier {
-    /// The reads that the store answered, NotFound included.
+    /// The number of successful reads, including those of records that do not exist.
     pub total_queries_executed: u64,
-    /// The reads that failed.
+    /// The number of failed reads.
     pub total_queries_failed: u64,
-    /// By kind and filter.
+    /// The statistics by kind and filter combination.
     pub stats_by_query_type: Vec<QueryStats>,
     /// The first errors.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub errors: Vec<QueryError>,
 }
 
-/// The reads of a kind and filter.
+/// The statistics of a kind of read with a filter combination.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 #[serde(rename_all = "camelCase")]
-#[expect(missing_docs, reason = "the keys of the format")]
+#[expect(missing_docs, reason = "the fields are the keys of the format")]
 pub struct QueryStats {
     pub query_type: QueryType,
     pub filter_combo: String,
@@ -81,7 +81,7 @@ pub struct QueryStats {
 /// A read that failed.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 #[serde(rename_all = "camelCase")]
-#[expect(missing_docs, reason = "the keys of the format")]
+#[expect(missing_docs, reason = "the fields are the keys of the format")]
 pub struct QueryError {
     pub query_type: QueryType,
     pub filter_combo: String,
@@ -92,7 +92,7 @@ pub struct QueryError {
 /// The actions.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 #[serde(rename_all = "camelCase")]
-#[expect(missing_docs, reason = "the keys of the format")]
+#[expect(missing_docs, reason = "the fields are the keys of the format")]
 pub struct Actor {
     pub total_reprioritisations: u64,
     pub total_cancellations: u64,
@@ -112,7 +112,7 @@ pub struct Actor {
 /// An action that failed.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 #[serde(rename_all = "camelCase")]
-#[expect(missing_docs, reason = "the keys of the format")]
+#[expect(missing_docs, reason = "the fields are the keys of the format")]
 pub struct ActorError {
     pub action: ActionType,
     pub queue: String,
@@ -131,13 +131,13 @@ impl Results {
     }
 }
 
-/// The latencies at the 50th, 95th and 99th percentile by nearest rank; 0 without samples.
+/// The p50, p95 and p99 by nearest rank; 0 without samples.
 fn percentiles(latencies: &LatencyHistogram) -> [GoDuration; 3] {
     let values = latencies.curve([0.5, 0.95, 0.99]);
     std::array::from_fn(|at| GoDuration::from_nanos(values.get(at).copied().unwrap_or_default()))
 }
 
-fn longest(latencies: &LatencyHistogram) -> GoDuration {
+fn max_latency(latencies: &LatencyHistogram) -> GoDuration {
     GoDuration::from_nanos(latencies.max_nanos().unwrap_or_default())
 }
 
@@ -159,7 +159,7 @@ fn ingester(record: &RunRecord) -> Ingester {
         p50_backlog_wait_time,
         p95_backlog_wait_time,
         p99_backlog_wait_time,
-        max_backlog_wait_time: longest(&ingester.backlog_wait),
+        max_backlog_wait_time: max_latency(&ingester.backlog_wait),
         p50_execution_latency,
         p95_execution_latency,
         p99_execution_latency,
@@ -167,8 +167,8 @@ fn ingester(record: &RunRecord) -> Ingester {
 }
 
 fn querier(record: &RunRecord) -> Querier {
-    let queries: Vec<_> = record.queries.iter().filter(|query| known(&query.filter_combo)).map(stats).collect();
-    let errors = record.errors.iter().filter(|error| known(&error.filter_combo)).filter_map(|error| {
+    let queries: Vec<_> = record.queries.iter().filter(|query| is_supported(&query.filter_combo)).map(stats).collect();
+    let errors = record.errors.iter().filter(|error| is_supported(&error.filter_combo)).filter_map(|error| {
         Some(QueryError {
             query_type: error.query_type?,
             filter_combo: error.filter_combo.clone(),
@@ -184,7 +184,7 @@ fn querier(record: &RunRecord) -> Querier {
     }
 }
 
-fn known(filter_combo: &str) -> bool {
+fn is_supported(filter_combo: &str) -> bool {
     FILTER_COMBOS.contains(&filter_combo)
 }
 
@@ -198,17 +198,17 @@ fn stats(query: &QueryRecord) -> QueryStats {
         p50_latency,
         p95_latency,
         p99_latency,
-        max_latency: longest(&query.latency),
+        max_latency: max_latency(&query.latency),
         average_latency: GoDuration::from_nanos(query.latency.mean_nanos().unwrap_or_default().round() as u64),
     }
 }
 
 fn actor(record: &RunRecord) -> Actor {
-    let of = |action: ActionType| record.actions.iter().filter(move |record| record.action == action);
-    let total = |action| of(action).count() as u64;
-    let jobs = |action| of(action).map(|record| record.jobs).sum();
-    let latencies = |action| -> LatencyHistogram {
-        of(action)
+    let actions = |kind: ActionType| record.actions.iter().filter(move |record| record.action == kind);
+    let total = |kind| actions(kind).count() as u64;
+    let jobs = |kind| actions(kind).map(|record| record.jobs).sum();
+    let latencies = |kind| -> LatencyHistogram {
+        actions(kind)
             .filter_map(|record| record.end_nanos?.checked_sub(record.due_nanos))
             .map(Duration::from_nanos)
             .collect()

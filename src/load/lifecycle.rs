@@ -1,4 +1,4 @@
-//! The life of a live job: its stages, when each is due, and the ingestion queries of each.
+//! The lifecycle of a live job: its stages, their due times and their ingestion queries.
 
 use std::time::Duration;
 
@@ -6,7 +6,7 @@ use super::attributes::Attributes;
 use super::config::{LoadConfig, TransitionConfig};
 use super::ids::{LiveId, number_in_id};
 use super::records;
-use super::selection::{Choice, SelectionKind, Selector};
+use super::selection::{Selection, SelectionKind, Selector};
 use crate::ingest::{
     IngestionQuery, InsertJob, InsertJobError, InsertJobRun, SetJobErrored, SetJobLeased, SetJobPending,
     SetJobRunFailed, SetJobRunPending, SetJobRunStarted, SetJobRunSucceeded, SetJobRunning, SetJobSucceeded,
@@ -14,22 +14,22 @@ use crate::ingest::{
 use crate::model::JobState;
 use crate::time::Timestamp;
 
-/// Why runs of failed jobs ended.
+/// The exit code of the runs of failed jobs.
 pub(super) const FAILED_EXIT_CODE: i32 = 1;
 
-/// An active job: all that its remaining life follows from.
+/// An active job.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct LiveJob {
-    /// The job's number, from 0.
+    /// The job number, starting at 0.
     pub(super) number: u64,
-    /// When it is submitted, in microseconds from the start of the load.
+    /// The submission time, in microseconds from the start of the load.
     pub(super) arrival: u64,
     pub(super) queue: u16,
     pub(super) job_set: u16,
     pub(super) succeeds: bool,
 }
 
-/// What tells a live job of the run apart by what the store has of it: the arrival, and the number that the id holds.
+/// The key of a live job, which can be derived from a stored job: the arrival, and the job number in the id.
 pub(super) type LiveKey = (u64, u64);
 
 impl LiveJob {
@@ -38,7 +38,7 @@ impl LiveJob {
     }
 }
 
-/// The stages of a life, in order; a job has one of the last two.
+/// The stages of a lifecycle, in order. `Succeeded` and `Failed` are alternatives.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum LifeStage {
     Submitted,
@@ -53,7 +53,7 @@ impl LifeStage {
     pub(super) const ALL: [Self; 6] =
         [Self::Submitted, Self::Leased, Self::Pending, Self::Running, Self::Succeeded, Self::Failed];
 
-    /// The state that the stage brings a job into.
+    /// The state of a job in this stage.
     pub(super) const fn state(self) -> JobState {
         match self {
             Self::Submitted => JobState::Queued,
@@ -65,7 +65,7 @@ impl LifeStage {
         }
     }
 
-    /// The number of ingestion queries of the stage.
+    /// The number of ingestion queries of the transition into this stage.
     pub(super) const fn query_count(self) -> u64 {
         match self {
             Self::Submitted => 1,
@@ -74,7 +74,7 @@ impl LifeStage {
         }
     }
 
-    /// The stage before.
+    /// The previous stage.
     pub(super) const fn before(self) -> Option<Self> {
         Some(match self {
             Self::Submitted => return None,
@@ -85,7 +85,7 @@ impl LifeStage {
         })
     }
 
-    /// The stage after, of a job that succeeds or fails; none after the last.
+    /// The next stage of a job that succeeds or fails.
     pub(super) const fn after(self, succeeds: bool) -> Option<Self> {
         Some(match self {
             Self::Submitted => Self::Leased,
@@ -98,18 +98,18 @@ impl LifeStage {
     }
 }
 
-/// How long after a job's arrival each stage is due, in microseconds.
+/// The time from a job's arrival to each stage, in microseconds.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Delays([u64; LifeStage::ALL.len()]);
 
 impl Delays {
-    pub(super) fn new(lives: &TransitionConfig) -> Self {
+    pub(super) fn new(transitions: &TransitionConfig) -> Self {
         let micros = |duration: Duration| u64::try_from(duration.as_micros()).unwrap_or(u64::MAX);
-        let leased = micros(lives.queueing_duration);
-        let pending = leased.saturating_add(micros(lives.leased_duration));
-        let running = pending.saturating_add(micros(lives.pending_duration));
-        let succeeded = running.saturating_add(micros(lives.running_to_success_duration));
-        let failed = running.saturating_add(micros(lives.running_to_failure_duration));
+        let leased = micros(transitions.queueing_duration);
+        let pending = leased.saturating_add(micros(transitions.leased_duration));
+        let running = pending.saturating_add(micros(transitions.pending_duration));
+        let succeeded = running.saturating_add(micros(transitions.running_to_success_duration));
+        let failed = running.saturating_add(micros(transitions.running_to_failure_duration));
         Self([0, leased, pending, running, succeeded, failed])
     }
 
@@ -117,7 +117,7 @@ impl Delays {
         job.arrival.saturating_add(self.0[stage as usize])
     }
 
-    /// The last stage of a job that is due before a time; none if the job is not yet submitted.
+    /// The last stage of a job that is due before a time; `None` if the job has not arrived.
     pub(super) fn stage_before(&self, job: &LiveJob, time: u64) -> Option<LifeStage> {
         let mut reached = None;
         let mut next = Some(LifeStage::Submitted);
@@ -129,18 +129,18 @@ impl Delays {
     }
 }
 
-/// Makes live jobs and the ingestion queries of their lives.
+/// Creates live jobs and the ingestion queries of their lifecycles.
 #[derive(Debug, Clone)]
-pub(super) struct Lives {
+pub(super) struct JobFactory {
     names: Vec<(String, Vec<String>)>,
     selector: Selector,
     attributes: Attributes,
     delays: Delays,
-    /// The time of day at the start of the load.
+    /// The wall-clock time of the start of the load.
     start: Timestamp,
 }
 
-impl Lives {
+impl JobFactory {
     pub(super) fn new(config: &LoadConfig, kind: SelectionKind, seed: u64, start: Timestamp) -> Self {
         let selector = Selector::new(kind, seed, config);
         let names = config
@@ -160,23 +160,23 @@ impl Lives {
         &self.delays
     }
 
-    /// Job `number`, which arrives at a time.
+    /// Creates job `number`. `arrival` is in microseconds from the start of the load.
     pub(super) fn job(&self, number: u64, arrival: u64) -> LiveJob {
-        let Choice { queue, job_set, succeeds } = self.selector.choose(number);
+        let Selection { queue, job_set, succeeds } = self.selector.select(number);
         LiveJob { number, arrival, queue: queue as u16, job_set: job_set as u16, succeeds }
     }
 
-    /// The time of day of a time of the load.
+    /// Converts microseconds from the start of the load to wall-clock time.
     pub(super) fn time(&self, micros: u64) -> Timestamp {
         Timestamp::from_micros(self.start.as_micros().saturating_add_unsigned(micros))
     }
 
-    /// The time of the load of a time of day; 0 before its start.
+    /// Converts wall-clock time to microseconds from the start of the load; 0 before the start.
     pub(super) fn micros(&self, time: Timestamp) -> u64 {
         u64::try_from(time.as_micros() - self.start.as_micros()).unwrap_or(0)
     }
 
-    /// The key of a job by its submission and id; none for a job of another run.
+    /// The key of a stored job; `None` for a job of another run.
     pub(super) fn key(&self, submitted: Timestamp, job_id: &str) -> Option<LiveKey> {
         let arrival = u64::try_from(submitted.as_micros() - self.start.as_micros()).ok()?;
         Some((arrival, super::ids::number_of(job_id)?))
@@ -195,7 +195,7 @@ impl Lives {
         &self.attributes
     }
 
-    /// Adds the ingestion queries of a stage.
+    /// Appends the ingestion queries of the transition into a stage.
     pub(super) fn push_queries(&self, job: &LiveJob, stage: LifeStage, queries: &mut Vec<IngestionQuery>) {
         let id = self.id(job);
         let submitted = Some(self.time(job.arrival));
