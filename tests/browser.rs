@@ -1,5 +1,4 @@
-//! The pages in a browser: Chromium, headless. Without it the tests count as ignored; where nothing may be
-//! left out (`CI=true`) it must be there.
+//! Tests of the HTML reports in headless Chromium. Without Chromium the tests are ignored, or fail if `CI=true`.
 
 #[path = "support/run.rs"]
 mod run;
@@ -10,10 +9,10 @@ use std::process::{Command, Stdio};
 use broadside::load::RunRecord;
 use libtest_mimic::{Arguments, Failed, Trial};
 
-/// The widths of a desktop's and of a telephone's window.
+/// The window widths of a desktop and a phone, in pixels.
 const WIDTHS: [u32; 2] = [1280, 400];
 
-/// What a page says of itself once a browser has laid it out.
+/// A script that writes measurements of the laid out page to its title.
 const PROBE: &str = "<script>addEventListener('load', () => {
     const width = document.documentElement.clientWidth;
     const charts = [...document.querySelectorAll('figure svg')];
@@ -28,26 +27,26 @@ const PROBE: &str = "<script>addEventListener('load', () => {
 
 fn main() {
     let arguments = Arguments::from_args();
-    let chromium = ["chromium", "chromium-browser", "google-chrome"].into_iter().find(|name| is_there(name));
+    let chromium = ["chromium", "chromium-browser", "google-chrome"].into_iter().find(|name| is_installed(name));
     let missing = chromium.is_none() && std::env::var("CI").as_deref() != Ok("true");
     let trial = |name: &str, check: fn(&str) -> Result<(), Failed>| {
-        let run = move || check(chromium.ok_or("there is no chromium")?);
+        let run = move || check(chromium.ok_or("Chromium is not installed")?);
         Trial::test(name, run).with_ignored_flag(missing)
     };
     let trials = vec![
-        trial("every_chart_of_a_report_fits_its_window", every_chart_fits),
-        trial("the_page_of_a_comparison_fits_its_window", a_comparison_fits),
-        trial("a_script_that_fails_is_noticed", a_failing_script_is_noticed),
+        trial("the_report_of_runs_fits_the_window", report_fits),
+        trial("the_report_of_a_comparison_fits_the_window", comparison_fits),
+        trial("script_errors_are_detected", script_errors_are_detected),
     ];
     libtest_mimic::run(&arguments, trials).exit();
 }
 
-fn is_there(name: &str) -> bool {
+fn is_installed(name: &str) -> bool {
     let output = Command::new(name).arg("--version").stdout(Stdio::null()).stderr(Stdio::null()).status();
     output.is_ok_and(|status| status.success())
 }
 
-/// A directory that no other test has.
+/// A separate, empty directory for a test.
 fn directory(name: &str) -> PathBuf {
     let path = PathBuf::from(env!("CARGO_TARGET_TMPDIR")).join("browser").join(name);
     std::fs::remove_dir_all(&path).ok();
@@ -60,27 +59,28 @@ fn broadside(arguments: &[&str]) {
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
 }
 
-/// What a browser found on a page.
-struct Shown {
-    /// The window's width, and what the page needs.
+/// The measurements of a page in a browser.
+struct Measurements {
+    /// The width of the window and of the page, in pixels.
     window: u32,
     page: u32,
-    /// The charts, those drawn whole within the window, and the texts in them that cannot be read.
+    /// The number of charts, of charts within the window, and of texts that are too small.
     charts: u32,
     drawn: u32,
     small: u32,
+    /// The messages on the console.
     console: String,
 }
 
-/// The page in a window, by its own script's account.
-fn shown(chromium: &str, page: &Path, width: u32, probe: &str) -> Result<Shown, Failed> {
+/// Loads a page in a window of the given width and measures it.
+fn measure(chromium: &str, page: &Path, width: u32, probe: &str) -> Result<Measurements, Failed> {
     let directory = page.parent().ok_or("the page is in no directory")?;
-    // The page allows no script, which the probe is; it is what is left to check here.
+    // The content security policy of the page must be relaxed for the probe.
     let html = std::fs::read_to_string(page)?
         .replace("default-src 'none';", "default-src 'none'; script-src 'unsafe-inline';");
     let probed = directory.join(format!("probed-{width}.html"));
     std::fs::write(&probed, html.replace("</head>", &format!("{probe}</head>")))?;
-    // A window of the browser has a least width; a frame has none.
+    // The window has a minimum width, so a frame is used.
     let frame = directory.join(format!("frame-{width}.html"));
     let name = probed.file_name().ok_or("the page has no name")?.to_string_lossy();
     std::fs::write(&frame, format!("<!DOCTYPE html><iframe src=\"{name}\" style=\"border:0;width:{width}px;height:900px\"></iframe>
@@ -98,24 +98,24 @@ fn shown(chromium: &str, page: &Path, width: u32, probe: &str) -> Result<Shown, 
     let stderr = String::from_utf8_lossy(&output.stderr);
     let console = stderr.lines().filter(|line| line.contains("CONSOLE")).collect::<Vec<_>>().join("\n");
     let found = dom.split("data-found=\"probe ").nth(1).and_then(|rest| rest.split('"').next());
-    let found = found.ok_or_else(|| format!("the page says nothing of itself: {dom}\n{stderr}"))?;
+    let found = found.ok_or_else(|| format!("the probe has not run: {dom}\n{stderr}"))?;
     let numbers: Vec<u32> = found.split(' ').map(str::parse).collect::<Result<_, _>>()?;
     let [window, page, charts, drawn, small] = numbers[..] else { return Err(found.into()) };
-    Ok(Shown { window, page, charts, drawn, small, console })
+    Ok(Measurements { window, page, charts, drawn, small, console })
 }
 
 fn fits(chromium: &str, page: &Path, charts: u32) -> Result<(), Failed> {
     for width in WIDTHS {
-        let shown = shown(chromium, page, width, PROBE)?;
-        assert_eq!(shown.console, "", "{width} px");
-        assert!(shown.window <= width && shown.page <= shown.window, "{width} px: the page is {} px wide", shown.page);
-        assert_eq!((shown.charts, shown.drawn), (charts, charts), "{width} px");
-        assert_eq!(shown.small, 0, "{width} px: texts too small to read");
+        let found = measure(chromium, page, width, PROBE)?;
+        assert_eq!(found.console, "", "{width} px");
+        assert!(found.window <= width && found.page <= found.window, "{width} px: the page is {} px wide", found.page);
+        assert_eq!((found.charts, found.drawn), (charts, charts), "{width} px");
+        assert_eq!(found.small, 0, "{width} px: texts too small to read");
     }
     Ok(())
 }
 
-fn every_chart_fits(chromium: &str) -> Result<(), Failed> {
+fn report_fits(chromium: &str) -> Result<(), Failed> {
     let directory = directory("report");
     let written = |name: &str, record: &RunRecord| {
         let path = directory.join(name);
@@ -123,14 +123,14 @@ fn every_chart_fits(chromium: &str) -> Result<(), Failed> {
         path.to_str().unwrap().to_owned()
     };
     let mut untrusted = run::record("postgres", 900.0);
-    untrusted.invalid.push("the generator's lag had a p99 of 14 ms".to_owned());
+    untrusted.invalid.push("the p99 of the generator lag is 14 ms".to_owned());
     let files = [written("memory.json", &run::record("memory", 80.0)), written("postgres.json", &untrusted)];
     let page = directory.join("report.html");
     broadside(&["report", &files[0], &files[1], "--out", page.to_str().unwrap()]);
     fits(chromium, &page, 25)
 }
 
-fn a_comparison_fits(chromium: &str) -> Result<(), Failed> {
+fn comparison_fits(chromium: &str) -> Result<(), Failed> {
     let directory = directory("compare");
     let out = directory.to_str().unwrap();
     broadside(&[
@@ -147,17 +147,17 @@ fn a_comparison_fits(chromium: &str) -> Result<(), Failed> {
         "--out",
         out,
     ]);
-    // Its bars are wider than a telephone and scroll by themselves.
+    // The bar charts are wider than a phone and have their own scroll bar.
     fits(chromium, &directory.join("report.html"), 0)
 }
 
-/// The check of the console would see an error.
-fn a_failing_script_is_noticed(chromium: &str) -> Result<(), Failed> {
+/// Checks that the tests detect errors on the console.
+fn script_errors_are_detected(chromium: &str) -> Result<(), Failed> {
     let directory = directory("failing");
     let page = directory.join("page.html");
     std::fs::write(&page, "<!DOCTYPE html><html><head></head><body></body></html>")?;
     let probe = format!("{PROBE}<script>missing()</script>");
-    let shown = shown(chromium, &page, 400, &probe)?;
-    assert!(shown.console.contains("missing is not defined"), "{}", shown.console);
+    let found = measure(chromium, &page, 400, &probe)?;
+    assert!(found.console.contains("missing is not defined"), "{}", found.console);
     Ok(())
 }

@@ -1,4 +1,4 @@
-//! Comparisons: what counts as the same answer, and the command that compares.
+//! Tests of comparisons: the equality of results, and the command `compare`.
 
 #![cfg(feature = "cli")]
 
@@ -17,7 +17,7 @@ use broadside::workload::{Aggregate, Answer, Grouping, PageKind, Query, QueryKin
 use broadside::{Database, ManualClock, Result, StoreInfo, Timestamp};
 use serde_json::Value;
 
-/// A store that tells of its answers something else than what they are.
+/// A store that alters its results.
 #[derive(Debug)]
 struct Altered {
     store: Backend,
@@ -53,7 +53,7 @@ async fn store(name: &str, workload: &Workload) -> Backend {
     Backend::new(name, Arc::new(database))
 }
 
-/// The problem that a comparison finds with answers that are altered; none if they pass.
+/// The difference that a comparison finds in altered results; `None` if they are considered equal.
 async fn problem(kind: QueryKind, alter: fn(&mut Answer)) -> Option<String> {
     let workload = Workload::new(WorkloadOptions { jobs: 1500, ..WorkloadOptions::default() });
     let altered = Altered { store: store("altered", &workload).await, alter };
@@ -80,18 +80,17 @@ const GROUPS: QueryKind =
     QueryKind::Groups { by: Grouping::Field(GroupField::Owner), aggregates: &[Aggregate::States] };
 const CHEAP: QueryKind = QueryKind::Page(PageKind::Priority(query::Comparison::Less));
 
-/// A store that takes whole lives alone, and in the end all of them backwards, so that other
-/// rows are the first of those that are tied.
+/// A store without updates that ingests its batches in reverse order, so that the order of ties differs.
 #[derive(Debug)]
-struct Backwards {
+struct Reversed {
     store: Backend,
     batches: Mutex<Vec<IngestionBatch>>,
 }
 
 #[async_trait]
-impl Target for Backwards {
+impl Target for Reversed {
     fn name(&self) -> &str {
-        "backwards"
+        "reversed"
     }
 
     fn takes_updates(&self) -> bool {
@@ -121,14 +120,14 @@ impl Target for Backwards {
 }
 
 #[tokio::test]
-async fn tied_rows_may_be_others_and_come_in_any_order() {
+async fn ties_may_differ_in_rows_and_order() {
     let workload = Workload::new(WorkloadOptions { jobs: 3000, ..WorkloadOptions::default() });
-    let backwards = Backwards { store: store("backwards", &workload).await, batches: Mutex::default() };
-    let targets: [Box<dyn Target>; 2] = [Box::new(store("memory", &workload).await), Box::new(backwards)];
+    let reversed = Reversed { store: store("reversed", &workload).await, batches: Mutex::default() };
+    let targets: [Box<dyn Target>; 2] = [Box::new(store("memory", &workload).await), Box::new(reversed)];
     let comparison = Comparison { workload: &workload, kinds: QueryKind::essential(), samples: 3 };
     let ComparisonOutcome::Agreed(results) = comparison.run(&targets, &|_, _, _| {}).await.unwrap() else { panic!() };
-    let of_both = |operation: &OperationResult| operation.measurements.iter().all(Option::is_some);
-    assert_eq!(results.operations.iter().filter(|operation| !of_both(operation)).count(), 3);
+    let is_complete = |operation: &OperationResult| operation.measurements.iter().all(Option::is_some);
+    assert_eq!(results.operations.iter().filter(|operation| !is_complete(operation)).count(), 3);
 
     let query = workload.query(BY_STATE, 0).unwrap();
     let mut ids = Vec::new();
@@ -136,18 +135,18 @@ async fn tied_rows_may_be_others_and_come_in_any_order() {
         let (mut answer, _) = target.answer(&query).await.unwrap();
         ids.push(jobs(&mut answer).iter().map(|job| job.job_id.clone()).collect::<BTreeSet<_>>());
     }
-    assert_ne!(ids[0], ids[1], "the ties of the test are no ties");
+    assert_ne!(ids[0], ids[1], "the stores return the same ties");
     assert_eq!(problem(BY_STATE, |answer| jobs(answer).reverse()).await, None);
 }
 
 #[tokio::test]
-async fn rows_out_of_order_are_found() {
+async fn rows_out_of_order_are_differences() {
     let found = problem(BY_JOB_ID, |answer| jobs(answer).swap(3, 4)).await.unwrap();
     assert!(found.starts_with("row 3: expected the order key"), "{found}");
 }
 
 #[tokio::test]
-async fn missing_and_repeated_rows_are_found() {
+async fn missing_and_repeated_rows_are_differences() {
     let found = problem(BY_QUEUE, |answer| drop(jobs(answer).pop())).await.unwrap();
     assert_eq!(found, "expected 100 rows, got 99");
     let repeat = |answer: &mut Answer| jobs(answer)[8] = jobs(answer)[7].clone();
@@ -156,7 +155,7 @@ async fn missing_and_repeated_rows_are_found() {
 }
 
 #[tokio::test]
-async fn a_value_that_differs_is_named() {
+async fn a_difference_has_the_path_and_the_value() {
     let alter = |answer: &mut Answer| {
         for job in jobs(answer) {
             job.runs.iter_mut().for_each(|run| run.exit_code = Some(77));
@@ -167,7 +166,7 @@ async fn a_value_that_differs_is_named() {
 }
 
 #[tokio::test]
-async fn rows_that_are_not_selected_are_found() {
+async fn rows_that_the_query_does_not_select_are_differences() {
     let alter = |answer: &mut Answer| jobs(answer)[0].job_id = "other".into();
     let found = problem(BY_QUEUE, alter).await.unwrap();
     assert!(found.starts_with("\"other\" is not selected"), "{found}");
@@ -212,16 +211,16 @@ async fn results_have_a_measurement_for_each_subject() {
     assert!(results.taken > Timestamp::from_seconds(0));
 }
 
-/// A store that notes its calls.
+/// A store that records its calls.
 #[derive(Debug)]
-struct Noted {
+struct Recording {
     store: Backend,
     calls: Arc<Mutex<Vec<&'static str>>>,
     name: &'static str,
 }
 
 #[async_trait]
-impl Target for Noted {
+impl Target for Recording {
     fn name(&self) -> &str {
         self.name
     }
@@ -242,23 +241,23 @@ impl Target for Noted {
 }
 
 #[tokio::test]
-async fn stores_are_timed_in_turns() {
+async fn executions_are_interleaved() {
     let workload = Workload::new(WorkloadOptions { jobs: 4000, ..WorkloadOptions::default() });
     let calls = Arc::new(Mutex::new(Vec::new()));
     let mut targets: Vec<Box<dyn Target>> = Vec::new();
     for name in ["one", "two", "three"] {
-        targets.push(Box::new(Noted { store: store(name, &workload).await, calls: Arc::clone(&calls), name }));
+        targets.push(Box::new(Recording { store: store(name, &workload).await, calls: Arc::clone(&calls), name }));
     }
     let comparison = Comparison { workload: &workload, kinds: vec![CHEAP], samples: 30 };
     assert!(matches!(comparison.run(&targets, &|_, _, _| {}).await.unwrap(), ComparisonOutcome::Agreed(_)));
     let calls = calls.lock().unwrap();
     assert!(calls.len() > 100);
-    // Every batch and every query goes to all of them before the next one does.
+    // Each batch and query is executed on all stores before the next one.
     for round in calls.chunks(3) {
         assert_eq!(round.iter().collect::<BTreeSet<_>>().len(), 3, "{round:?}");
     }
     let first: BTreeSet<_> = calls.chunks(3).map(|round| round[0]).collect();
-    assert_eq!(first.len(), 3, "the same store always comes first");
+    assert_eq!(first.len(), 3, "the order of the stores does not rotate");
 }
 
 fn jobs(answer: &mut Answer) -> &mut Vec<broadside::Job> {
@@ -271,13 +270,13 @@ fn groups(answer: &mut Answer) -> &mut Vec<broadside::JobGroup> {
     groups
 }
 
-/// `broadside` with these arguments.
+/// Runs `broadside`.
 fn broadside(arguments: &[&str]) -> Output {
     let mut command = Command::new(env!("CARGO_BIN_EXE_broadside"));
     command.args(arguments).stdin(Stdio::null()).output().unwrap()
 }
 
-/// `broadside compare` of two memory stores of few jobs.
+/// Runs `broadside compare` with two memory stores and few jobs.
 fn compare(more: &[&str]) -> Output {
     let arguments = ["compare", "--jobs", "400", "--samples", "3", "--backend", "memory", "--backend", "memory"];
     broadside(&[&arguments, more].concat())
@@ -291,7 +290,7 @@ fn text(bytes: &[u8]) -> String {
     String::from_utf8(bytes.to_vec()).unwrap()
 }
 
-/// A directory that no other test has.
+/// A separate directory for a test.
 fn directory(name: &str) -> PathBuf {
     let path = PathBuf::from(env!("CARGO_TARGET_TMPDIR")).join("compare").join(name);
     std::fs::create_dir_all(&path).unwrap();
@@ -331,8 +330,8 @@ fn a_comparison_prints_a_table_and_writes_its_results() {
     assert!(!report.contains("src=") && !report.contains("<link") && !report.contains("<script"));
 }
 
-/// Compares memory with a server, if its address is set; where nothing may be left out it must be.
-fn server_agrees(name: &str, variable: &str) {
+/// Compares memory with a server if its address is set. The address is required if `CI=true`.
+fn compare_with_server(name: &str, variable: &str) {
     if std::env::var_os(variable).is_none() {
         assert!(std::env::var("CI").as_deref() != Ok("true"), "{variable} is not set");
         return;
@@ -354,15 +353,15 @@ fn server_agrees(name: &str, variable: &str) {
 
 #[test]
 fn postgres_agrees_with_memory() {
-    server_agrees("postgres", broadside::POSTGRES_URL_VARIABLE);
+    compare_with_server("postgres", broadside::POSTGRES_URL_VARIABLE);
 }
 
 #[test]
 fn clickhouse_agrees_with_memory() {
-    server_agrees("clickhouse", broadside::CLICKHOUSE_URL_VARIABLE);
+    compare_with_server("clickhouse", broadside::CLICKHOUSE_URL_VARIABLE);
 }
 
-/// Writes the results of a comparison after a change to them.
+/// Writes the modified results of a comparison.
 fn baseline(name: &str, change: impl FnOnce(&mut Value)) -> String {
     let directory = directory(name);
     let output = compare(&["--out", directory.to_str().unwrap()]);
@@ -374,7 +373,7 @@ fn baseline(name: &str, change: impl FnOnce(&mut Value)) -> String {
     path.to_str().unwrap().to_owned()
 }
 
-/// Makes the second backend take so many times as long.
+/// Multiplies the medians of the second backend by a factor.
 fn slow_down(results: &mut Value, factor: f64) {
     for operation in results["operations"].as_array_mut().unwrap() {
         let median = &mut operation["measurements"][1]["p50Nanos"];
@@ -383,7 +382,7 @@ fn slow_down(results: &mut Value, factor: f64) {
 }
 
 #[test]
-fn falling_behind_the_baseline_is_a_failure() {
+fn a_regression_from_the_baseline_exits_with_1() {
     let path = baseline("worse", |results| slow_down(results, 1e6));
     let output = compare(&["--baseline", &path]);
     assert_eq!(code(&output), 1);
@@ -392,21 +391,21 @@ fn falling_behind_the_baseline_is_a_failure() {
 }
 
 #[test]
-fn getting_ahead_of_the_baseline_is_none() {
+fn an_improvement_over_the_baseline_is_not_a_regression() {
     let path = baseline("better", |results| slow_down(results, 1e-6));
     let output = compare(&["--baseline", &path]);
     assert_eq!(code(&output), 0, "{}", text(&output.stderr));
 }
 
 #[test]
-fn a_tolerance_allows_for_noise() {
+fn a_ratio_within_the_tolerance_is_not_a_regression() {
     let path = baseline("tolerated", |results| slow_down(results, 1e6));
     let output = compare(&["--baseline", &path, "--tolerance", "1e12"]);
     assert_eq!(code(&output), 0, "{}", text(&output.stderr));
 }
 
 #[test]
-fn a_baseline_of_something_else_cannot_be_used() {
+fn a_baseline_must_have_the_same_format_jobs_and_backends() {
     let other_jobs = baseline("other-jobs", |results| results["settings"]["workload"]["seed"] = 99.into());
     let other_format = baseline("other-format", |results| results["format"] = 0.into());
     let other_first = baseline("other-first", |results| results["backends"][0]["name"] = "postgres".into());
@@ -420,14 +419,14 @@ fn a_baseline_of_something_else_cannot_be_used() {
     }
 }
 
-/// A comparison that could not begin: port 1 answers nobody.
-fn compare_with_nobody(more: &[&str]) -> Output {
-    let nobody = "postgres://u@127.0.0.1:1/d?connect_timeout=1";
-    broadside(&[&["compare", "--jobs", "400", "--backend", "memory", "--backend", nobody], more].concat())
+/// Runs a comparison with an unreachable server: there is no server on port 1.
+fn compare_with_unreachable(more: &[&str]) -> Output {
+    let unreachable = "postgres://u@127.0.0.1:1/d?connect_timeout=1";
+    broadside(&[&["compare", "--jobs", "400", "--backend", "memory", "--backend", unreachable], more].concat())
 }
 
 #[test]
-fn baseline_and_directory_are_checked_before_any_backend() {
+fn the_baseline_and_the_directory_are_checked_before_the_backends() {
     let other_jobs = baseline("checked-first", |results| results["settings"]["workload"]["seed"] = 99.into());
     let file = directory("no-directory").join("file");
     std::fs::write(&file, "").unwrap();
@@ -439,20 +438,20 @@ fn baseline_and_directory_are_checked_before_any_backend() {
     std::fs::write(&compressed, b"\x1f\x8b\x08\0").unwrap();
     for (option, path, reason) in [
         ("--baseline", Path::new(&other_jobs), "other jobs"),
-        ("--baseline", repeated.as_path(), "comes twice"),
+        ("--baseline", repeated.as_path(), "is repeated"),
         ("--baseline", compressed.as_path(), "gzip"),
         ("--out", file.as_path(), "file: "),
         ("--out", file.join("below").as_path(), "below: "),
         ("--out", occupied.as_path(), "is a directory"),
     ] {
-        let output = compare_with_nobody(&[option, path.to_str().unwrap()]);
+        let output = compare_with_unreachable(&[option, path.to_str().unwrap()]);
         assert_eq!((code(&output), text(&output.stdout)), (2, String::new()), "{path:?}");
         assert!(text(&output.stderr).contains(reason), "{path:?}: {}", text(&output.stderr));
     }
 }
 
 #[test]
-fn a_baseline_is_kept_by_a_comparison_that_fell_behind_it() {
+fn a_comparison_with_regressions_keeps_the_baseline() {
     let path = baseline("kept", |results| slow_down(results, 1e6));
     let directory = Path::new(&path).parent().unwrap().to_owned();
     let before = std::fs::read(&path).unwrap();
@@ -470,7 +469,7 @@ fn a_baseline_is_kept_by_a_comparison_that_fell_behind_it() {
 }
 
 #[test]
-fn a_file_or_backend_that_is_not_there_is_said_at_once() {
+fn missing_files_and_unknown_backends_are_errors() {
     let missing = compare(&["--baseline", "no/such/file"]);
     assert_eq!((code(&missing), text(&missing.stdout)), (2, String::new()));
     assert!(text(&missing.stderr).contains("no/such/file"), "{}", text(&missing.stderr));
@@ -490,7 +489,7 @@ fn stats_are_a_table_or_json() {
     assert_eq!(code(&broadside(&["stats", "--jobs", "0"])), 0);
 }
 
-/// DuckDB needs `python3` with the package `duckdb`.
+/// DuckDB requires `python3` with the package `duckdb`.
 #[cfg(feature = "peers")]
 #[test]
 fn peers_agree_with_memory() {

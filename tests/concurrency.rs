@@ -1,4 +1,4 @@
-//! Writers and readers at once: every read sees whole batches, and a dropped call leaves none half done.
+//! Tests of concurrent writers and readers: batches are atomic, also after a call is dropped.
 
 mod support;
 
@@ -18,7 +18,7 @@ use support::backends::{Backend, TestStore};
 use support::harness::{TestStoreRef, Verdict, trial};
 use support::jobs::plain_job;
 
-/// How many jobs each batch is about: they all change together.
+/// The number of jobs in a batch.
 const JOBS: usize = 40;
 
 fn main() {
@@ -30,15 +30,15 @@ fn main() {
 fn trials(backend: Backend) -> [Trial; 5] {
     let generations = if backend.is_server() { 6 } else { 24 };
     [
-        trial(backend, "reads-see-whole-batches", move |store| reads_see_whole_batches(store, generations)),
-        trial(backend, "every-handle-reads-what-was-written", move |store| read_your_writes(store, generations)),
-        trial(backend, "dropped-calls-leave-whole-batches", move |store| dropped_calls(store, generations)),
-        trial(backend, "writers-that-race-end-a-job-once", move |store| races_to_the_end(store, generations)),
-        trial(backend, "writers-that-race-insert-a-job-once", move |store| races_to_insert(store, generations)),
+        trial(backend, "reads-see-complete-batches", move |store| reads_see_complete_batches(store, generations)),
+        trial(backend, "each-handle-reads-completed-writes", move |store| read_your_writes(store, generations)),
+        trial(backend, "dropped-calls-are-atomic", move |store| dropped_calls(store, generations)),
+        trial(backend, "concurrent-writers-end-a-job-once", move |store| concurrent_ends(store, generations)),
+        trial(backend, "concurrent-writers-insert-a-job-once", move |store| concurrent_inserts(store, generations)),
     ]
 }
 
-/// A set of jobs that go through their states together, one batch a state.
+/// A set of jobs with the same transitions, one batch per state.
 struct Generation {
     queue: String,
     job_set: String,
@@ -53,7 +53,7 @@ impl Generation {
         (0..JOBS).map(|job| format!("{}-{job:02}", self.job_set))
     }
 
-    /// The batches that the jobs go through, from QUEUED to SUCCEEDED; the priority counts them.
+    /// The batches of the transitions from QUEUED to SUCCEEDED. The priority is the number of the batch.
     fn batches(&self) -> [Vec<IngestionQuery>; 4] {
         let time = |second| Timestamp::from_seconds(second);
         let run_id = |job_id: &str| format!("{job_id}-r");
@@ -99,8 +99,8 @@ async fn execute(database: &dyn Database, queries: Vec<IngestionQuery>) -> Resul
     database.execute_ingestion_query_batch(&IngestionBatch::new(queries)?).await
 }
 
-/// Whether jobs of one generation are all there or none, and all in the same state.
-fn is_whole(jobs: &[Job]) -> Verdict {
+/// Checks that either all jobs of a generation are present, in the same state, or none.
+fn check_complete(jobs: &[Job]) -> Verdict {
     let Some(first) = jobs.first() else { return Ok(()) };
     let what = |job: &Job| (job.state, job.priority, job.last_transition_time);
     let state = match first.priority {
@@ -117,7 +117,7 @@ fn is_whole(jobs: &[Job]) -> Verdict {
     }
 }
 
-async fn reads_see_whole_batches(store: TestStoreRef, generations: usize) -> Verdict {
+async fn reads_see_complete_batches(store: TestStoreRef, generations: usize) -> Verdict {
     prepare(&store).await?;
     let done = Arc::new(AtomicBool::new(false));
     let writers = (0..2).map(|writer| {
@@ -158,18 +158,18 @@ async fn write(store: &TestStore, writer: usize, generations: usize) -> Verdict 
     Ok(())
 }
 
-/// Reads in turn by each way, until the writers are done and once more.
+/// Executes different reads in turn until the writers are done, and once more.
 async fn read(store: &TestStore, reader: usize, done: &AtomicBool) -> Verdict {
     let database = store.another_handle().await.map_err(|error| error.to_string())?;
     for round in reader.. {
         let last = done.load(Ordering::Acquire);
         match round % 4 {
-            0 => jobs_are_whole(&*database, false).await?,
-            1 => jobs_are_whole(&*database, true).await?,
-            2 => groups_are_whole(&*database, GroupQuery::by(GroupField::JobSet)).await?,
-            _ => groups_are_whole(&*database, GroupQuery::by_annotation("set")).await?,
+            0 => check_jobs(&*database, false).await?,
+            1 => check_jobs(&*database, true).await?,
+            2 => check_groups(&*database, GroupQuery::by(GroupField::JobSet)).await?,
+            _ => check_groups(&*database, GroupQuery::by_annotation("set")).await?,
         }
-        states_add_up(&*database).await?;
+        check_state_counts(&*database).await?;
         if last {
             break;
         }
@@ -178,8 +178,8 @@ async fn read(store: &TestStore, reader: usize, done: &AtomicBool) -> Verdict {
     Ok(())
 }
 
-/// The jobs of every job set have changed together; in an active set all are active.
-async fn jobs_are_whole(database: &dyn Database, active_job_sets: bool) -> Verdict {
+/// Checks that the jobs of each job set are in the same state, and active if the read selects active job sets.
+async fn check_jobs(database: &dyn Database, active_job_sets: bool) -> Verdict {
     let all = JobQuery::new();
     let query = if active_job_sets { all.in_active_job_sets() } else { all };
     let mut jobs = database.get_jobs(&query).await.map_err(|error| error.to_string())?;
@@ -187,11 +187,11 @@ async fn jobs_are_whole(database: &dyn Database, active_job_sets: bool) -> Verdi
         return Err(format!("{} is {} in an active job set", job.job_id, job.state));
     }
     jobs.sort_by(|a, b| a.job_set.cmp(&b.job_set));
-    jobs.chunk_by(|a, b| a.job_set == b.job_set).try_for_each(is_whole)
+    jobs.chunk_by(|a, b| a.job_set == b.job_set).try_for_each(check_complete)
 }
 
-/// Each group is a whole generation in one state.
-async fn groups_are_whole(database: &dyn Database, query: GroupQuery) -> Verdict {
+/// Checks that each group is a complete generation in one state.
+async fn check_groups(database: &dyn Database, query: GroupQuery) -> Verdict {
     let query = query.count_states().last_transition_time(TimeAggregate::Average);
     for (active_job_sets, query) in [(false, query.clone()), (true, query.in_active_job_sets())] {
         for group in groups(database, query).await? {
@@ -206,8 +206,8 @@ async fn groups_are_whole(database: &dyn Database, query: GroupQuery) -> Verdict
     Ok(())
 }
 
-/// A group by state counts its own state only, and all groups together are whole generations.
-async fn states_add_up(database: &dyn Database) -> Verdict {
+/// Checks that a group by state counts only its state, and that the total is a multiple of a generation.
+async fn check_state_counts(database: &dyn Database) -> Verdict {
     let groups = groups(database, GroupQuery::by(GroupField::State).count_states()).await?;
     for group in &groups {
         let states = group.aggregates.state.as_ref().ok_or("no counts of states")?;
@@ -219,7 +219,7 @@ async fn states_add_up(database: &dyn Database) -> Verdict {
     if total.is_multiple_of(JOBS as u64) {
         Ok(())
     } else {
-        Err(format!("{total} jobs are no whole generations: {groups:?}"))
+        Err(format!("{total} jobs are not a multiple of {JOBS}: {groups:?}"))
     }
 }
 
@@ -227,7 +227,7 @@ async fn groups(database: &dyn Database, query: GroupQuery) -> Result<Vec<JobGro
     database.get_job_groups(&query).await.map_err(|error| error.to_string())
 }
 
-/// What one handle has written, another reads, while more of the same goes on beside it.
+/// A handle reads the completed writes of another handle, with concurrent writers.
 async fn read_your_writes(store: TestStoreRef, generations: usize) -> Verdict {
     prepare(&store).await?;
     let tasks = (0..4).map(|writer| {
@@ -241,7 +241,7 @@ async fn read_your_writes(store: TestStoreRef, generations: usize) -> Verdict {
                 for (priority, queries) in (0..).zip(generation.batches()) {
                     execute(&*one, queries).await.map_err(|error| error.to_string())?;
                     let jobs = generation.jobs(&*other).await.map_err(|error| error.to_string())?;
-                    is_whole(&jobs)?;
+                    check_complete(&jobs)?;
                     if jobs.first().is_none_or(|job| job.priority != priority || job.runs.len() != 1) {
                         return Err(format!("batch {priority} of {} is not seen", generation.job_set));
                     }
@@ -253,9 +253,8 @@ async fn read_your_writes(store: TestStoreRef, generations: usize) -> Verdict {
     all(tasks.collect()).await
 }
 
-/// Several writers end the same jobs in different ways: the first end stays, with all that
-/// belongs to it and nothing of the others.
-async fn races_to_the_end(store: TestStoreRef, rounds: usize) -> Verdict {
+/// Concurrent writers end the same jobs with different states. All fields of a job are from the same writer.
+async fn concurrent_ends(store: TestStoreRef, rounds: usize) -> Verdict {
     prepare(&store).await?;
     for round in 0..rounds {
         let generation = Generation::new(0, round);
@@ -285,20 +284,21 @@ async fn races_to_the_end(store: TestStoreRef, rounds: usize) -> Verdict {
                 JobState::Succeeded => (1, None),
                 JobState::Failed => (2, None),
                 JobState::Cancelled => (3, Some("race".into())),
-                _ => return Err(format!("no writer made {job:?}")),
+                _ => return Err(format!("no writer ended {job:?}")),
             };
             let time = Timestamp::from_seconds(expected.0);
             let fits = (job.priority, job.cancel_reason.clone()) == expected && job.last_transition_time == time;
             if !fits || job.cancelled != job.cancel_reason.as_ref().map(|_| time) {
-                return Err(format!("two writers made {job:?}"));
+                return Err(format!("two writers updated {job:?}"));
             }
         }
     }
     Ok(())
 }
 
-/// Several writers insert jobs and runs of the same ids: each job is there once, all of one writer.
-async fn races_to_insert(store: TestStoreRef, rounds: usize) -> Verdict {
+/// Concurrent writers insert jobs and runs with the same ids. Each job is inserted once, with all fields from the same
+/// writer.
+async fn concurrent_inserts(store: TestStoreRef, rounds: usize) -> Verdict {
     prepare(&store).await?;
     for round in 0..rounds {
         let job_ids: Vec<_> = Generation::new(0, round).ids().collect();
@@ -319,19 +319,19 @@ async fn races_to_insert(store: TestStoreRef, rounds: usize) -> Verdict {
         if !jobs.iter().map(|job| &job.job_id).eq(&job_ids) {
             return Err(format!("{} jobs instead of {}: {jobs:?}", jobs.len(), job_ids.len()));
         }
-        let of_one = |job: &Job| {
+        let is_consistent = |job: &Job| {
             job.annotations.get("set") == Some(&job.job_set)
                 && job.job_set.starts_with(job.queue.trim_start_matches("writer-"))
                 && job.runs.len() == 1
         };
-        if let Some(job) = jobs.iter().find(|job| !of_one(job)) {
-            return Err(format!("two writers made {job:?}"));
+        if let Some(job) = jobs.iter().find(|job| !is_consistent(job)) {
+            return Err(format!("two writers inserted {job:?}"));
         }
     }
     Ok(())
 }
 
-/// A batch whose future was dropped is applied whole or not at all, and can be repeated.
+/// A batch whose future is dropped is applied completely or not at all, and can be repeated.
 async fn dropped_calls(store: TestStoreRef, generations: usize) -> Verdict {
     prepare(&store).await?;
     let database = &*store.database;
@@ -340,10 +340,10 @@ async fn dropped_calls(store: TestStoreRef, generations: usize) -> Verdict {
         for (step, queries) in generation.batches().into_iter().enumerate() {
             drop_after(execute(database, queries.clone()), number * 4 + step).await;
             let seen = generation.jobs(database).await.map_err(|error| error.to_string())?;
-            is_whole(&seen)?;
+            check_complete(&seen)?;
             execute(database, queries).await.map_err(|error| error.to_string())?;
             let jobs = generation.jobs(database).await.map_err(|error| error.to_string())?;
-            is_whole(&jobs)?;
+            check_complete(&jobs)?;
             if jobs.first().is_none_or(|job| job.priority != step as i64 || job.runs.len() != 1) {
                 return Err(format!("batch {step} of {} is not seen after it was repeated", generation.job_set));
             }
@@ -352,15 +352,15 @@ async fn dropped_calls(store: TestStoreRef, generations: usize) -> Verdict {
     Ok(())
 }
 
-/// Lets a call go on for a while, from one poll to some milliseconds, and drops it.
-async fn drop_after<T>(call: impl Future<Output = T>, patience: usize) {
+/// Drops a call after some polls and up to about 3 ms, which depend on `round`.
+async fn drop_after<T>(call: impl Future<Output = T>, round: usize) {
     let mut call = std::pin::pin!(call);
-    for _ in 0..=patience % 8 {
+    for _ in 0..=round % 8 {
         if futures::poll!(&mut call).is_ready() {
             return;
         }
         tokio::task::yield_now().await;
     }
-    // Not finishing in time is what is wanted.
-    let _ = tokio::time::timeout(Duration::from_micros(patience as u64 % 32 * 100), call).await;
+    // The call may or may not complete in time.
+    let _ = tokio::time::timeout(Duration::from_micros(round as u64 % 32 * 100), call).await;
 }

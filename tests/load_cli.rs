@@ -1,4 +1,4 @@
-//! `broadside run` as a user meets it.
+//! Tests of the command `broadside run`.
 
 #![cfg(feature = "cli")]
 
@@ -15,7 +15,7 @@ ingestionConfig: {batchSize: 100, batchTimeout: 50ms, submissionsPerHour: 360000
 queryConfig: {getJobsQueriesPerHour: 36000}
 ";
 
-/// A directory of a test, which is empty.
+/// A separate, empty directory for a test.
 fn directory(name: &str) -> PathBuf {
     let directory = PathBuf::from(env!("CARGO_TARGET_TMPDIR")).join(name);
     drop(std::fs::remove_dir_all(&directory));
@@ -25,7 +25,7 @@ fn directory(name: &str) -> PathBuf {
 
 fn command(directory: &Path, config: &str, arguments: &[&str]) -> Command {
     std::fs::write(directory.join("config.yaml"), config).unwrap();
-    // The command inherits ignored signals, and nohup ignores SIGHUP.
+    // The command would inherit ignored signals, for example SIGHUP from nohup.
     let mut command = Command::new("env");
     command.arg("--default-signal=INT,TERM,HUP").arg(env!("CARGO_BIN_EXE_broadside"));
     command.current_dir(directory).args(["run", "--config", "config.yaml"]).args(arguments).stdin(Stdio::null());
@@ -41,17 +41,17 @@ fn stderr(output: &Output) -> String {
     String::from_utf8_lossy(&output.stderr).into_owned()
 }
 
-/// The JSON of the only file of results that begins so.
-fn result(directory: &Path, begin: &str) -> Value {
+/// The JSON of the only file whose name has the prefix.
+fn result(directory: &Path, prefix: &str) -> Value {
     let files = std::fs::read_dir(directory).unwrap().map(|entry| entry.unwrap().path());
-    let named = |path: &PathBuf| path.file_name().unwrap().to_string_lossy().starts_with(begin);
+    let named = |path: &PathBuf| path.file_name().unwrap().to_string_lossy().starts_with(prefix);
     let found: Vec<_> = files.filter(named).collect();
     assert_eq!(found.len(), 1, "{found:?}");
     serde_json::from_slice(&std::fs::read(&found[0]).unwrap()).unwrap()
 }
 
 #[test]
-fn a_run_writes_both_files_and_says_what_it_came_to() {
+fn a_run_writes_both_files_and_prints_a_summary() {
     let directory = directory("load-quick");
     let without_store = QUICK.replace("databaseConfig: {inMemory: true}\n", "");
     let output = run(&directory, &without_store, &["--backend", "memory"]);
@@ -59,8 +59,8 @@ fn a_run_writes_both_files_and_says_what_it_came_to() {
     let output =
         run(&directory, QUICK, &["--results-dir", "results", "--selection", "upstream", "--arrivals", "poisson"]);
     assert_eq!(output.status.code(), Some(0), "{}", stderr(&output));
-    let shown = String::from_utf8(output.stdout).unwrap();
-    assert!(shown.contains("GetJobs none") && shown.contains("0 differences"), "{shown}");
+    let summary = String::from_utf8(output.stdout).unwrap();
+    assert!(summary.contains("GetJobs none") && summary.contains("0 differences"), "{summary}");
     let results = directory.join("results");
     let upstream = result(&results, "broadside-result-");
     assert_eq!(upstream["configuration"]["databaseConfig"]["type"], "inmemory");
@@ -78,21 +78,24 @@ fn a_run_writes_both_files_and_says_what_it_came_to() {
 }
 
 #[test]
-fn every_problem_of_a_configuration_is_shown_and_nothing_runs() {
+fn all_problems_of_a_configuration_are_reported_before_the_run() {
     let directory = directory("load-problems");
     let bad = QUICK.replace("testDuration: 1s", "testDuration: soon").replace("batchSize: 100", "batchSize: many");
     let output = run(&directory, &bad, &[]);
     assert_eq!(output.status.code(), Some(2));
-    let shown = stderr(&output);
-    assert!(shown.contains("config.yaml:2: testDuration: \"soon\" must be a duration"), "{shown}");
-    assert!(shown.contains("config.yaml:5: ingestionConfig.batchSize: \"many\" must be a whole number"), "{shown}");
+    let errors = stderr(&output);
+    assert!(errors.contains("config.yaml:2: testDuration: \"soon\" must be a duration"), "{errors}");
+    assert!(
+        errors.contains("config.yaml:5: ingestionConfig.batchSize: \"many\" must be a non-negative integer"),
+        "{errors}"
+    );
     let output = run(&directory, &format!("{QUICK}colour: red\n"), &["--teardown-only"]);
     assert_eq!(output.status.code(), Some(0));
-    assert!(stderr(&output).contains("config.yaml:7: colour is no known key"), "{}", stderr(&output));
+    assert!(stderr(&output).contains("config.yaml:7: colour is an unknown key"), "{}", stderr(&output));
 }
 
 #[test]
-fn a_large_run_needs_a_yes() {
+fn a_large_run_requires_a_confirmation() {
     let directory = directory("load-large");
     let large = QUICK.replace("testDuration: 1s", "testDuration: 2h");
     let output = run(&directory, &large, &[]);
@@ -101,16 +104,16 @@ fn a_large_run_needs_a_yes() {
 }
 
 #[test]
-fn an_objective_that_does_not_hold_is_exit_1() {
+fn a_missed_objective_exits_with_1() {
     let directory = directory("load-objective");
     let output = run(&directory, &format!("{QUICK}slo: [ingest.max < 1ns, ingest.errors < 1%]\n"), &[]);
     assert_eq!(output.status.code(), Some(1), "{}", stderr(&output));
-    assert!(stderr(&output).contains("the objective ingest.max < 1ns did not hold"), "{}", stderr(&output));
+    assert!(stderr(&output).contains("the objective ingest.max < 1ns is missed"), "{}", stderr(&output));
     assert!(!stderr(&output).contains("ingest.errors"), "{}", stderr(&output));
 }
 
 #[test]
-fn an_unknown_backend_and_a_missing_file_are_said() {
+fn usage_errors_exit_with_2() {
     let directory = directory("load-bad");
     for (arguments, part) in [
         (&["--backend", "oracle"][..], "backend"),
@@ -126,7 +129,7 @@ fn an_unknown_backend_and_a_missing_file_are_said() {
 
 #[cfg(unix)]
 #[test]
-fn an_interrupted_run_writes_what_was_measured() {
+fn an_interrupted_run_writes_its_measurements() {
     for signal in ["INT", "TERM", "HUP"] {
         let directory = directory(&format!("load-interrupted-{signal}"));
         let endless = QUICK.replace("testDuration: 1s", "testDuration: 30m");
@@ -146,7 +149,7 @@ fn an_interrupted_run_writes_what_was_measured() {
 }
 
 #[test]
-fn the_example_configurations_are_right() {
+fn the_example_configurations_are_valid() {
     let examples = Path::new(env!("CARGO_MANIFEST_DIR")).join("fixtures/load");
     for (name, also) in [("default", ""), ("postgres", ""), ("clickhouse", ""), ("postgres", "find-rate")] {
         let files: Vec<_> = [name, also].into_iter().filter(|name| !name.is_empty()).collect();

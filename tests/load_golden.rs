@@ -1,4 +1,4 @@
-//! What upstream's selection makes, against a second implementation of its rules and values worked out apart.
+//! Tests of the ids, selections and requests of load tests against an independent implementation and known values.
 
 use std::collections::BTreeMap;
 
@@ -31,7 +31,7 @@ const ANNOTATIONS: [(&str, u64); 5] = [
     ("example.com/broadside-echo", 100_000),
 ];
 const QUERIES: u64 = 1000;
-/// Milliseconds, queue, job set, number, id, worker of 7 and of 64: worked out with another program.
+/// Milliseconds, queue, job set, number, id, and worker of 7 and of 64 workers, computed by another program.
 const GOLDEN_IDS: [(i64, usize, usize, u64, &str, usize, usize); 4] = [
     (0, 0, 0, 0, "000000000000000000", 6, 45),
     (1_772_323_200_123, 1, 2, 3, "01KJKB3Q3V01020003", 5, 63),
@@ -48,7 +48,7 @@ fn requests() -> Requests {
 }
 
 #[test]
-fn ids_and_workers() {
+fn ids_and_workers_have_known_values() {
     for (millis, queue, job_set, number, id, of_7, of_64) in GOLDEN_IDS {
         let live = LiveId::new(Timestamp::from_micros(millis * 1000 + 999), queue, job_set, number);
         assert_eq!(live.job(), id);
@@ -58,7 +58,7 @@ fn ids_and_workers() {
 }
 
 #[test]
-fn a_job_id_is_its_parts_in_base_32() {
+fn a_job_id_is_a_base_32_number() {
     for number in 0..QUERIES {
         let (millis, queue, job_set) = (1_772_323_200_000 + number * 977, number % 1024, number * 7 % 1024);
         let mut bits = (u128::from(millis) << 40) | u128::from(queue << 30 | job_set << 20 | number);
@@ -74,11 +74,11 @@ fn a_job_id_is_its_parts_in_base_32() {
 }
 
 #[test]
-fn the_upstream_selection_compares_one_number_with_every_threshold() {
+fn the_upstream_selection_compares_the_job_number_with_all_thresholds() {
     let selector = Selector::new(SelectionKind::Upstream, 7, &config());
     let mut job_sets: BTreeMap<_, u64> = BTreeMap::new();
     for n in 0..10_000 {
-        let choice = selector.choose(n);
+        let choice = selector.select(n);
         let place = n % 1000;
         // trunc(1000 × 0.5695) is 569.
         let queue = if place < 569 { 0 } else { 1 };
@@ -92,37 +92,37 @@ fn the_upstream_selection_compares_one_number_with_every_threshold() {
         assert_eq!((choice.queue, choice.job_set, choice.succeeds), (queue, job_set, place < 950), "{n}");
         *job_sets.entry((choice.queue, choice.job_set)).or_default() += 1;
     }
-    // The job set with 30 % of the first queue gets none, as with upstream.
+    // The job set with 30 % of the first queue gets no jobs, as in Armada's Broadside.
     assert_eq!(job_sets, BTreeMap::from([((0, 0), 5690), ((1, 1), 1310), ((1, 2), 3000)]));
 }
 
 #[test]
-fn the_independent_selection_keeps_every_proportion_and_its_seed() {
+fn the_independent_selection_is_deterministic_and_keeps_the_proportions() {
     let jobs = 100_000;
     let chosen = |seed| {
         let selector = Selector::new(SelectionKind::Independent, seed, &config());
-        (0..jobs).map(|n| selector.choose(n)).collect::<Vec<_>>()
+        (0..jobs).map(|n| selector.select(n)).collect::<Vec<_>>()
     };
     let choices = chosen(1);
     assert_eq!(choices, chosen(1));
     assert_ne!(choices, chosen(2));
-    let share = |holds: &dyn Fn(&broadside::load::Choice) -> bool| {
+    let fraction = |holds: &dyn Fn(&broadside::load::Selection) -> bool| {
         choices.iter().filter(|choice| holds(choice)).count() as f64 / jobs as f64
     };
     for (queue, of_queue, job_sets) in [(0, 0.57, &[0.7, 0.3][..]), (1, 0.43, &[0.2, 0.5, 0.3])] {
         for (job_set, of_job_set) in job_sets.iter().enumerate() {
             let expected = of_queue * of_job_set;
-            let found = share(&|choice| (choice.queue, choice.job_set) == (queue, job_set));
+            let found = fraction(&|choice| (choice.queue, choice.job_set) == (queue, job_set));
             assert!((found - expected).abs() < 0.005, "{queue} {job_set}: {found}");
-            // Failures are in every job set.
-            let failed = share(&|choice| (choice.queue, choice.job_set) == (queue, job_set) && !choice.succeeds);
+            // Failures are distributed over all job sets.
+            let failed = fraction(&|choice| (choice.queue, choice.job_set) == (queue, job_set) && !choice.succeeds);
             assert!((failed - expected * 0.05).abs() < 0.003, "{queue} {job_set}: {failed}");
         }
     }
 }
 
 #[test]
-fn the_first_thousand_pages() {
+fn page_requests_match_the_reference() {
     const ORDERS: [&str; 6] = ["jobId", "jobSet", "submitted", "lastTransitionTime", "queue", "state"];
 
     let requests = requests();
@@ -142,7 +142,7 @@ fn the_first_thousand_pages() {
 }
 
 #[test]
-fn the_first_thousand_group_queries() {
+fn group_requests_match_the_reference() {
     let requests = requests();
     for q in 0..QUERIES {
         let (combo, filters) = filters(q);
@@ -185,7 +185,7 @@ fn the_first_thousand_group_queries() {
     }
 }
 
-/// The filters of the notes' table, and the name of their combination.
+/// The filters of a request and the name of their combination.
 fn filters(q: u64) -> (&'static str, Vec<Value>) {
     let (queue, job_sets) = QUEUES[(q % 2) as usize];
     let filter = |field: &str, matcher: &str, value: Value| json!({ "field": field, "match": matcher, "value": value, "isAnnotation": false });
@@ -210,7 +210,7 @@ fn filters(q: u64) -> (&'static str, Vec<Value>) {
         5 => {
             let failed = filter("state", "anyOf", json!(["FAILED"]));
             let from = filter("submitted", "greaterThanOrEqualTo", json!("2026-03-01T00:00:00Z"));
-            // 5 % of an hour are three minutes.
+            // 5 % of an hour is three minutes.
             (
                 "errored_time",
                 vec![failed, from, filter("submitted", "lessThanOrEqualTo", json!("2026-03-01T00:03:00Z"))],

@@ -1,4 +1,4 @@
-//! The files that a load test writes: the result file in its strict format, and the record of the run.
+//! Tests of the files of a load test: the result file and the record.
 
 #[path = "support/run.rs"]
 mod run;
@@ -76,8 +76,8 @@ fn configuration() -> Configuration {
     }
 }
 
-/// The configuration with every optional part empty.
-fn least_configuration() -> Configuration {
+/// The configuration without optional sections.
+fn minimal_configuration() -> Configuration {
     let mut configuration = configuration();
     configuration.database_config = DatabaseConfig {
         database_type: DatabaseType::InMemory,
@@ -91,8 +91,8 @@ fn least_configuration() -> Configuration {
     configuration
 }
 
-/// The format: a key that ends in `?` may be missing; an array holds any number of its element.
-/// The texts are `text`, `time`, `duration`, or the words allowed, divided by `|`.
+/// The schema of the result file. A key that ends with `?` is optional. The single element of an array is the schema of
+/// its elements. A string is `text`, `time`, `duration`, or the allowed values separated by `|`.
 fn schema() -> Value {
     let action = json!({"performAfterTestStartTime": "duration", "queue": "text", "jobSet": "text"});
     json!({
@@ -164,14 +164,14 @@ fn schema() -> Value {
     })
 }
 
-/// What of a value does not fit the format, each with its place.
-fn misfits(schema: &Value, value: &Value, place: &str, found: &mut Vec<String>) {
+/// Collects the violations of the schema, each with its path.
+fn violations(schema: &Value, value: &Value, place: &str, found: &mut Vec<String>) {
     match (schema, value) {
         (Value::Object(keys), Value::Object(fields)) => {
             for (key, schema) in keys {
                 let name = key.trim_end_matches('?');
                 match fields.get(name) {
-                    Some(value) => misfits(schema, value, &format!("{place}/{name}"), found),
+                    Some(value) => violations(schema, value, &format!("{place}/{name}"), found),
                     None if key.ends_with('?') => {}
                     None => found.push(format!("{place}/{name} is missing")),
                 }
@@ -181,26 +181,26 @@ fn misfits(schema: &Value, value: &Value, place: &str, found: &mut Vec<String>) 
         }
         (Value::Array(element), Value::Array(values)) => {
             for (at, value) in values.iter().enumerate() {
-                misfits(&element[0], value, &format!("{place}/{at}"), found);
+                violations(&element[0], value, &format!("{place}/{at}"), found);
             }
         }
         (Value::Number(example), Value::Number(number)) if example.is_f64() || number.is_u64() => {}
-        (Value::String(kind), Value::String(text)) if fits(kind, text) => {}
+        (Value::String(kind), Value::String(text)) if is_valid(kind, text) => {}
         _ => found.push(format!("{place} is {value}")),
     }
 }
 
-fn fits(kind: &str, text: &str) -> bool {
+fn is_valid(kind: &str, text: &str) -> bool {
     match kind {
         "text" => true,
         "time" => text.parse::<broadside::Timestamp>().is_ok(),
-        "duration" => viewer_reads(text),
+        "duration" => is_viewer_duration(text),
         words => words.split('|').any(|word| word == text),
     }
 }
 
-/// Whether the viewer reads a duration: numbers, each with one of the units s, m, h and µs; no exponent.
-fn viewer_reads(text: &str) -> bool {
+/// Returns true if the viewer supports a duration: numbers with the units s, m, h and µs, without exponents.
+fn is_viewer_duration(text: &str) -> bool {
     let mut rest = text;
     while !rest.is_empty() {
         let number = rest.trim_start_matches(|character: char| character.is_ascii_digit() || character == '.');
@@ -219,17 +219,17 @@ fn viewer_reads(text: &str) -> bool {
 fn checked(file: &ResultFile) -> (String, Vec<String>) {
     let text = file.to_json().unwrap();
     let mut found = Vec::new();
-    misfits(&schema(), &serde_json::from_str(&text).unwrap(), "", &mut found);
+    violations(&schema(), &serde_json::from_str(&text).unwrap(), "", &mut found);
     (text, found)
 }
 
 #[test]
-fn the_check_of_the_format_finds_what_does_not_fit() {
+fn the_schema_check_finds_violations() {
     for text in ["18.5ms", "850ns", "1e3s", "5", "", "s", "1m30"] {
-        assert!(!viewer_reads(text), "{text}");
+        assert!(!is_viewer_duration(text), "{text}");
     }
     for text in ["0s", "18500µs", "0.85µs", "1h2m3.5s"] {
-        assert!(viewer_reads(text), "{text}");
+        assert!(is_viewer_duration(text), "{text}");
     }
     let file = ResultFile::new(&run::record("postgres", 900.0), configuration());
     let mut json = serde_json::to_value(&file).unwrap();
@@ -237,23 +237,23 @@ fn the_check_of_the_format_finds_what_does_not_fit() {
     json["results"]["ingester"]["peakBacklogSize"] = json!(1.5);
     json["results"]["querier"].as_object_mut().unwrap().remove("statsByQueryType");
     let mut found = Vec::new();
-    misfits(&schema(), &json, "", &mut found);
+    violations(&schema(), &json, "", &mut found);
     assert_eq!(found.len(), 3, "{found:?}");
 }
 
 #[test]
-fn the_result_file_is_the_golden_one() {
+fn the_result_file_matches_the_snapshot() {
     let (text, found) = checked(&ResultFile::new(&run::record("postgres", 900.0), configuration()));
     assert_eq!(found, [""; 0]);
     insta::assert_snapshot!(text);
 }
 
 #[test]
-fn optional_parts_are_left_out_when_empty() {
+fn empty_sections_are_omitted() {
     let mut record = run::record("memory", 80.0);
     record.actions.clear();
     record.errors.clear();
-    let (text, found) = checked(&ResultFile::new(&record, least_configuration()));
+    let (text, found) = checked(&ResultFile::new(&record, minimal_configuration()));
     assert_eq!(found, [""; 0]);
     for key in ["actor", "actionsConfig", "errors", "tuning", "historicalJobs", "connectionString", "null"] {
         assert!(!text.contains(key), "{key}: {text}");
@@ -261,9 +261,9 @@ fn optional_parts_are_left_out_when_empty() {
 }
 
 #[test]
-fn reads_that_the_format_does_not_know_are_in_the_record_alone() {
+fn unsupported_reads_are_only_in_the_record() {
     let record = run::record("memory", 80.0);
-    let file = ResultFile::new(&record, least_configuration());
+    let file = ResultFile::new(&record, minimal_configuration());
     let combos: Vec<_> = file.results.querier.stats_by_query_type.iter().map(|stats| &stats.filter_combo[..]).collect();
     assert!(!combos.contains(&"deep_offset") && combos.contains(&"errored_time"), "{combos:?}");
     let total: u64 = file.results.querier.stats_by_query_type.iter().map(|stats| stats.total_executed).sum();
@@ -272,7 +272,7 @@ fn reads_that_the_format_does_not_know_are_in_the_record_alone() {
 }
 
 #[test]
-fn a_run_without_a_single_call_has_a_result_file() {
+fn a_run_without_calls_has_a_result_file() {
     let mut record = run::record("memory", 80.0);
     record.ingester = Default::default();
     record.queries.clear();
@@ -283,7 +283,7 @@ fn a_run_without_a_single_call_has_a_result_file() {
 }
 
 #[test]
-fn a_record_is_read_back_as_it_was_written() {
+fn a_record_is_parsed_back() {
     let record = run::record("postgres", 900.0);
     let text = record.to_json().unwrap();
     let read = RunRecord::from_json(text.as_bytes()).unwrap();

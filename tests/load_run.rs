@@ -1,4 +1,4 @@
-//! Load tests, short ones, on every backend: that nothing is lost, and that what goes wrong is seen.
+//! Short load tests on each backend, and on stores with faults.
 
 mod support;
 
@@ -9,7 +9,7 @@ use std::time::Duration;
 use async_trait::async_trait;
 use broadside::ingest::InsertJob;
 use broadside::load::record::{ActionType, Phase, QueryType, RunRecord};
-use broadside::load::{self, LoadConfig, RecordedRead, RunOptions, Unobserved};
+use broadside::load::{self, LoadConfig, NullObserver, RecordedRead, RunOptions};
 use broadside::{
     BackendKind, Database, Error, ErrorKind, GroupQuery, HistoricalJobs, IngestionBatch, Job, JobGroup, JobQuery,
     Operation, Progress, Result, api,
@@ -31,19 +31,19 @@ fn main() {
 
 fn on_every_backend(backend: Backend) -> [Trial; 3] {
     [
-        trial(backend, "a-load-is-stored-whole", stored_whole),
-        trial(backend, "historical-jobs-are-resumed-if-they-are-the-same", resumed),
-        trial(backend, "a-store-with-other-jobs-is-refused", refused),
+        trial(backend, "all-jobs-are-stored", all_jobs_are_stored),
+        trial(backend, "a-store-with-the-same-historical-jobs-is-reused", store_is_reused),
+        trial(backend, "a-store-with-other-jobs-is-rejected", other_jobs_are_rejected),
     ]
 }
 
 fn on_the_model() -> [Trial; 5] {
     [
-        trial(Backend::MODEL, "a-stopped-run-writes-what-was-measured", stopped),
-        trial(Backend::MODEL, "what-a-store-loses-is-named", |_| loses()),
-        trial(Backend::MODEL, "batches-that-fail-are-sent-again", |_| fails_at_times()),
-        trial(Backend::MODEL, "reads-that-never-complete-count", |_| never_answers()),
-        trial(Backend::MODEL, "a-rate-is-found", |_| finds_a_rate()),
+        trial(Backend::MODEL, "a-stopped-run-has-a-partial-record", stopped_run),
+        trial(Backend::MODEL, "the-census-finds-lost-batches", |_| lost_batches()),
+        trial(Backend::MODEL, "failed-batches-are-sent-again", |_| failed_batches()),
+        trial(Backend::MODEL, "unfinished-reads-are-counted", |_| unfinished_reads()),
+        trial(Backend::MODEL, "the-rate-search-terminates", |_| rate_search()),
     ]
 }
 
@@ -103,14 +103,14 @@ fn config(overrides: &str) -> LoadConfig {
 /// A run that is not stopped.
 async fn run(database: Arc<dyn Database>, config: &LoadConfig, options: &RunOptions) -> Result<RunRecord> {
     let (_stop, stopped) = watch::channel(false);
-    load::run(database, config, options, Arc::new(Unobserved), stopped).await
+    load::run(database, config, options, Arc::new(NullObserver), stopped).await
 }
 
 fn fail(error: Error) -> String {
     describe(&error)
 }
 
-async fn stored_whole(store: TestStoreRef) -> Verdict {
+async fn all_jobs_are_stored(store: TestStoreRef) -> Verdict {
     let recorded = r#"{"op":"getJobs","time":"2026-01-01T00:00:00Z","take":3}
 {"op":"getJobGroups","time":"2026-01-01T00:00:00.5Z","groupedField":{"field":"owner"}}
 {"op":"getJobs","time":"2026-01-01T01:00:00Z"}"#;
@@ -118,7 +118,7 @@ async fn stored_whole(store: TestStoreRef) -> Verdict {
     let record = run(store.database.clone(), &config(""), &options).await.map_err(fail)?;
     let census = record.census.as_ref().expect("a census was taken");
     assert_eq!(census.differences, Vec::<String>::new());
-    // 600 historical jobs, and 2.5 s of 200 a second.
+    // 600 historical jobs, and 200 per second for 2.5 s.
     assert_eq!((census.jobs, census.sampled), (1100, 256));
     assert_eq!((record.error_count, record.partial), (0, false), "{:?}", record.errors);
     assert!(record.ingester.batches_redelivered > 0);
@@ -131,7 +131,7 @@ async fn stored_whole(store: TestStoreRef) -> Verdict {
     };
     let pages: u64 =
         record.queries.iter().filter(|query| query.query_type == QueryType::GetJobs).map(|query| query.executed).sum();
-    // 10 a second of upstream's, 2 of each of the five others, and one recorded, for 2 s.
+    // For 2 s: 10 pages per second, 2 per second of each of the five other kinds, and one recorded page.
     assert_eq!(pages, 20 + 5 * 4 + 1);
     for combo in ["none", "annotations", "running_queue", "queued_jobset", "priority", "errored_time", "cluster_node"] {
         assert!(queries(QueryType::GetJobs, combo) >= 2 && queries(QueryType::GetJobGroups, combo) >= 2);
@@ -156,7 +156,7 @@ async fn stored_whole(store: TestStoreRef) -> Verdict {
 
     let actions: Vec<_> = record.actions.iter().map(|action| (action.action, action.end_nanos.is_some())).collect();
     assert_eq!(actions, [(ActionType::Reprioritise, true), (ActionType::Cancel, true)]);
-    // A server that lags may store the jobs only after the action has read the active ones.
+    // A slow server may store the jobs after the action has read the active jobs.
     if store.database.backend() == BackendKind::Memory {
         assert!(record.actions.iter().all(|action| action.jobs > 0), "{:?}", record.actions);
     }
@@ -172,12 +172,12 @@ async fn stored_whole(store: TestStoreRef) -> Verdict {
     Ok(())
 }
 
-async fn resumed(store: TestStoreRef) -> Verdict {
+async fn store_is_reused(store: TestStoreRef) -> Verdict {
     let few = "testDuration: 200ms\nwarmupDuration: 0s\nactionsConfig: {jobSetReprioritisations: [], jobSetCancellations: []}\nskipTearDown: true";
     let options = RunOptions::default();
     let first = run(store.database.clone(), &config(few), &options).await.map_err(fail)?;
     if let Err(error) = store.database.set_property("load.probe", "").await {
-        // A store that cannot say whose jobs it has is not taken for one's own.
+        // A store without properties cannot be reused.
         assert_eq!(error.kind(), ErrorKind::Backend, "{error}");
         let error = run(store.database.clone(), &config(few), &options).await.unwrap_err();
         assert_eq!(error.kind(), ErrorKind::WrongStore, "{error}");
@@ -198,7 +198,7 @@ async fn resumed(store: TestStoreRef) -> Verdict {
     Ok(())
 }
 
-async fn refused(store: TestStoreRef) -> Verdict {
+async fn other_jobs_are_rejected(store: TestStoreRef) -> Verdict {
     store.database.initialise_schema().await.map_err(fail)?;
     let batch =
         IngestionBatch::new([InsertJob { job: plain_job("someones", "set"), job_spec: None }.into()]).map_err(fail)?;
@@ -214,11 +214,11 @@ async fn refused(store: TestStoreRef) -> Verdict {
     Ok(())
 }
 
-async fn stopped(store: TestStoreRef) -> Verdict {
+async fn stopped_run(store: TestStoreRef) -> Verdict {
     let (stop, stopped) = watch::channel(false);
     let config = config("testDuration: 1h\nwarmupDuration: 0s");
     let options = RunOptions::default();
-    let running = load::run(store.database.clone(), &config, &options, Arc::new(Unobserved), stopped);
+    let running = load::run(store.database.clone(), &config, &options, Arc::new(NullObserver), stopped);
     let stopping = async {
         tokio::time::sleep(Duration::from_millis(700)).await;
         stop.send(true).unwrap();
@@ -230,7 +230,7 @@ async fn stopped(store: TestStoreRef) -> Verdict {
     Ok(())
 }
 
-/// A store that fails in a way of its own.
+/// A store with a fault.
 #[derive(Debug)]
 struct Faulty {
     inner: Arc<dyn Database>,
@@ -240,13 +240,13 @@ struct Faulty {
 
 #[derive(Debug, Clone, Copy, PartialEq)]
 enum Fault {
-    /// Every tenth batch is confirmed and not stored.
+    /// Every tenth batch is acknowledged but not stored.
     LosesBatches,
     /// Every second batch fails.
     FailsBatches,
-    /// Pages are never answered.
+    /// Pages never complete.
     HangsOnPages,
-    /// A batch takes as long as its queries do at this rate.
+    /// The rate of ingestion is limited.
     Slow { queries_per_second: f64 },
 }
 
@@ -271,7 +271,7 @@ impl Database for Faulty {
             Fault::LosesBatches if number % 10 == 9 => return Ok(()),
             Fault::FailsBatches if number.is_multiple_of(2) => {
                 let error = Error::new(ErrorKind::Unavailable, Operation::ExecuteIngestionQueryBatch, "away");
-                // Stored or not, a repetition is right.
+                // A repetition must succeed whether or not the batch was stored.
                 if number.is_multiple_of(4) {
                     self.inner.execute_ingestion_query_batch(batch).await?;
                 }
@@ -329,21 +329,21 @@ impl Database for Faulty {
     }
 }
 
-/// Whether it is a read of the load itself, which alone have a limit of a page.
+/// Returns true for pages of the load, which are the only reads with this limit.
 fn is_page_of_the_load(query: &JobQuery) -> bool {
     query.page().limit().is_some_and(|take| take == 100)
 }
 
-async fn loses() -> Verdict {
+async fn lost_batches() -> Verdict {
     let record =
         run(faulty(Fault::LosesBatches).await, &config("redelivery: 0"), &RunOptions::default()).await.map_err(fail)?;
     let differences = record.census.unwrap().differences;
-    assert!(differences.iter().any(|difference| difference.contains("jobs should be")), "{differences:?}");
+    assert!(differences.iter().any(|difference| difference.contains(", expected ")), "{differences:?}");
     assert!(differences.iter().any(|difference| difference.contains("is not stored")), "{differences:?}");
     Ok(())
 }
 
-async fn fails_at_times() -> Verdict {
+async fn failed_batches() -> Verdict {
     let record = run(faulty(Fault::FailsBatches).await, &config(""), &RunOptions::default()).await.map_err(fail)?;
     assert_eq!(record.census.unwrap().differences, Vec::<String>::new());
     assert!(record.ingester.batches_failed > 0 && record.error_count >= record.ingester.batches_failed);
@@ -351,7 +351,7 @@ async fn fails_at_times() -> Verdict {
     Ok(())
 }
 
-async fn never_answers() -> Verdict {
+async fn unfinished_reads() -> Verdict {
     let quiet =
         "actionsConfig: {jobSetReprioritisations: [], jobSetCancellations: []}\nqueryConfig: {maxConcurrentQueries: 0}";
     let options = RunOptions { drain: Duration::from_millis(300), ..RunOptions::default() };
@@ -364,7 +364,7 @@ async fn never_answers() -> Verdict {
     assert!(pages.iter().all(|query| query.latency.is_lower_bound(query.latency.max_nanos().unwrap())));
     assert!(!record.invalid.is_empty() && record.census.is_none());
 
-    // With a deadline they fail, and still count with the time that they took at least.
+    // With a timeout the reads fail, and count with their lower bound.
     let options = RunOptions { query_timeout: Duration::from_millis(200), ..RunOptions::default() };
     let record = run(faulty(Fault::HangsOnPages).await, &config(quiet), &options).await.map_err(fail)?;
     let pages: Vec<_> = record.queries.iter().filter(|query| query.query_type == QueryType::GetJobs).collect();
@@ -374,7 +374,7 @@ async fn never_answers() -> Verdict {
     Ok(())
 }
 
-async fn finds_a_rate() -> Verdict {
+async fn rate_search() -> Verdict {
     let small = "
 testDuration: 1s
 warmupDuration: 0s
@@ -386,17 +386,17 @@ slo: ingest.max < 400ms
     let (_stop, stopped) = watch::channel(false);
     let store = faulty(Fault::Slow { queries_per_second: 500.0 }).await;
     let record =
-        load::find_rate(store, &config, &RunOptions::default(), Arc::new(Unobserved), stopped).await.map_err(fail)?;
+        load::find_rate(store, &config, &RunOptions::default(), Arc::new(NullObserver), stopped).await.map_err(fail)?;
     let search = record.rate_search.unwrap();
-    // Only what arrives within the linger of a batch, on top of what the store takes, can be above its rate. A busy
-    // machine may break lower rates too.
+    // The highest rate can exceed the rate of the store only by the arrivals within a batch timeout. On a busy machine
+    // lower rates may also have violations.
     assert!(search.highest.is_none_or(|highest| highest < 1600.0), "{search:?}");
-    let first = search.broke_first().unwrap();
+    let first = search.first_violation().unwrap();
     assert!(search.highest.is_none_or(|highest| first.rate > highest) && !first.broke.is_empty(), "{search:?}");
     Ok(())
 }
 
-/// A server that stands still for two seconds, as our way of measuring sees it and as upstream's does.
+/// The measurement of a server that stalls for two seconds.
 mod stall {
     use broadside::{DatabaseConfig, POSTGRES_URL_VARIABLE, SystemClock};
 
@@ -407,10 +407,10 @@ mod stall {
     const STALL: Duration = Duration::from_secs(2);
 
     pub fn trial() -> Trial {
-        server_trial(Backend::POSTGRES, "a-stall-shows-in-latency-and-not-in-service-time", shows)
+        server_trial(Backend::POSTGRES, "latency-includes-a-stall-and-service-time-does-not", stall)
     }
 
-    async fn shows() {
+    async fn stall() {
         let address = std::env::var(POSTGRES_URL_VARIABLE).unwrap();
         let proxy = Proxy::start(&address).await;
         let through = proxy.address().parse::<DatabaseConfig>().unwrap();
@@ -435,11 +435,11 @@ ingestionConfig: {submissionsPerHour: 3600}
         let (record, ()) = tokio::join!(run(scratch.database().clone(), &config, &options), stalling);
         let record = record.unwrap();
         let specs = record.queries.iter().find(|query| query.query_type == QueryType::GetJobSpec).unwrap();
-        // Of 1,600 reads, 400 were due while the server stood still, by our way of measuring.
-        let nanos = |share: f64| (STALL.as_nanos() as f64 * share) as u64;
+        // 400 of 1,600 reads were due during the stall.
+        let nanos = |fraction: f64| (STALL.as_nanos() as f64 * fraction) as u64;
         assert!(specs.latency.quantile(0.99).unwrap() >= nanos(0.8), "{:?}", specs.latency.percentiles());
         assert!(specs.latency.max_nanos().unwrap() >= nanos(0.95));
-        // Upstream's clock starts after the wait for the slot: one read was slow.
+        // The service time starts after the wait for the slot, so only one read was slow.
         let service = specs.service_time.quantile(0.99).unwrap();
         assert!(service < nanos(0.25), "{:?}", specs.service_time.percentiles());
         assert!(specs.slot_wait.quantile(0.99).unwrap() >= nanos(0.8));

@@ -1,4 +1,4 @@
-//! `broadside report`: the page of one or several runs, and the comparison with a baseline.
+//! Tests of the command `broadside report`.
 
 #![cfg(feature = "cli")]
 
@@ -11,7 +11,7 @@ use std::process::{Command, Output, Stdio};
 use broadside::load::RunRecord;
 use broadside::load::record::{ObjectiveRecord, RateSearchRecord};
 
-/// A directory that no other test has.
+/// A separate directory for a test.
 fn directory(name: &str) -> PathBuf {
     let path = PathBuf::from(env!("CARGO_TARGET_TMPDIR")).join("report").join(name);
     std::fs::create_dir_all(&path).unwrap();
@@ -24,7 +24,7 @@ fn written(directory: &Path, name: &str, record: &RunRecord) -> String {
     path.to_str().unwrap().to_owned()
 }
 
-/// `broadside report` with these arguments.
+/// Runs `broadside report`.
 fn report(arguments: &[&str]) -> Output {
     let mut command = Command::new(env!("CARGO_BIN_EXE_broadside"));
     command.arg("report").args(arguments).stdin(Stdio::null()).output().unwrap()
@@ -38,7 +38,7 @@ fn stderr(output: &Output) -> String {
     String::from_utf8(output.stderr.clone()).unwrap()
 }
 
-/// The page of these runs.
+/// The report of the runs.
 fn page(name: &str, records: &[RunRecord]) -> String {
     let (html, output) = page_and_output(name, records);
     assert_eq!((code(&output), stderr(&output).as_str()), (0, ""));
@@ -57,7 +57,7 @@ fn page_and_output(name: &str, records: &[RunRecord]) -> (String, Output) {
 }
 
 #[test]
-fn a_page_has_every_chart_and_table() {
+fn a_report_has_all_charts_and_tables() {
     let html = page("two", &[run::record("memory", 80.0), run::record("postgres", 900.0)]);
     let kinds = ["Ingestion", "GetJobs", "GetJobGroups", "GetJobSpec", "GetJobRunError", "GetJobRunDebugMessage"];
     for kind in kinds {
@@ -67,13 +67,13 @@ fn a_page_has_every_chart_and_table() {
         }
     }
     assert_eq!(html.matches("<svg").count(), 4 * kinds.len() + 1);
-    assert!(html.contains("aria-label=\"All calls: errors a second\""));
+    assert!(html.contains("aria-label=\"All calls: errors per second\""));
     for text in
         ["Jobs annotations", "Jobs deep_<wbr>offset", "batch", "p50 ÷", "reprioritise", "warm-up", "page.p99 &lt; 50ms"]
     {
         assert!(html.contains(text), "{text}");
     }
-    assert!(html.contains("&lt;after 1 s&gt; &amp; retried"), "the text of an error is no HTML");
+    assert!(html.contains("&lt;after 1 s&gt; &amp; retried"), "the text of an error must be escaped");
     for guide in [
         "Latency by percentile</strong>",
         "Latency over time</strong>",
@@ -87,17 +87,17 @@ fn a_page_has_every_chart_and_table() {
 }
 
 #[test]
-fn a_page_refers_to_nothing_outside_itself() {
+fn a_report_has_no_external_references() {
     let html = page("alone", &[run::record("memory", 80.0)]);
     for reference in ["<script", "src=", "@import", "url(", "href=\"http", "href=\"/"] {
         assert!(!html.contains(reference), "{reference}");
     }
     assert!(html.contains("default-src 'none'"));
-    assert!(!html.contains("id=\"differences\""), "a run alone differs from nothing");
+    assert!(!html.contains("id=\"differences\""), "a single run has no differences");
 }
 
 #[test]
-fn what_differs_between_configurations_is_shown() {
+fn differences_between_configurations_are_listed() {
     let first = run::record("memory", 80.0);
     let mut second = run::record("memory", 90.0);
     second.configuration["ingestionConfig"]["batchSize"] = 500.into();
@@ -113,14 +113,14 @@ fn what_differs_between_configurations_is_shown() {
 }
 
 #[test]
-fn numbers_that_cannot_be_trusted_are_marked_before_anything_else() {
+fn unreliable_runs_are_marked_at_the_top() {
     let mut record = run::record("postgres", 900.0);
-    record.invalid.push("the generator's lag had a p99 of 14 ms".to_owned());
+    record.invalid.push("the p99 of the generator lag is 14 ms".to_owned());
     record.partial = true;
     record.census.as_mut().unwrap().differences = vec!["RUNNING: 7 expected, 6 stored".to_owned(), "more".to_owned()];
     let (html, output) = page_and_output("untrusted", &[run::record("memory", 80.0), record]);
     assert_eq!(code(&output), 0);
-    let problems = ["invalid: the generator", "partial: ", "RUNNING: 7 expected, 6 stored, and 1 more"];
+    let problems = ["invalid: the p99 of the generator lag", "partial: ", "RUNNING: 7 expected, 6 stored, and 1 more"];
     for problem in problems {
         assert!(stderr(&output).contains(problem), "{}", stderr(&output));
         assert!(html.find(problem).unwrap() < html.find("<table").unwrap(), "{problem}");
@@ -131,17 +131,17 @@ fn numbers_that_cannot_be_trusted_are_marked_before_anything_else() {
 }
 
 #[test]
-fn percentiles_of_few_samples_are_left_out_and_lower_bounds_marked() {
+fn unsupported_percentiles_are_omitted_and_lower_bounds_marked() {
     let html = page("few", &[run::record("memory", 80.0)]);
     let row = html.split("Jobs deep_<wbr>offset</th>").nth(1).unwrap().split("</tr>").next().unwrap();
     let cells: Vec<_> = row.split("</td>").skip(1).map(|cell| cell.trim_start_matches("<td>")).collect();
-    // n, p50, p95, p99, max: 61 samples have no p99, and the call that had not completed is the greatest.
+    // n, p50, p95, p99, max: 61 samples do not support p99, and the maximum is an unfinished call.
     assert_eq!((cells[0], cells[3], cells[4]), ("61", "–", "≥ 2.00 s"), "{row}");
     assert!(cells[2].ends_with("µs") || cells[2].ends_with("ms"), "{row}");
 }
 
 #[test]
-fn long_runs_have_charts_of_few_points() {
+fn the_number_of_points_in_charts_is_limited() {
     let mut record = run::record("memory", 80.0);
     for series in &mut record.series {
         let first = series.intervals.clone();
@@ -157,7 +157,7 @@ fn long_runs_have_charts_of_few_points() {
 }
 
 #[test]
-fn runs_without_a_call_have_a_page() {
+fn a_run_without_calls_has_a_report() {
     let mut record = run::record("memory", 80.0);
     (record.queries, record.series, record.phases) = (Vec::new(), Vec::new(), Vec::new());
     record.ingester = Default::default();
@@ -165,8 +165,8 @@ fn runs_without_a_call_have_a_page() {
     assert_eq!(html.matches("<svg").count(), 5);
 }
 
-/// The exit code of a report on these runs beside a baseline, and what it says.
-fn held_against(name: &str, baseline: &[RunRecord], records: &[RunRecord]) -> (i32, String) {
+/// The exit code and standard error of a report with a baseline.
+fn report_with_baseline(name: &str, baseline: &[RunRecord], records: &[RunRecord]) -> (i32, String) {
     let directory = directory(name);
     let out = directory.join("report.html");
     let mut arguments = vec!["--out".to_owned(), out.to_str().unwrap().to_owned()];
@@ -179,41 +179,41 @@ fn held_against(name: &str, baseline: &[RunRecord], records: &[RunRecord]) -> (i
     (code(&output), stderr(&output))
 }
 
-/// The run with each of its latencies so many times as long.
+/// A run with all latencies multiplied by a factor.
 fn slowed(backend: &str, median_micros: f64, factor: f64) -> RunRecord {
     let (plain, slow) = (run::record(backend, median_micros), run::record(backend, median_micros * factor));
     RunRecord { queries: slow.queries, ingester: slow.ingester, ..plain }
 }
 
 #[test]
-fn of_several_runs_the_ratios_are_compared() {
+fn ratios_of_several_runs_are_compared() {
     let baseline = [run::record("memory", 80.0), run::record("postgres", 900.0)];
-    let (same, problems) = held_against("ratios-same", &baseline, &baseline);
+    let (same, problems) = report_with_baseline("ratios-same", &baseline, &baseline);
     assert_eq!((same, problems.as_str()), (0, ""));
     let slow = [slowed("memory", 80.0, 2.0), run::record("postgres", 900.0)];
-    let (worse, problems) = held_against("ratios-worse", &baseline, &slow);
+    let (worse, problems) = report_with_baseline("ratios-worse", &baseline, &slow);
     assert_eq!(worse, 1);
     assert!(problems.contains("GetJobs annotations p50: memory fell behind postgres by "), "{problems}");
     assert!(problems.contains("GetJobs annotations p99"), "{problems}");
-    // Both half as quick: a slower machine, and no ratio is worse.
+    // A slower machine does not change the ratios.
     let both = [slowed("memory", 80.0, 2.0), slowed("postgres", 900.0, 2.0)];
-    let (_, problems) = held_against("ratios-machine", &baseline, &both);
+    let (_, problems) = report_with_baseline("ratios-machine", &baseline, &both);
     assert!(!problems.contains("p50"), "{problems}");
     let quicker = [slowed("memory", 80.0, 0.5), run::record("postgres", 900.0)];
-    let (_, problems) = held_against("ratios-better", &baseline, &quicker);
+    let (_, problems) = report_with_baseline("ratios-better", &baseline, &quicker);
     assert!(!problems.contains("p50"), "{problems}");
 }
 
 #[test]
-fn of_a_run_alone_the_latencies_are_compared() {
+fn latencies_of_a_single_run_are_compared() {
     let baseline = [run::record("postgres", 900.0)];
-    assert_eq!(held_against("alone-same", &baseline, &baseline), (0, String::new()));
-    let (worse, problems) = held_against("alone-worse", &baseline, &[slowed("postgres", 900.0, 2.0)]);
+    assert_eq!(report_with_baseline("alone-same", &baseline, &baseline), (0, String::new()));
+    let (worse, problems) = report_with_baseline("alone-worse", &baseline, &[slowed("postgres", 900.0, 2.0)]);
     assert_eq!(worse, 1);
     assert!(problems.contains("batch p50: ") && problems.contains(" of the baseline"), "{problems}");
     let mut elsewhere = run::record("postgres", 900.0);
     elsewhere.machine.cores = Some(64);
-    let (refused, problems) = held_against("alone-machine", &baseline, &[elsewhere]);
+    let (refused, problems) = report_with_baseline("alone-machine", &baseline, &[elsewhere]);
     assert_eq!(refused, 2);
     assert!(problems.contains("another machine"), "{problems}");
 }
@@ -225,18 +225,18 @@ fn objectives_and_rates_are_compared() {
     let mut now = before.clone();
     now.objectives = vec![ObjectiveRecord { held: false, ..before.objectives[0].clone() }];
     now.rate_search = Some(RateSearchRecord { highest: Some(200.0), trials: Vec::new() });
-    let (worse, problems) = held_against("objectives", std::slice::from_ref(&before), &[now.clone()]);
+    let (worse, problems) = report_with_baseline("objectives", std::slice::from_ref(&before), &[now.clone()]);
     assert_eq!(worse, 1);
-    assert!(problems.contains("page.p99 < 50ms held in the baseline and does not now: 12.3 ms"), "{problems}");
-    assert!(problems.contains("at 400.0 submissions a second, now at 200.0"), "{problems}");
-    // What was broken before is nothing new, and a rate within the tolerance neither.
+    assert!(problems.contains("page.p99 < 50ms was met in the baseline and is missed now: 12.3 ms"), "{problems}");
+    assert!(problems.contains("was 400.0 submissions per second and is now 200.0"), "{problems}");
+    // An objective that the baseline missed and a rate within the tolerance are not regressions.
     now.rate_search = Some(RateSearchRecord { highest: Some(350.0), trials: Vec::new() });
     before.objectives = now.objectives.clone();
-    assert_eq!(held_against("objectives-same", &[before], &[now]), (0, String::new()));
+    assert_eq!(report_with_baseline("objectives-same", &[before], &[now]), (0, String::new()));
 }
 
 #[test]
-fn a_baseline_of_something_else_cannot_be_used() {
+fn a_baseline_must_have_the_same_load_and_backend_and_be_valid() {
     let baseline = [run::record("postgres", 900.0)];
     let mut other_load = run::record("postgres", 900.0);
     other_load.configuration["ingestionConfig"]["batchSize"] = 1.into();
@@ -245,23 +245,23 @@ fn a_baseline_of_something_else_cannot_be_used() {
     let others = [
         ("other-backend", run::record("memory", 900.0), "backends"),
         ("other-load", other_load, "another load"),
-        ("invalid", invalid, "proves nothing"),
+        ("invalid", invalid, "is invalid"),
     ];
     for (name, record, reason) in others {
-        let (refused, problems) = held_against(name, &baseline, &[record]);
+        let (refused, problems) = report_with_baseline(name, &baseline, &[record]);
         assert_eq!(refused, 2, "{name}");
         assert!(problems.contains(reason), "{problems}");
     }
 }
 
 #[test]
-fn a_file_that_is_no_record_is_named() {
+fn errors_of_invalid_records_have_the_file_name() {
     let directory = directory("unreadable");
     let path = directory.join("no-record.json");
     std::fs::write(&path, "{\"format\": 99}").unwrap();
     let output = report(&[path.to_str().unwrap(), "--out", directory.join("report.html").to_str().unwrap()]);
     assert_eq!(code(&output), 2);
-    assert!(stderr(&output).contains("no-record.json: the record is of format 99"), "{}", stderr(&output));
+    assert!(stderr(&output).contains("no-record.json: the record has format 99"), "{}", stderr(&output));
     assert_eq!(code(&report(&["no/such/file"])), 2);
     assert_eq!(code(&report(&[])), 2);
 }

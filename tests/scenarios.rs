@@ -1,8 +1,8 @@
-//! Every scenario of `fixtures/` on every backend: a behaviour is described once, there.
+//! Executes the scenarios of `fixtures/` on each backend.
 //!
-//! Each runs as it is written, and on the memory engine also with every batch taken apart into
-//! its single queries, which must not change a response (rule 5 of the contract). The naive
-//! model has to pass as well, once as a backend and once with queries and filters as written.
+//! On the memory engine the scenarios are also executed with each batch split into single queries, which must
+//! not change the responses. The naive model must pass as a backend, and also when it evaluates the queries and
+//! filters as written.
 
 mod support;
 
@@ -24,11 +24,11 @@ fn main() {
 
 fn fixtures() -> Vec<PathBuf> {
     let directory = Path::new(env!("CARGO_MANIFEST_DIR")).join("fixtures");
-    let entries = std::fs::read_dir(&directory).expect("the fixtures are there");
+    let entries = std::fs::read_dir(&directory).expect("the directory of the fixtures exists");
     let mut paths: Vec<_> = entries.map(|entry| entry.expect("a directory can be read").path()).collect();
     paths.retain(|path| path.extension().is_some_and(|extension| extension == "jsonl"));
     paths.sort();
-    assert!(!paths.is_empty(), "{} holds no scenario", directory.display());
+    assert!(!paths.is_empty(), "{} has no scenarios", directory.display());
     paths
 }
 
@@ -48,19 +48,19 @@ fn trials(path: &Path) -> Vec<Trial> {
     let mut trials: Vec<_> = Backend::ALL.into_iter().map(on).collect();
     trials.extend([
         on(Backend::MODEL),
-        Trial::test(format!("fixtures::{name}"), move || expects_everything(&checked).map_err(Into::into)),
+        Trial::test(format!("fixtures::{name}"), move || check_expectations(&checked).map_err(Into::into)),
         Trial::test(format!("model-as-written::{name}"), move || as_written(&written).map_err(Into::into)),
         trial(Backend::MEMORY, format!("split::{name}"), move |store| async move {
-            replay(&taken_apart(&split), store).await
+            replay(&split_batches(&split), store).await
         }),
     ]);
     trials
 }
 
-/// A line without an expected response would test nothing.
-fn expects_everything(scenario: &Scenario) -> Verdict {
+/// Checks that each line has an expected response.
+fn check_expectations(scenario: &Scenario) -> Verdict {
     match scenario.steps.iter().find(|step| step.expect.is_none()) {
-        Some(step) => Err(format!("line {} expects nothing", step.line)),
+        Some(step) => Err(format!("line {} has no expected response", step.line)),
         None => Ok(()),
     }
 }
@@ -73,7 +73,7 @@ async fn replay(scenario: &Scenario, store: TestStoreRef) -> Verdict {
     verdict(differences)
 }
 
-/// Replays a scenario on the model, which reads queries and requests as they are written.
+/// Executes a scenario on the model, which evaluates queries and requests as written.
 fn as_written(scenario: &Scenario) -> Verdict {
     let clock = Arc::new(broadside::ManualClock::default());
     let model = NaiveModel::new(clock.clone());
@@ -96,8 +96,8 @@ fn verdict(differences: Vec<String>) -> Verdict {
     if differences.is_empty() { Ok(()) } else { Err(differences.join("\n")) }
 }
 
-/// The scenario with a batch for each query: first the inserts, then the updates.
-fn taken_apart(scenario: &Scenario) -> Scenario {
+/// Splits each batch into batches with a single query: first the inserts, then the updates.
+fn split_batches(scenario: &Scenario) -> Scenario {
     let steps = scenario.steps.iter().flat_map(|step| match &step.call {
         Call::Ingest { queries } if IngestionBatch::new(queries.iter().cloned()).is_ok() => {
             let (inserts, updates) = inserts_and_updates(queries);

@@ -1,0 +1,151 @@
+//! The command `sql`.
+
+use std::path::PathBuf;
+
+use serde_json::{Value, json};
+
+use crate::{INITIALISE, JOB, code, file, run, run_with_input, stderr, stdout};
+
+#[test]
+fn sql_queries_generated_jobs() {
+    let output = run(&["sql", "--jobs", "300", "SELECT count(*) AS jobs, count(DISTINCT job_id) AS ids FROM job"]);
+    assert_eq!(stderr(&output), "");
+    assert_eq!(code(&output), 0);
+    let words: Vec<_> = stdout(&output).split_whitespace().map(str::to_owned).collect();
+    assert_eq!(words.iter().filter(|word| *word == "300").count(), 2, "{words:?}");
+}
+
+#[test]
+fn sql_queries_the_jobs_of_a_scenario() {
+    let scenario = file("sql.jsonl", &format!("{INITIALISE}\n{JOB}\n"));
+    let output = run(&["sql", "--scenario", &scenario, "SELECT job_id, queue FROM job"]);
+    assert_eq!(code(&output), 0, "{}", stderr(&output));
+    assert_eq!(stdout(&output).lines().nth(3), Some("| j      | q     |"), "{}", stdout(&output));
+    let nothing = run(&["sql", "--scenario", &scenario, "SELECT queue FROM job WHERE queue = 'other'"]);
+    assert!(stdout(&nothing).contains("queue"), "{}", stdout(&nothing));
+    assert_eq!(code(&run(&["sql", "--scenario", &scenario, "EXPLAIN SELECT queue FROM job"])), 0);
+}
+
+#[test]
+fn sql_rejects_writes_and_invalid_queries() {
+    for query in ["SELECT nonsense FROM job", "DROP TABLE job", "INSERT INTO job_error VALUES ('j', 'e')", "gibberish"]
+    {
+        let output = run(&["sql", "--jobs", "1", query]);
+        assert_eq!(code(&output), 2, "{query}");
+        assert_eq!(stdout(&output), "", "{query}");
+        assert!(stderr(&output).starts_with("error: "), "{query}: {}", stderr(&output));
+    }
+}
+
+#[test]
+fn sql_executes_several_queries_in_order() {
+    let output =
+        run(&["sql", "--jobs", "1", "--format", "csv", "-c", "SELECT 1 AS a; SELECT ';' AS b", "-c", "SELECT 3 AS c;"]);
+    assert_eq!(code(&output), 0, "{}", stderr(&output));
+    assert_eq!(stdout(&output), "a\n1\nb\n;\nc\n3\n");
+    let failed = run(&["sql", "--jobs", "1", "--format", "csv", "SELECT 1 AS a; SELECT nonsense; SELECT 3 AS c"]);
+    assert_eq!((code(&failed), stdout(&failed)), (2, "a\n1\n".to_owned()));
+}
+
+#[test]
+fn sql_reports_failed_calls_of_the_scenario() {
+    let calls = [
+        JOB,
+        INITIALISE,
+        JOB,
+        r#"{"op":"getJobError","jobId":"j"}"#,
+        r#"{"op":"getJobError","jobId":"j","expect":{"error":{"kind":"notFound","message":"GetJobError: no error for job \"j\""}}}"#,
+        r#"{"op":"getJobs","expect":{"ok":[]}}"#,
+    ];
+    let scenario = file("sql-failed-calls.jsonl", &calls.join("\n"));
+    let output = run(&["sql", "--scenario", &scenario, "--format", "csv", "SELECT count(*) AS jobs FROM job"]);
+    assert_eq!((code(&output), stdout(&output)), (0, "jobs\n1\n".to_owned()));
+    let errors = stderr(&output);
+    let lines: Vec<&str> = errors.lines().filter(|line| line.contains("sql-failed-calls.jsonl:")).collect();
+    assert_eq!(lines.len(), 3, "{errors}");
+    assert!(lines[0].contains(":1: ") && lines[0].contains("InitialiseSchema"), "{errors}");
+    assert!(lines[1].contains(":4: ") && lines[1].contains("no error"), "{errors}");
+    assert!(lines[2].contains(":6: ") && lines[2].contains("differs"), "{errors}");
+}
+
+/// A job without a namespace, and with an empty annotation.
+fn scenario_with_nulls() -> String {
+    let job = JOB.replace(r#""gpu":0"#, r#""gpu":0,"annotations":{"k":""}"#);
+    file("sql-nulls.jsonl", &format!("{INITIALISE}\n{job}\n"))
+}
+
+const NULLS: &str = "SELECT namespace AS n, annotations['k'] AS e, annotations AS m, submitted AS t FROM job";
+
+#[test]
+fn sql_distinguishes_nulls_from_empty_strings() {
+    let scenario = scenario_with_nulls();
+    let formatted = |format| stdout(&run(&["sql", "--scenario", &scenario, "--format", format, NULLS]));
+    let table = formatted("table");
+    let cells: Vec<_> = table.lines().nth(3).unwrap().split('|').map(str::trim).collect();
+    assert_eq!(cells[1..5], ["NULL", "", "{k: }", "2026-01-01T00:00:00"]);
+    assert_eq!(formatted("csv"), "n,e,m,t\n,,\"{\"\"k\"\":\"\"\"\"}\",2026-01-01T00:00:00\n");
+    let json: Value = serde_json::from_str(&formatted("json")).unwrap();
+    assert_eq!(json, json!({ "n": null, "e": "", "m": { "k": "" }, "t": "2026-01-01T00:00:00" }));
+}
+
+#[test]
+fn sql_writes_valid_parquet_and_arrow_files() {
+    let scenario = scenario_with_nulls();
+    let path = |name: &str| PathBuf::from(env!("CARGO_TARGET_TMPDIR")).join(name);
+    let write = |format: &str, query: &str| {
+        let path = path(&format!("sql-export.{format}"));
+        let output = run(&["sql", "--scenario", &scenario, "--format", format, "--out", path.to_str().unwrap(), query]);
+        assert_eq!((code(&output), stderr(&output), stdout(&output)), (0, String::new(), String::new()));
+        std::fs::File::open(path).unwrap()
+    };
+    let parquet = parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder::try_new(write("parquet", NULLS));
+    let from_parquet: Vec<_> = parquet.unwrap().build().unwrap().map(Result::unwrap).collect();
+    let arrow = arrow::ipc::reader::FileReader::try_new(write("arrow", NULLS), None);
+    let from_arrow: Vec<_> = arrow.unwrap().map(Result::unwrap).collect();
+    for batches in [from_parquet, from_arrow] {
+        assert_eq!(batches.iter().map(|batch| batch.num_rows()).sum::<usize>(), 1);
+        let schema = batches[0].schema();
+        let types: Vec<_> = schema.fields().iter().map(|field| field.data_type().clone()).collect();
+        assert_eq!(types[0], arrow::datatypes::DataType::LargeUtf8);
+        assert!(matches!(types[2], arrow::datatypes::DataType::Map(..)), "{types:?}");
+        assert_eq!(types[3], arrow::datatypes::DataType::Timestamp(arrow::datatypes::TimeUnit::Microsecond, None));
+        assert!(arrow::array::Array::is_null(batches[0].column(0), 0));
+        assert!(arrow::array::Array::is_valid(batches[0].column(1), 0));
+    }
+    // All tables, some of which are empty.
+    for table in ["job", "job_run", "job_spec", "job_error"] {
+        for format in ["parquet", "arrow"] {
+            write(format, &format!("SELECT * FROM {table}"));
+        }
+    }
+}
+
+#[test]
+fn sql_replaces_a_file_only_after_success() {
+    let path = file("sql-kept.csv", "before");
+    let query = "SELECT 1 / (cpu - cpu) FROM job";
+    let output = run(&["sql", "--jobs", "1", "--format", "csv", "--out", &path, query]);
+    assert_eq!(code(&output), 2);
+    assert_eq!(std::fs::read_to_string(&path).unwrap(), "before");
+    assert!(!PathBuf::from(format!("{path}.part")).exists());
+}
+
+#[test]
+fn sql_without_a_query_reads_statements_from_standard_input() {
+    let input = "-- a comment\nSELECT count(*) AS jobs\n  FROM job; SELECT 'a;b' AS t;\n\\timing\n\nSELECT 2 AS last";
+    let output = run_with_input(&["sql", "--jobs", "3", "--format", "csv"], input.as_bytes());
+    assert_eq!(stderr(&output), "");
+    assert_eq!(code(&output), 0);
+    let text = stdout(&output);
+    assert!(text.starts_with("jobs\n3\nt\na;b\nTiming is on.\nlast\n2\n1 row, "), "{text}");
+    let tables = run_with_input(&["sql", "--jobs", "1"], b"\\d\n\\d job_error\n\\?\n\\q\nSELECT nonsense;\n");
+    assert_eq!((code(&tables), stderr(&tables)), (0, String::new()));
+    for part in ["job_spec", "error", "\\timing"] {
+        assert!(stdout(&tables).contains(part), "{}", stdout(&tables));
+    }
+    for wrong in ["\\nonsense\nSELECT 1;", "\\d nonsense\nSELECT 1;", "SELECT nonsense;\nSELECT 1;"] {
+        let output = run_with_input(&["sql", "--jobs", "1"], wrong.as_bytes());
+        assert_eq!((code(&output), stdout(&output)), (2, String::new()), "{wrong}");
+        assert!(stderr(&output).starts_with("error: "), "{}", stderr(&output));
+    }
+}
