@@ -1,13 +1,13 @@
-//! What the backend adds to ClickHouse: each kind of call beside the same SQL sent by hand.
+//! Overhead of the ClickHouse backend: each kind of call compared with equivalent hand-written SQL.
 //!
 //!     BROADSIDE_CLICKHOUSE_URL=clickhouse+http://… cargo bench --bench clickhouse_overhead
 //!
-//! Calls and hand-written requests alternate in one run, over connections set up alike, so that
-//! both meet the same machine; the figures are lower quartiles, which a busy machine disturbs
-//! least. By hand, results are read as bytes and never become rows, and an ingested batch is its
-//! keyed read and the insert of what was read.
-//! With BROADSIDE_POSTGRES_URL set, the same batches also go to PostgreSQL.
-//! BROADSIDE_BENCH_JOBS is the number of finished jobs in the store (200,000 by default).
+//! Calls and hand-written requests alternate over connections with the same settings, so that the load of
+//! the machine affects both. The figures are lower quartiles, which are the least sensitive to other load.
+//! The hand-written requests read results as bytes without decoding rows. A hand-written batch reads its
+//! jobs by key and inserts the result.
+//! If BROADSIDE_POSTGRES_URL is set, the same batches are also measured on PostgreSQL.
+//! BROADSIDE_BENCH_JOBS sets the number of terminal jobs in the store (200,000 by default).
 
 use std::collections::BTreeMap;
 use std::error::Error;
@@ -38,14 +38,14 @@ type Outcome<T> = Result<T, Box<dyn Error>>;
 
 fn main() -> Outcome<()> {
     let Ok(address) = std::env::var(CLICKHOUSE_URL_VARIABLE) else {
-        println!("{CLICKHOUSE_URL_VARIABLE} is not set, so there is no ClickHouse to measure");
+        println!("skipped, because {CLICKHOUSE_URL_VARIABLE} is not set");
         return Ok(());
     };
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build()?;
     runtime.block_on(async {
         for layout in ["replacing", "patch"] {
             let store = filled_store(&with_layout(&address, layout)?).await?;
-            let hand = Hand::new(&address, &store, layout)?;
+            let hand = HandWritten::new(&address, &store, layout)?;
             println!(
                 "\n{} · layout={layout} · {} finished jobs, {ACTIVE_JOBS} active",
                 hand.server().await?,
@@ -54,7 +54,7 @@ fn main() -> Outcome<()> {
             reads(&store, &hand).await?;
             match layout {
                 "replacing" => batches(&store, &hand).await?,
-                // Written out by hand, its updates would be the backend's own statements.
+                // Hand-written updates in this layout would be the statements of the backend.
                 _ => batches_alone(&store).await?,
             }
             store.remove().await?;
@@ -104,7 +104,7 @@ fn ids(kind: &str, first: usize) -> Vec<String> {
     (first..first + BATCH).map(|number| job_id(kind, number)).collect()
 }
 
-/// A batch of new jobs.
+/// A batch that inserts jobs.
 fn new_jobs(kind: &str, first: usize) -> Outcome<IngestionBatch> {
     let annotations: BTreeMap<_, _> = [("example.com/team".to_owned(), "blue".to_owned())].into();
     let queries = (first..first + BATCH).map(|number| {
@@ -128,7 +128,7 @@ fn new_jobs(kind: &str, first: usize) -> Outcome<IngestionBatch> {
     Ok(IngestionBatch::new(queries.collect::<Vec<_>>())?)
 }
 
-/// A batch that gives each job a run and starts it.
+/// A batch that inserts and starts a run of each job.
 fn started(kind: &str, first: usize) -> Outcome<IngestionBatch> {
     let queries = (first..first + BATCH).flat_map(|number| {
         let (job_id, time) = (job_id(kind, number), Timestamp::from_seconds(1_767_225_601));
@@ -147,21 +147,21 @@ fn started(kind: &str, first: usize) -> Outcome<IngestionBatch> {
     Ok(IngestionBatch::new(queries.collect::<Vec<_>>())?)
 }
 
-/// A batch that changes the priority of active jobs.
+/// A batch that updates the priority of active jobs.
 fn priorities(first: usize, priority: i64) -> Outcome<IngestionBatch> {
     let queries =
         ids("active", first).into_iter().map(|job_id| UpdateJobPriority { job_id, priority, submitted: None }.into());
     Ok(IngestionBatch::new(queries.collect::<Vec<_>>())?)
 }
 
-/// A client as one would write it for these requests alone.
-struct Hand {
+/// A client for the hand-written requests.
+struct HandWritten {
     client: Client,
-    /// What reads merged rows in the layout.
-    merged: &'static str,
+    /// The clause that merges row versions in the layout: ` FINAL`, or empty.
+    merge_clause: &'static str,
 }
 
-impl Hand {
+impl HandWritten {
     fn new(address: &str, store: &ScratchStore, layout: &str) -> Outcome<Self> {
         let url: Url = address.parse()?;
         let mut connector = HttpConnector::new();
@@ -174,7 +174,7 @@ impl Hand {
         if !url.username().is_empty() {
             client = client.with_user(url.username()).with_password(url.password().unwrap_or_default());
         }
-        Ok(Self { client, merged: if layout == "replacing" { " FINAL" } else { "" } })
+        Ok(Self { client, merge_clause: if layout == "replacing" { " FINAL" } else { "" } })
     }
 
     async fn server(&self) -> Outcome<String> {
@@ -182,9 +182,9 @@ impl Hand {
         Ok(format!("ClickHouse {version}, its default settings"))
     }
 
-    /// Sends a query and reads the result; ` FINAL` stands wherever the layout needs it.
+    /// Executes a query and reads the result. ` FINAL` is replaced with the clause of the layout.
     async fn read(&self, sql: &str, ids: Option<&[String]>) -> Outcome<Vec<u8>> {
-        let mut query = self.client.query_raw(&sql.replace(" FINAL", self.merged));
+        let mut query = self.client.query_raw(&sql.replace(" FINAL", self.merge_clause));
         if let Some(ids) = ids {
             query = query.param("ids", ids);
         }
@@ -198,10 +198,10 @@ impl Hand {
     }
 }
 
-/// The name of the store's database, which only the store's configuration knows.
+/// The name of the store's database, extracted from its configuration.
 fn database_of(store: &ScratchStore) -> Outcome<String> {
-    let shown = format!("{:?}", store.config());
-    let (_, rest) = shown.split_once("database: \"").ok_or("the configuration names no database")?;
+    let config = format!("{:?}", store.config());
+    let (_, rest) = config.split_once("database: \"").ok_or("the configuration has no database")?;
     Ok(rest.split('"').next().unwrap_or_default().to_owned())
 }
 
@@ -212,7 +212,7 @@ const RUNS: &str = "SELECT run_id, job_id, cluster, node, pool, state, leased, p
     FROM job_run FINAL WHERE job_id IN {ids:Array(String)}";
 const KEYED_READ: &str = "FROM job WHERE job_id IN {ids:Array(String)} ORDER BY version DESC LIMIT 1 BY job_id";
 
-async fn reads(store: &ScratchStore, hand: &Hand) -> Outcome<()> {
+async fn reads(store: &ScratchStore, hand: &HandWritten) -> Outcome<()> {
     for (name, request, condition) in [
         (
             "page of a queue and state, by job id",
@@ -294,7 +294,7 @@ async fn reads(store: &ScratchStore, hand: &Hand) -> Outcome<()> {
     Ok(())
 }
 
-async fn batches(store: &ScratchStore, hand: &Hand) -> Outcome<()> {
+async fn batches(store: &ScratchStore, hand: &HandWritten) -> Outcome<()> {
     let database = store.database();
     let columns = format!("SELECT {COLUMNS} {KEYED_READ}");
     let rows = hand.read(&columns, Some(&ids("active", 0))).await?;
@@ -323,7 +323,7 @@ async fn batches(store: &ScratchStore, hand: &Hand) -> Outcome<()> {
     .await
 }
 
-/// The same batches where there is nothing to compare them with.
+/// Measures the batches without hand-written requests.
 async fn batches_alone(store: &ScratchStore) -> Outcome<()> {
     let database = store.database();
     let mut batch = Counter::default();
@@ -349,25 +349,25 @@ impl Counter {
     }
 }
 
-/// Runs both in turn and prints their lower quartiles.
+/// Runs both alternately and prints their lower quartiles.
 async fn compare(
     name: &str,
     rounds: usize,
     mut ours: impl AsyncFnMut() -> Outcome<()>,
     mut by_hand: impl AsyncFnMut() -> Outcome<()>,
 ) -> Outcome<()> {
-    let (mut of_ours, mut of_hand) = (Vec::new(), Vec::new());
+    let (mut our_times, mut hand_times) = (Vec::new(), Vec::new());
     for round in 0..rounds {
-        // Who goes first changes, so that neither always finds the caches as the other left them.
+        // The order alternates, so that caches favour neither.
         if round % 2 == 0 {
-            of_ours.push(timed(&mut ours).await?);
-            of_hand.push(timed(&mut by_hand).await?);
+            our_times.push(timed(&mut ours).await?);
+            hand_times.push(timed(&mut by_hand).await?);
         } else {
-            of_hand.push(timed(&mut by_hand).await?);
-            of_ours.push(timed(&mut ours).await?);
+            hand_times.push(timed(&mut by_hand).await?);
+            our_times.push(timed(&mut ours).await?);
         }
     }
-    let (ours, by_hand) = (lower_quartile(&mut of_ours), lower_quartile(&mut of_hand));
+    let (ours, by_hand) = (lower_quartile(&mut our_times), lower_quartile(&mut hand_times));
     println!("{name:44} {ours:>9.2} ms   by hand {by_hand:>9.2} ms   ratio {:.2}", ours / by_hand);
     Ok(())
 }

@@ -1,18 +1,19 @@
-//! The generator of load tests alone, with a store that does nothing.
+//! Benchmark of the load generator without a store.
 //!
 //!     cargo bench --bench load
 //!
-//! One thread advances time as fast as it can, makes the queries of the batches that are ready and validates them, as
-//! in a run. The numbers of criterion are ingestion queries a second. Before that, the memory that active jobs take.
+//! A single thread advances simulated time, and creates and validates the batches that are ready, as in a run. The
+//! throughput is in ingestion queries per second. Before the measurement the benchmark prints the memory usage of active
+//! jobs.
 
 use std::time::{Duration, Instant};
 
 use broadside::Timestamp;
 use broadside::ingest::IngestionBatch;
-use broadside::load::{Draws, Generator, LoadConfig};
+use broadside::load::{Generator, GeneratorOptions, LoadConfig};
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};
 
-/// 100,000 submissions a second, each of ten seconds: a million active jobs.
+/// 100,000 submissions per second of jobs that take 10 seconds: a million active jobs.
 const CONFIG: &str = "
 testDuration: 1h
 databaseConfig: {inMemory: true}
@@ -48,23 +49,24 @@ impl Load {
     fn new() -> Self {
         let config = LoadConfig::parse([("bench.yaml", CONFIG)]).expect("the configuration is right").config;
         let start = Timestamp::from_seconds(1_772_323_200);
-        Self { generator: Generator::new(&config, Draws::default(), start), micros: 0 }
+        Self { generator: Generator::new(&config, GeneratorOptions::default(), start), micros: 0 }
     }
 
-    /// Makes at least so many queries, as a store takes them; gives how many.
-    fn make(&mut self, queries: u64, mut take: impl FnMut(IngestionBatch)) -> u64 {
-        let mut made = 0;
-        while made < queries {
+    /// Generates at least the given number of queries, and passes the batches to `consume`. Returns the number of
+    /// generated queries.
+    fn generate(&mut self, queries: u64, mut consume: impl FnMut(IngestionBatch)) -> u64 {
+        let mut generated = 0;
+        while generated < queries {
             self.generator.advance(self.micros);
             while let Some(planned) = self.generator.next_batch(self.micros, false) {
                 let batch = IngestionBatch::new(self.generator.queries(&planned)).expect("every query is valid");
-                made += batch.query_count() as u64;
-                take(batch);
+                generated += batch.query_count() as u64;
+                consume(batch);
                 self.generator.complete(planned.worker);
             }
             self.micros += STEP_MICROS;
         }
-        made
+        generated
     }
 }
 
@@ -77,23 +79,23 @@ fn generator(criterion: &mut Criterion) {
         bencher.iter_custom(|iterations| {
             let started = Instant::now();
             let wanted = QUERIES * iterations;
-            let made = load.make(wanted, drop);
-            // The last batches make a few more than were asked for.
-            started.elapsed().mul_f64(wanted as f64 / made as f64)
+            let generated = load.generate(wanted, drop);
+            // The last batch may exceed the requested number.
+            started.elapsed().mul_f64(wanted as f64 / generated as f64)
         });
     });
     group.finish();
 }
 
-/// Prints what the jobs that become active take of the process's memory.
+/// Prints the memory usage of active jobs.
 fn memory(load: &mut Load) {
-    load.make(100_000, drop);
+    load.generate(100_000, drop);
     let (jobs, bytes) = (load.generator.active_jobs(), resident_bytes());
     while load.generator.active_jobs() < 950_000 {
-        load.make(100_000, drop);
+        load.generate(100_000, drop);
     }
     let (more_jobs, more_bytes) = (load.generator.active_jobs() - jobs, resident_bytes().saturating_sub(bytes));
-    println!("{more_jobs} active jobs took {more_bytes} bytes: {} each", more_bytes / more_jobs as u64);
+    println!("{more_jobs} active jobs use {more_bytes} bytes: {} bytes per job", more_bytes / more_jobs as u64);
 }
 
 fn resident_bytes() -> u64 {

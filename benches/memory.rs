@@ -1,4 +1,5 @@
-//! The memory engine: every operation at three sizes, planning, snapshots, and readers beside a writer.
+//! Benchmarks of the memory engine: all operations with three numbers of jobs, planning, snapshots, and concurrent
+//! readers.
 
 mod support;
 
@@ -18,11 +19,11 @@ use tokio::runtime::Runtime;
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
-/// How many jobs, unless [`SIZES_VARIABLE`] says.
+/// The default numbers of jobs.
 const SIZES: [u64; 3] = [10_000, 100_000, 1_000_000];
-/// Numbers of jobs, separated by commas.
+/// The variable with the numbers of jobs, separated by commas.
 const SIZES_VARIABLE: &str = "BROADSIDE_BENCH_JOBS";
-/// How many readers read without a pause beside the writer.
+/// The numbers of concurrent readers.
 const READERS: [usize; 3] = [0, 1, 4];
 
 fn runtime() -> Runtime {
@@ -38,11 +39,11 @@ fn store(workload: &Workload) -> Arc<MemoryDatabase> {
     Arc::new(MemoryDatabase::new(&MemoryConfig::default(), clock(workload)))
 }
 
-/// A store that is filled when it is first asked for.
+/// A store that is filled on first use.
 #[derive(Default)]
-struct Filled(OnceLock<Arc<MemoryDatabase>>);
+struct LazyStore(OnceLock<Arc<MemoryDatabase>>);
 
-impl Filled {
+impl LazyStore {
     fn get(&self, runtime: &Runtime, workload: &Workload) -> Arc<MemoryDatabase> {
         let fill = || {
             let database = store(workload);
@@ -56,7 +57,7 @@ impl Filled {
 fn operations(criterion: &mut Criterion) {
     let runtime = runtime();
     for jobs in sizes() {
-        let (workload, filled) = (workload(jobs), Filled::default());
+        let (workload, filled) = (workload(jobs), LazyStore::default());
         let name = format!("memory/{jobs}");
         support::queries(criterion, &runtime, &name, &workload, || filled.get(&runtime, &workload));
         planning(criterion, &runtime, &format!("{name}/planning"), || filled.get(&runtime, &workload));
@@ -66,8 +67,7 @@ fn operations(criterion: &mut Criterion) {
     }
 }
 
-/// Queries of a queue that does not exist: there is nothing to do but to plan. And for comparison
-/// what a plan costs that comes from SQL.
+/// Measures planning by queries of a queue that does not exist, and planning of the same page from SQL.
 fn planning(criterion: &mut Criterion, runtime: &Runtime, name: &str, filled: impl Fn() -> Arc<MemoryDatabase>) {
     let no_such_queue = TextField::Queue.equals("no such queue");
     let page =
@@ -97,8 +97,8 @@ fn planning(criterion: &mut Criterion, runtime: &Runtime, name: &str, filled: im
     group.finish();
 }
 
-/// A batch of updates alone, and one before which somebody has read: the difference is the
-/// snapshot, and the copies of what the snapshot holds and the batch changes.
+/// Measures a batch of updates, and a batch of updates after a read. The difference is the cost of the snapshot, and of
+/// the copy on write of the data that the batch changes.
 fn snapshots(criterion: &mut Criterion, runtime: &Runtime, name: &str, workload: &Workload) {
     let mut group = criterion.benchmark_group(name);
     group.throughput(Throughput::Elements(1000));
@@ -127,20 +127,20 @@ fn snapshots(criterion: &mut Criterion, runtime: &Runtime, name: &str, workload:
     group.finish();
 }
 
-/// The load of the workload while readers run pages and groups without a pause.
+/// Measures the ingestion of the workload with concurrent readers.
 fn readers(criterion: &mut Criterion, runtime: &Runtime, name: &str, workload: &Workload) {
     let mut group = criterion.benchmark_group(name);
     group.sample_size(10).sampling_mode(SamplingMode::Flat);
     group.throughput(Throughput::Elements(query_count(workload, Ingestion::Load)));
     for readers in READERS {
         group.bench_function(format!("{readers} readers"), |bencher| {
-            bencher.iter_custom(|rounds| (0..rounds).map(|_| beside_readers(runtime, workload, readers)).sum());
+            bencher.iter_custom(|rounds| (0..rounds).map(|_| ingest_with_readers(runtime, workload, readers)).sum());
         });
     }
     group.finish();
 }
 
-fn beside_readers(runtime: &Runtime, workload: &Workload, readers: usize) -> Duration {
+fn ingest_with_readers(runtime: &Runtime, workload: &Workload, readers: usize) -> Duration {
     let database = store(workload);
     let done = Arc::new(AtomicBool::new(false));
     let kinds = [PageKind::QueueRunning, PageKind::JobSetWaiting, PageKind::ActiveJobSets, PageKind::Contains];

@@ -1,12 +1,11 @@
-//! What the backend adds to PostgreSQL: each kind of call beside the same SQL written by hand.
+//! Overhead of the PostgreSQL backend: each kind of call compared with equivalent hand-written SQL.
 //!
 //!     BROADSIDE_POSTGRES_URL=postgres://… cargo bench --bench postgres_overhead
 //!
-//! By hand there is one connection to the same server, set up alike, which knows just this one
-//! query or batch: pages and groups are prepared statements with the same values as parameters, whose
-//! rows are read column by column; a batch goes by binary COPY into a temporary table that fits it,
-//! and from there into the one table that it is for.
-//! BROADSIDE_BENCH_JOBS is the number of finished jobs in the store (200,000 by default).
+//! The hand-written SQL uses a single connection with the same settings. Pages and groups are prepared
+//! statements with parameters, whose rows are read column by column. A batch is copied by binary COPY into a
+//! temporary table with its columns, and inserted from there into the target table.
+//! BROADSIDE_BENCH_JOBS sets the number of terminal jobs in the store (200,000 by default).
 
 use std::cell::Cell;
 use std::collections::BTreeMap;
@@ -39,16 +38,16 @@ criterion_main!(benches);
 
 fn overhead(criterion: &mut Criterion) {
     let Ok(address) = std::env::var(POSTGRES_URL_VARIABLE) else {
-        println!("{POSTGRES_URL_VARIABLE} is not set, so there is no PostgreSQL to measure");
+        println!("skipped, because {POSTGRES_URL_VARIABLE} is not set");
         return;
     };
     let runtime = Runtime::new().expect("a runtime starts");
     let (store, hand) = runtime.block_on(async {
         let separator = if address.contains('?') { '&' } else { '?' };
         let store = filled_store(&format!("{address}{separator}pool_size=1")).await;
-        let hand = Hand::connect(&address, &schema_of(&store)).await;
-        // Else the planner learns what the store holds in the middle of the run, and the two sides of a pair
-        // may be planned differently.
+        let hand = HandWritten::connect(&address, &schema_of(&store)).await;
+        // Otherwise autovacuum could update the statistics during the run, and the plans of the two sides could
+        // differ.
         hand.0.batch_execute("VACUUM ANALYZE").await.expect("the tables can be analysed");
         println!("{}", hand.server().await);
         (store, hand)
@@ -82,10 +81,10 @@ async fn filled_store(address: &str) -> ScratchStore {
     store
 }
 
-/// The name of the store's schema, which only the store's configuration knows.
+/// The name of the store's schema, extracted from its configuration.
 fn schema_of(store: &ScratchStore) -> String {
-    let shown = format!("{:?}", store.config());
-    let (_, rest) = shown.split_once("schema: Some(\"").expect("a scratch store has a schema");
+    let config = format!("{:?}", store.config());
+    let (_, rest) = config.split_once("schema: Some(\"").expect("a scratch store has a schema");
     rest.split('"').next().unwrap_or_default().to_owned()
 }
 
@@ -144,10 +143,10 @@ fn running(second: i64) -> IngestionBatch {
     }))
 }
 
-/// A client as one would write it for these statements alone.
-struct Hand(Client);
+/// A client for the hand-written statements.
+struct HandWritten(Client);
 
-impl Hand {
+impl HandWritten {
     async fn connect(address: &str, schema: &str) -> Self {
         let (client, connection) = tokio_postgres::connect(address, NoTls).await.expect("the server answers");
         tokio::spawn(connection);
@@ -162,7 +161,7 @@ impl Hand {
         self.0.query_one(sql, &[]).await.expect("the server has settings").get(0)
     }
 
-    /// Reads a page that takes its length, and perhaps one value.
+    /// Executes a statement whose parameters are the limit and optionally a value.
     async fn read(&self, statement: &Statement, page: Page, value: Option<&str>) -> usize {
         let take = i64::try_from(page.limit().unwrap_or_default()).expect("pages are short");
         let mut parameters: Vec<&(dyn ToSql + Sync)> = vec![&take];
@@ -279,7 +278,7 @@ UPDATE job AS j SET
 FROM running_job AS u
 WHERE j.job_id = u.job_id AND j.state IN (1, 2, 3, 8)";
 
-/// What is read of each job of a page.
+/// The columns of a job in a page.
 const PAGE: &str = "
 SELECT p.job_id, p.queue, p.owner, p.namespace, p.jobset, p.cpu, p.memory, p.ephemeral_storage, p.gpu, p.priority,
     p.priority_class, p.submitted::text, p.cancelled::text, p.state, p.last_transition_time::text, p.latest_run_id,
@@ -307,7 +306,7 @@ fn read(row: &Row) -> usize {
         .sum()
 }
 
-fn pages(criterion: &mut Criterion, runtime: &Runtime, database: &dyn Database, hand: &Hand) {
+fn pages(criterion: &mut Criterion, runtime: &Runtime, database: &dyn Database, hand: &HandWritten) {
     for (name, request, page, value) in [
         (
             "a queue and state by last transition",
@@ -370,7 +369,7 @@ fn pages(criterion: &mut Criterion, runtime: &Runtime, database: &dyn Database, 
     }
 }
 
-fn groups(criterion: &mut Criterion, runtime: &Runtime, database: &dyn Database, hand: &Hand) {
+fn groups(criterion: &mut Criterion, runtime: &Runtime, database: &dyn Database, hand: &HandWritten) {
     const COUNTS: &str = "count(*) FILTER (WHERE state = 1), count(*) FILTER (WHERE state = 8),
         count(*) FILTER (WHERE state = 2), count(*) FILTER (WHERE state = 3), count(*) FILTER (WHERE state = 4),
         count(*) FILTER (WHERE state = 5), count(*) FILTER (WHERE state = 6), count(*) FILTER (WHERE state = 7),
@@ -426,7 +425,7 @@ fn groups(criterion: &mut Criterion, runtime: &Runtime, database: &dyn Database,
     }
 }
 
-fn inserts(criterion: &mut Criterion, runtime: &Runtime, database: &dyn Database, hand: &Hand) {
+fn inserts(criterion: &mut Criterion, runtime: &Runtime, database: &dyn Database, hand: &HandWritten) {
     let first = Cell::new(ACTIVE_JOBS);
     let next = || first.replace(first.get() + BATCH);
     let mut group = criterion.benchmark_group("batch of 1,000 new jobs");
@@ -440,7 +439,7 @@ fn inserts(criterion: &mut Criterion, runtime: &Runtime, database: &dyn Database
     group.finish();
 }
 
-fn updates(criterion: &mut Criterion, runtime: &Runtime, database: &dyn Database, hand: &Hand) {
+fn updates(criterion: &mut Criterion, runtime: &Runtime, database: &dyn Database, hand: &HandWritten) {
     let second = Cell::new(0);
     let next = || second.replace(second.get() + 1);
     let mut group = criterion.benchmark_group("batch of 1,000 job updates");

@@ -1,4 +1,4 @@
-//! What the benchmarks share: stores full of generated jobs, and the operations of the comparison.
+//! Shared code of the benchmarks: stores with generated jobs, and the operations of the comparison.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -11,22 +11,22 @@ use criterion::measurement::WallTime;
 use criterion::{BenchmarkGroup, Criterion, SamplingMode, Throughput};
 use tokio::runtime::Runtime;
 
-/// How many queries of a kind take turns.
+/// The number of distinct queries of a kind, which are executed in turn.
 const QUERIES: u64 = 20;
 
-/// The workload of so many jobs.
+/// The workload with the given number of jobs.
 pub fn workload(jobs: u64) -> Workload {
     Workload::new(WorkloadOptions { jobs, ..WorkloadOptions::default() })
 }
 
-/// The clock that fits a workload.
+/// A clock set to the current time of the workload.
 pub fn clock(workload: &Workload) -> Arc<ManualClock> {
     let clock = ManualClock::default();
     clock.set(workload.now());
     Arc::new(clock)
 }
 
-/// Applies batches in turn, and gives the time that the store took; making them is not counted.
+/// Executes the batches. Returns the time without the creation of the batches.
 pub async fn apply(database: &dyn Database, batches: Batches<'_>) -> Duration {
     let mut time = Duration::ZERO;
     for batch in batches {
@@ -38,13 +38,13 @@ pub async fn apply(database: &dyn Database, batches: Batches<'_>) -> Duration {
     time
 }
 
-/// Fills a store with all jobs of a workload.
+/// Ingests all jobs of a workload.
 pub async fn load(database: &dyn Database, workload: &Workload) {
     database.initialise_schema().await.expect("the store can be made");
     apply(database, Ingestion::whole_lives(workload)).await;
 }
 
-/// Benchmarks each kind of query on a store that is filled when the first of them is chosen.
+/// Benchmarks each kind of query. `store` is called only for benchmarks that are selected.
 pub fn queries(
     criterion: &mut Criterion,
     runtime: &Runtime,
@@ -60,7 +60,7 @@ pub fn queries(
     group.finish();
 }
 
-/// Throughput is what a query looks at or gives: all jobs for groups, rows for all else.
+/// Benchmarks a kind of query. The throughput is in jobs for groups, and in queries otherwise.
 fn query(
     group: &mut BenchmarkGroup<'_, WallTime>,
     runtime: &Runtime,
@@ -86,8 +86,8 @@ fn query(
     });
 }
 
-/// Benchmarks each way of ingestion on a new store for every round; the batches of the ways before are
-/// applied to it first. Throughput is in queries.
+/// Benchmarks each mode of ingestion, with a new store for each iteration, to which the batches of the previous modes
+/// are applied first. The throughput is in ingestion queries.
 pub fn ingestion(
     criterion: &mut Criterion,
     runtime: &Runtime,
@@ -97,9 +97,9 @@ pub fn ingestion(
 ) {
     let mut group = criterion.benchmark_group(name);
     group.sample_size(10).sampling_mode(SamplingMode::Flat);
-    for (position, way) in Ingestion::ALL.into_iter().enumerate() {
-        group.throughput(Throughput::Elements(query_count(workload, way)));
-        group.bench_function(way.to_string(), |bencher| {
+    for (position, mode) in Ingestion::ALL.into_iter().enumerate() {
+        group.throughput(Throughput::Elements(query_count(workload, mode)));
+        group.bench_function(mode.to_string(), |bencher| {
             bencher.iter_custom(|rounds| {
                 (0..rounds).map(|_| runtime.block_on(round(store().as_ref(), workload, position))).sum()
             });
@@ -108,18 +108,18 @@ pub fn ingestion(
     group.finish();
 }
 
-/// How many queries an ingestion has.
-pub fn query_count(workload: &Workload, way: Ingestion) -> u64 {
+/// The number of queries of a mode of ingestion.
+pub fn query_count(workload: &Workload, mode: Ingestion) -> u64 {
     let count = |batch: Result<IngestionBatch>| batch.expect("the workload is valid").query_count() as u64;
-    way.batches(workload).map(count).sum()
+    mode.batches(workload).map(count).sum()
 }
 
-/// The time of one way of ingestion, after those before it.
+/// The time of a mode of ingestion, after the previous modes.
 async fn round(database: &dyn Database, workload: &Workload, position: usize) -> Duration {
     database.initialise_schema().await.expect("the store can be made");
     let mut time = Duration::ZERO;
-    for way in Ingestion::ALL.iter().take(position + 1) {
-        time = apply(database, way.batches(workload)).await;
+    for mode in Ingestion::ALL.iter().take(position + 1) {
+        time = apply(database, mode.batches(workload)).await;
     }
     time
 }
