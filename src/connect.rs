@@ -2,6 +2,7 @@
 
 #[cfg(feature = "postgres")]
 use std::collections::BTreeMap;
+use std::fmt;
 use std::str::FromStr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -39,8 +40,18 @@ const URL_PREFIXES: &[&[&str]] = &[
 /// - `clickhouse+http://user:password@host:port/database?…`, or `clickhouse+https://…`
 /// - `postgres` or `clickhouse` alone: the URL in [`POSTGRES_URL_VARIABLE`] or [`CLICKHOUSE_URL_VARIABLE`]
 ///
-/// `Debug` and the errors of reading an address show nothing of it, for any part of a mistyped address may be a
-/// password: they name what is wrong in the words of this documentation.
+/// `Debug`, `Display` and the errors of parsing show no text of an address, since any part of a mistyped address may be
+/// a password.
+///
+/// ```
+/// use broadside::DatabaseConfig;
+/// use broadside::memory::MemoryConfig;
+///
+/// let parsed: DatabaseConfig = "memory".parse()?;
+/// let built = DatabaseConfig::from(MemoryConfig::new());
+/// assert_eq!(parsed.to_string(), built.to_string());
+/// # Ok::<(), broadside::Error>(())
+/// ```
 #[derive(Debug, Clone)]
 #[non_exhaustive]
 #[allow(clippy::large_enum_variant, reason = "a process holds a handful of configurations")]
@@ -53,6 +64,39 @@ pub enum DatabaseConfig {
     /// A ClickHouse server.
     #[cfg(feature = "clickhouse")]
     ClickHouse(ClickHouseConfig),
+}
+
+impl From<MemoryConfig> for DatabaseConfig {
+    fn from(config: MemoryConfig) -> Self {
+        Self::Memory(config)
+    }
+}
+
+#[cfg(feature = "postgres")]
+impl From<PostgresConfig> for DatabaseConfig {
+    fn from(config: PostgresConfig) -> Self {
+        Self::Postgres(config)
+    }
+}
+
+#[cfg(feature = "clickhouse")]
+impl From<ClickHouseConfig> for DatabaseConfig {
+    fn from(config: ClickHouseConfig) -> Self {
+        Self::ClickHouse(config)
+    }
+}
+
+/// The backend and its options, without any text of an address.
+impl fmt::Display for DatabaseConfig {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Memory(config) => config.fmt(f),
+            #[cfg(feature = "postgres")]
+            Self::Postgres(config) => config.fmt(f),
+            #[cfg(feature = "clickhouse")]
+            Self::ClickHouse(config) => config.fmt(f),
+        }
+    }
 }
 
 impl FromStr for DatabaseConfig {
@@ -124,13 +168,14 @@ impl DatabaseConfig {
     ///
     /// `Unavailable` if the store cannot be reached in the configured time.
     pub async fn connect(&self, clock: SharedClock) -> Result<Arc<dyn Database>> {
-        Ok(match self {
-            Self::Memory(config) => Arc::new(Traced(MemoryDatabase::new(config, clock))),
+        let database: Arc<dyn Database> = match self {
+            Self::Memory(config) => Arc::new(MemoryDatabase::new(config, clock)),
             #[cfg(feature = "postgres")]
-            Self::Postgres(config) => Arc::new(Traced(config.connect(clock).await?)),
+            Self::Postgres(config) => Arc::new(config.connect(clock).await?),
             #[cfg(feature = "clickhouse")]
-            Self::ClickHouse(config) => Arc::new(Traced(config.connect(clock).await?)),
-        })
+            Self::ClickHouse(config) => Arc::new(config.connect(clock).await?),
+        };
+        Ok(Arc::new(Traced(database)))
     }
 
     /// Makes an empty store of its own on the same server, without a schema, and opens it.

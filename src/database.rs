@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::fmt;
+use std::sync::Arc;
 
 use async_trait::async_trait;
 
@@ -154,6 +155,16 @@ pub trait Database: fmt::Debug + Send + Sync {
         Err(Error::new(ErrorKind::Backend, Operation::Property, "the store keeps no properties")
             .with_backend(self.backend()))
     }
+
+    /// Another handle to the same store, with the same clock. It is open even if this one is closed, and closing one
+    /// does not close the other.
+    ///
+    /// The memory engine's store lives as long as one of its handles. A handle to a server has connections of its own.
+    ///
+    /// # Errors
+    ///
+    /// On a server, `Unavailable` if it cannot be reached.
+    async fn another_handle(&self) -> Result<Arc<dyn Database>>;
 
     /// Removes all data and leaves a usable, empty, initialised store.
     async fn tear_down(&self) -> Result<()>;

@@ -3,7 +3,7 @@
 use std::error::Error as StdError;
 use std::fmt;
 
-use serde::Serialize;
+use serde::{Serialize, Serializer};
 
 /// The result of every call.
 pub type Result<T, E = Error> = std::result::Result<T, E>;
@@ -62,9 +62,9 @@ pub enum Outcome {
     Unknown,
 }
 
-/// A backend of Broadside.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize)]
-#[serde(rename_all = "lowercase")]
+/// A backend. It serializes as its name.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[non_exhaustive]
 pub enum BackendKind {
     /// The embedded Arrow engine.
     Memory,
@@ -72,6 +72,8 @@ pub enum BackendKind {
     Postgres,
     /// ClickHouse.
     ClickHouse,
+    /// A store outside this crate that implements [`Database`](crate::Database), by its name.
+    Other(&'static str),
 }
 
 impl BackendKind {
@@ -81,7 +83,14 @@ impl BackendKind {
             Self::Memory => "memory",
             Self::Postgres => "postgres",
             Self::ClickHouse => "clickhouse",
+            Self::Other(name) => name,
         }
+    }
+}
+
+impl Serialize for BackendKind {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_str(self.name())
     }
 }
 
@@ -181,20 +190,23 @@ impl Error {
         }))
     }
 
-    pub(crate) fn invalid(operation: Operation, message: impl Into<String>) -> Self {
+    /// A malformed argument.
+    pub fn invalid(operation: Operation, message: impl Into<String>) -> Self {
         Self::new(ErrorKind::InvalidArgument, operation, message)
     }
 
-    /// `what` (a job spec, say) of `entity` (a job, say) `id` does not exist.
-    pub(crate) fn not_found(operation: Operation, what: &str, entity: &str, id: &str) -> Self {
+    /// `what` (`spec`, say) of `entity` (`job`, say) `id` does not exist. Every store has this message.
+    pub fn not_found(operation: Operation, what: &str, entity: &str, id: &str) -> Self {
         Self::new(ErrorKind::NotFound, operation, format!("no {what} for {entity} {id:?}"))
     }
 
-    pub(crate) fn not_initialised(operation: Operation) -> Self {
+    /// The store has no schema yet. Every store has this message.
+    pub fn not_initialised(operation: Operation) -> Self {
         Self::new(ErrorKind::NotInitialised, operation, "the store has no schema: call InitialiseSchema first")
     }
 
-    pub(crate) fn closed(operation: Operation) -> Self {
+    /// The handle was closed. Every store has this message.
+    pub fn closed(operation: Operation) -> Self {
         Self::new(ErrorKind::Closed, operation, "the handle is closed")
     }
 

@@ -73,6 +73,12 @@ pub use query::{GroupQuery, JobQuery, ReadCall};
 pub use smol_str::SmolStr;
 pub use time::{Clock, ManualClock, SharedClock, SystemClock, Timestamp};
 
+// The crates whose types are in the public API.
+pub use async_trait::async_trait;
+#[cfg(feature = "clickhouse")]
+pub use url;
+pub use {arrow, bytes, datafusion, k8s_pb, prost, prost_types};
+
 /// Keeps the example of the README true.
 #[cfg(doctest)]
 #[doc = include_str!("../README.md")]

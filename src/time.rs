@@ -47,11 +47,24 @@ impl Timestamp {
 
     /// Whole seconds from `earlier` to `self`, rounded half away from zero.
     pub const fn rounded_seconds_since(self, earlier: Self) -> i64 {
-        let micros = self.0.saturating_sub(earlier.0);
-        let half = MICROS_PER_SECOND / 2;
-        let bias = if micros < 0 { -half } else { half };
-        micros.saturating_add(bias) / MICROS_PER_SECOND
+        rounded_quotient(self.0 as i128 - earlier.0 as i128, MICROS_PER_SECOND as i128)
     }
+
+    /// The average of `count` instants in whole seconds, of which `sum` is the sum, rounded half away from zero.
+    ///
+    /// # Panics
+    ///
+    /// If `count` is 0.
+    pub const fn from_average_seconds(sum: i128, count: u64) -> Self {
+        Self::from_seconds(rounded_quotient(sum, count as i128))
+    }
+}
+
+/// The quotient rounded to an integer, half away from zero, as Lookout rounds averages and runtimes. The divisor is
+/// positive.
+const fn rounded_quotient(dividend: i128, divisor: i128) -> i64 {
+    let half = if dividend < 0 { -divisor } else { divisor };
+    ((2 * dividend + half) / (2 * divisor)) as i64
 }
 
 impl fmt::Display for Timestamp {
@@ -190,5 +203,11 @@ mod tests {
         assert_eq!(after(-1_500_000).rounded_seconds_since(start), -2);
         assert_eq!(after(-1_499_999).rounded_seconds_since(start), -1);
         assert_eq!(after(-1).floor_seconds(), 9);
+        assert_eq!(Timestamp::from_average_seconds(-3, 2), Timestamp::from_seconds(-2));
+        assert_eq!(Timestamp::from_average_seconds(5, 4), Timestamp::from_seconds(1));
+        assert_eq!(
+            Timestamp::from_micros(i64::MIN).rounded_seconds_since(Timestamp::from_micros(i64::MAX)),
+            -18_446_744_073_710
+        );
     }
 }

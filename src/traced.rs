@@ -1,6 +1,7 @@
 //! Tracing of the calls of a store: a span for each call, and an event at its end.
 
 use std::fmt;
+use std::sync::Arc;
 use std::time::Instant;
 
 use futures::future::BoxFuture;
@@ -18,9 +19,9 @@ use crate::query::{GroupQuery, JobQuery, ReadCall};
 ///
 /// Without a subscriber a call costs a comparison more. That is why the methods are written as
 /// `async_trait` expands them: the future of the store is passed on as it is, in its own box.
-pub(crate) struct Traced<D>(pub(crate) D);
+pub(crate) struct Traced(pub(crate) Arc<dyn Database>);
 
-impl<D: fmt::Debug> fmt::Debug for Traced<D> {
+impl fmt::Debug for Traced {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         self.0.fmt(f)
     }
@@ -59,9 +60,18 @@ macro_rules! calls {
     )*};
 }
 
-impl<D: Database> Database for Traced<D> {
+impl Database for Traced {
     fn backend(&self) -> BackendKind {
         self.0.backend()
+    }
+
+    fn another_handle<'this, 'call>(&'this self) -> BoxFuture<'call, Result<Arc<dyn Database>>>
+    where
+        'this: 'call,
+        Self: 'call,
+    {
+        let handle = self.0.another_handle();
+        Box::pin(async { Ok(Arc::new(Self(handle.await?)) as Arc<dyn Database>) })
     }
 
     calls! {

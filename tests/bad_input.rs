@@ -259,7 +259,7 @@ proptest! {
         }
         let typed: String = typed.into_iter().collect();
         let shown = match typed.parse::<DatabaseConfig>() {
-            Ok(config) => format!("{config:?}"),
+            Ok(config) => format!("{config:?} {config}"),
             Err(error) => {
                 prop_assert_eq!(error.kind(), ErrorKind::InvalidArgument);
                 let mut shown = format!("{error} {error:?} {}", error.message());

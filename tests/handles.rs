@@ -25,9 +25,10 @@ fn main() {
     libtest_mimic::run(&arguments, backends.flat_map(trials).collect()).exit();
 }
 
-fn trials(backend: Backend) -> [Trial; 7] {
+fn trials(backend: Backend) -> [Trial; 8] {
     [
         trial(backend, "a-closed-handle-answers-closed", closed),
+        trial(backend, "another-handle-reads-the-same-store-and-closes-alone", other_handle),
         trial(backend, "errors-name-call-and-backend", errors),
         trial(backend, "the-schema-can-be-initialised-by-many-at-once", initialised_at_once),
         trial(backend, "sizes-without-a-limit-have-none", sizes),
@@ -92,6 +93,23 @@ async fn closed(store: TestStoreRef) -> Verdict {
     let initialised = database.initialise_schema().await;
     ensure(initialised.as_ref().is_err_and(|error| error.kind() == ErrorKind::Closed), || format!("{initialised:?}"))?;
     database.close().await.map_err(text)
+}
+
+async fn other_handle(store: TestStoreRef) -> Verdict {
+    let (one, other) =
+        (store.another_handle().await.map_err(text)?, store.database.another_handle().await.map_err(text)?);
+    ensure(other.backend() == one.backend(), || format!("{:?}", other.backend()))?;
+    one.initialise_schema().await.map_err(text)?;
+    let batch = IngestionBatch::new([InsertJob { job: plain_job("job", "set"), job_spec: None }.into()]);
+    one.execute_ingestion_query_batch(&batch.map_err(text)?).await.map_err(text)?;
+    one.close().await.map_err(text)?;
+    let third = other.another_handle().await.map_err(text)?;
+    other.close().await.map_err(text)?;
+    for database in [&third, &store.database] {
+        let jobs = database.get_jobs(&JobQuery::new()).await.map_err(text)?;
+        ensure(jobs.len() == 1 && jobs[0].job_id == "job", || format!("{jobs:?}"))?;
+    }
+    Ok(())
 }
 
 async fn errors(store: TestStoreRef) -> Verdict {

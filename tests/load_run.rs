@@ -320,6 +320,10 @@ impl Database for Faulty {
         self.inner.populate_historical_jobs(jobs, progress).await
     }
 
+    async fn another_handle(&self) -> Result<Arc<dyn Database>> {
+        self.inner.another_handle().await
+    }
+
     async fn tear_down(&self) -> Result<()> {
         self.inner.tear_down().await
     }

@@ -33,7 +33,7 @@ use crate::time::SharedClock;
 /// The characters `% @ : / ? # [ ] & =` of a user, a password or a value are written as `%` and their two
 /// hexadecimal digits; a plus is a plus.
 ///
-/// `Debug` and errors show nothing that was typed: what was meant as a password may stand in any part of a
+/// `Debug`, `Display` and errors show nothing that was typed: what was meant as a password may stand in any part of a
 /// mistyped address.
 ///
 /// ```
@@ -60,11 +60,22 @@ pub struct ClickHouseConfig {
     pub(super) settings: BTreeMap<String, String>,
 }
 
-/// How rows and results are compressed on the way.
+/// The compression of rows and results on the connection.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Compression {
+pub enum Compression {
+    /// LZ4.
     Lz4,
+    /// No compression.
     None,
+}
+
+impl Compression {
+    pub(super) const fn name(self) -> &'static str {
+        match self {
+            Self::Lz4 => "lz4",
+            Self::None => "none",
+        }
+    }
 }
 
 impl fmt::Debug for ClickHouseConfig {

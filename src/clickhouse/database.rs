@@ -236,6 +236,10 @@ impl Database for ClickHouseDatabase {
         self.connection.insert(operation, marker::TABLE, &[row], None).await
     }
 
+    async fn another_handle(&self) -> Result<Arc<dyn Database>> {
+        Ok(Arc::new(self.config.connect(self.clock.clone()).await?))
+    }
+
     async fn tear_down(&self) -> Result<()> {
         let operation = Operation::TearDown;
         self.open(operation)?;

@@ -99,6 +99,7 @@
 //! cluster by this project's tests, whose engine has none.
 
 mod address;
+mod builder;
 mod change;
 mod config;
 mod connection;
@@ -120,5 +121,6 @@ mod turns;
 mod version;
 
 pub(crate) use self::address::URL_PREFIXES;
-pub use self::config::ClickHouseConfig;
+pub use self::config::{ClickHouseConfig, Compression};
 pub use self::database::ClickHouseDatabase;
+pub use self::schema::Layout;

@@ -16,7 +16,8 @@ use crate::model::{JobState, RunState};
 /// How updates are stored.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
-pub(super) enum Layout {
+#[non_exhaustive]
+pub enum Layout {
     /// Whole rows on ReplacingMergeTree: an update inserts the row again under a higher version.
     Replacing,
     /// One row on MergeTree: an update is a lightweight UPDATE, kept as a patch part.

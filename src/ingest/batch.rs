@@ -120,6 +120,15 @@ pub struct JobUpdate {
     pub preempted: Option<Timestamp>,
 }
 
+/// The effect of a [`JobUpdate`] on a stored job.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum JobEffect<'a> {
+    /// The columns change.
+    Patch(&'a JobPatch),
+    /// The state becomes PREEMPTED, with this transition time; the other columns stay as they are.
+    Preempt(Timestamp),
+}
+
 /// New values for a job's columns; `None` leaves a column unchanged.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 #[non_exhaustive]
@@ -411,6 +420,14 @@ impl Planner {
 }
 
 impl JobUpdate {
+    /// The effect on a job that is stored in this state; `None` if the job stays as it is.
+    pub fn effect_on(&self, stored: JobState) -> Option<JobEffect<'_>> {
+        if stored.is_active() {
+            return Some(JobEffect::Patch(&self.if_active));
+        }
+        self.preempted.filter(|_| stored.is_preemptible_end()).map(JobEffect::Preempt)
+    }
+
     /// Applies the next change in list order to each case.
     fn apply(&mut self, change: JobChange) {
         if let JobChange::Transition { state: JobState::Preempted, time, .. } = change {

@@ -250,6 +250,10 @@ impl Database for MemoryDatabase {
         set.ok_or_else(|| not_initialised(Operation::Property))
     }
 
+    async fn another_handle(&self) -> Result<Arc<dyn Database>> {
+        Ok(Arc::new(self.handle()))
+    }
+
     async fn tear_down(&self) -> Result<()> {
         self.check_open(Operation::TearDown)?;
         if self.engine.clear().await { Ok(()) } else { Err(not_initialised(Operation::TearDown)) }

@@ -9,7 +9,7 @@ use crate::error::{BackendKind, Error, ErrorKind, Operation};
 
 /// How much TLS protects of a connection: libpq's `sslmode`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum SslMode {
+pub enum SslMode {
     /// No TLS.
     Disable,
     /// TLS if the server offers it; the certificate is not looked at.
@@ -62,7 +62,7 @@ pub(super) enum SslMode {
 /// Timeouts are in seconds and may have fractions. `connect_timeout` (10 by default; 0 is no limit) is how
 /// long a call tries to reach a server that is down or restarting.
 ///
-/// `Debug` and errors show nothing that was typed: what was meant as a password may stand in any part of a
+/// `Debug`, `Display` and errors show nothing that was typed: what was meant as a password may stand in any part of a
 /// mistyped address.
 ///
 /// ```
@@ -91,6 +91,18 @@ pub struct PostgresConfig {
     pub(super) revert_sql: String,
     pub(super) adopt: bool,
     pub(super) options: String,
+}
+
+impl SslMode {
+    pub(super) const fn name(self) -> &'static str {
+        match self {
+            Self::Disable => "disable",
+            Self::Prefer => "prefer",
+            Self::Require => "require",
+            Self::VerifyCa => "verify-ca",
+            Self::VerifyFull => "verify-full",
+        }
+    }
 }
 
 impl fmt::Debug for PostgresConfig {

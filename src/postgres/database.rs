@@ -1,5 +1,6 @@
 //! PostgreSQL behind the trait.
 
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use async_trait::async_trait;
@@ -45,9 +46,7 @@ pub struct PostgresDatabase {
     collation: String,
     /// Whether the next call that writes must first adopt the tables.
     is_to_be_adopted: AtomicBool,
-    adopt: bool,
-    tuning_sql: String,
-    revert_sql: String,
+    config: PostgresConfig,
     clock: SharedClock,
 }
 
@@ -64,9 +63,7 @@ impl PostgresDatabase {
             layout,
             collation: found.collation.clone(),
             is_to_be_adopted: AtomicBool::new(config.adopt && !found.is_initialised() && found.layout().is_some()),
-            adopt: config.adopt,
-            tuning_sql: config.tuning_sql.clone(),
-            revert_sql: config.revert_sql.clone(),
+            config: config.clone(),
             clock,
         }
     }
@@ -89,7 +86,7 @@ impl PostgresDatabase {
     }
 
     async fn migrate(&self, operation: Operation) -> Result<()> {
-        let (connections, layout, adopt) = (&self.connections, self.layout, self.adopt);
+        let (connections, layout, adopt) = (&self.connections, self.layout, self.config.adopt);
         let schema = connections.schema();
         connections.transact(operation, |client| schema::migrate(client, schema, layout, adopt)).await?;
         self.is_to_be_adopted.store(false, Ordering::Relaxed);
@@ -210,7 +207,7 @@ impl Database for PostgresDatabase {
         self.migrate(operation).await?;
         let step = Step::after(operation, "the tables are there");
         indexes::restore(connections, step).await?;
-        self.execute(step, "tuning_sql", &self.tuning_sql).await
+        self.execute(step, "tuning_sql", &self.config.tuning_sql).await
     }
 
     async fn execute_ingestion_query_batch(&self, batch: &IngestionBatch) -> Result<()> {
@@ -303,11 +300,15 @@ impl Database for PostgresDatabase {
         self.diagnosed(connections.transact(Operation::Property, set).await).await
     }
 
+    async fn another_handle(&self) -> Result<Arc<dyn Database>> {
+        Ok(Arc::new(self.config.connect(self.clock.clone()).await?))
+    }
+
     async fn tear_down(&self) -> Result<()> {
         self.diagnosed(self.clear().await).await?;
         let step = Step::after(Operation::TearDown, "all data were removed");
         indexes::restore(&self.connections, step).await?;
-        self.execute(step, "revert_sql", &self.revert_sql).await
+        self.execute(step, "revert_sql", &self.config.revert_sql).await
     }
 
     async fn close(&self) -> Result<()> {

@@ -1,8 +1,9 @@
 //! How jobs are laid out in tables: as Lookout has them, or in one of two ways that were tried on it.
 
-/// A layout. The contract holds under each.
+/// A layout of the tables. The contract holds under each.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub(super) enum Layout {
+#[non_exhaustive]
+pub enum Layout {
     /// Lookout's own: one table of jobs.
     #[default]
     Lookout,

@@ -1,6 +1,7 @@
 //! The PostgreSQL backend: Lookout's schema, loaded as Lookout loads it.
 
 mod address;
+mod builder;
 mod config;
 mod connection;
 mod database;
@@ -25,5 +26,7 @@ mod store;
 mod tls;
 
 pub(crate) use address::URL_PREFIXES;
-pub use config::PostgresConfig;
+pub use config::{PostgresConfig, SslMode};
 pub use database::PostgresDatabase;
+pub use layout::Layout;
+pub use tokio_postgres::config::{ChannelBinding, LoadBalanceHosts, TargetSessionAttrs};

@@ -4,6 +4,7 @@ use super::{GroupQuery, JobQuery};
 
 /// A read of [`Database`](crate::Database), with its validated arguments.
 #[derive(Debug, Clone)]
+#[non_exhaustive]
 pub enum ReadCall {
     /// `get_jobs`
     Jobs(JobQuery),

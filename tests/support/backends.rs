@@ -101,12 +101,9 @@ pub struct TestStore {
 }
 
 impl TestStore {
-    /// Another handle to the same store; where the store lives in its handle, the same one.
+    /// Another handle to the same store.
     pub async fn another_handle(&self) -> Result<Arc<dyn Database>> {
-        match self.scratch.as_ref().map(ScratchStore::config) {
-            None | Some(DatabaseConfig::Memory(_)) => Ok(self.database.clone()),
-            Some(config) => config.connect(self.clock.clone()).await,
-        }
+        self.database.another_handle().await
     }
 
     /// Removes the store from its server.

@@ -58,6 +58,7 @@ impl LoadTarget {
             Self::External(BackendKind::Memory) => ("inMemory", None),
             Self::External(BackendKind::Postgres) => ("postgres", None),
             Self::External(BackendKind::ClickHouse) => ("clickHouse", None),
+            Self::External(BackendKind::Other(name)) => (name, None),
         }
     }
 }

@@ -43,11 +43,12 @@ fn database(database: &LoadDatabase) -> upstream::DatabaseConfig {
         LoadTarget::Memory | LoadTarget::External(BackendKind::Memory) => DatabaseType::InMemory,
         LoadTarget::Postgres(_) | LoadTarget::External(BackendKind::Postgres) => DatabaseType::Postgres,
         LoadTarget::ClickHouse(_) | LoadTarget::External(BackendKind::ClickHouse) => DatabaseType::ClickHouse,
+        LoadTarget::External(BackendKind::Other(_)) => DatabaseType::Other,
     };
     upstream::DatabaseConfig {
         database_type,
         connection_string: match database_type {
-            DatabaseType::InMemory => String::new(),
+            DatabaseType::InMemory | DatabaseType::Other => String::new(),
             DatabaseType::Postgres | DatabaseType::ClickHouse => database.address(),
         },
         tuning_sql: database.tuning_sql.clone(),

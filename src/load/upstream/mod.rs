@@ -73,6 +73,8 @@ pub enum DatabaseType {
     ClickHouse,
     /// The memory engine.
     InMemory,
+    /// A store outside this crate, which upstream does not know.
+    Other,
 }
 
 /// The database.

@@ -1,5 +1,8 @@
 //! The model behind the trait that the backends stand behind.
 
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+
 use async_trait::async_trait;
 use broadside::scenario::{Call, GetJobGroupsRequest, GetJobsRequest, Response};
 use broadside::{
@@ -12,7 +15,7 @@ use serde_json::{Value, json};
 
 use super::read::OrderKey;
 use super::unvalidate::{groups_request, jobs_request};
-use super::{NaiveModel, State, Store};
+use super::{NaiveModel, Store};
 
 impl NaiveModel {
     /// Executes a batch as it is written, not as it is planned.
@@ -73,15 +76,22 @@ impl NaiveModel {
     }
 
     fn with_store<T>(&self, operation: Operation, call: impl FnOnce(&mut Store) -> T) -> Result<T> {
-        match &mut *self.state.lock() {
-            State::Open(store) => Ok(call(store)),
-            State::Bare => Err(Error::new(
+        self.open(operation)?;
+        match &mut *self.store.lock() {
+            Some(store) => Ok(call(store)),
+            None => Err(Error::new(
                 ErrorKind::NotInitialised,
                 operation,
                 "the store has no schema: call InitialiseSchema first",
             )),
-            State::Closed => Err(closed(operation)),
         }
+    }
+
+    fn open(&self, operation: Operation) -> Result<()> {
+        if self.closed.load(Ordering::Acquire) {
+            return Err(Error::new(ErrorKind::Closed, operation, "the handle is closed"));
+        }
+        Ok(())
     }
 
     fn text(
@@ -96,10 +106,6 @@ impl NaiveModel {
     }
 }
 
-fn closed(operation: Operation) -> Error {
-    Error::new(ErrorKind::Closed, operation, "the handle is closed")
-}
-
 fn page<T>(rows: Vec<(OrderKey, T)>, skip: i64, take: i64) -> Vec<T> {
     let at_most = if take == 0 { usize::MAX } else { take.try_into().unwrap() };
     rows.into_iter().skip(skip.try_into().unwrap()).take(at_most).map(|(_, row)| row).collect()
@@ -107,20 +113,14 @@ fn page<T>(rows: Vec<(OrderKey, T)>, skip: i64, take: i64) -> Vec<T> {
 
 #[async_trait]
 impl Database for NaiveModel {
-    /// The model stands in for the memory engine.
     fn backend(&self) -> BackendKind {
-        BackendKind::Memory
+        BackendKind::Other("model")
     }
 
     async fn initialise_schema(&self) -> Result<()> {
-        match &mut *self.state.lock() {
-            State::Closed => Err(closed(Operation::InitialiseSchema)),
-            State::Open(_) => Ok(()),
-            bare => {
-                *bare = State::Open(Store::default());
-                Ok(())
-            }
-        }
+        self.open(Operation::InitialiseSchema)?;
+        self.store.lock().get_or_insert_default();
+        Ok(())
     }
 
     async fn execute_ingestion_query_batch(&self, batch: &IngestionBatch) -> Result<()> {
@@ -174,12 +174,16 @@ impl Database for NaiveModel {
         })
     }
 
+    async fn another_handle(&self) -> Result<Arc<dyn Database>> {
+        Ok(Arc::new(self.handle()))
+    }
+
     async fn tear_down(&self) -> Result<()> {
         self.with_store(Operation::TearDown, |store| *store = Store::default())
     }
 
     async fn close(&self) -> Result<()> {
-        *self.state.lock() = State::Closed;
+        self.closed.store(true, Ordering::Release);
         Ok(())
     }
 }

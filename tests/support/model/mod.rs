@@ -12,6 +12,8 @@ mod read;
 mod unvalidate;
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
 
 use broadside::model::Run;
 use broadside::{Job, SharedClock};
@@ -20,21 +22,13 @@ use parking_lot::Mutex;
 
 pub use read::OrderKey;
 
-/// The model of a store, with its lifecycle.
+/// A handle to a model of a store.
 #[derive(Debug)]
 pub struct NaiveModel {
     clock: SharedClock,
-    state: Mutex<State>,
-}
-
-#[derive(Debug)]
-enum State {
-    /// No schema yet.
-    Bare,
-    /// In use.
-    Open(Store),
-    /// Closed for good.
-    Closed,
+    /// None before the schema is initialised.
+    store: Arc<Mutex<Option<Store>>>,
+    closed: AtomicBool,
 }
 
 /// What the model holds: the contract's nouns, by id.
@@ -58,6 +52,11 @@ struct StoredRun {
 impl NaiveModel {
     /// An empty store without a schema.
     pub fn new(clock: SharedClock) -> Self {
-        Self { clock, state: Mutex::new(State::Bare) }
+        Self { clock, store: Arc::default(), closed: AtomicBool::new(false) }
+    }
+
+    /// Another handle to the same store.
+    pub fn handle(&self) -> Self {
+        Self { clock: self.clock.clone(), store: self.store.clone(), closed: AtomicBool::new(false) }
     }
 }

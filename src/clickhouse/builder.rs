@@ -1,0 +1,264 @@
+//! The configuration in code: a `with_*` method and a getter for each key of an address.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::time::Duration;
+
+use url::Url;
+
+use super::config::{ClickHouseConfig, Compression};
+use super::schema::Layout;
+use super::settings;
+use crate::address::MAX_SECONDS;
+use crate::error::{BackendKind, Error, Operation, Result};
+
+const DEFAULT_TLS_PORT: u16 = 8443;
+const SHORTEST_TIMEOUT: Duration = Duration::from_millis(1);
+
+/// The configuration in code.
+///
+/// ```
+/// use std::time::Duration;
+///
+/// use broadside::clickhouse::{ClickHouseConfig, Layout};
+///
+/// let config = ClickHouseConfig::new("db.example")?
+///     .with_tls()
+///     .with_user("lookout")
+///     .with_password("secret")
+///     .with_layout(Layout::Patch)?
+///     .with_timeout(Duration::from_secs(30))
+///     .with_setting("max_threads", "4")?;
+/// assert_eq!(config.server().as_str(), "https://db.example:8443/");
+/// assert!(!config.to_string().contains("secret"));
+/// # Ok::<(), broadside::Error>(())
+/// ```
+impl ClickHouseConfig {
+    /// A server by its host name or IP address, without TLS, on port 8123.
+    ///
+    /// # Errors
+    ///
+    /// `InvalidArgument` if it is neither.
+    pub fn new(host: &str) -> Result<Self> {
+        let host = if host.contains(':') { format!("[{host}]") } else { host.to_owned() };
+        Self::from_url(&format!("clickhouse+http://{host}"))
+    }
+
+    /// Uses TLS, on port 8443 unless [`with_port`](Self::with_port) says otherwise afterwards.
+    pub fn with_tls(self) -> Self {
+        self.with_server(|server| server.set_scheme("https").is_ok() && server.set_port(Some(DEFAULT_TLS_PORT)).is_ok())
+    }
+
+    /// The port.
+    pub fn with_port(self, port: u16) -> Self {
+        self.with_server(|server| server.set_port(Some(port)).is_ok())
+    }
+
+    fn with_server(mut self, change: impl FnOnce(&mut Url) -> bool) -> Self {
+        let changed = change(&mut self.server);
+        // Neither can fail for a URL of HTTP with a host, and there is no other here.
+        debug_assert!(changed);
+        self
+    }
+
+    /// The database that holds the tables; `broadside` by default.
+    pub fn with_database(mut self, database: impl Into<String>) -> Self {
+        self.database = database.into();
+        self
+    }
+
+    /// The user; the server's `default` by default.
+    pub fn with_user(mut self, user: impl Into<String>) -> Self {
+        self.user = Some(user.into());
+        self
+    }
+
+    /// The password. There is no getter for it.
+    pub fn with_password(mut self, password: impl Into<String>) -> Self {
+        self.password = Some(password.into());
+        self
+    }
+
+    /// The compression of rows and results on the connection.
+    pub fn with_compression(mut self, compression: Compression) -> Self {
+        self.compression = compression;
+        self
+    }
+
+    /// The layout of the tables: see the [module](crate::clickhouse).
+    ///
+    /// # Errors
+    ///
+    /// `InvalidArgument` for [`Layout::Patch`] with a cluster.
+    pub fn with_layout(mut self, layout: Layout) -> Result<Self> {
+        self.layout = layout;
+        self.checked()
+    }
+
+    /// Whether tables without Broadside's marker may be written and emptied.
+    pub fn with_adopt(mut self, adopt: bool) -> Self {
+        self.adopt = adopt;
+        self
+    }
+
+    /// A cluster of the server's configuration, for replicated and sharded tables.
+    ///
+    /// # Errors
+    ///
+    /// `InvalidArgument` for an empty name, and with [`Layout::Patch`].
+    pub fn with_cluster(mut self, cluster: impl Into<String>) -> Result<Self> {
+        let cluster = cluster.into();
+        if cluster.is_empty() {
+            return Err(invalid("cluster must be the name of a cluster"));
+        }
+        self.cluster = Some(cluster);
+        self.checked()
+    }
+
+    fn checked(self) -> Result<Self> {
+        if self.layout == Layout::Patch && self.cluster.is_some() {
+            return Err(invalid("layout=patch cannot be used with a cluster"));
+        }
+        Ok(self)
+    }
+
+    /// How long a connection may take, at least a millisecond.
+    pub fn with_connect_timeout(mut self, timeout: Duration) -> Self {
+        self.connect_timeout = limited(timeout);
+        self
+    }
+
+    /// How long each request may take, at least a millisecond.
+    pub fn with_timeout(mut self, timeout: Duration) -> Self {
+        self.timeout = limited(timeout);
+        self
+    }
+
+    /// A setting of ClickHouse, sent with every request.
+    ///
+    /// # Errors
+    ///
+    /// `InvalidArgument` for an empty name, and for a setting that results rely on, or that leads elsewhere
+    /// (database, profile, format).
+    pub fn with_setting(mut self, name: impl Into<String>, value: impl Into<String>) -> Result<Self> {
+        let name = name.into();
+        if name.is_empty() || !settings::may_be_set(&name) {
+            return Err(invalid(
+                "a setting that results rely on, or that leads elsewhere (database, profile, format), cannot be set",
+            ));
+        }
+        self.settings.insert(name, value.into());
+        Ok(self)
+    }
+
+    /// The URL of the server: scheme, host and port.
+    pub fn server(&self) -> &Url {
+        &self.server
+    }
+
+    /// The user.
+    pub fn user(&self) -> Option<&str> {
+        self.user.as_deref()
+    }
+
+    /// The compression of rows and results on the connection.
+    pub fn compression(&self) -> Compression {
+        self.compression
+    }
+
+    /// The layout of the tables.
+    pub fn layout(&self) -> Layout {
+        self.layout
+    }
+
+    /// Whether tables without Broadside's marker may be written and emptied.
+    pub fn adopt(&self) -> bool {
+        self.adopt
+    }
+
+    /// The cluster.
+    pub fn cluster(&self) -> Option<&str> {
+        self.cluster.as_deref()
+    }
+
+    /// How long a connection may take.
+    pub fn connect_timeout(&self) -> Duration {
+        self.connect_timeout
+    }
+
+    /// How long each request may take.
+    pub fn timeout(&self) -> Duration {
+        self.timeout
+    }
+
+    /// The settings that are sent with every request.
+    pub fn settings(&self) -> &BTreeMap<String, String> {
+        &self.settings
+    }
+}
+
+fn limited(timeout: Duration) -> Duration {
+    timeout.clamp(SHORTEST_TIMEOUT, Duration::from_secs(MAX_SECONDS.into()))
+}
+
+fn invalid(message: &str) -> Error {
+    Error::invalid(Operation::Connect, message).with_backend(BackendKind::ClickHouse)
+}
+
+/// What cannot be a secret: any text of a mistyped address may be part of a password.
+impl fmt::Display for ClickHouseConfig {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let tls = if self.server.scheme() == "https" { "TLS" } else { "no TLS" };
+        write!(f, "clickhouse (layout {}, {tls}, compression {})", self.layout.name(), self.compression.name())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn code_and_address_say_the_same() {
+        let read = ClickHouseConfig::from_url(
+            "clickhouse+https://u:hunter2@[::1]:1/d?compression=none&adopt=true&cluster=c&connect_timeout=2&timeout=3\
+             &setting.max_threads=4",
+        )
+        .unwrap();
+        let built = ClickHouseConfig::new("::1")
+            .unwrap()
+            .with_tls()
+            .with_port(1)
+            .with_database("d")
+            .with_user("u")
+            .with_password("hunter2")
+            .with_compression(Compression::None)
+            .with_adopt(true)
+            .with_cluster("c")
+            .unwrap()
+            .with_connect_timeout(Duration::from_secs(2))
+            .with_timeout(Duration::from_secs(3))
+            .with_setting("max_threads", "4")
+            .unwrap();
+        assert_eq!(built.password, read.password);
+        for config in [&built, &read] {
+            assert_eq!((config.server().as_str(), config.database()), ("https://[::1]:1/", "d"));
+            assert_eq!((config.user(), config.cluster()), (Some("u"), Some("c")));
+            assert_eq!((config.compression(), config.layout()), (Compression::None, Layout::Replacing));
+            assert!(config.adopt());
+            assert_eq!((config.connect_timeout(), config.timeout()), (Duration::from_secs(2), Duration::from_secs(3)));
+            assert_eq!(config.settings().len(), 1);
+            assert_eq!(config.to_string(), "clickhouse (layout replacing, TLS, compression none)");
+        }
+    }
+
+    #[test]
+    fn what_an_address_refuses_is_refused() {
+        let config = || ClickHouseConfig::new("h").unwrap();
+        assert!(ClickHouseConfig::new("p@h").is_err() && ClickHouseConfig::new("").is_err());
+        assert!(config().with_cluster("c").unwrap().with_layout(Layout::Patch).is_err());
+        assert!(config().with_layout(Layout::Patch).unwrap().with_cluster("c").is_err());
+        assert!(config().with_cluster("").is_err());
+        assert!(config().with_setting("database", "d").is_err() && config().with_setting("", "d").is_err());
+        assert_eq!(config().with_timeout(Duration::ZERO).timeout(), SHORTEST_TIMEOUT);
+    }
+}

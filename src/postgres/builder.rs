@@ -1,0 +1,515 @@
+//! The configuration in code: a `with_*` method and a getter for each key of an address.
+
+use std::fmt;
+use std::net::IpAddr;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use tokio_postgres::config::{ChannelBinding, Host, LoadBalanceHosts, TargetSessionAttrs};
+
+use super::config::{PostgresConfig, SslMode, invalid};
+use super::layout::Layout;
+use crate::address::MAX_SECONDS;
+use crate::error::Result;
+
+const DEFAULT_HOST: &str = "localhost";
+const DEFAULT_PORT: u16 = 5432;
+/// The greatest `pool_size`, as in an address.
+const MOST_CONNECTIONS: usize = 262_143;
+/// The longest name that the server does not cut.
+const LONGEST_NAME: usize = 63;
+
+/// The configuration in code. It reads no variables of the environment and no password file.
+///
+/// ```
+/// use std::time::Duration;
+///
+/// use broadside::DatabaseConfig;
+/// use broadside::postgres::{Layout, PostgresConfig, SslMode};
+///
+/// let config = PostgresConfig::new()
+///     .with_hosts([("primary", 5432), ("standby", 5433)])
+///     .with_user("lookout")
+///     .with_password("secret")
+///     .with_database("lookout")
+///     .with_ssl_mode(SslMode::VerifyFull)
+///     .with_layout(Layout::HotColdSplit)
+///     .with_pool_size(4)
+///     .with_statement_timeout(Duration::from_secs(30));
+/// assert_eq!(config.hosts().collect::<Vec<_>>(), [("primary".to_owned(), 5432), ("standby".to_owned(), 5433)]);
+/// assert!(!config.to_string().contains("secret"));
+/// let config = DatabaseConfig::from(config);
+/// # let _ = config;
+/// ```
+impl PostgresConfig {
+    /// The server on `localhost`, by the defaults of [`PostgresConfig`].
+    pub fn new() -> Self {
+        let mut config = Self::default();
+        config.server.host(DEFAULT_HOST);
+        config
+    }
+
+    /// The host that is connected to; one that begins with a slash is the directory of a Unix socket.
+    pub fn with_host(self, host: impl Into<String>, port: u16) -> Self {
+        self.with_hosts([(host.into(), port)])
+    }
+
+    /// The hosts that are tried in order, with their ports; none means `localhost`.
+    pub fn with_hosts<H: Into<String>>(mut self, hosts: impl IntoIterator<Item = (H, u16)>) -> Self {
+        let mut server = self.server_without_hosts();
+        let hosts: Vec<(String, u16)> = hosts.into_iter().map(|(host, port)| (host.into(), port)).collect();
+        if hosts.is_empty() {
+            server.host(DEFAULT_HOST);
+        }
+        for (host, port) in hosts {
+            server.host(host).port(port);
+        }
+        *self.server = server;
+        self
+    }
+
+    /// The addresses of the hosts, one for each, so that no name is resolved.
+    ///
+    /// # Errors
+    ///
+    /// `InvalidArgument` if there are not as many addresses as hosts.
+    pub fn with_host_addresses(mut self, addresses: impl IntoIterator<Item = IpAddr>) -> Result<Self> {
+        let addresses: Vec<_> = addresses.into_iter().collect();
+        let (hosts, ports) = (self.server.get_hosts().to_vec(), self.server.get_ports().to_vec());
+        if addresses.len() != hosts.len() {
+            return Err(invalid("there must be as many addresses as there are hosts"));
+        }
+        let mut server = self.server_without_hosts();
+        for host in hosts {
+            add_host(&mut server, host);
+        }
+        for port in ports {
+            server.port(port);
+        }
+        for address in addresses {
+            server.hostaddr(address);
+        }
+        *self.server = server;
+        Ok(self)
+    }
+
+    /// The user; the name of the process's user by default.
+    pub fn with_user(mut self, user: impl Into<String>) -> Self {
+        self.server.user(user.into());
+        self
+    }
+
+    /// The password. There is no getter for it.
+    pub fn with_password(mut self, password: impl AsRef<[u8]>) -> Self {
+        self.server.password(password);
+        self
+    }
+
+    /// The database; that of the user's name by default.
+    pub fn with_database(mut self, database: impl Into<String>) -> Self {
+        self.server.dbname(database.into());
+        self
+    }
+
+    /// The name that the server shows of the sessions.
+    pub fn with_application_name(mut self, name: impl Into<String>) -> Self {
+        self.server.application_name(name.into());
+        self
+    }
+
+    /// Settings of the sessions, as `-c name=value`.
+    pub fn with_options(mut self, options: impl Into<String>) -> Self {
+        self.options = options.into();
+        self
+    }
+
+    /// The protection of the connection by TLS.
+    pub fn with_ssl_mode(mut self, mode: SslMode) -> Self {
+        self.ssl_mode = mode;
+        self
+    }
+
+    /// The file of the certificate authorities.
+    pub fn with_ssl_root_cert(mut self, file: impl Into<PathBuf>) -> Self {
+        self.ssl_root_cert = Some(file.into());
+        self
+    }
+
+    /// How long a call tries to reach a server that is down or restarting; zero for no limit.
+    pub fn with_connect_timeout(mut self, timeout: Duration) -> Self {
+        let longest = Duration::from_secs(MAX_SECONDS.into());
+        self.connect_timeout = if timeout.is_zero() { longest } else { timeout.min(longest) };
+        self
+    }
+
+    /// Whether the operating system probes idle connections.
+    pub fn with_keepalives(mut self, enabled: bool) -> Self {
+        self.server.keepalives(enabled);
+        self
+    }
+
+    /// The idle time before the first probe.
+    pub fn with_keepalives_idle(mut self, time: Duration) -> Self {
+        self.server.keepalives_idle(time);
+        self
+    }
+
+    /// The time between probes.
+    pub fn with_keepalives_interval(mut self, time: Duration) -> Self {
+        self.server.keepalives_interval(time);
+        self
+    }
+
+    /// The number of probes without an answer after which a connection is closed.
+    pub fn with_keepalives_count(mut self, probes: u32) -> Self {
+        self.server.keepalives_retries(probes);
+        self
+    }
+
+    /// The sessions that are accepted: any, or those that can write or only read.
+    pub fn with_target_session_attrs(mut self, attrs: TargetSessionAttrs) -> Self {
+        self.server.target_session_attrs(attrs);
+        self
+    }
+
+    /// Whether the login is bound to the TLS connection.
+    pub fn with_channel_binding(mut self, binding: ChannelBinding) -> Self {
+        self.server.channel_binding(binding);
+        self
+    }
+
+    /// Whether the hosts are tried in random order.
+    pub fn with_load_balance_hosts(mut self, balance: LoadBalanceHosts) -> Self {
+        self.server.load_balance_hosts(balance);
+        self
+    }
+
+    /// The schema that holds the tables.
+    ///
+    /// # Errors
+    ///
+    /// `InvalidArgument` unless the name has 1 to 63 bytes and no NUL.
+    pub fn with_schema(mut self, schema: impl Into<String>) -> Result<Self> {
+        let schema = schema.into();
+        if !(1..=LONGEST_NAME).contains(&schema.len()) || schema.contains('\0') {
+            return Err(invalid("schema must be a name of 1 to 63 bytes"));
+        }
+        self.schema = Some(schema);
+        Ok(self)
+    }
+
+    /// The greatest number of connections at a time, 1 to 262143.
+    pub fn with_pool_size(mut self, connections: usize) -> Self {
+        self.pool_size = connections.clamp(1, MOST_CONNECTIONS);
+        self
+    }
+
+    /// How long a call waits for a connection to become free.
+    pub fn with_acquire_timeout(mut self, timeout: Duration) -> Self {
+        self.acquire_timeout = timeout.min(Duration::from_secs(MAX_SECONDS.into()));
+        self
+    }
+
+    /// How long the server may take over a statement; zero for no limit.
+    pub fn with_statement_timeout(mut self, timeout: Duration) -> Self {
+        self.statement_timeout = timeout.min(Duration::from_millis(MAX_SECONDS.into()));
+        self
+    }
+
+    /// The greatest number of prepared statements that a connection keeps, at least 1.
+    pub fn with_statement_cache(mut self, statements: usize) -> Self {
+        self.statement_cache = statements.clamp(1, MAX_SECONDS as usize);
+        self
+    }
+
+    /// The layout of the tables: `hot_cold_split` and `partition_by_submitted` of an address.
+    pub fn with_layout(mut self, layout: Layout) -> Self {
+        self.layout = layout;
+        self
+    }
+
+    /// Statements for `initialise_schema` to end with. They may be executed more than once.
+    pub fn with_tuning_sql(mut self, statements: impl Into<String>) -> Self {
+        self.tuning_sql = statements.into();
+        self
+    }
+
+    /// Statements for `tear_down` to end with, which undo the tuning. They may be executed more than once.
+    pub fn with_revert_sql(mut self, statements: impl Into<String>) -> Self {
+        self.revert_sql = statements.into();
+        self
+    }
+
+    /// Whether tables of Lookout that Broadside did not make may be changed and emptied.
+    pub fn with_adopt(mut self, adopt: bool) -> Self {
+        self.adopt = adopt;
+        self
+    }
+
+    /// The hosts with their ports.
+    pub fn hosts(&self) -> impl Iterator<Item = (String, u16)> + '_ {
+        let ports = self.server.get_ports();
+        self.server.get_hosts().iter().enumerate().map(move |(at, host)| {
+            let port = ports.get(at).or(ports.first()).copied().unwrap_or(DEFAULT_PORT);
+            (host_name(host), port)
+        })
+    }
+
+    /// The addresses of the hosts.
+    pub fn host_addresses(&self) -> &[IpAddr] {
+        self.server.get_hostaddrs()
+    }
+
+    /// The user.
+    pub fn user(&self) -> Option<&str> {
+        self.server.get_user()
+    }
+
+    /// The database.
+    pub fn database(&self) -> Option<&str> {
+        self.server.get_dbname()
+    }
+
+    /// The name that the server shows of the sessions.
+    pub fn application_name(&self) -> Option<&str> {
+        self.server.get_application_name()
+    }
+
+    /// The settings of the sessions, as `-c name=value`.
+    pub fn options(&self) -> &str {
+        &self.options
+    }
+
+    /// The protection of the connection by TLS.
+    pub fn ssl_mode(&self) -> SslMode {
+        self.ssl_mode
+    }
+
+    /// The file of the certificate authorities.
+    pub fn ssl_root_cert(&self) -> Option<&Path> {
+        self.ssl_root_cert.as_deref()
+    }
+
+    /// How long a call tries to reach a server that is down or restarting.
+    pub fn connect_timeout(&self) -> Duration {
+        self.connect_timeout
+    }
+
+    /// Whether the operating system probes idle connections.
+    pub fn keepalives(&self) -> bool {
+        self.server.get_keepalives()
+    }
+
+    /// The idle time before the first probe.
+    pub fn keepalives_idle(&self) -> Duration {
+        self.server.get_keepalives_idle()
+    }
+
+    /// The time between probes; the system's by default.
+    pub fn keepalives_interval(&self) -> Option<Duration> {
+        self.server.get_keepalives_interval()
+    }
+
+    /// The number of probes without an answer after which a connection is closed; the system's by default.
+    pub fn keepalives_count(&self) -> Option<u32> {
+        self.server.get_keepalives_retries()
+    }
+
+    /// The sessions that are accepted.
+    pub fn target_session_attrs(&self) -> TargetSessionAttrs {
+        self.server.get_target_session_attrs()
+    }
+
+    /// Whether the login is bound to the TLS connection.
+    pub fn channel_binding(&self) -> ChannelBinding {
+        self.server.get_channel_binding()
+    }
+
+    /// Whether the hosts are tried in random order.
+    pub fn load_balance_hosts(&self) -> LoadBalanceHosts {
+        self.server.get_load_balance_hosts()
+    }
+
+    /// The greatest number of connections at a time.
+    pub fn pool_size(&self) -> usize {
+        self.pool_size
+    }
+
+    /// How long a call waits for a connection to become free.
+    pub fn acquire_timeout(&self) -> Duration {
+        self.acquire_timeout
+    }
+
+    /// How long the server may take over a statement; zero for no limit.
+    pub fn statement_timeout(&self) -> Duration {
+        self.statement_timeout
+    }
+
+    /// The greatest number of prepared statements that a connection keeps.
+    pub fn statement_cache(&self) -> usize {
+        self.statement_cache
+    }
+
+    /// The layout of the tables.
+    pub fn layout(&self) -> Layout {
+        self.layout
+    }
+
+    /// The statements that `initialise_schema` ends with.
+    pub fn tuning_sql(&self) -> &str {
+        &self.tuning_sql
+    }
+
+    /// The statements that `tear_down` ends with.
+    pub fn revert_sql(&self) -> &str {
+        &self.revert_sql
+    }
+
+    /// Whether tables of Lookout that Broadside did not make may be changed and emptied.
+    pub fn adopt(&self) -> bool {
+        self.adopt
+    }
+
+    /// The driver's configuration without hosts, which it can only add to.
+    fn server_without_hosts(&self) -> tokio_postgres::Config {
+        let from = &self.server;
+        let mut to = tokio_postgres::Config::new();
+        if let Some(user) = from.get_user() {
+            to.user(user);
+        }
+        if let Some(password) = from.get_password() {
+            to.password(password);
+        }
+        if let Some(database) = from.get_dbname() {
+            to.dbname(database);
+        }
+        if let Some(name) = from.get_application_name() {
+            to.application_name(name);
+        }
+        if let Some(interval) = from.get_keepalives_interval() {
+            to.keepalives_interval(interval);
+        }
+        if let Some(probes) = from.get_keepalives_retries() {
+            to.keepalives_retries(probes);
+        }
+        to.keepalives(from.get_keepalives())
+            .keepalives_idle(from.get_keepalives_idle())
+            .target_session_attrs(from.get_target_session_attrs())
+            .channel_binding(from.get_channel_binding())
+            .load_balance_hosts(from.get_load_balance_hosts());
+        to
+    }
+}
+
+fn add_host(server: &mut tokio_postgres::Config, host: Host) {
+    match host {
+        Host::Tcp(name) => server.host(name),
+        #[cfg(unix)]
+        Host::Unix(directory) => server.host_path(directory),
+    };
+}
+
+fn host_name(host: &Host) -> String {
+    match host {
+        Host::Tcp(name) => name.clone(),
+        #[cfg(unix)]
+        Host::Unix(directory) => directory.to_string_lossy().into_owned(),
+    }
+}
+
+/// What cannot be a secret: any text of a mistyped address may be part of a password.
+impl fmt::Display for PostgresConfig {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(
+            f,
+            "postgres (layout {}, sslmode {}, at most {} connections)",
+            self.layout.name(),
+            self.ssl_mode.name(),
+            self.pool_size
+        )
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Every method, against the same configuration as an address.
+    #[test]
+    fn code_and_address_say_the_same() {
+        let text = "host=a,b port=1,2 hostaddr=127.0.0.1,::1 user=u password=hunter2 dbname=d application_name=n \
+            options='-c x=y' sslmode=verify-ca sslrootcert=/r connect_timeout=3 keepalives=0 keepalives_idle=4 \
+            keepalives_interval=5 keepalives_count=6 target_session_attrs=read-only channel_binding=require \
+            load_balance_hosts=random schema=s pool_size=7 acquire_timeout=8 statement_timeout=9 statement_cache=10 \
+            hot_cold_split=true tuning_sql=t revert_sql=r adopt=true";
+        let built = PostgresConfig::new()
+            .with_user("u")
+            .with_password("hunter2")
+            .with_database("d")
+            .with_application_name("n")
+            .with_options("-c x=y")
+            .with_ssl_mode(SslMode::VerifyCa)
+            .with_ssl_root_cert("/r")
+            .with_connect_timeout(Duration::from_secs(3))
+            .with_keepalives(false)
+            .with_keepalives_idle(Duration::from_secs(4))
+            .with_keepalives_interval(Duration::from_secs(5))
+            .with_keepalives_count(6)
+            .with_target_session_attrs(TargetSessionAttrs::ReadOnly)
+            .with_channel_binding(ChannelBinding::Require)
+            .with_load_balance_hosts(LoadBalanceHosts::Random)
+            .with_pool_size(7)
+            .with_acquire_timeout(Duration::from_secs(8))
+            .with_statement_timeout(Duration::from_secs(9))
+            .with_statement_cache(10)
+            .with_layout(Layout::HotColdSplit)
+            .with_tuning_sql("t")
+            .with_revert_sql("r")
+            .with_adopt(true)
+            .with_hosts([("a", 1), ("b", 2)])
+            .with_schema("s")
+            .unwrap()
+            .with_host_addresses(["127.0.0.1".parse().unwrap(), "::1".parse().unwrap()])
+            .unwrap();
+        let read = PostgresConfig::from_key_values(text).unwrap();
+        assert_eq!(built.server, read.server);
+        for config in [&built, &read] {
+            assert_eq!(config.hosts().collect::<Vec<_>>(), [("a".to_owned(), 1), ("b".to_owned(), 2)]);
+            assert_eq!(config.host_addresses().len(), 2);
+            assert_eq!((config.user(), config.database()), (Some("u"), Some("d")));
+            assert_eq!((config.application_name(), config.options()), (Some("n"), "-c x=y"));
+            assert_eq!((config.ssl_mode(), config.ssl_root_cert()), (SslMode::VerifyCa, Some(Path::new("/r"))));
+            assert_eq!(config.connect_timeout(), Duration::from_secs(3));
+            assert_eq!((config.keepalives(), config.keepalives_idle()), (false, Duration::from_secs(4)));
+            assert_eq!(config.keepalives_interval(), Some(Duration::from_secs(5)));
+            assert_eq!(config.keepalives_count(), Some(6));
+            assert_eq!(config.target_session_attrs(), TargetSessionAttrs::ReadOnly);
+            assert_eq!(config.channel_binding(), ChannelBinding::Require);
+            assert_eq!(config.load_balance_hosts(), LoadBalanceHosts::Random);
+            assert_eq!((config.schema(), config.pool_size()), (Some("s"), 7));
+            assert_eq!(config.acquire_timeout(), Duration::from_secs(8));
+            assert_eq!((config.statement_timeout(), config.statement_cache()), (Duration::from_secs(9), 10));
+            assert_eq!((config.layout(), config.adopt()), (Layout::HotColdSplit, true));
+            assert_eq!((config.tuning_sql(), config.revert_sql()), ("t", "r"));
+            assert_eq!(
+                config.to_string(),
+                "postgres (layout hot_cold_split, sslmode verify-ca, at most 7 connections)"
+            );
+        }
+    }
+
+    #[test]
+    fn values_are_held_to_the_limits_of_an_address() {
+        let config = PostgresConfig::new()
+            .with_pool_size(0)
+            .with_statement_cache(0)
+            .with_connect_timeout(Duration::ZERO)
+            .with_statement_timeout(Duration::MAX);
+        assert_eq!((config.pool_size(), config.statement_cache()), (1, 1));
+        assert_eq!(config.connect_timeout(), Duration::from_secs(MAX_SECONDS.into()));
+        assert_eq!(config.statement_timeout(), Duration::from_millis(MAX_SECONDS.into()));
+        assert!(PostgresConfig::new().with_schema("").is_err());
+        assert!(PostgresConfig::new().with_host_addresses([]).is_err());
+        assert_eq!(PostgresConfig::new().with_host("/dir", 1).hosts().next(), Some(("/dir".to_owned(), 1)));
+    }
+}
