@@ -4,11 +4,12 @@
 
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
+use smol_str::SmolStr;
 
 use crate::base64_bytes;
 use crate::error::{Error, Operation, Result};
 use crate::ingest::{self, JOB_ID_BYTES, JOB_SET_BYTES, NAME_BYTES, Violation, null_as_default};
-use crate::model::{JobState, RunState};
+use crate::model::{Job, JobState, Run, RunState};
 use crate::time::Timestamp;
 
 /// Namespaces, by `i mod 7`.
@@ -315,6 +316,94 @@ impl HistoricalJobs {
             below if below < errored => Ending::Failed,
             below if below < cancelled => Ending::Cancelled,
             _ => Ending::Preempted,
+        }
+    }
+}
+
+/// A historical job with its run and their records, as a store holds them.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct HistoricalJob {
+    /// The job, without its run.
+    pub job: Job,
+    /// The run.
+    pub run: Run,
+    /// The job's spec.
+    pub spec: Option<Bytes>,
+    /// The job's error.
+    pub job_error: Option<Bytes>,
+    /// The run's error.
+    pub run_error: Option<Bytes>,
+    /// The run's debug message.
+    pub run_debug_message: Option<Bytes>,
+}
+
+impl HistoricalJobs {
+    /// Job `i` as a store holds it; `None` if there are no jobs. A store that is not SQL inserts it row by row.
+    pub fn job(&self, i: u64) -> Option<HistoricalJob> {
+        let submitted = self.submitted(i)?;
+        let ending = self.ending(i);
+        let run = self.run(i, submitted);
+        let finished = submitted.plus_seconds(FINISHED_AFTER);
+        let cancelled = ending == Ending::Cancelled;
+        let job = Job {
+            job_id: self.job_id(i).into(),
+            queue: SmolStr::new(&self.queue),
+            owner: SmolStr::new(&self.queue),
+            namespace: Some(pick(&NAMESPACES, i).into()),
+            job_set: SmolStr::new(&self.job_set),
+            cpu: pick(&CPUS, i),
+            memory: pick(&MEMORIES, i),
+            ephemeral_storage: pick(&EPHEMERAL_STORAGES, i),
+            gpu: pick(&GPUS, i),
+            priority: priority(i),
+            priority_class: Some(pick(&PRIORITY_CLASSES, i).into()),
+            submitted,
+            cancelled: cancelled.then_some(finished),
+            state: ending.job_state(),
+            last_transition_time: finished,
+            last_active_run_id: Some(run.run_id.clone()),
+            duplicate: false,
+            annotations: ANNOTATIONS.iter().map(|&(key, values)| (key, annotation_value(i, values))).collect(),
+            runs: Vec::new(),
+            cancel_reason: cancelled.then(|| CANCEL_REASON.into()),
+            cancel_user: cancelled.then(|| SmolStr::new(&self.queue)),
+            node: None,
+            cluster: SmolStr::default(),
+            pool: None,
+            exit_code: None,
+            runtime_seconds: 0,
+        };
+        let failed = ending == Ending::Failed;
+        let run_error = match ending {
+            Ending::Failed => self.error(),
+            Ending::Preempted => self.preemption(),
+            Ending::Succeeded | Ending::Cancelled => None,
+        };
+        Some(HistoricalJob {
+            job,
+            run,
+            spec: self.spec().cloned(),
+            job_error: self.error().filter(|_| failed).cloned(),
+            run_error: run_error.cloned(),
+            run_debug_message: self.debug().filter(|_| failed).cloned(),
+        })
+    }
+
+    fn run(&self, i: u64, submitted: Timestamp) -> Run {
+        let ending = self.ending(i);
+        let after = |seconds| Some(submitted.plus_seconds(seconds));
+        Run {
+            run_id: self.run_id(i).into(),
+            cluster: cluster(i).into(),
+            node: Some(node(i).into()),
+            pool: Some(pick(&POOLS, i).into()),
+            leased: after(LEASED_AFTER),
+            pending: after(PENDING_AFTER),
+            started: after(STARTED_AFTER),
+            finished: after(FINISHED_AFTER),
+            job_run_state: ending.run_state(),
+            exit_code: ending.exit_code(),
         }
     }
 }

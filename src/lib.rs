@@ -44,6 +44,7 @@ pub mod api;
 mod base64_bytes;
 #[cfg(feature = "clickhouse")]
 pub mod clickhouse;
+#[cfg(feature = "compare")]
 pub mod compare;
 mod connect;
 mod database;
@@ -51,7 +52,9 @@ mod error;
 pub mod historical;
 pub mod ingest;
 mod json;
+#[cfg(feature = "load")]
 pub mod load;
+#[cfg(any(feature = "load", feature = "compare"))]
 pub mod measure;
 pub mod memory;
 pub mod model;

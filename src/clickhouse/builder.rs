@@ -9,7 +9,7 @@ use url::Url;
 use super::config::{ClickHouseConfig, Compression};
 use super::schema::Layout;
 use super::settings;
-use crate::address::MAX_SECONDS;
+use crate::address::{MAX_SECONDS, is_host};
 use crate::error::{BackendKind, Error, Operation, Result};
 
 const DEFAULT_TLS_PORT: u16 = 8443;
@@ -40,7 +40,10 @@ impl ClickHouseConfig {
     ///
     /// `InvalidArgument` if it is neither.
     pub fn new(host: &str) -> Result<Self> {
-        let host = if host.contains(':') { format!("[{host}]") } else { host.to_owned() };
+        if !is_host(host) {
+            return Err(invalid("the host must be a host name or an IP address"));
+        }
+        let host = if host.contains(':') { format!("[{host}]") } else { host.replace('%', "%25") };
         Self::from_url(&format!("clickhouse+http://{host}"))
     }
 

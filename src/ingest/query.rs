@@ -306,6 +306,42 @@ pub struct NewJob {
     pub annotations: BTreeMap<String, String>,
 }
 
+impl NewJob {
+    /// A job that requests nothing, with priority 0 and without namespace, priority class and annotations.
+    ///
+    /// ```
+    /// use broadside::Timestamp;
+    /// use broadside::ingest::NewJob;
+    ///
+    /// let submitted = Timestamp::from_seconds(1_767_225_600);
+    /// let job = NewJob { cpu: 8, ..NewJob::new("job-1", "risk", "nightly", "ann", submitted) };
+    /// assert_eq!((job.queue.as_str(), job.gpu), ("risk", 0));
+    /// ```
+    pub fn new(
+        job_id: impl Into<String>,
+        queue: impl Into<String>,
+        job_set: impl Into<String>,
+        owner: impl Into<String>,
+        submitted: Timestamp,
+    ) -> Self {
+        Self {
+            job_id: job_id.into(),
+            queue: queue.into(),
+            job_set: job_set.into(),
+            owner: owner.into(),
+            namespace: None,
+            priority: 0,
+            priority_class: None,
+            submitted,
+            cpu: 0,
+            memory: 0,
+            ephemeral_storage: 0,
+            gpu: 0,
+            annotations: BTreeMap::new(),
+        }
+    }
+}
+
 /// Reads null as the default, for fields that may be "left out or null".
 pub(crate) fn null_as_default<'de, D, T>(deserializer: D) -> Result<T, D::Error>
 where
