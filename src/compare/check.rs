@@ -15,7 +15,7 @@ use smol_str::SmolStr;
 use super::target::Target;
 use crate::error::Result;
 use crate::model::{Job, JobGroup};
-use crate::query::{GroupOrderKey, GroupQuery, JobOrderKey, JobQuery};
+use crate::query::{GroupOrderKey, GroupQuery, JobOrderKey, JobQuery, TextField};
 use crate::scenario::difference;
 use crate::workload::{Answer, Query};
 
@@ -61,8 +61,8 @@ async fn jobs_differ(
     if strange.is_empty() {
         return Ok(None);
     }
-    let ids = strange.iter().map(|job| job.job_id.to_string()).collect();
-    let (answer, _) = reference.answer(&Query::Jobs(query.among(ids))).await?;
+    let among = TextField::JobId.any_of(strange.iter().map(|job| job.job_id.as_str()));
+    let (answer, _) = reference.answer(&Query::Jobs(query.clone().filter(among).offset(0).limit(0))).await?;
     let Answer::Jobs(known) = answer else { return Ok(Some(format!("expected jobs, got {answer:?}"))) };
     Ok(first_unknown(&strange, &known, |job| &job.job_id))
 }
@@ -81,7 +81,7 @@ async fn groups_differ(
     if strange.is_empty() {
         return Ok(None);
     }
-    let (answer, _) = reference.answer(&Query::Groups(query.of_all_pages())).await?;
+    let (answer, _) = reference.answer(&Query::Groups(query.clone().offset(0).limit(0))).await?;
     let Answer::Groups(known) = answer else { return Ok(Some(format!("expected groups, got {answer:?}"))) };
     Ok(first_unknown(&strange, &known, |group| &group.name))
 }

@@ -160,11 +160,6 @@ impl GroupQuery {
     pub fn page(&self) -> Page {
         self.page
     }
-
-    /// The query without offset and limit.
-    pub(crate) fn of_all_pages(&self) -> Self {
-        Self { page: Page::default(), ..self.clone() }
-    }
 }
 
 /// The group key. Of the text fields it holds only those of [`GroupField`].

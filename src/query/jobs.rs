@@ -1,6 +1,6 @@
 //! The query of [`get_jobs`](crate::Database::get_jobs).
 
-use super::field::{JobOrderKey, TextField};
+use super::field::JobOrderKey;
 use super::page::{Direction, Page};
 use super::predicate::{Predicate, Selection};
 
@@ -91,10 +91,5 @@ impl JobQuery {
     /// Offset and limit.
     pub fn page(&self) -> Page {
         self.page
-    }
-
-    /// The query restricted to some jobs, without offset and limit.
-    pub(crate) fn among(&self, job_ids: Vec<String>) -> Self {
-        Self { page: Page::default(), ..self.clone() }.filter(TextField::JobId.any_of(job_ids))
     }
 }

@@ -24,7 +24,7 @@ impl fmt::Display for Difference {
 
 /// The first place where two values differ; none if they are equal, key order aside. Numbers are compared as
 /// numbers: 1.0 is 1.
-pub(crate) fn difference(expected: &Value, got: &Value) -> Option<Difference> {
+pub fn difference(expected: &Value, got: &Value) -> Option<Difference> {
     match (expected, got) {
         (Value::Number(expected), Value::Number(got)) if same_number(expected, got) => None,
         (Value::Object(expected), Value::Object(got)) if expected.keys().eq(got.keys()) => {

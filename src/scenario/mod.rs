@@ -26,8 +26,7 @@ mod response;
 mod validate;
 
 pub use call::Call;
-pub use compare::Difference;
-pub(crate) use compare::difference;
+pub use compare::{Difference, difference};
 pub use matcher::{Match, UnknownMatch};
 pub use parse::ParseError;
 pub use request::{Filter, GetJobGroupsRequest, GetJobsRequest, GroupedField, Order};

@@ -14,7 +14,7 @@ use prost::Message;
 use serde_json::{Value, json};
 
 use super::read::OrderKey;
-use super::unvalidate::{groups_request, jobs_request};
+use super::requests::{groups_request, jobs_request};
 use super::{NaiveModel, Store};
 
 impl NaiveModel {

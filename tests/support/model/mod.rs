@@ -9,7 +9,7 @@ mod database;
 mod historical;
 mod ingest;
 mod read;
-mod unvalidate;
+mod requests;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
