@@ -21,6 +21,13 @@ const CASES: u32 = 256;
 
 type Batch = Vec<IngestionQuery>;
 
+/// The result of a property with one case: passed, failed or rejected.
+type Checked = Result<(), TestCaseError>;
+
+fn failed(error: broadside::Error) -> TestCaseError {
+    TestCaseError::fail(error.to_string())
+}
+
 fn main() {
     let arguments = Arguments::from_args();
     let backends = [Backend::MODEL].into_iter().chain(Backend::ALL);
@@ -58,7 +65,7 @@ fn holds<S: Strategy>(
     backend: Backend,
     store: &TestStoreRef,
     cases: S,
-    property: impl AsyncFn(S::Value, &TestStore) -> Verdict,
+    property: impl AsyncFn(S::Value, &TestStore) -> Checked,
 ) -> Verdict {
     let runtime = tokio::runtime::Handle::current();
     let number = std::env::var(CASES_VARIABLE).ok().map_or(Ok(CASES), |text| text.parse());
@@ -67,17 +74,18 @@ fn holds<S: Strategy>(
         cases: if backend.is_server() { number.div_ceil(8) } else { number },
         max_shrink_iters: if backend.is_server() { 200 } else { 2000 },
         failure_persistence: None,
+        max_global_rejects: number * 8,
         ..Config::default()
     };
     let mut runner = TestRunner::new(config);
     let outcome = runner.run(&cases, |case| {
         let attempt = async {
-            store.database.initialise_schema().await.map_err(|error| error.to_string())?;
-            store.database.tear_down().await.map_err(|error| error.to_string())?;
+            store.database.initialise_schema().await.map_err(failed)?;
+            store.database.tear_down().await.map_err(failed)?;
             store.clock.set(EPOCH);
             property(case, store).await
         };
-        runtime.block_on(attempt).map_err(TestCaseError::fail)
+        runtime.block_on(attempt)
     });
     match outcome {
         Ok(()) => Ok(()),
@@ -86,22 +94,22 @@ fn holds<S: Strategy>(
     }
 }
 
-async fn matches_model(calls: Vec<Call>, store: &TestStore) -> Verdict {
+async fn matches_model(calls: Vec<Call>, store: &TestStore) -> Checked {
     let model = NaiveModel::new(store.clock.clone());
-    broadside::Database::initialise_schema(&model).await.map_err(|error| error.to_string())?;
+    broadside::Database::initialise_schema(&model).await.map_err(failed)?;
     for (position, call) in calls.iter().enumerate() {
         if let Err(difference) = same_response(call, store, &model).await {
             let scenario = as_scenario(&calls[..=position]).await;
-            return Err(format!(
+            return Err(TestCaseError::fail(format!(
                 "{difference}\nin the last line of this scenario (ties may come in any order):\n{scenario}"
-            ));
+            )));
         }
     }
     Ok(())
 }
 
 /// A batch, or its inserts and then its updates, cut in two.
-async fn splits(case: (Vec<Batch>, Batch, prop::sample::Index), store: &TestStore) -> Verdict {
+async fn splits(case: (Vec<Batch>, Batch, prop::sample::Index), store: &TestStore) -> Checked {
     let (before, queries, cut) = case;
     let (inserts, updates) = inserts_and_updates(&queries);
     let (first, second) = updates.split_at(cut.index(updates.len() + 1));
@@ -110,7 +118,7 @@ async fn splits(case: (Vec<Batch>, Batch, prop::sample::Index), store: &TestStor
 }
 
 /// A batch, or the same one twice.
-async fn repeats(case: (Vec<Batch>, Batch), store: &TestStore) -> Verdict {
+async fn repeats(case: (Vec<Batch>, Batch), store: &TestStore) -> Checked {
     let (before, queries) = case;
     let once = [&before[..], std::slice::from_ref(&queries)].concat();
     same_contents(&once, &[&once[..], &[queries]].concat(), store).await
@@ -133,19 +141,18 @@ async fn many_jobs_match_model(backend: Backend, store: TestStoreRef, in_order: 
 }
 
 /// Whether two lists of batches leave the same in a store. Cases with an invalid batch are
-/// left out: splitting one makes part of it valid.
-async fn same_contents(one: &[Batch], other: &[Batch], store: &TestStore) -> Verdict {
-    if one.iter().any(|queries| broadside::IngestionBatch::new(queries.iter().cloned()).is_err()) {
-        return Ok(());
-    }
-    let after_one = contents_after(one, store).await?;
-    store.database.tear_down().await.map_err(|error| error.to_string())?;
-    let after_other = contents_after(other, store).await?;
+/// rejected: splitting one makes part of it valid.
+async fn same_contents(one: &[Batch], other: &[Batch], store: &TestStore) -> Checked {
+    prop_assume!(one.iter().all(|queries| broadside::IngestionBatch::new(queries.iter().cloned()).is_ok()));
+    let after_one = contents_after(one, store).await.map_err(TestCaseError::fail)?;
+    store.database.tear_down().await.map_err(failed)?;
+    let after_other = contents_after(other, store).await.map_err(TestCaseError::fail)?;
     match after_one.iter().zip(&after_other).find(|(a, b)| a != b) {
         None => Ok(()),
         Some((a, b)) => {
             let calls: Vec<_> = other.iter().map(|queries| Call::Ingest { queries: queries.clone() }).collect();
-            Err(format!("whole: {a}\nparts: {b}\nafter:\n{}", as_scenario(&calls).await))
+            let scenario = as_scenario(&calls).await;
+            Err(TestCaseError::fail(format!("whole: {a}\nparts: {b}\nafter:\n{scenario}")))
         }
     }
 }

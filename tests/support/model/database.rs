@@ -15,7 +15,7 @@ use serde_json::{Value, json};
 
 use super::read::OrderKey;
 use super::requests::{groups_request, jobs_request};
-use super::{NaiveModel, Store};
+use super::{NaiveModel, Store, validity};
 
 impl NaiveModel {
     /// Executes a batch as it is written, not as it is planned.
@@ -24,7 +24,7 @@ impl NaiveModel {
     ///
     /// As the call through [`Database`], with validation.
     pub fn ingest(&self, queries: &[IngestionQuery]) -> Result<()> {
-        IngestionBatch::new(queries.iter().cloned())?;
+        agreed(validity::batch(queries), IngestionBatch::new(queries.iter().cloned()))?;
         self.with_store(Operation::ExecuteIngestionQueryBatch, |store| store.ingest(queries))
     }
 
@@ -35,7 +35,7 @@ impl NaiveModel {
     ///
     /// As the call through [`Database`], with validation.
     pub fn ranked_jobs(&self, request: &GetJobsRequest) -> Result<Vec<(OrderKey, SmolStr)>> {
-        let _valid = JobQuery::try_from(request.clone())?;
+        agreed(validity::jobs_request(request), JobQuery::try_from(request.clone()))?;
         self.with_store(Operation::GetJobs, |store| store.ranked_jobs(request))
     }
 
@@ -58,7 +58,7 @@ impl NaiveModel {
     ///
     /// As the call through [`Database`], with validation.
     pub fn ranked_groups(&self, request: &GetJobGroupsRequest) -> Result<Vec<(OrderKey, JobGroup)>> {
-        let _valid = GroupQuery::try_from(request.clone())?;
+        agreed(validity::groups_request(request), GroupQuery::try_from(request.clone()))?;
         self.with_store(Operation::GetJobGroups, |store| store.ranked_groups(request))
     }
 
@@ -104,6 +104,12 @@ impl NaiveModel {
         let bytes = bytes.ok_or_else(|| Error::new(ErrorKind::NotFound, operation, missing))?;
         Ok(String::from_utf8_lossy(&bytes).into_owned())
     }
+}
+
+/// The result of validation, which must be that of the model's own limits. The message is left to the scenarios.
+fn agreed<T: std::fmt::Debug>(is_valid: bool, validated: Result<T>) -> Result<()> {
+    assert_eq!(validated.is_ok(), is_valid, "validation differs from the limits of the contract: {validated:?}");
+    validated.map(drop)
 }
 
 fn page<T>(rows: Vec<(OrderKey, T)>, skip: i64, take: i64) -> Vec<T> {

@@ -1,5 +1,6 @@
 //! Historical jobs, by the contract's table and nothing else.
 
+use broadside::Timestamp;
 use broadside::historical::HistoricalJobs;
 use broadside::ingest::{InsertJobRun, NewJob};
 use broadside::model::{JobState, RunState};
@@ -8,6 +9,10 @@ use super::Store;
 use super::ingest::{new_job, new_run};
 
 const GIB: i64 = 1024 * 1024 * 1024;
+
+fn later(time: Timestamp, seconds: i64) -> Timestamp {
+    Timestamp::from_micros(time.as_micros() + seconds * 1_000_000)
+}
 
 impl Store {
     /// Adds job `i` with all that belongs to it. A job that is there already stays as it is, and
@@ -22,7 +27,7 @@ impl Store {
         }
         let run_id = format!("{job_id}00");
         let cluster = format!("broadside-cluster-{}", i % 40 + 1);
-        let finished = base.plus_seconds(10);
+        let finished = later(base, 10);
         let [succeeded, errored, cancelled] = jobs.thresholds();
         let (state, run_state) = match i % 1000 {
             n if n < succeeded => (JobState::Succeeded, RunState::Succeeded),
@@ -72,11 +77,11 @@ impl Store {
             node: Some(format!("{cluster}-node-{}", i % 80 + 1)),
             cluster,
             pool: Some(at(&["general-purpose", "high-memory", "high-cpu", "gpu"])),
-            time: base.plus_seconds(1),
+            time: later(base, 1),
             submitted: None,
         });
-        run.run.pending = Some(base.plus_seconds(2));
-        run.run.started = Some(base.plus_seconds(3));
+        run.run.pending = Some(later(base, 2));
+        run.run.started = Some(later(base, 3));
         run.run.finished = Some(finished);
         run.run.job_run_state = run_state;
         match run_state {

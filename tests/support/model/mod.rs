@@ -2,7 +2,7 @@
 //!
 //! It takes what callers write, not what validation makes of it: lists of queries one by one,
 //! and filters as JSON. So it shares neither the batch plan nor the validated queries with the
-//! backends, and a mistake in those shows as a difference. Through [`Database`] it takes the
+//! backends, and a mistake in those shows as a difference. Its own limits decide what is valid. Through [`Database`] it takes the
 //! same validated calls as any backend.
 
 mod database;
@@ -10,6 +10,7 @@ mod historical;
 mod ingest;
 mod read;
 mod requests;
+mod validity;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;

@@ -10,6 +10,7 @@ use serde_json::Value;
 
 use super::Store;
 use super::ingest::is_active;
+use super::validity::micros;
 
 /// What a row is sorted by.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -57,7 +58,7 @@ impl Cell {
         match self {
             Self::Text(text) => text.as_bytes().cmp(value.as_str().unwrap().as_bytes()),
             Self::Integer(integer) => integer.cmp(&value.as_i64().unwrap()),
-            Self::Time(time) => time.cmp(&value.as_str().unwrap().parse().unwrap()),
+            Self::Time(time) => time.as_micros().cmp(&micros(value.as_str().unwrap()).unwrap()),
             Self::State(state) => state.name().cmp(value.as_str().unwrap()),
         }
     }
