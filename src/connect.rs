@@ -1,4 +1,4 @@
-//! Which backend, by configuration: from a word or URL to a handle.
+//! The configuration of a backend: from a word or a URL to a handle.
 
 #[cfg(feature = "postgres")]
 use std::collections::BTreeMap;
@@ -23,7 +23,7 @@ pub const POSTGRES_URL_VARIABLE: &str = "BROADSIDE_POSTGRES_URL";
 /// The environment variable that holds the address of the ClickHouse server meant by `clickhouse`.
 pub const CLICKHOUSE_URL_VARIABLE: &str = "BROADSIDE_CLICKHOUSE_URL";
 
-/// What URLs begin with, by backend.
+/// The prefixes of URLs, by backend.
 const URL_PREFIXES: &[&[&str]] = &[
     #[cfg(feature = "postgres")]
     &postgres::URL_PREFIXES,
@@ -151,7 +151,7 @@ impl DatabaseConfig {
         Err(unknown_backend(text))
     }
 
-    /// Which backend this configures.
+    /// The backend.
     pub fn backend(&self) -> BackendKind {
         match self {
             Self::Memory(_) => BackendKind::Memory,
@@ -190,8 +190,8 @@ impl DatabaseConfig {
         self.create_scratch_named(&Self::scratch_name(), clock).await
     }
 
-    /// The same under a name that the caller knows beforehand, and so can remove or show when it stops
-    /// waiting for this call.
+    /// As [`create_scratch`](Self::create_scratch) under a given name, so that the caller can remove or show the store
+    /// after it stops waiting for this call.
     ///
     /// # Errors
     ///
@@ -206,7 +206,7 @@ impl DatabaseConfig {
         };
         let config = match created {
             Ok(config) => config,
-            // The server may still be at it, so that its removal proves nothing.
+            // The server may still execute the statement after the removal.
             Err(error) if error.outcome() == Outcome::Unknown => {
                 let _ = self.remove_scratch(name).await;
                 return Err(left_behind(error, name));
@@ -225,7 +225,7 @@ impl DatabaseConfig {
         }
     }
 
-    /// A name that no other process and no other call has: `broadside_` and what makes it unique.
+    /// A unique name of a scratch store, which begins with `broadside_`.
     pub fn scratch_name() -> String {
         static COUNTER: AtomicU64 = AtomicU64::new(0);
         let nanos = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |elapsed| elapsed.as_nanos());
@@ -281,16 +281,16 @@ impl DatabaseConfig {
     }
 }
 
-/// A scratch store on a server: one that [`DatabaseConfig::create_scratch`] made and nobody removed yet.
+/// A scratch store on a server that [`DatabaseConfig::create_scratch`] created and that is not removed.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ScratchInfo {
     /// Its schema on PostgreSQL, its database on ClickHouse.
     pub name: String,
-    /// When it was made.
+    /// The time of its creation.
     pub created: Timestamp,
 }
 
-/// A store that was made for one purpose and is removed after it.
+/// A temporary store.
 #[derive(Debug)]
 #[must_use = "a scratch store stays on its server until it is removed"]
 pub struct ScratchStore {

@@ -1,4 +1,4 @@
-//! The trait that every store stands behind.
+//! The interface of a store.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -13,20 +13,21 @@ use crate::ingest::IngestionBatch;
 use crate::model::{Job, JobGroup};
 use crate::query::{GroupQuery, JobQuery, ReadCall};
 
-/// How far a long call has come.
+/// The progress of a long call.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Progress {
-    /// Jobs that are certainly stored.
+    /// The number of jobs that are stored.
     pub done: u64,
-    /// Jobs that will be.
+    /// The number of jobs of the whole call.
     pub total: u64,
 }
 
-/// Hears of progress, from 0 to the end, never backwards.
+/// Receives progress reports: the first has 0 jobs done, the last has all, and the number never decreases.
 pub type ProgressFn<'a> = &'a (dyn Fn(Progress) + Send + Sync);
 
-/// Facts about a store and its server, as far as the server reports them.
+/// Facts about a store and its server, as far as the server reports them. An implementation sets fields of the default.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct StoreInfo {
     /// The name and version of the server's software.
     pub version: Option<String>,
@@ -38,7 +39,7 @@ pub struct StoreInfo {
     pub settings: BTreeMap<String, String>,
 }
 
-/// What a store does to answer a read: the statements it executes, in order.
+/// The execution of a read: its statements, in order.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Explanation {
     /// The statements of the call.
@@ -50,13 +51,13 @@ pub struct Explanation {
 pub struct ExplainedStatement {
     /// The statement exactly as the backend sends it; for the memory engine, the call.
     pub statement: String,
-    /// The plan as the store prints it, with what its operators measured where the store can tell.
+    /// The plan as the store prints it, with the metrics of its operators where the store has them.
     pub plan: String,
 }
 
 /// A store of Lookout's jobs.
 ///
-/// What holds for every call on every backend:
+/// Guarantees of every call on every backend:
 ///
 /// - **Order of errors.** Arguments are validated before a call exists, so an argument error
 ///   never depends on the store. Then `Closed`, then `NotInitialised`, then the rest.
@@ -64,7 +65,7 @@ pub struct ExplainedStatement {
 ///   transaction across tables, may after a failure hold the batch's parts of some tables
 ///   (specs, errors, runs, jobs: in that order); repeating the batch completes it.
 /// - **Cancellation.** Dropping a future never leaves a half-applied batch: either nothing or
-///   all of it is, or comes to be, applied.
+///   all of it is applied, perhaps after the future was dropped.
 /// - **Read-your-writes.** When a call returns, every later read from any handle sees it, of this process or
 ///   another.
 /// - **Isolation of batches.** The result is that of the batches one after another. On ClickHouse this holds
@@ -80,10 +81,10 @@ pub struct ExplainedStatement {
 /// Comparison of texts is byte-wise everywhere, and a null matches no filter.
 #[async_trait]
 pub trait Database: fmt::Debug + Send + Sync {
-    /// Which backend this is.
+    /// The backend.
     fn backend(&self) -> BackendKind;
 
-    /// Makes what the store needs; keeps what is there. Several processes may call it at once.
+    /// Creates the schema; keeps existing data. Several processes may call it at once.
     async fn initialise_schema(&self) -> Result<()>;
 
     /// Applies a validated batch.
@@ -122,7 +123,7 @@ pub trait Database: fmt::Debug + Send + Sync {
     /// interrupted call can simply be repeated. Atomic per chunk, not as a whole.
     async fn populate_historical_jobs(&self, jobs: &HistoricalJobs, progress: ProgressFn<'_>) -> Result<()>;
 
-    /// What the store is and how much it holds, for comparisons.
+    /// The version and the size of the store, for comparisons.
     async fn store_info(&self) -> Result<StoreInfo> {
         Ok(StoreInfo::default())
     }
@@ -145,7 +146,7 @@ pub trait Database: fmt::Debug + Send + Sync {
     }
 
     /// Stores a text about the store, beside its jobs, in place of the one before. `tear_down` removes it.
-    /// The load driver keeps the fingerprint of the historical jobs' configuration so.
+    /// The load driver stores the fingerprint of the historical jobs' configuration in one.
     ///
     /// # Errors
     ///
@@ -169,6 +170,6 @@ pub trait Database: fmt::Debug + Send + Sync {
     /// Removes all data and leaves a usable, empty, initialised store.
     async fn tear_down(&self) -> Result<()>;
 
-    /// Ends the handle: every later call through it is `Closed`. Closing again does nothing.
+    /// Closes the handle: every later call through it returns `Closed`. Closing again does nothing.
     async fn close(&self) -> Result<()>;
 }

@@ -1,4 +1,4 @@
-//! The one error of the public API.
+//! The error type of the public API.
 
 use std::error::Error as StdError;
 use std::fmt;
@@ -8,12 +8,12 @@ use serde::{Serialize, Serializer};
 /// The result of every call.
 pub type Result<T, E = Error> = std::result::Result<T, E>;
 
-/// What went wrong, as far as a caller can act on it.
+/// The kind of an error, by what a caller can do about it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize)]
 #[serde(rename_all = "camelCase")]
 #[non_exhaustive]
 pub enum ErrorKind {
-    /// The call is malformed; nothing was sent to the store. Repeating it cannot help.
+    /// The arguments are malformed; nothing was sent to the store, and repeating the call fails again.
     InvalidArgument,
     /// The job, run, spec, error or message does not exist.
     NotFound,
@@ -26,13 +26,13 @@ pub enum ErrorKind {
     /// this: there it is `backend`.
     #[serde(rename = "backend")]
     WrongStore,
-    /// The store cannot be reached, is overloaded or is restarting; later may work.
+    /// The store cannot be reached, is overloaded or is restarting; a later call may succeed.
     Unavailable,
-    /// The store was reached and did not answer in the time allowed. The contract's JSON has
-    /// no word of its own for this: there it is `unavailable`.
+    /// The store was reached and did not answer in the time allowed. In the contract's JSON
+    /// it is `unavailable`.
     #[serde(rename = "unavailable")]
     Timeout,
-    /// The store refused or failed in a way that the caller cannot mend.
+    /// The store refused or failed in a way that the caller cannot correct.
     Backend,
 }
 
@@ -50,14 +50,14 @@ impl ErrorKind {
     }
 }
 
-/// Whether a failed call changed anything.
+/// The effect of a failed call on the store.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Outcome {
-    /// The store is as it was before the call.
+    /// The store is unchanged.
     NotApplied,
     /// The call may have been applied in whole (on ClickHouse, in part): the connection broke or the time ran out
     /// after it was sent. Or it is a change of the store in several commits, of which only the first were made: then
-    /// the message says what they did. Repeating an ingestion batch is safe whatever happened: inserts of known
+    /// the message says what they did. Repeating an ingestion batch is always safe: inserts of known
     /// ids are ignored and updates set what they had set.
     Unknown,
 }
@@ -77,7 +77,7 @@ pub enum BackendKind {
 }
 
 impl BackendKind {
-    /// The name by which commands and reports know the backend.
+    /// The name in commands and reports.
     pub fn name(self) -> &'static str {
         match self {
             Self::Memory => "memory",
@@ -100,7 +100,7 @@ impl fmt::Display for BackendKind {
     }
 }
 
-/// The calls of the API, as errors name them.
+/// A call of the API.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum Operation {
@@ -222,7 +222,8 @@ impl Error {
         self
     }
 
-    /// The same error of a call that had done something before: it says what, and that the outcome is unknown.
+    /// The same error of a call that had made a change before: the message names the change, and the outcome is
+    /// unknown.
     #[cfg(feature = "postgres")]
     pub(crate) fn after(mut self, done: &str) -> Self {
         self.0.message = format!("{done}; then: {}", self.0.message);
@@ -235,14 +236,14 @@ impl Error {
         self
     }
 
-    /// The same error, with more to its message.
+    /// The same error, with a note at the end of its message.
     pub(crate) fn with_note(mut self, note: &str) -> Self {
         self.0.message.push_str("; ");
         self.0.message.push_str(note);
         self
     }
 
-    /// What went wrong, as far as a caller can act on it.
+    /// The kind of the error.
     pub fn kind(&self) -> ErrorKind {
         self.0.kind
     }
@@ -252,12 +253,12 @@ impl Error {
         self.0.operation
     }
 
-    /// The backend that failed; none if the call never reached one.
+    /// The backend that failed; `None` if the call reached none.
     pub fn backend(&self) -> Option<BackendKind> {
         self.0.backend
     }
 
-    /// Whether the store may have changed all the same.
+    /// The effect of the call on the store.
     pub fn outcome(&self) -> Outcome {
         self.0.outcome
     }

@@ -1,21 +1,25 @@
-//! Broadside: one async trait over three stores for Armada Lookout.
+//! Broadside: one async trait with three implementations for the job store of Armada Lookout.
 //!
-//! Lookout keeps and shows the jobs of the batch scheduler Armada, millions of them. Broadside is
-//! for those who must choose or change the database under it: the same realistic work goes into
-//! each candidate through [`Database`], and what comes out can be compared call by call.
+//! Lookout stores and displays the jobs of the batch scheduler Armada. Broadside is for choosing or changing the
+//! database behind it: [`Database`] is the interface of the store, implemented by an embedded engine ([`memory`]), by
+//! PostgreSQL with Lookout's schema (`postgres`) and by ClickHouse (`clickhouse`). All of them return the same results.
 //!
-//! Data flows one way, and is validated once, before any backend:
+//! Start with [`DatabaseConfig`], which opens a handle. Write with an [`IngestionBatch`] of [ingestion queries](ingest),
+//! and read with a [`JobQuery`] or a [`GroupQuery`]. Both are validated before they reach a store:
 //!
-//! | | as it comes | validated | then |
+//! | | input | validated | executed by |
 //! |---|---|---|---|
-//! | writes | [`IngestionQuery`] | [`IngestionBatch`], the plan of a batch | a backend's `ingest` |
-//! | reads | builders, or [JSON](scenario::GetJobsRequest) | [`JobQuery`], [`GroupQuery`] | a backend's `query` |
+//! | writes | [`IngestionQuery`] | [`IngestionBatch`], the plan of a batch | [`Database::execute_ingestion_query_batch`] |
+//! | reads | builders, or [JSON](scenario::GetJobsRequest) | [`JobQuery`], [`GroupQuery`] | [`Database::get_jobs`], [`Database::get_job_groups`] |
 //!
-//! Each backend ([`memory`], `postgres`, `clickhouse`) is a folder of the same shape: `config`,
-//! `schema`, `ingest`, `query`, `row` and `error`. [`DatabaseConfig`] leads from a word or a URL to
-//! a handle. [`scenario`] reads, runs and writes calls as JSON Lines, [`workload`] makes up jobs and
-//! the queries that users run, [`historical`] fills a store with jobs that have ended, and [`load`] tests it
-//! under sustained load.
+//! | module | contents |
+//! |---|---|
+//! | [`query`], [`ingest`], [`model`] | the arguments and results of the calls |
+//! | [`scenario`] | calls and their expected responses as JSON Lines |
+//! | [`workload`] | generated jobs, and the queries of Lookout's users |
+//! | [`historical`] | ended jobs that a store generates itself |
+//! | `load` (feature) | load tests |
+//! | `compare` (feature) | comparisons of stores |
 //!
 //! ```
 //! use std::sync::Arc;
@@ -82,7 +86,7 @@ pub use async_trait::async_trait;
 pub use url;
 pub use {arrow, bytes, datafusion, k8s_pb, prost, prost_types};
 
-/// Keeps the example of the README true.
+/// Runs the example of the README as a test.
 #[cfg(doctest)]
 #[doc = include_str!("../README.md")]
 struct Readme;

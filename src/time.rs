@@ -98,8 +98,8 @@ impl FromStr for Timestamp {
     type Err = ParseTimestampError;
 
     fn from_str(text: &str) -> Result<Self, Self::Err> {
-        // chrono counts sub-second digits forward from a floored second, so dropping the
-        // finer ones cuts toward the past on both sides of 1970.
+        // chrono's fraction counts forward from the floored second, so truncation rounds toward the past before 1970
+        // too.
         DateTime::parse_from_rfc3339(text).map(|time| Self(time.timestamp_micros())).map_err(ParseTimestampError)
     }
 }
@@ -152,7 +152,7 @@ impl Clock for SystemClock {
     }
 }
 
-/// A clock that stands still at the instant set; the system clock until one is set.
+/// A clock that returns the instant that was set, and the system time before one is set.
 #[derive(Debug, Default)]
 pub struct ManualClock(Mutex<Option<Timestamp>>);
 

@@ -17,8 +17,8 @@ use crate::query::{GroupQuery, JobQuery, ReadCall};
 
 /// A store whose calls are traced: at level debug, and what they are called with at level trace.
 ///
-/// Without a subscriber a call costs a comparison more. That is why the methods are written as
-/// `async_trait` expands them: the future of the store is passed on as it is, in its own box.
+/// Without a subscriber a call costs one more comparison: the methods are written as `async_trait` expands them, so the
+/// boxed future of the store is returned without another box.
 pub(crate) struct Traced(pub(crate) Arc<dyn Database>);
 
 impl fmt::Debug for Traced {
@@ -44,7 +44,7 @@ fn traced<'call, T: Send + 'call>(span: Span, call: BoxFuture<'call, Result<T>>)
     Box::pin(observed.instrument(span))
 }
 
-/// The methods of a [`Database`]: what each is called, takes and gives, and what is shown of its arguments.
+/// The methods of a [`Database`]: name, arguments and result, and the fields of the trace event.
 macro_rules! calls {
     ($($operation:ident { $($field:tt)* } $name:ident<$($lifetime:lifetime),*>($($argument:ident: $type:ty),*) -> $output:ty;)*) => {$(
         fn $name<'this, $($lifetime,)* 'call>(&'this self, $($argument: $type),*) -> BoxFuture<'call, Result<$output>>

@@ -1,4 +1,4 @@
-//! Random workloads against the naive model, which find what scenarios miss.
+//! Random workloads against the naive model.
 //!
 //! A failure is shrunk and printed as a scenario file. `BROADSIDE_PROPERTY_CASES` sets how many
 //! cases each property is tried with (servers get an eighth).

@@ -21,9 +21,9 @@ pub struct Regression {
     pub watched: String,
     /// The backend that it is compared with.
     pub other: String,
-    /// How many times as long the other took in the earlier comparison.
+    /// The ratio in the earlier comparison.
     pub before: f64,
-    /// How many times as long it takes now.
+    /// The ratio now.
     pub now: f64,
 }
 

@@ -1,9 +1,8 @@
-//! Compares two answers to a query, up to ties in the sort order.
+//! Comparison of two results of a query, up to ties in the sort order.
 //!
-//! An order with ties leaves open which of the tied rows a page ends with. What it does not
-//! leave open: how many rows there are, the keys by which they are ordered, position by position,
-//! and that every row is one that the query selects. Rows that only one store has on its page
-//! are therefore looked up in the other one, which is asked for just them.
+//! With ties, two correct pages may end with different rows. They agree in the number of rows and in the sort key at
+//! each position, and every row is in the selection. Rows that only one target returns are therefore looked up in the
+//! reference by a query for these rows.
 
 use std::collections::HashMap;
 use std::hash::Hash;
@@ -19,11 +18,11 @@ use crate::query::{GroupOrderKey, GroupQuery, JobOrderKey, JobQuery, TextField};
 use crate::scenario::difference;
 use crate::workload::{Answer, Query};
 
-/// The difference between `got` and the reference's answer; `None` if they are equal up to ties.
+/// The difference between `got` and the reference's result; `None` if they are equal up to ties.
 ///
 /// # Errors
 ///
-/// Those of the reference, which is asked for rows that its own answer does not have.
+/// Those of the reference, which is queried for rows that its own result does not have.
 pub(super) async fn answers_differ(
     reference: &dyn Target,
     query: &Query,
@@ -115,8 +114,7 @@ fn group_key(key: GroupOrderKey, group: &JobGroup) -> Option<Key> {
     }
 }
 
-/// The first fault of a page, alone or compared with another: its length, its order, a duplicate row,
-/// a row that both pages have with different values.
+/// The first difference between two pages: the length, the order, a duplicate row, or a row with other values.
 fn pages_differ<'a, T: Serialize + PartialEq, K: PartialEq + std::fmt::Debug>(
     expected: &'a [T],
     got: &'a [T],

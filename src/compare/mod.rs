@@ -1,7 +1,7 @@
-//! Comparisons: the same jobs and queries on several stores, every answer checked, every call timed.
+//! Comparisons of stores: the same jobs and queries on each, every result checked, every call timed.
 //!
-//! `broadside compare` is made of this. What is compared stands behind [`Target`], so that
-//! other stores than the backends can take part.
+//! `broadside compare` runs them. [`Target`] is the interface of a compared store, so that stores other than the
+//! backends can take part.
 
 mod baseline;
 mod check;

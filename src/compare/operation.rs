@@ -1,4 +1,4 @@
-//! The operations of a comparison: what Lookout's ingester and its users do.
+//! The operations of a comparison: those of Lookout's ingester and its users.
 
 use std::fmt;
 use std::ops::Range;
@@ -7,20 +7,20 @@ use crate::error::Result;
 use crate::ingest::{IngestionBatch, IngestionQuery};
 use crate::workload::{QueryKind, Workload};
 
-/// How many jobs a batch of the load tells the lives of.
+/// Jobs per batch of whole lives.
 const JOBS_PER_LOAD_BATCH: u64 = 1000;
-/// How many queries a batch of inserts or updates has.
+/// Queries per batch of inserts or updates.
 const QUERIES_PER_BATCH: usize = 1000;
 /// The number of new jobs of an incremental batch, besides the next stages of unfinished jobs.
 const JOBS_PER_LIVE_BATCH: u64 = 20;
-/// Of the jobs, one in so many comes by batches other than those of the load.
+/// One in this many jobs is ingested by batches other than those of the load.
 const LIVE_SHARE: u64 = 10;
-/// The most jobs that come by batches of inserts and of updates.
+/// The maximum number of jobs that are ingested by batches of inserts and of updates.
 const MOST_SEPARATE: u64 = 10_000;
-/// The most jobs that come by incremental batches.
+/// The maximum number of jobs that are ingested by incremental batches.
 const MOST_MIXED: u64 = 2000;
 
-/// An operation, a row of the table.
+/// An operation of a comparison, a row of its table.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum WorkloadOperation {
     /// Batches of an ingestion.
@@ -29,8 +29,8 @@ pub enum WorkloadOperation {
     Query(QueryKind),
 }
 
-/// The ways in which the jobs of the workload come into a store. Together they bring every job
-/// just once, so that in the end the store holds the workload.
+/// The ingestions of a comparison. Each job of the workload is ingested by one of them (by the inserts and the
+/// updates together), so that in the end the store holds the workload.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Ingestion {
     /// Most jobs: whole lives, as fast as the store takes them.
@@ -39,16 +39,16 @@ pub enum Ingestion {
     Inserts,
     /// The updates of those jobs and runs, stage by stage.
     Updates,
-    /// The rest, as an ingester that keeps up sends them: new jobs, and the next stage of
-    /// those under way.
+    /// The remaining jobs, as an ingester that keeps up sends them: new jobs, and the next stage of
+    /// unfinished jobs.
     Incremental,
 }
 
 impl Ingestion {
-    /// All ways, in the order in which they must be taken.
+    /// All ingestions, in the order in which they must be executed.
     pub const ALL: [Self; 4] = [Self::Load, Self::Inserts, Self::Updates, Self::Incremental];
 
-    /// The jobs that come this way.
+    /// The jobs of the ingestion.
     fn jobs(self, workload: &Workload) -> Range<u64> {
         let jobs = workload.options().jobs;
         let mixed = (jobs / LIVE_SHARE / 2).min(MOST_MIXED);
@@ -61,7 +61,7 @@ impl Ingestion {
         }
     }
 
-    /// The batches that bring the jobs that come this way.
+    /// The batches of the ingestion.
     pub fn batches(self, workload: &Workload) -> Batches<'_> {
         let jobs = self.jobs(workload);
         match self {
@@ -78,7 +78,7 @@ impl Ingestion {
     }
 }
 
-/// Batches, each made and validated when it is asked for.
+/// Batches, each generated and validated on demand.
 pub type Batches<'a> = Box<dyn Iterator<Item = Result<IngestionBatch>> + Send + 'a>;
 
 fn validated<'a>(batches: impl Iterator<Item = Vec<IngestionQuery>> + Send + 'a) -> Batches<'a> {
@@ -94,8 +94,7 @@ fn inserts(workload: &Workload, jobs: Range<u64>) -> Vec<IngestionQuery> {
     jobs.flat_map(|number| workload.life(number)).flatten().filter(is_insert).collect()
 }
 
-/// The updates of the jobs: for some at a time the first stage of each, then the second of each
-/// and so on.
+/// The updates of the jobs, in groups of jobs: the first stage of each job of the group, then the second of each.
 fn updates(workload: &Workload, jobs: Range<u64>) -> Vec<IngestionQuery> {
     let lives = workload.live_batches_of(jobs, QUERIES_PER_BATCH as u64);
     lives.flatten().filter(|query| !is_insert(query)).collect()
@@ -138,7 +137,7 @@ mod tests {
     use crate::workload::WorkloadOptions;
 
     #[test]
-    fn the_ways_bring_every_job_once() {
+    fn every_job_is_ingested_once() {
         for jobs in [0, 1, 9, 10, 25, 1000] {
             let workload = Workload::new(WorkloadOptions { jobs, ..WorkloadOptions::default() });
             let (mut ids, mut queries) = (BTreeSet::new(), 0);
@@ -147,7 +146,7 @@ mod tests {
                     let batch = batch.unwrap();
                     queries += batch.query_count();
                     for job in batch.jobs() {
-                        assert!(ids.insert(job.job_id.clone()), "{ingestion} brings {} again", job.job_id);
+                        assert!(ids.insert(job.job_id.clone()), "{ingestion} inserts {} again", job.job_id);
                     }
                 }
             }

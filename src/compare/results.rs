@@ -1,4 +1,4 @@
-//! What a comparison measured, with all that is needed to repeat it: `results.json`.
+//! The results of a comparison, with all settings that are needed to repeat it: `results.json`.
 
 use std::time::Duration;
 
@@ -18,11 +18,11 @@ pub struct Results {
     pub format: u32,
     /// The version of Broadside.
     pub broadside: String,
-    /// When the comparison ended.
+    /// The end of the comparison.
     pub taken: Timestamp,
-    /// What was compared.
+    /// The settings.
     pub settings: Settings,
-    /// Where.
+    /// The machine.
     pub machine: Machine,
     /// The backends, in the order of each operation's measurements.
     pub backends: Vec<BackendResult>,
@@ -30,13 +30,13 @@ pub struct Results {
     pub operations: Vec<OperationResult>,
 }
 
-/// What decides the jobs and the queries.
+/// The settings that determine the jobs and the queries.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Settings {
     /// The jobs.
     pub workload: WorkloadOptions,
-    /// How often each query was run at most.
+    /// The maximum number of runs of each query.
     pub samples: usize,
 }
 
@@ -50,11 +50,11 @@ pub struct BackendResult {
     pub version: Option<String>,
     /// Bytes of data and indexes.
     pub bytes: Option<u64>,
-    /// The same for one job.
+    /// Bytes of data and indexes per job.
     pub bytes_per_job: Option<f64>,
 }
 
-/// The kinds of operations, which tables and charts keep apart.
+/// The groups of operations in tables and charts.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub enum OperationGroup {
@@ -68,29 +68,29 @@ pub enum OperationGroup {
     Records,
 }
 
-/// An operation and what it took on each backend.
+/// An operation and its measurements on each backend.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct OperationResult {
     /// Its name, which no other operation has.
     pub name: String,
-    /// What kind it is of.
+    /// The group.
     pub group: OperationGroup,
-    /// What it took on each backend; none where it cannot be done.
+    /// The measurement on each backend; `None` where the backend does not support the operation.
     pub measurements: Vec<Option<Measurement>>,
 }
 
-/// What an operation took on a backend.
+/// The measurement of an operation on a backend.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Measurement {
-    /// How often it was run: the samples of the percentiles.
+    /// The number of runs: the samples of the percentiles.
     pub runs: u64,
-    /// The most rows that a run gave; none for ingestion.
+    /// The maximum number of rows of a run; `None` for ingestion.
     pub rows: Option<usize>,
-    /// Ingestion queries in a second, over all runs; none for reads.
+    /// Ingestion queries per second over all runs; `None` for reads.
     pub rows_per_second: Option<f64>,
-    /// The times of the runs.
+    /// The latencies of the runs.
     #[serde(flatten)]
     pub times: Percentiles,
 }
@@ -118,12 +118,12 @@ impl OperationResult {
         Self { name: operation.to_string(), group, measurements: Vec::new() }
     }
 
-    /// Adds what it took on the next backend.
+    /// Adds the measurement on the next backend.
     pub(super) fn add(&mut self, measurement: Option<Measurement>) {
         self.measurements.push(measurement);
     }
 
-    /// How many times as long as the first backend another one takes, by the medians.
+    /// The ratio of a backend's median to that of the first backend.
     pub fn ratio(&self, backend: usize) -> Option<f64> {
         let median = |backend: usize| Some(self.measurements.get(backend)?.as_ref()?.times.p50_nanos);
         let (first, other) = (median(0)?, median(backend)?);
@@ -132,14 +132,14 @@ impl OperationResult {
 }
 
 impl Measurement {
-    /// None without a batch.
+    /// `None` without a batch.
     pub(super) fn of_ingestion(latencies: &LatencyHistogram, total: Duration, queries: usize) -> Option<Self> {
         let seconds = total.as_secs_f64();
         let rows_per_second = (seconds > 0.0).then(|| queries as f64 / seconds);
         Some(Self { runs: latencies.count(), rows: None, rows_per_second, times: latencies.percentiles()? })
     }
 
-    /// None without a run.
+    /// `None` without a run.
     pub(super) fn of_queries(latencies: &LatencyHistogram, rows: usize) -> Option<Self> {
         let times = latencies.percentiles()?;
         Some(Self { runs: latencies.count(), rows: Some(rows), rows_per_second: None, times })

@@ -1,4 +1,4 @@
-//! A comparison from beginning to end: load, check, time.
+//! The run of a comparison: load, check, measure.
 
 use std::time::{Duration, Instant};
 
@@ -11,12 +11,12 @@ use crate::measure::{LatencyHistogram, Machine};
 use crate::time::{Clock, SystemClock};
 use crate::workload::{Answer, Query, QueryKind, Workload};
 
-/// After how long an operation is not run again on a target, if it has run often enough.
+/// The total time after which an operation is not repeated on a target, given [`ENOUGH_RUNS`].
 const ENOUGH_TIME: Duration = Duration::from_secs(2);
-/// How often is enough.
+/// The minimum number of runs of an operation.
 const ENOUGH_RUNS: usize = 3;
 
-/// How far a comparison has come.
+/// The current activity of a comparison.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Activity {
     /// Jobs are being ingested into the targets.
@@ -25,41 +25,41 @@ pub enum Activity {
     Querying,
 }
 
-/// Hears of progress: the stage, how many of its steps are done, and how many it has.
+/// Receives progress reports: the activity, the number of completed steps and the total.
 pub type ActivityFn<'a> = &'a (dyn Fn(Activity, u64, u64) + Send + Sync);
 
-/// What a comparison found.
+/// The outcome of a comparison.
 #[derive(Debug)]
 pub enum ComparisonOutcome {
-    /// Every answer was the same on every target, ties aside.
+    /// Every target returned the same results, up to ties.
     Agreed(Results),
-    /// These were not; times of wrong answers are worth nothing, so there are none.
+    /// Results differed. There are no measurements then.
     Differed(Vec<QueryDifference>),
 }
 
-/// An answer that differs from the first target's.
+/// A result that differs from that of the first target.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct QueryDifference {
-    /// What was asked.
+    /// The operation.
     pub operation: String,
-    /// Which target answered otherwise.
+    /// The target with the different result.
     pub target: String,
-    /// Which one it is compared with.
+    /// The target that it is compared with.
     pub reference: String,
-    /// What differs.
+    /// The difference.
     pub problem: String,
     /// The query.
     pub query: String,
 }
 
-/// A workload and what is done with it.
+/// A comparison of targets on a workload.
 #[derive(Debug)]
 pub struct Comparison<'a> {
     /// The jobs and queries.
     pub workload: &'a Workload,
     /// The kinds of queries to run.
     pub kinds: Vec<QueryKind>,
-    /// How often each is run at most.
+    /// The maximum number of runs of each.
     pub samples: usize,
 }
 
@@ -93,7 +93,7 @@ impl Comparison<'_> {
         Ok(ComparisonOutcome::Agreed(self.results(targets, operations).await?))
     }
 
-    /// Ingests the workload, every way after the other: all of it in whole lives where updates are not taken.
+    /// Runs the ingestions one after another; a target without updates loads all jobs as whole lives.
     async fn ingest(&self, targets: &[Box<dyn Target>], progress: ActivityFn<'_>) -> Result<Vec<OperationResult>> {
         let mut operations = Vec::new();
         let (mut done, total) = (0, self.workload.options().jobs * targets.len() as u64);
@@ -125,7 +125,7 @@ impl Comparison<'_> {
         Ok(operations)
     }
 
-    /// The batches that a target is given one way; none where it takes no updates, except that it then loads all jobs.
+    /// The batches of an ingestion for a target. A target without updates loads all jobs, and has no other batches.
     fn batches(&self, target: &dyn Target, way: Ingestion) -> Batches<'_> {
         match way {
             way if target.takes_updates() => way.batches(self.workload),
@@ -134,7 +134,7 @@ impl Comparison<'_> {
         }
     }
 
-    /// The queries of a kind, after comparing their answers; no query comes twice.
+    /// The distinct queries of a kind, after comparing their results.
     async fn checked(
         &self,
         targets: &[Box<dyn Target>],
@@ -168,7 +168,7 @@ impl Comparison<'_> {
                         problem,
                         query: format!("{query:?}"),
                     });
-                    // Once is enough to look into.
+                    // One difference of a kind suffices.
                     return Ok(queries);
                 }
             }
@@ -177,7 +177,7 @@ impl Comparison<'_> {
         Ok(queries)
     }
 
-    /// Runs the queries again and again, each on every target before the next one.
+    /// Runs the queries repeatedly, each on every target before the next query.
     async fn time(&self, targets: &[Box<dyn Target>], queries: &[Query]) -> Result<Vec<Option<Measurement>>> {
         let mut taken: Vec<Taken> = targets.iter().map(|_| Taken::default()).collect();
         for (round, query) in queries.iter().cycle().take(self.samples).enumerate() {
@@ -210,7 +210,7 @@ impl Comparison<'_> {
     }
 }
 
-/// What the runs of an operation on a target took.
+/// The measurements of an operation on a target.
 #[derive(Debug, Default)]
 struct Taken {
     latencies: LatencyHistogram,
@@ -243,13 +243,13 @@ impl Taken {
     }
 }
 
-/// The order of the targets in a round: each time another one begins, so that what disturbs the machine
-/// for a while, and what a call leaves behind in its caches, falls on all alike.
+/// The order of the targets in a round. The first one rotates, so that disturbances of the machine and the contents of
+/// its caches affect all targets alike.
 fn turns(targets: usize, round: usize) -> impl Iterator<Item = usize> {
     (0..targets).map(move |turn| (round + turn) % targets)
 }
 
-/// The answer, or the error if what was asked for is not there.
+/// The result, or the error if the record does not exist.
 async fn answer_or_missing(target: &dyn Target, query: &Query) -> Result<Result<Answer, Error>> {
     match target.answer(query).await {
         Ok((answer, _)) => Ok(Ok(answer)),
@@ -263,7 +263,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn every_target_has_its_turn_in_a_round_and_begins_as_often() {
+    fn every_target_runs_once_in_a_round_and_begins_equally_often() {
         let order = |round| turns(3, round).collect::<Vec<_>>();
         assert_eq!([order(0), order(1), order(2), order(3)], [[0, 1, 2], [1, 2, 0], [2, 0, 1], [0, 1, 2]]);
         assert_eq!(turns(0, 5).count(), 0);

@@ -1,4 +1,4 @@
-//! What is compared: anything that takes the workload's batches and answers its queries.
+//! The interface of a compared store.
 
 use std::fmt;
 use std::sync::Arc;
@@ -11,31 +11,31 @@ use crate::error::Result;
 use crate::ingest::IngestionBatch;
 use crate::workload::{Answer, Query};
 
-/// A store that a comparison loads and queries. It times its own work, so that what a driver
-/// needs to get at it can be left out.
+/// A store that a comparison loads and queries. It measures its own time, so that a target can exclude the overhead
+/// of its driver.
 #[async_trait]
 pub trait Target: fmt::Debug + Send + Sync {
-    /// What the store is called in tables and results.
+    /// The name in tables and results.
     fn name(&self) -> &str;
 
-    /// Whether the store takes updates of jobs that it holds already. If not, it is given
-    /// whole lives alone, and the operations that need more are left out.
+    /// Whether the store supports updates of stored jobs. If not, it ingests whole lives only, and the other ingestions
+    /// are left out.
     fn takes_updates(&self) -> bool {
         true
     }
 
-    /// Applies a batch and gives the time that it took.
+    /// Applies a batch and returns the elapsed time.
     async fn ingest(&self, batch: &IngestionBatch) -> Result<Duration>;
 
-    /// Prepares for reading: called once, after all that is ingested.
+    /// Prepares for reading: called once, after the ingestion.
     async fn settle(&self) -> Result<()> {
         Ok(())
     }
 
-    /// Runs a query and gives its answer and the time that it took.
+    /// Runs a query and returns its result and the elapsed time.
     async fn answer(&self, query: &Query) -> Result<(Answer, Duration)>;
 
-    /// What the store says of itself.
+    /// The version and the size of the store.
     async fn info(&self) -> Result<StoreInfo>;
 }
 

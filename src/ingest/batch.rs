@@ -1,10 +1,9 @@
-//! The batch plan: the net effect of a list of queries, computed once for every backend.
+//! The plan of a batch: the net effect of a list of queries, computed once for all backends.
 //!
-//! Rule 2 of the contract puts all inserts before all updates, and rule 3 lets the first insert
-//! of an id win, so the plan is four lists of inserts without repeated ids and two of updates
-//! with one entry an id. Whether a job update applies depends on the state that the store holds
-//! (rule 5), which the plan cannot know; but there are only three cases, and it holds the answer
-//! to each. A backend reads the stored state and picks the case.
+//! Inserts precede updates (rule 2 of the contract) and the first insert of an id wins (rule 3), so the plan has four
+//! lists of inserts without repeated ids and two lists of updates with one entry for each id. The effect of a job
+//! update depends on the stored state (rule 5), which the plan does not know; it holds the effect for each of the three
+//! cases, and a backend selects one by the stored state.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -18,9 +17,16 @@ use crate::error::{Error, Operation, Result};
 use crate::model::{JobState, RunState};
 use crate::time::Timestamp;
 
-/// A validated batch: what [`execute_ingestion_query_batch`] takes.
+/// A validated batch, the argument of [`execute_ingestion_query_batch`]. Backends do not validate again.
 ///
-/// Only validation makes one, so a backend need not check anything again.
+/// ```
+/// use broadside::ingest::{IngestionBatch, InsertJobError};
+///
+/// let error = InsertJobError { job_id: "job-1".into(), error: Some("out of memory".into()) };
+/// let batch = IngestionBatch::new([error.into()])?;
+/// assert_eq!((batch.query_count(), batch.errors().len()), (1, 1));
+/// # Ok::<(), broadside::Error>(())
+/// ```
 ///
 /// [`execute_ingestion_query_batch`]: crate::Database::execute_ingestion_query_batch
 ///
@@ -30,7 +36,7 @@ pub struct IngestionBatch {
     plan: Arc<Plan>,
 }
 
-/// What the queries of a batch come to.
+/// The plan of a batch.
 #[derive(Debug, Default)]
 struct Plan {
     jobs: Vec<JobInsert>,
@@ -346,7 +352,7 @@ impl Planner {
     }
 
     fn insert_job(&mut self, InsertJob { job, job_spec }: InsertJob) {
-        // A repeated insert still stores its spec if there is none yet (rule 3).
+        // A repeated insert of a job still inserts its spec (rule 3).
         if non_empty_bytes(job_spec.clone()).is_some() {
             self.insert_spec(job.job_id.clone(), job_spec);
         }

@@ -1,27 +1,27 @@
-//! A hash index from ids to slots of a list, without a second copy of the ids.
+//! A hash index from ids to positions in a list, without a second copy of the ids.
 
 use std::hash::BuildHasher;
 
 use foldhash::fast::RandomState;
 use hashbrown::HashTable;
 
-/// A hash index from ids to slots of a list that holds the ids itself.
+/// A hash index from ids to positions in a list that holds the ids.
 #[derive(Default)]
 pub(super) struct IdIndex {
-    slots: HashTable<usize>,
+    positions: HashTable<usize>,
     hasher: RandomState,
 }
 
 impl IdIndex {
-    /// The slot of `id`. An id without a slot is assigned `next`, and `None` is returned.
+    /// The position of `id`. A new id is assigned the position `next`, and `None` is returned.
     pub(super) fn claim<'a>(&mut self, id: &str, next: usize, id_of: impl Fn(usize) -> &'a str) -> Option<usize> {
-        let Self { slots, hasher } = self;
+        let Self { positions, hasher } = self;
         let hash = hasher.hash_one(id);
-        if let Some(&slot) = slots.find(hash, |&slot| id_of(slot) == id) {
-            return Some(slot);
+        if let Some(&position) = positions.find(hash, |&position| id_of(position) == id) {
+            return Some(position);
         }
-        // `next` is not in the list yet, and growing the table rehashes only what is in it.
-        slots.insert_unique(hash, next, |&slot| hasher.hash_one(id_of(slot)));
+        // The list has no position `next` yet, and the table rehashes only the positions that it holds.
+        positions.insert_unique(hash, next, |&position| hasher.hash_one(id_of(position)));
         None
     }
 }

@@ -9,9 +9,8 @@ use smol_str::SmolStr;
 
 /// Texts by key, in the byte order of the keys: in JSON an object.
 ///
-/// Reads make one for every job of a page, of a handful of pairs that seldom change after that.
-/// So it is a sorted vector: one allocation where a tree takes several, filled without a
-/// comparison from a store that has the keys in order.
+/// It is a sorted vector: one allocation where a tree takes several, and no comparison where a store has the keys in
+/// order.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Hash)]
 pub struct Annotations(Vec<(SmolStr, SmolStr)>);
 
@@ -97,7 +96,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn keys_are_found_in_whatever_order_they_came() {
+    fn keys_are_found_in_any_order_of_insertion() {
         let annotations: Annotations = [("b", "1"), ("", "2"), ("a", "3"), ("b", "4")].into_iter().collect();
         assert!(annotations.iter().map(|(key, _)| key.as_str()).eq(["", "a", "b"]));
         assert_eq!((annotations.get("b").unwrap(), annotations.get("c")), (&SmolStr::new("4"), None));

@@ -83,7 +83,7 @@ states! {
         Pending = 2 "PENDING",
         /// Running.
         Running = 3 "RUNNING",
-        /// Finished well.
+        /// Finished without an error.
         Succeeded = 4 "SUCCEEDED",
         /// Finished with an error.
         Failed = 5 "FAILED",
@@ -105,7 +105,7 @@ states! {
         Pending = 1 "RUN_PENDING",
         /// Running.
         Running = 2 "RUN_RUNNING",
-        /// Finished well.
+        /// Finished without an error.
         Succeeded = 3 "RUN_SUCCEEDED",
         /// Finished with an error.
         Failed = 4 "RUN_FAILED",

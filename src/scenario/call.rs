@@ -1,4 +1,4 @@
-//! The calls of a scenario, and how each is made.
+//! The calls of a scenario and their execution.
 
 use prost::Message;
 use serde::{Deserialize, Serialize};
@@ -13,7 +13,7 @@ use crate::ingest::{IngestionBatch, IngestionQuery};
 use crate::query::{GroupQuery, JobQuery, ReadCall};
 use crate::time::{ManualClock, Timestamp};
 
-/// A call with its arguments, which are validated when it is made.
+/// A call with its arguments, which are validated when it is executed.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(tag = "op", rename_all = "camelCase", rename_all_fields = "camelCase", deny_unknown_fields)]
 #[non_exhaustive]
@@ -54,7 +54,7 @@ pub enum Call {
     },
     /// [`ManualClock::set`], which needs no store.
     SetClock {
-        /// What is "now" from here on.
+        /// The time that the clock returns from now on.
         now: Timestamp,
     },
     /// [`Database::initialise_schema`]
@@ -63,13 +63,13 @@ pub enum Call {
     TearDown,
     /// [`Database::populate_historical_jobs`]
     PopulateHistoricalJobs {
-        /// Which jobs.
+        /// The parameters of the jobs.
         params: HistoricalJobsParams,
     },
 }
 
 impl Call {
-    /// Makes the call. `clock` is the one that `database` was opened with.
+    /// Executes the call. `clock` is the clock of `database`.
     pub async fn execute(&self, database: &dyn Database, clock: &ManualClock) -> Response {
         match self.outcome(database, clock).await {
             Ok(value) => Response::Ok(value),
@@ -77,7 +77,7 @@ impl Call {
         }
     }
 
-    /// The read that this call is, with its arguments validated; none for a call that is no read of the store.
+    /// The call as a validated read; `None` for other calls.
     ///
     /// # Errors
     ///
@@ -139,6 +139,6 @@ impl Call {
 
 /// Jobs and groups as JSON.
 fn json(rows: &impl Serialize) -> Value {
-    // It fails for a map whose keys are no texts, and jobs and groups have none.
+    // Serialization to a value fails only for maps with keys other than strings.
     serde_json::to_value(rows).expect("jobs and groups are JSON")
 }

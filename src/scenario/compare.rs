@@ -1,17 +1,17 @@
-//! Where a response is not the expected one.
+//! The difference between a response and the expected one.
 
 use std::fmt;
 
 use serde_json::{Number, Value};
 
-/// The first place where a response and the expected one differ.
+/// The first difference between a response and the expected one.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Difference {
-    /// The place, as a JSON pointer; empty for the whole.
+    /// The JSON pointer to it; empty for the whole response.
     pub pointer: String,
-    /// What should be there.
+    /// The expected value.
     pub expected: Value,
-    /// What is.
+    /// The value of the response.
     pub got: Value,
 }
 
@@ -22,8 +22,8 @@ impl fmt::Display for Difference {
     }
 }
 
-/// The first place where two values differ; none if they are equal, key order aside. Numbers are compared as
-/// numbers: 1.0 is 1.
+/// The first difference between two values; `None` if they are equal. The order of keys is ignored, and numbers are
+/// compared by value: 1.0 equals 1.
 pub fn difference(expected: &Value, got: &Value) -> Option<Difference> {
     match (expected, got) {
         (Value::Number(expected), Value::Number(got)) if same_number(expected, got) => None,
@@ -38,7 +38,7 @@ pub fn difference(expected: &Value, got: &Value) -> Option<Difference> {
     }
 }
 
-/// Whether two numbers are equal, however they are written.
+/// Whether two numbers have the same value.
 fn same_number(a: &Number, b: &Number) -> bool {
     match (integer(a), integer(b)) {
         (None, None) => a.as_f64() == b.as_f64(),
@@ -53,7 +53,7 @@ fn integer(number: &Number) -> Option<i128> {
     number.as_i128().or_else(float)
 }
 
-/// The difference within a member or an element, seen from the value that holds it.
+/// The difference within a member or an element, with the pointer from the value that holds it.
 fn below(key: &str, expected: &Value, got: &Value) -> Option<Difference> {
     let mut difference = difference(expected, got)?;
     let key = key.replace('~', "~0").replace('/', "~1");

@@ -1,8 +1,8 @@
-//! Scenarios: calls and the responses they should get, as JSON Lines.
+//! Scenarios: calls and their expected responses, as JSON Lines.
 //!
-//! A scenario is one call a line, in order, each an object with its `op` and its arguments;
-//! blank lines and lines that begin with `#` are skipped. A line may carry an `expect`: the
-//! response that the call must get.
+//! Each line of a scenario file is a JSON object: a call with its `op`, its arguments and, optionally, the expected
+//! response as `expect`. Blank lines and lines that begin with `#` are skipped. Requests in JSON, which name fields
+//! and matches as text, are validated into the queries of [`query`](crate::query).
 //!
 //! ```
 //! use broadside::scenario::Scenario;
@@ -37,7 +37,7 @@ use std::fmt;
 use serde::Serialize;
 use serde_json::Value;
 
-/// Calls in order, each with the response it should get, if it says so.
+/// A sequence of calls, each with its expected response, if it has one.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct Scenario {
     /// The calls.
@@ -51,24 +51,24 @@ pub struct Step {
     pub line: usize,
     /// The call.
     pub call: Call,
-    /// The response it should get.
+    /// The expected response.
     pub expect: Option<Value>,
 }
 
 impl Step {
-    /// Whether `response` is the expected one, as JSON values; any is, if none is expected.
+    /// Whether `response` equals the expected one as JSON. Without an expected response every response is accepted.
     pub fn accepts(&self, response: &Response) -> bool {
         self.difference(response).is_none()
     }
 
-    /// Where `response` is not the expected one.
+    /// The first difference between `response` and the expected response.
     pub fn difference(&self, response: &Response) -> Option<Difference> {
         compare::difference(self.expect.as_ref()?, &response.to_json())
     }
 }
 
 impl Scenario {
-    /// A scenario of these calls, each of which should get the response beside it.
+    /// A scenario of calls and their expected responses.
     pub fn record(calls: impl IntoIterator<Item = (Call, Option<Response>)>) -> Self {
         let step = |(index, (call, response)): (usize, (Call, Option<Response>))| Step {
             line: index + 1,

@@ -1,4 +1,4 @@
-//! From the bytes of a file to calls: all of it or the first line that is no call.
+//! Parsing of scenario files.
 
 use std::fmt;
 
@@ -9,7 +9,7 @@ use super::{Call, Scenario, Step};
 use crate::ingest::IngestionQuery;
 use crate::json;
 
-/// A line that is no valid call.
+/// The error of a line that is not a valid call.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ParseError {
     line: usize,
@@ -22,7 +22,7 @@ impl ParseError {
         self.line
     }
 
-    /// What is wrong with it.
+    /// The problem.
     pub fn problem(&self) -> &str {
         &self.problem
     }
@@ -37,16 +37,15 @@ impl fmt::Display for ParseError {
 impl std::error::Error for ParseError {}
 
 impl Scenario {
-    /// Reads a scenario file.
+    /// Parses a scenario file.
     ///
-    /// Arguments that only validation can judge (a filter's field, say) are taken as they are:
-    /// the call answers for them.
+    /// Arguments are validated when the call is executed, so a file may hold invalid ones.
     ///
     /// # Errors
     ///
-    /// The first line that is no call: no JSON, no known `op`, a key that is unknown or comes twice, an argument
-    /// missing or of the wrong type. The first line, too, if the file is compressed, is not UTF-8 or begins with
-    /// a byte order mark.
+    /// The first line that is not a call: malformed JSON, an unknown `op`, an unknown or repeated key, an argument
+    /// that is missing or of the wrong type. Line 1 if the file is compressed, is not UTF-8 or begins with a byte
+    /// order mark.
     pub fn parse(file: &[u8]) -> Result<Self, ParseError> {
         if let Some(problem) = json::wrong_encoding(file) {
             return Err(ParseError { line: 1, problem: problem.to_owned() });
@@ -69,7 +68,7 @@ fn step(text: &[u8], line: usize) -> Result<Step, String> {
     let expect = call.remove("expect");
     // The object is deserialised by reference so that a failure can still be explained from it.
     let parsed = Call::deserialize(&call).map_err(|error| explain(&call, &error))?;
-    // serde takes any key beside the tag of a variant without fields.
+    // serde ignores unknown keys of a variant without fields.
     if let Call::InitialiseSchema | Call::TearDown = parsed
         && let Some(key) = call.keys().find(|&key| key != "op")
     {

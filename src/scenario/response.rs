@@ -1,4 +1,4 @@
-//! What a call of a scenario gets.
+//! The response to a call of a scenario.
 
 use std::error::Error as _;
 use std::fmt;
@@ -10,14 +10,14 @@ use crate::error::{Error, ErrorKind};
 /// The response to a call: in JSON `{"ok":…}` or `{"error":{"kind":"…","message":"…"}}`.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Response {
-    /// What the call gave; null if it gives nothing.
+    /// The result of the call; null for a call without one.
     Ok(Value),
-    /// Why it failed.
+    /// The error of the call.
     Error {
-        /// What went wrong, as far as a caller can act on it.
+        /// The kind of the error.
         kind: ErrorKind,
-        /// The call and what was wrong with it. For the errors that arguments and the store's
-        /// state alone decide it is the same on every backend.
+        /// The name of the call, and the message. Errors of arguments and of the store's state have the same message
+        /// on every backend.
         message: String,
     },
 }

@@ -92,7 +92,7 @@ impl GeneratedJob {
         let cpu = random.pick_weighted(&CPUS);
         let mut clock = Steps { now: submitted };
         let runs = runs(state, gpu > 0, &mut clock, &mut random);
-        // Whatever the last run's end was, the job's own end follows at once.
+        // The job ends with its last run.
         let last_transition_time = match state {
             JobState::Queued => submitted,
             JobState::Rejected => clock.step(LONGEST_STEP_SECONDS, &mut random),

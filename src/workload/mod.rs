@@ -1,8 +1,18 @@
-//! A synthetic Lookout: jobs like those of a busy cluster, and the queries of its users. `broadside smoke` and `broadside compare` load and query it.
+//! A synthetic workload: jobs like those of a busy cluster, and the queries of its users. `broadside smoke` and
+//! `broadside compare` load and query it.
 //!
 //! [`WorkloadOptions`] determine it to the last byte: the same options give the same jobs and
 //! queries on every machine and with every version of the dependencies. Every job follows from
-//! its number alone, so any part can be made without the rest.
+//! its number alone, so any part can be generated without the rest.
+//!
+//! ```
+//! use broadside::workload::{QueryKind, Workload, WorkloadOptions};
+//!
+//! let workload = Workload::new(WorkloadOptions { jobs: 1000, ..WorkloadOptions::default() });
+//! assert_eq!(workload.job(7), workload.jobs().nth(7).unwrap());
+//! let query = workload.query(QueryKind::all()[0], 0);
+//! assert!(query.is_some());
+//! ```
 
 mod job;
 mod life;
@@ -81,7 +91,7 @@ struct Placement {
     submitted: Timestamp,
     /// The time in its id.
     id_time: Timestamp,
-    /// How many of 1000 jobs of its queue were submitted after it.
+    /// The per mille of the queue's jobs that were submitted later.
     age_per_mille: u64,
 }
 
@@ -172,8 +182,8 @@ impl QueueShares {
         scale(self.ends[queue] - self.start(queue), whole, self.total())
     }
 
-    /// With `jobs` dealt out queue after queue: the queue of a job, the job's place within it
-    /// and how many jobs the queue has.
+    /// With `jobs` assigned to queue after queue: the queue of a job, the rank of the job within it
+    /// and the number of jobs of the queue.
     fn within_queue(&self, number: u64, jobs: u64) -> (usize, u64, u64) {
         let job_at = |point| scale(point, jobs, self.total());
         let queue = self.ends.partition_point(|&end| job_at(end) <= number).min(QUEUES.len() - 1);

@@ -54,6 +54,7 @@ pub enum QueryKind {
 
 /// A kind of page.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[non_exhaustive]
 pub enum PageKind {
     /// The first page of all jobs in an order.
     Ordered {
@@ -62,7 +63,7 @@ pub enum PageKind {
         /// The sort direction.
         direction: Direction,
     },
-    /// The newest jobs with the values of the first so many annotations of a job.
+    /// The newest jobs with the values of the first annotations of a job, by their number.
     Annotations(usize),
     /// The newest running jobs of a queue.
     QueueRunning,
