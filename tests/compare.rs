@@ -190,7 +190,7 @@ async fn groups_and_records_are_compared() {
 }
 
 #[tokio::test]
-async fn results_have_a_measurement_for_each_subject() {
+async fn results_have_a_measurement_for_each_target() {
     let workload = Workload::new(WorkloadOptions { jobs: 500, ..WorkloadOptions::default() });
     let targets: [Box<dyn Target>; 2] =
         [Box::new(store("one", &workload).await), Box::new(store("two", &workload).await)];
