@@ -47,11 +47,21 @@ impl Timestamp {
 
     /// Whole seconds from `earlier` to `self`, rounded half away from zero.
     pub const fn rounded_seconds_since(self, earlier: Self) -> i64 {
-        let micros = self.0.saturating_sub(earlier.0);
-        let half = MICROS_PER_SECOND / 2;
-        let bias = if micros < 0 { -half } else { half };
-        micros.saturating_add(bias) / MICROS_PER_SECOND
+        divide_half_away(self.0.saturating_sub(earlier.0) as i128, MICROS_PER_SECOND as i128) as i64
     }
+
+    /// The average of `count` times whose whole seconds since the epoch add up to `sum`, rounded to a whole second,
+    /// half away from zero; the epoch if `count` is 0.
+    pub(crate) const fn average_of_seconds(sum: i128, count: u64) -> Self {
+        let count = if count == 0 { 1 } else { count as i128 };
+        Self::from_seconds(divide_half_away(sum, count) as i64)
+    }
+}
+
+/// `numerator / denominator`, rounded half away from zero; the denominator is positive.
+pub(crate) const fn divide_half_away(numerator: i128, denominator: i128) -> i128 {
+    let half = if numerator < 0 { -denominator } else { denominator };
+    (2 * numerator + half) / (2 * denominator)
 }
 
 impl fmt::Display for Timestamp {

@@ -120,6 +120,17 @@ pub struct JobUpdate {
     pub preempted: Option<Timestamp>,
 }
 
+/// The change that a [`JobUpdate`] makes to a job in a given state.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum JobEffect<'a> {
+    /// The job stays as it is.
+    None,
+    /// The columns of the patch are set.
+    Patch(&'a JobPatch),
+    /// The state becomes PREEMPTED at this time; all other columns stay.
+    Preempt(Timestamp),
+}
+
 /// New values for a job's columns; `None` leaves a column unchanged.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 #[non_exhaustive]
@@ -411,6 +422,17 @@ impl Planner {
 }
 
 impl JobUpdate {
+    /// The effect of the update on a job in this state. SQL backends decide the same inside the server, from
+    /// [`StateSet::ACTIVE`](crate::model::StateSet::ACTIVE) and
+    /// [`StateSet::PREEMPTIBLE_ENDS`](crate::model::StateSet::PREEMPTIBLE_ENDS).
+    pub fn effect_on(&self, state: JobState) -> JobEffect<'_> {
+        match self.preempted {
+            _ if state.is_active() => JobEffect::Patch(&self.if_active),
+            Some(time) if state.is_preemptible_end() => JobEffect::Preempt(time),
+            _ => JobEffect::None,
+        }
+    }
+
     /// Applies the next change in list order to each case.
     fn apply(&mut self, change: JobChange) {
         if let JobChange::Transition { state: JobState::Preempted, time, .. } = change {

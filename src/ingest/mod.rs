@@ -6,7 +6,9 @@ mod limits;
 mod query;
 mod validate;
 
-pub use batch::{Cancellation, IngestionBatch, JobInsert, JobPatch, JobUpdate, RecordInsert, RunInsert, RunUpdate};
+pub use batch::{
+    Cancellation, IngestionBatch, JobEffect, JobInsert, JobPatch, JobUpdate, RecordInsert, RunInsert, RunUpdate,
+};
 pub use limits::{EARLIEST, END, JOB_ID_BYTES, JOB_SET_BYTES, NAME_BYTES, PRIORITY_CLASS_BYTES, RUN_ID_BYTES};
 pub(crate) use limits::{Violation, holds_nul, required, spec, time};
 pub(crate) use query::null_as_default;

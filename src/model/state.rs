@@ -129,7 +129,7 @@ states! {
 impl JobState {
     /// Whether the job may still run: QUEUED, LEASED, PENDING or RUNNING.
     pub const fn is_active(self) -> bool {
-        matches!(self, Self::Queued | Self::Leased | Self::Pending | Self::Running)
+        StateSet::ACTIVE.contains(self)
     }
 
     /// Whether the job has ended; later updates are ignored, with the one exception of
@@ -140,7 +140,7 @@ impl JobState {
 
     /// Whether the job has ended in a way that a preemption still overrides.
     pub const fn is_preemptible_end(self) -> bool {
-        matches!(self, Self::Succeeded | Self::Failed | Self::Cancelled)
+        StateSet::PREEMPTIBLE_ENDS.contains(self)
     }
 }
 
@@ -164,6 +164,9 @@ impl StateSet {
     /// The four active states.
     pub const ACTIVE: Self =
         Self::EMPTY.with(JobState::Queued).with(JobState::Leased).with(JobState::Pending).with(JobState::Running);
+    /// The terminal states that a preemption overrides.
+    pub const PREEMPTIBLE_ENDS: Self =
+        Self::EMPTY.with(JobState::Succeeded).with(JobState::Failed).with(JobState::Cancelled);
 
     /// The set with `state` added.
     pub const fn with(self, state: JobState) -> Self {
@@ -193,6 +196,14 @@ impl StateSet {
     /// The states of the set, in the order in which the contract lists them.
     pub fn iter(self) -> impl Iterator<Item = JobState> {
         JobState::ALL.into_iter().filter(move |&state| self.contains(state))
+    }
+
+    /// The ordinals of the states, ascending, as the elements of an SQL list: `1, 2, 3, 8`.
+    #[cfg(any(feature = "postgres", feature = "peers"))]
+    pub(crate) fn sql_ordinals(self) -> String {
+        let mut ordinals: Vec<_> = self.iter().map(JobState::ordinal).collect();
+        ordinals.sort_unstable();
+        ordinals.iter().map(u8::to_string).collect::<Vec<_>>().join(", ")
     }
 }
 
@@ -231,5 +242,12 @@ mod tests {
         assert_eq!(StateSet::ALL.iter().collect::<Vec<_>>(), JobState::ALL);
         assert!(StateSet::ACTIVE.iter().all(JobState::is_active));
         assert_eq!(StateSet::ACTIVE.len(), 4);
+    }
+
+    #[cfg(any(feature = "postgres", feature = "peers"))]
+    #[test]
+    fn sql_lists_ordinals_in_ascending_order() {
+        assert_eq!(StateSet::ACTIVE.sql_ordinals(), "1, 2, 3, 8");
+        assert_eq!(StateSet::PREEMPTIBLE_ENDS.sql_ordinals(), "4, 5, 6");
     }
 }

@@ -1,4 +1,4 @@
-//! TLS as libpq's `sslmode` means it, by rustls.
+//! TLS by rustls, with the meaning of libpq's `sslmode`.
 
 use std::path::Path;
 use std::sync::Arc;
@@ -14,7 +14,7 @@ use tokio_postgres_rustls::MakeRustlsConnect;
 use super::config::{PostgresConfig, SslMode, invalid};
 use crate::error::Result;
 
-/// What makes the TLS connections of a configuration, if it makes any.
+/// The TLS connector of a configuration.
 pub(super) fn connector(config: &PostgresConfig) -> Result<MakeRustlsConnect> {
     let provider = Arc::new(rustls::crypto::ring::default_provider());
     let builder = ClientConfig::builder_with_provider(Arc::clone(&provider))
@@ -24,7 +24,7 @@ pub(super) fn connector(config: &PostgresConfig) -> Result<MakeRustlsConnect> {
     let checks_host = match config.ssl_mode {
         SslMode::VerifyFull => true,
         SslMode::VerifyCa => false,
-        // libpq looks at the authority where it has been told one.
+        // As in libpq, `require` with an `sslrootcert` means `verify-ca`.
         SslMode::Require if config.ssl_root_cert.is_some() => false,
         SslMode::Disable | SslMode::Prefer | SslMode::Require => {
             let verifier = Arc::new(Verifier { provider, authorities: None });
@@ -43,7 +43,7 @@ pub(super) fn connector(config: &PostgresConfig) -> Result<MakeRustlsConnect> {
     Ok(MakeRustlsConnect::new(builder.dangerous().with_custom_certificate_verifier(verifier).with_no_client_auth()))
 }
 
-/// The authorities of a file; without one, those that browsers trust.
+/// The authorities of a file, or else those that browsers trust.
 fn roots(file: Option<&Path>) -> Result<RootCertStore> {
     let Some(file) = file else {
         return Ok(RootCertStore { roots: webpki_roots::TLS_SERVER_ROOTS.to_vec() });
@@ -53,10 +53,10 @@ fn roots(file: Option<&Path>) -> Result<RootCertStore> {
     for certificate in CertificateDer::pem_file_iter(file).map_err(unreadable)? {
         roots
             .add(certificate.map_err(unreadable)?)
-            .map_err(|error| invalid("the file of sslrootcert holds a bad certificate").with_source(error))?;
+            .map_err(|error| invalid("the file of sslrootcert contains an invalid certificate").with_source(error))?;
     }
     if roots.is_empty() {
-        return Err(invalid("the file of sslrootcert holds no certificate"));
+        return Err(invalid("the file of sslrootcert contains no certificate"));
     }
     Ok(roots)
 }
