@@ -14,7 +14,7 @@ use tokio::task::block_in_place;
 
 fn main() {
     let trial = |backend| server_trial(backend, "old-stores-are-removed", move || old_stores_are_removed(backend));
-    libtest_mimic::run(&Arguments::from_args(), vec![trial(Backend::CLICKHOUSE)]).exit();
+    libtest_mimic::run(&Arguments::from_args(), vec![trial(Backend::POSTGRES), trial(Backend::CLICKHOUSE)]).exit();
 }
 
 /// `broadside clean` without a terminal, of stores so old that no other test has one.

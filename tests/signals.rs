@@ -43,13 +43,12 @@ mod signals {
     const MANY_JOBS: &str = "100000000";
 
     pub fn main() {
-        let mut trials = vec![
+        let in_memory = [
             server_trial(Backend::MEMORY, "random-moments", random_moments_in_memory),
             server_trial(Backend::MEMORY, "waiting-for-input", || waiting_for_input(Backend::MEMORY)),
             server_trial(Backend::MEMORY, "full-output", || full_output(Backend::MEMORY)),
         ];
-        trials.push(server_trial(Backend::CLICKHOUSE, "full-output", || full_output(Backend::CLICKHOUSE)));
-        trials.extend(SERVERS.into_iter().flat_map(on_server));
+        let trials = in_memory.into_iter().chain(SERVERS.into_iter().flat_map(on_server)).collect();
         libtest_mimic::run(&Arguments::from_args(), trials).exit();
     }
 
@@ -62,6 +61,7 @@ mod signals {
             server_trial(backend, "creating", move || creating(backend)),
             server_trial(backend, "removing", move || removing(backend)),
             server_trial(backend, "insisting", move || insisting(backend)),
+            server_trial(backend, "full-output", move || full_output(backend)),
         ]
     }
 
