@@ -94,7 +94,9 @@ async fn call_without_server(server: &Server, database: &Arc<dyn Database>, targ
     until_logged(target, repeated).await;
     server.resume();
     let ended = call.await.unwrap();
-    assert!(ended.is_ok() || ended.is_err_and(|error| error.kind() == ErrorKind::Unavailable));
+    if let Err(error) = ended {
+        assert_eq!(error.kind(), ErrorKind::Unavailable, "{error:?}");
+    }
 }
 
 async fn postgres() {
@@ -131,6 +133,7 @@ async fn postgres() {
 
     call_without_server(&server, database, TARGET, "reconnects").await;
     assert_eq!(all_jobs(&**database).await.len(), BULK + 1);
+    database.get_job_spec("a").await.unwrap_err();
     store.remove().await.unwrap();
     let expected = [
         "operation=ExecuteIngestionQueryBatch",

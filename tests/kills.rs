@@ -6,7 +6,7 @@ mod support;
 
 use std::process::Command;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::Duration;
 
 use broadside::ingest::{
@@ -22,7 +22,6 @@ use support::backends::Backend;
 use support::harness::server_trial;
 use support::jobs::plain_job;
 use support::server::{Server, with};
-use tokio::task::JoinSet;
 use tokio_postgres::NoTls;
 
 const VARIABLE: &str = "BROADSIDE_KILLS";
@@ -30,10 +29,8 @@ const VARIABLE: &str = "BROADSIDE_KILLS";
 const WRITERS: usize = 4;
 /// Batches of a writer are about this number of jobs.
 const JOBS: usize = 8;
-/// The job sets that a writer writes in a round, one after the other.
-const SETS: usize = 4;
-/// The upper limit of the delay before a kill; a round without a kill takes about as long.
-const MAX_DELAY_MICROS: u64 = 400_000;
+/// The upper limit of the delay before a kill.
+const MAX_DELAY_MICROS: u64 = 300_000;
 
 fn main() {
     let kills: Option<usize> = std::env::var(VARIABLE).ok().and_then(|kills| kills.parse().ok());
@@ -116,32 +113,30 @@ async fn campaign(kind: Kind, parameters: &str, kills: usize) {
     let database = store.database();
     database.initialise_schema().await.unwrap();
     let mut random = Random(kills as u64);
-    let (mut during, failures) = (0, Arc::new(AtomicUsize::new(0)));
+    let failures = Arc::new(AtomicUsize::new(0));
+    // The number of job sets of each writer.
+    let mut sets = Vec::new();
     for round in 0..kills {
-        let mut writers = JoinSet::new();
-        for writer in 0..WRITERS {
-            writers.spawn(write(database.clone(), failures.clone(), round * WRITERS + writer));
-        }
+        let killed = Arc::new(AtomicBool::new(false));
+        let write = |writer| write(database.clone(), failures.clone(), killed.clone(), round * WRITERS + writer);
+        let writers: Vec<_> = (0..WRITERS).map(|writer| tokio::spawn(write(writer))).collect();
         tokio::time::sleep(Duration::from_micros(random.below(MAX_DELAY_MICROS))).await;
-        let unfinished = writers.try_join_next().is_none();
         kind.kill(&server, round, &mut random).await;
-        during += usize::from(unfinished && !writers.is_empty());
-        while let Some(written) = writers.join_next().await {
-            written.unwrap();
-        }
-        for writer in 0..WRITERS {
-            assert_written(&**database, round * WRITERS + writer).await;
+        killed.store(true, Ordering::Relaxed);
+        for writer in writers {
+            sets.push(writer.await.unwrap());
+            assert_written(&**database, sets.len() - 1, sets[sets.len() - 1]).await;
         }
     }
-    let total = kills * WRITERS * SETS * JOBS;
+    let total = sets.iter().sum::<usize>() * JOBS;
     assert_eq!(count(&**database).await, total as u64, "jobs are lost or doubled");
-    for writer in 0..kills * WRITERS {
-        assert_written(&**database, writer).await;
+    for (writer, &sets) in sets.iter().enumerate() {
+        assert_written(&**database, writer, sets).await;
     }
     let failures = failures.load(Ordering::Relaxed);
     println!(
-        "{} {parameters}: {kills} kills, {during} of them before the first writer had finished; {failures} calls failed and were repeated; \
-         {total} jobs with {total} runs, none lost, doubled or halved",
+        "{} {parameters}: {kills} kills during writes; {failures} calls failed and were repeated; {total} jobs with {total} \
+         runs, none lost, doubled or halved",
         database.backend()
     );
     database.close().await.unwrap();
@@ -152,11 +147,11 @@ fn time(seconds: i64) -> Timestamp {
 }
 
 fn job_set(writer: usize, set: usize) -> String {
-    format!("set-{writer:04}-{set}")
+    format!("set-{writer:04}-{set:03}")
 }
 
 fn job_id(writer: usize, set: usize, job: usize) -> String {
-    format!("job-{writer:04}-{set}-{job:02}")
+    format!("job-{writer:04}-{set:03}-{job:02}")
 }
 
 /// Batches that bring the jobs of a set from nothing to their end. No field that a batch writes is written by another,
@@ -192,15 +187,26 @@ fn batches(writer: usize, set: usize) -> [IngestionBatch; 4] {
     ]
 }
 
-/// Writes all sets, and repeats each batch until it is acknowledged.
-async fn write(database: Arc<dyn Database>, failures: Arc<AtomicUsize>, writer: usize) {
-    for batch in (0..SETS).flat_map(|set| batches(writer, set)) {
-        while let Err(error) = database.execute_ingestion_query_batch(&batch).await {
-            assert!(matches!(error.kind(), ErrorKind::Unavailable | ErrorKind::Timeout), "{error:?}");
-            failures.fetch_add(1, Ordering::Relaxed);
-            tokio::time::sleep(Duration::from_millis(20)).await;
+/// Writes job sets until the server has been killed, and repeats each batch until it is acknowledged; returns the number
+/// of sets.
+async fn write(
+    database: Arc<dyn Database>,
+    failures: Arc<AtomicUsize>,
+    killed: Arc<AtomicBool>,
+    writer: usize,
+) -> usize {
+    let mut sets = 0;
+    while !killed.load(Ordering::Relaxed) {
+        for batch in batches(writer, sets) {
+            while let Err(error) = database.execute_ingestion_query_batch(&batch).await {
+                assert!(matches!(error.kind(), ErrorKind::Unavailable | ErrorKind::Timeout), "{error:?}");
+                failures.fetch_add(1, Ordering::Relaxed);
+                tokio::time::sleep(Duration::from_millis(20)).await;
+            }
         }
+        sets += 1;
     }
+    sets
 }
 
 async fn count(database: &dyn Database) -> u64 {
@@ -210,11 +216,11 @@ async fn count(database: &dyn Database) -> u64 {
 }
 
 /// Every batch of the writer has had its whole effect, once.
-async fn assert_written(database: &dyn Database, writer: usize) {
+async fn assert_written(database: &dyn Database, writer: usize, sets: usize) {
     let filter = Filter::new("jobSet", Match::StartsWith, format!("set-{writer:04}-"));
     let request = GetJobsRequest { filters: vec![filter], order: Order::ascending("jobId"), ..Default::default() };
     let jobs = database.get_jobs(&JobQuery::try_from(request).unwrap()).await.unwrap();
-    let expected = (0..SETS).flat_map(|set| (0..JOBS).map(move |job| job_id(writer, set, job)));
+    let expected = (0..sets).flat_map(|set| (0..JOBS).map(move |job| job_id(writer, set, job)));
     assert!(jobs.iter().map(|job| job.job_id.as_str()).eq(expected), "jobs are lost or doubled: {jobs:?}");
     jobs.iter().for_each(assert_ended);
 }

@@ -27,8 +27,6 @@ fn main() {
         trial("many-handles-initialise-one-schema", initialise_at_once),
         trial("a-schema-is-used-in-its-layout-alone", kept_layout),
         trial("tuning-is-applied-and-reverted", tuning),
-        trial("failed-tuning-is-named", failed_tuning),
-        trial("a-store-without-the-table-of-deferred-indexes-is-cleared", no_deferred_table),
         trial("order-is-bytewise-in-any-locale", other_locale),
     ];
     libtest_mimic::run(&arguments, trials).exit();
@@ -105,41 +103,6 @@ async fn tuning() {
     assert_eq!(options_of("job_run").await, "fillfactor=50");
     store.database().tear_down().await.unwrap();
     assert_eq!(options_of("job").await, "fillfactor=70");
-    store.remove().await.unwrap();
-}
-
-/// The error names the key whose SQL failed, and says that the rest of the call has taken effect.
-async fn failed_tuning() {
-    // Both mistakes would mean a missing schema if a statement of the backend's own made them.
-    for (typo, message) in [("ALTER TABLE no_such_table SET (fillfactor = 50)", "42P01"), ("ALTRE TABLE job", "42601")]
-    {
-        let config: DatabaseConfig = shared(&format!("tuning_sql={typo}&revert_sql={typo}")).parse().unwrap();
-        let store = config.create_scratch(Arc::new(SystemClock)).await.unwrap();
-        let database = store.database();
-        let error = database.initialise_schema().await.unwrap_err();
-        assert_eq!((error.kind(), error.outcome()), (ErrorKind::Backend, Outcome::Unknown), "{error:?}");
-        assert!(error.message().contains("the tables exist; then: tuning_sql: "), "{error:?}");
-        assert!(error.message().contains(message) && !error.message().contains("InitialiseSchema"), "{error:?}");
-        database.execute_ingestion_query_batch(&batch([insert("a", "js")])).await.unwrap();
-        let error = database.tear_down().await.unwrap_err();
-        assert_eq!((error.kind(), error.outcome()), (ErrorKind::Backend, Outcome::Unknown), "{error:?}");
-        assert!(error.message().contains("all data are removed; then: revert_sql: "), "{error:?}");
-        assert!(all_jobs(&**database).await.is_empty());
-        store.remove().await.unwrap();
-    }
-}
-
-/// The table records indexes that a bulk load has dropped; without it there are none to recreate.
-async fn no_deferred_table() {
-    let store = store(&shared("")).await;
-    let database = store.database();
-    database.execute_ingestion_query_batch(&batch([insert("a", "js")])).await.unwrap();
-    session(&store, &shared("")).await.batch_execute("DROP TABLE broadside_deferred_index").await.unwrap();
-    database.tear_down().await.unwrap();
-    assert!(all_jobs(&**database).await.is_empty());
-    database.execute_ingestion_query_batch(&batch([insert("a", "js")])).await.unwrap();
-    database.initialise_schema().await.unwrap();
-    assert_eq!(all_jobs(&**database).await.len(), 1);
     store.remove().await.unwrap();
 }
 

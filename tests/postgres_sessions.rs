@@ -246,7 +246,7 @@ async fn configured() {
     database.execute_ingestion_query_batch(&batch([insert("a", "js")])).await.unwrap();
     let error = database.tear_down().await.unwrap_err();
     assert_eq!((error.kind(), error.outcome()), (ErrorKind::Backend, Outcome::Unknown), "{error:?}");
-    assert!(error.message().starts_with("all data were removed"), "{error:?}");
+    assert!(error.message().starts_with("all data are removed; then: revert_sql: "), "{error:?}");
     assert!(all_jobs(&*database).await.is_empty());
 
     // A store without the record of dropped indexes has dropped none.
