@@ -13,10 +13,8 @@ use broadside::ingest::{
     IngestionBatch, IngestionQuery, InsertJob, InsertJobRun, NewJob, SetJobRunFailed, SetJobRunStarted, SetJobRunning,
     SetJobSucceeded, UpdateJobPriority,
 };
-use broadside::{
-    Database, DatabaseConfig, ErrorKind, Filter, GetJobGroupsRequest, GetJobsRequest, GroupQuery, GroupedField, Job,
-    JobQuery, JobState, Match, Order, RunState, SystemClock, Timestamp,
-};
+use broadside::query::{Direction, GroupField, GroupQuery, JobOrderKey, JobQuery, TextField};
+use broadside::{Database, DatabaseConfig, ErrorKind, Job, JobState, RunState, SystemClock, Timestamp};
 use libtest_mimic::{Arguments, Trial};
 use support::backends::Backend;
 use support::harness::server_trial;
@@ -34,12 +32,12 @@ const MAX_DELAY_MICROS: u64 = 300_000;
 
 fn main() {
     let kills: Option<usize> = std::env::var(VARIABLE).ok().and_then(|kills| kills.parse().ok());
-    let trial = |kind: Kind, name, parameters| {
+    let trial = |kind: Kind, name: &'static str, parameters: &'static str| {
         let backend = match kind {
             Kind::Postgres => Backend::POSTGRES,
             Kind::ClickHouse => Backend::CLICKHOUSE,
         };
-        let test = move || campaign(kind, parameters, kills.unwrap_or(1));
+        let test = move || campaign(kind, name, parameters, kills.unwrap_or(1));
         server_trial(backend, format!("random-kills::{name}"), test).with_ignored_flag(kills.is_none())
     };
     let trials: Vec<Trial> = vec![
@@ -61,10 +59,10 @@ enum Kind {
 }
 
 impl Kind {
-    fn start(self) -> Server {
+    fn start(self, name: &str) -> Server {
         match self {
-            Self::Postgres => Server::postgres("random-kills", "-c fsync=on"),
-            Self::ClickHouse => Server::clickhouse("random-kills", ""),
+            Self::Postgres => Server::postgres(name, "-c fsync=on"),
+            Self::ClickHouse => Server::clickhouse(name, ""),
         }
     }
 
@@ -102,8 +100,8 @@ impl Random {
     }
 }
 
-async fn campaign(kind: Kind, parameters: &str, kills: usize) {
-    let server = kind.start();
+async fn campaign(kind: Kind, name: &str, parameters: &str, kills: usize) {
+    let server = kind.start(name);
     let address = match kind {
         Kind::Postgres => with(server.address(), "connect_timeout=60&application_name=load"),
         Kind::ClickHouse => server.address().to_owned(),
@@ -135,7 +133,7 @@ async fn campaign(kind: Kind, parameters: &str, kills: usize) {
     }
     let failures = failures.load(Ordering::Relaxed);
     println!(
-        "{} {parameters}: {kills} kills during writes; {failures} calls failed and were repeated; {total} jobs with {total} \
+        "{}::{name}: {kills} kills during writes; {failures} calls failed and were repeated; {total} jobs with {total} \
          runs, none lost, doubled or halved",
         database.backend()
     );
@@ -210,16 +208,16 @@ async fn write(
 }
 
 async fn count(database: &dyn Database) -> u64 {
-    let request = GetJobGroupsRequest { grouped_field: GroupedField::field("state"), ..Default::default() };
-    let groups = database.get_job_groups(&GroupQuery::try_from(request).unwrap()).await.unwrap();
+    let groups = database.get_job_groups(&GroupQuery::by(GroupField::State)).await.unwrap();
     groups.iter().map(|group| group.count).sum()
 }
 
 /// Every batch of the writer has had its whole effect, once.
 async fn assert_written(database: &dyn Database, writer: usize, sets: usize) {
-    let filter = Filter::new("jobSet", Match::StartsWith, format!("set-{writer:04}-"));
-    let request = GetJobsRequest { filters: vec![filter], order: Order::ascending("jobId"), ..Default::default() };
-    let jobs = database.get_jobs(&JobQuery::try_from(request).unwrap()).await.unwrap();
+    let query = JobQuery::new()
+        .filter(TextField::JobSet.starts_with(format!("set-{writer:04}-")))
+        .order_by(JobOrderKey::JobId, Direction::Ascending);
+    let jobs = database.get_jobs(&query).await.unwrap();
     let expected = (0..sets).flat_map(|set| (0..JOBS).map(move |job| job_id(writer, set, job)));
     assert!(jobs.iter().map(|job| job.job_id.as_str()).eq(expected), "jobs are lost or doubled: {jobs:?}");
     jobs.iter().for_each(assert_ended);

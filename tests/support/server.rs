@@ -31,7 +31,7 @@ impl Server {
             script: PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("tests/servers").join(script),
             directory: PathBuf::from(env!("CARGO_TARGET_TMPDIR"))
                 .join("servers")
-                .join(format!("{name}-{}", std::process::id())),
+                .join(format!("{script}-{name}-{}", std::process::id())),
             exports: String::new(),
             variable,
         };
