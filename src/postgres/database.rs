@@ -35,7 +35,7 @@ const SETTINGS: &str = "
 /// The shared memory of the server, which PostgreSQL shows from version 13 on to members of `pg_read_all_stats`.
 const SHARED_MEMORY: &str = "SELECT sum(allocated_size)::bigint FROM pg_shmem_allocations";
 
-/// The PostgreSQL backend. [`PostgresConfig::connect`] makes one.
+/// The PostgreSQL backend. [`PostgresConfig::connect`] opens a handle.
 #[derive(Debug)]
 pub struct PostgresDatabase {
     connections: Connections,
@@ -317,7 +317,7 @@ impl Database for PostgresDatabase {
     }
 }
 
-/// `None` from a server that has no such view, or does not show it to the user.
+/// `None` from a server without this view, or if the user may not read it.
 async fn shared_memory(client: &Client) -> Attempt<Option<u64>> {
     match client.query_one(SHARED_MEMORY, &[]).await.map_err(Failure::from) {
         Ok(row) => Ok(u64::try_from(row.try_get::<_, i64>(0)?).ok()),

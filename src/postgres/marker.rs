@@ -94,7 +94,7 @@ impl Marker {
     }
 }
 
-/// What a schema holds.
+/// The content of a schema.
 #[derive(Debug)]
 pub(super) struct Found {
     schema: String,

@@ -55,7 +55,7 @@ impl<'a> FromSql<'a> for PgTimestamp {
 }
 
 impl<'de> Deserialize<'de> for PgTimestamp {
-    /// From the text that PostgreSQL's JSON functions make of a timestamp: RFC 3339 but for the offset.
+    /// Parses the text of a timestamp in PostgreSQL's JSON: RFC 3339 without the offset.
     fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         let mut text = String::deserialize(deserializer)?;
         text.push('Z');

@@ -1,12 +1,12 @@
-//! Server settings: made for each own session, and for each transaction of a shared one.
+//! The server settings that answers rely on: set for each own session, and for each transaction of a shared one.
 //!
-//! None is sent in the startup packet's `options`, which poolers refuse or drop.
+//! They are not sent in the startup packet's `options`, which poolers refuse or drop.
 
 use super::config::{PostgresConfig, invalid};
 use super::statement::{identifier, literal};
 use crate::error::Result;
 
-/// Settings by name; of two with one name the later one holds.
+/// Settings by name; a later one overrides an earlier one of the same name.
 #[derive(Clone)]
 pub(super) struct Settings {
     pairs: Vec<(String, String)>,
@@ -39,19 +39,19 @@ impl Settings {
         Self { schema: Some(name.to_owned()), ..self }
     }
 
-    /// The statement that makes the settings until the session ends.
+    /// The statement that sets them until the session ends.
     pub(super) fn for_session(&self) -> String {
         let path = self.schema.iter().map(|name| set("search_path", &identifier(name), false));
         let calls: Vec<_> = self.pairs.iter().map(|(name, value)| set(name, value, false)).chain(path).collect();
         format!("SELECT {}", calls.join(", "))
     }
 
-    /// The statements that begin a transaction and make the settings until it ends.
+    /// The statements that begin a transaction and set them until it ends.
     pub(super) fn for_transaction(&self) -> String {
         let mut first = String::from("BEGIN");
         let mut calls = Vec::new();
         for (name, value) in &self.pairs {
-            // A default holds for later transactions only. The setting of this one must be its first statement.
+            // A default affects later transactions only; a setting of this one must precede its first statement.
             match name.strip_prefix("default_transaction_") {
                 Some(rest) => first.push_str(&format!("; SET LOCAL transaction_{rest} = {}", literal(value))),
                 None => calls.push(set(name, value, true)),
