@@ -52,6 +52,7 @@ impl Timestamp {
 
     /// The average of `count` times whose whole seconds since the epoch add up to `sum`, rounded to a whole second,
     /// half away from zero; the epoch if `count` is 0.
+    #[cfg(any(feature = "clickhouse", feature = "peers"))]
     pub(crate) const fn average_of_seconds(sum: i128, count: u64) -> Self {
         let count = if count == 0 { 1 } else { count as i128 };
         Self::from_seconds(divide_half_away(sum, count) as i64)
@@ -189,6 +190,15 @@ mod tests {
             assert_eq!(parse(text).to_string(), text);
         }
         assert_eq!(parse("2026-01-01T02:00:00+02:00").to_string(), "2026-01-01T00:00:00Z");
+    }
+
+    #[test]
+    fn quotients_round_half_away_from_zero() {
+        let quotients =
+            [(3, 2), (-3, 2), (5, 4), (-5, 4), (7, 4), (0, 3)].map(|(sum, count)| divide_half_away(sum, count));
+        assert_eq!(quotients, [2, -2, 1, -1, 2, 0]);
+        let greatest = i128::from(i64::MAX) * i128::from(u32::MAX);
+        assert_eq!(divide_half_away(greatest, u32::MAX.into()), i64::MAX.into());
     }
 
     #[test]
