@@ -1,7 +1,7 @@
 //! Servers that a test may kill.
 
 use std::path::PathBuf;
-use std::process::Command;
+use std::process::{Command, Output};
 
 use broadside::{CLICKHOUSE_URL_VARIABLE, POSTGRES_URL_VARIABLE};
 
@@ -69,19 +69,26 @@ impl Server {
         self.run("resume");
     }
 
+    /// Runs the script; returns its standard output.
     fn run(&self, command: &str) -> String {
+        let output = self.output(command);
+        assert!(output.status.success(), "{command}: {}", String::from_utf8_lossy(&output.stderr));
+        String::from_utf8(output.stdout).expect("the script prints text")
+    }
+
+    fn output(&self, command: &str) -> Output {
         let mut command_line = Command::new(&self.script);
         let (variable, value) = &self.environment;
         command_line.arg(command).arg(&self.directory).env(variable, value);
-        let output = tokio::task::block_in_place(|| command_line.output()).expect("the script can be run");
-        assert!(output.status.success(), "{command}: {}", String::from_utf8_lossy(&output.stderr));
-        String::from_utf8(output.stdout).expect("the script prints text")
+        tokio::task::block_in_place(|| command_line.output()).expect("the script can be run")
     }
 }
 
 impl Drop for Server {
     fn drop(&mut self) {
-        self.run("stop");
+        let stopped = self.output("stop");
+        // A second panic would abort the tests, and leave the other servers running.
+        assert!(stopped.status.success() || std::thread::panicking(), "{}", String::from_utf8_lossy(&stopped.stderr));
     }
 }
 
