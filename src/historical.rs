@@ -207,6 +207,9 @@ pub enum Ending {
 }
 
 impl Ending {
+    /// Every ending, in the order of the thresholds below which it applies; the last has none.
+    pub const ALL: [Self; 4] = [Self::Succeeded, Self::Failed, Self::Cancelled, Self::Preempted];
+
     /// The job's state.
     pub const fn job_state(self) -> JobState {
         match self {
@@ -310,13 +313,8 @@ impl HistoricalJobs {
 
     /// The final state of job `i`.
     pub fn ending(&self, i: u64) -> Ending {
-        let [succeeded, errored, cancelled] = self.thresholds;
-        match i % STATE_MODULUS {
-            below if below < succeeded => Ending::Succeeded,
-            below if below < errored => Ending::Failed,
-            below if below < cancelled => Ending::Cancelled,
-            _ => Ending::Preempted,
-        }
+        let below = self.thresholds.iter().take_while(|&&threshold| i % STATE_MODULUS >= threshold).count();
+        Ending::ALL[below]
     }
 }
 

@@ -47,24 +47,21 @@ impl Timestamp {
 
     /// Whole seconds from `earlier` to `self`, rounded half away from zero.
     pub const fn rounded_seconds_since(self, earlier: Self) -> i64 {
-        rounded_quotient(self.0 as i128 - earlier.0 as i128, MICROS_PER_SECOND as i128)
+        divide_half_away(self.0 as i128 - earlier.0 as i128, MICROS_PER_SECOND as i128) as i64
     }
 
-    /// The average of `count` instants in whole seconds, of which `sum` is the sum, rounded half away from zero.
-    ///
-    /// # Panics
-    ///
-    /// If `count` is 0.
+    /// The average of `count` times whose whole seconds since the epoch add up to `sum`, rounded to a whole second,
+    /// half away from zero; the epoch if `count` is 0.
     pub const fn from_average_seconds(sum: i128, count: u64) -> Self {
-        Self::from_seconds(rounded_quotient(sum, count as i128))
+        let count = if count == 0 { 1 } else { count as i128 };
+        Self::from_seconds(divide_half_away(sum, count) as i64)
     }
 }
 
-/// The quotient rounded to an integer, half away from zero, as Lookout rounds averages and runtimes. The divisor is
-/// positive.
-const fn rounded_quotient(dividend: i128, divisor: i128) -> i64 {
-    let half = if dividend < 0 { -divisor } else { divisor };
-    ((2 * dividend + half) / (2 * divisor)) as i64
+/// `numerator / denominator`, rounded half away from zero; the denominator is positive.
+pub(crate) const fn divide_half_away(numerator: i128, denominator: i128) -> i128 {
+    let half = if numerator < 0 { -denominator } else { denominator };
+    (2 * numerator + half) / (2 * denominator)
 }
 
 impl fmt::Display for Timestamp {
@@ -192,6 +189,15 @@ mod tests {
             assert_eq!(parse(text).to_string(), text);
         }
         assert_eq!(parse("2026-01-01T02:00:00+02:00").to_string(), "2026-01-01T00:00:00Z");
+    }
+
+    #[test]
+    fn quotients_round_half_away_from_zero() {
+        let quotients =
+            [(3, 2), (-3, 2), (5, 4), (-5, 4), (7, 4), (0, 3)].map(|(sum, count)| divide_half_away(sum, count));
+        assert_eq!(quotients, [2, -2, 1, -1, 2, 0]);
+        let greatest = i128::from(i64::MAX) * i128::from(u32::MAX);
+        assert_eq!(divide_half_away(greatest, u32::MAX.into()), i64::MAX.into());
     }
 
     #[test]

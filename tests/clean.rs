@@ -1,4 +1,4 @@
-//! `broadside clean`: what it lists, what it removes, and what it leaves alone.
+//! `broadside clean`: the stores that it lists, removes and keeps.
 
 mod support;
 
@@ -14,10 +14,10 @@ use tokio::task::block_in_place;
 
 fn main() {
     let trial = |backend| server_trial(backend, "old-stores-are-removed", move || old_stores_are_removed(backend));
-    libtest_mimic::run(&Arguments::from_args(), vec![trial(Backend::CLICKHOUSE)]).exit();
+    libtest_mimic::run(&Arguments::from_args(), vec![trial(Backend::POSTGRES), trial(Backend::CLICKHOUSE)]).exit();
 }
 
-/// `broadside clean` without a terminal, of stores so old that no other test has one.
+/// Runs `broadside clean` without a terminal, for an age that only stores of this test have.
 fn clean(address: &str, arguments: &[&str]) -> Output {
     let mut command = Command::new(env!("CARGO_BIN_EXE_broadside"));
     command.args(["clean", "--backend", address, "--older-than", "1000d"]).args(arguments).env_remove("BROADSIDE_LOG");

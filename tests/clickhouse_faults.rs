@@ -1,5 +1,4 @@
-//! What only a real ClickHouse server, and the way to it, can do to a client: it is killed, it
-//! does not answer, connections break, it refuses.
+//! Faults of a ClickHouse server and of the connection to it: it is killed, does not answer or refuses, and connections break.
 
 mod support;
 
@@ -21,25 +20,25 @@ use support::jobs::{all_jobs, plain_job};
 use support::proxy::{Mode, Proxy};
 use support::server::{Server, with};
 
-/// How many jobs a batch is about.
+/// The number of jobs of a batch.
 const JOBS: usize = 40;
-/// More than go into one form field, whose limit is 128 KiB.
+/// More jobs than fit into one form field, whose limit is 128 KiB.
 const MANY_JOBS: usize = 6_000;
 const LAYOUTS: [&str; 2] = ["layout=replacing", "layout=patch"];
 
 fn main() {
     let arguments = Arguments::from_args();
     let trials = vec![
-        trial("a-killed-server-loses-and-halves-nothing", killed_server),
+        trial("a-killed-server-loses-no-acknowledged-batch", killed_server),
         trial("a-server-that-is-down-is-unavailable-until-it-is-back", down_server),
         trial("a-silent-server-times-out", silent_server),
-        trial("a-cut-connection-is-tried-again", cut_connection),
-        trial("an-answer-of-another-is-unavailable", another_server),
+        trial("a-request-on-a-cut-connection-is-repeated", cut_connection),
+        trial("an-answer-of-a-gateway-is-unavailable", another_server),
         trial("an-unknown-database-is-not-initialised", unknown_database),
         trial("a-refused-password-is-not-shown", wrong_password),
         trial("a-bad-setting-is-named-by-its-code", bad_setting),
         trial("batches-and-pages-have-any-size", any_size),
-        trial("rows-travel-compressed", compressed),
+        trial("requests-and-responses-are-compressed", compressed),
         trial("a-store-keeps-its-layout", another_layout),
     ];
     libtest_mimic::run(&arguments, trials).exit();
@@ -58,7 +57,7 @@ fn config(address: &str) -> DatabaseConfig {
     address.parse().unwrap()
 }
 
-/// A store of its own, with a schema.
+/// A scratch store with a schema.
 async fn store(address: &str) -> ScratchStore {
     let store = config(address).create_scratch(Arc::new(SystemClock)).await.unwrap();
     store.database().initialise_schema().await.unwrap();
@@ -113,7 +112,7 @@ fn ended(set: usize, jobs: usize) -> IngestionBatch {
     IngestionBatch::new(queries).unwrap()
 }
 
-/// Whether the store holds just these sets, each job once and in the state of `ended`.
+/// Asserts that the store contains exactly these sets, each job once and in the state of `ended`.
 async fn assert_ended(database: &dyn Database, sets: usize, jobs: usize) {
     let found = all_jobs(database).await;
     let expected: Vec<_> = (0..sets).flat_map(|set| ids(set, jobs)).collect();
@@ -125,7 +124,7 @@ async fn assert_ended(database: &dyn Database, sets: usize, jobs: usize) {
     }
 }
 
-/// Executes a batch until it succeeds; how often it failed, which must be for the server's absence.
+/// Repeats a batch until it succeeds; returns the number of failures, all of which must be `Unavailable`.
 async fn insist(database: &dyn Database, batch: &IngestionBatch) -> usize {
     let mut failures = 0;
     while let Err(error) = database.execute_ingestion_query_batch(batch).await {
@@ -185,7 +184,7 @@ async fn silent_server() {
         assert_eq!((error.kind(), error.outcome()), (ErrorKind::Timeout, Outcome::NotApplied), "{error:?}");
         proxy.set(Mode::Open);
         insist(&**database, &running(0, JOBS)).await;
-        // The reads of a batch are answered, its first insert is not.
+        // The reads of a batch are answered, but its first insert is not.
         proxy.set(Mode::SilentToInserts);
         let error = database.execute_ingestion_query_batch(&ended(0, JOBS)).await.unwrap_err();
         assert_eq!((error.kind(), error.outcome()), (ErrorKind::Timeout, Outcome::Unknown), "{error:?}");
@@ -202,7 +201,7 @@ async fn cut_connection() {
         let store = store(proxy.address()).await;
         let database = store.database();
         for batch in [running(0, JOBS), ended(0, JOBS)] {
-            // The server does what it is asked, and nobody hears of it.
+            // The server executes the request, but the answer is lost.
             proxy.set(Mode::CutNextAnswer);
             database.execute_ingestion_query_batch(&batch).await.unwrap();
             proxy.set(Mode::CutNextAnswerToInsert);

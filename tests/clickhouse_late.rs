@@ -1,4 +1,4 @@
-//! An insert that the caller gave up on, and that the server executes after other batches, undoes none of them.
+//! Requests that timed out and that the server executes after later batches do not undo these.
 
 mod support;
 
@@ -25,13 +25,13 @@ const LAYOUTS: [&str; 2] = ["layout=replacing", "layout=patch"];
 fn main() {
     let arguments = Arguments::from_args();
     let trials = vec![
-        trial("a-late-update-of-jobs-undoes-nothing", late_update_of_jobs),
-        trial("a-late-update-of-runs-undoes-nothing", late_update_of_runs),
-        trial("a-late-insert-of-jobs-undoes-and-doubles-nothing", late_insert_of_jobs),
-        trial("a-late-insert-of-runs-undoes-and-doubles-nothing", late_insert_of_runs),
+        trial("a-late-update-of-jobs-does-not-undo-a-later-one", late_update_of_jobs),
+        trial("a-late-update-of-runs-does-not-undo-a-later-one", late_update_of_runs),
+        trial("a-late-insert-of-jobs-neither-undoes-nor-doubles-a-later-one", late_insert_of_jobs),
+        trial("a-late-insert-of-runs-neither-undoes-nor-doubles-a-later-one", late_insert_of_runs),
         trial("a-late-insert-of-an-error-does-not-replace-the-first", late_insert_of_an_error),
-        trial("a-late-batch-may-be-repeated-before-it-lands", late_and_repeated),
-        trial("a-late-batch-takes-effect-where-no-other-came", late_alone),
+        trial("a-late-batch-may-be-repeated-before-it-is-executed", late_and_repeated),
+        trial("a-late-batch-without-a-later-one-takes-effect", late_alone),
     ];
     libtest_mimic::run(&arguments, trials).exit();
 }
@@ -40,7 +40,7 @@ fn trial<F: Future<Output = ()>>(name: &str, test: impl FnOnce() -> F + Send + '
     server_trial(Backend::CLICKHOUSE, name, test)
 }
 
-/// A store with a handle whose inserts can be held, and one that leads past the proxy.
+/// A store with two handles: one through a proxy that can hold inserts, and a direct one.
 struct Late {
     proxy: Proxy,
     held: ScratchStore,
@@ -65,14 +65,14 @@ impl Late {
         self.direct.execute_ingestion_query_batch(&batch(queries)).await.unwrap();
     }
 
-    /// Executes a batch of which one insert or update is held until the caller has given up.
+    /// Executes a batch whose first insert or update is held until the call has timed out.
     async fn give_up(&self, queries: impl IntoIterator<Item = IngestionQuery>) {
         self.proxy.set(Mode::HoldInserts);
         let error = self.held.database().execute_ingestion_query_batch(&batch(queries)).await.unwrap_err();
         assert_eq!((error.kind(), error.outcome()), (ErrorKind::Timeout, Outcome::Unknown), "{error:?}");
     }
 
-    /// Lets the server execute what was held.
+    /// Passes the held request on, and waits until the server has executed it.
     async fn land(&mut self) {
         self.proxy.set(Mode::Open);
         self.landed += 1;
@@ -204,7 +204,7 @@ async fn late_and_repeated() {
         store.land().await;
         let job = store.job().await;
         assert_eq!(job.state, JobState::Succeeded, "{layout}: {job:?}");
-        // What lands late changes nothing for the batches after it either.
+        // The late request does not affect later batches either.
         let update = UpdateJobPriority { job_id: "job".to_owned(), priority: 9, submitted: None };
         store.execute([update.into()]).await;
         assert_eq!(store.job().await.priority, 1, "{layout}");

@@ -1,4 +1,4 @@
-//! Users whose profile sets what answers rely on, and users who may set nothing.
+//! Users whose profile has settings that answers rely on, and users who may not change settings.
 
 mod support;
 
@@ -16,7 +16,7 @@ use support::harness::server_trial;
 use support::jobs::{all_jobs, plain_job};
 use support::server::{Server, with};
 
-/// Each is harmful by itself.
+/// Each of these settings alone would make answers wrong.
 const PROFILES: [&str; 26] = [
     "join_use_nulls=1",
     "aggregate_functions_null_for_empty=1",
@@ -46,7 +46,7 @@ const PROFILES: [&str; 26] = [
     "transform_null_in=1",
 ];
 
-/// Of the profiles, those whose limit is an error instead: nothing is cut, and the caller learns of it.
+/// The profiles with a limit, exceeding which is an error instead of a truncated result.
 const LIMITS: [&str; 5] =
     ["max_result_rows", "max_rows_to_read", "max_rows_to_group_by", "max_rows_to_sort", "max_rows_in_"];
 
@@ -54,8 +54,8 @@ fn main() {
     let arguments = Arguments::from_args();
     let trials = vec![
         trial("no-profile-makes-an-answer-wrong", any_profile),
-        trial("a-user-who-may-set-nothing-reads-where-the-profile-is-safe", read_only),
-        trial("the-address-leads-nowhere-else", redirected),
+        trial("a-read-only-user-with-a-safe-profile-reads", read_only),
+        trial("the-address-cannot-choose-another-database", redirected),
     ];
     libtest_mimic::run(&arguments, trials).exit();
 }
@@ -70,8 +70,7 @@ async fn connect(address: &str) -> Result<Arc<dyn Database>, Error> {
 
 const JOBS: usize = 3;
 
-/// A batch that brings jobs from nothing to SUCCEEDED, each with a run; where they have ended already, it changes
-/// nothing.
+/// A batch that inserts jobs with a run each and ends them; a repetition changes nothing.
 fn ended(prefix: &str) -> IngestionBatch {
     let queries = (0..JOBS).flat_map(|number| {
         let (job_id, run_id) = (format!("{prefix}-{number}"), format!("{prefix}-{number}-r"));
@@ -97,7 +96,7 @@ fn ended(prefix: &str) -> IngestionBatch {
     IngestionBatch::new(queries).unwrap()
 }
 
-/// What a handle answers of such batches; the number of jobs.
+/// Asserts the answers of a handle after such batches; returns the number of jobs.
 async fn jobs(database: &dyn Database) -> Result<usize, Error> {
     let jobs = all_jobs(database).await;
     for job in &jobs {
@@ -125,7 +124,7 @@ async fn any_profile() {
                 let database = connect(&address).await?;
                 database.initialise_schema().await?;
                 database.execute_ingestion_query_batch(&ended(&format!("set-{number:02}"))).await?;
-                // Jobs that have ended are known to have: nothing of them changes.
+                // The jobs have ended, so nothing changes.
                 database.execute_ingestion_query_batch(&ended("first")).await
             };
             let outcome = outcome.await;
@@ -161,7 +160,7 @@ async fn read_only() {
     let error = reader.tear_down().await.unwrap_err();
     assert_eq!((error.kind(), error.outcome()), (ErrorKind::Backend, Outcome::NotApplied), "{error:?}");
 
-    // These two such a user may change all the same.
+    // Such a user may change these two settings.
     server.set_profile("limit=1\noffset=1\nreadonly=1");
     assert_eq!(jobs(&*connect(&address).await.unwrap()).await.unwrap(), JOBS);
 

@@ -1,4 +1,4 @@
-//! What a store on a ClickHouse server says it is, and what of a server the backend may touch.
+//! Stores: markers, adoption, scratch stores and properties.
 
 mod support;
 
@@ -30,7 +30,7 @@ fn main() {
         trial("tables-without-a-marker-are-not-written", unmarked),
         trial("tables-without-a-marker-can-be-adopted", adopted),
         trial("a-database-without-tables-is-not-initialised", empty_database),
-        trial("addresses-of-one-store-take-common-turns", common_turns),
+        trial("handles-with-different-addresses-share-the-write-lock", common_lock),
         trial("properties-last-until-the-store-is-torn-down", properties),
         trial("a-change-that-fails-half-way-has-an-unknown-outcome", half_way),
         trial("a-read-is-explained-by-its-statements", explained),
@@ -66,7 +66,7 @@ fn address_of(store: &ScratchStore, parameter: &str) -> String {
     shared(parameter).replace("/?", &format!("/{}?", database_of(store)))
 }
 
-/// Does on the server what no call does.
+/// Executes a statement on the server.
 async fn run(store: &ScratchStore, sql: &str) {
     let url = shared("compression=none").replace("clickhouse+", "");
     let url = url.split_once('?').unwrap().0;
@@ -196,8 +196,8 @@ async fn empty_database() {
     store.remove().await.unwrap();
 }
 
-/// Two handles by different addresses update different fields of the same jobs at once: none is lost.
-async fn common_turns() {
+/// Two handles with different addresses concurrently update different fields of the same jobs; no update is lost.
+async fn common_lock() {
     for layout in LAYOUTS {
         let proxy = Proxy::start(&shared(layout)).await;
         let store = scratch(proxy.address()).await;
@@ -254,7 +254,7 @@ async fn half_way() {
     let database = store.database();
     database.execute_ingestion_query_batch(&batch([new_job("job")])).await.unwrap();
     run(&store, "DROP TABLE job_run SYNC").await;
-    // The jobs are gone, the runs cannot be.
+    // The jobs are removed, but the runs cannot be.
     let error = database.tear_down().await.unwrap_err();
     assert_eq!((error.kind(), error.outcome()), (ErrorKind::NotInitialised, Outcome::Unknown), "{error:?}");
     let cancelled = SetJobCancelled {

@@ -1,5 +1,4 @@
-//! What only a real PostgreSQL server can do to a client: it is killed, it is full, it makes
-//! transactions wait for each other, it ends connections.
+//! Faults of a PostgreSQL server: it is killed, out of connections, ends connections, and has lock conflicts.
 
 mod support;
 
@@ -24,17 +23,17 @@ use tokio_postgres::NoTls;
 fn main() {
     let arguments = Arguments::from_args();
     let mut trials = vec![
-        trial("a-killed-server-loses-and-halves-nothing", killed_server),
+        trial("a-killed-server-loses-no-batch-and-no-part-of-one", killed_server),
         trial("a-server-that-is-down-is-unavailable-until-it-is-back", down_server),
         trial("terminated-backends-are-replaced", terminated_backends),
-        trial("a-full-server-is-waited-for", full_server),
+        trial("a-call-waits-for-a-full-server", full_server),
         trial("dropped-calls-leave-no-transaction", dropped_calls),
         trial("calls-share-a-connection", shared_connection),
         trial("a-deadlock-is-repeated", deadlock),
         trial("a-slow-statement-times-out", statement_timeout),
         trial("a-busy-pool-is-unavailable", busy_pool),
         trial("a-refused-password-is-not-shown", wrong_password),
-        trial("tls-is-what-sslmode-says", tls),
+        trial("tls-follows-sslmode", tls),
     ];
     for layout in LAYOUTS {
         let name = |test: &str| format!("{test}::{}", layout.name);
@@ -48,12 +47,12 @@ fn trial<F: Future<Output = ()>>(name: &str, test: impl FnOnce() -> F + Send + '
     server_trial(Backend::POSTGRES, name, test)
 }
 
-/// The names of the job sets, each of which must be whole.
+/// The names of the job sets; asserts that each is complete.
 async fn whole_job_sets(database: &dyn Database) -> Vec<String> {
     let query = GroupQuery::by(GroupField::JobSet).order_by(GroupOrderKey::Name, Direction::Ascending);
     let groups = database.get_job_groups(&query).await.unwrap();
-    assert!(groups.iter().all(|group| group.count == JOBS as u64), "a batch was halved: {groups:?}");
-    assert!(all_jobs(database).await.iter().all(|job| job.runs.len() == 1), "a batch was halved");
+    assert!(groups.iter().all(|group| group.count == JOBS as u64), "a batch is incomplete: {groups:?}");
+    assert!(all_jobs(database).await.iter().all(|job| job.runs.len() == 1), "a batch is incomplete");
     groups.into_iter().map(|group| group.name.into()).collect()
 }
 
@@ -134,7 +133,7 @@ async fn full_server() {
     let error = store.config().connect(Arc::new(SystemClock)).await.unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Unavailable, "{error:?}");
     sessions.truncate(1);
-    // More calls at once than the server has connections for: each gets its turn.
+    // More concurrent calls than the server has connections: every call succeeds.
     let crowd = handle(&store, &with(server.address(), "connect_timeout=60&pool_size=12")).await;
     let calls = names(40).into_iter().map(|name| {
         let crowd = crowd.clone();
@@ -179,8 +178,8 @@ async fn shared_connection() {
     store.remove().await.unwrap();
 }
 
-/// An update that meets a job which another transaction is just changing waits, and is then
-/// decided for the job as it has become; a second insert is still a second one.
+/// An update of a job that another transaction is changing waits for it, and is then decided for the new row; a second
+/// insert of the job is ignored.
 async fn contended_job(layout: Layout) {
     let application = format!("contended-{}", layout.name);
     let store = store(&with(&shared(layout.parameter), &format!("application_name={application}"))).await;
@@ -215,7 +214,7 @@ async fn contended_job(layout: Layout) {
     store.remove().await.unwrap();
 }
 
-/// One worker ends the jobs while another sets them running, in the opposite order.
+/// One handle ends the jobs while another sets them running in the opposite order.
 async fn opposite_orders(layout: Layout) {
     let address = shared(layout.parameter);
     let store = store(&address).await;
@@ -240,7 +239,7 @@ async fn opposite_orders(layout: Layout) {
     store.remove().await.unwrap();
 }
 
-/// A batch that the server chooses as the victim of a deadlock is done again.
+/// A batch that the server aborts because of a deadlock is repeated.
 async fn deadlock() {
     let store = store(&shared("application_name=deadlocked")).await;
     let database = store.database();
@@ -248,7 +247,7 @@ async fn deadlock() {
     database.execute_ingestion_query_batch(&batch([insert("a", "js"), insert("b", "js")])).await.unwrap();
 
     let transaction = session.transaction().await.unwrap();
-    // It never looks for a deadlock itself, so the batch is the one that finds it.
+    // This transaction never checks for deadlocks, so the batch is aborted.
     transaction.batch_execute("SET LOCAL deadlock_timeout = '1h'").await.unwrap();
     transaction.execute("UPDATE job SET gpu = 7 WHERE job_id = 'b'", &[]).await.unwrap();
     let update = batch([priority("a", 1), priority("b", 2)]);
@@ -340,7 +339,7 @@ async fn tls() {
         database.close().await.unwrap();
     }
     for refused in [
-        // No authority that browsers know has signed the certificate.
+        // The certificate is not signed by an authority that browsers trust.
         with(address, "sslmode=verify-ca"),
         with(address, "sslmode=verify-full"),
         // The certificate is for another name.

@@ -1,5 +1,5 @@
-//! Historical jobs in bulk, which PostgreSQL takes without its secondary indexes: whoever is interrupted or beside
-//! somebody, the jobs are there once and the schema is what it was.
+//! Bulk loads of historical jobs, during which secondary indexes are dropped: after interruptions and concurrent calls the
+//! jobs are stored once and the schema is unchanged.
 
 mod support;
 
@@ -18,12 +18,12 @@ use support::postgres::{
 use support::server::with;
 use tokio_postgres::Client;
 
-/// So many jobs are made without indexes if there are few others.
+/// A number of jobs for which indexes are dropped, if few others are stored.
 const BULK: usize = 10_000;
-/// So few never are.
+/// A number of jobs for which indexes are kept.
 const FEW: usize = 300;
 
-/// All tables but the backend's own, with partitions.
+/// All tables and partitions, except those that Broadside adds to Lookout's.
 const TABLES: &str = "
 SELECT relname::text FROM pg_class
 WHERE relnamespace = current_schema()::regnamespace AND relkind IN ('r', 'p') AND relname NOT LIKE 'broadside%'
@@ -33,25 +33,25 @@ fn main() {
     let arguments = Arguments::from_args();
     let mut trials: Vec<Trial> = LAYOUTS.into_iter().flat_map(trials).collect();
     trials.push(server_trial(Backend::POSTGRES, "indexes-of-others-are-kept", tuned));
-    trials.push(server_trial(Backend::POSTGRES, "an-index-takes-its-time", slow_index));
+    trials.push(server_trial(Backend::POSTGRES, "an-index-build-has-no-timeout", slow_index));
     libtest_mimic::run(&arguments, trials).exit();
 }
 
 fn trials(layout: Layout) -> impl Iterator<Item = Trial> {
     let name = |test: &str| format!("{test}::{}", layout.name);
     let repairs = Repair::ALL.map(|repair| {
-        server_trial(Backend::POSTGRES, name(&format!("an-interruption-is-mended-by-{repair:?}")), move || {
+        server_trial(Backend::POSTGRES, name(&format!("an-interruption-is-completed-by-{repair:?}")), move || {
             interrupted(layout, repair)
         })
     });
     repairs.into_iter().chain([
         server_trial(Backend::POSTGRES, name("the-schema-stays-as-it-was"), move || uninterrupted(layout)),
-        server_trial(Backend::POSTGRES, name("calls-beside-it-do-no-harm"), move || beside_others(layout)),
-        server_trial(Backend::POSTGRES, name("ids-taken-meanwhile-stay"), move || taken_meanwhile(layout)),
+        server_trial(Backend::POSTGRES, name("concurrent-calls-are-correct"), move || beside_others(layout)),
+        server_trial(Backend::POSTGRES, name("ids-inserted-meanwhile-stay"), move || taken_meanwhile(layout)),
     ])
 }
 
-/// What makes a store whole whose population was interrupted.
+/// The call that recreates the indexes after an interrupted population.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Repair {
     Initialise,
@@ -63,7 +63,7 @@ impl Repair {
     const ALL: [Self; 3] = [Self::Initialise, Self::Populate, Self::TearDown];
 }
 
-/// Historical jobs of a job set of their own, the first of which fail.
+/// Historical jobs of a separate job set; the first of them fail.
 fn historical(job_set: usize, count: usize) -> HistoricalJobs {
     let params: HistoricalJobsParams = serde_json::from_value(json!({
         "queueIdx": 0, "jobSetIdx": job_set, "queueName": "queue", "jobSetName": format!("historical-{job_set}"),
@@ -83,14 +83,14 @@ async fn description(session: &Client) -> String {
     describe(session, &tables.iter().map(|row| row.get(0)).collect::<Vec<_>>()).await
 }
 
-/// How many jobs each job set has.
+/// The number of jobs of each job set.
 async fn job_sets(database: &dyn Database) -> Vec<(String, u64)> {
     let query = GroupQuery::by(GroupField::JobSet).order_by(GroupOrderKey::Name, Direction::Ascending);
     let groups = database.get_job_groups(&query).await.unwrap();
     groups.into_iter().map(|group| (group.name.into(), group.count)).collect()
 }
 
-/// The same, where each job must have one run.
+/// The number of jobs of each job set; asserts that each job has one run.
 async fn whole_job_sets(database: &dyn Database) -> Vec<(String, u64)> {
     assert!(all_jobs(database).await.iter().all(|job| job.runs.len() == 1));
     job_sets(database).await
@@ -100,7 +100,7 @@ fn named(job_set: usize, count: usize) -> (String, u64) {
     (format!("historical-{job_set}"), count as u64)
 }
 
-/// A call without much to do, with all indexes, and then one in bulk that is dropped in its first chunks.
+/// A small population with all indexes, then a bulk load that is dropped during its first chunks.
 async fn interrupt(store: &ScratchStore, layout: Layout, application: &str) {
     populate(&**store.database(), 0, FEW).await;
     let database = handle(store, &in_layout(layout, &format!("application_name={application}"))).await;
@@ -159,7 +159,7 @@ async fn interrupted(layout: Layout, repair: Repair) {
     store.remove().await.unwrap();
 }
 
-/// Three calls, two of them for the same jobs, a writer and a reader.
+/// Three concurrent populations, two of them of the same jobs, with a writer and a reader.
 async fn beside_others(layout: Layout) {
     let address = shared(layout.parameter);
     let store = store(&address).await;
@@ -198,7 +198,7 @@ async fn beside_others(layout: Layout) {
     store.remove().await.unwrap();
 }
 
-/// A record that another transaction is just inserting is found by its key, and then left alone.
+/// A record that another transaction is inserting is found by its key and kept.
 async fn taken_meanwhile(layout: Layout) {
     let application = format!("taken-{}", layout.name);
     let store = store(&in_layout(layout, &format!("application_name={application}"))).await;
@@ -217,7 +217,7 @@ async fn taken_meanwhile(layout: Layout) {
     store.remove().await.unwrap();
 }
 
-/// What tuning has dropped stays away, and what it has made comes back.
+/// Indexes that tuning has dropped stay dropped, and those that it has created are recreated.
 async fn tuned() {
     let tuning =
         "tuning_sql=DROP INDEX IF EXISTS idx_job_state; CREATE INDEX IF NOT EXISTS tuned ON job (gpu) WHERE gpu > 0";
@@ -229,7 +229,7 @@ async fn tuned() {
     store.remove().await.unwrap();
 }
 
-/// Else a store whose statements have a limit would stay without its indexes for good.
+/// The build of an index ignores the statement timeout; otherwise a large store would never get its indexes back.
 async fn slow_index() {
     let store = store(&shared("statement_timeout=0.3")).await;
     interrupt(&store, LAYOUTS[0], "slow-index").await;

@@ -1,5 +1,4 @@
-//! The tables that `initialise_schema` makes are Lookout's, as its own migrations leave them; who
-//! may make them, and in which layout and locale.
+//! The schema: the tables are those of Lookout's migrations; concurrent initialisation, layouts, tuning and locales.
 
 mod support;
 
@@ -25,7 +24,7 @@ fn main() {
     let trials = vec![
         trial("the-schema-is-lookouts", schema_is_lookouts),
         trial("many-handles-initialise-one-schema", initialise_at_once),
-        trial("a-schema-is-used-in-its-layout-alone", kept_layout),
+        trial("a-schema-is-used-only-in-its-layout", kept_layout),
         trial("tuning-is-applied-and-reverted", tuning),
         trial("order-is-bytewise-in-any-locale", other_locale),
     ];
@@ -59,8 +58,8 @@ async fn initialise_at_once() {
     store.remove().await.unwrap();
 }
 
-/// Lookout's tables can be split in place. No other way leads from one layout to another, and to
-/// use a schema in a layout that it has not would miss jobs.
+/// Lookout's tables can be split in place. No other change of the layout is possible, and a handle of another layout would
+/// miss jobs.
 async fn kept_layout() {
     let store = store(&shared("")).await;
     let database = store.database();
@@ -81,7 +80,7 @@ async fn kept_layout() {
     }
     other.initialise_schema().await.unwrap();
     assert_eq!(all_jobs(&*other).await, before);
-    // One that was opened before the split sees the active jobs alone, and must not take them for all.
+    // A handle from before the split reads only the active jobs, and must report that.
     for error in errors(&**database).await {
         assert_eq!((error.kind(), error.outcome()), (ErrorKind::WrongStore, Outcome::NotApplied), "{error:?}");
     }

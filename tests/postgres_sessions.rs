@@ -1,4 +1,4 @@
-//! Sessions: behind poolers, without rights to write, and what becomes of the statement of a call that was dropped.
+//! Sessions: behind poolers, without rights to write, and after dropped calls.
 
 mod support;
 
@@ -18,7 +18,7 @@ use support::postgres::{
 use support::server::{Server, with};
 use tokio_postgres::NoTls;
 
-/// The ways to a server by way of a pooler.
+/// The variables with the addresses of poolers.
 const POOLERS: [(&str, &str); 3] = [
     ("sessions-without-options", "BROADSIDE_PGBOUNCER_SESSION_URL"),
     ("transactions", "BROADSIDE_PGBOUNCER_TRANSACTION_URL"),
@@ -30,8 +30,8 @@ fn main() {
     let mut trials = vec![
         trial("a-dropped-call-cancels-its-statement", || dropped("")),
         trial("a-dropped-call-cancels-its-statement::tls", || dropped("sslmode=require")),
-        trial("a-dropped-call-keeps-its-place-in-the-pool", dropped_in_pool),
-        trial("statements-of-the-configuration-say-what-was-done", configured),
+        trial("a-dropped-call-keeps-its-permit-until-its-statement-ends", dropped_in_pool),
+        trial("failed-statements-of-the-configuration-are-named", configured),
     ];
     for layout in LAYOUTS {
         let name = |test: &str| format!("{test}::{}", layout.name);
@@ -56,14 +56,14 @@ fn trial<F: Future<Output = ()>>(name: &str, test: impl FnOnce() -> F + Send + '
     server_trial(Backend::POSTGRES, name, test)
 }
 
-/// The pooler's sessions are in the schema of somebody whose `job_run` must stay as it is.
+/// The sessions of the pooler are in another schema, whose `job_run` must stay unchanged.
 async fn pooled_store(pooler: String) {
     let theirs = store(&shared("")).await;
     theirs.database().execute_ingestion_query_batch(&job_set("theirs")).await.unwrap();
     let before = all_jobs(&**theirs.database()).await;
     let path = format!("search_path%3D{}", schema(&theirs));
     let spoil = async || {
-        // A client of the pooler that leaves its own search path behind.
+        // Another client of the pooler leaves its search path in the sessions.
         let (client, connection) = tokio_postgres::connect(&pooler, NoTls).await.unwrap();
         tokio::spawn(connection);
         client.batch_execute(&format!("SET search_path = {}", schema(&theirs))).await.unwrap();
@@ -89,7 +89,7 @@ async fn pooled_store(pooler: String) {
     theirs.remove().await.unwrap();
 }
 
-/// Two handles and many calls at once, more than the pooler has sessions.
+/// Two handles with more concurrent calls than the pooler has sessions.
 async fn pooled_crowd(pooler: String) {
     let store = store(&with(&pooler, "pool_size=6")).await;
     let other = handle(&store, &with(&pooler, "pool_size=6")).await;
@@ -120,7 +120,7 @@ async fn pooled_settings(pooler: String) {
     let error = database.execute_ingestion_query_batch(&batch([priority("a", 1)])).await.unwrap_err();
     assert_eq!((error.kind(), error.outcome()), (ErrorKind::Timeout, Outcome::NotApplied), "{error:?}");
     transaction.commit().await.unwrap();
-    // The next client of the pooler's sessions finds nothing of it: no settings, no statements, no tables.
+    // The next client of the sessions finds no settings, prepared statements or temporary tables.
     let (client, connection) = tokio_postgres::connect(&pooler, NoTls).await.unwrap();
     tokio::spawn(connection);
     let question = "SELECT current_setting('statement_timeout') || current_setting('lock_timeout')
@@ -135,7 +135,7 @@ async fn pooled_settings(pooler: String) {
     store.remove().await.unwrap();
 }
 
-/// A role that may only read, in sessions that may only read.
+/// A role without rights to write, in read-only sessions.
 async fn read_only(layout: Layout) {
     let store = store(&shared(layout.parameter)).await;
     let name = schema(&store);
@@ -195,7 +195,7 @@ async fn dropped(parameters: &str) {
     let address = with(server.address().split('?').next().unwrap(), "application_name=dropped-call");
     let store = store(&with(&address, parameters)).await;
     let plain = with(&address, "sslmode=disable").replace("dropped-call", "watcher");
-    // Within a transaction the server shows the same activity again and again.
+    // Within a transaction the view does not change.
     let (holder, watcher) = (session(&store, &plain).await, session(&store, &plain).await);
     store.database().execute_ingestion_query_batch(&batch([insert("a", "js")])).await.unwrap();
     holder.batch_execute("BEGIN; UPDATE job SET gpu = 7").await.unwrap();
@@ -204,7 +204,7 @@ async fn dropped(parameters: &str) {
     until_blocked(&watcher, "dropped-call").await;
     call.abort();
     call.await.unwrap_err();
-    // The lock for which the statement waits is held on.
+    // The lock that the statement waits for is still held.
     until(&watcher, &is_idle("dropped-call")).await;
     holder.batch_execute("ROLLBACK").await.unwrap();
     store.database().execute_ingestion_query_batch(&batch([priority("a", 2)])).await.unwrap();
@@ -212,7 +212,7 @@ async fn dropped(parameters: &str) {
     store.remove().await.unwrap();
 }
 
-/// As long as its statement may run on the server, a call counts, though it was dropped.
+/// A dropped call counts toward the pool size until its statement has ended.
 async fn dropped_in_pool() {
     let application = "dropped-in-pool";
     let address = shared(&format!("application_name={application}&pool_size=2&acquire_timeout=30"));
@@ -235,7 +235,7 @@ async fn dropped_in_pool() {
     store.remove().await.unwrap();
 }
 
-/// What was committed before the statements of the configuration failed is said, and is there.
+/// If SQL of the configuration fails, the error names its key and says what has been committed before.
 async fn configured() {
     let config: DatabaseConfig = shared("tuning_sql=ALTER TABLE jub SET (fillfactor = 50)").parse().unwrap();
     let store = config.create_scratch(Arc::new(SystemClock)).await.unwrap();
@@ -246,10 +246,10 @@ async fn configured() {
     database.execute_ingestion_query_batch(&batch([insert("a", "js")])).await.unwrap();
     let error = database.tear_down().await.unwrap_err();
     assert_eq!((error.kind(), error.outcome()), (ErrorKind::Backend, Outcome::Unknown), "{error:?}");
-    assert!(error.message().starts_with("all data were removed"), "{error:?}");
+    assert!(error.message().starts_with("all data are removed; then: revert_sql: "), "{error:?}");
     assert!(all_jobs(&*database).await.is_empty());
 
-    // A store without the record of dropped indexes has dropped none.
+    // Without the table of deferred indexes there are none to recreate.
     let session = session(&store, &shared("")).await;
     session.batch_execute("DROP TABLE broadside_deferred_index").await.unwrap();
     let other = handle(&store, &shared("")).await;

@@ -1,5 +1,4 @@
-//! Which store a handle works on, and which it leaves alone: markers, adoption, scratch stores, and settings that would
-//! lead elsewhere.
+//! Stores: markers, adoption, scratch stores, and settings that name another schema.
 
 mod support;
 
@@ -22,11 +21,11 @@ use tokio_postgres::{Client, NoTls};
 fn main() {
     let arguments = Arguments::from_args();
     let mut trials = vec![
-        trial("a-store-says-what-it-is", marker),
-        trial("tables-of-others-are-not-changed", foreign_tables),
+        trial("a-store-has-a-marker", marker),
+        trial("tables-without-a-marker-are-not-changed", foreign_tables),
         trial("a-later-version-is-refused", later_version),
-        trial("properties-go-with-the-data", properties),
-        trial("the-callers-search-path-leads-nowhere-else", search_path),
+        trial("tear-down-removes-properties", properties),
+        trial("the-users-search-path-does-not-choose-the-store", search_path),
         trial("scratch-stores-are-found-by-their-marker", scratch_stores),
         trial("a-scratch-store-that-cannot-be-opened-is-removed", unopened),
         trial("a-long-name-is-refused", long_name),
@@ -44,7 +43,7 @@ fn trial<F: Future<Output = ()>>(name: &str, test: impl FnOnce() -> F + Send + '
     server_trial(Backend::POSTGRES, name, test)
 }
 
-/// What the marker says, but for the time.
+/// The marker, without the time of creation.
 async fn marker_of(session: &Client) -> Vec<(String, String)> {
     let rows =
         session.query("SELECT key, value FROM broadside_store WHERE key <> 'created' ORDER BY key", &[]).await.unwrap();
@@ -68,7 +67,7 @@ async fn marker() {
     store.remove().await.unwrap();
 }
 
-/// A store as Lookout would have made it: without any table of Broadside's own.
+/// A store as Lookout creates it: without Broadside's own tables.
 async fn unmarked(layout: Layout) -> ScratchStore {
     let store = store(&shared(layout.parameter)).await;
     let jobs = [insert("a", "js"), insert("b", "js"), succeeded("b")];
@@ -78,7 +77,7 @@ async fn unmarked(layout: Layout) -> ScratchStore {
     store
 }
 
-/// Drops a store that has lost its marker, and so cannot be removed as one.
+/// Drops a store without a marker, which `remove_scratch` refuses.
 async fn drop_unmarked(store: ScratchStore) {
     let error = store.config().remove_scratch(store.name().unwrap()).await.unwrap_err();
     assert_eq!(error.kind(), ErrorKind::WrongStore, "{error:?}");
@@ -87,7 +86,7 @@ async fn drop_unmarked(store: ScratchStore) {
     session.batch_execute(&format!("DROP SCHEMA {} CASCADE", schema(&store))).await.unwrap();
 }
 
-/// Lookout's tables can be read and not written; those that only have a name of Lookout's, nothing.
+/// Lookout's tables without a marker can be read, not written; tables that only have Lookout's names cannot be used.
 async fn foreign_tables() {
     let store = unmarked(LAYOUTS[0]).await;
     let reader = handle(&store, &shared("")).await;
@@ -104,7 +103,7 @@ async fn foreign_tables() {
     for layout in &LAYOUTS[1..] {
         let refused = try_handle(&store, &shared(layout.parameter)).await.map(drop);
         if layout.parameter.starts_with("hot_cold") {
-            // It may be there to split the tables, but not without being told that they are its to change.
+            // It may be opened in order to split the tables, but that needs `adopt`.
             let error = handle(&store, &shared(layout.parameter)).await.initialise_schema().await.unwrap_err();
             assert_eq!(error.kind(), ErrorKind::WrongStore, "{error:?}");
         } else {
@@ -121,7 +120,7 @@ async fn foreign_tables() {
         let error = try_handle(&store, &shared(parameters)).await.unwrap_err();
         assert_eq!(error.kind(), ErrorKind::WrongStore, "{error:?}");
     }
-    // A handle from before finds tables that are nobody's to clear.
+    // A handle from before must not clear these tables.
     for error in write_errors(&*reader).await {
         assert_eq!((error.kind(), error.outcome()), (ErrorKind::WrongStore, Outcome::NotApplied), "{error:?}");
     }
@@ -133,7 +132,7 @@ async fn count(session: &Client, table: &str) -> i64 {
     session.query_one(&format!("SELECT count(*) FROM {table}"), &[]).await.unwrap().get(0)
 }
 
-/// With `adopt`, the tables are whole at once, in the layout that they have, also with names in another collation.
+/// With `adopt`, the tables can be used at once, in their own layout, also with ids in another collation.
 async fn adopted(layout: Layout) {
     let store = unmarked(layout).await;
     if layout.name == "lookout" {
@@ -148,7 +147,7 @@ async fn adopted(layout: Layout) {
         all_jobs(&*database).await.into_iter().map(|job| (job.job_id, job.state.to_string())).collect();
     let expected = [("a", "QUEUED"), ("b", "SUCCEEDED"), ("c", "SUCCEEDED")];
     assert!(states.iter().map(|(id, state)| (id.as_str(), state.as_str())).eq(expected), "{states:?}");
-    // From now on it is a store like others.
+    // From now on it has a marker.
     let other = handle(&store, &shared(layout.parameter)).await;
     other.initialise_schema().await.unwrap();
     other.tear_down().await.unwrap();
@@ -183,14 +182,14 @@ async fn properties() {
         database.set_property("key", value).await.unwrap();
         assert_eq!(database.property("key").await.unwrap().as_deref(), Some(value));
     }
-    // The marker's own keys are out of reach.
+    // Properties cannot change the marker.
     database.set_property("layout", "mine").await.unwrap();
     handle(&store, &shared("")).await.tear_down().await.unwrap();
     assert_eq!(database.property("key").await.unwrap(), None);
     store.remove().await.unwrap();
 }
 
-/// A schema of the caller's, where the tables of a store must neither be made nor cleared.
+/// The schema of the user's search path, in which a store's tables must be neither created nor cleared.
 async fn search_path() {
     let theirs = store(&shared("")).await;
     theirs.database().execute_ingestion_query_batch(&job_set("theirs")).await.unwrap();
@@ -200,7 +199,7 @@ async fn search_path() {
     ours.database().execute_ingestion_query_batch(&job_set("ours")).await.unwrap();
     ours.database().tear_down().await.unwrap();
     assert_eq!(all_jobs(&**theirs.database()).await, before);
-    // Without a schema of the address, the search path says which.
+    // Without a schema in the address, the search path determines it.
     let found = connect(&shared(&options)).await.unwrap();
     assert_eq!(all_jobs(&*found).await, before);
     ours.remove().await.unwrap();
@@ -233,7 +232,7 @@ async fn scratch_stores() {
     drop_unmarked(older).await;
 }
 
-/// The store is made and then cannot be opened, for the server puts a table of somebody's into it.
+/// The store is created and then cannot be opened, because the server adds another table to it.
 async fn unopened() {
     let server = Server::postgres("unopened", "");
     let (client, connection) = tokio_postgres::connect(server.address(), NoTls).await.unwrap();
@@ -277,7 +276,7 @@ async fn encoding() {
     }
 }
 
-/// More days than the server has locks for, were they dropped at once.
+/// A schema with more partitions than one transaction has locks for.
 async fn many_partitions() {
     const DAYS: i64 = 120;
     let server = Server::postgres("partitions", "-c max_locks_per_transaction=10 -c max_connections=20");
@@ -300,11 +299,11 @@ async fn many_partitions() {
     fill().await;
     database.tear_down().await.unwrap();
     assert_eq!(count(&session, "job").await + count(&session, "job_key").await, 0);
-    // Ids that are gone are free again.
+    // Removed ids can be inserted again.
     fill().await;
     assert_eq!(count(&session, "job_key").await, DAYS);
     let error = session.batch_execute(&format!("DROP SCHEMA {} CASCADE", schema(&store))).await.unwrap_err();
-    assert_eq!(error.code().unwrap().code(), "53200", "the server has locks for all at once");
+    assert_eq!(error.code().unwrap().code(), "53200", "one transaction has locks for all partitions");
     store.remove().await.unwrap();
     let config: DatabaseConfig = address.parse().unwrap();
     assert_eq!(config.scratch_stores().await.unwrap(), []);

@@ -1,7 +1,7 @@
 //! SIGINT, SIGTERM and SIGHUP at any moment: every command ends with 130 and leaves nothing on its server.
 //!
-//! A process is sent a signal once its handlers are installed: before that, there is nothing it could
-//! leave. A proxy holds the moments that matter; the others are random, from a fixed seed.
+//! A process gets a signal after its handlers are installed; before that it has created nothing. A proxy stops the command
+//! at the critical moments; other moments are random, from a fixed seed.
 
 #[cfg(target_os = "linux")]
 mod support;
@@ -31,25 +31,24 @@ mod signals {
 
     const SERVERS: [Backend; 2] = [Backend::POSTGRES, Backend::CLICKHOUSE];
     const SCENARIO: &str = r#"{"op":"initialiseSchema"}"#;
-    /// Random moments of each command and signal.
+    /// The number of random moments for each command and signal.
     const MOMENTS: u64 = 2;
-    /// Within which they are; every command here takes longer.
+    /// The upper limit of the random delays; every command takes longer.
     const LONGEST_MICROS: u64 = 1_000_000;
-    /// Until a signal has certainly been seen. A test passes also where it has not.
+    /// The time for a process to handle a signal. A test passes also if it takes longer.
     const SEEN: Duration = Duration::from_millis(50);
-    /// Between the signals of someone who is in a hurry.
+    /// The time between repeated signals.
     const AGAIN: Duration = Duration::from_millis(100);
-    /// More jobs than any test waits for.
+    /// A number of jobs whose generation no test waits for.
     const MANY_JOBS: &str = "100000000";
 
     pub fn main() {
-        let mut trials = vec![
+        let in_memory = [
             server_trial(Backend::MEMORY, "random-moments", random_moments_in_memory),
             server_trial(Backend::MEMORY, "waiting-for-input", || waiting_for_input(Backend::MEMORY)),
             server_trial(Backend::MEMORY, "full-output", || full_output(Backend::MEMORY)),
         ];
-        trials.push(server_trial(Backend::CLICKHOUSE, "full-output", || full_output(Backend::CLICKHOUSE)));
-        trials.extend(SERVERS.into_iter().flat_map(on_server));
+        let trials = in_memory.into_iter().chain(SERVERS.into_iter().flat_map(on_server)).collect();
         libtest_mimic::run(&Arguments::from_args(), trials).exit();
     }
 
@@ -62,6 +61,7 @@ mod signals {
             server_trial(backend, "creating", move || creating(backend)),
             server_trial(backend, "removing", move || removing(backend)),
             server_trial(backend, "insisting", move || insisting(backend)),
+            server_trial(backend, "full-output", move || full_output(backend)),
         ]
     }
 
@@ -79,7 +79,7 @@ mod signals {
         block_in_place(|| Process::start(arguments))
     }
 
-    /// The end of a process after a signal: with 130, nothing to complain of, and nothing left.
+    /// The process ends with 130, without a message, and leaves nothing on the server.
     async fn assert_ends(process: Process, address: &str, reads_output: bool) {
         let id = process.id();
         let End { code, stderr } = block_in_place(|| process.end(reads_output));
@@ -122,7 +122,7 @@ mod signals {
         let fixture = |name: &str| format!("{}/fixtures/{name}.jsonl", env!("CARGO_MANIFEST_DIR"));
         let (limits, orders) = (fixture("limits"), fixture("order-jobs"));
         let mut replay = vec!["replay", "--backend", &address];
-        // Standard input, which does not end, is the last: the command does not end by itself.
+        // The command does not end by itself, because standard input, the last file, stays open.
         replay.extend([limits.as_str(), &orders, &limits, &orders, "-"]);
         interrupt_at_random(&replay, &address).await;
         interrupt_at_random(&["smoke", "--backend", &address, "--jobs", MANY_JOBS], &address).await;
@@ -130,7 +130,7 @@ mod signals {
         interrupt_at_random(&compare, &address).await;
     }
 
-    /// The server accepts connections and says nothing.
+    /// The server accepts connections and does not answer.
     async fn connecting(backend: Backend) {
         let proxy = Proxy::start(&backend.address()).await;
         proxy.set(Mode::Silent);
@@ -157,14 +157,14 @@ mod signals {
         for signal in SIGNALS {
             let mut process = start(&["replay", "--backend", &backend.address(), &path, "-"]);
             assert_eq!(block_in_place(|| process.read_line()), "{\"ok\":null}\n");
-            // The store of the first file is gone when that of the second would be created.
+            // The store of the first file is removed, and that of the second not yet created.
             until(async || stores_of(&backend.address(), process.id()).await.is_empty()).await;
             process.signal(signal);
             assert_ends(process, &backend.address(), true).await;
         }
     }
 
-    /// The server has created the store, and the command does not know yet.
+    /// The server has created the store, but the command has not received the answer.
     async fn creating(backend: Backend) {
         let proxy = Proxy::start(&backend.address()).await;
         let path = file(&format!("{}-signals-creating.jsonl", backend.name), SCENARIO);
@@ -193,7 +193,7 @@ mod signals {
         }
     }
 
-    /// The removal takes for ever, and further signals end the command without it.
+    /// The removal does not end; further signals end the command without it.
     async fn insisting(backend: Backend) {
         let address = backend.address();
         let path = file(&format!("{}-signals-insisting.jsonl", backend.name), SCENARIO);
@@ -214,7 +214,7 @@ mod signals {
         }
     }
 
-    /// Nobody reads what the command prints, so that it waits for ever in the middle of its work.
+    /// The output of the command is not read, so it blocks.
     async fn full_output(backend: Backend) {
         let address = backend.address();
         let calls = format!("{SCENARIO}\n{}", "{\"op\":\"getJobs\"}\n".repeat(10_000));
@@ -231,7 +231,7 @@ mod signals {
         }
     }
 
-    /// A scenario file that no other test has.
+    /// Writes a scenario file; returns its path.
     fn file(name: &str, text: &str) -> String {
         let path = PathBuf::from(env!("CARGO_TARGET_TMPDIR")).join(name);
         std::fs::write(&path, text).unwrap();

@@ -1,4 +1,4 @@
-//! From an address to a configuration: a URL, read by the same rules as PostgreSQL's.
+//! Addresses: URLs, parsed by the same rules as PostgreSQL's.
 
 use std::collections::BTreeMap;
 use std::str::FromStr;
@@ -7,14 +7,14 @@ use std::time::Duration;
 use url::Url;
 
 use super::config::{ClickHouseConfig, Compression};
-use super::schema::Layout;
+use super::layout::Layout;
 use super::settings;
 use crate::address::{HOST, Keys, Problem, UrlParts, decode, host_and_port, is_host, number, put, seconds};
 use crate::error::{BackendKind, Result};
 
-/// What a URL of ClickHouse begins with, what it stands for, and the port by default.
+/// The schemes of ClickHouse URLs with their separators, the scheme of HTTP and the default port.
 const SCHEMES: [(&str, &str, u16); 2] = [(URL_PREFIXES[0], "http", 8123), (URL_PREFIXES[1], "https", 8443)];
-/// What a URL of ClickHouse begins with.
+/// The schemes of ClickHouse URLs, with their separators.
 pub(crate) const URL_PREFIXES: [&str; 2] = ["clickhouse+http://", "clickhouse+https://"];
 
 const DEFAULT_DATABASE: &str = "broadside";
@@ -24,7 +24,7 @@ const SETTING_PREFIX: &str = "setting.";
 
 const SECONDS: &str = "a number of seconds from 0.001 to 2147483647";
 
-/// The one table of keys: what each does to the configuration.
+/// The keys of addresses, each with its setter.
 const KEYS: Keys<ClickHouseConfig> = Keys(&[
     ("compression", |config, value| put(&mut config.compression, value.parse().ok(), "lz4 or none")),
     ("layout", |config, value| {
@@ -37,17 +37,17 @@ const KEYS: Keys<ClickHouseConfig> = Keys(&[
     }),
     ("connect_timeout", |config, value| put(&mut config.connect_timeout, positive_seconds(value), SECONDS)),
     ("timeout", |config, value| put(&mut config.timeout, positive_seconds(value), SECONDS)),
-    // Listed for errors alone: the name of a setting is the server's.
+    // Only for the list in errors; names of settings are the server's.
     ("setting.NAME", |_, _| Err("written with the name of a setting in the place of NAME")),
 ]);
 
 impl ClickHouseConfig {
-    /// From a URL as described [above](Self).
+    /// Parses a URL as described [above](Self).
     ///
     /// # Errors
     ///
-    /// `InvalidArgument` saying which part, or which key by its position, is malformed or unknown. Nothing of
-    /// the address is quoted, for any of it may be a password.
+    /// `InvalidArgument`, naming the malformed part or the position of the unknown key. The message quotes nothing of
+    /// the address, because any part of it may be a password.
     pub fn from_url(url: &str) -> Result<Self> {
         read(url).map_err(|problem| problem.into_error(BackendKind::ClickHouse))
     }
@@ -76,7 +76,7 @@ fn read(url: &str) -> Result<ClickHouseConfig, Problem> {
         match key.strip_prefix(SETTING_PREFIX) {
             Some(setting) if !setting.is_empty() && !settings::may_be_set(setting) => {
                 return Err(Problem::new(
-                    "a setting that answers rely on, or that leads elsewhere (database, profile, format), cannot be set",
+                    "a setting that answers rely on, or that chooses the database, profile or format, cannot be set",
                 ));
             }
             Some(setting) if !setting.is_empty() => drop(config.settings.insert(setting.to_owned(), value)),
@@ -86,7 +86,7 @@ fn read(url: &str) -> Result<ClickHouseConfig, Problem> {
     Ok(config)
 }
 
-/// Scheme, host and port, as the HTTP client takes them.
+/// Scheme, host and port of the HTTP client.
 fn server(scheme: &str, hosts: &str, default_port: u16) -> Result<Url, Problem> {
     let (host, port) = host_and_port(hosts)?;
     let port = if port.is_empty() { Some(default_port) } else { number(&port, 1, u16::MAX) };

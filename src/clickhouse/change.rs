@@ -1,23 +1,23 @@
-//! Changes of several statements.
+//! The outcome of changes that consist of several statements.
 
 use crate::error::Result;
 
-/// A change of several statements, which the server commits one by one. After the first commit no error leaves
-/// the store as it was, so the outcome of the change is unknown.
+/// A change of several statements that the server commits one by one. After the first commit, an error no longer means
+/// that the store is unchanged: the outcome is unknown.
 #[derive(Debug, Default)]
 pub(super) struct Change {
     begun: bool,
 }
 
 impl Change {
-    /// The result of a statement that writes.
+    /// The result of a writing statement.
     pub(super) fn write<T>(&mut self, result: Result<T>) -> Result<T> {
         let result = self.read(result);
         self.begun |= result.is_ok();
         result
     }
 
-    /// The result of a statement that only reads.
+    /// The result of a reading statement.
     pub(super) fn read<T>(&self, result: Result<T>) -> Result<T> {
         result.map_err(|error| if self.begun { error.with_unknown_outcome() } else { error })
     }

@@ -1,10 +1,10 @@
-//! The way to the server: one HTTP client, every request with a time limit and with retries.
+//! The connection: one HTTP client, and requests with a timeout and repetitions.
 
 use std::fmt;
 use std::future::Future;
 use std::time::{Duration, Instant};
 
-use backon::{ExponentialBuilder, Retryable};
+use backon::Retryable;
 use clickhouse::{Client, Row, RowOwned, RowRead, RowWrite};
 use hyper_rustls::HttpsConnectorBuilder;
 use hyper_util::client::legacy::Client as HttpClient;
@@ -15,29 +15,27 @@ use tracing::{debug, trace, warn};
 
 use super::config::{ClickHouseConfig, Compression};
 use super::error::Failure;
+use super::retry;
+use super::row::SettingRow;
 use super::settings::{self, ToSend};
 use super::statement::{Statement, Value};
 use crate::error::{BackendKind, Error, ErrorKind, Operation, Result};
 
-/// A server closes an idle connection after 10 seconds (`keep_alive_timeout`); one that it has
-/// closed must not be picked for a request.
+/// The lifetime of idle connections; shorter than the server's 10 seconds (`keep_alive_timeout`), so that no request is
+/// sent on a connection that the server has closed.
 const IDLE_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// The target of the backend's events.
 pub(super) const TARGET: &str = "broadside::clickhouse";
 
-const RETRIES: usize = 4;
-const FIRST_DELAY: Duration = Duration::from_millis(50);
-const LONGEST_DELAY: Duration = Duration::from_millis(800);
-
-/// So much in one block that every insert is one part, which readers see whole or not at all.
+/// The settings that make one block, and so one part, of every insert: readers see all of it or nothing.
 const WHOLE_INSERT: [(&str, &str); 3] = [
     ("max_insert_block_size", "1000000000"),
     ("min_insert_block_size_rows", "1000000000"),
     ("min_insert_block_size_bytes", "100000000000"),
 ];
 
-/// By its token a table knows an insert that comes again, also one that comes by way of a view.
+/// The settings by which a table, also one behind a view, recognises a repeated insert by its token.
 fn deduplicated(token: &str) -> [(&'static str, &str); 3] {
     [
         ("insert_deduplicate", "1"),
@@ -46,7 +44,7 @@ fn deduplicated(token: &str) -> [(&'static str, &str); 3] {
     ]
 }
 
-/// Whether a request that failed may have changed anything.
+/// Whether a failed request may have changed anything.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Effect {
     Reads,
@@ -57,12 +55,12 @@ enum Effect {
 #[derive(Clone)]
 pub(super) struct Connection {
     client: Client,
-    /// The client without the database, which may not be there.
+    /// The client without the database, which may not exist.
     server: Client,
     timeout: Duration,
 }
 
-/// The client's own `Debug` would show what the address says, which may hold a password.
+/// The client's own `Debug` prints the address, which may contain a password.
 impl fmt::Debug for Connection {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Connection").field("timeout", &self.timeout).finish_non_exhaustive()
@@ -70,41 +68,52 @@ impl fmt::Debug for Connection {
 }
 
 impl Connection {
-    /// A connection to a server that answers and knows the user, with the settings on which answers rely.
+    /// Opens a connection that sends the settings that answers rely on. The server must answer and accept the user.
     ///
     /// # Errors
     ///
     /// `Unavailable` or `Timeout` if the server cannot be reached or does not answer, `Backend` if it refuses the
-    /// user or the password, or if the user's profile makes answers wrong and may not be changed.
+    /// user or the password, or if the user's profile would make answers wrong and the user may not change it.
     pub(super) async fn open(config: &ClickHouseConfig) -> Result<Self> {
         let bare = Self::of(client(config)?, config);
-        let profile = settings::to_send(&bare).await?;
-        Ok(Self::of(with_profile(bare.server, config, &profile), config))
+        let settings = settings::to_send(bare.profile().await?)?;
+        Ok(Self::of(with_settings(bare.server, config, &settings), config))
     }
 
     fn of(server: Client, config: &ClickHouseConfig) -> Self {
         Self { client: server.clone().with_database(&config.database), server, timeout: config.timeout }
     }
 
-    /// The same connection with more settings.
-    pub(super) fn with_settings(&self, settings: &[(&str, &str)]) -> Self {
+    /// The rows of the user's profile, read without relying on it.
+    async fn profile(&self) -> Result<Vec<SettingRow>> {
+        let statement = settings::profile();
+        let complete = self.with(settings::for_profile());
+        match complete.fetch_on_server(Operation::Connect, &statement).await {
+            Ok(rows) => Ok(rows),
+            // The user may change no settings, or the second attempt has the same error.
+            Err(_) => self.fetch_on_server(Operation::Connect, &statement).await,
+        }
+    }
+
+    /// The same connection with further settings.
+    fn with(&self, settings: &[(&str, &str)]) -> Self {
         let with = |client: &Client| {
             settings.iter().fold(client.clone(), |client, &(name, value)| client.with_setting(name, value))
         };
         Self { client: with(&self.client), server: with(&self.server), timeout: self.timeout }
     }
 
-    /// Runs a statement that needs no database.
+    /// Executes an idempotent statement that needs no database.
     pub(super) async fn execute_on_server(&self, operation: Operation, statement: &Statement) -> Result<()> {
-        self.retried(operation, Effect::Writes, || query(&self.server, statement).execute()).await
+        self.repeated(operation, Effect::Writes, || query(&self.server, statement).execute()).await
     }
 
-    /// Runs a statement that can be repeated without harm.
+    /// Executes an idempotent statement.
     pub(super) async fn execute(&self, operation: Operation, statement: &Statement) -> Result<()> {
-        self.retried(operation, Effect::Writes, || query(&self.client, statement).execute()).await
+        self.repeated(operation, Effect::Writes, || query(&self.client, statement).execute()).await
     }
 
-    /// Runs an `INSERT … SELECT` as one part. With a token the table knows it when it comes again.
+    /// Executes an idempotent `INSERT … SELECT` as one part, deduplicated by the token if there is one.
     pub(super) async fn execute_insert(
         &self,
         operation: Operation,
@@ -120,28 +129,27 @@ impl Connection {
                 .fold(query, |query, (name, value)| query.with_setting(name, value))
                 .execute()
         };
-        self.retried(operation, Effect::Writes, request).await
+        self.repeated(operation, Effect::Writes, request).await
     }
 
-    /// All rows of a query that needs no database.
+    /// The rows of a query that needs no database.
     pub(super) async fn fetch_on_server<T>(&self, operation: Operation, statement: &Statement) -> Result<Vec<T>>
     where
         T: RowOwned + RowRead,
     {
-        self.retried(operation, Effect::Reads, || query(&self.server, statement).fetch_all()).await
+        self.repeated(operation, Effect::Reads, || query(&self.server, statement).fetch_all()).await
     }
 
-    /// All rows of a query.
+    /// The rows of a query.
     pub(super) async fn fetch<T: RowOwned + RowRead>(
         &self,
         operation: Operation,
         statement: &Statement,
     ) -> Result<Vec<T>> {
-        self.retried(operation, Effect::Reads, || query(&self.client, statement).fetch_all()).await
+        self.repeated(operation, Effect::Reads, || query(&self.client, statement).fetch_all()).await
     }
 
-    /// Inserts rows as one part. Repeating it must be harmless: the rows have a version, or the
-    /// table knows inserts by their token.
+    /// Inserts rows as one part. It must be idempotent: the rows have a version, or the table deduplicates by the token.
     pub(super) async fn insert<T>(
         &self,
         operation: Operation,
@@ -152,7 +160,7 @@ impl Connection {
     where
         T: RowOwned + RowWrite + for<'a> Row<Value<'a> = T>,
     {
-        self.retried(operation, Effect::Writes, || async {
+        self.repeated(operation, Effect::Writes, || async {
             let mut insert = self.client.insert::<T>(table).await?;
             for (name, value) in WHOLE_INSERT {
                 insert = insert.with_setting(name, value);
@@ -168,8 +176,8 @@ impl Connection {
         .await
     }
 
-    /// Runs a request, each attempt within the time limit, again after a failure that may pass.
-    async fn retried<T, F>(&self, operation: Operation, effect: Effect, mut request: impl FnMut() -> F) -> Result<T>
+    /// Sends a request, each attempt within the timeout, and repeats it after a transient failure.
+    async fn repeated<T, F>(&self, operation: Operation, effect: Effect, mut request: impl FnMut() -> F) -> Result<T>
     where
         F: Future<Output = clickhouse::error::Result<T>>,
     {
@@ -184,21 +192,16 @@ impl Connection {
                 }
             }
         };
-        let delays = ExponentialBuilder::default()
-            .with_min_delay(FIRST_DELAY)
-            .with_max_delay(LONGEST_DELAY)
-            .with_max_times(RETRIES)
-            .with_jitter();
         let mut attempts = 0;
         let answer = attempt
-            .retry(delays)
+            .retry(retry::repeats())
             .when(|failure: &Failure| {
                 attempts += 1;
                 outcome_unknown |= effect == Effect::Writes && !failure.had_no_effect();
                 failure.is_transient()
             })
             .notify(|failure, delay| {
-                warn!(target: TARGET, %operation, failure = failure.summary(), ?delay, "a request failed and is sent again");
+                warn!(target: TARGET, %operation, failure = failure.summary(), ?delay, "repeats a failed request");
             })
             .await;
         trace!(target: TARGET, %operation, attempts = attempts + 1, elapsed = ?started.elapsed(), "request");
@@ -217,7 +220,7 @@ fn query(client: &Client, statement: &Statement) -> clickhouse::query::Query {
 
 fn client(config: &ClickHouseConfig) -> Result<Client> {
     let mut connector = HttpConnector::new();
-    // Without it an insert over a kept connection waits 40 ms for the server's delayed ACK.
+    // Without TCP_NODELAY an insert on a kept connection waits 40 ms for the server's delayed ACK.
     connector.set_nodelay(true);
     connector.set_connect_timeout(Some(config.connect_timeout));
     connector.enforce_http(false);
@@ -246,12 +249,12 @@ fn client(config: &ClickHouseConfig) -> Result<Client> {
     Ok(client)
 }
 
-/// The client with everything that it sends with each request, as far as the user may set it.
-fn with_profile(client: Client, config: &ClickHouseConfig, profile: &ToSend) -> Client {
+/// The client with all settings that the user may change.
+fn with_settings(client: Client, config: &ClickHouseConfig, to_send: &ToSend) -> Client {
     let set = |client: Client, (name, value): (&str, &str)| client.with_setting(name, value);
-    let mut client = profile.settings.iter().copied().fold(client, set);
-    if profile.may_set {
-        // A query that nobody waits for any more ends by itself.
+    let mut client = to_send.settings.iter().copied().fold(client, set);
+    if to_send.may_set {
+        // A query ends soon after its request has timed out.
         client = client.with_setting("max_execution_time", config.timeout.as_secs().saturating_add(1).to_string());
         if config.compression == Compression::Lz4 {
             client = client.with_compression(clickhouse::Compression::Lz4).with_setting("enable_http_compression", "1");
@@ -260,19 +263,19 @@ fn with_profile(client: Client, config: &ClickHouseConfig, profile: &ToSend) -> 
             client = CLUSTER_SETTINGS.iter().copied().fold(client, set);
         }
     }
-    // The server says so if the user may not set these.
+    // The server reports an error if the user may not change these.
     config.settings.iter().fold(client, |client, (name, value)| client.with_setting(name, value))
 }
 
-/// What makes a cluster answer like one server.
+/// The settings that make a cluster behave like one server.
 const CLUSTER_SETTINGS: [(&str, &str); 5] = [
-    // An insert is answered when every shard has its part of it, …
+    // An insert is answered when every shard has stored its rows …
     ("distributed_foreground_insert", "1"),
-    // … on a majority of its replicas, in one order, …
+    // … on a majority of replicas, one insert after the other, …
     ("insert_quorum", "auto"),
     ("insert_quorum_parallel", "0"),
-    // … and a read sees all that was so written, whichever replica it asks.
+    // … and a read on any replica sees all of these rows.
     ("select_sequential_consistency", "1"),
-    // A latest run may live on another shard than its job.
+    // A latest run may be on another shard than its job.
     ("distributed_product_mode", "global"),
 ];

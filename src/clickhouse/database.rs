@@ -1,4 +1,4 @@
-//! ClickHouse behind the trait.
+//! The implementation of the trait.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -15,12 +15,15 @@ use super::config::ClickHouseConfig;
 use super::connection::Connection;
 use super::historical::Chunk;
 use super::ingest::{Changes, Stored, Writer, unique_token};
+use super::layout::Layout;
 use super::marker::{self, Content};
 use super::query::Reads;
+use super::record::{self, Record};
 use super::row::{BytesRow, GroupRow, IdRow, InfoRow, JobRow, MemoryRow, PropertyRow, RunRow, SettingRow};
-use super::schema::{self, Layout};
-use super::statement::{MOST_IDS, Statement};
+use super::statement::{MAX_IDS, Statement};
 use super::store::Store;
+use super::tables::{self, STORE};
+use super::{explain, schema};
 use crate::api;
 use crate::error::{BackendKind, Error, ErrorKind, Operation, Result};
 use crate::historical::HistoricalJobs;
@@ -30,7 +33,7 @@ use crate::query::{GroupQuery, JobQuery, ReadCall};
 use crate::time::{SharedClock, Timestamp};
 use crate::{Database, Explanation, Progress, ProgressFn, StoreInfo};
 
-/// The server's version, and the bytes of the database's tables with their indexes.
+/// The server's version, and the size of the database's tables with their indexes.
 const STORE_INFO: &str = "
     SELECT concat('ClickHouse ', version()) AS version, sum(bytes_on_disk) AS bytes
     FROM system.parts WHERE database = currentDatabase() AND active";
@@ -45,13 +48,13 @@ const SETTINGS: &str = "
 /// The memory that the server has allocated, which the user may be forbidden to see.
 const MEMORY: &str = "SELECT toUInt64(greatest(value, 0)) AS bytes FROM system.metrics WHERE metric = 'MemoryTracking'";
 
-/// A handle to a database on a ClickHouse server.
+/// The ClickHouse backend. [`ClickHouseConfig::connect`] opens a handle.
 #[derive(Debug)]
 pub struct ClickHouseDatabase {
-    pub(super) connection: Connection,
+    connection: Connection,
     config: ClickHouseConfig,
-    pub(super) reads: Reads,
-    /// Set by the first call that writes, since the store need not be there before.
+    reads: Reads,
+    /// Set by the first writing call; the store need not exist before.
     store: OnceCell<Arc<Store>>,
     clock: SharedClock,
     closed: AtomicBool,
@@ -69,6 +72,7 @@ impl ClickHouseDatabase {
         }
     }
 
+    /// Succeeds unless the handle is closed.
     fn open(&self, operation: Operation) -> Result<()> {
         if self.closed.load(Ordering::Acquire) {
             return Err(Error::closed(operation).with_backend(BackendKind::ClickHouse));
@@ -76,12 +80,12 @@ impl ClickHouseDatabase {
         Ok(())
     }
 
-    /// The store, which must be one that may be written: it has a marker, or the address says `adopt=true`.
+    /// The store, which must be writable: it has a marker, or the configuration has `adopt`.
     async fn store(&self, operation: Operation) -> Result<&Arc<Store>> {
         let found = self.store.get_or_try_init(|| async {
             match Content::read(&self.connection, operation, &self.config).await? {
                 Content::Store(marker) => Ok(Store::of(&marker.id)),
-                // There is no other name for it than its address.
+                // Without a marker only its address identifies it.
                 Content::Unmarked if self.config.adopt => {
                     Ok(Store::of(&format!("{}{}", self.config.server, self.config.database)))
                 }
@@ -111,7 +115,7 @@ impl Database for ClickHouseDatabase {
             return schema::check(&self.connection, operation).await;
         }
         let store = self.store(operation).await?;
-        let turn = store.turns.batch(batch).await;
+        let guard = store.write_lock.lock(batch).await;
         let read = Stored::read(&self.connection, batch);
         let (stored, ()) = tokio::try_join!(read, store.versions.synchronise(&self.connection, operation))?;
         let replaced = stored.newest_version();
@@ -120,10 +124,10 @@ impl Database for ClickHouseDatabase {
             return Ok(());
         }
         changes.set_version(store.versions.draw(replaced));
-        // From here on the batch goes its way even if the caller no longer waits for it.
+        // From here on the batch is completed even if this future is dropped.
         let (connection, layout) = (self.connection.clone(), self.config.layout);
         detached(operation, async move {
-            let _turn = turn;
+            let _guard = guard;
             Writer::new(&connection, layout).write(changes).await
         })
         .await
@@ -134,7 +138,7 @@ impl Database for ClickHouseDatabase {
         self.open(operation)?;
         let rows: Vec<JobRow> = self.connection.fetch(operation, &self.reads.jobs(query)).await?;
         let mut runs: Vec<RunRow> = Vec::new();
-        for rows in rows.chunks(MOST_IDS) {
+        for rows in rows.chunks(MAX_IDS) {
             let statement = self.reads.runs(rows.iter().map(|row| row.job_id.as_str()));
             runs.extend(self.connection.fetch(operation, &statement).await?);
         }
@@ -150,7 +154,7 @@ impl Database for ClickHouseDatabase {
 
     async fn get_job_spec(&self, job_id: &str) -> Result<api::Job> {
         let operation = Operation::GetJobSpec;
-        let spec = self.record(operation, "job_spec", "spec", job_id).await?;
+        let spec = self.record(&record::JOB_SPEC, job_id).await?;
         api::Job::decode(spec).map_err(|error| {
             Error::new(ErrorKind::Backend, operation, format!("the stored spec of job {job_id:?} cannot be decoded"))
                 .with_backend(BackendKind::ClickHouse)
@@ -159,15 +163,15 @@ impl Database for ClickHouseDatabase {
     }
 
     async fn get_job_error(&self, job_id: &str) -> Result<String> {
-        self.record(Operation::GetJobError, "job_error", "error", job_id).await.map(text)
+        self.record(&record::JOB_ERROR, job_id).await.map(text)
     }
 
     async fn get_job_run_error(&self, run_id: &str) -> Result<String> {
-        self.run_message(Operation::GetJobRunError, "error", "error", run_id).await
+        self.record(&record::RUN_ERROR, run_id).await.map(text)
     }
 
     async fn get_job_run_debug_message(&self, run_id: &str) -> Result<String> {
-        self.run_message(Operation::GetJobRunDebugMessage, "debug", "debug message", run_id).await
+        self.record(&record::RUN_DEBUG_MESSAGE, run_id).await.map(text)
     }
 
     async fn populate_historical_jobs(&self, jobs: &HistoricalJobs, progress: ProgressFn<'_>) -> Result<()> {
@@ -179,12 +183,12 @@ impl Database for ClickHouseDatabase {
         progress(Progress { done: 0, total });
         let mut chunks = Change::default();
         for chunk in Chunk::all(jobs) {
-            let turn = store.turns.store().await;
+            let guard = store.write_lock.lock_store().await;
             let connection = self.connection.clone();
             let statements = chunk.statements(jobs);
             let token = (self.config.layout == Layout::Patch).then(unique_token);
             let inserted = detached(operation, async move {
-                let _turn = turn;
+                let _guard = guard;
                 let mut change = Change::default();
                 for statement in statements {
                     change.write(connection.execute_insert(operation, &statement, token.as_deref()).await)?;
@@ -217,13 +221,13 @@ impl Database for ClickHouseDatabase {
 
     async fn explain(&self, call: &ReadCall) -> Result<Explanation> {
         self.open(Operation::Explain)?;
-        self.explanation(call).await
+        explain::explain(&self.connection, self.reads, call).await
     }
 
     async fn property(&self, key: &str) -> Result<Option<String>> {
         let operation = Operation::Property;
         self.open(operation)?;
-        let rows: Vec<IdRow> = self.connection.fetch(operation, &Reads::property(key)).await?;
+        let rows: Vec<IdRow> = self.connection.fetch(operation, &record::property(key)).await?;
         Ok(rows.into_iter().next().map(|row| row.id.into()))
     }
 
@@ -233,7 +237,7 @@ impl Database for ClickHouseDatabase {
         let store = self.store(operation).await?;
         store.versions.synchronise(&self.connection, operation).await?;
         let row = PropertyRow { key: key.to_owned(), value: value.to_owned(), version: store.versions.draw(0) };
-        self.connection.insert(operation, marker::TABLE, &[row], None).await
+        self.connection.insert(operation, STORE, &[row], None).await
     }
 
     async fn another_handle(&self) -> Result<Arc<dyn Database>> {
@@ -243,11 +247,11 @@ impl Database for ClickHouseDatabase {
     async fn tear_down(&self) -> Result<()> {
         let operation = Operation::TearDown;
         self.open(operation)?;
-        let turn = self.store(operation).await?.turns.store().await;
+        let guard = self.store(operation).await?.write_lock.lock_store().await;
         let connection = self.connection.clone();
-        let statements = schema::truncate_tables(self.config.cluster.as_deref());
+        let statements = tables::truncate_tables(self.config.cluster.as_deref());
         detached(operation, async move {
-            let _turn = turn;
+            let _guard = guard;
             let mut change = Change::default();
             for statement in statements {
                 change.write(connection.execute(operation, &statement).await)?;
@@ -264,31 +268,23 @@ impl Database for ClickHouseDatabase {
 }
 
 impl ClickHouseDatabase {
-    async fn record(&self, operation: Operation, table: &str, what: &str, job_id: &str) -> Result<Bytes> {
-        self.open(operation)?;
-        let rows: Vec<BytesRow> = self.connection.fetch(operation, &Reads::record(table, job_id)).await?;
-        rows.into_iter()
-            .find_map(|row| row.value)
-            .ok_or_else(|| Error::not_found(operation, what, "job", job_id).with_backend(BackendKind::ClickHouse))
-    }
-
-    async fn run_message(&self, operation: Operation, column: &str, what: &str, run_id: &str) -> Result<String> {
-        self.open(operation)?;
-        let rows: Vec<BytesRow> = self.connection.fetch(operation, &Reads::run_message(column, run_id)).await?;
-        rows.into_iter()
-            .find_map(|row| row.value)
-            .map(text)
-            .ok_or_else(|| Error::not_found(operation, what, "run", run_id).with_backend(BackendKind::ClickHouse))
+    /// The bytes of a record; never empty.
+    async fn record(&self, record: &Record, id: &str) -> Result<Bytes> {
+        self.open(record.operation)?;
+        let rows: Vec<BytesRow> = self.connection.fetch(record.operation, &(record.statement)(id)).await?;
+        rows.into_iter().find_map(|row| row.value).ok_or_else(|| {
+            Error::not_found(record.operation, record.what, record.of, id).with_backend(BackendKind::ClickHouse)
+        })
     }
 }
 
-/// Runs a future to its end even if this one is dropped.
+/// Runs a future to completion even if this one is dropped.
 async fn detached(operation: Operation, future: impl Future<Output = Result<()>> + Send + 'static) -> Result<()> {
     match tokio::spawn(future).await {
         Ok(result) => result,
         Err(error) => match error.try_into_panic() {
             Ok(panic) => std::panic::resume_unwind(panic),
-            Err(cancelled) => Err(Error::new(ErrorKind::Backend, operation, "the runtime shuts down")
+            Err(cancelled) => Err(Error::new(ErrorKind::Backend, operation, "the runtime is shutting down")
                 .with_backend(BackendKind::ClickHouse)
                 .with_unknown_outcome()
                 .with_source(cancelled)),
@@ -300,7 +296,7 @@ fn text(bytes: Bytes) -> String {
     String::from_utf8_lossy(&bytes).into_owned()
 }
 
-/// Gives each job of a page its runs.
+/// The jobs of a page with their runs.
 fn hydrate(rows: Vec<JobRow>, runs: Vec<RunRow>, now: Timestamp) -> Vec<Job> {
     let mut runs_of: HashMap<SmolStr, Vec<Run>> = HashMap::with_capacity(rows.len());
     for mut run in runs {

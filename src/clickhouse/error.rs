@@ -1,4 +1,4 @@
-//! What a failure of the server, the network or the driver is to a caller.
+//! Errors of the driver, the network and the server as errors of the API, by the server's code.
 
 use std::error::Error as StdError;
 use std::io;
@@ -7,7 +7,7 @@ use clickhouse::error::Error as DriverError;
 
 use crate::error::{BackendKind, Error, ErrorKind, Operation};
 
-// ClickHouse's codes, by the names it gives them.
+// ClickHouse's error codes, with its names.
 const UNKNOWN_TABLE: u32 = 60;
 const UNKNOWN_DATABASE: u32 = 81;
 const TIMEOUT_EXCEEDED: u32 = 159;
@@ -18,7 +18,7 @@ const TOO_MANY_SIMULTANEOUS_QUERIES: u32 = 202;
 const NO_FREE_CONNECTION: u32 = 203;
 const SOCKET_TIMEOUT: u32 = 209;
 const NETWORK_ERROR: u32 = 210;
-/// Of DROP DATABASE: a statement of a call that was dropped has just created a table in it.
+/// From DROP DATABASE, if the pending statement of a dropped call creates a table meanwhile.
 const DATABASE_NOT_EMPTY: u32 = 219;
 const NO_ZOOKEEPER: u32 = 225;
 const ABORTED: u32 = 236;
@@ -34,12 +34,12 @@ const QUERY_CACHE_USED_WITH_SYSTEM_TABLE: u32 = 719;
 const SERVER_OVERLOADED: u32 = 745;
 const KEEPER_EXCEPTION: u32 = 999;
 
-/// Why a request failed.
+/// The failure of a request.
 #[derive(Debug)]
 pub(super) enum Failure {
-    /// The driver said so.
+    /// An error of the driver or the server.
     Driver(DriverError),
-    /// It took longer than a request may.
+    /// The request timed out.
     TimedOut,
 }
 
@@ -50,13 +50,12 @@ impl From<DriverError> for Failure {
 }
 
 impl Failure {
-    /// Whether the same request may well succeed in a moment. One that took all its time is not
-    /// repeated: the caller has waited long enough.
+    /// Whether the request may be repeated. A request that timed out is not: the caller has waited for its full timeout.
     pub(super) fn is_transient(&self) -> bool {
         self.kind() == ErrorKind::Unavailable && !self.is_connect_timeout()
     }
 
-    /// Whether the request certainly had no effect: it never left, or the server refused it.
+    /// Whether the request certainly had no effect: it was not sent, or the server refused it.
     pub(super) fn had_no_effect(&self) -> bool {
         match self {
             Self::TimedOut => false,
@@ -76,7 +75,7 @@ impl Failure {
         matches!(exception_code(error), Some(UNKNOWN_USER | WRONG_PASSWORD | REQUIRED_PASSWORD | AUTHENTICATION_FAILED))
     }
 
-    /// What went wrong, without anything that the server or the address says.
+    /// The failure in the backend's own words: without text of the server or the address.
     pub(super) fn summary(&self) -> String {
         self.message(self.kind())
     }
@@ -115,14 +114,13 @@ impl Failure {
     pub(super) fn into_error(self, operation: Operation) -> Error {
         let kind = self.kind();
         if kind == ErrorKind::NotInitialised {
-            // The missing table or database is no fault of the server's, so there is no source.
+            // Calling InitialiseSchema resolves it, so the server's error is not the source.
             return Error::not_initialised(operation).with_backend(BackendKind::ClickHouse);
         }
         let refused = self.refuses_login();
         let error = Error::new(kind, operation, self.message(kind)).with_backend(BackendKind::ClickHouse);
         match self {
-            // The server's own text quotes the user, and what stands in its place in a mistyped address may be
-            // the password.
+            // The server's text quotes the user, which in a mistyped address may contain the password.
             Self::Driver(_) if refused => error,
             Self::Driver(source) => error.with_source(source),
             Self::TimedOut => error,
@@ -139,7 +137,7 @@ impl Failure {
             (_, Self::Driver(error)) => match exception_code(error) {
                 Some(_) if self.refuses_login() => "the server refuses the user or the password".to_owned(),
                 Some(QUERY_CACHE_USED_WITH_SYSTEM_TABLE) => {
-                    "the user's profile has use_query_cache=1 and the user may not change it: answers would be old ones"
+                    "the user's profile has use_query_cache=1 and the user may not change it: answers would be outdated"
                         .to_owned()
                 }
                 Some(code) => format!("the server refuses or fails (code {code})"),
@@ -149,8 +147,8 @@ impl Failure {
     }
 }
 
-/// The code of an exception of the server's. The driver keeps of the answer only the text, which
-/// begins with the code by the rules of ClickHouse's protocol: `Code: 60. DB::Exception: …`.
+/// The code of a server exception. The driver keeps only the text of the answer, which begins with the code, by
+/// ClickHouse's protocol: `Code: 60. DB::Exception: …`.
 fn exception_code(error: &DriverError) -> Option<u32> {
     let DriverError::BadResponse(text) = error else { return None };
     let number = text.strip_prefix("Code: ")?;
@@ -158,7 +156,7 @@ fn exception_code(error: &DriverError) -> Option<u32> {
     number[..digits].parse().ok()
 }
 
-/// An answer without a code is not ClickHouse's: something that stands before it gave it.
+/// An answer without a code is not ClickHouse's, but that of a proxy in front of it.
 fn kind_without_code(error: &DriverError) -> ErrorKind {
     match error {
         DriverError::BadResponse(_) => ErrorKind::Unavailable,

@@ -1,12 +1,11 @@
-//! Historical jobs, made inside the server: `INSERT … SELECT … FROM numbers(…)`.
+//! Historical jobs, generated inside the server by `INSERT … SELECT … FROM numbers(…)`.
 //!
-//! A chunk is one insert a table. A job that is there already, or a run, spec or error of the
-//! same id, is left out, so a chunk can be repeated after any interruption.
+//! A chunk is one insert for each table. Existing ids are left out, so a chunk can be repeated after any interruption.
 
 use bytes::Bytes;
 
-use super::schema::{JOB_COLUMNS, STORED_RUN_COLUMNS};
 use super::statement::{Statement, Values};
+use super::tables::{JOB_COLUMNS, STORED_RUN_COLUMNS};
 use crate::historical::{
     ANNOTATIONS, CANCEL_REASON, CLUSTERS, CPUS, EPHEMERAL_STORAGES, Ending, FINISHED_AFTER, GPUS, HistoricalJobs,
     LEASED_AFTER, MEMORIES, NAMESPACES, NODES, PENDING_AFTER, POOLS, PRIORITIES, PRIORITY_CLASSES, RUN_ID_SUFFIX,
@@ -14,13 +13,10 @@ use crate::historical::{
 };
 use crate::time::Timestamp;
 
-/// The endings in the order of the thresholds below which they lie; what is below none is the last.
-const ENDINGS: [Ending; 4] = [Ending::Succeeded, Ending::Failed, Ending::Cancelled, Ending::Preempted];
-
-/// Below every version that a batch draws: rows that land after a batch has written the same ids do not count.
+/// Lower than every version that a batch draws: a late insert never replaces a row of a batch.
 const VERSION: &str = "1";
 
-/// Some of the historical jobs, from number `first` on.
+/// A range of the historical jobs, from number `first` on.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Chunk {
     pub first: u64,
@@ -39,12 +35,12 @@ impl Chunk {
         })
     }
 
-    /// How many jobs there are up to the end of the chunk.
+    /// The number of the first job after the chunk.
     pub(super) fn end(self) -> u64 {
         self.first + self.count
     }
 
-    /// The statements that add the chunk, in the order in which they must run.
+    /// The statements that insert the chunk, in the order in which they must be executed.
     pub(super) fn statements(self, jobs: &HistoricalJobs) -> Vec<Statement> {
         let spec = jobs.spec().map(|spec| self.specs(jobs, spec));
         let error = jobs.error().map(|error| self.errors(jobs, error));
@@ -134,20 +130,20 @@ impl Chunk {
     }
 }
 
-/// Bytes that may be absent, which is stored as none.
+/// Bytes; absent ones are stored as empty ones.
 fn optional(bytes: Option<&Bytes>, values: &mut Values) -> String {
     bytes.map_or_else(|| "''".to_owned(), |bytes| values.bytes(bytes))
 }
 
-/// Makes an insert of a chunk: expressions of `number`, a job's number.
+/// Builds an insert of a chunk from expressions of `number`, the number of a job.
 struct Maker {
     values: Values,
-    /// `numbers(…)`: the chunk.
+    /// The chunk: `numbers(…)`.
     numbers: String,
     job_id: String,
     run_id: String,
     bases: String,
-    /// The remainders below which jobs have each of the endings but the last.
+    /// The thresholds of all endings except the last.
     thresholds: [String; 3],
 }
 
@@ -180,7 +176,7 @@ impl Maker {
         Statement { sql, values }
     }
 
-    /// Whether a table does not have the id in its column `job_id` or `run_id`.
+    /// The condition that a table does not contain the id, in its column `job_id` or `run_id`.
     fn unknown(&self, table: &str, column: &str) -> String {
         let id = if column == "run_id" { &self.run_id } else { &self.job_id };
         format!(
@@ -209,13 +205,13 @@ impl Maker {
         format!("map({})", pairs.join(", "))
     }
 
-    /// What the job's ending says.
+    /// An expression that depends on the ending of the job.
     fn by_ending(&mut self, sql: impl Fn(Ending, &mut Values) -> String) -> String {
         let mut branches = String::new();
-        for (ending, below) in ENDINGS.into_iter().zip(&self.thresholds) {
+        for (ending, below) in Ending::ALL.into_iter().zip(&self.thresholds) {
             branches += &format!("number % {STATE_MODULUS} < {below}, {}, ", sql(ending, &mut self.values));
         }
-        let [.., last] = ENDINGS;
+        let [.., last] = Ending::ALL;
         format!("multiIf({branches}{})", sql(last, &mut self.values))
     }
 

@@ -1,29 +1,27 @@
-//! What a store says it is.
+//! What a database is: the marker that Broadside writes into its stores, and what the catalog shows without one.
 //!
-//! Each store has a table `broadside_store`, whose comment is the marker: who made the store, the layout and
-//! the version of its schema, when, whether it is a scratch store, and an id that no other store has. A
-//! comment is there as soon as its table is, and `CREATE TABLE IF NOT EXISTS` has one winner, so a marker is
-//! never half written, and processes that initialise one store at once agree on it. The rows of the table are
-//! the store's properties.
+//! The marker is the comment of the table `broadside_store`: the creator, the layout and version of the schema, the time
+//! of creation, whether it is a scratch store, and a unique id. The comment is created together with its table, and of
+//! concurrent `CREATE TABLE IF NOT EXISTS` one takes effect: the marker is atomic, and processes that initialise a store
+//! concurrently agree on it. The rows of the table are the store's properties.
 //!
-//! A scratch database carries a marker of its own from its creation, before it has any table: the comment of
-//! the database. Only databases with it are listed and dropped as scratch stores.
+//! A scratch database has a marker of its own from its creation, before it has tables: the comment of the database. Only
+//! databases with this marker are listed and dropped as scratch stores.
 
 use serde::{Deserialize, Serialize};
+use uuid::Uuid;
 
 use super::config::ClickHouseConfig;
 use super::connection::Connection;
-use super::row::{DatabaseRow, IdRow, TableRow};
-use super::schema::{self, Layout};
+use super::layout::Layout;
+use super::row::{DatabaseRow, TableRow};
 use super::statement::{Statement, Values};
+use super::tables::{self, STORE};
 use crate::connect::ScratchInfo;
 use crate::error::{BackendKind, Error, ErrorKind, Operation, Result};
 use crate::time::Timestamp;
 
-/// The table whose comment is the marker.
-pub(super) const TABLE: &str = "broadside_store";
-
-/// The version of the schema that this release makes and reads.
+/// The version of the schema in this release.
 const SCHEMA: u32 = 1;
 
 const MADE_BY: &str = "broadside";
@@ -35,7 +33,7 @@ pub(super) struct Marker {
     made_by: String,
     schema: u32,
     layout: Layout,
-    /// What tells the store from all others, whatever the address that leads to it.
+    /// Identifies the store, whatever the address by which it was opened.
     pub(super) id: String,
     created: Timestamp,
     scratch: bool,
@@ -50,19 +48,21 @@ struct ScratchMarker {
     created: Timestamp,
 }
 
-/// What a database holds.
+/// The content of a database.
 #[derive(Debug)]
 pub(super) enum Content {
-    /// No table of Broadside's names, or no database.
+    /// No table with one of Broadside's names, or no database.
     Nothing,
     /// A store with a marker.
     Store(Marker),
-    /// Tables of Broadside's names without a marker.
+    /// Tables with Broadside's names and without a marker.
     Unmarked,
 }
 
 impl Marker {
-    pub(super) fn new(id: String, layout: Layout, scratch: bool) -> Self {
+    /// The marker of a new store.
+    pub(super) fn new(layout: Layout, scratch: bool) -> Self {
+        let id = Uuid::new_v4().to_string();
         Self { made_by: MADE_BY.to_owned(), schema: SCHEMA, layout, id, created: now(), scratch }
     }
 
@@ -78,7 +78,7 @@ impl Marker {
     fn check(&self, operation: Operation, layout: Layout) -> Result<()> {
         if self.schema != SCHEMA {
             let message =
-                format!("the schema of the store has version {}, and this release knows {SCHEMA}", self.schema);
+                format!("the schema of the store has version {}, and this release supports {SCHEMA}", self.schema);
             return Err(wrong_store(operation, message));
         }
         if self.layout != layout {
@@ -89,17 +89,16 @@ impl Marker {
 }
 
 impl Content {
-    /// Reads what the database of a configuration holds, and checks that it fits the configuration.
+    /// Reads the content of a configuration's database, and checks that its layout and version match.
     ///
     /// # Errors
     ///
-    /// `WrongStore` if the tables have another layout, or another version of the schema.
+    /// `WrongStore` if the tables have another layout or version.
     pub(super) async fn read(connection: &Connection, operation: Operation, config: &ClickHouseConfig) -> Result<Self> {
         let tables: Vec<TableRow> = connection.fetch_on_server(operation, &tables_of(&config.database)).await?;
-        if let Some(marker) = tables.iter().find(|table| table.name == TABLE) {
-            let marker = Marker::parse(&marker.comment).ok_or_else(|| {
-                wrong_store(operation, format!("the table {TABLE} has no marker of Broadside's: it is another's"))
-            })?;
+        if let Some(marker) = tables.iter().find(|table| table.name == STORE) {
+            let marker = Marker::parse(&marker.comment)
+                .ok_or_else(|| wrong_store(operation, format!("the table {STORE} has no marker of Broadside")))?;
             marker.check(operation, config.layout)?;
             return Ok(Self::Store(marker));
         }
@@ -117,33 +116,24 @@ impl Content {
 fn tables_of(database: &str) -> Statement {
     let mut values = Values::default();
     let database = values.text(database);
-    let names = values.texts(schema::TABLES.into_iter().chain([TABLE]));
+    let names = values.texts(tables::TABLES.into_iter().chain([STORE]));
     let sql =
         format!("SELECT name, engine, comment FROM system.tables WHERE database = {database} AND name IN {names}");
     Statement { sql, values }
 }
 
-/// An id for a new store.
-pub(super) async fn new_id(connection: &Connection, operation: Operation) -> Result<String> {
-    let statement = Statement::plain("SELECT toString(generateUUIDv4()) AS id");
-    let ids: Vec<IdRow> = connection.fetch_on_server(operation, &statement).await?;
-    ids.into_iter().next().map(|row| row.id.into()).ok_or_else(|| {
-        Error::new(ErrorKind::Backend, operation, "the server makes no id").with_backend(BackendKind::ClickHouse)
-    })
-}
-
-/// The comment of a new scratch database.
+/// The marker of a new scratch database, as its comment.
 pub(super) fn scratch() -> String {
     json(&ScratchMarker { made_by: MADE_BY.to_owned(), scratch: true, created: now() })
 }
 
-/// Whether the comment of a database is the marker of a scratch store, and when that was made.
+/// When the scratch database with this comment was created; `None` if the comment is not such a marker.
 pub(super) fn scratch_created(comment: &str) -> Option<Timestamp> {
     let marker: ScratchMarker = serde_json::from_str(comment).ok()?;
     (marker.made_by == MADE_BY && marker.scratch).then_some(marker.created)
 }
 
-/// The scratch stores of a server, oldest first.
+/// The scratch stores on a server, oldest first.
 pub(super) async fn scratch_stores(connection: &Connection) -> Result<Vec<ScratchInfo>> {
     let statement = Statement::plain("SELECT name, comment FROM system.databases WHERE comment != ''");
     let rows: Vec<DatabaseRow> = connection.fetch_on_server(Operation::Connect, &statement).await?;
@@ -153,7 +143,7 @@ pub(super) async fn scratch_stores(connection: &Connection) -> Result<Vec<Scratc
     Ok(stores)
 }
 
-/// The comment of a database, if there is such a database.
+/// The comment of a database; `None` if there is no such database.
 pub(super) async fn database_comment(
     connection: &Connection,
     operation: Operation,
@@ -166,16 +156,16 @@ pub(super) async fn database_comment(
     Ok(rows.into_iter().next().map(|row| row.comment))
 }
 
-/// The store is not the one that the configuration asks for.
+/// The error of a store that does not match the configuration.
 pub(super) fn wrong_store(operation: Operation, message: impl Into<String>) -> Error {
     Error::new(ErrorKind::WrongStore, operation, message).with_backend(BackendKind::ClickHouse)
 }
 
-/// The store has Broadside's tables and no marker.
+/// The error of tables without a marker.
 pub(super) fn unmarked(operation: Operation) -> Error {
     wrong_store(
         operation,
-        "the tables of the database have no marker of Broadside's: adopt=true in the address takes them as its own",
+        "the tables of the database have no marker of Broadside: add adopt=true to the address if they may be changed",
     )
 }
 
@@ -197,7 +187,7 @@ mod tests {
 
     #[test]
     fn a_marker_is_read_as_it_was_written() {
-        let marker = Marker::new("id".to_owned(), Layout::Patch, true);
+        let marker = Marker::new(Layout::Patch, true);
         let comment = marker.text();
         assert_eq!(Marker::parse(&comment), Some(marker));
         assert_eq!(Marker::parse("made by hand"), None);
@@ -214,7 +204,7 @@ mod tests {
 
     #[test]
     fn another_layout_or_version_is_a_wrong_store() {
-        let marker = Marker::new("id".to_owned(), Layout::Patch, false);
+        let marker = Marker::new(Layout::Patch, false);
         assert!(marker.check(Operation::Connect, Layout::Patch).is_ok());
         let error = marker.check(Operation::Connect, Layout::Replacing).unwrap_err();
         assert_eq!(error.kind(), ErrorKind::WrongStore);

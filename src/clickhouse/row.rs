@@ -1,8 +1,7 @@
-//! Rows as they travel in RowBinary, in the contract's own types.
+//! Rows between Rust and the server, in RowBinary.
 //!
-//! A text that may be null, and the bytes that a run may have, are stored as empty where they
-//! are absent. The contract keeps no empty ones, so nothing is lost, and ClickHouse reads and
-//! filters a plain column faster than a Nullable one, which is two.
+//! Absent texts and bytes are stored as empty ones. The contract stores no empty ones, so the mapping is lossless, and
+//! ClickHouse reads and filters a plain column faster than a Nullable one, which consists of two.
 
 use bytes::Bytes;
 use clickhouse::Row;
@@ -14,10 +13,10 @@ use crate::model::{Annotations, GroupAggregates, Job, JobGroup, JobState, Run, R
 use crate::query::{Aggregates, TimeAggregate};
 use crate::time::Timestamp;
 
-/// The version of a row that no batch has written yet.
+/// The version of a row that has not been written.
 const NO_VERSION: u64 = 0;
 
-/// A whole row of `job`.
+/// A row of `job`, with all columns.
 #[derive(Debug, Clone, PartialEq, Row, Serialize, Deserialize)]
 pub(super) struct JobRow {
     pub job_id: SmolStr,
@@ -51,7 +50,7 @@ pub(super) struct JobRow {
     pub cancel_user: Option<SmolStr>,
 }
 
-/// A row of `job_run` without its messages, as pages show it.
+/// A row of `job_run` without its messages, as in pages.
 #[derive(Debug, Clone, Row, Deserialize)]
 pub(super) struct RunRow {
     run_id: SmolStr,
@@ -74,7 +73,7 @@ pub(super) struct RunRow {
     exit_code: Option<i32>,
 }
 
-/// A whole row of `job_run`.
+/// A row of `job_run`, with all columns.
 #[derive(Debug, Clone, PartialEq, Row, Serialize, Deserialize)]
 pub(super) struct StoredRun {
     pub run_id: SmolStr,
@@ -111,13 +110,13 @@ pub(super) struct RecordRow {
     pub value: Option<Bytes>,
 }
 
-/// The one column of a lookup by key: an id, or a message.
+/// A single text: an id or the value of a property.
 #[derive(Debug, Row, Deserialize)]
 pub(super) struct IdRow {
     pub id: SmolStr,
 }
 
-/// A time of the server's clock, in microseconds since 1970.
+/// A reading of the server's clock, in microseconds since 1970.
 #[derive(Debug, Row, Deserialize)]
 pub(super) struct MicrosRow {
     pub micros: u64,
@@ -137,7 +136,7 @@ pub(super) struct PlanRow {
     pub explain: String,
 }
 
-/// A setting as the user's profile has it.
+/// A setting in the user's profile.
 #[derive(Debug, Row, Deserialize)]
 pub(super) struct SettingRow {
     pub name: String,
@@ -146,7 +145,7 @@ pub(super) struct SettingRow {
     pub readonly: u8,
 }
 
-/// A table and what the server says of it.
+/// A table in the catalog.
 #[derive(Debug, Row, Deserialize)]
 pub(super) struct TableRow {
     pub name: String,
@@ -161,14 +160,14 @@ pub(super) struct DatabaseRow {
     pub comment: String,
 }
 
-/// The bytes of a spec, an error or a debug message; none if empty.
+/// The bytes of a spec, an error or a debug message; `None` if empty.
 #[derive(Debug, Row, Deserialize)]
 pub(super) struct BytesRow {
     #[serde(with = "nullable_bytes")]
     pub value: Option<Bytes>,
 }
 
-/// What the server says of itself and the database.
+/// The server's version and the size of the database.
 #[derive(Debug, Row, Deserialize)]
 pub(super) struct InfoRow {
     pub version: String,
@@ -181,26 +180,26 @@ pub(super) struct MemoryRow {
     pub bytes: u64,
 }
 
-/// A group with all aggregates; those that were not asked for are empty or 0.
+/// A group with all aggregates; those that were not requested are empty or 0.
 #[derive(Debug, Row, Deserialize)]
 pub(super) struct GroupRow {
     pub name: SmolStr,
     pub count: u64,
-    /// Counts of the states asked for, in their order.
+    /// The counts of the requested states, in their order.
     pub states: Vec<u64>,
     /// The earliest submission.
     #[serde(with = "micros")]
     pub earliest: Timestamp,
-    /// The sum, least or greatest of the transition times in whole seconds.
+    /// The sum, minimum or maximum of the transition times in whole seconds.
     pub transition: i128,
 }
 
 impl GroupRow {
-    /// The group, with the aggregates that were asked for.
+    /// The group with the requested aggregates.
     pub(super) fn into_group(self, aggregates: Aggregates) -> JobGroup {
-        let seconds = |aggregate| match aggregate {
-            TimeAggregate::Average => rounded_average(self.transition, self.count),
-            TimeAggregate::Earliest | TimeAggregate::Latest => self.transition,
+        let transition_time = |aggregate| match aggregate {
+            TimeAggregate::Average => Timestamp::from_average_seconds(self.transition, self.count),
+            TimeAggregate::Earliest | TimeAggregate::Latest => Timestamp::from_seconds(self.transition as i64),
         };
         JobGroup {
             name: self.name,
@@ -208,20 +207,10 @@ impl GroupRow {
             aggregates: GroupAggregates {
                 state: aggregates.states().map(|states| states.iter().zip(self.states).collect()),
                 submitted: aggregates.submitted().then_some(self.earliest),
-                last_transition_time: aggregates
-                    .last_transition_time()
-                    .map(seconds)
-                    .map(|seconds| Timestamp::from_seconds(seconds as i64)),
+                last_transition_time: aggregates.last_transition_time().map(transition_time),
             },
         }
     }
-}
-
-/// The average of `count` numbers, rounded half away from zero.
-fn rounded_average(sum: i128, count: u64) -> i128 {
-    let count = i128::from(count.max(1));
-    let magnitude = (2 * sum.abs() + count) / (2 * count);
-    magnitude * sum.signum()
 }
 
 impl From<&JobInsert> for JobRow {
@@ -328,7 +317,7 @@ impl From<&RecordInsert> for RecordRow {
     }
 }
 
-/// Microseconds since 1970: what a DateTime64(6) is.
+/// A DateTime64(6): microseconds since 1970.
 mod micros {
     use serde::{Deserialize, Deserializer, Serializer};
 
@@ -405,7 +394,7 @@ mod nullable_bytes {
     }
 }
 
-/// The states as Enum8, which travels as its number.
+/// States as Enum8, which is serialized as its ordinal.
 macro_rules! enum8 {
     ($module:ident, $state:ty) => {
         mod $module {

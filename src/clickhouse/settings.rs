@@ -1,35 +1,34 @@
-//! The settings that answers rely on.
+//! The server settings that answers rely on.
 //!
-//! The profile of a user may change what a statement means: joins may give nulls, a result may be cut without an
-//! error, an insert may be queued. So every setting on which an answer relies is sent with every request, and
-//! the address cannot set it otherwise.
+//! A user's profile may change the meaning of a statement: joins may return nulls, results may be truncated without an
+//! error, inserts may be queued. So every setting that an answer relies on is sent with every request, and an address
+//! cannot set it.
 //!
-//! What the server's version does not know cannot be sent. A user who may set nothing (`readonly = 1`), or not
-//! one of these settings (a constraint of the profile), is served where the profile has the right values
-//! already, and refused where it has not.
+//! Settings that the server's version does not know cannot be sent. If the user may not change settings
+//! (`readonly = 1`), or not one of these (a constraint of the profile), then the profile must have the right values, or
+//! the user is refused.
 
 use std::collections::HashMap;
 
-use super::connection::Connection;
 use super::row::SettingRow;
 use super::statement::{Statement, Values};
 use crate::error::{BackendKind, Error, ErrorKind, Operation, Result};
 
-/// A setting and the value on which answers rely.
-type Setting = (&'static str, &'static str);
+/// A setting and its value.
+pub(super) type Setting = (&'static str, &'static str);
 
-/// What answers rely on.
+/// The settings that answers rely on.
 const FOR_READS: [Setting; 36] = [
-    // Nothing is left out of a result.
+    // Results are complete.
     ("limit", "0"),
     ("offset", "0"),
     ("additional_result_filter", ""),
     ("additional_table_filters", "{}"),
-    // A read sees what is stored now, …
+    // Reads return the stored rows, not cached ones.
     ("use_query_cache", "0"),
-    // … in a form that the client reads.
+    // The format is the one that the client parses.
     ("output_format_binary_encode_types_in_binary_format", "0"),
-    // What breaks a limit is an error.
+    // Exceeding a limit is an error.
     ("result_overflow_mode", "throw"),
     ("read_overflow_mode", "throw"),
     ("read_overflow_mode_leaf", "throw"),
@@ -41,24 +40,24 @@ const FOR_READS: [Setting; 36] = [
     ("transfer_overflow_mode", "throw"),
     ("timeout_overflow_mode", "throw"),
     ("timeout_overflow_mode_leaf", "throw"),
-    // The types of results are those that rows are read as.
+    // Results have the types of the row structs.
     ("join_use_nulls", "0"),
     ("group_by_use_nulls", "0"),
     ("aggregate_functions_null_for_empty", "0"),
     ("cast_keep_nullable", "0"),
     ("extremes", "0"),
     ("empty_result_for_aggregation_by_empty_set", "0"),
-    // Names and operators mean what they say.
+    // Names and operators have their usual meaning.
     ("prefer_column_name_to_alias", "0"),
     ("transform_null_in", "0"),
     ("any_join_distinct_right_table_keys", "0"),
-    // Of each row the newest version counts.
+    // Reads return the newest version of each row.
     ("use_skip_indexes_if_final_exact_mode", "1"),
     ("apply_patch_parts", "1"),
     ("apply_mutations_on_fly", "0"),
     ("apply_deleted_mask", "1"),
     ("final", "0"),
-    // The client asks for the types of a table's columns before the first insert.
+    // The client describes a table before its first insert.
     ("describe_compact_output", "0"),
     ("describe_include_subcolumns", "0"),
     ("describe_include_virtual_columns", "0"),
@@ -66,32 +65,32 @@ const FOR_READS: [Setting; 36] = [
     ("data_type_default_nullable", "0"),
 ];
 
-/// So many of them, the first, are needed to read the profile itself.
-const TO_READ_THE_PROFILE: usize = 6;
+/// The number of these settings, from the first on, that the read of the profile relies on.
+const FOR_PROFILE: usize = 6;
 
-/// What writes rely on.
+/// The settings that writes rely on.
 const FOR_WRITES: [Setting; 6] = [
-    // An insert is there when it is answered, as one part.
+    // An answered insert is stored, as one part.
     ("async_insert", "0"),
     ("max_insert_threads", "1"),
     ("insert_null_as_default", "1"),
     ("materialized_views_ignore_errors", "0"),
-    // Rows carry a version, or the insert a token. An equal block may come again and must not be dropped: the
-    // store may have been emptied in between.
+    // Rows have versions, or inserts have tokens. A block equal to an earlier one must not be dropped, because the
+    // store may have been cleared in between.
     ("insert_deduplicate", "0"),
     ("input_format_binary_decode_types_in_binary_format", "0"),
 ];
 
-/// What is sent where it can be, and nothing relies on.
+/// Settings that are sent if possible; nothing relies on them.
 const HELPFUL: [Setting; 2] = [
-    // Where a statement reads a table twice, both see the same. Older servers do not know it.
+    // A statement that reads a table twice reads one snapshot. Older servers do not have it.
     ("enable_shared_storage_snapshot_in_query", "1"),
-    // A read that nobody waits for any more ends.
+    // A read whose client has disconnected ends.
     ("cancel_http_readonly_queries_on_client_close", "1"),
 ];
 
-/// What the address must not set besides: what is no setting but leads the request elsewhere, and what chooses
-/// another profile or format.
+/// Further names that an address must not set: URL parameters that are not settings, and those that choose another
+/// database, profile or format.
 const RESERVED: [&str; 16] = [
     "database",
     "query",
@@ -113,48 +112,50 @@ const RESERVED: [&str; 16] = [
 const READONLY: &str = "readonly";
 const RESERVED_PREFIXES: [&str; 4] = ["param_", "format_", "input_format_", "output_format_"];
 
-/// Whether the address may set a setting of this name.
+/// Whether an address may set a setting of this name.
 pub(super) fn may_be_set(name: &str) -> bool {
     let relied_on = FOR_READS.iter().chain(&FOR_WRITES).any(|&(relied_on, _)| relied_on == name);
     !relied_on && !RESERVED.contains(&name) && !RESERVED_PREFIXES.iter().any(|prefix| name.starts_with(prefix))
 }
 
-/// The settings of the user, as far as they matter here, by name.
+/// The user's values of the settings above, by name.
 type Profile = HashMap<String, SettingRow>;
 
-/// What to send with every request of a user.
+/// The settings to send with every request of a user.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct ToSend {
     pub(super) settings: Vec<Setting>,
-    /// Whether the user may set anything, so that the requests may carry other settings too.
+    /// Whether the user may change settings at all, so that requests may carry further ones.
     pub(super) may_set: bool,
 }
 
-/// Reads the user's profile, by a connection that sends no settings.
-///
-/// # Errors
-///
-/// `Backend` if the profile has a wrong value of a setting on which answers rely, and the user may not change it.
-pub(super) async fn to_send(connection: &Connection) -> Result<ToSend> {
+/// The settings that the read of the profile relies on: the profile itself could truncate that result, or have it read
+/// from the query cache.
+pub(super) fn for_profile() -> &'static [Setting] {
+    &FOR_READS[..FOR_PROFILE]
+}
+
+/// The statement that reads the user's profile.
+pub(super) fn profile() -> Statement {
     let names = FOR_READS.iter().chain(&FOR_WRITES).chain(&HELPFUL).map(|&(name, _)| name);
     let mut values = Values::default();
     let names = values.texts(names.chain([READONLY]));
     let sql = format!("SELECT name, value, readonly FROM system.settings WHERE name IN {names}");
-    let statement = Statement { sql, values };
-    // The profile may cut this answer too, or have it come from the query cache.
-    let whole = connection.with_settings(&FOR_READS[..TO_READ_THE_PROFILE]);
-    let rows: Result<Vec<SettingRow>> = whole.fetch_on_server(Operation::Connect, &statement).await;
-    let rows = match rows {
-        Ok(rows) => rows,
-        // Either the user may set nothing, or the same error comes again.
-        Err(_) => connection.fetch_on_server(Operation::Connect, &statement).await?,
-    };
-    choose(&rows.into_iter().map(|row| (row.name.clone(), row)).collect())
+    Statement { sql, values }
+}
+
+/// The settings to send, given the rows of [`profile`].
+///
+/// # Errors
+///
+/// `Backend` if the profile has a wrong value of a setting that answers rely on, and the user may not change it.
+pub(super) fn to_send(profile: Vec<SettingRow>) -> Result<ToSend> {
+    choose(&profile.into_iter().map(|row| (row.name.clone(), row)).collect())
 }
 
 fn choose(profile: &Profile) -> Result<ToSend> {
     if !profile.contains_key(READONLY) {
-        return Err(refused("its profile leaves out rows of results and the user may not change it"));
+        return Err(refused("its profile truncates results and the user may not change it"));
     }
     let may_set = profile[READONLY].value != "1";
     let mut settings = Vec::new();

@@ -1,22 +1,22 @@
-//! SQL with bound values: what the backend sends, and what its snapshot tests show.
+//! SQL text with its parameters.
 
 use std::fmt;
 
 use serde::Serialize;
 
-/// The most bytes that go into one parameter. A server refuses form fields above 128 KiB
-/// (`http_max_field_value_size`), and escaping may double a text.
+/// The most bytes of one parameter. A server refuses form fields above 128 KiB (`http_max_field_value_size`), and
+/// escaping may double a text.
 const PIECE_BYTES: usize = 48 * 1024;
 
 /// The most integers in one parameter, for the same reason.
 const PIECE_INTEGERS: usize = 4096;
 
-/// The most ids that one statement names. A server takes 1,000 form fields (`http_max_fields`);
-/// so many ids fill a dozen, and a statement may carry several lists of as many values.
-pub(super) const MOST_IDS: usize = 20_000;
+/// The most ids in one statement. A server accepts 1,000 form fields (`http_max_fields`); this number of ids takes a
+/// dozen, and a statement may contain several lists of that length.
+pub(super) const MAX_IDS: usize = 20_000;
 
-/// The most values of one array. The server makes no constant of an array of more than 1,000,000.
-const MOST_IN_ARRAY: usize = 500_000;
+/// The most values in one array. The server refuses constant arrays of more than 1,000,000 values.
+const MAX_IN_ARRAY: usize = 500_000;
 
 /// SQL and the values of its parameters.
 #[derive(Debug, Clone, Default)]
@@ -32,7 +32,7 @@ impl Statement {
     }
 }
 
-/// The SQL, and below it a comment for each parameter.
+/// The SQL, followed by a comment for each parameter.
 impl fmt::Display for Statement {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&self.sql)?;
@@ -43,12 +43,12 @@ impl fmt::Display for Statement {
     }
 }
 
-/// The values of a statement's parameters `p0`, `p1`, … Binding a value gives the SQL that
-/// stands for it, so no value ever becomes SQL itself.
+/// The values of the parameters `p0`, `p1` and so on. Each method adds a value and returns the expression of its
+/// parameter, so no value becomes part of the SQL.
 #[derive(Debug, Clone, Default)]
 pub(super) struct Values(Vec<Value>);
 
-/// A value as the client writes it.
+/// A value, as the client serializes it.
 #[derive(Debug, Clone, Serialize)]
 #[serde(untagged)]
 pub(super) enum Value {
@@ -89,12 +89,12 @@ impl Values {
         joined("concat", pieces)
     }
 
-    /// Bytes, which need not be UTF-8.
+    /// Bytes; they need not be UTF-8.
     pub(super) fn bytes(&mut self, bytes: &[u8]) -> String {
         format!("unhex({})", self.text(&hex(bytes)))
     }
 
-    /// Byte strings in hex, for the server to `unhex`.
+    /// Byte strings in hexadecimal, for `unhex`.
     pub(super) fn hex_texts<'a>(&mut self, byte_strings: impl IntoIterator<Item = &'a [u8]>) -> String {
         self.texts(byte_strings.into_iter().map(hex))
     }
@@ -138,15 +138,15 @@ impl Values {
         joined("arrayConcat", pieces)
     }
 
-    /// Whether an expression is among texts, of which there is at least one.
+    /// The condition that an expression is among texts; the list is not empty.
     pub(super) fn is_in<S: AsRef<str>>(&mut self, expression: &str, texts: &[S]) -> String {
-        let lists = texts.chunks(MOST_IN_ARRAY).map(|texts| self.texts(texts)).collect();
+        let lists = texts.chunks(MAX_IN_ARRAY).map(|texts| self.texts(texts)).collect();
         in_any(expression, lists)
     }
 
-    /// Whether an expression is among integers, of which there is at least one.
+    /// The condition that an expression is among integers; the list is not empty.
     pub(super) fn is_in_integers(&mut self, expression: &str, integers: &[i64]) -> String {
-        let lists = integers.chunks(MOST_IN_ARRAY).map(|integers| self.integers(integers)).collect();
+        let lists = integers.chunks(MAX_IN_ARRAY).map(|integers| self.integers(integers)).collect();
         in_any(expression, lists)
     }
 
@@ -165,7 +165,7 @@ fn in_any(expression: &str, lists: Vec<String>) -> String {
     }
 }
 
-/// The pieces of a value as one.
+/// The expression that joins the pieces of a value.
 fn joined(function: &str, mut pieces: Vec<String>) -> String {
     match pieces.len() {
         1 => pieces.swap_remove(0),
@@ -177,12 +177,12 @@ fn hex(bytes: &[u8]) -> String {
     bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
-/// A name as an SQL identifier.
+/// An identifier in backquotes.
 pub(super) fn identifier(name: &str) -> String {
     format!("`{}`", name.replace('\\', r"\\").replace('`', r"\`"))
 }
 
-/// A text as an SQL literal, for statements that take no parameters.
+/// A text as a literal, for statements that accept no parameters.
 pub(super) fn literal(text: &str) -> String {
     format!("'{}'", text.replace('\\', r"\\").replace('\'', r"\'"))
 }
@@ -215,7 +215,7 @@ mod tests {
 
     #[test]
     fn many_values_are_several_arrays() {
-        let integers: Vec<i64> = (0..=MOST_IN_ARRAY as i64).collect();
+        let integers: Vec<i64> = (0..=MAX_IN_ARRAY as i64).collect();
         let test = Values::default().is_in_integers("cpu", &integers);
         assert!(test.starts_with("(cpu IN arrayConcat(") && test.contains(" OR cpu IN {p"), "{test}");
         assert_eq!(Values::default().is_in("queue", &["a"]), "queue IN {p0:Array(String)}");

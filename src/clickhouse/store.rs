@@ -1,24 +1,24 @@
-//! What the handles of one process to one store have in common.
+//! The state that all handles of a process to one store share.
 
 use std::collections::HashMap;
 use std::sync::{Arc, LazyLock, Weak};
 
 use parking_lot::Mutex;
 
-use super::turns::Turns;
 use super::version::Versions;
+use super::write_lock::WriteLock;
 
-/// The turns and the versions of a store.
+/// The write lock and the versions of a store.
 #[derive(Debug, Default)]
 pub(super) struct Store {
-    pub(super) turns: Turns,
+    pub(super) write_lock: WriteLock,
     pub(super) versions: Versions,
 }
 
 static STORES: LazyLock<Mutex<HashMap<String, Weak<Store>>>> = LazyLock::new(Mutex::default);
 
 impl Store {
-    /// The store of an id: that of its marker, which is the same whatever the address that led to it.
+    /// The store of an id, which is that of its marker and so independent of the address.
     pub(super) fn of(id: &str) -> Arc<Self> {
         let mut stores = STORES.lock();
         if let Some(store) = stores.get(id).and_then(Weak::upgrade) {

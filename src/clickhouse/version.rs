@@ -1,19 +1,17 @@
-//! Versions of rows: a clock that only grows.
+//! Versions of rows: a monotonic clock.
 //!
-//! Of two rows with one key the one of the higher version counts, whichever came to the server last. A batch
-//! draws one version for all its rows after its turn has come, and the version is
+//! Reads return the row with the highest version of a key, independent of the order of inserts. All rows of a batch have
+//! one version, which the batch draws after it has locked its keys. The version is
 //!
-//! - above every version that this process drew for the store: an insert that the caller gave up on, and that
-//!   the network or the server lets land later, is below every batch that came after it;
-//! - above the version of each stored row that the batch replaces, so an update is never lost to the row that
-//!   it was decided on, whoever wrote that;
-//! - not below the time of the server's clock, in microseconds, so the versions of a process that starts after
-//!   another has died are above those that the dead one may have left on their way.
+//! - greater than every version that this process has drawn for the store: an insert that has timed out and that the
+//!   server executes late has a lower version than every later batch;
+//! - greater than the version of each stored row that the batch replaces, whichever process wrote it;
+//! - at least the time of the server's clock in microseconds: the versions of a process are greater than those of pending
+//!   inserts of a process that died before it started.
 //!
-//! The last of these needs the server's clock. It is read once a minute and carried on by the process's own
-//! monotonic clock in between. Two processes are put in the wrong order only if the server's clock is set back
-//! by more than the time between the death of one and the first batch of the other on the same rows, and an
-//! insert of the dead one is still on its way.
+//! The server's clock is read once a minute and extrapolated by the process's monotonic clock. Two processes get the wrong
+//! order only if the server's clock is set back by more than the time from the death of one to the first batch of the
+//! other on the same rows, while an insert of the dead one is pending.
 
 use std::time::{Duration, Instant};
 
@@ -24,7 +22,7 @@ use super::row::MicrosRow;
 use super::statement::Statement;
 use crate::error::{Operation, Result};
 
-/// How long a reading of the server's clock is carried on.
+/// How long a reading of the server's clock is extrapolated.
 const READING_LASTS: Duration = Duration::from_secs(60);
 
 /// The versions of one store.
@@ -33,12 +31,12 @@ pub(super) struct Versions(Mutex<State>);
 
 #[derive(Debug, Default)]
 struct State {
-    /// The version that was drawn last.
+    /// The version drawn last.
     last: u64,
     reading: Option<Reading>,
 }
 
-/// What the server's clock showed, and when.
+/// A reading of the server's clock.
 #[derive(Debug, Clone, Copy)]
 struct Reading {
     micros: u64,
@@ -67,7 +65,7 @@ impl Versions {
         Ok(())
     }
 
-    /// A version above all that were drawn, and above `stored`.
+    /// A version greater than all drawn ones and than `stored`.
     pub(super) fn draw(&self, stored: u64) -> u64 {
         let mut state = self.0.lock();
         let now = state.reading.map_or(0, Reading::now);

@@ -126,12 +126,14 @@ pub struct JobUpdate {
     pub preempted: Option<Timestamp>,
 }
 
-/// The effect of a [`JobUpdate`] on a stored job.
+/// The change that a [`JobUpdate`] makes to a job in a given state.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum JobEffect<'a> {
-    /// The columns change.
+    /// The job stays as it is.
+    None,
+    /// The columns of the patch are set.
     Patch(&'a JobPatch),
-    /// The state becomes PREEMPTED, with this transition time; the other columns stay as they are.
+    /// The state becomes PREEMPTED at this time; all other columns stay.
     Preempt(Timestamp),
 }
 
@@ -426,12 +428,15 @@ impl Planner {
 }
 
 impl JobUpdate {
-    /// The effect on a job that is stored in this state; `None` if the job stays as it is.
-    pub fn effect_on(&self, stored: JobState) -> Option<JobEffect<'_>> {
-        if stored.is_active() {
-            return Some(JobEffect::Patch(&self.if_active));
+    /// The effect of the update on a job in this state. SQL backends decide the same inside the server, from
+    /// [`StateSet::ACTIVE`](crate::model::StateSet::ACTIVE) and
+    /// [`StateSet::PREEMPTIBLE_ENDS`](crate::model::StateSet::PREEMPTIBLE_ENDS).
+    pub fn effect_on(&self, state: JobState) -> JobEffect<'_> {
+        match self.preempted {
+            _ if state.is_active() => JobEffect::Patch(&self.if_active),
+            Some(time) if state.is_preemptible_end() => JobEffect::Preempt(time),
+            _ => JobEffect::None,
         }
-        self.preempted.filter(|_| stored.is_preemptible_end()).map(JobEffect::Preempt)
     }
 
     /// Applies the next change in list order to each case.

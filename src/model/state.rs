@@ -164,6 +164,9 @@ impl StateSet {
     /// The four active states.
     pub const ACTIVE: Self =
         Self::EMPTY.with(JobState::Queued).with(JobState::Leased).with(JobState::Pending).with(JobState::Running);
+    /// The terminal states that a preemption overrides.
+    pub const PREEMPTIBLE_ENDS: Self =
+        Self::EMPTY.with(JobState::Succeeded).with(JobState::Failed).with(JobState::Cancelled);
 
     /// The states of jobs that have ended and that a preemption still overrides.
     pub const PREEMPTIBLE_ENDS: Self =
@@ -197,6 +200,14 @@ impl StateSet {
     /// The states of the set, in the order in which the contract lists them.
     pub fn iter(self) -> impl Iterator<Item = JobState> {
         JobState::ALL.into_iter().filter(move |&state| self.contains(state))
+    }
+
+    /// The ordinals of the states, ascending, as the elements of an SQL list: `1, 2, 3, 8`.
+    #[cfg(any(feature = "postgres", feature = "peers"))]
+    pub(crate) fn sql_ordinals(self) -> String {
+        let mut ordinals: Vec<_> = self.iter().map(JobState::ordinal).collect();
+        ordinals.sort_unstable();
+        ordinals.iter().map(u8::to_string).collect::<Vec<_>>().join(", ")
     }
 }
 
@@ -245,5 +256,12 @@ mod tests {
         assert!(StateSet::ACTIVE.iter().all(JobState::is_active));
         assert_eq!(StateSet::ACTIVE.len(), 4);
         assert_eq!((StateSet::ACTIVE.ordinals(), StateSet::EMPTY.ordinals()), ("1, 2, 3, 8".to_owned(), String::new()));
+    }
+
+    #[cfg(any(feature = "postgres", feature = "peers"))]
+    #[test]
+    fn sql_lists_ordinals_in_ascending_order() {
+        assert_eq!(StateSet::ACTIVE.sql_ordinals(), "1, 2, 3, 8");
+        assert_eq!(StateSet::PREEMPTIBLE_ENDS.sql_ordinals(), "4, 5, 6");
     }
 }

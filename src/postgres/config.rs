@@ -1,4 +1,4 @@
-//! Where the server is and how it is used.
+//! The configuration.
 
 use std::fmt;
 use std::path::PathBuf;
@@ -7,57 +7,57 @@ use std::time::Duration;
 use super::layout::Layout;
 use crate::error::{BackendKind, Error, ErrorKind, Operation};
 
-/// How much TLS protects of a connection: libpq's `sslmode`.
+/// The TLS mode of a connection: libpq's `sslmode`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum SslMode {
     /// No TLS.
     Disable,
-    /// TLS if the server offers it; the certificate is not looked at.
+    /// TLS if the server offers it; the certificate is not checked.
     Prefer,
-    /// TLS; the certificate is checked only against an `sslrootcert` that is given.
+    /// TLS; the certificate is checked against `sslrootcert` if that is given.
     Require,
-    /// TLS, with a certificate of a known authority for any host.
+    /// TLS, with a certificate of a trusted authority for any host.
     VerifyCa,
-    /// TLS, with a certificate of a known authority for this host.
+    /// TLS, with a certificate of a trusted authority for this host.
     VerifyFull,
 }
 
 /// Configuration of the PostgreSQL backend.
 ///
-/// It is read from a URL (`postgres://user:password@host:port/dbname?key=value&…`), from libpq's
-/// `key=value` text or from pairs, by libpq's rules. Of libpq's keys it knows host, hostaddr and port (each may be
+/// It is parsed from a URL (`postgres://user:password@host:port/dbname?key=value&…`), from libpq's
+/// `key=value` text or from pairs, by libpq's rules. It supports libpq's keys host, hostaddr and port (each may be
 /// a list), user, password, passfile, dbname, application_name (`broadside` by default), options, sslmode,
 /// sslrootcert, connect_timeout, keepalives, keepalives_idle, keepalives_interval, keepalives_count,
-/// target_session_attrs, channel_binding and load_balance_hosts. What an address leaves out comes from libpq's
-/// variables of the environment (PGHOST, PGPORT, PGDATABASE, PGUSER, PGPASSWORD and so on), and the password from
-/// the password file (PGPASSFILE or `~/.pgpass`), which is ignored where group or others have access to it.
-/// The host is `localhost` by default. Its own keys are
+/// target_session_attrs, channel_binding and load_balance_hosts. Keys that an address leaves out come from libpq's
+/// environment variables (PGHOST, PGPORT, PGDATABASE, PGUSER, PGPASSWORD and so on), and the password from the
+/// password file (PGPASSFILE or `~/.pgpass`), which is ignored if group or others have access to it. The host is
+/// `localhost` by default. The backend's own keys are
 ///
 /// | key | meaning | default |
 /// |---|---|---|
-/// | `schema` | the schema that holds the tables; made by `initialise_schema` if it is missing | the user's own |
-/// | `pool_size` | most connections at a time | 8 |
-/// | `acquire_timeout` | how long a call waits for one of them to become free | 30 |
-/// | `statement_timeout` | how long the server may take over a statement; 0 for ever | 0 |
-/// | `statement_cache` | most prepared statements that a connection keeps | 256 |
-/// | `hot_cold_split` | `true`: jobs that have ended are moved to a table of their own | `false` |
-/// | `partition_by_submitted` | `true`: the jobs of each day of submission are a partition | `false` |
-/// | `tuning_sql` | statements for `initialise_schema` to end with | none |
-/// | `revert_sql` | statements for `tear_down` to end with, which undo the tuning | none |
-/// | `adopt` | `true`: tables of Lookout that Broadside did not make are used in the layout that they have, and may be changed and emptied | `false` |
+/// | `schema` | the schema of the tables; `initialise_schema` creates it if it is missing | the current schema |
+/// | `pool_size` | the greatest number of connections | 8 |
+/// | `acquire_timeout` | how long a call waits for a free connection | 30 |
+/// | `statement_timeout` | how long the server may execute a statement; 0 for no limit | 0 |
+/// | `statement_cache` | the greatest number of prepared statements of a connection | 256 |
+/// | `hot_cold_split` | `true`: terminal jobs are moved to a table of their own | `false` |
+/// | `partition_by_submitted` | `true`: jobs are partitioned by day of submission | `false` |
+/// | `tuning_sql` | SQL that `initialise_schema` executes last | none |
+/// | `revert_sql` | SQL that `tear_down` executes last, to undo the tuning | none |
+/// | `adopt` | `true`: tables that Lookout created are used in their own layout, and may be changed and cleared | `false` |
 ///
-/// A store carries a marker, in the table `broadside_store`, that says who made it, when, and in which layout and
-/// version; a handle of another is refused with `WrongStore`. Tables of Lookout without a marker can be read, but not
-/// changed, unless `adopt` says so.
+/// A store has a marker, in the table `broadside_store`, with its creator, time of creation, layout and version. A handle
+/// with another layout is refused with `WrongStore`. Lookout's tables without a marker can be read, and changed only with
+/// `adopt`.
 ///
-/// A session proves the schema before its first statement. Behind a pooler, PgBouncer say, which tells its clients of
-/// other processes than the server has, every call is a transaction that makes all settings for itself. So a pooler may
-/// pool sessions or transactions, and may drop or refuse `options`: they are never sent, and so may only hold
-/// settings (`-c name=value`), which are made once the connection stands.
+/// A session checks its schema before its first statement. Behind a pooler such as PgBouncer, every call is a transaction
+/// that makes all settings for itself. So a pooler may pool sessions or transactions. `options` are not sent to the
+/// server, because poolers drop or refuse them; they may contain only settings (`-c name=value`), which are made after
+/// connecting.
 ///
-/// Of the two layouts at most one can be chosen. A schema stays in the layout in which it was made, except that
-/// `initialise_schema` with `hot_cold_split` splits one that has neither, for good.
-/// The statements of `tuning_sql` and `revert_sql` may be executed more than once.
+/// At most one of the two layouts can be chosen. A schema keeps its layout, except that `initialise_schema` with
+/// `hot_cold_split` splits a schema that has neither; this cannot be undone. The SQL of `tuning_sql` and `revert_sql`
+/// must be idempotent.
 ///
 /// Timeouts are in seconds and may have fractions. `connect_timeout` (10 by default; 0 is no limit) is how
 /// long a call tries to reach a server that is down or restarting.
@@ -76,7 +76,7 @@ pub enum SslMode {
 /// ```
 #[derive(Clone)]
 pub struct PostgresConfig {
-    /// Boxed, for it is many times the size of any other backend's configuration.
+    /// Boxed because it is much larger than the configurations of the other backends.
     pub(super) server: Box<tokio_postgres::Config>,
     pub(super) ssl_mode: SslMode,
     pub(super) ssl_root_cert: Option<PathBuf>,
@@ -138,12 +138,12 @@ impl Default for PostgresConfig {
 }
 
 impl PostgresConfig {
-    /// The schema that holds the tables; none where the user's `search_path` decides.
+    /// The schema of the tables; `None` for the current schema of the server's search path.
     pub fn schema(&self) -> Option<&str> {
         self.schema.as_deref()
     }
 
-    /// What the driver connects with.
+    /// The driver's configuration.
     pub(super) fn driver_config(&self) -> tokio_postgres::Config {
         let mut server = tokio_postgres::Config::clone(&self.server);
         server.connect_timeout(self.connect_timeout).ssl_mode(match self.ssl_mode {

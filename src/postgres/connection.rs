@@ -1,12 +1,10 @@
-//! Connections: how many at a time, what becomes of one whose call was dropped, and what is tried
-//! again after which failure.
+//! The connection pool of a handle: its size and timeouts, repetition of calls, and cancellation of dropped calls.
 
 use std::fmt;
 use std::ops::Deref;
 use std::sync::Arc;
 use std::time::Duration;
 
-use backon::{BackoffBuilder, ExponentialBuilder};
 use parking_lot::Mutex;
 use tokio::runtime::Handle;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
@@ -16,17 +14,11 @@ use tracing::{Instrument, debug, debug_span, info};
 
 use super::config::{PostgresConfig, invalid};
 use super::error::{Attempt, Failure, Remedy, Step};
+use super::retry;
 use super::session::{Session, SessionConfig};
 use super::settings::Settings;
 use super::tls;
 use crate::error::{Operation, Result};
-
-/// How often a call is tried again because of a conflict or a lost connection.
-const MOST_REPEATS: usize = 10;
-/// How often the statement of a dropped call is cancelled before its connection is given up.
-const MOST_CANCELS: usize = 60;
-const FIRST_DELAY: Duration = Duration::from_millis(10);
-const LONGEST_DELAY: Duration = Duration::from_secs(1);
 
 /// The connections of a handle.
 pub(super) struct Connections {
@@ -37,7 +29,7 @@ pub(super) struct Connections {
     pool: Arc<Pool>,
 }
 
-/// One permit a connection, and the connections without a call.
+/// The idle connections, and one permit for each connection in use.
 struct Pool {
     size: usize,
     permits: Arc<Semaphore>,
@@ -45,22 +37,22 @@ struct Pool {
     tls: MakeRustlsConnect,
 }
 
-/// Shows nothing of the address, which may hold a password.
+/// Prints nothing of the address, which may contain a password.
 impl fmt::Debug for Connections {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Connections").field("pool_size", &self.pool.size).finish_non_exhaustive()
     }
 }
 
-/// A session in use. It goes back to the pool only when it is released: a call that was
-/// dropped half-way leaves a transaction or a statement in its session, which is then cancelled and closed.
+/// A session in use. Only `release` returns it to the pool. Dropping it means that the call was dropped and may have
+/// left a statement or a transaction in the session: the statement is cancelled and the session closed.
 pub(super) struct Lease {
-    /// Both are there until its end.
+    /// `None` only once released or dropped.
     used: Option<(Session, OwnedSemaphorePermit)>,
     pool: Arc<Pool>,
 }
 
-/// What work is done on.
+/// The session that a call works on.
 pub(super) type Client = Arc<Lease>;
 
 impl Lease {
@@ -79,20 +71,20 @@ impl Deref for Lease {
     type Target = Session;
 
     fn deref(&self) -> &Session {
-        let (session, _) = self.used.as_ref().expect("only its end takes the session from a lease");
+        let (session, _) = self.used.as_ref().expect("a lease holds its session until it is released or dropped");
         session
     }
 }
 
 impl Drop for Lease {
     fn drop(&mut self) {
-        // Without a runtime nothing can be sent, and the connection ends with its task.
+        // Without a runtime no request can be sent; the connection's task has ended too, and closed the connection.
         if let Some((session, permit)) = self.used.take()
             && let Ok(runtime) = Handle::try_current()
         {
             let tls = self.pool.tls.clone();
             runtime.spawn(async move {
-                end(&session, tls).await;
+                roll_back(&session, tls).await;
                 drop(session);
                 drop(permit);
             });
@@ -100,22 +92,22 @@ impl Drop for Lease {
     }
 }
 
-/// Ends what a dropped call has left on the server. The server has come to an end of it when it answers the statement
-/// that follows.
-async fn end(session: &Session, tls: MakeRustlsConnect) {
+/// Rolls back the transaction of a dropped call, and cancels its statement as often as needed. The server answers the
+/// ROLLBACK only after it has ended the statement.
+async fn roll_back(session: &Session, tls: MakeRustlsConnect) {
     let mut rolled_back = std::pin::pin!(session.batch_execute("ROLLBACK"));
-    for delay in delays().with_max_times(MOST_CANCELS).build() {
+    for delay in retry::cancels() {
         if timeout(delay, &mut rolled_back).await.is_ok() {
             return;
         }
         debug!(target: "broadside::postgres", "cancels the statement of a dropped call");
-        // One that does not get through is followed by another.
-        let _ = timeout(LONGEST_DELAY, session.cancel_token().cancel_query(tls.clone())).await;
+        // If this request is lost, the next one follows.
+        let _ = timeout(retry::MAX_DELAY, session.cancel_token().cancel_query(tls.clone())).await;
     }
 }
 
 impl Connections {
-    /// Makes the first connection, and finds out the schema where the configuration names none.
+    /// Opens the first connection; reads the current schema from it if the configuration names none.
     pub(super) async fn open(config: &PostgresConfig) -> Result<Self> {
         let settings = Settings::new(config)?;
         let sessions = SessionConfig {
@@ -136,8 +128,8 @@ impl Connections {
             acquire_timeout: config.acquire_timeout,
             pool: Arc::new(pool),
         };
-        let own = |client: Client| async move { client.own_schema().await };
-        let found = connections.run(Operation::Connect, own).await?;
+        let current = |client: Client| async move { client.schema().await };
+        let found = connections.run(Operation::Connect, current).await?;
         if connections.sessions.schema.is_none() {
             let name = found.ok_or_else(|| invalid("the search path holds no schema: name one by the key schema"))?;
             connections.sessions = Arc::new(SessionConfig {
@@ -150,18 +142,18 @@ impl Connections {
         Ok(connections)
     }
 
-    /// Closes the idle connections now and the others when their calls end.
+    /// Closes the idle connections now, and each other connection when its call ends.
     pub(super) fn close(&self) {
         self.pool.permits.close();
         self.pool.idle.lock().clear();
     }
 
-    /// The schema that holds the tables.
+    /// The schema of the tables.
     pub(super) fn schema(&self) -> &str {
         self.sessions.schema.as_deref().unwrap_or_default()
     }
 
-    /// The most connections at a time.
+    /// The greatest number of connections.
     pub(super) fn max_size(&self) -> usize {
         self.pool.size
     }
@@ -170,48 +162,49 @@ impl Connections {
         self.pool.permits.is_closed()
     }
 
-    /// Does `work`, which is none the worse for being repeated, and does it again after a failure
-    /// that passes.
+    /// Runs `work`, which must be idempotent, and repeats it after a transient failure.
     pub(super) async fn run<T, F>(&self, step: impl Into<Step>, work: impl Fn(Client) -> F) -> Result<T>
     where
         F: Future<Output = Attempt<T>>,
     {
         let step = step.into();
         let work = &work;
-        let one = |client: Client| async move {
-            // Between the statements of a shared session anything may happen to it.
+        let once = |client: Client| async move {
+            // A pooler may give a shared session to another client between two statements outside a transaction.
             if client.is_own() { work(client).await } else { client.transaction(work(Arc::clone(&client))).await }
         };
         let attempts = async {
-            let mut repeats = repeats();
+            let mut repeats = retry::repeats();
             loop {
-                match self.attempt(one).await {
+                match self.attempt(once).await {
                     Ok(answer) => return Ok(answer),
-                    Err(failure) => pause(failure, &mut repeats).await.map_err(|failure| failure.into_error(step))?,
+                    Err(failure) => {
+                        retry::pause(failure, &mut repeats).await.map_err(|failure| failure.into_error(step))?;
+                    }
                 }
             }
         };
         attempts.instrument(debug_span!(target: "broadside::postgres", "call", operation = %step.operation())).await
     }
 
-    /// Does `work` in a transaction, and does it again after a failure that passes, also where the
-    /// transaction may have committed: all that is ever written is the same when written twice.
+    /// Runs `work` in a transaction and repeats it after a transient failure, also if the transaction may have
+    /// committed: every write of this backend is idempotent.
     pub(super) async fn transact<F>(&self, step: impl Into<Step>, work: impl Fn(Client) -> F) -> Result<()>
     where
         F: Future<Output = Attempt<()>>,
     {
         let step = step.into();
         let work = &work;
-        let one = |client: Client| async move { client.transaction(work(Arc::clone(&client))).await };
+        let once = |client: Client| async move { client.transaction(work(Arc::clone(&client))).await };
         let attempts = async {
-            let mut repeats = repeats();
+            let mut repeats = retry::repeats();
             let mut in_doubt = false;
             loop {
-                let Err(failure) = self.attempt(one).await else {
+                let Err(failure) = self.attempt(once).await else {
                     return Ok(());
                 };
                 in_doubt |= matches!(failure, Failure::InDoubt(_));
-                pause(failure, &mut repeats).await.map_err(|failure| {
+                retry::pause(failure, &mut repeats).await.map_err(|failure| {
                     let error = failure.into_error(step);
                     if in_doubt { error.with_unknown_outcome() } else { error }
                 })?;
@@ -232,8 +225,7 @@ impl Connections {
         answer
     }
 
-    /// A session: waits for a free connection, and tries to reach the server until the connect
-    /// timeout is over.
+    /// Waits for a permit within the acquire timeout, then takes an idle session or opens one.
     async fn acquire(&self) -> Attempt<Lease> {
         let permit = timeout(self.acquire_timeout, Arc::clone(&self.pool.permits).acquire_owned())
             .await
@@ -248,11 +240,12 @@ impl Connections {
         std::iter::from_fn(|| idle.pop()).find(Session::is_usable)
     }
 
-    /// One that is idle, or else a new one. Where the server is full, another call's may become idle meanwhile.
+    /// An idle session or a new one, within the connect timeout. The idle list is read before each attempt: if the
+    /// server accepts no further connection, the session of another call may have become idle.
     async fn session(&self) -> Attempt<Session> {
-        // A limit beyond what the clock can count is none.
+        // A deadline beyond the clock's range is no deadline.
         let deadline = Instant::now().checked_add(self.connect_timeout);
-        let mut delays = delays().without_max_times().build();
+        let mut delays = retry::reconnects();
         loop {
             if let Some(session) = self.idle() {
                 return Ok(session);
@@ -266,33 +259,13 @@ impl Connections {
                 Ok(session) => return Ok(session),
                 Err(failure) => failure,
             };
-            let delay = delays.next().unwrap_or(LONGEST_DELAY);
+            let delay = delays.next().unwrap_or(retry::MAX_DELAY);
             let in_time = deadline.is_none_or(|deadline| Instant::now() + delay < deadline);
             if failure.remedy() != Remedy::Reconnect || !in_time || self.is_closed() {
                 return Err(failure.while_connecting());
             }
-            info!(target: "broadside::postgres", %failure, ?delay, "tries to connect again");
+            info!(target: "broadside::postgres", %failure, ?delay, "reconnects");
             sleep(delay).await;
         }
-    }
-}
-
-fn delays() -> ExponentialBuilder {
-    ExponentialBuilder::default().with_min_delay(FIRST_DELAY).with_max_delay(LONGEST_DELAY).with_jitter()
-}
-
-fn repeats() -> impl Iterator<Item = Duration> {
-    delays().with_max_times(MOST_REPEATS).build()
-}
-
-/// Waits until a call may be tried again; gives the failure back if it may not.
-async fn pause(failure: Failure, repeats: &mut impl Iterator<Item = Duration>) -> Attempt<()> {
-    match (failure.remedy(), repeats.next()) {
-        (Remedy::Repeat | Remedy::Reconnect, Some(delay)) => {
-            info!(target: "broadside::postgres", %failure, ?delay, "tries again");
-            sleep(delay).await;
-            Ok(())
-        }
-        _ => Err(failure),
     }
 }

@@ -1,4 +1,4 @@
-//! PostgreSQL behind the trait.
+//! The implementation of the trait.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -11,9 +11,8 @@ use super::config::PostgresConfig;
 use super::connection::{Client, Connections};
 use super::error::{Attempt, Failure, Step};
 use super::layout::Layout;
+use super::marker::{self, Found, Lock};
 use super::record::{self, Record};
-use super::staging::StagedBatch;
-use super::store::{self, Found, Lock};
 use super::{explain, historical, indexes, ingest, partitions, query, row, schema};
 use crate::api;
 use crate::error::{BackendKind, Error, ErrorKind, Operation, Outcome, Result};
@@ -24,7 +23,7 @@ use crate::query::{GroupQuery, JobQuery, ReadCall};
 use crate::time::SharedClock;
 use crate::{Database, Explanation, ProgressFn, StoreInfo};
 
-/// The server's version, and the bytes of all tables of the schema with their indexes.
+/// The server's version, and the size of all tables of the schema with their indexes.
 const STORE_INFO: &str = "
     SELECT 'PostgreSQL ' || current_setting('server_version'), coalesce(sum(pg_total_relation_size(c.oid)), 0)::bigint
     FROM pg_class AS c JOIN pg_namespace AS n ON n.oid = c.relnamespace WHERE n.nspname = $1 AND relkind = 'r'";
@@ -37,14 +36,14 @@ const SETTINGS: &str = "
 /// The shared memory of the server, which PostgreSQL shows from version 13 on to members of `pg_read_all_stats`.
 const SHARED_MEMORY: &str = "SELECT sum(allocated_size)::bigint FROM pg_shmem_allocations";
 
-/// The PostgreSQL backend. [`PostgresConfig::connect`] makes one.
+/// The PostgreSQL backend. [`PostgresConfig::connect`] opens a handle.
 #[derive(Debug)]
 pub struct PostgresDatabase {
     connections: Connections,
     layout: Layout,
-    /// The collation of ids: the database's own in tables that Lookout has made.
+    /// The collation of ids: "C", or the database's in tables that Lookout created.
     collation: String,
-    /// Whether the next call that writes must first adopt the tables.
+    /// Whether the next writing call must first adopt the tables.
     is_to_be_adopted: AtomicBool,
     config: PostgresConfig,
     clock: SharedClock,
@@ -68,7 +67,7 @@ impl PostgresDatabase {
         }
     }
 
-    /// `Closed` comes before every other error of the store.
+    /// The connections; `Closed` precedes every other error.
     fn open(&self, operation: Operation) -> Result<&Connections> {
         if self.connections.is_closed() {
             return Err(Error::closed(operation).with_backend(BackendKind::Postgres));
@@ -76,7 +75,7 @@ impl PostgresDatabase {
         Ok(&self.connections)
     }
 
-    /// The connections of a call that writes: tables that are to be adopted are so now.
+    /// The connections of a writing call, which first adopts tables that are to be adopted.
     async fn writable(&self, operation: Operation) -> Result<&Connections> {
         let connections = self.open(operation)?;
         if self.is_to_be_adopted.load(Ordering::Relaxed) {
@@ -93,7 +92,7 @@ impl PostgresDatabase {
         Ok(())
     }
 
-    /// Finds out what is behind a failure that says that the store is not as the call expects it.
+    /// Replaces an error of a missing table or a wrong marker by one that describes the state of the store.
     async fn diagnosed<T>(&self, result: Result<T>) -> Result<T> {
         let Err(error) = result else { return result };
         if error.outcome() != Outcome::NotApplied
@@ -102,7 +101,7 @@ impl PostgresDatabase {
             return Err(error);
         }
         let (operation, schema, layout) = (error.operation(), self.connections.schema(), self.layout);
-        let inspect = |client: Client| async move { store::inspect(&client, schema).await };
+        let inspect = |client: Client| async move { marker::inspect(&client, schema).await };
         let found = self.connections.run(operation, inspect).await?;
         let reads_only = !WRITES.contains(&operation);
         let checked = found.check(layout).and_then(|()| if reads_only { Ok(()) } else { found.check_writable() });
@@ -114,7 +113,7 @@ impl PostgresDatabase {
         Err(Error::new(ErrorKind::Backend, operation, message).with_backend(BackendKind::Postgres).with_source(error))
     }
 
-    /// The bytes of a record, which are never empty.
+    /// The bytes of a record; never empty.
     async fn record(&self, record: &Record, id: &str) -> Result<Bytes> {
         let connections = self.open(record.operation)?;
         let (layout, sql) = (self.layout, &(record.sql)(self.layout));
@@ -128,8 +127,7 @@ impl PostgresDatabase {
         Ok(String::from_utf8_lossy(&self.record(record, id).await?).into_owned())
     }
 
-    /// Executes the statements of a key of the configuration, after which the session is closed, for they may have set
-    /// what they like.
+    /// Executes the SQL of a key of the configuration. It may change settings, so the session is closed after it.
     async fn execute(&self, step: Step, key: &'static str, statements: &str) -> Result<()> {
         if statements.is_empty() {
             return Ok(());
@@ -146,22 +144,21 @@ impl PostgresDatabase {
         let connections = self.writable(operation).await?;
         let layout = self.layout;
         if batch.is_empty() {
-            let check = |client: Client| async move { store::guard(&client, layout, Lock::None).await };
+            let check = |client: Client| async move { marker::guard(&client, layout, Lock::None).await };
             return connections.run(operation, check).await;
         }
         if layout == Layout::PartitionBySubmitted {
             let times = batch.jobs().iter().map(|job| job.submitted);
             partitions::ensure(connections, operation, times).await?;
         }
-        let staged = StagedBatch::new(batch);
-        connections.transact(operation, |client| ingest::apply(client, layout, &self.collation, &staged)).await
+        connections.transact(operation, |client| ingest::apply(client, layout, &self.collation, batch)).await
     }
 
     async fn populate(&self, jobs: &HistoricalJobs, progress: ProgressFn<'_>) -> Result<()> {
         let operation = Operation::PopulateHistoricalJobs;
         let connections = self.writable(operation).await?;
         let layout = self.layout;
-        connections.run(operation, |client| async move { store::guard(&client, layout, Lock::None).await }).await?;
+        connections.run(operation, |client| async move { marker::guard(&client, layout, Lock::None).await }).await?;
         if layout == Layout::PartitionBySubmitted && jobs.count() > 0 {
             partitions::ensure(connections, operation, jobs.bases().iter().copied()).await?;
         }
@@ -176,11 +173,11 @@ impl PostgresDatabase {
         let many = |client: Client| async move { partitions::are_many(&client).await };
         if layout == Layout::PartitionBySubmitted && connections.run(operation, many).await? {
             partitions::drop_all(connections, operation).await?;
-            step = Step::after(operation, "the jobs were removed, but not their runs, specs and errors");
+            step = Step::after(operation, "the jobs are removed, but not their runs, specs and errors");
         }
         let clear = |client: Client| async move {
-            store::guard(&client, layout, Lock::Reads).await?;
-            let statements = format!("{}; {}", layout.clear(), store::clear_properties());
+            marker::guard(&client, layout, Lock::Reads).await?;
+            let statements = format!("{}; {}", layout.clear(), marker::clear_properties());
             Ok(client.batch_execute(&statements).await?)
         };
         connections.transact(step, clear).await
@@ -205,7 +202,7 @@ impl Database for PostgresDatabase {
         let operation = Operation::InitialiseSchema;
         let connections = self.open(operation)?;
         self.migrate(operation).await?;
-        let step = Step::after(operation, "the tables are there");
+        let step = Step::after(operation, "the tables exist");
         indexes::restore(connections, step).await?;
         self.execute(step, "tuning_sql", &self.config.tuning_sql).await
     }
@@ -218,7 +215,7 @@ impl Database for PostgresDatabase {
         let connections = self.open(Operation::GetJobs)?;
         let (layout, statement) = (self.layout, &query::jobs(query, self.layout));
         let read = |client: Client| async move {
-            let rows = statement.run(&client, layout).await?;
+            let rows = query::fetch(&client, layout, statement).await?;
             let now = self.clock.now();
             rows.iter().map(|row| row::job(row, now)).collect()
         };
@@ -229,7 +226,7 @@ impl Database for PostgresDatabase {
         let connections = self.open(Operation::GetJobGroups)?;
         let (layout, statement) = (self.layout, &query::groups(query, self.layout));
         let read = |client: Client| async move {
-            statement.run(&client, layout).await?.iter().map(|row| query::group(query, row)).collect()
+            query::fetch(&client, layout, statement).await?.iter().map(|row| query::group(query, row)).collect()
         };
         self.diagnosed(connections.run(Operation::GetJobGroups, read).await).await
     }
@@ -237,9 +234,13 @@ impl Database for PostgresDatabase {
     async fn get_job_spec(&self, job_id: &str) -> Result<api::Job> {
         let spec = self.record(&record::JOB_SPEC, job_id).await?;
         api::Job::decode(spec).map_err(|error| {
-            Error::new(ErrorKind::Backend, Operation::GetJobSpec, format!("the spec of job {job_id:?} is no api.Job"))
-                .with_backend(BackendKind::Postgres)
-                .with_source(error)
+            Error::new(
+                ErrorKind::Backend,
+                Operation::GetJobSpec,
+                format!("the stored spec of job {job_id:?} cannot be decoded"),
+            )
+            .with_backend(BackendKind::Postgres)
+            .with_source(error)
         })
     }
 
@@ -287,15 +288,15 @@ impl Database for PostgresDatabase {
 
     async fn property(&self, key: &str) -> Result<Option<String>> {
         let connections = self.open(Operation::Property)?;
-        self.diagnosed(connections.run(Operation::Property, |client| store::property(client, key)).await).await
+        self.diagnosed(connections.run(Operation::Property, |client| marker::property(client, key)).await).await
     }
 
     async fn set_property(&self, key: &str, value: &str) -> Result<()> {
         let connections = self.writable(Operation::Property).await?;
         let layout = self.layout;
         let set = |client: Client| async move {
-            store::guard(&client, layout, Lock::Layout).await?;
-            store::set_property(&client, key, value).await
+            marker::guard(&client, layout, Lock::Layout).await?;
+            marker::set_property(&client, key, value).await
         };
         self.diagnosed(connections.transact(Operation::Property, set).await).await
     }
@@ -306,7 +307,7 @@ impl Database for PostgresDatabase {
 
     async fn tear_down(&self) -> Result<()> {
         self.diagnosed(self.clear().await).await?;
-        let step = Step::after(Operation::TearDown, "all data were removed");
+        let step = Step::after(Operation::TearDown, "all data are removed");
         indexes::restore(&self.connections, step).await?;
         self.execute(step, "revert_sql", &self.config.revert_sql).await
     }
@@ -317,7 +318,7 @@ impl Database for PostgresDatabase {
     }
 }
 
-/// `None` from a server that has no such view, or does not show it to the user.
+/// `None` from a server without this view, or if the user may not read it.
 async fn shared_memory(client: &Client) -> Attempt<Option<u64>> {
     match client.query_one(SHARED_MEMORY, &[]).await.map_err(Failure::from) {
         Ok(row) => Ok(u64::try_from(row.try_get::<_, i64>(0)?).ok()),

@@ -1,4 +1,4 @@
-//! What the driver's errors mean: the one place that knows SQLSTATEs.
+//! Errors of the driver and the server as errors of the API, by SQLSTATE.
 
 use std::error::Error as StdError;
 use std::{fmt, io};
@@ -7,41 +7,41 @@ use tokio_postgres::error::SqlState;
 
 use crate::error::{BackendKind, Error, ErrorKind, Operation};
 
-/// Why an attempt at a call failed.
+/// The failure of an attempt at a call.
 #[derive(Debug)]
 pub(super) enum Failure {
     /// The handle is closed.
     Closed,
     /// No connection became free in time.
     NoFreeConnection,
-    /// The server did not accept a connection in time.
+    /// The server did not accept a connection within the connect timeout.
     ConnectTimeout,
-    /// The server could not be reached in time, or refuses the connection.
+    /// The last attempt to connect failed.
     Unreachable(tokio_postgres::Error),
     /// The driver or the server failed.
     Driver(tokio_postgres::Error),
-    /// The connection was lost during a commit, which may have happened.
+    /// The connection was lost during COMMIT; the transaction may have committed.
     InDoubt(tokio_postgres::Error),
-    /// The store holds what this build does not understand.
-    Nonsense(String),
-    /// The store is not one to make the call on.
+    /// The store contains a value that this build does not know.
+    UnknownValue(String),
+    /// The store is not the one that the configuration describes.
     WrongStore(String),
-    /// The database stores texts in this encoding, which is none that the contract can be kept in.
+    /// The database has this encoding, in which texts cannot be stored or compared as the contract requires.
     Encoding(String),
-    /// The statements of a key of the configuration failed.
+    /// The SQL in a key of the configuration failed.
     Configured(&'static str, tokio_postgres::Error),
 }
 
-/// A part of a call that commits by itself, as its errors tell of it.
+/// A step of a call that commits by itself, as its errors describe it.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Step {
     operation: Operation,
-    /// What earlier parts of the call have committed.
+    /// What earlier steps of the call have committed.
     done: Option<&'static str>,
 }
 
 impl Step {
-    /// What follows in a call of which something is committed already.
+    /// A step after others that have committed.
     pub(super) const fn after(operation: Operation, done: &'static str) -> Self {
         Self { operation, done: Some(done) }
     }
@@ -52,20 +52,20 @@ impl Step {
 }
 
 impl From<Operation> for Step {
-    /// The first of a call.
+    /// The first step of a call.
     fn from(operation: Operation) -> Self {
         Self { operation, done: None }
     }
 }
 
-/// What may mend a failure.
+/// What may resolve a failure.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Remedy {
-    /// Nothing that the backend can do.
+    /// Nothing.
     None,
-    /// Doing the same again: two transactions met.
+    /// Repetition: two transactions conflicted.
     Repeat,
-    /// A new connection, perhaps after a while: the server is down, full or restarting.
+    /// A new connection: the server is down, full or restarting.
     Reconnect,
 }
 
@@ -73,7 +73,7 @@ pub(super) enum Remedy {
 pub(super) type Attempt<T> = std::result::Result<T, Failure>;
 
 impl fmt::Display for Failure {
-    /// As a log shows it.
+    /// The text for logs.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Closed => f.write_str("closed"),
@@ -82,7 +82,7 @@ impl fmt::Display for Failure {
             Self::Driver(error) | Self::Unreachable(error) | Self::InDoubt(error) | Self::Configured(_, error) => {
                 f.write_str(&text(error))
             }
-            Self::Nonsense(message) | Self::WrongStore(message) => f.write_str(message),
+            Self::UnknownValue(message) | Self::WrongStore(message) => f.write_str(message),
             Self::Encoding(encoding) => write!(f, "encoding {encoding}"),
         }
     }
@@ -95,12 +95,12 @@ impl From<tokio_postgres::Error> for Failure {
 }
 
 impl Failure {
-    /// The failure of a commit.
+    /// The failure of COMMIT.
     pub(super) fn of_commit(error: tokio_postgres::Error) -> Self {
         if remedy(&error) == Remedy::Reconnect { Self::InDoubt(error) } else { Self::Driver(error) }
     }
 
-    /// The same failure as the end of attempts to connect.
+    /// The failure of the last attempt to connect.
     pub(super) fn while_connecting(self) -> Self {
         match self {
             Self::Driver(error) => Self::Unreachable(error),
@@ -108,7 +108,7 @@ impl Failure {
         }
     }
 
-    /// What may mend the failure.
+    /// What may resolve the failure.
     pub(super) fn remedy(&self) -> Remedy {
         match self {
             Self::Driver(error) | Self::InDoubt(error) => remedy(error),
@@ -117,24 +117,24 @@ impl Failure {
             | Self::NoFreeConnection
             | Self::ConnectTimeout
             | Self::Unreachable(_)
-            | Self::Nonsense(_)
+            | Self::UnknownValue(_)
             | Self::WrongStore(_)
             | Self::Encoding(_) => Remedy::None,
         }
     }
 
-    /// Whether a table or schema was not there.
+    /// Whether a table or schema does not exist.
     pub(super) fn is_undefined(&self) -> bool {
         matches!(self, Self::Driver(error) if error.code().is_some_and(is_undefined))
     }
 
-    /// Whether a table or function was refused to the user, or all writes are.
+    /// Whether the user lacks a right, or the transaction is read-only.
     pub(super) fn is_forbidden(&self) -> bool {
         let codes = [SqlState::INSUFFICIENT_PRIVILEGE, SqlState::READ_ONLY_SQL_TRANSACTION];
         matches!(self, Self::Driver(error) if error.code().is_some_and(|code| codes.contains(code)))
     }
 
-    /// What the caller hears of the failure.
+    /// The error of the API.
     pub(super) fn into_error(self, step: Step) -> Error {
         let operation = step.operation;
         let unavailable = |message: &str| Error::new(ErrorKind::Unavailable, operation, message);
@@ -144,7 +144,7 @@ impl Failure {
             Self::ConnectTimeout => unavailable("the server accepted no connection within the connect timeout"),
             Self::Driver(error) | Self::Unreachable(error) => driver_error(error, step),
             Self::InDoubt(error) => unavailable("the connection was lost during the commit").with_source(error),
-            Self::Nonsense(message) => Error::new(ErrorKind::Backend, operation, message),
+            Self::UnknownValue(message) => Error::new(ErrorKind::Backend, operation, message),
             Self::WrongStore(message) => Error::new(ErrorKind::WrongStore, operation, message),
             Self::Encoding(encoding) => Error::new(
                 ErrorKind::Backend,
@@ -164,17 +164,18 @@ impl Failure {
     }
 }
 
-/// Whether the server has no such table or schema.
+/// Whether a table or schema does not exist.
 fn is_undefined(code: &SqlState) -> bool {
     [SqlState::UNDEFINED_TABLE, SqlState::INVALID_SCHEMA_NAME].contains(code)
 }
 
-/// Whether two transactions met. One that inserts what was not there when it looked finds it by the primary key.
+/// Whether two transactions conflicted. A unique violation means that another transaction inserted the same id after
+/// this one had looked for it.
 fn is_conflict(code: &SqlState) -> bool {
     [SqlState::T_R_SERIALIZATION_FAILURE, SqlState::T_R_DEADLOCK_DETECTED, SqlState::UNIQUE_VIOLATION].contains(code)
 }
 
-/// Whether the server ends or refuses the connection for a reason that passes.
+/// Whether the server ends or refuses the connection for a transient reason.
 fn is_disconnection(code: &SqlState) -> bool {
     code.code().starts_with("08")
         || [
@@ -188,13 +189,13 @@ fn is_disconnection(code: &SqlState) -> bool {
         .contains(code)
 }
 
-/// Whether the server, or one of its limits, stopped the statement.
+/// Whether the server or one of its timeouts stopped the statement.
 fn is_timeout(code: &SqlState) -> bool {
     [SqlState::QUERY_CANCELED, SqlState::LOCK_NOT_AVAILABLE].contains(code)
 }
 
-/// What the server refuses of a login. Its own text quotes the user and the database, and what stands in their
-/// places in a mistyped address may be the password.
+/// The message for a refused login. The server's own text quotes the user and the database, and in a mistyped address
+/// these may contain the password.
 fn refused_login(code: &SqlState) -> Option<&'static str> {
     match code.code() {
         "28P01" => Some("the server refuses the user or the password (SQLSTATE 28P01)"),
@@ -214,8 +215,7 @@ fn remedy(error: &tokio_postgres::Error) -> Remedy {
     }
 }
 
-/// Whether the network failed, rather than what was said over it: a certificate that is not
-/// trusted is an I/O error to the driver too, of kind `InvalidData`.
+/// Whether the network failed. The driver reports an untrusted certificate as an I/O error too, of kind `InvalidData`.
 fn is_network_failure(error: &tokio_postgres::Error) -> bool {
     let mut source = error.source();
     while let Some(cause) = source {
@@ -234,7 +234,7 @@ fn driver_error(error: tokio_postgres::Error, step: Step) -> Error {
     if step.done.is_none() && error.code().is_some_and(is_undefined) {
         return Error::not_initialised(step.operation);
     }
-    // What the server says of a login would also be in the source.
+    // The source would contain the server's text.
     if let Some(refused) = error.code().and_then(refused_login) {
         return Error::new(ErrorKind::Backend, step.operation, refused);
     }
@@ -252,7 +252,7 @@ fn kind(error: &tokio_postgres::Error) -> ErrorKind {
     }
 }
 
-/// What the server says, with its advice.
+/// The server's message, SQLSTATE and hint.
 fn text(error: &tokio_postgres::Error) -> String {
     let Some(answer) = error.as_db_error() else { return error.to_string() };
     if let Some(refused) = refused_login(answer.code()) {

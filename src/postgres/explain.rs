@@ -1,4 +1,4 @@
-//! The plans of reads, as the server executes them.
+//! The plans of reads.
 
 use tokio_postgres::types::ToSql;
 
@@ -10,7 +10,7 @@ use super::record::{self, Record};
 use crate::query::ReadCall;
 use crate::{ExplainedStatement, Explanation};
 
-/// Executes the statement of a call in a transaction that may not write and is rolled back, and gives its plan.
+/// The plan of a call's statement, which is executed in a read-only transaction that is rolled back.
 pub(super) async fn explain(client: Client, layout: Layout, call: &ReadCall) -> Attempt<Explanation> {
     let statement = match call {
         ReadCall::Jobs(query) => {
@@ -34,7 +34,7 @@ async fn one(client: &Client, layout: Layout, record: &Record, id: &str) -> Atte
 }
 
 async fn explained(client: &Client, sql: &str, parameters: &[&(dyn ToSql + Sync)]) -> Attempt<ExplainedStatement> {
-    // A session of its own is in no transaction yet, and a shared one in one that is ended like this one.
+    // `Connections::run` begins and ends a transaction in a shared session, and none in an own one.
     let (begin, end) =
         if client.is_own() { ("BEGIN READ ONLY", "ROLLBACK") } else { ("SET TRANSACTION READ ONLY", "") };
     client.batch_execute(begin).await?;

@@ -1,9 +1,9 @@
-//! The secondary indexes that a bulk load does without: dropped before it and made again after it.
+//! Deferral of secondary indexes: a bulk load drops them first and recreates them at its end.
 //!
-//! To keep an index up costs a load a search and a write at another place for each row; to make it from the rows
-//! that are there costs one sort. An index is put on record in the transaction that drops it, and taken off
-//! the record in the one that makes it again. So it is always known what is missing, whoever was interrupted, and
-//! of several who make it again one does. Primary keys are never dropped, for inserts rely on them.
+//! Maintaining an index costs a search and a write for each row; building it from existing rows costs one sort. The
+//! transaction that drops an index records its definition in `broadside_deferred_index`, and the transaction that
+//! recreates it removes the record. So the missing indexes are known after any interruption, and of several callers
+//! that recreate one, only one does. Primary keys are never dropped, because inserts rely on them.
 
 use futures::{StreamExt, TryStreamExt, stream};
 
@@ -12,19 +12,13 @@ use tracing::info;
 use super::connection::{Client, Connections};
 use super::error::{Attempt, Step};
 use super::layout::Layout;
+use super::marker::{self, Lock};
 use super::partitions;
-use super::schema::quoted;
-use super::store::{self, Lock};
+use super::statement::identifier;
 use crate::error::Result;
 
-/// The record, which `initialise_schema` makes beside the tables.
-pub(super) const DEFERRED_TABLE: &str = "CREATE TABLE IF NOT EXISTS broadside_deferred_index (
-    name text COLLATE \"C\" NOT NULL PRIMARY KEY,
-    definition text NOT NULL
-)";
-
-/// Puts a table's secondary indexes on record. The definition of one that is partitioned is given as of the table
-/// without its partitions, each of which would have to get its own.
+/// Records the secondary indexes of a table. A partitioned index is defined ON ONLY its table; without ONLY its
+/// definition creates the indexes of the partitions too.
 const RECORD: &str = "INSERT INTO broadside_deferred_index (name, definition)
 SELECT
     c.relname,
@@ -37,31 +31,30 @@ WHERE i.indrelid = to_regclass($1) AND NOT i.indisunique AND NOT i.indisexclusio
 ON CONFLICT DO NOTHING
 RETURNING name";
 
-/// How many indexes are made at once, each on its own connection.
+/// The number of indexes created concurrently, each on its own connection.
 const AT_ONCE: usize = 4;
 
-/// Drops the secondary indexes of a table if it has no more than this number of rows, nor so many partitions that
-/// one transaction could not drop all of theirs; to be called in a transaction of its own, for it keeps everybody from
-/// the table until the end.
-pub(super) async fn defer(client: Client, layout: Layout, table: &str, most_rows: i64) -> Attempt<()> {
-    store::guard(&client, layout, Lock::None).await?;
+/// Drops the secondary indexes of a table that has at most `max_rows` rows, unless it has more partitions than one
+/// transaction can change; to be called in a transaction of its own, because it locks the table exclusively.
+pub(super) async fn defer(client: Client, layout: Layout, table: &str, max_rows: i64) -> Attempt<()> {
+    marker::guard(&client, layout, Lock::None).await?;
     if partitions::are_many(&client).await? {
         return Ok(());
     }
     let one_more = format!("SELECT FROM {table} LIMIT 1 OFFSET $1");
-    if client.query_opt(&one_more, &[&most_rows]).await?.is_some() {
+    if client.query_opt(&one_more, &[&max_rows]).await?.is_some() {
         return Ok(());
     }
     let recorded = client.query(RECORD, &[&table]).await?;
     let names = recorded.iter().map(|row| row.try_get(0)).collect::<Result<Vec<String>, _>>()?;
     if !names.is_empty() {
-        info!(target: "broadside::postgres", table, indexes = ?names, "drops indexes until the load ends");
+        info!(target: "broadside::postgres", table, indexes = ?names, "drops the indexes for the duration of the load");
     }
-    let drops: String = names.iter().map(|name| format!("DROP INDEX IF EXISTS {};", quoted(name))).collect();
+    let drops: String = names.iter().map(|name| format!("DROP INDEX IF EXISTS {};", identifier(name))).collect();
     Ok(client.batch_execute(&drops).await?)
 }
 
-/// Makes all indexes on record again.
+/// Recreates all recorded indexes.
 pub(super) async fn restore(connections: &Connections, step: Step) -> Result<()> {
     let names = connections.run(step, deferred).await?;
     stream::iter(names)
@@ -74,9 +67,9 @@ pub(super) async fn restore(connections: &Connections, step: Step) -> Result<()>
         .await
 }
 
-/// In the order of names, which has the one that takes longest, that of annotations, near the front.
+/// In order of names, in which the slowest to build, the index on annotations, is among the first.
 async fn deferred(client: Client) -> Attempt<Vec<String>> {
-    // Who made a store without the record has dropped nothing.
+    // In a store without the table no index was dropped.
     let exists = client.query_one("SELECT to_regclass('broadside_deferred_index') IS NOT NULL", &[]).await?;
     if !exists.try_get::<_, bool>(0)? {
         return Ok(Vec::new());
@@ -86,12 +79,12 @@ async fn deferred(client: Client) -> Attempt<Vec<String>> {
 }
 
 async fn create(client: Client, name: &str) -> Attempt<()> {
-    // Whoever else is making it has its row locked, and then there is none.
+    // Waits for another transaction that recreates it, and then finds no row.
     let take = "DELETE FROM broadside_deferred_index WHERE name = $1 RETURNING definition";
     if let Some(row) = client.query_opt(take, &[&name]).await? {
-        // It takes as long as the table is large, and must be made some day.
+        // The build takes as long as the table is large; the user's timeout must not prevent it for ever.
         let definition: String = row.try_get(0)?;
-        info!(target: "broadside::postgres", index = name, "makes an index again");
+        info!(target: "broadside::postgres", index = name, "recreates an index");
         client.batch_execute(&format!("SET LOCAL statement_timeout = 0; {definition}")).await?;
     }
     Ok(())

@@ -1,21 +1,21 @@
-//! How jobs are laid out in tables: as Lookout has them, or in one of two ways that were tried on it.
+//! The layouts of the tables: Lookout's own, and two that were tried on it.
 
-/// A layout of the tables. The contract holds under each.
+/// A layout of the tables. The contract holds in each.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Layout {
-    /// Lookout's own: one table of jobs.
+    /// Lookout's own: all jobs in `job`.
     #[default]
     Lookout,
-    /// Jobs that have ended are moved from `job` to `job_historical`; `job_all` shows both.
+    /// Terminal jobs are moved from `job` to `job_historical`; the view `job_all` is the union of both.
     HotColdSplit,
-    /// `job` has a partition for each day of submission, so that old days can be dropped whole. As
-    /// the primary key of a partitioned table must hold the partition's column, `job_key` is
-    /// there to keep job ids unique, and tells the partition of a job.
+    /// `job` has a partition for each day of submission, so that a whole day can be dropped. The primary key of a
+    /// partitioned table must contain the partition column, so the table `job_key` keeps job ids unique; it also
+    /// gives the submission time of a job.
     PartitionBySubmitted,
 }
 
-/// A change of the schema: its name, and the statements that make it.
+/// A change of the schema: its name and its statements.
 pub(super) type Migration = (&'static str, &'static str);
 
 const TABLES: Migration = ("tables", include_str!("schema/tables.sql"));
@@ -24,11 +24,11 @@ const JOB_INDEXES: Migration = ("job indexes", include_str!("schema/job_indexes.
 const HOT_COLD_SPLIT: Migration = ("hot cold split", include_str!("schema/hot_cold_split.sql"));
 const PARTITIONED_JOB: Migration = ("partitioned job", include_str!("schema/partitioned_job.sql"));
 
-/// Takes the ids of historical jobs where jobs are partitioned.
+/// Inserts the ids of historical jobs into `job_key`.
 const CLAIM: &str = "claimed AS (INSERT INTO job_key (job_id, submitted) SELECT job_id, submitted FROM made),";
 
 impl Layout {
-    /// The migrations that make the layout, oldest first. One that has been released never changes.
+    /// The migrations of the layout, oldest first. A released migration never changes.
     pub(super) fn migrations(self) -> &'static [Migration] {
         match self {
             Self::Lookout => &[TABLES, JOB, JOB_INDEXES],
@@ -37,7 +37,7 @@ impl Layout {
         }
     }
 
-    /// The name by which the marker of a store knows it.
+    /// The name of the layout in markers.
     pub(super) fn name(self) -> &'static str {
         match self {
             Self::Lookout => "lookout",
@@ -51,12 +51,12 @@ impl Layout {
         [Self::Lookout, Self::HotColdSplit, Self::PartitionBySubmitted].into_iter().find(|layout| layout.name() == name)
     }
 
-    /// The version of the tables: how many migrations have made them.
+    /// The version of the tables: the number of migrations.
     pub(super) fn version(self) -> String {
         self.migrations().len().to_string()
     }
 
-    /// The table or view that shows all jobs.
+    /// The table or view of all jobs.
     pub(super) fn all_jobs(self) -> &'static str {
         match self {
             Self::Lookout | Self::PartitionBySubmitted => "job",
@@ -64,7 +64,7 @@ impl Layout {
         }
     }
 
-    /// The table of jobs that have ended.
+    /// The table of terminal jobs.
     pub(super) fn ended_jobs(self) -> &'static str {
         match self {
             Self::Lookout | Self::PartitionBySubmitted => "job",
@@ -72,7 +72,7 @@ impl Layout {
         }
     }
 
-    /// The statement that makes a chunk of historical jobs, whose ids have this collation.
+    /// The statement that generates a chunk of historical jobs; ids have this collation.
     pub(super) fn historical_chunk(self, collation: &str) -> String {
         let (known_jobs, claimed) = match self {
             Self::Lookout => ("job", ""),
@@ -86,7 +86,7 @@ impl Layout {
             .replace("{collation}", collation)
     }
 
-    /// Removes every job and what belongs to it.
+    /// The statement that removes all jobs, runs, specs and errors.
     pub(super) fn clear(self) -> &'static str {
         match self {
             Self::Lookout => "TRUNCATE job, job_run, job_spec, job_error, job_deduplication",

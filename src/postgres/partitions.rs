@@ -1,36 +1,37 @@
-//! The partitions of jobs by day: a day gets its own before the first job of that day is inserted.
+//! The partitions of jobs by day of submission, each created before the first job of its day is inserted.
 
 use std::collections::BTreeSet;
 
 use super::connection::{Client, Connections};
 use super::error::{Attempt, Step};
 use super::layout::Layout;
-use super::schema::{self, quoted};
-use super::store::{self, Lock};
+use super::marker::{self, Lock};
+use super::schema;
+use super::statement::identifier;
 use crate::error::{Operation, Result};
 use crate::time::Timestamp;
 
 const SECONDS_PER_DAY: i64 = 86_400;
 
-/// Those of some partitions that are missing. It reads the catalogue itself, because a session's
-/// memory of names may be older than the lock it has just got.
+/// The missing ones among some partitions. It reads the catalog, because the session's name cache may be older than the
+/// lock that the session has just acquired.
 const MISSING: &str = "SELECT name FROM unnest($1::text[]) AS name WHERE NOT EXISTS (
     SELECT FROM pg_inherits AS i JOIN pg_class AS c ON c.oid = i.inhrelid
     WHERE i.inhparent = to_regclass('job') AND c.relname = name
 )";
 
-/// All of them.
+/// All partitions.
 const ALL: &str = "SELECT c.relname::text FROM pg_inherits AS i JOIN pg_class AS c ON c.oid = i.inhrelid
 WHERE i.inhparent = to_regclass('job') ORDER BY 1";
 
-/// How many are made or dropped in a transaction: each takes some 15 locks, for itself and its indexes, and a
-/// server has memory for 6,400 as it comes.
-const AT_ONCE: usize = 20;
+/// The number of partitions created or dropped in one transaction. Each takes some 15 locks, for itself and its
+/// indexes, of the 6,400 that a server has by default.
+const CHUNK: usize = 20;
 
-/// Sees to it that the days of these times have partitions.
+/// Creates the missing partitions of the days of these times.
 ///
-/// Partitions are made in transactions of their own: one locks all jobs, and a batch should not do that
-/// until its end. An empty partition changes nothing for readers.
+/// They are created in transactions of their own, because creation locks all jobs, which a batch must not do until it
+/// ends. An empty partition does not change any answer.
 pub(super) async fn ensure(
     connections: &Connections,
     operation: Operation,
@@ -43,11 +44,11 @@ pub(super) async fn ensure(
     let days = &days;
     let missing_now = connections.run(operation, |client| async move { missing(&client, days).await }).await?;
     let days: Vec<i64> = days.iter().copied().filter(|&day| missing_now.contains(&name(day))).collect();
-    for days in days.chunks(AT_ONCE) {
+    for days in days.chunks(CHUNK) {
         let days = &days.iter().copied().collect::<BTreeSet<_>>();
         let make = |client: Client| async move {
-            store::guard(&client, Layout::PartitionBySubmitted, Lock::None).await?;
-            // Another process may have made them meanwhile, and now cannot.
+            marker::guard(&client, Layout::PartitionBySubmitted, Lock::None).await?;
+            // Under the lock no other process creates any; some may have been created since the first check.
             schema::lock(&client, connections.schema()).await?;
             let missing = missing(&client, days).await?;
             let statements: String = days.iter().filter(|&&day| missing.contains(&name(day))).map(create).collect();
@@ -58,28 +59,28 @@ pub(super) async fn ensure(
     Ok(())
 }
 
-/// Whether there are more partitions than one transaction can surely change.
+/// Whether there are more partitions than one transaction can certainly change.
 pub(super) async fn are_many(client: &Client) -> Attempt<bool> {
-    Ok(all(client).await?.len() > AT_ONCE)
+    Ok(all(client).await?.len() > CHUNK)
 }
 
-/// Drops the partitions with the jobs in them, some at a time.
+/// Drops all partitions with their jobs, in several transactions.
 pub(super) async fn drop_all(connections: &Connections, operation: Operation) -> Result<()> {
     let names = connections.run(operation, |client| async move { all(&client).await }).await?;
     let mut step = Step::from(operation);
-    for names in names.chunks(AT_ONCE) {
+    for names in names.chunks(CHUNK) {
         let drop_some = |client: Client| async move {
-            store::guard(&client, Layout::PartitionBySubmitted, Lock::Reads).await?;
-            let statements: String = names.iter().map(|name| drop_with_keys(&quoted(name))).collect();
+            marker::guard(&client, Layout::PartitionBySubmitted, Lock::Reads).await?;
+            let statements: String = names.iter().map(|name| drop_with_keys(&identifier(name))).collect();
             Ok(client.batch_execute(&statements).await?)
         };
         connections.transact(step, drop_some).await?;
-        step = Step::after(operation, "the jobs of some days were removed");
+        step = Step::after(operation, "the jobs of some days are removed");
     }
     Ok(())
 }
 
-/// An id whose job is gone must not stay taken.
+/// Drops a partition, and releases the ids of its jobs.
 fn drop_with_keys(name: &str) -> String {
     format!("DELETE FROM job_key AS k USING {name} AS j WHERE k.job_id = j.job_id; DROP TABLE IF EXISTS {name};")
 }
@@ -89,15 +90,15 @@ async fn all(client: &Client) -> Attempt<Vec<String>> {
     Ok(rows.iter().map(|row| row.try_get(0)).collect::<Result<_, _>>()?)
 }
 
-/// Tells each staged update of a job when the job was submitted, and thereby its partition.
+/// Sets the submission time of the job in each staged update; it determines the partition.
 const LOCATE: &str = "WITH located AS (
     UPDATE pg_temp.staged AS u SET submitted = k.submitted FROM job_key AS k
-    WHERE u.part = 'job update' AND u.job_id = k.job_id
+    WHERE u.target = 'job update' AND u.job_id = k.job_id
     RETURNING k.submitted
 )
 SELECT DISTINCT floor(extract(epoch FROM submitted) / 86400)::bigint FROM located ORDER BY 1";
 
-/// The partitions of the jobs of the staged updates, by day.
+/// The partitions of the jobs that the staged updates name, in order of days.
 pub(super) async fn of_updates(client: &Client) -> Attempt<Vec<String>> {
     let statement = client.prepare(LOCATE).await?;
     let days = client.query(&statement, &[]).await?;

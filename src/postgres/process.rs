@@ -1,8 +1,8 @@
-//! Which server process a connection began with.
+//! The process id that the server announced when the connection began.
 //!
-//! The server names it as the connection begins, for requests to cancel. A pooler names one of its own making, for the
-//! process behind it is another from one transaction to the next. The driver keeps what it was told and writes it into
-//! such a request; here the request is read instead of sent.
+//! The id is meant for cancel requests. A pooler announces an id of its own, because the process behind it changes from
+//! one transaction to the next; so the announced id differs from `pg_backend_pid()` exactly behind a pooler. The driver
+//! does not expose the id, but writes it into cancel requests: here one is written to a buffer and parsed.
 
 use std::future::{Ready, ready};
 use std::io;
@@ -13,11 +13,11 @@ use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, DuplexStream
 use tokio_postgres::tls::{ChannelBinding, TlsConnect, TlsStream};
 use tokio_postgres::{CancelToken, Error as DriverError};
 
-/// The lengths of a request for TLS and of one to cancel, which both begin with theirs.
+/// The lengths of a TLS request and of a cancel request; each is the first field of its request.
 const TLS_REQUEST: u32 = 8;
 const CANCEL_REQUEST: u32 = 16;
 
-/// The process that the server named when the connection began; none if the request is not what the protocol says.
+/// The announced process id; `None` if the request does not follow the protocol.
 pub(super) async fn announced(token: &CancelToken) -> Result<Option<i32>, DriverError> {
     let (driver, mut server) = duplex(64);
     let (sent, read) = tokio::join!(token.cancel_query_raw(driver, Plain), read(&mut server));
@@ -40,7 +40,7 @@ async fn read(stream: &mut DuplexStream) -> io::Result<Option<i32>> {
     Ok(Some(process))
 }
 
-/// Stands where TLS would, for a request that never leaves the process.
+/// Replaces TLS for a request that never leaves the process.
 struct Plain;
 
 impl TlsConnect<DuplexStream> for Plain {

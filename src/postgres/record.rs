@@ -1,16 +1,19 @@
-//! Records that are read alone, each by a statement with the id as its parameter.
+//! Reads of single records: specs, errors and debug messages.
 
 use super::connection::Client;
 use super::error::Attempt;
 use super::layout::Layout;
-use super::store::{self, UNSPLIT};
+use super::marker::{self, UNSPLIT};
 use crate::error::Operation;
 
-/// A record that is read alone, by the statement that gives it and its parts' names in `NotFound`.
+/// A kind of record.
 pub(super) struct Record {
     pub operation: Operation,
+    /// The record's name in `NotFound`.
     pub what: &'static str,
+    /// The name of what it belongs to in `NotFound`.
     pub of: &'static str,
+    /// The statement that reads the record; its parameter is the id.
     pub sql: fn(Layout) -> String,
 }
 
@@ -48,20 +51,20 @@ pub(super) const RUN_DEBUG_MESSAGE: Record = Record {
     sql: |_| "SELECT debug FROM job_run WHERE run_id = $1".to_owned(),
 };
 
-/// The bytes of a record; none if there are none.
+/// The bytes of a record; `None` if it does not exist.
 pub(super) async fn read(client: Client, layout: Layout, sql: &str, id: &str) -> Attempt<Option<Vec<u8>>> {
     let statement = client.prepare(sql).await?;
     let row = client.query_opt(&statement, &[&known_id(id)]).await?;
     let found = row.map(|row| row.try_get::<_, Option<Vec<u8>>>(0)).transpose()?.flatten();
-    // What is found is right in any layout.
+    // A record that was found exists in every layout.
     if found.is_none() && layout == Layout::Lookout && !client.query_one(UNSPLIT, &[]).await?.try_get::<_, bool>(0)? {
-        return Err(store::split());
+        return Err(marker::split());
     }
     Ok(found)
 }
 
-/// No id holds a NUL character, and the server cannot be asked for one that does; whether
-/// there is a schema must be found out all the same, and "" is no id either.
+/// The id to look up. The protocol cannot send a NUL and no stored id contains one: such an id is replaced by "", which
+/// is no stored id either, so that the statement still finds out whether the tables exist.
 pub(super) fn known_id(id: &str) -> &str {
     if id.contains('\0') { "" } else { id }
 }

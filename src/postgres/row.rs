@@ -12,20 +12,20 @@ use super::error::{Attempt, Failure};
 use crate::model::{Job, JobState, Run, RunState};
 use crate::time::Timestamp;
 
-/// 2000-01-01T00:00:00Z, from which PostgreSQL counts, in microseconds since 1970.
+/// PostgreSQL's epoch, 2000-01-01T00:00:00Z, in microseconds since 1970.
 const EPOCH: i64 = 946_684_800_000_000;
-/// PostgreSQL's first instant, in its own count; -infinity lies before it.
+/// PostgreSQL's first instant, in microseconds since its epoch; -infinity precedes it.
 const FIRST: i64 = -211_813_488_000_000_000;
-/// The end of PostgreSQL's range, in its own count; infinity lies after it.
+/// The end of PostgreSQL's range, in microseconds since its epoch; infinity follows it.
 const END: i64 = 9_223_371_331_200_000_000;
 
-/// An instant as a `timestamp without time zone`. One beyond PostgreSQL's range becomes an
-/// infinity, which compares with every stored instant as the true one would.
+/// An instant as a `timestamp without time zone`. An instant outside PostgreSQL's range becomes an infinity, which
+/// compares the same with every stored instant.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct PgTimestamp(pub Timestamp);
 
 impl PgTimestamp {
-    /// The instant in PostgreSQL's own count.
+    /// Microseconds since PostgreSQL's epoch.
     pub(super) fn to_wire(self) -> i64 {
         match self.0.as_micros().saturating_sub(EPOCH) {
             early if early < FIRST => i64::MIN,
@@ -55,7 +55,7 @@ impl<'a> FromSql<'a> for PgTimestamp {
 }
 
 impl<'de> Deserialize<'de> for PgTimestamp {
-    /// From the text that PostgreSQL's JSON functions make of a timestamp: RFC 3339 but for the offset.
+    /// Parses the text of a timestamp in PostgreSQL's JSON: RFC 3339 without the offset.
     fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         let mut text = String::deserialize(deserializer)?;
         text.push('Z');
@@ -199,5 +199,5 @@ pub(super) fn job_state(ordinal: i16) -> Attempt<JobState> {
 }
 
 fn unknown(ordinal: i16) -> Failure {
-    Failure::Nonsense(format!("the store holds the unknown state {ordinal}"))
+    Failure::UnknownValue(format!("the store contains the unknown state {ordinal}"))
 }

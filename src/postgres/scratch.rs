@@ -1,4 +1,4 @@
-//! From a configuration to handles, and to stores that are made for one purpose.
+//! Opening handles; creating, listing and removing scratch stores.
 
 use tracing::info;
 
@@ -6,13 +6,13 @@ use super::config::{PostgresConfig, invalid};
 use super::connection::{Client, Connections};
 use super::error::{Attempt, Failure, Step};
 use super::layout::Layout;
-use super::schema::quoted;
-use super::{PostgresDatabase, partitions, store};
+use super::statement::identifier;
+use super::{PostgresDatabase, marker, partitions};
 use crate::connect::ScratchInfo;
 use crate::error::{Operation, Result};
 use crate::time::SharedClock;
 
-/// The schemas that have a table with the marker's name, which the user may read.
+/// The schemas with a table of the marker's name that the user may read.
 const MARKED: &str = "
 SELECT n.nspname::text FROM pg_class AS c JOIN pg_namespace AS n ON n.oid = c.relnamespace
 WHERE c.relname = 'broadside_store' AND c.relkind = 'r'
@@ -32,7 +32,7 @@ impl PostgresConfig {
     pub async fn connect(&self, clock: SharedClock) -> Result<PostgresDatabase> {
         let connections = Connections::open(self).await?;
         let schema = connections.schema();
-        let found = connections.run(OPERATION, |client| async move { store::inspect(&client, schema).await }).await?;
+        let found = connections.run(OPERATION, |client| async move { marker::inspect(&client, schema).await }).await?;
         let layout = match self.layout {
             Layout::Lookout if self.adopt => found.made_in().unwrap_or_default(),
             layout => layout,
@@ -41,8 +41,7 @@ impl PostgresConfig {
         Ok(PostgresDatabase::new(self, connections, layout, &found, clock))
     }
 
-    /// The scratch stores in the database, oldest first, by the marker that each carries. Those that the user may not
-    /// read are not among them.
+    /// The scratch stores in the database that the user may read, oldest first, found by their markers.
     ///
     /// # Errors
     ///
@@ -65,38 +64,38 @@ impl PostgresConfig {
         Ok(stores)
     }
 
-    /// Removes a scratch store, which must carry the marker of one.
+    /// Removes a scratch store, in several transactions. A failed call may leave part of the store, which then still has
+    /// its marker and can be removed by another call.
     ///
     /// # Errors
     ///
-    /// As [`connect`](Self::connect); `WrongStore` if `name` is no scratch store. A store is removed in several
-    /// transactions: what an error leaves of it still carries the marker.
+    /// As [`connect`](Self::connect); `WrongStore` if `name` has no marker of a scratch store.
     pub async fn remove_scratch(&self, name: &str) -> Result<()> {
         let connections = self.lone_connection(Some(name)).await?;
         connections.run(OPERATION, |client| check_scratch(client, name)).await?;
         partitions::drop_all(&connections, OPERATION).await?;
-        let step = Step::after(OPERATION, "the store may have been removed in part");
+        let step = Step::after(OPERATION, "the store may be removed in part");
         connections.transact(step, |client| drop_schema(client, name)).await?;
         info!(target: "broadside::postgres", store = name, "removed a scratch store");
         Ok(())
     }
 
-    /// Makes an empty schema of this name, with the marker of a scratch store, and gives the configuration that leads
-    /// to it.
+    /// Creates a schema of this name that contains only the marker of a scratch store, and returns its configuration.
     ///
     /// # Errors
     ///
-    /// As [`connect`](Self::connect), and `Backend` if the schema exists. The outcome says whether it may have been made.
+    /// As [`connect`](Self::connect), and `Backend` if the schema exists. The outcome says whether the schema may have
+    /// been created.
     pub async fn create_scratch(&self, name: &str) -> Result<Self> {
         let connections = self.lone_connection(Some(name)).await?;
-        let statements = format!("CREATE SCHEMA {}; {}", quoted(name), store::mark(true));
+        let statements = format!("CREATE SCHEMA {}; {}", identifier(name), marker::mark(true));
         let statements = statements.as_str();
         let create = |client: Client| async move { Ok(client.batch_execute(statements).await?) };
         connections.transact(OPERATION, create).await?;
         Ok(Self { schema: Some(name.to_owned()), adopt: false, ..self.clone() })
     }
 
-    /// Removes the schema that [`create_scratch`](Self::create_scratch) made, with all that is in it.
+    /// Removes the scratch store of this configuration.
     ///
     /// # Errors
     ///
@@ -111,9 +110,9 @@ impl PostgresConfig {
     }
 }
 
-/// When a scratch store was made; none if the schema is none, or no more.
+/// When the scratch store was created; `None` if the schema is not a scratch store or no longer exists.
 async fn scratch_marker(client: Client, name: &str) -> Attempt<Option<crate::Timestamp>> {
-    match store::inspect(&client, name).await {
+    match marker::inspect(&client, name).await {
         Ok(found) => Ok(found.marker.and_then(|marker| marker.scratch())),
         Err(failure) if failure.is_undefined() || failure.is_forbidden() => Ok(None),
         Err(failure) => Err(failure),
@@ -123,17 +122,17 @@ async fn scratch_marker(client: Client, name: &str) -> Attempt<Option<crate::Tim
 async fn drop_schema(client: Client, name: &str) -> Attempt<()> {
     let exists = client.prepare("SELECT FROM pg_namespace WHERE nspname = $1").await?;
     if client.query_opt(&exists, &[&name]).await?.is_none() {
-        // An attempt before this one has succeeded, or somebody else was quicker.
+        // An earlier attempt or another process has dropped it.
         return Ok(());
     }
     check_scratch(Client::clone(&client), name).await?;
-    Ok(client.batch_execute(&format!("DROP SCHEMA {} CASCADE", quoted(name))).await?)
+    Ok(client.batch_execute(&format!("DROP SCHEMA {} CASCADE", identifier(name))).await?)
 }
 
 async fn check_scratch(client: Client, name: &str) -> Attempt<()> {
-    let found = store::inspect(&client, name).await?;
+    let found = marker::inspect(&client, name).await?;
     match found.marker.and_then(|marker| marker.scratch()) {
         Some(_) => Ok(()),
-        None => Err(Failure::WrongStore(format!("schema {name:?} carries no marker of a scratch store"))),
+        None => Err(Failure::WrongStore(format!("schema {name:?} has no marker of a scratch store"))),
     }
 }

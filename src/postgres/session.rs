@@ -1,4 +1,4 @@
-//! Sessions: what is set and proven before the first statement of each, and how transactions begin in it.
+//! Sessions: their settings, the proof of their schema, and their transactions.
 
 use std::collections::HashMap;
 use std::ops::Deref;
@@ -12,36 +12,37 @@ use tokio_postgres_rustls::MakeRustlsConnect;
 use tracing::debug;
 
 use super::error::{Attempt, Failure};
+use super::process;
 use super::settings::{Settings, begin_in_schema};
-use super::{process, staging};
 
-/// Which process serves the session, and how it stores texts.
+/// The process that serves the session, and the encoding of the database.
 const FACTS: &str = "SELECT pg_backend_pid(), current_setting('server_encoding')";
-/// The schema that holds what is made without naming one.
+/// The schema in which a statement creates what it names without a schema.
 const CURRENT_SCHEMA: &str = "SELECT current_schema()";
-/// Others order texts by rules of their own, or cannot hold all of Unicode.
+/// Other encodings order texts by rules of their own, or do not contain all of Unicode.
 const ENCODINGS: [&str; 2] = ["UTF8", "SQL_ASCII"];
 
-/// Whether the session has the temporary table of a batch.
+/// The session has no temporary table for batches.
 const UNSTAGED: u8 = 0;
-/// It was made in the transaction under way.
+/// The open transaction created it, so a rollback removes it.
 const STAGED_UNTIL_ROLLBACK: u8 = 1;
+/// It exists until the session ends.
 const STAGED: u8 = 2;
 
 /// What all sessions of a handle have in common.
 pub(super) struct SessionConfig {
-    /// The schema that holds the tables; none until the first session has told which is the user's own.
+    /// The schema of the tables; `None` until the first session has read the current schema.
     pub schema: Option<String>,
     pub settings: Settings,
-    /// Most prepared statements that a session keeps.
+    /// The greatest number of prepared statements of a session.
     pub statement_cache: usize,
 }
 
 /// A session on the server.
 ///
-/// One whose server process is proven to be that of its connection is its own: what is set stays set and what is
-/// prepared stays prepared. Behind a pooler it is shared: whatever a transaction needs is set by it and for it, and
-/// nothing outlives it, so that it works in every mode of a pooler and leaves no trace with the pooler's other clients.
+/// A session is *own* if its server process is the one that accepted the connection: its settings and prepared
+/// statements last until it ends. Behind a pooler it is *shared*: each transaction makes all settings for itself and
+/// nothing outlives it, so it works in every pooling mode and leaves nothing behind for the pooler's other clients.
 pub(super) struct Session {
     client: DriverClient,
     config: Arc<SessionConfig>,
@@ -60,7 +61,7 @@ impl Deref for Session {
 }
 
 impl Session {
-    /// Connects, and proves what every later statement relies on.
+    /// Connects, and checks the encoding and the schema.
     pub(super) async fn open(
         server: &tokio_postgres::Config,
         tls: MakeRustlsConnect,
@@ -69,7 +70,7 @@ impl Session {
         let (client, connection) = server.connect(tls).await?;
         tokio::spawn(async move {
             if let Err(error) = connection.await {
-                debug!(target: "broadside::postgres", %error, "connection lost");
+                debug!(target: "broadside::postgres", %error, "the connection is lost");
             }
         });
         let announced = process::announced(&client.cancel_token()).await?;
@@ -93,7 +94,7 @@ impl Session {
         Ok(session)
     }
 
-    /// Makes the settings of a session of its own, and proves that it is in the schema, if there is one.
+    /// Makes the settings of an own session, and checks that the configured schema is the current one.
     async fn set_up(&self) -> Attempt<()> {
         if !self.own {
             return Ok(());
@@ -104,26 +105,25 @@ impl Session {
             Some(current) if current != *wanted => {
                 Err(Failure::WrongStore(format!("the session is in schema {current:?}, not in {wanted:?}")))
             }
-            // One that is not there yet holds nothing that could be taken for ours.
+            // The configured schema does not exist yet.
             _ => Ok(()),
         }
     }
 
-    /// The schema that the configuration names, or else the user's own, if there is one.
-    pub(super) async fn own_schema(&self) -> Attempt<Option<String>> {
+    /// The configured schema, or else the current one, if there is one.
+    pub(super) async fn schema(&self) -> Attempt<Option<String>> {
         if self.config.schema.is_some() {
             return Ok(self.config.schema.clone());
         }
-        // The settings of the caller, which may say which, are made for the session or the transaction.
         Ok(first_row(self.client.simple_query(CURRENT_SCHEMA).await?).pop().flatten())
     }
 
-    /// Whether the session is used by this handle alone.
+    /// Whether this handle alone uses the session.
     pub(super) fn is_own(&self) -> bool {
         self.own
     }
 
-    /// Marks a session whose settings may no longer be what they were: it is closed instead of used again.
+    /// Marks a session whose settings a statement of the user may have changed; it is closed instead of reused.
     pub(super) fn spoil(&self) {
         self.spoilt.store(true, Ordering::Relaxed);
     }
@@ -133,8 +133,8 @@ impl Session {
         !self.client.is_closed() && !self.spoilt.load(Ordering::Relaxed)
     }
 
-    /// Prepares a statement, or has it prepared already. In a shared session it is gone from the server when it is
-    /// dropped, which must be before the transaction ends: then another process may get the next.
+    /// A prepared statement, from the cache of an own session. In a shared session the statement must be dropped
+    /// before the transaction ends: the next transaction may run in another process.
     pub(super) async fn prepare(&self, sql: &str) -> Attempt<Statement> {
         if !self.own {
             return Ok(self.client.prepare(sql).await?);
@@ -147,7 +147,7 @@ impl Session {
         Ok(statement)
     }
 
-    /// Forgets prepared statements when there are too many.
+    /// Clears the cache of prepared statements if it exceeds its limit.
     pub(super) fn trim(&self) {
         let mut statements = self.statements.lock();
         if statements.len() > self.config.statement_cache {
@@ -155,23 +155,24 @@ impl Session {
         }
     }
 
-    /// Makes the temporary table of a batch, where there is none; to be called in a transaction.
-    pub(super) async fn stage(&self, collation: &str) -> Attempt<()> {
+    /// Creates the temporary table of a batch, unless the session has it; to be called in a transaction. `create` is
+    /// the statement, given whether the table may outlive the transaction.
+    pub(super) async fn stage(&self, create: impl FnOnce(bool) -> String) -> Attempt<()> {
         if self.staged.load(Ordering::Relaxed) == UNSTAGED {
-            self.client.batch_execute(&staging::table(collation, self.own)).await?;
+            self.client.batch_execute(&create(self.own)).await?;
             self.staged.store(STAGED_UNTIL_ROLLBACK, Ordering::Relaxed);
         }
         Ok(())
     }
 
-    /// Begins, works and commits.
+    /// Runs `work` in a transaction.
     pub(super) async fn transaction<T>(&self, work: impl Future<Output = Attempt<T>>) -> Attempt<T> {
         let begin = match &self.config.schema {
-            // Once more, for it to be certain whatever may have been set since.
+            // The search path is set again, whatever has changed it since the session began.
             Some(schema) if self.own => begin_in_schema(schema),
             _ => self.config.settings.for_transaction(),
         };
-        // The first of the work follows on the heels of BEGIN, without waiting for its answer.
+        // The first statement of the work is sent without waiting for the answer to BEGIN.
         let begun = async { Ok(self.client.batch_execute(&begin).await?) };
         match try_join(begun, work).await {
             Ok(((), answer)) => {
@@ -180,7 +181,7 @@ impl Session {
                 Ok(answer)
             }
             Err(failure) => {
-                // A connection that cannot roll back is closed, and the pool will see that.
+                // If the rollback fails, the connection is closed and the pool drops it.
                 self.client.batch_execute("ROLLBACK").await.ok();
                 self.unstage(false);
                 Err(failure)

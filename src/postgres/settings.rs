@@ -1,85 +1,81 @@
-//! What is set for each session, or, where sessions are shared, for each transaction.
+//! The server settings that answers rely on: set for each own session, and for each transaction of a shared one.
 //!
-//! Nothing is set as the connection begins, by `options`: poolers refuse or drop them.
+//! They are not sent in the startup packet's `options`, which poolers refuse or drop.
 
 use super::config::{PostgresConfig, invalid};
-use super::schema::quoted;
+use super::statement::{identifier, literal};
 use crate::error::Result;
 
-/// Settings by name, those of later ones prevailing.
+/// Settings by name; a later one overrides an earlier one of the same name.
 #[derive(Clone)]
 pub(super) struct Settings {
     pairs: Vec<(String, String)>,
-    /// The schema in which alone names are looked up, if it is known.
+    /// The only schema of the search path, once it is known.
     schema: Option<String>,
 }
 
 impl Settings {
-    /// Those of a configuration.
+    /// The settings of a configuration.
     ///
     /// # Errors
     ///
-    /// `InvalidArgument` if its `options` hold anything but settings.
+    /// `InvalidArgument` if its `options` contain anything but settings.
     pub(super) fn new(config: &PostgresConfig) -> Result<Self> {
         let mut pairs = Vec::new();
         if !config.statement_timeout.is_zero() {
             let millis = format!("{}ms", config.statement_timeout.as_millis().max(1));
             pairs.push(("statement_timeout".to_owned(), millis));
         }
-        // Values decide the best plan of a page or a group, a state or queue being common or
-        // rare: a plan for all values would be cheap to reuse and now and then very slow.
+        // The best plan depends on the values, because states and queues differ in frequency. A generic plan would
+        // save planning time and be very slow for some values.
         pairs.push(("plan_cache_mode".to_owned(), "force_custom_plan".to_owned()));
-        // What the caller sets comes last, and so prevails.
+        // The user's settings override the backend's.
         pairs.extend(parse_options(&config.options)?);
         Ok(Self { pairs, schema: config.schema.clone() })
     }
 
-    /// The same, with names looked up in one schema alone.
+    /// The same settings, with a schema as the search path.
     pub(super) fn in_schema(self, name: &str) -> Self {
         Self { schema: Some(name.to_owned()), ..self }
     }
 
-    /// Sets them until the session ends.
+    /// The statement that sets them until the session ends.
     pub(super) fn for_session(&self) -> String {
-        let path = self.schema.iter().map(|name| set("search_path", &quoted(name), false));
+        let path = self.schema.iter().map(|name| set("search_path", &identifier(name), false));
         let calls: Vec<_> = self.pairs.iter().map(|(name, value)| set(name, value, false)).chain(path).collect();
         format!("SELECT {}", calls.join(", "))
     }
 
-    /// Begins a transaction and sets them until it ends.
+    /// The statements that begin a transaction and set them until it ends.
     pub(super) fn for_transaction(&self) -> String {
         let mut first = String::from("BEGIN");
         let mut calls = Vec::new();
         for (name, value) in &self.pairs {
-            // These are for transactions that begin later; this one has settings of its own, to be made before all else.
+            // A default affects later transactions only; a setting of this one must precede its first statement.
             match name.strip_prefix("default_transaction_") {
                 Some(rest) => first.push_str(&format!("; SET LOCAL transaction_{rest} = {}", literal(value))),
                 None => calls.push(set(name, value, true)),
             }
         }
-        // Temporary tables come after the schema, for another user of the session may have made one with the name of
-        // a table of ours.
-        calls.extend(self.schema.iter().map(|name| set("search_path", &format!("{}, pg_temp", quoted(name)), true)));
+        // The schema precedes pg_temp: another client of the pooler may have left a temporary table with the name of
+        // one of the store's tables.
+        calls
+            .extend(self.schema.iter().map(|name| set("search_path", &format!("{}, pg_temp", identifier(name)), true)));
         format!("{first}; SELECT {}", calls.join(", "))
     }
 }
 
-/// Sets the schema until the transaction ends, for a session that has all other settings.
+/// The statements that begin a transaction in a session with all settings, and set the schema until it ends.
 pub(super) fn begin_in_schema(name: &str) -> String {
-    format!("BEGIN; SET LOCAL search_path = {}", quoted(name))
+    format!("BEGIN; SET LOCAL search_path = {}", identifier(name))
 }
 
 fn set(name: &str, value: &str, until_commit: bool) -> String {
     format!("set_config({}, {}, {until_commit})", literal(name), literal(value))
 }
 
-/// A text as SQL, whatever `standard_conforming_strings` is.
-pub(super) fn literal(text: &str) -> String {
-    format!("E'{}'", text.replace('\\', r"\\").replace('\'', "''"))
-}
-
-/// The settings among a server's command-line options: `-c name=value` and `--name=value`, where a backslash takes the
-/// next character as it is and dashes in a name stand for underscores.
+/// The settings in command-line options of the server: `-c name=value` and `--name=value`. A backslash escapes the next
+/// character, and a dash in a name means an underscore.
 fn parse_options(options: &str) -> Result<Vec<(String, String)>> {
     let refused = || invalid("options may only hold settings: -c name=value or --name=value");
     let mut settings = Vec::new();

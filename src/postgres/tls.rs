@@ -1,49 +1,41 @@
-//! TLS as libpq's `sslmode` means it, by rustls.
+//! TLS by rustls, with the meaning of libpq's `sslmode`.
 
 use std::path::Path;
 use std::sync::Arc;
 
-use rustls::client::WebPkiServerVerifier;
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
+use rustls::client::verify_server_cert_signed_by_trust_anchor;
 use rustls::crypto::{CryptoProvider, verify_tls12_signature, verify_tls13_signature};
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
-use rustls::{CertificateError, ClientConfig, DigitallySignedStruct, RootCertStore, SignatureScheme};
+use rustls::server::ParsedCertificate;
+use rustls::{ClientConfig, DigitallySignedStruct, RootCertStore, SignatureScheme};
 use tokio_postgres_rustls::MakeRustlsConnect;
 
 use super::config::{PostgresConfig, SslMode, invalid};
 use crate::error::Result;
 
-/// What makes the TLS connections of a configuration, if it makes any.
+/// The TLS connector of a configuration.
 pub(super) fn connector(config: &PostgresConfig) -> Result<MakeRustlsConnect> {
     let provider = Arc::new(rustls::crypto::ring::default_provider());
     let builder = ClientConfig::builder_with_provider(Arc::clone(&provider))
         .with_safe_default_protocol_versions()
         .map_err(|error| invalid("TLS cannot be set up").with_source(error))?;
     let roots = || roots(config.ssl_root_cert.as_deref());
-    let checks_host = match config.ssl_mode {
-        SslMode::VerifyFull => true,
-        SslMode::VerifyCa => false,
-        // libpq looks at the authority where it has been told one.
-        SslMode::Require if config.ssl_root_cert.is_some() => false,
-        SslMode::Disable | SslMode::Prefer | SslMode::Require => {
-            let verifier = Arc::new(Verifier { provider, authorities: None });
-            return Ok(MakeRustlsConnect::new(
-                builder.dangerous().with_custom_certificate_verifier(verifier).with_no_client_auth(),
-            ));
+    let authorities = match config.ssl_mode {
+        SslMode::VerifyFull => {
+            return Ok(MakeRustlsConnect::new(builder.with_root_certificates(roots()?).with_no_client_auth()));
         }
+        SslMode::VerifyCa => Some(roots()?),
+        // As in libpq, `require` with an `sslrootcert` means `verify-ca`.
+        SslMode::Require if config.ssl_root_cert.is_some() => Some(roots()?),
+        SslMode::Disable | SslMode::Prefer | SslMode::Require => None,
     };
-    if checks_host {
-        return Ok(MakeRustlsConnect::new(builder.with_root_certificates(roots()?).with_no_client_auth()));
-    }
-    let authorities = WebPkiServerVerifier::builder_with_provider(Arc::new(roots()?), Arc::clone(&provider))
-        .build()
-        .map_err(|error| invalid("the certificates of sslrootcert cannot be used").with_source(error))?;
-    let verifier = Arc::new(Verifier { provider, authorities: Some(authorities) });
+    let verifier = Arc::new(Verifier { provider, authorities });
     Ok(MakeRustlsConnect::new(builder.dangerous().with_custom_certificate_verifier(verifier).with_no_client_auth()))
 }
 
-/// The authorities of a file; without one, those that browsers trust.
+/// The authorities of a file, or else those that browsers trust.
 fn roots(file: Option<&Path>) -> Result<RootCertStore> {
     let Some(file) = file else {
         return Ok(RootCertStore { roots: webpki_roots::TLS_SERVER_ROOTS.to_vec() });
@@ -53,19 +45,19 @@ fn roots(file: Option<&Path>) -> Result<RootCertStore> {
     for certificate in CertificateDer::pem_file_iter(file).map_err(unreadable)? {
         roots
             .add(certificate.map_err(unreadable)?)
-            .map_err(|error| invalid("the file of sslrootcert holds a bad certificate").with_source(error))?;
+            .map_err(|error| invalid("the file of sslrootcert contains an invalid certificate").with_source(error))?;
     }
     if roots.is_empty() {
-        return Err(invalid("the file of sslrootcert holds no certificate"));
+        return Err(invalid("the file of sslrootcert contains no certificate"));
     }
     Ok(roots)
 }
 
-/// Checks less than rustls would: no host names, and the authority only where authorities are given.
+/// Checks neither host names nor, without authorities, certificates.
 #[derive(Debug)]
 struct Verifier {
     provider: Arc<CryptoProvider>,
-    authorities: Option<Arc<WebPkiServerVerifier>>,
+    authorities: Option<RootCertStore>,
 }
 
 impl ServerCertVerifier for Verifier {
@@ -73,18 +65,16 @@ impl ServerCertVerifier for Verifier {
         &self,
         certificate: &CertificateDer<'_>,
         intermediates: &[CertificateDer<'_>],
-        host: &ServerName<'_>,
-        ocsp_response: &[u8],
+        _: &ServerName<'_>,
+        _: &[u8],
         now: UnixTime,
     ) -> Result<ServerCertVerified, rustls::Error> {
-        let Some(authorities) = &self.authorities else { return Ok(ServerCertVerified::assertion()) };
-        match authorities.verify_server_cert(certificate, intermediates, host, ocsp_response, now) {
-            // The name is looked at last, so all the rest is right.
-            Err(rustls::Error::InvalidCertificate(
-                CertificateError::NotValidForName | CertificateError::NotValidForNameContext { .. },
-            )) => Ok(ServerCertVerified::assertion()),
-            verified => verified,
+        if let Some(authorities) = &self.authorities {
+            let certificate = ParsedCertificate::try_from(certificate)?;
+            let algorithms = self.provider.signature_verification_algorithms.all;
+            verify_server_cert_signed_by_trust_anchor(&certificate, authorities, intermediates, now, algorithms)?;
         }
+        Ok(ServerCertVerified::assertion())
     }
 
     fn verify_tls12_signature(

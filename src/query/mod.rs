@@ -9,6 +9,8 @@ mod groups;
 mod jobs;
 mod page;
 mod predicate;
+#[cfg(any(feature = "postgres", feature = "clickhouse", feature = "peers"))]
+mod sql;
 
 pub use call::ReadCall;
 pub use field::{Annotation, GroupField, IntegerField, JobOrderKey, StateField, TextField, TimeField};

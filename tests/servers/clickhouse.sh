@@ -1,15 +1,15 @@
 #!/usr/bin/env bash
-# A private ClickHouse engine for the tests: chDB behind fixtures/clickhouse-front/front.py,
-# whose header says what it can stand in for and what it cannot.
+# A private ClickHouse engine for the tests: chDB behind fixtures/clickhouse-front/front.py, whose header documents its
+# limits.
 #
 #   clickhouse.sh start [DIR]   start one, fetching the engine first if it is missing; prints `export …` lines
 #   clickhouse.sh stop [DIR]    stop it and remove its data
-#   clickhouse.sh kill [DIR]    stop it at once, as a crash would; `resume` finds the data as the crash left them
+#   clickhouse.sh kill [DIR]    kill it; `resume` starts it with the data that the kill has left
 #   clickhouse.sh resume [DIR]  start it again on the same port
 #   clickhouse.sh test          run the front's own tests
 #
 # A file DIR/profile of lines `name=value` is the profile of its user.
-# DIR (target/servers/clickhouse by default) is the server's own. PASSWORD, if set, is that of its
+# DIR (target/servers/clickhouse by default) is the server's directory. PASSWORD, if set, is that of its
 # user `default`. With BROADSIDE_CLICKHOUSE_URL set, `start` without DIR does nothing: that server is used.
 set -euo pipefail
 
@@ -24,7 +24,7 @@ fail() {
     exit 1
 }
 
-# One engine for all servers; two that start together must not both install it.
+# All servers share one engine; a lock prevents concurrent installations.
 install() {
     mkdir -p "$engine"
     (

@@ -10,7 +10,7 @@
 #   BROADSIDE_PGBOUNCER_TRANSACTION_URL   pools transactions; drops `options`
 #   BROADSIDE_PGBOUNCER_URL               pools sessions; refuses `options`, as PgBouncer does by default
 #
-# What is dropped is a setting of the whole process, so there are two.
+# `ignore_startup_parameters` is a setting of the process, so there are two processes.
 set -euo pipefail
 
 command=${1:-}
@@ -32,12 +32,12 @@ install() {
     {
         apt-get update
         DEBIAN_FRONTEND=noninteractive apt-get install -y --no-install-recommends pgbouncer
-        # The package would run one of its own, which nobody asked for.
+        # Stops the process that the package has started.
         service pgbouncer stop || true
     } >&2
 }
 
-# PgBouncer refuses to run as root: there it runs as the package's user.
+# PgBouncer refuses to run as root; then it runs as the package's user.
 as_owner() {
     if [ "$(id -u)" = 0 ]; then
         (cd / && runuser -u postgres -- "$@")
@@ -55,7 +55,7 @@ free_port() {
     echo "$port"
 }
 
-# Root may keep its files where the server's user cannot go: then the data are put elsewhere.
+# If the server's user has no access to a directory of root, the data are stored elsewhere.
 place_data() {
     mkdir -p "$dir"
     dir=$(cd "$dir" && pwd)
@@ -77,7 +77,7 @@ parse_url() {
     database=${BASH_REMATCH[6]}
 }
 
-# run NAME [SETTING…]: a process with these settings besides those that all have; prints its port.
+# run NAME [SETTING…]: starts a process with the common settings and these; prints its port.
 run() {
     local name=$1 port target
     shift

@@ -3,11 +3,11 @@
 #
 #   postgres.sh start [DIR]   start one, installing PostgreSQL first if it is missing; prints `export …` lines
 #   postgres.sh stop [DIR]    stop it and remove its data
-#   postgres.sh kill [DIR]    stop it at once, as a crash would; `resume` finds the data as the crash left them
+#   postgres.sh kill [DIR]    kill it; `resume` starts it with the data that the kill has left
 #   postgres.sh resume [DIR]  start it again on the same port
 #
-# DIR (target/servers/postgres by default) is the server's own. EXTRA_OPTIONS is added to the
-# server's command line when it starts, for tests that want a small connection limit, say.
+# DIR (target/servers/postgres by default) is the server's directory. EXTRA_OPTIONS is added to the command line of the
+# server, for example to set a small connection limit.
 set -euo pipefail
 
 command=${1:-}
@@ -35,7 +35,7 @@ install() {
     command -v apt-get >/dev/null || fail "PostgreSQL is not installed, and this is no Debian: install its server, with initdb and pg_ctl on the PATH"
     [ "$(id -u)" = 0 ] || fail "PostgreSQL is not installed: run 'sudo apt-get install postgresql', or run this once as root"
     echo "postgres.sh: installing PostgreSQL" >&2
-    # The package would start a cluster of its own, which nobody asked for.
+    # Prevents the package from starting a cluster of its own.
     mkdir -p /etc/postgresql-common
     [ -e /etc/postgresql-common/createcluster.conf ] ||
         echo "create_main_cluster = false" >/etc/postgresql-common/createcluster.conf
@@ -45,7 +45,7 @@ install() {
     } >&2
 }
 
-# The server refuses to run as root: there it runs as the package's user.
+# The server refuses to run as root; then it runs as the package's user.
 as_owner() {
     if [ "$(id -u)" = 0 ]; then
         (cd / && runuser -u postgres -- "$@")
@@ -63,7 +63,7 @@ free_port() {
     echo "$port"
 }
 
-# Root may keep its files where the server's user cannot go: then the data are put elsewhere.
+# If the server's user has no access to a directory of root, the data are stored elsewhere.
 place_data() {
     mkdir -p "$dir"
     dir=$(cd "$dir" && pwd)
@@ -140,7 +140,7 @@ start() {
         as_owner "$bin/initdb" --pgdata "$data" --username broadside --auth scram-sha-256 \
             --pwfile "$(dirname "$data")/password" --encoding UTF8 --locale C.UTF-8 --no-sync >/dev/null
         make_certificates
-        # Without fsync, for durability is not under test and much else is quicker.
+        # Without fsync, which makes tests faster; durability is not tested.
         as_owner tee -a "$data/postgresql.conf" >/dev/null <<-CONF
 			listen_addresses = 'localhost'
 			unix_socket_directories = ''

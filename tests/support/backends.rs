@@ -1,4 +1,4 @@
-//! The backends that tests run on, and whether they are there.
+//! The backends that tests run on, and whether they are available.
 
 use std::sync::Arc;
 
@@ -12,7 +12,7 @@ use super::server::with;
 /// A kind of store that tests run on.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Backend {
-    /// What the names of its tests begin with.
+    /// The prefix of the names of its tests.
     pub name: &'static str,
     source: Source,
 }
@@ -21,20 +21,20 @@ pub struct Backend {
 enum Source {
     /// The naive model.
     Model,
-    /// The memory engine, which is always there.
+    /// The memory engine.
     Memory,
-    /// The server whose address an environment variable holds, with these parameters added.
+    /// The server whose address is in an environment variable, with further parameters.
     Server { variable: &'static str, parameters: &'static str },
 }
 
 impl Backend {
-    /// The naive model, which the contract's scenarios must fit as well.
+    /// The naive model, which the contract's scenarios test too.
     pub const MODEL: Self = Self { name: "model", source: Source::Model };
     /// The memory engine.
     pub const MEMORY: Self = Self { name: "memory", source: Source::Memory };
     /// PostgreSQL.
     pub const POSTGRES: Self = Self::server("postgres", POSTGRES_URL_VARIABLE, "");
-    /// PostgreSQL with the jobs that have ended in a table of their own.
+    /// PostgreSQL with terminal jobs in a separate table.
     pub const POSTGRES_HOT_COLD: Self = Self::server("postgres-hot-cold", POSTGRES_URL_VARIABLE, "hot_cold_split=true");
     /// PostgreSQL with a partition for each day of submission.
     pub const POSTGRES_PARTITIONED: Self =
@@ -43,7 +43,7 @@ impl Backend {
     pub const CLICKHOUSE: Self = Self::server("clickhouse", CLICKHOUSE_URL_VARIABLE, "");
     /// ClickHouse with lightweight updates.
     pub const CLICKHOUSE_PATCH: Self = Self::server("clickhouse-patch", CLICKHOUSE_URL_VARIABLE, "layout=patch");
-    /// The backends of the product, each layout of a server's tables by itself.
+    /// The backends, one for each layout of a server's tables.
     pub const ALL: [Self; 6] = [
         Self::MEMORY,
         Self::POSTGRES,
@@ -57,7 +57,7 @@ impl Backend {
         Self { name, source: Source::Server { variable, parameters } }
     }
 
-    /// The variable that the backend needs and that is not set.
+    /// The environment variable that the backend needs, if it is not set.
     pub fn missing_variable(self) -> Option<&'static str> {
         match self.source {
             Source::Model | Source::Memory => None,
@@ -65,7 +65,7 @@ impl Backend {
         }
     }
 
-    /// Whether the backend is a server, on which every call costs much more than in memory.
+    /// Whether the backend is a server, whose calls take much longer than those of the memory engine.
     pub fn is_server(self) -> bool {
         matches!(self.source, Source::Server { .. })
     }
@@ -78,7 +78,7 @@ impl Backend {
         }
     }
 
-    /// A store of its own for one test, without a schema.
+    /// A scratch store for one test, without a schema.
     pub async fn open(self) -> Result<TestStore> {
         let clock = Arc::new(ManualClock::default());
         if self.source == Source::Model {
@@ -120,7 +120,7 @@ pub fn is_ci() -> bool {
     std::env::var_os("CI").is_some_and(|value| value == "true")
 }
 
-/// A test's own runtime.
+/// A runtime for one test.
 pub fn runtime() -> tokio::runtime::Runtime {
     tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().expect("a runtime starts")
 }

@@ -1,4 +1,4 @@
-//! Tests that exist once per backend, under names like `memory::terminal-guard`.
+//! Tests for each backend, with names such as `memory::terminal-guard`.
 
 use std::fmt::Display;
 use std::future::Future;
@@ -8,16 +8,15 @@ use libtest_mimic::{Failed, Trial};
 
 use super::backends::{Backend, TestStore, is_ci, runtime};
 
-/// After which a test counts as stuck; the longest takes a tenth of it on an idle machine.
+/// The timeout of a test; the longest test takes a tenth of it on an idle machine.
 const STUCK: Duration = Duration::from_secs(15 * 60);
 
-/// What a test comes to.
+/// The result of a test.
 pub type Verdict = Result<(), String>;
 
 /// A test on a backend.
 ///
-/// Where the backend is missing it is ignored, but fails in CI. The store is removed
-/// whether the test passes, fails or panics.
+/// Without the backend it is ignored, or fails in CI. The store is removed also if the test fails or panics.
 pub fn trial<T, F>(backend: Backend, name: impl Display, test: T) -> Trial
 where
     T: FnOnce(TestStoreRef) -> F + Send + 'static,
@@ -33,7 +32,7 @@ where
     Trial::test(format!("{}::{name}", backend.name), run).with_ignored_flag(missing.is_some() && !is_ci())
 }
 
-/// A test that brings its own stores on a kind of server, and panics if it fails.
+/// A test that creates its own stores on a kind of server, and panics if it fails.
 pub fn server_trial<F: Future<Output = ()>>(
     backend: Backend,
     name: impl Display,
@@ -47,7 +46,7 @@ pub fn server_trial<F: Future<Output = ()>>(
     Trial::test(format!("{}::{name}", backend.name), run).with_ignored_flag(missing.is_some() && !is_ci())
 }
 
-/// A test that is stuck fails by name, instead of keeping all others from ending.
+/// Makes a stuck test fail with its name, instead of blocking all tests.
 async fn within_limit<T>(test: impl Future<Output = T>) -> Result<T, Failed> {
     tokio::time::timeout(STUCK, test).await.map_err(|_| Failed::from(format!("no end within {STUCK:?}")))
 }

@@ -1,10 +1,10 @@
-//! Jobs as tests submit and read them where nothing else about them matters.
+//! Jobs for tests to which their fields do not matter.
 
 use broadside::ingest::NewJob;
 use broadside::query::{Direction, JobOrderKey};
 use broadside::{Database, Job, JobQuery, Timestamp};
 
-/// A new job without much to it.
+/// A new job.
 pub fn plain_job(job_id: &str, job_set: &str) -> NewJob {
     NewJob {
         job_id: job_id.to_owned(),

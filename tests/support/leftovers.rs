@@ -1,4 +1,4 @@
-//! What processes leave on the servers, as the servers themselves say: a store that lost its marker counts.
+//! The stores that processes leave on the servers, by the servers' catalogs: also those without a marker.
 
 use std::sync::Arc;
 
@@ -7,7 +7,7 @@ use clickhouse::{Client, Compression};
 use tokio_postgres::NoTls;
 use url::Url;
 
-/// The stores on a server that the process of this id made.
+/// The stores on a server that the process with this id created.
 pub async fn stores_of(address: &str, process: u32) -> Vec<String> {
     let pattern = format!("^broadside_[0-9a-f]+_{process}_");
     if address.starts_with("postgres") {
@@ -21,7 +21,7 @@ pub async fn stores_of(address: &str, process: u32) -> Vec<String> {
     clickhouse(address).query(query).bind(pattern).fetch_all().await.unwrap()
 }
 
-/// Makes a scratch store of the year 2020, as a run would have left it.
+/// Creates a scratch store with a marker of the year 2020.
 pub async fn leave_behind(address: &str, store: &str) {
     let created = "2020-01-01T00:00:00Z";
     if address.starts_with("postgres") {
@@ -36,7 +36,7 @@ pub async fn leave_behind(address: &str, store: &str) {
     }
 }
 
-/// Drops a store, whatever state it is in.
+/// Drops a store, also without a marker.
 pub async fn remove(address: &str, store: &str) {
     if address.starts_with("postgres") {
         postgres(address).await.batch_execute(&format!("DROP SCHEMA IF EXISTS {store} CASCADE")).await.unwrap();

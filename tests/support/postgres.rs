@@ -1,4 +1,4 @@
-//! What the tests of PostgreSQL alone share: stores, sessions beside them, and short batches.
+//! Helpers of the PostgreSQL tests: stores, sessions and batches.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -41,17 +41,17 @@ SELECT format('- storage of %s: EXTERNAL', attname) FROM pg_attribute
 WHERE attrelid = $1::text::regclass AND attstorage = 'e'
 ORDER BY attnum";
 
-/// How many jobs a batch of [`job_set`] inserts.
+/// The number of jobs in a batch of [`job_set`].
 pub const JOBS: usize = 40;
 
 /// A layout of the tables.
 #[derive(Debug, Clone, Copy)]
 pub struct Layout {
-    /// What the names of its tests end with.
+    /// The suffix of the names of its tests.
     pub name: &'static str,
-    /// What chooses it.
+    /// The parameter that chooses it.
     pub parameter: &'static str,
-    /// Ends, as another worker would, all jobs but `untouched`.
+    /// SQL that ends all jobs except `untouched`, as another process would.
     pub end_jobs: &'static str,
 }
 
@@ -76,7 +76,7 @@ pub fn shared(parameters: &str) -> String {
     with(&std::env::var(POSTGRES_URL_VARIABLE).unwrap(), parameters)
 }
 
-/// A store of its own, with a schema.
+/// A scratch store with a schema.
 pub async fn store(address: &str) -> ScratchStore {
     let config: DatabaseConfig = address.parse().unwrap();
     let store = config.create_scratch(Arc::new(SystemClock)).await.unwrap();
@@ -89,7 +89,7 @@ pub async fn handle(store: &ScratchStore, address: &str) -> Arc<dyn Database> {
     try_handle(store, address).await.unwrap()
 }
 
-/// The same, which may be refused.
+/// A further handle to a store, or the error of `connect`.
 pub async fn try_handle(store: &ScratchStore, address: &str) -> Result<Arc<dyn Database>> {
     connect(&with(address, &format!("schema={}", schema(store)))).await
 }
@@ -99,8 +99,8 @@ pub async fn connect(address: &str) -> Result<Arc<dyn Database>> {
     address.parse::<DatabaseConfig>()?.connect(Arc::new(SystemClock)).await
 }
 
-/// The errors of all calls, each of which must fail, that depend on the layout or the owner of the tables: reads, and
-/// then writes.
+/// The errors of all calls that depend on the layout or the creator of the tables: of reads, then of writes. Each must
+/// fail.
 pub async fn errors(database: &dyn Database) -> Vec<Error> {
     let mut errors = read_errors(database).await;
     errors.extend(write_errors(database).await);
@@ -136,7 +136,7 @@ pub fn schema(store: &ScratchStore) -> String {
     store.name().unwrap().to_owned()
 }
 
-/// A session of the test's own on the server, in the store's schema.
+/// A session on the server, in the store's schema.
 pub async fn session(store: &ScratchStore, address: &str) -> tokio_postgres::Client {
     let (client, connection) = tokio_postgres::connect(address, NoTls).await.unwrap();
     tokio::spawn(connection);
@@ -144,7 +144,7 @@ pub async fn session(store: &ScratchStore, address: &str) -> tokio_postgres::Cli
     client
 }
 
-/// Waits until the server says yes.
+/// Waits until the server answers true.
 pub async fn until(session: &tokio_postgres::Client, question: &str) {
     loop {
         if session.query_one(question, &[]).await.unwrap().get(0) {
@@ -167,12 +167,12 @@ pub fn batch(queries: impl IntoIterator<Item = IngestionQuery>) -> IngestionBatc
     IngestionBatch::new(queries).unwrap()
 }
 
-/// A new job without much to it.
+/// A new job.
 pub fn insert(job_id: &str, job_set: &str) -> IngestionQuery {
     InsertJob { job: plain_job(job_id, job_set), job_spec: None }.into()
 }
 
-/// A job set whose jobs have a run each, to be seen whole or not at all.
+/// A job set whose jobs have a run each; readers must see all of it or nothing.
 pub fn job_set(name: &str) -> IngestionBatch {
     batch((0..JOBS).flat_map(|job| {
         let job_id = format!("{name}-{job:02}");
@@ -205,17 +205,17 @@ pub fn succeeded(job_id: &str) -> IngestionQuery {
     SetJobSucceeded { job_id: job_id.to_owned(), time: Timestamp::from_seconds(3), submitted: None }.into()
 }
 
-/// Preempts a job, also one that has ended.
+/// Preempts a job, also a terminal one.
 pub fn preempted(job_id: &str) -> IngestionQuery {
     SetJobPreempted { job_id: job_id.to_owned(), time: Timestamp::from_seconds(4), submitted: None }.into()
 }
 
-/// Changes a job that has not ended.
+/// Sets the priority of a job.
 pub fn priority(job_id: &str, priority: i64) -> IngestionQuery {
     UpdateJobPriority { job_id: job_id.to_owned(), priority, submitted: None }.into()
 }
 
-/// What tables of a session's schema look like: columns, indexes, options and storage.
+/// A description of tables of a session's schema: columns, indexes, options and storage.
 pub async fn describe(session: &tokio_postgres::Client, tables: &[&str]) -> String {
     let mut description = String::new();
     for table in tables {

@@ -1,4 +1,4 @@
-//! The command as a process that signals are sent to, and the scratch stores that it left.
+//! The command as a process that receives signals.
 
 use std::fs;
 use std::io::{BufRead, BufReader, Read, Write};
@@ -16,7 +16,7 @@ const POLL: Duration = Duration::from_millis(2);
 #[derive(Debug)]
 pub struct Process {
     child: Child,
-    /// What it reads from; closed when this is dropped.
+    /// Its standard input; closed when this is dropped.
     pub stdin: Option<ChildStdin>,
     stdout: Option<BufReader<ChildStdout>>,
 }
@@ -24,7 +24,7 @@ pub struct Process {
 /// How a process ended.
 #[derive(Debug)]
 pub struct End {
-    /// Its exit code; none if the signal killed it.
+    /// Its exit code; `None` if a signal killed it.
     pub code: Option<i32>,
     /// All of its standard error.
     pub stderr: String,
@@ -33,7 +33,7 @@ pub struct End {
 impl Process {
     /// Starts the command; returns when it handles signals.
     pub fn start(arguments: &[&str]) -> Self {
-        // Whatever runs the tests may ignore signals, as nohup does, and processes inherit that.
+        // The parent of the tests may ignore signals, as nohup does, and processes inherit that.
         let mut child = Command::new("env")
             .arg("--default-signal=INT,TERM,HUP")
             .arg(env!("CARGO_BIN_EXE_broadside"))
@@ -51,7 +51,7 @@ impl Process {
         process
     }
 
-    /// The id of the process, which stands in the names of its stores.
+    /// The id of the process, which is part of the names of its stores.
     pub fn id(&self) -> u32 {
         self.child.id()
     }
@@ -83,7 +83,7 @@ impl Process {
         self.until(|process| fs::read_to_string(process.path("wchan")).unwrap_or_default().contains("pipe_write"));
     }
 
-    /// Its end; what it still prints is read, if it was not to be left unread.
+    /// Waits for its end, and reads the rest of its output if `reads_output`.
     pub fn end(mut self, reads_output: bool) -> End {
         let mut stdout = self.stdout.take();
         if reads_output {

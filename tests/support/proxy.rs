@@ -1,4 +1,4 @@
-//! A TCP proxy in front of a server, which breaks what passes through it as a test wants.
+//! A TCP proxy in front of a server, which delays or breaks requests and answers.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
@@ -9,29 +9,29 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::watch;
 use url::Url;
 
-/// What the proxy does to connections.
+/// The behaviour of the proxy.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Mode {
-    /// It lets everything through.
+    /// Requests and answers are passed on.
     Open,
-    /// Requests reach the server, answers wait until the mode changes.
+    /// Requests are passed on, answers are held until the mode changes.
     Stalled,
-    /// Requests reach the server, answers do not come back.
+    /// Requests are passed on, answers are dropped.
     Silent,
-    /// The same for requests that insert or update rows.
+    /// Requests are passed on, answers to requests that insert or update rows are dropped.
     SilentToInserts,
-    /// It cuts the connection instead of passing on the next answer.
+    /// The connection is cut instead of passing on the next answer.
     CutNextAnswer,
-    /// It cuts the connection instead of passing on the next answer to an insert or update.
+    /// The connection is cut instead of passing on the next answer to an insert or update.
     CutNextAnswerToInsert,
-    /// It answers itself, as a gateway does whose server is away.
+    /// The proxy answers with 502, as a gateway without a server.
     BadGateway,
-    /// It keeps requests that hold this text until the mode changes.
+    /// Requests that contain this text are held until the mode changes.
     HoldRequests(&'static str),
-    /// Requests that insert or update rows do not reach the server before the mode changes, but then they do,
-    /// even if the client is gone.
+    /// Requests that insert or update rows are held until the mode changes, and then passed on even if the client has
+    /// disconnected.
     HoldInserts,
-    /// It passes on requests that hold this text, and keeps their answers until the mode changes.
+    /// Answers to requests that contain this text are held until the mode changes.
     HoldAnswers(&'static str),
 }
 
@@ -45,7 +45,7 @@ impl Mode {
     }
 }
 
-/// A proxy, as long as it is held.
+/// A proxy; dropping it stops it.
 #[derive(Debug)]
 pub struct Proxy {
     address: String,
@@ -57,7 +57,7 @@ pub struct Proxy {
 }
 
 impl Proxy {
-    /// A proxy in front of the server of an address.
+    /// Starts a proxy in front of the server of an address.
     pub async fn start(server: &str) -> Self {
         let mut url: Url = server.parse().unwrap();
         let target = format!("{}:{}", url.host_str().unwrap(), url.port().unwrap());
@@ -78,27 +78,27 @@ impl Proxy {
         Self { address: url.into(), mode, cuts, held, late, task }
     }
 
-    /// The server's address by way of the proxy.
+    /// The server's address through the proxy.
     pub fn address(&self) -> &str {
         &self.address
     }
 
-    /// What the proxy does from here on.
+    /// Sets the behaviour.
     pub fn set(&self, mode: Mode) {
         self.mode.send_replace(mode);
     }
 
-    /// Returns when it holds a request or an answer.
+    /// Waits until a request or an answer is held.
     pub async fn holds(&self) {
         self.held.subscribe().wait_for(|&held| held > 0).await.expect("the proxy has the sender");
     }
 
-    /// Waits until the server has answered so many inserts and updates that were held.
+    /// Waits until the server has answered this number of held inserts and updates.
     pub async fn landed(&self, requests: usize) {
         self.late.subscribe().wait_for(|&landed| landed >= requests).await.expect("the proxy has the sender");
     }
 
-    /// How many connections it has cut.
+    /// The number of cut connections.
     pub fn cuts(&self) -> usize {
         self.cuts.load(Ordering::Relaxed)
     }
@@ -114,9 +114,9 @@ impl Drop for Proxy {
 struct Connection {
     mode: Arc<watch::Sender<Mode>>,
     cuts: Arc<AtomicUsize>,
-    /// How many requests and answers are held.
+    /// The number of held requests and answers.
     held: Arc<watch::Sender<usize>>,
-    /// How many inserts and updates the server has answered that were held.
+    /// The number of held inserts and updates that the server has answered.
     late: Arc<watch::Sender<usize>>,
 }
 
@@ -126,7 +126,7 @@ impl Connection {
         server.set_nodelay(true).unwrap();
         let (from_client, to_client) = client.into_split();
         let (from_server, to_server) = server.into_split();
-        // Whether the request under way inserts or updates.
+        // Whether the current request inserts or updates.
         let writes = watch::Sender::new(false);
         // Whether its answer is held.
         let awaited = watch::Sender::new(false);
@@ -138,7 +138,7 @@ impl Connection {
         }
     }
 
-    /// Returns when the mode is no longer the one that holds something.
+    /// Waits until the mode does not hold requests or answers.
     async fn hold(&self) {
         self.held.send_modify(|held| *held += 1);
         let released = |mode: &Mode| !matches!(mode, Mode::HoldRequests(_) | Mode::HoldAnswers(_));
@@ -165,7 +165,7 @@ impl Connection {
             let mode = *self.mode.borrow();
             awaited.send_modify(|awaited| *awaited |= mode.holds_answer(&text));
             if mode.holds_request(&text) {
-                // A server whose client is gone must learn of it: its transaction holds locks.
+                // The server must learn that its client has disconnected: its transaction has locks.
                 tokio::select! {
                     () = self.hold() => {}
                     () = gone(&mut from) => return,
@@ -184,7 +184,7 @@ impl Connection {
         }
     }
 
-    /// The request as far as the client sends it before the mode changes, and whether the client is gone.
+    /// The part of the request that the client sends before the mode changes, and whether the client has disconnected.
     async fn hold_insert(&self, mut request: Vec<u8>, from: &mut OwnedReadHalf) -> (Vec<u8>, bool) {
         let mut mode = self.mode.subscribe();
         let mut buffer = vec![0; 64 * 1024];
@@ -248,7 +248,7 @@ impl Connection {
     }
 }
 
-/// Returns when a client has closed its connection without a further request.
+/// Waits until a client has closed its connection without a further request.
 async fn gone(client: &mut OwnedReadHalf) {
     if let Ok(1..) = client.peek(&mut [0]).await {
         std::future::pending().await

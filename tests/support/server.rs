@@ -1,83 +1,94 @@
 //! Servers that a test may kill.
 
 use std::path::PathBuf;
-use std::process::Command;
+use std::process::{Command, Output};
 
 use broadside::{CLICKHOUSE_URL_VARIABLE, POSTGRES_URL_VARIABLE};
 
-/// A server of a test's own, run by a script of `tests/servers` and gone when it is dropped.
+/// A private server, run by a script of `tests/servers`; dropping it stops it and removes its data.
 #[derive(Debug)]
 pub struct Server {
     script: PathBuf,
     directory: PathBuf,
+    /// The variable that configures the server, at each start.
+    environment: (&'static str, String),
     /// The `export …` lines that the script printed.
     exports: String,
     variable: &'static str,
 }
 
 impl Server {
-    /// PostgreSQL with options on its command line.
+    /// Starts PostgreSQL with options on its command line.
     pub fn postgres(name: &str, options: &str) -> Self {
         Self::start("postgres.sh", POSTGRES_URL_VARIABLE, name, ("EXTRA_OPTIONS", options))
     }
 
-    /// ClickHouse with a password for its user; none if it is empty.
+    /// Starts ClickHouse with a password for its user; an empty one for none.
     pub fn clickhouse(name: &str, password: &str) -> Self {
         Self::start("clickhouse.sh", CLICKHOUSE_URL_VARIABLE, name, ("PASSWORD", password))
     }
 
-    fn start(script: &str, variable: &'static str, name: &str, environment: (&str, &str)) -> Self {
+    fn start(script: &str, variable: &'static str, name: &str, environment: (&'static str, &str)) -> Self {
         let mut server = Self {
             script: PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("tests/servers").join(script),
             directory: PathBuf::from(env!("CARGO_TARGET_TMPDIR"))
                 .join("servers")
-                .join(format!("{name}-{}", std::process::id())),
+                .join(format!("{script}-{name}-{}", std::process::id())),
+            environment: (environment.0, environment.1.to_owned()),
             exports: String::new(),
             variable,
         };
-        server.exports = server.run("start", Some(environment));
+        server.exports = server.run("start");
         server
     }
 
-    /// Where it listens.
+    /// Its address.
     pub fn address(&self) -> &str {
         self.exported(self.variable)
     }
 
-    /// What the script says of the server under this name.
+    /// The value of a variable that the script exports.
     pub fn exported(&self, name: &str) -> &str {
         let prefix = format!("export {name}='");
         let value = self.exports.lines().find_map(|line| line.strip_prefix(&prefix)?.strip_suffix('\''));
         value.expect("the script exports it")
     }
 
-    /// Gives the user of a ClickHouse server a profile: lines `name=value`.
+    /// Sets the profile of a ClickHouse server's user: lines `name=value`.
     pub fn set_profile(&self, settings: &str) {
         std::fs::write(self.directory.join("profile"), settings).expect("the profile can be written");
     }
 
-    /// Stops it as a crash would.
+    /// Kills it.
     pub fn kill(&self) {
-        self.run("kill", None);
+        self.run("kill");
     }
 
-    /// Starts it again, with what the crash has left.
+    /// Starts it again with the data that the kill has left.
     pub fn resume(&self) {
-        self.run("resume", None);
+        self.run("resume");
     }
 
-    fn run(&self, command: &str, environment: Option<(&str, &str)>) -> String {
-        let mut command_line = Command::new(&self.script);
-        command_line.arg(command).arg(&self.directory).envs(environment);
-        let output = tokio::task::block_in_place(|| command_line.output()).expect("the script can be run");
+    /// Runs the script; returns its standard output.
+    fn run(&self, command: &str) -> String {
+        let output = self.output(command);
         assert!(output.status.success(), "{command}: {}", String::from_utf8_lossy(&output.stderr));
         String::from_utf8(output.stdout).expect("the script prints text")
+    }
+
+    fn output(&self, command: &str) -> Output {
+        let mut command_line = Command::new(&self.script);
+        let (variable, value) = &self.environment;
+        command_line.arg(command).arg(&self.directory).env(variable, value);
+        tokio::task::block_in_place(|| command_line.output()).expect("the script can be run")
     }
 }
 
 impl Drop for Server {
     fn drop(&mut self) {
-        self.run("stop", None);
+        let stopped = self.output("stop");
+        // A second panic would abort the tests, and leave the other servers running.
+        assert!(stopped.status.success() || std::thread::panicking(), "{}", String::from_utf8_lossy(&stopped.stderr));
     }
 }
 

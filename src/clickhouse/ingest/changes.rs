@@ -1,4 +1,4 @@
-//! What a batch comes to, given what is stored.
+//! The changed rows of a batch, computed from the stored rows.
 
 use std::collections::{HashMap, HashSet};
 
@@ -6,10 +6,10 @@ use smol_str::SmolStr;
 
 use super::Stored;
 use crate::clickhouse::row::{JobRow, RecordRow, StoredRun};
-use crate::ingest::{IngestionBatch, JobPatch, JobUpdate, RecordInsert, RunUpdate};
+use crate::ingest::{IngestionBatch, JobEffect, JobPatch, JobUpdate, RecordInsert, RunUpdate};
 use crate::model::JobState;
 
-/// The rows that a batch makes or changes, each one whole.
+/// The inserted and updated rows of a batch, each with all columns.
 #[derive(Debug, Default)]
 pub(in crate::clickhouse) struct Changes {
     pub(super) specs: Vec<RecordRow>,
@@ -21,9 +21,9 @@ pub(in crate::clickhouse) struct Changes {
 /// The changed rows of a table.
 #[derive(Debug)]
 pub(super) struct Changed<T> {
-    /// Rows of new ids.
+    /// Rows with new ids.
     pub inserted: Vec<T>,
-    /// Stored rows that change.
+    /// Changed stored rows.
     pub updated: Vec<T>,
 }
 
@@ -40,7 +40,7 @@ impl<T> Changed<T> {
 }
 
 impl Changes {
-    /// Applies a batch to what is stored of its ids.
+    /// Applies a batch to the stored rows of its ids.
     pub(in crate::clickhouse) fn new(batch: &IngestionBatch, stored: Stored) -> Self {
         Self {
             specs: unknown_records(batch.specs(), &stored.specs),
@@ -50,7 +50,7 @@ impl Changes {
         }
     }
 
-    /// Gives every row the version of the batch.
+    /// Sets the version of every row.
     pub(in crate::clickhouse) fn set_version(&mut self, version: u64) {
         let Self { specs, errors, runs, jobs } = self;
         set_version(specs, version);
@@ -95,7 +95,7 @@ fn unknown_records(inserts: &[RecordInsert], stored: &HashSet<SmolStr>) -> Vec<R
     inserts.iter().filter(|insert| !stored.contains(insert.job_id.as_str())).map(RecordRow::from).collect()
 }
 
-/// A row in the course of the batch.
+/// A row and how the batch changes it.
 struct Tracked<T> {
     row: T,
     change: Change,
@@ -109,7 +109,7 @@ enum Change {
 }
 
 impl<T> Tracked<T> {
-    /// Notes that the row has been updated.
+    /// Marks the row as updated.
     fn update(&mut self) {
         if self.change == Change::None {
             self.change = Change::Updated;
@@ -123,7 +123,7 @@ fn tracked<T>(stored: HashMap<SmolStr, T>) -> TrackedRows<T> {
     stored.into_iter().map(|(id, row)| (id, Tracked { row, change: Change::None })).collect()
 }
 
-/// Adds a row unless its id is known: the first insert wins.
+/// Inserts a row unless its id is known: the first insert wins.
 fn insert<T>(rows: &mut TrackedRows<T>, id: &str, row: impl FnOnce() -> T) {
     rows.entry(id.into()).or_insert_with(|| Tracked { row: row(), change: Change::Inserted });
 }
@@ -155,15 +155,15 @@ fn changed_jobs(batch: &IngestionBatch, stored: HashMap<SmolStr, JobRow>) -> Cha
     changed(jobs)
 }
 
-/// Takes of the update's cases the one that the job's state calls for; whether there is one.
+/// Applies an update to a job; returns whether it has an effect.
 fn apply_to_job(job: &mut JobRow, update: &JobUpdate) -> bool {
-    match update.preempted {
-        _ if job.state.is_active() => apply_patch(job, &update.if_active),
-        Some(time) if job.state.is_preemptible_end() => {
+    match update.effect_on(job.state) {
+        JobEffect::None => return false,
+        JobEffect::Patch(patch) => apply_patch(job, patch),
+        JobEffect::Preempt(time) => {
             job.state = JobState::Preempted;
             job.last_transition_time = time;
         }
-        _ => return false,
     }
     true
 }
@@ -239,7 +239,7 @@ mod tests {
         json!({"type": "setJobSucceeded", "jobId": id, "time": "2026-01-01T00:00:01Z"})
     }
 
-    /// Makes the jobs of a batch the stored ones of the next.
+    /// The jobs of a batch as the stored rows of the next.
     fn stored(changes: Changes) -> Stored {
         let jobs = changes.jobs.inserted.into_iter().chain(changes.jobs.updated);
         Stored { jobs: jobs.map(|row| (row.job_id.clone(), row)).collect(), ..Stored::default() }
@@ -259,7 +259,7 @@ mod tests {
     }
 
     #[test]
-    fn what_changes_nothing_writes_nothing() {
+    fn a_batch_without_an_effect_writes_nothing() {
         let first = Changes::new(&batch([new_job("a"), ended("a")]), Stored::default());
         let second = batch([new_job("a"), priority("a", 5), ended("a"), priority("unknown", 5)]);
         assert!(Changes::new(&second, stored(first)).is_empty());

@@ -1,8 +1,7 @@
-//! Batches: read what is stored of their ids, decide, write what changed.
+//! Batches: the stored rows are read, the batch is applied to them, and the changed rows are written.
 //!
-//! The stored rows of all ids that a batch names are read by key, one read a table, and the
-//! batch plan is applied to them. How the outcome is written depends on the layout; either way
-//! no `ALTER … UPDATE` takes part, because a mutation rewrites parts and readers see it late.
+//! The stored rows of all ids of a batch are read by key, with one read for each table. How changes are written depends
+//! on the layout. `ALTER … UPDATE` is never used, because a mutation rewrites parts and readers see it late.
 
 mod changes;
 mod patch;

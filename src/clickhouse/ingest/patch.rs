@@ -1,17 +1,17 @@
-//! Lightweight updates: one `UPDATE` a table sets the columns of all changed rows.
+//! Lightweight updates: one `UPDATE` for each table sets the columns of all changed rows.
 //!
-//! Each row's new values are looked up by its id in constant lists, which `transform` turns into
-//! hash tables. The server writes a patch part of just the columns that are set. A row that a later batch has
-//! updated already is left out, by its version: the statement may come to the server late.
+//! Each row's new values are looked up by id in constant lists, for which `transform` builds hash tables. The server
+//! writes a patch part with only the columns that are set. Rows that a later batch has updated are left out by their
+//! version, because the server may execute the statement late.
 
 use crate::clickhouse::row::{JobRow, StoredRun};
 use crate::clickhouse::statement::{Statement, Values};
 use crate::time::Timestamp;
 
-/// Stands for null among integers: no time and no exit code is this low.
+/// Represents null in lists of integers; less than every time and exit code.
 const NULL: i64 = i64::MIN / 2;
 
-/// Sets what can change of jobs.
+/// The statement that updates the mutable columns of jobs.
 pub(in crate::clickhouse) fn update_jobs(rows: &[JobRow]) -> Statement {
     let mut lists = Lists::new("job_id", rows.iter().map(|row| row.job_id.as_str()));
     let assignments = [
@@ -26,7 +26,7 @@ pub(in crate::clickhouse) fn update_jobs(rows: &[JobRow]) -> Statement {
     lists.update("job", &assignments, rows.iter().map(|row| row.version).max())
 }
 
-/// Sets what can change of runs.
+/// The statement that updates the mutable columns of runs.
 pub(in crate::clickhouse) fn update_runs(rows: &[StoredRun]) -> Statement {
     let mut lists = Lists::new("run_id", rows.iter().map(|row| row.run_id.as_str()));
     let assignments = [
@@ -42,7 +42,7 @@ pub(in crate::clickhouse) fn update_runs(rows: &[StoredRun]) -> Statement {
     lists.update("job_run", &assignments, rows.iter().map(|row| row.version).max())
 }
 
-/// Lists of values, in the order of the list of ids.
+/// Builds an `UPDATE`: lists of values, in the order of the list of ids.
 struct Lists {
     values: Values,
     key: &'static str,
@@ -56,7 +56,7 @@ impl Lists {
         Self { values, key, ids }
     }
 
-    /// `version` is that of the batch, which all rows have.
+    /// The statement; `version` is that of the batch.
     fn update(self, table: &str, assignments: &[String], version: Option<u64>) -> Statement {
         let Self { mut values, key, ids } = self;
         let version = values.count(version.unwrap_or_default());
@@ -67,7 +67,7 @@ impl Lists {
         Statement { sql, values }
     }
 
-    /// A row's value in a list.
+    /// The expression of a row's value in a list.
     fn look_up(&self, list: &str, default: &str) -> String {
         format!("transform({}, {}, {list}, {default})", self.key, self.ids)
     }

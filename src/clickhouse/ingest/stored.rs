@@ -1,4 +1,4 @@
-//! What is stored of the ids that a batch names.
+//! The stored rows of the ids of a batch.
 
 use std::collections::{HashMap, HashSet};
 use std::hash::Hash;
@@ -8,12 +8,12 @@ use smol_str::SmolStr;
 use super::OPERATION;
 use crate::clickhouse::connection::Connection;
 use crate::clickhouse::row::{IdRow, JobRow, StoredRun};
-use crate::clickhouse::schema::{JOB_COLUMNS, STORED_RUN_COLUMNS};
-use crate::clickhouse::statement::{MOST_IDS, Statement, Values};
+use crate::clickhouse::statement::{MAX_IDS, Statement, Values};
+use crate::clickhouse::tables::{JOB_COLUMNS, STORED_RUN_COLUMNS};
 use crate::error::Result;
 use crate::ingest::{IngestionBatch, RecordInsert};
 
-/// The jobs that have a spec and an error, and the rows of runs and jobs, by id.
+/// The ids of jobs with a spec and of jobs with an error, and the rows of runs and jobs by id.
 #[derive(Debug, Default)]
 pub(in crate::clickhouse) struct Stored {
     pub(super) specs: HashSet<SmolStr>,
@@ -23,7 +23,7 @@ pub(in crate::clickhouse) struct Stored {
 }
 
 impl Stored {
-    /// Reads what the batch needs to know.
+    /// Reads the rows for a batch.
     pub(in crate::clickhouse) async fn read(connection: &Connection, batch: &IngestionBatch) -> Result<Self> {
         let (specs, errors, runs, jobs) = futures::try_join!(
             records(connection, "job_spec", batch.specs()),
@@ -34,7 +34,7 @@ impl Stored {
         Ok(Self { specs, errors, runs, jobs })
     }
 
-    /// The highest version among the rows that the batch may replace.
+    /// The highest version of the rows that the batch may replace.
     pub(in crate::clickhouse) fn newest_version(&self) -> u64 {
         let runs = self.runs.values().map(|run| run.version);
         runs.chain(self.jobs.values().map(|job| job.version)).max().unwrap_or_default()
@@ -43,7 +43,7 @@ impl Stored {
 
 async fn records(connection: &Connection, table: &str, inserts: &[RecordInsert]) -> Result<HashSet<SmolStr>> {
     let mut ids = HashSet::new();
-    for inserts in inserts.chunks(MOST_IDS) {
+    for inserts in inserts.chunks(MAX_IDS) {
         let rows: Vec<IdRow> = connection.fetch(OPERATION, &known(table, inserts)).await?;
         ids.extend(rows.into_iter().map(|row| row.id));
     }
@@ -54,7 +54,7 @@ async fn runs(connection: &Connection, batch: &IngestionBatch) -> Result<HashMap
     let inserted = batch.runs().iter().map(|run| run.run_id.as_str());
     let ids = distinct(inserted, batch.run_updates().iter().map(|update| update.run_id.as_str()));
     let mut runs = HashMap::new();
-    for ids in ids.chunks(MOST_IDS) {
+    for ids in ids.chunks(MAX_IDS) {
         let statement = newest("job_run", STORED_RUN_COLUMNS, "run_id", ids);
         let rows: Vec<StoredRun> = connection.fetch(OPERATION, &statement).await?;
         runs.extend(rows.into_iter().map(|row| (row.run_id.clone(), row)));
@@ -66,28 +66,27 @@ async fn jobs(connection: &Connection, batch: &IngestionBatch) -> Result<HashMap
     let inserted = batch.jobs().iter().map(|job| job.job_id.as_str());
     let ids = distinct(inserted, batch.job_updates().iter().map(|update| update.job_id.as_str()));
     let mut jobs = HashMap::new();
-    for ids in ids.chunks(MOST_IDS) {
+    for ids in ids.chunks(MAX_IDS) {
         let rows: Vec<JobRow> = connection.fetch(OPERATION, &newest("job", JOB_COLUMNS, "job_id", ids)).await?;
         jobs.extend(rows.into_iter().map(|row| (row.job_id.clone(), row)));
     }
     Ok(jobs)
 }
 
-/// The ids of both lists, each once.
+/// The distinct ids of both lists.
 fn distinct<T: Copy + Eq + Hash>(first: impl Iterator<Item = T>, second: impl Iterator<Item = T>) -> Vec<T> {
     let mut seen = HashSet::new();
     first.chain(second).filter(|&id| seen.insert(id)).collect()
 }
 
-/// The jobs that have a record already.
+/// The statement that reads which jobs have a record.
 pub(in crate::clickhouse) fn known(table: &str, inserts: &[RecordInsert]) -> Statement {
     let mut values = Values::default();
     let ids = values.texts(inserts.iter().map(|insert| &insert.job_id));
     Statement { sql: format!("SELECT job_id AS id FROM {table} WHERE job_id IN {ids}"), values }
 }
 
-/// The newest version of each row of a key. For a list of keys this reads less than `FINAL`,
-/// which would merge whole granules.
+/// The statement that reads the newest version of rows by key. It reads less than `FINAL`, which merges whole granules.
 pub(in crate::clickhouse) fn newest(table: &str, columns: &str, key: &str, ids: &[&str]) -> Statement {
     let mut values = Values::default();
     let ids = values.texts(ids);

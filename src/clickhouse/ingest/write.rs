@@ -1,29 +1,27 @@
-//! How changes reach the tables.
-
-use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::{SystemTime, UNIX_EPOCH};
+//! Writes of changes.
 
 use clickhouse::{Row, RowOwned, RowWrite};
+use uuid::Uuid;
 
 use super::changes::{Changed, Changes};
 use super::{OPERATION, patch};
 use crate::clickhouse::change::Change;
 use crate::clickhouse::connection::Connection;
-use crate::clickhouse::schema::{self, Layout};
-use crate::clickhouse::statement::{MOST_IDS, Statement};
+use crate::clickhouse::layout::Layout;
+use crate::clickhouse::statement::{MAX_IDS, Statement};
+use crate::clickhouse::tables;
 use crate::error::Result;
 
-/// Writes the changes of one batch, table by table. Jobs come last: a job that is there has all
-/// that the batch says of it.
+/// Writes the changes of one batch, table by table. Jobs are last: a stored job has its runs, spec and error.
 ///
-/// Repeating is harmless, and so is a statement that the server executes later than a batch that came after.
-/// On ReplacingMergeTree a row of an older version never counts, and of two rows of the same version, which
-/// are equal, either does. With patches an insert carries a token by which the server knows it when it comes
-/// again, and leaves out rows whose ids are there; an update leaves out rows of its own or a higher version.
+/// Each statement is idempotent, and harmless if the server executes it after a later batch. With
+/// [`Layout::Replacing`], rows of older versions are never read, and two rows of the same version are equal. With
+/// [`Layout::Patch`], the server recognises a repeated insert by its token, the view leaves out existing ids, and an
+/// update leaves out rows of its own or a higher version.
 pub(in crate::clickhouse) struct Writer<'a> {
     connection: &'a Connection,
     layout: Layout,
-    /// Tells this batch's inserts from all others.
+    /// The deduplication token of the batch's inserts.
     token: String,
     change: Change,
 }
@@ -57,7 +55,7 @@ impl<'a> Writer<'a> {
                 self.insert(table, &inserted).await
             }
             Layout::Patch => {
-                self.insert(&schema::entrance(table), &inserted).await?;
+                self.insert(&tables::null_table(table), &inserted).await?;
                 self.update(&updated, update).await
             }
         }
@@ -79,7 +77,7 @@ impl<'a> Writer<'a> {
     }
 
     async fn update<T>(&mut self, rows: &[T], statement: impl Fn(&[T]) -> Statement) -> Result<()> {
-        for rows in rows.chunks(MOST_IDS) {
+        for rows in rows.chunks(MAX_IDS) {
             let updated = self.connection.execute(OPERATION, &statement(rows)).await;
             self.change.write(updated)?;
         }
@@ -87,9 +85,7 @@ impl<'a> Writer<'a> {
     }
 }
 
-/// A token that no other insert of any process has.
+/// A unique token of an insert.
 pub(in crate::clickhouse) fn unique_token() -> String {
-    static COUNTER: AtomicU64 = AtomicU64::new(0);
-    let nanos = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |elapsed| elapsed.as_nanos());
-    format!("{nanos:x}-{}-{}", std::process::id(), COUNTER.fetch_add(1, Ordering::Relaxed))
+    Uuid::new_v4().to_string()
 }

@@ -1,8 +1,7 @@
-//! DuckDB in memory, on one thread, by its Python package: building the library would take
-//! longer than everything else together, and the package is the same library.
+//! DuckDB in memory, on one thread, through its Python package, which contains the same library; building the library
+//! would take longer than the rest of the build.
 //!
-//! The process only executes statements and times them itself, so that neither the pipe nor
-//! Python's start-up is included.
+//! The child process executes the statements and times them, so neither the pipe nor the start of Python is included.
 
 use std::collections::HashMap;
 use std::fs::File;
@@ -18,9 +17,10 @@ use parking_lot::Mutex;
 use serde::Deserialize;
 use serde_json::{Value, json};
 
+use super::answer::{SqlEngine, answer};
+use super::cell::{Cell, failed};
 use super::schema::{ANNOTATION, JOB, JOB_ERROR, JOB_RUN, JOB_SPEC, Table, create};
 use super::sql::{Dialect, Statement};
-use super::{Cell, SqlEngine, answer, failed};
 use crate::compare::target::Target;
 use crate::database::StoreInfo;
 use crate::error::Result;
@@ -30,11 +30,10 @@ use crate::time::Timestamp;
 use crate::workload::{Answer, Query};
 
 const SCRIPT: &str = include_str!("duckdb.py");
-/// One thread is what is measured; the others let whole pages be read late, and row by row.
+/// One thread, and late materialization of whole pages.
 const SETTINGS: [&str; 2] = ["SET threads = 1", "SET late_materialization_max_rows = 1000"];
 const TABLES: [Table; 5] = [JOB, JOB_RUN, ANNOTATION, JOB_SPEC, JOB_ERROR];
-/// After loading, so that annotations are found by the least and greatest value of a block and
-/// ids by an index.
+/// Executed after loading, so that filters on annotations use zone maps, and lookups by id an index.
 const SETTLE: [&str; 7] = [
     "CREATE TABLE sorted AS SELECT * FROM annotation ORDER BY key, value, job_id",
     "DROP TABLE annotation",
@@ -52,7 +51,7 @@ pub struct DuckDb {
     process: Mutex<Process>,
     version: String,
     now: Timestamp,
-    /// The directory of the files that rows are loaded from.
+    /// The file that rows are loaded from.
     file: PathBuf,
 }
 
@@ -71,11 +70,11 @@ enum Response {
 }
 
 impl DuckDb {
-    /// An empty database, for which it is always `now`. It needs `python3` with the package `duckdb`.
+    /// An empty database, whose clock is fixed at `now`. It needs `python3` with the package `duckdb`.
     ///
     /// # Errors
     ///
-    /// If there is no such Python, or those of DuckDB.
+    /// If there is no such Python, and those of DuckDB.
     pub fn new(now: Timestamp) -> Result<Self> {
         let mut child = Command::new("python3")
             .args(["-c", SCRIPT])
@@ -104,7 +103,7 @@ impl DuckDb {
         Ok(time)
     }
 
-    /// Appends rows to a table through a file, the fastest load.
+    /// Appends rows to a table from a file, the fastest way to load.
     fn append(&self, table: Table, rows: impl Iterator<Item = Value>) -> Result<Duration> {
         let mut file = BufWriter::new(File::create(&self.file).map_err(|error| failed(&error))?);
         let mut any = false;
@@ -142,7 +141,7 @@ impl DuckDb {
 impl Drop for DuckDb {
     fn drop(&mut self) {
         let process = self.process.get_mut();
-        // A failure of clean-up cannot be handled further.
+        // A failed clean-up has no further consequence.
         let _ = process.child.kill();
         let _ = process.child.wait();
         let _ = std::fs::remove_file(&self.file);
@@ -183,7 +182,7 @@ fn cell(value: Value) -> Result<Cell> {
             let text = object.get("base64").and_then(Value::as_str).unwrap_or_default();
             Cell::Bytes(BASE64_STANDARD.decode(text).map_err(|error| failed(&error))?)
         }
-        other => return Err(failed(&format_args!("{other} is no value of a column"))),
+        other => return Err(failed(&format_args!("{other} is not a value of a column"))),
     })
 }
 
@@ -193,7 +192,7 @@ impl Target for DuckDb {
         "duckdb"
     }
 
-    /// A column store for analysis is loaded, not updated row by row.
+    /// Jobs are loaded in their final state: a column store is not made for updates of single rows.
     fn takes_updates(&self) -> bool {
         false
     }
@@ -243,7 +242,7 @@ impl SqlEngine for DuckDb {
     }
 }
 
-/// A job as it is at the end of its life.
+/// A job in its final state.
 fn job_row(job: &JobInsert, update: Option<&JobUpdate>) -> Value {
     let patch = update.map(|update| &update.if_active);
     let (state, time) = patch.and_then(|patch| patch.transition).unwrap_or((JobState::Queued, job.submitted));
@@ -263,8 +262,8 @@ fn job_row(job: &JobInsert, update: Option<&JobUpdate>) -> Value {
         "submitted": job.submitted.as_micros(),
         "cancelled": cancellation.map(|cancellation| cancellation.time.as_micros()),
         "state": state.ordinal(),
-        "last_transition": time.as_micros(),
-        "last_transition_second": time.floor_seconds(),
+        "last_transition_time": time.as_micros(),
+        "last_transition_time_seconds": time.floor_seconds(),
         "latest_run_id": patch.and_then(|patch| patch.latest_run_id.as_ref()),
         "annotations": serde_json::to_string(&job.annotations).unwrap_or_default(),
         "cancel_reason": cancellation.and_then(|cancellation| cancellation.reason.as_ref()),
@@ -272,7 +271,7 @@ fn job_row(job: &JobInsert, update: Option<&JobUpdate>) -> Value {
     })
 }
 
-/// A run as it is at the end of its job's life.
+/// A run in its final state.
 fn run_row(run: &RunInsert, update: Option<&RunUpdate>) -> Value {
     let micros = |time: Option<Timestamp>| time.map(Timestamp::as_micros);
     let node = update.and_then(|update| update.node.as_ref()).or(run.node.as_ref());

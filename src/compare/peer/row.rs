@@ -4,13 +4,13 @@ use std::vec;
 
 use smol_str::SmolStr;
 
-use super::{Cell, failed};
+use super::cell::{Cell, failed};
 use crate::error::Result;
 use crate::model::{GroupAggregates, Job, JobGroup, JobState, Run, RunState, StateSet};
 use crate::query::{GroupBy, GroupQuery, TimeAggregate};
 use crate::time::Timestamp;
 
-/// The columns of a row, one after the other.
+/// Reads the columns of a row from left to right.
 pub(super) struct Columns(vec::IntoIter<Cell>);
 
 impl Columns {
@@ -80,7 +80,7 @@ impl Columns {
         let submitted = if aggregates.submitted() { Some(Timestamp::from_micros(self.integer()?)) } else { None };
         let last_transition_time = match aggregates.last_transition_time() {
             None => None,
-            Some(TimeAggregate::Average) => Some(average(self.integer()?, count)),
+            Some(TimeAggregate::Average) => Some(Timestamp::from_average_seconds(self.integer()?.into(), count)),
             Some(TimeAggregate::Earliest | TimeAggregate::Latest) => Some(Timestamp::from_seconds(self.integer()?)),
         };
         Ok(JobGroup { name, count, aggregates: GroupAggregates { state, submitted, last_transition_time } })
@@ -97,13 +97,13 @@ impl Columns {
     fn state(&mut self) -> Result<JobState> {
         let ordinal = self.integer()?;
         let state = u8::try_from(ordinal).ok().and_then(JobState::from_ordinal);
-        state.ok_or_else(|| failed(&format_args!("{ordinal} is no job state")))
+        state.ok_or_else(|| failed(&format_args!("{ordinal} is not the ordinal of a job state")))
     }
 
     fn run_state(&mut self) -> Result<RunState> {
         let ordinal = self.integer()?;
         let state = u8::try_from(ordinal).ok().and_then(RunState::from_ordinal);
-        state.ok_or_else(|| failed(&format_args!("{ordinal} is no run state")))
+        state.ok_or_else(|| failed(&format_args!("{ordinal} is not the ordinal of a run state")))
     }
 
     fn text(&mut self) -> Result<SmolStr> {
@@ -132,23 +132,5 @@ impl Columns {
             Some(Cell::Null) => Ok(None),
             other => Err(failed(&format_args!("expected an integer, got {other:?}"))),
         }
-    }
-}
-
-/// A sum of seconds over a count, rounded half away from zero.
-fn average(sum: i64, count: u64) -> Timestamp {
-    let (sum, count) = (i128::from(sum), i128::from(count.max(1)));
-    let half = if sum < 0 { -count } else { count };
-    Timestamp::from_seconds(((2 * sum + half) / (2 * count)) as i64)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn averages_round_half_away_from_zero() {
-        let rounded = [(3, 2), (-3, 2), (5, 4), (-5, 4), (7, 4), (0, 3)].map(|(sum, count)| average(sum, count));
-        assert_eq!(rounded, [2, -2, 1, -1, 2, 0].map(Timestamp::from_seconds));
     }
 }

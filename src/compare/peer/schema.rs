@@ -1,10 +1,9 @@
 //! The tables of the engines.
 //!
-//! Annotations are there twice: as JSON in the job's row, for the page that shows them, and as
-//! rows of their own, by which they are found. Transition times are there as seconds too, as
-//! in Lookout, for that is what jobs are ordered and averaged by.
+//! Annotations are stored twice: as JSON in the job's row, for pages of jobs, and as rows of their own, for filters.
+//! Transition times are stored as seconds too, as in Lookout, because orders and averages use seconds.
 
-/// The columns of a table: name and type, which both engines understand.
+/// A table: its name, and the names and types of its columns, which both engines accept.
 pub(super) type Table = (&'static str, &'static [(&'static str, &'static str)]);
 
 pub(super) const JOB: Table = (
@@ -24,8 +23,8 @@ pub(super) const JOB: Table = (
         ("submitted", "BIGINT NOT NULL"),
         ("cancelled", "BIGINT"),
         ("state", "SMALLINT NOT NULL"),
-        ("last_transition", "BIGINT NOT NULL"),
-        ("last_transition_second", "BIGINT NOT NULL"),
+        ("last_transition_time", "BIGINT NOT NULL"),
+        ("last_transition_time_seconds", "BIGINT NOT NULL"),
         ("latest_run_id", "TEXT"),
         ("annotations", "TEXT NOT NULL"),
         ("cancel_reason", "TEXT"),
@@ -57,7 +56,7 @@ pub(super) const ANNOTATION: Table =
 pub(super) const JOB_SPEC: Table = ("job_spec", &[("job_id", "TEXT NOT NULL"), ("spec", "BLOB NOT NULL")]);
 pub(super) const JOB_ERROR: Table = ("job_error", &[("job_id", "TEXT NOT NULL"), ("error", "BLOB NOT NULL")]);
 
-/// `CREATE TABLE` with more after the columns, such as a key.
+/// `CREATE TABLE` with further elements after the columns, such as a key.
 pub(super) fn create(table: Table, more: &str) -> String {
     let (name, columns) = table;
     let columns: Vec<_> = columns.iter().map(|(name, of_type)| format!("{name} {of_type}")).collect();

@@ -1,13 +1,13 @@
-//! Queries of the workload as SQL, which differs between the engines in a few words.
+//! Queries of the workload as SQL.
 
 use crate::model::{JobState, StateSet};
 use crate::query::{
-    Aggregates, AnnotationTest, Comparison, Direction, GroupBy, GroupOrder, GroupOrderKey, GroupQuery, IntegerField,
-    IntegerTest, JobOrderKey, JobQuery, Page, Predicate, Selection, TextField, TextTest, TimeAggregate, TimeField,
+    Aggregates, AnnotationTest, Comparison, GroupBy, GroupOrder, GroupOrderKey, GroupQuery, IntegerTest, JobOrderKey,
+    JobQuery, Page, Predicate, Selection, TextField, TextTest, TimeAggregate,
 };
 use crate::workload::Record;
 
-use super::Cell;
+use super::cell::Cell;
 
 /// The differences in SQL and in access paths between the engines.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -38,7 +38,7 @@ impl Statement {
         self.parameters.push(value.into());
     }
 
-    /// Placeholders for a list of values in parentheses; NULL for an empty list, which matches no row.
+    /// Placeholders for a list of values, in parentheses.
     fn bind_list<T: Into<Cell>>(&mut self, values: impl IntoIterator<Item = T>) {
         self.sql.push('(');
         for (at, value) in values.into_iter().enumerate() {
@@ -50,7 +50,7 @@ impl Statement {
 }
 
 const JOB_COLUMNS: &str = "j.job_id, j.queue, j.owner, j.namespace, j.job_set, j.cpu, j.memory, j.ephemeral_storage, j.gpu, \
-    j.priority, j.priority_class, j.submitted, j.cancelled, j.state, j.last_transition, j.latest_run_id, \
+    j.priority, j.priority_class, j.submitted, j.cancelled, j.state, j.last_transition_time, j.latest_run_id, \
     j.annotations, j.cancel_reason, j.cancel_user";
 const LATEST_RUN: &str = "job_run AS r ON r.run_id = j.latest_run_id AND r.job_id = j.job_id";
 
@@ -66,9 +66,9 @@ pub(super) fn jobs(query: &JobQuery, dialect: Dialect) -> Statement {
             JobOrderKey::JobSet => "j.job_set",
             JobOrderKey::State => "j.state",
             JobOrderKey::Submitted => "j.submitted",
-            JobOrderKey::LastTransitionTime => "j.last_transition_second",
+            JobOrderKey::LastTransitionTime => "j.last_transition_time_seconds",
         };
-        statement.push(&format!(" ORDER BY {column} {}", direction(order.direction)));
+        statement.push(&format!(" ORDER BY {column} {}", order.direction));
     }
     limit(&mut statement, query.page());
     statement
@@ -118,18 +118,18 @@ pub(super) fn groups(query: &GroupQuery, dialect: Dialect) -> Statement {
     write_groups_source(&mut statement, query, dialect);
     statement.push(" GROUP BY 1");
     if let Some(order) = query.order() {
-        statement.push(&format!(" ORDER BY {} {}", group_order(order, aggregates), direction(order.direction)));
+        statement.push(&format!(" ORDER BY {} {}", group_order(order, aggregates), order.direction));
     }
     limit(&mut statement, query.page());
     statement
 }
 
-/// The average is fetched as a sum, which with the count loses nothing to rounding.
+/// An average is read as a sum, which the count divides exactly in Rust.
 fn last_transition(aggregate: TimeAggregate) -> &'static str {
     match aggregate {
-        TimeAggregate::Average => "CAST(sum(j.last_transition_second) AS BIGINT)",
-        TimeAggregate::Earliest => "min(j.last_transition_second)",
-        TimeAggregate::Latest => "max(j.last_transition_second)",
+        TimeAggregate::Average => "CAST(sum(j.last_transition_time_seconds) AS BIGINT)",
+        TimeAggregate::Earliest => "min(j.last_transition_time_seconds)",
+        TimeAggregate::Latest => "max(j.last_transition_time_seconds)",
     }
 }
 
@@ -139,9 +139,9 @@ fn group_order(order: GroupOrder, aggregates: Aggregates) -> &'static str {
         GroupOrderKey::Name => "1",
         GroupOrderKey::Submitted => "min(j.submitted)",
         GroupOrderKey::LastTransitionTime => match aggregates.last_transition_time() {
-            Some(TimeAggregate::Earliest) => "min(j.last_transition_second)",
-            Some(TimeAggregate::Latest) => "max(j.last_transition_second)",
-            _ => "avg(j.last_transition_second)",
+            Some(TimeAggregate::Earliest) => "min(j.last_transition_time_seconds)",
+            Some(TimeAggregate::Latest) => "max(j.last_transition_time_seconds)",
+            _ => "avg(j.last_transition_time_seconds)",
         },
     }
 }
@@ -152,7 +152,7 @@ fn write_groups_source(statement: &mut Statement, query: &GroupQuery, dialect: D
     match query.group_by() {
         GroupBy::Annotation(key) => {
             statement.push("annotation AS g");
-            // Without a predicate or aggregate on jobs, the annotation table alone is enough.
+            // Without a predicate or aggregate on jobs, the annotation table suffices.
             let whole = selection.predicates().is_empty() && !selection.active_job_sets();
             if !whole || query.aggregates() != Aggregates::default() {
                 statement.push(" JOIN job AS j ON j.job_id = g.job_id");
@@ -172,11 +172,11 @@ fn write_groups_source(statement: &mut Statement, query: &GroupQuery, dialect: D
     }
 }
 
-/// The tables that a query of jobs reads, and the driving table of the join.
+/// The tables of a query of jobs.
 struct Source<'a> {
     selection: &'a Selection,
-    /// The annotation whose index gives the jobs, in the order of their ids. Of several it is
-    /// the last one: the workload's annotations have ever more values.
+    /// The annotation whose rows drive the join, in order of job ids. Of several it is the last, because later
+    /// annotations of the workload have more distinct values.
     driver: Option<(&'a String, &'a String)>,
 }
 
@@ -187,7 +187,7 @@ impl<'a> Source<'a> {
         Self { selection, driver: driver.filter(|_| dialect == Dialect::Sqlite && !selection.uses_latest_run()) }
     }
 
-    /// The column of job ids whose order an index gives.
+    /// The column of job ids that an index orders.
     fn job_id(&self) -> &'static str {
         match self.driver {
             Some(_) => "a.job_id",
@@ -222,7 +222,7 @@ fn exact_annotation(predicate: &Predicate) -> Option<(&String, &String)> {
     }
 }
 
-/// Writes the conditions but for the annotation that leads to the jobs; `and` comes before the first.
+/// Writes the conditions, except that on the driving annotation; `and` precedes the first.
 fn write_conditions(
     statement: &mut Statement,
     selection: &Selection,
@@ -238,38 +238,35 @@ fn write_conditions(
     }
     if selection.active_job_sets() {
         statement.push(and);
-        statement.push(
-            "EXISTS (SELECT 1 FROM job AS x WHERE x.queue = j.queue AND x.job_set = j.job_set AND x.state IN (1, 2, 3, 8))",
-        );
+        statement
+            .push("EXISTS (SELECT 1 FROM job AS x WHERE x.queue = j.queue AND x.job_set = j.job_set AND x.state IN (");
+        statement.push(&StateSet::ACTIVE.sql_ordinals());
+        statement.push("))");
     }
 }
 
 fn write_predicate(statement: &mut Statement, predicate: &Predicate) {
     match predicate {
-        Predicate::Text(field, test) => write_text_test(statement, text_column(*field), test),
+        Predicate::Text(field, test) => write_text_test(statement, &text_column(*field), test),
         Predicate::State(states) => {
             statement.push("j.state IN ");
             statement.bind_list(states.iter().map(|state: JobState| i64::from(state.ordinal())));
         }
         Predicate::Integer(field, IntegerTest::AnyOf(values)) => {
-            statement.push(integer_column(*field));
+            statement.push(&format!("j.{}", field.column()));
             statement.push(" IN ");
             statement.bind_list(values.iter().copied());
         }
         Predicate::Integer(field, IntegerTest::Compare(comparison, value)) => {
-            // The plus keeps SQLite from sorting half a queue that it finds by a range in an
-            // index, where it can read the newest of the queue and leave out a few.
+            // The plus keeps SQLite from using the index for the range, after which it would have to sort half a queue;
+            // reading the queue in order and filtering is faster.
             statement.push(if *comparison == Comparison::Equal { "" } else { "+" });
-            statement.push(integer_column(*field));
-            statement.push(comparison_sign(*comparison));
+            statement.push(&format!("j.{}", field.column()));
+            statement.push(&format!(" {comparison} "));
             statement.bind(*value);
         }
         Predicate::Time(field, comparison, time) => {
-            statement.push(match field {
-                TimeField::Submitted => "j.submitted",
-                TimeField::LastTransitionTime => "j.last_transition",
-            });
-            statement.push(comparison_sign(*comparison));
+            statement.push(&format!("j.{} {} ", field.column(), comparison));
             statement.bind(*time);
         }
         Predicate::Annotation(key, test) => {
@@ -295,7 +292,7 @@ fn write_text_test(statement: &mut Statement, column: &str, test: &TextTest) {
             statement.bind_list(texts);
         }
         TextTest::StartsWith(prefix) => {
-            // A range, which an index or the least and greatest value of a block can answer.
+            // A range, which an index or a zone map supports.
             statement.push(&format!("{column} >= "));
             statement.bind(prefix);
             statement.push(&format!(" AND {column} < "));
@@ -309,49 +306,14 @@ fn write_text_test(statement: &mut Statement, column: &str, test: &TextTest) {
     }
 }
 
-fn comparison_sign(comparison: Comparison) -> &'static str {
-    match comparison {
-        Comparison::Equal => " = ",
-        Comparison::Greater => " > ",
-        Comparison::Less => " < ",
-        Comparison::GreaterOrEqual => " >= ",
-        Comparison::LessOrEqual => " <= ",
-    }
-}
-
-fn text_column(field: TextField) -> &'static str {
-    match field {
-        TextField::JobId => "j.job_id",
-        TextField::Queue => "j.queue",
-        TextField::JobSet => "j.job_set",
-        TextField::Owner => "j.owner",
-        TextField::Namespace => "j.namespace",
-        TextField::PriorityClass => "j.priority_class",
-        TextField::Cluster => "r.cluster",
-        TextField::Node => "r.node",
-        TextField::Pool => "r.pool",
-    }
-}
-
-fn integer_column(field: IntegerField) -> &'static str {
-    match field {
-        IntegerField::Cpu => "j.cpu",
-        IntegerField::Memory => "j.memory",
-        IntegerField::EphemeralStorage => "j.ephemeral_storage",
-        IntegerField::Gpu => "j.gpu",
-        IntegerField::Priority => "j.priority",
-    }
-}
-
-fn direction(direction: Direction) -> &'static str {
-    match direction {
-        Direction::Ascending => "ASC",
-        Direction::Descending => "DESC",
-    }
+/// The column of a text field.
+fn text_column(field: TextField) -> String {
+    let table = if field.is_of_latest_run() { "r" } else { "j" };
+    format!("{table}.{}", field.column())
 }
 
 fn limit(statement: &mut Statement, page: Page) {
-    // Both engines read a limit beyond their tables as none.
+    // Both engines accept a limit beyond the number of rows.
     let most = page.limit().unwrap_or(i64::MAX as u64);
     if page.limit().is_some() || page.offset() > 0 {
         statement.push(&format!(" LIMIT {most} OFFSET {}", page.offset()));

@@ -7,19 +7,20 @@ use parking_lot::Mutex;
 use rusqlite::types::{ToSqlOutput, Value, ValueRef};
 use rusqlite::{CachedStatement, Connection, ToSql, Transaction, params, params_from_iter};
 
+use super::answer::{SqlEngine, answer};
+use super::cell::{Cell, failed};
 use super::schema::{ANNOTATION, JOB, JOB_ERROR, JOB_RUN, JOB_SPEC, create};
 use super::sql::{Dialect, Statement};
-use super::{Cell, SqlEngine, answer, failed};
 use crate::compare::target::Target;
 use crate::database::StoreInfo;
 use crate::error::Result;
 use crate::ingest::{IngestionBatch, JobInsert, JobPatch, JobUpdate, RunInsert, RunUpdate};
-use crate::model::{JobState, RunState};
+use crate::model::{JobState, RunState, StateSet};
 use crate::time::Timestamp;
 use crate::workload::{Answer, Query};
 
-/// Each kind of page has an index that gives its jobs in its order, where one can. Tables that
-/// are read by a text alone are kept in its order (WITHOUT ROWID), all but those with long rows.
+/// Each kind of page has an index in its order, if there can be one. Tables that are read by their key alone are
+/// clustered by it (WITHOUT ROWID), except those with long rows.
 const INDEXES: &str = "
     CREATE UNIQUE INDEX job_by_id ON job (job_id);
     CREATE INDEX job_by_queue_id ON job (queue, job_id);
@@ -29,12 +30,12 @@ const INDEXES: &str = "
     CREATE INDEX job_by_job_set ON job (job_set);
     CREATE INDEX job_by_state ON job (state, submitted);
     CREATE INDEX job_by_submitted ON job (submitted);
-    CREATE INDEX job_by_last_transition ON job (last_transition_second);
-    CREATE INDEX job_active ON job (queue, job_set) WHERE state IN (1, 2, 3, 8);
+    CREATE INDEX job_by_last_transition_time ON job (last_transition_time_seconds);
+    CREATE INDEX job_active ON job (queue, job_set) WHERE state IN ({active});
     CREATE UNIQUE INDEX run_by_id ON job_run (run_id);
     CREATE INDEX run_by_job ON job_run (job_id);
     CREATE INDEX run_by_node ON job_run (cluster, node, job_id);";
-/// The size of the statement cache, above the number of distinct statements.
+/// The capacity of the statement cache; greater than the number of distinct statements.
 const CACHED_STATEMENTS: usize = 512;
 
 /// A database of SQLite in the process's memory.
@@ -45,7 +46,7 @@ pub struct Sqlite {
 }
 
 impl Sqlite {
-    /// An empty database, for which it is always `now`.
+    /// An empty database, whose clock is fixed at `now`.
     ///
     /// # Errors
     ///
@@ -60,7 +61,8 @@ impl Sqlite {
             create(JOB_SPEC, ", PRIMARY KEY (job_id)") + " WITHOUT ROWID",
             create(JOB_ERROR, ", PRIMARY KEY (job_id)") + " WITHOUT ROWID",
         ];
-        let statements = format!("PRAGMA journal_mode = MEMORY; {};{INDEXES}", tables.join(";"));
+        let statements = format!("PRAGMA journal_mode = MEMORY; {};{INDEXES}", tables.join(";"))
+            .replace("{active}", &StateSet::ACTIVE.sql_ordinals());
         connection.execute_batch(&statements).map_err(|error| failed(&error))?;
         Ok(Self { connection: Mutex::new(connection), now })
     }
@@ -119,7 +121,7 @@ fn fetch(connection: &Connection, statement: &Statement) -> rusqlite::Result<Vec
     Ok(fetched)
 }
 
-/// No column holds a float.
+/// No column contains floats.
 fn cell(value: ValueRef<'_>) -> Cell {
     match value {
         ValueRef::Null | ValueRef::Real(_) => Cell::Null,
@@ -185,7 +187,7 @@ fn insert_runs(transaction: &Transaction<'_>, runs: &[RunInsert]) -> rusqlite::R
 fn insert_jobs(transaction: &Transaction<'_>, jobs: &[JobInsert]) -> rusqlite::Result<()> {
     let mut insert = transaction.prepare_cached(
         "INSERT OR IGNORE INTO job (job_id, queue, owner, namespace, job_set, cpu, memory, ephemeral_storage, gpu, priority, \
-         priority_class, submitted, state, last_transition, last_transition_second, annotations) \
+         priority_class, submitted, state, last_transition_time, last_transition_time_seconds, annotations) \
          VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
     )?;
     let mut annotate = transaction.prepare_cached("INSERT INTO annotation VALUES (?, ?, ?)")?;
@@ -223,8 +225,8 @@ fn insert_job(insert: &mut CachedStatement<'_>, job: &JobInsert) -> rusqlite::Re
     ])
 }
 
-/// The columns that an update sets. Only those are named, for SQLite touches every index of a
-/// column that is.
+/// The assignments of an update. They contain only the columns to change, because SQLite updates every index of a column
+/// that is assigned.
 #[derive(Default)]
 struct Assignments {
     columns: Vec<&'static str>,
@@ -243,7 +245,7 @@ impl Assignments {
         }
     }
 
-    /// Updates the row of an id for which a condition holds, and tells whether there is one.
+    /// Updates the row of an id if a condition holds; returns whether a row was updated.
     fn apply(
         mut self,
         transaction: &Transaction<'_>,
@@ -276,15 +278,16 @@ fn update_run(transaction: &Transaction<'_>, update: &RunUpdate) -> rusqlite::Re
 }
 
 fn update_job(transaction: &Transaction<'_>, update: &JobUpdate) -> rusqlite::Result<()> {
-    let active = "job_id = ? AND state IN (1, 2, 3, 8)";
-    if assignments(&update.if_active).apply(transaction, "job", active, &update.job_id)? {
+    let with_state = |states: StateSet| format!("job_id = ? AND state IN ({})", states.sql_ordinals());
+    let active = with_state(StateSet::ACTIVE);
+    if assignments(&update.if_active).apply(transaction, "job", &active, &update.job_id)? {
         return Ok(());
     }
     let mut set = Assignments::default();
     if let Some(time) = update.preempted {
         set_transition(&mut set, JobState::Preempted, time);
     }
-    set.apply(transaction, "job", "job_id = ? AND state IN (4, 5, 6)", &update.job_id)?;
+    set.apply(transaction, "job", &with_state(StateSet::PREEMPTIBLE_ENDS), &update.job_id)?;
     Ok(())
 }
 
@@ -305,6 +308,6 @@ fn assignments(patch: &JobPatch) -> Assignments {
 
 fn set_transition(set: &mut Assignments, state: JobState, time: Timestamp) {
     set.set("state", i64::from(state.ordinal()));
-    set.set("last_transition", time);
-    set.set("last_transition_second", time.floor_seconds());
+    set.set("last_transition_time", time);
+    set.set("last_transition_time_seconds", time.floor_seconds());
 }

@@ -9,7 +9,7 @@ use datafusion::arrow::array::{
 use datafusion::arrow::error::ArrowError;
 
 use super::Store;
-use crate::ingest::{JobInsert, JobPatch, JobUpdate};
+use crate::ingest::{JobEffect, JobInsert, JobPatch, JobUpdate};
 use crate::memory::storage::{CHUNK_ROWS, IntegerIndex, JobId, JobRows, job_state, locate};
 use crate::model::JobState;
 use crate::time::Timestamp;
@@ -199,13 +199,12 @@ impl Store {
         }
     }
 
-    /// Applies to a job that of the update's cases that its state calls for.
     fn update_job(&mut self, row: u32, update: &JobUpdate) {
         let state = self.jobs.state(row);
-        if state.is_active() {
-            self.patch_job(row, state, &update.if_active);
-        } else if let Some(time) = update.preempted.filter(|_| state.is_preemptible_end()) {
-            self.transition(row, state, JobState::Preempted, time);
+        match update.effect_on(state) {
+            JobEffect::None => {}
+            JobEffect::Patch(patch) => self.patch_job(row, state, patch),
+            JobEffect::Preempt(time) => self.transition(row, state, JobState::Preempted, time),
         }
     }
 

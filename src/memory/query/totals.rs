@@ -7,6 +7,7 @@ use datafusion::common::internal_err;
 use datafusion::error::Result as EngineResult;
 
 use crate::memory::storage::{GroupTotals, Partial};
+use crate::time::divide_half_away;
 
 /// Up to how many groups are counted in lanes: the entries of more would leave the nearest cache.
 const GROUPS_IN_LANES: usize = 256;
@@ -130,8 +131,7 @@ impl Totals {
 
 /// `sum / count`, rounded half away from zero.
 pub(in crate::memory) fn rounded(sum: i64, count: i64) -> i64 {
-    let half = if sum < 0 { -(count / 2) } else { count / 2 };
-    (sum + half) / count.max(1)
+    divide_half_away(sum.into(), count.max(1).into()) as i64
 }
 
 #[cfg(test)]

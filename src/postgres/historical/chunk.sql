@@ -1,8 +1,8 @@
--- Makes the historical jobs of the numbers from first to last. Only jobs that this statement adds
--- get a run, a spec and an error: those that were there already stay as they are.
+-- Inserts the historical jobs of the numbers from first to last. Only jobs that this statement inserts get a run, a spec
+-- and an error; existing jobs stay as they are.
 --
--- What is there already is looked up once, as a range of ids: ON CONFLICT would have every row looked up,
--- locked and confirmed. Whoever inserts one of the ids meanwhile makes the statement fail, and it is done again.
+-- Existing ids are read once, as a range. ON CONFLICT would look up, lock and confirm every row. If another transaction
+-- inserts one of the ids meanwhile, the statement fails with a unique violation and is repeated.
 WITH given AS NOT MATERIALIZED (
     SELECT
         $1::bigint AS first,
@@ -18,7 +18,7 @@ WITH given AS NOT MATERIALIZED (
         $11::bytea AS error,
         $12::bytea AS debug,
         $13::bytea AS preemption,
-        -- By what is left of the job's number.
+        -- By the remainder of the job's number.
         $14::text[] AS namespaces,
         $15::text[] AS priority_classes,
         $16::bigint[] AS cpus,
@@ -36,7 +36,7 @@ WITH given AS NOT MATERIALIZED (
         $27::smallint[] AS run_states,
         $28::integer[] AS exit_codes,
         $29::text AS cancel_reason,
-        -- After the submission.
+        -- Intervals after the submission.
         make_interval(secs => $30) AS leased_after,
         make_interval(secs => $31) AS pending_after,
         make_interval(secs => $32) AS started_after,

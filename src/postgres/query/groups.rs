@@ -3,15 +3,15 @@
 use tokio_postgres::Row;
 
 use super::selection::{LatestRun, text_column};
-use super::statement::Statement;
 use crate::model::{GroupAggregates, JobGroup, StateCounts};
 use crate::postgres::error::Attempt;
 use crate::postgres::layout::Layout;
 use crate::postgres::row::{Reader, job_state};
+use crate::postgres::statement::Statement;
 use crate::query::{GroupBy, GroupOrder, GroupOrderKey, GroupQuery, TextField, TimeAggregate};
 use crate::time::Timestamp;
 
-/// The groups of a query; read each row with [`group`].
+/// A page of groups; [`group`] reads its rows.
 pub(in crate::postgres) fn groups(query: &GroupQuery, layout: Layout) -> Statement {
     let mut statement = Statement::default();
     let aggregates = query.aggregates();
@@ -33,7 +33,7 @@ pub(in crate::postgres) fn groups(query: &GroupQuery, layout: Layout) -> Stateme
             GroupOrderKey::Count => statement.push("count(*)"),
             GroupOrderKey::Name => statement.push("1"),
             GroupOrderKey::Submitted => statement.push("min(j.submitted)"),
-            // Averages are ordered before they are rounded.
+            // Averages are compared before rounding.
             GroupOrderKey::LastTransitionTime => {
                 statement.push(aggregated(aggregates.last_transition_time().unwrap_or_default()))
             }
@@ -45,7 +45,7 @@ pub(in crate::postgres) fn groups(query: &GroupQuery, layout: Layout) -> Stateme
 }
 
 fn latest_run(query: &GroupQuery) -> LatestRun {
-    // A filter on the latest run leaves no job without one.
+    // No job without a latest run passes a filter on it.
     match (query.selection().uses_latest_run(), query.group_by().uses_latest_run()) {
         (true, _) => LatestRun::Required,
         (false, true) => LatestRun::Optional,
@@ -58,17 +58,17 @@ impl Statement {
         match group_by {
             GroupBy::State => self.push("j.state"),
             GroupBy::Text(field @ (TextField::JobId | TextField::Queue | TextField::JobSet | TextField::Owner)) => {
-                self.push(text_column(*field))
+                self.push(&text_column(*field))
             }
-            GroupBy::Text(field) => self.push("coalesce(").push(text_column(*field)).push(", '')"),
-            // Of this key no job has an annotation, and the server cannot be asked for it.
+            GroupBy::Text(field) => self.push("coalesce(").push(&text_column(*field)).push(", '')"),
+            // No stored key contains a NUL, and the protocol cannot send one.
             GroupBy::Annotation(key) if key.contains('\0') => self.push("NULL::text"),
-            // Annotations have the server's collation, all other texts have "C".
+            // Texts from JSON have the database's collation, all text columns have "C".
             GroupBy::Annotation(key) => self.push("(j.annotations ->> ").bind(key.clone()).push(") COLLATE \"C\""),
         }
     }
 
-    /// Appends the condition on jobs that are in a group at all.
+    /// Appends the condition that a job has the grouped annotation.
     fn push_membership(&mut self, query: &GroupQuery) -> &mut Self {
         let GroupBy::Annotation(key) = query.group_by() else { return self };
         self.push(if query.selection().predicates().is_empty() { "\nWHERE " } else { "\n    AND " });
@@ -91,7 +91,7 @@ fn aggregated(aggregate: TimeAggregate) -> &'static str {
     }
 }
 
-/// The group of a row that the query's statement gave.
+/// The group of a row of [`groups`].
 pub(in crate::postgres) fn group(query: &GroupQuery, row: &Row) -> Attempt<JobGroup> {
     let mut reader = Reader::new(row);
     let name = match query.group_by() {

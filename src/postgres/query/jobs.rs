@@ -1,12 +1,12 @@
 //! Pages of jobs.
 
 use super::selection::LatestRun;
-use super::statement::Statement;
 use crate::postgres::layout::Layout;
 use crate::postgres::row::{JOB_COLUMNS, RUN_COLUMNS};
+use crate::postgres::statement::Statement;
 use crate::query::{JobOrder, JobOrderKey, JobQuery};
 
-/// The page's jobs and, for them alone, all their runs: one statement, so one snapshot.
+/// A page of jobs, each with all its runs, in one statement and so from one snapshot.
 pub(in crate::postgres) fn jobs(query: &JobQuery, layout: Layout) -> Statement {
     let mut statement = Statement::default();
     let selection = query.selection();

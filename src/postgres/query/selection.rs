@@ -1,28 +1,26 @@
-//! Which jobs: joins and conditions.
+//! Selections of jobs: joins and conditions.
 
 use std::collections::BTreeMap;
 
 use tokio_postgres::types::Json;
 
-use super::statement::Statement;
 use crate::model::StateSet;
 use crate::postgres::layout::Layout;
 use crate::postgres::row::PgTimestamp;
-use crate::query::{
-    AnnotationTest, Comparison, IntegerField, IntegerTest, Predicate, Selection, TextField, TextTest, TimeField,
-};
+use crate::postgres::statement::Statement;
+use crate::query::{AnnotationTest, Comparison, IntegerTest, Predicate, Selection, TextField, TextTest};
 
 /// The annotations of a job.
 const ANNOTATIONS: &str = "j.annotations";
 
-/// How the latest run is joined, if it is.
+/// The join with the latest run.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum LatestRun {
-    /// Not at all.
+    /// No join.
     Unused,
-    /// Jobs without one drop out.
+    /// Inner join: jobs without a latest run are left out.
     Required,
-    /// Jobs without one stay.
+    /// Left join: jobs without a latest run stay.
     Optional,
 }
 
@@ -36,7 +34,8 @@ impl Statement {
             LatestRun::Optional => drop(self.push("\nLEFT JOIN job_run AS lr ON lr.run_id = j.latest_run_id")),
         }
         if selection.active_job_sets() {
-            self.push("\nJOIN (SELECT DISTINCT queue, jobset FROM job WHERE state IN (1, 2, 3, 8)) AS active");
+            self.push("\nJOIN (SELECT DISTINCT queue, jobset FROM job WHERE state IN (");
+            self.push(&StateSet::ACTIVE.sql_ordinals()).push(")) AS active");
             self.push("\n    ON active.queue = j.queue AND active.jobset = j.jobset");
         }
         for (position, predicate) in selection.predicates().iter().enumerate() {
@@ -48,18 +47,17 @@ impl Statement {
 
     fn push_predicate(&mut self, predicate: &Predicate) {
         match predicate {
-            Predicate::Text(field, test) => self.push_text_test(test, |statement| statement.push(text_column(*field))),
+            Predicate::Text(field, test) => self.push_text_test(test, |statement| statement.push(&text_column(*field))),
             Predicate::State(states) => self.push_states(*states),
-            Predicate::Integer(field, test) => self.push_integer_test(integer_column(*field), test),
+            Predicate::Integer(field, test) => self.push_integer_test(&format!("j.{}", field.column()), test),
             Predicate::Time(field, comparison, time) => {
-                self.push(time_column(*field)).push(operator(*comparison)).bind(PgTimestamp(*time));
+                self.push("j.").push(field.column()).push_operator(*comparison).bind(PgTimestamp(*time));
             }
             Predicate::Annotation(key, test) => self.push_annotation(key, test),
         }
     }
 
-    /// A text that holds a NUL character is one that the server cannot be asked for, and that
-    /// no stored text is, holds or begins with.
+    /// No stored text contains a NUL, and the protocol cannot send one: a text with a NUL matches nothing.
     fn push_text_test(&mut self, test: &TextTest, column: impl FnOnce(&mut Self) -> &mut Self) {
         match test {
             TextTest::Exact(text) | TextTest::StartsWith(text) | TextTest::Contains(text) if text.contains('\0') => {
@@ -86,13 +84,17 @@ impl Statement {
     fn push_integer_test(&mut self, column: &str, test: &IntegerTest) {
         self.push(column);
         match test {
-            IntegerTest::Compare(comparison, value) => self.push(operator(*comparison)).bind(*value),
+            IntegerTest::Compare(comparison, value) => self.push_operator(*comparison).bind(*value),
             IntegerTest::AnyOf(values) => self.push(" = ANY(").bind(values.clone()).push(")"),
         };
     }
 
-    /// The index on annotations answers containment and existence, but nothing about parts of values:
-    /// there it at least finds the jobs that have the key.
+    fn push_operator(&mut self, comparison: Comparison) -> &mut Self {
+        self.push(&format!(" {comparison} "))
+    }
+
+    /// The index on annotations supports containment and existence. For a test of a part of a value it finds the
+    /// jobs that have the key.
     fn push_annotation(&mut self, key: &str, test: &AnnotationTest) {
         if key.contains('\0') {
             self.push("false");
@@ -113,48 +115,16 @@ impl Statement {
     }
 }
 
-pub(super) fn text_column(field: TextField) -> &'static str {
+/// The column of a text field; Lookout writes `jobset` as one word.
+pub(super) fn text_column(field: TextField) -> String {
     match field {
-        TextField::JobId => "j.job_id",
-        TextField::Queue => "j.queue",
-        TextField::JobSet => "j.jobset",
-        TextField::Owner => "j.owner",
-        TextField::Namespace => "j.namespace",
-        TextField::PriorityClass => "j.priority_class",
-        TextField::Cluster => "lr.cluster",
-        TextField::Node => "lr.node",
-        TextField::Pool => "lr.pool",
+        TextField::JobSet => "j.jobset".to_owned(),
+        field if field.is_of_latest_run() => format!("lr.{}", field.column()),
+        field => format!("j.{}", field.column()),
     }
 }
 
-fn integer_column(field: IntegerField) -> &'static str {
-    match field {
-        IntegerField::Cpu => "j.cpu",
-        IntegerField::Memory => "j.memory",
-        IntegerField::EphemeralStorage => "j.ephemeral_storage",
-        IntegerField::Gpu => "j.gpu",
-        IntegerField::Priority => "j.priority",
-    }
-}
-
-fn time_column(field: TimeField) -> &'static str {
-    match field {
-        TimeField::Submitted => "j.submitted",
-        TimeField::LastTransitionTime => "j.last_transition_time",
-    }
-}
-
-fn operator(comparison: Comparison) -> &'static str {
-    match comparison {
-        Comparison::Equal => " = ",
-        Comparison::Greater => " > ",
-        Comparison::Less => " < ",
-        Comparison::GreaterOrEqual => " >= ",
-        Comparison::LessOrEqual => " <= ",
-    }
-}
-
-/// The LIKE pattern of just this text.
+/// The LIKE pattern that matches exactly this text.
 fn plain(text: &str) -> String {
     let mut pattern = String::with_capacity(text.len());
     for character in text.chars() {

@@ -1,11 +1,11 @@
--- Beside `job`, which now holds active jobs alone, a table of those that have ended.
+-- Moves terminal jobs from `job` to a table of their own; `job` keeps the active ones.
 
--- Whoever writes jobs as they were laid out before has done so or finds the store changed.
+-- Waits for writers that know only `job`; later ones find the changed marker.
 LOCK TABLE job IN ACCESS EXCLUSIVE MODE;
 
 CREATE TABLE job_historical (LIKE job INCLUDING ALL) WITH (fillfactor = 70);
 
 CREATE VIEW job_all AS SELECT * FROM job UNION ALL SELECT * FROM job_historical;
 
-WITH ended AS (DELETE FROM job WHERE state NOT IN (1, 2, 3, 8) RETURNING *)
+WITH ended AS (DELETE FROM job WHERE state NOT IN ({active}) RETURNING *)
 INSERT INTO job_historical SELECT * FROM ended;

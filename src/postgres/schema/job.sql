@@ -1,4 +1,4 @@
--- Lookout's `job`, as its own migrations leave it.
+-- Lookout's `job`, as after its 35 migrations.
 
 CREATE TABLE job (
     job_id varchar(32) COLLATE "C" NOT NULL PRIMARY KEY,

@@ -1,6 +1,6 @@
 -- The indexes of Lookout's `job`.
 
-CREATE INDEX idx_job_active_queue_jobset ON job (queue, jobset) WITH (fillfactor = 80) WHERE state IN (1, 2, 3, 8);
+CREATE INDEX idx_job_active_queue_jobset ON job (queue, jobset) WITH (fillfactor = 80) WHERE state IN ({active});
 CREATE INDEX idx_job_annotations_path ON job USING gin (annotations)
     WITH (fastupdate = true, gin_pending_list_limit = 33554432);
 CREATE INDEX idx_job_jobset_pattern ON job (jobset varchar_pattern_ops) WITH (fillfactor = 80);

@@ -1,4 +1,4 @@
--- Lookout's `job` in a partition for each day; days get theirs when their first job comes.
+-- Lookout's `job`, partitioned by day of submission. The backend creates a partition before the first job of its day.
 
 CREATE TABLE job (
     job_id varchar(32) COLLATE "C" NOT NULL,

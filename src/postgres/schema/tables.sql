@@ -1,7 +1,6 @@
--- Lookout's tables but for `job`, as its own migrations leave them.
+-- Lookout's tables except `job`, as after its 35 migrations.
 --
--- Texts are compared byte by byte whatever the server's locale; with the collation on the columns,
--- the indexes serve that order, and prefixes too.
+-- The collation "C" compares texts byte by byte in every locale, and lets indexes serve that order and prefixes.
 
 CREATE TABLE job_run (
     run_id varchar(36) COLLATE "C" NOT NULL PRIMARY KEY,

@@ -39,9 +39,9 @@ impl Tables {
         for update in batch.job_updates() {
             let Some(job) = self.jobs.get_mut(update.job_id.as_str()) else { continue };
             match update.effect_on(job.state) {
-                Some(JobEffect::Patch(patch)) => change_job(job, patch),
-                Some(JobEffect::Preempt(time)) => set_state(job, JobState::Preempted, time),
-                None => {}
+                JobEffect::Patch(patch) => change_job(job, patch),
+                JobEffect::Preempt(time) => set_state(job, JobState::Preempted, time),
+                JobEffect::None => {}
             }
         }
         for update in batch.run_updates() {

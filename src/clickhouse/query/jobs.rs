@@ -1,0 +1,34 @@
+//! Pages of jobs, and the runs of their jobs.
+
+use super::page;
+use super::selection::Conditions;
+use crate::clickhouse::statement::{Statement, Values};
+use crate::clickhouse::tables::{JOB_COLUMNS, RUN_COLUMNS};
+use crate::query::{JobOrder, JobOrderKey, JobQuery};
+
+pub(super) fn jobs(merged: &str, query: &JobQuery) -> Statement {
+    let mut values = Values::default();
+    let conditions = Conditions::of(merged, query.selection(), &mut values).sql();
+    let order = query.order().map(order).unwrap_or_default();
+    let page = page(query.page(), &mut values);
+    let sql = format!("SELECT {JOB_COLUMNS} FROM job{merged}{conditions}{order}{page}");
+    Statement { sql, values }
+}
+
+pub(super) fn runs<'a>(merged: &str, job_ids: impl IntoIterator<Item = &'a str>) -> Statement {
+    let mut values = Values::default();
+    let ids = values.texts(job_ids);
+    Statement { sql: format!("SELECT {RUN_COLUMNS} FROM job_run{merged} WHERE job_id IN {ids}"), values }
+}
+
+fn order(order: JobOrder) -> String {
+    let column = match order.key {
+        JobOrderKey::JobId => "job_id",
+        JobOrderKey::Queue => "queue",
+        JobOrderKey::JobSet => "job_set",
+        JobOrderKey::State => "state",
+        JobOrderKey::Submitted => "submitted",
+        JobOrderKey::LastTransitionTime => "last_transition_seconds",
+    };
+    format!(" ORDER BY {column} {}", order.direction)
+}

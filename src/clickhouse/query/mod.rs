@@ -1,0 +1,61 @@
+//! Pages of jobs and groups as SQL. Values are always parameters, never part of the text.
+//!
+//! Reads of [`Layout::Replacing`] use `FINAL`, which keeps the highest version of each row. ClickHouse applies `WHERE`
+//! after it, but prunes before it by the primary key and by skip indexes, whose granules it extends to all that may
+//! contain another version (`use_skip_indexes_if_final_exact_mode`).
+//!
+//! `PREWHERE` is applied before `FINAL`. That is exact only for columns that all versions of a row share, such as the
+//! annotations, which never change; it saves the merge from reading the map of every row. Conditions on other columns
+//! stay in `WHERE`: they are cheap to read, and an order by job id can then read in order and stop at the end of the
+//! page.
+
+mod groups;
+mod jobs;
+mod selection;
+
+use super::layout::Layout;
+use super::statement::{Statement, Values};
+use crate::query::{GroupQuery, JobQuery, Page};
+
+/// Builds the reads of a layout.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Reads {
+    /// The suffix of a table's name that reads the newest version of each row.
+    merged: &'static str,
+}
+
+impl Reads {
+    pub(super) fn of(layout: Layout) -> Self {
+        let merged = match layout {
+            Layout::Replacing => " FINAL",
+            // Every read applies the patches; rows have one version.
+            Layout::Patch => "",
+        };
+        Self { merged }
+    }
+
+    /// A page of jobs, without their runs.
+    pub(super) fn jobs(self, query: &JobQuery) -> Statement {
+        jobs::jobs(self.merged, query)
+    }
+
+    /// The runs of jobs.
+    pub(super) fn runs<'a>(self, job_ids: impl IntoIterator<Item = &'a str>) -> Statement {
+        jobs::runs(self.merged, job_ids)
+    }
+
+    /// A page of groups, in the columns of [`GroupRow`](super::row::GroupRow).
+    pub(super) fn groups(self, query: &GroupQuery) -> Statement {
+        groups::groups(self.merged, query)
+    }
+}
+
+/// The clauses of limit and offset.
+fn page(page: Page, values: &mut Values) -> String {
+    let limit = page.limit().map(|limit| format!(" LIMIT {}", values.count(limit))).unwrap_or_default();
+    let offset = match page.offset() {
+        0 => String::new(),
+        offset => format!(" OFFSET {}", values.count(offset)),
+    };
+    limit + &offset
+}

@@ -1,0 +1,56 @@
+//! Reads of single records: specs, errors, debug messages and properties.
+
+use super::statement::{Statement, Values};
+use super::tables::STORE;
+use crate::error::Operation;
+
+/// A kind of record.
+pub(super) struct Record {
+    pub operation: Operation,
+    /// The record's name in `NotFound`.
+    pub what: &'static str,
+    /// The name of what it belongs to in `NotFound`.
+    pub of: &'static str,
+    /// The statement that reads the record of an id.
+    pub statement: fn(&str) -> Statement,
+}
+
+pub(super) const JOB_SPEC: Record =
+    Record { operation: Operation::GetJobSpec, what: "spec", of: "job", statement: |id| of_job("job_spec", id) };
+pub(super) const JOB_ERROR: Record =
+    Record { operation: Operation::GetJobError, what: "error", of: "job", statement: |id| of_job("job_error", id) };
+pub(super) const RUN_ERROR: Record =
+    Record { operation: Operation::GetJobRunError, what: "error", of: "run", statement: |id| of_run("error", id) };
+pub(super) const RUN_DEBUG_MESSAGE: Record = Record {
+    operation: Operation::GetJobRunDebugMessage,
+    what: "debug message",
+    of: "run",
+    statement: |id| of_run("debug", id),
+};
+
+/// A record of an existing job.
+fn of_job(table: &str, job_id: &str) -> Statement {
+    let mut values = Values::default();
+    let id = values.text(job_id);
+    let sql = format!(
+        "SELECT value FROM {table} WHERE job_id = {id} \
+         AND job_id IN (SELECT job_id FROM job WHERE job_id = {id}) ORDER BY version DESC LIMIT 1"
+    );
+    Statement { sql, values }
+}
+
+/// A message of a run.
+fn of_run(column: &str, run_id: &str) -> Statement {
+    let mut values = Values::default();
+    let id = values.text(run_id);
+    let sql = format!("SELECT {column} AS value FROM job_run WHERE run_id = {id} ORDER BY version DESC LIMIT 1");
+    Statement { sql, values }
+}
+
+/// The statement that reads a property of the store.
+pub(super) fn property(key: &str) -> Statement {
+    let mut values = Values::default();
+    let key = values.text(key);
+    let sql = format!("SELECT value AS id FROM {STORE} WHERE key = {key} ORDER BY version DESC LIMIT 1");
+    Statement { sql, values }
+}

@@ -1,0 +1,18 @@
+//! How often a failed request is sent again, and after which delay.
+
+use std::time::Duration;
+
+use backon::ExponentialBuilder;
+
+const MAX_REPEATS: usize = 4;
+const MIN_DELAY: Duration = Duration::from_millis(50);
+const MAX_DELAY: Duration = Duration::from_millis(800);
+
+/// The delays between the attempts at a request.
+pub(super) fn repeats() -> ExponentialBuilder {
+    ExponentialBuilder::default()
+        .with_min_delay(MIN_DELAY)
+        .with_max_delay(MAX_DELAY)
+        .with_max_times(MAX_REPEATS)
+        .with_jitter()
+}

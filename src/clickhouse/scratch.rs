@@ -1,0 +1,85 @@
+//! Opening handles; creating, listing and removing scratch stores.
+
+use super::ClickHouseDatabase;
+use super::config::ClickHouseConfig;
+use super::connection::Connection;
+use super::marker::{self, Content};
+use super::tables;
+use crate::connect::ScratchInfo;
+use crate::error::{BackendKind, Error, ErrorKind, Operation, Result};
+use crate::time::SharedClock;
+
+const OPERATION: Operation = Operation::Connect;
+
+impl ClickHouseConfig {
+    /// Opens a handle. The server must answer and accept the user; the database need not exist.
+    ///
+    /// # Errors
+    ///
+    /// `Unavailable` if the server cannot be reached within the connect timeout, `Timeout` if it
+    /// does not answer, `Backend` if it refuses the user or the password, `WrongStore` if the database
+    /// has another layout or version of the schema.
+    pub async fn connect(&self, clock: SharedClock) -> Result<ClickHouseDatabase> {
+        let connection = Connection::open(self).await?;
+        Content::read(&connection, OPERATION, self).await?;
+        Ok(ClickHouseDatabase::new(self, connection, clock))
+    }
+
+    /// The scratch stores on the server, oldest first, found by their markers.
+    ///
+    /// # Errors
+    ///
+    /// As [`connect`](Self::connect).
+    pub async fn scratch_stores(&self) -> Result<Vec<ScratchInfo>> {
+        marker::scratch_stores(&Connection::open(self).await?).await
+    }
+
+    /// Removes a scratch store.
+    ///
+    /// # Errors
+    ///
+    /// As [`connect`](Self::connect); `WrongStore` if `name` has no marker of a scratch store.
+    pub async fn remove_scratch(&self, name: &str) -> Result<()> {
+        let connection = Connection::open(self).await?;
+        let comment = marker::database_comment(&connection, OPERATION, name).await?;
+        if comment.as_deref().and_then(marker::scratch_created).is_none() {
+            return Err(marker::wrong_store(OPERATION, format!("{name:?} has no marker of a scratch store")));
+        }
+        connection.execute_on_server(OPERATION, &tables::drop_database(name, self.cluster.as_deref())).await
+    }
+
+    /// Creates an empty database of this name on the same server, with the marker of a scratch store, and returns its
+    /// configuration.
+    ///
+    /// # Errors
+    ///
+    /// As [`connect`](Self::connect); `Backend` also if the server refuses, or already has a database of
+    /// this name.
+    pub async fn create_scratch(&self, name: &str) -> Result<Self> {
+        let scratch = Self { database: name.to_owned(), ..self.clone() };
+        let connection = Connection::open(&scratch).await?;
+        let marker = marker::scratch();
+        let statement = tables::create_scratch_database(name, &marker, self.cluster.as_deref());
+        connection.execute_on_server(OPERATION, &statement).await?;
+        // The statement is idempotent, so it succeeds also if the database existed; then the marker is another one.
+        if marker::database_comment(&connection, OPERATION, name).await?.as_ref() != Some(&marker) {
+            return Err(Error::new(ErrorKind::Backend, OPERATION, format!("the database {name:?} already exists"))
+                .with_backend(BackendKind::ClickHouse));
+        }
+        Ok(scratch)
+    }
+
+    /// Removes the scratch store of this configuration, if it exists.
+    ///
+    /// # Errors
+    ///
+    /// As [`connect`](Self::connect); `WrongStore` if it has no marker of a scratch store, `Backend` also if
+    /// the server refuses.
+    pub async fn drop_scratch(&self) -> Result<()> {
+        let connection = Connection::open(self).await?;
+        match marker::database_comment(&connection, OPERATION, &self.database).await? {
+            None => Ok(()),
+            Some(_) => self.remove_scratch(&self.database).await,
+        }
+    }
+}

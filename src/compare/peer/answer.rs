@@ -1,0 +1,76 @@
+//! Answers to the workload's queries by an SQL engine.
+
+use std::collections::HashMap;
+use std::time::Duration;
+
+use prost::Message;
+use smol_str::SmolStr;
+
+use super::cell::{Cell, failed};
+use super::row::Columns;
+use super::sql::{self, Dialect, Statement};
+use crate::api;
+use crate::error::{Error, Operation, Result};
+use crate::model::Run;
+use crate::time::Timestamp;
+use crate::workload::{Answer, Query, Record};
+
+/// An engine that executes SQL.
+pub(super) trait SqlEngine {
+    const DIALECT: Dialect;
+
+    /// The rows of a statement, and the time to execute it and fetch them.
+    fn rows(&self, statement: &Statement) -> Result<(Vec<Vec<Cell>>, Duration)>;
+}
+
+/// The answer to a query of the workload, and the time of its statements.
+pub(super) fn answer<E: SqlEngine>(engine: &E, query: &Query, now: Timestamp) -> Result<(Answer, Duration)> {
+    match query {
+        Query::Jobs(query) => jobs(engine, &sql::jobs(query, E::DIALECT), now),
+        Query::Groups(query) => {
+            let (rows, time) = engine.rows(&sql::groups(query, E::DIALECT))?;
+            let groups = rows.into_iter().map(|row| Columns::new(row).group(query));
+            Ok((Answer::Groups(groups.collect::<Result<_>>()?), time))
+        }
+        Query::Record(record, id) => single(engine, *record, id),
+    }
+}
+
+/// The jobs of a statement with their runs.
+fn jobs(engine: &impl SqlEngine, statement: &Statement, now: Timestamp) -> Result<(Answer, Duration)> {
+    let (rows, time) = engine.rows(statement)?;
+    let mut jobs = rows.into_iter().map(|row| Columns::new(row).job()).collect::<Result<Vec<_>>>()?;
+    if jobs.is_empty() {
+        return Ok((Answer::Jobs(jobs), time));
+    }
+    let (rows, time_of_runs) = engine.rows(&sql::runs(jobs.iter().map(|job| job.job_id.as_str())))?;
+    let mut runs: HashMap<SmolStr, Vec<Run>> = HashMap::new();
+    for row in rows {
+        let (job_id, run) = Columns::new(row).run()?;
+        runs.entry(job_id).or_default().push(run);
+    }
+    for job in &mut jobs {
+        job.attach_runs(runs.remove(&job.job_id).unwrap_or_default(), now);
+    }
+    Ok((Answer::Jobs(jobs), time + time_of_runs))
+}
+
+fn single(engine: &impl SqlEngine, record: Record, id: &str) -> Result<(Answer, Duration)> {
+    let (operation, what, of) = match record {
+        Record::Spec => (Operation::GetJobSpec, "spec", "job"),
+        Record::Error => (Operation::GetJobError, "error", "job"),
+        Record::RunError => (Operation::GetJobRunError, "error", "run"),
+        Record::RunDebugMessage => (Operation::GetJobRunDebugMessage, "debug message", "run"),
+    };
+    let (rows, time) = engine.rows(&sql::record(record, id))?;
+    let bytes = match rows.into_iter().next().and_then(|row| row.into_iter().next()) {
+        Some(Cell::Bytes(bytes)) => bytes,
+        Some(Cell::Text(text)) => text.into_bytes(),
+        _ => return Err(Error::not_found(operation, what, of, id)),
+    };
+    let answer = match record {
+        Record::Spec => Answer::Spec(Box::new(api::Job::decode(bytes.as_slice()).map_err(|error| failed(&error))?)),
+        _ => Answer::Text(String::from_utf8_lossy(&bytes).into_owned()),
+    };
+    Ok((answer, time))
+}

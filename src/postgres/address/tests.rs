@@ -1,0 +1,173 @@
+//! Addresses and the configurations that they contain.
+
+use super::*;
+
+/// What is read in an empty environment.
+fn read(text: &str) -> Result<PostgresConfig, Problem> {
+    read_in(text, &[])
+}
+
+fn read_in(text: &str, environment: &[(&str, &str)]) -> Result<PostgresConfig, Problem> {
+    let pairs = if text.contains("://") { Pairs::of_url(text) } else { Pairs::of_key_values(text) };
+    let value = |name: &str| environment.iter().find(|(variable, _)| *variable == name).map(|(_, value)| value.into());
+    pairs?.into_config(&value)
+}
+
+fn tcp(names: &[&str]) -> Vec<Host> {
+    names.iter().map(|&name| Host::Tcp(name.to_owned())).collect()
+}
+
+#[test]
+fn a_url_and_its_key_values_mean_the_same() {
+    let url = "postgres://us%20er:p%40ss%25@example.com:5433/d%2Fb?sslmode=verify-full&schema=s&pool_size=3";
+    let text = r"host=example.com port = 5433 user='us er' password='p@ss%' dbname=d/b sslmode=verify-full
+        schema=s pool_size=3";
+    for config in [read(url).unwrap(), read(text).unwrap()] {
+        assert_eq!(config.server.get_user(), Some("us er"));
+        assert_eq!(config.server.get_password(), Some(b"p@ss%".as_slice()));
+        assert_eq!(config.server.get_dbname(), Some("d/b"));
+        assert_eq!(config.server.get_ports(), [5433]);
+        assert_eq!(config.server.get_hosts(), tcp(&["example.com"]));
+        assert_eq!(config.server.get_application_name(), Some("broadside"));
+        assert_eq!(config.ssl_mode, SslMode::VerifyFull);
+        assert_eq!(config.schema.as_deref(), Some("s"));
+        assert_eq!(config.pool_size, 3);
+    }
+}
+
+#[test]
+fn urls_are_read_by_libpqs_rules() {
+    let server = |url: &str| *read(url).unwrap().server;
+    let config = server("postgresql://u@h1:1,h2,[::1]:3/d");
+    assert_eq!(config.get_hosts(), tcp(&["h1", "h2", "::1"]));
+    assert_eq!(config.get_ports(), [1, 5432, 3]);
+    let config = server("postgres://u:p+q@h/d?application_name=a+b%20c&password=r@s");
+    assert_eq!(config.get_application_name(), Some("a+b c"));
+    assert_eq!(config.get_password(), Some(b"r@s".as_slice()));
+    // A key of the query takes precedence, and the last of two.
+    let config = server("postgres://h1:1/d?host=h2&port=2&port=3");
+    assert_eq!((config.get_hosts(), config.get_ports()), (&tcp(&["h2"])[..], &[3][..]));
+    assert_eq!(server("postgres://").get_hosts(), tcp(&["localhost"]));
+    assert_eq!(server("postgres://h,/d").get_hosts(), tcp(&["h", "localhost"]));
+    assert_eq!(read("postgres://h/d?ssl=true").unwrap().ssl_mode, SslMode::Require);
+}
+
+#[cfg(unix)]
+#[test]
+fn a_directory_is_a_host() {
+    for text in ["postgres://user@/db?host=/dir", "postgres://user@%2Fdir/db", "host=/dir user=user dbname=db"] {
+        let config = read(text).unwrap().server;
+        assert_eq!(config.get_hosts(), [Host::Unix("/dir".into())]);
+        assert_eq!((config.get_user(), config.get_dbname()), (Some("user"), Some("db")));
+    }
+}
+
+#[test]
+fn quotes_and_backslashes_are_those_of_libpq() {
+    let config = read(r"user='it\'s \\' password=a\ b\'c application_name=''").unwrap().server;
+    assert_eq!(config.get_user(), Some(r"it's \"));
+    assert_eq!(config.get_password(), Some(b"a b'c".as_slice()));
+    assert_eq!(config.get_application_name(), Some(""));
+}
+
+#[test]
+fn a_timeout_of_zero_is_no_limit() {
+    for value in ["0", "-1"] {
+        let config = read(&format!("connect_timeout={value}")).unwrap();
+        assert_eq!(config.connect_timeout, Duration::from_secs(MAX_SECONDS.into()));
+    }
+    assert_eq!(read("connect_timeout=1.5").unwrap().connect_timeout, Duration::from_millis(1500));
+    assert_eq!(read("statement_timeout=0").unwrap().statement_timeout, Duration::ZERO);
+}
+
+#[test]
+fn errors_name_the_key_and_quote_nothing() {
+    for (query, named) in [
+        ("colour=hunter2", "key 1 is unknown; the keys are host, hostaddr, port"),
+        ("sslmode=disable&hunter2=1", "key 2 is unknown; the keys are host"),
+        ("hunter2", "a key of the query has no ="),
+        ("pool_size=0", "pool_size must be a whole number from 1 to"),
+        ("pool_size=hunter2", "pool_size must be"),
+        ("pool_size=9000000000000000000", "pool_size must be"),
+        ("connect_timeout=10000000000000000000", "connect_timeout must be a number of seconds"),
+        ("connect_timeout=NaN", "connect_timeout must be"),
+        ("acquire_timeout=1e300", "acquire_timeout must be"),
+        ("statement_timeout=2147484", "statement_timeout must be"),
+        ("statement_cache=9000000000000000000", "statement_cache must be"),
+        ("keepalives_idle=10000000000000000000", "keepalives_idle must be"),
+        ("keepalives_count=-1", "keepalives_count must be"),
+        ("port=hunter2", "port must be a number from 1 to 65535"),
+        ("port=0", "port must be"),
+        ("port=1,2", "port must be one port or as many as there are hosts"),
+        ("hostaddr=1.2.3.4,1.2.3.5", "hostaddr must be as many addresses"),
+        ("hostaddr=hunter2", "hostaddr must be an IP address"),
+        ("host=a%20b", "host must be a host name"),
+        ("sslmode=hunter2", "sslmode must be disable, prefer"),
+        ("target_session_attrs=hunter2", "target_session_attrs must be any"),
+        ("schema=", "schema must be a name"),
+        ("hot_cold_split=hunter2", "hot_cold_split must be true or false"),
+        ("hot_cold_split=true&partition_by_submitted=true", "partition_by_submitted must be false"),
+        ("application_name=100%", "a % is not followed by two hexadecimal digits"),
+        ("user=a%00b", "a NUL character"),
+    ] {
+        let problem = read(&format!("postgres://u:hunter2@h/d?{query}")).unwrap_err().into_error(BackendKind::Postgres);
+        assert_eq!(problem.kind(), crate::ErrorKind::InvalidArgument);
+        assert!(problem.message().contains(named), "{query}: {problem}");
+        assert!(!format!("{problem} {problem:?}").contains("hunter2"), "{query}: {problem:?}");
+    }
+    let long = format!("schema={}", "s".repeat(64));
+    assert_eq!(read(&long).unwrap_err(), Problem::value("schema", "a name of 1 to 63 bytes"));
+}
+
+#[test]
+fn malformed_texts_are_refused() {
+    for text in [
+        "password=my secret host=h",
+        "password='hunter2",
+        "host",
+        "=h",
+        "host=h =x",
+        "postgres://u:p@w@h/d",
+        "postgres://[::1/d",
+        "postgres://[::1]5/d",
+        "postgres://u:pa/w@h/d",
+    ] {
+        assert!(read(text).is_err(), "{text}");
+    }
+}
+
+#[test]
+fn the_environment_adds_what_is_missing() {
+    let environment =
+        [("PGHOST", "e"), ("PGPORT", "7"), ("PGUSER", "eu"), ("PGPASSWORD", "ep"), ("PGSSLMODE", "require")];
+    let config = read_in("postgres://u@/d", &environment).unwrap();
+    assert_eq!(config.server.get_hosts(), tcp(&["e"]));
+    assert_eq!(config.server.get_ports(), [7]);
+    assert_eq!(config.server.get_user(), Some("u"));
+    assert_eq!(config.server.get_password(), Some(b"ep".as_slice()));
+    assert_eq!(config.ssl_mode, SslMode::Require);
+    let config = read_in("postgres://u:p@h:1/d", &environment).unwrap().server;
+    assert_eq!((config.get_password(), config.get_ports()), (Some(b"p".as_slice()), &[1][..]));
+    let problem = read_in("host=h", &[("PGPORT", "hunter2")]).unwrap_err();
+    assert_eq!(problem, Problem::value("port", "a number from 1 to 65535, or several with commas").within("PGPORT"));
+}
+
+#[test]
+fn the_password_file_is_looked_up_by_all_of_a_login() {
+    let password = |text: &str, file: &str| stored_password(file.as_bytes(), &read(text).unwrap().server);
+    let found = |text: &str| Ok(Some(text.as_bytes().to_vec()));
+    assert_eq!(password("host=h user=u dbname=d", "h:5432:x:u:no\nh:5432:d:u:yes"), found("yes"));
+    assert_eq!(password("host=h port=1 user=u", "h:1:u:u:yes"), found("yes"));
+    assert_eq!(password("hostaddr=::1 user=u", r"\:\:1:*:*:u:yes"), found("yes"));
+    assert_eq!(password("host=a,b user=u", "b:*:*:u:yes"), found("yes"));
+    assert!(password("host=a,b user=u", "a:*:*:u:1\nb:*:*:u:2").is_err());
+    assert_eq!(password("host=h user=u", "h:*:*:other:no"), Ok(None));
+    #[cfg(unix)]
+    assert_eq!(password("host=/tmp user=u", "localhost:*:*:u:yes"), found("yes"));
+}
+
+#[test]
+fn debug_shows_nothing_of_the_address() {
+    let config = read("postgres://hunter1:hunter2@hunter3/hunter4?options=hunter5&schema=hunter6").unwrap();
+    assert!(!format!("{config:?}").contains("hunter"), "{config:?}");
+}

@@ -1,0 +1,192 @@
+//! Batches: the rows are copied into a temporary table, from which one statement for each target table applies them.
+//!
+//! The order of targets is the same for every batch, and rows are sorted by id, so two batches cannot wait for each
+//! other. Whether an update applies is decided in the statement that applies it, from the job's row and the update
+//! alone: if another transaction has changed the job, the server waits for that transaction and decides for the job's
+//! new row.
+
+mod staging;
+
+use futures::future::{try_join, try_join3};
+
+use self::staging::{JobError, Spec};
+use super::connection::Client;
+use super::error::Attempt;
+use super::layout::Layout;
+use super::marker::{self, Lock};
+use super::partitions;
+use crate::ingest::IngestionBatch;
+use crate::model::{JobState, StateSet};
+
+const INSERT_SPECS: &str = "
+INSERT INTO job_spec (job_id, job_spec) SELECT job_id, job_spec FROM pg_temp.staged WHERE target = 'spec'
+ON CONFLICT DO NOTHING;";
+
+const INSERT_ERRORS: &str = "
+INSERT INTO job_error (job_id, error) SELECT job_id, error FROM pg_temp.staged WHERE target = 'error'
+ON CONFLICT DO NOTHING;";
+
+const INSERT_RUNS: &str = "
+INSERT INTO job_run (run_id, job_id, cluster, node, pool, leased, job_run_state)
+SELECT run_id, job_id, cluster, node, pool, leased, job_run_state FROM pg_temp.staged WHERE target = 'run'
+ON CONFLICT DO NOTHING;";
+
+const INSERT_JOBS: &str = "
+INSERT INTO job (
+    job_id, queue, owner, jobset, cpu, memory, ephemeral_storage, gpu, priority, submitted, state,
+    last_transition_time, last_transition_time_seconds, priority_class, namespace, annotations
+)
+SELECT
+    s.job_id, s.queue, s.owner, s.jobset, s.cpu, s.memory, s.ephemeral_storage, s.gpu, s.priority, s.submitted, s.state,
+    s.last_transition_time, s.last_transition_time_seconds, s.priority_class, s.namespace, s.annotations
+FROM pg_temp.staged AS s";
+
+fn insert_jobs(layout: Layout) -> String {
+    match layout {
+        Layout::Lookout => format!("{INSERT_JOBS}\nWHERE s.target = 'job'\nON CONFLICT DO NOTHING;"),
+        // If another transaction is moving the job, the insert waits for it and then succeeds, because the id is free
+        // again. The second statement sees the moved job and removes the inserted one. Its OFFSET fixes the order of
+        // the joins: the penalties of `NESTED_LOOPS` hide the cost of comparing every historical job with every row.
+        Layout::HotColdSplit => format!(
+            "{NESTED_LOOPS}{INSERT_JOBS}
+WHERE s.target = 'job' AND NOT EXISTS (SELECT FROM job_historical AS h WHERE h.job_id = s.job_id)
+ON CONFLICT DO NOTHING;
+WITH moved AS MATERIALIZED (
+    SELECT s.job_id
+    FROM pg_temp.staged AS s
+    CROSS JOIN LATERAL (SELECT FROM job_historical AS h WHERE h.job_id = s.job_id OFFSET 0) AS known
+    WHERE s.target = 'job'
+)
+DELETE FROM job AS j USING moved WHERE j.job_id = moved.job_id;"
+        ),
+        Layout::PartitionBySubmitted => format!(
+            "
+WITH fresh AS (
+    INSERT INTO job_key (job_id, submitted) SELECT job_id, submitted FROM pg_temp.staged WHERE target = 'job'
+    ON CONFLICT DO NOTHING
+    RETURNING job_id
+){INSERT_JOBS}
+JOIN fresh ON fresh.job_id = s.job_id
+WHERE s.target = 'job';"
+        ),
+    }
+}
+
+/// Forces nested loops with index lookups. The planner has no statistics of the temporary table and would read all jobs
+/// to find the few of a batch. Nested loops are right for every size of batch, and visit rows in the order in which they
+/// were copied. The planner's penalty for the disabled methods would trigger compilation, so that is disabled too.
+const NESTED_LOOPS: &str = "
+SET LOCAL enable_hashjoin = off; SET LOCAL enable_mergejoin = off; SET LOCAL enable_seqscan = off; SET LOCAL jit = off;";
+
+/// An active job gets the columns of the patch, a terminal one the preemption.
+const UPDATE_JOBS: &str = "
+UPDATE job AS j SET
+    priority = CASE WHEN j.state IN ({active}) THEN coalesce(u.priority, j.priority) ELSE j.priority END,
+    state = CASE WHEN j.state IN ({active}) THEN coalesce(u.state, j.state) ELSE {preempted} END,
+    last_transition_time = CASE WHEN j.state IN ({active})
+        THEN coalesce(u.last_transition_time, j.last_transition_time) ELSE u.preempted END,
+    last_transition_time_seconds = CASE WHEN j.state IN ({active})
+        THEN coalesce(u.last_transition_time_seconds, j.last_transition_time_seconds) ELSE u.preempted_seconds END,
+    latest_run_id = CASE WHEN j.state IN ({active})
+        THEN coalesce(u.latest_run_id, j.latest_run_id) ELSE j.latest_run_id END,
+    cancelled = CASE WHEN j.state IN ({active}) THEN u.cancelled ELSE j.cancelled END,
+    cancel_reason = CASE WHEN j.state IN ({active}) THEN u.cancel_reason ELSE j.cancel_reason END,
+    cancel_user = CASE WHEN j.state IN ({active}) THEN u.cancel_user ELSE j.cancel_user END
+FROM pg_temp.staged AS u";
+
+/// Whether an update changes a job, of the same id: the rule of `JobUpdate::effect_on`.
+const IS_CHANGED: &str = "u.target = 'job update'
+    AND (j.state IN ({active}) OR j.state IN ({preemptible}) AND u.preempted IS NOT NULL)";
+
+/// Moves the jobs that the batch has ended, and preempts those that had ended before.
+const MOVE_JOBS: &str = "
+WITH ended AS (
+    DELETE FROM job AS j USING pg_temp.staged AS u
+    WHERE u.target = 'job update' AND j.job_id = u.job_id AND j.state NOT IN ({active})
+    RETURNING j.*
+)
+INSERT INTO job_historical SELECT * FROM ended;
+UPDATE job_historical AS j SET
+    state = {preempted}, last_transition_time = u.preempted, last_transition_time_seconds = u.preempted_seconds
+FROM pg_temp.staged AS u
+WHERE u.target = 'job update' AND u.preempted IS NOT NULL AND j.job_id = u.job_id AND j.state IN ({preemptible});";
+
+/// Updates the jobs, in these partitions if the layout has partitions.
+fn update_jobs(layout: Layout, partitions: &[String]) -> String {
+    let sql = match layout {
+        Layout::Lookout => format!("{NESTED_LOOPS}{UPDATE_JOBS}\nWHERE j.job_id = u.job_id AND {IS_CHANGED};"),
+        Layout::HotColdSplit => {
+            format!("{NESTED_LOOPS}{UPDATE_JOBS}\nWHERE j.job_id = u.job_id AND {IS_CHANGED};{MOVE_JOBS}")
+        }
+        // One statement for each partition: the planning time of an update of all grows with their number.
+        Layout::PartitionBySubmitted => partitions.iter().fold(String::new(), |statements, name| {
+            let update = UPDATE_JOBS.replacen("UPDATE job AS j", &format!("UPDATE {name} AS j"), 1);
+            format!("{statements}{update}\nWHERE j.job_id = u.job_id AND j.submitted = u.submitted AND {IS_CHANGED};")
+        }),
+    };
+    sql.replace("{active}", &StateSet::ACTIVE.sql_ordinals())
+        .replace("{preemptible}", &StateSet::PREEMPTIBLE_ENDS.sql_ordinals())
+        .replace("{preempted}", &JobState::Preempted.ordinal().to_string())
+}
+
+const UPDATE_RUNS: &str = "
+UPDATE job_run AS r SET
+    job_run_state = u.job_run_state,
+    node = coalesce(u.node, r.node),
+    pending = coalesce(u.pending, r.pending),
+    started = coalesce(u.started, r.started),
+    finished = coalesce(u.finished, r.finished),
+    exit_code = coalesce(u.exit_code, r.exit_code),
+    error = coalesce(u.error, r.error),
+    debug = coalesce(u.debug, r.debug)
+FROM pg_temp.staged AS u
+WHERE u.target = 'run update' AND r.run_id = u.run_id;";
+
+/// Applies a batch in the open transaction; ids have this collation.
+pub(super) async fn apply(client: Client, layout: Layout, collation: &str, batch: &IngestionBatch) -> Attempt<()> {
+    try_join3(
+        marker::guard(&client, layout, Lock::Layout),
+        client.stage(|keep| staging::create(collation, keep)),
+        stage(&client, batch),
+    )
+    .await?;
+    // All statements are sent in one message, unprepared: each is planned for the rows that are staged now. A plan from
+    // a batch of another size, or from when the tables were small, can be a bad one.
+    let mut statements = inserts(layout, batch);
+    if !batch.job_updates().is_empty() {
+        let mut partitions = Vec::new();
+        if layout == Layout::PartitionBySubmitted {
+            statements.push_str(NESTED_LOOPS);
+            client.batch_execute(&statements).await?;
+            statements.clear();
+            partitions = partitions::of_updates(&client).await?;
+        }
+        statements.push_str(&update_jobs(layout, &partitions));
+    }
+    if !batch.run_updates().is_empty() {
+        statements.push_str(NESTED_LOOPS);
+        statements.push_str(UPDATE_RUNS);
+    }
+    Ok(client.batch_execute(&statements).await?)
+}
+
+fn inserts(layout: Layout, batch: &IngestionBatch) -> String {
+    let inserts = [
+        (batch.specs().is_empty(), INSERT_SPECS.to_owned()),
+        (batch.errors().is_empty(), INSERT_ERRORS.to_owned()),
+        (batch.runs().is_empty(), INSERT_RUNS.to_owned()),
+        (batch.jobs().is_empty(), insert_jobs(layout)),
+    ];
+    inserts.into_iter().filter(|(is_empty, _)| !is_empty).map(|(_, insert)| insert).collect()
+}
+
+/// Copies all rows of the batch into the temporary table.
+async fn stage(client: &Client, batch: &IngestionBatch) -> Attempt<()> {
+    let specs: Vec<_> = batch.specs().iter().map(Spec).collect();
+    let errors: Vec<_> = batch.errors().iter().map(JobError).collect();
+    let records = try_join(staging::copy(client, &specs), staging::copy(client, &errors));
+    let inserts = try_join(staging::copy(client, batch.runs()), staging::copy(client, batch.jobs()));
+    let updates = try_join(staging::copy(client, batch.job_updates()), staging::copy(client, batch.run_updates()));
+    try_join3(records, inserts, updates).await?;
+    Ok(())
+}

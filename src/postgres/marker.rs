@@ -1,0 +1,309 @@
+//! What a schema is: the marker that Broadside writes into its stores, and what the catalog shows without one.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::str::FromStr;
+
+use super::connection::Client;
+use super::error::{Attempt, Failure};
+use super::layout::Layout;
+use super::statement::{identifier, literal};
+use crate::time::Timestamp;
+
+/// The table of the marker and of the users' properties: texts by key.
+pub(super) const TABLE: &str = r#"CREATE TABLE IF NOT EXISTS broadside_store (
+    key text COLLATE "C" NOT NULL PRIMARY KEY,
+    value text NOT NULL
+)"#;
+
+/// The prefix of the keys of properties; no key of the marker has it.
+const PROPERTY: &str = "property.";
+
+const LAYOUT: &str = "layout";
+const VERSION: &str = "version";
+const MADE_BY: &str = "made_by";
+const CREATED: &str = "created";
+const SCRATCH: &str = "scratch";
+
+/// The server's time in the form of the marker.
+const NOW: &str = r#"to_char(now() AT TIME ZONE 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS.US"Z"')"#;
+
+/// The columns that the statements of this backend use, by table.
+const LOOKOUT: [(&str, &str); 4] = [
+    (
+        "job",
+        "job_id queue owner jobset cpu memory ephemeral_storage gpu priority submitted cancelled state \
+         last_transition_time last_transition_time_seconds job_spec duplicate priority_class latest_run_id \
+         cancel_reason namespace annotations cancel_user",
+    ),
+    ("job_run", "run_id job_id cluster node pending started finished job_run_state error exit_code leased debug pool"),
+    ("job_spec", "job_id job_spec"),
+    ("job_error", "job_id error"),
+];
+
+/// The names of all tables and views of all layouts, and of the marker's table.
+const NAMES: [&str; 9] = [
+    "job",
+    "job_run",
+    "job_spec",
+    "job_error",
+    "job_deduplication",
+    "job_historical",
+    "job_all",
+    "job_key",
+    "broadside_store",
+];
+
+/// The relations of a schema that have one of these names, each with its kind, whether the user may read it, its
+/// columns, and the collation of its job ids.
+const CATALOG: &str = "
+SELECT
+    c.relname::text,
+    c.relkind::text,
+    has_table_privilege(c.oid, 'SELECT'),
+    (SELECT array_agg(a.attname::text) FROM pg_attribute AS a
+        WHERE a.attrelid = c.oid AND a.attnum > 0 AND NOT a.attisdropped),
+    (SELECT l.collname::text FROM pg_attribute AS a JOIN pg_collation AS l ON l.oid = a.attcollation
+        WHERE a.attrelid = c.oid AND a.attname = 'job_id' AND l.collnamespace = 'pg_catalog'::regnamespace)
+FROM pg_class AS c JOIN pg_namespace AS n ON n.oid = c.relnamespace
+WHERE n.nspname = $1 AND c.relname = ANY($2) AND c.relkind IN ('r', 'p', 'v', 'm', 'f')";
+
+/// A relation of the schema.
+#[derive(Debug)]
+struct Relation {
+    kind: String,
+    columns: BTreeSet<String>,
+}
+
+/// The marker of a store.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Marker(BTreeMap<String, String>);
+
+impl Marker {
+    fn layout(&self) -> Option<&str> {
+        self.0.get(LAYOUT).map(String::as_str)
+    }
+
+    fn version(&self) -> Option<&str> {
+        self.0.get(VERSION).map(String::as_str)
+    }
+
+    /// When the scratch store was created; `None` if the store is not a scratch store.
+    pub(super) fn scratch(&self) -> Option<Timestamp> {
+        self.0.get(SCRATCH)?;
+        Timestamp::from_str(self.0.get(CREATED)?).ok()
+    }
+}
+
+/// The content of a schema.
+#[derive(Debug)]
+pub(super) struct Found {
+    schema: String,
+    relations: BTreeMap<String, Relation>,
+    /// `None` if there is no marker that the user may read.
+    pub marker: Option<Marker>,
+    /// The collation of ids as a quoted identifier; tables created by Lookout have the database's.
+    pub collation: String,
+}
+
+impl Found {
+    /// The layout of the tables by the catalog; `None` if they are missing or not Lookout's.
+    pub(super) fn layout(&self) -> Option<Layout> {
+        let has_columns = |(table, columns): &(&str, &str)| {
+            let found = self.relations.get(*table);
+            found.is_some_and(|found| columns.split_whitespace().all(|column| found.columns.contains(column)))
+        };
+        if !LOOKOUT.iter().all(has_columns) {
+            return None;
+        }
+        let kind = |name: &str| self.relations.get(name).map(|relation| relation.kind.as_str());
+        match (kind("job"), kind("job_historical"), kind("job_all"), kind("job_key")) {
+            (Some("r"), None, None, None) => Some(Layout::Lookout),
+            (Some("r"), Some("r"), Some("v"), None) => Some(Layout::HotColdSplit),
+            (Some("p"), None, None, Some("r")) => Some(Layout::PartitionBySubmitted),
+            _ => None,
+        }
+    }
+
+    /// Whether the schema has a table with one of the backend's names, other than the marker's.
+    fn has_tables(&self) -> bool {
+        self.relations.keys().any(|name| name != "broadside_store")
+    }
+
+    /// Whether Broadside has created the tables.
+    pub(super) fn is_initialised(&self) -> bool {
+        self.marker.as_ref().is_some_and(|marker| marker.layout().is_some())
+    }
+
+    /// Whether Broadside has created the tables in this layout.
+    pub(super) fn is_initialised_in(&self, layout: Layout) -> bool {
+        self.marker.as_ref().is_some_and(|marker| marker.layout() == Some(layout.name()))
+    }
+
+    /// The layout of the tables by the marker, or else by the catalog.
+    pub(super) fn made_in(&self) -> Option<Layout> {
+        let marked = self.marker.as_ref().and_then(Marker::layout);
+        marked.map_or_else(|| self.layout(), Layout::from_name)
+    }
+
+    /// Succeeds if a handle of this layout may read the store. A handle with `hot_cold_split` may be opened on an unsplit
+    /// store, which `initialise_schema` then splits.
+    pub(super) fn check(&self, layout: Layout) -> Attempt<()> {
+        let schema = &self.schema;
+        let (made, version) = match &self.marker {
+            Some(marker) if self.is_initialised() => (marker.layout(), marker.version()),
+            _ if !self.has_tables() => return Ok(()),
+            _ => (self.layout().map(Layout::name), None),
+        };
+        let Some(made) = made else {
+            let names: Vec<_> = self.relations.keys().map(String::as_str).collect();
+            return Err(Failure::WrongStore(format!(
+                "schema {schema:?} holds {} but not Lookout's tables: name another by the key schema",
+                names.join(", ")
+            )));
+        };
+        if made != layout.name() && !(layout == Layout::HotColdSplit && made == Layout::Lookout.name()) {
+            return Err(Failure::WrongStore(format!(
+                "schema {schema:?} has the layout {made}, and the configuration asks for {}",
+                layout.name()
+            )));
+        }
+        match version {
+            Some(version) if version != layout.version() && made == layout.name() => Err(Failure::WrongStore(format!(
+                "schema {schema:?} has version {version} of the tables, and this build knows {}",
+                layout.version()
+            ))),
+            _ => Ok(()),
+        }
+    }
+
+    /// Succeeds if Broadside created the tables or there are none.
+    pub(super) fn check_writable(&self) -> Attempt<()> {
+        if self.is_initialised() || !self.has_tables() {
+            return Ok(());
+        }
+        Err(Failure::WrongStore(format!(
+            "schema {:?} holds tables that Broadside did not create: if they are Lookout's and may be changed, \
+             add adopt=true to the address",
+            self.schema
+        )))
+    }
+}
+
+/// Reads the marker and the catalog of a schema.
+pub(super) async fn inspect(client: &Client, schema: &str) -> Attempt<Found> {
+    let rows = client.query(&client.prepare(CATALOG).await?, &[&schema, &NAMES.as_slice()]).await?;
+    let mut found =
+        Found { schema: schema.to_owned(), relations: BTreeMap::new(), marker: None, collation: r#""C""#.to_owned() };
+    let mut is_readable = false;
+    for row in rows {
+        let (name, kind, readable): (String, String, bool) = (row.try_get(0)?, row.try_get(1)?, row.try_get(2)?);
+        let columns: Option<Vec<String>> = row.try_get(3)?;
+        match (name.as_str(), row.try_get::<_, Option<String>>(4)?) {
+            ("broadside_store", _) => is_readable = readable,
+            ("job", Some(collation)) => found.collation = identifier(&collation),
+            _ => {}
+        }
+        found.relations.insert(name, Relation { kind, columns: columns.into_iter().flatten().collect() });
+    }
+    if is_readable {
+        let keys = [LAYOUT, VERSION, MADE_BY, CREATED, SCRATCH].as_slice();
+        let table = format!("{}.broadside_store", identifier(schema));
+        let select = format!("SELECT key, value FROM {table} WHERE key = ANY($1)");
+        let rows = client.query(&client.prepare(&select).await?, &[&keys]).await?;
+        let pairs: BTreeMap<String, String> =
+            rows.iter().map(|row| Ok((row.try_get(0)?, row.try_get(1)?))).collect::<Attempt<_>>()?;
+        // Without this key the table is not a marker of Broadside.
+        found.marker = pairs.contains_key(MADE_BY).then_some(Marker(pairs));
+    }
+    Ok(found)
+}
+
+/// The statements that write the marker of this build.
+pub(super) fn mark(is_scratch: bool) -> String {
+    let made_by = literal(concat!("broadside ", env!("CARGO_PKG_VERSION")));
+    let scratch = if is_scratch { format!(", ('{SCRATCH}', 'true')") } else { String::new() };
+    format!(
+        "{TABLE}; INSERT INTO broadside_store (key, value) VALUES ('{MADE_BY}', {made_by}), ('{CREATED}', {NOW}){scratch}
+        ON CONFLICT DO NOTHING"
+    )
+}
+
+/// The statement that adds the layout of the tables to the marker.
+pub(super) fn record(layout: Layout) -> String {
+    format!(
+        "INSERT INTO broadside_store (key, value) VALUES ('{LAYOUT}', '{}'), ('{VERSION}', '{}')
+        ON CONFLICT (key) DO UPDATE SET value = excluded.value",
+        layout.name(),
+        layout.version()
+    )
+}
+
+/// The lock that a writing transaction takes on the table of jobs: what other transactions cannot do meanwhile.
+#[derive(Debug, Clone, Copy)]
+pub(super) enum Lock {
+    /// No lock.
+    None,
+    /// Change the layout.
+    Layout,
+    /// Write.
+    Writes,
+    /// Read or write.
+    Reads,
+}
+
+impl Lock {
+    fn statement(self) -> &'static str {
+        match self {
+            Self::None => "",
+            Self::Layout => "LOCK TABLE ONLY job IN ROW EXCLUSIVE MODE;",
+            Self::Writes => "LOCK TABLE ONLY job IN SHARE MODE;",
+            Self::Reads => "LOCK TABLE ONLY job IN ACCESS EXCLUSIVE MODE;",
+        }
+    }
+}
+
+/// Succeeds if Broadside created the store in this layout; the first call of every writing transaction.
+pub(super) async fn guard(client: &Client, layout: Layout, lock: Lock) -> Attempt<()> {
+    let marker = format!("SELECT key, value FROM broadside_store WHERE key IN ('{LAYOUT}', '{VERSION}')");
+    let messages = client.simple_query(&format!("{}{marker}", lock.statement())).await?;
+    let mut expected = BTreeSet::from([(LAYOUT, layout.name().to_owned()), (VERSION, layout.version())]);
+    for message in &messages {
+        if let tokio_postgres::SimpleQueryMessage::Row(row) = message {
+            expected.retain(|(key, value)| row.get(0) != Some(key) || row.get(1) != Some(value));
+        }
+    }
+    if expected.is_empty() {
+        return Ok(());
+    }
+    Err(Failure::WrongStore(format!("the store has no marker of the layout {} in this version", layout.name())))
+}
+
+/// Whether all jobs are in `job`, as a handle of Lookout's layout assumes. The check is sent after the read that it
+/// covers: a split store stays split.
+pub(super) const UNSPLIT: &str = "SELECT to_regclass('job_historical') IS NULL";
+
+/// The failure of a read that missed the jobs of a split store.
+pub(super) fn split() -> Failure {
+    Failure::WrongStore("the store has been split: add hot_cold_split=true to the address".to_owned())
+}
+
+/// A property of the store.
+pub(super) async fn property(client: Client, key: &str) -> Attempt<Option<String>> {
+    let statement = client.prepare("SELECT value FROM broadside_store WHERE key = $1").await?;
+    let row = client.query_opt(&statement, &[&format!("{PROPERTY}{key}")]).await?;
+    Ok(row.map(|row| row.try_get(0)).transpose()?)
+}
+
+/// Sets a property of the store.
+pub(super) async fn set_property(client: &Client, key: &str, value: &str) -> Attempt<()> {
+    let upsert = "INSERT INTO broadside_store (key, value) VALUES ($1, $2)
+        ON CONFLICT (key) DO UPDATE SET value = excluded.value";
+    let statement = client.prepare(upsert).await?;
+    client.execute(&statement, &[&format!("{PROPERTY}{key}"), &value]).await?;
+    Ok(())
+}
+
+/// The statement that removes all properties and keeps the marker.
+pub(super) fn clear_properties() -> String {
+    format!("DELETE FROM broadside_store WHERE starts_with(key, '{PROPERTY}')")
+}
