@@ -142,8 +142,10 @@ impl GroupTotals {
         let is_current = |at: usize| {
             self.chunks.get(at).is_some_and(|cached| std::ptr::eq(cached.as_ptr(), Arc::as_ptr(&chunks[at])))
         };
-        let segments = (0..chunks.len()).step_by(self.chunks_per_segment);
-        let segments = segments.map(|first| first..chunks.len().min(first + self.chunks_per_segment));
+        // An empty table has no size of segments yet.
+        let size = self.chunks_per_segment.max(1);
+        let segments = (0..chunks.len()).step_by(size);
+        let segments = segments.map(|first| first..chunks.len().min(first + size));
         Some(segments.filter(|segment| !segment.clone().all(is_current)).flatten().collect())
     }
 
@@ -339,8 +341,11 @@ mod tests {
         let chunks: Vec<_> = table.iter().map(|(chunk, _)| Arc::clone(chunk)).collect();
         let stale = cached.and_then(|cached| cached.stale(&chunks));
         let mut update = TotalsUpdate::new(cached.filter(|_| stale.is_some()), 50);
-        let size = update.chunks_per_segment(groups_of_chunk).unwrap();
         let stale = stale.unwrap_or_else(|| (0..chunks.len()).collect());
+        if stale.is_empty() {
+            return update.finish(&chunks);
+        }
+        let size = update.chunks_per_segment(groups_of_chunk).unwrap();
         for segment in stale.chunk_by(|a, b| a / size == b / size) {
             let groups = aggregated(segment.iter().flat_map(|&at| &table[at].1));
             update.replace(segment[0] / size, &groups.into_iter().collect::<Vec<_>>());
@@ -362,7 +367,7 @@ mod tests {
             groups_of_chunk in prop::sample::select(vec![1usize, 900, 2000]),
         ) {
             let mut table = Vec::new();
-            let mut cached: Option<GroupTotals> = None;
+            let mut cached = Some(updated(None, &table, groups_of_chunk));
             let mut snapshot = None;
             for (step, (at, rows)) in steps.into_iter().enumerate() {
                 // A write replaces a chunk or adds one; several writes come between two queries.
