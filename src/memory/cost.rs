@@ -1,8 +1,8 @@
 //! The cost model: the thresholds by which a query chooses between two ways to the same rows.
 //!
-//! Each constant names the two ways, and the measurement that set it: one core of a virtual machine (Intel Xeon),
-//! a million jobs of the generated workload, release build. A threshold need not be exact: near it both ways
-//! cost about the same.
+//! The constants were set by the times of pages and groups of the generated workload with a million jobs, on one core
+//! and in a release build, before chunks became record batches; the single crossovers have not been measured again. A
+//! threshold need not be exact: near it both ways cost about the same.
 
 /// Posting lists of at most this many codes are always united.
 pub(super) const UNION_MAX_CODES: usize = 8;
