@@ -5,13 +5,14 @@ mod support;
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, OnceLock};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use broadside::compare::Ingestion;
+use broadside::ingest::{IngestionBatch, UpdateJobPriority};
 use broadside::memory::{MemoryConfig, MemoryDatabase};
-use broadside::query::{Direction, GroupField, JobOrderKey, TextField};
+use broadside::query::{Direction, GroupField, JobOrderKey, StateField, TextField, TimeAggregate};
 use broadside::workload::{PageKind, QueryKind, Workload};
-use broadside::{Database, GroupQuery, JobQuery};
+use broadside::{Database, GroupQuery, JobQuery, JobState};
 use criterion::{Criterion, SamplingMode, Throughput, criterion_group, criterion_main};
 use support::{apply, clock, load, query_count, workload};
 use tokio::runtime::Runtime;
@@ -61,6 +62,7 @@ fn operations(criterion: &mut Criterion) {
         let name = format!("memory/{jobs}");
         support::queries(criterion, &runtime, &name, &workload, || filled.get(&runtime, &workload));
         planning(criterion, &runtime, &format!("{name}/planning"), || filled.get(&runtime, &workload));
+        written(criterion, &runtime, &format!("{name}/groups after writes"), || filled.get(&runtime, &workload));
         snapshots(criterion, &runtime, &format!("{name}/snapshot"), &workload);
         support::ingestion(criterion, &runtime, &format!("{name}/ingestion"), &workload, || store(&workload));
         readers(criterion, &runtime, &format!("{name}/readers"), &workload);
@@ -95,6 +97,48 @@ fn planning(criterion: &mut Criterion, runtime: &Runtime, name: &str, filled: im
         });
     });
     group.finish();
+}
+
+/// Groups with every aggregate after a batch that writes to one in a hundred chunks.
+fn written(criterion: &mut Criterion, runtime: &Runtime, name: &str, filled: impl Fn() -> Arc<MemoryDatabase>) {
+    let mut group = criterion.benchmark_group(name);
+    group.sample_size(20).sampling_mode(SamplingMode::Flat);
+    for field in [GroupField::State, GroupField::Queue, GroupField::Owner, GroupField::Node, GroupField::JobSet] {
+        let name = format!("{field:?}");
+        let groups = GroupQuery::by(field).count_states().submitted().last_transition_time(TimeAggregate::Average);
+        group.bench_function(name, |bencher| {
+            let database = filled();
+            let ids = spread_jobs(runtime, database.as_ref());
+            let mut priority = 0;
+            bencher.iter_custom(|rounds| {
+                let round = |_| {
+                    priority += 1;
+                    let update = |id: &String| UpdateJobPriority { job_id: id.clone(), submitted: None, priority };
+                    let batch =
+                        IngestionBatch::new(ids.iter().map(|id| update(id).into())).expect("the batch is valid");
+                    runtime.block_on(async {
+                        database.execute_ingestion_query_batch(&batch).await.expect("the store takes the batch");
+                        let started = Instant::now();
+                        database.get_job_groups(&groups).await.expect("the store answers");
+                        started.elapsed()
+                    })
+                };
+                (0..rounds).map(round).sum()
+            });
+        });
+    }
+    group.finish();
+}
+
+/// One active job of every hundredth chunk or so: ids ascend in the order of the load.
+fn spread_jobs(runtime: &Runtime, database: &MemoryDatabase) -> Vec<String> {
+    const JOBS_PER_CHUNK: usize = 8192;
+    let active = [JobState::Queued, JobState::Leased, JobState::Pending, JobState::Running];
+    let query = JobQuery::new().filter(StateField.any_of(active)).order_by(JobOrderKey::JobId, Direction::Ascending);
+    let jobs = runtime.block_on(database.get_jobs(&query)).expect("the store answers");
+    let stored = runtime.block_on(database.stats()).expect("the store is open").jobs as usize;
+    let count = (stored / JOBS_PER_CHUNK / 100).max(1);
+    jobs.iter().step_by((jobs.len() / count).max(1)).take(count).map(|job| job.job_id.to_string()).collect()
 }
 
 /// Measures a batch of updates, and a batch of updates after a read. The difference is the cost of the snapshot, and of

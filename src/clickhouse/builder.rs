@@ -7,7 +7,7 @@ use std::time::Duration;
 use url::Url;
 
 use super::config::{ClickHouseConfig, Compression};
-use super::schema::Layout;
+use super::layout::Layout;
 use super::settings;
 use crate::address::{MAX_SECONDS, is_host};
 use crate::error::{BackendKind, Error, Operation, Result};

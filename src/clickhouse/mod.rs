@@ -141,4 +141,4 @@ mod write_lock;
 pub(crate) use self::address::URL_PREFIXES;
 pub use self::config::{ClickHouseConfig, Compression};
 pub use self::database::ClickHouseDatabase;
-pub use self::schema::Layout;
+pub use self::layout::Layout;

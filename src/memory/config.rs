@@ -2,8 +2,8 @@
 
 use std::fmt;
 
-/// Configuration of the memory engine, which has nothing to set: it takes what memory its jobs
-/// need, and runs on the threads that call it.
+/// Configuration of the memory engine. There is nothing to set: the engine allocates what its jobs need, and runs on
+/// the threads that call it.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct MemoryConfig {}

@@ -1,4 +1,4 @@
-//! The memory engine behind the trait.
+//! The [`Database`] of the memory engine.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -12,6 +12,7 @@ use super::config::MemoryConfig;
 use super::engine::Engine;
 use super::error::engine_error;
 use super::ingest::Store;
+use super::query::consume_budget_for;
 use super::stats::MemoryStats;
 use super::storage::{JobId, RunChunk, RunId, Tables};
 use super::{plan, read, stats};
@@ -24,14 +25,17 @@ use crate::model::{Job, JobGroup};
 use crate::query::{GroupQuery, JobQuery, ReadCall};
 use crate::time::SharedClock;
 
-/// A batch of more queries is applied on a thread of its own, so that the executor's other tasks
-/// need not wait for it.
+/// A batch of more queries is applied on a thread for blocking work, so that it does not delay the executor's other
+/// tasks.
 const LARGE_BATCH: usize = 4096;
+
+/// Queries that are applied per unit of budget.
+const QUERIES_PER_UNIT: usize = 32;
 
 /// A handle to an embedded store.
 ///
-/// The store lives as long as one of its handles. Reads take a snapshot and compute on it
-/// without a lock; see [`Database`] for what holds of every call.
+/// The store is dropped with its last handle. A read takes a snapshot and computes on it without locks; see
+/// [`Database`] for the guarantees of every call.
 #[derive(Debug)]
 pub struct MemoryDatabase {
     engine: Arc<Engine>,
@@ -40,21 +44,21 @@ pub struct MemoryDatabase {
 }
 
 impl MemoryDatabase {
-    /// A handle to a new store, which has no schema yet.
+    /// A handle to a new store without a schema.
     pub fn new(_config: &MemoryConfig, clock: SharedClock) -> Self {
         Self { engine: Arc::default(), clock, closed: AtomicBool::new(false) }
     }
 
-    /// Another handle to the same store, open even if this one is closed.
+    /// Another handle to the same store. Each handle is closed separately.
     pub fn handle(&self) -> Self {
         Self { engine: Arc::clone(&self.engine), clock: Arc::clone(&self.clock), closed: AtomicBool::new(false) }
     }
 
-    /// A DataFusion session over the state after the last whole batch, with the tables `job`,
-    /// `job_run`, `job_spec` and `job_error`. It is read-only, and sees nothing that is written later.
+    /// A read-only DataFusion session over the state after the last whole batch, with the tables `job`, `job_run`,
+    /// `job_spec` and `job_error`.
     ///
-    /// Its DataFrames and statements are planned and executed on the caller's stack, which a deep expression
-    /// overflows: statements that others wrote are for a `SqlSession`.
+    /// DataFrames and statements are planned and executed on the caller's stack, which a deeply nested expression
+    /// overflows: use a `SqlSession` for untrusted statements.
     ///
     /// # Errors
     ///
@@ -64,7 +68,7 @@ impl MemoryDatabase {
         plan::session_context(&tables).map_err(|error| engine_error(Operation::Connect, error))
     }
 
-    /// A session that answers statements of SQL from the state after the last whole batch.
+    /// A session for SQL statements over the state after the last whole batch.
     ///
     /// # Errors
     ///
@@ -74,7 +78,7 @@ impl MemoryDatabase {
         super::SqlSession::new(self.session_context().await?)
     }
 
-    /// What the store's columns and indexes occupy.
+    /// The memory of the store's columns and indexes.
     ///
     /// # Errors
     ///
@@ -144,6 +148,7 @@ impl Database for MemoryDatabase {
         let operation = Operation::ExecuteIngestionQueryBatch;
         self.check_open(operation)?;
         let applied = if batch.query_count() <= LARGE_BATCH {
+            consume_budget_for(batch.query_count(), QUERIES_PER_UNIT).await;
             self.engine.write(|store| store.apply(batch)).await
         } else {
             let batch = batch.clone();
@@ -168,7 +173,7 @@ impl Database for MemoryDatabase {
         let spec = existing_job(&tables, job_id)
             .and_then(|id| tables.records.specs.get(&id))
             .ok_or_else(|| not_found(operation, "spec", "job", job_id))?;
-        // Validation let only specs in that decode.
+        // Validation accepts only specs that decode.
         api::Job::decode(spec.as_ref()).map_err(|error| {
             Error::new(ErrorKind::Backend, operation, format!("the spec of job {job_id:?} does not decode"))
                 .with_backend(BackendKind::Memory)
@@ -201,6 +206,7 @@ impl Database for MemoryDatabase {
             self.check_open(operation)?;
             let end = total.min(done.saturating_add(jobs.chunk_size()));
             let populated = if end - done <= LARGE_BATCH as u64 {
+                consume_budget_for((end - done) as usize, QUERIES_PER_UNIT).await;
                 self.engine.write(|store| store.populate(jobs, done..end)).await
             } else {
                 let jobs = jobs.clone();

@@ -1,6 +1,6 @@
-//! Jobs, runs and groups of the API, decoded from record batches.
+//! Decodes jobs, runs and groups of the API from record batches.
 //!
-//! Texts come as codes: a decoded job shares those of the snapshot's dictionaries.
+//! Batches hold texts as codes. A decoded job shares the texts of the snapshot's dictionaries.
 
 use datafusion::arrow::array::{
     Array, ArrayRef, ArrowPrimitiveType, AsArray, FixedSizeBinaryArray, Int32Array, PrimitiveArray,
@@ -25,7 +25,7 @@ pub(super) fn jobs(tables: &Tables, batch: &RecordBatch, now: Timestamp) -> Vec<
     (0..batch.num_rows()).map(|at| jobs.job(at, now)).collect()
 }
 
-/// A column of codes, with what they stand for.
+/// A column of codes with its dictionary.
 struct Texts<'a> {
     codes: &'a UInt32Array,
     dictionary: &'a Dictionary,
@@ -98,7 +98,7 @@ impl<'a> JobArrays<'a> {
         let mut runs = self.runs.of_job(at);
         let last_active_run_id = self.latest_run_id.is_valid(at).then(|| {
             let id = FixedId::<RUN_ID_BYTES>::at(self.latest_run_id, at);
-            // Mostly a run of the job has it, and one text serves both.
+            // The id is mostly that of a run of the job: share its text.
             match runs.first() {
                 Some(run) if run.run_id == id.as_str() => run.run_id.clone(),
                 _ => id.as_str().into(),
@@ -106,7 +106,7 @@ impl<'a> JobArrays<'a> {
         });
         let last = Run::sort(&mut runs, now).unwrap_or_default();
         let [cpu, memory, ephemeral_storage, gpu, priority] = self.integers.map(|values| values[at]);
-        // Made whole at once a job is made where it stays, with no runs to attach to it later.
+        // All fields at once: the job is constructed in the vector, without a move.
         Job {
             job_id: FixedId::<JOB_ID_BYTES>::at(self.job_id, at).as_str().into(),
             queue: self.queue.text(at),
@@ -216,7 +216,7 @@ impl<'a> RunArrays<'a> {
             pending: time(self.pending, at),
             started: time(self.started, at),
             finished: time(self.finished, at),
-            // The column is only ever written from a `RunState`.
+            // The column holds only ordinals of `RunState`.
             job_run_state: RunState::from_ordinal(self.state.value(at)).unwrap_or(RunState::Leased),
             exit_code: self.exit_code.is_valid(at).then(|| self.exit_code.value(at)),
         }
@@ -231,7 +231,7 @@ fn time(column: &PrimitiveArray<TimestampMicrosecondType>, at: usize) -> Option<
     column.is_valid(at).then(|| Timestamp::from_micros(column.value(at)))
 }
 
-/// The groups of a batch, as the plan of groups emits them.
+/// The groups of a batch of the group plan.
 pub(super) fn groups(key: &GroupKey, batch: &RecordBatch, aggregates: Aggregates) -> Vec<JobGroup> {
     let mut columns = batch.columns().iter();
     let mut next = || columns.next();

@@ -1,11 +1,10 @@
-//! One writer, many readers: who waits for whom.
+//! One writer and many readers.
 //!
-//! The writer changes chunks in place and copies only what a snapshot holds. So a snapshot that
-//! nobody reads must not lie about, or every batch would copy what it touches for no one. Hence
-//! the slot: after a batch the writer leaves a snapshot there only if the one before was taken.
-//! Under reads, then, every reader finds the state after the last whole batch and waits for
-//! nothing, also while the next batch is being applied. Only the first reader after a time
-//! without any finds the slot empty, and waits for the batch in progress, if there is one.
+//! The writer changes a chunk in place unless a snapshot holds it, and copies it otherwise. A snapshot that nobody
+//! reads would make every batch copy what it writes, so after a batch the writer publishes a snapshot only if the
+//! previous one was read. While there are readers, each of them reads the state after the last whole batch without
+//! waiting, even during a batch. The first reader after a pause takes a new snapshot, and waits for the batch in
+//! progress.
 
 use std::sync::Arc;
 
@@ -17,27 +16,27 @@ use super::ingest::Store;
 use super::storage::Tables;
 
 #[derive(Debug, Default)]
-struct Slot {
+struct PublishedSnapshot {
     snapshot: Option<Arc<Tables>>,
-    /// Whether anyone took the snapshot since it was put there.
+    /// Whether a reader took the snapshot.
     taken: bool,
 }
 
-/// The store of all handles.
+/// The store, shared by all handles.
 #[derive(Debug, Default)]
 pub(super) struct Engine {
-    /// None until the schema is initialised. Nothing is awaited while it is locked.
+    /// `None` until the schema is initialised. Never locked across an await.
     store: Arc<AsyncMutex<Option<Store>>>,
-    slot: Mutex<Slot>,
+    published: Mutex<PublishedSnapshot>,
 }
 
 impl Engine {
-    /// Makes the store usable; keeps what is there.
+    /// Initialises the store, if it is not yet.
     pub(super) async fn initialise(&self) {
         self.store.lock().await.get_or_insert_default();
     }
 
-    /// Empties the store. False if it is not initialised.
+    /// Empties the store. Returns false if it is not initialised.
     pub(super) async fn clear(&self) -> bool {
         let mut store = self.store.lock().await;
         let initialised = store.is_some();
@@ -48,21 +47,21 @@ impl Engine {
         initialised
     }
 
-    /// Changes the store. None if it is not initialised.
+    /// Changes the store. Returns `None` if it is not initialised.
     ///
-    /// The change is made without a pause once the lock is had, so dropping the future leaves
-    /// all of it or nothing.
+    /// There is no await between the lock and the end of the change, so a dropped future has made the whole change or
+    /// none.
     pub(super) async fn write<T>(&self, change: impl FnOnce(&mut Store) -> T) -> Option<T> {
         self.change(self.store.lock().await.as_mut()?, change)
     }
 
-    /// The same on a thread for blocking work, where the change may take long: the caller's executor
-    /// goes on. A change that was begun is made, also when the future is dropped.
+    /// Changes the store on a thread for blocking work. A change that has started completes even if the future is
+    /// dropped.
     pub(super) async fn write_blocking<T: Send + 'static>(
         self: &Arc<Self>,
         change: impl FnOnce(&mut Store) -> T + Send + 'static,
     ) -> Option<T> {
-        // Without tokio's runtime there is no such thread.
+        // Outside a tokio runtime there is no such thread.
         if Handle::try_current().is_err() {
             return self.write(change).await;
         }
@@ -71,7 +70,7 @@ impl Engine {
         let changed = tokio::task::spawn_blocking(move || engine.change(store.as_mut()?, change)).await;
         changed.unwrap_or_else(|error| match error.try_into_panic() {
             Ok(panic) => std::panic::resume_unwind(panic),
-            // The runtime has shut down before the change was begun.
+            // The runtime was shut down before the change started.
             Err(_) => None,
         })
     }
@@ -85,50 +84,50 @@ impl Engine {
         Some(result)
     }
 
-    /// The state after the last whole batch. None if the store is not initialised.
+    /// The state after the last whole batch. `None` if the store is not initialised.
     pub(super) async fn read(&self) -> Option<Arc<Tables>> {
         if let Some(snapshot) = self.take() {
             return Some(snapshot);
         }
         let store = self.store.lock().await;
-        // Another reader may have been here first.
+        // Another reader may have published a snapshot meanwhile.
         if let Some(snapshot) = self.take() {
             return Some(snapshot);
         }
         let snapshot = Arc::new(store.as_ref()?.snapshot());
-        *self.slot.lock() = Slot { snapshot: Some(Arc::clone(&snapshot)), taken: true };
+        *self.published.lock() = PublishedSnapshot { snapshot: Some(Arc::clone(&snapshot)), taken: true };
         Some(snapshot)
     }
 
-    /// Reads what only the writer holds. None if the store is not initialised.
+    /// Reads the writer's state. `None` if the store is not initialised.
     pub(super) async fn inspect<T>(&self, read: impl FnOnce(&Store) -> T) -> Option<T> {
         self.store.lock().await.as_ref().map(read)
     }
 
     fn take(&self) -> Option<Arc<Tables>> {
-        let mut slot = self.slot.lock();
-        slot.taken |= slot.snapshot.is_some();
-        slot.snapshot.clone()
+        let mut published = self.published.lock();
+        published.taken |= published.snapshot.is_some();
+        published.snapshot.clone()
     }
 
-    /// Drops a snapshot that nobody took; tells whether there is one still.
+    /// Drops the published snapshot if no reader took it; returns whether one did.
     fn drop_unread(&self) -> bool {
-        let mut slot = self.slot.lock();
-        if slot.taken {
-            slot.taken = false;
+        let mut published = self.published.lock();
+        if published.taken {
+            published.taken = false;
             return true;
         }
-        let unread = slot.snapshot.take();
-        drop(slot);
-        // Freeing it may take a while, which no reader need wait for.
+        let unread = published.snapshot.take();
+        drop(published);
+        // Deallocation is slow: do it after the lock is released.
         drop(unread);
         false
     }
 
     fn put(&self, snapshot: Option<Arc<Tables>>) {
-        let mut slot = self.slot.lock();
-        let old = std::mem::replace(&mut slot.snapshot, snapshot);
-        drop(slot);
+        let mut published = self.published.lock();
+        let old = std::mem::replace(&mut published.snapshot, snapshot);
+        drop(published);
         drop(old);
     }
 }
@@ -138,19 +137,19 @@ mod tests {
     use super::*;
 
     #[tokio::test]
-    async fn a_snapshot_is_left_only_for_readers() {
+    async fn a_snapshot_is_published_only_while_there_are_readers() {
         let engine = Engine::default();
         assert!(engine.read().await.is_none());
         engine.initialise().await;
         engine.write(|_| ()).await;
-        assert!(engine.slot.lock().snapshot.is_none());
+        assert!(engine.published.lock().snapshot.is_none());
         let read = engine.read().await.unwrap();
         engine.write(|_| ()).await;
         let again = engine.read().await.unwrap();
         assert!(!Arc::ptr_eq(&read, &again));
         engine.write(|_| ()).await;
-        assert!(engine.slot.lock().snapshot.is_some());
+        assert!(engine.published.lock().snapshot.is_some());
         engine.write(|_| ()).await;
-        assert!(engine.slot.lock().snapshot.is_none());
+        assert!(engine.published.lock().snapshot.is_none());
     }
 }

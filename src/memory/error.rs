@@ -4,8 +4,8 @@ use datafusion::error::DataFusionError;
 
 use crate::error::{BackendKind, Error, ErrorKind, Operation};
 
-/// Gives an engine's error its place in the API. The plans are our own, so what DataFusion
-/// reports is never the caller's fault: only running out of memory is told apart.
+/// Converts an error of the engine. The plans are not the caller's, so every error is of kind `Backend`; the message
+/// tells memory exhaustion apart.
 pub(super) fn engine_error(operation: Operation, error: DataFusionError) -> Error {
     let message = match error.find_root() {
         DataFusionError::ResourcesExhausted(_) => "the query needs more memory than the engine may use",

@@ -1,18 +1,23 @@
-//! The embedded engine: Arrow columns, roaring bitmaps and DataFusion plans in one process.
+//! The embedded engine: Arrow record batches, roaring bitmaps and DataFusion plans in one process.
 //!
-//! | module | what it holds |
+//! Each module uses only modules above it:
+//!
+//! | module | contents |
 //! |---|---|
-//! | `storage` | tables of chunks in Arrow's layout, dictionaries, indexes |
-//! | `engine` | the one writer and the snapshots of its readers |
-//! | `ingest` | how a batch plan changes the tables |
-//! | `query` | the rows of a selection, the first rows of an order, groups |
-//! | `plan` | DataFusion plans and tables over a snapshot |
-//! | `decode` | record batches as jobs, runs and groups |
-//! | `read` | reads of a snapshot: plan, batches, decoding |
-//! | `schema` | the tables as SQL sees them |
-//! | `sql` | statements over a snapshot, and their answers |
+//! | `cost` | the thresholds by which queries choose an access path |
+//! | `storage` | tables of record batches, dictionaries, indexes |
+//! | `ingest` | how a batch of ingestion changes the tables |
+//! | `engine` | the writer and the snapshots of its readers |
+//! | `query` | the rows of a selection, the first rows of an order, the accumulators of groups |
+//! | `schema` | the SQL tables: schemas and columns |
+//! | `plan` | DataFusion plans and table providers over a snapshot |
+//! | `decode` | record batches to jobs, runs and groups |
+//! | `read` | reads of a snapshot: plan, execute, decode |
+//! | `sql` | sessions that execute SQL over a snapshot |
+//! | `database` | the implementation of the trait |
 
 mod config;
+mod cost;
 mod database;
 mod decode;
 mod engine;

@@ -1,4 +1,4 @@
-//! Reads of a snapshot: a plan, its batches, and what is decoded of them.
+//! Reads of a snapshot: plan, execute, decode.
 
 use std::sync::{Arc, LazyLock};
 
@@ -9,7 +9,7 @@ use datafusion::physical_plan::display::DisplayableExecutionPlan;
 use futures::StreamExt;
 
 use super::error::engine_error;
-use super::query::{GroupKey, pause};
+use super::query::{GroupKey, consume_budget_for};
 use super::storage::Tables;
 use super::{decode, plan};
 use crate::error::{Operation, Result};
@@ -17,23 +17,27 @@ use crate::model::{Job, JobGroup};
 use crate::query::{GroupQuery, JobQuery};
 use crate::time::Timestamp;
 
-/// What every plan runs in. The plans use no memory pool, disk or object store of it.
+/// The context of every plan. The plans use no memory pool, disk or object store.
 static TASK_CONTEXT: LazyLock<Arc<TaskContext>> = LazyLock::new(Arc::default);
+
+/// Jobs that are decoded per unit of budget.
+const JOBS_PER_UNIT: usize = 64;
 
 /// A page of jobs of a snapshot.
 pub(super) async fn jobs(tables: &Arc<Tables>, query: &JobQuery, now: Timestamp) -> Result<Vec<Job>> {
     let jobs = async {
-        let mut batches = plan::jobs(tables, query)?.execute(0, Arc::clone(&TASK_CONTEXT))?;
+        let mut batches = plan::jobs(tables, query).await?.execute(0, Arc::clone(&TASK_CONTEXT))?;
         let mut jobs = Vec::new();
         while let Some(batch) = batches.next().await {
-            let decoded = decode::jobs(tables, &batch?, now);
-            // Mostly there is one batch, whose jobs then stay where they are made.
+            let batch = batch?;
+            let decoded = decode::jobs(tables, &batch, now);
+            // There is mostly one batch: keep its vector.
             if jobs.is_empty() {
                 jobs = decoded
             } else {
                 jobs.extend(decoded)
             }
-            pause().await;
+            consume_budget_for(batch.num_rows(), JOBS_PER_UNIT).await;
         }
         EngineResult::Ok(jobs)
     };
@@ -44,7 +48,7 @@ pub(super) async fn jobs(tables: &Arc<Tables>, query: &JobQuery, now: Timestamp)
 pub(super) async fn groups(tables: &Arc<Tables>, query: &GroupQuery) -> Result<Vec<JobGroup>> {
     let key = GroupKey::new(tables, query.group_by());
     let groups = async {
-        let mut batches = plan::groups(tables, query, &key)?.execute(0, Arc::clone(&TASK_CONTEXT))?;
+        let mut batches = plan::groups(tables, query, &key).await?.execute(0, Arc::clone(&TASK_CONTEXT))?;
         let mut groups = Vec::new();
         while let Some(batch) = batches.next().await {
             groups.extend(decode::groups(&key, &batch?, query.aggregates()));
@@ -54,18 +58,18 @@ pub(super) async fn groups(tables: &Arc<Tables>, query: &GroupQuery) -> Result<V
     groups.await.map_err(|error| engine_error(Operation::GetJobGroups, error))
 }
 
-/// The plan of a page of jobs, with what its operators measured.
+/// The plan of a page of jobs with the metrics of its operators.
 pub(super) async fn explain_jobs(tables: &Arc<Tables>, query: &JobQuery) -> Result<String> {
-    analyzed(plan::jobs(tables, query)).await
+    analyzed(plan::jobs(tables, query).await).await
 }
 
-/// The plan of a page of groups, with what its operators measured.
+/// The plan of a page of groups with the metrics of its operators.
 pub(super) async fn explain_groups(tables: &Arc<Tables>, query: &GroupQuery) -> Result<String> {
     let key = GroupKey::new(tables, query.group_by());
-    analyzed(plan::groups(tables, query, &key)).await
+    analyzed(plan::groups(tables, query, &key).await).await
 }
 
-/// Executes a plan and describes it.
+/// Executes a plan and formats it with its metrics.
 async fn analyzed(plan: EngineResult<Arc<dyn ExecutionPlan>>) -> Result<String> {
     let text = async {
         let plan = plan?;

@@ -1,7 +1,7 @@
-//! The tables as SQL sees them: schemas, and rows as Arrow columns.
+//! The SQL tables: schemas, and conversion of stored columns.
 //!
-//! A column of texts is a dictionary array: its codes are those of the store, and its values are one array for
-//! all rows. Ids and long messages are views into the bytes of the store.
+//! A text column is a dictionary array with the stored codes, and one values array for all batches. Ids and long
+//! messages are views into stored buffers.
 
 use std::borrow::Cow;
 use std::sync::{Arc, LazyLock};
@@ -23,7 +23,7 @@ use super::storage::{Dictionary, FixedId, JobChunk, LatestRun, Tables};
 use crate::ingest::JOB_ID_BYTES;
 use crate::model::{JobState, RunState};
 
-/// The type of times: in UTC. A time zone in the type would cost date functions their fast paths.
+/// The type of times, in UTC. Date functions have no fast path for types with a time zone.
 const TIME: DataType = DataType::Timestamp(TimeUnit::Microsecond, None);
 /// The type of ids and messages.
 const VIEW: DataType = DataType::Utf8View;
@@ -94,7 +94,8 @@ pub(super) static SPEC_SCHEMA: LazyLock<SchemaRef> =
 pub(super) static ERROR_SCHEMA: LazyLock<SchemaRef> =
     LazyLock::new(|| schema(vec![("job_id", VIEW, false), ("error", VIEW, false)]));
 
-/// The fields of an annotation. Its value has the type of a column of texts, so that a key's values can be one.
+/// The fields of an annotation. The value has the type of text columns, so that a projection of one key is a text
+/// column.
 fn annotation_fields() -> Fields {
     Fields::from(vec![Field::new("keys", DataType::Utf8, false), Field::new("values", text_type(), true)])
 }
@@ -107,10 +108,10 @@ fn annotations_type() -> DataType {
     DataType::Map(Arc::new(annotation_entries()), false)
 }
 
-/// The names of states, by ordinals from 1.
+/// The names of job states, by their ordinals from 1.
 static JOB_STATES: LazyLock<ArrayRef> =
     LazyLock::new(|| state_names(|ordinal| JobState::from_ordinal(ordinal).map(JobState::name)));
-/// The same for runs.
+/// The names of run states, by their ordinals from 1.
 pub(super) static RUN_STATES: LazyLock<ArrayRef> =
     LazyLock::new(|| state_names(|ordinal| RunState::from_ordinal(ordinal).map(RunState::name)));
 
@@ -118,13 +119,13 @@ fn state_names(name: impl Fn(u8) -> Option<&'static str>) -> ArrayRef {
     Arc::new((1..).map_while(name).map(Some).collect::<StringViewArray>())
 }
 
-/// A column of ordinals as texts.
+/// Converts ordinals to names.
 pub(super) fn states(ordinals: &PrimitiveArray<UInt8Type>, names: &ArrayRef) -> Result<ArrayRef, ArrowError> {
     let codes: UInt32Array = ordinals.unary::<_, UInt32Type>(|ordinal| u32::from(ordinal).wrapping_sub(1));
     Ok(Arc::new(DictionaryArray::try_new(codes, Arc::clone(names))?))
 }
 
-/// Ids as views into the bytes of their column.
+/// Ids as views into the buffer of their column.
 pub(super) fn id_views<const N: usize>(
     ids: &FixedSizeBinaryArray,
     places: impl Iterator<Item = usize>,
@@ -138,10 +139,10 @@ pub(super) fn id_views<const N: usize>(
     Ok(Arc::new(views.finish()))
 }
 
-/// A message at least this long is shared with the store, and a shorter one copied: an array has few buffers then.
+/// A shorter message is copied, a longer one shared: each shared message is a buffer of the array.
 const SHARED_BYTES: usize = 4096;
 
-/// Messages as text; what is no UTF-8 in them is replaced.
+/// Converts messages to text, replacing invalid UTF-8.
 pub(super) fn messages<'a>(messages: impl Iterator<Item = Option<&'a Bytes>>) -> Result<ArrayRef, ArrowError> {
     let mut views = StringViewBuilder::new();
     for message in messages {
@@ -159,14 +160,14 @@ pub(super) fn messages<'a>(messages: impl Iterator<Item = Option<&'a Bytes>>) ->
 
 /// Rows of the table of jobs.
 #[derive(Clone, Copy)]
-pub(super) enum JobPlaces<'a> {
-    /// Those of a chunk at some places, all without them.
+pub(super) enum JobIndices<'a> {
+    /// Some rows of a chunk, or all.
     Chunk(&'a JobChunk, Option<&'a UInt32Array>),
-    /// These, of any chunk.
+    /// Rows of any chunks.
     Rows(&'a [u32]),
 }
 
-impl JobPlaces<'_> {
+impl JobIndices<'_> {
     pub(super) fn len(&self) -> usize {
         match self {
             Self::Chunk(chunk, places) => places.map_or(chunk.len(), Array::len),
@@ -175,19 +176,19 @@ impl JobPlaces<'_> {
     }
 }
 
-/// A column of the table `job`. The values of a dictionary are the same array for all rows.
-pub(super) fn job_column(tables: &Tables, name: &str, places: JobPlaces<'_>) -> EngineResult<ArrayRef> {
+/// A column of the table `job`. All batches share the values array of a dictionary.
+pub(super) fn job_column(tables: &Tables, name: &str, places: JobIndices<'_>) -> EngineResult<ArrayRef> {
     JobColumns { tables, places }.named(name)
 }
 
-/// The values of an annotation key, null without it; of no key, if no job has it.
-pub(super) fn annotation_column(tables: &Tables, key: Option<u32>, places: JobPlaces<'_>) -> EngineResult<ArrayRef> {
+/// The values of an annotation key, null without it; `None` for a key that no job has.
+pub(super) fn annotation_column(tables: &Tables, key: Option<u32>, places: JobIndices<'_>) -> EngineResult<ArrayRef> {
     JobColumns { tables, places }.annotation(key)
 }
 
 struct JobColumns<'a> {
     tables: &'a Tables,
-    places: JobPlaces<'a>,
+    places: JobIndices<'a>,
 }
 
 impl<'a> JobColumns<'a> {
@@ -226,9 +227,9 @@ impl<'a> JobColumns<'a> {
         column: impl Fn(&'a JobChunk) -> &'a PrimitiveArray<T>,
     ) -> EngineResult<PrimitiveArray<T>> {
         Ok(match self.places {
-            JobPlaces::Chunk(chunk, None) => column(chunk).clone(),
-            JobPlaces::Chunk(chunk, Some(places)) => take(column(chunk), places, None)?.as_primitive().clone(),
-            JobPlaces::Rows(rows) => {
+            JobIndices::Chunk(chunk, None) => column(chunk).clone(),
+            JobIndices::Chunk(chunk, Some(places)) => take(column(chunk), places, None)?.as_primitive().clone(),
+            JobIndices::Rows(rows) => {
                 let value = |&row: &u32| {
                     let (chunk, at) = self.tables.jobs.locate(row);
                     let column = column(chunk);
@@ -256,11 +257,11 @@ impl<'a> JobColumns<'a> {
 
     fn job_ids(&self) -> EngineResult<ArrayRef> {
         Ok(match self.places {
-            JobPlaces::Chunk(chunk, None) => id_views::<JOB_ID_BYTES>(chunk.job_id(), 0..chunk.len())?,
-            JobPlaces::Chunk(chunk, Some(places)) => {
+            JobIndices::Chunk(chunk, None) => id_views::<JOB_ID_BYTES>(chunk.job_id(), 0..chunk.len())?,
+            JobIndices::Chunk(chunk, Some(places)) => {
                 id_views::<JOB_ID_BYTES>(chunk.job_id(), places.values().iter().map(|&at| at as usize))?
             }
-            JobPlaces::Rows(rows) => {
+            JobIndices::Rows(rows) => {
                 let mut ids = StringViewBuilder::with_capacity(rows.len());
                 for &row in rows {
                     ids.try_append_value(self.tables.jobs.id(row).as_str())?;
@@ -293,7 +294,7 @@ impl<'a> JobColumns<'a> {
             return Ok(Arc::new(DictionaryArray::try_new(UInt32Array::new_null(self.places.len()), values)?));
         };
         let codes = match self.places {
-            JobPlaces::Chunk(chunk, places) => {
+            JobIndices::Chunk(chunk, places) => {
                 let column = chunk.annotations.column(key).map(|column| column.to_array(chunk.len()));
                 match (column, places) {
                     (None, _) => UInt32Array::new_null(self.places.len()),
@@ -301,12 +302,12 @@ impl<'a> JobColumns<'a> {
                     (Some(column), Some(places)) => take(&column, places, None)?.as_primitive().clone(),
                 }
             }
-            JobPlaces::Rows(_) => self.rows().map(|(chunk, at)| chunk.annotations.get(key, at)).collect(),
+            JobIndices::Rows(_) => self.rows().map(|(chunk, at)| chunk.annotations.get(key, at)).collect(),
         };
         Ok(Arc::new(DictionaryArray::try_new(codes, catalog.values(key).values())?))
     }
 
-    /// All annotations as maps. Their values are one dictionary, of those that occur.
+    /// The annotations as maps. Their values are a dictionary of the values that occur.
     fn annotations(&self) -> EngineResult<ArrayRef> {
         let catalog = &self.tables.dictionaries.annotations;
         let mut keys = StringBuilder::new();
@@ -315,9 +316,9 @@ impl<'a> JobColumns<'a> {
         let mut known = HashMap::new();
         let mut lengths = Vec::with_capacity(self.places.len());
         for (chunk, at) in self.rows() {
-            let shape = catalog.shape(chunk.shape().value(at));
-            lengths.push(shape.len());
-            for &key in shape.iter() {
+            let key_set = catalog.key_set(chunk.key_set().value(at));
+            lengths.push(key_set.len());
+            for &key in key_set.iter() {
                 keys.append_value(catalog.keys.text(key));
                 let Some(code) = chunk.annotations.get(key, at) else {
                     codes.append_null();
@@ -337,14 +338,14 @@ impl<'a> JobColumns<'a> {
         Ok(Arc::new(MapArray::try_new(Arc::new(annotation_entries()), offsets, entries, None, false)?))
     }
 
-    /// The chunk of each row, and the row's place in it.
+    /// The chunk of each row, and the row's index in it.
     fn rows(&self) -> Box<dyn Iterator<Item = (&'a JobChunk, usize)> + '_> {
         match self.places {
-            JobPlaces::Chunk(chunk, None) => Box::new((0..chunk.len()).map(move |at| (chunk, at))),
-            JobPlaces::Chunk(chunk, Some(places)) => {
+            JobIndices::Chunk(chunk, None) => Box::new((0..chunk.len()).map(move |at| (chunk, at))),
+            JobIndices::Chunk(chunk, Some(places)) => {
                 Box::new(places.values().iter().map(move |&at| (chunk, at as usize)))
             }
-            JobPlaces::Rows(rows) => Box::new(rows.iter().map(|&row| self.tables.jobs.locate(row))),
+            JobIndices::Rows(rows) => Box::new(rows.iter().map(|&row| self.tables.jobs.locate(row))),
         }
     }
 }

@@ -19,24 +19,24 @@ use tokio::task::{AbortHandle, JoinHandle};
 
 use crate::error::{BackendKind, Error, ErrorKind, Operation, Result};
 
-/// How deep a statement's expressions and queries can nest: a level needs an operator or a keyword, or is a
-/// parenthesis within another. Planning takes time with the square of the depth, seconds for this one.
+/// The maximum nesting of expressions and subqueries, counted as operators, keywords and nested parentheses. Planning
+/// time is quadratic in the depth, and takes seconds at this limit.
 const MOST_LEVELS: usize = 2000;
-/// The stack of a thread that plans and executes statements. Only what is used of it takes memory. DataFusion grows
-/// the stack where it walks a tree, but not where it names, compares or drops one: for those, this is room for
-/// [`MOST_LEVELS`] levels of 32 KiB.
+/// The stack of a thread that plans and executes statements; pages that are not used take no memory. DataFusion grows
+/// the stack when it traverses a tree, but not when it formats, compares or drops one: this leaves 32 KiB for each of
+/// [`MOST_LEVELS`] levels.
 const STACK_BYTES: usize = 64 << 20;
-/// Threads for more statements: one that was stopped runs on until its operator gives way, which a join whose filter
-/// admits nothing does late.
+/// Additional threads: a cancelled statement continues until its operator yields, which is late in a join whose filter
+/// passes no row.
 const SPARE_THREADS: usize = 3;
-/// How many batches of an answer may wait for their reader.
+/// The number of batches that are computed ahead of the reader.
 const BATCHES_AHEAD: usize = 2;
 
-/// A session that answers statements of SQL from the state of the store at one moment.
+/// A session that executes SQL statements over a snapshot of the store.
 ///
-/// Statements can only read: the tables are `job`, `job_run`, `job_spec` and `job_error`. Times have no time
-/// zone and are in UTC. Statements are planned and executed on threads of the session, so that a deep
-/// expression overflows no stack of the caller's.
+/// It is read-only, with the tables `job`, `job_run`, `job_spec` and `job_error`. Times have no time zone and are in
+/// UTC. Statements are planned and executed on threads of the session, so that a deeply nested expression does not
+/// overflow the caller's stack.
 ///
 /// ```
 /// # use std::sync::Arc;
@@ -56,7 +56,7 @@ const BATCHES_AHEAD: usize = 2;
 #[derive(Debug)]
 pub struct SqlSession {
     context: BoxedContext,
-    /// None only while it is dropped.
+    /// `None` only during drop.
     runtime: Option<Runtime>,
 }
 
@@ -79,12 +79,12 @@ impl SqlSession {
         Ok(Self { context: BoxedContext(context), runtime: Some(runtime) })
     }
 
-    /// Begins to execute a statement. Dropping the answer stops it.
+    /// Starts a statement. Dropping the answer cancels it.
     ///
     /// # Errors
     ///
-    /// `InvalidArgument` for a statement that is no SQL, that names what there is not, that would change something
-    /// or that nests too deep.
+    /// `InvalidArgument` for a statement that does not parse, names an unknown table or column, is not a query, or is
+    /// nested too deep.
     pub async fn query(&self, statement: &str) -> Result<SqlAnswer> {
         check_depth(statement)?;
         let Some(runtime) = &self.runtime else { return Err(stopped()) };
@@ -94,7 +94,7 @@ impl SqlSession {
         let task = Task::new(runtime.spawn(task));
         match schema.await {
             Ok(schema) => Ok(SqlAnswer { schema, batches: answer(batches, task) }),
-            // The task ended before there was a schema.
+            // The task ended without a schema.
             Err(_) => Err(task.end().await.err().unwrap_or_else(stopped)),
         }
     }
@@ -102,21 +102,21 @@ impl SqlSession {
 
 impl Drop for SqlSession {
     fn drop(&mut self) {
-        // Waiting for the threads could block the caller's runtime.
+        // Waiting for the threads would block the caller's runtime.
         if let Some(runtime) = self.runtime.take() {
             runtime.shutdown_background();
         }
     }
 }
 
-/// The record batches of an answer, as they are computed.
+/// The record batches of an answer, streamed as they are computed.
 pub struct SqlAnswer {
     schema: SchemaRef,
     batches: BoxStream<'static, Result<RecordBatch>>,
 }
 
 impl SqlAnswer {
-    /// The columns of the answer.
+    /// The schema of the answer.
     pub fn schema(&self) -> &SchemaRef {
         &self.schema
     }
@@ -125,7 +125,7 @@ impl SqlAnswer {
     ///
     /// # Errors
     ///
-    /// `Backend` if the statement fails while it is executed: a division by zero, a number or a time out of range.
+    /// `Backend` if execution fails, for example by a division by zero or an overflow.
     pub async fn collect(mut self) -> Result<Vec<RecordBatch>> {
         let mut batches = Vec::new();
         while let Some(batch) = self.next().await {
@@ -149,7 +149,7 @@ impl std::fmt::Debug for SqlAnswer {
     }
 }
 
-/// A statement that is executed until this is dropped.
+/// A running statement; dropping it cancels the statement.
 struct Task {
     handle: JoinHandle<Result<()>>,
     abort: AbortOnDrop,
@@ -168,7 +168,7 @@ impl Task {
         Self { abort: AbortOnDrop(handle.abort_handle()), handle }
     }
 
-    /// How the statement ended; a panic of the engine is its error.
+    /// Waits for the statement to end. A panic becomes an error.
     async fn end(self) -> Result<()> {
         let Self { handle, abort } = self;
         let end = handle.await;
@@ -177,7 +177,7 @@ impl Task {
     }
 }
 
-/// The batches, and then the error if the statement ended with one.
+/// The batches, then the error if the statement failed.
 fn answer(batches: mpsc::Receiver<RecordBatch>, task: Task) -> BoxStream<'static, Result<RecordBatch>> {
     let next = async |state: Option<(mpsc::Receiver<RecordBatch>, Task)>| {
         let (mut batches, task) = state?;
@@ -189,7 +189,7 @@ fn answer(batches: mpsc::Receiver<RecordBatch>, task: Task) -> BoxStream<'static
     stream::unfold(Some((batches, task)), next).boxed()
 }
 
-/// Plans and executes a statement; ends early when nobody reads the batches.
+/// Plans and executes a statement. Stops when the reader is dropped.
 async fn execute(
     context: SessionContext,
     statement: String,

@@ -1,16 +1,16 @@
-//! What columns and indexes cost.
+//! The memory of columns and indexes.
 
 use serde::Serialize;
 
 use super::storage::{Dictionaries, Dictionary, Tables, bitmap_bytes};
 
-/// The memory of a store, part by part.
+/// The memory of a store by part.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct MemoryStats {
-    /// How many jobs there are.
+    /// The number of jobs.
     pub jobs: u64,
-    /// How many runs there are.
+    /// The number of runs.
     pub runs: u64,
     /// The parts, in the order of the tables.
     pub parts: Vec<MemoryUse>,
@@ -20,21 +20,21 @@ pub struct MemoryStats {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct MemoryUse {
-    /// What it belongs to: a table, `dictionary` or `index`.
+    /// The kind of part: a table, `dictionary` or `index`.
     pub of: &'static str,
-    /// Its name.
+    /// The name of the part.
     pub name: String,
     /// Bytes.
     pub bytes: u64,
 }
 
 impl MemoryStats {
-    /// Bytes of all parts.
+    /// The bytes of all parts.
     pub fn total_bytes(&self) -> u64 {
         self.parts.iter().map(|part| part.bytes).sum()
     }
 
-    /// Bytes a job; none without jobs.
+    /// Bytes per job; `None` without jobs.
     pub fn bytes_per_job(&self) -> Option<u64> {
         self.total_bytes().checked_div(self.jobs)
     }

@@ -1,4 +1,4 @@
-//! How calls share the executor with other tasks.
+//! Cooperative scheduling of calls, and explained plans.
 
 use std::future::Future;
 use std::sync::Arc;
@@ -7,9 +7,10 @@ use std::task::{Context, Waker};
 
 use super::*;
 use crate::ingest::{IngestionBatch, IngestionQuery};
-use crate::query::{Direction, GroupField, GroupQuery, JobOrderKey, JobQuery};
+use crate::model::JobState;
+use crate::query::{Direction, GroupField, GroupQuery, IntegerField, JobOrderKey, JobQuery, ReadCall, StateField};
 use crate::workload::{Workload, WorkloadOptions};
-use crate::{Database, SystemClock};
+use crate::{Database, ErrorKind, SystemClock};
 
 async fn store() -> MemoryDatabase {
     let database = MemoryDatabase::new(&MemoryConfig::default(), Arc::new(SystemClock));
@@ -23,8 +24,8 @@ fn batch(jobs: u64) -> IngestionBatch {
     IngestionBatch::new(queries).unwrap()
 }
 
-/// How often another task of the same thread gets its turn while a future runs to its end.
-async fn turns_beside(future: impl Future<Output = ()>) -> usize {
+/// Counts how often another task on the same thread runs until a future completes.
+async fn turns_during(future: impl Future<Output = ()>) -> usize {
     let turns = Arc::new(AtomicUsize::new(0));
     let counted = Arc::clone(&turns);
     let other = tokio::spawn(async move {
@@ -43,26 +44,26 @@ async fn count(database: &MemoryDatabase) -> usize {
 }
 
 #[tokio::test]
-async fn reads_over_many_chunks_give_way_to_other_tasks() {
+async fn long_reads_yield_to_other_tasks() {
     let database = store().await;
     database.execute_ingestion_query_batch(&batch(300)).await.unwrap();
     let unlimited = JobQuery::new();
     let ordered = JobQuery::new().order_by(JobOrderKey::JobId, Direction::Ascending);
     let groups = GroupQuery::by(GroupField::Owner).in_active_job_sets();
-    // As many chunks as tokio lets a task go through at a time, and more.
-    let unlimited = turns_beside(async {
+    // More chunks than the budget of a task.
+    let unlimited = turns_during(async {
         for _ in 0..300 {
             database.get_jobs(&unlimited).await.unwrap();
         }
     });
     assert!(unlimited.await > 0);
-    let ordered = turns_beside(async {
+    let ordered = turns_during(async {
         for _ in 0..300 {
             database.get_jobs(&ordered).await.unwrap();
         }
     });
     assert!(ordered.await > 0);
-    let groups = turns_beside(async {
+    let groups = turns_during(async {
         for _ in 0..300 {
             database.get_job_groups(&groups).await.unwrap();
         }
@@ -71,11 +72,90 @@ async fn reads_over_many_chunks_give_way_to_other_tasks() {
 }
 
 #[tokio::test]
-async fn a_large_batch_gives_way_to_other_tasks() {
+async fn one_read_of_a_whole_chunk_yields_to_other_tasks() {
+    let database = store().await;
+    for batch in Workload::new(WorkloadOptions { jobs: 9000, ..WorkloadOptions::default() }).batches(3000) {
+        database.execute_ingestion_query_batch(&IngestionBatch::new(batch).unwrap()).await.unwrap();
+    }
+    assert!(turns_during(async { assert_eq!(count(&database).await, 9000) }).await > 0);
+}
+
+#[tokio::test]
+async fn batches_below_the_limit_consume_the_budget_of_their_task() {
+    let database = store().await;
+    let batch = batch(500);
+    assert!((1500..=4096).contains(&batch.query_count()), "{}", batch.query_count());
+    let turns = turns_during(async {
+        for _ in 0..3 {
+            database.execute_ingestion_query_batch(&batch).await.unwrap();
+        }
+    });
+    assert!(turns.await > 0);
+}
+
+#[tokio::test]
+async fn explain_shows_plans_with_their_metrics() {
+    let database = store().await;
+    database.execute_ingestion_query_batch(&batch(300)).await.unwrap();
+    let query = JobQuery::new()
+        .filter(StateField.equals(JobState::Succeeded))
+        .filter(IntegerField::Cpu.greater_than(0))
+        .order_by(JobOrderKey::JobId, Direction::Descending)
+        .limit(5);
+    let jobs = database.get_jobs(&query).await.unwrap();
+    assert_eq!(jobs.len(), 5);
+    let explanation = database.explain(&ReadCall::Jobs(query)).await.unwrap();
+    let [page] = explanation.statements.as_slice() else { panic!("{explanation:?}") };
+    assert_eq!(page.statement, "get_jobs");
+    for part in [
+        "JobScanExec",
+        "index=[state",
+        "residual=[cpu > 0]",
+        "candidates=",
+        "order=[job_id DESC",
+        "limit=5",
+        "output_rows=5",
+    ] {
+        assert!(page.plan.contains(part), "{part} in {}", page.plan);
+    }
+    let query = GroupQuery::by(GroupField::Queue).limit(2);
+    for cached in [0, 1] {
+        let explanation = database.explain(&ReadCall::Groups(query.clone())).await.unwrap();
+        let plan = &explanation.statements[0].plan;
+        let scanned = format!("chunks={} of 1", 1 - cached);
+        let merged = format!("cached chunks={cached}");
+        for part in ["GroupSortExec", "DenseAggregateExec: by=queue", &merged, "JobScanExec", &scanned, "output_rows=2"]
+        {
+            assert!(plan.contains(part), "{part} in {plan}");
+        }
+        let nodes: Vec<usize> =
+            ["GroupSortExec", "DenseAggregateExec", "JobScanExec"].map(|node| plan.find(node).unwrap()).to_vec();
+        assert!(nodes.is_sorted(), "{plan}");
+    }
+    let id = jobs[0].job_id.to_string();
+    for (call, table) in [
+        (ReadCall::JobSpec(id.clone()), "job_spec"),
+        (ReadCall::JobError(id), "job_error"),
+        (ReadCall::JobRunError("no such run".to_owned()), "job_run"),
+    ] {
+        let explanation = database.explain(&call).await.unwrap();
+        assert!(
+            explanation.statements[0].plan.starts_with(&format!("IdLookup: table={table}, id=")),
+            "{explanation:?}"
+        );
+    }
+    let (uninitialised, call) =
+        (MemoryDatabase::new(&MemoryConfig::default(), Arc::new(SystemClock)), ReadCall::JobSpec("j".to_owned()));
+    let error = uninitialised.explain(&call);
+    assert_eq!(error.await.unwrap_err().kind(), ErrorKind::NotInitialised);
+}
+
+#[tokio::test]
+async fn a_large_batch_yields_to_other_tasks() {
     let database = store().await;
     let batch = batch(1500);
     assert!(batch.query_count() > 4096, "{}", batch.query_count());
-    let turns = turns_beside(async { database.execute_ingestion_query_batch(&batch).await.unwrap() }).await;
+    let turns = turns_during(async { database.execute_ingestion_query_batch(&batch).await.unwrap() }).await;
     assert!(turns > 0);
     assert_eq!(count(&database).await, 1500);
 }

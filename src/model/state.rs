@@ -168,10 +168,6 @@ impl StateSet {
     pub const PREEMPTIBLE_ENDS: Self =
         Self::EMPTY.with(JobState::Succeeded).with(JobState::Failed).with(JobState::Cancelled);
 
-    /// The states of jobs that have ended and that a preemption still overrides.
-    pub const PREEMPTIBLE_ENDS: Self =
-        Self::EMPTY.with(JobState::Succeeded).with(JobState::Failed).with(JobState::Cancelled);
-
     /// The set with `state` added.
     pub const fn with(self, state: JobState) -> Self {
         Self(self.0 | 1 << state.ordinal())
@@ -202,16 +198,6 @@ impl StateSet {
         JobState::ALL.into_iter().filter(move |&state| self.contains(state))
     }
 
-    /// The ordinals of the states, ascending, as the elements of an SQL list: `1, 2, 3, 8`.
-    #[cfg(any(feature = "postgres", feature = "peers"))]
-    pub(crate) fn sql_ordinals(self) -> String {
-        let mut ordinals: Vec<_> = self.iter().map(JobState::ordinal).collect();
-        ordinals.sort_unstable();
-        ordinals.iter().map(u8::to_string).collect::<Vec<_>>().join(", ")
-    }
-}
-
-impl StateSet {
     /// The ordinals of the states, ascending and separated by commas: the list of an `IN` of SQL.
     pub fn ordinals(self) -> String {
         let mut ordinals: Vec<_> = self.iter().map(JobState::ordinal).collect();
@@ -255,13 +241,12 @@ mod tests {
         assert_eq!(StateSet::ALL.iter().collect::<Vec<_>>(), JobState::ALL);
         assert!(StateSet::ACTIVE.iter().all(JobState::is_active));
         assert_eq!(StateSet::ACTIVE.len(), 4);
-        assert_eq!((StateSet::ACTIVE.ordinals(), StateSet::EMPTY.ordinals()), ("1, 2, 3, 8".to_owned(), String::new()));
     }
 
-    #[cfg(any(feature = "postgres", feature = "peers"))]
     #[test]
     fn sql_lists_ordinals_in_ascending_order() {
-        assert_eq!(StateSet::ACTIVE.sql_ordinals(), "1, 2, 3, 8");
-        assert_eq!(StateSet::PREEMPTIBLE_ENDS.sql_ordinals(), "4, 5, 6");
+        assert_eq!(StateSet::ACTIVE.ordinals(), "1, 2, 3, 8");
+        assert_eq!(StateSet::PREEMPTIBLE_ENDS.ordinals(), "4, 5, 6");
+        assert_eq!(StateSet::EMPTY.ordinals(), "");
     }
 }

@@ -240,7 +240,7 @@ fn write_conditions(
         statement.push(and);
         statement
             .push("EXISTS (SELECT 1 FROM job AS x WHERE x.queue = j.queue AND x.job_set = j.job_set AND x.state IN (");
-        statement.push(&StateSet::ACTIVE.sql_ordinals());
+        statement.push(&StateSet::ACTIVE.ordinals());
         statement.push("))");
     }
 }

@@ -62,7 +62,7 @@ impl Sqlite {
             create(JOB_ERROR, ", PRIMARY KEY (job_id)") + " WITHOUT ROWID",
         ];
         let statements = format!("PRAGMA journal_mode = MEMORY; {};{INDEXES}", tables.join(";"))
-            .replace("{active}", &StateSet::ACTIVE.sql_ordinals());
+            .replace("{active}", &StateSet::ACTIVE.ordinals());
         connection.execute_batch(&statements).map_err(|error| failed(&error))?;
         Ok(Self { connection: Mutex::new(connection), now })
     }
@@ -278,7 +278,7 @@ fn update_run(transaction: &Transaction<'_>, update: &RunUpdate) -> rusqlite::Re
 }
 
 fn update_job(transaction: &Transaction<'_>, update: &JobUpdate) -> rusqlite::Result<()> {
-    let with_state = |states: StateSet| format!("job_id = ? AND state IN ({})", states.sql_ordinals());
+    let with_state = |states: StateSet| format!("job_id = ? AND state IN ({})", states.ordinals());
     let active = with_state(StateSet::ACTIVE);
     if assignments(&update.if_active).apply(transaction, "job", &active, &update.job_id)? {
         return Ok(());

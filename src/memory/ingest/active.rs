@@ -1,4 +1,4 @@
-//! Which job sets hold an active job, kept as a bitmap of their rows.
+//! The rows of active job sets, as a bitmap.
 
 use std::sync::Arc;
 
@@ -8,11 +8,11 @@ use roaring::RoaringBitmap;
 
 use crate::memory::storage::Postings;
 
-/// The (queue, job set) pairs: how many active jobs each has, and its rows.
+/// The (queue, job set) pairs: the number of active jobs of each, and its rows.
 ///
-/// The rows of a pair are added to the bitmap when its first job becomes active and taken out
-/// when its last one ends, container by container, so even a job set of a million jobs costs
-/// microseconds; in between a change of state costs a count.
+/// The rows of a pair are added to the bitmap when its first job becomes active, and removed when its last active job
+/// ends. Both are set operations on containers, which take microseconds for a million rows. Other changes of state
+/// update a counter.
 #[derive(Debug, Default)]
 pub(super) struct ActiveJobSets {
     pairs: HashMap<(u32, u32), u32, RandomState>,
@@ -31,8 +31,8 @@ impl ActiveJobSets {
         pair
     }
 
-    /// Adds new rows, ascending and greater than all before: the pair of each, and whether
-    /// its job is active.
+    /// Adds new rows, given as pair, row, and whether the job is active. The rows are ascending and greater than all
+    /// earlier ones.
     pub(super) fn add(
         &mut self,
         rows: impl Iterator<Item = (u32, u32, bool)> + Clone,
@@ -49,7 +49,7 @@ impl ActiveJobSets {
         }
     }
 
-    /// Counts one more active job of a pair.
+    /// Increments the active jobs of a pair.
     fn activate(&mut self, pair: u32, bitmap: &mut Arc<RoaringBitmap>) {
         let active = &mut self.active_jobs[pair as usize];
         *active += 1;
@@ -58,7 +58,7 @@ impl ActiveJobSets {
         }
     }
 
-    /// Counts one active job of a pair less.
+    /// Decrements the active jobs of a pair.
     pub(super) fn end(&mut self, pair: u32, bitmap: &mut Arc<RoaringBitmap>) {
         let active = &mut self.active_jobs[pair as usize];
         *active -= 1;
@@ -77,7 +77,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn rows_come_and_go_with_the_activity_of_their_pair() {
+    fn rows_follow_the_activity_of_their_pair() {
         let mut sets = ActiveJobSets::default();
         let mut bitmap = Arc::default();
         let (a, b) = (sets.pair(0, 0), sets.pair(0, 1));

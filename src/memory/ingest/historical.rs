@@ -1,4 +1,4 @@
-//! Historical jobs in bulk: rows are made in column form, without a query for each.
+//! Bulk ingestion of historical jobs, as columns.
 
 use std::ops::Range;
 use std::sync::Arc;
@@ -9,21 +9,21 @@ use datafusion::arrow::array::{
 };
 use datafusion::arrow::error::ArrowError;
 
-use super::Store;
 use super::jobs::NewAnnotations;
 use super::runs::push_messages;
+use super::store::Store;
 use crate::error::{Operation, Result};
 use crate::historical::{self, ANNOTATIONS, CLUSTERS, Ending, HistoricalJobs, NODES};
 use crate::memory::error::engine_error;
 use crate::memory::storage::{Dictionary, JobId, JobRows, LatestRun, RunId, RunRows};
 use crate::time::Timestamp;
 
-/// How many jobs are made in columns before these are appended: few enough to stay in the processor's cache.
+/// Rows are appended in batches that fit the L2 cache.
 const JOBS_AT_A_TIME: usize = 1024;
-/// For how many jobs to come the indexes of ids make room at most.
+/// The id indexes reserve room for at most this many jobs.
 const RESERVED_JOBS: u64 = 1 << 24;
 
-/// The dictionary codes of what historical jobs have in common, looked up once a chunk.
+/// The dictionary codes that historical jobs share, looked up once per call.
 struct Codes {
     queue: u32,
     job_set: u32,
@@ -36,12 +36,12 @@ struct Codes {
     pools: Vec<u32>,
     cancel_reason: u32,
     cancel_user: u32,
-    shape: u32,
+    key_set: u32,
     keys: Vec<u32>,
 }
 
 impl Store {
-    /// Adds those jobs of a range that do not exist, with their runs, specs and errors.
+    /// Adds the jobs of a range that do not exist, with their runs, specs and errors.
     pub(in crate::memory) fn populate(&mut self, jobs: &HistoricalJobs, range: Range<u64>) -> Result<()> {
         let ids: Vec<Option<JobId>> = range.clone().map(|i| JobId::new(&jobs.job_id(i))).collect();
         let known = self.job_rows(ids.iter().copied());
@@ -51,7 +51,7 @@ impl Store {
             return Ok(());
         }
         self.check_room(Operation::PopulateHistoricalJobs, new.len(), new.len())?;
-        // If these are new, the rest most likely is too.
+        // If the first job is new, the others most likely are.
         self.reserve_ids(jobs, (jobs.count() - new[0].0).min(RESERVED_JOBS) as usize);
         let codes = self.historical_codes(jobs);
         let mut parts = new.chunks(JOBS_AT_A_TIME);
@@ -61,7 +61,7 @@ impl Store {
             .map_err(|error| engine_error(Operation::PopulateHistoricalJobs, error.into()))
     }
 
-    /// Adds jobs of which none exists.
+    /// Adds new jobs.
     fn append_historical(
         &mut self,
         jobs: &HistoricalJobs,
@@ -73,7 +73,7 @@ impl Store {
         let first_job = self.jobs.len() as u32;
         let runs = self.new_historical_runs(first_job, new);
         let first_run = self.runs.len() as u32;
-        // The run was there before, perhaps as another job's, where there is none here.
+        // A job without a new run refers to an existing run of that id, which may belong to another job.
         let mut latest: Vec<Option<LatestRun>> = vec![None; new.len()];
         for (run, row) in (first_run..).zip(&runs) {
             latest[(row.job_row - first_job) as usize] = Some(LatestRun::Run(run));
@@ -89,7 +89,7 @@ impl Store {
         Ok(())
     }
 
-    /// Makes room in the indexes of ids for so many more jobs.
+    /// Reserves room in the id indexes.
     fn reserve_ids(&self, jobs: &HistoricalJobs, more: usize) {
         self.indexes.job_ids.reserve(more, |row| self.jobs.id(row));
         self.indexes.run_ids.reserve(more, |row| self.runs.id(row));
@@ -105,7 +105,7 @@ impl Store {
         let queue = dictionaries.queues.intern(jobs.queue());
         let job_set = dictionaries.job_sets.intern(jobs.job_set());
         let keys: Vec<u32> = ANNOTATIONS.iter().map(|(key, _)| dictionaries.annotations.keys.intern(key)).collect();
-        let shape: Arc<[u32]> = keys.clone().into();
+        let key_set: Arc<[u32]> = keys.clone().into();
         Codes {
             queue,
             job_set,
@@ -114,12 +114,15 @@ impl Store {
             namespaces: intern(&mut dictionaries.namespaces, &historical::NAMESPACES),
             priority_classes: intern(&mut dictionaries.priority_classes, &historical::PRIORITY_CLASSES),
             clusters: (0..CLUSTERS).map(|i| dictionaries.clusters.intern(&historical::cluster(i))).collect(),
-            // A node's name holds its cluster's, whose numbers repeat within those of the nodes.
+            // A node's name includes its cluster's.
             nodes: (0..NODES).map(|i| dictionaries.nodes.intern(&historical::node(i))).collect(),
             pools: intern(&mut dictionaries.pools, &historical::POOLS),
             cancel_reason: dictionaries.cancel_reasons.intern(historical::CANCEL_REASON),
             cancel_user: dictionaries.cancel_users.intern(jobs.queue()),
-            shape: *self.shapes.entry(Arc::clone(&shape)).or_insert_with(|| dictionaries.annotations.add_shape(shape)),
+            key_set: *self
+                .key_sets
+                .entry(Arc::clone(&key_set))
+                .or_insert_with(|| dictionaries.annotations.add_key_set(key_set)),
             keys,
         }
     }
@@ -147,7 +150,7 @@ impl Store {
         codes.keys.iter().zip(&ANNOTATIONS).map(column).collect()
     }
 
-    /// The runs of jobs, of which the first is to have the row `first_job`, that do not exist.
+    /// The new runs of jobs whose first row is `first_job`.
     fn new_historical_runs(&self, first_job: u32, new: &[(u64, JobId)]) -> Vec<HistoricalRun> {
         let ids = || new.iter().map(|(_, job_id)| RunId::new(&historical::run_id(job_id.as_str())));
         let known = self.run_rows(ids());
@@ -197,7 +200,7 @@ impl Store {
     }
 }
 
-/// A run that a historical job gets.
+/// The run of a historical job.
 struct HistoricalRun {
     i: u64,
     id: RunId,
@@ -205,7 +208,7 @@ struct HistoricalRun {
     job_row: u32,
 }
 
-/// When a job was submitted. There are jobs, so there are bases.
+/// The submission of a job. Only an empty range has no base.
 fn base(jobs: &HistoricalJobs, i: u64) -> Timestamp {
     jobs.submitted(i).unwrap_or_else(|| Timestamp::from_micros(0))
 }
@@ -251,6 +254,6 @@ fn historical_rows(
         pair: UInt32Array::from_value(codes.pair, count),
         last_transition_seconds: TimestampSecondArray::from_iter_values(each().map(|i| finished(i).floor_seconds())),
         last_run: UInt32Array::new_null(count),
-        shape: UInt32Array::from_value(codes.shape, count),
+        key_set: UInt32Array::from_value(codes.key_set, count),
     })
 }

@@ -8,25 +8,24 @@ use datafusion::arrow::array::{
 };
 use datafusion::arrow::error::ArrowError;
 
-use super::Store;
+use super::store::Store;
 use crate::ingest::{JobEffect, JobInsert, JobPatch, JobUpdate};
-use crate::memory::storage::{CHUNK_ROWS, IntegerIndex, JobId, JobRows, job_state, locate};
+use crate::memory::storage::{CHUNK_ROWS, JobId, JobRows, job_state, locate};
 use crate::model::JobState;
 use crate::time::Timestamp;
 
-/// Annotation values of new rows: for each key, the rows (counted from the first new one,
-/// ascending) and their value codes.
+/// Annotation values of new rows: for each key, the indices of the rows, ascending, with their value codes.
 pub(super) type NewAnnotations = Vec<(u32, Vec<(u32, u32)>)>;
 
-/// The annotation keys of a job, and the code of that set of keys.
-struct Shape {
+/// The annotation keys of a job, with the code of the key set.
+struct KeySet {
     keys: Arc<[u32]>,
     code: u32,
 }
 
 impl Store {
-    /// Inserts the jobs whose ids are new, column by column: that is several times as fast as
-    /// row by row, and takes each dictionary's lock once.
+    /// Inserts the jobs whose ids are new. Building columns is several times faster than inserting rows, and locks each
+    /// dictionary once.
     pub(super) fn insert_jobs(&mut self, jobs: &[JobInsert]) -> Result<(), ArrowError> {
         let ids = || jobs.iter().map(|job| JobId::new(&job.job_id));
         let known = self.job_rows(ids());
@@ -50,7 +49,7 @@ impl Store {
         let seconds = TimestampSecondArray::from_iter_values(jobs().map(|job| job.submitted.floor_seconds()));
         let integers = |of: fn(&JobInsert) -> i64| Int64Array::from_iter_values(jobs().map(of));
         let no_code = UInt32Array::new_null(count);
-        let (shape, annotations) = self.intern_annotations(jobs().map(|job| &job.annotations));
+        let (key_set, annotations) = self.intern_annotations(jobs().map(|job| &job.annotations));
         let rows = JobRows {
             job_id: JobId::column(new.iter().map(|&(id, _)| id))?,
             queue: queue.into(),
@@ -76,46 +75,46 @@ impl Store {
             pair,
             last_transition_seconds: seconds,
             last_run: no_code,
-            shape: shape.into(),
+            key_set: key_set.into(),
         };
         self.append_jobs(&rows, annotations);
         Ok(())
     }
 
-    /// The shape and the values of each job's annotations.
+    /// The key set of each job, and the values of each key.
     fn intern_annotations<'a>(
         &mut self,
         jobs: impl Iterator<Item = &'a BTreeMap<String, String>>,
     ) -> (Vec<u32>, NewAnnotations) {
-        let mut shapes = Vec::new();
+        let mut key_sets = Vec::new();
         let mut texts: BTreeMap<u32, Vec<(u32, &'a str)>> = BTreeMap::new();
-        let mut previous: Option<(&BTreeMap<String, String>, Shape)> = None;
+        let mut previous: Option<(&BTreeMap<String, String>, KeySet)> = None;
         for (row, annotations) in (0..).zip(jobs) {
-            // Jobs of a job set mostly have the same keys, and then need no look-up of them.
+            // Consecutive jobs mostly have the same keys.
             let same = previous.take().filter(|(before, _)| before.keys().eq(annotations.keys()));
-            let shape = same.map_or_else(|| self.shape(annotations), |(_, shape)| shape);
-            for (&key, value) in shape.keys.iter().zip(annotations.values()) {
+            let key_set = same.map_or_else(|| self.key_set(annotations), |(_, key_set)| key_set);
+            for (&key, value) in key_set.keys.iter().zip(annotations.values()) {
                 texts.entry(key).or_default().push((row, value));
             }
-            shapes.push(shape.code);
-            previous = Some((annotations, shape));
+            key_sets.push(key_set.code);
+            previous = Some((annotations, key_set));
         }
         let catalog = &mut self.dictionaries.annotations;
         let values = texts.into_iter().map(|(key, texts)| {
             let codes: Vec<u32> = catalog.values_mut(key).intern_all(texts.iter().map(|&(_, text)| text));
             (key, texts.iter().map(|&(row, _)| row).zip(codes).collect())
         });
-        (shapes, values.collect())
+        (key_sets, values.collect())
     }
 
-    fn shape(&mut self, annotations: &BTreeMap<String, String>) -> Shape {
+    fn key_set(&mut self, annotations: &BTreeMap<String, String>) -> KeySet {
         let catalog = &mut self.dictionaries.annotations;
         let keys: Arc<[u32]> = annotations.keys().map(|key| catalog.keys.intern(key)).collect();
-        let code = *self.shapes.entry(Arc::clone(&keys)).or_insert_with(|| catalog.add_shape(Arc::clone(&keys)));
-        Shape { keys, code }
+        let code = *self.key_sets.entry(Arc::clone(&keys)).or_insert_with(|| catalog.add_key_set(Arc::clone(&keys)));
+        KeySet { keys, code }
     }
 
-    /// Appends rows of jobs whose ids are new, and adds them to every index.
+    /// Appends rows of new jobs and indexes them.
     pub(super) fn append_jobs(&mut self, rows: &JobRows, annotations: NewAnnotations) {
         let first = self.jobs.len() as u32;
         self.post_job_rows(first, rows);
@@ -166,17 +165,6 @@ impl Store {
         }
     }
 
-    /// Lists the priorities of chunks that are full now.
-    fn post_priorities(&mut self) {
-        let priorities = &self.indexes.priorities;
-        while priorities.len() + CHUNK_ROWS <= self.jobs.len() {
-            match self.jobs.chunk(locate(priorities.len() as u32).0) {
-                Ok(chunk) => priorities.post(chunk.priority().values()),
-                Err(writer) => priorities.post(writer.priority.values()),
-            }
-        }
-    }
-
     fn append_annotations(&mut self, first: u32, annotations: NewAnnotations) {
         let catalog = &self.dictionaries.annotations;
         for (key, values) in annotations {
@@ -189,7 +177,7 @@ impl Store {
         }
     }
 
-    /// Applies updates to those of the jobs that exist.
+    /// Updates the jobs that exist.
     pub(super) fn update_jobs(&mut self, updates: &[JobUpdate]) {
         let rows = self.job_rows(updates.iter().map(|update| JobId::new(&update.job_id)));
         for (update, row) in updates.iter().zip(rows) {
@@ -199,6 +187,7 @@ impl Store {
         }
     }
 
+    /// Applies the case of an update that matches the job's state.
     fn update_job(&mut self, row: u32, update: &JobUpdate) {
         let state = self.jobs.state(row);
         match update.effect_on(state) {
@@ -226,20 +215,6 @@ impl Store {
         }
         if let Some((to, time)) = patch.transition {
             self.transition(row, state, to, time);
-        }
-    }
-
-    fn set_priority(&mut self, row: u32, priority: i64) {
-        let (jobs, at) = self.jobs.locate(row);
-        let before = jobs.priority.get(at);
-        if before == priority {
-            return;
-        }
-        jobs.priority.set(at, priority);
-        self.indexes.priorities.change(row, before, priority);
-        if self.indexes.priorities.is_outdated() {
-            self.indexes.priorities = IntegerIndex::default();
-            self.post_priorities();
         }
     }
 

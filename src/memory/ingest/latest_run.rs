@@ -1,50 +1,20 @@
-//! What jobs keep of their latest run: its row, and its cluster, node and pool.
+//! The latest run of jobs: its row, and copies of its cluster, node and pool.
 //!
-//! Filters and groups by these would otherwise visit the run of every job. So each job holds
-//! the three codes, and whatever changes a run changes the jobs that it is the latest of: the
-//! job that it belongs to, mostly, and its followers.
+//! The copies make filters and groups by these fields independent of the table of runs. A change of a run updates the
+//! copies of all jobs whose latest run it is: mostly the job it belongs to, and its followers.
 
-use foldhash::fast::RandomState;
-use hashbrown::HashMap;
 use roaring::RoaringBitmap;
 
-use super::Store;
+use super::latest_runs::DanglingRun;
+use super::store::Store;
 use crate::memory::storage::{LatestRun, RunId};
 
-/// The jobs that a run must know of besides its own.
-#[derive(Debug, Default)]
-pub(super) struct LatestRuns {
-    /// By the run's row, the jobs whose latest run it is and to which it does not belong.
-    pub(super) followers: HashMap<u32, RoaringBitmap, RandomState>,
-    /// Latest-run ids of which no run exists.
-    pub(super) dangling: HashMap<RunId, DanglingRun, RandomState>,
-    /// Places among the dangling ids that hold none.
-    free: Vec<u32>,
-}
-
-#[derive(Debug)]
-pub(super) struct DanglingRun {
-    place: u32,
-    /// The jobs that name it.
-    jobs: RoaringBitmap,
-}
-
-impl LatestRuns {
-    pub(super) fn heap_bytes(&self) -> usize {
-        let jobs = self.followers.values().chain(self.dangling.values().map(|run| &run.jobs));
-        self.followers.allocation_size()
-            + self.dangling.allocation_size()
-            + self.free.capacity() * size_of::<u32>()
-            + jobs.map(|jobs| jobs.serialized_size()).sum::<usize>()
-    }
-}
-
 impl Store {
-    /// Sets a job's latest-run id, whether such a run exists or not.
+    /// Sets the latest-run id of a job. The run need not exist.
     pub(super) fn set_latest_run(&mut self, row: u32, run_id: &str) {
         let Some(id) = RunId::new(run_id) else { return };
         let before = self.latest_run(row);
-        // From its lease on a job mostly names the same run, which then need not be looked up.
+        // The updates of a job mostly name the same run.
         if let Some(LatestRun::Run(run)) = before
             && id == self.runs.id(run)
         {
@@ -62,7 +32,7 @@ impl Store {
         }
     }
 
-    /// Points jobs that named a run's id before there was the run to it.
+    /// Resolves the references to a new run.
     pub(super) fn resolve_dangling(&mut self, run: u32, id: &RunId) {
         if self.latest_runs.dangling.is_empty() {
             return;
@@ -74,7 +44,7 @@ impl Store {
         }
     }
 
-    /// Updates the node of the jobs whose latest run is a run.
+    /// Updates the copies of a run's node.
     pub(super) fn node_changed(&mut self, run: u32) {
         let (runs, at) = self.runs.locate(run);
         let job = runs.job_row.optional(at).filter(|&row| self.latest_run(row) == Some(LatestRun::Run(run)));
@@ -89,7 +59,7 @@ impl Store {
         jobs.latest_run.optional(at).map(LatestRun::unpack)
     }
 
-    /// The place of a dangling id, found or made.
+    /// The index of a dangling id.
     fn dangling_place(&mut self, id: RunId) -> u32 {
         if let Some(run) = self.latest_runs.dangling.get(&id) {
             return run.place;
@@ -106,7 +76,7 @@ impl Store {
         place
     }
 
-    /// Removes a job from those that its latest run, until now, must know of.
+    /// Removes a job from the references to its previous latest run.
     fn leave(&mut self, row: u32, latest: LatestRun) {
         let latest_runs = &mut self.latest_runs;
         match latest {
@@ -131,7 +101,7 @@ impl Store {
         }
     }
 
-    /// Makes `latest` a job's latest run.
+    /// Sets the latest run of a job.
     fn point(&mut self, row: u32, latest: LatestRun) {
         let run = match latest {
             LatestRun::Run(run) => {
@@ -154,7 +124,7 @@ impl Store {
         self.copy_latest_run(row, run);
     }
 
-    /// Copies what a job keeps of its latest run, if that exists.
+    /// Copies the cluster, node and pool of a job's latest run, if it exists.
     fn copy_latest_run(&mut self, row: u32, run: Option<u32>) {
         let copied = run.map_or([None; 3], |run| {
             let (runs, at) = self.runs.locate(run);

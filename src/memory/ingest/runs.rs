@@ -4,7 +4,7 @@ use bytes::Bytes;
 use datafusion::arrow::array::{Array, Int32Array, TimestampMicrosecondArray, UInt8Array, UInt32Array};
 use datafusion::arrow::error::ArrowError;
 
-use super::Store;
+use super::store::Store;
 use crate::ingest::{RunInsert, RunUpdate};
 use crate::memory::storage::{Arena, JobId, RunId, RunRows, locate};
 use crate::model::RunState;
@@ -49,7 +49,7 @@ impl Store {
         Ok(())
     }
 
-    /// Appends rows of runs whose ids are new, links them to their jobs and adds them to the index.
+    /// Appends rows of new runs, links them to their jobs and indexes them.
     pub(super) fn append_runs(&mut self, rows: &RunRows) {
         let first = self.runs.len() as u32;
         self.runs.append(rows, |_, _| {});
@@ -61,8 +61,7 @@ impl Store {
         }
     }
 
-    /// Appends a run to its job's chain of runs, or to the orphans of that job. A bulk load knows the
-    /// job's row.
+    /// Links a run to its job, or to the orphans of the job. Bulk ingestion knows the row of the job.
     fn link(&mut self, run: u32, job: Option<u32>) {
         let (runs, at) = self.runs.locate(run);
         let job_id = runs.job_id.get(at);
@@ -85,7 +84,7 @@ impl Store {
         }
     }
 
-    /// Gives a new job the runs that came before it, of which `last` is the last.
+    /// Links a new job to the runs that were inserted before it, the last of which is `last`.
     pub(super) fn adopt(&mut self, row: u32, last: u32) {
         let (jobs, at) = self.jobs.locate(row);
         jobs.last_run.set(at, last);
@@ -97,7 +96,7 @@ impl Store {
         }
     }
 
-    /// Applies updates to those of the runs that exist.
+    /// Updates the runs that exist.
     pub(super) fn update_runs(&mut self, updates: &[RunUpdate]) {
         let rows = self.run_rows(updates.iter().map(|update| RunId::new(&update.run_id)));
         for (update, run) in updates.iter().zip(rows) {
@@ -140,7 +139,7 @@ impl Store {
     }
 }
 
-/// Stores a message of each run that has one, and gives their places.
+/// Stores the messages of runs; returns their indices.
 pub(super) fn push_messages<'a>(
     messages: &mut Arena<Bytes>,
     of_runs: impl Iterator<Item = Option<&'a Bytes>>,

@@ -1,14 +1,17 @@
-//! What ingestion keeps, and what snapshots keep of it.
+//! Ingestion, and the snapshots it leaves.
+
+use std::sync::Arc;
 
 use serde_json::{Value, json};
 use tokio::runtime::Runtime;
 
 use super::*;
-use crate::ingest::IngestionQuery;
+use crate::ingest::{IngestionBatch, IngestionQuery};
+use crate::memory::query::RowSelection;
 use crate::memory::read;
-use crate::memory::storage::IntegerIndex;
+use crate::memory::storage::{IntegerIndex, Tables};
 use crate::model::Job;
-use crate::query::JobQuery;
+use crate::query::{IntegerField, JobQuery};
 use crate::time::Timestamp;
 use crate::workload::{Workload, WorkloadOptions};
 
@@ -41,7 +44,7 @@ fn jobs(tables: &Tables) -> Vec<Job> {
 }
 
 #[test]
-fn a_latest_run_id_that_no_job_names_any_more_is_gone() {
+fn unreferenced_dangling_run_ids_are_removed() {
     let mut store = Store::default();
     ingest(&mut store, [job("a"), job("b")]);
     ingest(&mut store, [leased("b", "held")]);
@@ -63,7 +66,7 @@ fn a_latest_run_id_that_no_job_names_any_more_is_gone() {
 }
 
 #[test]
-fn a_run_of_another_job_knows_each_job_that_names_it_once() {
+fn followers_of_a_run_are_distinct() {
     let mut store = Store::default();
     let ids: Vec<String> = (0..3000).map(|at| format!("job {at}")).collect();
     ingest(&mut store, ids.iter().map(|id| job(id)).chain([run("r", "elsewhere"), run("other", "elsewhere")]));
@@ -79,7 +82,7 @@ fn a_run_of_another_job_knows_each_job_that_names_it_once() {
 }
 
 #[test]
-fn a_message_that_is_overwritten_is_gone() {
+fn an_overwritten_message_is_removed() {
     let mut store = Store::default();
     ingest(&mut store, [run("r", "j")]);
     for text in ["YQ==", "Yg=="] {
@@ -92,7 +95,7 @@ fn a_message_that_is_overwritten_is_gone() {
 }
 
 #[test]
-fn priorities_are_listed_anew_when_most_of_what_is_listed_has_changed() {
+fn the_priority_index_is_rebuilt_after_many_updates() {
     let mut store = Store::default();
     ingest(&mut store, (0..8192).map(|at| job(&format!("{at:04}"))));
     let before = store.indexes.priorities.clone();
@@ -103,6 +106,34 @@ fn priorities_are_listed_anew_when_most_of_what_is_listed_has_changed() {
     let rows = |index: &IntegerIndex, priority| index.rows_of(&[priority]).lists.iter().map(|list| list.len()).sum();
     let counts: [u64; 3] = [rows(&before, 1), rows(&store.indexes.priorities, 1), rows(&store.indexes.priorities, 10)];
     assert_eq!(counts, [8192, 0, 8192]);
+}
+
+#[test]
+fn a_rebuild_of_the_priority_index_proceeds_by_chunks_and_misses_no_update() {
+    let mut store = Store::default();
+    let jobs = 3 * 8192 + 5;
+    ingest(&mut store, (0..jobs).map(|at| job(&format!("{at:05}"))));
+    let update = |at: i64, priority: i64| json!({"type": "updateJobPriority", "jobId": format!("{at:05}"), "priority": priority});
+    let mut expected = vec![1; jobs as usize];
+    let (mut rebuilds, mut interrupted) = (0, 0);
+    for round in 0..160 {
+        let changed: Vec<i64> = (0..512).map(|at| (round * 512 + at) * 7919 % jobs).collect();
+        let before = store.indexes.priorities.updates();
+        ingest(&mut store, changed.iter().map(|&at| update(at, 2 + round % 50)));
+        changed.iter().for_each(|&at| expected[at as usize] = 2 + round % 50);
+        rebuilds += u64::from(store.indexes.priorities.updates() < before);
+        interrupted += u64::from(store.rebuilt_priorities.is_some());
+        let tables = store.snapshot();
+        for priority in [1, 2 + round % 50, 2 + (round + 1) % 50] {
+            let query = JobQuery::new().filter(IntegerField::Priority.equals(priority));
+            let jobs = Runtime::new().unwrap().block_on(async {
+                let selected = RowSelection::new(&tables, query.selection()).await.unwrap();
+                selected.rows(&tables).unwrap().len()
+            });
+            assert_eq!(jobs, expected.iter().filter(|&&of| of == priority).count() as u64, "{priority} in {round}");
+        }
+    }
+    assert!(rebuilds > 0 && interrupted > 1, "{rebuilds} rebuilds, {interrupted} batches during one");
 }
 
 #[test]

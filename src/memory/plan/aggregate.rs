@@ -1,4 +1,4 @@
-//! The aggregate of jobs by a dictionary's codes.
+//! The aggregate of jobs by dictionary codes.
 
 use std::fmt;
 use std::sync::Arc;
@@ -17,39 +17,40 @@ use datafusion::physical_plan::{DisplayAs, DisplayFormatType, ExecutionPlan, Pla
 use futures::{StreamExt, stream};
 
 use super::scan::properties;
-use crate::memory::query::Totals;
-use crate::memory::storage::{Partial, PartialKey, Tables};
+use crate::memory::query::GroupAccumulators;
+use crate::memory::storage::{CachedGroups, GroupAccumulator, GroupTotals, PartialKey, Tables, TotalsUpdate};
 use crate::model::StateSet;
 use crate::query::{Aggregates, TimeAggregate};
 
-/// Aggregates jobs by codes, which number the groups: an entry of an array each, found without a hash.
+/// Aggregates jobs by codes that number the groups: accumulators are array elements, found without a hash table.
 ///
-/// It stands where DataFusion's `AggregateExec` would, which has no fast path for dictionary keys
-/// and takes several times as long for a count a state.
+/// It takes the place of DataFusion's `AggregateExec`, which has no fast path for dictionary keys and takes several
+/// times as long for a count per state.
 #[derive(Debug, Clone)]
 pub(super) struct DenseAggregateExec {
     input: Arc<dyn ExecutionPlan>,
     groups: usize,
-    /// Whether group 0, of the rows without a value, is one.
+    /// Whether the rows without a value form a group, which is group 0.
     groups_nulls: bool,
     aggregates: Aggregates,
-    kept: Option<Arc<KeptPartials>>,
+    cache: Option<Arc<GroupCache>>,
     properties: Arc<PlanProperties>,
     metrics: ExecutionPlanMetricsSet,
 }
 
-/// Aggregates of chunks that need not be scanned.
+/// The cached aggregates of a query.
 #[derive(Debug)]
-pub(super) struct KeptPartials {
+pub(super) struct GroupCache {
     pub(super) tables: Arc<Tables>,
     pub(super) key: PartialKey,
-    pub(super) partials: Vec<Partial>,
-    /// The chunks that the input scans, a batch each.
+    /// The cached aggregates, of some version of the table.
+    pub(super) totals: Option<Arc<GroupTotals>>,
+    /// The chunks that the input scans, one batch each: those whose segment is not cached.
     pub(super) scanned: Arc<[usize]>,
 }
 
-/// The columns: group, count, a count for each state asked for, then the earliest submission and
-/// the transition time if asked for; an average as the sum, which the count divides.
+/// The columns: group, count, a count per requested state, then the earliest submission and the transition time if
+/// requested. An average is a sum, to be divided by the count.
 pub(super) fn schema(aggregates: Aggregates) -> SchemaRef {
     let mut fields = vec![Field::new("group", DataType::UInt32, false), Field::new("count", DataType::UInt64, false)];
     let states = aggregates.states().into_iter().flat_map(StateSet::iter);
@@ -72,56 +73,88 @@ fn transition_name(aggregate: TimeAggregate) -> &'static str {
 }
 
 impl DenseAggregateExec {
-    /// Aggregates batches of four columns: a code (or a state's ordinal), the state, the submission
-    /// and the last transition time in whole seconds. `groups` is one more than the greatest code,
-    /// and one for the rows without.
+    /// Aggregates batches of the columns that [`GroupAccumulators::add`] takes. `groups` is the number of codes plus
+    /// one.
     pub(super) fn new(
         input: Arc<dyn ExecutionPlan>,
         groups: usize,
         groups_nulls: bool,
         aggregates: Aggregates,
-        kept: Option<Arc<KeptPartials>>,
+        cache: Option<Arc<GroupCache>>,
     ) -> Self {
         let properties = Arc::new(properties(schema(aggregates), None));
-        Self { input, groups, groups_nulls, aggregates, kept, properties, metrics: ExecutionPlanMetricsSet::new() }
+        Self { input, groups, groups_nulls, aggregates, cache, properties, metrics: ExecutionPlanMetricsSet::new() }
     }
 
-    async fn aggregate(
-        self,
-        mut input: SendableRecordBatchStream,
-        metrics: BaselineMetrics,
-    ) -> EngineResult<RecordBatch> {
-        let mut totals = Totals::new(self.groups);
-        for partial in self.kept.iter().flat_map(|kept| &kept.partials) {
-            totals.merge(partial);
-        }
-        let mut new = Vec::new();
-        while let Some(batch) = input.next().await {
-            let batch = batch?;
-            let _timer = metrics.elapsed_compute().timer();
-            let partial = totals.add(&batch)?;
-            if self.kept.is_some() {
-                new.push(partial);
-            }
-        }
-        let _timer = metrics.elapsed_compute().timer();
-        if let Some(kept) = &self.kept {
-            let chunks = kept.tables.jobs.chunks();
-            let new = kept.scanned.iter().zip(new).map(|(&at, partial)| (at, &chunks[at], partial)).collect();
-            kept.tables.indexes.partials.keep(&kept.key, new, kept.tables.jobs.len());
-        }
-        let batch = self.batch(&totals)?;
+    async fn aggregate(self, input: SendableRecordBatchStream, metrics: BaselineMetrics) -> EngineResult<RecordBatch> {
+        let batch = match &self.cache {
+            Some(cache) => self.update(cache, input, &metrics).await?,
+            None => self.batch(&self.all(input, GroupAccumulators::new(self.groups), &metrics).await?)?,
+        };
         metrics.record_output(batch.num_rows());
         Ok(batch)
     }
 
-    fn batch(&self, totals: &Totals) -> EngineResult<RecordBatch> {
-        let first = u32::from(!self.groups_nulls);
-        let groups: Vec<u32> = (first..self.groups as u32).filter(|&group| totals.group(group).count() > 0).collect();
-        let of_groups = || groups.iter().map(|&group| totals.group(group));
+    /// Aggregates all batches.
+    async fn all(
+        &self,
+        mut input: SendableRecordBatchStream,
+        mut accumulators: GroupAccumulators,
+        metrics: &BaselineMetrics,
+    ) -> EngineResult<Vec<(u32, GroupAccumulator)>> {
+        while let Some(batch) = input.next().await {
+            let batch = batch?;
+            let _timer = metrics.elapsed_compute().timer();
+            accumulators.add(&batch)?;
+        }
+        Ok(accumulators.take())
+    }
+
+    /// Aggregates the batches of stale segments, and updates the cached aggregates by them.
+    async fn update(
+        &self,
+        cache: &GroupCache,
+        mut input: SendableRecordBatchStream,
+        metrics: &BaselineMetrics,
+    ) -> EngineResult<RecordBatch> {
+        let cached = cache.totals.as_deref();
+        if let Some(cached) = cached.filter(|_| cache.scanned.is_empty()) {
+            return self.batch(&groups_of(cached));
+        }
+        let partials = &cache.tables.indexes.partials;
+        let jobs = cache.tables.jobs.len();
+        let mut update = TotalsUpdate::new(cached, self.groups);
+        let mut accumulators = GroupAccumulators::new(self.groups);
+        let mut chunks = cache.scanned.iter().peekable();
+        while let (Some(batch), Some(chunk)) = (input.next().await, chunks.next()) {
+            let batch = batch?;
+            let timer = metrics.elapsed_compute().timer();
+            accumulators.add(&batch)?;
+            let Some(size) = update.chunks_per_segment(accumulators.touched()) else {
+                drop(timer);
+                partials.insert(&cache.key, CachedGroups::TooMany, jobs);
+                return self.batch(&self.all(input, accumulators, metrics).await?);
+            };
+            if chunks.peek().is_none_or(|&next| next / size != chunk / size) {
+                update.replace(chunk / size, &accumulators.take());
+            }
+        }
+        let _timer = metrics.elapsed_compute().timer();
+        let totals = Arc::new(update.finish(cache.tables.jobs.chunks()));
+        let batch = self.batch(&groups_of(&totals));
+        partials.insert(&cache.key, CachedGroups::Totals(totals), jobs);
+        batch
+    }
+
+    fn batch(&self, groups: &[(u32, GroupAccumulator)]) -> EngineResult<RecordBatch> {
+        let groups =
+            if self.groups_nulls { groups } else { &groups[groups.partition_point(|(group, _)| *group == 0)..] };
+        let of_groups = || groups.iter().map(|(_, of)| of);
         let counts = of_groups().map(|of| u64::from(of.count()));
-        let mut columns: Vec<ArrayRef> =
-            vec![Arc::new(UInt32Array::from(groups.clone())), Arc::new(UInt64Array::from_iter_values(counts))];
+        let mut columns: Vec<ArrayRef> = vec![
+            Arc::new(UInt32Array::from_iter_values(groups.iter().map(|(group, _)| *group))),
+            Arc::new(UInt64Array::from_iter_values(counts)),
+        ];
         for state in self.aggregates.states().into_iter().flat_map(StateSet::iter) {
             let counts = of_groups().map(|of| u64::from(of.states[usize::from(state.ordinal())]));
             columns.push(Arc::new(UInt64Array::from_iter_values(counts)));
@@ -142,6 +175,11 @@ impl DenseAggregateExec {
     }
 }
 
+/// The groups that have rows.
+fn groups_of(totals: &GroupTotals) -> Vec<(u32, GroupAccumulator)> {
+    (0..).zip(totals.totals()).filter(|(_, of)| of.count() > 0).map(|(group, of)| (group, *of)).collect()
+}
+
 impl DisplayAs for DenseAggregateExec {
     fn fmt_as(&self, _: DisplayFormatType, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let schema = self.schema();
@@ -149,8 +187,11 @@ impl DisplayAs for DenseAggregateExec {
         let input = self.input.schema();
         let by = input.fields().first().map_or("", |field| field.name());
         write!(f, "DenseAggregateExec: by={by}, aggr=[{}]", names.join(", "))?;
-        match &self.kept {
-            Some(kept) => write!(f, ", chunks kept={}", kept.partials.len()),
+        match &self.cache {
+            Some(cache) => {
+                let chunks = cache.tables.jobs.chunks().len();
+                write!(f, ", cached chunks={}", chunks - cache.scanned.len())
+            }
             None => Ok(()),
         }
     }

@@ -1,4 +1,4 @@
-//! The columns that a scan of jobs emits: as they are stored, or made of several stored ones.
+//! The output columns of the scan of jobs: stored columns, and columns derived from them.
 
 use std::sync::{Arc, LazyLock};
 
@@ -14,67 +14,68 @@ use datafusion::common::internal_err;
 use datafusion::error::Result as EngineResult;
 
 use crate::ingest::RUN_ID_BYTES;
-use crate::memory::schema::{JOB_SCHEMA, JobPlaces, annotation_column, job_column, text_type};
+use crate::memory::schema::{JOB_SCHEMA, JobIndices, annotation_column, job_column, text_type};
 use crate::memory::storage::{
-    Chunk, FixedId, JobChunk, JobId, JobPlace, LatestRun, RunChunk, RunId, RunPlace, Table, Tables, first_row, locate,
+    Chunk, FixedId, JobChunk, JobColumnIndex, JobId, LatestRun, RunChunk, RunColumnIndex, RunId, Table, Tables,
+    first_row, locate,
 };
 
-/// A column of a scan.
+/// An output column of the scan.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(in crate::memory) enum JobColumn {
-    /// A column as it is stored: texts are codes of their dictionary.
+    /// A stored column; texts are dictionary codes.
     Stored(usize),
-    /// The value codes of an annotation key, null without it; no key, if no job has it.
+    /// The value codes of an annotation key, null without it; `None` for a key that no job has.
     Annotation(Option<u32>),
     /// The padded id of the latest run.
     LatestRunId,
-    /// The codes of keys and values.
+    /// Maps from key codes to value codes.
     Annotations,
-    /// The job's runs, the last to come first.
+    /// Lists of the job's runs, the last one inserted first.
     Runs,
-    /// A column of the table as SQL sees it, by its place there.
+    /// A column of the SQL table, by its index.
     Sql(usize),
-    /// The values of an annotation key as SQL sees them; no key, if no job has it.
+    /// The values of an annotation key in SQL; `None` for a key that no job has.
     SqlAnnotation(Option<u32>),
 }
 
-/// What a job of the API is made of.
+/// The columns of a job of the API.
 pub(in crate::memory) static JOB_COLUMNS: LazyLock<Arc<[JobColumn]>> = LazyLock::new(|| {
     let stored = [
-        JobPlace::job_id,
-        JobPlace::queue,
-        JobPlace::job_set,
-        JobPlace::owner,
-        JobPlace::namespace,
-        JobPlace::priority_class,
-        JobPlace::cpu,
-        JobPlace::memory,
-        JobPlace::ephemeral_storage,
-        JobPlace::gpu,
-        JobPlace::priority,
-        JobPlace::submitted,
-        JobPlace::cancelled,
-        JobPlace::state,
-        JobPlace::last_transition_time,
-        JobPlace::cancel_reason,
-        JobPlace::cancel_user,
+        JobColumnIndex::job_id,
+        JobColumnIndex::queue,
+        JobColumnIndex::job_set,
+        JobColumnIndex::owner,
+        JobColumnIndex::namespace,
+        JobColumnIndex::priority_class,
+        JobColumnIndex::cpu,
+        JobColumnIndex::memory,
+        JobColumnIndex::ephemeral_storage,
+        JobColumnIndex::gpu,
+        JobColumnIndex::priority,
+        JobColumnIndex::submitted,
+        JobColumnIndex::cancelled,
+        JobColumnIndex::state,
+        JobColumnIndex::last_transition_time,
+        JobColumnIndex::cancel_reason,
+        JobColumnIndex::cancel_user,
     ];
     let made = [JobColumn::LatestRunId, JobColumn::Annotations, JobColumn::Runs];
     stored.into_iter().map(JobColumn::from).chain(made).collect()
 });
 
-/// What a run of the API is made of.
-const RUN_COLUMNS: [RunPlace; 10] = [
-    RunPlace::run_id,
-    RunPlace::cluster,
-    RunPlace::node,
-    RunPlace::pool,
-    RunPlace::leased,
-    RunPlace::pending,
-    RunPlace::started,
-    RunPlace::finished,
-    RunPlace::state,
-    RunPlace::exit_code,
+/// The columns of a run of the API.
+const RUN_COLUMNS: [RunColumnIndex; 10] = [
+    RunColumnIndex::run_id,
+    RunColumnIndex::cluster,
+    RunColumnIndex::node,
+    RunColumnIndex::pool,
+    RunColumnIndex::leased,
+    RunColumnIndex::pending,
+    RunColumnIndex::started,
+    RunColumnIndex::finished,
+    RunColumnIndex::state,
+    RunColumnIndex::exit_code,
 ];
 
 static RUN_FIELDS: LazyLock<Fields> = LazyLock::new(|| {
@@ -94,8 +95,8 @@ static ANNOTATION_FIELDS: LazyLock<Fields> = LazyLock::new(|| {
 static ANNOTATION_ENTRY: LazyLock<FieldRef> =
     LazyLock::new(|| Arc::new(Field::new("entries", DataType::Struct(ANNOTATION_FIELDS.clone()), false)));
 
-impl From<JobPlace> for JobColumn {
-    fn from(place: JobPlace) -> Self {
+impl From<JobColumnIndex> for JobColumn {
+    fn from(place: JobColumnIndex) -> Self {
         Self::Stored(place as usize)
     }
 }
@@ -118,7 +119,7 @@ impl JobColumn {
         }
     }
 
-    /// The values of all rows of a chunk, or of those that pass.
+    /// The values of all rows of a chunk, or of those that pass a filter.
     pub(super) fn of_chunk(
         &self,
         tables: &Tables,
@@ -135,7 +136,7 @@ impl JobColumn {
             }
             Self::Sql(_) | Self::SqlAnnotation(_) => {
                 let places = passing.map(places_of);
-                return self.of_sql(tables, JobPlaces::Chunk(of_chunk, places.as_ref()));
+                return self.of_sql(tables, JobIndices::Chunk(of_chunk, places.as_ref()));
             }
             _ => {
                 let places =
@@ -150,8 +151,8 @@ impl JobColumn {
         })
     }
 
-    /// The values as SQL sees them.
-    fn of_sql(&self, tables: &Tables, places: JobPlaces<'_>) -> EngineResult<ArrayRef> {
+    /// The values in SQL.
+    fn of_sql(&self, tables: &Tables, places: JobIndices<'_>) -> EngineResult<ArrayRef> {
         match self {
             Self::Sql(place) => job_column(tables, JOB_SCHEMA.field(*place).name(), places),
             Self::SqlAnnotation(key) => annotation_column(tables, *key, places),
@@ -162,7 +163,7 @@ impl JobColumn {
     /// The values of some rows.
     pub(super) fn of_rows(&self, cells: &Cells<'_, JobChunk>, tables: &Tables) -> EngineResult<ArrayRef> {
         Ok(match self {
-            Self::Stored(place) if *place == JobPlace::job_id as usize => {
+            Self::Stored(place) if *place == JobColumnIndex::job_id as usize => {
                 let ids = cells.iter().map(|(chunk, at)| JobId::at(chunk.job_id(), at));
                 Arc::new(JobId::column(ids)?)
             }
@@ -174,12 +175,12 @@ impl JobColumn {
             Self::LatestRunId => latest_run_ids(tables, cells)?,
             Self::Annotations => annotations(tables, cells)?,
             Self::Runs => runs(tables, cells)?,
-            Self::Sql(_) | Self::SqlAnnotation(_) => self.of_sql(tables, JobPlaces::Rows(cells.rows))?,
+            Self::Sql(_) | Self::SqlAnnotation(_) => self.of_sql(tables, JobIndices::Rows(cells.rows))?,
         })
     }
 }
 
-/// The places of the bits that are set.
+/// The indices of the set bits.
 fn places_of(passing: &BooleanArray) -> UInt32Array {
     UInt32Array::from_iter_values(passing.values().set_indices().map(|at| at as u32))
 }
@@ -187,9 +188,9 @@ fn places_of(passing: &BooleanArray) -> UInt32Array {
 /// Rows of a table, with their chunks.
 pub(super) struct Cells<'a, C> {
     rows: &'a [u32],
-    /// Each chunk, as often as rows of others come between.
+    /// The chunks.
     chunks: Vec<&'a C>,
-    /// By row, the place among `chunks` and that in the chunk.
+    /// For each row, the index of its chunk among `chunks` and its index in the chunk.
     places: Vec<(usize, usize)>,
 }
 
@@ -252,7 +253,7 @@ fn annotations(tables: &Tables, cells: &Cells<'_, JobChunk>) -> Result<ArrayRef,
     let mut lengths = Vec::with_capacity(cells.places.len());
     for (chunk, at) in cells.iter() {
         let before = keys.len();
-        for &key in catalog.shape(chunk.shape().value(at)).iter() {
+        for &key in catalog.key_set(chunk.key_set().value(at)).iter() {
             if let Some(value) = chunk.annotations.get(key, at) {
                 keys.push(key);
                 values.push(value);
@@ -282,9 +283,11 @@ fn runs(tables: &Tables, cells: &Cells<'_, JobChunk>) -> Result<ArrayRef, ArrowE
         lengths.push(rows.len() - before);
     }
     let runs = Cells::new(&tables.runs, &rows);
-    let column = |place: RunPlace| -> Result<ArrayRef, ArrowError> {
+    let column = |place: RunColumnIndex| -> Result<ArrayRef, ArrowError> {
         Ok(match place {
-            RunPlace::run_id => Arc::new(RunId::column(runs.iter().map(|(chunk, at)| RunId::at(chunk.run_id(), at)))?),
+            RunColumnIndex::run_id => {
+                Arc::new(RunId::column(runs.iter().map(|(chunk, at)| RunId::at(chunk.run_id(), at)))?)
+            }
             place => runs.gather(place as usize)?,
         })
     };

@@ -1,7 +1,7 @@
-//! GROUP BY dictionary columns: rows are grouped by their codes, and only the texts of the groups are hashed.
+//! GROUP BY dictionary columns: rows are grouped by their codes, and only the distinct keys are hashed.
 //!
-//! DataFusion's `AggregateExec` has no arm for dictionary keys: it turns each into a row of bytes and hashes
-//! that, which takes longer than all else in a plan over dictionary columns.
+//! DataFusion's `AggregateExec` has no arm for dictionary keys: it converts the keys to its row format and hashes each
+//! row, which dominates the plan.
 
 use std::fmt;
 use std::sync::Arc;
@@ -32,7 +32,9 @@ use datafusion::physical_plan::{
 use futures::{StreamExt, TryStreamExt, stream};
 use hashbrown::HashMap;
 
-/// Replaces each `AggregateExec` that groups by dictionary columns alone.
+use crate::memory::cost::DENSE_MAX_COMBINATIONS;
+
+/// Replaces each `AggregateExec` that groups by dictionary columns only.
 #[derive(Debug)]
 pub(super) struct DictionaryAggregation;
 
@@ -57,7 +59,7 @@ impl PhysicalOptimizerRule for DictionaryAggregation {
     }
 }
 
-/// An aggregation in one pass over its input, by dictionary columns.
+/// An aggregation over a single partition, by dictionary columns.
 #[derive(Debug)]
 pub(super) struct DictionaryAggregateExec {
     input: Arc<dyn ExecutionPlan>,
@@ -68,7 +70,7 @@ pub(super) struct DictionaryAggregateExec {
 }
 
 impl DictionaryAggregateExec {
-    /// The same as an `AggregateExec`, if this operator can do it.
+    /// The operator that replaces an `AggregateExec`, if the operator supports it.
     fn replacing(plan: &AggregateExec) -> Option<Self> {
         let is_whole = matches!(plan.mode(), AggregateMode::Single)
             && plan.group_expr().is_single()
@@ -181,10 +183,8 @@ impl ExecutionPlan for DictionaryAggregateExec {
     }
 }
 
-/// Not yet looked up.
+/// The group of a combination that was not looked up yet.
 const UNKNOWN: u32 = u32::MAX;
-/// With at most so many combinations of codes, each has a place in a vector.
-const MOST_PLACES: usize = 1 << 22;
 
 /// The group of each combination of codes.
 enum Lookup {
@@ -195,7 +195,7 @@ enum Lookup {
 impl Lookup {
     fn new(combinations: Option<usize>) -> Self {
         match combinations {
-            Some(count) if count <= MOST_PLACES => Self::Places(vec![UNKNOWN; count]),
+            Some(count) if count <= DENSE_MAX_COMBINATIONS => Self::Places(vec![UNKNOWN; count]),
             _ => Self::Hashed(HashMap::new()),
         }
     }
@@ -209,7 +209,7 @@ impl Lookup {
         }
     }
 
-    /// Puts the group of each row into `groups`; gives the combinations that have none yet.
+    /// Writes the group of each row to `groups`; returns the combinations without a group.
     fn of_rows(&self, combinations: &[usize], groups: &mut Vec<usize>) -> Vec<usize> {
         groups.clear();
         match self {
@@ -226,14 +226,14 @@ impl Lookup {
     }
 }
 
-/// The groups of codes.
+/// The groups of combinations of codes.
 struct Groups {
     /// The dictionaries of the last batch.
     dictionaries: Vec<ArrayRef>,
     lookup: Lookup,
-    /// The groups of texts, whichever dictionaries have them.
+    /// The groups of distinct keys, across dictionaries.
     of_text: Box<dyn GroupValues>,
-    /// The combination of codes of each row of a batch; kept for its memory.
+    /// The combination of codes of each row of a batch; kept for its capacity.
     combinations: Vec<usize>,
 }
 
@@ -268,7 +268,7 @@ impl Groups {
         Ok(())
     }
 
-    /// Makes one number of the codes of each row; that no code is the greatest of its column.
+    /// Combines the codes of each row into one number. A null has the code after the last one.
     fn combine(&mut self, keys: &[&DictionaryArray<UInt32Type>]) {
         self.combinations.clear();
         self.combinations.resize(keys.first().map_or(0, |keys| keys.len()), 0);
@@ -287,7 +287,7 @@ impl Groups {
         }
     }
 
-    /// Finds the groups of combinations by their texts.
+    /// Finds or creates the groups of combinations by their texts.
     fn look_up(&mut self, combinations: &[usize]) -> EngineResult<()> {
         let mut scale = 1;
         let mut texts = Vec::with_capacity(self.dictionaries.len());
@@ -310,36 +310,36 @@ impl Groups {
         Ok(())
     }
 
-    /// The keys of each group.
+    /// The key columns, a row per group.
     fn keys(&mut self) -> EngineResult<Vec<ArrayRef>> {
         self.of_text.emit(EmitTo::All)?.into_iter().map(as_dictionary).collect()
     }
 }
 
-/// Whether two arrays are one. Where a plan has put columns together anew, one may be a clone of the other.
+/// Whether two arrays are the same. An operator that rebuilds columns may have cloned one of them.
 fn is_same(a: &ArrayRef, b: &ArrayRef) -> bool {
     Arc::ptr_eq(a, b) || (a.len() == b.len() && a.to_data().ptr_eq(&b.to_data()))
 }
 
-/// Distinct texts as a dictionary array.
+/// Converts distinct texts to a dictionary array.
 fn as_dictionary(texts: ArrayRef) -> EngineResult<ArrayRef> {
     let codes = UInt32Array::from_iter((0..texts.len()).map(|at| texts.is_valid(at).then_some(at as u32)));
     Ok(Arc::new(DictionaryArray::try_new(codes, texts)?))
 }
 
-/// An aggregate with what it takes.
+/// An aggregate with its argument expressions.
 struct Aggregate {
     arguments: Vec<Arc<dyn PhysicalExpr>>,
     accumulator: Box<dyn GroupsAccumulator>,
 }
 
-/// An aggregation on its way.
+/// The state of an aggregation.
 struct Aggregation {
     schema: SchemaRef,
     keys: Vec<usize>,
     groups: Groups,
     aggregates: Vec<Aggregate>,
-    /// The groups of the rows of a batch; kept for its memory.
+    /// The groups of the rows of a batch; kept for its capacity.
     of_rows: Vec<usize>,
 }
 
@@ -396,7 +396,8 @@ mod tests {
 
     use super::*;
 
-    /// Batches with dictionaries shared and not, with texts twice in one, with nulls as codes and as texts.
+    /// Batches with shared and separate dictionaries, duplicate texts in a dictionary, and nulls as codes and as
+    /// values.
     fn batches(mut random: u64) -> (SchemaRef, Vec<RecordBatch>) {
         let mut below = move |bound: u64| {
             random = random.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
@@ -440,7 +441,7 @@ mod tests {
 
     #[cfg(feature = "sql")]
     #[tokio::test]
-    async fn groups_are_those_of_datafusion() {
+    async fn dictionary_aggregate_matches_aggregate_exec() {
         let config = || SessionConfig::new().with_target_partitions(1);
         let state = SessionStateBuilder::new_with_default_features().with_config(config());
         let by_codes =

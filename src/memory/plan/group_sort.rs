@@ -1,4 +1,4 @@
-//! The order of groups.
+//! The sort of groups.
 
 use std::cmp::Ordering;
 use std::fmt;
@@ -32,10 +32,10 @@ use crate::query::{Aggregates, Direction, GroupOrder, GroupOrderKey, TimeAggrega
 /// The column of transition times.
 const LAST_TRANSITION_TIME: &str = "last_transition_time";
 
-/// Sorts groups, or their first ones, and makes of sums averages.
+/// Sorts groups, with an optional limit, and divides sums to averages.
 ///
-/// Averages are compared before they are rounded, and names by the dictionary, without a column
-/// of texts: so DataFusion's `SortExec` would need columns that nothing else does.
+/// Averages are compared before they are rounded, and names in the dictionary, without a text column. DataFusion's
+/// `SortExec` would need additional columns for both.
 #[derive(Debug, Clone)]
 pub(super) struct GroupSortExec {
     input: Arc<dyn ExecutionPlan>,
@@ -89,7 +89,7 @@ impl GroupSortExec {
         Ok(RecordBatch::try_new(self.schema(), columns)?)
     }
 
-    /// The places of the groups of the page, in order.
+    /// The indices of the groups of the page, in order.
     fn sorted(&self, columns: &Columns<'_>) -> UInt32Array {
         let mut places: Vec<u32> = (0..columns.groups.len() as u32).collect();
         let limit = self.fetch.unwrap_or(usize::MAX);
@@ -109,7 +109,7 @@ impl GroupSortExec {
     }
 }
 
-/// The columns that groups are ordered by.
+/// The sort keys of groups.
 struct Columns<'a> {
     groups: &'a [u32],
     counts: &'a [u64],

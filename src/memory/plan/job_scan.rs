@@ -23,45 +23,44 @@ use futures::{StreamExt, stream};
 use super::columns::{Cells, JobColumn};
 use super::scan::properties;
 use super::sql_order::{Ordered, ScanOrder};
-use crate::memory::query::{ChunkRows, Part, Selected, pause};
+use crate::memory::query::{ChunkRows, PageRange, RowSelection, consume_budget};
 use crate::memory::schema::JOB_SCHEMA;
 use crate::memory::storage::{CHUNK_ROWS, Tables};
 use crate::query::Predicate;
 
-/// Scans the selected jobs of a snapshot: some of their columns, in an order and within a limit, if
-/// there are these.
+/// Scans the selected jobs of a snapshot, with a projection and an optional order and limit.
 ///
-/// What the indexes answer is looked up in bitmaps, zone maps skip chunks and blocks, and what is
-/// left is evaluated for the candidates alone. Without order and limit each batch is a chunk, whose
-/// arrays are shared where all of its rows are selected.
+/// Indexed predicates are looked up in bitmaps, zone maps prune chunks and blocks, and the residual predicate is
+/// evaluated on the candidates only. Without order and limit each batch is a chunk, which shares the stored arrays if
+/// all of its rows are selected.
 #[derive(Debug, Clone)]
 pub(super) struct JobScanExec {
     tables: Arc<Tables>,
-    selected: Arc<Selected>,
+    selected: Arc<RowSelection>,
     order: Option<ScanOrder>,
-    part: Part,
-    /// The predicates of the SQL statement that select the jobs.
+    page: PageRange,
+    /// The pushed-down predicates of SQL that select the jobs.
     predicates: Arc<[Predicate]>,
-    /// The chunks to scan, one batch each also without rows; all chunks with rows, if none are given.
+    /// The chunks to scan, one batch each even if it is empty; by default all chunks that have selected rows.
     chunks: Option<Arc<[usize]>>,
     columns: Arc<[JobColumn]>,
     schema: SchemaRef,
-    /// The order as DataFusion knows it, where a sort was pushed down.
+    /// The output ordering, if a sort was pushed down.
     ordering: Option<LexOrdering>,
     properties: OnceLock<Arc<PlanProperties>>,
     metrics: ExecutionPlanMetricsSet,
 }
 
-/// The schema of some columns of a scan.
+/// The schema of output columns.
 pub(super) fn schema(columns: &[JobColumn]) -> SchemaRef {
     Arc::new(Schema::new(columns.iter().map(JobColumn::field).collect::<Vec<_>>()))
 }
 
 impl JobScanExec {
-    /// A scan of all selected jobs. The schema is that of the columns.
+    /// A scan of all selected jobs. `schema` has a field per column.
     pub(super) fn new(
         tables: Arc<Tables>,
-        selected: Arc<Selected>,
+        selected: Arc<RowSelection>,
         columns: Arc<[JobColumn]>,
         schema: SchemaRef,
     ) -> Self {
@@ -69,7 +68,7 @@ impl JobScanExec {
             tables,
             selected,
             order: None,
-            part: Part::default(),
+            page: PageRange::default(),
             predicates: Arc::default(),
             chunks: None,
             columns,
@@ -80,22 +79,22 @@ impl JobScanExec {
         }
     }
 
-    /// A part of the jobs in an order.
-    pub(super) fn with_part(self, order: Option<ScanOrder>, part: Part) -> Self {
-        Self { order, part, ..self }
+    /// Adds an order, an offset and a limit.
+    pub(super) fn with_order(self, order: Option<ScanOrder>, page: PageRange) -> Self {
+        Self { order, page, ..self }
     }
 
-    /// The same jobs, selected by the predicates of a SQL statement.
+    /// Records the predicates of SQL by which the jobs were selected.
     pub(super) fn with_predicates(self, predicates: Vec<Predicate>) -> Self {
         Self { predicates: predicates.into(), ..self }
     }
 
-    /// The jobs of some chunks, a batch each.
+    /// Restricts the scan to some chunks, one batch each.
     pub(super) fn with_chunks(self, chunks: Arc<[usize]>) -> Self {
         Self { chunks: Some(chunks), ..self }
     }
 
-    /// The same plan, unexecuted.
+    /// A changed copy, with new metrics.
     fn changed(&self, change: impl FnOnce(&mut Self)) -> Arc<dyn ExecutionPlan> {
         let mut changed = Self { properties: OnceLock::new(), metrics: ExecutionPlanMetricsSet::new(), ..self.clone() };
         change(&mut changed);
@@ -104,7 +103,7 @@ impl JobScanExec {
 
     fn batches(self: Arc<Self>, metrics: BaselineMetrics) -> SendableRecordBatchStream {
         let schema = Arc::clone(&self.schema);
-        let is_whole = self.order.is_none() && self.part == Part::default();
+        let is_whole = self.order.is_none() && self.page == PageRange::default();
         let state = Arc::new((self, metrics));
         if is_whole {
             let chunks: Vec<usize> = match &state.0.chunks {
@@ -114,7 +113,7 @@ impl JobScanExec {
             let batches = stream::iter(chunks).filter_map(move |chunk| {
                 let state = Arc::clone(&state);
                 async move {
-                    pause().await;
+                    consume_budget().await;
                     state.0.chunk(chunk, &state.1).transpose()
                 }
             });
@@ -122,19 +121,19 @@ impl JobScanExec {
         }
         let batches = stream::once(async move {
             let (scan, _) = state.as_ref();
-            let part = Ordered {
+            let ordered = Ordered {
                 tables: &scan.tables,
                 selected: &scan.selected,
                 predicates: &scan.predicates,
-                part: scan.part,
+                page: scan.page,
             };
-            let rows = part.rows(scan.order).await?;
+            let rows = ordered.rows(scan.order).await?;
             let parts: Vec<usize> = (0..rows.len()).step_by(CHUNK_ROWS).collect();
             Ok::<_, datafusion::error::DataFusionError>(stream::iter(parts).then(move |first| {
                 let (scan, metrics) = state.as_ref();
                 let batch = scan.rows(&rows[first..rows.len().min(first + CHUNK_ROWS)], metrics);
                 async move {
-                    pause().await;
+                    consume_budget().await;
                     batch
                 }
             }))
@@ -142,7 +141,7 @@ impl JobScanExec {
         Box::pin(RecordBatchStreamAdapter::new(schema, futures::TryStreamExt::try_flatten(batches)))
     }
 
-    /// The selected rows of a chunk; none without rows, unless the chunk was asked for.
+    /// The selected rows of a chunk; `None` without rows, unless the chunk was requested explicitly.
     fn chunk(&self, chunk: usize, metrics: &BaselineMetrics) -> EngineResult<Option<RecordBatch>> {
         let _timer = metrics.elapsed_compute().timer();
         let rows = self.selected.chunk(&self.tables, chunk)?;
@@ -178,7 +177,7 @@ impl JobScanExec {
         Ok(RecordBatch::try_new_with_options(Arc::clone(&self.schema), columns, &options)?)
     }
 
-    /// The column of the scan that an expression over it is, or the annotation.
+    /// The output column that an expression refers to: a column, or an annotation of the map.
     fn column_of(&self, expr: &Arc<dyn PhysicalExpr>) -> Option<JobColumn> {
         if let Some(column) = expr.downcast_ref::<Column>() {
             return self.columns.get(column.index()).cloned();
@@ -191,13 +190,13 @@ impl JobScanExec {
         is_annotations.then(|| JobColumn::SqlAnnotation(self.tables.dictionaries.annotations.keys.code(key)))
     }
 
-    /// The order of the table that a sort of SQL is, if the scan can give it.
+    /// The scan order that satisfies an SQL sort, if there is one.
     fn order_by(&self, sort: &PhysicalSortExpr) -> Option<ScanOrder> {
         let JobColumn::Sql(place) = self.column_of(&sort.expr)? else { return None };
         ScanOrder::by(JOB_SCHEMA.field(place).name(), sort.options.descending)
     }
 
-    /// What is known of a column without a look at the rows.
+    /// Column statistics from the schema and zone maps.
     fn column_statistics(&self, column: &JobColumn) -> ColumnStatistics {
         let mut statistics = ColumnStatistics::new_unknown();
         let JobColumn::Sql(place) = column else { return statistics };
@@ -205,7 +204,7 @@ impl JobScanExec {
         if !field.is_nullable() {
             statistics.null_count = Precision::Exact(0);
         }
-        let is_all = !self.selected.is_narrowed() && !self.selected.has_residual() && self.part == Part::default();
+        let is_all = !self.selected.is_narrowed() && !self.selected.has_residual() && self.page == PageRange::default();
         let zones = &self.tables.indexes.zones.submitted;
         let zone = zones.root().and_then(|root| zones.zone(root));
         if let Some(zone) = zone.filter(|_| is_all && field.name() == "submitted") {
@@ -229,10 +228,10 @@ impl DisplayAs for JobScanExec {
         if let Some(order) = self.order {
             write!(f, ", order=[{order}]")?;
         }
-        if self.part.skip > 0 {
-            write!(f, ", skip={}", self.part.skip)?;
+        if self.page.offset > 0 {
+            write!(f, ", skip={}", self.page.offset)?;
         }
-        self.part.take.map_or(Ok(()), |limit| write!(f, ", limit={limit}"))
+        self.page.limit.map_or(Ok(()), |limit| write!(f, ", limit={limit}"))
     }
 }
 
@@ -281,7 +280,7 @@ impl ExecutionPlan for JobScanExec {
             Some(rows) => rows.len() as usize,
             None => self.tables.jobs.len(),
         };
-        let rows = self.part.of_count(all);
+        let rows = self.page.of_count(all);
         statistics.column_statistics = self.columns.iter().map(|column| self.column_statistics(column)).collect();
         statistics.num_rows =
             if self.selected.has_residual() { Precision::Inexact(rows) } else { Precision::Exact(rows) };
@@ -294,12 +293,12 @@ impl ExecutionPlan for JobScanExec {
 
     fn with_fetch(&self, limit: Option<usize>) -> Option<Arc<dyn ExecutionPlan>> {
         let limit = limit?;
-        let take = Some(self.part.take.map_or(limit, |before| before.min(limit)));
-        Some(self.changed(|scan| scan.part.take = take))
+        let take = Some(self.page.limit.map_or(limit, |before| before.min(limit)));
+        Some(self.changed(|scan| scan.page.limit = take))
     }
 
     fn fetch(&self) -> Option<usize> {
-        self.part.take
+        self.page.limit
     }
 
     fn try_swapping_with_projection(
@@ -321,8 +320,8 @@ impl ExecutionPlan for JobScanExec {
         order: &[PhysicalSortExpr],
     ) -> EngineResult<SortOrderPushdownResult<Arc<dyn ExecutionPlan>>> {
         let ordered = || {
-            // A limit was taken from rows in no order, so an order can no longer go below it.
-            let ([by], None) = (order, self.part.take) else { return None };
+            // A limit applies to the rows before the sort, so the sort cannot be pushed below it.
+            let ([by], None) = (order, self.page.limit) else { return None };
             let (order, ordering) = (self.order_by(by)?, LexOrdering::new([by.clone()])?);
             Some(self.changed(|scan| {
                 scan.order = Some(order);

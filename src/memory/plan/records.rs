@@ -1,4 +1,4 @@
-//! Runs, specs and errors as sources of scans.
+//! The scan sources of runs, specs and errors.
 
 use std::sync::Arc;
 
@@ -14,7 +14,7 @@ use crate::ingest::{JOB_ID_BYTES, RUN_ID_BYTES};
 use crate::memory::schema::{RUN_STATES, id_views, messages, states};
 use crate::memory::storage::{Chunk, Dictionary, Records, RunChunk, Tables};
 
-/// A table beside that of jobs.
+/// A table other than `job`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Table {
     Runs,
@@ -22,7 +22,7 @@ pub(super) enum Table {
     Errors,
 }
 
-/// The rows of such a table, chunk by chunk.
+/// The rows of a table, chunk by chunk.
 #[derive(Debug, Clone)]
 pub(super) struct RecordSource {
     pub(super) tables: Arc<Tables>,
@@ -46,7 +46,7 @@ impl ScanSource for RecordSource {
             if left == 0 || chunk == self.chunks() {
                 return None;
             }
-            // No value of a row beyond the limit is made.
+            // Rows beyond the limit are not converted.
             let rows = self.rows(chunk).min(left);
             let batch = self.batch(&schema, chunk, rows);
             left -= rows;

@@ -1,4 +1,4 @@
-//! The scan of tables beside that of jobs, and what all leaves have in common.
+//! The scan of tables other than `job`, and the plan properties of all leaves.
 
 use std::fmt;
 use std::sync::Arc;
@@ -15,32 +15,32 @@ use datafusion::physical_plan::stream::RecordBatchStreamAdapter;
 use datafusion::physical_plan::{DisplayAs, DisplayFormatType, ExecutionPlan, PlanProperties};
 use futures::{StreamExt, stream};
 
-use crate::memory::query::pause;
+use crate::memory::query::consume_budget;
 
-/// Batches, made one after another as they are asked for.
+/// Batches, created on demand.
 pub(super) type Batches = Box<dyn Iterator<Item = EngineResult<RecordBatch>> + Send>;
 
-/// The rows of a table, or some of them.
+/// The source of a scan.
 pub(super) trait ScanSource: fmt::Debug + Send + Sync {
-    /// The name that EXPLAIN shows.
+    /// The name in EXPLAIN.
     fn name(&self) -> &'static str;
 
-    /// The rows, each batch with the columns of `schema`.
+    /// The rows, in batches of `schema`.
     fn batches(self: Arc<Self>, schema: SchemaRef) -> Batches;
 
-    /// What EXPLAIN shows after the name.
+    /// The details in EXPLAIN, after the name.
     fn describe(&self, _f: &mut fmt::Formatter<'_>) -> fmt::Result {
         Ok(())
     }
 
-    /// The first of the rows.
+    /// The same source with a limit.
     fn with_limit(&self, limit: usize) -> Option<Arc<dyn ScanSource>>;
 
-    /// How many rows there are at most, if that is limited.
+    /// The limit.
     fn limit(&self) -> Option<usize>;
 }
 
-/// A plan node that gives the rows of a source, in one partition.
+/// A scan of a source, with one partition.
 #[derive(Debug)]
 pub(super) struct ScanExec {
     source: Arc<dyn ScanSource>,
@@ -48,7 +48,7 @@ pub(super) struct ScanExec {
 }
 
 impl ScanExec {
-    /// A scan that gives the columns of `schema`.
+    /// A scan with the columns of `schema`.
     pub(super) fn new(source: Arc<dyn ScanSource>, schema: SchemaRef) -> Self {
         Self { source, properties: Arc::new(properties(schema, None)) }
     }
@@ -58,7 +58,7 @@ impl ScanExec {
     }
 }
 
-/// The properties of a leaf that gives one partition, in an order if there is one.
+/// The properties of a leaf with one partition and an optional ordering.
 pub(super) fn properties(schema: SchemaRef, ordering: Option<LexOrdering>) -> PlanProperties {
     let mut equivalences = EquivalenceProperties::new(schema);
     equivalences.add_orderings(ordering);
@@ -112,7 +112,7 @@ impl ExecutionPlan for ScanExec {
             return internal_err!("a scan has one partition, not partition {partition}");
         }
         let batches = stream::iter(Arc::clone(&self.source).batches(self.schema())).then(|batch| async {
-            pause().await;
+            consume_budget().await;
             batch
         });
         Ok(Box::pin(RecordBatchStreamAdapter::new(self.schema(), batches)))

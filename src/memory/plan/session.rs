@@ -12,12 +12,11 @@ use super::records::Table;
 use super::table::{JobsTable, RecordsTable};
 use crate::memory::storage::Tables;
 
-/// A session with the tables `job`, `job_run`, `job_spec` and `job_error` of a snapshot. None of
-/// them can be written to, and what is written later is not seen.
+/// A read-only session with the tables `job`, `job_run`, `job_spec` and `job_error` of a snapshot.
 pub(in crate::memory) fn session_context(tables: &Arc<Tables>) -> EngineResult<SessionContext> {
-    // A scan has one partition; more of them would only add exchanges.
+    // A scan has one partition; more partitions would only add exchanges.
     let mut config = SessionConfig::new().with_target_partitions(1).with_information_schema(true);
-    // The generic dialect takes `cluster` after a comma for a clause of its own.
+    // The generic dialect parses `cluster` after a comma as a clause.
     config.options_mut().sql_parser.dialect = Dialect::PostgreSQL;
     let context = SessionContext::new_with_state(state(config).build());
     context.register_table("job", Arc::new(JobsTable(Arc::clone(tables))))?;

@@ -1,28 +1,28 @@
-//! Orders of SQL that differ from those of the API, made of the API's.
+//! Scan orders, including those that only SQL has.
 
 use std::fmt;
 
 use datafusion::error::Result as EngineResult;
 
-use crate::memory::query::{Part, Selected, ordered_rows};
+use crate::memory::query::{PageRange, RowSelection, ordered_rows};
 use crate::memory::storage::Tables;
 use crate::model::JobState;
 use crate::query::{Direction, JobOrder, JobOrderKey, JobQuery, Predicate, StateField, TimeField};
 use crate::time::Timestamp;
 
-/// An order that the scan gives.
+/// An order of the scan.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum ScanOrder {
-    /// One of the API.
+    /// An order of the API.
     Api(JobOrder),
-    /// By the name of the state: the API has the order of its ordinal.
+    /// By the state's name; the API orders states by their ordinal.
     StateName(Direction),
-    /// By the last transition time to the microsecond: the API's is to the second.
+    /// By the last transition time in microseconds; the API orders by whole seconds.
     LastTransition(Direction),
 }
 
 impl ScanOrder {
-    /// The order that a sort by a column of the table is, if the scan can give it.
+    /// The order that satisfies a sort by a column of the SQL table, if there is one.
     pub(super) fn by(column: &str, descending: bool) -> Option<Self> {
         let direction = if descending { Direction::Descending } else { Direction::Ascending };
         let key = match column {
@@ -57,39 +57,42 @@ impl fmt::Display for ScanOrder {
     }
 }
 
-/// The jobs for which all the predicates hold.
-pub(super) fn select(tables: &Tables, predicates: impl IntoIterator<Item = Predicate>) -> EngineResult<Selected> {
-    Selected::new(tables, JobQuery::new().filters(predicates).selection())
+/// The rows for which all predicates hold.
+pub(super) async fn select(
+    tables: &Tables,
+    predicates: impl IntoIterator<Item = Predicate>,
+) -> EngineResult<RowSelection> {
+    RowSelection::new(tables, JobQuery::new().filters(predicates).selection()).await
 }
 
-/// A part of the jobs for which predicates hold.
+/// The ordered page of a selection.
 pub(super) struct Ordered<'a> {
     pub(super) tables: &'a Tables,
     /// The jobs for which the predicates hold.
-    pub(super) selected: &'a Selected,
-    /// Of SQL; a call of the API has none here, and no other order than the API's.
+    pub(super) selected: &'a RowSelection,
+    /// The predicates of SQL. A scan of the API has none, and uses orders of the API only.
     pub(super) predicates: &'a [Predicate],
-    pub(super) part: Part,
+    pub(super) page: PageRange,
 }
 
 impl Ordered<'_> {
-    /// The rows in an order, if there is one.
+    /// The rows of the page.
     pub(super) async fn rows(&self, order: Option<ScanOrder>) -> EngineResult<Vec<u32>> {
         match order {
-            None => ordered_rows(self.tables, self.selected, None, self.part).await,
-            Some(ScanOrder::Api(order)) => ordered_rows(self.tables, self.selected, Some(order), self.part).await,
+            None => ordered_rows(self.tables, self.selected, None, self.page).await,
+            Some(ScanOrder::Api(order)) => ordered_rows(self.tables, self.selected, Some(order), self.page).await,
             Some(ScanOrder::StateName(direction)) => self.by_state_name(direction).await,
             Some(ScanOrder::LastTransition(direction)) => self.by_last_transition(direction).await,
         }
     }
 
-    /// How many rows lead up to the end of the part.
+    /// The offset plus the limit.
     fn end(&self) -> usize {
-        self.part.take.map_or(usize::MAX, |take| take.saturating_add(self.part.skip))
+        self.page.limit.map_or(usize::MAX, |take| take.saturating_add(self.page.offset))
     }
 
     fn without_skipped(&self, mut rows: Vec<u32>) -> Vec<u32> {
-        rows.split_off(self.part.skip.min(rows.len()))
+        rows.split_off(self.page.offset.min(rows.len()))
     }
 
     /// State by state, until the limit is reached.
@@ -105,18 +108,18 @@ impl Ordered<'_> {
             if left == 0 {
                 break;
             }
-            let selected = self.selected_with([StateField.equals(state)])?;
-            let part = Part { skip: 0, take: self.part.take.map(|_| left) };
-            rows.extend(ordered_rows(self.tables, &selected, None, part).await?);
+            let selected = self.selected_with([StateField.equals(state)]).await?;
+            let page = PageRange { offset: 0, limit: self.page.limit.map(|_| left) };
+            rows.extend(ordered_rows(self.tables, &selected, None, page).await?);
         }
         Ok(self.without_skipped(rows))
     }
 
-    /// The first rows by whole seconds, the last second replaced by all of its rows, and then sorted.
+    /// The first rows by whole seconds. The last second is replaced by all of its rows, then all are sorted.
     async fn by_last_transition(&self, direction: Direction) -> EngineResult<Vec<u32>> {
         let order = JobOrder { key: JobOrderKey::LastTransitionTime, direction };
-        let part = Part { skip: 0, take: self.part.take.map(|_| self.end()) };
-        let mut rows = ordered_rows(self.tables, self.selected, Some(order), part).await?;
+        let page = PageRange { offset: 0, limit: self.page.limit.map(|_| self.end()) };
+        let mut rows = ordered_rows(self.tables, self.selected, Some(order), page).await?;
         let time = |row: u32| {
             let (chunk, at) = self.tables.jobs.locate(row);
             Timestamp::from_micros(chunk.last_transition_time().value(at))
@@ -126,7 +129,9 @@ impl Ordered<'_> {
             rows.retain(|&row| time(row).floor_seconds() != second);
             let [start, end] = [second, second + 1].map(Timestamp::from_seconds);
             let within = [TimeField::LastTransitionTime.at_least(start), TimeField::LastTransitionTime.less_than(end)];
-            rows.extend(ordered_rows(self.tables, &self.selected_with(within)?, None, Part::default()).await?);
+            rows.extend(
+                ordered_rows(self.tables, &self.selected_with(within).await?, None, PageRange::default()).await?,
+            );
         }
         rows.sort_by_key(|&row| time(row));
         if direction == Direction::Descending {
@@ -136,8 +141,8 @@ impl Ordered<'_> {
         Ok(self.without_skipped(rows))
     }
 
-    /// Those of the jobs for which more predicates hold.
-    fn selected_with<const N: usize>(&self, more: [Predicate; N]) -> EngineResult<Selected> {
-        select(self.tables, self.predicates.iter().cloned().chain(more))
+    /// The selection with additional predicates.
+    async fn selected_with<const N: usize>(&self, more: [Predicate; N]) -> EngineResult<RowSelection> {
+        select(self.tables, self.predicates.iter().cloned().chain(more)).await
     }
 }

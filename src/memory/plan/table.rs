@@ -1,4 +1,4 @@
-//! The tables of a snapshot, as DataFusion knows them.
+//! Table providers of a snapshot.
 
 use std::sync::Arc;
 
@@ -15,7 +15,7 @@ use super::job_scan::JobScanExec;
 use super::records::{RecordSource, Table};
 use super::scan::{ScanExec, ScanSource};
 use super::sql_order::select;
-use crate::memory::query::Part;
+use crate::memory::query::PageRange;
 use crate::memory::schema::{ERROR_SCHEMA, JOB_SCHEMA, RUN_SCHEMA, SPEC_SCHEMA};
 use crate::memory::storage::Tables;
 use crate::query::Predicate;
@@ -24,7 +24,7 @@ use crate::query::Predicate;
 #[derive(Debug)]
 pub(super) struct JobsTable(pub(super) Arc<Tables>);
 
-/// A table beside it.
+/// A table other than `job`.
 #[derive(Debug)]
 pub(super) struct RecordsTable {
     pub(super) tables: Arc<Tables>,
@@ -56,12 +56,12 @@ impl TableProvider for JobsTable {
         limit: Option<usize>,
     ) -> EngineResult<Arc<dyn ExecutionPlan>> {
         let predicates: Vec<Predicate> = filters.iter().filter_map(predicate).collect();
-        let selected = Arc::new(select(&self.0, predicates.clone())?);
+        let selected = Arc::new(select(&self.0, predicates.clone()).await?);
         let all = (0..JOB_SCHEMA.fields().len()).collect();
         let columns = projection.unwrap_or(&all).iter().copied().map(JobColumn::Sql).collect();
         let schema = project(&JOB_SCHEMA, projection)?;
         let scan = JobScanExec::new(Arc::clone(&self.0), selected, columns, schema);
-        Ok(Arc::new(scan.with_predicates(predicates).with_part(None, Part { skip: 0, take: limit })))
+        Ok(Arc::new(scan.with_predicates(predicates).with_order(None, PageRange { offset: 0, limit })))
     }
 
     fn supports_filters_pushdown(&self, filters: &[&Expr]) -> EngineResult<Vec<TableProviderFilterPushDown>> {

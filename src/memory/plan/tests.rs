@@ -1,13 +1,17 @@
 //! Operators against DataFusion's own, on random batches.
 
 use std::collections::BTreeMap;
+use std::future::Future;
 use std::sync::Arc;
 
 use datafusion::arrow::array::{
-    Array, ArrayRef, AsArray, TimestampMicrosecondArray, TimestampSecondArray, UInt8Array, UInt32Array,
+    Array, ArrayRef, AsArray, Int64Array, StringArray, TimestampMicrosecondArray, TimestampSecondArray, UInt8Array,
+    UInt32Array, UInt64Array,
 };
 use datafusion::arrow::compute::{SortOptions, concat_batches};
-use datafusion::arrow::datatypes::{Int64Type, TimestampMicrosecondType, UInt32Type, UInt64Type};
+use datafusion::arrow::datatypes::{
+    DataType, Field, Int64Type, Schema, TimestampMicrosecondType, TimestampSecondType, UInt32Type, UInt64Type,
+};
 use datafusion::arrow::record_batch::RecordBatch;
 use datafusion::datasource::memory::MemorySourceConfig;
 use datafusion::execution::TaskContext;
@@ -27,9 +31,11 @@ use tokio::runtime::Runtime;
 use super::*;
 use crate::ingest::IngestionBatch;
 use crate::memory::ingest::Store;
+use crate::memory::storage::Dictionary;
 use crate::model::JobState;
 use crate::query::{
-    Aggregates, Direction, GroupField, IntegerField, JobOrderKey, Predicate, StateField, TextField, TimeAggregate,
+    Aggregates, Direction, GroupField, GroupOrder, GroupOrderKey, IntegerField, JobOrderKey, Predicate, StateField,
+    TextField, TimeAggregate,
 };
 use crate::workload::{Workload, WorkloadOptions};
 
@@ -37,6 +43,10 @@ fn run(plan: Arc<dyn ExecutionPlan>) -> RecordBatch {
     let schema = plan.schema();
     let batches = Runtime::new().unwrap().block_on(collect(plan, Arc::new(TaskContext::default()))).unwrap();
     concat_batches(&schema, &batches).unwrap()
+}
+
+fn planned(plan: impl Future<Output = EngineResult<Arc<dyn ExecutionPlan>>>) -> Arc<dyn ExecutionPlan> {
+    Runtime::new().unwrap().block_on(plan).unwrap()
 }
 
 /// Batches of a code that may be null, a state, a submission and a transition time.
@@ -58,7 +68,8 @@ fn batches() -> impl Strategy<Value = Vec<RecordBatch>> {
 
 fn input_schema() -> SchemaRef {
     let by = JobColumn::Annotation(None);
-    let read = [JobPlace::state, JobPlace::submitted, JobPlace::last_transition_seconds].map(JobColumn::from);
+    let read = [JobColumnIndex::state, JobColumnIndex::submitted, JobColumnIndex::last_transition_seconds]
+        .map(JobColumn::from);
     job_scan::schema(&std::iter::once(by).chain(read).collect::<Vec<_>>())
 }
 
@@ -131,9 +142,109 @@ proptest! {
     #![proptest_config(ProptestConfig::with_cases(48))]
 
     #[test]
-    fn dense_aggregates_are_those_of_datafusion(batches in batches(), nulls: bool) {
+    fn dense_aggregate_matches_aggregate_exec(batches in batches(), nulls: bool) {
         for transition in [TimeAggregate::Average, TimeAggregate::Earliest, TimeAggregate::Latest] {
             prop_assert_eq!(dense(&batches, transition, nulls), aggregated(&batches, transition, nulls));
+        }
+    }
+}
+
+/// Groups of distinct codes in batches: a count, the earliest submission, and the sum of transition times.
+fn groups_in_batches() -> impl Strategy<Value = Vec<Vec<(u32, u64, i64, i64)>>> {
+    // The counts divide 100, so that averages are compared exactly as hundredths.
+    let group = (0..200u32, prop::sample::select(vec![1u64, 2, 4, 5, 10, 20, 50]), 0..20i64, -50..50i64);
+    prop::collection::vec(group, 0..150).prop_map(|mut groups| {
+        let mut seen = std::collections::BTreeSet::new();
+        groups.retain(|&(group, ..)| seen.insert(group));
+        groups.chunks(40).map(<[_]>::to_vec).collect()
+    })
+}
+
+/// The groups with columns for their names and their averages in hundredths.
+fn group_batch(key: &GroupKey, aggregates: Aggregates, groups: &[(u32, u64, i64, i64)], sorted: bool) -> RecordBatch {
+    let schema = aggregate::schema(aggregates);
+    let states = aggregates.states().map_or(0, |states| states.len());
+    let mut columns: Vec<ArrayRef> = vec![
+        Arc::new(UInt32Array::from_iter_values(groups.iter().map(|group| group.0))),
+        Arc::new(UInt64Array::from_iter_values(groups.iter().map(|group| group.1))),
+    ];
+    let counts: ArrayRef = Arc::new(UInt64Array::from_iter_values(groups.iter().map(|group| group.1)));
+    columns.extend(std::iter::repeat_n(counts, states));
+    columns.push(Arc::new(TimestampMicrosecondArray::from_iter_values(groups.iter().map(|group| group.2))));
+    columns.push(Arc::new(Int64Array::from_iter_values(groups.iter().map(|group| group.3))));
+    let mut fields: Vec<_> = schema.fields().iter().cloned().collect();
+    if sorted {
+        let names = groups.iter().map(|group| key.name(group.0).to_string());
+        columns.push(Arc::new(StringArray::from_iter_values(names)));
+        fields.push(Arc::new(Field::new("name", DataType::Utf8, false)));
+        let hundredths = groups.iter().map(|group| group.3 * 100 / group.1 as i64);
+        columns.push(Arc::new(Int64Array::from_iter_values(hundredths)));
+        fields.push(Arc::new(Field::new("average", DataType::Int64, false)));
+    }
+    RecordBatch::try_new(Arc::new(Schema::new(fields)), columns).unwrap()
+}
+
+fn source(batches: Vec<RecordBatch>, schema: SchemaRef) -> Arc<dyn ExecutionPlan> {
+    MemorySourceConfig::try_new_exec(&[batches], schema, None).unwrap()
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(48))]
+
+    #[test]
+    fn group_sort_matches_sort_exec(batches in groups_in_batches(), fetch in prop::option::of(0..250usize)) {
+        let mut dictionary = Dictionary::default();
+        dictionary.intern_all::<Vec<u32>>((0..200).map(|at| format!("{}", at * 7919 % 1000)).collect::<Vec<_>>().iter().map(String::as_str));
+        let key = GroupKey::Text(TextField::Queue, dictionary);
+        for (transition, directed) in [(TimeAggregate::Average, Direction::Ascending), (TimeAggregate::Earliest, Direction::Descending)] {
+            let aggregates = aggregates(transition);
+            let plain: Vec<_> = batches.iter().map(|groups| group_batch(&key, aggregates, groups, false)).collect();
+            let named: Vec<_> = batches.iter().map(|groups| group_batch(&key, aggregates, groups, true)).collect();
+            let named_schema = group_batch(&key, aggregates, &[], true).schema();
+            let transition_column = if transition == TimeAggregate::Average { "average" } else { "last_transition_seconds_min" };
+            for (by, column) in [
+                (GroupOrderKey::Count, "count"),
+                (GroupOrderKey::Name, "name"),
+                (GroupOrderKey::Submitted, "submitted"),
+                (GroupOrderKey::LastTransitionTime, transition_column),
+            ] {
+                let order = GroupOrder { key: by, direction: directed };
+                let input = source(plain.clone(), aggregate::schema(aggregates));
+                let ours = run(Arc::new(GroupSortExec::new(input, key.clone(), aggregates, Some(order), fetch)));
+                let options = SortOptions { descending: directed == Direction::Descending, nulls_first: false };
+                let expr = PhysicalSortExpr::new(col(column, &named_schema).unwrap(), options);
+                let sorted = SortExec::new(LexOrdering::new([expr]).unwrap(), source(named.clone(), Arc::clone(&named_schema)));
+                let theirs = run(Arc::new(sorted.with_fetch(fetch)));
+                prop_assert_eq!(ours.num_rows(), theirs.num_rows());
+                // Groups that are equal in the key may be in any order: the keys of the groups must be the same.
+                let keys_of = |groups: &ArrayRef| -> Vec<(String, u64, i64, i64)> {
+                    let of = |code: u32| {
+                        let group = batches.iter().flatten().find(|group| group.0 == code).unwrap();
+                        match by {
+                            GroupOrderKey::Count => (String::new(), group.1, 0, 0),
+                            GroupOrderKey::Name => (key.name(code).to_string(), 0, 0, 0),
+                            GroupOrderKey::Submitted => (String::new(), 0, group.2, 0),
+                            GroupOrderKey::LastTransitionTime if transition == TimeAggregate::Average => {
+                                (String::new(), 0, 0, group.3 * 100 / group.1 as i64)
+                            }
+                            GroupOrderKey::LastTransitionTime => (String::new(), 0, 0, group.3),
+                        }
+                    };
+                    groups.as_primitive::<UInt32Type>().values().iter().map(|&code| of(code)).collect()
+                };
+                prop_assert_eq!(keys_of(ours.column(0)), keys_of(theirs.column(0)), "{} {:?}", column, directed);
+                // The other columns stay with their group, and averages are rounded half away from zero.
+                for at in 0..ours.num_rows() {
+                    let code = ours.column(0).as_primitive::<UInt32Type>().value(at);
+                    let group = batches.iter().flatten().find(|group| group.0 == code).unwrap();
+                    let seconds = ours.columns().last().unwrap().as_primitive::<TimestampSecondType>().value(at);
+                    let expected = match transition {
+                        TimeAggregate::Average => (group.3 as f64 / group.1 as f64).round() as i64,
+                        _ => group.3,
+                    };
+                    prop_assert_eq!((ours.column(1).as_primitive::<UInt64Type>().value(at), seconds), (group.1, expected));
+                }
+            }
         }
     }
 }
@@ -148,11 +259,11 @@ fn store(jobs: u64) -> Arc<Tables> {
 }
 
 fn page(tables: &Arc<Tables>, query: JobQuery) -> RecordBatch {
-    run(jobs(tables, &query).unwrap())
+    run(planned(jobs(tables, &query)))
 }
 
 #[test]
-fn pages_are_those_of_a_sort_above_a_scan_of_all() {
+fn an_ordered_scan_matches_sort_exec() {
     let tables = store(18_000);
     let all = page(&tables, JobQuery::new());
     assert_eq!(all.num_rows(), tables.jobs.len());
@@ -175,7 +286,7 @@ fn pages_are_those_of_a_sort_above_a_scan_of_all() {
 }
 
 #[test]
-fn selected_jobs_are_those_of_a_filter_above_a_scan_of_all() {
+fn a_filtered_scan_matches_filter_exec() {
     let tables = store(18_000);
     let all = page(&tables, JobQuery::new());
     let schema = all.schema();
@@ -194,16 +305,16 @@ fn selected_jobs_are_those_of_a_filter_above_a_scan_of_all() {
     }
 }
 
-/// Kept aggregates answer like those of a first call, also when chunks have changed.
+/// Cached aggregates do not change answers, also when chunks were written to.
 #[test]
-fn groups_of_kept_aggregates_are_those_of_a_first_call() {
+fn cached_partials_do_not_change_groups() {
     let workload = Workload::new(WorkloadOptions { jobs: 18_000, ..WorkloadOptions::default() });
-    let mut kept = Store::default();
+    let mut cached = Store::default();
     for (at, batch) in workload.batches(1500).enumerate() {
         let batch = IngestionBatch::new(batch).unwrap();
-        kept.apply(&batch).unwrap();
-        let tables = Arc::new(kept.snapshot());
-        let mut anew = kept.snapshot();
+        cached.apply(&batch).unwrap();
+        let tables = Arc::new(cached.snapshot());
+        let mut anew = cached.snapshot();
         anew.indexes.partials = Arc::default();
         let anew = Arc::new(anew);
         let failed: &[Predicate] = &[StateField.equals(JobState::Failed)];
@@ -220,22 +331,22 @@ fn groups_of_kept_aggregates_are_those_of_a_first_call() {
                 .last_transition_time(TimeAggregate::Average);
             let answer = |tables: &Arc<Tables>| {
                 let key = GroupKey::new(tables, query.group_by());
-                run(groups(tables, &query, &key).unwrap())
+                run(planned(groups(tables, &query, &key)))
             };
             assert_eq!(answer(&tables), answer(&anew), "{field} after batch {at}");
         }
     }
-    assert!(kept.snapshot().indexes.partials.heap_bytes() > 0);
+    assert!(cached.snapshot().indexes.partials.heap_bytes() > 0);
 }
 
 #[test]
-fn plans_say_how_they_find_their_rows() {
+fn explain_names_index_order_and_limit() {
     let tables = store(9000);
     let query = JobQuery::new()
         .filter(TextField::Queue.equals("no such queue"))
         .order_by(JobOrderKey::JobId, Direction::Descending)
         .limit(5);
-    let plan = jobs(&tables, &query).unwrap();
+    let plan = planned(jobs(&tables, &query));
     let shown = datafusion::physical_plan::displayable(plan.as_ref()).indent(false).to_string();
     for part in ["JobScanExec", "index=[queue = \"no such queue\"]", "order=[job_id DESC by zone maps]", "limit=5"] {
         assert!(shown.contains(part), "{part} in {shown}");

@@ -1,6 +1,6 @@
-//! Times in SQL: every literal and type of a time is kept to the microsecond, as the columns are.
+//! Times in SQL: literals and types of times have microsecond precision, like the columns.
 //!
-//! DataFusion's own `TIMESTAMP` counts nanoseconds in 64 bits, which end in 2262; a store may hold times up to 2299.
+//! DataFusion's `TIMESTAMP` is in nanoseconds, which overflow in 2262; stored times extend to 2299.
 
 use std::sync::Arc;
 
@@ -17,23 +17,23 @@ use datafusion::logical_expr::{Between, BinaryExpr, Expr, ExprSchemable, Logical
 use datafusion::optimizer::AnalyzerRule;
 use datafusion::sql::sqlparser::ast;
 
-/// The type of the columns of times.
+/// The type of time columns.
 const TIME: DataType = DataType::Timestamp(TimeUnit::Microsecond, None);
 
-/// Plans the types `TIMESTAMP` and `TIMESTAMPTZ` of SQL.
+/// Plans the SQL types `TIMESTAMP` and `TIMESTAMPTZ`.
 #[derive(Debug)]
 pub(super) struct TimeTypes;
 
 impl TypePlanner for TimeTypes {
     fn plan_type_field(&self, sql_type: &ast::DataType) -> EngineResult<Option<FieldRef>> {
-        // A precision that the statement names is kept.
+        // An explicit precision is kept.
         let is_time = matches!(sql_type, ast::DataType::Timestamp(None, _) | ast::DataType::Datetime(None));
         Ok(is_time.then(|| Arc::new(Field::new("", TIME, true))))
     }
 }
 
-/// Makes a text that is compared with a time a time of the same type. It has to run before DataFusion's type
-/// coercion, which would count both in nanoseconds.
+/// Casts text literals that are compared with a time to the type of time columns. It runs before DataFusion's type
+/// coercion, which would cast both sides to nanoseconds.
 #[derive(Debug)]
 pub(super) struct TimeLiterals;
 
@@ -61,7 +61,7 @@ fn rewrite_plan(plan: LogicalPlan) -> EngineResult<Transformed<LogicalPlan>> {
 }
 
 fn rewrite(expr: Expr, schema: &DFSchema) -> Transformed<Expr> {
-    // The type is looked up only beside a text: it costs a walk through the expression.
+    // The type is computed only next to a text literal: it requires a walk through the expression.
     let is_time = |expr: &Expr| matches!(expr.get_type(schema), Ok(DataType::Timestamp(TimeUnit::Microsecond, _)));
     match expr {
         Expr::BinaryExpr(BinaryExpr { left, op, right }) if is_comparison(op) => {

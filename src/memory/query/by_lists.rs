@@ -1,4 +1,4 @@
-//! Pages ordered by queues, job sets and states, whose rows are listed by an index.
+//! Pages ordered by queue, job set or state, by their posting lists.
 
 use std::cmp::Reverse;
 use std::iter::Peekable;
@@ -6,14 +6,13 @@ use std::sync::Arc;
 
 use datafusion::error::Result as EngineResult;
 
-use super::pause::pause;
-use super::search::{GATHER_CANDIDATES, Search};
+use super::budget::consume_budget;
+use super::search::Search;
+use super::text_index::text_order;
+use crate::memory::cost::{GATHER_MAX_CANDIDATES, LIST_PROBES};
 use crate::memory::storage::{Dictionary, JobChunk, PostingList, locate};
 use crate::model::JobState;
 use crate::query::Direction;
-
-/// So many rows of a list are looked up one by one, before the rest is intersected.
-const PROBES: usize = 4096;
 
 impl Search<'_> {
     pub(super) async fn by_text(
@@ -22,13 +21,13 @@ impl Search<'_> {
         dictionary: &Dictionary,
         code: impl Fn(&JobChunk, usize) -> u32 + Send + Sync,
     ) -> EngineResult<Vec<u32>> {
-        let candidates = self.selected.at_most(self.tables);
-        if candidates <= GATHER_CANDIDATES {
-            // The texts of a few rows are sorted sooner than those of a dictionary are ranked.
+        let candidates = self.selected.upper_bound(self.tables);
+        if candidates <= GATHER_MAX_CANDIDATES {
+            // For a few rows, sorting their texts is cheaper than ranking the dictionary.
             return self.gathered_by(direction, |chunk, at| dictionary.text(code(chunk, at))).await;
         }
-        let order = dictionary.order();
-        if self.gathers(candidates, self.part.end()) {
+        let order = text_order(dictionary).await;
+        if self.gathers(candidates, self.page.end()) {
             let ranks = order.ranks();
             return self.gathered_by(direction, |chunk, at| ranks[code(chunk, at) as usize]).await;
         }
@@ -56,35 +55,35 @@ impl Search<'_> {
         direction: Direction,
         key: impl Fn(&JobChunk, usize) -> K + Send + Sync,
     ) -> EngineResult<Vec<u32>> {
-        let (all, end) = (self.all(), self.part.end());
-        Ok(self.part.of(match direction {
+        let (all, end) = (self.all(), self.page.end());
+        Ok(self.page.of(match direction {
             Direction::Ascending => self.gathered(&all, key, end).await?,
             Direction::Descending => self.gathered(&all, |chunk, at| Reverse(key(chunk, at)), end).await?,
         }))
     }
 
-    /// Takes the selected rows of lists, one list after another, until the part is full.
+    /// Reads the selected rows of the lists, one list after another, until the page is full.
     async fn through_lists(&self, lists: impl Iterator<Item = PostingList> + Send) -> EngineResult<Vec<u32>> {
-        let end = self.part.end();
+        let end = self.page.end();
         let known = self.tables.jobs.len() as u32;
-        // With room for a page it never asks how many rows are still to come, which a bitmap has to count.
-        let mut found = Vec::with_capacity(end.min(PROBES));
+        // With capacity for a page, `extend` never asks a bitmap for its length, which is not stored.
+        let mut found = Vec::with_capacity(end.min(LIST_PROBES));
         for list in lists {
             if found.len() >= end {
                 break;
             }
-            let (mut looked_at, mut last) = (0, 0);
-            let rows = list.iter().take_while(|&row| row < known).take(PROBES).inspect(|&row| {
-                looked_at += 1;
+            let (mut examined, mut last) = (0, 0);
+            let rows = list.iter().take_while(|&row| row < known).take(LIST_PROBES).inspect(|&row| {
+                examined += 1;
                 last = row;
             });
-            let admitted = rows.filter(|&row| self.selected.admits(self.tables, row));
+            let admitted = rows.filter(|&row| self.selected.contains_row(self.tables, row));
             self.take_passing(&mut admitted.peekable(), end, &mut found).await?;
-            if looked_at < PROBES || found.len() >= end {
+            if examined < LIST_PROBES || found.len() >= end {
                 continue;
             }
-            // The list is long and its start was not enough: from here on all at once.
-            let mut rest = match self.selected.rows(self.tables) {
+            // The first rows of the list did not fill the page: intersect the rest.
+            let mut rest = match self.selected.intersect(self.tables).await {
                 Some(selected) => list.to_bitmap() & selected.as_ref(),
                 None => list.to_bitmap(),
             };
@@ -92,10 +91,10 @@ impl Search<'_> {
             rest.remove_range(known..);
             self.take_passing(&mut rest.into_iter().peekable(), end, &mut found).await?;
         }
-        Ok(self.part.of(found))
+        Ok(self.page.of(found))
     }
 
-    /// Takes rows that pass the residual, chunk by chunk, until there are `end` of them.
+    /// Reads rows that pass the residual predicate, chunk by chunk, until `found` has `end` of them.
     async fn take_passing(
         &self,
         rows: &mut Peekable<impl Iterator<Item = u32> + Send>,
@@ -109,7 +108,7 @@ impl Search<'_> {
         while let Some(&first) = rows.peek()
             && found.len() < end
         {
-            pause().await;
+            consume_budget().await;
             let chunk = locate(first).0;
             let of_chunk = std::iter::from_fn(|| rows.next_if(|&row| locate(row).0 == chunk)).collect();
             found.extend(self.selected.passing(self.tables, of_chunk)?);

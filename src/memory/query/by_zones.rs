@@ -1,30 +1,23 @@
-//! Pages ordered by ids and times, found by zones.
+//! Pages ordered by id or time, by zone maps.
 //!
-//! Nodes of the tree of zones are taken by their bounds, the best first, each for its children,
-//! down to blocks of rows; the search ends when no bound left can beat the rows that are found.
-//! So it looks at as many nodes as the page needs, however many there are.
+//! A best-first search over the tree of zones, down to blocks of rows. It ends when no open node can hold a row that
+//! sorts before the last row found, so it reads as many nodes as the page needs, independent of the number of jobs.
 
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, BinaryHeap};
 
 use datafusion::error::Result as EngineResult;
 
-use super::pause::pause;
+use super::budget::consume_budget;
 use super::rows::ChunkRows;
-use super::search::{GATHER_CANDIDATES, Part, Search};
-use super::select::Selected;
+use super::search::{PageRange, Search};
+use super::select::RowSelection;
+use crate::memory::cost::{CHUNK_PROBE_MAX_ROWS, GATHER_MAX_CANDIDATES, OFFSET_MAX_NODES, SAMPLE_ROWS};
 use crate::memory::storage::{
     BLOCK_ROWS, CHUNK_ROWS, JobChunk, JobIdBytes, Node, Tables, Zone, ZoneTree, Zones, ids, locate,
 };
 
-/// A chunk with at most so many candidates is not looked at block by block.
-const FEW_ROWS: u64 = CHUNK_ROWS as u64 / 8;
-/// While nodes are this few, a skip is taken further down the tree.
-const FEW_NODES: usize = 64;
-/// So many candidates are looked at before it is judged whether an intersection pays.
-const LOOK_AT_FIRST: u64 = 1024;
-
-/// A column with zones.
+/// A column with zone maps.
 pub(super) trait ZonedColumn: Send {
     type Value: Copy + Ord + Send + Sync;
 
@@ -69,7 +62,7 @@ impl ZonedColumn for Submissions {
     }
 }
 
-/// By whole seconds.
+/// In whole seconds.
 pub(super) struct LastTransitions;
 
 impl ZonedColumn for LastTransitions {
@@ -88,11 +81,11 @@ impl ZonedColumn for LastTransitions {
     }
 }
 
-/// Sort direction: what comes first has the least key.
-pub(super) trait Way<V>: Send {
+/// Sort direction: the first row has the least key.
+pub(super) trait SortDirection<V>: Send {
     type Key: Copy + Ord + Send;
-    /// Whether the last rows of a block most likely come first: jobs are stored about as they are submitted.
-    const FROM_BEHIND: bool;
+    /// Whether blocks are read backwards: jobs are stored roughly in the order of submission.
+    const REVERSE_SCAN: bool;
 
     fn key(value: V) -> Self::Key;
     /// The least and the greatest key of a zone.
@@ -101,9 +94,9 @@ pub(super) trait Way<V>: Send {
 
 pub(super) struct Ascending;
 
-impl<V: Copy + Ord + Send> Way<V> for Ascending {
+impl<V: Copy + Ord + Send> SortDirection<V> for Ascending {
     type Key = V;
-    const FROM_BEHIND: bool = false;
+    const REVERSE_SCAN: bool = false;
 
     fn key(value: V) -> V {
         value
@@ -116,9 +109,9 @@ impl<V: Copy + Ord + Send> Way<V> for Ascending {
 
 pub(super) struct Descending;
 
-impl<V: Copy + Ord + Send> Way<V> for Descending {
+impl<V: Copy + Ord + Send> SortDirection<V> for Descending {
     type Key = Reverse<V>;
-    const FROM_BEHIND: bool = true;
+    const REVERSE_SCAN: bool = true;
 
     fn key(value: V) -> Reverse<V> {
         Reverse(value)
@@ -130,66 +123,69 @@ impl<V: Copy + Ord + Send> Way<V> for Descending {
 }
 
 impl Search<'_> {
-    pub(super) async fn by_zones<C: ZonedColumn, W: Way<C::Value>>(&self) -> EngineResult<Vec<u32>> {
+    pub(super) async fn by_zones<C: ZonedColumn, W: SortDirection<C::Value>>(&self) -> EngineResult<Vec<u32>> {
         let Some(root) = C::tree(self.tables).root() else { return Ok(Vec::new()) };
         let key = |chunk: &JobChunk, at: usize| W::key(C::values(chunk)[at]);
-        let candidates = self.selected.at_most(self.tables);
-        if candidates <= GATHER_CANDIDATES {
-            return Ok(self.part.of(self.gathered(&[root], key, self.part.end()).await?));
+        let candidates = self.selected.upper_bound(self.tables);
+        if candidates <= GATHER_MAX_CANDIDATES {
+            return Ok(self.page.of(self.gathered(&[root], key, self.page.end()).await?));
         }
-        let (nodes, part) = self.narrowed::<C, W>(root).await?;
+        let (nodes, page) = self.narrowed::<C, W>(root).await?;
         let left: u64 = nodes.iter().map(|node| node.rows().len() as u64).sum();
-        let found = if self.gathers(candidates.min(left), part.end()) {
+        let found = if self.gathers(candidates.min(left), page.end()) {
             None
         } else {
-            BestFirst::<C, W>::new(self, part.end()).search(&nodes).await?
+            BestFirst::<C, W>::new(self, page.end()).search(&nodes).await?
         };
-        Ok(part.of(match found {
+        Ok(page.of(match found {
             Some(rows) => rows,
-            None => self.gathered(&nodes, key, part.end()).await?,
+            None => self.gathered(&nodes, key, page.end()).await?,
         }))
     }
 
-    /// The nodes that can hold a row of the part, and the part of their rows that it is.
+    /// The nodes that can hold a row of the page, and the offset and limit of the page within them.
     ///
-    /// Where all keys of some nodes come before all of the others, these rows are the first of
-    /// the list, whatever their order; so a deep skip need only count them.
-    async fn narrowed<C: ZonedColumn, W: Way<C::Value>>(&self, root: Node) -> EngineResult<(Vec<Node>, Part)> {
-        let (mut nodes, mut part) = (vec![root], self.part);
-        // To count rows that are narrowed takes an intersection, or a test of each.
+    /// If all keys of some nodes are less than those of all others, their rows sort first and are only counted. So a
+    /// large offset reads few nodes.
+    async fn narrowed<C: ZonedColumn, W: SortDirection<C::Value>>(
+        &self,
+        root: Node,
+    ) -> EngineResult<(Vec<Node>, PageRange)> {
+        let (mut nodes, mut page) = (vec![root], self.page);
+        // Counting rows of a selection needs an intersection, or a test of each row.
         let counts = !self.selected.is_narrowed() && !self.selected.has_residual();
-        if part.skip < if counts { BLOCK_ROWS } else { CHUNK_ROWS } {
-            return Ok((nodes, part));
+        if page.offset < if counts { BLOCK_ROWS } else { CHUNK_ROWS } {
+            return Ok((nodes, page));
         }
-        while nodes.len() <= FEW_NODES && !nodes.iter().any(|node| node.as_block().is_some()) {
-            // A test of rows is by chunks, so it ends there.
+        while nodes.len() <= OFFSET_MAX_NODES && !nodes.iter().any(|node| node.as_block().is_some()) {
+            // The residual predicate is evaluated by chunk, so chunks are not divided.
             if self.selected.has_residual() && nodes.iter().any(|node| node.as_chunk().is_some()) {
                 break;
             }
             let children = nodes.iter().flat_map(|node| node.children());
             let bounded = children.filter_map(|child| Some((bounds::<C, W>(self.tables, child)?, child)));
-            (nodes, part) = self.passed(bounded.collect(), part).await?;
+            (nodes, page) = self.passed(bounded.collect(), page).await?;
         }
-        Ok((nodes, part))
+        Ok((nodes, page))
     }
 
-    /// Leaves out the nodes before the part and after it.
+    /// Drops the nodes that sort entirely before or after the page.
     async fn passed<K: Copy + Ord + Send>(
         &self,
         mut nodes: Vec<((K, K), Node)>,
-        part: Part,
-    ) -> EngineResult<(Vec<Node>, Part)> {
+        page: PageRange,
+    ) -> EngineResult<(Vec<Node>, PageRange)> {
         nodes.sort_unstable();
         let (mut counted, mut greatest) = (0, None);
-        // The last place before which all keys are less than all after, and the rows before it.
+        // The last node before which all keys are less than all others, and the rows before it.
         let mut passed = (0, 0);
         let mut end = nodes.len();
         for (place, &((least, most), node)) in nodes.iter().enumerate() {
             if greatest.is_none_or(|greatest| greatest < least) {
-                if counted <= part.skip {
+                if counted <= page.offset {
                     passed = (place, counted);
                 }
-                if counted >= part.end() {
+                if counted >= page.end() {
                     end = place;
                     break;
                 }
@@ -197,13 +193,13 @@ impl Search<'_> {
             counted += self.selected.count(self.tables, node).await?;
             greatest = greatest.max(Some(most));
         }
-        let part = Part { skip: part.skip - passed.1, take: part.take };
-        Ok((nodes[passed.0..end].iter().map(|&(_, node)| node).collect(), part))
+        let page = PageRange { offset: page.offset - passed.1, limit: page.limit };
+        Ok((nodes[passed.0..end].iter().map(|&(_, node)| node).collect(), page))
     }
 }
 
-/// The least and the greatest key of a node's rows; none without rows.
-fn bounds<C: ZonedColumn, W: Way<C::Value>>(tables: &Tables, node: Node) -> Option<(W::Key, W::Key)> {
+/// The least and the greatest key of a node; `None` without rows.
+fn bounds<C: ZonedColumn, W: SortDirection<C::Value>>(tables: &Tables, node: Node) -> Option<(W::Key, W::Key)> {
     let zone = match node.as_block() {
         Some((chunk, block)) => C::zones(tables.jobs.chunks().get(chunk)?).blocks().get(block).copied(),
         None => C::tree(tables).zone(node),
@@ -211,26 +207,26 @@ fn bounds<C: ZonedColumn, W: Way<C::Value>>(tables: &Tables, node: Node) -> Opti
     zone.map(W::bounds)
 }
 
-/// A search that takes nodes by their bounds.
-struct BestFirst<'a, C: ZonedColumn, W: Way<C::Value>> {
+/// A best-first search by the bounds of nodes.
+struct BestFirst<'a, C: ZonedColumn, W: SortDirection<C::Value>> {
     tables: &'a Tables,
-    selected: &'a Selected,
+    selected: &'a RowSelection,
     limit: usize,
     open: BinaryHeap<Reverse<(W::Key, Node)>>,
-    /// The best rows so far, the worst of them on top.
+    /// A heap of the best rows so far, the last of them on top.
     best: BinaryHeap<(W::Key, u32)>,
-    /// A residual is tested for all selected rows of a chunk at once.
+    /// The rows of a chunk that pass the residual predicate, which is evaluated once per chunk.
     tested: BTreeMap<usize, ChunkRows>,
-    /// How many candidates a chunk has on average.
+    /// The average number of candidates per chunk.
     candidates: u64,
-    /// How many candidates have been looked at.
-    looked_at: u64,
+    /// The number of candidates examined.
+    examined: u64,
 }
 
-impl<'a, C: ZonedColumn, W: Way<C::Value>> BestFirst<'a, C, W> {
+impl<'a, C: ZonedColumn, W: SortDirection<C::Value>> BestFirst<'a, C, W> {
     fn new(search: &Search<'a>, limit: usize) -> Self {
         let &Search { tables, selected, .. } = search;
-        let candidates = selected.at_most(tables) * CHUNK_ROWS as u64 / tables.jobs.len().max(1) as u64;
+        let candidates = selected.upper_bound(tables) * CHUNK_ROWS as u64 / tables.jobs.len().max(1) as u64;
         Self {
             tables,
             selected,
@@ -239,37 +235,41 @@ impl<'a, C: ZonedColumn, W: Way<C::Value>> BestFirst<'a, C, W> {
             best: BinaryHeap::new(),
             tested: BTreeMap::new(),
             candidates,
-            looked_at: 0,
+            examined: 0,
         }
     }
 
-    /// The first rows of some nodes; none if they are better gathered.
+    /// The first rows of some nodes; `None` if gathering the keys is cheaper.
     async fn search(mut self, nodes: &[Node]) -> EngineResult<Option<Vec<u32>>> {
         nodes.iter().for_each(|&node| self.push(node));
         while let Some(Reverse((least, node))) = self.open.pop() {
-            if self.is_beaten(&least) {
+            if self.is_pruned(&least) {
                 break;
             }
             if node.as_block().is_some() {
-                self.look_at_block(node);
+                self.examine_block(node);
                 continue;
             }
-            if !self.selected.may_hold(self.tables, node) {
+            if !self.selected.may_contain(self.tables, node) {
                 continue;
             }
             if let Some(chunk) = node.as_chunk() {
-                pause().await;
+                consume_budget().await;
                 if self.intersection_pays()
-                    && self.selected.rows(self.tables).is_some_and(|rows| rows.len() <= GATHER_CANDIDATES)
+                    && self
+                        .selected
+                        .intersect(self.tables)
+                        .await
+                        .is_some_and(|rows| rows.len() <= GATHER_MAX_CANDIDATES)
                 {
                     return Ok(None);
                 }
-                if self.look_at_few(node)? {
+                if self.examine_few(node)? {
                     continue;
                 }
                 if self.selected.residual(self.tables, node).is_some() {
                     self.tested.insert(chunk, self.selected.chunk(self.tables, chunk)?);
-                    self.looked_at += self.candidates;
+                    self.examined += self.candidates;
                 }
             }
             node.children().for_each(|child| self.push(child));
@@ -277,44 +277,45 @@ impl<'a, C: ZonedColumn, W: Way<C::Value>> BestFirst<'a, C, W> {
         Ok(Some(self.best.into_sorted_vec().into_iter().map(|(_, row)| row).collect()))
     }
 
-    /// Whether there are enough rows whose keys are no greater.
-    fn is_beaten(&self, key: &W::Key) -> bool {
+    /// Whether `limit` rows are found whose keys are not greater.
+    fn is_pruned(&self, key: &W::Key) -> bool {
         self.best.len() >= self.limit && self.best.peek().is_none_or(|(worst, _)| worst <= key)
     }
 
-    /// Whether so few of the candidates were selected that the others are better intersected.
+    /// Whether an intersection is expected to cost less than the lookups that are left, given how few candidates were
+    /// selected so far.
     fn intersection_pays(&self) -> bool {
-        if self.best.len() >= self.limit || self.looked_at < LOOK_AT_FIRST {
+        if self.best.len() >= self.limit || self.examined < SAMPLE_ROWS {
             return false;
         }
-        let left = self.selected.at_most(self.tables).saturating_sub(self.looked_at);
+        let left = self.selected.upper_bound(self.tables).saturating_sub(self.examined);
         let wanted = (self.limit - self.best.len()) as u64;
-        let expected = wanted.saturating_mul(self.looked_at) / (self.best.len() as u64).max(1);
+        let expected = wanted.saturating_mul(self.examined) / (self.best.len() as u64).max(1);
         self.selected.intersection_pays(self.tables, left.min(expected))
     }
 
-    /// Looks at the candidates of a chunk if they are few.
-    fn look_at_few(&mut self, node: Node) -> EngineResult<bool> {
-        if self.candidates > FEW_ROWS || !self.selected.has_few(node.rows(), FEW_ROWS) {
+    /// Examines the candidates of a chunk if they are few.
+    fn examine_few(&mut self, node: Node) -> EngineResult<bool> {
+        if self.candidates > CHUNK_PROBE_MAX_ROWS || !self.selected.has_few(node.rows(), CHUNK_PROBE_MAX_ROWS) {
             return Ok(false);
         }
         let values = C::values(self.tables.jobs.locate(node.rows().start).0);
         let key = |row: u32| W::key(values[locate(row).1]);
         let mut rows = Vec::new();
         let mut take = |row: u32| {
-            if !self.is_beaten(&key(row)) {
+            if !self.is_pruned(&key(row)) {
                 rows.push(row);
             }
         };
-        let looked_at = self.selected.visit(self.tables, node.rows(), &mut take);
-        self.looked_at += looked_at;
+        let examined = self.selected.visit(self.tables, node.rows(), &mut take);
+        self.examined += examined;
         for row in self.selected.passing(self.tables, rows)? {
             offer(&mut self.best, self.limit, (key(row), row));
         }
         Ok(true)
     }
 
-    fn look_at_block(&mut self, node: Node) {
+    fn examine_block(&mut self, node: Node) {
         let rows = node.rows();
         let (chunk, first) = locate(rows.start);
         let values = C::values(&self.tables.jobs.chunks()[chunk]);
@@ -324,32 +325,32 @@ impl<'a, C: ZonedColumn, W: Way<C::Value>> BestFirst<'a, C, W> {
         if let Some(tested) = self.tested.get(&chunk) {
             tested.block(first / BLOCK_ROWS).for_each(|at| offer(best, limit, (W::key(values[at]), row_at(at))));
         } else if best.len() < limit && self.selected.is_narrowed() {
-            self.looked_at += self.selected.visit(self.tables, rows.clone(), |row| offer(best, limit, (key(row), row)));
+            self.examined += self.selected.visit(self.tables, rows.clone(), |row| offer(best, limit, (key(row), row)));
         } else {
-            // Few rows beat those that are there: only these are looked up.
+            // Few rows sort before those found: only these are looked up in the selection.
             let narrowed = self.selected.is_narrowed();
             let look = |at: usize| {
                 let entry = (W::key(values[at]), row_at(at));
-                let is_beaten = best.len() >= limit && best.peek().is_none_or(|worst| *worst <= entry);
-                if !is_beaten && (!narrowed || self.selected.admits(self.tables, entry.1)) {
+                let is_pruned = best.len() >= limit && best.peek().is_none_or(|worst| *worst <= entry);
+                if !is_pruned && (!narrowed || self.selected.contains_row(self.tables, entry.1)) {
                     offer(best, limit, entry);
                 }
             };
             let block = first..values.len().min(first + BLOCK_ROWS);
-            if W::FROM_BEHIND { block.rev().for_each(look) } else { block.for_each(look) }
+            if W::REVERSE_SCAN { block.rev().for_each(look) } else { block.for_each(look) }
         }
     }
 
     fn push(&mut self, node: Node) {
         if let Some((least, _)) = bounds::<C, W>(self.tables, node)
-            && !self.is_beaten(&least)
+            && !self.is_pruned(&least)
         {
             self.open.push(Reverse((least, node)));
         }
     }
 }
 
-/// Keeps the least `limit` entries.
+/// Pushes an entry to a heap of the `limit` least ones.
 fn offer<K: Copy + Ord>(best: &mut BinaryHeap<(K, u32)>, limit: usize, entry: (K, u32)) {
     if best.len() < limit {
         best.push(entry);

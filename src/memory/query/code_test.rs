@@ -1,4 +1,4 @@
-//! Tests of dictionary codes, as DataFusion's expressions.
+//! Predicates on dictionary codes, as physical expressions.
 
 use std::fmt;
 use std::hash::{Hash, Hasher};
@@ -16,17 +16,17 @@ use datafusion::physical_expr::PhysicalExpr;
 use crate::memory::storage::Dictionary;
 use crate::query::TextTest;
 
-/// A test of dictionary codes.
+/// A predicate on dictionary codes.
 #[derive(Debug)]
 pub(super) enum CodeTest {
-    /// A bit for each code: the texts were tested once, before any row.
+    /// A bit per code: the texts were tested once.
     Set(Vec<u64>),
-    /// The texts of a long dictionary are tested as rows come up.
+    /// Tests the text of each visited row, for large dictionaries.
     Text(Dictionary, TextTest),
 }
 
 impl CodeTest {
-    /// Passes some of `len` codes.
+    /// A test that passes some of `len` codes.
     pub(super) fn set(len: usize, codes: &[u32]) -> Self {
         let mut bits = vec![0; len.div_ceil(64)];
         for &code in codes {
@@ -43,7 +43,7 @@ impl CodeTest {
     }
 }
 
-/// Whether a code passes a test.
+/// A physical expression that tests codes.
 #[derive(Debug)]
 pub(super) struct CodeTestExpr {
     pub(super) column: Arc<dyn PhysicalExpr>,
@@ -83,7 +83,7 @@ impl PhysicalExpr for CodeTestExpr {
     fn evaluate(&self, batch: &RecordBatch) -> EngineResult<ColumnarValue> {
         let codes = self.column.evaluate(batch)?.into_array(batch.num_rows())?;
         let codes = codes.as_primitive::<UInt32Type>();
-        // A null never matches; what stands in its place need not be a code.
+        // A null never passes; the value in its slot need not be a code.
         let passes = match codes.nulls() {
             None => BooleanBuffer::collect_bool(codes.len(), |at| self.test.passes(codes.value(at))),
             Some(nulls) => {

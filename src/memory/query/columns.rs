@@ -1,4 +1,4 @@
-//! The columns that residual expressions read, as Arrow arrays.
+//! Input columns of residual predicates.
 
 use std::sync::Arc;
 
@@ -10,20 +10,20 @@ use datafusion::arrow::error::ArrowError;
 use crate::memory::storage::{JobChunk, JobId};
 use crate::query::{IntegerField, TextField, TimeField};
 
-/// A column as a residual expression reads it.
+/// An input column of a residual predicate.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(in crate::memory) enum InputColumn {
     /// The job's id, as text.
     JobId,
     /// The code of a text.
     Code(TextField),
-    /// The value code of an annotation key, null without it; no key, if no job has it.
+    /// The codes of an annotation key's values, null without the key; `None` for a key that no job has.
     AnnotationCode(Option<u32>),
     Integer(IntegerField),
     Time(TimeField),
 }
 
-/// The column's name, by a text field.
+/// The column of a text field.
 pub(in crate::memory) fn text_name(field: TextField) -> &'static str {
     match field {
         TextField::JobId => "job_id",
@@ -38,7 +38,7 @@ pub(in crate::memory) fn text_name(field: TextField) -> &'static str {
     }
 }
 
-/// The column's name, by an integer field.
+/// The column of an integer field.
 pub(in crate::memory) fn integer_name(field: IntegerField) -> &'static str {
     match field {
         IntegerField::Cpu => "cpu",
@@ -49,7 +49,7 @@ pub(in crate::memory) fn integer_name(field: IntegerField) -> &'static str {
     }
 }
 
-/// The column's name, by a time field.
+/// The column of a time field.
 pub(in crate::memory) fn time_name(field: TimeField) -> &'static str {
     match field {
         TimeField::Submitted => "submitted",
@@ -57,7 +57,7 @@ pub(in crate::memory) fn time_name(field: TimeField) -> &'static str {
     }
 }
 
-/// A text field's codes in a chunk; none for the job's id.
+/// The codes of a text field in a chunk; `None` for the job's id.
 pub(in crate::memory) fn codes(chunk: &JobChunk, field: TextField) -> Option<&UInt32Array> {
     Some(match field {
         TextField::JobId => return None,
@@ -102,7 +102,7 @@ impl InputColumn {
         }
     }
 
-    /// The values of a whole chunk; numbers and codes are shared, not copied.
+    /// The values of a whole chunk, shared where they are stored in this form.
     pub(super) fn whole(&self, chunk: &JobChunk) -> ArrayRef {
         match self {
             Self::JobId => Arc::new(id_texts((0..chunk.len()).map(|at| JobId::at(chunk.job_id(), at)))),
@@ -116,7 +116,7 @@ impl InputColumn {
         }
     }
 
-    /// The values of some places of a chunk.
+    /// The values of some rows of a chunk.
     pub(super) fn gather(&self, chunk: &JobChunk, places: &UInt32Array) -> Result<ArrayRef, ArrowError> {
         let of_chunk: &dyn Array = match self {
             Self::JobId => {
@@ -147,7 +147,7 @@ fn no_codes(rows: usize) -> UInt32Array {
     UInt32Array::new_null(rows)
 }
 
-/// An id as the arrays of text take it.
+/// An id, as builders of string arrays take it.
 struct Text(JobId);
 
 impl AsRef<str> for Text {

@@ -1,10 +1,10 @@
-//! Predicates as EXPLAIN shows them.
+//! Predicates in the output of EXPLAIN.
 
 use super::columns;
 use crate::model::JobState;
 use crate::query::{AnnotationTest, IntegerTest, Predicate, TextTest};
 
-/// A predicate as EXPLAIN shows it.
+/// A predicate in the output of EXPLAIN.
 pub(super) fn describe(predicate: &Predicate) -> String {
     let test = |name: &str, test: &TextTest| match test {
         TextTest::Exact(value) => format!("{name} = {value:?}"),

@@ -1,17 +1,17 @@
-//! What jobs are grouped by: a dictionary, so that a group is a number.
+//! The key of a grouping: a dictionary, whose codes number the groups.
 
 use std::cmp::Ordering;
 
 use smol_str::SmolStr;
 
-use crate::memory::storage::{Dictionary, JobPlace, Tables};
+use crate::memory::storage::{Dictionary, JobColumnIndex, Tables};
 use crate::model::JobState;
 use crate::query::{GroupBy, TextField};
 
-/// What is grouped by, with what names the groups.
+/// The key of a grouping.
 ///
-/// The group of a code is one more than the code; 0 is the group of the rows without a text. The
-/// group of a state is its ordinal.
+/// The group of a code is the code plus one. Group 0 holds the rows without a value. The group of a state is its
+/// ordinal.
 #[derive(Debug, Clone)]
 pub(in crate::memory) enum GroupKey {
     State,
@@ -38,7 +38,7 @@ impl GroupKey {
         }
     }
 
-    /// How many groups there can be, that of the rows without a value among them.
+    /// The number of groups, including group 0.
     pub(in crate::memory) fn groups(&self) -> usize {
         match self {
             Self::State => JobState::ALL.len() + 1,
@@ -47,7 +47,7 @@ impl GroupKey {
         }
     }
 
-    /// Whether rows without a value make a group.
+    /// Whether the rows without a value form a group.
     pub(in crate::memory) fn groups_nulls(&self) -> bool {
         matches!(self, Self::Text(..))
     }
@@ -66,7 +66,7 @@ impl GroupKey {
         }
     }
 
-    /// By name; states by ordinal, which is their group.
+    /// Compares names; states compare by their ordinal.
     pub(in crate::memory) fn compare_names(&self, a: u32, b: u32) -> Ordering {
         match self {
             Self::State => a.cmp(&b),
@@ -74,20 +74,20 @@ impl GroupKey {
         }
     }
 
-    /// The place of the stored column that is grouped by; none for annotations.
-    pub(in crate::memory) fn stored(&self) -> Option<JobPlace> {
+    /// The stored column of the key; `None` for annotations.
+    pub(in crate::memory) fn stored(&self) -> Option<JobColumnIndex> {
         Some(match self {
-            Self::State => JobPlace::state,
+            Self::State => JobColumnIndex::state,
             Self::Text(field, _) => match field {
                 TextField::JobId => return None,
-                TextField::Queue => JobPlace::queue,
-                TextField::JobSet => JobPlace::job_set,
-                TextField::Owner => JobPlace::owner,
-                TextField::Namespace => JobPlace::namespace,
-                TextField::PriorityClass => JobPlace::priority_class,
-                TextField::Cluster => JobPlace::cluster,
-                TextField::Node => JobPlace::node,
-                TextField::Pool => JobPlace::pool,
+                TextField::Queue => JobColumnIndex::queue,
+                TextField::JobSet => JobColumnIndex::job_set,
+                TextField::Owner => JobColumnIndex::owner,
+                TextField::Namespace => JobColumnIndex::namespace,
+                TextField::PriorityClass => JobColumnIndex::priority_class,
+                TextField::Cluster => JobColumnIndex::cluster,
+                TextField::Node => JobColumnIndex::node,
+                TextField::Pool => JobColumnIndex::pool,
             },
             Self::Annotation(..) | Self::Nothing => return None,
         })

@@ -1,34 +1,37 @@
-//! Queries: the rows of a selection, the first rows of an order, the totals of groups.
+//! Queries: the rows of a selection, the first rows of an order, and the accumulators of groups.
 //!
-//! | module | what it does |
+//! | module | contents |
 //! |---|---|
-//! | `select`, `answer` | from predicates to sets of rows, by the indexes |
-//! | `residual`, `code_test`, `columns` | what no index answers, as DataFusion's expressions |
-//! | `rows` | the selected rows of a chunk |
+//! | `access_path` | the access path of a predicate |
+//! | `select`, `rows` | the rows of a selection, and those of a chunk |
+//! | `residual`, `code_test`, `columns` | predicates without an index, as DataFusion expressions |
 //! | `top_k`, `search`, `by_zones`, `by_lists` | the first rows of an order |
-//! | `group_key`, `totals` | groups, numbered densely, and their aggregates |
+//! | `group_key`, `accumulators` | groups, numbered densely, and their aggregates |
+//! | `text_index` | the indexes of a dictionary that are built on demand |
+//! | `budget` | cooperative scheduling |
 
-mod answer;
+mod access_path;
+mod accumulators;
+mod budget;
 mod by_lists;
 mod by_zones;
 mod code_test;
 mod columns;
 mod describe;
 mod group_key;
-mod pause;
 mod residual;
 mod rows;
 mod search;
 mod select;
 #[cfg(test)]
 mod tests;
+mod text_index;
 mod top_k;
-mod totals;
 
+pub(super) use self::accumulators::{GroupAccumulators, rounded};
+pub(super) use self::budget::{consume_budget, consume_budget_for};
 pub(super) use self::group_key::GroupKey;
-pub(super) use self::pause::pause;
 pub(super) use self::rows::ChunkRows;
-pub(super) use self::search::Part;
-pub(super) use self::select::Selected;
+pub(super) use self::search::PageRange;
+pub(super) use self::select::RowSelection;
 pub(super) use self::top_k::ordered_rows;
-pub(super) use self::totals::{Totals, rounded};

@@ -1,4 +1,4 @@
-//! What no index answers: a DataFusion physical expression, evaluated over selected rows alone.
+//! The residual predicate: the conditions that no index answers, as a physical expression over the candidate rows.
 
 use std::sync::{Arc, LazyLock};
 
@@ -21,7 +21,7 @@ use crate::query::{Comparison, IntegerTest, Predicate, TextField, TextTest};
 
 static CONFIG: LazyLock<Arc<ConfigOptions>> = LazyLock::new(Arc::default);
 
-/// A condition on rows, with the columns that it reads.
+/// A predicate with its input columns.
 #[derive(Debug)]
 pub(in crate::memory) struct Residual {
     expression: Arc<dyn PhysicalExpr>,
@@ -32,13 +32,13 @@ pub(in crate::memory) struct Residual {
 }
 
 impl Residual {
-    /// Which of a chunk's rows pass, for all of them.
+    /// Evaluates the predicate on all rows of a chunk.
     pub(in crate::memory) fn whole(&self, chunk: &JobChunk) -> EngineResult<BooleanArray> {
         let columns = self.columns.iter().map(|column| column.whole(chunk)).collect();
         self.evaluate(columns, chunk.len())
     }
 
-    /// Which of some places of a chunk pass.
+    /// Evaluates the predicate on some rows of a chunk.
     pub(in crate::memory) fn gather(&self, chunk: &JobChunk, places: &UInt32Array) -> EngineResult<BooleanArray> {
         let columns = self.columns.iter().map(|column| column.gather(chunk, places)).collect::<Result<_, _>>()?;
         self.evaluate(columns, places.len())
@@ -52,7 +52,7 @@ impl Residual {
     }
 }
 
-/// Gathers conditions, and the columns that they read, into one.
+/// Builds the conjunction of conditions over a shared list of input columns.
 #[derive(Default)]
 pub(super) struct ResidualBuilder {
     conditions: Vec<Arc<dyn PhysicalExpr>>,
@@ -61,7 +61,7 @@ pub(super) struct ResidualBuilder {
 }
 
 impl ResidualBuilder {
-    /// Adds a test of the codes that a predicate is about.
+    /// Adds a test of dictionary codes.
     pub(super) fn codes(&mut self, tables: &Tables, predicate: &Predicate, test: CodeTest) {
         let input = match predicate {
             Predicate::Text(field, _) => InputColumn::Code(*field),
@@ -121,7 +121,7 @@ impl ResidualBuilder {
         Schema::new(self.columns.iter().map(InputColumn::field).collect::<Vec<_>>())
     }
 
-    /// The conjunction of the conditions; none without any.
+    /// The conjunction of the conditions; `None` without conditions.
     pub(super) fn build(self) -> EngineResult<Option<Residual>> {
         let schema = Arc::new(self.schema());
         let conjunction = self

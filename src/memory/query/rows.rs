@@ -1,30 +1,29 @@
-//! The selected rows of a chunk, as bits.
+//! The selected rows of a chunk, as a bitmap.
 
 use datafusion::arrow::array::UInt32Array;
 use datafusion::arrow::buffer::{BooleanBuffer, Buffer};
 use datafusion::error::Result as EngineResult;
 
-use super::pause::pause;
+use super::budget::consume_budget;
 use super::residual::Residual;
-use super::select::{Selected, Share};
+use super::select::{RowSelection, ZoneMatch};
+use crate::memory::cost::RESIDUAL_GATHER_ROWS;
 use crate::memory::storage::{BLOCK_ROWS, CHUNK_ROWS, JobChunk, Node, Tables, locate};
 
 const WORDS: usize = CHUNK_ROWS / 64;
 const BLOCK_WORDS: usize = BLOCK_ROWS / 64;
-/// With fewer rows than this to test, gathering them is cheaper than testing a whole chunk.
-const GATHER_BELOW: usize = CHUNK_ROWS / 4;
 
-/// Which rows of a chunk are selected.
+/// The selected rows of a chunk.
 #[derive(Debug, Clone)]
 pub(in crate::memory) enum ChunkRows {
-    /// All of this many.
+    /// All rows, of which there are this many.
     All(usize),
-    /// Those whose bit is set.
+    /// The rows whose bit is set.
     Some(Box<[u64; WORDS]>),
 }
 
 impl ChunkRows {
-    /// How many rows.
+    /// The number of rows.
     pub(in crate::memory) fn count(&self) -> usize {
         match self {
             Self::All(len) => *len,
@@ -40,12 +39,12 @@ impl ChunkRows {
         }
     }
 
-    /// The places of the rows, ascending.
+    /// The row indices, ascending.
     pub(in crate::memory) fn iter(&self) -> impl Iterator<Item = usize> + '_ {
         self.words(0, WORDS)
     }
 
-    /// The places of the rows of a block, ascending.
+    /// The row indices of a block, ascending.
     pub(in crate::memory) fn block(&self, block: usize) -> impl Iterator<Item = usize> + '_ {
         self.words(block * BLOCK_WORDS, (block + 1) * BLOCK_WORDS)
     }
@@ -58,7 +57,7 @@ impl ChunkRows {
         range.chain(words.iter().zip(from..).flat_map(|(&word, at)| Bits(word).map(move |bit| at * 64 + bit)))
     }
 
-    /// The same, as a list.
+    /// The row indices as a vector.
     pub(super) fn places(&self) -> Vec<u16> {
         self.iter().map(|at| at as u16).collect()
     }
@@ -80,11 +79,11 @@ impl Iterator for Bits {
     }
 }
 
-impl Selected {
+impl RowSelection {
     /// The selected rows of a chunk.
     pub(in crate::memory) fn chunk(&self, tables: &Tables, chunk: usize) -> EngineResult<ChunkRows> {
         let node = Node::chunk(chunk);
-        let mut rows = if self.by_times(tables, node) == Share::None {
+        let mut rows = if self.zone_match(tables, node) == ZoneMatch::None {
             ChunkRows::Some(Box::new([0; WORDS]))
         } else if self.is_narrowed() {
             let mut words = Box::new([0; WORDS]);
@@ -102,16 +101,16 @@ impl Selected {
         Ok(rows)
     }
 
-    /// How many rows of a node are selected.
+    /// The number of selected rows of a node.
     pub(super) async fn count(&self, tables: &Tables, node: Node) -> EngineResult<usize> {
         let range = node.rows();
         let range = range.start..range.end.min(tables.jobs.len() as u32);
         if !self.has_residual() {
-            return Ok(self.rows(tables).map_or(range.len(), |rows| rows.range_cardinality(range) as usize));
+            return Ok(self.intersect(tables).await.map_or(range.len(), |rows| rows.range_cardinality(range) as usize));
         }
         let mut count = 0;
         for chunk in self.chunks_of(tables, node) {
-            pause().await;
+            consume_budget().await;
             count += self.chunk(tables, chunk)?.count();
         }
         Ok(count)
@@ -122,10 +121,10 @@ impl Selected {
         let range = node.rows();
         let end = range.end.min(tables.jobs.len() as u32);
         let chunks = locate(range.start).0..locate(end.saturating_sub(1)).0 + 1;
-        chunks.filter(|&chunk| self.may_hold(tables, Node::chunk(chunk)))
+        chunks.filter(|&chunk| self.may_contain(tables, Node::chunk(chunk)))
     }
 
-    /// Those of some rows, ascending, that pass the residual.
+    /// The rows of an ascending list that pass the residual predicate.
     pub(in crate::memory) fn passing(&self, tables: &Tables, rows: Vec<u32>) -> EngineResult<Vec<u32>> {
         if !self.has_residual() {
             return Ok(rows);
@@ -146,12 +145,12 @@ impl Selected {
     }
 }
 
-/// Leaves those rows of a chunk that pass.
+/// Clears the rows of a chunk that do not pass.
 fn apply(residual: &Residual, chunk: &JobChunk, rows: &mut ChunkRows) -> EngineResult<()> {
     let mut words = Box::new([0u64; WORDS]);
     match rows {
         ChunkRows::Some(_) if rows.count() == 0 => return Ok(()),
-        ChunkRows::Some(_) if rows.count() < GATHER_BELOW => {
+        ChunkRows::Some(_) if rows.count() < RESIDUAL_GATHER_ROWS => {
             let places = rows.places();
             let passes = residual.gather(chunk, &places.iter().map(|&place| Some(u32::from(place))).collect())?;
             for (place, _) in places.iter().zip(passes.iter()).filter(|(_, passes)| *passes == Some(true)) {
@@ -176,7 +175,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn bits_and_ranges_name_the_same_places() {
+    fn bits_and_ranges_have_the_same_indices() {
         let mut words = Box::new([0; WORDS]);
         for at in 0..700usize {
             words[at / 64] |= 1 << (at % 64);

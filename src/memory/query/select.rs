@@ -1,5 +1,5 @@
-//! From a selection to rows: bitmap algebra for what an index answers, and one physical
-//! expression for what remains.
+//! The rows of a selection: bitmaps for the predicates that an index answers, and one physical expression for the
+//! others.
 
 use std::fmt;
 use std::ops::Range;
@@ -8,48 +8,46 @@ use std::sync::{Arc, OnceLock};
 use datafusion::error::Result as EngineResult;
 use roaring::RoaringBitmap;
 
-use super::answer::{Answer, answer};
+use super::access_path::{AccessPath, access_path};
+use super::budget::consume_budget_for;
 use super::describe::describe;
 use super::residual::{Residual, ResidualBuilder};
+use crate::memory::cost::{LOOKUP_COST, STATE_READ_MAX_ROWS, STATE_UNION_SHARE};
 use crate::memory::storage::{Node, Tables, Zone};
 use crate::model::StateSet;
 use crate::query::{Comparison, Predicate, Selection, TimeField};
 use crate::time::Timestamp;
 
-/// So many rows are taken out of a bitmap at a time.
+/// The rows that are read from a bitmap at a time.
 const AT_A_TIME: usize = 64;
-/// How many rows an intersection of two sets goes through in the time in which one row is looked up.
-const LOOK_UP_COST: u64 = 16;
-/// The share of all rows that joining the bitmaps of some states costs.
-const STATES_SHARE: u64 = 8;
-/// With at most so many rows, their states are looked at one by one.
-const TEST_STATES: u64 = 16_384;
 
-/// The rows that a selection admits.
+/// Rows of bitmaps that are intersected per unit of budget.
+const ROWS_PER_UNIT: usize = 1 << 18;
+
+/// The rows of a selection.
 ///
-/// The sets are not intersected at once. A page that ends early looks at a few chunks, and there
-/// it costs less to take the rows of the smallest set and look each up in the others; at ten
-/// million jobs an intersection would be most of the page.
+/// The bitmaps are not intersected up front. A page visits few chunks, where reading the smallest bitmap and looking
+/// its rows up in the others costs less; at ten million jobs the intersection would dominate the page.
 #[derive(Debug)]
-pub(in crate::memory) struct Selected {
-    /// A row must be in each of these, the smallest first. They may hold rows that are newer
-    /// than the snapshot.
+pub(in crate::memory) struct RowSelection {
+    /// The bitmaps, the smallest first. A selected row is in all of them. They may include rows newer than the
+    /// snapshot.
     sets: Vec<Set>,
-    /// And in one of these states, where that is no set.
+    /// The states of the selected rows, if they are several.
     states: Option<StateSet>,
-    /// The rows that all of this admits, once someone needed them.
+    /// The intersection of the bitmaps and states, once it was computed.
     rows: OnceLock<Set>,
-    /// What they must pass besides.
+    /// The residual predicate.
     residual: Option<Residual>,
-    /// The index look-ups, for EXPLAIN.
+    /// The index lookups, for EXPLAIN.
     index: Vec<String>,
-    /// The conditions on times, which the residual has too: by zones they rule out whole chunks.
+    /// The conditions on times, which are also in the residual predicate: zone maps exclude whole nodes by them.
     times: Vec<(TimeField, Comparison, Timestamp)>,
-    /// Whether the residual has no other conditions.
+    /// Whether the residual predicate consists of conditions on times.
     only_times: bool,
 }
 
-/// Rows, with how many they are, which a bitmap does not keep.
+/// A bitmap with its cardinality, which roaring bitmaps do not store.
 #[derive(Debug)]
 struct Set {
     rows: Arc<RoaringBitmap>,
@@ -62,16 +60,16 @@ impl From<Arc<RoaringBitmap>> for Set {
     }
 }
 
-/// How many of some rows pass a condition, as far as their zone tells.
+/// How many rows of a zone match a condition.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub(super) enum Share {
+pub(super) enum ZoneMatch {
     None,
     Some,
     All,
 }
 
-impl Share {
-    /// Bounds of whole seconds say nothing about parts of a second, so what equals one may pass.
+impl ZoneMatch {
+    /// Zones in whole seconds cannot decide an equality with a time within the second.
     fn of(zone: Zone<i64>, comparison: Comparison, value: i64) -> Self {
         let (none, all) = match comparison {
             Comparison::Equal => (value < zone.min || zone.max < value, false),
@@ -86,7 +84,7 @@ impl Share {
     }
 }
 
-impl fmt::Display for Selected {
+impl fmt::Display for RowSelection {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self.index.as_slice() {
             [] => f.write_str("index=[all rows]")?,
@@ -96,9 +94,9 @@ impl fmt::Display for Selected {
     }
 }
 
-impl Selected {
-    /// Finds the rows of a selection.
-    pub(in crate::memory) fn new(tables: &Tables, selection: &Selection) -> EngineResult<Self> {
+impl RowSelection {
+    /// Chooses the access paths of a selection.
+    pub(in crate::memory) async fn new(tables: &Tables, selection: &Selection) -> EngineResult<Self> {
         let mut index = Vec::new();
         let mut sets = Vec::new();
         let mut states = None;
@@ -110,16 +108,16 @@ impl Selected {
             sets.push(Set::from(Arc::clone(&tables.indexes.active_job_sets)));
         }
         for predicate in selection.predicates() {
-            match answer(tables, predicate) {
-                Answer::Everything => continue,
-                Answer::Rows(rows) => sets.push(rows.into()),
-                Answer::States(of) => states = Some(of),
-                Answer::Codes(test) => {
+            match access_path(tables, predicate).await {
+                AccessPath::Everything => continue,
+                AccessPath::Rows(rows) => sets.push(rows.into()),
+                AccessPath::States(of) => states = Some(of),
+                AccessPath::Codes(test) => {
                     only_times = false;
                     residual.codes(tables, predicate, test);
                     continue;
                 }
-                Answer::Expression => {
+                AccessPath::Expression => {
                     match predicate {
                         Predicate::Time(field, comparison, time) => times.push((*field, *comparison, *time)),
                         _ => only_times = false,
@@ -134,57 +132,65 @@ impl Selected {
         Ok(Self { sets, states, rows: OnceLock::new(), residual: residual.build()?, index, times, only_times })
     }
 
-    /// Whether a node can hold a selected row, by the zones of times and the smallest set.
-    pub(super) fn may_hold(&self, tables: &Tables, node: Node) -> bool {
-        self.by_times(tables, node) != Share::None
+    /// Whether a node may contain a selected row, by zone maps and the smallest bitmap.
+    pub(super) fn may_contain(&self, tables: &Tables, node: Node) -> bool {
+        self.zone_match(tables, node) != ZoneMatch::None
             && self.smallest().is_none_or(|set| set.rows.range(node.rows()).next().is_some())
     }
 
-    /// What the rows of a node must pass besides the indexes.
+    /// The residual predicate of a node's rows; `None` if zone maps show that all pass.
     pub(super) fn residual(&self, tables: &Tables, node: Node) -> Option<&Residual> {
-        self.residual.as_ref().filter(|_| !self.only_times || self.by_times(tables, node) != Share::All)
+        self.residual.as_ref().filter(|_| !self.only_times || self.zone_match(tables, node) != ZoneMatch::All)
     }
 
     pub(in crate::memory) fn has_residual(&self) -> bool {
         self.residual.is_some()
     }
 
-    /// How many of a node's rows pass the conditions on times, by the zones.
-    pub(super) fn by_times(&self, tables: &Tables, node: Node) -> Share {
+    /// How many rows of a node match the conditions on times, by zone maps.
+    pub(super) fn zone_match(&self, tables: &Tables, node: Node) -> ZoneMatch {
         let share = |&(field, comparison, time): &(TimeField, Comparison, Timestamp)| {
             let zones = &tables.indexes.zones;
             let (zone, value) = match field {
                 TimeField::Submitted => (zones.submitted.zone(node), time.as_micros()),
                 TimeField::LastTransitionTime => (zones.last_transition_seconds.zone(node), time.floor_seconds()),
             };
-            zone.map_or(Share::Some, |zone| Share::of(zone, comparison, value))
+            zone.map_or(ZoneMatch::Some, |zone| ZoneMatch::of(zone, comparison, value))
         };
-        self.times.iter().map(share).min().unwrap_or(Share::All)
+        self.times.iter().map(share).min().unwrap_or(ZoneMatch::All)
     }
 
-    /// Whether an index narrows the rows at all.
+    /// Whether an index restricts the rows.
     pub(in crate::memory) fn is_narrowed(&self) -> bool {
         !self.sets.is_empty() || self.states.is_some()
     }
 
-    /// How many rows the indexes admit at most.
-    pub(in crate::memory) fn at_most(&self, tables: &Tables) -> u64 {
+    /// An upper bound of the number of selected rows.
+    pub(in crate::memory) fn upper_bound(&self, tables: &Tables) -> u64 {
         let all = tables.jobs.len() as u64;
         self.smallest().map_or(all, |set| set.len.min(all))
     }
 
-    /// The smallest set; that of all selected rows, if there is one.
+    /// The smallest bitmap: the intersection, if it was computed.
     fn smallest(&self) -> Option<&Set> {
         self.rows.get().or(self.sets.first())
     }
 
-    /// The rows that the indexes admit; none for all.
+    /// The intersection of the bitmaps and states; `None` if all rows are selected.
     pub(in crate::memory) fn rows(&self, tables: &Tables) -> Option<&Arc<RoaringBitmap>> {
         self.is_narrowed().then(|| &self.rows.get_or_init(|| self.intersection(tables).into()).rows)
     }
 
-    /// Gives the rows of a range that the indexes admit, ascending, without an intersection of
-    /// all, and tells how many it had to look at.
+    /// Computes the intersection within the task's budget.
+    pub(super) async fn intersect(&self, tables: &Tables) -> Option<&Arc<RoaringBitmap>> {
+        if self.rows.get().is_none() {
+            consume_budget_for(self.sets.iter().map(|set| set.len as usize).sum(), ROWS_PER_UNIT).await;
+        }
+        self.rows(tables)
+    }
+
+    /// Visits the rows of a range that are in all bitmaps and states, ascending, without computing the intersection.
+    /// Returns the number of rows examined.
     pub(super) fn visit(&self, tables: &Tables, range: Range<u32>, mut visit: impl FnMut(u32)) -> u64 {
         let range = range.start..range.end.min(tables.jobs.len() as u32);
         let (first, rest) = match (self.rows.get(), self.sets.split_first()) {
@@ -193,14 +199,14 @@ impl Selected {
             (None, None) => (None, [].as_slice()),
         };
         let states = self.states.filter(|_| self.rows.get().is_none());
-        let admits = |row: u32| {
+        let contains_row = |row: u32| {
             rest.iter().all(|set| set.rows.contains(row))
                 && states.is_none_or(|states| states.contains(tables.jobs.state(row)))
         };
-        let mut looked_at = 0;
+        let mut examined = 0;
         let mut look = |row| {
-            looked_at += 1;
-            if admits(row) {
+            examined += 1;
+            if contains_row(row) {
                 visit(row);
             }
         };
@@ -217,26 +223,26 @@ impl Selected {
             }
             None => range.for_each(&mut look),
         }
-        looked_at
+        examined
     }
 
-    /// Whether a range has at most so many rows of the smallest set.
+    /// Whether a range has at most `most` rows of the smallest bitmap.
     pub(super) fn has_few(&self, range: Range<u32>, most: u64) -> bool {
         self.smallest().is_some_and(|set| set.rows.range_cardinality(range) <= most)
     }
 
-    /// Whether an intersection of all sets costs less than looking up `rows` rows one by one.
+    /// Whether computing the intersection costs less than looking up `rows` rows.
     pub(super) fn intersection_pays(&self, tables: &Tables, rows: u64) -> bool {
         let second = match (self.rows.get(), self.sets.as_slice()) {
             (None, [_, second, ..]) => second.len,
-            (None, [_]) if self.states.is_some() => tables.jobs.len() as u64 / STATES_SHARE,
+            (None, [_]) if self.states.is_some() => tables.jobs.len() as u64 / STATE_UNION_SHARE,
             _ => return false,
         };
-        rows.saturating_mul(LOOK_UP_COST) > self.at_most(tables) + second
+        rows.saturating_mul(LOOKUP_COST) > self.upper_bound(tables) + second
     }
 
-    /// Whether the indexes admit a row.
-    pub(in crate::memory) fn admits(&self, tables: &Tables, row: u32) -> bool {
+    /// Whether a row is in all bitmaps and states.
+    pub(in crate::memory) fn contains_row(&self, tables: &Tables, row: u32) -> bool {
         match self.rows.get() {
             Some(set) => set.rows.contains(row),
             None => self.sets.iter().all(|set| set.rows.contains(row)) && self.is_in_states(tables, row),
@@ -265,8 +271,8 @@ impl Selected {
         rows.remove_range(len..);
         match self.states {
             None => Arc::new(rows),
-            // Joining the bitmaps of the states costs more than a look at each of a few rows.
-            Some(states) if rows.len() <= TEST_STATES => {
+            // For few rows, reading their states costs less than the union of the states' bitmaps.
+            Some(states) if rows.len() <= STATE_READ_MAX_ROWS => {
                 Arc::new(rows.into_iter().filter(|&row| states.contains(tables.jobs.state(row))).collect())
             }
             Some(states) => Arc::new(rows & tables.indexes.states.union(states)),

@@ -30,9 +30,10 @@ fn job(id: &str, priority: i64) -> Value {
 
 /// The ids of the jobs for which a predicate holds, and the plan of the selection.
 fn find(tables: &Tables, predicate: Predicate) -> (Vec<String>, String) {
-    let selected = Selected::new(tables, JobQuery::new().filter(predicate).selection()).unwrap();
-    let rows = ordered_rows(tables, &selected, None, Part::default());
-    let rows = Runtime::new().unwrap().block_on(rows).unwrap();
+    let (rows, selected) = Runtime::new().unwrap().block_on(async {
+        let selected = RowSelection::new(tables, JobQuery::new().filter(predicate).selection()).await.unwrap();
+        (ordered_rows(tables, &selected, None, PageRange::default()).await.unwrap(), selected)
+    });
     (rows.into_iter().map(|row| tables.jobs.id(row).as_str().to_owned()).collect(), selected.to_string())
 }
 
@@ -73,7 +74,7 @@ fn a_job_is_found_by_the_priority_that_it_has_in_the_snapshot() {
 }
 
 #[test]
-fn priorities_of_too_many_jobs_are_compared_one_by_one() {
+fn priorities_of_many_jobs_are_compared_row_by_row() {
     let tables = store((0..26_000).map(|at| job(&format!("{at:05}"), at % 2)).collect()).snapshot();
     let (ids, explained) = find(&tables, IntegerField::Priority.greater_than(-1));
     assert_eq!((ids.len(), explained.as_str()), (26_000, "index=[all rows], residual=[priority > -1]"));
@@ -82,7 +83,7 @@ fn priorities_of_too_many_jobs_are_compared_one_by_one() {
 }
 
 #[test]
-fn priorities_are_found_on_both_sides_of_the_end_of_what_is_listed() {
+fn priorities_of_listed_and_unlisted_rows_are_found() {
     let jobs = |numbers: std::ops::Range<i64>| numbers.map(|at| job(&format!("{at:05}"), at % 10)).collect::<Value>();
     let mut store = store(jobs(0..8000));
     let before = store.snapshot();

@@ -1,31 +1,29 @@
-//! The rows of a page of an order, found without reading more than they need.
+//! The rows of a page, in order.
 //!
-//! Three ways, by what the order is by:
+//! Three strategies, by the sort key:
 //!
-//! - ids and times: blocks of rows are taken by their zones, the best bound first, and the
-//!   search ends when no bound left can beat the rows that are found;
-//! - queues, job sets and states: their rows are listed by an index, so the lists are gone
-//!   through in order until there are enough rows;
-//! - anything, when few rows are selected or most are wanted: their keys are gathered and sorted.
+//! - ids and times: a best-first search by zone maps;
+//! - queues, job sets and states: their posting lists, in the order of the values;
+//! - any key, if few rows are selected or the page reaches most of them: gather the keys and sort.
 
 use datafusion::error::Result as EngineResult;
 
+use super::budget::consume_budget;
 use super::by_zones::{Ascending, Descending, Ids, LastTransitions, Submissions, ZonedColumn};
-use super::pause::pause;
-use super::search::{Part, Search};
-use super::select::Selected;
+use super::search::{PageRange, Search};
+use super::select::RowSelection;
 use crate::memory::storage::{Node, Tables, first_row};
 use crate::query::{Direction, JobOrder, JobOrderKey};
 
-/// A part of the selected rows in an order.
+/// The rows of a page in an order; in row order without one.
 pub(in crate::memory) async fn ordered_rows(
     tables: &Tables,
-    selected: &Selected,
+    selected: &RowSelection,
     order: Option<JobOrder>,
-    part: Part,
+    page: PageRange,
 ) -> EngineResult<Vec<u32>> {
-    let Some(JobOrder { key, direction }) = order else { return in_row_order(tables, selected, part).await };
-    let search = Search { tables, selected, part };
+    let Some(JobOrder { key, direction }) = order else { return in_row_order(tables, selected, page).await };
+    let search = Search { tables, selected, page };
     match key {
         JobOrderKey::JobId => search.by_zones_of::<Ids>(direction).await,
         JobOrderKey::Submitted => search.by_zones_of::<Submissions>(direction).await,
@@ -40,28 +38,28 @@ pub(in crate::memory) async fn ordered_rows(
     }
 }
 
-async fn in_row_order(tables: &Tables, selected: &Selected, part: Part) -> EngineResult<Vec<u32>> {
-    let mut skip = part.skip;
+async fn in_row_order(tables: &Tables, selected: &RowSelection, page: PageRange) -> EngineResult<Vec<u32>> {
+    let mut offset = page.offset;
     let mut rows = Vec::new();
-    let wanted = part.take.unwrap_or(usize::MAX);
+    let wanted = page.limit.unwrap_or(usize::MAX);
     for chunk in 0..tables.jobs.chunks().len() {
         if rows.len() >= wanted {
             break;
         }
-        pause().await;
-        if !selected.may_hold(tables, Node::chunk(chunk)) {
+        consume_budget().await;
+        if !selected.may_contain(tables, Node::chunk(chunk)) {
             continue;
         }
-        if skip > 0 {
+        if offset > 0 {
             let count = selected.count(tables, Node::chunk(chunk)).await?;
-            if count <= skip {
-                skip -= count;
+            if count <= offset {
+                offset -= count;
                 continue;
             }
         }
         let of_chunk = selected.chunk(tables, chunk)?;
-        rows.extend(of_chunk.iter().skip(skip).take(wanted - rows.len()).map(|at| first_row(chunk) + at as u32));
-        skip = 0;
+        rows.extend(of_chunk.iter().skip(offset).take(wanted - rows.len()).map(|at| first_row(chunk) + at as u32));
+        offset = 0;
     }
     Ok(rows)
 }

@@ -1,4 +1,4 @@
-//! Annotations: a column of value codes for each key that a chunk holds.
+//! Annotations of a chunk: a dictionary-encoded column for each key.
 
 use std::sync::Arc;
 
@@ -7,18 +7,18 @@ use datafusion::arrow::array::{Array, UInt32Array, UInt32Builder};
 use super::column::CHUNK_ROWS;
 use super::dictionary::Dictionary;
 
-/// A key's values in a chunk, by place in the chunk.
+/// The values of a key in a chunk.
 #[derive(Debug, Clone)]
 pub(crate) enum KeyColumn {
-    /// The places that have the key, ascending, and their codes: a key that few rows have, and
-    /// any key of a chunk that still grows. Arrow has no array for it.
+    /// The row indices that have the key, ascending, and their codes. Used for a key that few rows have, and for every
+    /// key of a chunk that is not full. Arrow has no sparse array.
     Sparse { places: Vec<u16>, codes: Vec<u32> },
-    /// A code for each place, null without the key.
+    /// The codes of all rows of the chunk, null without the key.
     Dense(UInt32Array),
 }
 
 impl KeyColumn {
-    /// The code at a place; none without the key.
+    /// The code of a row, if it has the key.
     pub(crate) fn get(&self, at: usize) -> Option<u32> {
         match self {
             Self::Sparse { places, codes } => places.binary_search(&(at as u16)).ok().map(|entry| codes[entry]),
@@ -26,7 +26,7 @@ impl KeyColumn {
         }
     }
 
-    /// A code for each of `rows` places, null without the key.
+    /// The codes of the first `rows` rows, null without the key.
     pub(crate) fn to_array(&self, rows: usize) -> UInt32Array {
         match self {
             Self::Sparse { places, codes } => {
@@ -52,7 +52,7 @@ impl KeyColumn {
         }
     }
 
-    /// Converts to the smaller of the two forms, once the chunk is full.
+    /// Converts the column of a full chunk to the smaller of the two forms.
     fn seal(&mut self) {
         let Self::Sparse { places, codes } = self else { return };
         let sparse = places.len() * (size_of::<u16>() + size_of::<u32>());
@@ -79,19 +79,19 @@ impl KeyColumn {
 pub(crate) struct ChunkAnnotations(Arc<Vec<(u32, Arc<KeyColumn>)>>);
 
 impl ChunkAnnotations {
-    /// The values of a key; none if no row of the chunk has it.
+    /// The column of a key; `None` if no row of the chunk has the key.
     pub(crate) fn column(&self, key: u32) -> Option<&KeyColumn> {
         let at = self.0.binary_search_by_key(&key, |&(key, _)| key).ok()?;
         Some(&self.0[at].1)
     }
 
-    /// The code of a key's value at a place; none without the key.
+    /// The code of a row's value, if it has the key.
     #[inline]
     pub(crate) fn get(&self, key: u32, at: usize) -> Option<u32> {
         self.column(key)?.get(at)
     }
 
-    /// Adds values of a key at ascending places, greater than all before.
+    /// Appends values of a key. The row indices are ascending and greater than those of earlier calls.
     pub(crate) fn extend(&mut self, key: u32, values: impl Iterator<Item = (usize, u32)>) {
         let columns = Arc::make_mut(&mut self.0);
         let at = columns.binary_search_by_key(&key, |&(key, _)| key).unwrap_or_else(|at| {
@@ -104,7 +104,7 @@ impl ChunkAnnotations {
         }
     }
 
-    /// Converts the columns of a chunk that is full.
+    /// Converts the columns of a full chunk.
     pub(crate) fn seal(&mut self) {
         for (_, column) in Arc::make_mut(&mut self.0) {
             Arc::make_mut(column).seal();
@@ -116,22 +116,22 @@ impl ChunkAnnotations {
     }
 }
 
-/// The keys of annotations, the values of each, and the sets of keys that jobs have.
+/// The keys of annotations, the dictionary of each key, and the key sets of jobs.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct AnnotationCatalog {
-    /// The keys; its postings are the rows that have a key.
+    /// The keys. Its posting lists hold the rows that have a key.
     pub(crate) keys: Dictionary,
     values: Arc<Vec<Dictionary>>,
-    shapes: Arc<Vec<Arc<[u32]>>>,
+    key_sets: Arc<Vec<Arc<[u32]>>>,
 }
 
 impl AnnotationCatalog {
-    /// The values of a key; its postings are the rows that have a value.
+    /// The dictionary of a key's values. Its posting lists hold the rows that have a value.
     pub(crate) fn values(&self, key: u32) -> &Dictionary {
         &self.values[key as usize]
     }
 
-    /// The same, to add to; made if the key is new.
+    /// The dictionary of a key's values for writes. Creates it for a new key.
     pub(crate) fn values_mut(&mut self, key: u32) -> &mut Dictionary {
         let values = Arc::make_mut(&mut self.values);
         let at = key as usize;
@@ -141,21 +141,21 @@ impl AnnotationCatalog {
         &mut values[at]
     }
 
-    /// The keys of a shape, by their texts. Each job of the shape has a value of each.
-    pub(crate) fn shape(&self, shape: u32) -> &Arc<[u32]> {
-        &self.shapes[shape as usize]
+    /// The keys of a key set, sorted by their texts. Each job of the set has a value for every one.
+    pub(crate) fn key_set(&self, key_set: u32) -> &Arc<[u32]> {
+        &self.key_sets[key_set as usize]
     }
 
     /// Adds a set of keys.
-    pub(crate) fn add_shape(&mut self, keys: Arc<[u32]>) -> u32 {
-        let shapes = Arc::make_mut(&mut self.shapes);
-        shapes.push(keys);
-        shapes.len() as u32 - 1
+    pub(crate) fn add_key_set(&mut self, keys: Arc<[u32]>) -> u32 {
+        let key_sets = Arc::make_mut(&mut self.key_sets);
+        key_sets.push(keys);
+        key_sets.len() as u32 - 1
     }
 
     pub(crate) fn heap_bytes(&self) -> usize {
-        let shapes: usize = self.shapes.iter().map(|keys| keys.len() * size_of::<u32>() + 32).sum();
-        self.keys.heap_bytes() + shapes + self.values.iter().map(Dictionary::heap_bytes).sum::<usize>()
+        let key_sets: usize = self.key_sets.iter().map(|keys| keys.len() * size_of::<u32>() + 32).sum();
+        self.keys.heap_bytes() + key_sets + self.values.iter().map(Dictionary::heap_bytes).sum::<usize>()
     }
 
     pub(crate) fn ngram_bytes(&self) -> usize {
@@ -172,7 +172,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn sealed_columns_answer_as_before() {
+    fn sealing_does_not_change_a_column() {
         let mut annotations = ChunkAnnotations::default();
         annotations.extend(7, (0..CHUNK_ROWS).map(|at| (at, at as u32)));
         annotations.extend(3, [(5, 50), (4000, 51)].into_iter());

@@ -1,15 +1,14 @@
-//! Values in the order in which they came, in blocks that clones share.
+//! Append-only values in blocks that clones share.
 
 use std::sync::Arc;
 
 use bytes::Bytes;
-use memchr::memmem::Finder;
 use smol_str::SmolStr;
 
-/// Values in a full block.
+/// Values of a full block.
 const BLOCK: usize = 1024;
 
-/// Values, known by their places. Clones share all blocks that do not change afterwards.
+/// Values by index. Clones share the blocks that neither of them changes.
 #[derive(Debug, Clone)]
 pub(crate) struct Arena<T> {
     blocks: Vec<Arc<Vec<T>>>,
@@ -51,7 +50,7 @@ impl<T: Clone> Arena<T> {
         Arc::make_mut(&mut self.blocks[at / BLOCK])[at % BLOCK] = value;
     }
 
-    /// The blocks, all but the last of one length.
+    /// The blocks. All but the last are full.
     pub(crate) fn blocks(&self) -> &[Arc<Vec<T>>] {
         &self.blocks
     }
@@ -60,30 +59,23 @@ impl<T: Clone> Arena<T> {
         self.blocks.iter().flat_map(|block| block.iter())
     }
 
-    /// Gives back the spare capacity of a block that is full now.
+    /// Frees the spare capacity of a full block.
     fn shrink_last(&mut self) {
         if let Some(block) = self.blocks.last_mut().and_then(Arc::get_mut) {
             block.shrink_to_fit();
         }
     }
 
-    /// Bytes of the blocks, without what the values hold elsewhere.
+    /// Bytes of the blocks, without the heap memory of the values.
     pub(crate) fn block_bytes(&self) -> usize {
         self.blocks.iter().map(|block| block.capacity() * size_of::<T>() + size_of_val(&**block)).sum()
     }
 }
 
-/// The texts of a dictionary. They are kept as jobs hold them, so that a decoded job shares them.
+/// The texts of a dictionary, in the type of a job's fields: a decoded job shares them.
 impl Arena<SmolStr> {
-    /// The codes of the texts that contain a part, ascending.
-    pub(crate) fn containing(&self, part: &str) -> Vec<u32> {
-        // One searcher for all texts.
-        let part = Finder::new(part);
-        (0..).zip(self.iter()).filter(|(_, text)| part.find(text.as_bytes()).is_some()).map(|(code, _)| code).collect()
-    }
-
     pub(crate) fn heap_bytes(&self) -> usize {
-        // A long text has two counts of references beside it.
+        // A text on the heap has two reference counts.
         let long = self.iter().filter(|text| text.is_heap_allocated());
         long.map(|text| text.len() + 2 * size_of::<usize>()).sum::<usize>() + self.block_bytes()
     }
@@ -109,30 +101,14 @@ mod tests {
     }
 
     #[test]
-    fn values_are_found_across_blocks_and_a_clone_keeps_its_own() {
+    fn values_span_blocks_and_clones_are_independent() {
         let texts: Vec<String> = (0..3 * BLOCK).map(|at| format!("text {at}")).collect();
         let mut arena = arena(&texts.iter().map(String::as_str).collect::<Vec<_>>());
         assert_eq!(arena.get(2500), "text 2500");
-        let with =
-            |part: &str| (0..).zip(&texts).filter(|(_, text)| text.contains(part)).map(|(code, _)| code).collect();
-        for part in ["text", "99", "t 1", "text 2500", "0t", "x", "none", ""] {
-            let expected: Vec<u32> = with(part);
-            assert_eq!(arena.containing(part), expected, "{part:?}");
-        }
         let snapshot = arena.clone();
         arena.set(2500, "other".into());
         arena.push("new".into());
         assert_eq!((snapshot.get(2500).as_str(), snapshot.len()), ("text 2500", 3 * BLOCK));
         assert_eq!((arena.get(2500).as_str(), arena.get(3 * BLOCK as u32).as_str()), ("other", "new"));
-    }
-
-    #[test]
-    fn a_part_is_found_in_one_text_and_not_across_two() {
-        let arena = arena(&["", "ab", "", "ab", "a", "b", "aab", "\u{e9}", ""]);
-        assert_eq!(arena.containing("ab"), [1, 3, 6]);
-        assert!(arena.containing("ba").is_empty());
-        assert_eq!(arena.containing("a"), [1, 3, 4, 6]);
-        assert_eq!(arena.containing("\u{e9}"), [7]);
-        assert_eq!(arena.containing(""), [0, 1, 2, 3, 4, 5, 6, 7, 8]);
     }
 }

@@ -1,4 +1,4 @@
-//! Bitmaps of rows by code, for columns that are updated: versioned, as the rows of a code change.
+//! Bitmap indexes of columns that are updated. They are versioned: rows move from one code to another.
 
 use std::sync::Arc;
 
@@ -7,12 +7,12 @@ use roaring::RoaringBitmap;
 use super::postings::bitmap_bytes;
 use crate::model::{JobState, StateSet};
 
-/// A bitmap of rows for each code. Clones share every bitmap that is not changed afterwards.
+/// A bitmap of rows per code. Clones share the bitmaps that neither of them changes.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct BitmapIndex(Arc<Vec<Arc<RoaringBitmap>>>);
 
 impl BitmapIndex {
-    /// The rows of a code.
+    /// The rows that hold a code.
     pub(crate) fn rows(&self, code: u32) -> Option<&Arc<RoaringBitmap>> {
         self.0.get(code as usize)
     }
@@ -37,7 +37,7 @@ impl BitmapIndex {
     }
 }
 
-/// A bitmap of rows for each job state.
+/// A bitmap of rows per job state.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct StateIndex([Arc<RoaringBitmap>; JobState::ALL.len() + 1]);
 
@@ -47,12 +47,11 @@ impl StateIndex {
         &self.0[usize::from(state.ordinal())]
     }
 
-    /// The rows in any of some states.
+    /// The rows in any of several states.
     pub(crate) fn union(&self, states: StateSet) -> RoaringBitmap {
         states.iter().fold(RoaringBitmap::new(), |rows, state| rows | self.rows(state).as_ref())
     }
 
-    /// Adds a row.
     pub(crate) fn insert(&mut self, state: JobState, row: u32) {
         self.rows_mut(state).insert(row);
     }

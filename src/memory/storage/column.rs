@@ -1,4 +1,4 @@
-//! Columns of a chunk: Arrow arrays at rest, Arrow builders while a batch writes to them.
+//! Columns of a chunk: Arrow arrays, which a batch of ingestion opens as builders.
 
 use std::sync::Arc;
 
@@ -13,11 +13,11 @@ use datafusion::arrow::util::bit_util;
 
 use super::id::FixedId;
 
-/// Rows in a full chunk: DataFusion's batch size.
+/// Rows of a full chunk: DataFusion's batch size.
 pub(crate) const CHUNK_ROWS: usize = 1 << CHUNK_BITS;
 const CHUNK_BITS: u32 = 13;
 
-/// The chunk of a row, and the row's place in it.
+/// The chunk of a row, and the row's index in it.
 #[inline]
 pub(crate) const fn locate(row: u32) -> (usize, usize) {
     ((row >> CHUNK_BITS) as usize, row as usize & (CHUNK_ROWS - 1))
@@ -29,7 +29,7 @@ pub(crate) const fn first_row(chunk: usize) -> u32 {
     (chunk as u32) << CHUNK_BITS
 }
 
-/// The type of a column: its Arrow array, and what writes to it.
+/// The type of a column: its Arrow array and its writer.
 pub(crate) trait ColumnType {
     type Array: Array + Clone;
     type Writer: Default;
@@ -37,7 +37,7 @@ pub(crate) trait ColumnType {
 
     fn data_type() -> DataType;
     fn downcast(array: &ArrayRef) -> &Self::Array;
-    /// Opens an array: its values move into the writer when they are first written to.
+    /// Opens an array for writes. The first write converts it to a builder.
     fn open(array: ArrayRef) -> Self::Writer;
     fn append(writer: &mut Self::Writer, array: &Self::Array);
     fn close(writer: Self::Writer) -> Result<ArrayRef, ArrowError>;
@@ -112,9 +112,8 @@ impl<const N: usize> ColumnType for FixedId<N> {
 
 /// Writes to a primitive column.
 ///
-/// An array becomes a builder at the first write of a batch, and an array again at its end: to
-/// do so for every write would cost many times the write. Values that no snapshot holds change in
-/// place, others are copied.
+/// The first write of a batch converts the array to a builder, and `finish` converts it back: doing both for each write
+/// would cost many times the write. The values are changed in place if no snapshot holds them, and copied otherwise.
 #[derive(Debug)]
 pub(crate) enum PrimitiveWriter<T: ArrowPrimitiveType> {
     Array(ArrayRef),
@@ -135,13 +134,13 @@ impl<T: ArrowPrimitiveType> PrimitiveWriter<T> {
         }
     }
 
-    /// The value at a place that is not null.
+    /// The value at an index that is not null.
     #[inline]
     pub(crate) fn get(&self, at: usize) -> T::Native {
         self.values()[at]
     }
 
-    /// The value at a place.
+    /// The value at an index.
     #[inline]
     pub(crate) fn optional(&self, at: usize) -> Option<T::Native> {
         let valid = match self {
@@ -172,7 +171,7 @@ impl<T: ArrowPrimitiveType> PrimitiveWriter<T> {
             bit_util::unset_bit(validity, at);
             return;
         }
-        // The builder has no validity bitmap yet, and makes one only for appended nulls.
+        // The builder has no validity bitmap, and allocates one only for appended nulls.
         let (_, values, _) = self.builder().finish().into_parts();
         let mut validity = BooleanBufferBuilder::new(CHUNK_ROWS);
         validity.append_n(values.len(), true);
@@ -184,7 +183,7 @@ impl<T: ArrowPrimitiveType> PrimitiveWriter<T> {
     fn builder(&mut self) -> &mut PrimitiveBuilder<T> {
         if let Self::Array(array) = self {
             let typed = array.as_primitive::<T>().clone();
-            // The array must hold nothing, or its values would count as shared.
+            // The writer must drop its reference to the array: `into_builder` fails on shared values.
             *self = Self::Builder(PrimitiveBuilder::new());
             let builder = typed.into_builder().unwrap_or_else(|shared| {
                 let mut copy = PrimitiveBuilder::with_capacity(CHUNK_ROWS);
@@ -207,7 +206,7 @@ impl<T: ArrowPrimitiveType> PrimitiveWriter<T> {
     }
 }
 
-/// Appends to a column of ids, which are never updated.
+/// Appends to a column of ids. Ids are never updated.
 #[derive(Debug)]
 pub(crate) enum IdWriter<const N: usize> {
     Array(ArrayRef),
@@ -284,7 +283,7 @@ mod tests {
     }
 
     #[test]
-    fn an_array_that_no_one_else_holds_changes_in_place() {
+    fn an_unshared_array_changes_in_place() {
         let mut writer = PrimitiveWriter::<Int64Type>::default();
         writer.builder().append_slice(&[1, 2]);
         let array = writer.finish();
@@ -297,7 +296,7 @@ mod tests {
     }
 
     #[test]
-    fn values_become_null_and_nulls_values_with_and_without_a_bitmap() {
+    fn values_and_nulls_are_set_with_and_without_a_validity_bitmap() {
         for before in [vec![Some(1), Some(2), Some(3)], vec![Some(1), None, Some(3)], vec![None, None, None]] {
             for at in 0..3 {
                 for value in [None, Some(9)] {

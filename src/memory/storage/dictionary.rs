@@ -1,8 +1,9 @@
-//! Dictionaries: each text of a column once, known by a code.
+//! Dictionaries: the distinct texts of a column, identified by codes.
 
-use std::cmp::Ordering;
 use std::hash::BuildHasher;
+use std::ops::Range;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use datafusion::arrow::array::{Array, ArrayRef, StringViewArray, UInt32Array};
 use foldhash::fast::RandomState;
@@ -14,21 +15,20 @@ use smol_str::SmolStr;
 use super::arena::Arena;
 use super::ngram::{NgramBatch, NgramIndex};
 use super::postings::{PostingList, Postings};
+use crate::memory::cost::NGRAM_MIN_TEXTS;
 
-/// From how many texts on there is an index by trigrams: fewer are searched in less than half a millisecond.
-const NGRAMS_FROM: usize = 1 << 14;
-/// How many new texts are added to it at a time.
+/// New texts are added to the trigram index in batches of this many.
 const NGRAM_BATCH: usize = 1 << 12;
 
-/// The codes of a dictionary by the order of their texts.
+/// The codes of a dictionary, sorted by their texts.
 #[derive(Debug, Default)]
 pub(crate) struct TextOrder {
-    /// The codes, the least text first.
+    /// The codes, in ascending order of their texts.
     pub(crate) codes: Vec<u32>,
 }
 
 impl TextOrder {
-    /// The place in the order, by code.
+    /// The rank of each code.
     pub(crate) fn ranks(&self) -> Vec<u32> {
         let mut ranks = vec![0; self.codes.len()];
         for (rank, &code) in (0..).zip(&self.codes) {
@@ -38,11 +38,11 @@ impl TextOrder {
     }
 }
 
-/// A dictionary with, for each code, the rows that hold it.
+/// A dictionary with a posting list for each code.
 ///
-/// The texts are versioned: a clone keeps those it has. What finds a code and lists its rows is
-/// shared by all clones and only ever grows, so a clone passes over codes and rows that it does
-/// not have. Their locks are held for a look-up or an append, never while a query computes.
+/// The texts are versioned: a clone keeps the texts it was cloned with. The hash table, the posting lists and the
+/// trigram index are shared by all clones and only grow, so a clone ignores codes and rows that it does not have. Their
+/// locks are held for one lookup or append, never during a query.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Dictionary {
     texts: Arc<Arena<SmolStr>>,
@@ -56,11 +56,13 @@ struct SharedPart {
     postings: RwLock<Postings>,
     order: Mutex<Arc<TextOrder>>,
     values: Mutex<Option<ArrayRef>>,
+    /// Built by the queries that need it.
     ngrams: RwLock<NgramIndex>,
+    is_indexing: AtomicBool,
 }
 
 impl Dictionary {
-    /// How many codes there are.
+    /// The number of codes.
     pub(crate) fn len(&self) -> usize {
         self.texts.len()
     }
@@ -70,12 +72,12 @@ impl Dictionary {
         self.texts.get(code)
     }
 
-    /// The texts by code, as an array. It is kept, and made anew when there are more texts.
+    /// The texts as an Arrow array. The array is cached until texts are added.
     pub(crate) fn values(&self) -> ArrayRef {
         let kept = self.shared.values.lock().clone();
         match kept {
             Some(values) if values.len() == self.len() => return values,
-            // The array is that of a later clone, which has the same texts and more.
+            // The cached array belongs to a later clone, whose texts start with those of this one.
             Some(values) if values.len() > self.len() => return values.slice(0, self.len()),
             _ => {}
         }
@@ -87,21 +89,16 @@ impl Dictionary {
         values
     }
 
-    /// The code of a text, if it has one.
+    /// The code of a text, if the dictionary has it.
     pub(crate) fn code(&self, text: &str) -> Option<u32> {
         let hash = self.shared.hasher.hash_one(text);
         let known = self.len() as u32;
         self.shared.codes.read().find(hash, |&code| code < known && self.text(code) == text).copied()
     }
 
-    /// The codes of the texts that contain a part, ascending.
-    pub(crate) fn codes_containing(&self, part: &str) -> Vec<u32> {
-        let most = self.len() / 4;
-        self.few_containing(part, most).unwrap_or_else(|| self.texts.containing(part))
-    }
-
-    /// The same, if the index by trigrams leaves at most `most` texts to be searched for the part.
-    pub(crate) fn few_containing(&self, part: &str, most: usize) -> Option<Vec<u32>> {
+    /// The codes of the texts that contain a substring, ascending.
+    /// `None` if the trigram index cannot answer, or leaves more than `most` candidates.
+    pub(crate) fn codes_containing(&self, part: &str, most: usize) -> Option<Vec<u32>> {
         let (candidates, end) = {
             let ngrams = self.shared.ngrams.read();
             (ngrams.candidates(part, most as u64).filter(|_| ngrams.end() > 0)?, ngrams.end())
@@ -113,23 +110,23 @@ impl Dictionary {
         Some(indexed.chain(end.min(known)..known).filter(contains).collect())
     }
 
-    /// The codes of the texts that pass a test, ascending.
-    pub(crate) fn codes_where(&self, test: impl Fn(&str) -> bool) -> Vec<u32> {
-        (0..self.len() as u32).filter(|&code| test(self.text(code))).collect()
+    /// The codes in a range whose texts pass a test, ascending.
+    pub(crate) fn codes_where(&self, codes: Range<u32>, test: impl Fn(&str) -> bool) -> impl Iterator<Item = u32> {
+        codes.filter(move |&code| test(self.text(code)))
     }
 
-    /// The codes of texts, each made if it is new.
+    /// The codes of texts. Texts that are new are added.
     pub(crate) fn intern_all<'a, C: FromIterator<u32>>(&mut self, texts: impl Iterator<Item = &'a str>) -> C {
         self.intern_optional(texts.map(Some)).into_iter().flatten().collect()
     }
 
-    /// The same for texts that may be absent.
+    /// The codes of texts that may be null. Texts that are new are added.
     pub(crate) fn intern_optional<'a>(&mut self, texts: impl Iterator<Item = Option<&'a str>>) -> Vec<Option<u32>> {
         let mut codes = self.shared.codes.write();
         let hasher = &self.shared.hasher;
         let mut previous: Option<(&str, u32)> = None;
         let mut intern = |text: &'a str| {
-            // Neighbours in a batch often share their texts.
+            // Neighbouring rows often have the same text.
             if let Some((_, code)) = previous.filter(|&(before, _)| before == text) {
                 return code;
             }
@@ -143,27 +140,34 @@ impl Dictionary {
             previous = Some((text, code));
             code
         };
-        let interned = texts.map(|text| text.map(&mut intern)).collect();
-        drop(codes);
-        self.extend_ngrams();
-        interned
+        texts.map(|text| text.map(&mut intern)).collect()
     }
 
-    /// Adds the texts that are new since the last time to the index by trigrams, where they are many.
-    fn extend_ngrams(&self) {
-        let first = self.shared.ngrams.read().end();
-        if self.len() < NGRAMS_FROM.max(first as usize + NGRAM_BATCH) {
+    /// The number of texts that are to be added to the trigram index: none while they are too few for another batch.
+    pub(crate) fn unindexed(&self) -> usize {
+        let first = self.shared.ngrams.read().end() as usize;
+        if self.len() < NGRAM_MIN_TEXTS.max(first + NGRAM_BATCH) || self.shared.is_indexing.load(Ordering::Relaxed) {
+            return 0;
+        }
+        self.len() - first
+    }
+
+    /// Adds the texts to the trigram index, unless another thread does so.
+    pub(crate) fn index_trigrams(&self) {
+        if self.unindexed() == 0 || self.shared.is_indexing.swap(true, Ordering::Acquire) {
             return;
         }
-        // Texts are added by one writer at a time, and readers wait for the bitmaps alone.
+        let first = self.shared.ngrams.read().end();
         for from in (first..self.len() as u32).step_by(NGRAM_BATCH) {
             let to = self.len().min(from as usize + NGRAM_BATCH) as u32;
             let batch = NgramBatch::new(from, (from..to).map(|code| self.text(code).as_str()));
+            // Readers wait only while the bitmaps are extended.
             self.shared.ngrams.write().append(&batch);
         }
+        self.shared.is_indexing.store(false, Ordering::Release);
     }
 
-    /// The code of a text, made if it is new.
+    /// The code of a text, which is added if it is new.
     pub(crate) fn intern(&mut self, text: &str) -> u32 {
         match self.code(text) {
             Some(code) => code,
@@ -171,12 +175,12 @@ impl Dictionary {
         }
     }
 
-    /// Adds rows, ascending and greater than all before, each to the list of its code.
+    /// Appends rows to the posting lists of their codes. The rows are ascending and greater than all earlier ones.
     pub(crate) fn post(&self, rows: impl Iterator<Item = (u32, u32)>) {
         self.shared.postings.write().post(rows);
     }
 
-    /// The same for a column of codes, whose first row is `first`.
+    /// Appends the rows of a column of codes, the first of which is row `first`.
     pub(crate) fn post_column(&self, codes: &UInt32Array, first: u32) {
         let rows = (first..).zip(codes.values());
         match codes.nulls() {
@@ -187,42 +191,46 @@ impl Dictionary {
         }
     }
 
-    /// The rows of a code, some of which may be newer than this clone.
+    /// The rows of a code. They may include rows newer than this clone.
     pub(crate) fn rows(&self, code: u32) -> PostingList {
         self.shared.postings.read().list(code)
     }
 
-    /// The rows of some codes.
+    /// The posting lists of several codes.
     pub(crate) fn rows_of(&self, codes: &[u32]) -> Vec<PostingList> {
         let postings = self.shared.postings.read();
         codes.iter().map(|&code| postings.list(code)).collect()
     }
 
-    /// How many rows some codes have together.
+    /// The number of rows that several codes have together.
     pub(crate) fn count_rows(&self, codes: &[u32]) -> u64 {
         let postings = self.shared.postings.read();
         codes.iter().map(|&code| postings.list_len(code)).sum()
     }
 
-    /// The codes of the texts that begin so, in the order of their texts.
+    /// The codes of the texts with a prefix, in the order of their texts.
     pub(crate) fn codes_starting_with(&self, start: &str) -> Vec<u32> {
         let order = self.order();
         let from = &order.codes[order.codes.partition_point(|&code| self.text(code) < start)..];
         from[..from.partition_point(|&code| self.text(code).starts_with(start))].to_vec()
     }
 
-    /// The codes in the order of their texts. It is kept, and texts that are new since then are
-    /// added to it.
+    /// The number of texts that [`order`](Self::order) would have to merge into the cached order.
+    pub(crate) fn unordered(&self) -> usize {
+        self.len().saturating_sub(self.shared.order.lock().codes.len())
+    }
+
+    /// The codes in the order of their texts. The order is cached; new texts are merged into it.
     pub(crate) fn order(&self) -> Arc<TextOrder> {
         let kept = Arc::clone(&self.shared.order.lock());
         match kept.codes.len().cmp(&self.len()) {
-            Ordering::Equal => return kept,
-            // The order is that of a later clone, which has the same texts and more.
-            Ordering::Greater => {
+            std::cmp::Ordering::Equal => return kept,
+            // The cached order belongs to a later clone, whose texts start with those of this one.
+            std::cmp::Ordering::Greater => {
                 let known = |code: &u32| (*code as usize) < self.len();
                 return Arc::new(TextOrder { codes: kept.codes.iter().copied().filter(known).collect() });
             }
-            Ordering::Less => {}
+            std::cmp::Ordering::Less => {}
         }
         let order = Arc::new(self.extended(&kept));
         let mut kept = self.shared.order.lock();
@@ -247,19 +255,19 @@ impl Dictionary {
         TextOrder { codes }
     }
 
-    /// Bytes of texts and what finds their codes.
+    /// Bytes of the texts and the hash table.
     pub(crate) fn heap_bytes(&self) -> usize {
         let order = self.shared.order.lock().codes.capacity() * size_of::<u32>();
         let values = self.shared.values.lock().as_ref().map_or(0, |values| values.get_array_memory_size());
         self.texts.heap_bytes() + self.shared.codes.read().allocation_size() + order + values
     }
 
-    /// Bytes of the index by trigrams.
+    /// Bytes of the trigram index.
     pub(crate) fn ngram_bytes(&self) -> usize {
         self.shared.ngrams.read().heap_bytes()
     }
 
-    /// Bytes of the lists of rows.
+    /// Bytes of the posting lists.
     pub(crate) fn posting_bytes(&self) -> usize {
         self.shared.postings.read().heap_bytes()
     }
@@ -270,7 +278,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_clone_keeps_its_texts_and_sees_no_later_code() {
+    fn a_clone_sees_no_later_code() {
         let mut dictionary = Dictionary::default();
         let codes = dictionary.intern_optional([Some("b"), None, Some("a"), Some("b")].into_iter());
         assert_eq!(codes, [Some(0), None, Some(1), Some(0)]);
@@ -284,7 +292,7 @@ mod tests {
     }
 
     #[test]
-    fn a_part_is_found_with_the_index_as_without() {
+    fn the_trigram_index_does_not_change_matches() {
         let mut dictionary = Dictionary::default();
         let mut snapshots = Vec::new();
         for batch in 0..7 {
@@ -292,24 +300,31 @@ mod tests {
                 (batch * 3000..(batch + 1) * 3000).map(|at| format!("é-{:05}", at * 7919 % 100_000)).collect();
             dictionary.intern_all::<Vec<u32>>(texts.iter().chain(&texts[..10]).map(String::as_str));
             snapshots.push(dictionary.clone());
+            if batch == 5 {
+                assert_eq!((dictionary.unindexed(), dictionary.ngram_bytes()), (18_000, 0));
+                dictionary.index_trigrams();
+                assert_eq!(dictionary.unindexed(), 0);
+            }
         }
         assert_eq!(snapshots.iter().filter(|snapshot| snapshot.ngram_bytes() > 0).count(), 7, "the index is shared");
         for snapshot in &snapshots {
             for part in ["", "é", "-0", "123", "é-99", "79190", "é-00001", "none", "00001x"] {
-                let found = snapshot.codes_containing(part);
-                assert_eq!(found, snapshot.codes_where(|text| text.contains(part)), "{part:?} of {}", snapshot.len());
-                if let Some(few) = snapshot.few_containing(part, 100) {
-                    assert_eq!(few, found, "{part:?} of {}", snapshot.len());
+                let all: Vec<u32> =
+                    snapshot.codes_where(0..snapshot.len() as u32, |text| text.contains(part)).collect();
+                for most in [100, usize::MAX] {
+                    if let Some(found) = snapshot.codes_containing(part, most) {
+                        assert_eq!(found, all, "{part:?} of {}", snapshot.len());
+                    }
                 }
             }
         }
-        assert!(dictionary.few_containing("é-99", usize::MAX).is_some());
-        assert_eq!(dictionary.few_containing("é-", 100), None);
-        assert_eq!(dictionary.few_containing("-0", usize::MAX), None);
+        assert!(dictionary.codes_containing("é-99", usize::MAX).is_some());
+        assert_eq!(dictionary.codes_containing("é-", 100), None);
+        assert_eq!(dictionary.codes_containing("-0", usize::MAX), None);
     }
 
     #[test]
-    fn the_order_takes_new_texts_in() {
+    fn new_texts_are_merged_into_the_order() {
         let mut dictionary = Dictionary::default();
         let mut snapshots = Vec::new();
         for at in 0..300u32 {

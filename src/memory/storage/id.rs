@@ -1,4 +1,4 @@
-//! Ids of fixed width: compared, hashed and stored without following a pointer.
+//! Fixed-width ids, compared and hashed without following a pointer.
 
 use std::hash::{BuildHasher, Hash};
 use std::str;
@@ -14,8 +14,8 @@ use crate::ingest::{JOB_ID_BYTES, RUN_ID_BYTES, holds_nul};
 
 /// An id of at most `N` bytes, padded with NULs.
 ///
-/// No stored id holds a NUL, so the padding loses nothing, and comparing the padded bytes is
-/// comparing the ids: a proper prefix sorts first, as NUL is the least byte.
+/// No valid id holds a NUL, so padded ids are equal only if the ids are, and sort in the same order: a proper prefix
+/// sorts first, as NUL is the least byte.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 #[repr(transparent)]
 pub(crate) struct FixedId<const N: usize>([u8; N]);
@@ -26,7 +26,7 @@ pub(crate) type JobId = FixedId<JOB_ID_BYTES>;
 pub(crate) type RunId = FixedId<RUN_ID_BYTES>;
 
 impl<const N: usize> FixedId<N> {
-    /// The id of a text; none if no stored id can be that text.
+    /// The id with a text; `None` if the text is no valid id.
     pub(crate) fn new(text: &str) -> Option<Self> {
         let bytes = text.as_bytes();
         if bytes.len() > N || holds_nul(text) {
@@ -37,7 +37,7 @@ impl<const N: usize> FixedId<N> {
         Some(Self(id))
     }
 
-    /// The id at a place of a column.
+    /// The id at an index of a column.
     #[inline]
     pub(crate) fn at(column: &FixedSizeBinaryArray, at: usize) -> Self {
         Self(ids(column)[at])
@@ -56,7 +56,7 @@ impl<const N: usize> FixedId<N> {
     /// The text of the id.
     pub(crate) fn as_str(&self) -> &str {
         let len = self.0.iter().rposition(|&byte| byte != 0).map_or(0, |last| last + 1);
-        // Ids are only made from texts, so this never falls back.
+        // The bytes come from a `str`, so this never fails.
         str::from_utf8(&self.0[..len]).unwrap_or_default()
     }
 }
@@ -74,12 +74,11 @@ pub(crate) fn ids<const N: usize>(array: &FixedSizeBinaryArray) -> &[[u8; N]] {
 
 const SHARDS: usize = 64;
 
-/// From ids to rows, in constant time, for the writer and every snapshot at once.
+/// A hash index from ids to rows, shared by the writer and all snapshots.
 ///
-/// Rows are only ever added and a row's id never changes, so one table serves all: a snapshot
-/// takes a row that it does not have for no match. The table holds rows alone and compares
-/// against the id column. It is cut into shards, each under its own lock, so that no reader
-/// waits while a large table grows.
+/// Rows are only added and the id of a row never changes, so one table serves every version: a snapshot ignores rows
+/// that it does not have. The table stores rows alone and compares ids in the id column. It is split into shards, each
+/// with its own lock, so that a reader waits for the resize of one shard at most.
 #[derive(Debug)]
 pub(crate) struct IdIndex {
     shards: Box<[RwLock<HashTable<u32>>]>,
@@ -93,16 +92,16 @@ impl Default for IdIndex {
 }
 
 impl IdIndex {
-    /// The row of an id, by what `is_id` says of the candidates.
+    /// The row of an id. `is_id` compares the id of a candidate row.
     pub(crate) fn find<K: Hash>(&self, id: &K, is_id: impl Fn(u32) -> bool) -> Option<u32> {
         let hash = self.hasher.hash_one(id);
         self.shard(hash).read().find(hash, |&row| is_id(row)).copied()
     }
 
-    /// The rows of many ids, in their order, by what `is_id` says of the candidates; none for what is no id.
+    /// The rows of many ids, in their order; `None` for an unknown id. `is_id` compares the id of a candidate row.
     ///
-    /// For the writer, as all shards stay locked against it. Without a lock from one look-up to the
-    /// next, the processor can wait for the memory of several of them at once.
+    /// Only for the writer: all shards stay locked for reading, so that the processor overlaps the cache misses of
+    /// several lookups.
     pub(crate) fn find_all<K: Hash>(
         &self,
         ids: impl Iterator<Item = Option<K>>,
@@ -116,14 +115,14 @@ impl IdIndex {
         ids.map(|id| id.and_then(find)).collect()
     }
 
-    /// Makes room for more rows. `id_of` gives the ids of rows added before.
+    /// Reserves room for more rows. `id_of` returns the id of an indexed row.
     pub(crate) fn reserve<K: Hash>(&self, more: usize, id_of: impl Fn(u32) -> K) {
         for shard in &self.shards {
             shard.write().reserve(more.div_ceil(SHARDS), |&row| self.hasher.hash_one(id_of(row)));
         }
     }
 
-    /// Adds a row, whose id is not there yet. `id_of` gives the ids of rows added before.
+    /// Adds a row whose id is not in the index. `id_of` returns the id of an indexed row.
     pub(crate) fn insert<K: Hash>(&self, id: &K, row: u32, id_of: impl Fn(u32) -> K) {
         let hash = self.hasher.hash_one(id);
         self.shard(hash).write().insert_unique(hash, row, |&row| self.hasher.hash_one(id_of(row)));
@@ -133,14 +132,14 @@ impl IdIndex {
         &self.shards[shard_of(hash)]
     }
 
-    /// Bytes that the index occupies.
+    /// Bytes of the index.
     pub(crate) fn heap_bytes(&self) -> usize {
         self.shards.iter().map(|shard| shard.read().allocation_size()).sum()
     }
 }
 
 fn shard_of(hash: u64) -> usize {
-    // The table itself uses the lowest and the highest bits.
+    // The hash table uses the lowest and the highest bits.
     (hash >> 32) as usize % SHARDS
 }
 
@@ -157,7 +156,7 @@ mod tests {
     }
 
     #[test]
-    fn texts_that_cannot_be_stored_are_no_ids() {
+    fn invalid_texts_are_no_ids() {
         assert!(JobId::new("a\0").is_none());
         assert!(JobId::new(&"x".repeat(33)).is_none());
         assert_eq!(JobId::new(&"x".repeat(32)).unwrap().as_str().len(), 32);

@@ -1,4 +1,4 @@
-//! Which rows have an integer, for a column that hardly ever changes.
+//! A posting list per integer, for a column that is rarely updated.
 
 use std::collections::BTreeMap;
 use std::ops::RangeBounds;
@@ -9,48 +9,47 @@ use roaring::RoaringBitmap;
 
 use super::postings::{PostingList, bitmap_bytes};
 
-/// So many rows may be listed again, whatever the number of rows.
+/// The index is rebuilt after at least this many updates.
 const CHANGES_KEPT: usize = 1 << 16;
 
-/// For each integer the rows that have it, or once had it.
+/// For each integer, the rows that have or had it.
 ///
-/// All clones share it and it only grows, as the lists of a dictionary do. A row whose integer
-/// changes is listed under the new one too and stays under the old one, where an older snapshot
-/// looks for it. So the lists are exact but for the rows that ever changed; those must be looked
-/// up in the snapshot's own column.
+/// All clones share the index, and it only grows. When the integer of a row changes, the row is added to the list of
+/// the new integer and stays in that of the old one, for the snapshots in which it still has it. So the lists are exact
+/// except for the rows in `changed`, whose value must be read from the snapshot's column.
 ///
-/// Rows are listed many at a time: to visit the list of each new row would cost an insert more
-/// than all else. The newest rows are not listed yet, and must be looked at too.
+/// Rows are added a chunk at a time, because adding each row on insertion would dominate the cost of the insertion. The
+/// rows from `end` on are not in the lists, and must be scanned.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct IntegerIndex(Arc<RwLock<Listed>>);
 
 #[derive(Debug, Default)]
 struct Listed {
     rows: BTreeMap<i64, PostingList>,
-    /// How many rows are listed: those below this one, and of those above it only some that changed.
+    /// The number of rows in the lists: all below this one, and those above it that were updated.
     end: u32,
     changed: Arc<RoaringBitmap>,
-    /// How many times a row was listed again.
+    /// The number of updates.
     changes: usize,
 }
 
-/// The rows listed under some integers. Some may be newer than the snapshot.
+/// Posting lists of some integers. They may include rows newer than the snapshot.
 #[derive(Debug)]
 pub(crate) struct ListedRows {
     pub(crate) lists: Vec<PostingList>,
-    /// The first row that is not listed.
+    /// The first row that is not in the lists.
     pub(crate) end: u32,
-    /// The rows, listed here or not, whose integer has ever changed.
+    /// The rows whose integer was ever updated.
     pub(crate) changed: Arc<RoaringBitmap>,
 }
 
 impl IntegerIndex {
-    /// How many rows are listed.
+    /// The number of rows in the lists.
     pub(crate) fn len(&self) -> usize {
         self.0.read().end as usize
     }
 
-    /// Lists the rows that follow those listed before, each by its integer.
+    /// Appends the values of the rows from [`len`](Self::len) on.
     pub(crate) fn post(&self, integers: &[i64]) {
         let mut listed = self.0.write();
         let first = listed.end;
@@ -63,7 +62,7 @@ impl IntegerIndex {
         listed.end = first + integers.len() as u32;
     }
 
-    /// Lists a row under its new integer too.
+    /// Adds an updated row to the list of its new integer.
     pub(crate) fn change(&self, row: u32, from: i64, to: i64) {
         let mut listed = self.0.write();
         for integer in [from, to] {
@@ -73,8 +72,12 @@ impl IntegerIndex {
         listed.changes += 1;
     }
 
-    /// Whether rows were listed again so often that a new index is due, which lists each row once:
-    /// what is listed must not grow with every change.
+    /// The number of updates.
+    pub(crate) fn updates(&self) -> usize {
+        self.0.read().changes
+    }
+
+    /// Whether a rebuild is due, after which each row is in one list: the index must not grow with every update.
     pub(crate) fn is_outdated(&self) -> bool {
         let listed = self.0.read();
         listed.changes > CHANGES_KEPT.max(listed.end as usize)
@@ -87,7 +90,7 @@ impl IntegerIndex {
         listed.with(lists)
     }
 
-    /// The rows of a range of integers; none if they are more than `at_most`.
+    /// The rows of a range of integers; `None` if there are more than `at_most`.
     pub(crate) fn rows_within(&self, range: impl RangeBounds<i64>, at_most: u64) -> Option<ListedRows> {
         let listed = self.0.read();
         let mut left = at_most;
@@ -102,7 +105,7 @@ impl IntegerIndex {
     pub(crate) fn heap_bytes(&self) -> usize {
         const ENTRY: usize = size_of::<i64>() + size_of::<PostingList>();
         let listed = self.0.read();
-        // A node of a B-tree is at least half full.
+        // The nodes of a B-tree are at least half full.
         let lists: usize = listed.rows.values().map(|list| 2 * ENTRY + list.heap_bytes()).sum();
         lists + bitmap_bytes(&listed.changed)
     }

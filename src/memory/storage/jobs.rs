@@ -18,12 +18,12 @@ use crate::ingest::JOB_ID_BYTES;
 use crate::model::JobState;
 use crate::time::Timestamp;
 
-/// A job's id as the zones compare it.
+/// A job's id as zone maps store it.
 pub(crate) type JobIdBytes = [u8; JOB_ID_BYTES];
 
 table! {
-    /// Jobs, in the order in which they came. Texts are codes of the dictionaries.
-    JobChunk, JobChunkWriter, JobRows, JobPlace {
+    /// Jobs, in the order of insertion. Texts are dictionary codes.
+    JobChunk, JobChunkWriter, JobRows, JobColumnIndex {
         job_id: JobId,
         queue: Required<UInt32Type>,
         job_set: Required<UInt32Type>,
@@ -49,14 +49,14 @@ table! {
         node: Optional<UInt32Type>,
         /// The latest run's pool.
         pool: Optional<UInt32Type>,
-        /// The (queue, job set) pair.
+        /// The code of the (queue, job set) pair.
         pair: Required<UInt32Type>,
-        /// The last transition time in whole seconds, rounded down: what orders and groups read.
+        /// The last transition time in whole seconds, rounded down: the sort key of pages, and the input of aggregates.
         last_transition_seconds: Required<TimestampSecondType>,
-        /// The last of the job's runs to come; each names the one before it.
+        /// The row of the job's most recently inserted run. Each run refers to the previous one.
         last_run: Optional<UInt32Type>,
-        /// Which annotation keys the job has.
-        shape: Required<UInt32Type>,
+        /// The code of the job's annotation key set.
+        key_set: Required<UInt32Type>,
     }
     extras {
         annotations: ChunkAnnotations,
@@ -75,13 +75,12 @@ impl JobTable {
         JobId::at(chunk.job_id(), at)
     }
 
-    /// The state of a job.
     pub(crate) fn state(&self, row: u32) -> JobState {
         let (chunk, at) = self.locate(row);
         job_state(chunk.state().value(at))
     }
 
-    /// Bytes of annotation columns, and of zone maps.
+    /// Bytes of the annotation columns, and of the zone maps.
     pub(crate) fn extra_bytes(&self) -> (usize, usize) {
         self.chunks().iter().fold((0, 0), |(annotations, zones), chunk| {
             let zone_bytes = chunk.id_zones.heap_bytes()
@@ -92,25 +91,25 @@ impl JobTable {
     }
 }
 
-/// The state of an ordinal of the column, which is only ever written from a [`JobState`].
+/// The state of an ordinal. The column holds only ordinals of [`JobState`].
 pub(crate) fn job_state(ordinal: u8) -> JobState {
     JobState::from_ordinal(ordinal).unwrap_or(JobState::Queued)
 }
 
 impl JobChunk {
-    /// How many rows there are.
+    /// The number of rows.
     pub(crate) fn len(&self) -> usize {
         self.batch.num_rows()
     }
 }
 
 impl JobChunkWriter {
-    /// How many rows there are.
+    /// The number of rows.
     pub(crate) fn len(&self) -> usize {
         self.queue.values().len()
     }
 
-    /// Updates the zones for the rows from `first` on.
+    /// Updates the zone maps for the rows from `first` on.
     pub(crate) fn extend_zones(&mut self, first: usize) {
         self.id_zones.append(self.job_id.values(), first);
         self.submitted_zones.append(self.submitted.values(), first);
@@ -134,7 +133,6 @@ impl JobWriter {
         }
     }
 
-    /// The state of a job.
     pub(crate) fn state(&self, row: u32) -> JobState {
         let (chunk, at) = super::locate(row);
         job_state(match self.chunk(chunk) {
@@ -144,7 +142,7 @@ impl JobWriter {
     }
 }
 
-/// The zones of all chunks of jobs.
+/// The zone maps of all chunks of jobs.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct JobZones {
     pub(crate) ids: ZoneTree<JobIdBytes>,
@@ -153,7 +151,7 @@ pub(crate) struct JobZones {
 }
 
 impl JobZones {
-    /// Sets the zones of a chunk that was written to.
+    /// Copies the zone maps of a chunk after a write.
     pub(crate) fn set(&mut self, at: usize, chunk: &JobChunkWriter) {
         if let Some(zone) = chunk.id_zones.whole() {
             self.ids.set(at, zone);
@@ -164,7 +162,7 @@ impl JobZones {
         self.set_last_transition(at, chunk);
     }
 
-    /// The same after a change of the last transition time alone.
+    /// Copies the zone map of the last transition time after a write.
     pub(crate) fn set_last_transition(&mut self, at: usize, chunk: &JobChunkWriter) {
         if let Some(zone) = chunk.last_transition_seconds_zones.whole() {
             self.last_transition_seconds.set(at, zone);
@@ -176,16 +174,16 @@ impl JobZones {
     }
 }
 
-/// What a job's latest-run id refers to.
+/// The target of a job's latest-run id.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum LatestRun {
     /// The row of the run.
     Run(u32),
-    /// No run has the id yet; this is its place among such ids.
+    /// The index of an id of which no run exists.
     Dangling(u32),
 }
 
-/// Marks a packed place; run rows stay below it.
+/// The flag of a dangling index; run rows are below it.
 const DANGLING: u32 = 1 << 31;
 
 impl LatestRun {
@@ -206,7 +204,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn latest_runs_survive_packing() {
+    fn latest_runs_round_trip() {
         for latest in [LatestRun::Run(0), LatestRun::Run(DANGLING - 1), LatestRun::Dangling(12)] {
             assert_eq!(LatestRun::unpack(latest.pack()), latest);
         }

@@ -1,16 +1,16 @@
-//! Storage: tables of record batches, dictionaries, and the indexes over them.
+//! Storage: tables of record batches, dictionaries, and indexes.
 //!
-//! | module | what it holds |
+//! | module | contents |
 //! |---|---|
-//! | `column`, `table` | chunks of a table: Arrow record batches, and builders while a batch writes to them |
+//! | `column`, `table` | chunks of a table: Arrow record batches, opened as builders by a batch of ingestion |
 //! | `jobs`, `runs`, `records` | the tables |
-//! | `annotation` | a dictionary column a key and chunk |
-//! | `arena`, `dictionary` | texts and other values, known by codes |
-//! | `id`, `postings`, `bitmap_index`, `integer_index` | from values to rows |
-//! | `ngram` | from parts of texts to the texts |
-//! | `zone` | least and greatest values of blocks of rows |
-//! | `partials` | aggregates of groups, kept a chunk |
-//! | `tables` | a snapshot of all of these |
+//! | `annotation` | a dictionary column per annotation key and chunk |
+//! | `arena`, `dictionary` | append-only values, and texts identified by codes |
+//! | `id`, `postings`, `bitmap_index`, `integer_index` | indexes from values to rows |
+//! | `ngram` | trigram indexes from substrings to texts |
+//! | `zone` | zone maps: the least and greatest value of a range of rows |
+//! | `partials` | cached aggregates of groups |
+//! | `tables` | a snapshot of the store |
 
 mod annotation;
 mod arena;
@@ -32,14 +32,14 @@ mod zone;
 pub(super) use arena::Arena;
 pub(super) use bitmap_index::BitmapIndex;
 pub(super) use column::{CHUNK_ROWS, first_row, locate};
-pub(super) use dictionary::Dictionary;
+pub(super) use dictionary::{Dictionary, TextOrder};
 pub(super) use id::{FixedId, JobId, RunId, ids};
 pub(super) use integer_index::{IntegerIndex, ListedRows};
-pub(super) use jobs::{JobChunk, JobIdBytes, JobPlace, JobRows, JobWriter, LatestRun, job_state};
-pub(super) use partials::{GroupTotals, Partial, PartialKey};
+pub(super) use jobs::{JobChunk, JobColumnIndex, JobIdBytes, JobRows, JobWriter, LatestRun, job_state};
+pub(super) use partials::{CachedGroups, GroupAccumulator, GroupTotals, PartialKey, TotalsUpdate};
 pub(super) use postings::{PostingList, Postings, bitmap_bytes};
 pub(super) use records::Records;
-pub(super) use runs::{RunChunk, RunPlace, RunRows, RunWriter};
+pub(super) use runs::{RunChunk, RunColumnIndex, RunRows, RunWriter};
 pub(super) use table::{Chunk, Table};
 pub(super) use tables::{Dictionaries, Indexes, JobRecords, Tables};
 pub(super) use zone::{BLOCK_ROWS, Node, Zone, ZoneTree, Zones};

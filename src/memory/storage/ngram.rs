@@ -1,8 +1,8 @@
-//! An index of a dictionary by trigrams: which texts may contain a part.
+//! A trigram index of a dictionary, for substring searches.
 //!
-//! For each three bytes that occur in a text there is a bitmap of the codes of the texts that contain them. A
-//! text that contains a part contains all trigrams of the part, so the intersection of their bitmaps leaves few
-//! texts to be searched. Texts are added in batches, and those after the last batch are searched without it.
+//! For each sequence of three bytes there is a bitmap of the codes whose texts contain it. A text that contains a
+//! substring contains all trigrams of the substring, so the intersection of their bitmaps leaves few candidates to
+//! verify. Texts are indexed in batches; those after the last batch are searched without the index.
 
 use std::collections::HashMap;
 
@@ -10,24 +10,22 @@ use foldhash::fast::RandomState;
 use roaring::RoaringBitmap;
 
 use super::postings::bitmap_bytes;
+use crate::memory::cost::NGRAM_FEW_CANDIDATES;
 
-/// Three bytes, in the order of the text.
+/// Three bytes of a text, big-endian.
 type Trigram = u32;
 
-/// So few candidates are searched at once faster than they are narrowed down further.
-const FEW_CANDIDATES: u64 = 16;
-
-/// The bitmaps of codes, by trigram.
+/// A bitmap of codes per trigram.
 #[derive(Debug, Default)]
 pub(crate) struct NgramIndex {
     codes: HashMap<Trigram, RoaringBitmap, RandomState>,
     end: u32,
 }
 
-/// The trigrams of the texts of a batch, each with the codes of the texts that contain it.
+/// The trigrams of a batch of texts.
 #[derive(Debug)]
 pub(crate) struct NgramBatch {
-    /// Trigram and code of every occurrence, ascending, each once.
+    /// The distinct pairs of trigram and code, ascending.
     occurrences: Vec<(Trigram, u32)>,
     end: u32,
 }
@@ -48,23 +46,23 @@ impl NgramBatch {
 }
 
 impl NgramIndex {
-    /// The first code that is not in the index; all below are.
+    /// The first code that is not in the index.
     pub(crate) fn end(&self) -> u32 {
         self.end
     }
 
-    /// Adds a batch, whose first code is [`end`](Self::end).
+    /// Appends a batch whose first code is [`end`](Self::end).
     pub(crate) fn append(&mut self, batch: &NgramBatch) {
         for of_one in batch.occurrences.chunk_by(|(a, _), (b, _)| a == b) {
             let bitmap = self.codes.entry(of_one[0].0).or_default();
-            // The codes ascend and are greater than all before them, so all are appended.
+            // The codes are ascending and greater than those in the bitmap, so the append does not fail.
             let _ = bitmap.append(of_one.iter().map(|&(_, code)| code));
         }
         self.end = batch.end;
     }
 
-    /// The codes below [`end`](Self::end) whose texts may contain a part, among them all whose texts do. None if
-    /// the part is too short to tell, or more than `most` codes are left.
+    /// A superset of the codes below [`end`](Self::end) whose texts contain a substring. `None` if the substring is
+    /// shorter than a trigram, or if more than `most` codes are left.
     pub(crate) fn candidates(&self, part: &str, most: u64) -> Option<RoaringBitmap> {
         let mut bitmaps = Vec::with_capacity(part.len());
         for trigram in trigrams(part) {
@@ -77,7 +75,7 @@ impl NgramIndex {
         let (first, others) = bitmaps.split_first()?;
         let mut candidates = RoaringBitmap::clone(first);
         for bitmap in others {
-            if candidates.len() <= FEW_CANDIDATES {
+            if candidates.len() <= NGRAM_FEW_CANDIDATES {
                 break;
             }
             candidates &= *bitmap;
@@ -85,7 +83,7 @@ impl NgramIndex {
         (candidates.len() <= most).then_some(candidates)
     }
 
-    /// Bytes of the bitmaps and of the table that finds them.
+    /// Bytes of the bitmaps and the hash table.
     pub(crate) fn heap_bytes(&self) -> usize {
         let entry = size_of::<(Trigram, RoaringBitmap)>() + 1;
         let bitmaps: u64 = self.codes.values().map(|codes| bitmap_bytes(codes) as u64).sum();
@@ -128,7 +126,7 @@ mod tests {
     }
 
     #[test]
-    fn a_short_part_and_too_many_candidates_tell_nothing() {
+    fn short_substrings_and_many_candidates_give_no_answer() {
         let index = index(&[&["abc", "abcd"]]);
         for part in ["", "a", "ab", "\u{e9}"] {
             assert_eq!(candidates(&index, part), None, "{part:?}");
@@ -148,7 +146,7 @@ mod tests {
         #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::default() })]
 
         #[test]
-        fn every_text_that_contains_a_part_is_a_candidate(
+        fn candidates_include_every_match(
             batches in vec(vec("[ab\u{e9}\u{10348}]{0,8}", 0..40), 0..4), part in "[ab\u{e9}\u{10348}]{0,5}",
         ) {
             let mut index = NgramIndex::default();

@@ -1,41 +1,45 @@
-//! Aggregates of the groups of a chunk, kept from one call to the next.
+//! Cached aggregates of groups.
 //!
-//! A call for groups merges those of the chunks that nobody has written to since, and reads the
-//! others alone: it costs what changed, not what is stored.
+//! The cache holds the aggregates of a query over all jobs and over each segment of a few chunks. A later query
+//! aggregates the segments that were written to since, subtracts their cached aggregates from the totals and adds the
+//! new ones: its cost depends on what changed, not on what is stored.
 
 use std::sync::{Arc, Weak};
 
 use parking_lot::Mutex;
 
 use super::jobs::JobChunk;
+use crate::memory::cost::{PARTIAL_BYTES_PER_JOB, PARTIAL_MAX_SCANS};
 use crate::model::JobState;
 use crate::query::{GroupBy, Predicate};
 
-/// A chunk with more groups than this is aggregated anew: merging them would cost as much.
-const MAX_GROUPS: usize = 512;
-/// How many kinds of calls are kept at most.
-const MAX_KEYS: usize = 64;
-/// Bytes that are always allowed, and those a job.
-const MIN_BYTES: usize = 1 << 20;
-const BYTES_PER_JOB: usize = 4;
+/// The maximum number of cached queries.
+const MAX_QUERIES: usize = 64;
+/// The cache may use this many bytes, or [`CACHE_BYTES_PER_JOB`] per job if that is more.
+const CACHE_MIN_BYTES: usize = 1 << 20;
+/// Two queries of the most groups that are cached.
+const CACHE_BYTES_PER_JOB: usize = 2 * PARTIAL_BYTES_PER_JOB;
+/// The counts of a segment fit 16 bits.
+const MAX_CHUNKS_PER_SEGMENT: usize = 4;
+const STATES: usize = JobState::ALL.len() + 1;
 
-/// The aggregates of a group: all that a call can ask for.
+/// The accumulator of a group, for all aggregates that a query can ask for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct GroupTotals {
-    /// Jobs, by the state's ordinal.
-    pub(crate) states: [u32; JobState::ALL.len() + 1],
+pub(crate) struct GroupAccumulator {
+    /// The number of jobs by the ordinal of their state.
+    pub(crate) states: [u32; STATES],
     /// The earliest submission.
     pub(crate) submitted: i64,
-    /// Of the last transition times, in whole seconds: sum, least and greatest.
+    /// Sum, minimum and maximum of the last transition times, in whole seconds.
     pub(crate) transition_sum: i64,
     pub(crate) earliest_transition: i64,
     pub(crate) latest_transition: i64,
 }
 
-impl GroupTotals {
-    /// Those of no rows.
+impl GroupAccumulator {
+    /// The accumulator of no rows.
     pub(crate) const EMPTY: Self = Self {
-        states: [0; JobState::ALL.len() + 1],
+        states: [0; STATES],
         submitted: i64::MAX,
         transition_sum: 0,
         earliest_transition: i64::MAX,
@@ -50,17 +54,60 @@ impl GroupTotals {
         for (count, more) in self.states.iter_mut().zip(other.states) {
             *count += more;
         }
-        self.submitted = self.submitted.min(other.submitted);
         self.transition_sum += other.transition_sum;
-        self.earliest_transition = self.earliest_transition.min(other.earliest_transition);
-        self.latest_transition = self.latest_transition.max(other.latest_transition);
+        self.extend(other.submitted, other.earliest_transition, other.latest_transition);
+    }
+
+    fn extend(&mut self, submitted: i64, earliest: i64, latest: i64) {
+        self.submitted = self.submitted.min(submitted);
+        self.earliest_transition = self.earliest_transition.min(earliest);
+        self.latest_transition = self.latest_transition.max(latest);
+    }
+
+    /// Removes the counts and the sum of a segment. Its minima and maxima stay.
+    fn subtract(&mut self, other: &SegmentGroup) {
+        for (count, less) in self.states.iter_mut().zip(other.states) {
+            *count -= u32::from(less);
+        }
+        self.transition_sum -= other.transition_sum;
     }
 }
 
-/// The groups of a chunk that have rows.
-pub(crate) type Partial = Arc<[(u32, GroupTotals)]>;
+/// The accumulator of a group in a segment.
+#[derive(Debug, Clone, Copy)]
+struct SegmentGroup {
+    group: u32,
+    states: [u16; STATES],
+    submitted: i64,
+    transition_sum: i64,
+    earliest_transition: i64,
+    latest_transition: i64,
+}
 
-/// What makes the groups of a chunk, besides its rows. Not the active job sets: these change
+impl SegmentGroup {
+    fn new(group: u32, of: &GroupAccumulator) -> Self {
+        Self {
+            group,
+            // A segment has at most MAX_CHUNKS_PER_SEGMENT chunks.
+            states: of.states.map(|count| count as u16),
+            submitted: of.submitted,
+            transition_sum: of.transition_sum,
+            earliest_transition: of.earliest_transition,
+            latest_transition: of.latest_transition,
+        }
+    }
+
+    /// Whether a minimum or maximum of `totals` may be lost when `new` replaces this accumulator.
+    fn loses_extremes(&self, new: Option<&GroupAccumulator>, totals: &GroupAccumulator) -> bool {
+        let new = new.unwrap_or(&GroupAccumulator::EMPTY);
+        self.submitted < new.submitted && self.submitted == totals.submitted
+            || self.earliest_transition < new.earliest_transition
+                && self.earliest_transition == totals.earliest_transition
+            || self.latest_transition > new.latest_transition && self.latest_transition == totals.latest_transition
+    }
+}
+
+/// What determines the groups of a chunk besides its rows. Queries of active job sets are not cached: these change
 /// without a write to the chunk.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct PartialKey {
@@ -68,114 +115,321 @@ pub(crate) struct PartialKey {
     pub(crate) predicates: Vec<Predicate>,
 }
 
-/// The partial aggregates of all snapshots, of a bounded share of memory.
-#[derive(Debug, Default)]
-pub(crate) struct GroupPartials(Mutex<Vec<Kept>>);
-
-/// The partial aggregates of one kind of call. Those used last are at the end of the list.
-#[derive(Debug)]
-struct Kept {
-    key: PartialKey,
-    chunks: Vec<Option<KeptChunk>>,
-    bytes: usize,
+/// The aggregates of one query over a version of the table.
+#[derive(Debug, Clone)]
+pub(crate) struct GroupTotals {
+    chunks_per_segment: usize,
+    /// The version of each chunk. A write replaces the chunk, so its pointer identifies a version; the weak reference
+    /// keeps the address from being reused without keeping the columns.
+    chunks: Vec<Weak<JobChunk>>,
+    /// The groups of each segment, ascending.
+    segments: Vec<Arc<[SegmentGroup]>>,
+    totals: Vec<GroupAccumulator>,
 }
 
-/// A write replaces a chunk, so another chunk at the same place has no partial. The reference
-/// keeps the address from being used again, and not the chunk's columns.
-#[derive(Debug)]
-struct KeptChunk {
-    chunk: Weak<JobChunk>,
-    partial: Partial,
-}
-
-impl GroupPartials {
-    /// The partials of chunks, as far as there are any.
-    pub(crate) fn get(&self, key: &PartialKey, chunks: &[Arc<JobChunk>]) -> Vec<Option<Partial>> {
-        let mut kept = self.0.lock();
-        let Some(at) = kept.iter().position(|kept| kept.key == *key) else { return vec![None; chunks.len()] };
-        let used = kept.remove(at);
-        let partial = |(at, chunk): (usize, &Arc<JobChunk>)| {
-            let kept = used.chunks.get(at)?.as_ref()?;
-            std::ptr::eq(kept.chunk.as_ptr(), Arc::as_ptr(chunk)).then(|| Arc::clone(&kept.partial))
-        };
-        let partials = chunks.iter().enumerate().map(partial).collect();
-        kept.push(used);
-        partials
+impl GroupTotals {
+    /// The accumulator of each group.
+    pub(crate) fn totals(&self) -> &[GroupAccumulator] {
+        &self.totals
     }
 
-    /// Keeps the partials of chunks, given with their places, and drops those of calls that were
-    /// made longest ago beyond the share of memory of so many jobs.
-    pub(crate) fn keep(&self, key: &PartialKey, partials: Vec<(usize, &Arc<JobChunk>, Partial)>, jobs: usize) {
-        let mut kept = self.0.lock();
-        let mut of_key = match kept.iter().position(|kept| kept.key == *key) {
-            Some(at) => kept.remove(at),
-            None => Kept { key: key.clone(), chunks: Vec::new(), bytes: 0 },
-        };
-        for (at, chunk, partial) in partials.into_iter().filter(|(.., partial)| partial.len() <= MAX_GROUPS) {
-            if at >= of_key.chunks.len() {
-                of_key.chunks.resize_with(at + 1, || None);
-            }
-            of_key.chunks[at] = Some(KeptChunk { chunk: Arc::downgrade(chunk), partial });
+    /// The chunks to scan for an update to a version of the table: those of segments that were written to. `None` if
+    /// the version is older and has fewer chunks.
+    pub(crate) fn stale(&self, chunks: &[Arc<JobChunk>]) -> Option<Vec<usize>> {
+        if chunks.len() < self.chunks.len() {
+            return None;
         }
-        of_key.bytes = of_key.chunks.capacity() * size_of::<Option<KeptChunk>>()
-            + of_key.chunks.iter().flatten().map(|kept| size_of_val(&*kept.partial)).sum::<usize>();
-        kept.push(of_key);
-        let most = MIN_BYTES.max(jobs * BYTES_PER_JOB);
-        while kept.len() > MAX_KEYS || kept.iter().map(|kept| kept.bytes).sum::<usize>() > most {
-            kept.remove(0);
+        let is_current = |at: usize| {
+            self.chunks.get(at).is_some_and(|cached| std::ptr::eq(cached.as_ptr(), Arc::as_ptr(&chunks[at])))
+        };
+        // An empty table has no size of segments yet.
+        let size = self.chunks_per_segment.max(1);
+        let segments = (0..chunks.len()).step_by(size);
+        let segments = segments.map(|first| first..chunks.len().min(first + size));
+        Some(segments.filter(|segment| !segment.clone().all(is_current)).flatten().collect())
+    }
+
+    fn heap_bytes(&self) -> usize {
+        self.chunks.capacity() * size_of::<Weak<JobChunk>>()
+            + self.segments.iter().map(|groups| size_of_val(&**groups) + 2 * size_of::<usize>()).sum::<usize>()
+            + self.segments.capacity() * size_of::<Arc<[SegmentGroup]>>()
+            + self.totals.capacity() * size_of::<GroupAccumulator>()
+    }
+}
+
+/// An update of cached aggregates to a version of the table, segment by segment.
+#[derive(Debug)]
+pub(crate) struct TotalsUpdate {
+    totals: GroupTotals,
+    /// Groups whose minima and maxima must be computed again.
+    lost: Vec<u32>,
+}
+
+impl TotalsUpdate {
+    /// An update of cached aggregates, if there are any, with accumulators for all groups below `groups`.
+    pub(crate) fn new(cached: Option<&GroupTotals>, groups: usize) -> Self {
+        let mut totals = cached.cloned().unwrap_or_else(|| GroupTotals {
+            chunks_per_segment: 0,
+            chunks: Vec::new(),
+            segments: Vec::new(),
+            totals: Vec::new(),
+        });
+        totals.totals.resize(groups.max(totals.totals.len()), GroupAccumulator::EMPTY);
+        Self { totals, lost: Vec::new() }
+    }
+
+    /// The size of segments; chosen for a new query by the groups of a chunk. `None` if they are too many to be cached.
+    pub(crate) fn chunks_per_segment(&mut self, groups_of_chunk: usize) -> Option<usize> {
+        if self.totals.chunks_per_segment == 0 {
+            let bytes = groups_of_chunk * size_of::<SegmentGroup>();
+            let size = bytes.div_ceil(PARTIAL_BYTES_PER_JOB * super::CHUNK_ROWS).max(1).next_power_of_two();
+            self.totals.chunks_per_segment = size;
+        }
+        Some(self.totals.chunks_per_segment).filter(|&size| size <= MAX_CHUNKS_PER_SEGMENT)
+    }
+
+    /// Replaces the groups of a segment, given ascending.
+    pub(crate) fn replace(&mut self, segment: usize, groups: &[(u32, GroupAccumulator)]) {
+        let GroupTotals { segments, totals, .. } = &mut self.totals;
+        if segment >= segments.len() {
+            segments.resize_with(segment + 1, || Arc::new([]));
+        }
+        let new = groups.iter().map(|(group, of)| SegmentGroup::new(*group, of)).collect();
+        let old = std::mem::replace(&mut segments[segment], new);
+        let mut rest = groups;
+        for cached in old.iter() {
+            let totals = &mut totals[cached.group as usize];
+            totals.subtract(cached);
+            rest = &rest[rest.partition_point(|(group, _)| *group < cached.group)..];
+            let new = rest.first().filter(|(group, _)| *group == cached.group).map(|(_, of)| of);
+            if cached.loses_extremes(new, totals) {
+                self.lost.push(cached.group);
+            }
+        }
+        for (group, of) in groups {
+            totals[*group as usize].merge(of);
+        }
+    }
+
+    /// The aggregates over a version of the table, all stale segments of which were replaced.
+    pub(crate) fn finish(mut self, chunks: &[Arc<JobChunk>]) -> GroupTotals {
+        self.lost.sort_unstable();
+        self.lost.dedup();
+        let GroupTotals { segments, totals, .. } = &mut self.totals;
+        for &group in &self.lost {
+            let of = &mut totals[group as usize];
+            (of.submitted, of.earliest_transition, of.latest_transition) = (i64::MAX, i64::MAX, i64::MIN);
+        }
+        let mut extend = |of: &SegmentGroup| {
+            totals[of.group as usize].extend(of.submitted, of.earliest_transition, of.latest_transition);
+        };
+        for segment in segments.iter().filter(|_| !self.lost.is_empty()) {
+            if self.lost.len() > PARTIAL_MAX_SCANS {
+                segment.iter().for_each(&mut extend);
+                continue;
+            }
+            for group in &self.lost {
+                if let Ok(at) = segment.binary_search_by_key(group, |of| of.group) {
+                    extend(&segment[at]);
+                }
+            }
+        }
+        let current = self.totals.chunks.iter().zip(chunks).map(|(cached, chunk)| {
+            if std::ptr::eq(cached.as_ptr(), Arc::as_ptr(chunk)) { cached.clone() } else { Arc::downgrade(chunk) }
+        });
+        let new = chunks.iter().skip(self.totals.chunks.len()).map(Arc::downgrade);
+        self.totals.chunks = current.chain(new).collect();
+        self.totals
+    }
+}
+
+/// What the cache knows of a query.
+#[derive(Debug, Clone)]
+pub(crate) enum CachedGroups {
+    Totals(Arc<GroupTotals>),
+    /// The segments have too many groups.
+    TooMany,
+}
+
+/// The cached aggregates of all queries, bounded in size. The most recently used query is the last.
+#[derive(Debug, Default)]
+pub(crate) struct GroupPartials(Mutex<Vec<(PartialKey, CachedGroups)>>);
+
+impl GroupPartials {
+    /// The cached aggregates of a query, for any version of the table.
+    pub(crate) fn get(&self, key: &PartialKey) -> Option<CachedGroups> {
+        let mut queries = self.0.lock();
+        let at = queries.iter().position(|(of, _)| of == key)?;
+        let used = queries.remove(at);
+        let cached = used.1.clone();
+        queries.push(used);
+        Some(cached)
+    }
+
+    /// Caches the aggregates of a query. Evicts the least recently used queries beyond the size allowed for so many
+    /// jobs.
+    pub(crate) fn insert(&self, key: &PartialKey, cached: CachedGroups, jobs: usize) {
+        let most = CACHE_MIN_BYTES.max(jobs * CACHE_BYTES_PER_JOB);
+        let cached = if cached.heap_bytes() > most { CachedGroups::TooMany } else { cached };
+        let mut queries = self.0.lock();
+        queries.retain(|(of, _)| of != key);
+        queries.push((key.clone(), cached));
+        let mut bytes: usize = queries.iter().map(|(_, cached)| cached.heap_bytes()).sum();
+        while queries.len() > MAX_QUERIES || bytes > most {
+            bytes -= queries.remove(0).1.heap_bytes();
         }
     }
 
     pub(crate) fn heap_bytes(&self) -> usize {
-        self.0.lock().iter().map(|kept| kept.bytes).sum()
+        self.0.lock().iter().map(|(_, cached)| cached.heap_bytes()).sum()
+    }
+}
+
+impl CachedGroups {
+    fn heap_bytes(&self) -> usize {
+        match self {
+            Self::Totals(totals) => totals.heap_bytes(),
+            Self::TooMany => 0,
+        }
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use std::collections::BTreeMap;
+
+    use proptest::prelude::*;
+
     use super::super::table::Chunk;
     use super::*;
     use crate::query::TextField;
+
+    type Groups = BTreeMap<u32, GroupAccumulator>;
+    /// Group, state, submission and transition time.
+    type Row = (u32, usize, i64, i64);
 
     fn key(field: TextField) -> PartialKey {
         PartialKey { group_by: GroupBy::Text(field), predicates: Vec::new() }
     }
 
-    fn chunks(count: usize) -> Vec<Arc<JobChunk>> {
-        (0..count).map(|_| Arc::new(JobChunk::empty())).collect()
+    fn chunk() -> Arc<JobChunk> {
+        Arc::new(JobChunk::empty())
     }
 
-    fn partial(groups: u32) -> Partial {
-        (0..groups).map(|group| (group, GroupTotals::EMPTY)).collect()
+    fn aggregated<'a>(rows: impl IntoIterator<Item = &'a Row>) -> Groups {
+        let mut groups = Groups::new();
+        for &(group, state, submitted, transition) in rows {
+            let mut of = GroupAccumulator {
+                submitted,
+                transition_sum: transition,
+                earliest_transition: transition,
+                latest_transition: transition,
+                ..GroupAccumulator::EMPTY
+            };
+            of.states[state] = 1;
+            groups.entry(group).or_insert(GroupAccumulator::EMPTY).merge(&of);
+        }
+        groups
+    }
+
+    /// Updates cached aggregates to a table.
+    fn updated(
+        cached: Option<&GroupTotals>,
+        table: &[(Arc<JobChunk>, Vec<Row>)],
+        groups_of_chunk: usize,
+    ) -> GroupTotals {
+        let chunks: Vec<_> = table.iter().map(|(chunk, _)| Arc::clone(chunk)).collect();
+        let stale = cached.and_then(|cached| cached.stale(&chunks));
+        let mut update = TotalsUpdate::new(cached.filter(|_| stale.is_some()), 50);
+        let stale = stale.unwrap_or_else(|| (0..chunks.len()).collect());
+        if stale.is_empty() {
+            return update.finish(&chunks);
+        }
+        let size = update.chunks_per_segment(groups_of_chunk).unwrap();
+        for segment in stale.chunk_by(|a, b| a / size == b / size) {
+            let groups = aggregated(segment.iter().flat_map(|&at| &table[at].1));
+            update.replace(segment[0] / size, &groups.into_iter().collect::<Vec<_>>());
+        }
+        update.finish(&chunks)
+    }
+
+    fn totals(of: &GroupTotals) -> Groups {
+        (0..).zip(&of.totals).filter(|(_, of)| of.count() > 0).map(|(group, of)| (group, *of)).collect()
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::with_cases(64) })]
+
+        #[test]
+        fn updated_totals_are_those_of_all_rows(
+            steps in prop::collection::vec(
+                (0..40usize, prop::collection::vec((0..50u32, 1..10usize, -9..9i64, -9..9i64), 0..30)), 1..60),
+            groups_of_chunk in prop::sample::select(vec![1usize, 900, 2000]),
+        ) {
+            let mut table = Vec::new();
+            let mut cached = Some(updated(None, &table, groups_of_chunk));
+            let mut snapshot = None;
+            for (step, (at, rows)) in steps.into_iter().enumerate() {
+                // A write replaces a chunk or adds one; several writes come between two queries.
+                if at < table.len() { table[at] = (chunk(), rows) } else { table.push((chunk(), rows)) }
+                if step % 3 == 0 {
+                    let of_all = updated(cached.as_ref(), &table, groups_of_chunk);
+                    prop_assert_eq!(totals(&of_all), aggregated(table.iter().flat_map(|(_, rows)| rows)));
+                    prop_assert_eq!(of_all.stale(&table.iter().map(|(chunk, _)| Arc::clone(chunk)).collect::<Vec<_>>()), Some(Vec::new()));
+                    cached = Some(of_all);
+                }
+                if step == 20 {
+                    snapshot = Some(table.clone());
+                }
+            }
+            // A query of an older snapshot, after newer ones.
+            if let Some(table) = snapshot {
+                let of_all = updated(cached.as_ref(), &table, groups_of_chunk);
+                prop_assert_eq!(totals(&of_all), aggregated(table.iter().flat_map(|(_, rows)| rows)));
+            }
+        }
     }
 
     #[test]
-    fn a_chunk_that_was_written_to_has_no_partial() {
-        let (partials, key) = (GroupPartials::default(), key(TextField::Queue));
-        let mut chunks = chunks(3);
-        let each = chunks.iter().enumerate().map(|(at, chunk)| (at, chunk, partial(2))).collect();
-        partials.keep(&key, each, 0);
-        assert!(partials.get(&key, &chunks).iter().all(Option::is_some));
-        chunks[1] = Arc::new(JobChunk::clone(&chunks[1]));
-        let found: Vec<bool> = partials.get(&key, &chunks).iter().map(Option::is_some).collect();
-        assert_eq!(found, [true, false, true]);
-        let others = self::key(TextField::Owner);
-        assert!(partials.get(&others, &chunks).iter().all(Option::is_none));
+    fn a_write_makes_the_segment_of_its_chunk_stale() {
+        let mut table: Vec<_> = (0..7).map(|at| (chunk(), vec![(at, 1, 0, 0)])).collect();
+        for (groups, stale) in [(1, vec![4]), (1000, vec![4, 5])] {
+            let cached = updated(None, &table, groups);
+            let mut chunks: Vec<_> = table.iter().map(|(chunk, _)| Arc::clone(chunk)).collect();
+            assert_eq!(cached.stale(&chunks), Some(Vec::new()));
+            chunks[4] = chunk();
+            assert_eq!(cached.stale(&chunks), Some(stale));
+            chunks.push(chunk());
+            assert_eq!(cached.stale(&chunks).unwrap().last(), Some(&7));
+            assert_eq!(cached.stale(&chunks[..3]), None);
+            table[0].1.push((3, 2, 0, 0));
+        }
     }
 
     #[test]
-    fn chunks_of_many_groups_are_not_kept_and_memory_is_bounded() {
+    fn groups_beyond_the_bound_are_not_cached() {
+        let mut update = TotalsUpdate::new(None, 1);
+        assert_eq!(update.chunks_per_segment(super::super::CHUNK_ROWS), None);
+    }
+
+    #[test]
+    fn the_cache_evicts_the_least_recently_used_query() {
         let partials = GroupPartials::default();
-        let chunks = chunks(40);
-        let each = |groups| chunks.iter().enumerate().map(|(at, chunk)| (at, chunk, partial(groups))).collect();
-        partials.keep(&key(TextField::Queue), each(MAX_GROUPS as u32 + 1), 0);
-        assert!(partials.get(&key(TextField::Queue), &chunks).iter().all(Option::is_none));
+        let of = |groups| {
+            let update = TotalsUpdate::new(None, groups);
+            CachedGroups::Totals(Arc::new(update.finish(&[])))
+        };
+        let third = CACHE_MIN_BYTES / size_of::<GroupAccumulator>() / 3;
         let fields = [TextField::Queue, TextField::JobSet, TextField::Owner];
         for field in fields {
-            partials.keep(&key(field), each(200), 0);
+            partials.insert(&key(field), of(third), 0);
         }
-        let kept: Vec<bool> = fields.map(|field| partials.get(&key(field), &chunks)[0].is_some()).to_vec();
-        assert_eq!(kept, [false, false, true]);
-        assert!(partials.heap_bytes() <= MIN_BYTES && partials.heap_bytes() > 0);
+        assert!(partials.get(&key(TextField::Queue)).is_some());
+        partials.insert(&key(TextField::Node), of(third), 0);
+        let cached = fields.map(|field| partials.get(&key(field)).is_some());
+        assert_eq!(cached, [true, false, true]);
+        assert!(partials.heap_bytes() <= CACHE_MIN_BYTES && partials.heap_bytes() > 0);
+        partials.insert(&key(TextField::Pool), of(4 * third), 0);
+        assert!(matches!(partials.get(&key(TextField::Pool)), Some(CachedGroups::TooMany)));
     }
 }

@@ -1,14 +1,14 @@
-//! Lists of rows, and which rows hold a code, for columns that are never updated.
+//! Posting lists: the rows of each code, for columns that are never updated.
 
 use std::ops::Range;
 use std::sync::Arc;
 
 use roaring::RoaringBitmap;
 
-/// From how many rows on a bitmap is smaller and faster than a list.
+/// A list of this many rows is converted to a bitmap, which is then smaller and faster.
 const BITMAP_FROM: usize = 256;
 
-/// Ascending rows. Most annotation values are held by one row or a few, so those cost no bitmap.
+/// Ascending rows. Most annotation values have one row or a few; those take no bitmap.
 #[derive(Debug, Clone, Default)]
 pub(crate) enum PostingList {
     #[default]
@@ -19,14 +19,14 @@ pub(crate) enum PostingList {
 }
 
 impl PostingList {
-    /// Adds a row; one that is there already is not added again.
+    /// Adds a row, if it is not in the list.
     pub(crate) fn insert(&mut self, row: u32) {
         match self {
             Self::None => *self = Self::One(row),
             Self::One(only) if *only == row => {}
             Self::One(only) => *self = Self::Few(Arc::new(vec![row.min(*only), row.max(*only)])),
             Self::Few(rows) => {
-                // Nearly every row is greater than all before it.
+                // Rows are mostly appended.
                 let at = if rows.last().is_some_and(|&last| last < row) {
                     Err(rows.len())
                 } else {
@@ -42,14 +42,14 @@ impl PostingList {
                     }
                 }
             }
-            // Roaring's own `try_push` looks for the greatest row first, which in a dense container is a search.
+            // Not `try_push`: it looks up the maximum first, which in a dense container is a search.
             Self::Many(bitmap) => {
                 Arc::make_mut(bitmap).insert(row);
             }
         }
     }
 
-    /// Adds a run of rows.
+    /// Adds consecutive rows.
     fn insert_run(&mut self, rows: Range<u32>) {
         if let Self::Many(bitmap) = self {
             Arc::make_mut(bitmap).insert_range(rows);
@@ -91,7 +91,7 @@ impl PostingList {
         }
     }
 
-    /// Adds the rows to a set.
+    /// Adds the rows to a bitmap.
     pub(crate) fn add_to(&self, set: &mut RoaringBitmap) {
         match self {
             Self::None => {}
@@ -103,7 +103,7 @@ impl PostingList {
         }
     }
 
-    /// Takes the rows out of a set.
+    /// Removes the rows from a bitmap.
     pub(crate) fn remove_from(&self, set: &mut RoaringBitmap) {
         match self {
             Self::None => {}
@@ -127,7 +127,7 @@ impl PostingList {
     }
 }
 
-/// Bytes that a bitmap occupies beside itself, by its own account of its containers.
+/// Heap bytes of a bitmap, by the statistics of its containers.
 pub(crate) fn bitmap_bytes(bitmap: &RoaringBitmap) -> usize {
     let statistics = bitmap.statistics();
     let bytes =
@@ -135,12 +135,12 @@ pub(crate) fn bitmap_bytes(bitmap: &RoaringBitmap) -> usize {
     bytes as usize + statistics.n_containers as usize * 2 * size_of::<Vec<u16>>()
 }
 
-/// A list of rows for each code.
+/// A posting list per code.
 #[derive(Debug, Default)]
 pub(crate) struct Postings(Vec<PostingList>);
 
 impl Postings {
-    /// Adds rows, ascending and greater than all before, each to the list of its code.
+    /// Appends rows to the lists of their codes. The rows are ascending and greater than all earlier ones.
     pub(crate) fn post(&mut self, rows: impl Iterator<Item = (u32, u32)>) {
         let mut rows = rows.peekable();
         while let Some((code, first)) = rows.next() {
@@ -174,7 +174,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_list_is_ascending_and_holds_a_row_once_whatever_the_order() {
+    fn a_list_is_ascending_and_distinct_for_any_insertion_order() {
         for len in [1, 2, 10, 1000u32] {
             let mut list = PostingList::default();
             for at in (0..len).chain(0..len) {
@@ -185,7 +185,7 @@ mod tests {
     }
 
     #[test]
-    fn a_list_grows_from_none_to_a_bitmap_and_keeps_its_rows() {
+    fn a_list_grows_to_a_bitmap() {
         let mut postings = Postings::default();
         for row in 0..1000 {
             postings.post([(3, row * 7)].into_iter());
@@ -200,9 +200,9 @@ mod tests {
     }
 
     #[test]
-    fn runs_of_a_code_are_added_whole() {
+    fn consecutive_rows_are_added_as_a_range() {
         let mut postings = Postings::default();
-        // Runs of 1, 2, 40 and 400 rows of code 0, cut off by rows of codes 1 and 2.
+        // Runs of 1, 2, 40 and 400 rows of code 0, separated by rows of codes 1 and 2.
         let mut rows = Vec::new();
         for (cut, len) in [(1, 1), (2, 2), (1, 40), (2, 400), (1, 0)] {
             rows.extend(std::iter::repeat_n(0, len).chain([cut]));

@@ -1,4 +1,4 @@
-//! Specs and errors of jobs: written once, found by job id, whichever of job and record comes first.
+//! Specs and errors of jobs, by job id. They are immutable and need no job.
 
 use std::sync::Arc;
 
@@ -7,7 +7,7 @@ use bytes::Bytes;
 use super::arena::Arena;
 use super::id::{IdIndex, JobId};
 
-/// Records with their index.
+/// Records with an index by job id.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Records {
     records: Arena<(JobId, Bytes)>,
@@ -21,12 +21,12 @@ impl Records {
         Some(&self.records.get(row).1)
     }
 
-    /// Makes room in the index for more records.
+    /// Reserves room in the index.
     pub(crate) fn reserve(&self, more: usize) {
         self.index.reserve(more, |row| self.id(row));
     }
 
-    /// Adds records of jobs; a job that has one keeps it.
+    /// Adds records of jobs. An existing record of a job is kept.
     pub(crate) fn insert_all<'a>(&mut self, records: impl Iterator<Item = (JobId, &'a Bytes)>) {
         for (id, value) in records {
             if self.get(&id).is_none() {
@@ -36,7 +36,7 @@ impl Records {
         }
     }
 
-    /// The records, in blocks.
+    /// The records in blocks.
     pub(crate) fn blocks(&self) -> &[Arc<Vec<(JobId, Bytes)>>] {
         self.records.blocks()
     }

@@ -14,10 +14,10 @@ use super::id::{JobId, RunId};
 use super::table::{Chunk, Table, TableWriter, table};
 
 table! {
-    /// Runs, in the order in which they came. Texts are codes of the dictionaries.
-    RunChunk, RunChunkWriter, RunRows, RunPlace {
+    /// Runs, in the order of insertion. Texts are dictionary codes.
+    RunChunk, RunChunkWriter, RunRows, RunColumnIndex {
         run_id: RunId,
-        /// The job that the run belongs to, which need not exist.
+        /// The id of the run's job, which need not exist.
         job_id: JobId,
         cluster: Required<UInt32Type>,
         node: Optional<UInt32Type>,
@@ -28,13 +28,13 @@ table! {
         finished: Optional<TimestampMicrosecondType>,
         state: Required<UInt8Type>,
         exit_code: Optional<Int32Type>,
-        /// The place of the error among the messages.
+        /// The index of the error among the messages.
         error: Optional<UInt32Type>,
-        /// The place of the debug message among the messages.
+        /// The index of the debug message among the messages.
         debug: Optional<UInt32Type>,
-        /// The row of the run's job, once it exists.
+        /// The row of the run's job; null until it is inserted.
         job_row: Optional<UInt32Type>,
-        /// The run of the same job that came before.
+        /// The row of the previous run of the same job.
         previous: Optional<UInt32Type>,
     }
 }

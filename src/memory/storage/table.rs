@@ -1,4 +1,4 @@
-//! Tables of chunks, each a record batch, and what writes to them.
+//! Tables of chunks, each a record batch, and their writer.
 
 use std::sync::Arc;
 
@@ -9,7 +9,7 @@ use datafusion::arrow::record_batch::RecordBatch;
 
 use super::column::{CHUNK_ROWS, locate};
 
-/// Chunks of rows. Cloning shares them.
+/// The chunks of a table. Clones share them.
 #[derive(Debug, Clone)]
 pub(crate) struct Table<C> {
     chunks: Vec<Arc<C>>,
@@ -23,7 +23,7 @@ impl<C> Default for Table<C> {
 }
 
 impl<C: Chunk> Table<C> {
-    /// How many rows there are.
+    /// The number of rows.
     pub(crate) fn len(&self) -> usize {
         self.len
     }
@@ -32,7 +32,7 @@ impl<C: Chunk> Table<C> {
         &self.chunks
     }
 
-    /// The chunk of a row, and the row's place in it.
+    /// The chunk of a row, and the row's index in it.
     #[inline]
     pub(crate) fn locate(&self, row: u32) -> (&C, usize) {
         let (chunk, at) = locate(row);
@@ -59,21 +59,21 @@ pub(crate) trait Chunk: Clone {
     /// The columns of every chunk.
     fn schema() -> &'static SchemaRef;
     fn batch(&self) -> &RecordBatch;
-    /// Takes the record batch apart, its columns still being arrays.
+    /// Opens the columns for writes.
     fn open(self) -> Self::Writer;
     fn close(writer: Self::Writer) -> Result<Self, ArrowError>;
     fn rows(rows: &Self::Rows) -> usize;
-    /// Appends `count` rows, from `first` on.
+    /// Appends `count` rows from `first` on.
     fn append(writer: &mut Self::Writer, rows: &Self::Rows, first: usize, count: usize);
 }
 
-/// The one writer of a table.
+/// The writer of a table.
 ///
-/// A batch of ingestion opens each chunk that it touches once, and closes all of them in the end.
+/// A batch of ingestion opens each chunk that it writes to once, and closes all open chunks at its end.
 #[derive(Debug)]
 pub(crate) struct TableWriter<C: Chunk> {
     table: Table<C>,
-    /// By chunk, those that are open. In the table an empty chunk stands for them.
+    /// The writers of open chunks, by chunk. The table holds an empty chunk in their place.
     open: Vec<Option<Box<C::Writer>>>,
     opened: Vec<usize>,
     empty: Arc<C>,
@@ -86,7 +86,7 @@ impl<C: Chunk> Default for TableWriter<C> {
 }
 
 impl<C: Chunk> TableWriter<C> {
-    /// How many rows there are.
+    /// The number of rows.
     pub(crate) fn len(&self) -> usize {
         self.table.len
     }
@@ -97,7 +97,7 @@ impl<C: Chunk> TableWriter<C> {
         &self.table
     }
 
-    /// A chunk as it is: its writer if it is open, else the chunk.
+    /// A chunk, or its writer if it is open.
     #[inline]
     pub(crate) fn chunk(&self, at: usize) -> Result<&C, &C::Writer> {
         match &self.open[at] {
@@ -106,14 +106,14 @@ impl<C: Chunk> TableWriter<C> {
         }
     }
 
-    /// The writer of a row's chunk, and the row's place in it.
+    /// The writer of a row's chunk, and the row's index in it. Opens the chunk.
     #[inline]
     pub(crate) fn locate(&mut self, row: u32) -> (&mut C::Writer, usize) {
         let (chunk, at) = locate(row);
         (self.writer(chunk), at)
     }
 
-    /// The writer of a chunk, which is opened if it is not yet.
+    /// The writer of a chunk. Opens the chunk.
     pub(crate) fn writer(&mut self, at: usize) -> &mut C::Writer {
         if self.open[at].is_none() {
             self.opened.push(at);
@@ -124,8 +124,8 @@ impl<C: Chunk> TableWriter<C> {
         })
     }
 
-    /// Appends rows, filling the last chunk before another is begun. `appended` gets the writer of
-    /// each chunk that got rows, and the place of the first of them.
+    /// Appends rows. Calls `appended` with the writer of each chunk that received rows and the index of the first of
+    /// them.
     pub(crate) fn append(&mut self, rows: &C::Rows, mut appended: impl FnMut(&mut C::Writer, usize)) {
         let count = C::rows(rows);
         let mut done = 0;
@@ -145,7 +145,7 @@ impl<C: Chunk> TableWriter<C> {
         }
     }
 
-    /// Makes record batches of the open chunks.
+    /// Closes the open chunks: their builders become record batches.
     pub(crate) fn close(&mut self) -> Result<(), ArrowError> {
         for at in self.opened.drain(..) {
             if let Some(writer) = self.open[at].take() {
@@ -156,12 +156,12 @@ impl<C: Chunk> TableWriter<C> {
     }
 }
 
-/// Declares a table from the list of its columns:
+/// Declares a table by its columns:
 ///
-/// - `$chunk`: a record batch, with a method a column, and what else the table keeps a chunk;
-/// - `$writer`: the same while a batch writes to it;
-/// - `$rows`: rows to append, an array a column;
-/// - `$place`: the places of the columns.
+/// - `$chunk`: a record batch with an accessor per column, and further per-chunk data;
+/// - `$writer`: the builders of an open chunk;
+/// - `$rows`: rows to append, an array per column;
+/// - `$place`: the indices of the columns.
 macro_rules! table {
     (
         $(#[$doc:meta])*
@@ -177,20 +177,20 @@ macro_rules! table {
             $($($(#[$extra_doc])* pub(crate) $extra: $extra_type,)*)?
         }
 
-        /// A chunk that is being written to.
+        /// An open chunk.
         #[derive(Debug, Default)]
         pub(crate) struct $writer {
             $($(#[$column_doc])* pub(crate) $column: <$type as ColumnType>::Writer,)*
             $($($(#[$extra_doc])* pub(crate) $extra: $extra_type,)*)?
         }
 
-        /// Rows to append, all columns of one length.
+        /// Rows to append. All columns have the same length.
         #[derive(Debug, Clone)]
         pub(crate) struct $rows {
             $($(#[$column_doc])* pub(crate) $column: <$type as ColumnType>::Array,)*
         }
 
-        /// The places of the columns in a record batch of the table.
+        /// The index of each column in the record batches of the table.
         #[allow(non_camel_case_types, dead_code)]
         #[derive(Debug, Clone, Copy)]
         pub(crate) enum $place { $($column,)* }
@@ -202,7 +202,7 @@ macro_rules! table {
             Arc::new(Schema::new(fields))
         });
 
-        // Not every column is read by its name.
+        // Some columns are read by index only.
         #[allow(dead_code)]
         impl $chunk {
             $($(#[$column_doc])*

@@ -1,4 +1,4 @@
-//! A snapshot of the store: its tables, dictionaries and indexes after a whole number of batches.
+//! A snapshot of the store.
 
 use std::sync::Arc;
 
@@ -17,10 +17,10 @@ use super::records::Records;
 use super::runs::RunTable;
 use crate::query::TextField;
 
-/// The state of the store after some whole number of batches.
+/// The tables, dictionaries and indexes after a whole number of batches.
 ///
-/// Cloning costs a count up for each chunk. What the clone holds is never written to again: the
-/// writer copies what it must. The id indexes and posting lists are shared and only grow.
+/// A clone increments a reference count per chunk. It never changes: the writer copies what a snapshot holds before it
+/// writes. The id indexes and posting lists are shared and append-only.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Tables {
     pub(crate) jobs: JobTable,
@@ -30,7 +30,7 @@ pub(crate) struct Tables {
     pub(crate) indexes: Indexes,
 }
 
-/// What is stored beside the columns of the tables.
+/// Data outside the columns of the tables.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct JobRecords {
     pub(crate) specs: Records,
@@ -41,7 +41,7 @@ pub(crate) struct JobRecords {
     pub(crate) dangling_runs: Arena<RunId>,
 }
 
-/// The dictionary of each column of texts, with posting lists for columns that are never updated.
+/// The dictionary of each text column, with posting lists for columns that are never updated.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Dictionaries {
     pub(crate) queues: Dictionary,
@@ -65,7 +65,7 @@ pub(crate) struct Indexes {
     pub(crate) zones: JobZones,
     pub(crate) states: StateIndex,
     pub(crate) priorities: IntegerIndex,
-    /// The rows whose job set holds an active job.
+    /// The rows of the job sets that have an active job.
     pub(crate) active_job_sets: Arc<RoaringBitmap>,
     pub(crate) latest_clusters: BitmapIndex,
     pub(crate) latest_nodes: BitmapIndex,
@@ -74,19 +74,19 @@ pub(crate) struct Indexes {
 }
 
 impl Tables {
-    /// The row of a job, in constant time.
+    /// The row of a job.
     pub(crate) fn job_row(&self, id: &JobId) -> Option<u32> {
         self.indexes.job_ids.find(id, |row| (row as usize) < self.jobs.len() && self.jobs.id(row) == *id)
     }
 
-    /// The row of a run, in constant time.
+    /// The row of a run.
     pub(crate) fn run_row(&self, id: &RunId) -> Option<u32> {
         self.indexes.run_ids.find(id, |row| (row as usize) < self.runs.len() && self.runs.id(row) == *id)
     }
 }
 
 impl Dictionaries {
-    /// The dictionary of a field; none for the job's id, which has no codes.
+    /// The dictionary of a field; `None` for the job's id, which has no codes.
     pub(crate) fn of(&self, field: TextField) -> Option<&Dictionary> {
         Some(match field {
             TextField::JobId => return None,
@@ -103,7 +103,7 @@ impl Dictionaries {
 }
 
 impl Indexes {
-    /// The index of a field of the latest run.
+    /// The bitmap index of a field of the latest run.
     pub(crate) fn of_latest_run(&self, field: TextField) -> Option<&BitmapIndex> {
         match field {
             TextField::Cluster => Some(&self.latest_clusters),

@@ -1,19 +1,19 @@
-//! The least and greatest values of blocks of rows, of chunks, of 32 chunks and so on, by which
-//! an ordered page skips what it need not read.
+//! Zone maps: the minimum and maximum of blocks of rows, of chunks, of 32 chunks and so on. Ordered pages skip ranges
+//! of rows by them.
 
 use std::ops::Range;
 use std::sync::Arc;
 
 use super::column::CHUNK_ROWS;
 
-/// Rows in a block: few enough that reading one costs little, enough that all bounds fit in cache.
+/// Rows of a block, the smallest range with a zone.
 pub(crate) const BLOCK_ROWS: usize = 1 << BLOCK_BITS;
 const BLOCK_BITS: u32 = 8;
-/// How many blocks make a chunk and, above, how many nodes make one of the next level.
+/// Blocks per chunk, and nodes per node of the next level.
 const FANOUT: usize = 1 << FANOUT_BITS;
 const FANOUT_BITS: u32 = (CHUNK_ROWS / BLOCK_ROWS).trailing_zeros();
 
-/// The least and the greatest value of some rows.
+/// The minimum and the maximum of some rows.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Zone<K> {
     pub(crate) min: K,
@@ -30,7 +30,7 @@ impl<K: Copy + Ord> Zone<K> {
     }
 }
 
-/// The zones of a chunk's blocks, exact at all times.
+/// The zones of a chunk's blocks. They are exact after every update.
 #[derive(Debug, Clone)]
 pub(crate) struct Zones<K> {
     blocks: Arc<Vec<Zone<K>>>,
@@ -44,7 +44,7 @@ impl<K> Default for Zones<K> {
 }
 
 impl<K: Copy + Ord> Zones<K> {
-    /// The zone of all rows; none without rows.
+    /// The zone of all rows; `None` without rows.
     pub(crate) fn whole(&self) -> Option<Zone<K>> {
         self.whole
     }
@@ -53,7 +53,7 @@ impl<K: Copy + Ord> Zones<K> {
         &self.blocks
     }
 
-    /// Adds the rows of the chunk from `first` on.
+    /// Extends the zones by the rows of the chunk from `first` on.
     pub(crate) fn append(&mut self, values: &[K], first: usize) {
         let blocks = Arc::make_mut(&mut self.blocks);
         for block in first / BLOCK_ROWS..values.len().div_ceil(BLOCK_ROWS) {
@@ -65,7 +65,7 @@ impl<K: Copy + Ord> Zones<K> {
         self.whole = Zone::over(blocks.iter().copied());
     }
 
-    /// Updates the zone of the value at `at`, which was `old` and is `values[at]` now.
+    /// Updates the zone of the row at `at`, whose value was `old` and is now `values[at]`.
     pub(crate) fn update(&mut self, values: &[K], at: usize, old: K) {
         let block = at / BLOCK_ROWS;
         let (before, new) = (self.blocks[block], values[at]);
@@ -87,7 +87,7 @@ impl<K: Copy + Ord> Zones<K> {
     }
 }
 
-/// A range of rows that has a zone: a block, a chunk, or 32 nodes of the level below.
+/// A range of rows with a zone: a block, a chunk, or 32 nodes of the level below.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) struct Node {
     level: u32,
@@ -101,39 +101,39 @@ impl Node {
         Self { level: Self::CHUNK_LEVEL, at: at as u32 }
     }
 
-    /// The place of the chunk and the block in it, if the node is a block.
+    /// The index of the chunk and of the block in it, if the node is a block.
     pub(crate) fn as_block(self) -> Option<(usize, usize)> {
         let at = self.at as usize;
         (self.level < Self::CHUNK_LEVEL).then_some((at / FANOUT, at % FANOUT))
     }
 
-    /// The place of the chunk, if the node is one.
+    /// The index of the chunk, if the node is a chunk.
     pub(crate) fn as_chunk(self) -> Option<usize> {
         (self.level == Self::CHUNK_LEVEL).then_some(self.at as usize)
     }
 
-    /// The nodes of the level below that make the node, of which the last may not be there.
+    /// The nodes of the level below. The last ones may not exist.
     pub(crate) fn children(self) -> impl Iterator<Item = Self> {
         let first = self.at << FANOUT_BITS;
         let level = self.level.checked_sub(1);
         level.into_iter().flat_map(move |level| (first..first + FANOUT as u32).map(move |at| Self { level, at }))
     }
 
-    /// The rows, of which the last may not be there.
+    /// The rows. The last ones may not exist.
     pub(crate) fn rows(self) -> Range<u32> {
         let bits = BLOCK_BITS + FANOUT_BITS * self.level;
-        // The root may reach beyond the last row id.
+        // The range of the root may exceed the greatest row id.
         let first = |at: u64| u32::try_from(at << bits).unwrap_or(u32::MAX);
         first(self.at.into())..first(u64::from(self.at) + 1)
     }
 }
 
-/// The zones of all chunks, of 32 chunks and so on, up to one of all rows.
+/// The zones of all chunks, of groups of 32 chunks and so on, up to one of all rows.
 ///
-/// Beside the chunks and not in them: a search looks at many, and would have to fetch each chunk.
+/// They are stored outside the chunks: a search reads many of them, and would otherwise fetch each chunk.
 #[derive(Debug, Clone)]
 pub(crate) struct ZoneTree<K> {
-    /// From the chunks up. The last level has one node.
+    /// The levels, from the chunks up. The last level has one node.
     levels: Vec<Arc<Vec<Zone<K>>>>,
 }
 
@@ -144,7 +144,7 @@ impl<K> Default for ZoneTree<K> {
 }
 
 impl<K: Copy + Ord> ZoneTree<K> {
-    /// Sets the zone of a chunk, an old one or the next.
+    /// Sets the zone of an existing chunk or of the next one.
     pub(crate) fn set(&mut self, chunk: usize, zone: Zone<K>) {
         let (mut at, mut zone) = (chunk, zone);
         for level in 0.. {
@@ -170,7 +170,7 @@ impl<K: Copy + Ord> ZoneTree<K> {
         }
     }
 
-    /// The node of all rows; none without rows.
+    /// The node of all rows; `None` without rows.
     pub(crate) fn root(&self) -> Option<Node> {
         Some(Node { level: Node::CHUNK_LEVEL + self.levels.len().checked_sub(1)? as u32, at: 0 })
     }
@@ -222,13 +222,13 @@ mod tests {
     }
 
     #[test]
-    fn nodes_name_their_rows() {
+    fn nodes_have_row_ranges() {
         assert_eq!(Node::chunk(3).rows(), 3 * CHUNK_ROWS as u32..4 * CHUNK_ROWS as u32);
         let block = Node::chunk(1).children().last().unwrap();
         assert_eq!(block.rows(), 2 * CHUNK_ROWS as u32 - BLOCK_ROWS as u32..2 * CHUNK_ROWS as u32);
         assert_eq!((block.as_block(), block.as_chunk()), (Some((1, 31)), None));
         assert_eq!(block.children().count(), 0);
-        // Above 32^4 chunks there is one of all rows, which are more than its level could hold.
+        // Beyond 32^4 chunks the root has more rows than its level can hold.
         assert_eq!(Node { level: 5, at: 0 }.rows(), 0..u32::MAX);
     }
 

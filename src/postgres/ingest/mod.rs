@@ -124,8 +124,8 @@ fn update_jobs(layout: Layout, partitions: &[String]) -> String {
             format!("{statements}{update}\nWHERE j.job_id = u.job_id AND j.submitted = u.submitted AND {IS_CHANGED};")
         }),
     };
-    sql.replace("{active}", &StateSet::ACTIVE.sql_ordinals())
-        .replace("{preemptible}", &StateSet::PREEMPTIBLE_ENDS.sql_ordinals())
+    sql.replace("{active}", &StateSet::ACTIVE.ordinals())
+        .replace("{preemptible}", &StateSet::PREEMPTIBLE_ENDS.ordinals())
         .replace("{preempted}", &JobState::Preempted.ordinal().to_string())
 }
 

@@ -35,7 +35,7 @@ impl Statement {
         }
         if selection.active_job_sets() {
             self.push("\nJOIN (SELECT DISTINCT queue, jobset FROM job WHERE state IN (");
-            self.push(&StateSet::ACTIVE.sql_ordinals()).push(")) AS active");
+            self.push(&StateSet::ACTIVE.ordinals()).push(")) AS active");
             self.push("\n    ON active.queue = j.queue AND active.jobset = j.jobset");
         }
         for (position, predicate) in selection.predicates().iter().enumerate() {

@@ -56,7 +56,7 @@ pub(super) async fn migrate(client: Client, schema: &str, layout: Layout, adopt:
         )));
     }
     for (version, (name, statements)) in (1i32..).zip(migrations).skip(applied.len()) {
-        client.batch_execute(&statements.replace(ACTIVE, &StateSet::ACTIVE.sql_ordinals())).await?;
+        client.batch_execute(&statements.replace(ACTIVE, &StateSet::ACTIVE.ordinals())).await?;
         record(&client, version, name).await?;
     }
     Ok(client.batch_execute(&marker::record(layout)).await?)

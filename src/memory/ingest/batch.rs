@@ -1,0 +1,34 @@
+//! Batches of ingestion queries.
+
+use bytes::Bytes;
+use datafusion::arrow::error::ArrowError;
+
+use super::store::Store;
+use crate::error::{Operation, Result};
+use crate::ingest::{IngestionBatch, RecordInsert};
+use crate::memory::error::engine_error;
+use crate::memory::storage::JobId;
+
+impl Store {
+    /// Applies a batch. It does not wait and does not fail halfway, so that a batch is applied completely or not at
+    /// all.
+    pub(in crate::memory) fn apply(&mut self, batch: &IngestionBatch) -> Result<()> {
+        let operation = Operation::ExecuteIngestionQueryBatch;
+        self.check_room(operation, batch.jobs().len(), batch.runs().len())?;
+        self.records.specs.insert_all(records(batch.specs()));
+        self.records.errors.insert_all(records(batch.errors()));
+        self.change(batch).map_err(|error| engine_error(operation, error.into()))
+    }
+
+    fn change(&mut self, batch: &IngestionBatch) -> Result<(), ArrowError> {
+        self.insert_jobs(batch.jobs())?;
+        self.insert_runs(batch.runs())?;
+        self.update_jobs(batch.job_updates());
+        self.update_runs(batch.run_updates());
+        self.close()
+    }
+}
+
+fn records(inserts: &[RecordInsert]) -> impl Iterator<Item = (JobId, &Bytes)> {
+    inserts.iter().filter_map(|insert| Some((JobId::new(&insert.job_id)?, &insert.value)))
+}

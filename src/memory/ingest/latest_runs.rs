@@ -1,0 +1,35 @@
+//! References from jobs to runs of other jobs, and to runs that do not exist.
+
+use foldhash::fast::RandomState;
+use hashbrown::HashMap;
+use roaring::RoaringBitmap;
+
+use crate::memory::storage::RunId;
+
+/// The jobs that refer to a run without owning it, and references to unknown runs.
+#[derive(Debug, Default)]
+pub(super) struct LatestRuns {
+    /// For each row of a run, the other jobs whose latest run it is.
+    pub(super) followers: HashMap<u32, RoaringBitmap, RandomState>,
+    /// Latest-run ids of which no run exists.
+    pub(super) dangling: HashMap<RunId, DanglingRun, RandomState>,
+    /// Free indices of `JobRecords::dangling_runs`.
+    pub(super) free: Vec<u32>,
+}
+
+#[derive(Debug)]
+pub(super) struct DanglingRun {
+    pub(super) place: u32,
+    /// The jobs that refer to it.
+    pub(super) jobs: RoaringBitmap,
+}
+
+impl LatestRuns {
+    pub(super) fn heap_bytes(&self) -> usize {
+        let jobs = self.followers.values().chain(self.dangling.values().map(|run| &run.jobs));
+        self.followers.allocation_size()
+            + self.dangling.allocation_size()
+            + self.free.capacity() * size_of::<u32>()
+            + jobs.map(|jobs| jobs.serialized_size()).sum::<usize>()
+    }
+}

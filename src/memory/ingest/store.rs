@@ -1,0 +1,104 @@
+//! The state of the writer.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use datafusion::arrow::error::ArrowError;
+use foldhash::fast::RandomState;
+use hashbrown::HashMap;
+
+use super::active::ActiveJobSets;
+use super::latest_runs::LatestRuns;
+use crate::error::{BackendKind, Error, ErrorKind, Operation, Result};
+use crate::memory::storage::{
+    Dictionaries, Indexes, IntegerIndex, JobId, JobRecords, JobWriter, RunId, RunWriter, Tables,
+};
+
+/// The maximum number of rows of a table: `LatestRun` packs a row and a flag into 32 bits.
+const MAX_ROWS: usize = 1 << 31;
+
+/// The state of the writer: what snapshots share, and what only ingestion needs.
+#[derive(Debug, Default)]
+pub(in crate::memory) struct Store {
+    pub(super) jobs: JobWriter,
+    pub(super) runs: RunWriter,
+    pub(super) records: JobRecords,
+    pub(super) dictionaries: Dictionaries,
+    pub(super) indexes: Indexes,
+    /// The priority index that is being rebuilt.
+    pub(super) rebuilt_priorities: Option<IntegerIndex>,
+    pub(super) active: ActiveJobSets,
+    pub(super) latest_runs: LatestRuns,
+    /// The last run of each job that does not exist yet. It refers to the previous ones.
+    pub(super) orphans: HashMap<JobId, u32, RandomState>,
+    pub(super) key_sets: HashMap<Arc<[u32]>, u32, RandomState>,
+    /// For each annotation key, the codes of the historical values; `None` for a value that was not needed yet.
+    pub(super) historical_values: HashMap<u32, Vec<Option<u32>>, RandomState>,
+    pub(super) properties: BTreeMap<String, String>,
+}
+
+impl Store {
+    /// A snapshot of the state.
+    pub(in crate::memory) fn snapshot(&self) -> Tables {
+        Tables {
+            jobs: self.jobs.table().clone(),
+            runs: self.runs.table().clone(),
+            records: self.records.clone(),
+            dictionaries: self.dictionaries.clone(),
+            indexes: self.indexes.clone(),
+        }
+    }
+
+    /// Closes the open chunks.
+    pub(super) fn close(&mut self) -> Result<(), ArrowError> {
+        self.jobs.close()?;
+        self.runs.close()
+    }
+
+    /// The value of a property.
+    pub(in crate::memory) fn property(&self, key: &str) -> Option<String> {
+        self.properties.get(key).cloned()
+    }
+
+    /// Sets a property.
+    pub(in crate::memory) fn set_property(&mut self, key: &str, value: &str) {
+        self.properties.insert(key.to_owned(), value.to_owned());
+    }
+
+    pub(super) fn check_room(&self, operation: Operation, jobs: usize, runs: usize) -> Result<()> {
+        let full = |rows: usize, more: usize| rows.saturating_add(more) > MAX_ROWS;
+        if full(self.jobs.len(), jobs) || full(self.runs.len(), runs) {
+            let message = format!("the memory engine holds at most {MAX_ROWS} jobs and as many runs");
+            return Err(Error::new(ErrorKind::Backend, operation, message).with_backend(BackendKind::Memory));
+        }
+        Ok(())
+    }
+
+    pub(super) fn job_row(&self, id: &JobId) -> Option<u32> {
+        self.indexes.job_ids.find(id, |row| self.jobs.id(row) == *id)
+    }
+
+    pub(super) fn job_rows(&self, ids: impl Iterator<Item = Option<JobId>>) -> Vec<Option<u32>> {
+        self.indexes.job_ids.find_all(ids, |id, row| self.jobs.id(row) == *id)
+    }
+
+    pub(super) fn run_row(&self, id: &RunId) -> Option<u32> {
+        self.indexes.run_ids.find(id, |row| self.runs.id(row) == *id)
+    }
+
+    pub(super) fn run_rows(&self, ids: impl Iterator<Item = Option<RunId>>) -> Vec<Option<u32>> {
+        self.indexes.run_ids.find_all(ids, |id, row| self.runs.id(row) == *id)
+    }
+
+    /// Bytes of what only ingestion needs.
+    pub(in crate::memory) fn writer_bytes(&self) -> usize {
+        let values = self.historical_values.values();
+        self.active.heap_bytes()
+            + self.rebuilt_priorities.as_ref().map_or(0, IntegerIndex::heap_bytes)
+            + self.latest_runs.heap_bytes()
+            + self.orphans.allocation_size()
+            + self.key_sets.allocation_size()
+            + self.historical_values.allocation_size()
+            + values.map(|codes| codes.capacity() * size_of::<Option<u32>>()).sum::<usize>()
+    }
+}

@@ -1,0 +1,208 @@
+//! The access path of a predicate: an index, or a test of each visited row.
+
+use std::ops::Bound::{Excluded, Unbounded};
+use std::sync::Arc;
+
+use memchr::memmem::Finder;
+use roaring::{MultiOps, RoaringBitmap};
+
+use super::budget::{consume_budget, consume_budget_for};
+use super::code_test::CodeTest;
+use super::text_index::{index_trigrams, text_order};
+use crate::memory::cost;
+use crate::memory::storage::{BitmapIndex, Dictionary, JobId, ListedRows, PostingList, Tables};
+use crate::model::StateSet;
+use crate::query::{AnnotationTest, Comparison, IntegerField, IntegerTest, Predicate, TextField, TextTest};
+
+/// Texts that are searched per unit of budget.
+const TEXTS_PER_UNIT: u32 = 2048;
+/// Posting lists that are united per unit of budget.
+const CODES_PER_UNIT: usize = 256;
+
+/// How the rows of a predicate are found.
+pub(super) enum AccessPath {
+    Everything,
+    Rows(Arc<RoaringBitmap>),
+    /// The rows in any of several states.
+    States(StateSet),
+    Codes(CodeTest),
+    Expression,
+}
+
+/// Chooses the access path of a predicate.
+pub(super) async fn access_path(tables: &Tables, predicate: &Predicate) -> AccessPath {
+    match predicate {
+        Predicate::State(states) if *states == StateSet::ALL => AccessPath::Everything,
+        Predicate::State(states) if states.len() == 1 => {
+            let mut of_one = states.iter().map(|state| Arc::clone(tables.indexes.states.rows(state)));
+            of_one.next().map_or(AccessPath::Everything, AccessPath::Rows)
+        }
+        Predicate::State(states) => AccessPath::States(*states),
+        Predicate::Text(TextField::JobId, TextTest::Exact(id)) => AccessPath::Rows(by_ids(tables, &[id])),
+        Predicate::Text(TextField::JobId, TextTest::AnyOf(ids)) => {
+            AccessPath::Rows(by_ids(tables, &ids.iter().collect::<Vec<_>>()))
+        }
+        Predicate::Text(field, test) => match (tables.dictionaries.of(*field), tables.indexes.of_latest_run(*field)) {
+            (Some(texts), Some(index)) => {
+                by_codes(tables, texts, test, |codes| latest_run_rows(tables, index, codes)).await
+            }
+            (Some(texts), None) => by_codes(tables, texts, test, |codes| posted_rows(tables, texts, codes)).await,
+            (None, _) => AccessPath::Expression,
+        },
+        Predicate::Annotation(key, test) => by_annotation(tables, key, test).await,
+        Predicate::Integer(IntegerField::Priority, test) => by_priority(tables, test),
+        Predicate::Integer(..) | Predicate::Time(..) => AccessPath::Expression,
+    }
+}
+
+fn by_ids(tables: &Tables, ids: &[&String]) -> Arc<RoaringBitmap> {
+    Arc::new(ids.iter().filter_map(|id| tables.job_row(&JobId::new(id)?)).collect())
+}
+
+/// The rows of some codes by their posting lists, if their union is cheap enough.
+fn posted_rows(tables: &Tables, dictionary: &Dictionary, codes: &[u32]) -> Option<Arc<RoaringBitmap>> {
+    union_pays(tables, codes, || dictionary.count_rows(codes)).then(|| union(dictionary.rows_of(codes)))
+}
+
+/// The rows of some codes by the bitmap index of a latest-run field, if their union is cheap enough.
+fn latest_run_rows(tables: &Tables, index: &BitmapIndex, codes: &[u32]) -> Option<Arc<RoaringBitmap>> {
+    if let [code] = codes {
+        return Some(index.rows(*code).map(Arc::clone).unwrap_or_default());
+    }
+    let bitmaps: Vec<&RoaringBitmap> = codes.iter().filter_map(|&code| index.rows(code)).map(Arc::as_ref).collect();
+    let pays = union_pays(tables, codes, || bitmaps.iter().map(|rows| rows.len()).sum());
+    pays.then(|| Arc::new(bitmaps.union()))
+}
+
+fn union_pays(tables: &Tables, codes: &[u32], rows: impl FnOnce() -> u64) -> bool {
+    codes.len() <= cost::UNION_MAX_CODES
+        || rows() <= cost::UNION_MAX_ROWS.max(tables.jobs.len() as u64 / cost::UNION_SHARE)
+}
+
+fn union(mut lists: Vec<PostingList>) -> Arc<RoaringBitmap> {
+    if lists.len() == 1
+        && let Some(PostingList::Many(bitmap)) = lists.pop_if(|list| matches!(list, PostingList::Many(_)))
+    {
+        return bitmap;
+    }
+    // A bitmap is extended by ascending rows many times faster than by rows in random order.
+    let (many, few): (Vec<_>, Vec<_>) = lists.into_iter().partition(|list| matches!(list, PostingList::Many(_)));
+    let mut rows: Vec<u32> = few.iter().flat_map(PostingList::iter).collect();
+    rows.sort();
+    rows.dedup();
+    // The rows ascend, so the append does not fail.
+    let mut union = RoaringBitmap::new();
+    let _ = union.append(rows);
+    many.iter().for_each(|list| list.add_to(&mut union));
+    Arc::new(union)
+}
+
+async fn by_codes(
+    tables: &Tables,
+    dictionary: &Dictionary,
+    test: &TextTest,
+    rows: impl Fn(&[u32]) -> Option<Arc<RoaringBitmap>>,
+) -> AccessPath {
+    let most = cost::DICTIONARY_SCAN_MAX_TEXTS.max(dictionary.len() / cost::NGRAM_SHARE);
+    let by_ngrams = match test {
+        TextTest::Contains(part) => {
+            index_trigrams(dictionary);
+            dictionary.codes_containing(part, most)
+        }
+        _ => None,
+    };
+    let codes = match (by_ngrams, test) {
+        (Some(codes), _) => codes,
+        (None, TextTest::Exact(text)) => dictionary.code(text).into_iter().collect(),
+        (None, TextTest::AnyOf(texts)) => {
+            let mut codes: Vec<u32> = texts.iter().filter_map(|text| dictionary.code(text)).collect();
+            codes.sort_unstable();
+            codes.dedup();
+            codes
+        }
+        // A page visits few texts of a large dictionary: test those.
+        _ if dictionary.len() > cost::DICTIONARY_SCAN_MAX_TEXTS
+            && dictionary.len() > tables.jobs.len() / cost::DICTIONARY_SCAN_SHARE =>
+        {
+            return AccessPath::Codes(CodeTest::Text(dictionary.clone(), test.clone()));
+        }
+        (None, TextTest::StartsWith(start)) if dictionary.len() <= cost::DICTIONARY_SORT_MAX_TEXTS => {
+            text_order(dictionary).await;
+            dictionary.codes_starting_with(start)
+        }
+        (None, TextTest::StartsWith(start)) => search(dictionary, |text| text.starts_with(start.as_str())).await,
+        (None, TextTest::Contains(part)) => {
+            let part = Finder::new(part);
+            search(dictionary, |text| part.find(text.as_bytes()).is_some()).await
+        }
+    };
+    consume_budget_for(codes.len(), CODES_PER_UNIT).await;
+    match rows(&codes) {
+        Some(rows) => AccessPath::Rows(rows),
+        None => AccessPath::Codes(CodeTest::set(dictionary.len(), &codes)),
+    }
+}
+
+/// The codes of the texts that pass a test, ascending.
+async fn search(dictionary: &Dictionary, test: impl Fn(&str) -> bool + Send + Sync) -> Vec<u32> {
+    let mut codes = Vec::new();
+    let end = dictionary.len() as u32;
+    for start in (0..end).step_by(TEXTS_PER_UNIT as usize) {
+        consume_budget().await;
+        codes.extend(dictionary.codes_where(start..end.min(start + TEXTS_PER_UNIT), &test));
+    }
+    codes
+}
+
+fn by_priority(tables: &Tables, test: &IntegerTest) -> AccessPath {
+    let index = &tables.indexes.priorities;
+    let listed = match test {
+        IntegerTest::Compare(Comparison::Equal, value) => Some(index.rows_of(&[*value])),
+        IntegerTest::Compare(Comparison::Greater, value) => {
+            index.rows_within((Excluded(*value), Unbounded), cost::PRIORITY_RANGE_MAX_ROWS)
+        }
+        IntegerTest::Compare(Comparison::GreaterOrEqual, value) => {
+            index.rows_within(value.., cost::PRIORITY_RANGE_MAX_ROWS)
+        }
+        IntegerTest::Compare(Comparison::Less, value) => index.rows_within(..value, cost::PRIORITY_RANGE_MAX_ROWS),
+        IntegerTest::Compare(Comparison::LessOrEqual, value) => {
+            index.rows_within(..=value, cost::PRIORITY_RANGE_MAX_ROWS)
+        }
+        IntegerTest::AnyOf(values) if values.len() <= cost::UNION_MAX_CODES => Some(index.rows_of(values)),
+        IntegerTest::AnyOf(_) => None,
+    };
+    listed.map_or(AccessPath::Expression, |listed| AccessPath::Rows(with_priority(tables, listed, test)))
+}
+
+/// The listed rows whose priority in this snapshot passes the test, and the rows that are not listed yet.
+fn with_priority(tables: &Tables, listed: ListedRows, test: &IntegerTest) -> Arc<RoaringBitmap> {
+    let known = tables.jobs.len() as u32;
+    let passes = |row: u32| {
+        let (chunk, at) = tables.jobs.locate(row);
+        test.holds(chunk.priority().value(at))
+    };
+    let mut rows = union(listed.lists);
+    if !rows.is_disjoint(&listed.changed) {
+        let changed = rows.as_ref() & listed.changed.as_ref();
+        let others: RoaringBitmap = changed.into_iter().filter(|&row| row >= known || !passes(row)).collect();
+        *Arc::make_mut(&mut rows) -= others;
+    }
+    let mut new = (listed.end..known).filter(|&row| passes(row)).peekable();
+    if new.peek().is_some() {
+        Arc::make_mut(&mut rows).extend(new);
+    }
+    rows
+}
+
+async fn by_annotation(tables: &Tables, key: &str, test: &AnnotationTest) -> AccessPath {
+    let Some(code) = tables.dictionaries.annotations.keys.code(key) else {
+        return AccessPath::Rows(Arc::default());
+    };
+    match test {
+        AnnotationTest::Exists => AccessPath::Rows(union(tables.dictionaries.annotations.keys.rows_of(&[code]))),
+        AnnotationTest::Value(test) => {
+            let values = tables.dictionaries.annotations.values(code);
+            by_codes(tables, values, test, |codes| posted_rows(tables, values, codes)).await
+        }
+    }
+}

@@ -1,0 +1,150 @@
+//! The accumulators of groups, in arrays indexed by group.
+
+use datafusion::arrow::array::{Array, ArrayRef, AsArray};
+use datafusion::arrow::datatypes::{TimestampMicrosecondType, TimestampSecondType, UInt8Type, UInt32Type};
+use datafusion::arrow::record_batch::RecordBatch;
+use datafusion::common::internal_err;
+use datafusion::error::Result as EngineResult;
+
+use crate::memory::cost::{REPLICA_BITS, REPLICATED_GROUPS};
+use crate::memory::storage::GroupAccumulator;
+use crate::time::divide_half_away;
+
+/// The accumulators of all groups.
+#[derive(Debug)]
+pub(in crate::memory) struct GroupAccumulators {
+    /// `1 << replica_bits` accumulators per group.
+    entries: Vec<GroupAccumulator>,
+    replica_bits: u32,
+    /// A bit for each group that has rows.
+    touched: Vec<u64>,
+    /// The group of each row of a batch; kept for its capacity.
+    of_rows: Vec<u32>,
+}
+
+impl GroupAccumulators {
+    /// Empty accumulators of the groups below `groups`.
+    pub(in crate::memory) fn new(groups: usize) -> Self {
+        let replica_bits = if groups <= REPLICATED_GROUPS { REPLICA_BITS } else { 0 };
+        Self {
+            entries: vec![GroupAccumulator::EMPTY; groups << replica_bits],
+            replica_bits,
+            touched: vec![0; groups.div_ceil(64)],
+            of_rows: Vec::new(),
+        }
+    }
+
+    /// Aggregates a batch. Its columns are a code (or a state's ordinal) and the state, and optionally the submission
+    /// and the last transition time in whole seconds.
+    pub(in crate::memory) fn add(&mut self, batch: &RecordBatch) -> EngineResult<()> {
+        let [keys, states, times @ ..] = batch.columns() else {
+            return internal_err!("a batch to aggregate has a column of groups and one of states");
+        };
+        self.set_groups(keys)?;
+        let states = states.as_primitive::<UInt8Type>().values();
+        match times {
+            [] => self.count(states),
+            [submitted, transitions] => self.aggregate(
+                states,
+                submitted.as_primitive::<TimestampMicrosecondType>().values(),
+                transitions.as_primitive::<TimestampSecondType>().values(),
+            ),
+            _ => return internal_err!("a batch to aggregate has two columns of times or none"),
+        }
+        Ok(())
+    }
+
+    fn count(&mut self, states: &[u8]) {
+        let (bits, mask) = (self.replica_bits, (1 << self.replica_bits) - 1);
+        for ((at, &group), &state) in (0u32..).zip(&self.of_rows).zip(states) {
+            self.entries[(group << bits | at & mask) as usize].states[usize::from(state)] += 1;
+            self.touched[group as usize / 64] |= 1 << (group % 64);
+        }
+    }
+
+    fn aggregate(&mut self, states: &[u8], submitted: &[i64], transitions: &[i64]) {
+        let (bits, mask) = (self.replica_bits, (1 << self.replica_bits) - 1);
+        let rows = (0u32..).zip(&self.of_rows).zip(states).zip(submitted).zip(transitions);
+        for ((((at, &group), &state), &submitted), &transition) in rows {
+            self.touched[group as usize / 64] |= 1 << (group % 64);
+            let entry = &mut self.entries[(group << bits | at & mask) as usize];
+            entry.states[usize::from(state)] += 1;
+            entry.transition_sum += transition;
+            // A new minimum or maximum is rare: a branch costs less than a store per row.
+            if submitted < entry.submitted {
+                entry.submitted = submitted;
+            }
+            if transition < entry.earliest_transition {
+                entry.earliest_transition = transition;
+            }
+            if transition > entry.latest_transition {
+                entry.latest_transition = transition;
+            }
+        }
+    }
+
+    fn set_groups(&mut self, keys: &ArrayRef) -> EngineResult<()> {
+        self.of_rows.clear();
+        if let Some(states) = keys.as_primitive_opt::<UInt8Type>() {
+            self.of_rows.extend(states.values().iter().map(|&state| u32::from(state)));
+            return Ok(());
+        }
+        let Some(codes) = keys.as_primitive_opt::<UInt32Type>() else {
+            return internal_err!("groups are by codes or states, not by {}", keys.data_type());
+        };
+        match codes.nulls() {
+            None => self.of_rows.extend(codes.values().iter().map(|code| code + 1)),
+            Some(nulls) => {
+                let group = |(&code, valid): (&u32, bool)| if valid { code + 1 } else { 0 };
+                self.of_rows.extend(codes.values().iter().zip(nulls).map(group));
+            }
+        }
+        Ok(())
+    }
+
+    /// The number of groups that have rows.
+    pub(in crate::memory) fn touched(&self) -> usize {
+        self.touched.iter().map(|word| word.count_ones() as usize).sum()
+    }
+
+    /// Takes the accumulators of the groups that have rows, ascending by group, and empties them.
+    pub(in crate::memory) fn take(&mut self) -> Vec<(u32, GroupAccumulator)> {
+        let replicas = 1 << self.replica_bits;
+        let mut taken = Vec::with_capacity(self.touched());
+        for (at, word) in self.touched.iter_mut().enumerate() {
+            let mut bits = std::mem::take(word);
+            while bits != 0 {
+                let group = at * 64 + bits.trailing_zeros() as usize;
+                bits &= bits - 1;
+                let mut merged = GroupAccumulator::EMPTY;
+                for entry in &mut self.entries[group * replicas..][..replicas] {
+                    merged.merge(entry);
+                    *entry = GroupAccumulator::EMPTY;
+                }
+                taken.push((group as u32, merged));
+            }
+        }
+        taken
+    }
+}
+
+/// `sum / count`, rounded half away from zero.
+pub(in crate::memory) fn rounded(sum: i64, count: i64) -> i64 {
+    divide_half_away(sum.into(), count.max(1).into()) as i64
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn averages_round_half_away_from_zero() {
+        assert_eq!(rounded(5, 2), 3);
+        assert_eq!(rounded(-5, 2), -3);
+        assert_eq!(rounded(7, 3), 2);
+        assert_eq!(rounded(8, 3), 3);
+        assert_eq!(rounded(-7, 3), -2);
+        assert_eq!(rounded(-8, 3), -3);
+        assert_eq!(rounded(0, 1), 0);
+    }
+}
