@@ -162,8 +162,8 @@ impl Run<'_> {
         };
         let driven = self.drive(population).await?;
         let census = self.census(&driven, before).await?;
-        self.sample_resources().await?;
-        self.record(driven, census).await
+        let info = self.sample_resources().await?;
+        Ok(self.record(driven, census, info))
     }
 
     /// Creates the historical jobs. Returns the expected counts; `None` if the run was stopped.
@@ -237,16 +237,15 @@ impl Run<'_> {
         self.phases.push(PhaseRecord { phase, start_nanos, end_nanos: end_nanos.max(start_nanos) });
     }
 
-    async fn sample_resources(&mut self) -> Result<()> {
-        let StoreInfo { bytes: stored_bytes, server_memory: server_memory_bytes, .. } =
-            self.database.store_info().await?;
+    async fn sample_resources(&mut self) -> Result<StoreInfo> {
+        let info = self.database.store_info().await?;
         self.resources.push(ResourceSample {
             at_nanos: self.start.elapsed().as_nanos() as u64,
-            stored_bytes,
-            server_memory_bytes,
+            stored_bytes: info.bytes,
+            server_memory_bytes: info.server_memory,
             process_memory_bytes: resident_bytes(),
         });
-        Ok(())
+        Ok(info)
     }
 
     /// The record of a run without a load.
@@ -292,7 +291,7 @@ impl Run<'_> {
         ])
     }
 
-    async fn record(&mut self, driven: LoadOutcome, census: Option<CensusRecord>) -> Result<RunRecord> {
+    fn record(&mut self, driven: LoadOutcome, census: Option<CensusRecord>, info: StoreInfo) -> RunRecord {
         let offset = driven.recorder.offset_nanos();
         let LoadOutcome { generator, reads, actions, recorder, drained, interrupted, .. } = driven;
         let measured = recorder.finish();
@@ -310,7 +309,6 @@ impl Run<'_> {
         };
         record.ingester.jobs_dropped = generator.shed.dropped;
         record.ingester.jobs_rejected = generator.shed.rejected;
-        let info = self.database.store_info().await?;
         (record.store.version, record.store.settings) = (info.version, info.settings);
         record.options.insert("readsWithoutId".to_owned(), reads.without_id.into());
         record.invalid = invalid_reasons(&record);
@@ -318,7 +316,7 @@ impl Run<'_> {
             record.invalid.push("some calls had not completed at the end of the drain".to_owned());
         }
         record.objectives = self.config.slo.iter().map(|objective| objective.evaluate(&record)).collect();
-        Ok(record)
+        record
     }
 }
 
