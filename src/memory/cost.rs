@@ -1,8 +1,8 @@
-//! The cost model: the thresholds by which a query chooses between two ways to the same rows.
+//! The cost model: the thresholds by which a query chooses between two access paths.
 //!
 //! The constants were set by the times of pages and groups of the generated workload with a million jobs, on one core
-//! and in a release build, before chunks became record batches; the single crossovers have not been measured again. A
-//! threshold need not be exact: near it both ways cost about the same.
+//! and in a release build, before chunks became record batches; the individual crossover points have not been measured
+//! since. A threshold need not be exact: near it both access paths cost about the same.
 
 /// Posting lists of at most this many codes are always united.
 pub(super) const UNION_MAX_CODES: usize = 8;
@@ -25,12 +25,12 @@ pub(super) const DICTIONARY_SCAN_SHARE: usize = 8;
 /// one is tested: the order is sorted when it is first needed.
 pub(super) const DICTIONARY_SORT_MAX_TEXTS: usize = 1 << 18;
 
-/// A dictionary of at least this many texts has a trigram index.
+/// For a dictionary of at least this many texts, the first `contains` predicate builds a trigram index.
 pub(super) const NGRAM_MIN_TEXTS: usize = 1 << 14;
 /// The candidates of the trigram index are verified if they are at most `1 / NGRAM_SHARE` of the texts; else all texts
 /// are searched.
 pub(super) const NGRAM_SHARE: usize = 4;
-/// With at most this many candidates the trigrams that are left are not intersected.
+/// With at most this many candidates the posting lists of the remaining trigrams are not intersected.
 pub(super) const NGRAM_FEW_CANDIDATES: u64 = 16;
 
 /// With at most this many candidates, their sort keys are gathered and sorted instead of searched by zone maps or
