@@ -130,6 +130,8 @@ pub enum Operation {
     Explain,
     /// A statement of SQL.
     Sql,
+    /// A load test.
+    LoadTest,
     /// `property` and `set_property`
     Property,
     /// `tear_down`
@@ -154,6 +156,7 @@ impl fmt::Display for Operation {
             Self::StoreInfo => "StoreInfo",
             Self::Explain => "Explain",
             Self::Sql => "Sql",
+            Self::LoadTest => "LoadTest",
             Self::Property => "Property",
             Self::TearDown => "TearDown",
             Self::Close => "Close",

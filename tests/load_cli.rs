@@ -113,6 +113,28 @@ fn a_missed_objective_exits_with_1() {
 }
 
 #[test]
+fn an_objective_without_enough_calls_is_refused_before_the_run() {
+    let directory = directory("load-samples");
+    // The test makes 10 reads, of which 1.4 have the filter, and at low rates 20 batches for each of 8 workers.
+    for (slo, arguments, message) in [
+        ("page.p99 < 1s", &[][..], "requires at least 100 reads in the test, but the configuration makes 10.0"),
+        ("page.priority.p95 < 1s", &[], "requires at least 20 reads in the test, but the configuration makes 1.4"),
+        ("page.colour.max < 1s", &[], "requires at least 1 reads in the test, but the configuration makes 0.0"),
+        ("spec.errors < 1%", &[], "requires at least 1 reads in the test, but the configuration makes 0.0"),
+        (
+            "ingest.p99 < 1s",
+            &["--find-rate", "--yes"],
+            "requires at least 100 batches in the test, but the configuration makes 20.0",
+        ),
+    ] {
+        let config = QUICK.replace("batchTimeout: 50ms", "batchTimeout: 50ms, numWorkers: 1");
+        let output = run(&directory, &format!("{config}slo: '{slo}'\n"), arguments);
+        assert_eq!(output.status.code(), Some(2), "{slo}: {}", stderr(&output));
+        assert!(stderr(&output).contains(&format!("the objective {slo} {message}")), "{}", stderr(&output));
+    }
+}
+
+#[test]
 fn usage_errors_exit_with_2() {
     let directory = directory("load-bad");
     for (arguments, part) in [

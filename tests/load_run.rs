@@ -427,6 +427,7 @@ actionsConfig: {jobSetReprioritisations: [], jobSetCancellations: []}
 queryConfig: {getJobsQueriesPerHour: 0, getJobGroupsQueriesPerHour: 0, getJobSpecQueriesPerHour: 720000, maxConcurrentQueries: 1, getJobRunErrorQueriesPerHour: 0, getJobRunDebugMessageQueriesPerHour: 0}
 lookoutQueryConfig: {activeJobSetsQueriesPerHour: 0, containsQueriesPerHour: 0, deepOffsetQueriesPerHour: 0, ownerQueriesPerHour: 0, poolQueriesPerHour: 0}
 ingestionConfig: {submissionsPerHour: 3600}
+slo: []
 ",
         );
         let options = RunOptions::default();

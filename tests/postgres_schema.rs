@@ -5,8 +5,9 @@ mod support;
 use std::future::Future;
 use std::sync::Arc;
 
+use broadside::postgres::PostgresConfig;
 use broadside::query::{Direction, GroupField, GroupOrderKey};
-use broadside::{DatabaseConfig, ErrorKind, GroupQuery, IngestionQuery, Outcome, SystemClock};
+use broadside::{DatabaseConfig, ErrorKind, GroupQuery, IngestionQuery, Outcome, ScratchStore, SystemClock};
 use libtest_mimic::{Arguments, Trial};
 use support::backends::Backend;
 use support::harness::server_trial;
@@ -17,6 +18,9 @@ use support::postgres::{
 use support::server::{Server, with};
 use tokio_postgres::NoTls;
 
+const TUNE_JOB: &str = "ALTER TABLE job SET (autovacuum_enabled = off)";
+const TUNE_RUN: &str = "ALTER TABLE job_run SET (fillfactor = 50)";
+const REVERT: &str = "ALTER TABLE job RESET (autovacuum_enabled)";
 const TABLES: [&str; 5] = ["job", "job_run", "job_spec", "job_error", "job_deduplication"];
 
 fn main() {
@@ -92,9 +96,18 @@ async fn kept_layout() {
 }
 
 async fn tuning() {
-    let tuning = "tuning_sql=ALTER TABLE job SET (autovacuum_enabled = off); ALTER TABLE job_run SET (fillfactor = 50)";
-    let revert = "revert_sql=ALTER TABLE job RESET (autovacuum_enabled)";
-    let store = store(&shared(&format!("{tuning}&{revert}"))).await;
+    let keys = format!("tuning_sql={TUNE_JOB}; {TUNE_RUN}&revert_sql={REVERT}");
+    assert_tuned(store(&shared(&keys)).await).await;
+
+    // A statement that cannot be executed in a transaction is a text of its own.
+    let config = PostgresConfig::from_url(&shared("")).unwrap();
+    let config = config.with_tuning_sql(["VACUUM job", TUNE_JOB, TUNE_RUN]).with_revert_sql(["VACUUM job", REVERT]);
+    let tuned = DatabaseConfig::from(config).create_scratch(Arc::new(SystemClock)).await.unwrap();
+    tuned.database().initialise_schema().await.unwrap();
+    assert_tuned(tuned).await;
+}
+
+async fn assert_tuned(store: ScratchStore) {
     let session = session(&store, &shared("")).await;
     let options = "SELECT array_to_string(reloptions, ',') FROM pg_class WHERE oid = $1::text::regclass";
     let options_of = async |table: &str| session.query_one(options, &[&table]).await.unwrap().get::<_, String>(0);

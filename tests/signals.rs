@@ -30,9 +30,11 @@ mod signals {
     use super::support::proxy::{Mode, Proxy};
 
     const SERVERS: [Backend; 2] = [Backend::POSTGRES, Backend::CLICKHOUSE];
+    const CALL: &str = r#"{"op":"getJobs"}"#;
     const SCENARIO: &str = r#"{"op":"initialiseSchema"}"#;
-    /// The number of random moments for each command and signal.
+    /// The number of random moments for each command and signal, and the variable that overrides it.
     const MOMENTS: u64 = 2;
+    const MOMENTS_VARIABLE: &str = "BROADSIDE_SIGNALS";
     /// The upper limit of the random delays; every command takes longer.
     const LONGEST_MICROS: u64 = 1_000_000;
     /// The time for a process to handle a signal. A test passes also if it takes longer.
@@ -96,8 +98,9 @@ mod signals {
     /// Sends each signal at random moments of a command.
     async fn interrupt_at_random(arguments: &[&str], address: &str) {
         let mut random = Random(arguments.len() as u64);
+        let moments = std::env::var(MOMENTS_VARIABLE).map_or(MOMENTS, |text| text.parse().unwrap());
         for signal in SIGNALS {
-            for _ in 0..MOMENTS {
+            for _ in 0..moments {
                 let process = start(arguments);
                 sleep(Duration::from_micros(random.below(LONGEST_MICROS))).await;
                 process.signal(signal);
@@ -112,6 +115,7 @@ mod signals {
             vec!["sql", "--jobs", MANY_JOBS, "SELECT 1"],
             vec!["smoke", "--jobs", MANY_JOBS],
             vec!["compare", "--jobs", MANY_JOBS],
+            vec!["explain", "--jobs", MANY_JOBS, CALL],
         ] {
             interrupt_at_random(&arguments, "memory").await;
         }
@@ -128,6 +132,7 @@ mod signals {
         interrupt_at_random(&["smoke", "--backend", &address, "--jobs", MANY_JOBS], &address).await;
         let compare = ["compare", "--backend", &address, "--jobs", MANY_JOBS];
         interrupt_at_random(&compare, &address).await;
+        interrupt_at_random(&["explain", "--backend", &address, "--jobs", MANY_JOBS, CALL], &address).await;
     }
 
     /// The server accepts connections and does not answer.

@@ -24,7 +24,7 @@ use tokio::time::timeout;
 use tracing::instrument::WithSubscriber;
 use tracing::subscriber::NoSubscriber;
 
-use super::report;
+use super::{report, terminal};
 
 /// The exit code of an interrupted command: 128 + SIGINT, as shells report it.
 pub const EXIT_CODE: u8 = 130;
@@ -313,6 +313,7 @@ async fn end_on(mut signals: Signals) {
             }
         }
     }
+    terminal::restore();
     exit(EXIT_CODE.into());
 }
 

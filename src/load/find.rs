@@ -27,7 +27,8 @@ const DEFAULT_LINGER_SECONDS: f64 = 1.0;
 ///
 /// # Errors
 ///
-/// As for [`run`](run()).
+/// As for [`run`](run()), and `InvalidArgument` if at low rates, at which batches are sent by time, the test has too few
+/// batches for the statistic of an objective.
 pub async fn find_rate(
     database: Arc<dyn Database>,
     config: &LoadConfig,
@@ -35,6 +36,8 @@ pub async fn find_rate(
     observer: Arc<dyn Observer>,
     stop: watch::Receiver<bool>,
 ) -> Result<RunRecord> {
+    let batches = config.test_duration.as_secs_f64() / linger(config) * config.ingestion.num_workers as f64;
+    config.slo.iter().try_for_each(|objective| objective.check_batches(batches))?;
     let mut best: Option<RunRecord> = None;
     let mut last: Option<RunRecord> = None;
     let mut search = RateSearch::new(config.ingestion.submissions_per_hour.max(3600) as f64 / 3600.0);
@@ -57,6 +60,14 @@ pub async fn find_rate(
     };
     record.rate_search = Some(search.into_record());
     Ok(record)
+}
+
+/// The maximum time that a query waits for its batch to fill, in seconds.
+fn linger(config: &LoadConfig) -> f64 {
+    match config.ingestion.batch_timeout.as_secs_f64() {
+        0.0 => DEFAULT_LINGER_SECONDS,
+        seconds => seconds,
+    }
 }
 
 fn at_rate(config: &LoadConfig, per_second: f64) -> LoadConfig {
@@ -88,10 +99,6 @@ fn behind(record: &RunRecord, config: &LoadConfig) -> Option<String> {
     let of_test: Vec<_> = ingestion.intervals.iter().filter(|interval| seconds.contains(&interval.second)).collect();
     let target = of_test.iter().map(|interval| interval.target).sum::<f64>() / of_test.len() as f64;
     let behind = of_test.last()?.backlog as f64 / target.max(1.0);
-    let linger = match config.ingestion.batch_timeout.as_secs_f64() {
-        0.0 => DEFAULT_LINGER_SECONDS,
-        seconds => seconds,
-    };
-    let limit = linger + (config.test_duration.as_secs_f64() * MAX_BACKLOG_FRACTION).min(MAX_BACKLOG_SECONDS);
+    let limit = linger(config) + (config.test_duration.as_secs_f64() * MAX_BACKLOG_FRACTION).min(MAX_BACKLOG_SECONDS);
     (behind > limit).then(|| format!("ingestion did not keep up: a backlog of {behind:.1} s at the end of the test"))
 }

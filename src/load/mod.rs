@@ -15,6 +15,7 @@ mod census;
 mod config;
 mod driver;
 mod duration;
+mod evaluation;
 mod expectation;
 mod find;
 mod generator;

@@ -7,9 +7,7 @@ use std::time::Duration;
 use serde::{Serialize, Serializer};
 
 use super::duration::parse_duration;
-use super::record::{ObjectiveRecord, QueryType, RunRecord};
-use super::upstream::GoDuration;
-use crate::measure::LatencyHistogram;
+use super::record::QueryType;
 
 /// A service level objective, for example `page.p99 < 50ms`, `groups.annotations.p95 < 1s` or `ingest.errors < 0.1%`.
 ///
@@ -18,27 +16,27 @@ use crate::measure::LatencyHistogram;
 /// latency from due time to completion, or `errors`, the percentage of calls that failed or had not completed at the end.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Objective {
-    text: String,
-    kind: Kind,
-    filter: Option<String>,
-    bound: Bound,
+    pub(super) text: String,
+    pub(super) kind: Kind,
+    pub(super) filter: Option<String>,
+    pub(super) bound: Bound,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Kind {
+pub(super) enum Kind {
     Ingest,
     Read(QueryType),
 }
 
 #[derive(Debug, Clone, Copy, PartialEq)]
-enum Bound {
+pub(super) enum Bound {
     Latency(Statistic, Duration),
     /// The maximum fraction of calls that fail or do not complete.
     Errors(f64),
 }
 
 #[derive(Debug, Clone, Copy, PartialEq)]
-enum Statistic {
+pub(super) enum Statistic {
     Quantile(f64),
     Mean,
     Max,
@@ -107,63 +105,4 @@ fn bound_of(statistic: &str, bound: &str) -> Result<Bound, String> {
     };
     let limit = parse_duration(bound).map_err(|error| format!("has the bound {bound:?}, which {error}"))?;
     Ok(Bound::Latency(statistic, limit))
-}
-
-/// The measurements of the calls of an objective.
-#[derive(Default)]
-struct Calls {
-    latency: LatencyHistogram,
-    failed: u64,
-}
-
-impl Objective {
-    /// Evaluates the objective for a run. It is missed if there are too few samples for the statistic.
-    pub fn evaluate(&self, run: &RunRecord) -> ObjectiveRecord {
-        let calls = self.calls(run);
-        let (measured, held) = match self.bound {
-            Bound::Latency(statistic, limit) => {
-                let nanos = statistic.of(&calls.latency);
-                (
-                    nanos.map(|nanos| GoDuration::from_nanos(nanos).to_string()),
-                    nanos.is_some_and(|nanos| u128::from(nanos) < limit.as_nanos()),
-                )
-            }
-            Bound::Errors(limit) => {
-                let all = calls.latency.count() + calls.failed;
-                let fraction = (all > 0).then(|| (calls.failed + calls.latency.unfinished()) as f64 / all as f64);
-                // Without errors, "< 0%" is met.
-                let held = fraction.is_some_and(|fraction| fraction < limit || fraction == 0.0);
-                (fraction.map(|fraction| format!("{:.3}%", fraction * 100.0)), held)
-            }
-        };
-        ObjectiveRecord { objective: self.text.clone(), measured, held }
-    }
-
-    fn calls(&self, run: &RunRecord) -> Calls {
-        let mut calls = Calls::default();
-        match self.kind {
-            Kind::Ingest => {
-                calls.latency.merge(&run.ingester.latency);
-                calls.failed = run.ingester.batches_failed;
-            }
-            Kind::Read(kind) => {
-                let fits = |combo: &str| self.filter.as_deref().is_none_or(|filter| filter == combo);
-                for query in run.queries.iter().filter(|query| query.query_type == kind && fits(&query.filter_combo)) {
-                    calls.latency.merge(&query.latency);
-                    calls.failed += query.failed;
-                }
-            }
-        }
-        calls
-    }
-}
-
-impl Statistic {
-    fn of(self, latency: &LatencyHistogram) -> Option<u64> {
-        match self {
-            Self::Quantile(quantile) => latency.quantile(quantile),
-            Self::Mean => latency.mean_nanos().map(|mean| mean as u64),
-            Self::Max => latency.max_nanos(),
-        }
-    }
 }

@@ -13,7 +13,7 @@ use super::config::LoadConfig;
 use super::generator::GeneratorOptions;
 use super::record::QueryType;
 use super::recorded::RecordedRead;
-use super::requests::{LookoutPage, Requests};
+use super::requests::{self, LookoutPage, Requests};
 use super::selection::split_mix;
 use crate::database::Database;
 use crate::error::{Error, ErrorKind, Operation, Result};
@@ -38,6 +38,53 @@ enum ReadKind {
     RunError,
     DebugMessage,
     Lookout(LookoutPage),
+}
+
+impl ReadKind {
+    fn query_type(self) -> QueryType {
+        match self {
+            Self::Page | Self::Lookout(_) => QueryType::GetJobs,
+            Self::Groups => QueryType::GetJobGroups,
+            Self::Spec => QueryType::GetJobSpec,
+            Self::RunError => QueryType::GetJobRunError,
+            Self::DebugMessage => QueryType::GetJobRunDebugMessage,
+        }
+    }
+
+    /// The fraction of the reads that have the filter combination.
+    fn fraction_with(self, combo: &str) -> f64 {
+        match self {
+            Self::Page | Self::Groups => requests::fraction_with(combo),
+            Self::Lookout(page) => f64::from(page.name() == combo),
+            Self::Spec | Self::RunError | Self::DebugMessage => f64::from(combo == NO_FILTER),
+        }
+    }
+}
+
+/// The rates of the reads, per hour.
+fn rates(config: &LoadConfig) -> [(ReadKind, u64); 10] {
+    let (queries, lookout) = (&config.queries, &config.lookout_queries);
+    [
+        (ReadKind::Page, queries.get_jobs_queries_per_hour),
+        (ReadKind::Groups, queries.get_job_groups_queries_per_hour),
+        (ReadKind::Spec, queries.get_job_spec_queries_per_hour),
+        (ReadKind::RunError, queries.get_job_run_error_queries_per_hour),
+        (ReadKind::DebugMessage, queries.get_job_run_debug_message_queries_per_hour),
+        (ReadKind::Lookout(LookoutPage::ActiveJobSets), lookout.active_job_sets_queries_per_hour),
+        (ReadKind::Lookout(LookoutPage::Contains), lookout.contains_queries_per_hour),
+        (ReadKind::Lookout(LookoutPage::DeepOffset), lookout.deep_offset_queries_per_hour),
+        (ReadKind::Lookout(LookoutPage::Owner), lookout.owner_queries_per_hour),
+        (ReadKind::Lookout(LookoutPage::Pool), lookout.pool_queries_per_hour),
+    ]
+}
+
+/// The number of reads of a kind that the test phase makes, optionally only those with a filter combination. Does not
+/// include replayed reads.
+pub(super) fn expected_reads(config: &LoadConfig, query_type: QueryType, combo: Option<&str>) -> f64 {
+    let of_kind = rates(config).into_iter().filter(|(kind, _)| kind.query_type() == query_type);
+    let per_hour: f64 =
+        of_kind.map(|(kind, rate)| rate as f64 * combo.map_or(1.0, |combo| kind.fraction_with(combo))).sum();
+    per_hour / 3600.0 * config.test_duration.as_secs_f64()
 }
 
 /// A read that is due.
@@ -124,19 +171,6 @@ impl Reads {
         requests: Requests,
         recorded: Vec<RecordedRead>,
     ) -> Self {
-        let (queries, lookout) = (&config.queries, &config.lookout_queries);
-        let rates = [
-            (ReadKind::Page, queries.get_jobs_queries_per_hour),
-            (ReadKind::Groups, queries.get_job_groups_queries_per_hour),
-            (ReadKind::Spec, queries.get_job_spec_queries_per_hour),
-            (ReadKind::RunError, queries.get_job_run_error_queries_per_hour),
-            (ReadKind::DebugMessage, queries.get_job_run_debug_message_queries_per_hour),
-            (ReadKind::Lookout(LookoutPage::ActiveJobSets), lookout.active_job_sets_queries_per_hour),
-            (ReadKind::Lookout(LookoutPage::Contains), lookout.contains_queries_per_hour),
-            (ReadKind::Lookout(LookoutPage::DeepOffset), lookout.deep_offset_queries_per_hour),
-            (ReadKind::Lookout(LookoutPage::Owner), lookout.owner_queries_per_hour),
-            (ReadKind::Lookout(LookoutPage::Pool), lookout.pool_queries_per_hour),
-        ];
         let stream = |(index, (kind, per_hour)): (usize, (ReadKind, u64))| Stream {
             kind,
             arrivals: Arrivals::new(
@@ -149,10 +183,10 @@ impl Reads {
         };
         Self {
             requests,
-            streams: rates.into_iter().enumerate().map(stream).collect(),
+            streams: rates(config).into_iter().enumerate().map(stream).collect(),
             recorded: recorded.into(),
             horizon: u64::MAX,
-            limit: match queries.max_concurrent_queries {
+            limit: match config.queries.max_concurrent_queries {
                 0 => usize::MAX,
                 limit => usize::try_from(limit).unwrap_or(usize::MAX),
             },

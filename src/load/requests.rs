@@ -12,8 +12,9 @@ use crate::time::Timestamp;
 
 use super::config::LoadConfig;
 
-/// The number of filter combinations.
-const COMBOS: u64 = 7;
+/// The filter combinations, which the queries cycle through.
+const COMBOS: [&str; 7] =
+    ["none", "annotations", "running_queue", "queued_jobset", "priority", "errored_time", "cluster_node"];
 /// The sort keys of pages, each used in ascending and then in descending order.
 const PAGE_ORDERS: [JobOrderKey; 6] = [
     JobOrderKey::JobId,
@@ -159,15 +160,17 @@ impl Requests {
     }
 
     fn predicates(&self, q: u64) -> NamedQuery<Vec<Predicate>> {
-        match q % COMBOS {
-            0 => ("none", Vec::new()),
-            1 => ("annotations", annotation_predicates(q)),
-            2 => ("running_queue", vec![self.in_queue(q), StateField.any_of([JobState::Running])]),
-            3 => ("queued_jobset", self.queued_in_job_set(q)),
-            4 => ("priority", vec![self.in_queue(q), priority_predicate(q)]),
-            5 => ("errored_time", self.failed_at_first()),
-            _ => ("cluster_node", on_node(q)),
-        }
+        let combo = pick(&COMBOS, q);
+        let predicates = match combo {
+            "annotations" => annotation_predicates(q),
+            "running_queue" => vec![self.in_queue(q), StateField.any_of([JobState::Running])],
+            "queued_jobset" => self.queued_in_job_set(q),
+            "priority" => vec![self.in_queue(q), priority_predicate(q)],
+            "errored_time" => self.failed_at_first(),
+            "cluster_node" => on_node(q),
+            _ => Vec::new(),
+        };
+        (combo, predicates)
     }
 
     fn queue(&self, q: u64) -> &QueueNames {
@@ -195,6 +198,11 @@ impl Requests {
             TimeField::Submitted.at_most(end),
         ]
     }
+}
+
+/// The fraction of pages and group queries that have the filter combination.
+pub(super) fn fraction_with(combo: &str) -> f64 {
+    f64::from(COMBOS.contains(&combo)) / COMBOS.len() as f64
 }
 
 fn annotation_predicates(q: u64) -> Vec<Predicate> {

@@ -93,7 +93,8 @@ impl Default for RunOptions {
 ///
 /// # Errors
 ///
-/// `WrongStore` if the store does not belong to Broadside or contains other jobs. Errors of the store for which a
+/// `InvalidArgument` if the test makes too few reads for the statistic of an objective; reads that are replayed in
+/// addition are not known in advance, so with them this is not checked. `WrongStore` if the store does not belong to Broadside or contains other jobs. Errors of the store for which a
 /// repetition cannot succeed; the store is then torn down as after a complete run.
 pub async fn run(
     database: Arc<dyn Database>,
@@ -102,6 +103,9 @@ pub async fn run(
     observer: Arc<dyn Observer>,
     stop: watch::Receiver<bool>,
 ) -> Result<RunRecord> {
+    if options.recorded.is_empty() {
+        config.slo.iter().try_for_each(|objective| objective.check_reads(config))?;
+    }
     let mut run = Run {
         database,
         config,

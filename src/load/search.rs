@@ -6,12 +6,14 @@ use super::record::{RateSearchRecord, RateTrial};
 const STEP: f64 = 2.0;
 /// The maximum number of such trials.
 const MAX_STEPS: usize = 20;
+/// The lowest rate of a trial, unless the search starts below it.
+const MIN_RATE: f64 = 1.0;
 /// The search ends when the ratio of the unsustained to the sustained rate is at most this.
 const PRECISION: f64 = 1.05;
 
 /// A bisection for the highest rate without violations.
 ///
-/// The rate is doubled while there are no violations, or halved while there are. Then the interval between the highest
+/// The rate is doubled while there are no violations, or halved while there are, down to 1 per second. Then the interval between the highest
 /// rate without and the lowest rate with violations is bisected until their ratio is at most 1.05.
 ///
 /// ```
@@ -45,7 +47,7 @@ impl RateSearch {
             (Some(low), Some(high)) => (high > low * PRECISION).then(|| (low * high).sqrt()),
             _ if self.record.trials.len() >= MAX_STEPS => None,
             (Some(low), None) => Some(low * STEP),
-            (None, Some(high)) => Some(high / STEP),
+            (None, Some(high)) => Some(high / STEP).filter(|&rate| rate >= MIN_RATE),
         }
     }
 
@@ -97,6 +99,9 @@ mod tests {
     #[test]
     fn the_search_ends_if_no_rate_is_sustained() {
         let found = search(100.0, 0.0);
-        assert_eq!((found.highest, found.trials.len()), (None, MAX_STEPS));
+        assert_eq!(found.highest, None);
+        assert_eq!(found.trials.last().unwrap().rate, 100.0 / 64.0);
+        let endless = search(100.0, f64::INFINITY);
+        assert_eq!(endless.trials.len(), MAX_STEPS);
     }
 }

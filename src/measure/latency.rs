@@ -48,11 +48,22 @@ pub struct Percentiles {
 /// assert!(supports(1, 0.5) && !supports(0, 0.5));
 /// ```
 pub fn supports(samples: u64, quantile: f64) -> bool {
+    samples >= required_samples(quantile)
+}
+
+/// The smallest number of samples that [`supports`] a quantile below 1.
+///
+/// ```
+/// use broadside::measure::required_samples;
+///
+/// assert_eq!([0.5, 0.95, 0.99].map(required_samples), [1, 20, 100]);
+/// ```
+pub fn required_samples(quantile: f64) -> u64 {
     if quantile <= 0.5 {
-        return samples > 0;
+        return 1;
     }
     // The tolerance covers the rounding error of 1 - 0.99.
-    samples as f64 * (1.0 - quantile) >= 1.0 - 1e-9
+    ((1.0 - 1e-9) / (1.0 - quantile)).ceil() as u64
 }
 
 impl LatencyHistogram {

@@ -23,6 +23,6 @@ mod machine;
 mod series;
 
 pub use histogram::{DecodeHistogramError, Histogram};
-pub use latency::{LatencyHistogram, Percentiles, supports};
+pub use latency::{LatencyHistogram, Percentiles, required_samples, supports};
 pub use machine::Machine;
 pub use series::{Interval, IntervalRecorder};

@@ -229,14 +229,18 @@ impl PostgresConfig {
     }
 
     /// Statements for `initialise_schema` to end with. They may be executed more than once.
-    pub fn with_tuning_sql(mut self, statements: impl Into<String>) -> Self {
-        self.tuning_sql = statements.into();
+    ///
+    /// Each text is sent by itself. One with several statements is a transaction, which excludes some statements, such
+    /// as `ALTER SYSTEM`.
+    pub fn with_tuning_sql<S: Into<String>>(mut self, statements: impl IntoIterator<Item = S>) -> Self {
+        self.tuning_sql = statements.into_iter().map(Into::into).collect();
         self
     }
 
-    /// Statements for `tear_down` to end with, which undo the tuning. They may be executed more than once.
-    pub fn with_revert_sql(mut self, statements: impl Into<String>) -> Self {
-        self.revert_sql = statements.into();
+    /// Statements for `tear_down` to end with, which undo the tuning. Sent like those of
+    /// [`with_tuning_sql`](Self::with_tuning_sql).
+    pub fn with_revert_sql<S: Into<String>>(mut self, statements: impl IntoIterator<Item = S>) -> Self {
+        self.revert_sql = statements.into_iter().map(Into::into).collect();
         self
     }
 
@@ -356,12 +360,12 @@ impl PostgresConfig {
     }
 
     /// The statements that `initialise_schema` ends with.
-    pub fn tuning_sql(&self) -> &str {
+    pub fn tuning_sql(&self) -> &[String] {
         &self.tuning_sql
     }
 
     /// The statements that `tear_down` ends with.
-    pub fn revert_sql(&self) -> &str {
+    pub fn revert_sql(&self) -> &[String] {
         &self.revert_sql
     }
 
@@ -463,8 +467,8 @@ mod tests {
             .with_statement_timeout(Duration::from_secs(9))
             .with_statement_cache(10)
             .with_layout(Layout::HotColdSplit)
-            .with_tuning_sql("t")
-            .with_revert_sql("r")
+            .with_tuning_sql(["t"])
+            .with_revert_sql(["r"])
             .with_adopt(true)
             .with_hosts([("a", 1), ("b", 2)])
             .with_schema("s")
@@ -490,7 +494,7 @@ mod tests {
             assert_eq!(config.acquire_timeout(), Duration::from_secs(8));
             assert_eq!((config.statement_timeout(), config.statement_cache()), (Duration::from_secs(9), 10));
             assert_eq!((config.layout(), config.adopt()), (Layout::HotColdSplit, true));
-            assert_eq!((config.tuning_sql(), config.revert_sql()), ("t", "r"));
+            assert_eq!([config.tuning_sql(), config.revert_sql()], [["t"], ["r"]]);
             assert_eq!(
                 config.to_string(),
                 "postgres (layout hot_cold_split, sslmode verify-ca, at most 7 connections)"

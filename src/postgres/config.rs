@@ -87,8 +87,8 @@ pub struct PostgresConfig {
     pub(super) statement_timeout: Duration,
     pub(super) statement_cache: usize,
     pub(super) layout: Layout,
-    pub(super) tuning_sql: String,
-    pub(super) revert_sql: String,
+    pub(super) tuning_sql: Vec<String>,
+    pub(super) revert_sql: Vec<String>,
     pub(super) adopt: bool,
     pub(super) options: String,
 }
@@ -129,8 +129,8 @@ impl Default for PostgresConfig {
             statement_timeout: Duration::ZERO,
             statement_cache: 256,
             layout: Layout::Lookout,
-            tuning_sql: String::new(),
-            revert_sql: String::new(),
+            tuning_sql: Vec::new(),
+            revert_sql: Vec::new(),
             adopt: false,
             options: String::new(),
         }

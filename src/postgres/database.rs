@@ -128,13 +128,16 @@ impl PostgresDatabase {
     }
 
     /// Executes the SQL of a key of the configuration. It may change settings, so the session is closed after it.
-    async fn execute(&self, step: Step, key: &'static str, statements: &str) -> Result<()> {
+    async fn execute(&self, step: Step, key: &'static str, statements: &[String]) -> Result<()> {
         if statements.is_empty() {
             return Ok(());
         }
         let execute = |client: Client| async move {
             client.spoil();
-            client.batch_execute(statements).await.map_err(|error| Failure::Configured(key, error))
+            for statement in statements {
+                client.batch_execute(statement).await.map_err(|error| Failure::Configured(key, error))?;
+            }
+            Ok(())
         };
         self.connections.run(step, execute).await
     }

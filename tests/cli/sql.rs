@@ -1,6 +1,10 @@
 //! The command `sql`.
 
+#[cfg(target_os = "linux")]
+use std::fs::File;
 use std::path::PathBuf;
+#[cfg(target_os = "linux")]
+use std::process::Command;
 
 use serde_json::{Value, json};
 
@@ -147,5 +151,42 @@ fn sql_without_a_query_reads_statements_from_standard_input() {
         let output = run_with_input(&["sql", "--jobs", "1"], wrong.as_bytes());
         assert_eq!((code(&output), stdout(&output)), (2, String::new()), "{wrong}");
         assert!(stderr(&output).starts_with("error: "), "{}", stderr(&output));
+    }
+}
+
+/// The line editor changes the settings of the terminal while it reads.
+#[cfg(target_os = "linux")]
+#[test]
+fn a_signal_at_the_prompt_restores_the_terminal() {
+    use rustix::pty::{OpenptFlags, grantpt, openpt, ptsname, unlockpt};
+    use rustix::termios::{LocalModes, tcgetattr};
+
+    let controller = openpt(OpenptFlags::RDWR | OpenptFlags::NOCTTY).unwrap();
+    grantpt(&controller).unwrap();
+    unlockpt(&controller).unwrap();
+    let path = ptsname(&controller, Vec::new()).unwrap().into_string().unwrap();
+    let terminal = File::options().read(true).write(true).open(path).unwrap();
+    let stream = || terminal.try_clone().unwrap();
+    let modes = || tcgetattr(&terminal).unwrap();
+    let before = modes();
+    assert!(before.local_modes.contains(LocalModes::ECHO));
+    for signal in ["TERM", "HUP"] {
+        let mut child = Command::new("env")
+            .args(["--default-signal=TERM,HUP", env!("CARGO_BIN_EXE_broadside"), "sql", "--jobs", "1"])
+            .env("TERM", "xterm")
+            .env("HOME", env!("CARGO_TARGET_TMPDIR"))
+            .stdin(stream())
+            .stdout(stream())
+            .stderr(stream())
+            .spawn()
+            .unwrap();
+        while modes().local_modes.contains(LocalModes::ECHO) {
+            assert!(child.try_wait().unwrap().is_none(), "the shell has ended");
+            std::thread::sleep(std::time::Duration::from_millis(2));
+        }
+        Command::new("kill").args(["-s", signal, &child.id().to_string()]).status().unwrap();
+        assert_eq!(child.wait().unwrap().code(), Some(130));
+        let after = modes();
+        assert_eq!((after.local_modes, after.input_modes), (before.local_modes, before.input_modes), "{signal}");
     }
 }

@@ -13,7 +13,7 @@ use super::output::{self, Format, Stdout};
 use super::statements::split;
 use crate::cli::interrupt::{self, Interrupted};
 use crate::cli::report::{self, Output};
-use crate::cli::{Failure, Verdict, format};
+use crate::cli::{Failure, Verdict, format, terminal};
 
 const PROMPT: &str = "broadside> ";
 const CONTINUATION: &str = "        -> ";
@@ -50,6 +50,7 @@ impl Input {
         if !io::stdin().is_terminal() {
             return Ok(Self::Stdin(io::stdin().lock()));
         }
+        terminal::save();
         let mut editor = DefaultEditor::new()?;
         let history = std::env::home_dir().map(|home| home.join(HISTORY));
         if let Some(path) = &history {

@@ -8,9 +8,13 @@ use serde::{Serialize, Serializer};
 use super::section::Section;
 use crate::connect::DatabaseConfig;
 use crate::error::{BackendKind, Error, ErrorKind, Operation, Result};
+#[cfg(feature = "postgres")]
+use crate::postgres::PostgresConfig;
 
 /// The default ports of ClickHouse's native protocol.
 const NATIVE_PORTS: [&str; 2] = ["9000", "9440"];
+/// The warning of a key that only applies to the server of the configuration.
+const OPENED_BY_CALLER: &str = "has no effect, because the store is not opened by this configuration";
 /// The placeholder for a secret.
 const SECRET: &str = "********";
 
@@ -100,8 +104,8 @@ impl Serialize for LoadDatabase {
     }
 }
 
-/// Reads the section and validates it. If the caller opens the store (`external`), the section may be absent, and its
-/// connection parameters are not validated.
+/// Reads the section and validates it. If the caller opens the store (`external`), the section may be absent, its
+/// connection parameters are not validated, and its settings of PostgreSQL and the toggles have no effect.
 pub(super) fn read(section: &Section<'_>, toggles: &Section<'_>, external: Option<BackendKind>) -> LoadDatabase {
     let targets = [
         section.get("postgres").map(|_| LoadTarget::Postgres(parameters(&section.section("postgres"), postgres_key))),
@@ -128,7 +132,12 @@ pub(super) fn read(section: &Section<'_>, toggles: &Section<'_>, external: Optio
         check(section, &database);
     }
     section.warn_of_unknown_keys();
-    database
+    if external.is_none() {
+        return database;
+    }
+    section.warn_of_keys(&["postgresTuningSQL", "postgresTuningRevertSQL"], OPENED_BY_CALLER);
+    toggles.warn_of_keys(&["hotColdSplit", "partitionBySubmitted"], OPENED_BY_CALLER);
+    LoadDatabase { target: database.target, ..LoadDatabase::memory() }
 }
 
 /// The connection parameters of a server, with keys mapped by `key_of`.
@@ -235,12 +244,8 @@ impl LoadDatabase {
         if self.partition_by_submitted {
             set("partition_by_submitted", true.to_string());
         }
-        for (key, statements) in [("tuning_sql", &self.tuning_sql), ("revert_sql", &self.tuning_revert_sql)] {
-            if !statements.is_empty() {
-                set(key, statements.join(";\n"));
-            }
-        }
-        DatabaseConfig::from_pairs(&pairs)
+        let config = PostgresConfig::from_pairs(&pairs)?;
+        Ok(config.with_tuning_sql(&self.tuning_sql).with_revert_sql(&self.tuning_revert_sql).into())
     }
 
     #[cfg(not(feature = "postgres"))]

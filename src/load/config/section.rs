@@ -206,10 +206,20 @@ impl<'a> Section<'a> {
     pub(super) fn warn_of_unknown_keys(&self) {
         for ((key, node), read) in self.pairs.iter().zip(&self.read) {
             if !read.get() {
-                let problem = Problem::new(&node.place, &self.key(key), "", "is an unknown key and is ignored");
-                self.diagnostics.warnings.borrow_mut().push(problem);
+                self.warn(key, node, "is an unknown key and is ignored");
             }
         }
+    }
+
+    /// Warns of those of the named keys that the section has.
+    pub(super) fn warn_of_keys(&self, names: &[&str], message: &str) {
+        for (key, node) in self.pairs.iter().filter(|(key, _)| names.iter().any(|name| same_key(key, name))) {
+            self.warn(key, node, message);
+        }
+    }
+
+    fn warn(&self, key: &str, node: &Node, message: &str) {
+        self.diagnostics.warnings.borrow_mut().push(Problem::new(&node.place, &self.key(key), "", message));
     }
 }
 

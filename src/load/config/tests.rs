@@ -182,6 +182,19 @@ fn an_external_store_needs_no_address() {
     }
 }
 
+#[test]
+fn settings_of_the_server_do_not_apply_to_an_external_store() {
+    let text = MINIMAL.replace("{inMemory: true}", "{inMemory: true, postgresTuningSQL: [SELECT 1]}")
+        + "featureToggles: {hotColdSplit: true}\n";
+    let ParsedConfig { config, warnings } =
+        LoadConfig::parse_for(BackendKind::Postgres, [("a.yaml", text.as_str())]).unwrap();
+    let expected = LoadDatabase { target: LoadTarget::External(BackendKind::Postgres), ..LoadDatabase::memory() };
+    assert_eq!(config.database, expected);
+    let keys: Vec<_> = warnings.iter().map(|warning| warning.key.as_str()).collect();
+    assert_eq!(keys, ["databaseConfig.postgresTuningSQL", "featureToggles.hotColdSplit"]);
+    assert!(warnings.iter().all(|warning| warning.to_string().contains("has no effect")), "{warnings:?}");
+}
+
 #[cfg(all(feature = "postgres", feature = "clickhouse"))]
 mod servers {
     use super::*;

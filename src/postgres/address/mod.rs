@@ -99,8 +99,8 @@ const KEYS: Keys<Draft> = Keys(&[
     ("partition_by_submitted", |draft, value| {
         draft.set_layout(value, Layout::PartitionBySubmitted, "false where hot_cold_split is true")
     }),
-    ("tuning_sql", |draft, value| put(&mut draft.config.tuning_sql, Some(value.to_owned()), TEXT)),
-    ("revert_sql", |draft, value| put(&mut draft.config.revert_sql, Some(value.to_owned()), TEXT)),
+    ("tuning_sql", |draft, value| put(&mut draft.config.tuning_sql, Some(vec![value.to_owned()]), TEXT)),
+    ("revert_sql", |draft, value| put(&mut draft.config.revert_sql, Some(vec![value.to_owned()]), TEXT)),
     ("adopt", |draft, value| put(&mut draft.config.adopt, value.parse().ok(), TRUE_OR_FALSE)),
 ]);
 
