@@ -283,6 +283,7 @@ impl DatabaseConfig {
 
 /// A scratch store on a server that [`DatabaseConfig::create_scratch`] created and that is not removed.
 #[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct ScratchInfo {
     /// Its schema on PostgreSQL, its database on ClickHouse.
     pub name: String,

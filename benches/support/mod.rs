@@ -41,7 +41,7 @@ pub async fn apply(database: &dyn Database, batches: Batches<'_>) -> Duration {
 /// Ingests all jobs of a workload.
 pub async fn load(database: &dyn Database, workload: &Workload) {
     database.initialise_schema().await.expect("the store can be made");
-    apply(database, Ingestion::whole_lives(workload)).await;
+    apply(database, Ingestion::complete_lifecycles(workload)).await;
 }
 
 /// Benchmarks each kind of query. `store` is called only for benchmarks that are selected.

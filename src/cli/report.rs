@@ -65,7 +65,7 @@ pub fn failed_call(file: impl Display, step: &Step, response: &Response) {
 
 /// Reports a result of a backend that differs from that of the first one.
 pub fn answers_differ(difference: &QueryDifference) {
-    let QueryDifference { operation, target, reference, problem, query } = difference;
+    let QueryDifference { operation, target, reference, problem, query, .. } = difference;
     write(format_args!(
         "{operation}: the result of {target} {BAD}differs{BAD:#} from that of {reference}\n  {problem}\n  query {query}\n"
     ));

@@ -14,6 +14,7 @@ use crate::workload::WorkloadOptions;
 
 /// A ratio that got worse: the first backend fell behind another.
 #[derive(Debug, Clone, PartialEq)]
+#[non_exhaustive]
 pub struct Regression {
     /// The operation.
     pub operation: String,
@@ -40,6 +41,7 @@ impl fmt::Display for Regression {
 
 /// Why two comparisons cannot be held against each other.
 #[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum Incomparable {
     /// The earlier one is not the JSON of a comparison.
     Unreadable(String),

@@ -1,4 +1,4 @@
-//! The operations of a comparison: those of Lookout's ingester and its users.
+//! The operations of a comparison: the ingestions and the kinds of queries.
 
 use std::fmt;
 use std::ops::Range;
@@ -7,7 +7,7 @@ use crate::error::Result;
 use crate::ingest::{IngestionBatch, IngestionQuery};
 use crate::workload::{QueryKind, Workload};
 
-/// Jobs per batch of whole lives.
+/// Jobs per batch of complete lifecycles.
 const JOBS_PER_LOAD_BATCH: u64 = 1000;
 /// Queries per batch of inserts or updates.
 const QUERIES_PER_BATCH: usize = 1000;
@@ -33,14 +33,13 @@ pub enum WorkloadOperation {
 /// updates together), so that in the end the store holds the workload.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Ingestion {
-    /// Most jobs: whole lives, as fast as the store takes them.
+    /// Most jobs, in batches of complete lifecycles.
     Load,
     /// The inserts of more jobs and their runs.
     Inserts,
     /// The updates of those jobs and runs, stage by stage.
     Updates,
-    /// The remaining jobs, as an ingester that keeps up sends them: new jobs, and the next stage of
-    /// unfinished jobs.
+    /// The remaining jobs, in the batches of an ingester that keeps up: new jobs, and the next stage of unfinished jobs.
     Incremental,
 }
 
@@ -73,7 +72,7 @@ impl Ingestion {
     }
 
     /// Batches as those of [`Load`](Self::Load), for all jobs of the workload.
-    pub fn whole_lives(workload: &Workload) -> Batches<'_> {
+    pub fn complete_lifecycles(workload: &Workload) -> Batches<'_> {
         validated(workload.batches(JOBS_PER_LOAD_BATCH))
     }
 }
@@ -91,13 +90,13 @@ fn is_insert(query: &IngestionQuery) -> bool {
 }
 
 fn inserts(workload: &Workload, jobs: Range<u64>) -> Vec<IngestionQuery> {
-    jobs.flat_map(|number| workload.life(number)).flatten().filter(is_insert).collect()
+    jobs.flat_map(|number| workload.lifecycle(number)).flatten().filter(is_insert).collect()
 }
 
 /// The updates of the jobs, in groups of jobs: the first stage of each job of the group, then the second of each.
 fn updates(workload: &Workload, jobs: Range<u64>) -> Vec<IngestionQuery> {
-    let lives = workload.live_batches_of(jobs, QUERIES_PER_BATCH as u64);
-    lives.flatten().filter(|query| !is_insert(query)).collect()
+    let stages = workload.live_batches_of(jobs, QUERIES_PER_BATCH as u64);
+    stages.flatten().filter(|query| !is_insert(query)).collect()
 }
 
 fn chunks(queries: Vec<IngestionQuery>) -> impl Iterator<Item = Vec<IngestionQuery>> + Send {
@@ -121,7 +120,7 @@ impl fmt::Display for WorkloadOperation {
 impl fmt::Display for Ingestion {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Load => write!(f, "load the lives of {JOBS_PER_LOAD_BATCH} jobs"),
+            Self::Load => write!(f, "load the lifecycles of {JOBS_PER_LOAD_BATCH} jobs"),
             Self::Inserts => write!(f, "insert, {QUERIES_PER_BATCH} queries"),
             Self::Updates => write!(f, "update, {QUERIES_PER_BATCH} queries"),
             Self::Incremental => write!(f, "incremental, {JOBS_PER_LIVE_BATCH} new jobs"),

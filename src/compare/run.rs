@@ -15,6 +15,9 @@ use crate::workload::{Answer, Query, QueryKind, Workload};
 const ENOUGH_TIME: Duration = Duration::from_secs(2);
 /// The minimum number of runs of an operation.
 const ENOUGH_RUNS: usize = 3;
+/// The number of consecutive runs of an operation in a target's turn. The first of them find the processor's caches
+/// filled by other targets; with one run per turn, all times would be those of a store that is idle in between.
+const RUNS_PER_TURN: usize = 10;
 
 /// The current activity of a comparison.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -39,6 +42,7 @@ pub enum ComparisonOutcome {
 
 /// A result that differs from that of the first target.
 #[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct QueryDifference {
     /// The operation.
     pub operation: String,
@@ -64,12 +68,12 @@ pub struct Comparison<'a> {
 }
 
 impl Comparison<'_> {
-    /// Loads the workload into every target, all empty; then runs each kind of query with many
-    /// values, compares every answer with the first target's, and times it.
+    /// Loads the workload into the targets, which must be empty. Then runs each kind of query with different values, and
+    /// compares every result with that of the first target before the times are measured.
     ///
     /// # Errors
     ///
-    /// Those of the targets. That a record is missing is a difference and no error.
+    /// Errors of the targets. A record that only one target has is a difference and not an error.
     pub async fn run(&self, targets: &[Box<dyn Target>], progress: ActivityFn<'_>) -> Result<ComparisonOutcome> {
         let mut operations = self.ingest(targets, progress).await?;
         let mut differences = Vec::new();
@@ -93,7 +97,7 @@ impl Comparison<'_> {
         Ok(ComparisonOutcome::Agreed(self.results(targets, operations).await?))
     }
 
-    /// Runs the ingestions one after another; a target without updates loads all jobs as whole lives.
+    /// Runs the ingestions one after another; a target without updates loads the complete lifecycles of all jobs.
     async fn ingest(&self, targets: &[Box<dyn Target>], progress: ActivityFn<'_>) -> Result<Vec<OperationResult>> {
         let mut operations = Vec::new();
         let (mut done, total) = (0, self.workload.options().jobs * targets.len() as u64);
@@ -104,11 +108,13 @@ impl Comparison<'_> {
             loop {
                 let mut ended = true;
                 for at in turns(targets.len(), round) {
-                    let Some(batch) = batches[at].next().transpose()? else { continue };
-                    ended = false;
-                    taken[at].add(targets[at].ingest(&batch).await?, batch.query_count());
-                    done += batch.jobs().len() as u64;
-                    progress(Activity::Ingesting, done, total);
+                    for batch in batches[at].by_ref().take(RUNS_PER_TURN) {
+                        let batch = batch?;
+                        ended = false;
+                        taken[at].add(targets[at].ingest(&batch).await?, batch.query_count());
+                        done += batch.jobs().len() as u64;
+                        progress(Activity::Ingesting, done, total);
+                    }
                 }
                 if ended {
                     break;
@@ -129,7 +135,7 @@ impl Comparison<'_> {
     fn batches(&self, target: &dyn Target, way: Ingestion) -> Batches<'_> {
         match way {
             way if target.takes_updates() => way.batches(self.workload),
-            Ingestion::Load => Ingestion::whole_lives(self.workload),
+            Ingestion::Load => Ingestion::complete_lifecycles(self.workload),
             _ => Box::new(std::iter::empty()),
         }
     }
@@ -177,16 +183,19 @@ impl Comparison<'_> {
         Ok(queries)
     }
 
-    /// Runs the queries repeatedly, each on every target before the next query.
+    /// Runs the queries repeatedly, in rounds in which each target has a turn.
     async fn time(&self, targets: &[Box<dyn Target>], queries: &[Query]) -> Result<Vec<Option<Measurement>>> {
         let mut taken: Vec<Taken> = targets.iter().map(|_| Taken::default()).collect();
-        for (round, query) in queries.iter().cycle().take(self.samples).enumerate() {
+        let samples: Vec<&Query> = queries.iter().cycle().take(self.samples).collect();
+        for (round, queries) in samples.chunks(RUNS_PER_TURN).enumerate() {
             for at in turns(targets.len(), round) {
-                if taken[at].is_enough() {
-                    continue;
+                for query in queries {
+                    if taken[at].is_enough() {
+                        break;
+                    }
+                    let (answer, time) = targets[at].answer(query).await?;
+                    taken[at].add(time, answer.rows());
                 }
-                let (answer, time) = targets[at].answer(query).await?;
-                taken[at].add(time, answer.rows());
             }
         }
         Ok(taken.iter().map(Taken::of_queries).collect())

@@ -13,6 +13,7 @@ use crate::measure::LatencyHistogram;
 
 /// A measurement that is worse than in the baseline.
 #[derive(Debug, Clone, PartialEq)]
+#[non_exhaustive]
 pub enum Regression {
     /// A percentile of the first backend is worse relative to that of another backend.
     Ratio {
@@ -81,6 +82,7 @@ impl fmt::Display for Regression {
 
 /// The reason for which runs cannot be compared with a baseline.
 #[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum BaselineError {
     /// The backends of the baseline and of the runs differ, or their order does.
     Backends(Vec<String>, Vec<String>),

@@ -11,6 +11,7 @@ const NANOS_PER_SECOND: u128 = 1_000_000_000;
 
 /// An error of [`parse_duration`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum ParseDurationError {
     /// The text does not have Go's format.
     Malformed,

@@ -58,6 +58,7 @@ pub struct Generator {
 
 /// The numbers of jobs that were shed because the backlog was full.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct ShedJobs {
     /// Jobs shed by [`BacklogStrategy::Drop`].
     pub dropped: u64,
@@ -67,6 +68,7 @@ pub struct ShedJobs {
 
 /// A batch to send.
 #[derive(Debug)]
+#[non_exhaustive]
 pub struct PlannedBatch {
     /// The index of the worker.
     pub worker: usize,

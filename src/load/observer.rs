@@ -33,6 +33,7 @@ impl Observer for NullObserver {}
 
 /// The measurements of the last second of a load.
 #[derive(Debug, Clone, PartialEq)]
+#[non_exhaustive]
 pub struct Snapshot {
     /// The time since the start of the load.
     pub elapsed: Duration,
@@ -54,6 +55,7 @@ pub struct Snapshot {
 
 /// The measurements of a kind of call in the last second.
 #[derive(Debug, Clone, Copy, PartialEq)]
+#[non_exhaustive]
 pub struct KindSnapshot {
     /// The kind of read; `None` for ingestion.
     pub query_type: Option<QueryType>,

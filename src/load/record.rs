@@ -91,6 +91,7 @@ pub struct StoreRecord {
 /// The phases of a run.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
+#[non_exhaustive]
 pub enum Phase {
     /// Connection, schema and tuning statements.
     Setup,
@@ -222,6 +223,7 @@ impl QueryRecord {
 /// The kinds of actions.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
+#[non_exhaustive]
 pub enum ActionType {
     /// Reprioritisation of the active jobs of a job set.
     Reprioritise,
@@ -390,6 +392,7 @@ impl RunRecord {
 
 /// An error of [`RunRecord::from_json`].
 #[derive(Debug)]
+#[non_exhaustive]
 pub enum ReadRecordError {
     /// The record has another format.
     Format(u32),

@@ -20,6 +20,7 @@ pub struct RecordedRead {
 
 /// An invalid line of a file with recorded reads.
 #[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct RecordedReadError {
     /// The line, starting at 1.
     pub line: usize,

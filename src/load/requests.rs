@@ -65,6 +65,7 @@ pub struct Requests {
 
 /// The kinds of pages that Armada's Broadside does not support.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum LookoutPage {
     /// The jobs in active job sets.
     ActiveJobSets,

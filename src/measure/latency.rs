@@ -26,6 +26,7 @@ pub struct LatencyHistogram {
 /// would be the maximum.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
+#[non_exhaustive]
 pub struct Percentiles {
     /// The median, in nanoseconds.
     pub p50_nanos: u64,

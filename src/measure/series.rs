@@ -9,6 +9,7 @@ use super::histogram::Histogram;
 /// One second of a series.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
+#[non_exhaustive]
 pub struct Interval {
     /// The start of the interval, in seconds from the start of the run.
     pub second: u64,

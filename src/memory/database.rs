@@ -15,9 +15,9 @@ use super::ingest::Store;
 use super::query::consume_budget_for;
 use super::stats::MemoryStats;
 use super::storage::{JobId, RunChunk, RunId, Tables};
-use super::{plan, read, stats};
+use super::{explain, plan, read, stats};
 use crate::api;
-use crate::database::{Database, ExplainedStatement, Explanation, Progress, ProgressFn, StoreInfo};
+use crate::database::{Database, Explanation, Progress, ProgressFn, StoreInfo};
 use crate::error::{BackendKind, Error, ErrorKind, Operation, Result};
 use crate::historical::HistoricalJobs;
 use crate::ingest::IngestionBatch;
@@ -232,16 +232,7 @@ impl Database for MemoryDatabase {
     }
 
     async fn explain(&self, call: &ReadCall) -> Result<Explanation> {
-        let tables = self.snapshot(Operation::Explain).await?;
-        let look_up = |table: &str, id: &str| (format!("{call:?}"), format!("IdLookup: table={table}, id={id:?}"));
-        let (statement, plan) = match call {
-            ReadCall::Jobs(query) => ("get_jobs".to_owned(), read::explain_jobs(&tables, query).await?),
-            ReadCall::Groups(query) => ("get_job_groups".to_owned(), read::explain_groups(&tables, query).await?),
-            ReadCall::JobSpec(id) => look_up("job_spec", id),
-            ReadCall::JobError(id) => look_up("job_error", id),
-            ReadCall::JobRunError(id) | ReadCall::JobRunDebugMessage(id) => look_up("job_run", id),
-        };
-        Ok(Explanation { statements: vec![ExplainedStatement { statement, plan }] })
+        explain::explain(&self.snapshot(Operation::Explain).await?, call).await
     }
 
     async fn property(&self, key: &str) -> Result<Option<String>> {

@@ -11,21 +11,23 @@
 //! | `query` | the rows of a selection, the first rows of an order, the accumulators of groups |
 //! | `schema` | the SQL tables: schemas and columns |
 //! | `plan` | DataFusion plans and table providers over a snapshot |
-//! | `decode` | record batches to jobs, runs and groups |
+//! | `row` | jobs, runs and groups from record batches |
 //! | `read` | reads of a snapshot: plan, execute, decode |
+//! | `explain` | the plans of reads, with the metrics of their operators |
 //! | `sql` | sessions that execute SQL over a snapshot |
 //! | `database` | the implementation of the trait |
 
 mod config;
 mod cost;
 mod database;
-mod decode;
 mod engine;
 mod error;
+mod explain;
 mod ingest;
 mod plan;
 mod query;
 mod read;
+mod row;
 mod schema;
 #[cfg(feature = "sql")]
 mod sql;

@@ -7,6 +7,7 @@ use super::storage::{Dictionaries, Dictionary, Tables, bitmap_bytes};
 /// The memory of a store by part.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "camelCase")]
+#[non_exhaustive]
 pub struct MemoryStats {
     /// The number of jobs.
     pub jobs: u64,

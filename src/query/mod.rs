@@ -5,6 +5,7 @@
 
 mod call;
 mod field;
+mod filter;
 mod groups;
 mod jobs;
 mod page;

@@ -1,4 +1,4 @@
-//! One job of the workload, derived from its number alone.
+//! A job of the workload, derived from its number alone.
 
 use super::random::Random;
 use super::vocabulary::*;
@@ -92,7 +92,7 @@ impl GeneratedJob {
         let cpu = random.pick_weighted(&CPUS);
         let mut clock = Steps { now: submitted };
         let runs = runs(state, gpu > 0, &mut clock, &mut random);
-        // The job ends with its last run.
+        // A job with a run ends when its last run ends.
         let last_transition_time = match state {
             JobState::Queued => submitted,
             JobState::Rejected => clock.step(LONGEST_STEP_SECONDS, &mut random),
@@ -128,8 +128,8 @@ impl GeneratedJob {
     }
 }
 
-/// Jobs that have not ended are among those submitted last, as in a cluster that keeps up: so
-/// only the job sets of that time are active.
+/// Draws the state. Active jobs are among those submitted last, as in a cluster that keeps up, so only recent job sets
+/// are active.
 fn state(placement: &Placement, random: &mut Random) -> JobState {
     const RECENT_PER_MILLE: u64 = 350;
     const ACTIVE_OF_RECENT_PER_MILLE: u64 = 857; // 30% of all
@@ -138,11 +138,11 @@ fn state(placement: &Placement, random: &mut Random) -> JobState {
     if recent && random.per_mille(ACTIVE_OF_RECENT_PER_MILLE) {
         random.pick_weighted(&ACTIVE_STATES)
     } else {
-        random.pick_weighted(&ENDED_STATES)
+        random.pick_weighted(&TERMINAL_STATES)
     }
 }
 
-/// The simulated time in a job's life.
+/// The simulated clock of a job.
 struct Steps {
     now: Timestamp,
 }
@@ -176,7 +176,7 @@ fn runs(state: JobState, needs_gpu: bool, clock: &mut Steps, random: &mut Random
 fn run(state: JobState, needs_gpu: bool, clock: &mut Steps, random: &mut Random) -> GeneratedRun {
     let pool = if needs_gpu { GPU_POOL } else { random.below(GPU_POOL as u64) as usize };
     let cluster = format!("{}-{:02}", POOLS[pool], 1 + random.skewed(CLUSTERS_PER_POOL));
-    let ended = state.is_terminal();
+    let is_terminal = state.is_terminal();
     GeneratedRun {
         run_id: uuid(random),
         node: format!("{cluster}-node-{:03}", 1 + random.below(NODES_PER_CLUSTER)),
@@ -184,8 +184,8 @@ fn run(state: JobState, needs_gpu: bool, clock: &mut Steps, random: &mut Random)
         pool: POOLS[pool],
         leased: clock.step(LONGEST_STEP_SECONDS, random),
         pending: (state != JobState::Leased).then(|| clock.step(LONGEST_STEP_SECONDS, random)),
-        started: (ended || state == JobState::Running).then(|| clock.step(LONGEST_STEP_SECONDS, random)),
-        finished: ended.then(|| clock.step(LONGEST_RUN_SECONDS, random)),
+        started: (is_terminal || state == JobState::Running).then(|| clock.step(LONGEST_STEP_SECONDS, random)),
+        finished: is_terminal.then(|| clock.step(LONGEST_RUN_SECONDS, random)),
     }
 }
 
@@ -215,14 +215,13 @@ fn annotations(queue: usize, random: &mut Random) -> [String; ANNOTATION_KEYS.le
     ]
 }
 
-/// A ULID in the lower case that Armada uses: 48 bits of milliseconds and 80 random bits, as 26
-/// digits of Crockford's base 32.
+/// A ULID in lower case, as in Armada: 48 bits of milliseconds and 80 random bits, as 26 digits of Crockford's base 32.
 fn ulid(time: Timestamp, random: &mut Random) -> String {
     const DIGITS: &[u8; 32] = b"0123456789abcdefghjkmnpqrstvwxyz";
 
     let millis = time.as_micros().unsigned_abs() / 1000;
-    let chance = u128::from(random.next()) << 16 | u128::from(random.below(1 << 16));
-    let value = u128::from(millis) << 80 | chance;
+    let random_bits = u128::from(random.next()) << 16 | u128::from(random.below(1 << 16));
+    let value = u128::from(millis) << 80 | random_bits;
     (0..26).rev().map(|digit| char::from(DIGITS[(value >> (5 * digit)) as usize % 32])).collect()
 }
 

@@ -1,9 +1,9 @@
 //! A synthetic workload: jobs like those of a busy cluster, and the queries of its users. `broadside smoke` and
 //! `broadside compare` load and query it.
 //!
-//! [`WorkloadOptions`] determine it to the last byte: the same options give the same jobs and
-//! queries on every machine and with every version of the dependencies. Every job follows from
-//! its number alone, so any part can be generated without the rest.
+//! [`WorkloadOptions`] determine every byte of it: the same options give the same jobs and queries on every machine
+//! and with every version of the dependencies. A job is derived from its number alone, so any part can be generated
+//! without the rest.
 //!
 //! ```
 //! use broadside::workload::{QueryKind, Workload, WorkloadOptions};
@@ -15,7 +15,7 @@
 //! ```
 
 mod job;
-mod life;
+mod lifecycle;
 mod query;
 mod random;
 mod vocabulary;
@@ -24,7 +24,7 @@ mod vocabulary;
 mod tests;
 
 pub use job::{GeneratedJob, GeneratedRun};
-pub use life::Stage;
+pub use lifecycle::Stage;
 pub use query::{Aggregate, Answer, Grouping, PageKind, Query, QueryKind, Record};
 pub use vocabulary::ANNOTATION_KEYS;
 
@@ -38,7 +38,7 @@ use vocabulary::QUEUES;
 const END: Timestamp = Timestamp::from_seconds(1_772_323_200);
 /// The time from the first submission to the last.
 const SPAN_MICROS: u64 = 14 * 86_400 * 1_000_000;
-/// A day after the last submission, when every ended job's end is past.
+/// A day after the last submission: later than the last transition of every terminal job.
 const NOW: Timestamp = END.plus_seconds(86_400);
 /// The average number of jobs in a job set.
 const JOBS_PER_JOB_SET: u64 = 100;
@@ -49,10 +49,10 @@ const JOB_SETS_AT_A_TIME: u64 = 4;
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub enum Layout {
-    /// By submission, all queues mixed: how a cluster fills its Lookout.
+    /// By submission time, interleaving all queues, as in a running cluster.
     #[default]
     TimeInterleaved,
-    /// Queue after queue, in each by submission: how a bulk load or a migration fills one.
+    /// One queue after another, each by submission time, as in a bulk load or migration.
     QueueContiguous,
 }
 
@@ -66,8 +66,7 @@ pub struct WorkloadOptions {
     pub jobs: u64,
     /// The correlation of job ids with queues.
     pub layout: Layout,
-    /// One in this many jobs has a spec; 0 for none. No query but the one that reads them
-    /// looks at specs, so a few do.
+    /// One in this many jobs has a spec; 0 for none. Few suffice, because only one kind of query reads specs.
     pub specs_every: u64,
 }
 
@@ -77,7 +76,7 @@ impl Default for WorkloadOptions {
     }
 }
 
-/// The jobs and queries of some options.
+/// The generator of the jobs and queries of a workload.
 #[derive(Debug, Clone)]
 pub struct Workload {
     options: WorkloadOptions,
@@ -106,7 +105,7 @@ impl Workload {
         &self.options
     }
 
-    /// A "now" after the last time of the workload, for a [`ManualClock`](crate::ManualClock).
+    /// A time after all times of the workload, for a [`ManualClock`](crate::ManualClock).
     pub fn now(&self) -> Timestamp {
         NOW
     }

@@ -56,7 +56,7 @@ fn a_life_is_valid_and_ends_as_the_job_says() {
     let workload = workload(3000, Layout::TimeInterleaved);
     let mut seen = BTreeSet::new();
     for job in workload.jobs() {
-        let queries = workload.life(job.number).into_iter().flatten();
+        let queries = workload.lifecycle(job.number).into_iter().flatten();
         let batch = IngestionBatch::new(queries).unwrap();
         let end = batch.job_updates().first().map(|update| &update.if_active);
         let (state, time) = end.and_then(|end| end.transition).unwrap_or((JobState::Queued, job.submitted));
@@ -71,16 +71,16 @@ fn a_life_is_valid_and_ends_as_the_job_says() {
 
 #[test]
 fn both_ways_of_loading_tell_the_same_lives() {
-    let lives = |queries: &mut dyn Iterator<Item = IngestionQuery>| {
-        let mut lives: BTreeMap<String, Vec<IngestionQuery>> = BTreeMap::new();
+    let by_job = |queries: &mut dyn Iterator<Item = IngestionQuery>| {
+        let mut by_job: BTreeMap<String, Vec<IngestionQuery>> = BTreeMap::new();
         for query in queries {
-            lives.entry(query.job_id().to_owned()).or_default().push(query);
+            by_job.entry(query.job_id().to_owned()).or_default().push(query);
         }
-        lives
+        by_job
     };
     let workload = workload(500, Layout::QueueContiguous);
-    let whole = lives(&mut workload.batches(64).flatten());
-    let live = lives(&mut workload.live_batches(64).flatten());
+    let whole = by_job(&mut workload.batches(64).flatten());
+    let live = by_job(&mut workload.live_batches(64).flatten());
     assert_eq!(whole, live);
     assert_eq!(workload.batches(64).count(), 8);
     assert!(workload.live_batches(64).count() > 8);

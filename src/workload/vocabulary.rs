@@ -74,7 +74,7 @@ pub(super) const MODELS: u64 = 2000;
 pub(super) const ACTIVE_STATES: [(JobState, u64); 4] =
     [(JobState::Queued, 500), (JobState::Leased, 40), (JobState::Pending, 110), (JobState::Running, 350)];
 /// The states of terminal jobs, with their weights.
-pub(super) const ENDED_STATES: [(JobState, u64); 5] = [
+pub(super) const TERMINAL_STATES: [(JobState, u64); 5] = [
     (JobState::Succeeded, 800),
     (JobState::Failed, 100),
     (JobState::Cancelled, 60),

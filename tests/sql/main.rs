@@ -182,6 +182,31 @@ async fn times_of_the_whole_range_work_in_literals_and_functions() {
     }
 }
 
+/// The offsets of Arrow's texts are 32-bit integers.
+#[tokio::test]
+#[ignore = "takes about 10 GiB of memory"]
+async fn texts_of_a_batch_exceed_two_gibibytes() {
+    const TEXT: usize = 1 << 20;
+    const JOBS: usize = 2200;
+    let text = |name: &str, number: usize| format!("{name}{number:0>width$}", width = TEXT - name.len());
+    let job = |number: usize| NewJob {
+        annotations: [("big".to_owned(), text("a", number))].into(),
+        owner: text("o", number),
+        ..plain_job(&number.to_string(), "s")
+    };
+    let session = session_over((0..JOBS).map(job).collect()).await;
+    for column in ["owner", "annotations['big']"] {
+        let lengths = format!("SELECT count(*), sum(octet_length({column})), count(DISTINCT {column}) FROM job");
+        assert_eq!(one_row(&session, &lengths).await, [JOBS.to_string(), (JOBS * TEXT).to_string(), JOBS.to_string()]);
+        let first = format!("SELECT octet_length({column}) FROM (SELECT {column} FROM job LIMIT 1)");
+        assert_eq!(one_row(&session, &first).await, [TEXT.to_string()]);
+        let sorted = format!("SELECT octet_length(text) FROM (SELECT {column} AS text FROM job ORDER BY 1 LIMIT 1)");
+        assert_eq!(one_row(&session, &sorted).await, [TEXT.to_string()]);
+    }
+    let maps = session.query("SELECT annotations, owner FROM job").await.unwrap().collect().await.unwrap();
+    assert_eq!(maps.iter().map(|batch| batch.num_rows()).sum::<usize>(), JOBS);
+}
+
 #[tokio::test]
 async fn conditions_on_texts_are_answered_by_the_indexes() {
     let session = session_over(vec![plain_job("j", "s")]).await;

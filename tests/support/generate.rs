@@ -100,7 +100,7 @@ fn annotations() -> impl Strategy<Value = BTreeMap<String, String>> {
 pub struct ManyJobs {
     /// How many.
     pub count: u32,
-    /// Whether ids, submissions and job sets run as the numbers do, as they nearly do in life;
+    /// Whether ids, submissions and job sets run as the numbers do, as they nearly do in a cluster;
     /// else they are scattered.
     pub in_order: bool,
 }

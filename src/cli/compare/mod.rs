@@ -26,8 +26,8 @@ use table::ResultsTable;
 ///
 /// Loads the same generated jobs into a scratch store on each backend and runs the same ingestion batches and
 /// queries on all of them: inserts, updates and complete lifecycles of jobs; pages by each sort order and
-/// filter; groups by each field and aggregate; single records. The executions are interleaved: each batch and
-/// query runs on all backends before the next one.
+/// filter; groups by each field and aggregate; single records. The backends take turns, in each of which one
+/// runs up to 10 batches or queries of a kind.
 ///
 /// The results are compared first, except for the order of ties. If they differ, the command reports the
 /// differences and no times. Otherwise it prints a table with the number of executions (n), the p50, p95 and

@@ -59,7 +59,7 @@ fn times(operation: &OperationResult) -> Vec<Cell> {
 }
 
 fn percentiles(measured: &Measurement) -> String {
-    let Percentiles { p50_nanos, p95_nanos, p99_nanos } = measured.times;
+    let Percentiles { p50_nanos, p95_nanos, p99_nanos, .. } = measured.times;
     let times = [Some(p50_nanos), p95_nanos, p99_nanos].map(|nanos| nanos.map_or_else(missing, format::time));
     format!("{}: {}", format::whole(measured.runs), times.join(" · "))
 }

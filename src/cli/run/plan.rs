@@ -45,7 +45,7 @@ impl Plan {
             Some(database) => LoadConfig::parse_for(database.backend(), pairs),
             None => LoadConfig::parse(pairs),
         };
-        let ParsedConfig { config, warnings } = match parsed {
+        let ParsedConfig { config, warnings, .. } = match parsed {
             Ok(parsed) => parsed,
             Err(error) => {
                 error.problems.iter().for_each(report::problem);

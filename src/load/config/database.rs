@@ -35,6 +35,7 @@ pub struct LoadDatabase {
 
 /// The target of a load test: a backend and its connection parameters.
 #[derive(Clone, PartialEq)]
+#[non_exhaustive]
 pub enum LoadTarget {
     /// The memory engine.
     Memory,

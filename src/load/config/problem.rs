@@ -6,6 +6,7 @@ use super::node::SourceLocation;
 
 /// An invalid value or key of a configuration.
 #[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct Problem {
     /// The name of the file.
     pub file: String,
@@ -45,6 +46,7 @@ impl fmt::Display for Problem {
 
 /// An invalid configuration, with all its problems.
 #[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct ConfigError {
     /// The problems, ordered by file and line.
     pub problems: Vec<Problem>,

@@ -3,12 +3,10 @@
 use std::time::Duration;
 
 use super::database;
-use super::node::Node;
-use super::problem::{ConfigError, Problem};
-use super::section::{Diagnostics, Section};
-use super::{
+use super::section::Section;
+use super::types::{
     ActionConfig, ActionsConfig, BacklogStrategy, HistoricalJobsConfig, IngestionConfig, JobSetConfig, LoadConfig,
-    LookoutQueryConfig, ParsedConfig, QueryConfig, QueueConfig, TransitionConfig,
+    LookoutQueryConfig, QueryConfig, QueueConfig, TransitionConfig,
 };
 use crate::error::BackendKind;
 use crate::historical::{HistoricalJobs, HistoricalJobsParams};
@@ -26,49 +24,8 @@ const DEFAULT_DEEP_OFFSET: u64 = 10_000;
 /// The maximum number of queues, and of job sets of a queue: job ids have two base 32 digits for the index.
 const MAX_ENTRIES: usize = 1024;
 
-pub(super) fn parse<'a>(
-    files: impl IntoIterator<Item = (&'a str, &'a str)>,
-    external: Option<BackendKind>,
-) -> Result<ParsedConfig, ConfigError> {
-    let diagnostics = Diagnostics::default();
-    let mut merged: Option<Node> = None;
-    for (file, text) in files {
-        match (Node::parse(file, text), &mut merged) {
-            (Ok(node), Some(merged)) => merged.merge(node),
-            (Ok(node), None) => merged = Some(node),
-            (Err(problem), _) => diagnostics.problems.borrow_mut().push(problem),
-        }
-    }
-    // The merged values are incomplete if a file cannot be parsed, so their problems are not reported.
-    if !diagnostics.problems.borrow().is_empty() {
-        return Err(error(diagnostics));
-    }
-    let Some(node) = merged else {
-        let no_file = super::node::SourceLocation { file: "<none>".into(), line: 1 };
-        return Err(ConfigError { problems: vec![Problem::new(&no_file, "", "", "no configuration file is given")] });
-    };
-    let config = root(&Section::root(&node, &diagnostics), external);
-    if !diagnostics.problems.borrow().is_empty() {
-        return Err(error(diagnostics));
-    }
-    Ok(ParsedConfig { config, warnings: diagnostics.warnings.into_inner() })
-}
-
-fn error(diagnostics: Diagnostics) -> ConfigError {
-    let mut problems = diagnostics.problems.into_inner();
-    problems.sort_by(|a, b| (&a.file, a.line).cmp(&(&b.file, b.line)));
-    let mut seen: Vec<Problem> = Vec::new();
-    problems.retain(|problem| {
-        let new = !seen.contains(problem);
-        if new {
-            seen.push(problem.clone());
-        }
-        new
-    });
-    ConfigError { problems }
-}
-
-fn root(root: &Section<'_>, external: Option<BackendKind>) -> LoadConfig {
+/// Reads the top-level mapping. `external` is the backend of a store that the caller opens.
+pub(super) fn root(root: &Section<'_>, external: Option<BackendKind>) -> LoadConfig {
     let test_duration = root.duration("testDuration").unwrap_or_default();
     if test_duration.is_zero() {
         root.problem("testDuration", "must be more than 0");

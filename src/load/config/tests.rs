@@ -3,6 +3,8 @@
 use std::time::Duration;
 
 use super::*;
+use crate::error::BackendKind;
+use crate::time::Timestamp;
 
 const MINIMAL: &str = "
 testDuration: 10m

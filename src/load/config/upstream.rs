@@ -1,8 +1,8 @@
 //! Conversion of the configuration for the result file of Armada's Broadside.
 
-use super::{ActionConfig, HistoricalJobsConfig, IngestionConfig, JobSetConfig, LoadConfig, LoadDatabase, QueueConfig};
+use super::database::{LoadDatabase, LoadTarget};
+use super::types::{ActionConfig, HistoricalJobsConfig, IngestionConfig, JobSetConfig, LoadConfig, QueueConfig};
 use crate::error::BackendKind;
-use crate::load::config::LoadTarget;
 use crate::load::upstream::{self, Configuration, DatabaseType, GoDuration};
 
 impl LoadConfig {

@@ -46,7 +46,7 @@ use crate::query::{GroupQuery, JobQuery, Page};
 
 static JOB_COLUMNS_SCHEMA: LazyLock<SchemaRef> = LazyLock::new(|| job_scan::schema(&JOB_COLUMNS));
 
-/// The plan of a page of jobs. Its output is decoded by [`decode::jobs`](super::decode::jobs).
+/// The plan of a page of jobs. Its output is decoded by [`row::jobs`](super::row::jobs).
 pub(super) async fn jobs(tables: &Arc<Tables>, query: &JobQuery) -> EngineResult<Arc<dyn ExecutionPlan>> {
     let page = query.page();
     let selected = Arc::new(RowSelection::new(tables, query.selection()).await?);
@@ -56,7 +56,7 @@ pub(super) async fn jobs(tables: &Arc<Tables>, query: &JobQuery) -> EngineResult
     Ok(Arc::new(scan.with_order(query.order().map(ScanOrder::Api), range)))
 }
 
-/// The plan of a page of groups. Its output is decoded by [`decode::groups`](super::decode::groups).
+/// The plan of a page of groups. Its output is decoded by [`row::groups`](super::row::groups).
 pub(super) async fn groups(
     tables: &Arc<Tables>,
     query: &GroupQuery,

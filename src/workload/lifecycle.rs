@@ -1,4 +1,4 @@
-//! The ingestion queries of a job's life in the order of Lookout's ingester, and batches of them.
+//! The ingestion queries of a job's lifecycle in the order of Lookout's ingester, and batches of them.
 
 use std::collections::VecDeque;
 use std::ops::Range;
@@ -19,7 +19,7 @@ use crate::time::Timestamp;
 pub type Stage = Vec<IngestionQuery>;
 
 impl Workload {
-    /// Batches of whole lives, in the order of the ids: the fastest load of the workload.
+    /// Batches of complete lifecycles in the order of the ids. This is the fastest way to load the workload.
     pub fn batches(&self, jobs_per_batch: u64) -> impl Iterator<Item = Vec<IngestionQuery>> + '_ {
         self.batches_of(0..self.options.jobs, jobs_per_batch)
     }
@@ -35,12 +35,12 @@ impl Workload {
         (0..batches).map(move |batch| {
             let first = numbers.start + batch * step;
             let numbers = first..numbers.end.min(first + step);
-            numbers.flat_map(|number| self.life(number).into_iter().flatten()).collect()
+            numbers.flat_map(|number| self.lifecycle(number).into_iter().flatten()).collect()
         })
     }
 
-    /// The same queries in batches as an ingester that keeps up sends them: each submits
-    /// `jobs_per_batch` jobs and sends the next stage of every unfinished job.
+    /// The same queries in the batches of an ingester that keeps up: each batch submits `jobs_per_batch` jobs and contains
+    /// the next stage of every unfinished job.
     pub fn live_batches(&self, jobs_per_batch: u64) -> impl Iterator<Item = Vec<IngestionQuery>> + '_ {
         self.live_batches_of(0..self.options.jobs, jobs_per_batch)
     }
@@ -53,19 +53,19 @@ impl Workload {
     ) -> impl Iterator<Item = Vec<IngestionQuery>> + '_ {
         let step = jobs_per_batch.max(1);
         let mut next = numbers.start;
-        let mut under_way: VecDeque<vec::IntoIter<Stage>> = VecDeque::new();
+        let mut unfinished: VecDeque<vec::IntoIter<Stage>> = VecDeque::new();
         std::iter::from_fn(move || {
             let submitted = next..numbers.end.min(next + step);
             next = submitted.end;
-            under_way.extend(submitted.map(|number| self.life(number).into_iter()));
-            let batch: Vec<_> = under_way.iter_mut().filter_map(Iterator::next).flatten().collect();
-            under_way.retain(|life| life.len() > 0);
+            unfinished.extend(submitted.map(|number| self.lifecycle(number).into_iter()));
+            let batch: Vec<_> = unfinished.iter_mut().filter_map(Iterator::next).flatten().collect();
+            unfinished.retain(|stages| stages.len() > 0);
             (!batch.is_empty()).then_some(batch)
         })
     }
 
-    /// The life of a job of the workload, stage by stage.
-    pub fn life(&self, number: u64) -> Vec<Stage> {
+    /// The stages of the lifecycle of a job.
+    pub fn lifecycle(&self, number: u64) -> Vec<Stage> {
         let job = self.job(number);
         let mut stages = vec![vec![insert(&job, self.options.specs_every)]];
         let (latest, earlier) = match job.runs.split_last() {
@@ -139,7 +139,7 @@ fn spec(job: &NewJob) -> Bytes {
     message.encode_to_vec().into()
 }
 
-/// The stages of a run up to RUNNING, or up to its last state before that.
+/// The stages of a run until RUNNING, or until the last state that it reached before.
 fn start_of(job: &GeneratedJob, run: &GeneratedRun) -> impl Iterator<Item = Stage> {
     let leased = vec![
         SetJobLeased {
@@ -193,7 +193,7 @@ fn start_of(job: &GeneratedJob, run: &GeneratedRun) -> impl Iterator<Item = Stag
     std::iter::once(leased).chain(pending).chain(started)
 }
 
-/// The last stage of a terminal job: the end of its latest run, if it has one, and its own.
+/// The last stage of a terminal job: the end of the latest run, if there is one, and of the job.
 fn end_of(job: &GeneratedJob, latest: Option<&GeneratedRun>) -> Stage {
     let time = job.last_transition_time;
     let job_id = job.job_id.clone();
