@@ -65,7 +65,7 @@ impl<'a> OutputDirectory<'a> {
     fn write_as(&self, results: &Results, json: &str, html: &str) -> Result<(), Failure> {
         let text = serde_json::to_string_pretty(results)?;
         file::write(&self.0.join(json), &(text + "\n"))?;
-        file::write(&self.0.join(html), &html::page(results)?)?;
+        file::write(&self.0.join(html), &html::page(results)?.into_string())?;
         Ok(())
     }
 }

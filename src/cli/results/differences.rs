@@ -1,12 +1,12 @@
 //! Differences between the configurations of runs.
 
 use std::collections::BTreeMap;
-use std::fmt::Write;
 
 use broadside::load::RunRecord;
+use maud::{Markup, html};
 use serde_json::Value;
 
-use crate::cli::page::{Escaped, Swatch, missing};
+use crate::cli::page::{key, or_missing};
 
 /// A setting whose values differ between the runs.
 #[derive(Debug, PartialEq, Eq)]
@@ -57,32 +57,45 @@ fn flatten(path: &str, value: &Value, settings: &mut BTreeMap<String, String>) {
     }
 }
 
-/// Writes the table of differences. Writes nothing for a single run.
-pub fn section(html: &mut String, runs: &[RunRecord], names: &[String]) {
+/// The table of differences; empty for a single run.
+pub fn section(runs: &[RunRecord], names: &[String]) -> Markup {
     if runs.len() < 2 {
-        return;
+        return Markup::default();
     }
-    html.push_str("<h2 id=\"differences\">Differences</h2>\n");
     let differences = differences(runs);
-    if differences.is_empty() {
-        html.push_str("<p>The runs have the same configuration, options, server settings and machine.</p>\n");
-        return;
-    }
-    html.push_str(
-        "<p class=\"note\">The configuration keys, options, server settings and machine properties that differ between \
-         the runs. Each may explain differences in the measurements.</p>\n\
-         <div class=\"wide\">\n<table class=\"text\">\n<thead><tr><th>Setting</th>",
-    );
-    for (at, name) in names.iter().enumerate() {
-        let _ = write!(html, "<th>{}{}</th>", Swatch(at), Escaped(name));
-    }
-    html.push_str("</tr></thead>\n<tbody>\n");
-    for Difference { name, values } in differences {
-        let _ = write!(html, "<tr><td><code>{}</code></td>", Escaped(name));
-        for value in values {
-            let _ = write!(html, "<td>{}</td>", Escaped(value.unwrap_or_else(missing)));
+    html! {
+        h2 #differences { "Differences" }
+        @if differences.is_empty() {
+            p { "The runs have the same configuration, options, server settings and machine." }
+        } @else {
+            p.note {
+                "The configuration keys, options, server settings and machine properties that differ between the runs. \
+                 Each may explain differences in the measurements."
+            }
+            (table(&differences, names))
         }
-        html.push_str("</tr>\n");
     }
-    html.push_str("</tbody>\n</table>\n</div>\n");
+}
+
+fn table(differences: &[Difference], names: &[String]) -> Markup {
+    html! {
+        div.wide {
+            table.text {
+                thead {
+                    tr {
+                        th { "Setting" }
+                        @for (at, name) in names.iter().enumerate() { th { (key(at, name)) } }
+                    }
+                }
+                tbody {
+                    @for Difference { name, values } in differences {
+                        tr {
+                            td { code { (name) } }
+                            @for value in values { td { (or_missing(value.as_ref())) } }
+                        }
+                    }
+                }
+            }
+        }
+    }
 }

@@ -1,14 +1,12 @@
 //! Latencies by kind of call: the table with the ratios, and the percentile curves.
 
-use std::fmt::Write;
-
 use broadside::load::RunRecord;
 use broadside::load::record::QueryType;
 use broadside::measure::LatencyHistogram;
+use maud::{Markup, html};
 
-use super::summary::or_missing;
 use crate::cli::format;
-use crate::cli::page::{self, ChartError, Escaped, Line, LineChart, Scale, Stroke, Swatch, missing};
+use crate::cli::page::{self, ChartError, Line, LineChart, MISSING, Scale, Stroke, key, or_missing};
 
 /// The measurements of a kind of call in one run.
 #[derive(Clone, Copy)]
@@ -55,106 +53,124 @@ fn kinds<'a>(calls: &'a [Vec<(String, Call<'_>)>]) -> Vec<&'a str> {
     kinds
 }
 
-/// Writes the table of latencies by kind, with ratios to the first run, and the table of their components.
-pub fn tables(html: &mut String, runs: &[RunRecord], names: &[String]) {
+/// The headings of the latencies of a kind of call.
+const LATENCIES: [&str; 7] = ["n", "p50", "p95", "p99", "max", "failed", "not found"];
+/// The headings of the ratios, in a report of several runs.
+const RATIOS: [&str; 2] = ["p50 ÷", "p99 ÷"];
+
+/// The table of latencies by kind, with ratios to the first run, and the table of their components.
+pub fn tables(runs: &[RunRecord], names: &[String]) -> Markup {
     let calls: Vec<_> = runs.iter().map(calls).collect();
-    html.push_str(
-        "<h2 id=\"latencies\">Latencies by kind</h2>\n\
-         <p class=\"note\">Latency is the time from the due time of a call to its completion, including waits. The table covers \
-         the test phase. <em>n</em> is the number of calls; p95 requires 20 calls, p99 requires 100. \
-         ≥ marks a lower bound: a call that had not completed at the end counts with the time until then. \
-         ÷ is the ratio to the first run; a ratio below 1 means lower latency.</p>\n",
-    );
-    let headings = ["n", "p50", "p95", "p99", "max", "failed", "not found"];
-    let ratios: &[&str] = if runs.len() > 1 { &["p50 ÷", "p99 ÷"] } else { &[] };
-    rows(html, &calls, names, &[&headings, ratios].concat(), |html, at, by_run| {
-        latency_cells(html, &by_run[at]);
-        for quantile in [0.5, 0.99].into_iter().take(ratios.len()) {
-            let time = |call: &Option<Call<'_>>| call.as_ref()?.latency.quantile(quantile).map(|nanos| nanos as f64);
-            let ratio = time(&by_run[at]).zip(time(&by_run[0])).filter(|_| at > 0);
-            let _ = write!(html, "<td>{}</td>", or_missing(ratio.map(|(this, first)| format::ratio(this / first))));
+    html! {
+        h2 #latencies { "Latencies by kind" }
+        p.note {
+            "Latency is the time from the due time of a call to its completion, including waits. The table covers the \
+             test phase. " em { "n" } " is the number of calls; p95 requires 20 calls, p99 requires 100. ≥ marks a \
+             lower bound: a call that had not completed at the end counts with the time until then. ÷ is the ratio to \
+             the first run; a ratio below 1 means lower latency."
         }
-    });
-    html.push_str(
-        "<h3 id=\"parts\">Components of the latency</h3>\n\
-         <p class=\"note\">The wait (of a batch's queries in the backlog, or of a read for one of the slots that limit \
-         concurrent reads) and the service time of the call. If the wait dominates, the store does not sustain the rate at this \
-         concurrency; if the service time dominates, the calls themselves are slow.</p>\n",
-    );
-    rows(html, &calls, names, &["wait p50", "wait p99", "call p50", "call p99"], |html, at, by_run| {
-        let histograms = by_run[at].as_ref().map(|call| [call.wait, call.service_time]);
-        for component in 0..2 {
-            for quantile in [0.5, 0.99] {
-                let nanos = histograms.and_then(|histograms| histograms[component].quantile(quantile));
-                let _ = write!(html, "<td>{}</td>", or_missing(nanos.map(format::time)));
-            }
+        (latencies(&calls, names))
+        h3 #parts { "Components of the latency" }
+        p.note {
+            "The wait (of a batch's queries in the backlog, or of a read for one of the slots that limit concurrent \
+             reads) and the service time of the call. If the wait dominates, the store does not sustain the rate at \
+             this concurrency; if the service time dominates, the calls themselves are slow."
         }
-    });
+        (components(&calls, names))
+    }
 }
 
-/// Writes a table with a row for each kind and run. `cells` writes the cells of a run, given its index and the
-/// calls of the kind in all runs.
-fn rows(
-    html: &mut String,
+fn latencies(calls: &[Vec<(String, Call<'_>)>], names: &[String]) -> Markup {
+    let has_ratios = calls.len() > 1;
+    let ratios: &[&str] = if has_ratios { &RATIOS } else { &[] };
+    table(calls, names, &[&LATENCIES, ratios].concat(), |at, by_run| {
+        html! {
+            (latency_cells(by_run[at]))
+            @if has_ratios { (ratio_cells(at, by_run)) }
+        }
+    })
+}
+
+fn latency_cells(call: Option<Call<'_>>) -> Markup {
+    let Some(Call { latency, failed, not_found, .. }) = call else {
+        return html! { @for _ in LATENCIES { td { (MISSING) } } };
+    };
+    let time = |nanos: u64| {
+        let bound = if latency.is_lower_bound(nanos) { "≥ " } else { "" };
+        format!("{bound}{}", format::time(nanos))
+    };
+    html! {
+        td { (format::whole(latency.count())) }
+        @for nanos in [latency.quantile(0.5), latency.quantile(0.95), latency.quantile(0.99), latency.max_nanos()] {
+            td { (or_missing(nanos.map(time))) }
+        }
+        td class=[(failed > 0).then_some("bad")] { (format::whole(failed)) }
+        td { (format::whole(not_found)) }
+    }
+}
+
+/// The ratios of the run at an index to the first run, which has none to itself.
+fn ratio_cells(at: usize, by_run: &[Option<Call<'_>>]) -> Markup {
+    let ratio = |quantile: f64| {
+        let time = |call: Option<Call<'_>>| call?.latency.quantile(quantile).map(|nanos| nanos as f64);
+        let (this, first) = time(by_run[at]).zip(time(by_run[0])).filter(|_| at > 0)?;
+        Some(format::ratio(this / first))
+    };
+    html! { @for quantile in [0.5, 0.99] { td { (or_missing(ratio(quantile))) } } }
+}
+
+fn components(calls: &[Vec<(String, Call<'_>)>], names: &[String]) -> Markup {
+    table(calls, names, &["wait p50", "wait p99", "call p50", "call p99"], |at, by_run| {
+        let times = by_run[at].map_or([None; 4], |Call { wait, service_time, .. }| {
+            [wait.quantile(0.5), wait.quantile(0.99), service_time.quantile(0.5), service_time.quantile(0.99)]
+        });
+        html! { @for nanos in times { td { (or_missing(nanos.map(format::time))) } } }
+    })
+}
+
+/// The calls of a kind in a run, `None` if it has none.
+fn of_kind<'a>(calls: &[(String, Call<'a>)], kind: &str) -> Option<Call<'a>> {
+    calls.iter().find(|(name, _)| name == kind).map(|(_, call)| *call)
+}
+
+/// A table with a row for each kind and run. `cells` renders the cells of a run, given its index and the calls of
+/// the kind in all runs.
+fn table(
     calls: &[Vec<(String, Call<'_>)>],
     names: &[String],
     headings: &[&str],
-    cells: impl Fn(&mut String, usize, &[Option<Call<'_>>]),
-) {
-    html.push_str("<div class=\"wide\">\n<table class=\"kinds\">\n<thead><tr><th>Kind</th><th></th>");
-    for heading in headings {
-        let _ = write!(html, "<th>{heading}</th>");
-    }
-    html.push_str("</tr></thead>\n");
-    for kind in kinds(calls) {
-        let by_run: Vec<Option<Call<'_>>> =
-            calls.iter().map(|calls| calls.iter().find(|(name, _)| name == kind).map(|(_, call)| *call)).collect();
-        html.push_str("<tbody>\n");
-        for (at, name) in names.iter().enumerate() {
-            html.push_str("<tr>");
-            if at == 0 {
-                let _ = write!(html, "<th scope=\"rowgroup\" rowspan=\"{}\">{}</th>", names.len(), breakable(kind));
+    cells: impl Fn(usize, &[Option<Call<'_>>]) -> Markup,
+) -> Markup {
+    html! {
+        div.wide {
+            table.kinds {
+                thead { tr { th { "Kind" } th {} @for heading in headings { th { (heading) } } } }
+                @for kind in kinds(calls) {
+                    @let by_run: Vec<_> = calls.iter().map(|calls| of_kind(calls, kind)).collect();
+                    tbody {
+                        @for (at, name) in names.iter().enumerate() {
+                            tr {
+                                @if at == 0 { th scope="rowgroup" rowspan=(names.len()) { (breakable(kind)) } }
+                                td { (key(at, name)) }
+                                (cells(at, &by_run))
+                            }
+                        }
+                    }
+                }
             }
-            let _ = write!(html, "<td>{}{}</td>", Swatch(at), Escaped(name));
-            cells(html, at, &by_run);
-            html.push_str("</tr>\n");
         }
-        html.push_str("</tbody>\n");
     }
-    html.push_str("</table>\n</div>\n");
 }
 
-/// Escapes a name and allows line breaks between its words.
-fn breakable(name: &str) -> String {
-    let mut html = String::new();
-    for character in name.chars() {
-        if character.is_ascii_uppercase() {
-            html.push_str("<wbr>");
-        }
-        let _ = write!(html, "{}", Escaped(character));
-        if character == '_' {
-            html.push_str("<wbr>");
+/// A name that may be broken between its words.
+fn breakable(name: &str) -> Markup {
+    html! {
+        @for character in name.chars() {
+            @if character.is_ascii_uppercase() { wbr; }
+            (character)
+            @if character == '_' { wbr; }
         }
     }
-    html
-}
-
-fn latency_cells(html: &mut String, call: &Option<Call<'_>>) {
-    let Some(Call { latency, failed, not_found, .. }) = call else {
-        (0..7).for_each(|_| html.push_str("<td>–</td>"));
-        return;
-    };
-    let time = |nanos: Option<u64>| match nanos {
-        Some(nanos) if latency.is_lower_bound(nanos) => format!("≥ {}", format::time(nanos)),
-        Some(nanos) => format::time(nanos),
-        None => missing(),
-    };
-    let _ = write!(html, "<td>{}</td>", format::whole(latency.count()));
-    for nanos in [latency.quantile(0.5), latency.quantile(0.95), latency.quantile(0.99), latency.max_nanos()] {
-        let _ = write!(html, "<td>{}</td>", time(nanos));
-    }
-    let class = if *failed > 0 { " class=\"bad\"" } else { "" };
-    let _ = write!(html, "<td{class}>{}</td><td>{}</td>", format::whole(*failed), format::whole(*not_found));
 }
 
 /// The latencies of a kind of read with all filters, or of batches (`None`).
@@ -170,7 +186,7 @@ fn merged(run: &RunRecord, query_type: Option<QueryType>) -> LatencyHistogram {
 const PERCENTILES: [f64; 5] = [0.0, 0.9, 0.99, 0.999, 0.9999];
 
 /// Draws the percentile curves of a kind.
-pub fn curve(runs: &[RunRecord], query_type: Option<QueryType>) -> Result<String, ChartError> {
+pub fn curve(runs: &[RunRecord], query_type: Option<QueryType>) -> Result<Markup, ChartError> {
     let position = |quantile: f64| -(1.0 - quantile).log10();
     let mut end: f64 = 1.0;
     let mut lines = Vec::new();

@@ -64,7 +64,7 @@ Exit codes:
 pub fn run(args: &ResultsArgs) -> Result<Verdict, Failure> {
     let runs = read_all(&args.files)?;
     let baseline = read_all(&args.baseline)?;
-    file::write(&args.out, &html::page(&runs)?)?;
+    file::write(&args.out, &html::page(&runs)?.into_string())?;
     let mut output = Output::default();
     for (name, run) in names(&runs).iter().zip(&runs) {
         summary::problems(run).iter().for_each(|problem| report::warning(format!("{name}: {problem}")));

@@ -3,6 +3,7 @@
 use broadside::load::RunRecord;
 use broadside::load::record::{Phase, QueryType};
 use broadside::measure::Interval;
+use maud::Markup;
 
 use crate::cli::format;
 use crate::cli::page::{self, ChartError, Line, LineChart, Mark, Scale, Stroke, round_step};
@@ -53,7 +54,7 @@ impl<'a> TimeChart<'a> {
         self.lines.push(Line { series: coloured.then_some(at), stroke, points });
     }
 
-    fn draw(self) -> Result<String, ChartError> {
+    fn draw(self) -> Result<Markup, ChartError> {
         let positions = || self.lines.iter().flat_map(|line| &line.points).map(|(at, _)| *at);
         let (from, to) = (positions().fold(0.0, f64::min), positions().fold(1.0, f64::max) + 1.0);
         let step = time_step(to - from);
@@ -123,7 +124,7 @@ fn greatest(values: &[f64]) -> f64 {
 }
 
 /// Draws the p99 of each second, and the median as a thin line.
-pub fn latency(runs: &[RunRecord], query_type: Option<QueryType>) -> Result<String, ChartError> {
+pub fn latency(runs: &[RunRecord], query_type: Option<QueryType>) -> Result<Markup, ChartError> {
     let format_value = |nanos: f64| format::label(&format::time(nanos.round() as u64));
     let mut chart = TimeChart::new(runs, Scale::Logarithmic, &format_value);
     for (at, run) in runs.iter().enumerate() {
@@ -135,7 +136,7 @@ pub fn latency(runs: &[RunRecord], query_type: Option<QueryType>) -> Result<Stri
 }
 
 /// Draws the achieved rate, and the target rate as a thin line.
-pub fn rate(runs: &[RunRecord], query_type: Option<QueryType>) -> Result<String, ChartError> {
+pub fn rate(runs: &[RunRecord], query_type: Option<QueryType>) -> Result<Markup, ChartError> {
     let mut chart = TimeChart::new(runs, Scale::Linear, &|rate| format::label(&format::rate(rate)));
     for (at, run) in runs.iter().enumerate() {
         let intervals = intervals(run, query_type);
@@ -146,7 +147,7 @@ pub fn rate(runs: &[RunRecord], query_type: Option<QueryType>) -> Result<String,
 }
 
 /// Draws the backlog at the end of each second.
-pub fn backlog(runs: &[RunRecord], query_type: Option<QueryType>) -> Result<String, ChartError> {
+pub fn backlog(runs: &[RunRecord], query_type: Option<QueryType>) -> Result<Markup, ChartError> {
     let mut chart = TimeChart::new(runs, Scale::Linear, &|count| format::label(&format::count(count)));
     for (at, run) in runs.iter().enumerate() {
         let intervals = intervals(run, query_type);
@@ -156,7 +157,7 @@ pub fn backlog(runs: &[RunRecord], query_type: Option<QueryType>) -> Result<Stri
 }
 
 /// Draws the errors of all kinds of calls.
-pub fn errors(runs: &[RunRecord]) -> Result<String, ChartError> {
+pub fn errors(runs: &[RunRecord]) -> Result<Markup, ChartError> {
     let mut chart = TimeChart::new(runs, Scale::Linear, &|count| format::label(&format::count(count)));
     for (at, run) in runs.iter().enumerate() {
         let mut sums: Vec<Interval> = intervals(run, None).to_vec();

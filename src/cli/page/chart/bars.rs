@@ -1,5 +1,6 @@
 //! Bar charts.
 
+use maud::{Markup, PreEscaped};
 use plotters::coord::ranged1d::SegmentValue;
 use plotters::prelude::*;
 
@@ -22,7 +23,7 @@ pub struct BarRow<'a> {
 
 /// Draws a bar chart as SVG, with a bar for each row and backend. The scale is logarithmic, because the
 /// values differ by orders of magnitude and are compared by their ratios.
-pub fn bars(rows: &[BarRow<'_>], format: impl Fn(f64) -> String) -> Result<String, ChartError> {
+pub fn bars(rows: &[BarRow<'_>], format: impl Fn(f64) -> String) -> Result<Markup, ChartError> {
     let backends = rows.iter().map(|row| row.values.len()).max().unwrap_or_default() as u32;
     let row_height = backends * BAR_HEIGHT + ROW_GAP;
     let height = rows.len().max(2) as u32 * row_height + AXIS_HEIGHT + 2 * MARGIN;
@@ -69,7 +70,8 @@ pub fn bars(rows: &[BarRow<'_>], format: impl Fn(f64) -> String) -> Result<Strin
         }
         area.present()?;
     }
-    Ok(svg)
+    // Plotters escapes the texts.
+    Ok(PreEscaped(svg))
 }
 
 /// The range of the axis: the powers of ten around the values.
@@ -94,7 +96,7 @@ mod tests {
     #[test]
     fn a_chart_has_the_names_and_a_bar_for_each_value() {
         let rows = [row("one", [Some(1500.0), Some(3e6)]), row("two & three", [Some(20.0), None])];
-        let svg = bars(&rows, |value| format!("{value} ns")).unwrap();
+        let svg = bars(&rows, |value| format!("{value} ns")).unwrap().into_string();
         for backend in 0..2 {
             let RGBColor(red, green, blue) = colour(backend);
             let bars = svg.matches(&format!("fill=\"#{red:02X}{green:02X}{blue:02X}\"")).count();

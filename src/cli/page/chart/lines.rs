@@ -2,6 +2,7 @@
 
 use std::ops::Range;
 
+use maud::{Markup, PreEscaped};
 use plotters::coord::ranged1d::{DefaultFormatting, KeyPointHint};
 use plotters::prelude::*;
 use plotters::style::text_anchor::{HPos, Pos, VPos};
@@ -97,7 +98,7 @@ impl Ranged for LabelledAxis {
 }
 
 /// Draws a line chart as SVG.
-pub fn lines(chart: &LineChart<'_>) -> Result<String, ChartError> {
+pub fn lines(chart: &LineChart<'_>) -> Result<Markup, ChartError> {
     let values = chart.lines.iter().flat_map(|line| &line.points).filter_map(|(_, value)| *value);
     let axis = Axis::containing(chart.scale, values);
     let mut svg = String::new();
@@ -150,7 +151,8 @@ pub fn lines(chart: &LineChart<'_>) -> Result<String, ChartError> {
         }
         area.present()?;
     }
-    Ok(svg)
+    // Plotters escapes the texts.
+    Ok(PreEscaped(svg))
 }
 
 /// Splits the points into runs without missing values.
@@ -178,6 +180,7 @@ mod tests {
             value: &|value| format!("{value} calls"),
         })
         .unwrap()
+        .into_string()
     }
 
     #[test]
