@@ -1,7 +1,9 @@
 //! The load driver: generates events at their due times, executes the calls and records their outcomes.
 
+use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
+use std::vec;
 
 use smol_str::SmolStr;
 use tokio::runtime::Handle;
@@ -16,7 +18,7 @@ use super::reads::{self, CompletedRead, KnownIds, Reads};
 use super::record::Phase;
 use super::recorder::Recorder;
 use crate::database::Database;
-use crate::error::{Error, ErrorKind, Result};
+use crate::error::{Error, ErrorKind, Operation, Result};
 use crate::ingest::IngestionBatch;
 
 /// The interval of the samples of the backlog.
@@ -27,6 +29,8 @@ const INITIAL_BACKOFF: Duration = Duration::from_millis(50);
 const MAX_BACKOFF: Duration = Duration::from_secs(5);
 /// The resolution of the timers, and the minimum interval between two iterations of the driver.
 const RESOLUTION: Duration = Duration::from_millis(1);
+/// The maximum number of updates of an action that an iteration of the driver passes to the workers.
+const CHANGES_PER_ITERATION: usize = 2000;
 
 /// The components of a load.
 pub(super) struct Setup {
@@ -129,13 +133,14 @@ pub(super) async fn drive(setup: Setup) -> Result<LoadOutcome> {
 }
 
 fn cannot_run(error: impl Into<Box<dyn std::error::Error + Send + Sync>>) -> Error {
-    Error::new(ErrorKind::Backend, crate::error::Operation::ExecuteIngestionQueryBatch, "the generator cannot run")
-        .with_source(error)
+    Error::new(ErrorKind::Backend, Operation::LoadTest, "the generator cannot run").with_source(error)
 }
 
 struct Driver {
     setup: Setup,
     tasks: JoinSet<Completion>,
+    /// The active jobs of actions whose updates are not yet passed to the workers.
+    changes: VecDeque<(usize, vec::IntoIter<ActiveJob>)>,
     next_sample: u64,
     samples: u64,
     stopped: Option<Instant>,
@@ -144,7 +149,15 @@ struct Driver {
 
 impl Driver {
     fn new(setup: Setup) -> Self {
-        Self { setup, tasks: JoinSet::new(), next_sample: 0, samples: 0, stopped: None, ended: None }
+        Self {
+            setup,
+            tasks: JoinSet::new(),
+            changes: VecDeque::new(),
+            next_sample: 0,
+            samples: 0,
+            stopped: None,
+            ended: None,
+        }
     }
 
     fn now(&self) -> u64 {
@@ -222,6 +235,7 @@ impl Driver {
             self.change_completed(action, false);
         }
         self.start_actions(now);
+        self.pass_changes(now);
         self.send_batches(now);
         while let Some((id, call)) = self.setup.reads.start() {
             let (database, timeout) = (self.setup.database.clone(), self.setup.query_timeout);
@@ -312,10 +326,8 @@ impl Driver {
         Ok(())
     }
 
-    /// Passes the updates of an action to the workers.
+    /// Schedules the updates of an action.
     fn apply_action(&mut self, index: usize, jobs: Result<Vec<ActiveJob>>) {
-        let elapsed = self.now();
-        let generator = &mut self.setup.generator;
         let action = &mut self.setup.actions[index];
         match jobs {
             Err(error) => {
@@ -324,16 +336,25 @@ impl Driver {
                 self.setup.recorder.error_count += 1;
             }
             Ok(jobs) => {
-                let factory = generator.factory().clone();
                 action.progress = Progress::Changing { left: jobs.len() as u64, changed: jobs.len() as u64 };
-                // The due time is within the test, so that the updates are sent even if the test has ended meanwhile.
-                let due = elapsed.min(generator.horizon().saturating_sub(1));
-                let now = factory.time(due);
-                for job in &jobs {
-                    generator.change(due, &job.id, action.change(index, job, &factory, now));
-                }
+                self.changes.push_back((index, jobs.into_iter()));
                 self.finish_action_if_done(index);
             }
+        }
+    }
+
+    /// Passes some updates of actions to the workers: all of them at once would delay other events.
+    fn pass_changes(&mut self, now: u64) {
+        let Some((index, jobs)) = self.changes.front_mut() else { return };
+        let Setup { generator, actions, .. } = &mut self.setup;
+        let factory = generator.factory().clone();
+        // The due time is within the test, so that the updates are sent even if the test has ended meanwhile.
+        let due = now.min(generator.horizon().saturating_sub(1));
+        for job in jobs.by_ref().take(CHANGES_PER_ITERATION) {
+            generator.change(due, &job.id, actions[*index].change(*index, &job, &factory, factory.time(due)));
+        }
+        if jobs.len() == 0 {
+            self.changes.pop_front();
         }
     }
 

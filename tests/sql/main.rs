@@ -12,7 +12,7 @@ mod support;
 
 use std::sync::Arc;
 
-use broadside::ingest::{IngestionBatch, NewJob};
+use broadside::ingest::{IngestionBatch, InsertJob, InsertJobError, NewJob};
 use broadside::memory::{MemoryConfig, MemoryDatabase, SqlSession};
 use broadside::scenario::Call;
 use broadside::{Database, ErrorKind, IngestionQuery, ManualClock, Timestamp};
@@ -43,10 +43,13 @@ async fn one_row(session: &SqlSession, statement: &str) -> Vec<String> {
 }
 
 async fn session_over(jobs: Vec<NewJob>) -> SqlSession {
+    session_after(jobs.into_iter().map(|job| InsertJob { job, job_spec: None }.into())).await
+}
+
+async fn session_after(queries: impl IntoIterator<Item = IngestionQuery>) -> SqlSession {
     let database = MemoryDatabase::new(&MemoryConfig::default(), Arc::new(ManualClock::default()));
     database.initialise_schema().await.unwrap();
-    let inserts = jobs.into_iter().map(|job| broadside::ingest::InsertJob { job, job_spec: None }.into());
-    database.execute_ingestion_query_batch(&IngestionBatch::new(inserts).unwrap()).await.unwrap();
+    database.execute_ingestion_query_batch(&IngestionBatch::new(queries).unwrap()).await.unwrap();
     database.sql_session().await.unwrap()
 }
 
@@ -188,22 +191,27 @@ async fn times_of_the_whole_range_work_in_literals_and_functions() {
 async fn texts_of_a_batch_exceed_two_gibibytes() {
     const TEXT: usize = 1 << 20;
     const JOBS: usize = 2200;
-    let text = |name: &str, number: usize| format!("{name}{number:0>width$}", width = TEXT - name.len());
-    let job = |number: usize| NewJob {
-        annotations: [("big".to_owned(), text("a", number))].into(),
-        owner: text("o", number),
-        ..plain_job(&number.to_string(), "s")
+    let text = |number: usize| {
+        let mut text = number.to_string();
+        text.extend(std::iter::repeat_n('x', TEXT - text.len()));
+        text
     };
-    let session = session_over((0..JOBS).map(job).collect()).await;
-    for column in ["owner", "annotations['big']"] {
-        let lengths = format!("SELECT count(*), sum(octet_length({column})), count(DISTINCT {column}) FROM job");
+    let job = |number: usize| {
+        let job_id = number.to_string();
+        let error = InsertJobError { job_id: job_id.clone(), error: Some(text(number).into()) };
+        let job = NewJob { annotations: [("big".to_owned(), text(number))].into(), ..plain_job(&job_id, "s") };
+        [InsertJob { job, job_spec: None }.into(), error.into()]
+    };
+    let session = session_after((0..JOBS).flat_map(job)).await;
+    for (column, table) in [("annotations['big']", "job"), ("error", "job_error")] {
+        let lengths = format!("SELECT count(*), sum(octet_length({column})), count(DISTINCT {column}) FROM {table}");
         assert_eq!(one_row(&session, &lengths).await, [JOBS.to_string(), (JOBS * TEXT).to_string(), JOBS.to_string()]);
-        let first = format!("SELECT octet_length({column}) FROM (SELECT {column} FROM job LIMIT 1)");
-        assert_eq!(one_row(&session, &first).await, [TEXT.to_string()]);
-        let sorted = format!("SELECT octet_length(text) FROM (SELECT {column} AS text FROM job ORDER BY 1 LIMIT 1)");
-        assert_eq!(one_row(&session, &sorted).await, [TEXT.to_string()]);
+        for order in ["", "ORDER BY 1"] {
+            let first = format!("SELECT octet_length(t) FROM (SELECT {column} AS t FROM {table} {order} LIMIT 1)");
+            assert_eq!(one_row(&session, &first).await, [TEXT.to_string()]);
+        }
     }
-    let maps = session.query("SELECT annotations, owner FROM job").await.unwrap().collect().await.unwrap();
+    let maps = session.query("SELECT annotations FROM job").await.unwrap().collect().await.unwrap();
     assert_eq!(maps.iter().map(|batch| batch.num_rows()).sum::<usize>(), JOBS);
 }
 

@@ -91,8 +91,8 @@ fn times(results: &Results) -> Markup {
     html! {
         h2 { "All times" }
         p.note {
-            em { "n" } " is the number of executions. p95 requires 20 of them, p99 requires 100. The executions are \
-             interleaved: each query runs on all backends before the next query."
+            em { "n" } " is the number of executions. p95 requires 20 of them, p99 requires 100. The backends \
+             take turns, in each of which one runs up to 10 batches or queries of a kind."
         }
         div.wide {
             table {

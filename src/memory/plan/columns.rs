@@ -2,13 +2,17 @@
 
 use std::sync::{Arc, LazyLock};
 
-use datafusion::arrow::array::BooleanArray;
+use datafusion::arrow::array::builder::NullBufferBuilder;
 use datafusion::arrow::array::{
-    Array, ArrayRef, FixedSizeBinaryBuilder, ListArray, MapArray, StructArray, UInt32Array,
+    Array, ArrayRef, ArrowPrimitiveType, AsArray, BooleanArray, FixedSizeBinaryBuilder, ListArray, MapArray,
+    PrimitiveArray, StructArray, UInt32Array, new_empty_array,
 };
 use datafusion::arrow::buffer::OffsetBuffer;
 use datafusion::arrow::compute::{filter, interleave, take};
-use datafusion::arrow::datatypes::{DataType, Field, FieldRef, Fields};
+use datafusion::arrow::datatypes::{
+    DataType, Field, FieldRef, Fields, Int32Type, Int64Type, TimeUnit, TimestampMicrosecondType, TimestampSecondType,
+    UInt8Type, UInt32Type,
+};
 use datafusion::arrow::error::ArrowError;
 use datafusion::common::internal_err;
 use datafusion::error::Result as EngineResult;
@@ -192,6 +196,8 @@ pub(super) struct Cells<'a, C> {
     chunks: Vec<&'a C>,
     /// For each row, the index of its chunk among `chunks` and its index in the chunk.
     places: Vec<(usize, usize)>,
+    /// The indices in the chunk, if all rows are in the same one.
+    indices: Option<UInt32Array>,
 }
 
 impl<'a, C: Chunk> Cells<'a, C> {
@@ -207,7 +213,9 @@ impl<'a, C: Chunk> Cells<'a, C> {
             }
             places.push((chunks.len() - 1, at));
         }
-        Self { rows, chunks, places }
+        let indices = || UInt32Array::from_iter_values(places.iter().map(|&(_, at)| at as u32));
+        let indices = (chunks.len() == 1).then(indices);
+        Self { rows, chunks, places, indices }
     }
 
     fn iter(&self) -> impl Iterator<Item = (&'a C, usize)> + '_ {
@@ -216,17 +224,40 @@ impl<'a, C: Chunk> Cells<'a, C> {
 
     /// The values of a stored column.
     fn gather(&self, place: usize) -> Result<ArrayRef, ArrowError> {
-        match self.chunks.as_slice() {
-            [] => Ok(datafusion::arrow::array::new_empty_array(C::schema().field(place).data_type())),
-            [only] => {
-                let places = UInt32Array::from_iter_values(self.places.iter().map(|&(_, at)| at as u32));
-                take(only.batch().column(place), &places, None)
+        if let ([only], Some(indices)) = (self.chunks.as_slice(), &self.indices) {
+            return take(only.batch().column(place), indices, None);
+        }
+        Ok(match C::schema().field(place).data_type() {
+            DataType::UInt8 => self.gather_primitive::<UInt8Type>(place),
+            DataType::UInt32 => self.gather_primitive::<UInt32Type>(place),
+            DataType::Int32 => self.gather_primitive::<Int32Type>(place),
+            DataType::Int64 => self.gather_primitive::<Int64Type>(place),
+            DataType::Timestamp(TimeUnit::Second, None) => self.gather_primitive::<TimestampSecondType>(place),
+            DataType::Timestamp(TimeUnit::Microsecond, None) => {
+                self.gather_primitive::<TimestampMicrosecondType>(place)
             }
-            chunks => {
-                let arrays: Vec<&dyn Array> = chunks.iter().map(|chunk| chunk.batch().column(place).as_ref()).collect();
-                interleave(&arrays, &self.places)
+            other => {
+                let arrays: Vec<&dyn Array> =
+                    self.chunks.iter().map(|chunk| chunk.batch().column(place).as_ref()).collect();
+                if arrays.is_empty() { new_empty_array(other) } else { interleave(&arrays, &self.places)? }
+            }
+        })
+    }
+
+    /// As Arrow's `interleave`, in one pass over the chunks: a page has few rows, mostly each of another chunk, so that
+    /// collecting and converting the arrays of the chunks would cost more than reading the values.
+    fn gather_primitive<T: ArrowPrimitiveType>(&self, place: usize) -> ArrayRef {
+        let mut values = Vec::with_capacity(self.places.len());
+        let mut nulls = NullBufferBuilder::new(self.places.len());
+        for rows in self.places.chunk_by(|(chunk, _), (next, _)| chunk == next) {
+            let array = self.chunks[rows[0].0].batch().column(place).as_primitive::<T>();
+            values.extend(rows.iter().map(|&(_, at)| array.value(at)));
+            match array.nulls() {
+                None => nulls.append_n_non_nulls(rows.len()),
+                Some(validity) => rows.iter().for_each(|&(_, at)| nulls.append(validity.is_valid(at))),
             }
         }
+        Arc::new(PrimitiveArray::<T>::new(values.into(), nulls.finish()))
     }
 }
 
