@@ -13,6 +13,10 @@ use broadside::ingest::IngestionBatch;
 use broadside::load::{Generator, GeneratorOptions, LoadConfig};
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};
 
+/// That of the command.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
 /// 100,000 submissions per second of jobs that take 10 seconds: a million active jobs.
 const CONFIG: &str = "
 testDuration: 1h

@@ -1,12 +1,14 @@
 //! SQL over a snapshot.
 
 use std::pin::Pin;
+use std::sync::Arc;
 use std::task::{Context, Poll};
 
 use datafusion::arrow::datatypes::SchemaRef;
 use datafusion::arrow::record_batch::RecordBatch;
 use datafusion::error::DataFusionError;
-use datafusion::execution::context::SQLOptions;
+use datafusion::execution::context::{SQLOptions, SessionState, TaskContext};
+use datafusion::physical_plan::execute_stream;
 use datafusion::prelude::SessionContext;
 use datafusion::sql::sqlparser::dialect::PostgreSqlDialect;
 use datafusion::sql::sqlparser::keywords::Keyword;
@@ -56,6 +58,8 @@ const BATCHES_AHEAD: usize = 2;
 #[derive(Debug)]
 pub struct SqlSession {
     context: BoxedContext,
+    /// Shared by all statements, because a new one copies the maps of functions.
+    tasks: Arc<TaskContext>,
     /// `None` only during drop.
     runtime: Option<Runtime>,
 }
@@ -76,7 +80,7 @@ impl SqlSession {
             .thread_name("sql")
             .build()
             .map_err(|error| sql_error(ErrorKind::Backend, "the threads of the session cannot start", error))?;
-        Ok(Self { context: BoxedContext(context), runtime: Some(runtime) })
+        Ok(Self { tasks: context.task_ctx(), context: BoxedContext(context), runtime: Some(runtime) })
     }
 
     /// Starts a statement. Dropping the answer cancels it.
@@ -90,7 +94,9 @@ impl SqlSession {
         let Some(runtime) = &self.runtime else { return Err(stopped()) };
         let (schema_sender, schema) = oneshot::channel();
         let (batch_sender, batches) = mpsc::channel(BATCHES_AHEAD);
-        let task = execute(self.context.0.clone(), statement.to_owned(), schema_sender, batch_sender);
+        // Also sets the time of `now()`.
+        let state = self.context.0.state();
+        let task = execute(state, Arc::clone(&self.tasks), statement.to_owned(), schema_sender, batch_sender);
         let task = Task::new(runtime.spawn(task));
         match schema.await {
             Ok(schema) => Ok(SqlAnswer { schema, batches: answer(batches, task) }),
@@ -191,14 +197,17 @@ fn answer(batches: mpsc::Receiver<RecordBatch>, task: Task) -> BoxStream<'static
 
 /// Plans and executes a statement. Stops when the reader is dropped.
 async fn execute(
-    context: SessionContext,
+    state: SessionState,
+    tasks: Arc<TaskContext>,
     statement: String,
     schema: oneshot::Sender<SchemaRef>,
     batches: mpsc::Sender<RecordBatch>,
 ) -> Result<()> {
     let read_only = SQLOptions::new().with_allow_ddl(false).with_allow_dml(false).with_allow_statements(false);
-    let frame = context.sql_with_options(&statement, read_only).await.map_err(refused)?;
-    let mut stream = frame.execute_stream().await.map_err(refused)?;
+    let plan = state.create_logical_plan(&statement).await.map_err(refused)?;
+    read_only.verify_plan(&plan).map_err(refused)?;
+    let plan = state.create_physical_plan(&plan).await.map_err(refused)?;
+    let mut stream = execute_stream(plan, tasks).map_err(refused)?;
     if schema.send(stream.schema()).is_err() {
         return Ok(());
     }

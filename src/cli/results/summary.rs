@@ -116,8 +116,7 @@ fn census(census: &CensusRecord) -> String {
 }
 
 fn highest_rate(search: &RateSearchRecord) -> String {
-    let broke = search.trials.iter().find(|trial| !trial.broke.is_empty());
-    let broke = broke.map(|trial| format!("; first violation: {}", trial.broke.join(", ")));
+    let broke = search.first_violation().map(|trial| format!("; first violation: {}", trial.broke.join(", ")));
     search.highest.map_or_else(|| "none".to_owned(), format::rate) + &broke.unwrap_or_default()
 }
 

@@ -7,14 +7,7 @@ use serde::de::{self, MapAccess, SeqAccess, Visitor};
 use serde::{Deserialize, Deserializer};
 use serde_saphyr::{Location, Spanned};
 
-use super::problem::Problem;
-
-/// The source location of a node.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct SourceLocation {
-    pub(super) file: Arc<str>,
-    pub(super) line: u64,
-}
+use super::problem::{Problem, SourceLocation};
 
 /// A node of a configuration, which may be merged from several files.
 #[derive(Debug, Clone)]

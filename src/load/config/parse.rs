@@ -1,7 +1,7 @@
 //! Parses the files of a configuration and merges them.
 
-use super::node::{Node, SourceLocation};
-use super::problem::{ConfigError, Problem};
+use super::node::Node;
+use super::problem::{ConfigError, Problem, SourceLocation};
 use super::read;
 use super::section::{Diagnostics, Section};
 use super::types::LoadConfig;

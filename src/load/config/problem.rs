@@ -1,8 +1,14 @@
 //! Problems of configurations.
 
 use std::fmt;
+use std::sync::Arc;
 
-use super::node::SourceLocation;
+/// The source location of a node.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct SourceLocation {
+    pub(super) file: Arc<str>,
+    pub(super) line: u64,
+}
 
 /// An invalid value or key of a configuration.
 #[derive(Debug, Clone, PartialEq, Eq)]

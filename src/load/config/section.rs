@@ -4,8 +4,8 @@ use std::cell::{Cell, RefCell};
 use std::ops::RangeInclusive;
 use std::time::Duration;
 
-use super::node::{Content, Node, SourceLocation, same_key};
-use super::problem::Problem;
+use super::node::{Content, Node, same_key};
+use super::problem::{Problem, SourceLocation};
 use crate::load::duration::parse_duration;
 
 /// The problems and warnings of a configuration.

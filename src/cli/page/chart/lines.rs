@@ -19,6 +19,8 @@ const VALUE_WIDTH: u32 = 62;
 const AXIS_HEIGHT: u32 = 40;
 /// The height of the names of the marks, above the plotting area.
 const MARK_HEIGHT: u32 = 18;
+/// The approximate width of a character of these names, in pixels.
+const NAME_CHARACTER_WIDTH: i32 = 6;
 
 /// The stroke of a line.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -126,13 +128,21 @@ pub fn lines(chart: &LineChart<'_>) -> Result<Markup, ChartError> {
             .x_desc(chart.axis)
             .draw()?;
         let (bottom, top) = (axis.range.start, axis.range.end);
-        for mark in chart.marks.iter().filter(|mark| (from..=to).contains(&mark.at)) {
+        let marks: Vec<_> = chart.marks.iter().filter(|mark| (from..=to).contains(&mark.at)).collect();
+        for (index, mark) in marks.iter().enumerate() {
             let colour = mark.series.map_or(NEUTRAL, colour);
             context.draw_series([PathElement::new([(mark.at, bottom), (mark.at, top)], colour.stroke_width(1))])?;
             // Drawn on the whole drawing area: the names are above the plotting area, within its width.
             let (x, y) = context.backend_coord(&(mark.at, top));
             let last = mark.at > to - (to - from) * 0.1;
-            let (side, x) = if last { (HPos::Right, x + MARGIN as i32) } else { (HPos::Left, x - 2) };
+            let width = NAME_CHARACTER_WIDTH * mark.name.len() as i32;
+            let meets_next =
+                marks.get(index + 1).is_some_and(|next| context.backend_coord(&(next.at, top)).0 - x < width);
+            let (side, x) = match (last, meets_next) {
+                (true, _) => (HPos::Right, x + MARGIN as i32),
+                (_, true) => (HPos::Right, x + 2),
+                _ => (HPos::Left, x - 2),
+            };
             let style = (FONT, FONT_SIZE - 1).into_font().color(&TEXT).pos(Pos::new(side, VPos::Bottom));
             area.draw(&Text::new(mark.name.as_str(), (x, y - 4), style))?;
         }
