@@ -18,8 +18,8 @@ pub trait Target: fmt::Debug + Send + Sync {
     /// The name in tables and results.
     fn name(&self) -> &str;
 
-    /// Whether the store supports updates of stored jobs. If not, it ingests complete lifecycles only, and the other ingestions
-    /// are left out.
+    /// Whether the store supports updates of stored jobs. If not, it ingests complete lifecycles only, and the other
+    /// ingestions are left out.
     fn takes_updates(&self) -> bool {
         true
     }

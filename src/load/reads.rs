@@ -255,32 +255,30 @@ impl Reads {
     /// Generates read `number` of a kind; `None` for the read of a record if no id is known.
     fn read(&mut self, kind: ReadKind, number: u64, due: u64) -> Option<DueRead> {
         let random = self.draw();
-        let (query_type, combo, call) = match kind {
+        let (combo, call) = match kind {
             ReadKind::Page => {
                 let (combo, query) = self.requests.page(number);
-                (QueryType::GetJobs, combo, ReadCall::Jobs(query))
+                (combo, ReadCall::Jobs(query))
             }
-            ReadKind::Lookout(page) => {
-                (QueryType::GetJobs, page.name(), ReadCall::Jobs(self.requests.lookout_page(page, number)))
-            }
+            ReadKind::Lookout(page) => (page.name(), ReadCall::Jobs(self.requests.lookout_page(page, number))),
             ReadKind::Groups => {
                 let (combo, query) = self.requests.groups(number);
-                (QueryType::GetJobGroups, combo, ReadCall::Groups(query))
+                (combo, ReadCall::Groups(query))
             }
             ReadKind::Spec => {
                 let id = self.jobs.pick(random)?;
-                (QueryType::GetJobSpec, NO_FILTER, ReadCall::JobSpec(id.to_string()))
+                (NO_FILTER, ReadCall::JobSpec(id.to_string()))
             }
             ReadKind::RunError => {
                 let id = self.failed_runs.pick(random)?;
-                (QueryType::GetJobRunError, NO_FILTER, ReadCall::JobRunError(id.to_string()))
+                (NO_FILTER, ReadCall::JobRunError(id.to_string()))
             }
             ReadKind::DebugMessage => {
                 let id = self.failed_runs.pick(random)?;
-                (QueryType::GetJobRunDebugMessage, NO_FILTER, ReadCall::JobRunDebugMessage(id.to_string()))
+                (NO_FILTER, ReadCall::JobRunDebugMessage(id.to_string()))
             }
         };
-        Some(DueRead { query_type, combo, due, call })
+        Some(DueRead { query_type: kind.query_type(), combo, due, call })
     }
 
     /// Takes a slot for the next waiting read.

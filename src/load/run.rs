@@ -93,9 +93,9 @@ impl Default for RunOptions {
 ///
 /// # Errors
 ///
-/// `InvalidArgument` if the test makes too few reads for the statistic of an objective; reads that are replayed in
-/// addition are not known in advance, so with them this is not checked. `WrongStore` if the store does not belong to Broadside or contains other jobs. Errors of the store for which a
-/// repetition cannot succeed; the store is then torn down as after a complete run.
+/// `InvalidArgument` if the test makes too few reads for the statistic of an objective, unless recorded reads are
+/// replayed. `WrongStore` if the store does not belong to Broadside or contains other jobs. Errors of the store for
+/// which a repetition cannot succeed; the store is then torn down as after a complete run.
 pub async fn run(
     database: Arc<dyn Database>,
     config: &LoadConfig,
