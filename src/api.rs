@@ -1,7 +1,7 @@
-//! Armada's `api.Job`, the message that a job spec is.
+//! Armada's protobuf message `api.Job`, in which job specs are encoded.
 //!
-//! The field numbers are Armada's; the Kubernetes messages come from `k8s-pb`. Unknown fields
-//! are skipped. Maps are ordered, so a message has one encoding.
+//! The field numbers are Armada's; the Kubernetes messages come from `k8s-pb`. Unknown fields are skipped. Maps are
+//! ordered, so that equal messages have equal encodings.
 
 use std::collections::BTreeMap;
 
@@ -25,60 +25,60 @@ pub struct Job {
     /// The priority.
     #[prost(double, tag = "4")]
     pub priority: f64,
-    /// The pod of a job of one pod; superseded by `pod_specs`.
+    /// The pod; superseded by `pod_specs`.
     #[prost(message, optional, tag = "5")]
     pub pod_spec: Option<PodSpec>,
-    /// When the job was submitted.
+    /// The time of submission.
     #[prost(message, optional, tag = "6")]
     pub created: Option<Timestamp>,
     /// The Kubernetes namespace.
     #[prost(string, tag = "7")]
     pub namespace: String,
-    /// Who submitted the job.
+    /// The user who submitted the job.
     #[prost(string, tag = "8")]
     pub owner: String,
-    /// Labels for the pods.
+    /// The labels of the pods.
     #[prost(btree_map = "string, string", tag = "9")]
     pub labels: BTreeMap<String, String>,
-    /// Annotations for the pods.
+    /// The annotations of the pods.
     #[prost(btree_map = "string, string", tag = "10")]
     pub annotations: BTreeMap<String, String>,
-    /// Labels that a node must have; superseded by the pod's node selector.
+    /// The labels that a node must have; superseded by the node selector of the pod.
     #[prost(btree_map = "string, string", tag = "11")]
     pub required_node_labels: BTreeMap<String, String>,
     /// The pods.
     #[prost(message, repeated, tag = "12")]
     pub pod_specs: Vec<PodSpec>,
-    /// The submitter's own id, by which repeated submissions are recognised.
+    /// The client's id of the submission, which makes submissions idempotent.
     #[prost(string, tag = "13")]
     pub client_id: String,
-    /// Ingresses that Armada makes.
+    /// The ingresses that Armada creates.
     #[prost(message, repeated, tag = "14")]
     pub ingress: Vec<IngressConfig>,
     /// The groups that own the queue.
     #[prost(string, repeated, tag = "15")]
     pub queue_ownership_user_groups: Vec<String>,
-    /// Services that Armada makes.
+    /// The services that Armada creates.
     #[prost(message, repeated, tag = "16")]
     pub services: Vec<ServiceConfig>,
-    /// Ingresses in Kubernetes' own form.
+    /// Ingresses as Kubernetes messages.
     #[prost(message, repeated, tag = "17")]
     pub k8s_ingress: Vec<Ingress>,
-    /// Services in Kubernetes' own form.
+    /// Services as Kubernetes messages.
     #[prost(message, repeated, tag = "18")]
     pub k8s_service: Vec<Service>,
     /// The groups that own the queue, compressed.
     #[prost(bytes = "vec", tag = "19")]
     pub compressed_queue_ownership_user_groups: Vec<u8>,
-    /// The scheduler that is to place the job.
+    /// The scheduler of the job.
     #[prost(string, tag = "20")]
     pub scheduler: String,
-    /// The resources by which the job is scheduled.
+    /// The resource requirements for scheduling.
     #[prost(message, optional, tag = "21")]
     pub scheduling_resource_requirements: Option<ResourceRequirements>,
 }
 
-/// An ingress that Armada makes for a job.
+/// An ingress that Armada creates for a job.
 #[derive(Clone, PartialEq, Message)]
 pub struct IngressConfig {
     /// Superseded; kept for old messages.
@@ -90,18 +90,18 @@ pub struct IngressConfig {
     /// Annotations for the ingress.
     #[prost(btree_map = "string, string", tag = "3")]
     pub annotations: BTreeMap<String, String>,
-    /// Whether to serve TLS.
+    /// Whether TLS is enabled.
     #[prost(bool, tag = "4")]
     pub tls_enabled: bool,
-    /// The certificate's name.
+    /// The name of the certificate.
     #[prost(string, tag = "5")]
     pub cert_name: String,
-    /// Whether the service has an address of its own.
+    /// Whether the service has a cluster IP.
     #[prost(bool, tag = "6")]
     pub use_cluster_ip: bool,
 }
 
-/// A service that Armada makes for a job.
+/// A service that Armada creates for a job.
 #[derive(Clone, PartialEq, Message)]
 pub struct ServiceConfig {
     /// 0 for a node port, 1 for a headless service.
@@ -110,7 +110,7 @@ pub struct ServiceConfig {
     /// The ports.
     #[prost(uint32, repeated, tag = "2")]
     pub ports: Vec<u32>,
-    /// The service's name.
+    /// The name of the service.
     #[prost(string, tag = "3")]
     pub name: String,
 }

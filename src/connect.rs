@@ -1,4 +1,4 @@
-//! The configuration of a backend: from a word or a URL to a handle.
+//! The configuration of a backend, with its handles and scratch stores.
 
 #[cfg(feature = "postgres")]
 use std::collections::BTreeMap;
@@ -33,7 +33,7 @@ const URL_PREFIXES: &[&[&str]] = &[
 
 /// The configuration of a backend.
 ///
-/// As text it is one of
+/// The accepted strings are
 ///
 /// - `memory`
 /// - `postgres://user:password@host:port/dbname?sslmode=…`, or libpq's `host=… user=… sslmode=…`
@@ -120,16 +120,17 @@ fn from_variable(variable: &'static str, backend: BackendKind) -> Result<Databas
     match DatabaseConfig::from_address(address) {
         Ok(config) if config.backend() == backend => Ok(config),
         Ok(config) => Err(invalid(&format!("holds the address of {}", config.backend()))),
-        Err(error) => Err(invalid(&format!("is no address: {}", error.message()))),
+        Err(error) => Err(invalid(&format!("is not an address: {}", error.message()))),
     }
 }
 
 impl DatabaseConfig {
-    /// A PostgreSQL server by libpq's keys: host, port, user, password, dbname, sslmode and the rest.
+    /// Creates the configuration of a PostgreSQL server from libpq's keys: host, port, user, password, dbname, sslmode
+    /// and so on.
     ///
     /// # Errors
     ///
-    /// `InvalidArgument` naming the key that is unknown or has a bad value.
+    /// `InvalidArgument`, naming the key that is unknown or has an invalid value.
     #[cfg(feature = "postgres")]
     pub fn from_pairs(pairs: &BTreeMap<String, String>) -> Result<Self> {
         PostgresConfig::from_pairs(pairs).map(Self::Postgres)
@@ -178,10 +179,10 @@ impl DatabaseConfig {
         Ok(Arc::new(Traced(database)))
     }
 
-    /// Makes an empty store of its own on the same server, without a schema, and opens it.
+    /// Creates a scratch store on the same server and opens a handle to it. The store has no tables.
     ///
-    /// On PostgreSQL it is a schema, on ClickHouse a database, with a name that nothing else
-    /// has; nothing else on the server is touched.
+    /// A scratch store is a schema on PostgreSQL and a database on ClickHouse, with a unique name. Nothing else on the
+    /// server is changed.
     ///
     /// # Errors
     ///
@@ -190,8 +191,8 @@ impl DatabaseConfig {
         self.create_scratch_named(&Self::scratch_name(), clock).await
     }
 
-    /// As [`create_scratch`](Self::create_scratch) under a given name, so that the caller can remove or show the store
-    /// after it stops waiting for this call.
+    /// Creates a scratch store as [`create_scratch`](Self::create_scratch) does, with a given name, so that the caller
+    /// can remove or report the store after it stops waiting for this call.
     ///
     /// # Errors
     ///
@@ -233,7 +234,7 @@ impl DatabaseConfig {
         format!("broadside_{nanos:x}_{}_{counter}", std::process::id())
     }
 
-    /// Drops the scratch store to which this configuration leads.
+    /// Drops the scratch store of this configuration.
     async fn drop_scratch(&self) -> Result<()> {
         match self {
             Self::Memory(_) => Ok(()),
@@ -244,7 +245,7 @@ impl DatabaseConfig {
         }
     }
 
-    /// The scratch stores on the server, oldest first, by the marker that each carries.
+    /// The scratch stores on the server, oldest first. They are identified by their markers.
     ///
     /// # Errors
     ///
@@ -259,18 +260,17 @@ impl DatabaseConfig {
         }
     }
 
-    /// Removes a scratch store that an earlier run left. A store without the marker of a scratch
-    /// store is refused.
+    /// Removes a scratch store of an earlier run. Stores without the marker of a scratch store are not removed.
     ///
     /// # Errors
     ///
-    /// As [`connect`](Self::connect); `WrongStore` if `name` is no scratch store.
+    /// As [`connect`](Self::connect); `WrongStore` if `name` is not a scratch store.
     pub async fn remove_scratch(&self, name: &str) -> Result<()> {
         match self {
             Self::Memory(_) => Err(Error::new(
                 ErrorKind::WrongStore,
                 Operation::Connect,
-                format!("{name:?} is no scratch store: those of the memory engine end with their process"),
+                format!("{name:?} is not a scratch store: those of the memory engine end with their process"),
             )
             .with_backend(BackendKind::Memory)),
             #[cfg(feature = "postgres")]
@@ -281,11 +281,11 @@ impl DatabaseConfig {
     }
 }
 
-/// A scratch store on a server that [`DatabaseConfig::create_scratch`] created and that is not removed.
+/// A scratch store on a server.
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct ScratchInfo {
-    /// Its schema on PostgreSQL, its database on ClickHouse.
+    /// The name of the schema on PostgreSQL, or of the database on ClickHouse.
     pub name: String,
     /// The time of its creation.
     pub created: Timestamp,
@@ -306,12 +306,12 @@ impl ScratchStore {
         &self.database
     }
 
-    /// The configuration that leads to the store, for further handles.
+    /// The configuration of the store, for further handles.
     pub fn config(&self) -> &DatabaseConfig {
         &self.config
     }
 
-    /// The name of the schema or the database; none on the memory engine.
+    /// The name of the schema or database; `None` on the memory engine.
     pub fn name(&self) -> Option<&str> {
         match &self.config {
             DatabaseConfig::Memory(_) => None,
@@ -322,12 +322,11 @@ impl ScratchStore {
         }
     }
 
-    /// Closes the handle and removes the store with all that is in it.
+    /// Closes the handle and removes the store with its data.
     ///
     /// # Errors
     ///
-    /// Those of the server, `Unavailable` among them; then the store may be left behind, and the message
-    /// names it.
+    /// Those of the server, such as `Unavailable`. The store may then remain on the server; the message names it.
     pub async fn remove(self) -> Result<()> {
         self.database.close().await?;
         self.config.drop_scratch().await.map_err(|error| left_behind(error, &self.name))?;
@@ -336,12 +335,12 @@ impl ScratchStore {
     }
 }
 
-/// The error with the name of a store that may be left on the server.
+/// Adds the name of a store that may remain on the server to an error.
 fn left_behind(error: Error, name: &str) -> Error {
     error.with_note(&format!("the scratch store {name} may be left behind, which `broadside clean` removes"))
 }
 
-/// Whether a text begins as libpq's `key=value` does: with a word before its first `=`.
+/// Returns true if a string begins like libpq's `key=value` format: with a word before its first `=`.
 #[cfg(feature = "postgres")]
 fn begins_with_key(text: &str) -> bool {
     let key = text.split_once('=').map(|(key, _)| key.split_whitespace().next().unwrap_or_default());
@@ -352,12 +351,12 @@ fn invalid(message: impl Into<String>) -> Error {
     Error::invalid(Operation::Connect, message)
 }
 
-/// The error for a text that is no address of any kind, of which it shows nothing.
+/// The error for a string that is not an address. It shows no part of the string.
 fn unknown_backend(text: &str) -> Error {
     let prefixes = URL_PREFIXES.iter().copied().flatten().copied();
     if let Some(prefix) = prefixes.clone().find(|prefix| text.starts_with(prefix.trim_end_matches('/'))) {
         return invalid(format!("a URL of this scheme begins with {prefix}"));
     }
     let words: Vec<_> = ["memory", "postgres", "clickhouse"].into_iter().chain(prefixes).collect();
-    invalid(format!("the text names no backend of this build: it is or begins with one of {}", words.join(", ")))
+    invalid(format!("the address names no backend of this build: it must be or begin with one of {}", words.join(", ")))
 }

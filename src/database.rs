@@ -25,7 +25,8 @@ pub struct Progress {
 /// Receives progress reports: the first has 0 jobs done, the last has all, and the number never decreases.
 pub type ProgressFn<'a> = &'a (dyn Fn(Progress) + Send + Sync);
 
-/// Facts about a store and its server, as far as the server reports them. An implementation sets fields of the default.
+/// Properties of a store and its server, as far as the server reports them. An implementation sets fields of the
+/// default.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct StoreInfo {
@@ -39,7 +40,7 @@ pub struct StoreInfo {
     pub settings: BTreeMap<String, String>,
 }
 
-/// The execution of a read: its statements, in order.
+/// The plan of a read: its statements, in order of execution.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Explanation {
     /// The statements of the call.
@@ -57,119 +58,117 @@ pub struct ExplainedStatement {
 
 /// A store of Lookout's jobs.
 ///
-/// Guarantees of every call on every backend:
+/// All backends guarantee for every call:
 ///
-/// - **Order of errors.** Arguments are validated before a call exists, so an argument error
-///   never depends on the store. Then `Closed`, then `NotInitialised`, then the rest.
-/// - **Atomicity.** A batch is seen whole or not at all. ClickHouse alone, which has no
-///   transaction across tables, may after a failure hold the batch's parts of some tables
-///   (specs, errors, runs, jobs: in that order); repeating the batch completes it.
-/// - **Cancellation.** Dropping a future never leaves a half-applied batch: either nothing or
-///   all of it is applied, perhaps after the future was dropped.
-/// - **Read-your-writes.** When a call returns, every later read from any handle sees it, of this process or
-///   another.
-/// - **Isolation of batches.** The result is that of the batches one after another. On ClickHouse this holds
-///   among the handles of one process; processes that write at once must write different jobs.
-/// - **Isolation of reads.** No read waits for a batch, and no batch for a read. The memory engine reads a
-///   snapshot, and PostgreSQL answers each call by one statement (read committed): both show the state after
-///   some whole number of batches. ClickHouse shows each table so, and may show one batch's specs, errors and
-///   runs before its jobs; a page never shows its jobs before their runs. Two calls are never one snapshot.
-/// - **Repetition.** A batch may be repeated after any failure, also one whose
-///   [`Outcome`](crate::Outcome) is unknown: the result is as if it had been executed once, so long as no
-///   other batch on the same jobs came between.
+/// - **Order of errors.** Arguments are validated when a query or a batch is built, so argument errors do not depend on
+///   the store. `Closed` precedes `NotInitialised`, which precedes all other errors.
+/// - **Atomicity.** A batch is visible as a whole or not at all. ClickHouse has no transactions across tables: after a
+///   failure, it may contain the batch's rows of some tables (specs, errors, runs and jobs are written in this order);
+///   repeating the batch completes it.
+/// - **Cancellation.** Dropping a future never leaves part of a batch applied: either nothing or all of it is applied,
+///   perhaps after the future was dropped.
+/// - **Read-your-writes.** When a call has returned, every later read sees its effect, from any handle of any process.
+/// - **Isolation of batches.** Batches are serializable: the result is that of executing them one after another. On
+///   ClickHouse this holds among the handles of one process; processes that write concurrently must write different
+///   jobs.
+/// - **Isolation of reads.** Reads and batches do not wait for each other. The memory engine reads a snapshot, and
+///   PostgreSQL executes each call as one statement (read committed): both read the state after a whole number of
+///   batches. ClickHouse guarantees this for each table, and may show the specs, errors and runs of a batch before its
+///   jobs; a page never shows jobs before their runs. Two calls do not share a snapshot.
+/// - **Repetition.** A batch may be repeated after any failure, including one with an unknown
+///   [`Outcome`](crate::Outcome): the result is that of executing it once, unless another batch on the same jobs was
+///   executed in between.
 ///
-/// Comparison of texts is byte-wise everywhere, and a null matches no filter.
+/// Strings are compared by bytes, and a null matches no predicate.
 #[async_trait]
 pub trait Database: fmt::Debug + Send + Sync {
     /// The backend.
     fn backend(&self) -> BackendKind;
 
-    /// Creates the schema; keeps existing data. Several processes may call it at once.
+    /// Creates the schema and keeps existing data. Several processes may call it concurrently.
     async fn initialise_schema(&self) -> Result<()>;
 
     /// Applies a validated batch.
     ///
-    /// Inserts take effect before updates, the first insert of an id wins, updates of unknown
-    /// ids are ignored, and a job that has ended changes no more, except that a preemption
-    /// overrides SUCCEEDED, FAILED and CANCELLED. All of this is decided against the stored
-    /// state, so splitting a batch never changes the outcome.
+    /// Inserts precede updates, and the first insert of an id takes effect. Updates of unknown ids are ignored, and so
+    /// are updates of terminal jobs, except that a preemption overrides SUCCEEDED, FAILED and CANCELLED. These rules
+    /// apply to the stored state, so splitting a batch does not change the result.
     async fn execute_ingestion_query_batch(&self, batch: &IngestionBatch) -> Result<()>;
 
-    /// The page of jobs that a query selects, in its order, each with its annotations and all
-    /// its runs. Ties come in any order. A skip past the end gives an empty list.
+    /// Returns the jobs that a query selects, in its sort order, each with its annotations and all its runs. The order
+    /// of ties is undefined. An offset beyond the last job returns an empty list.
     async fn get_jobs(&self, query: &JobQuery) -> Result<Vec<Job>>;
 
-    /// The page of groups of the jobs that a query selects, in its order.
+    /// Returns the groups of the jobs that a query selects, in its sort order.
     ///
-    /// Jobs without the grouped annotation form no group; jobs without a namespace, latest
-    /// run, node or pool form the group named "".
+    /// Jobs without the grouped annotation are in no group; jobs without a namespace, latest run, node or pool are in
+    /// the group named "".
     async fn get_job_groups(&self, query: &GroupQuery) -> Result<Vec<JobGroup>>;
 
-    /// The spec of an existing job; `NotFound` if there is no such job or it has no spec.
+    /// The spec of an existing job; `NotFound` if the job does not exist or has no spec.
     async fn get_job_spec(&self, job_id: &str) -> Result<api::Job>;
 
-    /// The error of an existing job, invalid UTF-8 replaced by U+FFFD; `NotFound` if there is
-    /// no such job or it has no error.
+    /// The error of an existing job, with invalid UTF-8 replaced by U+FFFD; `NotFound` if the job does not exist or has
+    /// no error.
     async fn get_job_error(&self, job_id: &str) -> Result<String>;
 
-    /// The error of a run, which needs no job; `NotFound` if there is no such run or it has none.
+    /// The error of a run, whose job need not exist; `NotFound` if the run does not exist or has no error.
     async fn get_job_run_error(&self, run_id: &str) -> Result<String>;
 
-    /// The debug message of a run, which needs no job; `NotFound` if there is no such run or
-    /// it has none.
+    /// The debug message of a run, whose job need not exist; `NotFound` if the run does not exist or has none.
     async fn get_job_run_debug_message(&self, run_id: &str) -> Result<String>;
 
-    /// Adds finished jobs in bulk, leaving alone those that are there already, so that an
-    /// interrupted call can simply be repeated. Atomic per chunk, not as a whole.
+    /// Inserts terminal jobs in bulk, except those whose ids exist: repeating an interrupted call completes it. Atomic
+    /// for each chunk, not as a whole.
     async fn populate_historical_jobs(&self, jobs: &HistoricalJobs, progress: ProgressFn<'_>) -> Result<()>;
 
-    /// The version and the size of the store, for comparisons.
+    /// The version, size and settings of the store.
     async fn store_info(&self) -> Result<StoreInfo> {
         Ok(StoreInfo::default())
     }
 
-    /// The plan of a read, executed once where the store measures its operators.
+    /// The plan of a read. The read is executed if the plan has the metrics of its operators.
     ///
     /// # Errors
     ///
-    /// Those of the read itself, and `Backend` from a store that explains nothing, which is the default.
+    /// Those of the read itself, and `Backend` from a store without plans, which is the default.
     async fn explain(&self, call: &ReadCall) -> Result<Explanation> {
         let _ = call;
-        Err(Error::new(ErrorKind::Backend, Operation::Explain, "the store explains no calls")
+        Err(Error::new(ErrorKind::Backend, Operation::Explain, "the store does not explain calls")
             .with_backend(self.backend()))
     }
 
-    /// A text that [`set_property`](Self::set_property) stored under `key`, if any.
+    /// The value of a property that [`set_property`](Self::set_property) has set; `None` if it is not set.
     async fn property(&self, key: &str) -> Result<Option<String>> {
         let _ = key;
         Ok(None)
     }
 
-    /// Stores a text about the store, beside its jobs, in place of the one before. `tear_down` removes it.
-    /// The load driver stores the fingerprint of the historical jobs' configuration in one.
+    /// Sets a property of the store, a string by key. `tear_down` removes all properties. Load tests store the
+    /// fingerprint of the configuration of the historical jobs.
     ///
     /// # Errors
     ///
-    /// `NotInitialised`, and `Backend` from a store that keeps no properties, which is the default.
+    /// `NotInitialised`, and `Backend` from a store without properties, which is the default.
     async fn set_property(&self, key: &str, value: &str) -> Result<()> {
         let _ = (key, value);
-        Err(Error::new(ErrorKind::Backend, Operation::Property, "the store keeps no properties")
+        Err(Error::new(ErrorKind::Backend, Operation::Property, "the store does not support properties")
             .with_backend(self.backend()))
     }
 
-    /// Another handle to the same store, with the same clock. It is open even if this one is closed, and closing one
-    /// does not close the other.
+    /// Opens another handle to the same store, with the same clock. Each handle is closed separately.
     ///
-    /// The memory engine's store lives as long as one of its handles. A handle to a server has connections of its own.
+    /// The store of the memory engine exists as long as one of its handles. A handle to a server has connections of its
+    /// own.
     ///
     /// # Errors
     ///
     /// On a server, `Unavailable` if it cannot be reached.
     async fn another_handle(&self) -> Result<Arc<dyn Database>>;
 
-    /// Removes all data and leaves a usable, empty, initialised store.
+    /// Removes all data. The store remains initialised.
     async fn tear_down(&self) -> Result<()>;
 
-    /// Closes the handle: every later call through it returns `Closed`. Closing again does nothing.
+    /// Closes the handle: every later call returns `Closed`. Closing it again has no effect.
     async fn close(&self) -> Result<()>;
 }

@@ -13,31 +13,29 @@ pub type Result<T, E = Error> = std::result::Result<T, E>;
 #[serde(rename_all = "camelCase")]
 #[non_exhaustive]
 pub enum ErrorKind {
-    /// The arguments are malformed; nothing was sent to the store, and repeating the call fails again.
+    /// The arguments are invalid: nothing was sent to the store, and repeating the call fails again.
     InvalidArgument,
     /// The job, run, spec, error or message does not exist.
     NotFound,
-    /// The store has no schema yet: call `initialise_schema` first.
+    /// The store has no schema: call `initialise_schema` first.
     NotInitialised,
     /// The handle was closed.
     Closed,
-    /// The store is not Broadside's, or holds another layout or version of the schema than the
-    /// configuration asks for. Nothing was written. The contract's JSON has no word of its own for
-    /// this: there it is `backend`.
+    /// The store was not created by Broadside, or has another layout or version of the schema than the configuration.
+    /// Nothing was written. In scenarios this kind is named `backend`.
     #[serde(rename = "backend")]
     WrongStore,
-    /// The store cannot be reached, is overloaded or is restarting; a later call may succeed.
+    /// The store cannot be reached, is overloaded or is restarting. A later call may succeed.
     Unavailable,
-    /// The store was reached and did not answer in the time allowed. In the contract's JSON
-    /// it is `unavailable`.
+    /// The store did not answer within the timeout. In scenarios this kind is named `unavailable`.
     #[serde(rename = "unavailable")]
     Timeout,
-    /// The store refused or failed in a way that the caller cannot correct.
+    /// The store refused the call, or failed in a way that the caller cannot correct.
     Backend,
 }
 
 impl ErrorKind {
-    /// The contract's JSON name of the kind.
+    /// The name of the kind in scenarios.
     pub fn name(self) -> &'static str {
         match self {
             Self::InvalidArgument => "invalidArgument",
@@ -55,10 +53,10 @@ impl ErrorKind {
 pub enum Outcome {
     /// The store is unchanged.
     NotApplied,
-    /// The call may have been applied in whole (on ClickHouse, in part): the connection broke or the time ran out
-    /// after it was sent. Or it is a change of the store in several commits, of which only the first were made: then
-    /// the message says what they did. Repeating an ingestion batch is always safe: inserts of known
-    /// ids are ignored and updates set what they had set.
+    /// The call may have been applied as a whole (on ClickHouse, in part): the connection was lost or the timeout
+    /// expired after the request was sent. Or the call consists of several commits, of which only the first succeeded:
+    /// then the message describes their effect. Repeating an ingestion batch is always safe: inserts of existing ids
+    /// are ignored, and updates set the same values.
     Unknown,
 }
 
@@ -70,7 +68,7 @@ pub enum BackendKind {
     Memory,
     /// Lookout's schema on PostgreSQL.
     Postgres,
-    /// ClickHouse.
+    /// A store outside this crate that implements [`Database`](crate::Database), by its name.
     ClickHouse,
     /// A store outside this crate that implements [`Database`](crate::Database), by its name.
     Other(&'static str),
@@ -100,7 +98,7 @@ impl fmt::Display for BackendKind {
     }
 }
 
-/// A call of the API.
+/// A call of the API, or another operation that fails with an [`Error`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum Operation {
@@ -128,7 +126,7 @@ pub enum Operation {
     StoreInfo,
     /// `explain`
     Explain,
-    /// A statement of SQL.
+    /// An SQL statement.
     Sql,
     /// A load test.
     LoadTest,
@@ -164,11 +162,10 @@ impl fmt::Display for Operation {
     }
 }
 
-/// The error of every call: its kind, the call, the backend where one was involved, and the
-/// driver's own error as [`source`](StdError::source).
+/// The error of every call: its kind, the call, the backend if one was involved, and the driver's error as
+/// [`source`](StdError::source).
 ///
-/// The text names the call and, for a bad argument, the field and the value. It never holds a
-/// password.
+/// The message names the call and, for an invalid argument, the field and the value. It never contains a password.
 pub struct Error(Box<Inner>);
 
 struct Inner {
@@ -181,7 +178,7 @@ struct Inner {
 }
 
 impl Error {
-    /// An error of `kind` in `operation`, of no backend and without a source.
+    /// Creates an error without a backend and a source. The outcome is [`Outcome::NotApplied`].
     pub fn new(kind: ErrorKind, operation: Operation, message: impl Into<String>) -> Self {
         Self(Box::new(Inner {
             kind,
@@ -193,53 +190,53 @@ impl Error {
         }))
     }
 
-    /// A malformed argument.
+    /// Creates an error of an invalid argument.
     pub fn invalid(operation: Operation, message: impl Into<String>) -> Self {
         Self::new(ErrorKind::InvalidArgument, operation, message)
     }
 
-    /// `what` (`spec`, say) of `entity` (`job`, say) `id` does not exist. Every store has this message.
+    /// Creates the error of a record that does not exist: `what` is the record (`spec`) of the `entity` (`job`) with
+    /// the given id. All stores use this message.
     pub fn not_found(operation: Operation, what: &str, entity: &str, id: &str) -> Self {
         Self::new(ErrorKind::NotFound, operation, format!("no {what} for {entity} {id:?}"))
     }
 
-    /// The store has no schema yet. Every store has this message.
+    /// Creates the error of a store without a schema. All stores use this message.
     pub fn not_initialised(operation: Operation) -> Self {
         Self::new(ErrorKind::NotInitialised, operation, "the store has no schema: call InitialiseSchema first")
     }
 
-    /// The handle was closed. Every store has this message.
+    /// Creates the error of a closed handle. All stores use this message.
     pub fn closed(operation: Operation) -> Self {
         Self::new(ErrorKind::Closed, operation, "the handle is closed")
     }
 
-    /// The same error, of `backend`.
+    /// Sets the backend.
     pub fn with_backend(mut self, backend: BackendKind) -> Self {
         self.0.backend = Some(backend);
         self
     }
 
-    /// The same error, caused by `source`.
+    /// Sets the source.
     pub fn with_source(mut self, source: impl Into<Box<dyn StdError + Send + Sync>>) -> Self {
         self.0.source = Some(source.into());
         self
     }
 
-    /// The same error of a call that had made a change before: the message names the change, and the outcome is
-    /// unknown.
+    /// Adds an earlier change of the same call to the message, and sets the outcome to unknown.
     #[cfg(feature = "postgres")]
     pub(crate) fn after(mut self, done: &str) -> Self {
         self.0.message = format!("{done}; then: {}", self.0.message);
         self.with_unknown_outcome()
     }
 
-    /// The same error, with its effect on the store unknown.
+    /// Sets the outcome to unknown.
     pub fn with_unknown_outcome(mut self) -> Self {
         self.0.outcome = Outcome::Unknown;
         self
     }
 
-    /// The same error, with a note at the end of its message.
+    /// Appends a note to the message.
     pub(crate) fn with_note(mut self, note: &str) -> Self {
         self.0.message.push_str("; ");
         self.0.message.push_str(note);
@@ -256,7 +253,7 @@ impl Error {
         self.0.operation
     }
 
-    /// The backend that failed; `None` if the call reached none.
+    /// The backend that failed; `None` if the call did not reach one.
     pub fn backend(&self) -> Option<BackendKind> {
         self.0.backend
     }
@@ -266,7 +263,7 @@ impl Error {
         self.0.outcome
     }
 
-    /// The message alone, without the call and the source.
+    /// The message without the call and the source.
     pub fn message(&self) -> &str {
         &self.0.message
     }

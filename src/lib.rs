@@ -17,7 +17,7 @@
 //! | [`query`], [`ingest`], [`model`] | the arguments and results of the calls |
 //! | [`scenario`] | calls and their expected responses as JSON Lines |
 //! | [`workload`] | generated jobs, and the queries of Lookout's users |
-//! | [`historical`] | ended jobs that a store generates itself |
+//! | [`historical`] | terminal jobs that a store generates itself |
 //! | `load` (feature) | load tests |
 //! | `compare` (feature) | comparisons of stores |
 //!

@@ -1,4 +1,4 @@
-//! Instants to the microsecond, and the replaceable clock.
+//! Timestamps with microsecond precision, and clocks.
 
 use std::fmt;
 use std::str::FromStr;
@@ -10,55 +10,54 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
 
 const MICROS_PER_SECOND: i64 = 1_000_000;
 
-/// An instant in UTC, kept to the microsecond.
+/// An instant in UTC, with microsecond precision.
 ///
-/// The range is that of an `i64` count of microseconds since 1970-01-01T00:00:00Z; stricter
-/// limits are checked by validation. Text is RFC 3339: any offset is read, finer digits
-/// are cut off toward the past, and what is written ends in `Z` with 0, 3 or 6 fraction digits.
+/// The range is that of an `i64` of microseconds since 1970-01-01T00:00:00Z; validation imposes stricter limits.
+/// Strings are in RFC 3339: any offset is parsed, further digits are truncated toward the past, and times are formatted
+/// with 0, 3 or 6 fractional digits and `Z`.
 #[derive(Copy, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Timestamp(i64);
 
 impl Timestamp {
-    /// The instant `micros` microseconds after the epoch (before it, if negative).
+    /// Creates an instant from microseconds since 1970, which may be negative.
     pub const fn from_micros(micros: i64) -> Self {
         Self(micros)
     }
 
-    /// The instant `seconds` whole seconds after the epoch.
+    /// Creates an instant from seconds since 1970, which may be negative. Saturates at the ends of the range.
     pub const fn from_seconds(seconds: i64) -> Self {
         Self(seconds.saturating_mul(MICROS_PER_SECOND))
     }
 
-    /// Microseconds since the epoch.
+    /// The microseconds since 1970.
     pub const fn as_micros(self) -> i64 {
         self.0
     }
 
-    /// Whole seconds since the epoch, rounded toward the past: Lookout's
-    /// `last_transition_time_seconds`.
+    /// The seconds since 1970, rounded down: Lookout's `last_transition_time_seconds`.
     pub const fn floor_seconds(self) -> i64 {
         self.0.div_euclid(MICROS_PER_SECOND)
     }
 
-    /// The instant plus `seconds`; saturates at the ends of the range.
+    /// Adds seconds, which may be negative. Saturates at the ends of the range.
     pub const fn plus_seconds(self, seconds: i64) -> Self {
         Self(self.0.saturating_add(seconds.saturating_mul(MICROS_PER_SECOND)))
     }
 
-    /// Whole seconds from `earlier` to `self`, rounded half away from zero.
+    /// The seconds from `earlier` to `self`, rounded half away from zero.
     pub const fn rounded_seconds_since(self, earlier: Self) -> i64 {
         divide_half_away(self.0 as i128 - earlier.0 as i128, MICROS_PER_SECOND as i128) as i64
     }
 
-    /// The average of `count` times whose whole seconds since the epoch add up to `sum`, rounded to a whole second,
-    /// half away from zero; the epoch if `count` is 0.
+    /// The average of `count` times whose whole seconds since 1970 have this sum, rounded half away from zero to a
+    /// whole second; the epoch if `count` is 0.
     pub const fn from_average_seconds(sum: i128, count: u64) -> Self {
         let count = if count == 0 { 1 } else { count as i128 };
         Self::from_seconds(divide_half_away(sum, count) as i64)
     }
 }
 
-/// `numerator / denominator`, rounded half away from zero; the denominator is positive.
+/// Divides, rounding half away from zero. The denominator must be positive.
 pub(crate) const fn divide_half_away(numerator: i128, denominator: i128) -> i128 {
     let half = if numerator < 0 { -denominator } else { denominator };
     (2 * numerator + half) / (2 * denominator)
@@ -79,7 +78,7 @@ impl fmt::Debug for Timestamp {
     }
 }
 
-/// The text is not an RFC 3339 time.
+/// The error of parsing a string that is not an RFC 3339 time.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ParseTimestampError(chrono::ParseError);
 
@@ -95,8 +94,8 @@ impl FromStr for Timestamp {
     type Err = ParseTimestampError;
 
     fn from_str(text: &str) -> Result<Self, Self::Err> {
-        // chrono's fraction counts forward from the floored second, so truncation rounds toward the past before 1970
-        // too.
+        // chrono stores the fraction relative to the floored second, so truncating it rounds toward the past before
+        // 1970 too.
         DateTime::parse_from_rfc3339(text).map(|time| Self(time.timestamp_micros())).map_err(ParseTimestampError)
     }
 }
@@ -133,7 +132,7 @@ impl From<Timestamp> for serde_json::Value {
     }
 }
 
-/// The source of "now", which decides the runtime of a run that has not finished.
+/// The clock of a store, which determines the runtime of runs that have not finished.
 pub trait Clock: fmt::Debug + Send + Sync {
     /// The current instant.
     fn now(&self) -> Timestamp;
@@ -149,12 +148,12 @@ impl Clock for SystemClock {
     }
 }
 
-/// A clock that returns the instant that was set, and the system time before one is set.
+/// A clock that returns a given instant, or the system time until one is set.
 #[derive(Debug, Default)]
 pub struct ManualClock(Mutex<Option<Timestamp>>);
 
 impl ManualClock {
-    /// Sets `now` to `time`.
+    /// Sets the instant that the clock returns.
     pub fn set(&self, time: Timestamp) {
         *self.0.lock() = Some(time);
     }
@@ -178,13 +177,13 @@ mod tests {
     }
 
     #[test]
-    fn finer_digits_are_cut_toward_the_past() {
+    fn further_digits_are_truncated_toward_the_past() {
         assert_eq!(parse("1970-01-01T00:00:00.0000019Z").as_micros(), 1);
         assert_eq!(parse("1969-12-31T23:59:59.9999981Z").as_micros(), -2);
     }
 
     #[test]
-    fn text_has_as_many_digits_as_it_needs() {
+    fn times_are_formatted_with_the_digits_that_they_need() {
         for text in ["2026-01-01T00:00:00Z", "2026-01-01T00:00:00.500Z", "2026-01-01T00:00:00.000001Z"] {
             assert_eq!(parse(text).to_string(), text);
         }

@@ -15,10 +15,10 @@ use crate::ingest::IngestionBatch;
 use crate::model::{Job, JobGroup};
 use crate::query::{GroupQuery, JobQuery, ReadCall};
 
-/// A store whose calls are traced: at level debug, and what they are called with at level trace.
+/// A store whose calls are traced at level debug, and their arguments at level trace.
 ///
-/// Without a subscriber a call costs one more comparison: the methods are written as `async_trait` expands them, so the
-/// boxed future of the store is returned without another box.
+/// The methods are written as `async_trait` expands them, so that the store's boxed future is returned without another
+/// allocation. Without a subscriber, a call costs one comparison.
 pub(crate) struct Traced(pub(crate) Arc<dyn Database>);
 
 impl fmt::Debug for Traced {

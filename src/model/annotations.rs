@@ -1,4 +1,4 @@
-//! The annotations of a job that is read.
+//! The annotations of a job.
 
 use std::fmt;
 use std::ops::Index;
@@ -7,15 +7,15 @@ use serde::de::{MapAccess, Visitor};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use smol_str::SmolStr;
 
-/// Texts by key, in the byte order of the keys: in JSON an object.
+/// The annotations of a job, ordered by key (by bytes). In JSON they are an object.
 ///
-/// It is a sorted vector: one allocation where a tree takes several, and no comparison where a store has the keys in
-/// order.
+/// They are a sorted vector, which needs one allocation where a tree needs several, and no comparisons if the store
+/// returns the keys in order.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Hash)]
 pub struct Annotations(Vec<(SmolStr, SmolStr)>);
 
 impl Annotations {
-    /// Pairs whose keys are different and ascend.
+    /// Creates annotations from pairs in strictly ascending order of keys.
     pub(crate) fn from_sorted(pairs: Vec<(SmolStr, SmolStr)>) -> Self {
         debug_assert!(pairs.is_sorted_by(|(a, _), (b, _)| a < b), "the keys must ascend");
         Self(pairs)
@@ -37,13 +37,13 @@ impl Annotations {
         self.0.is_empty()
     }
 
-    /// The keys with their values, by key.
+    /// The keys with their values, in order of keys.
     pub fn iter(&self) -> impl ExactSizeIterator<Item = (&SmolStr, &SmolStr)> {
         self.0.iter().map(|(key, value)| (key, value))
     }
 }
 
-/// The last value of a repeated key wins.
+/// The last value of a repeated key is kept.
 impl<K: Into<SmolStr>, V: Into<SmolStr>> FromIterator<(K, V)> for Annotations {
     fn from_iter<I: IntoIterator<Item = (K, V)>>(pairs: I) -> Self {
         let mut pairs: Vec<_> = pairs.into_iter().map(|(key, value)| (key.into(), value.into())).collect();

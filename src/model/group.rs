@@ -26,18 +26,18 @@ pub struct JobGroup {
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
 pub struct GroupAggregates {
-    /// Jobs per state, zeros included.
+    /// The number of jobs in each state, including zeros.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub state: Option<StateCounts>,
-    /// The earliest submission.
+    /// The earliest submission time.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub submitted: Option<Timestamp>,
-    /// The average, earliest or latest transition, in whole seconds.
+    /// The average, earliest or latest transition time, in whole seconds.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub last_transition_time: Option<Timestamp>,
 }
 
-/// A count for each of some states, in the contract's order of states.
+/// The number of jobs in each requested state, in the order of [`JobState::ALL`].
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct StateCounts(Vec<(JobState, u64)>);
 

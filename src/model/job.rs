@@ -8,8 +8,8 @@ use crate::time::Timestamp;
 
 /// A job with its annotations and runs, in the JSON names of Lookout's REST API.
 ///
-/// Its texts are [`SmolStr`]s: up to 23 bytes lie in the job itself, a longer text is shared by
-/// all that hold it. They read like any `str`, and are cheap to clone.
+/// Strings are [`SmolStr`]s: up to 23 bytes are stored inline, longer strings are shared by reference counting. They
+/// dereference to `str`, and are cheap to clone.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Job {
@@ -23,33 +23,33 @@ pub struct Job {
     pub namespace: Option<SmolStr>,
     /// The job set within the queue.
     pub job_set: SmolStr,
-    /// Requested cores.
+    /// The requested number of cores.
     pub cpu: i64,
-    /// Requested memory, in bytes.
+    /// The requested memory, in bytes.
     pub memory: i64,
-    /// Requested ephemeral storage, in bytes.
+    /// The requested ephemeral storage, in bytes.
     pub ephemeral_storage: i64,
-    /// Requested GPUs.
+    /// The requested number of GPUs.
     pub gpu: i64,
-    /// The priority; lower runs earlier.
+    /// The priority; jobs with lower values run earlier.
     pub priority: i64,
     /// The Kubernetes priority class.
     pub priority_class: Option<SmolStr>,
-    /// When the job was submitted.
+    /// The time of submission.
     pub submitted: Timestamp,
-    /// When the job was cancelled.
+    /// The time of cancellation.
     pub cancelled: Option<Timestamp>,
     /// The state.
     pub state: JobState,
     /// The time of the last state transition.
     pub last_transition_time: Timestamp,
-    /// The latest run's id, as job updates gave it; a run of this id need not exist.
+    /// The id of the latest run according to the updates of the job. The run need not exist.
     pub last_active_run_id: Option<SmolStr>,
-    /// Always false for ingested jobs; Lookout keeps the column.
+    /// Always false for ingested jobs; a column of Lookout.
     pub duplicate: bool,
     /// The annotations, by key.
     pub annotations: Annotations,
-    /// The job's runs, by leased (or pending) time, then id.
+    /// The runs, ordered by leased (or pending) time, then by id.
     pub runs: Vec<Run>,
     /// The reason of the cancellation.
     pub cancel_reason: Option<SmolStr>,
@@ -75,32 +75,32 @@ pub struct Run {
     pub run_id: SmolStr,
     /// The cluster.
     pub cluster: SmolStr,
-    /// The node, once known.
+    /// The node, `None` until it is known.
     pub node: Option<SmolStr>,
     /// The pool.
     pub pool: Option<SmolStr>,
-    /// When the run was leased.
+    /// The time at which the run was leased.
     pub leased: Option<Timestamp>,
-    /// When the run became pending.
+    /// The time at which the run became pending.
     pub pending: Option<Timestamp>,
-    /// When the run started.
+    /// The time at which the run started.
     pub started: Option<Timestamp>,
-    /// When the run finished.
+    /// The time at which the run finished.
     pub finished: Option<Timestamp>,
     /// The state.
     pub job_run_state: RunState,
-    /// The exit code, once finished.
+    /// The exit code, `None` until the run has finished.
     pub exit_code: Option<i32>,
 }
 
 impl Run {
-    /// Whole seconds from start to end, or to `now` while the run lasts, rounded half away
-    /// from zero; 0 for a run that has not started.
+    /// The seconds from start to end, or to `now` if the run has not finished, rounded half away from zero; 0 if it has
+    /// not started.
     pub fn runtime_seconds(&self, now: Timestamp) -> i64 {
         self.started.map_or(0, |started| self.finished.unwrap_or(now).rounded_seconds_since(started))
     }
 
-    /// Sorts the runs of a job and returns the fields that the job derives from the last one.
+    /// Sorts the runs of a job. Returns the fields that the job derives from the last one.
     pub(crate) fn sort(runs: &mut [Self], now: Timestamp) -> Option<LastRun> {
         runs.sort_unstable_by(|a, b| {
             (a.leased.or(a.pending), a.run_id.as_bytes()).cmp(&(b.leased.or(b.pending), b.run_id.as_bytes()))
@@ -126,7 +126,7 @@ pub(crate) struct LastRun {
 }
 
 impl Job {
-    /// Attaches runs to the job: sorts them and derives the job's run fields from the last one.
+    /// Sets the runs of the job in order, and the fields that it derives from the last one.
     pub fn attach_runs(&mut self, mut runs: Vec<Run>, now: Timestamp) {
         if let Some(last) = Run::sort(&mut runs, now) {
             self.node = last.node;

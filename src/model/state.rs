@@ -5,7 +5,7 @@ use std::str::FromStr;
 
 use serde::{Deserialize, Serialize};
 
-/// Error of parsing a name that no state has.
+/// The error of parsing the name of an unknown state.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct UnknownState(String);
 
@@ -17,8 +17,8 @@ impl fmt::Display for UnknownState {
 
 impl std::error::Error for UnknownState {}
 
-/// Declares a state enum: variants in the contract's list order, each with Lookout's ordinal
-/// and the name it has in JSON.
+/// Declares an enum of states, each with Lookout's ordinal and its name in JSON. The order of the variants is that of
+/// lists and aggregates.
 macro_rules! states {
     ($(#[$doc:meta])* $type:ident { $($(#[$variant_doc:meta])* $variant:ident = $ordinal:literal $name:literal,)* }) => {
         $(#[$doc])*
@@ -29,15 +29,15 @@ macro_rules! states {
         }
 
         impl $type {
-            /// Every state, in the order in which the contract lists them.
+            /// All states, in the order of lists and aggregates.
             pub const ALL: [Self; [$($ordinal),*].len()] = [$(Self::$variant),*];
 
-            /// Lookout's number for the state.
+            /// Lookout's ordinal of the state.
             pub const fn ordinal(self) -> u8 {
                 self as u8
             }
 
-            /// The state of an ordinal, if there is one.
+            /// The state with an ordinal, if there is one.
             pub const fn from_ordinal(ordinal: u8) -> Option<Self> {
                 match ordinal {
                     $($ordinal => Some(Self::$variant),)*
@@ -77,9 +77,9 @@ states! {
     JobState {
         /// Waiting for the scheduler.
         Queued = 1 "QUEUED",
-        /// Given to a cluster.
+        /// Leased to a cluster.
         Leased = 8 "LEASED",
-        /// Being set up on its node.
+        /// Starting on its node.
         Pending = 2 "PENDING",
         /// Running.
         Running = 3 "RUNNING",
@@ -89,9 +89,9 @@ states! {
         Failed = 5 "FAILED",
         /// Cancelled by a user.
         Cancelled = 6 "CANCELLED",
-        /// Stopped to make room for another job.
+        /// Preempted by another job.
         Preempted = 7 "PREEMPTED",
-        /// Refused by the scheduler.
+        /// Rejected by the scheduler.
         Rejected = 9 "REJECTED",
     }
 }
@@ -101,7 +101,7 @@ states! {
     RunState {
         /// Leased to a cluster.
         Leased = 11 "RUN_LEASED",
-        /// Being set up on its node.
+        /// Starting on its node.
         Pending = 1 "RUN_PENDING",
         /// Running.
         Running = 2 "RUN_RUNNING",
@@ -109,17 +109,17 @@ states! {
         Succeeded = 3 "RUN_SUCCEEDED",
         /// Finished with an error.
         Failed = 4 "RUN_FAILED",
-        /// Terminated from outside.
+        /// Terminated externally.
         Terminated = 5 "RUN_TERMINATED",
-        /// Stopped to make room for another job.
+        /// Preempted by another job.
         Preempted = 6 "RUN_PREEMPTED",
-        /// No node could take it.
+        /// No node could run it.
         UnableToSchedule = 7 "RUN_UNABLE_TO_SCHEDULE",
-        /// The cluster gave the lease back.
+        /// The cluster returned the lease.
         LeaseReturned = 8 "RUN_LEASE_RETURNED",
-        /// The lease ran out.
+        /// The lease expired.
         LeaseExpired = 9 "RUN_LEASE_EXPIRED",
-        /// The job had no runs left.
+        /// The job had reached its maximum number of runs.
         MaxRunsExceeded = 10 "RUN_MAX_RUNS_EXCEEDED",
         /// Cancelled by a user.
         Cancelled = 12 "RUN_CANCELLED",
@@ -127,18 +127,18 @@ states! {
 }
 
 impl JobState {
-    /// Whether the job may still run: QUEUED, LEASED, PENDING or RUNNING.
+    /// Whether the job has not ended: QUEUED, LEASED, PENDING or RUNNING.
     pub const fn is_active(self) -> bool {
         StateSet::ACTIVE.contains(self)
     }
 
-    /// Whether the job has ended; later updates are ignored, with the one exception of
-    /// [`JobState::is_preemptible_end`].
+    /// Whether the job has ended. Updates of such jobs are ignored, except for those that
+    /// [`JobState::is_preemptible_end`] describes.
     pub const fn is_terminal(self) -> bool {
         !self.is_active()
     }
 
-    /// Whether the job has ended in a way that a preemption still overrides.
+    /// Whether the job has ended in a state that a preemption overrides.
     pub const fn is_preemptible_end(self) -> bool {
         StateSet::PREEMPTIBLE_ENDS.contains(self)
     }
@@ -149,7 +149,7 @@ impl JobState {
 pub struct StateSet(u16);
 
 impl StateSet {
-    /// No state.
+    /// The empty set.
     pub const EMPTY: Self = Self(0);
     /// All nine states.
     pub const ALL: Self = {
@@ -168,7 +168,7 @@ impl StateSet {
     pub const PREEMPTIBLE_ENDS: Self =
         Self::EMPTY.with(JobState::Succeeded).with(JobState::Failed).with(JobState::Cancelled);
 
-    /// The set with `state` added.
+    /// The set with a further state.
     pub const fn with(self, state: JobState) -> Self {
         Self(self.0 | 1 << state.ordinal())
     }
@@ -178,7 +178,7 @@ impl StateSet {
         Self(self.0 & other.0)
     }
 
-    /// Whether `state` is in the set.
+    /// Whether the set contains a state.
     pub const fn contains(self, state: JobState) -> bool {
         self.0 & 1 << state.ordinal() != 0
     }
@@ -193,12 +193,12 @@ impl StateSet {
         self.0.count_ones() as usize
     }
 
-    /// The states of the set, in the order in which the contract lists them.
+    /// The states of the set, in the order of [`JobState::ALL`].
     pub fn iter(self) -> impl Iterator<Item = JobState> {
         JobState::ALL.into_iter().filter(move |&state| self.contains(state))
     }
 
-    /// The ordinals of the states, ascending and separated by commas: the list of an `IN` of SQL.
+    /// The ordinals of the states in ascending order, separated by commas, for a list in SQL.
     pub fn ordinals(self) -> String {
         let mut ordinals: Vec<_> = self.iter().map(JobState::ordinal).collect();
         ordinals.sort_unstable();
@@ -223,7 +223,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn names_and_ordinals_lead_back() {
+    fn names_and_ordinals_round_trip() {
         for state in JobState::ALL {
             assert_eq!(JobState::from_ordinal(state.ordinal()), Some(state));
             assert_eq!(state.name().parse(), Ok(state));
@@ -237,7 +237,7 @@ mod tests {
     }
 
     #[test]
-    fn sets_list_states_in_the_order_of_the_contract() {
+    fn sets_iterate_in_the_order_of_all_states() {
         assert_eq!(StateSet::ALL.iter().collect::<Vec<_>>(), JobState::ALL);
         assert!(StateSet::ACTIVE.iter().all(JobState::is_active));
         assert_eq!(StateSet::ACTIVE.len(), 4);

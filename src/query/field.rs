@@ -34,7 +34,7 @@ macro_rules! fields {
 fields! {
     /// A text field: six of the job, three of its latest run.
     ///
-    /// Comparison is byte-wise, no character is a wildcard, and a null matches no predicate.
+    /// Strings are compared by bytes, no character is a wildcard, and a null matches no predicate.
     ///
     /// ```
     /// use broadside::query::TextField;
@@ -94,7 +94,7 @@ fields! {
 }
 
 fields! {
-    /// A field that holds an instant; predicates compare it to the microsecond.
+    /// A time field; predicates compare microseconds.
     ///
     /// ```
     /// use broadside::Timestamp;
@@ -106,9 +106,9 @@ fields! {
     /// # let _ = submitted_on_that_day;
     /// ```
     TimeField {
-        /// The submission.
+        /// The time of submission.
         Submitted = "submitted",
-        /// The last state transition.
+        /// The time of the last state transition.
         LastTransitionTime = "lastTransitionTime",
     }
 }
@@ -125,7 +125,7 @@ fields! {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct StateField;
 
-/// The annotation of a key. A job without it matches no predicate on it.
+/// An annotation, by its key. A job without it matches no predicate on it.
 ///
 /// ```
 /// use broadside::query::Annotation;
@@ -139,17 +139,17 @@ pub struct Annotation<K>(pub K);
 fields! {
     /// A sort key of jobs.
     JobOrderKey {
-        /// Byte-wise.
+        /// By bytes.
         JobId = "jobId",
-        /// Byte-wise.
+        /// By bytes.
         Queue = "queue",
-        /// Byte-wise.
+        /// By bytes.
         JobSet = "jobSet",
         /// By [ordinal](crate::JobState::ordinal).
         State = "state",
-        /// To the microsecond.
+        /// By microseconds.
         Submitted = "submitted",
-        /// By the whole second, rounded toward the past.
+        /// By whole seconds, rounded down.
         LastTransitionTime = "lastTransitionTime",
     }
 }
@@ -159,13 +159,13 @@ fields! {
     GroupField {
         /// The queue.
         Queue = "queue",
-        /// The job set, whatever its queue.
+        /// The job set, independent of the queue.
         JobSet = "jobSet",
         /// The owner.
         Owner = "owner",
         /// The namespace.
         Namespace = "namespace",
-        /// The state; the group has its name.
+        /// The state; the name of a group is that of its state.
         State = "state",
         /// The latest run's cluster.
         Cluster = "cluster",
@@ -177,7 +177,7 @@ fields! {
 }
 
 impl TextField {
-    /// Whether the field is one of the job's latest run.
+    /// Whether it is a field of the latest run.
     pub const fn is_of_latest_run(self) -> bool {
         matches!(self, Self::Cluster | Self::Node | Self::Pool)
     }

@@ -37,7 +37,7 @@ pub struct GroupQuery {
 }
 
 impl GroupQuery {
-    /// The query for the groups of all jobs by a field, in any order.
+    /// Creates a query for the groups of all jobs by a field, in any order.
     pub fn by(field: GroupField) -> Self {
         Self::by_key(match field {
             GroupField::Queue => GroupBy::Text(TextField::Queue),
@@ -51,7 +51,7 @@ impl GroupQuery {
         })
     }
 
-    /// The query for the groups of all jobs by the value of an annotation, in any order. Jobs without the
+    /// Creates a query for the groups of all jobs by the value of an annotation, in any order. Jobs without the
     /// annotation are in no group.
     pub fn by_annotation(key: impl Into<String>) -> Self {
         Self::by_key(GroupBy::Annotation(key.into()))
@@ -69,45 +69,45 @@ impl GroupQuery {
         }
     }
 
-    /// Keeps only jobs for which the predicate holds, besides those added before.
+    /// Adds a predicate. Predicates are combined by AND.
     pub fn filter(mut self, predicate: Predicate) -> Self {
         self.selection.add(predicate);
         self
     }
 
-    /// Keeps only jobs for which all the predicates hold.
+    /// Adds predicates. Predicates are combined by AND.
     pub fn filters(self, predicates: impl IntoIterator<Item = Predicate>) -> Self {
         predicates.into_iter().fold(self, Self::filter)
     }
 
-    /// Keeps only jobs whose (queue, job set) holds an active job.
+    /// Selects only jobs whose (queue, job set) contains an active job.
     pub fn in_active_job_sets(mut self) -> Self {
         self.selection.require_active_job_sets();
         self
     }
 
-    /// Adds the number of jobs in each state that the predicates admit, zeros included.
+    /// Adds the number of jobs in each state that the predicates admit, including zeros.
     pub fn count_states(mut self) -> Self {
         self.count_states = true;
         self
     }
 
-    /// Adds the earliest submission.
+    /// Adds the earliest submission time.
     pub fn submitted(mut self) -> Self {
         self.submitted = true;
         self
     }
 
-    /// Adds an aggregate of the last transition times.
+    /// Adds an aggregate of the transition times.
     pub fn last_transition_time(mut self, aggregate: TimeAggregate) -> Self {
         self.last_transition_time = Some(aggregate);
         self
     }
 
-    /// Sorts the groups. Groups with equal keys come in any order.
+    /// Sets the sort order of the groups. The order of ties is undefined.
     ///
-    /// An order by an aggregate adds that aggregate: of transition times it is the average, unless
-    /// [`last_transition_time`](Self::last_transition_time) names another.
+    /// An order by an aggregate adds the aggregate. For transition times this is the average, unless
+    /// [`last_transition_time`](Self::last_transition_time) sets another one.
     pub fn order_by(mut self, key: GroupOrderKey, direction: Direction) -> Self {
         match key {
             GroupOrderKey::Submitted => self.submitted = true,
@@ -120,13 +120,13 @@ impl GroupQuery {
         self
     }
 
-    /// Skips the first groups of the order.
+    /// Sets the offset: the number of groups to skip.
     pub fn offset(mut self, groups: u64) -> Self {
         self.page.set_offset(groups);
         self
     }
 
-    /// Returns at most so many groups; 0, as in Lookout, for no limit.
+    /// Sets the limit: the maximum number of groups to return. 0 means no limit, as in Lookout.
     pub fn limit(mut self, groups: u64) -> Self {
         self.page.set_limit(groups);
         self
@@ -156,21 +156,21 @@ impl GroupQuery {
         self.order
     }
 
-    /// Offset and limit.
+    /// The offset and limit.
     pub fn page(&self) -> Page {
         self.page
     }
 }
 
-/// The group key. Of the text fields it holds only those of [`GroupField`].
+/// The group key. The text field is one of those of [`GroupField`].
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum GroupBy {
-    /// A text: queue, job set, owner, namespace, or the latest run's cluster, node or pool.
-    /// A null is the group "".
+    /// A text field: queue, job set, owner, namespace, or the cluster, node or pool of the latest run. The group of
+    /// nulls is named "".
     Text(TextField),
-    /// The state, named by its name.
+    /// The state; the name of a group is that of its state.
     State,
-    /// The annotation of a key; jobs without it are in no group.
+    /// An annotation, by its key; jobs without it are in no group.
     Annotation(String),
 }
 
@@ -190,26 +190,26 @@ pub struct Aggregates {
 }
 
 impl Aggregates {
-    /// The states to count, zeros included; `None` if not requested.
+    /// The states to count, including zeros; `None` if not requested.
     pub fn states(self) -> Option<StateSet> {
         self.states
     }
 
-    /// Whether the earliest submission is requested.
+    /// Whether the earliest submission time is requested.
     pub fn submitted(self) -> bool {
         self.submitted
     }
 
-    /// The aggregate of the transition times in whole seconds; `None` if not requested.
+    /// The aggregate function of the transition times; `None` if not requested.
     pub fn last_transition_time(self) -> Option<TimeAggregate> {
         self.last_transition_time
     }
 }
 
-/// The aggregate function of transition times, each floored to its whole second.
+/// An aggregate function of transition times, which are rounded down to whole seconds.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash)]
 pub enum TimeAggregate {
-    /// The average, rounded to a whole second, half away from zero.
+    /// The average, rounded half away from zero to a whole second.
     #[default]
     Average,
     /// The minimum.
@@ -223,11 +223,11 @@ pub enum TimeAggregate {
 pub enum GroupOrderKey {
     /// The count of jobs.
     Count,
-    /// The group's name, byte-wise; a state by its ordinal.
+    /// The name of the group, by bytes; states by ordinal.
     Name,
-    /// The earliest submission, an aggregate.
+    /// The aggregate of the submission times.
     Submitted,
-    /// The transition time, an aggregate; an average before rounding.
+    /// The aggregate of the transition times; the average before rounding.
     LastTransitionTime,
 }
 

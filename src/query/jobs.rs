@@ -38,41 +38,41 @@ pub struct JobOrder {
 }
 
 impl JobQuery {
-    /// The query for all jobs, in any order.
+    /// Creates a query for all jobs, in any order.
     pub fn new() -> Self {
         Self::default()
     }
 
-    /// Keeps only jobs for which the predicate holds, besides those added before.
+    /// Adds a predicate. Predicates are combined by AND.
     pub fn filter(mut self, predicate: Predicate) -> Self {
         self.selection.add(predicate);
         self
     }
 
-    /// Keeps only jobs for which all the predicates hold.
+    /// Adds predicates. Predicates are combined by AND.
     pub fn filters(self, predicates: impl IntoIterator<Item = Predicate>) -> Self {
         predicates.into_iter().fold(self, Self::filter)
     }
 
-    /// Keeps only jobs whose (queue, job set) holds an active job.
+    /// Selects only jobs whose (queue, job set) contains an active job.
     pub fn in_active_job_sets(mut self) -> Self {
         self.selection.require_active_job_sets();
         self
     }
 
-    /// Sorts the jobs. Jobs with equal keys come in any order.
+    /// Sets the sort order of the jobs. The order of ties is undefined.
     pub fn order_by(mut self, key: JobOrderKey, direction: Direction) -> Self {
         self.order = Some(JobOrder { key, direction });
         self
     }
 
-    /// Skips the first jobs of the order.
+    /// Sets the offset: the number of jobs to skip.
     pub fn offset(mut self, jobs: u64) -> Self {
         self.page.set_offset(jobs);
         self
     }
 
-    /// Returns at most so many jobs; 0, as in Lookout, for no limit.
+    /// Sets the limit: the maximum number of jobs to return. 0 means no limit, as in Lookout.
     pub fn limit(mut self, jobs: u64) -> Self {
         self.page.set_limit(jobs);
         self
@@ -88,7 +88,7 @@ impl JobQuery {
         self.order
     }
 
-    /// Offset and limit.
+    /// The offset and limit.
     pub fn page(&self) -> Page {
         self.page
     }

@@ -1,7 +1,7 @@
 //! Reads: the queries for jobs and groups of jobs, and the fields, predicates and orders that they are built from.
 //!
-//! The types admit only what every store can answer, so a query needs no validation. Requests in JSON, with names of
-//! fields and matches as text, are in [`scenario`](crate::scenario).
+//! The types can express only what every store supports, so a query needs no validation. Requests in JSON, with the
+//! names of fields and match operators as strings, are in [`scenario`](crate::scenario).
 
 mod call;
 mod field;

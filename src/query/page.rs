@@ -2,12 +2,12 @@
 
 use std::fmt;
 
-/// Sort direction. It displays as the keyword of SQL.
+/// A sort direction. It is displayed as the SQL keyword.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Direction {
-    /// Smallest first.
+    /// Smallest value first.
     Ascending,
-    /// Greatest first.
+    /// Greatest value first.
     Descending,
 }
 
@@ -25,15 +25,15 @@ impl fmt::Display for Direction {
     }
 }
 
-/// Offset and limit.
+/// An offset and a limit.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash)]
 pub struct Page {
     offset: u64,
     limit: Option<u64>,
 }
 
-/// The greatest offset and limit: the protocols of the servers have signed integers of 64 bits.
-const GREATEST: u64 = i64::MAX as u64;
+/// The maximum offset and limit: the protocols of the servers use signed 64-bit integers.
+const MAX: u64 = i64::MAX as u64;
 
 impl Page {
     /// The offset: the number of rows to skip, at most `i64::MAX`.
@@ -41,16 +41,16 @@ impl Page {
         self.offset
     }
 
-    /// The limit: the greatest number of rows to return, 1 to `i64::MAX`; `None` for no limit.
+    /// The limit: the maximum number of rows to return, 1 to `i64::MAX`; `None` for no limit.
     pub fn limit(self) -> Option<u64> {
         self.limit
     }
 
     pub(super) fn set_offset(&mut self, offset: u64) {
-        self.offset = offset.min(GREATEST);
+        self.offset = offset.min(MAX);
     }
 
     pub(super) fn set_limit(&mut self, limit: u64) {
-        self.limit = (limit > 0).then_some(limit.min(GREATEST));
+        self.limit = (limit > 0).then_some(limit.min(MAX));
     }
 }

@@ -14,12 +14,12 @@ pub struct Selection {
 }
 
 impl Selection {
-    /// The predicates, all of which must hold. At most one of them is on the state, and it is the last.
+    /// The predicates, which are combined by AND. At most one of them is on the state, and it is the last.
     pub fn predicates(&self) -> &[Predicate] {
         &self.predicates
     }
 
-    /// Whether the job's (queue, job set) must hold an active job.
+    /// Whether the (queue, job set) of a job must contain an active job.
     pub fn active_job_sets(&self) -> bool {
         self.active_job_sets
     }
@@ -64,25 +64,25 @@ impl Selection {
     }
 }
 
-/// A predicate on a job. A null and an absent annotation never match.
+/// A predicate on a job. Nulls and absent annotations do not match.
 ///
-/// The methods of the fields build one: see [`TextField`], [`IntegerField`], [`TimeField`],
+/// Predicates are created by the methods of the fields: see [`TextField`], [`IntegerField`], [`TimeField`],
 /// [`StateField`](super::StateField) and [`Annotation`](super::Annotation).
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Predicate {
-    /// On a text field.
+    /// A predicate on a text field.
     Text(TextField, TextTest),
     /// The state is in the set, which may be empty.
     State(StateSet),
-    /// On an integer field.
+    /// A predicate on an integer field.
     Integer(IntegerField, IntegerTest),
-    /// On an instant, to the microsecond.
+    /// A comparison of a time field, by microseconds.
     Time(TimeField, Comparison, Timestamp),
-    /// On the annotation of a key.
+    /// A predicate on an annotation, by its key.
     Annotation(String, AnnotationTest),
 }
 
-/// A predicate on a text; comparison is byte-wise and no character is a wildcard.
+/// A predicate on a string. Strings are compared by bytes, and no character is a wildcard.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum TextTest {
     /// Equality.
@@ -96,7 +96,7 @@ pub enum TextTest {
 }
 
 impl TextTest {
-    /// Whether a text matches.
+    /// Whether a string matches.
     pub fn holds(&self, text: &str) -> bool {
         match self {
             Self::Exact(value) => text == value,
@@ -145,7 +145,7 @@ impl IntegerTest {
     }
 }
 
-/// A comparison operator, with the column on the left. It displays as the operator of SQL.
+/// A comparison operator with the column on the left. It is displayed as the SQL operator.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Comparison {
     /// column = value

@@ -1,4 +1,4 @@
-//! The columns of fields, the same in every backend that sends SQL, except where Lookout's schema differs.
+//! The columns of fields, which are the same in all backends that send SQL, except where Lookout's schema differs.
 
 use super::field::{IntegerField, TextField, TimeField};
 

@@ -54,7 +54,7 @@ pub enum Call {
     },
     /// [`ManualClock::set`], which needs no store.
     SetClock {
-        /// The time that the clock returns from now on.
+        /// The time that the clock returns.
         now: Timestamp,
     },
     /// [`Database::initialise_schema`]
@@ -137,8 +137,8 @@ impl Call {
     }
 }
 
-/// Jobs and groups as JSON.
+/// Converts jobs or groups to JSON.
 fn json(rows: &impl Serialize) -> Value {
-    // Serialization to a value fails only for maps with keys other than strings.
+    // Serialization to a value fails only for maps whose keys are not strings.
     serde_json::to_value(rows).expect("jobs and groups are JSON")
 }

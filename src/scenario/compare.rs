@@ -7,7 +7,7 @@ use serde_json::{Number, Value};
 /// The first difference between a response and the expected one.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Difference {
-    /// The JSON pointer to it; empty for the whole response.
+    /// The JSON pointer to the difference; empty for the whole response.
     pub pointer: String,
     /// The expected value.
     pub expected: Value,
@@ -38,7 +38,7 @@ pub fn difference(expected: &Value, got: &Value) -> Option<Difference> {
     }
 }
 
-/// Whether two numbers have the same value.
+/// Whether two numbers are equal by value.
 fn same_number(a: &Number, b: &Number) -> bool {
     match (integer(a), integer(b)) {
         (None, None) => a.as_f64() == b.as_f64(),
@@ -46,14 +46,14 @@ fn same_number(a: &Number, b: &Number) -> bool {
     }
 }
 
-/// The number as an integer, where it is one; floats beyond an i128 are compared as floats.
+/// The number as an integer, if it is one. Floats beyond the range of i128 are compared as floats.
 fn integer(number: &Number) -> Option<i128> {
     let float =
         || number.as_f64().filter(|float| float.fract() == 0.0 && float.abs() < 1e38).map(|float| float as i128);
     number.as_i128().or_else(float)
 }
 
-/// The difference within a member or an element, with the pointer from the value that holds it.
+/// The difference within a member or element, with a pointer relative to the value that contains it.
 fn below(key: &str, expected: &Value, got: &Value) -> Option<Difference> {
     let mut difference = difference(expected, got)?;
     let key = key.replace('~', "~0").replace('/', "~1");

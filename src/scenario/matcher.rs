@@ -1,11 +1,11 @@
-//! The matches of filters, by their names in JSON.
+//! The match operators of filters.
 
 use std::fmt;
 use std::str::FromStr;
 
 use crate::query::Comparison;
 
-/// The match of a [`Filter`](super::Filter).
+/// The match operator of a [`Filter`](super::Filter).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Match {
     /// Equality.
@@ -16,20 +16,20 @@ pub enum Match {
     StartsWith,
     /// A substring.
     Contains,
-    /// Strictly greater, or later.
+    /// Greater, or later.
     GreaterThan,
-    /// Strictly less, or earlier.
+    /// Less, or earlier.
     LessThan,
     /// Greater or equal, or not earlier.
     GreaterThanOrEqualTo,
     /// Less or equal, or not later.
     LessThanOrEqualTo,
-    /// Presence of an annotation; the value is ignored.
+    /// Existence of an annotation; the value is ignored.
     Exists,
 }
 
 impl Match {
-    /// Every match.
+    /// All match operators.
     pub const ALL: [Self; 9] = [
         Self::Exact,
         Self::AnyOf,
@@ -42,7 +42,7 @@ impl Match {
         Self::Exists,
     ];
 
-    /// The name of the match in JSON.
+    /// The name of the operator in JSON.
     pub const fn name(self) -> &'static str {
         match self {
             Self::Exact => "exact",
@@ -57,7 +57,7 @@ impl Match {
         }
     }
 
-    /// The comparison operator, if the match is one.
+    /// The comparison operator, if it is one.
     pub const fn comparison(self) -> Option<Comparison> {
         match self {
             Self::Exact => Some(Comparison::Equal),
@@ -88,7 +88,7 @@ impl fmt::Display for Match {
     }
 }
 
-/// The error of a text that names no match.
+/// The error of parsing the name of an unknown match operator.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct UnknownMatch;
 

@@ -1,8 +1,8 @@
 //! Scenarios: calls and their expected responses, as JSON Lines.
 //!
 //! Each line of a scenario file is a JSON object: a call with its `op`, its arguments and, optionally, the expected
-//! response as `expect`. Blank lines and lines that begin with `#` are skipped. Requests in JSON, which name fields
-//! and matches as text, are validated into the queries of [`query`](crate::query).
+//! response as `expect`. Blank lines and lines that begin with `#` are skipped. Requests in JSON, with the names of
+//! fields and match operators as strings, are validated and converted to the queries of [`query`](crate::query).
 //!
 //! ```
 //! use broadside::scenario::Scenario;
@@ -37,7 +37,7 @@ use std::fmt;
 use serde::Serialize;
 use serde_json::Value;
 
-/// A sequence of calls, each with its expected response, if it has one.
+/// A sequence of calls with optional expected responses.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct Scenario {
     /// The calls.
@@ -47,7 +47,7 @@ pub struct Scenario {
 /// A line of a scenario.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Step {
-    /// The number of the line in its file, from 1.
+    /// The line number in the file, starting at 1.
     pub line: usize,
     /// The call.
     pub call: Call,
@@ -56,7 +56,8 @@ pub struct Step {
 }
 
 impl Step {
-    /// Whether `response` equals the expected one as JSON. Without an expected response every response is accepted.
+    /// Whether `response` is equal to the expected one as a JSON value. Without an expected response, every response is
+    /// accepted.
     pub fn accepts(&self, response: &Response) -> bool {
         self.difference(response).is_none()
     }
@@ -68,7 +69,7 @@ impl Step {
 }
 
 impl Scenario {
-    /// A scenario of calls and their expected responses.
+    /// Creates a scenario from calls and their expected responses.
     pub fn record(calls: impl IntoIterator<Item = (Call, Option<Response>)>) -> Self {
         let step = |(index, (call, response)): (usize, (Call, Option<Response>))| Step {
             line: index + 1,
@@ -79,14 +80,14 @@ impl Scenario {
     }
 }
 
-/// The steps as a scenario file: a line each.
+/// Formats the steps as a scenario file.
 impl fmt::Display for Scenario {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         self.steps.iter().try_for_each(|step| writeln!(f, "{step}"))
     }
 }
 
-/// The step as a line of a scenario file, without the line's end.
+/// Formats the step as a line of a scenario file, without the line terminator.
 impl fmt::Display for Step {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         #[derive(Serialize)]
@@ -112,7 +113,7 @@ mod tests {
     use crate::memory::{MemoryConfig, MemoryDatabase};
     use crate::{Clock, ManualClock, json};
 
-    /// A line of every call.
+    /// A line for each call.
     const EVERY_CALL: &str = r##"# every call
 
 {"op":"initialiseSchema"}
@@ -134,7 +135,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_written_is_read_back() {
+    fn scenarios_round_trip() {
         let scenario = Scenario::parse(EVERY_CALL.as_bytes()).unwrap();
         assert_eq!(scenario.steps.len(), 12);
         assert_eq!(scenario.steps[2].line, 5);
@@ -146,7 +147,7 @@ mod tests {
     }
 
     #[test]
-    fn a_bad_line_says_which_call_and_query_is_wrong() {
+    fn errors_name_the_line_the_call_and_the_query() {
         assert_eq!(problem("\n\n[]"), "line 3: not a JSON object");
         assert_eq!(problem("\n{\"op\":\"\u{e9}"), "line 2: not a JSON object: EOF while parsing a string at column 9");
         assert_eq!(problem("{}"), "line 1: missing field `op`");
@@ -184,7 +185,7 @@ mod tests {
     }
 
     #[test]
-    fn a_key_that_is_unknown_or_repeated_is_named() {
+    fn errors_name_an_unknown_or_repeated_key() {
         for (line, key) in [
             (r#"{"op":"getJobs","expects":{"ok":[]}}"#, "expects"),
             (r#"{"op":"tearDown","expects":{"ok":null}}"#, "expects"),
@@ -223,7 +224,7 @@ mod tests {
     }
 
     #[test]
-    fn a_file_that_is_no_utf8_text_says_what_it_is() {
+    fn errors_name_the_encoding_of_the_file() {
         for (file, what) in [
             (&b"\xEF\xBB\xBF{\"op\":\"tearDown\"}"[..], "byte order mark"),
             (b"\xEF\xBB\xBF# a comment", "byte order mark"),

@@ -17,7 +17,7 @@ pub struct ParseError {
 }
 
 impl ParseError {
-    /// The number of the line, from 1.
+    /// The line number, starting at 1.
     pub fn line(&self) -> usize {
         self.line
     }
@@ -39,13 +39,13 @@ impl std::error::Error for ParseError {}
 impl Scenario {
     /// Parses a scenario file.
     ///
-    /// Arguments are validated when the call is executed, so a file may hold invalid ones.
+    /// Arguments are validated when the call is executed, so a file may contain invalid ones.
     ///
     /// # Errors
     ///
-    /// The first line that is not a call: malformed JSON, an unknown `op`, an unknown or repeated key, an argument
-    /// that is missing or of the wrong type. Line 1 if the file is compressed, is not UTF-8 or begins with a byte
-    /// order mark.
+    /// The first line that is not a valid call: malformed JSON, an unknown `op`, an unknown or repeated key, or an
+    /// argument that is missing or of the wrong type. Line 1 if the file is compressed, is not UTF-8 or begins with a
+    /// byte order mark.
     pub fn parse(file: &[u8]) -> Result<Self, ParseError> {
         if let Some(problem) = json::wrong_encoding(file) {
             return Err(ParseError { line: 1, problem: problem.to_owned() });
@@ -66,7 +66,7 @@ fn step(text: &[u8], line: usize) -> Result<Step, String> {
         _ => return Err("not a JSON object".to_owned()),
     };
     let expect = call.remove("expect");
-    // The object is deserialised by reference so that a failure can still be explained from it.
+    // The object is deserialized by reference, because the error message needs it.
     let parsed = Call::deserialize(&call).map_err(|error| explain(&call, &error))?;
     // serde ignores unknown keys of a variant without fields.
     if let Call::InitialiseSchema | Call::TearDown = parsed
@@ -77,7 +77,7 @@ fn step(text: &[u8], line: usize) -> Result<Step, String> {
     Ok(Step { line, call: parsed, expect })
 }
 
-/// The message without the line that serde_json counts, which is not that of the file.
+/// The message without serde_json's line number, which is relative to the line of the file.
 fn not_an_object(error: &serde_json::Error) -> String {
     let text = error.to_string();
     let place = format!(" at line {} column {}", error.line(), error.column());
@@ -87,7 +87,7 @@ fn not_an_object(error: &serde_json::Error) -> String {
     }
 }
 
-/// Says which call and, of a batch, which query is wrong: serde's own message knows neither.
+/// Adds the name of the call and, in a batch, the index and type of the query, which serde's message lacks.
 fn explain(call: &Map<String, Value>, error: &serde_json::Error) -> String {
     let name = |object: &Value, key: &str| object.get(key).and_then(Value::as_str).map(str::to_owned);
     let Some(op) = call.get("op").and_then(Value::as_str) else {

@@ -1,4 +1,4 @@
-//! Requests in JSON, not yet validated: any field name, any match, any value.
+//! Requests in JSON before validation, with any field, match operator and value.
 
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
@@ -6,16 +6,16 @@ use serde_json::Value;
 use super::matcher::Match;
 use crate::ingest::null_as_default;
 
-/// A condition on jobs, not yet validated.
+/// A filter of jobs before validation.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct Filter {
     /// The field, or the annotation key.
     pub field: String,
-    /// The name of the match.
+    /// The name of the match operator.
     #[serde(rename = "match")]
     pub matcher: String,
-    /// The value to compare with: a text, an integer, an RFC 3339 time or a list, as the field requires.
+    /// The value to compare with: a string, an integer, an RFC 3339 time or a list, depending on the field.
     #[serde(default)]
     pub value: Value,
     /// Whether `field` is an annotation key.
@@ -24,18 +24,18 @@ pub struct Filter {
 }
 
 impl Filter {
-    /// A condition on a field.
+    /// Creates a filter on a field.
     pub fn new(field: impl Into<String>, matcher: Match, value: impl Into<Value>) -> Self {
         Self { field: field.into(), matcher: matcher.name().to_owned(), value: value.into(), is_annotation: false }
     }
 
-    /// A condition on an annotation.
+    /// Creates a filter on an annotation.
     pub fn annotation(key: impl Into<String>, matcher: Match, value: impl Into<Value>) -> Self {
         Self { is_annotation: true, ..Self::new(key, matcher, value) }
     }
 }
 
-/// A sort order, not yet validated; empty in both parts is no order.
+/// A sort order before validation. If both parts are empty, the order is undefined.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct Order {
@@ -48,39 +48,39 @@ pub struct Order {
 }
 
 impl Order {
-    /// Ascending by a field.
+    /// Creates an ascending order by a field.
     pub fn ascending(field: impl Into<String>) -> Self {
         Self { field: field.into(), direction: "ASC".to_owned() }
     }
 
-    /// Descending by a field.
+    /// Creates a descending order by a field.
     pub fn descending(field: impl Into<String>) -> Self {
         Self { field: field.into(), direction: "DESC".to_owned() }
     }
 }
 
-/// A request for jobs, not yet validated.
+/// A request for jobs before validation.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct GetJobsRequest {
-    /// Conditions that must all hold.
+    /// The filters, which are combined by AND.
     #[serde(default, deserialize_with = "null_as_default")]
     pub filters: Vec<Filter>,
-    /// Whether to keep only jobs whose job set holds an active job.
+    /// Whether to select only jobs whose job set contains an active job.
     #[serde(default, deserialize_with = "null_as_default")]
     pub active_job_sets: bool,
-    /// The order of the jobs.
+    /// The sort order of the jobs.
     #[serde(default, deserialize_with = "null_as_default")]
     pub order: Order,
     /// The offset: the number of jobs to skip.
     #[serde(default, deserialize_with = "null_as_default")]
     pub skip: i64,
-    /// The limit: the greatest number of jobs to return; 0 for no limit.
+    /// The limit: the maximum number of jobs to return; 0 for no limit.
     #[serde(default, deserialize_with = "null_as_default")]
     pub take: i64,
 }
 
-/// The field or annotation to group jobs by, not yet validated.
+/// The field or annotation to group jobs by, before validation.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct GroupedField {
@@ -89,45 +89,45 @@ pub struct GroupedField {
     /// Whether `field` is an annotation key.
     #[serde(default, deserialize_with = "null_as_default")]
     pub is_annotation: bool,
-    /// `average` (also if empty), `earliest` or `latest`: how transition times are aggregated.
+    /// The aggregate function of transition times: `average` (the default), `earliest` or `latest`.
     #[serde(default, deserialize_with = "null_as_default")]
     pub last_transition_time_aggregate: String,
 }
 
 impl GroupedField {
-    /// A field of the job or of its latest run.
+    /// Groups by a field of the job or of its latest run.
     pub fn field(field: impl Into<String>) -> Self {
         Self { field: field.into(), ..Self::default() }
     }
 
-    /// An annotation key.
+    /// Groups by an annotation key.
     pub fn annotation(key: impl Into<String>) -> Self {
         Self { field: key.into(), is_annotation: true, ..Self::default() }
     }
 }
 
-/// A request for groups of jobs, not yet validated.
+/// A request for groups of jobs before validation.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct GetJobGroupsRequest {
-    /// Conditions that must all hold.
+    /// The filters, which are combined by AND.
     #[serde(default, deserialize_with = "null_as_default")]
     pub filters: Vec<Filter>,
-    /// Whether to keep only jobs whose job set holds an active job.
+    /// Whether to select only jobs whose job set contains an active job.
     #[serde(default, deserialize_with = "null_as_default")]
     pub active_job_sets: bool,
-    /// The grouped field.
+    /// The field or annotation to group by.
     pub grouped_field: GroupedField,
     /// The requested aggregates: any of `state`, `submitted` and `lastTransitionTime`.
     #[serde(default, deserialize_with = "null_as_default")]
     pub aggregates: Vec<String>,
-    /// The order of the groups.
+    /// The sort order of the groups.
     #[serde(default, deserialize_with = "null_as_default")]
     pub order: Order,
     /// The offset: the number of groups to skip.
     #[serde(default, deserialize_with = "null_as_default")]
     pub skip: i64,
-    /// The limit: the greatest number of groups to return; 0 for no limit.
+    /// The limit: the maximum number of groups to return; 0 for no limit.
     #[serde(default, deserialize_with = "null_as_default")]
     pub take: i64,
 }

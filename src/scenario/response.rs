@@ -16,8 +16,8 @@ pub enum Response {
     Error {
         /// The kind of the error.
         kind: ErrorKind,
-        /// The name of the call, and the message. Errors of arguments and of the store's state have the same message
-        /// on every backend.
+        /// The name of the call and the message, which for errors of arguments and of the store's state is the same on
+        /// every backend.
         message: String,
     },
 }
@@ -47,7 +47,7 @@ impl From<&Error> for Response {
     }
 }
 
-/// The response as one line of JSON.
+/// Formats the response as a line of JSON.
 impl fmt::Display for Response {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}", self.to_json())

@@ -1,4 +1,4 @@
-//! Validation of requests in JSON: from names of fields and matches to queries.
+//! Validation of requests in JSON and their conversion to queries.
 
 use serde_json::Value;
 
@@ -12,7 +12,7 @@ use crate::query::{
 };
 use crate::time::Timestamp;
 
-/// The greatest number of bytes of a value that an error shows.
+/// The maximum number of bytes of a value in an error message.
 const SHOWN_BYTES: usize = 80;
 
 impl TryFrom<GetJobsRequest> for JobQuery {
@@ -20,8 +20,8 @@ impl TryFrom<GetJobsRequest> for JobQuery {
 
     /// # Errors
     ///
-    /// `InvalidArgument` naming the field, match and value of the first bad filter, or the bad
-    /// order, skip or take.
+    /// `InvalidArgument`, naming the field, match operator and value of the first invalid filter, or the invalid order,
+    /// skip or take.
     fn try_from(request: GetJobsRequest) -> Result<Self> {
         let validator = Validator(Operation::GetJobs);
         let mut query = Self::new().filters(validator.predicates(&request.filters)?);
@@ -41,7 +41,7 @@ impl TryFrom<GetJobGroupsRequest> for GroupQuery {
 
     /// # Errors
     ///
-    /// `InvalidArgument` naming the field, match and value of the first bad filter, or the bad
+    /// `InvalidArgument`, naming the field, match operator and value of the first invalid filter, or the invalid
     /// grouped field, aggregate, order, skip or take.
     fn try_from(request: GetJobGroupsRequest) -> Result<Self> {
         let validator = Validator(Operation::GetJobGroups);
@@ -76,7 +76,7 @@ struct Requested {
     last_transition_time: Option<TimeAggregate>,
 }
 
-/// Validates the arguments of one call, which its errors name.
+/// Validates the arguments of a call. Errors name the call.
 struct Validator(Operation);
 
 impl Validator {
@@ -125,7 +125,8 @@ impl Validator {
         if is_no_order(order) {
             return Ok(None);
         }
-        // The names of the aggregates come first: groups cannot be ordered by an annotation whose key is one of them.
+        // The names of the aggregates take precedence: groups cannot be ordered by an annotation with the name of an
+        // aggregate.
         let key = match order.field.as_str() {
             "count" => GroupOrderKey::Count,
             "submitted" if aggregates.submitted => GroupOrderKey::Submitted,
@@ -200,7 +201,7 @@ fn shown(value: &Value) -> String {
 
 type Parsed<T> = Result<T, String>;
 
-/// A field that filters can name, by type.
+/// A field of filters, by type.
 enum Field {
     Text(TextField),
     State,
@@ -216,7 +217,7 @@ impl Field {
         text.or_else(|| (name == "state").then_some(Self::State)).or_else(integer).or_else(time)
     }
 
-    /// The matches that the field supports.
+    /// The match operators of the field.
     const fn matches(&self) -> &'static [Match] {
         match self {
             Self::Text(_) => &[Match::Exact, Match::AnyOf, Match::StartsWith, Match::Contains],
@@ -240,7 +241,7 @@ impl Field {
     }
 }
 
-/// The matches that every annotation supports.
+/// The match operators of annotations.
 const ANNOTATION_MATCHES: &[Match] = &[Match::Exact, Match::AnyOf, Match::StartsWith, Match::Contains, Match::Exists];
 
 fn predicate(filter: &Filter) -> Parsed<Predicate> {
