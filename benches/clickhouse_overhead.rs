@@ -168,7 +168,7 @@ impl HandWritten {
         connector.set_nodelay(true);
         let mut client = Client::with_http_client(HttpClient::builder(TokioExecutor::new()).build(connector))
             .with_url(format!("http://{}:{}", url.host_str().unwrap_or_default(), url.port().unwrap_or(8123)))
-            .with_database(database_of(store)?)
+            .with_database(store.name().ok_or("the store has no database")?)
             .with_compression(clickhouse::Compression::None)
             .with_setting("async_insert", "0");
         if !url.username().is_empty() {
@@ -196,13 +196,6 @@ impl HandWritten {
         insert.send(rows.to_vec().into()).await?;
         Ok(insert.end().await?)
     }
-}
-
-/// The name of the store's database, extracted from its configuration.
-fn database_of(store: &ScratchStore) -> Outcome<String> {
-    let config = format!("{:?}", store.config());
-    let (_, rest) = config.split_once("database: \"").ok_or("the configuration has no database")?;
-    Ok(rest.split('"').next().unwrap_or_default().to_owned())
 }
 
 const COLUMNS: &str = "job_id, version, queue, job_set, owner, namespace, priority, priority_class, submitted, cpu, \

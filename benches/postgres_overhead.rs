@@ -45,7 +45,8 @@ fn overhead(criterion: &mut Criterion) {
     let (store, hand) = runtime.block_on(async {
         let separator = if address.contains('?') { '&' } else { '?' };
         let store = filled_store(&format!("{address}{separator}pool_size=1")).await;
-        let hand = HandWritten::connect(&address, &schema_of(&store)).await;
+        let schema = store.name().expect("a scratch store on a server has a name");
+        let hand = HandWritten::connect(&address, schema).await;
         // Otherwise autovacuum could update the statistics during the run, and the plans of the two sides could
         // differ.
         hand.0.batch_execute("VACUUM ANALYZE").await.expect("the tables can be analysed");
@@ -79,13 +80,6 @@ async fn filled_store(address: &str) -> ScratchStore {
         }
     }
     store
-}
-
-/// The name of the store's schema, extracted from its configuration.
-fn schema_of(store: &ScratchStore) -> String {
-    let config = format!("{:?}", store.config());
-    let (_, rest) = config.split_once("schema: Some(\"").expect("a scratch store has a schema");
-    rest.split('"').next().unwrap_or_default().to_owned()
 }
 
 fn batch(queries: impl Iterator<Item = IngestionQuery>) -> IngestionBatch {

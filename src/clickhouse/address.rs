@@ -1,4 +1,4 @@
-//! Addresses: URLs, parsed by the same rules as PostgreSQL's.
+//! Addresses: URLs, parsed by the same rules as those of PostgreSQL.
 
 use std::collections::BTreeMap;
 use std::str::FromStr;
@@ -37,7 +37,7 @@ const KEYS: Keys<ClickHouseConfig> = Keys(&[
     }),
     ("connect_timeout", |config, value| put(&mut config.connect_timeout, positive_seconds(value), SECONDS)),
     ("timeout", |config, value| put(&mut config.timeout, positive_seconds(value), SECONDS)),
-    // Only for the list in errors; names of settings are the server's.
+    // Only for the list in errors: the names of settings are the server's.
     ("setting.NAME", |_, _| Err("written with the name of a setting in the place of NAME")),
 ]);
 
@@ -46,7 +46,7 @@ impl ClickHouseConfig {
     ///
     /// # Errors
     ///
-    /// `InvalidArgument`, naming the malformed part or the position of the unknown key. The message quotes nothing of
+    /// `InvalidArgument`, naming the invalid part or the position of the unknown key. The message contains no part of
     /// the address, because any part of it may be a password.
     pub fn from_url(url: &str) -> Result<Self> {
         read(url).map_err(|problem| problem.into_error(BackendKind::ClickHouse))
@@ -76,7 +76,7 @@ fn read(url: &str) -> Result<ClickHouseConfig, Problem> {
         match key.strip_prefix(SETTING_PREFIX) {
             Some(setting) if !setting.is_empty() && !settings::may_be_set(setting) => {
                 return Err(Problem::new(
-                    "a setting that answers rely on, or that chooses the database, profile or format, cannot be set",
+                    "a setting that results depend on, or that selects the database, profile or format, cannot be set",
                 ));
             }
             Some(setting) if !setting.is_empty() => drop(config.settings.insert(setting.to_owned(), value)),
@@ -136,7 +136,7 @@ mod tests {
     }
 
     #[test]
-    fn a_url_says_everything() {
+    fn a_url_has_all_parameters() {
         let config = config(
             "clickhouse+https://me:p%40s+s@db.example/jobs?compression=none&cluster=c1&timeout=1.5&setting.max_threads=2",
         );
@@ -150,7 +150,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_left_out_has_a_default() {
+    fn missing_parts_have_defaults() {
         for url in ["clickhouse+http://[::1]", "clickhouse+http://[::1]:8123/?"] {
             let config = config(url);
             assert_eq!(config.server.as_str(), "http://[::1]:8123/");
@@ -160,7 +160,7 @@ mod tests {
     }
 
     #[test]
-    fn errors_name_the_part_and_quote_nothing() {
+    fn errors_name_the_part_and_contain_no_value() {
         for (url, part) in [
             ("clickhouse+http:///jobs", "the host must be"),
             ("clickhouse+http://u:hun@ter2@h", "the host must be"),
@@ -187,7 +187,7 @@ mod tests {
     }
 
     #[test]
-    fn debug_shows_nothing_of_the_address() {
+    fn debug_contains_no_part_of_the_address() {
         let config =
             config("clickhouse+http://hunter1:hunter2@hunter3/hunter4?setting.hunter5=hunter6&cluster=hunter7");
         assert!(!format!("{config:?}").contains("hunter"), "{config:?}");

@@ -15,7 +15,7 @@ use crate::error::{BackendKind, Error, Operation, Result};
 const DEFAULT_TLS_PORT: u16 = 8443;
 const SHORTEST_TIMEOUT: Duration = Duration::from_millis(1);
 
-/// The configuration in code.
+/// The builder.
 ///
 /// ```
 /// use std::time::Duration;
@@ -34,11 +34,11 @@ const SHORTEST_TIMEOUT: Duration = Duration::from_millis(1);
 /// # Ok::<(), broadside::Error>(())
 /// ```
 impl ClickHouseConfig {
-    /// A server by its host name or IP address, without TLS, on port 8123.
+    /// Creates the configuration of a server by its host name or IP address, without TLS, on port 8123.
     ///
     /// # Errors
     ///
-    /// `InvalidArgument` if it is neither.
+    /// `InvalidArgument` if the host is neither.
     pub fn new(host: &str) -> Result<Self> {
         if !is_host(host) {
             return Err(invalid("the host must be a host name or an IP address"));
@@ -47,48 +47,48 @@ impl ClickHouseConfig {
         Self::from_url(&format!("clickhouse+http://{host}"))
     }
 
-    /// Uses TLS, on port 8443 unless [`with_port`](Self::with_port) says otherwise afterwards.
+    /// Enables TLS, on port 8443 unless [`with_port`](Self::with_port) is called afterwards.
     pub fn with_tls(self) -> Self {
         self.with_server(|server| server.set_scheme("https").is_ok() && server.set_port(Some(DEFAULT_TLS_PORT)).is_ok())
     }
 
-    /// The port.
+    /// Sets the port.
     pub fn with_port(self, port: u16) -> Self {
         self.with_server(|server| server.set_port(Some(port)).is_ok())
     }
 
     fn with_server(mut self, change: impl FnOnce(&mut Url) -> bool) -> Self {
         let changed = change(&mut self.server);
-        // Neither can fail for a URL of HTTP with a host, and there is no other here.
+        // Neither fails for an HTTP URL with a host, and `server` is always one.
         debug_assert!(changed);
         self
     }
 
-    /// The database that holds the tables; `broadside` by default.
+    /// Sets the database of the tables. The default is `broadside`.
     pub fn with_database(mut self, database: impl Into<String>) -> Self {
         self.database = database.into();
         self
     }
 
-    /// The user; the server's `default` by default.
+    /// Sets the user. The default is the server's user `default`.
     pub fn with_user(mut self, user: impl Into<String>) -> Self {
         self.user = Some(user.into());
         self
     }
 
-    /// The password. There is no getter for it.
+    /// Sets the password. There is no getter for it.
     pub fn with_password(mut self, password: impl Into<String>) -> Self {
         self.password = Some(password.into());
         self
     }
 
-    /// The compression of rows and results on the connection.
+    /// Sets the compression of requests and responses.
     pub fn with_compression(mut self, compression: Compression) -> Self {
         self.compression = compression;
         self
     }
 
-    /// The layout of the tables: see the [module](crate::clickhouse).
+    /// Sets the layout of the tables: see the [module](crate::clickhouse).
     ///
     /// # Errors
     ///
@@ -98,13 +98,13 @@ impl ClickHouseConfig {
         self.checked()
     }
 
-    /// Whether tables without Broadside's marker may be written and emptied.
+    /// Sets whether tables without Broadside's marker may be changed and cleared.
     pub fn with_adopt(mut self, adopt: bool) -> Self {
         self.adopt = adopt;
         self
     }
 
-    /// A cluster of the server's configuration, for replicated and sharded tables.
+    /// Sets a cluster of the server's configuration, for replicated and sharded tables.
     ///
     /// # Errors
     ///
@@ -125,29 +125,29 @@ impl ClickHouseConfig {
         Ok(self)
     }
 
-    /// How long a connection may take, at least a millisecond.
+    /// Sets the timeout of connecting, at least a millisecond.
     pub fn with_connect_timeout(mut self, timeout: Duration) -> Self {
         self.connect_timeout = limited(timeout);
         self
     }
 
-    /// How long each request may take, at least a millisecond.
+    /// Sets the timeout of a request, at least a millisecond.
     pub fn with_timeout(mut self, timeout: Duration) -> Self {
         self.timeout = limited(timeout);
         self
     }
 
-    /// A setting of ClickHouse, sent with every request.
+    /// Adds a ClickHouse setting, which is sent with every request.
     ///
     /// # Errors
     ///
-    /// `InvalidArgument` for an empty name, and for a setting that results rely on, or that leads elsewhere
-    /// (database, profile, format).
+    /// `InvalidArgument` for an empty name, and for a setting that results depend on or that selects the database,
+    /// profile or format.
     pub fn with_setting(mut self, name: impl Into<String>, value: impl Into<String>) -> Result<Self> {
         let name = name.into();
         if name.is_empty() || !settings::may_be_set(&name) {
             return Err(invalid(
-                "a setting that results rely on, or that leads elsewhere (database, profile, format), cannot be set",
+                "a setting that results depend on, or that selects the database, profile or format, cannot be set",
             ));
         }
         self.settings.insert(name, value.into());
@@ -164,7 +164,7 @@ impl ClickHouseConfig {
         self.user.as_deref()
     }
 
-    /// The compression of rows and results on the connection.
+    /// The compression of requests and responses.
     pub fn compression(&self) -> Compression {
         self.compression
     }
@@ -174,7 +174,7 @@ impl ClickHouseConfig {
         self.layout
     }
 
-    /// Whether tables without Broadside's marker may be written and emptied.
+    /// Whether tables without Broadside's marker may be changed and cleared.
     pub fn adopt(&self) -> bool {
         self.adopt
     }
@@ -184,17 +184,17 @@ impl ClickHouseConfig {
         self.cluster.as_deref()
     }
 
-    /// How long a connection may take.
+    /// The timeout of connecting.
     pub fn connect_timeout(&self) -> Duration {
         self.connect_timeout
     }
 
-    /// How long each request may take.
+    /// The timeout of a request.
     pub fn timeout(&self) -> Duration {
         self.timeout
     }
 
-    /// The settings that are sent with every request.
+    /// The settings, which are sent with every request.
     pub fn settings(&self) -> &BTreeMap<String, String> {
         &self.settings
     }
@@ -208,7 +208,7 @@ fn invalid(message: &str) -> Error {
     Error::invalid(Operation::Connect, message).with_backend(BackendKind::ClickHouse)
 }
 
-/// What cannot be a secret: any text of a mistyped address may be part of a password.
+/// Values that cannot be secret. In a mistyped address, any string may be part of the password.
 impl fmt::Display for ClickHouseConfig {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let tls = if self.server.scheme() == "https" { "TLS" } else { "no TLS" };
@@ -221,7 +221,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn code_and_address_say_the_same() {
+    fn builder_and_address_have_the_same_parameters() {
         let read = ClickHouseConfig::from_url(
             "clickhouse+https://u:hunter2@[::1]:1/d?compression=none&adopt=true&cluster=c&connect_timeout=2&timeout=3\
              &setting.max_threads=4",
@@ -255,7 +255,7 @@ mod tests {
     }
 
     #[test]
-    fn what_an_address_refuses_is_refused() {
+    fn values_have_the_limits_of_an_address() {
         let config = || ClickHouseConfig::new("h").unwrap();
         assert!(ClickHouseConfig::new("p@h").is_err() && ClickHouseConfig::new("").is_err());
         assert!(config().with_cluster("c").unwrap().with_layout(Layout::Patch).is_err());

@@ -1,9 +1,9 @@
-//! The outcome of changes that consist of several statements.
+//! The outcome of changes of several statements.
 
 use crate::error::Result;
 
-/// A change of several statements that the server commits one by one. After the first commit, an error no longer means
-/// that the store is unchanged: the outcome is unknown.
+/// A change of several statements, each of which the server commits separately. After the first commit, an error has an
+/// unknown outcome.
 #[derive(Debug, Default)]
 pub(super) struct Change {
     begun: bool,

@@ -8,11 +8,11 @@ use url::Url;
 
 use super::layout::Layout;
 
-/// Configuration of the ClickHouse backend.
+/// The configuration of the ClickHouse backend.
 ///
 /// It is parsed from a URL, `clickhouse+http://user:password@host:port/database?parameter=value&…`, or
-/// `clickhouse+https://…` for TLS with the authorities that browsers trust. The default port is ClickHouse's own, 8123
-/// or 8443, and the default database `broadside`. Parameters:
+/// `clickhouse+https://…` for TLS with the root certificates of Mozilla. The default port is ClickHouse's, 8123 or
+/// 8443, and the default database is `broadside`. Parameters:
 ///
 /// | parameter | values | default |
 /// |---|---|---|
@@ -24,11 +24,10 @@ use super::layout::Layout;
 /// | `timeout` | seconds, for each request | 60 |
 /// | `setting.NAME` | a ClickHouse setting, sent with every request | |
 ///
-/// The characters `% @ : / ? # [ ] & =` of a user, a password or a value are written as `%` and their two
-/// hexadecimal digits; a plus stands for itself.
+/// The characters `% @ : / ? # [ ] & =` of a user, a password or a value are percent-encoded. A plus sign is not
+/// decoded.
 ///
-/// `Debug`, `Display` and errors show nothing that was typed: what was meant as a password may stand in any part of a
-/// mistyped address.
+/// `Debug`, `Display` and errors contain no part of the address: in a mistyped address, any part may be the password.
 ///
 /// ```
 /// use broadside::clickhouse::ClickHouseConfig;
@@ -54,7 +53,7 @@ pub struct ClickHouseConfig {
     pub(super) settings: BTreeMap<String, String>,
 }
 
-/// The compression of rows and results on the connection.
+/// The compression of requests and responses.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Compression {
     /// LZ4.

@@ -1,4 +1,4 @@
-//! The connection: one HTTP client, and requests with a timeout and repetitions.
+//! The connection: an HTTP client, and requests with timeouts and retries.
 
 use std::fmt;
 use std::future::Future;
@@ -25,17 +25,17 @@ use crate::error::{BackendKind, Error, ErrorKind, Operation, Result};
 /// sent on a connection that the server has closed.
 const IDLE_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// The target of the backend's events.
+/// The target of the tracing events.
 pub(super) const TARGET: &str = "broadside::clickhouse";
 
-/// The settings that make one block, and so one part, of every insert: readers see all of it or nothing.
+/// The settings with which every insert is one block, and therefore one part: readers see all of it or nothing.
 const WHOLE_INSERT: [(&str, &str); 3] = [
     ("max_insert_block_size", "1000000000"),
     ("min_insert_block_size_rows", "1000000000"),
     ("min_insert_block_size_bytes", "100000000000"),
 ];
 
-/// The settings by which a table, also one behind a view, recognises a repeated insert by its token.
+/// The settings with which a table, including one behind a materialized view, deduplicates inserts by their token.
 fn deduplicated(token: &str) -> [(&'static str, &str); 3] {
     [
         ("insert_deduplicate", "1"),
@@ -68,12 +68,12 @@ impl fmt::Debug for Connection {
 }
 
 impl Connection {
-    /// Opens a connection that sends the settings that answers rely on. The server must answer and accept the user.
+    /// Opens a connection that sends the settings that results depend on. The server must respond and accept the user.
     ///
     /// # Errors
     ///
-    /// `Unavailable` or `Timeout` if the server cannot be reached or does not answer, `Backend` if it refuses the
-    /// user or the password, or if the user's profile would make answers wrong and the user may not change it.
+    /// `Unavailable` or `Timeout` if the server cannot be reached or does not respond, `Backend` if it rejects the user
+    /// or the password, or if the user's profile would make results wrong and the user may not change it.
     pub(super) async fn open(config: &ClickHouseConfig) -> Result<Self> {
         let bare = Self::of(client(config)?, config);
         let settings = settings::to_send(bare.profile().await?)?;
@@ -84,13 +84,13 @@ impl Connection {
         Self { client: server.clone().with_database(&config.database), server, timeout: config.timeout }
     }
 
-    /// The rows of the user's profile, read without relying on it.
+    /// The settings of the user's profile, read with as few of them in effect as possible.
     async fn profile(&self) -> Result<Vec<SettingRow>> {
         let statement = settings::profile();
         let complete = self.with(settings::for_profile());
         match complete.fetch_on_server(Operation::Connect, &statement).await {
             Ok(rows) => Ok(rows),
-            // The user may change no settings, or the second attempt has the same error.
+            // The user may not change settings, or the second attempt has the same error.
             Err(_) => self.fetch_on_server(Operation::Connect, &statement).await,
         }
     }
@@ -149,7 +149,8 @@ impl Connection {
         self.repeated(operation, Effect::Reads, || query(&self.client, statement).fetch_all()).await
     }
 
-    /// Inserts rows as one part. It must be idempotent: the rows have a version, or the table deduplicates by the token.
+    /// Inserts rows as one part. The insert must be idempotent: the rows have a version, or the table deduplicates by
+    /// the token.
     pub(super) async fn insert<T>(
         &self,
         operation: Operation,
@@ -176,7 +177,7 @@ impl Connection {
         .await
     }
 
-    /// Sends a request, each attempt within the timeout, and repeats it after a transient failure.
+    /// Sends a request with a timeout for each attempt, and retries it after a transient failure.
     async fn repeated<T, F>(&self, operation: Operation, effect: Effect, mut request: impl FnMut() -> F) -> Result<T>
     where
         F: Future<Output = clickhouse::error::Result<T>>,
@@ -227,7 +228,7 @@ fn client(config: &ClickHouseConfig) -> Result<Client> {
     let connector = HttpsConnectorBuilder::new()
         .with_provider_and_webpki_roots(rustls::crypto::ring::default_provider())
         .map_err(|error| {
-            Error::new(ErrorKind::Backend, Operation::Connect, "TLS cannot be set up")
+            Error::new(ErrorKind::Backend, Operation::Connect, "cannot configure TLS")
                 .with_backend(BackendKind::ClickHouse)
                 .with_source(error)
         })?
@@ -254,7 +255,7 @@ fn with_settings(client: Client, config: &ClickHouseConfig, to_send: &ToSend) ->
     let set = |client: Client, (name, value): (&str, &str)| client.with_setting(name, value);
     let mut client = to_send.settings.iter().copied().fold(client, set);
     if to_send.may_set {
-        // A query ends soon after its request has timed out.
+        // The query ends soon after the timeout of its request.
         client = client.with_setting("max_execution_time", config.timeout.as_secs().saturating_add(1).to_string());
         if config.compression == Compression::Lz4 {
             client = client.with_compression(clickhouse::Compression::Lz4).with_setting("enable_http_compression", "1");
@@ -269,13 +270,13 @@ fn with_settings(client: Client, config: &ClickHouseConfig, to_send: &ToSend) ->
 
 /// The settings that make a cluster behave like one server.
 const CLUSTER_SETTINGS: [(&str, &str); 5] = [
-    // An insert is answered when every shard has stored its rows …
+    // An insert returns when every shard has stored its rows …
     ("distributed_foreground_insert", "1"),
-    // … on a majority of replicas, one insert after the other, …
+    // … on a quorum of replicas, one insert after another, …
     ("insert_quorum", "auto"),
     ("insert_quorum_parallel", "0"),
     // … and a read on any replica sees all of these rows.
     ("select_sequential_consistency", "1"),
-    // A latest run may be on another shard than its job.
+    // The latest run of a job may be on another shard.
     ("distributed_product_mode", "global"),
 ];

@@ -45,7 +45,7 @@ const SETTINGS: &str = "
     UNION ALL
     SELECT name, value, toUInt8(readonly) AS readonly FROM system.merge_tree_settings
     WHERE name IN ('fsync_after_insert', 'fsync_part_directory')";
-/// The memory that the server has allocated, which the user may be forbidden to see.
+/// The memory that the server has allocated. The user may not be allowed to read it.
 const MEMORY: &str = "SELECT toUInt64(greatest(value, 0)) AS bytes FROM system.metrics WHERE metric = 'MemoryTracking'";
 
 /// The ClickHouse backend. [`ClickHouseConfig::connect`] opens a handle.
@@ -54,7 +54,7 @@ pub struct ClickHouseDatabase {
     connection: Connection,
     config: ClickHouseConfig,
     reads: Reads,
-    /// Set by the first writing call; the store need not exist before.
+    /// Set by the first writing call, because the store need not exist before.
     store: OnceCell<Arc<Store>>,
     clock: SharedClock,
     closed: AtomicBool,
@@ -72,7 +72,7 @@ impl ClickHouseDatabase {
         }
     }
 
-    /// Succeeds unless the handle is closed.
+    /// Returns an error if the handle is closed.
     fn open(&self, operation: Operation) -> Result<()> {
         if self.closed.load(Ordering::Acquire) {
             return Err(Error::closed(operation).with_backend(BackendKind::ClickHouse));
@@ -85,7 +85,7 @@ impl ClickHouseDatabase {
         let found = self.store.get_or_try_init(|| async {
             match Content::read(&self.connection, operation, &self.config).await? {
                 Content::Store(marker) => Ok(Store::of(&marker.id)),
-                // Without a marker only its address identifies it.
+                // Without a marker, only the address identifies the store.
                 Content::Unmarked if self.config.adopt => {
                     Ok(Store::of(&format!("{}{}", self.config.server, self.config.database)))
                 }
@@ -124,7 +124,7 @@ impl Database for ClickHouseDatabase {
             return Ok(());
         }
         changes.set_version(store.versions.draw(replaced));
-        // From here on the batch is completed even if this future is dropped.
+        // From here on, the batch is completed even if this future is dropped.
         let (connection, layout) = (self.connection.clone(), self.config.layout);
         detached(operation, async move {
             let _guard = guard;
@@ -278,7 +278,7 @@ impl ClickHouseDatabase {
     }
 }
 
-/// Runs a future to completion even if this one is dropped.
+/// Executes a future to completion even if the returned one is dropped.
 async fn detached(operation: Operation, future: impl Future<Output = Result<()>> + Send + 'static) -> Result<()> {
     match tokio::spawn(future).await {
         Ok(result) => result,

@@ -1,4 +1,4 @@
-//! Errors of the driver, the network and the server as errors of the API, by the server's code.
+//! Conversion of errors of the driver, the network and the server to errors of the API, by the server's code.
 
 use std::error::Error as StdError;
 use std::io;
@@ -7,7 +7,7 @@ use clickhouse::error::Error as DriverError;
 
 use crate::error::{BackendKind, Error, ErrorKind, Operation};
 
-// ClickHouse's error codes, with its names.
+// ClickHouse's error codes with their names.
 const UNKNOWN_TABLE: u32 = 60;
 const UNKNOWN_DATABASE: u32 = 81;
 const TIMEOUT_EXCEEDED: u32 = 159;
@@ -18,7 +18,7 @@ const TOO_MANY_SIMULTANEOUS_QUERIES: u32 = 202;
 const NO_FREE_CONNECTION: u32 = 203;
 const SOCKET_TIMEOUT: u32 = 209;
 const NETWORK_ERROR: u32 = 210;
-/// From DROP DATABASE, if the pending statement of a dropped call creates a table meanwhile.
+/// Returned by DROP DATABASE if the pending statement of a dropped call creates a table concurrently.
 const DATABASE_NOT_EMPTY: u32 = 219;
 const NO_ZOOKEEPER: u32 = 225;
 const ABORTED: u32 = 236;
@@ -50,12 +50,13 @@ impl From<DriverError> for Failure {
 }
 
 impl Failure {
-    /// Whether the request may be repeated. A request that timed out is not: the caller has waited for its full timeout.
+    /// Whether the request may be retried. A request that timed out is not retried, because the caller has waited for
+    /// the full timeout.
     pub(super) fn is_transient(&self) -> bool {
         self.kind() == ErrorKind::Unavailable && !self.is_connect_timeout()
     }
 
-    /// Whether the request certainly had no effect: it was not sent, or the server refused it.
+    /// Whether the request certainly had no effect: it was not sent, or the server rejected it.
     pub(super) fn had_no_effect(&self) -> bool {
         match self {
             Self::TimedOut => false,
@@ -75,7 +76,7 @@ impl Failure {
         matches!(exception_code(error), Some(UNKNOWN_USER | WRONG_PASSWORD | REQUIRED_PASSWORD | AUTHENTICATION_FAILED))
     }
 
-    /// The failure in the backend's own words: without text of the server or the address.
+    /// A description of the failure that contains no part of the server's message or the address.
     pub(super) fn summary(&self) -> String {
         self.message(self.kind())
     }
@@ -110,17 +111,17 @@ impl Failure {
         }
     }
 
-    /// The error of the API.
+    /// Converts the failure to an error of the API.
     pub(super) fn into_error(self, operation: Operation) -> Error {
         let kind = self.kind();
         if kind == ErrorKind::NotInitialised {
-            // Calling InitialiseSchema resolves it, so the server's error is not the source.
+            // Calling InitialiseSchema resolves the error, so the server's error is not the source.
             return Error::not_initialised(operation).with_backend(BackendKind::ClickHouse);
         }
         let refused = self.refuses_login();
         let error = Error::new(kind, operation, self.message(kind)).with_backend(BackendKind::ClickHouse);
         match self {
-            // The server's text quotes the user, which in a mistyped address may contain the password.
+            // The server's message contains the user, which in a mistyped address may contain the password.
             Self::Driver(_) if refused => error,
             Self::Driver(source) => error.with_source(source),
             Self::TimedOut => error,
@@ -137,7 +138,7 @@ impl Failure {
             (_, Self::Driver(error)) => match exception_code(error) {
                 Some(_) if self.refuses_login() => "the server refuses the user or the password".to_owned(),
                 Some(QUERY_CACHE_USED_WITH_SYSTEM_TABLE) => {
-                    "the user's profile has use_query_cache=1 and the user may not change it: answers would be outdated"
+                    "the user's profile has use_query_cache=1 and the user may not change it: results would be outdated"
                         .to_owned()
                 }
                 Some(code) => format!("the server refuses or fails (code {code})"),
@@ -147,8 +148,8 @@ impl Failure {
     }
 }
 
-/// The code of a server exception. The driver keeps only the text of the answer, which begins with the code, by
-/// ClickHouse's protocol: `Code: 60. DB::Exception: …`.
+/// The code of a server exception. The driver keeps only the text of the response, which in ClickHouse's protocol
+/// begins with the code: `Code: 60. DB::Exception: …`.
 fn exception_code(error: &DriverError) -> Option<u32> {
     let DriverError::BadResponse(text) = error else { return None };
     let number = text.strip_prefix("Code: ")?;
@@ -156,7 +157,7 @@ fn exception_code(error: &DriverError) -> Option<u32> {
     number[..digits].parse().ok()
 }
 
-/// An answer without a code is not ClickHouse's, but that of a proxy in front of it.
+/// The kind of a response without a code, which does not come from ClickHouse but from a proxy.
 fn kind_without_code(error: &DriverError) -> ErrorKind {
     match error {
         DriverError::BadResponse(_) => ErrorKind::Unavailable,
@@ -196,7 +197,7 @@ mod tests {
     }
 
     #[test]
-    fn kinds_go_by_the_code() {
+    fn the_code_determines_the_kind() {
         for (text, kind) in [
             ("Code: 60. DB::Exception: Unknown table", ErrorKind::NotInitialised),
             ("Code: 81. DB::Exception: Database x does not exist", ErrorKind::NotInitialised),
@@ -216,13 +217,13 @@ mod tests {
     }
 
     #[test]
-    fn a_refused_login_does_not_quote_the_user() {
+    fn the_error_of_a_rejected_login_does_not_contain_the_user() {
         let error = answer("Code: 516. DB::Exception: hunter2: Authentication failed").into_error(Operation::Connect);
         assert!(!format!("{error:?}").contains("hunter2"), "{error:?}");
     }
 
     #[test]
-    fn only_an_answered_or_unsent_request_had_no_effect() {
+    fn only_rejected_or_unsent_requests_had_no_effect() {
         assert!(answer("Code: 252. DB::Exception: Too many parts").had_no_effect());
         assert!(!answer("Code: 159. DB::Exception: Timeout exceeded").had_no_effect());
         assert!(!Failure::TimedOut.had_no_effect());

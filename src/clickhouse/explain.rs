@@ -16,7 +16,7 @@ pub(super) async fn explain(connection: &Connection, reads: Reads, call: &ReadCa
     let statements = match call {
         ReadCall::Jobs(query) => {
             let page = reads.jobs(query);
-            // The statements that read the runs contain the ids of the page.
+            // The statements that read the runs contain the ids of the jobs of the page.
             let rows: Vec<JobRow> = connection.fetch(OPERATION, &page).await?;
             let runs = rows.chunks(MAX_IDS).map(|rows| reads.runs(rows.iter().map(|row| row.job_id.as_str())));
             [page].into_iter().chain(runs).collect()

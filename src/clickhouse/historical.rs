@@ -1,6 +1,6 @@
-//! Historical jobs, generated inside the server by `INSERT … SELECT … FROM numbers(…)`.
+//! Historical jobs, generated in the server by `INSERT … SELECT … FROM numbers(…)`.
 //!
-//! A chunk is one insert for each table. Existing ids are left out, so a chunk can be repeated after any interruption.
+//! A chunk is one insert for each table. Existing ids are skipped, so a chunk can be repeated after an interruption.
 
 use bytes::Bytes;
 
@@ -13,10 +13,10 @@ use crate::historical::{
 };
 use crate::time::Timestamp;
 
-/// Lower than every version that a batch draws: a late insert never replaces a row of a batch.
+/// Lower than every version of a batch: a late insert never replaces a row of a batch.
 const VERSION: &str = "1";
 
-/// A range of the historical jobs, from number `first` on.
+/// A range of the historical jobs, starting at number `first`.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Chunk {
     pub first: u64,
@@ -135,7 +135,7 @@ fn optional(bytes: Option<&Bytes>, values: &mut Values) -> String {
     bytes.map_or_else(|| "''".to_owned(), |bytes| values.bytes(bytes))
 }
 
-/// Builds an insert of a chunk from expressions of `number`, the number of a job.
+/// Builds the INSERT of a chunk from expressions of `number`, the number of a job.
 struct Maker {
     values: Values,
     /// The chunk: `numbers(…)`.
@@ -176,7 +176,7 @@ impl Maker {
         Statement { sql, values }
     }
 
-    /// The condition that a table does not contain the id, in its column `job_id` or `run_id`.
+    /// The condition that a table does not contain the new id, which is in its column `job_id` or `run_id`.
     fn unknown(&self, table: &str, column: &str) -> String {
         let id = if column == "run_id" { &self.run_id } else { &self.job_id };
         format!(

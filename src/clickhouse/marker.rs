@@ -1,12 +1,12 @@
-//! What a database is: the marker that Broadside writes into its stores, and what the catalog shows without one.
+//! Identification of stores: the marker that Broadside writes, and the catalog for databases without a marker.
 //!
-//! The marker is the comment of the table `broadside_store`: the creator, the layout and version of the schema, the time
-//! of creation, whether it is a scratch store, and a unique id. The comment is created together with its table, and of
-//! concurrent `CREATE TABLE IF NOT EXISTS` one takes effect: the marker is atomic, and processes that initialise a store
-//! concurrently agree on it. The rows of the table are the store's properties.
+//! The marker is the comment of the table `broadside_store`: the creator, the layout and version of the schema, the
+//! time of creation, whether it is a scratch store, and a unique id. The comment is created together with its table,
+//! and of concurrent `CREATE TABLE IF NOT EXISTS` only one takes effect: the marker is atomic, and concurrent
+//! initialisations of a store agree on it. The rows of the table are the properties of the store.
 //!
-//! A scratch database has a marker of its own from its creation, before it has tables: the comment of the database. Only
-//! databases with this marker are listed and dropped as scratch stores.
+//! A scratch database has a separate marker from its creation on, before it has tables: the comment of the database.
+//! Only databases with this marker are listed and dropped as scratch stores.
 
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
@@ -33,7 +33,7 @@ pub(super) struct Marker {
     made_by: String,
     schema: u32,
     layout: Layout,
-    /// Identifies the store, whatever the address by which it was opened.
+    /// Identifies the store, independent of its address.
     pub(super) id: String,
     created: Timestamp,
     scratch: bool,
@@ -89,7 +89,7 @@ impl Marker {
 }
 
 impl Content {
-    /// Reads the content of a configuration's database, and checks that its layout and version match.
+    /// Identifies the content of a configuration's database, and checks its layout and version.
     ///
     /// # Errors
     ///
@@ -122,12 +122,12 @@ fn tables_of(database: &str) -> Statement {
     Statement { sql, values }
 }
 
-/// The marker of a new scratch database, as its comment.
+/// The marker of a new scratch database as a comment.
 pub(super) fn scratch() -> String {
     json(&ScratchMarker { made_by: MADE_BY.to_owned(), scratch: true, created: now() })
 }
 
-/// When the scratch database with this comment was created; `None` if the comment is not such a marker.
+/// The time of creation of the scratch database with this comment; `None` if the comment is not a marker.
 pub(super) fn scratch_created(comment: &str) -> Option<Timestamp> {
     let marker: ScratchMarker = serde_json::from_str(comment).ok()?;
     (marker.made_by == MADE_BY && marker.scratch).then_some(marker.created)
@@ -186,7 +186,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_marker_is_read_as_it_was_written() {
+    fn markers_round_trip() {
         let marker = Marker::new(Layout::Patch, true);
         let comment = marker.text();
         assert_eq!(Marker::parse(&comment), Some(marker));
@@ -195,7 +195,7 @@ mod tests {
     }
 
     #[test]
-    fn only_the_marker_of_a_scratch_database_makes_it_one() {
+    fn only_the_marker_identifies_a_scratch_database() {
         let comment = scratch();
         assert!(scratch_created(&comment).is_some());
         assert_eq!(scratch_created(&comment.replace("true", "false")), None);

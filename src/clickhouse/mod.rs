@@ -1,111 +1,115 @@
 //! The ClickHouse backend: Lookout's data in a column store.
 //!
-//! Lookout has no ClickHouse backend, so the design is this crate's own. [`ClickHouseConfig`] describes addresses.
+//! Lookout has no ClickHouse backend, so the design is Broadside's. [`ClickHouseConfig`] describes addresses.
 //!
 //! # Tables
 //!
-//! Four, as in Lookout: `job` by job id, `job_run` by (job id, run id), `job_spec` and `job_error` by job id, in an Atomic
-//! database of their own.
+//! There are four as in Lookout, in an Atomic database: `job` by job id, `job_run` by (job id, run id), `job_spec` and
+//! `job_error` by job id.
 //!
-//! - **ReplacingMergeTree(version).** An update reads the stored row, which the rule for terminal jobs needs anyway, and
-//!   inserts the whole row with a higher version. This design is the most portable: it replicates, inserts are idempotent,
-//!   and merges remove old versions. Partial rows (CoalescingMergeTree) are written faster, but read up to 25 times more
-//!   slowly until they are merged, and cannot set a column to null. An event log with `argMax` is always read more slowly.
-//! - **Keys.** A batch of Armada's events is about few jobs, and ids are ULIDs, so the rows of a batch are close together at
-//!   the end of the table. Granules of 1,024 rows instead of 8,192 make lookups by key cheaper, and scans no slower.
-//! - **Runs by run id.** Updates of runs have no job id. The minmax index on `run_id` leaves the newest granules for ids
-//!   that grow with time; the bloom filter serves all other ids.
-//! - **Types.** LowCardinality for repeated texts (queue, job set, owner, cluster, node and so on); Enum8 with Lookout's
-//!   ordinals for states, which gives the contract's order; DateTime64(6), whose range, 1900 to 2299, is the contract's;
-//!   ZSTD for other texts. Null texts are stored as empty ones, which the contract never stores.
-//! - **Annotations** are a map in the job's row, since they never change. A bloom filter over "key NUL value" leaves a few
-//!   percent of the granules for an exact match of a rare value.
-//! - **Latest runs** are joined by reads. They may belong to another job and may be inserted after the job's update, so a
-//!   copy in the job's row would have to be maintained by every batch of runs. A filter on a field of the latest run
-//!   becomes a set of run ids. Groups by such a field join all jobs with all runs, the most expensive read
-//!   (`setting.join_algorithm=full_sorting_merge` halves its time if run ids grow with job ids).
+//! - **ReplacingMergeTree(version).** An update reads the stored row, which the rule for terminal jobs requires anyway,
+//!   and inserts the whole row with a higher version. This design is the most portable: it supports replication,
+//!   inserts are idempotent, and merges remove old versions. Partial rows (CoalescingMergeTree) are written faster, but
+//!   until they are merged, reads take up to 25 times as long, and partial rows cannot set a column to null. Reads of
+//!   an event log with `argMax` always take longer.
+//! - **Keys.** A batch of Armada's events concerns few jobs, and ids are ULIDs, so the rows of a batch are close
+//!   together at the end of the table. Granules of 1,024 rows instead of 8,192 make lookups by key cheaper, and scans
+//!   no slower.
+//! - **Runs by run id.** Updates of runs have no job id. The minmax index on `run_id` selects the newest granules for
+//!   ids that increase with time; the bloom filter serves all other ids.
+//! - **Types.** LowCardinality for repeated strings (queue, job set, owner, cluster, node and so on); Enum8 with
+//!   Lookout's ordinals for states, which sorts by ordinal; DateTime64(6), whose range, 1900 to 2299, is that of
+//!   ingestion; ZSTD for other strings. Null strings are stored as empty strings, which ingestion rejects.
+//! - **Annotations** are a map in the job's row, because they never change. A bloom filter on "key NUL value" selects a
+//!   few percent of the granules for an exact match of a rare value.
+//! - **Latest runs** are joined by reads. They may belong to another job and may be inserted after the job's update, so
+//!   every batch of runs would have to maintain a copy in the job's row. A filter on a field of the latest run becomes
+//!   a set of run ids. Groups by such a field join all jobs with all runs, the most expensive read
+//!   (`setting.join_algorithm=full_sorting_merge` halves its time if run ids increase with job ids).
 //!
-//! With `layout=patch` the tables are plain MergeTree and updates are lightweight ones (`UPDATE`), which write patch parts
-//! of the changed columns and rows. Reads are the fastest, because nothing is merged. The feature is young (ClickHouse
-//! 25.7) and not used with replication here. Jobs and runs are inserted into a Null table, whose materialized view leaves
-//! out existing ids; inserts have tokens, by which the server recognises a repeated one.
+//! With `layout=patch` the tables are plain MergeTree, and updates are lightweight (`UPDATE`): they write patch parts
+//! of the changed columns and rows. Reads are the fastest, because nothing is merged. The feature is new (ClickHouse
+//! 25.7), and Broadside does not use it with replication. Jobs and runs are inserted into a Null table, whose
+//! materialized view skips existing ids; inserts have tokens, by which the server deduplicates repeated ones.
 //!
 //! # The marker
 //!
-//! The comment of a fifth table, `broadside_store`, is the marker of a store: layout, version of the schema, a unique id,
-//! time of creation, and whether it is a scratch store. `connect` and `initialise_schema` check it and return `WrongStore`
-//! if it does not match the address. Ingestion, population, `set_property` and `tear_down` refuse tables without a marker
-//! unless the address has `adopt=true`; `initialise_schema` then adds one. The rows of the table are the properties.
+//! The comment of a fifth table, `broadside_store`, is the marker of a store: layout, version of the schema, a unique
+//! id, time of creation, and whether it is a scratch store. `connect` and `initialise_schema` check it and return
+//! `WrongStore` if it does not match the address. Ingestion, population, `set_property` and `tear_down` reject tables
+//! without a marker unless the address has `adopt=true`; `initialise_schema` then adds one. The rows of the table are
+//! the properties.
 //!
 //! # Guarantees
 //!
-//! - **Read-your-writes.** Inserts are synchronous (`async_insert = 0`), so later reads from every handle see them. On a
-//!   cluster, inserts wait for all shards and a quorum of replicas, and reads request sequential consistency.
-//! - **Atomicity.** A batch is one insert for each table, in the order specs, errors, runs, jobs. Each insert is one part
-//!   whatever its size, so readers see all of it or nothing. If one fails, the earlier ones stay, and repeating the batch
-//!   completes it. (`layout=patch` has two statements for `job_run` and for `job`: the insert and the update.) Once the
-//!   first insert has begun, a batch is completed even if the caller's future is dropped.
-//! - **Isolation of batches.** Among the handles of one process to one store, identified by the id in its marker, batches
-//!   on a common job or run exclude each other; other batches run concurrently. Processes do not exclude each other:
-//!   processes that write concurrently must write different jobs, as Lookout's ingesters do, each of which has its own job
-//!   sets.
-//! - **Isolation of reads.** Reads do not wait for writes, nor writes for reads. Each table is read at one point in time,
-//!   so of a batch a read sees all rows of a table or none. Between tables a read may see part of a batch: runs, specs and
-//!   errors whose jobs have not changed yet. A page never shows jobs before their runs, because it reads jobs first and
-//!   batches write them last. An upper bound of versions, published by the writer, would not improve on this: a merge
-//!   removes the version that a reader below the bound needs. The engine has no snapshot of several tables.
-//! - **Repetition.** A request whose connection failed, or that the server was too busy for, is repeated up to four times
-//!   within about two seconds. A request that timed out is not repeated.
-//! - **Profiles.** Every setting that an answer relies on is sent with every request. A user who may not change settings
-//!   (`readonly=1`) is accepted if the profile has the right values, and refused otherwise.
+//! - **Read-your-writes.** Inserts are synchronous (`async_insert = 0`), so later reads from every handle see them. On
+//!   a cluster, inserts wait for all shards and a quorum of replicas, and reads request sequential consistency.
+//! - **Atomicity.** A batch is one insert for each table, in the order specs, errors, runs, jobs. Each insert is one
+//!   part of any size, so readers see all of it or nothing. If one fails, the earlier ones remain, and repeating the
+//!   batch completes it. (`layout=patch` has two statements for `job_run` and for `job`: the insert and the update.)
+//!   Once the first insert has started, a batch is completed even if the caller's future is dropped.
+//! - **Isolation of batches.** Among the handles of one process to one store, identified by the id in its marker,
+//!   batches on a common job or run exclude each other; other batches are executed concurrently. Processes do not
+//!   exclude each other: processes that write concurrently must write different jobs, as Lookout's ingesters do, each of
+//!   which has its own job sets.
+//! - **Isolation of reads.** Reads do not wait for writes, nor writes for reads. Each table is read at one point in
+//!   time, so a read sees all rows of a batch in a table or none. Across tables, a read may see part of a batch: runs,
+//!   specs and errors whose jobs have not changed yet. A page never shows jobs before their runs, because it reads jobs
+//!   first and batches write them last. An upper bound of versions, published by the writer, would not improve this: a
+//!   merge removes the version that a reader below the bound needs. ClickHouse has no snapshots of several tables.
+//! - **Retries.** A request is retried up to four times within about two seconds if its connection failed or the server
+//!   was overloaded. A request that timed out is not retried.
+//! - **Profiles.** Every setting that results depend on is sent with every request. A user who may not change settings
+//!   (`readonly=1`) is accepted if the profile has the right values, and rejected otherwise.
 //!
 //! # Late writes
 //!
-//! The server may execute a request that has timed out, or whose process has died, after later batches, with no limit on
+//! The server may execute a request that has timed out, or whose client has died, after later batches, with no limit on
 //! the delay. Such a request does not undo later batches:
 //!
-//! - All rows of a batch have one version from a monotonic clock (module `version`), drawn after the batch has locked its
-//!   keys. So versions have the order of batches, and a late row loses against the row of a later batch on the same job.
-//!   For jobs that no later batch has written, the late write takes effect; its outcome was reported as unknown.
-//! - The same holds for specs and errors: if two batches insert the spec of one job because the insert of the first was
-//!   pending, the spec of the second, which was reported as stored, stays.
-//! - With `layout=patch` a late `UPDATE` leaves out rows of a higher version, and a late insert of an existing id adds no
+//! - All rows of a batch have one version from a monotonic clock (module `version`), drawn after the batch has locked
+//!   its keys. So versions are in the order of batches, and a late row is superseded by the row of a later batch on the
+//!   same job. For jobs that no later batch has written, the late write takes effect; its outcome was reported as
+//!   unknown.
+//! - The same holds for specs and errors: if two batches insert the spec of a job because the insert of the first was
+//!   pending, the spec of the second, which was reported as stored, remains.
+//! - With `layout=patch`, a late `UPDATE` skips rows of a higher version, and a late insert of an existing id adds no
 //!   row. One case is undetermined: if a late insert is executed between the read and the insert of a later batch that
-//!   inserts the same job, the row of the late insert stays.
-//! - Historical jobs have the lowest version and leave out ids that exist when the server executes the statement, so they
+//!   inserts the same job, the row of the late insert remains.
+//! - Historical jobs have the lowest version and skip ids that exist when the server executes the statement, so they
 //!   never replace a row.
-//! - A repetition after a crash, in this process or another, reads the stored rows again. Either the late write has been
-//!   executed and nothing is left to do, or its version is lower than that of the repetition.
+//! - A repetition after a crash, in this process or another, reads the stored rows again. Either the late write has
+//!   been executed and nothing remains to do, or its version is lower than that of the repetition.
 //! - After a truncation, a late write restores the rows that it contains.
 //!
 //! # Clusters
 //!
-//! With `cluster=NAME` the tables are created ON CLUSTER: Replicated tables on every host, under Distributed tables that
-//! shard by job id, so that a job, its runs and all their versions are on one shard. The statements have snapshot tests;
-//! they have not been executed on a cluster by this project's tests, whose engine has none.
+//! With `cluster=NAME` the tables are created ON CLUSTER: Replicated tables on every host, under Distributed tables
+//! that shard by job id, so that a job, its runs and all their versions are on one shard. The statements have snapshot
+//! tests; the tests do not execute them on a cluster.
 //!
 //! # Modules
 //!
-//! Each SQL backend has these modules; arrows of dependence point down the table.
+//! Each SQL backend has these modules. A module depends only on those below it.
 //!
 //! | module | content |
 //! |---|---|
 //! | `database` | the trait's implementation |
 //! | `scratch` | opening handles; creating, listing and removing scratch stores |
 //! | `explain` | the plans of reads |
-//! | `historical` | historical jobs, generated inside the server |
+//! | `historical` | historical jobs, generated in the server |
 //! | `ingest` | batches: the rows to write and the statements that write them |
 //! | `query` | pages of jobs and groups as SQL |
 //! | `record` | reads of single specs, errors and debug messages |
 //! | `schema` | the tables, and the statements that create and clear them |
-//! | `marker` | what a store is: its layout and version, and whether Broadside made it |
-//! | `connection`, `retry` | connections, timeouts, and which failures are repeated |
-//! | `settings` | the server settings that answers rely on |
-//! | `row` | rows and values between Rust and the server |
+//! | `marker` | identification of stores: layout, version and creator |
+//! | `connection`, `retry` | connections, timeouts and retries |
+//! | `settings` | the server settings that results depend on |
+//! | `row` | conversion of rows and values |
 //! | `statement` | SQL text with its parameters |
-//! | `error` | driver and server errors as errors of the API |
+//! | `error` | conversion of errors of the driver and the server |
 //! | `layout` | the layouts of the tables |
-//! | `address`, `config` | addresses, and the configuration that they contain |
+//! | `address`, `config`, `builder` | addresses, the configuration, and its construction in code |
 //! | `tests` | the SQL of each kind of query, as snapshots |
 //!
 //! ClickHouse alone has `tables` (the DDL), `change` (the outcome of several statements), and `store`, `write_lock` and

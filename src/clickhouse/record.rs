@@ -7,11 +7,11 @@ use crate::error::Operation;
 /// A kind of record.
 pub(super) struct Record {
     pub operation: Operation,
-    /// The record's name in `NotFound`.
+    /// The name of the record in `NotFound`.
     pub what: &'static str,
-    /// The name of what it belongs to in `NotFound`.
+    /// The name of its owner in `NotFound`.
     pub of: &'static str,
-    /// The statement that reads the record of an id.
+    /// The statement that reads the record with an id.
     pub statement: fn(&str) -> Statement,
 }
 
@@ -39,7 +39,7 @@ fn of_job(table: &str, job_id: &str) -> Statement {
     Statement { sql, values }
 }
 
-/// A message of a run.
+/// The error or debug message of a run.
 fn of_run(column: &str, run_id: &str) -> Statement {
     let mut values = Values::default();
     let id = values.text(run_id);

@@ -1,4 +1,4 @@
-//! How often a failed request is sent again, and after which delay.
+//! Retries: how often a failed request is retried, and with which backoff.
 
 use std::time::Duration;
 
@@ -8,7 +8,7 @@ const MAX_REPEATS: usize = 4;
 const MIN_DELAY: Duration = Duration::from_millis(50);
 const MAX_DELAY: Duration = Duration::from_millis(800);
 
-/// The delays between the attempts at a request.
+/// The delays between the attempts of a request.
 pub(super) fn repeats() -> ExponentialBuilder {
     ExponentialBuilder::default()
         .with_min_delay(MIN_DELAY)

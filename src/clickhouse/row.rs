@@ -1,6 +1,6 @@
-//! Rows between Rust and the server, in RowBinary.
+//! Conversion of rows, in RowBinary.
 //!
-//! Absent texts and bytes are stored as empty ones. The contract stores no empty ones, so the mapping is lossless, and
+//! Absent strings and bytes are stored as empty ones. Ingestion rejects empty ones, so the mapping is lossless, and
 //! ClickHouse reads and filters a plain column faster than a Nullable one, which consists of two.
 
 use bytes::Bytes;
@@ -13,7 +13,7 @@ use crate::model::{Annotations, GroupAggregates, Job, JobGroup, JobState, Run, R
 use crate::query::{Aggregates, TimeAggregate};
 use crate::time::Timestamp;
 
-/// The version of a row that has not been written.
+/// The version of a row that has not been written yet.
 const NO_VERSION: u64 = 0;
 
 /// A row of `job`, with all columns.
@@ -50,7 +50,7 @@ pub(super) struct JobRow {
     pub cancel_user: Option<SmolStr>,
 }
 
-/// A row of `job_run` without its messages, as in pages.
+/// A row of `job_run` in a page, without the error and the debug message.
 #[derive(Debug, Clone, Row, Deserialize)]
 pub(super) struct RunRow {
     run_id: SmolStr,
@@ -110,7 +110,7 @@ pub(super) struct RecordRow {
     pub value: Option<Bytes>,
 }
 
-/// A single text: an id or the value of a property.
+/// A single string: an id or the value of a property.
 #[derive(Debug, Row, Deserialize)]
 pub(super) struct IdRow {
     pub id: SmolStr,
@@ -136,16 +136,16 @@ pub(super) struct PlanRow {
     pub explain: String,
 }
 
-/// A setting in the user's profile.
+/// A setting of the user's profile.
 #[derive(Debug, Row, Deserialize)]
 pub(super) struct SettingRow {
     pub name: String,
     pub value: String,
-    /// Whether the user may not change it.
+    /// Whether the user may not change the setting.
     pub readonly: u8,
 }
 
-/// A table in the catalog.
+/// A table of the catalog.
 #[derive(Debug, Row, Deserialize)]
 pub(super) struct TableRow {
     pub name: String,
@@ -185,9 +185,9 @@ pub(super) struct MemoryRow {
 pub(super) struct GroupRow {
     pub name: SmolStr,
     pub count: u64,
-    /// The counts of the requested states, in their order.
+    /// The counts of the requested states, in the order of the states.
     pub states: Vec<u64>,
-    /// The earliest submission.
+    /// The earliest submission time.
     #[serde(with = "micros")]
     pub earliest: Timestamp,
     /// The sum, minimum or maximum of the transition times in whole seconds.
@@ -394,7 +394,7 @@ mod nullable_bytes {
     }
 }
 
-/// States as Enum8, which is serialized as its ordinal.
+/// Serializes states as Enum8, by their ordinals.
 macro_rules! enum8 {
     ($module:ident, $state:ty) => {
         mod $module {

@@ -14,7 +14,7 @@ pub(super) async fn initialise(connection: &Connection, config: &ClickHouseConfi
     let operation = Operation::InitialiseSchema;
     let ClickHouseConfig { database, layout, cluster, .. } = config;
     let cluster = cluster.as_deref();
-    // CREATE DATABASE IF NOT EXISTS needs the right to create databases even if the database exists.
+    // CREATE DATABASE IF NOT EXISTS requires the privilege to create databases even if the database exists.
     let comment = marker::database_comment(connection, operation, database).await?;
     let mut change = Change::default();
     if comment.is_none() {
@@ -30,7 +30,7 @@ pub(super) async fn initialise(connection: &Connection, config: &ClickHouseConfi
             for statement in create_store_table(&marker, database, cluster) {
                 change.write(connection.execute(operation, &statement).await)?;
             }
-            // Another process may have created the table with its own marker meanwhile.
+            // Another process may have created the table with its marker in the meantime.
             change.read(Content::read(connection, operation, config).await)?;
         }
     }
@@ -40,7 +40,7 @@ pub(super) async fn initialise(connection: &Connection, config: &ClickHouseConfi
     Ok(())
 }
 
-/// Succeeds if the tables exist; for calls that may send no other statement.
+/// Succeeds if the tables exist, for calls that may send no other statement.
 pub(super) async fn check(connection: &Connection, operation: Operation) -> Result<()> {
     let statement = Statement::plain("SELECT job_id AS id FROM job WHERE false");
     connection.fetch::<IdRow>(operation, &statement).await.map(drop)

@@ -12,20 +12,20 @@ use crate::time::SharedClock;
 const OPERATION: Operation = Operation::Connect;
 
 impl ClickHouseConfig {
-    /// Opens a handle. The server must answer and accept the user; the database need not exist.
+    /// Opens a handle. The server must respond and accept the user; the database need not exist.
     ///
     /// # Errors
     ///
-    /// `Unavailable` if the server cannot be reached within the connect timeout, `Timeout` if it
-    /// does not answer, `Backend` if it refuses the user or the password, `WrongStore` if the database
-    /// has another layout or version of the schema.
+    /// `Unavailable` if the server cannot be reached within the connect timeout, `Timeout` if it does not respond,
+    /// `Backend` if it rejects the user or the password, `WrongStore` if the database has another layout or version of
+    /// the schema.
     pub async fn connect(&self, clock: SharedClock) -> Result<ClickHouseDatabase> {
         let connection = Connection::open(self).await?;
         Content::read(&connection, OPERATION, self).await?;
         Ok(ClickHouseDatabase::new(self, connection, clock))
     }
 
-    /// The scratch stores on the server, oldest first, found by their markers.
+    /// The scratch stores on the server, oldest first. They are identified by their markers.
     ///
     /// # Errors
     ///
@@ -48,20 +48,18 @@ impl ClickHouseConfig {
         connection.execute_on_server(OPERATION, &tables::drop_database(name, self.cluster.as_deref())).await
     }
 
-    /// Creates an empty database of this name on the same server, with the marker of a scratch store, and returns its
-    /// configuration.
+    /// Creates a database that contains only the marker of a scratch store, and returns its configuration.
     ///
     /// # Errors
     ///
-    /// As [`connect`](Self::connect); `Backend` also if the server refuses, or already has a database of
-    /// this name.
+    /// As [`connect`](Self::connect), and `Backend` if the database exists.
     pub async fn create_scratch(&self, name: &str) -> Result<Self> {
         let scratch = Self { database: name.to_owned(), ..self.clone() };
         let connection = Connection::open(&scratch).await?;
         let marker = marker::scratch();
         let statement = tables::create_scratch_database(name, &marker, self.cluster.as_deref());
         connection.execute_on_server(OPERATION, &statement).await?;
-        // The statement is idempotent, so it succeeds also if the database existed; then the marker is another one.
+        // The statement is idempotent, so it succeeds even if the database exists; then its marker is a different one.
         if marker::database_comment(&connection, OPERATION, name).await?.as_ref() != Some(&marker) {
             return Err(Error::new(ErrorKind::Backend, OPERATION, format!("the database {name:?} already exists"))
                 .with_backend(BackendKind::ClickHouse));
@@ -73,8 +71,7 @@ impl ClickHouseConfig {
     ///
     /// # Errors
     ///
-    /// As [`connect`](Self::connect); `WrongStore` if it has no marker of a scratch store, `Backend` also if
-    /// the server refuses.
+    /// As [`connect`](Self::connect); `WrongStore` if the database has no marker of a scratch store.
     pub async fn drop_scratch(&self) -> Result<()> {
         let connection = Connection::open(self).await?;
         match marker::database_comment(&connection, OPERATION, &self.database).await? {

@@ -1,12 +1,12 @@
-//! The server settings that answers rely on.
+//! The server settings that results depend on.
 //!
 //! A user's profile may change the meaning of a statement: joins may return nulls, results may be truncated without an
-//! error, inserts may be queued. So every setting that an answer relies on is sent with every request, and an address
+//! error, inserts may be queued. So every setting that results depend on is sent with every request, and an address
 //! cannot set it.
 //!
-//! Settings that the server's version does not know cannot be sent. If the user may not change settings
-//! (`readonly = 1`), or not one of these (a constraint of the profile), then the profile must have the right values, or
-//! the user is refused.
+//! Settings that the server's version does not know cannot be sent. If the user may not change settings (`readonly =
+//! 1`), or not one of these (a constraint of the profile), the profile must have the right values, or the user is
+//! rejected.
 
 use std::collections::HashMap;
 
@@ -17,16 +17,16 @@ use crate::error::{BackendKind, Error, ErrorKind, Operation, Result};
 /// A setting and its value.
 pub(super) type Setting = (&'static str, &'static str);
 
-/// The settings that answers rely on.
+/// The settings that the results of reads depend on.
 const FOR_READS: [Setting; 36] = [
     // Results are complete.
     ("limit", "0"),
     ("offset", "0"),
     ("additional_result_filter", ""),
     ("additional_table_filters", "{}"),
-    // Reads return the stored rows, not cached ones.
+    // Results are read from the tables, not from the query cache.
     ("use_query_cache", "0"),
-    // The format is the one that the client parses.
+    // The client can parse the format.
     ("output_format_binary_encode_types_in_binary_format", "0"),
     // Exceeding a limit is an error.
     ("result_overflow_mode", "throw"),
@@ -47,7 +47,7 @@ const FOR_READS: [Setting; 36] = [
     ("cast_keep_nullable", "0"),
     ("extremes", "0"),
     ("empty_result_for_aggregation_by_empty_set", "0"),
-    // Names and operators have their usual meaning.
+    // Names and operators have their default meaning.
     ("prefer_column_name_to_alias", "0"),
     ("transform_null_in", "0"),
     ("any_join_distinct_right_table_keys", "0"),
@@ -57,7 +57,7 @@ const FOR_READS: [Setting; 36] = [
     ("apply_mutations_on_fly", "0"),
     ("apply_deleted_mask", "1"),
     ("final", "0"),
-    // The client describes a table before its first insert.
+    // Before its first insert, the client describes the table.
     ("describe_compact_output", "0"),
     ("describe_include_subcolumns", "0"),
     ("describe_include_virtual_columns", "0"),
@@ -65,31 +65,31 @@ const FOR_READS: [Setting; 36] = [
     ("data_type_default_nullable", "0"),
 ];
 
-/// The number of these settings, from the first on, that the read of the profile relies on.
+/// The number of these settings, counted from the first, that the read of the profile depends on.
 const FOR_PROFILE: usize = 6;
 
-/// The settings that writes rely on.
+/// The settings that the results of writes depend on.
 const FOR_WRITES: [Setting; 6] = [
-    // An answered insert is stored, as one part.
+    // An insert is stored as one part when it returns.
     ("async_insert", "0"),
     ("max_insert_threads", "1"),
     ("insert_null_as_default", "1"),
     ("materialized_views_ignore_errors", "0"),
-    // Rows have versions, or inserts have tokens. A block equal to an earlier one must not be dropped, because the
-    // store may have been cleared in between.
+    // Rows have versions, or inserts have tokens. A block that is equal to an earlier one must not be dropped, because
+    // the store may have been cleared in between.
     ("insert_deduplicate", "0"),
     ("input_format_binary_decode_types_in_binary_format", "0"),
 ];
 
-/// Settings that are sent if possible; nothing relies on them.
+/// Settings that are sent if possible; results do not depend on them.
 const HELPFUL: [Setting; 2] = [
-    // A statement that reads a table twice reads one snapshot. Older servers do not have it.
+    // A statement that reads a table twice reads one snapshot. Older servers do not have this setting.
     ("enable_shared_storage_snapshot_in_query", "1"),
-    // A read whose client has disconnected ends.
+    // A read ends if its client disconnects.
     ("cancel_http_readonly_queries_on_client_close", "1"),
 ];
 
-/// Further names that an address must not set: URL parameters that are not settings, and those that choose another
+/// Further names that an address must not set: URL parameters that are not settings, and settings that select another
 /// database, profile or format.
 const RESERVED: [&str; 16] = [
     "database",
@@ -112,25 +112,25 @@ const RESERVED: [&str; 16] = [
 const READONLY: &str = "readonly";
 const RESERVED_PREFIXES: [&str; 4] = ["param_", "format_", "input_format_", "output_format_"];
 
-/// Whether an address may set a setting of this name.
+/// Whether an address may set a setting.
 pub(super) fn may_be_set(name: &str) -> bool {
     let relied_on = FOR_READS.iter().chain(&FOR_WRITES).any(|&(relied_on, _)| relied_on == name);
     !relied_on && !RESERVED.contains(&name) && !RESERVED_PREFIXES.iter().any(|prefix| name.starts_with(prefix))
 }
 
-/// The user's values of the settings above, by name.
+/// The user's values of the settings, by name.
 type Profile = HashMap<String, SettingRow>;
 
 /// The settings to send with every request of a user.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct ToSend {
     pub(super) settings: Vec<Setting>,
-    /// Whether the user may change settings at all, so that requests may carry further ones.
+    /// Whether the user may change settings, so that requests may contain further ones.
     pub(super) may_set: bool,
 }
 
-/// The settings that the read of the profile relies on: the profile itself could truncate that result, or have it read
-/// from the query cache.
+/// The settings that the read of the profile depends on: the profile could truncate its result, or enable the query
+/// cache.
 pub(super) fn for_profile() -> &'static [Setting] {
     &FOR_READS[..FOR_PROFILE]
 }
@@ -148,7 +148,7 @@ pub(super) fn profile() -> Statement {
 ///
 /// # Errors
 ///
-/// `Backend` if the profile has a wrong value of a setting that answers rely on, and the user may not change it.
+/// `Backend` if the profile has a wrong value of a setting that results depend on, and the user may not change it.
 pub(super) fn to_send(profile: Vec<SettingRow>) -> Result<ToSend> {
     choose(&profile.into_iter().map(|row| (row.name.clone(), row)).collect())
 }
@@ -175,7 +175,7 @@ fn choose(profile: &Profile) -> Result<ToSend> {
 }
 
 fn refused(why: &str) -> Error {
-    Error::new(ErrorKind::Backend, Operation::Connect, format!("the answers to this user would be wrong: {why}"))
+    Error::new(ErrorKind::Backend, Operation::Connect, format!("results for this user would be wrong: {why}"))
         .with_backend(BackendKind::ClickHouse)
 }
 
@@ -193,14 +193,14 @@ mod tests {
     }
 
     #[test]
-    fn what_the_server_knows_is_sent() {
+    fn settings_that_the_server_knows_are_sent() {
         let profile = profile(&[("join_use_nulls", "1", 0), ("limit", "0", 0), ("readonly", "2", 0)]);
         let sent = choose(&profile).unwrap();
         assert_eq!((sent.settings, sent.may_set), (vec![("limit", "0"), ("join_use_nulls", "0")], true));
     }
 
     #[test]
-    fn a_user_who_may_set_nothing_needs_a_safe_profile() {
+    fn a_readonly_user_requires_a_safe_profile() {
         let safe = [("join_use_nulls", "0", 1), ("async_insert", "1", 1), ("readonly", "1", 1)];
         assert_eq!(choose(&profile(&safe)).unwrap(), ToSend { settings: Vec::new(), may_set: false });
         for readonly in ["0", "1"] {
@@ -208,14 +208,14 @@ mod tests {
             let error = choose(&profile(&harmful)).unwrap_err();
             assert!(error.message().contains("join_use_nulls=1"), "{error}");
         }
-        // A server may let such a user change some all the same.
+        // A server may allow such a user to change some settings.
         let changeable = [("limit", "1", 0), ("join_use_nulls", "0", 1), ("readonly", "1", 1)];
         assert_eq!(choose(&profile(&changeable)).unwrap(), ToSend { settings: vec![("limit", "0")], may_set: false });
-        assert!(choose(&profile(&[])).is_err(), "the answer was cut");
+        assert!(choose(&profile(&[])).is_err(), "the result was truncated");
     }
 
     #[test]
-    fn the_address_sets_nothing_that_answers_rely_on() {
+    fn an_address_cannot_set_what_results_depend_on() {
         for name in ["database", "limit", "join_use_nulls", "output_format_json_quote_denormals", "param_p0", "profile"]
         {
             assert!(!may_be_set(name), "{name}");

@@ -4,18 +4,18 @@ use std::fmt;
 
 use serde::Serialize;
 
-/// The most bytes of one parameter. A server refuses form fields above 128 KiB (`http_max_field_value_size`), and
-/// escaping may double a text.
+/// The maximum number of bytes of a parameter. A server rejects form fields above 128 KiB
+/// (`http_max_field_value_size`), and escaping may double the length of a string.
 const PIECE_BYTES: usize = 48 * 1024;
 
-/// The most integers in one parameter, for the same reason.
+/// The maximum number of integers in a parameter, for the same reason.
 const PIECE_INTEGERS: usize = 4096;
 
-/// The most ids in one statement. A server accepts 1,000 form fields (`http_max_fields`); this number of ids takes a
-/// dozen, and a statement may contain several lists of that length.
+/// The maximum number of ids in a statement. A server accepts 1,000 form fields (`http_max_fields`); this number of ids
+/// requires a dozen, and a statement may contain several such arrays.
 pub(super) const MAX_IDS: usize = 20_000;
 
-/// The most values in one array. The server refuses constant arrays of more than 1,000,000 values.
+/// The maximum number of values in an array. The server rejects constant arrays of more than 1,000,000 values.
 const MAX_IN_ARRAY: usize = 500_000;
 
 /// SQL and the values of its parameters.
@@ -48,7 +48,7 @@ impl fmt::Display for Statement {
 #[derive(Debug, Clone, Default)]
 pub(super) struct Values(Vec<Value>);
 
-/// A value, as the client serializes it.
+/// A value in the form that the client serializes.
 #[derive(Debug, Clone, Serialize)]
 #[serde(untagged)]
 pub(super) enum Value {
@@ -89,7 +89,7 @@ impl Values {
         joined("concat", pieces)
     }
 
-    /// Bytes; they need not be UTF-8.
+    /// Bytes, which need not be UTF-8.
     pub(super) fn bytes(&mut self, bytes: &[u8]) -> String {
         format!("unhex({})", self.text(&hex(bytes)))
     }
@@ -138,13 +138,13 @@ impl Values {
         joined("arrayConcat", pieces)
     }
 
-    /// The condition that an expression is among texts; the list is not empty.
+    /// The condition that an expression is one of several strings; the list is not empty.
     pub(super) fn is_in<S: AsRef<str>>(&mut self, expression: &str, texts: &[S]) -> String {
         let lists = texts.chunks(MAX_IN_ARRAY).map(|texts| self.texts(texts)).collect();
         in_any(expression, lists)
     }
 
-    /// The condition that an expression is among integers; the list is not empty.
+    /// The condition that an expression is one of several integers; the list is not empty.
     pub(super) fn is_in_integers(&mut self, expression: &str, integers: &[i64]) -> String {
         let lists = integers.chunks(MAX_IN_ARRAY).map(|integers| self.integers(integers)).collect();
         in_any(expression, lists)
@@ -165,7 +165,7 @@ fn in_any(expression: &str, lists: Vec<String>) -> String {
     }
 }
 
-/// The expression that joins the pieces of a value.
+/// The expression that concatenates the pieces of a value.
 fn joined(function: &str, mut pieces: Vec<String>) -> String {
     match pieces.len() {
         1 => pieces.swap_remove(0),
@@ -182,7 +182,7 @@ pub(super) fn identifier(name: &str) -> String {
     format!("`{}`", name.replace('\\', r"\\").replace('`', r"\`"))
 }
 
-/// A text as a literal, for statements that accept no parameters.
+/// A string as a literal, for statements that do not support parameters.
 pub(super) fn literal(text: &str) -> String {
     format!("'{}'", text.replace('\\', r"\\").replace('\'', r"\'"))
 }
@@ -208,7 +208,7 @@ mod tests {
     }
 
     #[test]
-    fn no_values_are_an_empty_list() {
+    fn no_values_are_an_empty_array() {
         let mut values = Values::default();
         assert_eq!(values.texts(Vec::<String>::new()), "{p0:Array(String)}");
     }
@@ -222,7 +222,7 @@ mod tests {
     }
 
     #[test]
-    fn identifiers_cannot_end_early() {
+    fn identifiers_and_literals_are_escaped() {
         assert_eq!(identifier(r"a`b\c"), r"`a\`b\\c`");
         assert_eq!(literal(r"a'b\c"), r"'a\'b\\c'");
     }

@@ -1,4 +1,4 @@
-//! The state that all handles of a process to one store share.
+//! The state of a store that all handles of a process share.
 
 use std::collections::HashMap;
 use std::sync::{Arc, LazyLock, Weak};
@@ -18,7 +18,7 @@ pub(super) struct Store {
 static STORES: LazyLock<Mutex<HashMap<String, Weak<Store>>>> = LazyLock::new(Mutex::default);
 
 impl Store {
-    /// The store of an id, which is that of its marker and so independent of the address.
+    /// The store with an id. The id is that of its marker, so it is independent of the address.
     pub(super) fn of(id: &str) -> Arc<Self> {
         let mut stores = STORES.lock();
         if let Some(store) = stores.get(id).and_then(Weak::upgrade) {
@@ -36,7 +36,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn handles_to_one_store_share_it() {
+    fn handles_to_one_store_share_its_state() {
         let (one, other) = (Store::of("a"), Store::of("b"));
         assert!(Arc::ptr_eq(&one, &Store::of("a")));
         assert!(!Arc::ptr_eq(&one, &other));

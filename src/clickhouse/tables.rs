@@ -7,25 +7,25 @@ use crate::model::{JobState, RunState};
 /// The table of the marker and of the properties.
 pub(super) const STORE: &str = "broadside_store";
 
-/// The tables in the order in which a batch writes them: specs, errors and runs before their jobs.
+/// The tables in the order in which a batch writes them: specs, errors and runs before jobs.
 pub(super) const TABLES: [&str; 4] = ["job_spec", "job_error", "job_run", "job"];
 
-/// Every column of `job`, in the order of [`JobRow`](super::row::JobRow).
+/// All columns of `job`, in the order of [`JobRow`](super::row::JobRow).
 pub(super) const JOB_COLUMNS: &str = "job_id, version, queue, job_set, owner, namespace, priority, priority_class, \
     submitted, cpu, memory, ephemeral_storage, gpu, annotations, state, last_transition_time, latest_run_id, \
     cancelled, cancel_reason, cancel_user";
 
-/// The columns of `job_run` that a page returns, in the order of [`RunRow`](super::row::RunRow).
+/// The columns of `job_run` in a page, in the order of [`RunRow`](super::row::RunRow).
 pub(super) const RUN_COLUMNS: &str =
     "run_id, job_id, cluster, node, pool, state, leased, pending, started, finished, exit_code";
 
-/// Every column of `job_run`, in the order of [`StoredRun`](super::row::StoredRun).
+/// All columns of `job_run`, in the order of [`StoredRun`](super::row::StoredRun).
 pub(super) const STORED_RUN_COLUMNS: &str =
     "run_id, job_id, version, cluster, node, pool, state, leased, pending, started, finished, exit_code, error, debug";
 
-/// A job's annotations as texts "key NUL value". Neither key nor value can contain a NUL, so a text is unambiguous, and a
-/// bloom filter over these texts excludes granules without the pair. A filter over the values alone would exclude no
-/// granule for `true` or `1`, which every granule has under some key.
+/// The annotations of a job as strings "key NUL value". Neither key nor value can contain a NUL, so the strings are
+/// unambiguous, and a bloom filter on them excludes granules without the pair. A filter on the values alone would
+/// exclude no granule for `true` or `1`, which every granule contains under some key.
 pub(super) const ANNOTATION_PAIRS: &str =
     r"arrayMap((k, v) -> concat(k, '\0', v), mapKeys(annotations), mapValues(annotations))";
 
@@ -76,7 +76,7 @@ const RECORD: &str = r"
     version UInt64 CODEC(T64, ZSTD(1)),
     value String CODEC(ZSTD(3))";
 
-/// Rows per granule: an eighth of the engine's default, because most lookups read few rows.
+/// The number of rows per granule: an eighth of the default, because most lookups read few rows.
 const GRANULES: &str = "index_granularity = 1024";
 
 /// A table, independent of the layout.
@@ -125,7 +125,7 @@ pub(super) fn create_tables(layout: Layout, database: &str, cluster: Option<&str
     statements.map(Statement::plain).collect()
 }
 
-/// The statements that create the table of the properties, with the marker as its comment. Its engine is the same in
+/// The statements that create the table of the properties, with the marker as its comment. The engine is the same in
 /// every layout.
 pub(super) fn create_store_table(marker: &str, database: &str, cluster: Option<&str>) -> Vec<Statement> {
     let table = Table {
@@ -151,11 +151,11 @@ fn create_table(table: &Table) -> String {
     )
 }
 
-/// A table whose rows are updated by patch parts. These need the two block columns to find rows of parts that have been
-/// merged since. The deduplication window recognises a repeated insert by its token.
+/// A table whose rows are updated by patch parts, which require the two block columns to find rows of merged parts. The
+/// deduplication window applies to repeated inserts with a token.
 ///
-/// A MergeTree table has no unique key. So jobs and runs are inserted into a Null table, whose materialized view inserts
-/// only rows with unknown ids into the table itself: a late insert of an existing id adds no row.
+/// A MergeTree table has no unique key. Jobs and runs are therefore inserted into a Null table, whose materialized view
+/// inserts only rows with new ids into the table itself: a late insert of an existing id adds no row.
 fn create_patched_table(table: &Table) -> Vec<String> {
     let Table { name, columns, key, .. } = table;
     let own = format!(
@@ -165,7 +165,7 @@ fn create_patched_table(table: &Table) -> Vec<String> {
     let (id, all) = match *name {
         "job" => ("job_id", JOB_COLUMNS),
         "job_run" => ("run_id", STORED_RUN_COLUMNS),
-        // Reads choose the row with the highest version.
+        // Reads select the row with the highest version.
         _ => return vec![own],
     };
     let null_table = null_table(name);
@@ -180,13 +180,13 @@ fn create_patched_table(table: &Table) -> Vec<String> {
     ]
 }
 
-/// The Null table in front of a table of `layout=patch`.
+/// The Null table of a table of `layout=patch`.
 pub(super) fn null_table(table: &str) -> String {
     format!("{table}_in")
 }
 
-/// A replicated table on every host of a cluster, and a Distributed table over them that shards rows by job id. All
-/// versions of a row and all runs of a job are on one shard, so `FINAL` sees them together.
+/// A replicated table on every host of a cluster, and a Distributed table on top that shards rows by job id. All
+/// versions of a row and all runs of a job are on one shard, so `FINAL` reads them together.
 fn create_distributed_table(table: &Table, database: &str, cluster: &str) -> Vec<String> {
     let Table { name, columns, version, key, shard } = table;
     let on_cluster = on_cluster(cluster);
@@ -206,7 +206,7 @@ fn create_distributed_table(table: &Table, database: &str, cluster: &str) -> Vec
 
 /// The statements that clear the tables.
 pub(super) fn truncate_tables(cluster: Option<&str>) -> Vec<Statement> {
-    // A store without a marker that was opened with `adopt` has no such table.
+    // An adopted store has no such table until it gets a marker.
     let if_exists = |table: &str| if table == STORE { "IF EXISTS " } else { "" };
     let truncate = |table: &str| match cluster {
         None => format!("TRUNCATE TABLE {}{table} SYNC SETTINGS max_table_size_to_drop = 0", if_exists(table)),
@@ -216,17 +216,17 @@ pub(super) fn truncate_tables(cluster: Option<&str>) -> Vec<Statement> {
             on_cluster(cluster)
         ),
     };
-    // Jobs first: until a job is removed, its runs, spec and error exist.
+    // Jobs first: until a job is deleted, its runs, spec and error exist.
     TABLES.iter().rev().chain([&STORE]).map(|table| Statement::plain(truncate(table))).collect()
 }
 
-/// Creates a database of the engine Atomic, whatever the server's default: its CREATE and DROP are atomic.
+/// Creates a database with the engine Atomic, independent of the server's default: its CREATE and DROP are atomic.
 pub(super) fn create_database(name: &str, cluster: Option<&str>) -> Statement {
     let on_cluster = cluster.map(on_cluster).unwrap_or_default();
     Statement::plain(format!("CREATE DATABASE IF NOT EXISTS {}{on_cluster} ENGINE = Atomic", identifier(name)))
 }
 
-/// Creates a scratch database: its comment is the marker.
+/// Creates a scratch database with its marker as the comment.
 pub(super) fn create_scratch_database(name: &str, comment: &str, cluster: Option<&str>) -> Statement {
     let Statement { sql, .. } = create_database(name, cluster);
     Statement::plain(format!("{sql} COMMENT {}", literal(comment)))

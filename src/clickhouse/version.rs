@@ -1,17 +1,17 @@
 //! Versions of rows: a monotonic clock.
 //!
-//! Reads return the row with the highest version of a key, independent of the order of inserts. All rows of a batch have
-//! one version, which the batch draws after it has locked its keys. The version is
+//! Reads return the row with the highest version of a key, independent of the order of inserts. All rows of a batch
+//! have one version, which is drawn after the batch has locked its keys. The version is
 //!
 //! - greater than every version that this process has drawn for the store: an insert that has timed out and that the
 //!   server executes late has a lower version than every later batch;
-//! - greater than the version of each stored row that the batch replaces, whichever process wrote it;
-//! - at least the time of the server's clock in microseconds: the versions of a process are greater than those of pending
-//!   inserts of a process that died before it started.
+//! - greater than the version of each stored row that the batch replaces, written by any process;
+//! - at least the time of the server's clock in microseconds: the versions of a process are greater than those of
+//!   pending inserts of a process that ended before it started.
 //!
-//! The server's clock is read once a minute and extrapolated by the process's monotonic clock. Two processes get the wrong
-//! order only if the server's clock is set back by more than the time from the death of one to the first batch of the
-//! other on the same rows, while an insert of the dead one is pending.
+//! The server's clock is read once a minute and extrapolated by the process's monotonic clock. The order of two
+//! processes is wrong only if the server's clock is set back by more than the time from the end of one to the first
+//! batch of the other on the same rows, while an insert of the ended one is pending.
 
 use std::time::{Duration, Instant};
 
@@ -22,8 +22,8 @@ use super::row::MicrosRow;
 use super::statement::Statement;
 use crate::error::{Operation, Result};
 
-/// How long a reading of the server's clock is extrapolated.
-const READING_LASTS: Duration = Duration::from_secs(60);
+/// The time for which a reading of the server's clock is extrapolated.
+const MAX_READING_AGE: Duration = Duration::from_secs(60);
 
 /// The versions of one store.
 #[derive(Debug, Default)]
@@ -51,9 +51,9 @@ impl Reading {
 }
 
 impl Versions {
-    /// Reads the server's clock, if the last reading is too old.
+    /// Reads the server's clock if the last reading is too old.
     pub(super) async fn synchronise(&self, connection: &Connection, operation: Operation) -> Result<()> {
-        if self.0.lock().reading.is_some_and(|reading| reading.at.elapsed() < READING_LASTS) {
+        if self.0.lock().reading.is_some_and(|reading| reading.at.elapsed() < MAX_READING_AGE) {
             return Ok(());
         }
         let at = Instant::now();
@@ -65,7 +65,7 @@ impl Versions {
         Ok(())
     }
 
-    /// A version greater than all drawn ones and than `stored`.
+    /// Draws a version greater than all drawn ones and than `stored`.
     pub(super) fn draw(&self, stored: u64) -> u64 {
         let mut state = self.0.lock();
         let now = state.reading.map_or(0, Reading::now);

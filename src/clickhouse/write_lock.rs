@@ -1,9 +1,9 @@
 //! The write lock: mutual exclusion of the batches of one process.
 //!
-//! ClickHouse has no row locks. A batch reads the stored rows and writes their next versions; an update by another batch
-//! in between would be lost. So batches on a common job or run hold the lock one after the other, in the order of their
-//! requests, through whichever handle of the process to the same store. Batches without a common job or run run
-//! concurrently. Reads take no lock.
+//! ClickHouse has no row locks. A batch reads the stored rows and writes their next versions; an update by another
+//! batch in between would be lost. Therefore batches on a common job or run hold the lock one after another, in the
+//! order of their requests, through any handle of the process to the store. Batches without a common job or run are
+//! executed concurrently. Reads take no lock.
 //!
 //! A chunk of historical jobs and a truncation lock the whole store, because their result depends on all stored rows.
 //!
@@ -21,7 +21,7 @@ use crate::ingest::IngestionBatch;
 /// The write lock of a store.
 #[derive(Debug, Default)]
 pub(super) struct WriteLock {
-    /// Shared by batches, exclusive for the whole store. It is fair, so neither starves.
+    /// Shared for batches, exclusive for the whole store. The lock is fair, so neither starves.
     store: Arc<RwLock<()>>,
     queues: Arc<Mutex<Queues>>,
 }
@@ -36,7 +36,7 @@ enum Key {
 
 type Ticket = u64;
 
-/// The batches that hold the lock or wait for it, in the order of their requests: a queue for each key.
+/// The batches that hold the lock or wait for it: a queue for each key, in the order of requests.
 #[derive(Debug, Default)]
 struct Queues {
     next: Ticket,
@@ -52,7 +52,8 @@ struct Waiting {
     wake: oneshot::Sender<()>,
 }
 
-/// The lock of a batch on its keys, or its place in the queues while it waits. Dropping it releases either.
+/// The lock of a batch on its keys, or its place in the queues while it waits. Dropping it releases the lock or the
+/// place.
 #[derive(Debug)]
 pub(super) struct BatchGuard {
     ticket: Ticket,
@@ -68,7 +69,7 @@ pub(super) struct StoreGuard {
 }
 
 impl WriteLock {
-    /// Locks the jobs and runs of a batch: waits for earlier batches that have one of them too.
+    /// Locks the jobs and runs of a batch: waits for earlier batches on one of them.
     pub(super) async fn lock(&self, batch: &IngestionBatch) -> BatchGuard {
         self.keys(keys(batch)).await
     }
@@ -78,13 +79,13 @@ impl WriteLock {
         let (ticket, woken) = self.queues.lock().enter(&keys);
         let guard = BatchGuard { ticket, keys, queues: Arc::clone(&self.queues), _store: store };
         if let Some(woken) = woken {
-            // The sender cannot be dropped before the place in the queues, which this future holds.
+            // The sender is dropped only with the place in the queues, which this future holds.
             let _ = woken.await;
         }
         guard
     }
 
-    /// Locks the whole store: waits for all earlier batches, and makes later ones wait.
+    /// Locks the whole store: waits for all earlier batches, and blocks later ones.
     pub(super) async fn lock_store(&self) -> StoreGuard {
         StoreGuard { _store: Arc::clone(&self.store).write_owned().await }
     }
@@ -102,8 +103,8 @@ fn keys(batch: &IngestionBatch) -> Vec<Key> {
 }
 
 impl Queues {
-    /// Enters all queues atomically, so that two batches have the same order in every common queue. A batch that has to
-    /// wait gets a receiver.
+    /// Enters all queues atomically, so that two batches have the same order in every common queue. Returns a receiver
+    /// if the batch must wait.
     fn enter(&mut self, keys: &[Key]) -> (Ticket, Option<oneshot::Receiver<()>>) {
         let ticket = self.next;
         self.next += 1;
@@ -135,7 +136,7 @@ impl Queues {
         }
     }
 
-    /// Records that a batch is at the head of one more queue.
+    /// Records that a batch is at the head of one more of its queues.
     fn advance(&mut self, ticket: Ticket) {
         let Some(waiting) = self.waiting.get_mut(&ticket) else { return };
         waiting.behind -= 1;
@@ -176,7 +177,7 @@ mod tests {
         assert!(poll!(&mut third).is_pending(), "the third is behind the second, which waits");
         assert!(lock.keys(jobs(&["d"])).now_or_never().is_none(), "the fourth is behind the third");
         assert!(lock.keys(jobs(&["e"])).now_or_never().is_some());
-        assert!(lock.keys(vec![Key::Run("a".into())]).now_or_never().is_some(), "a run is no job");
+        assert!(lock.keys(vec![Key::Run("a".into())]).now_or_never().is_some(), "a run is not a job");
         drop(first);
         let second = second.await;
         assert!(poll!(&mut third).is_pending());
@@ -196,7 +197,7 @@ mod tests {
             assert!(poll!(&mut third).is_pending());
             third
         };
-        assert!(poll!(&mut third).is_ready(), "only the second, which was dropped, was before it");
+        assert!(poll!(&mut third).is_ready(), "only the second, which was dropped, preceded it");
         drop((first, third));
         assert!(lock.queues.lock().by_key.is_empty() && lock.queues.lock().waiting.is_empty());
     }

@@ -19,7 +19,7 @@ const MOST_CONNECTIONS: usize = 262_143;
 /// The longest name that the server does not cut.
 const LONGEST_NAME: usize = 63;
 
-/// The configuration in code. It reads no variables of the environment and no password file.
+/// The builder. It does not read environment variables or the password file.
 ///
 /// ```
 /// use std::time::Duration;
@@ -42,19 +42,19 @@ const LONGEST_NAME: usize = 63;
 /// # let _ = config;
 /// ```
 impl PostgresConfig {
-    /// The server on `localhost`, by the defaults of [`PostgresConfig`].
+    /// Creates the configuration of a server on `localhost` with the defaults of [`PostgresConfig`].
     pub fn new() -> Self {
         let mut config = Self::default();
         config.server.host(DEFAULT_HOST);
         config
     }
 
-    /// The host that is connected to; one that begins with a slash is the directory of a Unix socket.
+    /// Sets the host. A name that begins with a slash is the directory of a Unix socket.
     pub fn with_host(self, host: impl Into<String>, port: u16) -> Self {
         self.with_hosts([(host.into(), port)])
     }
 
-    /// The hosts that are tried in order, with their ports; none means `localhost`.
+    /// Sets the hosts with their ports, which are tried in order. An empty list means `localhost`.
     pub fn with_hosts<H: Into<String>>(mut self, hosts: impl IntoIterator<Item = (H, u16)>) -> Self {
         let mut server = self.server_without_hosts();
         let hosts: Vec<(String, u16)> = hosts.into_iter().map(|(host, port)| (host.into(), port)).collect();
@@ -68,11 +68,11 @@ impl PostgresConfig {
         self
     }
 
-    /// The addresses of the hosts, one for each, so that no name is resolved.
+    /// Sets the addresses of the hosts, so that their names are not resolved.
     ///
     /// # Errors
     ///
-    /// `InvalidArgument` if there are not as many addresses as hosts.
+    /// `InvalidArgument` if the number of addresses is not that of the hosts.
     pub fn with_host_addresses(mut self, addresses: impl IntoIterator<Item = IpAddr>) -> Result<Self> {
         let addresses: Vec<_> = addresses.into_iter().collect();
         let (hosts, ports) = (self.server.get_hosts().to_vec(), self.server.get_ports().to_vec());
@@ -93,102 +93,102 @@ impl PostgresConfig {
         Ok(self)
     }
 
-    /// The user; the name of the process's user by default.
+    /// Sets the user. The default is the user of the process.
     pub fn with_user(mut self, user: impl Into<String>) -> Self {
         self.server.user(user.into());
         self
     }
 
-    /// The password. There is no getter for it.
+    /// Sets the password. There is no getter for it.
     pub fn with_password(mut self, password: impl AsRef<[u8]>) -> Self {
         self.server.password(password);
         self
     }
 
-    /// The database; that of the user's name by default.
+    /// Sets the database. The default is the name of the user.
     pub fn with_database(mut self, database: impl Into<String>) -> Self {
         self.server.dbname(database.into());
         self
     }
 
-    /// The name that the server shows of the sessions.
+    /// Sets the application name of the sessions.
     pub fn with_application_name(mut self, name: impl Into<String>) -> Self {
         self.server.application_name(name.into());
         self
     }
 
-    /// Settings of the sessions, as `-c name=value`.
+    /// Sets the settings of the sessions, as `-c name=value`.
     pub fn with_options(mut self, options: impl Into<String>) -> Self {
         self.options = options.into();
         self
     }
 
-    /// The protection of the connection by TLS.
+    /// Sets the TLS mode.
     pub fn with_ssl_mode(mut self, mode: SslMode) -> Self {
         self.ssl_mode = mode;
         self
     }
 
-    /// The file of the certificate authorities.
+    /// Sets the file with the certificate authorities.
     pub fn with_ssl_root_cert(mut self, file: impl Into<PathBuf>) -> Self {
         self.ssl_root_cert = Some(file.into());
         self
     }
 
-    /// How long a call tries to reach a server that is down or restarting; zero for no limit.
+    /// Sets the time limit of attempts to reach a server that is down or restarting; zero for no limit.
     pub fn with_connect_timeout(mut self, timeout: Duration) -> Self {
         let longest = Duration::from_secs(MAX_SECONDS.into());
         self.connect_timeout = if timeout.is_zero() { longest } else { timeout.min(longest) };
         self
     }
 
-    /// Whether the operating system probes idle connections.
+    /// Enables or disables TCP keepalives.
     pub fn with_keepalives(mut self, enabled: bool) -> Self {
         self.server.keepalives(enabled);
         self
     }
 
-    /// The idle time before the first probe.
+    /// Sets the idle time before the first keepalive.
     pub fn with_keepalives_idle(mut self, time: Duration) -> Self {
         self.server.keepalives_idle(time);
         self
     }
 
-    /// The time between probes.
+    /// Sets the interval between keepalives.
     pub fn with_keepalives_interval(mut self, time: Duration) -> Self {
         self.server.keepalives_interval(time);
         self
     }
 
-    /// The number of probes without an answer after which a connection is closed.
+    /// Sets the number of unanswered keepalives after which a connection is closed.
     pub fn with_keepalives_count(mut self, probes: u32) -> Self {
         self.server.keepalives_retries(probes);
         self
     }
 
-    /// The sessions that are accepted: any, or those that can write or only read.
+    /// Sets the kind of session that is accepted: any, read-write or read-only.
     pub fn with_target_session_attrs(mut self, attrs: TargetSessionAttrs) -> Self {
         self.server.target_session_attrs(attrs);
         self
     }
 
-    /// Whether the login is bound to the TLS connection.
+    /// Sets whether SCRAM uses channel binding.
     pub fn with_channel_binding(mut self, binding: ChannelBinding) -> Self {
         self.server.channel_binding(binding);
         self
     }
 
-    /// Whether the hosts are tried in random order.
+    /// Sets whether the hosts are tried in random order.
     pub fn with_load_balance_hosts(mut self, balance: LoadBalanceHosts) -> Self {
         self.server.load_balance_hosts(balance);
         self
     }
 
-    /// The schema that holds the tables.
+    /// Sets the schema of the tables.
     ///
     /// # Errors
     ///
-    /// `InvalidArgument` unless the name has 1 to 63 bytes and no NUL.
+    /// `InvalidArgument` unless the name has 1 to 63 bytes and contains no NUL.
     pub fn with_schema(mut self, schema: impl Into<String>) -> Result<Self> {
         let schema = schema.into();
         if !(1..=LONGEST_NAME).contains(&schema.len()) || schema.contains('\0') {
@@ -198,53 +198,53 @@ impl PostgresConfig {
         Ok(self)
     }
 
-    /// The greatest number of connections at a time, 1 to 262143.
+    /// Sets the maximum number of connections, 1 to 262143.
     pub fn with_pool_size(mut self, connections: usize) -> Self {
         self.pool_size = connections.clamp(1, MOST_CONNECTIONS);
         self
     }
 
-    /// How long a call waits for a connection to become free.
+    /// Sets the time limit of waiting for a connection from the pool.
     pub fn with_acquire_timeout(mut self, timeout: Duration) -> Self {
         self.acquire_timeout = timeout.min(Duration::from_secs(MAX_SECONDS.into()));
         self
     }
 
-    /// How long the server may take over a statement; zero for no limit.
+    /// Sets the server's statement timeout; zero for no limit.
     pub fn with_statement_timeout(mut self, timeout: Duration) -> Self {
         self.statement_timeout = timeout.min(Duration::from_millis(MAX_SECONDS.into()));
         self
     }
 
-    /// The greatest number of prepared statements that a connection keeps, at least 1.
+    /// Sets the maximum number of prepared statements of a connection, at least 1.
     pub fn with_statement_cache(mut self, statements: usize) -> Self {
         self.statement_cache = statements.clamp(1, MAX_SECONDS as usize);
         self
     }
 
-    /// The layout of the tables: `hot_cold_split` and `partition_by_submitted` of an address.
+    /// Sets the layout of the tables: the keys `hot_cold_split` and `partition_by_submitted` of an address.
     pub fn with_layout(mut self, layout: Layout) -> Self {
         self.layout = layout;
         self
     }
 
-    /// Statements for `initialise_schema` to end with. They may be executed more than once.
+    /// Sets the statements that `initialise_schema` executes last. They must be idempotent.
     ///
-    /// Each text is sent by itself. One with several statements is a transaction, which excludes some statements, such
-    /// as `ALTER SYSTEM`.
+    /// Each string is sent separately. A string with several statements is executed as a transaction, which excludes
+    /// statements such as `ALTER SYSTEM`.
     pub fn with_tuning_sql<S: Into<String>>(mut self, statements: impl IntoIterator<Item = S>) -> Self {
         self.tuning_sql = statements.into_iter().map(Into::into).collect();
         self
     }
 
-    /// Statements for `tear_down` to end with, which undo the tuning. Sent like those of
+    /// Sets the statements that `tear_down` executes last, to undo the tuning. They are sent like those of
     /// [`with_tuning_sql`](Self::with_tuning_sql).
     pub fn with_revert_sql<S: Into<String>>(mut self, statements: impl IntoIterator<Item = S>) -> Self {
         self.revert_sql = statements.into_iter().map(Into::into).collect();
         self
     }
 
-    /// Whether tables of Lookout that Broadside did not make may be changed and emptied.
+    /// Sets whether tables that Lookout created may be changed and cleared.
     pub fn with_adopt(mut self, adopt: bool) -> Self {
         self.adopt = adopt;
         self
@@ -274,7 +274,7 @@ impl PostgresConfig {
         self.server.get_dbname()
     }
 
-    /// The name that the server shows of the sessions.
+    /// The application name of the sessions.
     pub fn application_name(&self) -> Option<&str> {
         self.server.get_application_name()
     }
@@ -284,47 +284,47 @@ impl PostgresConfig {
         &self.options
     }
 
-    /// The protection of the connection by TLS.
+    /// The TLS mode.
     pub fn ssl_mode(&self) -> SslMode {
         self.ssl_mode
     }
 
-    /// The file of the certificate authorities.
+    /// The file with the certificate authorities.
     pub fn ssl_root_cert(&self) -> Option<&Path> {
         self.ssl_root_cert.as_deref()
     }
 
-    /// How long a call tries to reach a server that is down or restarting.
+    /// The time limit of attempts to reach a server that is down or restarting; zero for no limit.
     pub fn connect_timeout(&self) -> Duration {
         self.connect_timeout
     }
 
-    /// Whether the operating system probes idle connections.
+    /// Whether TCP keepalives are enabled.
     pub fn keepalives(&self) -> bool {
         self.server.get_keepalives()
     }
 
-    /// The idle time before the first probe.
+    /// The idle time before the first keepalive.
     pub fn keepalives_idle(&self) -> Duration {
         self.server.get_keepalives_idle()
     }
 
-    /// The time between probes; the system's by default.
+    /// The interval between keepalives; the system's by default.
     pub fn keepalives_interval(&self) -> Option<Duration> {
         self.server.get_keepalives_interval()
     }
 
-    /// The number of probes without an answer after which a connection is closed; the system's by default.
+    /// The number of unanswered keepalives after which a connection is closed; the system's by default.
     pub fn keepalives_count(&self) -> Option<u32> {
         self.server.get_keepalives_retries()
     }
 
-    /// The sessions that are accepted.
+    /// The kind of session that is accepted.
     pub fn target_session_attrs(&self) -> TargetSessionAttrs {
         self.server.get_target_session_attrs()
     }
 
-    /// Whether the login is bound to the TLS connection.
+    /// Whether SCRAM uses channel binding.
     pub fn channel_binding(&self) -> ChannelBinding {
         self.server.get_channel_binding()
     }
@@ -334,22 +334,22 @@ impl PostgresConfig {
         self.server.get_load_balance_hosts()
     }
 
-    /// The greatest number of connections at a time.
+    /// The maximum number of connections.
     pub fn pool_size(&self) -> usize {
         self.pool_size
     }
 
-    /// How long a call waits for a connection to become free.
+    /// The time limit of waiting for a connection from the pool.
     pub fn acquire_timeout(&self) -> Duration {
         self.acquire_timeout
     }
 
-    /// How long the server may take over a statement; zero for no limit.
+    /// The server's statement timeout; zero for no limit.
     pub fn statement_timeout(&self) -> Duration {
         self.statement_timeout
     }
 
-    /// The greatest number of prepared statements that a connection keeps.
+    /// The maximum number of prepared statements of a connection.
     pub fn statement_cache(&self) -> usize {
         self.statement_cache
     }
@@ -359,22 +359,22 @@ impl PostgresConfig {
         self.layout
     }
 
-    /// The statements that `initialise_schema` ends with.
+    /// The statements that `initialise_schema` executes last.
     pub fn tuning_sql(&self) -> &[String] {
         &self.tuning_sql
     }
 
-    /// The statements that `tear_down` ends with.
+    /// The statements that `tear_down` executes last.
     pub fn revert_sql(&self) -> &[String] {
         &self.revert_sql
     }
 
-    /// Whether tables of Lookout that Broadside did not make may be changed and emptied.
+    /// Whether tables that Lookout created may be changed and cleared.
     pub fn adopt(&self) -> bool {
         self.adopt
     }
 
-    /// The driver's configuration without hosts, which it can only add to.
+    /// The driver's configuration without hosts, because the driver can only add hosts.
     fn server_without_hosts(&self) -> tokio_postgres::Config {
         let from = &self.server;
         let mut to = tokio_postgres::Config::new();
@@ -421,7 +421,7 @@ fn host_name(host: &Host) -> String {
     }
 }
 
-/// What cannot be a secret: any text of a mistyped address may be part of a password.
+/// Values that cannot be secret. In a mistyped address, any string may be part of the password.
 impl fmt::Display for PostgresConfig {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(
@@ -438,9 +438,9 @@ impl fmt::Display for PostgresConfig {
 mod tests {
     use super::*;
 
-    /// Every method, against the same configuration as an address.
+    /// Calls every method, and compares the result with the configuration of an address.
     #[test]
-    fn code_and_address_say_the_same() {
+    fn builder_and_address_have_the_same_keys() {
         let text = "host=a,b port=1,2 hostaddr=127.0.0.1,::1 user=u password=hunter2 dbname=d application_name=n \
             options='-c x=y' sslmode=verify-ca sslrootcert=/r connect_timeout=3 keepalives=0 keepalives_idle=4 \
             keepalives_interval=5 keepalives_count=6 target_session_attrs=read-only channel_binding=require \
@@ -503,7 +503,7 @@ mod tests {
     }
 
     #[test]
-    fn values_are_held_to_the_limits_of_an_address() {
+    fn values_have_the_limits_of_an_address() {
         let config = PostgresConfig::new()
             .with_pool_size(0)
             .with_statement_cache(0)

@@ -12,17 +12,17 @@ use crate::error::{BackendKind, Error, ErrorKind, Operation};
 pub enum SslMode {
     /// No TLS.
     Disable,
-    /// TLS if the server offers it; the certificate is not checked.
+    /// TLS if the server supports it; the certificate is not verified.
     Prefer,
-    /// TLS; the certificate is checked against `sslrootcert` if that is given.
+    /// TLS; the certificate is verified against `sslrootcert` if that is given.
     Require,
-    /// TLS, with a certificate of a trusted authority for any host.
+    /// TLS, with a certificate of a trusted authority for any host name.
     VerifyCa,
-    /// TLS, with a certificate of a trusted authority for this host.
+    /// TLS, with a certificate of a trusted authority for this host name.
     VerifyFull,
 }
 
-/// Configuration of the PostgreSQL backend.
+/// The configuration of the PostgreSQL backend.
 ///
 /// It is parsed from a URL (`postgres://user:password@host:port/dbname?key=value&…`), from libpq's
 /// `key=value` text or from pairs, by libpq's rules. It supports libpq's keys host, hostaddr and port (each may be
@@ -36,34 +36,33 @@ pub enum SslMode {
 /// | key | meaning | default |
 /// |---|---|---|
 /// | `schema` | the schema of the tables; `initialise_schema` creates it if it is missing | the current schema |
-/// | `pool_size` | the greatest number of connections | 8 |
-/// | `acquire_timeout` | how long a call waits for a free connection | 30 |
-/// | `statement_timeout` | how long the server may execute a statement; 0 for no limit | 0 |
-/// | `statement_cache` | the greatest number of prepared statements of a connection | 256 |
+/// | `pool_size` | the maximum number of connections | 8 |
+/// | `acquire_timeout` | the time limit of waiting for a connection from the pool | 30 |
+/// | `statement_timeout` | the server's statement timeout; 0 for no limit | 0 |
+/// | `statement_cache` | the maximum number of prepared statements of a connection | 256 |
 /// | `hot_cold_split` | `true`: terminal jobs are moved to a table of their own | `false` |
 /// | `partition_by_submitted` | `true`: jobs are partitioned by day of submission | `false` |
 /// | `tuning_sql` | SQL that `initialise_schema` executes last | none |
 /// | `revert_sql` | SQL that `tear_down` executes last, to undo the tuning | none |
-/// | `adopt` | `true`: tables that Lookout created are used in their own layout, and may be changed and cleared | `false` |
+/// | `adopt` | `true`: Lookout's tables are used in their own layout, and may be changed and cleared | `false` |
 ///
-/// A store has a marker, in the table `broadside_store`, with its creator, time of creation, layout and version. A handle
-/// with another layout is refused with `WrongStore`. Lookout's tables without a marker can be read, and changed only with
-/// `adopt`.
+/// A store has a marker, in the table `broadside_store`, with its creator, time of creation, layout and version.
+/// Opening a handle with another layout fails with `WrongStore`. Lookout's tables without a marker can be read, and
+/// changed only with `adopt`.
 ///
-/// A session checks its schema before its first statement. Behind a pooler such as PgBouncer, every call is a transaction
-/// that makes all settings for itself. So a pooler may pool sessions or transactions. `options` are not sent to the
-/// server, because poolers drop or refuse them; they may contain only settings (`-c name=value`), which are made after
-/// connecting.
+/// A session checks its schema before its first statement. Behind a pooler such as PgBouncer, every call is a
+/// transaction that makes all settings itself, so the pooler may pool sessions or transactions. `options` are not sent
+/// to the server, because poolers drop or reject them; they may contain only settings (`-c name=value`), which are made
+/// after connecting.
 ///
 /// At most one of the two layouts can be chosen. A schema keeps its layout, except that `initialise_schema` with
 /// `hot_cold_split` splits a schema that has neither; this cannot be undone. The SQL of `tuning_sql` and `revert_sql`
 /// must be idempotent.
 ///
-/// Timeouts are in seconds and may have fractions. `connect_timeout` (10 by default; 0 is no limit) is how
-/// long a call tries to reach a server that is down or restarting.
+/// Timeouts are in seconds and may have fractions. `connect_timeout` (10 by default; 0 is no limit) is the time limit
+/// of attempts to reach a server that is down or restarting.
 ///
-/// `Debug`, `Display` and errors show nothing that was typed: what was meant as a password may stand in any part of a
-/// mistyped address.
+/// `Debug`, `Display` and errors contain no part of the address: in a mistyped address, any part may be the password.
 ///
 /// ```
 /// use broadside::postgres::PostgresConfig;

@@ -1,4 +1,4 @@
-//! The connection pool of a handle: its size and timeouts, repetition of calls, and cancellation of dropped calls.
+//! The connection pool of a handle: its size and timeouts, retries, and cancellation of dropped calls.
 
 use std::fmt;
 use std::ops::Deref;
@@ -37,7 +37,7 @@ struct Pool {
     tls: MakeRustlsConnect,
 }
 
-/// Prints nothing of the address, which may contain a password.
+/// Prints no part of the address, which may contain a password.
 impl fmt::Debug for Connections {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Connections").field("pool_size", &self.pool.size).finish_non_exhaustive()
@@ -47,12 +47,12 @@ impl fmt::Debug for Connections {
 /// A session in use. Only `release` returns it to the pool. Dropping it means that the call was dropped and may have
 /// left a statement or a transaction in the session: the statement is cancelled and the session closed.
 pub(super) struct Lease {
-    /// `None` only once released or dropped.
+    /// `None` only after it was released or dropped.
     used: Option<(Session, OwnedSemaphorePermit)>,
     pool: Arc<Pool>,
 }
 
-/// The session that a call works on.
+/// The session of a call.
 pub(super) type Client = Arc<Lease>;
 
 impl Lease {
@@ -78,7 +78,7 @@ impl Deref for Lease {
 
 impl Drop for Lease {
     fn drop(&mut self) {
-        // Without a runtime no request can be sent; the connection's task has ended too, and closed the connection.
+        // Without a runtime no request can be sent. The connection's task has ended too, which closed the connection.
         if let Some((session, permit)) = self.used.take()
             && let Ok(runtime) = Handle::try_current()
         {
@@ -131,7 +131,7 @@ impl Connections {
         let current = |client: Client| async move { client.schema().await };
         let found = connections.run(Operation::Connect, current).await?;
         if connections.sessions.schema.is_none() {
-            let name = found.ok_or_else(|| invalid("the search path holds no schema: name one by the key schema"))?;
+            let name = found.ok_or_else(|| invalid("the search path contains no schema: set the key schema"))?;
             connections.sessions = Arc::new(SessionConfig {
                 settings: settings.in_schema(&name),
                 schema: Some(name),
@@ -153,7 +153,7 @@ impl Connections {
         self.sessions.schema.as_deref().unwrap_or_default()
     }
 
-    /// The greatest number of connections.
+    /// The maximum number of connections.
     pub(super) fn max_size(&self) -> usize {
         self.pool.size
     }
@@ -162,7 +162,7 @@ impl Connections {
         self.pool.permits.is_closed()
     }
 
-    /// Runs `work`, which must be idempotent, and repeats it after a transient failure.
+    /// Executes `work`, which must be idempotent, and repeats it after a transient failure.
     pub(super) async fn run<T, F>(&self, step: impl Into<Step>, work: impl Fn(Client) -> F) -> Result<T>
     where
         F: Future<Output = Attempt<T>>,
@@ -171,7 +171,7 @@ impl Connections {
         let work = &work;
         let once = |client: Client| async move {
             // A pooler may give a shared session to another client between two statements outside a transaction.
-            if client.is_own() { work(client).await } else { client.transaction(work(Arc::clone(&client))).await }
+            if client.is_dedicated() { work(client).await } else { client.transaction(work(Arc::clone(&client))).await }
         };
         let attempts = async {
             let mut repeats = retry::repeats();
@@ -187,7 +187,7 @@ impl Connections {
         attempts.instrument(debug_span!(target: "broadside::postgres", "call", operation = %step.operation())).await
     }
 
-    /// Runs `work` in a transaction and repeats it after a transient failure, also if the transaction may have
+    /// Executes `work` in a transaction and repeats it after a transient failure, even if the transaction may have
     /// committed: every write of this backend is idempotent.
     pub(super) async fn transact<F>(&self, step: impl Into<Step>, work: impl Fn(Client) -> F) -> Result<()>
     where
@@ -243,7 +243,7 @@ impl Connections {
     /// An idle session or a new one, within the connect timeout. The idle list is read before each attempt: if the
     /// server accepts no further connection, the session of another call may have become idle.
     async fn session(&self) -> Attempt<Session> {
-        // A deadline beyond the clock's range is no deadline.
+        // A deadline beyond the range of the clock means no deadline.
         let deadline = Instant::now().checked_add(self.connect_timeout);
         let mut delays = retry::reconnects();
         loop {

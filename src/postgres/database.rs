@@ -33,7 +33,7 @@ const SETTINGS: &str = "
         'autovacuum', 'checkpoint_timeout', 'effective_cache_size', 'fsync', 'full_page_writes', 'jit',
         'maintenance_work_mem', 'max_connections', 'max_parallel_workers_per_gather', 'max_wal_size',
         'random_page_cost', 'shared_buffers', 'synchronous_commit', 'wal_level', 'work_mem')";
-/// The shared memory of the server, which PostgreSQL shows from version 13 on to members of `pg_read_all_stats`.
+/// The size of the server's shared memory. From version 13 on, members of `pg_read_all_stats` can read it.
 const SHARED_MEMORY: &str = "SELECT sum(allocated_size)::bigint FROM pg_shmem_allocations";
 
 /// The PostgreSQL backend. [`PostgresConfig::connect`] opens a handle.
@@ -43,7 +43,7 @@ pub struct PostgresDatabase {
     layout: Layout,
     /// The collation of ids: "C", or the database's in tables that Lookout created.
     collation: String,
-    /// Whether the next writing call must first adopt the tables.
+    /// Whether the next writing call must adopt the tables first.
     is_to_be_adopted: AtomicBool,
     config: PostgresConfig,
     clock: SharedClock,
@@ -67,7 +67,7 @@ impl PostgresDatabase {
         }
     }
 
-    /// The connections; `Closed` precedes every other error.
+    /// The connections. `Closed` precedes all other errors.
     fn open(&self, operation: Operation) -> Result<&Connections> {
         if self.connections.is_closed() {
             return Err(Error::closed(operation).with_backend(BackendKind::Postgres));
@@ -75,7 +75,7 @@ impl PostgresDatabase {
         Ok(&self.connections)
     }
 
-    /// The connections of a writing call, which first adopts tables that are to be adopted.
+    /// The connections of a writing call. Adopts the tables first if necessary.
     async fn writable(&self, operation: Operation) -> Result<&Connections> {
         let connections = self.open(operation)?;
         if self.is_to_be_adopted.load(Ordering::Relaxed) {
@@ -127,13 +127,14 @@ impl PostgresDatabase {
         Ok(String::from_utf8_lossy(&self.record(record, id).await?).into_owned())
     }
 
-    /// Executes the SQL of a key of the configuration. It may change settings, so the session is closed after it.
+    /// Executes the statements of a key of the configuration. They may change settings, so the session is closed
+    /// afterwards.
     async fn execute(&self, step: Step, key: &'static str, statements: &[String]) -> Result<()> {
         if statements.is_empty() {
             return Ok(());
         }
         let execute = |client: Client| async move {
-            client.spoil();
+            client.mark_dirty();
             for statement in statements {
                 client.batch_execute(statement).await.map_err(|error| Failure::Configured(key, error))?;
             }
@@ -187,7 +188,7 @@ impl PostgresDatabase {
     }
 }
 
-/// The calls that change the store.
+/// The calls that write.
 const WRITES: [Operation; 4] = [
     Operation::ExecuteIngestionQueryBatch,
     Operation::PopulateHistoricalJobs,
@@ -321,7 +322,7 @@ impl Database for PostgresDatabase {
     }
 }
 
-/// `None` from a server without this view, or if the user may not read it.
+/// `None` if the server does not have this view, or the user may not read it.
 async fn shared_memory(client: &Client) -> Attempt<Option<u64>> {
     match client.query_one(SHARED_MEMORY, &[]).await.map_err(Failure::from) {
         Ok(row) => Ok(u64::try_from(row.try_get::<_, i64>(0)?).ok()),

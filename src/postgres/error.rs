@@ -1,4 +1,4 @@
-//! Errors of the driver and the server as errors of the API, by SQLSTATE.
+//! Conversion of errors of the driver and the server to errors of the API, by SQLSTATE.
 
 use std::error::Error as StdError;
 use std::{fmt, io};
@@ -22,17 +22,17 @@ pub(super) enum Failure {
     Driver(tokio_postgres::Error),
     /// The connection was lost during COMMIT; the transaction may have committed.
     InDoubt(tokio_postgres::Error),
-    /// The store contains a value that this build does not know.
+    /// The store contains a value that this version does not know.
     UnknownValue(String),
     /// The store is not the one that the configuration describes.
     WrongStore(String),
-    /// The database has this encoding, in which texts cannot be stored or compared as the contract requires.
+    /// The encoding of the database, in which strings cannot be stored or compared correctly.
     Encoding(String),
-    /// The SQL in a key of the configuration failed.
+    /// A statement of a key of the configuration failed.
     Configured(&'static str, tokio_postgres::Error),
 }
 
-/// A step of a call that commits by itself, as its errors describe it.
+/// A step of a call that commits separately, for error messages.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Step {
     operation: Operation,
@@ -58,14 +58,14 @@ impl From<Operation> for Step {
     }
 }
 
-/// What may resolve a failure.
+/// The action that may resolve a failure.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Remedy {
     /// Nothing.
     None,
-    /// Repetition: two transactions conflicted.
+    /// A retry: two transactions conflicted.
     Repeat,
-    /// A new connection: the server is down, full or restarting.
+    /// A new connection: the server is down, overloaded or restarting.
     Reconnect,
 }
 
@@ -108,7 +108,7 @@ impl Failure {
         }
     }
 
-    /// What may resolve the failure.
+    /// The action that may resolve the failure.
     pub(super) fn remedy(&self) -> Remedy {
         match self {
             Self::Driver(error) | Self::InDoubt(error) => remedy(error),
@@ -128,13 +128,13 @@ impl Failure {
         matches!(self, Self::Driver(error) if error.code().is_some_and(is_undefined))
     }
 
-    /// Whether the user lacks a right, or the transaction is read-only.
+    /// Whether the user lacks a privilege, or the transaction is read-only.
     pub(super) fn is_forbidden(&self) -> bool {
         let codes = [SqlState::INSUFFICIENT_PRIVILEGE, SqlState::READ_ONLY_SQL_TRANSACTION];
         matches!(self, Self::Driver(error) if error.code().is_some_and(|code| codes.contains(code)))
     }
 
-    /// The error of the API.
+    /// Converts the failure to an error of the API.
     pub(super) fn into_error(self, step: Step) -> Error {
         let operation = step.operation;
         let unavailable = |message: &str| Error::new(ErrorKind::Unavailable, operation, message);
@@ -175,7 +175,7 @@ fn is_conflict(code: &SqlState) -> bool {
     [SqlState::T_R_SERIALIZATION_FAILURE, SqlState::T_R_DEADLOCK_DETECTED, SqlState::UNIQUE_VIOLATION].contains(code)
 }
 
-/// Whether the server ends or refuses the connection for a transient reason.
+/// Whether the server closes or rejects the connection for a transient reason.
 fn is_disconnection(code: &SqlState) -> bool {
     code.code().starts_with("08")
         || [
@@ -189,13 +189,13 @@ fn is_disconnection(code: &SqlState) -> bool {
         .contains(code)
 }
 
-/// Whether the server or one of its timeouts stopped the statement.
+/// Whether the statement was cancelled by the server or a timeout.
 fn is_timeout(code: &SqlState) -> bool {
     [SqlState::QUERY_CANCELED, SqlState::LOCK_NOT_AVAILABLE].contains(code)
 }
 
-/// The message for a refused login. The server's own text quotes the user and the database, and in a mistyped address
-/// these may contain the password.
+/// The message for a rejected login. The server's message contains the user and the database, which in a mistyped
+/// address may contain the password.
 fn refused_login(code: &SqlState) -> Option<&'static str> {
     match code.code() {
         "28P01" => Some("the server refuses the user or the password (SQLSTATE 28P01)"),
@@ -215,7 +215,7 @@ fn remedy(error: &tokio_postgres::Error) -> Remedy {
     }
 }
 
-/// Whether the network failed. The driver reports an untrusted certificate as an I/O error too, of kind `InvalidData`.
+/// Whether the network failed. The driver also reports an untrusted certificate as an I/O error, of kind `InvalidData`.
 fn is_network_failure(error: &tokio_postgres::Error) -> bool {
     let mut source = error.source();
     while let Some(cause) = source {
@@ -234,7 +234,7 @@ fn driver_error(error: tokio_postgres::Error, step: Step) -> Error {
     if step.done.is_none() && error.code().is_some_and(is_undefined) {
         return Error::not_initialised(step.operation);
     }
-    // The source would contain the server's text.
+    // The source would contain the server's message.
     if let Some(refused) = error.code().and_then(refused_login) {
         return Error::new(ErrorKind::Backend, step.operation, refused);
     }

@@ -10,7 +10,7 @@ use super::record::{self, Record};
 use crate::query::ReadCall;
 use crate::{ExplainedStatement, Explanation};
 
-/// The plan of a call's statement, which is executed in a read-only transaction that is rolled back.
+/// The plan of a call. The statement is executed in a read-only transaction that is rolled back.
 pub(super) async fn explain(client: Client, layout: Layout, call: &ReadCall) -> Attempt<Explanation> {
     let statement = match call {
         ReadCall::Jobs(query) => {
@@ -34,9 +34,9 @@ async fn one(client: &Client, layout: Layout, record: &Record, id: &str) -> Atte
 }
 
 async fn explained(client: &Client, sql: &str, parameters: &[&(dyn ToSql + Sync)]) -> Attempt<ExplainedStatement> {
-    // `Connections::run` begins and ends a transaction in a shared session, and none in an own one.
+    // In a shared session, `Connections::run` begins and ends the transaction.
     let (begin, end) =
-        if client.is_own() { ("BEGIN READ ONLY", "ROLLBACK") } else { ("SET TRANSACTION READ ONLY", "") };
+        if client.is_dedicated() { ("BEGIN READ ONLY", "ROLLBACK") } else { ("SET TRANSACTION READ ONLY", "") };
     client.batch_execute(begin).await?;
     let explained = plan(client, sql, parameters).await;
     if !end.is_empty() {

@@ -2,8 +2,8 @@
 //!
 //! Maintaining an index costs a search and a write for each row; building it from existing rows costs one sort. The
 //! transaction that drops an index records its definition in `broadside_deferred_index`, and the transaction that
-//! recreates it removes the record. So the missing indexes are known after any interruption, and of several callers
-//! that recreate one, only one does. Primary keys are never dropped, because inserts rely on them.
+//! recreates it deletes the record. So the missing indexes are known after any interruption, and concurrent callers
+//! recreate each index once. Primary keys are never dropped, because inserts require them.
 
 use futures::{StreamExt, TryStreamExt, stream};
 
@@ -17,8 +17,8 @@ use super::partitions;
 use super::statement::identifier;
 use crate::error::Result;
 
-/// Records the secondary indexes of a table. A partitioned index is defined ON ONLY its table; without ONLY its
-/// definition creates the indexes of the partitions too.
+/// Records the secondary indexes of a table. The definition of a partitioned index contains ON ONLY; without it, the
+/// statement also creates the indexes of the partitions.
 const RECORD: &str = "INSERT INTO broadside_deferred_index (name, definition)
 SELECT
     c.relname,
@@ -34,8 +34,8 @@ RETURNING name";
 /// The number of indexes created concurrently, each on its own connection.
 const AT_ONCE: usize = 4;
 
-/// Drops the secondary indexes of a table that has at most `max_rows` rows, unless it has more partitions than one
-/// transaction can change; to be called in a transaction of its own, because it locks the table exclusively.
+/// Drops the secondary indexes of a table with at most `max_rows` rows, unless it has more partitions than one
+/// transaction can change. It must be called in a transaction of its own, because it locks the table exclusively.
 pub(super) async fn defer(client: Client, layout: Layout, table: &str, max_rows: i64) -> Attempt<()> {
     marker::guard(&client, layout, Lock::None).await?;
     if partitions::are_many(&client).await? {
@@ -67,9 +67,10 @@ pub(super) async fn restore(connections: &Connections, step: Step) -> Result<()>
         .await
 }
 
-/// In order of names, in which the slowest to build, the index on annotations, is among the first.
+/// The recorded indexes in order of their names. The index on annotations, whose build takes longest, is among the
+/// first.
 async fn deferred(client: Client) -> Attempt<Vec<String>> {
-    // In a store without the table no index was dropped.
+    // In a store without the table, no index was dropped.
     let exists = client.query_one("SELECT to_regclass('broadside_deferred_index') IS NOT NULL", &[]).await?;
     if !exists.try_get::<_, bool>(0)? {
         return Ok(Vec::new());
@@ -79,10 +80,10 @@ async fn deferred(client: Client) -> Attempt<Vec<String>> {
 }
 
 async fn create(client: Client, name: &str) -> Attempt<()> {
-    // Waits for another transaction that recreates it, and then finds no row.
+    // Waits for a concurrent transaction that recreates the index, and then finds no row.
     let take = "DELETE FROM broadside_deferred_index WHERE name = $1 RETURNING definition";
     if let Some(row) = client.query_opt(take, &[&name]).await? {
-        // The build takes as long as the table is large; the user's timeout must not prevent it for ever.
+        // The build time depends on the size of the table; the user's timeout could prevent it forever.
         let definition: String = row.try_get(0)?;
         info!(target: "broadside::postgres", index = name, "recreates an index");
         client.batch_execute(&format!("SET LOCAL statement_timeout = 0; {definition}")).await?;

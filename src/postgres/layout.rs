@@ -1,17 +1,17 @@
-//! The layouts of the tables: Lookout's own, and two that were tried on it.
+//! The layouts of the tables: Lookout's, and two alternatives.
 
-/// A layout of the tables. The contract holds in each.
+/// A layout of the tables. The semantics are the same in each.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Layout {
-    /// Lookout's own: all jobs in `job`.
+    /// Lookout's layout: all jobs in `job`.
     #[default]
     Lookout,
     /// Terminal jobs are moved from `job` to `job_historical`; the view `job_all` is the union of both.
     HotColdSplit,
     /// `job` has a partition for each day of submission, so that a whole day can be dropped. The primary key of a
-    /// partitioned table must contain the partition column, so the table `job_key` keeps job ids unique; it also
-    /// gives the submission time of a job.
+    /// partitioned table must contain the partition key, so the table `job_key` enforces the uniqueness of job ids. It
+    /// also contains the submission time of each job.
     PartitionBySubmitted,
 }
 
@@ -46,12 +46,12 @@ impl Layout {
         }
     }
 
-    /// The layout of a name.
+    /// The layout with a name.
     pub(super) fn from_name(name: &str) -> Option<Self> {
         [Self::Lookout, Self::HotColdSplit, Self::PartitionBySubmitted].into_iter().find(|layout| layout.name() == name)
     }
 
-    /// The version of the tables: the number of migrations.
+    /// The version of the schema: the number of migrations.
     pub(super) fn version(self) -> String {
         self.migrations().len().to_string()
     }
@@ -72,7 +72,7 @@ impl Layout {
         }
     }
 
-    /// The statement that generates a chunk of historical jobs; ids have this collation.
+    /// The statement that generates a chunk of historical jobs. Ids have the given collation.
     pub(super) fn historical_chunk(self, collation: &str) -> String {
         let (known_jobs, claimed) = match self {
             Self::Lookout => ("job", ""),
@@ -86,7 +86,7 @@ impl Layout {
             .replace("{collation}", collation)
     }
 
-    /// The statement that removes all jobs, runs, specs and errors.
+    /// The statement that deletes all jobs, runs, specs and errors.
     pub(super) fn clear(self) -> &'static str {
         match self {
             Self::Lookout => "TRUNCATE job, job_run, job_spec, job_error, job_deduplication",

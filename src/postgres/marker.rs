@@ -1,4 +1,4 @@
-//! What a schema is: the marker that Broadside writes into its stores, and what the catalog shows without one.
+//! Identification of stores: the marker that Broadside writes, and the catalog for schemas without a marker.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::str::FromStr;
@@ -9,7 +9,7 @@ use super::layout::Layout;
 use super::statement::{identifier, literal};
 use crate::time::Timestamp;
 
-/// The table of the marker and of the users' properties: texts by key.
+/// The table of the marker and of the properties: strings by key.
 pub(super) const TABLE: &str = r#"CREATE TABLE IF NOT EXISTS broadside_store (
     key text COLLATE "C" NOT NULL PRIMARY KEY,
     value text NOT NULL
@@ -53,8 +53,8 @@ const NAMES: [&str; 9] = [
     "broadside_store",
 ];
 
-/// The relations of a schema that have one of these names, each with its kind, whether the user may read it, its
-/// columns, and the collation of its job ids.
+/// The relations of a schema with one of these names: the kind, whether the user may read it, its columns, and the
+/// collation of its job ids.
 const CATALOG: &str = "
 SELECT
     c.relname::text,
@@ -87,7 +87,7 @@ impl Marker {
         self.0.get(VERSION).map(String::as_str)
     }
 
-    /// When the scratch store was created; `None` if the store is not a scratch store.
+    /// The time of creation of a scratch store; `None` if the store is not a scratch store.
     pub(super) fn scratch(&self) -> Option<Timestamp> {
         self.0.get(SCRATCH)?;
         Timestamp::from_str(self.0.get(CREATED)?).ok()
@@ -99,14 +99,14 @@ impl Marker {
 pub(super) struct Found {
     schema: String,
     relations: BTreeMap<String, Relation>,
-    /// `None` if there is no marker that the user may read.
+    /// `None` if there is no marker, or the user may not read it.
     pub marker: Option<Marker>,
-    /// The collation of ids as a quoted identifier; tables created by Lookout have the database's.
+    /// The collation of ids as a quoted identifier; in tables created by Lookout, that of the database.
     pub collation: String,
 }
 
 impl Found {
-    /// The layout of the tables by the catalog; `None` if they are missing or not Lookout's.
+    /// The layout according to the catalog; `None` if tables are missing or not Lookout's.
     pub(super) fn layout(&self) -> Option<Layout> {
         let has_columns = |(table, columns): &(&str, &str)| {
             let found = self.relations.get(*table);
@@ -139,14 +139,14 @@ impl Found {
         self.marker.as_ref().is_some_and(|marker| marker.layout() == Some(layout.name()))
     }
 
-    /// The layout of the tables by the marker, or else by the catalog.
+    /// The layout according to the marker, or else the catalog.
     pub(super) fn made_in(&self) -> Option<Layout> {
         let marked = self.marker.as_ref().and_then(Marker::layout);
         marked.map_or_else(|| self.layout(), Layout::from_name)
     }
 
-    /// Succeeds if a handle of this layout may read the store. A handle with `hot_cold_split` may be opened on an unsplit
-    /// store, which `initialise_schema` then splits.
+    /// Succeeds if a handle with this layout may read the store. A handle with `hot_cold_split` may be opened on an
+    /// unsplit store, which `initialise_schema` then splits.
     pub(super) fn check(&self, layout: Layout) -> Attempt<()> {
         let schema = &self.schema;
         let (made, version) = match &self.marker {
@@ -157,7 +157,7 @@ impl Found {
         let Some(made) = made else {
             let names: Vec<_> = self.relations.keys().map(String::as_str).collect();
             return Err(Failure::WrongStore(format!(
-                "schema {schema:?} holds {} but not Lookout's tables: name another by the key schema",
+                "schema {schema:?} contains {} but not Lookout's tables: choose another one by the key schema",
                 names.join(", ")
             )));
         };
@@ -169,20 +169,20 @@ impl Found {
         }
         match version {
             Some(version) if version != layout.version() && made == layout.name() => Err(Failure::WrongStore(format!(
-                "schema {schema:?} has version {version} of the tables, and this build knows {}",
+                "schema {schema:?} has version {version} of the tables, and this build supports {}",
                 layout.version()
             ))),
             _ => Ok(()),
         }
     }
 
-    /// Succeeds if Broadside created the tables or there are none.
+    /// Succeeds if Broadside created the tables, or there are none.
     pub(super) fn check_writable(&self) -> Attempt<()> {
         if self.is_initialised() || !self.has_tables() {
             return Ok(());
         }
         Err(Failure::WrongStore(format!(
-            "schema {:?} holds tables that Broadside did not create: if they are Lookout's and may be changed, \
+            "schema {:?} contains tables that Broadside did not create: if they are Lookout's and may be changed, \
              add adopt=true to the address",
             self.schema
         )))
@@ -238,16 +238,16 @@ pub(super) fn record(layout: Layout) -> String {
     )
 }
 
-/// The lock that a writing transaction takes on the table of jobs: what other transactions cannot do meanwhile.
+/// The lock of a writing transaction on the table of jobs, named by what it prevents in other transactions.
 #[derive(Debug, Clone, Copy)]
 pub(super) enum Lock {
     /// No lock.
     None,
-    /// Change the layout.
+    /// Prevents changes of the layout.
     Layout,
-    /// Write.
+    /// Prevents writes.
     Writes,
-    /// Read or write.
+    /// Prevents reads and writes.
     Reads,
 }
 
@@ -262,7 +262,7 @@ impl Lock {
     }
 }
 
-/// Succeeds if Broadside created the store in this layout; the first call of every writing transaction.
+/// Succeeds if Broadside created the store in this layout. Every writing transaction calls it first.
 pub(super) async fn guard(client: &Client, layout: Layout, lock: Lock) -> Attempt<()> {
     let marker = format!("SELECT key, value FROM broadside_store WHERE key IN ('{LAYOUT}', '{VERSION}')");
     let messages = client.simple_query(&format!("{}{marker}", lock.statement())).await?;
@@ -278,11 +278,11 @@ pub(super) async fn guard(client: &Client, layout: Layout, lock: Lock) -> Attemp
     Err(Failure::WrongStore(format!("the store has no marker of the layout {} in this version", layout.name())))
 }
 
-/// Whether all jobs are in `job`, as a handle of Lookout's layout assumes. The check is sent after the read that it
-/// covers: a split store stays split.
+/// Whether all jobs are in `job`, as a handle with Lookout's layout assumes. The check is sent after the read that it
+/// covers, because a split cannot be undone.
 pub(super) const UNSPLIT: &str = "SELECT to_regclass('job_historical') IS NULL";
 
-/// The failure of a read that missed the jobs of a split store.
+/// The failure of a read that misses the jobs of a split store.
 pub(super) fn split() -> Failure {
     Failure::WrongStore("the store has been split: add hot_cold_split=true to the address".to_owned())
 }
@@ -303,7 +303,7 @@ pub(super) async fn set_property(client: &Client, key: &str, value: &str) -> Att
     Ok(())
 }
 
-/// The statement that removes all properties and keeps the marker.
+/// The statement that deletes all properties and keeps the marker.
 pub(super) fn clear_properties() -> String {
     format!("DELETE FROM broadside_store WHERE starts_with(key, '{PROPERTY}')")
 }

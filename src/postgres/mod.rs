@@ -1,25 +1,25 @@
 //! The PostgreSQL backend: Lookout's schema, with batches loaded the way Lookout loads them.
 //!
-//! Each SQL backend has these modules; arrows of dependence point down the table.
+//! Each SQL backend has these modules. A module depends only on those below it.
 //!
 //! | module | content |
 //! |---|---|
 //! | `database` | the trait's implementation |
 //! | `scratch` | opening handles; creating, listing and removing scratch stores |
 //! | `explain` | the plans of reads |
-//! | `historical` | historical jobs, generated inside the server |
+//! | `historical` | historical jobs, generated in the server |
 //! | `ingest` | batches: the rows to write and the statements that write them |
 //! | `query` | pages of jobs and groups as SQL |
 //! | `record` | reads of single specs, errors and debug messages |
 //! | `schema` | the tables, and the statements that create and clear them |
-//! | `marker` | what a store is: its layout and version, and whether Broadside made it |
-//! | `connection`, `retry` | connections, timeouts, and which failures are repeated |
-//! | `settings` | the server settings that answers rely on |
-//! | `row` | rows and values between Rust and the server |
+//! | `marker` | identification of stores: layout, version and creator |
+//! | `connection`, `retry` | connections, timeouts and retries |
+//! | `settings` | the server settings that results depend on |
+//! | `row` | conversion of rows and values |
 //! | `statement` | SQL text with its parameters |
-//! | `error` | driver and server errors as errors of the API |
+//! | `error` | conversion of errors of the driver and the server |
 //! | `layout` | the layouts of the tables |
-//! | `address`, `config` | addresses, and the configuration that they contain |
+//! | `address`, `config`, `builder` | addresses, the configuration, and its construction in code |
 //! | `tests` | the SQL of each kind of query, as snapshots |
 //!
 //! PostgreSQL alone has `session` and `process` (connection state, and detection of poolers), `tls`, `indexes`

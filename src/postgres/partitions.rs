@@ -13,8 +13,8 @@ use crate::time::Timestamp;
 
 const SECONDS_PER_DAY: i64 = 86_400;
 
-/// The missing ones among some partitions. It reads the catalog, because the session's name cache may be older than the
-/// lock that the session has just acquired.
+/// The missing ones of the given partitions. It reads the catalog, because the session's relation cache may be older
+/// than the lock that the session has acquired.
 const MISSING: &str = "SELECT name FROM unnest($1::text[]) AS name WHERE NOT EXISTS (
     SELECT FROM pg_inherits AS i JOIN pg_class AS c ON c.oid = i.inhrelid
     WHERE i.inhparent = to_regclass('job') AND c.relname = name
@@ -24,14 +24,14 @@ const MISSING: &str = "SELECT name FROM unnest($1::text[]) AS name WHERE NOT EXI
 const ALL: &str = "SELECT c.relname::text FROM pg_inherits AS i JOIN pg_class AS c ON c.oid = i.inhrelid
 WHERE i.inhparent = to_regclass('job') ORDER BY 1";
 
-/// The number of partitions created or dropped in one transaction. Each takes some 15 locks, for itself and its
-/// indexes, of the 6,400 that a server has by default.
+/// The number of partitions that are created or dropped in one transaction. Each requires about 15 locks, for itself
+/// and its indexes; a server has 6,400 by default.
 const CHUNK: usize = 20;
 
 /// Creates the missing partitions of the days of these times.
 ///
-/// They are created in transactions of their own, because creation locks all jobs, which a batch must not do until it
-/// ends. An empty partition does not change any answer.
+/// They are created in transactions of their own, because creation locks all jobs, and a batch would hold that lock
+/// until its end. An empty partition does not change any result.
 pub(super) async fn ensure(
     connections: &Connections,
     operation: Operation,
@@ -48,7 +48,7 @@ pub(super) async fn ensure(
         let days = &days.iter().copied().collect::<BTreeSet<_>>();
         let make = |client: Client| async move {
             marker::guard(&client, Layout::PartitionBySubmitted, Lock::None).await?;
-            // Under the lock no other process creates any; some may have been created since the first check.
+            // Under the lock no other process creates partitions; some may have been created since the first check.
             schema::lock(&client, connections.schema()).await?;
             let missing = missing(&client, days).await?;
             let statements: String = days.iter().filter(|&&day| missing.contains(&name(day))).map(create).collect();
@@ -59,7 +59,7 @@ pub(super) async fn ensure(
     Ok(())
 }
 
-/// Whether there are more partitions than one transaction can certainly change.
+/// Whether there are more partitions than one transaction can change.
 pub(super) async fn are_many(client: &Client) -> Attempt<bool> {
     Ok(all(client).await?.len() > CHUNK)
 }
@@ -80,7 +80,7 @@ pub(super) async fn drop_all(connections: &Connections, operation: Operation) ->
     Ok(())
 }
 
-/// Drops a partition, and releases the ids of its jobs.
+/// Drops a partition and deletes the keys of its jobs.
 fn drop_with_keys(name: &str) -> String {
     format!("DELETE FROM job_key AS k USING {name} AS j WHERE k.job_id = j.job_id; DROP TABLE IF EXISTS {name};")
 }
@@ -90,7 +90,7 @@ async fn all(client: &Client) -> Attempt<Vec<String>> {
     Ok(rows.iter().map(|row| row.try_get(0)).collect::<Result<_, _>>()?)
 }
 
-/// Sets the submission time of the job in each staged update; it determines the partition.
+/// Sets the submission time in each staged update. It determines the partition.
 const LOCATE: &str = "WITH located AS (
     UPDATE pg_temp.staged AS u SET submitted = k.submitted FROM job_key AS k
     WHERE u.target = 'job update' AND u.job_id = k.job_id
@@ -98,7 +98,7 @@ const LOCATE: &str = "WITH located AS (
 )
 SELECT DISTINCT floor(extract(epoch FROM submitted) / 86400)::bigint FROM located ORDER BY 1";
 
-/// The partitions of the jobs that the staged updates name, in order of days.
+/// The partitions of the jobs of the staged updates, in order of days.
 pub(super) async fn of_updates(client: &Client) -> Attempt<Vec<String>> {
     let statement = client.prepare(LOCATE).await?;
     let days = client.query(&statement, &[]).await?;

@@ -1,8 +1,8 @@
-//! The process id that the server announced when the connection began.
+//! The process id that the server announced when the connection was opened.
 //!
 //! The id is meant for cancel requests. A pooler announces an id of its own, because the process behind it changes from
 //! one transaction to the next; so the announced id differs from `pg_backend_pid()` exactly behind a pooler. The driver
-//! does not expose the id, but writes it into cancel requests: here one is written to a buffer and parsed.
+//! does not expose the id, but writes it to cancel requests. This module writes one to a buffer and parses it.
 
 use std::future::{Ready, ready};
 use std::io;
@@ -13,7 +13,7 @@ use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, DuplexStream
 use tokio_postgres::tls::{ChannelBinding, TlsConnect, TlsStream};
 use tokio_postgres::{CancelToken, Error as DriverError};
 
-/// The lengths of a TLS request and of a cancel request; each is the first field of its request.
+/// The lengths of a TLS request and of a cancel request, which are their first fields.
 const TLS_REQUEST: u32 = 8;
 const CANCEL_REQUEST: u32 = 16;
 
@@ -40,7 +40,7 @@ async fn read(stream: &mut DuplexStream) -> io::Result<Option<i32>> {
     Ok(Some(process))
 }
 
-/// Replaces TLS for a request that never leaves the process.
+/// Replaces TLS for a request that does not leave the process.
 struct Plain;
 
 impl TlsConnect<DuplexStream> for Plain {

@@ -9,9 +9,9 @@ use crate::error::Operation;
 /// A kind of record.
 pub(super) struct Record {
     pub operation: Operation,
-    /// The record's name in `NotFound`.
+    /// The name of the record in `NotFound`.
     pub what: &'static str,
-    /// The name of what it belongs to in `NotFound`.
+    /// The name of its owner in `NotFound`.
     pub of: &'static str,
     /// The statement that reads the record; its parameter is the id.
     pub sql: fn(Layout) -> String,
@@ -56,15 +56,15 @@ pub(super) async fn read(client: Client, layout: Layout, sql: &str, id: &str) ->
     let statement = client.prepare(sql).await?;
     let row = client.query_opt(&statement, &[&known_id(id)]).await?;
     let found = row.map(|row| row.try_get::<_, Option<Vec<u8>>>(0)).transpose()?.flatten();
-    // A record that was found exists in every layout.
+    // The check is needed only without a record, because a record that was found exists in every layout.
     if found.is_none() && layout == Layout::Lookout && !client.query_one(UNSPLIT, &[]).await?.try_get::<_, bool>(0)? {
         return Err(marker::split());
     }
     Ok(found)
 }
 
-/// The id to look up. The protocol cannot send a NUL and no stored id contains one: such an id is replaced by "", which
-/// is no stored id either, so that the statement still finds out whether the tables exist.
+/// The id to look up. The protocol cannot send a NUL and no stored id contains one, so such an id is replaced by "",
+/// which is not a stored id either. The statement then still checks that the tables exist.
 pub(super) fn known_id(id: &str) -> &str {
     if id.contains('\0') { "" } else { id }
 }

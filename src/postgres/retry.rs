@@ -1,4 +1,4 @@
-//! Which failures are repeated, how often, and after which delay.
+//! Retries: which failures are retried, how often, and with which backoff.
 
 use std::time::Duration;
 
@@ -8,19 +8,19 @@ use tracing::info;
 
 use super::error::{Attempt, Failure, Remedy};
 
-/// The most repetitions of a call after conflicts and lost connections.
+/// The maximum number of retries of a call after conflicts and lost connections.
 const MAX_REPEATS: usize = 10;
-/// The most cancel requests for the statement of a dropped call; its connection is then closed.
+/// The maximum number of cancel requests for the statement of a dropped call; the connection is then closed.
 const MAX_CANCELS: usize = 60;
 const MIN_DELAY: Duration = Duration::from_millis(10);
-/// The upper limit of every delay.
+/// The maximum of every delay.
 pub(super) const MAX_DELAY: Duration = Duration::from_secs(1);
 
 fn backoff() -> ExponentialBuilder {
     ExponentialBuilder::default().with_min_delay(MIN_DELAY).with_max_delay(MAX_DELAY).with_jitter()
 }
 
-/// The delays between the repetitions of a call.
+/// The delays between the retries of a call.
 pub(super) fn repeats() -> impl Iterator<Item = Duration> {
     backoff().with_max_times(MAX_REPEATS).build()
 }
@@ -30,12 +30,12 @@ pub(super) fn cancels() -> impl Iterator<Item = Duration> {
     backoff().with_max_times(MAX_CANCELS).build()
 }
 
-/// The delays between attempts to connect, without end.
+/// The delays between attempts to connect, without a limit on their number.
 pub(super) fn reconnects() -> impl Iterator<Item = Duration> {
     backoff().without_max_times().build()
 }
 
-/// Waits before a call is repeated; returns the failure if the call must not be repeated.
+/// Waits before a retry. Returns the failure if the call must not be retried.
 pub(super) async fn pause(failure: Failure, repeats: &mut impl Iterator<Item = Duration>) -> Attempt<()> {
     match (failure.remedy(), repeats.next()) {
         (Remedy::Repeat | Remedy::Reconnect, Some(delay)) => {

@@ -1,4 +1,4 @@
-//! Values and rows between Rust and PostgreSQL.
+//! Conversion of values and rows.
 
 use std::error::Error as StdError;
 
@@ -14,13 +14,13 @@ use crate::time::Timestamp;
 
 /// PostgreSQL's epoch, 2000-01-01T00:00:00Z, in microseconds since 1970.
 const EPOCH: i64 = 946_684_800_000_000;
-/// PostgreSQL's first instant, in microseconds since its epoch; -infinity precedes it.
+/// PostgreSQL's first timestamp, in microseconds since its epoch; -infinity precedes it.
 const FIRST: i64 = -211_813_488_000_000_000;
 /// The end of PostgreSQL's range, in microseconds since its epoch; infinity follows it.
 const END: i64 = 9_223_371_331_200_000_000;
 
-/// An instant as a `timestamp without time zone`. An instant outside PostgreSQL's range becomes an infinity, which
-/// compares the same with every stored instant.
+/// A `timestamp without time zone`. An instant outside PostgreSQL's range is represented by an infinity, which compares
+/// equally with every stored timestamp.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct PgTimestamp(pub Timestamp);
 
@@ -106,7 +106,7 @@ struct RunRow(
     Option<i32>,
 );
 
-/// Reads the columns of a row from left to right.
+/// Reads the columns of a row in order.
 pub(super) struct Reader<'r> {
     row: &'r Row,
     at: usize,
@@ -140,7 +140,7 @@ impl<'r> Reader<'r> {
     }
 }
 
-/// The job of a row of [`JOB_COLUMNS`] and a JSON array of runs, which may be null.
+/// Reads a job from a row of [`JOB_COLUMNS`] and a JSON array of runs, which may be null.
 pub(super) fn job(row: &Row, now: Timestamp) -> Attempt<Job> {
     let mut reader = Reader::new(row);
     let mut job = Job {
@@ -193,7 +193,7 @@ fn run(row: RunRow) -> Attempt<Run> {
     })
 }
 
-/// The job state of a stored ordinal.
+/// The job state with a stored ordinal.
 pub(super) fn job_state(ordinal: i16) -> Attempt<JobState> {
     u8::try_from(ordinal).ok().and_then(JobState::from_ordinal).ok_or_else(|| unknown(ordinal))
 }

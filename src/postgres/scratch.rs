@@ -12,7 +12,7 @@ use crate::connect::ScratchInfo;
 use crate::error::{Operation, Result};
 use crate::time::SharedClock;
 
-/// The schemas with a table of the marker's name that the user may read.
+/// The schemas that contain a table with the marker's name that the user may read.
 const MARKED: &str = "
 SELECT n.nspname::text FROM pg_class AS c JOIN pg_namespace AS n ON n.oid = c.relnamespace
 WHERE c.relname = 'broadside_store' AND c.relkind = 'r'
@@ -25,10 +25,9 @@ impl PostgresConfig {
     ///
     /// # Errors
     ///
-    /// `Unavailable` if the server cannot be reached within the connect timeout, `WrongStore` if the schema holds
-    /// tables of another layout or version, or with names of Lookout's that are not Lookout's, `Backend` if the
-    /// server refuses the user, the database or the TLS that is asked for, or if the encoding of the database is
-    /// neither UTF8 nor SQL_ASCII.
+    /// `Unavailable` if the server cannot be reached within the connect timeout; `WrongStore` if the schema has another
+    /// layout or version, or contains other tables with names of Lookout's tables; `Backend` if the server rejects the
+    /// user, the database or TLS, or if the encoding of the database is neither UTF8 nor SQL_ASCII.
     pub async fn connect(&self, clock: SharedClock) -> Result<PostgresDatabase> {
         let connections = Connections::open(self).await?;
         let schema = connections.schema();
@@ -41,7 +40,7 @@ impl PostgresConfig {
         Ok(PostgresDatabase::new(self, connections, layout, &found, clock))
     }
 
-    /// The scratch stores in the database that the user may read, oldest first, found by their markers.
+    /// The scratch stores in the database that the user may read, oldest first. They are identified by their markers.
     ///
     /// # Errors
     ///
@@ -64,8 +63,8 @@ impl PostgresConfig {
         Ok(stores)
     }
 
-    /// Removes a scratch store, in several transactions. A failed call may leave part of the store, which then still has
-    /// its marker and can be removed by another call.
+    /// Removes a scratch store, in several transactions. After a failure, part of the store may remain with its marker,
+    /// and another call can remove it.
     ///
     /// # Errors
     ///
@@ -80,12 +79,12 @@ impl PostgresConfig {
         Ok(())
     }
 
-    /// Creates a schema of this name that contains only the marker of a scratch store, and returns its configuration.
+    /// Creates a schema that contains only the marker of a scratch store, and returns its configuration.
     ///
     /// # Errors
     ///
-    /// As [`connect`](Self::connect), and `Backend` if the schema exists. The outcome says whether the schema may have
-    /// been created.
+    /// As [`connect`](Self::connect), and `Backend` if the schema exists. The outcome of the error tells whether the
+    /// schema may have been created.
     pub async fn create_scratch(&self, name: &str) -> Result<Self> {
         let connections = self.lone_connection(Some(name)).await?;
         let statements = format!("CREATE SCHEMA {}; {}", identifier(name), marker::mark(true));
@@ -99,9 +98,9 @@ impl PostgresConfig {
     ///
     /// # Errors
     ///
-    /// As [`remove_scratch`](Self::remove_scratch), and `InvalidArgument` if the configuration names no schema.
+    /// As [`remove_scratch`](Self::remove_scratch), and `InvalidArgument` if the configuration has no schema.
     pub async fn drop_scratch(&self) -> Result<()> {
-        let name = self.schema.as_deref().ok_or_else(|| invalid("the configuration names no schema to drop"))?;
+        let name = self.schema.as_deref().ok_or_else(|| invalid("the configuration has no schema to drop"))?;
         self.remove_scratch(name).await
     }
 
@@ -110,7 +109,7 @@ impl PostgresConfig {
     }
 }
 
-/// When the scratch store was created; `None` if the schema is not a scratch store or no longer exists.
+/// The time of creation of a scratch store; `None` if the schema is not one or no longer exists.
 async fn scratch_marker(client: Client, name: &str) -> Attempt<Option<crate::Timestamp>> {
     match marker::inspect(&client, name).await {
         Ok(found) => Ok(found.marker.and_then(|marker| marker.scratch())),
@@ -122,7 +121,7 @@ async fn scratch_marker(client: Client, name: &str) -> Attempt<Option<crate::Tim
 async fn drop_schema(client: Client, name: &str) -> Attempt<()> {
     let exists = client.prepare("SELECT FROM pg_namespace WHERE nspname = $1").await?;
     if client.query_opt(&exists, &[&name]).await?.is_none() {
-        // An earlier attempt or another process has dropped it.
+        // An earlier attempt or another process has dropped the schema.
         return Ok(());
     }
     check_scratch(Client::clone(&client), name).await?;

@@ -1,4 +1,4 @@
-//! Sessions: their settings, the proof of their schema, and their transactions.
+//! Sessions: their settings, the check of their schema, and their transactions.
 
 use std::collections::HashMap;
 use std::ops::Deref;
@@ -15,41 +15,41 @@ use super::error::{Attempt, Failure};
 use super::process;
 use super::settings::{Settings, begin_in_schema};
 
-/// The process that serves the session, and the encoding of the database.
-const FACTS: &str = "SELECT pg_backend_pid(), current_setting('server_encoding')";
-/// The schema in which a statement creates what it names without a schema.
+/// The server process of the session, and the encoding of the database.
+const PROCESS_AND_ENCODING: &str = "SELECT pg_backend_pid(), current_setting('server_encoding')";
+/// The schema in which unqualified names are created.
 const CURRENT_SCHEMA: &str = "SELECT current_schema()";
-/// Other encodings order texts by rules of their own, or do not contain all of Unicode.
+/// Other encodings have other sort orders, or do not contain all of Unicode.
 const ENCODINGS: [&str; 2] = ["UTF8", "SQL_ASCII"];
 
-/// The session has no temporary table for batches.
+/// The session does not have the temporary table of batches.
 const UNSTAGED: u8 = 0;
-/// The open transaction created it, so a rollback removes it.
+/// The open transaction created the table, so a rollback removes it.
 const STAGED_UNTIL_ROLLBACK: u8 = 1;
-/// It exists until the session ends.
+/// The table exists until the session ends.
 const STAGED: u8 = 2;
 
-/// What all sessions of a handle have in common.
+/// The configuration of all sessions of a handle.
 pub(super) struct SessionConfig {
     /// The schema of the tables; `None` until the first session has read the current schema.
     pub schema: Option<String>,
     pub settings: Settings,
-    /// The greatest number of prepared statements of a session.
+    /// The maximum number of prepared statements of a session.
     pub statement_cache: usize,
 }
 
 /// A session on the server.
 ///
-/// A session is *own* if its server process is the one that accepted the connection: its settings and prepared
-/// statements last until it ends. Behind a pooler it is *shared*: each transaction makes all settings for itself and
-/// nothing outlives it, so it works in every pooling mode and leaves nothing behind for the pooler's other clients.
+/// A session is *dedicated* if its server process is the one that accepted the connection: its settings and prepared
+/// statements last until it ends. Behind a pooler it is *shared*: each transaction makes all settings itself and leaves
+/// nothing behind for other clients of the pooler, so it works in every pooling mode.
 pub(super) struct Session {
     client: DriverClient,
     config: Arc<SessionConfig>,
-    own: bool,
+    dedicated: bool,
     statements: Mutex<HashMap<String, Statement>>,
     staged: AtomicU8,
-    spoilt: AtomicBool,
+    dirty: AtomicBool,
 }
 
 impl Deref for Session {
@@ -74,29 +74,29 @@ impl Session {
             }
         });
         let announced = process::announced(&client.cancel_token()).await?;
-        let facts = first_row(client.simple_query(FACTS).await?);
-        let process = facts.first().and_then(|process| process.as_deref()?.parse().ok());
-        let own = announced.is_some() && announced == process;
-        match facts.get(1).and_then(Option::as_deref) {
+        let row = first_row(client.simple_query(PROCESS_AND_ENCODING).await?);
+        let process = row.first().and_then(|process| process.as_deref()?.parse().ok());
+        let dedicated = announced.is_some() && announced == process;
+        match row.get(1).and_then(Option::as_deref) {
             Some(encoding) if ENCODINGS.contains(&encoding) => {}
             encoding => return Err(Failure::Encoding(encoding.unwrap_or_default().to_owned())),
         }
         let session = Self {
             client,
             config,
-            own,
+            dedicated,
             statements: Mutex::default(),
             staged: AtomicU8::new(UNSTAGED),
-            spoilt: AtomicBool::new(false),
+            dirty: AtomicBool::new(false),
         };
         session.set_up().await?;
-        debug!(target: "broadside::postgres", process, shared = !own, "connected");
+        debug!(target: "broadside::postgres", process, shared = !dedicated, "connected");
         Ok(session)
     }
 
-    /// Makes the settings of an own session, and checks that the configured schema is the current one.
+    /// Makes the settings of a dedicated session, and checks that the configured schema is the current one.
     async fn set_up(&self) -> Attempt<()> {
-        if !self.own {
+        if !self.dedicated {
             return Ok(());
         }
         self.client.batch_execute(&self.config.settings.for_session()).await?;
@@ -118,25 +118,25 @@ impl Session {
         Ok(first_row(self.client.simple_query(CURRENT_SCHEMA).await?).pop().flatten())
     }
 
-    /// Whether this handle alone uses the session.
-    pub(super) fn is_own(&self) -> bool {
-        self.own
+    /// Whether only this handle uses the server process.
+    pub(super) fn is_dedicated(&self) -> bool {
+        self.dedicated
     }
 
-    /// Marks a session whose settings a statement of the user may have changed; it is closed instead of reused.
-    pub(super) fn spoil(&self) {
-        self.spoilt.store(true, Ordering::Relaxed);
+    /// Marks a session whose settings may have been changed by a statement of the user. It is closed instead of reused.
+    pub(super) fn mark_dirty(&self) {
+        self.dirty.store(true, Ordering::Relaxed);
     }
 
-    /// Whether the session can serve another call.
+    /// Whether the session can execute another call.
     pub(super) fn is_usable(&self) -> bool {
-        !self.client.is_closed() && !self.spoilt.load(Ordering::Relaxed)
+        !self.client.is_closed() && !self.dirty.load(Ordering::Relaxed)
     }
 
-    /// A prepared statement, from the cache of an own session. In a shared session the statement must be dropped
-    /// before the transaction ends: the next transaction may run in another process.
+    /// A prepared statement, from the cache in a dedicated session. In a shared session the statement must be dropped
+    /// before the transaction ends, because the next transaction may be executed by another process.
     pub(super) async fn prepare(&self, sql: &str) -> Attempt<Statement> {
-        if !self.own {
+        if !self.dedicated {
             return Ok(self.client.prepare(sql).await?);
         }
         if let Some(known) = self.statements.lock().get(sql) {
@@ -155,29 +155,29 @@ impl Session {
         }
     }
 
-    /// Creates the temporary table of a batch, unless the session has it; to be called in a transaction. `create` is
-    /// the statement, given whether the table may outlive the transaction.
+    /// Creates the temporary table of a batch, unless the session has it. It must be called in a transaction. `create`
+    /// returns the statement; its argument is true if the table may outlive the transaction.
     pub(super) async fn stage(&self, create: impl FnOnce(bool) -> String) -> Attempt<()> {
         if self.staged.load(Ordering::Relaxed) == UNSTAGED {
-            self.client.batch_execute(&create(self.own)).await?;
+            self.client.batch_execute(&create(self.dedicated)).await?;
             self.staged.store(STAGED_UNTIL_ROLLBACK, Ordering::Relaxed);
         }
         Ok(())
     }
 
-    /// Runs `work` in a transaction.
+    /// Executes `work` in a transaction.
     pub(super) async fn transaction<T>(&self, work: impl Future<Output = Attempt<T>>) -> Attempt<T> {
         let begin = match &self.config.schema {
-            // The search path is set again, whatever has changed it since the session began.
-            Some(schema) if self.own => begin_in_schema(schema),
+            // The search path is set again, because a statement may have changed it.
+            Some(schema) if self.dedicated => begin_in_schema(schema),
             _ => self.config.settings.for_transaction(),
         };
-        // The first statement of the work is sent without waiting for the answer to BEGIN.
+        // The first statement of `work` is sent without waiting for the response to BEGIN.
         let begun = async { Ok(self.client.batch_execute(&begin).await?) };
         match try_join(begun, work).await {
             Ok(((), answer)) => {
                 self.client.batch_execute("COMMIT").await.map_err(Failure::of_commit)?;
-                self.unstage(self.own);
+                self.unstage(self.dedicated);
                 Ok(answer)
             }
             Err(failure) => {

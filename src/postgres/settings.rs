@@ -1,12 +1,13 @@
-//! The server settings that answers rely on: set for each own session, and for each transaction of a shared one.
+//! The server settings that results depend on. They are made for each dedicated session, and for each transaction of a
+//! shared one.
 //!
-//! They are not sent in the startup packet's `options`, which poolers refuse or drop.
+//! They are not sent in the `options` of the startup packet, which poolers reject or drop.
 
 use super::config::{PostgresConfig, invalid};
 use super::statement::{identifier, literal};
 use crate::error::Result;
 
-/// Settings by name; a later one overrides an earlier one of the same name.
+/// Settings by name. A later setting overrides an earlier one with the same name.
 #[derive(Clone)]
 pub(super) struct Settings {
     pairs: Vec<(String, String)>,
@@ -19,15 +20,15 @@ impl Settings {
     ///
     /// # Errors
     ///
-    /// `InvalidArgument` if its `options` contain anything but settings.
+    /// `InvalidArgument` if `options` contain anything but settings.
     pub(super) fn new(config: &PostgresConfig) -> Result<Self> {
         let mut pairs = Vec::new();
         if !config.statement_timeout.is_zero() {
             let millis = format!("{}ms", config.statement_timeout.as_millis().max(1));
             pairs.push(("statement_timeout".to_owned(), millis));
         }
-        // The best plan depends on the values, because states and queues differ in frequency. A generic plan would
-        // save planning time and be very slow for some values.
+        // The best plan depends on the values, because the frequencies of states and queues differ. A generic plan
+        // would save planning time, but be inefficient for some values.
         pairs.push(("plan_cache_mode".to_owned(), "force_custom_plan".to_owned()));
         // The user's settings override the backend's.
         pairs.extend(parse_options(&config.options)?);
@@ -39,33 +40,34 @@ impl Settings {
         Self { schema: Some(name.to_owned()), ..self }
     }
 
-    /// The statement that sets them until the session ends.
+    /// The statement that makes the settings for the session.
     pub(super) fn for_session(&self) -> String {
         let path = self.schema.iter().map(|name| set("search_path", &identifier(name), false));
         let calls: Vec<_> = self.pairs.iter().map(|(name, value)| set(name, value, false)).chain(path).collect();
         format!("SELECT {}", calls.join(", "))
     }
 
-    /// The statements that begin a transaction and set them until it ends.
+    /// The statements that begin a transaction and make the settings for the transaction.
     pub(super) fn for_transaction(&self) -> String {
         let mut first = String::from("BEGIN");
         let mut calls = Vec::new();
         for (name, value) in &self.pairs {
-            // A default affects later transactions only; a setting of this one must precede its first statement.
+            // The default of a transaction characteristic affects only later transactions, and the characteristic of
+            // this transaction must be set before its first query.
             match name.strip_prefix("default_transaction_") {
                 Some(rest) => first.push_str(&format!("; SET LOCAL transaction_{rest} = {}", literal(value))),
                 None => calls.push(set(name, value, true)),
             }
         }
-        // The schema precedes pg_temp: another client of the pooler may have left a temporary table with the name of
-        // one of the store's tables.
+        // The schema precedes pg_temp: another client of the pooler may have left a temporary table with the name of a
+        // table of the store.
         calls
             .extend(self.schema.iter().map(|name| set("search_path", &format!("{}, pg_temp", identifier(name)), true)));
         format!("{first}; SELECT {}", calls.join(", "))
     }
 }
 
-/// The statements that begin a transaction in a session with all settings, and set the schema until it ends.
+/// The statements that begin a transaction in a session with all settings, and set the search path for the transaction.
 pub(super) fn begin_in_schema(name: &str) -> String {
     format!("BEGIN; SET LOCAL search_path = {}", identifier(name))
 }
@@ -74,7 +76,7 @@ fn set(name: &str, value: &str, until_commit: bool) -> String {
     format!("set_config({}, {}, {until_commit})", literal(name), literal(value))
 }
 
-/// The settings in command-line options of the server: `-c name=value` and `--name=value`. A backslash escapes the next
+/// Parses command-line options of the server: `-c name=value` and `--name=value`. A backslash escapes the next
 /// character, and a dash in a name means an underscore.
 fn parse_options(options: &str) -> Result<Vec<(String, String)>> {
     let refused = || invalid("options may only hold settings: -c name=value or --name=value");

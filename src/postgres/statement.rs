@@ -13,7 +13,7 @@ pub(super) fn identifier(name: &str) -> String {
     format!("\"{}\"", name.replace('"', "\"\""))
 }
 
-/// A text as a literal, independent of `standard_conforming_strings`.
+/// A string as a literal, independent of `standard_conforming_strings`.
 pub(super) fn literal(text: &str) -> String {
     format!("E'{}'", text.replace('\\', r"\\").replace('\'', "''"))
 }
@@ -34,18 +34,18 @@ impl Statement {
 
     /// Appends a value as a parameter.
     pub(super) fn bind(&mut self, value: impl ToSql + Send + Sync + 'static) -> &mut Self {
-        let number = self.keep(value);
-        self.refer(number)
+        let number = self.add_parameter(value);
+        self.push_parameter(number)
     }
 
-    /// Adds a value without appending it; returns its number for [`refer`](Self::refer).
-    pub(super) fn keep(&mut self, value: impl ToSql + Send + Sync + 'static) -> usize {
+    /// Adds the value of a parameter without appending the parameter. Returns its number.
+    pub(super) fn add_parameter(&mut self, value: impl ToSql + Send + Sync + 'static) -> usize {
         self.parameters.push(Box::new(value));
         self.parameters.len()
     }
 
-    /// Appends a reference to a parameter.
-    pub(super) fn refer(&mut self, number: usize) -> &mut Self {
+    /// Appends the parameter with a number.
+    pub(super) fn push_parameter(&mut self, number: usize) -> &mut Self {
         // Writing to a String cannot fail.
         let _ = write!(self.text, "${number}");
         self
@@ -56,9 +56,9 @@ impl Statement {
         self.push(&format!(" {direction}"))
     }
 
-    /// Appends offset and limit.
+    /// Appends limit and offset.
     pub(super) fn push_page(&mut self, page: Page) -> &mut Self {
-        // The query keeps both within i64.
+        // Queries limit both to the range of i64.
         let wire = |count: u64| i64::try_from(count).unwrap_or(i64::MAX);
         if let Some(limit) = page.limit() {
             self.push("\nLIMIT ").bind(wire(limit));

@@ -1,4 +1,4 @@
-//! TLS by rustls, with the meaning of libpq's `sslmode`.
+//! TLS with the semantics of libpq's `sslmode`.
 
 use std::path::Path;
 use std::sync::Arc;
@@ -20,7 +20,7 @@ pub(super) fn connector(config: &PostgresConfig) -> Result<MakeRustlsConnect> {
     let provider = Arc::new(rustls::crypto::ring::default_provider());
     let builder = ClientConfig::builder_with_provider(Arc::clone(&provider))
         .with_safe_default_protocol_versions()
-        .map_err(|error| invalid("TLS cannot be set up").with_source(error))?;
+        .map_err(|error| invalid("cannot configure TLS").with_source(error))?;
     let roots = || roots(config.ssl_root_cert.as_deref());
     let authorities = match config.ssl_mode {
         SslMode::VerifyFull => {
@@ -35,7 +35,7 @@ pub(super) fn connector(config: &PostgresConfig) -> Result<MakeRustlsConnect> {
     Ok(MakeRustlsConnect::new(builder.dangerous().with_custom_certificate_verifier(verifier).with_no_client_auth()))
 }
 
-/// The authorities of a file, or else those that browsers trust.
+/// The authorities of a file, or else the root certificates of Mozilla.
 fn roots(file: Option<&Path>) -> Result<RootCertStore> {
     let Some(file) = file else {
         return Ok(RootCertStore { roots: webpki_roots::TLS_SERVER_ROOTS.to_vec() });
@@ -53,7 +53,7 @@ fn roots(file: Option<&Path>) -> Result<RootCertStore> {
     Ok(roots)
 }
 
-/// Checks neither host names nor, without authorities, certificates.
+/// Verifies the certificate only if there are authorities, and never the host name.
 #[derive(Debug)]
 struct Verifier {
     provider: Arc<CryptoProvider>,

@@ -95,7 +95,7 @@ fn unknown_records(inserts: &[RecordInsert], stored: &HashSet<SmolStr>) -> Vec<R
     inserts.iter().filter(|insert| !stored.contains(insert.job_id.as_str())).map(RecordRow::from).collect()
 }
 
-/// A row and how the batch changes it.
+/// A row with its change by the batch.
 struct Tracked<T> {
     row: T,
     change: Change,
@@ -123,7 +123,7 @@ fn tracked<T>(stored: HashMap<SmolStr, T>) -> TrackedRows<T> {
     stored.into_iter().map(|(id, row)| (id, Tracked { row, change: Change::None })).collect()
 }
 
-/// Inserts a row unless its id is known: the first insert wins.
+/// Inserts a row unless its id exists: the first insert of an id takes effect.
 fn insert<T>(rows: &mut TrackedRows<T>, id: &str, row: impl FnOnce() -> T) {
     rows.entry(id.into()).or_insert_with(|| Tracked { row: row(), change: Change::Inserted });
 }
@@ -155,7 +155,7 @@ fn changed_jobs(batch: &IngestionBatch, stored: HashMap<SmolStr, JobRow>) -> Cha
     changed(jobs)
 }
 
-/// Applies an update to a job; returns whether it has an effect.
+/// Applies an update to a job. Returns whether it has an effect.
 fn apply_to_job(job: &mut JobRow, update: &JobUpdate) -> bool {
     match update.effect_on(job.state) {
         JobEffect::None => return false,
@@ -239,7 +239,7 @@ mod tests {
         json!({"type": "setJobSucceeded", "jobId": id, "time": "2026-01-01T00:00:01Z"})
     }
 
-    /// The jobs of a batch as the stored rows of the next.
+    /// The jobs of a batch as the stored rows of the next batch.
     fn stored(changes: Changes) -> Stored {
         let jobs = changes.jobs.inserted.into_iter().chain(changes.jobs.updated);
         Stored { jobs: jobs.map(|row| (row.job_id.clone(), row)).collect(), ..Stored::default() }

@@ -1,7 +1,7 @@
 //! Batches: the stored rows are read, the batch is applied to them, and the changed rows are written.
 //!
-//! The stored rows of all ids of a batch are read by key, with one read for each table. How changes are written depends
-//! on the layout. `ALTER … UPDATE` is never used, because a mutation rewrites parts and readers see it late.
+//! The stored rows of all ids of a batch are read by key, with one query for each table. The layout determines how
+//! changes are written. `ALTER … UPDATE` is never used, because a mutation rewrites parts and is applied late.
 
 mod changes;
 mod patch;

@@ -1,14 +1,14 @@
 //! Lightweight updates: one `UPDATE` for each table sets the columns of all changed rows.
 //!
-//! Each row's new values are looked up by id in constant lists, for which `transform` builds hash tables. The server
-//! writes a patch part with only the columns that are set. Rows that a later batch has updated are left out by their
+//! The new values of each row are looked up by id in constant arrays, for which `transform` builds hash tables. The
+//! server writes a patch part with only the assigned columns. Rows that a later batch has updated are excluded by their
 //! version, because the server may execute the statement late.
 
 use crate::clickhouse::row::{JobRow, StoredRun};
 use crate::clickhouse::statement::{Statement, Values};
 use crate::time::Timestamp;
 
-/// Represents null in lists of integers; less than every time and exit code.
+/// Represents null in arrays of integers; less than every time and exit code.
 const NULL: i64 = i64::MIN / 2;
 
 /// The statement that updates the mutable columns of jobs.
@@ -42,7 +42,7 @@ pub(in crate::clickhouse) fn update_runs(rows: &[StoredRun]) -> Statement {
     lists.update("job_run", &assignments, rows.iter().map(|row| row.version).max())
 }
 
-/// Builds an `UPDATE`: lists of values, in the order of the list of ids.
+/// Builds an `UPDATE` from arrays of values in the order of the array of ids.
 struct Lists {
     values: Values,
     key: &'static str,
@@ -67,7 +67,7 @@ impl Lists {
         Statement { sql, values }
     }
 
-    /// The expression of a row's value in a list.
+    /// The expression of the value of a row in an array.
     fn look_up(&self, list: &str, default: &str) -> String {
         format!("transform({}, {}, {list}, {default})", self.key, self.ids)
     }

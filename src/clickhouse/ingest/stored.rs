@@ -79,7 +79,7 @@ fn distinct<T: Copy + Eq + Hash>(first: impl Iterator<Item = T>, second: impl It
     first.chain(second).filter(|&id| seen.insert(id)).collect()
 }
 
-/// The statement that reads which jobs have a record.
+/// The statement that selects the ids of jobs with a record.
 pub(in crate::clickhouse) fn known(table: &str, inserts: &[RecordInsert]) -> Statement {
     let mut values = Values::default();
     let ids = values.texts(inserts.iter().map(|insert| &insert.job_id));

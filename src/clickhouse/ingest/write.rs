@@ -12,12 +12,12 @@ use crate::clickhouse::statement::{MAX_IDS, Statement};
 use crate::clickhouse::tables;
 use crate::error::Result;
 
-/// Writes the changes of one batch, table by table. Jobs are last: a stored job has its runs, spec and error.
+/// Writes the changes of a batch, table by table. Jobs are last, so that a stored job has its runs, spec and error.
 ///
 /// Each statement is idempotent, and harmless if the server executes it after a later batch. With
 /// [`Layout::Replacing`], rows of older versions are never read, and two rows of the same version are equal. With
-/// [`Layout::Patch`], the server recognises a repeated insert by its token, the view leaves out existing ids, and an
-/// update leaves out rows of its own or a higher version.
+/// [`Layout::Patch`], the server deduplicates a repeated insert by its token, the view skips existing ids, and an
+/// update skips rows of its own or a higher version.
 pub(in crate::clickhouse) struct Writer<'a> {
     connection: &'a Connection,
     layout: Layout,

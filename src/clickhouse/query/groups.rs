@@ -19,10 +19,10 @@ pub(super) fn groups(merged: &str, query: &GroupQuery) -> Statement {
     Statement { sql, values }
 }
 
-/// The jobs, joined with their latest runs if the groups are by a field of these.
+/// The jobs, joined with their latest runs if these are grouped by.
 ///
-/// The join is made by the read, not by the write: the latest run may belong to another job, and may be inserted after
-/// the job's update.
+/// The latest run is joined by the read and not stored by the write, because it may belong to another job, and may be
+/// inserted after the job's update.
 fn source(merged: &str, group_by: &GroupBy) -> String {
     match group_by {
         GroupBy::Text(field) if field.is_of_latest_run() => format!(
@@ -41,11 +41,11 @@ fn conditions(merged: &str, query: &GroupQuery, values: &mut Values) -> String {
     conditions.sql()
 }
 
-/// The expression of the group's name, and the key of GROUP BY.
+/// The expression of the group's name, and the grouping expression.
 fn group_key(group_by: &GroupBy, values: &mut Values) -> (String, String) {
     match group_by {
         GroupBy::Text(field) => (field.column().to_owned(), "name".to_owned()),
-        // An Enum8 is ordered by its ordinals, its name is not.
+        // An Enum8 is sorted by its ordinals, its name is not.
         GroupBy::State => ("toString(state)".to_owned(), "state".to_owned()),
         GroupBy::Annotation(key) => (format!("annotations[{}]", values.text(key)), "name".to_owned()),
     }
@@ -69,8 +69,8 @@ fn aggregates(aggregates: Aggregates) -> String {
     format!("{states} AS states, {submitted} AS earliest, {transition} AS transition")
 }
 
-/// The average transition time as an integer in exact order: in units of 2^-64 seconds since 1900, so that it is not
-/// negative. Two different averages of fewer than 2^32 jobs differ by more than one unit.
+/// The average transition time as an integer with the same order: in units of 2^-64 seconds since 1900, so that it is
+/// not negative. Different averages of fewer than 2^32 jobs differ by more than one unit.
 const EXACT_AVERAGE: &str = "intDiv(bitShiftLeft(toUInt256(transition + toInt128(count) * 2208988800), 64), count)";
 
 fn group_order(order: GroupOrder, grouped: &str, aggregates: Aggregates) -> String {

@@ -1,12 +1,12 @@
 //! Pages of jobs and groups as SQL. Values are always parameters, never part of the text.
 //!
 //! Reads of [`Layout::Replacing`] use `FINAL`, which keeps the highest version of each row. ClickHouse applies `WHERE`
-//! after it, but prunes before it by the primary key and by skip indexes, whose granules it extends to all that may
-//! contain another version (`use_skip_indexes_if_final_exact_mode`).
+//! afterwards, but prunes granules before it by the primary key and by skip indexes, and then adds all granules that
+//! may contain another version of a row (`use_skip_indexes_if_final_exact_mode`).
 //!
-//! `PREWHERE` is applied before `FINAL`. That is exact only for columns that all versions of a row share, such as the
-//! annotations, which never change; it saves the merge from reading the map of every row. Conditions on other columns
-//! stay in `WHERE`: they are cheap to read, and an order by job id can then read in order and stop at the end of the
+//! `PREWHERE` is applied before `FINAL`. That is exact only for columns that are equal in all versions of a row, such
+//! as the annotations, which never change; it saves the merge from reading the map of every row. Conditions on other
+//! columns are in `WHERE`: they are cheap to read, and an order by job id can then be read in order, and end with the
 //! page.
 
 mod groups;
@@ -20,7 +20,7 @@ use crate::query::{GroupQuery, JobQuery, Page};
 /// Builds the reads of a layout.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Reads {
-    /// The suffix of a table's name that reads the newest version of each row.
+    /// The modifier of a table's name that selects the newest version of each row.
     merged: &'static str,
 }
 
@@ -28,7 +28,7 @@ impl Reads {
     pub(super) fn of(layout: Layout) -> Self {
         let merged = match layout {
             Layout::Replacing => " FINAL",
-            // Every read applies the patches; rows have one version.
+            // Every read applies the patches, and rows have one version.
             Layout::Patch => "",
         };
         Self { merged }
@@ -50,7 +50,7 @@ impl Reads {
     }
 }
 
-/// The clauses of limit and offset.
+/// The LIMIT and OFFSET clauses.
 fn page(page: Page, values: &mut Values) -> String {
     let limit = page.limit().map(|limit| format!(" LIMIT {}", values.count(limit))).unwrap_or_default();
     let offset = match page.offset() {

@@ -1,18 +1,18 @@
-//! Selections of jobs: conditions, by the clause that applies them.
+//! Selections of jobs: conditions of PREWHERE and WHERE.
 
 use crate::clickhouse::statement::Values;
 use crate::clickhouse::tables::ANNOTATION_PAIRS;
 use crate::model::{JobState, StateSet};
 use crate::query::{AnnotationTest, IntegerField, IntegerTest, Predicate, Selection, TextTest};
 
-/// The most values of an annotation that are compared as whole pairs. Each of a row's pairs is compared with each
-/// value, which costs more than the index saves if there are more.
+/// The maximum number of values of an annotation that are compared as whole pairs. Each pair of a row is compared with
+/// each value, which for more values costs more than the index saves.
 const MAX_PAIRS: usize = 1000;
 
-/// A condition that no row meets.
+/// A condition that is always false.
 const NONE: &str = "false";
 
-/// Conditions, by the clause that applies them.
+/// Conditions of PREWHERE and WHERE.
 #[derive(Default)]
 pub(super) struct Conditions {
     /// `PREWHERE`: conditions on columns that never change.
@@ -67,7 +67,7 @@ impl Conditions {
         self.before_merge.push(annotation_exists(key, values));
     }
 
-    /// The clauses.
+    /// The PREWHERE and WHERE clauses.
     pub(super) fn sql(self) -> String {
         let clause = |word: &str, conditions: &[String]| match conditions {
             [] => String::new(),
@@ -77,7 +77,7 @@ impl Conditions {
     }
 }
 
-/// A test of a text column, in which an empty text stands for null and matches nothing.
+/// A predicate on a string column, in which an empty string represents null and matches nothing.
 fn text_test(column: &str, test: &TextTest, values: &mut Values) -> String {
     match test {
         TextTest::Exact(text) if text.is_empty() => NONE.to_owned(),
@@ -110,7 +110,7 @@ fn integer_test(field: IntegerField, test: &IntegerTest, values: &mut Values) ->
     }
 }
 
-/// A test of an annotation, whose value may be empty. Tests of whole pairs use the index.
+/// A predicate on an annotation, whose value may be empty. Comparisons of whole pairs use the index.
 fn annotation_test(key: &str, test: &AnnotationTest, values: &mut Values) -> String {
     let pair = |value: &String| format!("{key}\0{value}");
     match test {

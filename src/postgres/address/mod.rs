@@ -22,7 +22,7 @@ use crate::error::{BackendKind, Result};
 /// The schemes of PostgreSQL URLs, with their separators.
 pub(crate) const URL_PREFIXES: [&str; 2] = ["postgres://", "postgresql://"];
 
-/// The environment variables that supply keys that the address leaves out.
+/// The environment variables that supply keys that the address does not have.
 const VARIABLES: [(&str, &str); 15] = [
     ("PGHOST", "host"),
     ("PGHOSTADDR", "hostaddr"),
@@ -45,7 +45,7 @@ const VARIABLES: [(&str, &str); 15] = [
 const MAX_CONNECTIONS: usize = 262_143;
 /// The server's upper limit of `statement_timeout`, which is in milliseconds.
 const MAX_STATEMENT_SECONDS: f64 = i32::MAX as f64 / 1000.0;
-/// The greatest length of a name; the server truncates longer ones.
+/// The maximum length of a name; the server truncates longer ones.
 const MAX_NAME_BYTES: usize = 63;
 
 const SECONDS: &str = "a number of seconds from 0 to 2147483647";
@@ -105,18 +105,18 @@ const KEYS: Keys<Draft> = Keys(&[
 ]);
 
 impl PostgresConfig {
-    /// Parses a `postgres://` or `postgresql://` URL by libpq's rules: hosts may be a list, a plus stands for itself,
-    /// and a key of the query overrides the part before it.
+    /// Parses a `postgres://` or `postgresql://` URL by libpq's rules: there may be several hosts, a plus sign is not
+    /// decoded, and a key of the query overrides the preceding part of the URL.
     ///
     /// # Errors
     ///
-    /// `InvalidArgument`, naming the malformed part or the position of the unknown key. The message quotes nothing of
+    /// `InvalidArgument`, naming the invalid part or the position of the unknown key. The message contains no part of
     /// the address, because any part of it may be a password.
     pub fn from_url(url: &str) -> Result<Self> {
         configured(Pairs::of_url(url))
     }
 
-    /// Parses libpq's `key=value` text: values may be in single quotes, and a backslash escapes the next character.
+    /// Parses libpq's `key=value` format: values may be in single quotes, and a backslash escapes the next character.
     ///
     /// # Errors
     ///
@@ -125,7 +125,7 @@ impl PostgresConfig {
         configured(Pairs::of_key_values(text))
     }
 
-    /// Reads pairs of key and value.
+    /// Creates a configuration from keys and values.
     ///
     /// # Errors
     ///
@@ -141,7 +141,7 @@ fn configured(pairs: Result<Pairs, Problem>) -> Result<PostgresConfig> {
         .map_err(|problem| problem.into_error(BackendKind::Postgres))
 }
 
-/// Values by their keys.
+/// Keys and their values.
 #[derive(Default)]
 struct Pairs(BTreeMap<&'static str, String>);
 
@@ -199,7 +199,7 @@ impl Pairs {
         Ok(())
     }
 
-    /// The configuration; `variable` reads the environment.
+    /// Creates the configuration. `variable` reads an environment variable.
     fn into_config(self, variable: &dyn Fn(&str) -> Option<OsString>) -> Result<PostgresConfig, Problem> {
         let mut draft = Draft::default();
         for (&key, value) in &self.0 {
@@ -216,11 +216,11 @@ impl Pairs {
     }
 }
 
-/// A configuration under construction.
+/// A configuration during parsing.
 #[derive(Default)]
 struct Draft {
     config: PostgresConfig,
-    /// The driver's keys as `key='value'` text.
+    /// The keys for the driver, as `key='value'` text.
     driver: String,
     password_file: Option<PathBuf>,
 }
@@ -238,7 +238,7 @@ impl Draft {
         if valid { self.set_driver("port", value, PORTS) } else { Err(PORTS) }
     }
 
-    /// Passes a key to the driver, whose own error would quote the value.
+    /// Passes a key to the driver. The driver's error would contain the value.
     fn set_driver(&mut self, key: &str, value: &str, expected: &'static str) -> Result<(), &'static str> {
         let pair = format!("{key}='{}' ", value.replace('\\', r"\\").replace('\'', r"\'"));
         pair.parse::<tokio_postgres::Config>().map_err(|_| expected)?;
@@ -282,7 +282,7 @@ impl Draft {
 
 /// The password of a server in the password file.
 fn stored_password(file: &[u8], server: &tokio_postgres::Config) -> Result<Option<Vec<u8>>, Problem> {
-    // The driver's defaults: the user of the process, and the database named like the user.
+    // The driver's defaults are the user of the process and the database with the name of the user.
     let user = server.get_user().map_or_else(|| whoami::username().unwrap_or_default().into(), Cow::from);
     let database = server.get_dbname().unwrap_or(&user);
     let (hosts, addresses, ports) = (server.get_hosts(), server.get_hostaddrs(), server.get_ports());
@@ -301,7 +301,7 @@ fn stored_password(file: &[u8], server: &tokio_postgres::Config) -> Result<Optio
     }
 }
 
-/// A host as the password file names it: `localhost` for the default directories of sockets.
+/// The name of a host in the password file: `localhost` for the default socket directories.
 fn listed_host(host: &Host) -> String {
     match host {
         Host::Tcp(name) => name.clone(),
@@ -316,7 +316,7 @@ fn listed_host(host: &Host) -> String {
     }
 }
 
-/// The value at the start of `text` and the text after it; `None` if its quote is not closed.
+/// The value at the start of `text` and the text after it; `None` if a quote is not closed.
 fn take_value(text: &str) -> Option<(String, &str)> {
     let quoted = text.starts_with('\'');
     let mut characters = text.char_indices().skip(usize::from(quoted));
@@ -343,7 +343,7 @@ fn ssl_mode(value: &str) -> Option<SslMode> {
     }
 }
 
-/// As in libpq, a number that is not positive means no limit.
+/// As in libpq, zero and negative numbers mean no limit.
 fn connect_timeout(value: &str) -> Option<Duration> {
     let unlimited = number(value, f64::from(i32::MIN), 0.0).map(|_| Duration::from_secs(MAX_SECONDS.into()));
     unlimited.or_else(|| seconds(value))

@@ -1,8 +1,8 @@
-//! Addresses and the configurations that they contain.
+//! Tests of addresses and their configurations.
 
 use super::*;
 
-/// What is read in an empty environment.
+/// Parses an address in an empty environment.
 fn read(text: &str) -> Result<PostgresConfig, Problem> {
     read_in(text, &[])
 }
@@ -18,7 +18,7 @@ fn tcp(names: &[&str]) -> Vec<Host> {
 }
 
 #[test]
-fn a_url_and_its_key_values_mean_the_same() {
+fn a_url_and_its_key_values_are_equivalent() {
     let url = "postgres://us%20er:p%40ss%25@example.com:5433/d%2Fb?sslmode=verify-full&schema=s&pool_size=3";
     let text = r"host=example.com port = 5433 user='us er' password='p@ss%' dbname=d/b sslmode=verify-full
         schema=s pool_size=3";
@@ -81,7 +81,7 @@ fn a_timeout_of_zero_is_no_limit() {
 }
 
 #[test]
-fn errors_name_the_key_and_quote_nothing() {
+fn errors_name_the_key_and_contain_no_value() {
     for (query, named) in [
         ("colour=hunter2", "key 1 is unknown; the keys are host, hostaddr, port"),
         ("sslmode=disable&hunter2=1", "key 2 is unknown; the keys are host"),
@@ -120,7 +120,7 @@ fn errors_name_the_key_and_quote_nothing() {
 }
 
 #[test]
-fn malformed_texts_are_refused() {
+fn malformed_addresses_are_rejected() {
     for text in [
         "password=my secret host=h",
         "password='hunter2",
@@ -167,7 +167,7 @@ fn the_password_file_is_looked_up_by_all_of_a_login() {
 }
 
 #[test]
-fn debug_shows_nothing_of_the_address() {
+fn debug_contains_no_part_of_the_address() {
     let config = read("postgres://hunter1:hunter2@hunter3/hunter4?options=hunter5&schema=hunter6").unwrap();
     assert!(!format!("{config:?}").contains("hunter"), "{config:?}");
 }

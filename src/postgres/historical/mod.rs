@@ -1,11 +1,11 @@
-//! Historical jobs, generated inside the server.
+//! Historical jobs, generated in the server.
 //!
 //! One statement generates a chunk, the rows of all tables, from a range of numbers. Each chunk is a transaction and
-//! leaves out the ids that exist, so a call with the same parameters completes an interrupted one.
+//! skips existing ids, so a call with the same parameters completes an interrupted one.
 //!
-//! Most of the time would go into the maintenance of seventeen secondary indexes. If the new jobs outnumber the stored
-//! ones, the indexes are dropped first and recreated at the end ([`indexes`]). Meanwhile all answers are correct, but
-//! reads may scan whole tables; writers wait while an index is created.
+//! Most of the time would be spent on maintaining seventeen secondary indexes. If the new jobs outnumber the stored
+//! ones, the indexes are dropped first and recreated at the end ([`indexes`]). Meanwhile results are correct, but reads
+//! may scan whole tables, and writes wait while an index is created.
 
 use std::iter;
 
@@ -30,10 +30,10 @@ const OPERATION: Operation = Operation::PopulateHistoricalJobs;
 /// last pages of the tables and for the write-ahead log.
 const CONCURRENT_CHUNKS: usize = 2;
 
-/// The least number of jobs for which indexes are dropped: recreating them has a fixed cost.
+/// The minimum number of jobs for which indexes are dropped: recreating them has a fixed cost.
 const BULK: u64 = 10_000;
 
-/// Every step of the call except the first.
+/// The later steps of the call.
 const LATER_STEP: Step =
     Step::after(OPERATION, "some jobs may be added and some indexes dropped; a repetition of the call completes it");
 
@@ -90,7 +90,7 @@ async fn insert(
     Ok(())
 }
 
-/// The number of jobs in a chunk; for a bulk load such that the last concurrent chunks end together.
+/// The number of jobs per chunk. In a bulk load, the last concurrent chunks have equal sizes.
 fn chunk_size(jobs: &HistoricalJobs, concurrency: u64) -> u64 {
     if jobs.count() < BULK {
         return jobs.chunk_size();
@@ -99,7 +99,7 @@ fn chunk_size(jobs: &HistoricalJobs, concurrency: u64) -> u64 {
     jobs.count().div_ceil(rounds * concurrency)
 }
 
-/// Plans each execution for the current size of the tables; a plan from when they were small would be a bad one later.
+/// Plans each execution for the current table sizes. A cached plan of small tables would become inefficient.
 const CUSTOM_PLAN: &str = "SET LOCAL plan_cache_mode = force_custom_plan";
 
 /// Inserts the jobs from `start` up to but not including `end`.
@@ -113,7 +113,7 @@ async fn chunk(
 ) -> Attempt<()> {
     let lock = match layout {
         Layout::Lookout | Layout::PartitionBySubmitted => Lock::Layout,
-        // No index prevents an id from being in both tables, so other inserts must wait.
+        // No constraint prevents an id from being in both tables, so other inserts must wait.
         Layout::HotColdSplit => Lock::Writes,
     };
     marker::guard(&client, layout, lock).await?;
@@ -160,13 +160,13 @@ async fn chunk(
     Ok(())
 }
 
-/// The expressions of the annotations' values, in the order of their keys.
+/// The expressions of the annotation values, in the order of the keys.
 fn annotation_values() -> String {
     let value = |place: usize| format!("'value-' || i % annotation_counts[{place}]");
     (1..=historical::ANNOTATIONS.len()).map(value).collect::<Vec<_>>().join(", ")
 }
 
-/// Validation keeps all counts within i64.
+/// Validation limits counts to the range of i64.
 fn number(count: u64) -> i64 {
     i64::try_from(count).unwrap_or(i64::MAX)
 }

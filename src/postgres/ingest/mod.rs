@@ -1,9 +1,8 @@
-//! Batches: the rows are copied into a temporary table, from which one statement for each target table applies them.
+//! Batches: the rows are copied into a temporary table. Then one statement for each target table applies them.
 //!
-//! The order of targets is the same for every batch, and rows are sorted by id, so two batches cannot wait for each
-//! other. Whether an update applies is decided in the statement that applies it, from the job's row and the update
-//! alone: if another transaction has changed the job, the server waits for that transaction and decides for the job's
-//! new row.
+//! Every batch writes the tables in the same order and the rows sorted by id, so batches cannot deadlock. Whether an
+//! update applies is a condition of the UPDATE on the job's row and the update alone: after waiting for a concurrent
+//! transaction, the server evaluates the condition again for the new version of the row.
 
 mod staging;
 
@@ -45,8 +44,9 @@ fn insert_jobs(layout: Layout) -> String {
     match layout {
         Layout::Lookout => format!("{INSERT_JOBS}\nWHERE s.target = 'job'\nON CONFLICT DO NOTHING;"),
         // If another transaction is moving the job, the insert waits for it and then succeeds, because the id is free
-        // again. The second statement sees the moved job and removes the inserted one. Its OFFSET fixes the order of
-        // the joins: the penalties of `NESTED_LOOPS` hide the cost of comparing every historical job with every row.
+        // again. The second statement finds the moved job and deletes the inserted one. Its OFFSET fixes the join
+        // order: the disabled-path penalties of `NESTED_LOOPS` dwarf the cost of comparing every historical job with
+        // every row.
         Layout::HotColdSplit => format!(
             "{NESTED_LOOPS}{INSERT_JOBS}
 WHERE s.target = 'job' AND NOT EXISTS (SELECT FROM job_historical AS h WHERE h.job_id = s.job_id)
@@ -72,13 +72,13 @@ WHERE s.target = 'job';"
     }
 }
 
-/// Forces nested loops with index lookups. The planner has no statistics of the temporary table and would read all jobs
-/// to find the few of a batch. Nested loops are right for every size of batch, and visit rows in the order in which they
-/// were copied. The planner's penalty for the disabled methods would trigger compilation, so that is disabled too.
+/// Forces nested loops with index lookups. The planner has no statistics of the temporary table, and would read all
+/// jobs to find the few of a batch. Nested loops are efficient for every batch size, and visit rows in the order in
+/// which they were copied. The disabled-path penalties would trigger JIT compilation, so that is disabled too.
 const NESTED_LOOPS: &str = "
 SET LOCAL enable_hashjoin = off; SET LOCAL enable_mergejoin = off; SET LOCAL enable_seqscan = off; SET LOCAL jit = off;";
 
-/// An active job gets the columns of the patch, a terminal one the preemption.
+/// An active job gets the values of the patch, a terminal one those of the preemption.
 const UPDATE_JOBS: &str = "
 UPDATE job AS j SET
     priority = CASE WHEN j.state IN ({active}) THEN coalesce(u.priority, j.priority) ELSE j.priority END,
@@ -94,11 +94,11 @@ UPDATE job AS j SET
     cancel_user = CASE WHEN j.state IN ({active}) THEN u.cancel_user ELSE j.cancel_user END
 FROM pg_temp.staged AS u";
 
-/// Whether an update changes a job, of the same id: the rule of `JobUpdate::effect_on`.
+/// The condition that an update changes the job of its id: the rule of `JobUpdate::effect_on`.
 const IS_CHANGED: &str = "u.target = 'job update'
     AND (j.state IN ({active}) OR j.state IN ({preemptible}) AND u.preempted IS NOT NULL)";
 
-/// Moves the jobs that the batch has ended, and preempts those that had ended before.
+/// Moves the jobs that the batch has ended, and preempts jobs that had ended before.
 const MOVE_JOBS: &str = "
 WITH ended AS (
     DELETE FROM job AS j USING pg_temp.staged AS u
@@ -111,14 +111,14 @@ UPDATE job_historical AS j SET
 FROM pg_temp.staged AS u
 WHERE u.target = 'job update' AND u.preempted IS NOT NULL AND j.job_id = u.job_id AND j.state IN ({preemptible});";
 
-/// Updates the jobs, in these partitions if the layout has partitions.
+/// Updates the jobs; in a partitioned layout, those of the given partitions.
 fn update_jobs(layout: Layout, partitions: &[String]) -> String {
     let sql = match layout {
         Layout::Lookout => format!("{NESTED_LOOPS}{UPDATE_JOBS}\nWHERE j.job_id = u.job_id AND {IS_CHANGED};"),
         Layout::HotColdSplit => {
             format!("{NESTED_LOOPS}{UPDATE_JOBS}\nWHERE j.job_id = u.job_id AND {IS_CHANGED};{MOVE_JOBS}")
         }
-        // One statement for each partition: the planning time of an update of all grows with their number.
+        // One statement for each partition, because the planning time of an UPDATE grows with the number of partitions.
         Layout::PartitionBySubmitted => partitions.iter().fold(String::new(), |statements, name| {
             let update = UPDATE_JOBS.replacen("UPDATE job AS j", &format!("UPDATE {name} AS j"), 1);
             format!("{statements}{update}\nWHERE j.job_id = u.job_id AND j.submitted = u.submitted AND {IS_CHANGED};")
@@ -142,7 +142,7 @@ UPDATE job_run AS r SET
 FROM pg_temp.staged AS u
 WHERE u.target = 'run update' AND r.run_id = u.run_id;";
 
-/// Applies a batch in the open transaction; ids have this collation.
+/// Applies a batch in the open transaction. Ids have the given collation.
 pub(super) async fn apply(client: Client, layout: Layout, collation: &str, batch: &IngestionBatch) -> Attempt<()> {
     try_join3(
         marker::guard(&client, layout, Lock::Layout),
@@ -150,8 +150,8 @@ pub(super) async fn apply(client: Client, layout: Layout, collation: &str, batch
         stage(&client, batch),
     )
     .await?;
-    // All statements are sent in one message, unprepared: each is planned for the rows that are staged now. A plan from
-    // a batch of another size, or from when the tables were small, can be a bad one.
+    // All statements are sent in one message and unprepared, so that each is planned for the rows that are staged now.
+    // A plan for a batch of another size, or for small tables, can be inefficient.
     let mut statements = inserts(layout, batch);
     if !batch.job_updates().is_empty() {
         let mut partitions = Vec::new();
@@ -180,7 +180,7 @@ fn inserts(layout: Layout, batch: &IngestionBatch) -> String {
     inserts.into_iter().filter(|(is_empty, _)| !is_empty).map(|(_, insert)| insert).collect()
 }
 
-/// Copies all rows of the batch into the temporary table.
+/// Copies the rows of the batch into the temporary table.
 async fn stage(client: &Client, batch: &IngestionBatch) -> Attempt<()> {
     let specs: Vec<_> = batch.specs().iter().map(Spec).collect();
     let errors: Vec<_> = batch.errors().iter().map(JobError).collect();

@@ -1,4 +1,4 @@
-//! The temporary table of a batch, and how rows are copied into it.
+//! The temporary table of a batch.
 
 use std::pin::Pin;
 
@@ -13,10 +13,10 @@ use crate::postgres::error::Attempt;
 use crate::postgres::row::PgTimestamp;
 use crate::time::Timestamp;
 
-/// The temporary table that holds all rows of a batch. An own session creates it with its first batch, and each commit
-/// empties it; in a shared session each commit drops it. It is one table for all targets because each further table
+/// The temporary table with all rows of a batch. A dedicated session creates it with its first batch, and each commit
+/// empties it; in a shared session, each commit drops it. It is one table for all targets, because each further table
 /// would have to be emptied at every commit, which costs a small batch more than the filter on `target`. Statements
-/// qualify its name, because the user's schema may have a table of that name.
+/// qualify its name, because the user's schema may contain a table of that name.
 const TABLE: &str = r#"
 CREATE TEMPORARY TABLE staged (
     target text COLLATE {collation} NOT NULL,
@@ -57,8 +57,8 @@ CREATE TEMPORARY TABLE staged (
     exit_code integer
 ) ON COMMIT {on_commit}"#;
 
-/// The statement that creates the table. Texts get the collation of the stored ids, without which no index on ids could
-/// be used.
+/// The statement that creates the table. Strings have the collation of the stored ids, because otherwise no index on
+/// ids could be used.
 pub(super) fn create(collation: &str, keep: bool) -> String {
     TABLE.replace("{collation}", collation).replace("{on_commit}", if keep { "DELETE ROWS" } else { "DROP" })
 }
@@ -85,7 +85,7 @@ type Writer<'a> = Pin<&'a mut BinaryCopyInWriter>;
 pub(super) trait Staged: Sync {
     const COLUMNS: &'static [Column];
 
-    /// The id by which rows are sorted, so that all batches lock rows in one order.
+    /// The id by which rows are sorted, so that all batches lock rows in the same order.
     fn id(&self) -> &str;
 
     /// Writes the values.

@@ -63,7 +63,7 @@ impl Statement {
             GroupBy::Text(field) => self.push("coalesce(").push(&text_column(*field)).push(", '')"),
             // No stored key contains a NUL, and the protocol cannot send one.
             GroupBy::Annotation(key) if key.contains('\0') => self.push("NULL::text"),
-            // Texts from JSON have the database's collation, all text columns have "C".
+            // Values of JSON have the database's collation; all text columns have "C".
             GroupBy::Annotation(key) => self.push("(j.annotations ->> ").bind(key.clone()).push(") COLLATE \"C\""),
         }
     }

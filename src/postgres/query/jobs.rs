@@ -6,7 +6,7 @@ use crate::postgres::row::{JOB_COLUMNS, RUN_COLUMNS};
 use crate::postgres::statement::Statement;
 use crate::query::{JobOrder, JobOrderKey, JobQuery};
 
-/// A page of jobs, each with all its runs, in one statement and so from one snapshot.
+/// A page of jobs, each with all its runs, in one statement and therefore one snapshot.
 pub(in crate::postgres) fn jobs(query: &JobQuery, layout: Layout) -> Statement {
     let mut statement = Statement::default();
     let selection = query.selection();

@@ -16,7 +16,7 @@ use super::statement::Statement;
 pub(super) use groups::{group, groups};
 pub(super) use jobs::jobs;
 
-/// The rows of a statement on a store of this layout.
+/// Executes a statement on a store with this layout and returns the rows.
 pub(super) async fn fetch(client: &Client, layout: Layout, statement: &Statement) -> Attempt<Vec<Row>> {
     let prepared = client.prepare(statement.text()).await?;
     let parameters = statement.parameters();

@@ -18,9 +18,9 @@ const ANNOTATIONS: &str = "j.annotations";
 pub(super) enum LatestRun {
     /// No join.
     Unused,
-    /// Inner join: jobs without a latest run are left out.
+    /// An inner join, which excludes jobs without a latest run.
     Required,
-    /// Left join: jobs without a latest run stay.
+    /// A left join, which includes jobs without a latest run.
     Optional,
 }
 
@@ -57,7 +57,7 @@ impl Statement {
         }
     }
 
-    /// No stored text contains a NUL, and the protocol cannot send one: a text with a NUL matches nothing.
+    /// No stored string contains a NUL, and the protocol cannot send one: a string with a NUL matches nothing.
     fn push_text_test(&mut self, test: &TextTest, column: impl FnOnce(&mut Self) -> &mut Self) {
         match test {
             TextTest::Exact(text) | TextTest::StartsWith(text) | TextTest::Contains(text) if text.contains('\0') => {
@@ -93,8 +93,8 @@ impl Statement {
         self.push(&format!(" {comparison} "))
     }
 
-    /// The index on annotations supports containment and existence. For a test of a part of a value it finds the
-    /// jobs that have the key.
+    /// The index on annotations supports containment and existence. For a predicate on a part of a value, it finds the
+    /// jobs with the key.
     fn push_annotation(&mut self, key: &str, test: &AnnotationTest) {
         if key.contains('\0') {
             self.push("false");
@@ -107,15 +107,17 @@ impl Statement {
             }
             AnnotationTest::Exists => drop(self.push(ANNOTATIONS).push(" ? ").bind(key.to_owned())),
             AnnotationTest::Value(test) => {
-                let key = self.keep(key.to_owned());
-                self.push(ANNOTATIONS).push(" ? ").refer(key).push(" AND ");
-                self.push_text_test(test, |statement| statement.push("(j.annotations ->> ").refer(key).push(")"));
+                let key = self.add_parameter(key.to_owned());
+                self.push(ANNOTATIONS).push(" ? ").push_parameter(key).push(" AND ");
+                self.push_text_test(test, |statement| {
+                    statement.push("(j.annotations ->> ").push_parameter(key).push(")")
+                });
             }
         }
     }
 }
 
-/// The column of a text field; Lookout writes `jobset` as one word.
+/// The column of a text field. Lookout's column of the job set is `jobset`.
 pub(super) fn text_column(field: TextField) -> String {
     match field {
         TextField::JobSet => "j.jobset".to_owned(),
@@ -124,7 +126,7 @@ pub(super) fn text_column(field: TextField) -> String {
     }
 }
 
-/// The LIKE pattern that matches exactly this text.
+/// The LIKE pattern that matches exactly this string.
 fn plain(text: &str) -> String {
     let mut pattern = String::with_capacity(text.len());
     for character in text.chars() {

@@ -7,8 +7,8 @@ use super::marker::{self, Found};
 use super::statement::identifier;
 use crate::model::StateSet;
 
-/// The lock under which one process at a time inspects and changes a schema. Its key contains the schema's name, so
-/// changes of other schemas do not wait.
+/// The advisory lock under which one process at a time inspects and changes a schema. Its key depends on the schema's
+/// name, so changes of other schemas do not wait.
 const LOCK: &str = "SELECT pg_advisory_xact_lock(hashtextextended('broadside ' || $1::text, 0))";
 
 const APPLIED_TABLE: &str = "CREATE TABLE IF NOT EXISTS broadside_migration (
@@ -23,7 +23,7 @@ const DEFERRED_TABLE: &str = "CREATE TABLE IF NOT EXISTS broadside_deferred_inde
     definition text NOT NULL
 )";
 
-/// Stands in migrations for the ordinals of the active states.
+/// The placeholder in migrations for the ordinals of the active states.
 const ACTIVE: &str = "{active}";
 
 /// Waits until no other transaction changes the schema.
@@ -33,8 +33,8 @@ pub(super) async fn lock(client: &Client, schema: &str) -> Attempt<()> {
     Ok(())
 }
 
-/// Applies the missing migrations and writes the marker; to be called in a transaction. Tables without a marker are
-/// changed only if they are Lookout's and `adopt` is set.
+/// Applies the missing migrations and writes the marker. It must be called in a transaction. Tables without a marker
+/// are changed only if they are Lookout's and `adopt` is set.
 pub(super) async fn migrate(client: Client, schema: &str, layout: Layout, adopt: bool) -> Attempt<()> {
     lock(&client, schema).await?;
     let exists = client.prepare("SELECT FROM pg_namespace WHERE nspname = $1").await?;
@@ -62,7 +62,7 @@ pub(super) async fn migrate(client: Client, schema: &str, layout: Layout, adopt:
     Ok(client.batch_execute(&marker::record(layout)).await?)
 }
 
-/// The applied migrations. Those of tables that Lookout has created are recorded now.
+/// The applied migrations. Those of tables that Lookout created are recorded now.
 async fn applied(client: &Client, found: &Found) -> Attempt<Vec<String>> {
     let applied = client.query("SELECT name FROM broadside_migration ORDER BY version", &[]).await?;
     let mut applied = applied.iter().map(|row| row.try_get(0)).collect::<Result<Vec<String>, _>>()?;
