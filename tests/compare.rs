@@ -93,7 +93,7 @@ impl Target for Reversed {
         "reversed"
     }
 
-    fn takes_updates(&self) -> bool {
+    fn supports_updates(&self) -> bool {
         false
     }
 
@@ -102,7 +102,7 @@ impl Target for Reversed {
         Ok(Duration::from_micros(1))
     }
 
-    async fn settle(&self) -> Result<()> {
+    async fn finish_ingestion(&self) -> Result<()> {
         let batches = std::mem::take(&mut *self.batches.lock().unwrap());
         for batch in batches.iter().rev() {
             self.store.ingest(batch).await?;

@@ -1,4 +1,4 @@
-//! `broadside clean`: removes scratch stores that an earlier run left.
+//! `broadside clean`: removes scratch stores of earlier runs.
 
 use std::fmt;
 use std::io::{self, IsTerminal, Write};
@@ -13,7 +13,7 @@ use super::interrupt::{self, GuardedStore};
 use super::report::{self, Output};
 use super::{Failure, Verdict};
 
-/// Remove scratch stores that an earlier run left on a server.
+/// Remove scratch stores of earlier runs from a server.
 ///
 /// `smoke`, `replay`, `compare` and `explain` create a schema or database for each run and remove it at the
 /// end, also after an error or a signal. A scratch store remains only if the command is killed (SIGKILL) or

@@ -1,7 +1,7 @@
-//! The settings of the terminal, which a line editor changes while it reads.
+//! The settings of the terminal, which the line editor changes while it reads.
 //!
-//! The editor restores them when it returns. A signal that ends the process meanwhile must do it too: otherwise the
-//! user's shell would get a terminal without echo.
+//! The editor restores them when it returns. If a signal ends the process before that, they must be restored here,
+//! because otherwise the user's shell would have a terminal without echo.
 
 #[cfg(unix)]
 use std::sync::OnceLock;
@@ -9,7 +9,7 @@ use std::sync::OnceLock;
 #[cfg(unix)]
 use rustix::termios::{OptionalActions, Termios, tcgetattr, tcsetattr};
 
-/// The settings before the first line editor.
+/// The settings before the first use of the line editor.
 #[cfg(unix)]
 static SAVED: OnceLock<Termios> = OnceLock::new();
 
@@ -25,15 +25,15 @@ pub fn save() {
 #[cfg(unix)]
 pub fn restore() {
     if let Some(settings) = SAVED.get() {
-        // If the terminal is gone, there is nothing to restore.
+        // The terminal may have been closed.
         let _ = tcsetattr(std::io::stdin(), OptionalActions::Now, settings);
     }
 }
 
-/// Does nothing: consoles of other systems reset themselves.
+/// Does nothing: the consoles of other systems restore their settings.
 #[cfg(not(unix))]
 pub fn save() {}
 
-/// Does nothing: consoles of other systems reset themselves.
+/// Does nothing: the consoles of other systems restore their settings.
 #[cfg(not(unix))]
 pub fn restore() {}

@@ -13,7 +13,7 @@ use crate::address::{MAX_SECONDS, is_host};
 use crate::error::{BackendKind, Error, Operation, Result};
 
 const DEFAULT_TLS_PORT: u16 = 8443;
-const SHORTEST_TIMEOUT: Duration = Duration::from_millis(1);
+const MIN_TIMEOUT: Duration = Duration::from_millis(1);
 
 /// The builder.
 ///
@@ -201,7 +201,7 @@ impl ClickHouseConfig {
 }
 
 fn limited(timeout: Duration) -> Duration {
-    timeout.clamp(SHORTEST_TIMEOUT, Duration::from_secs(MAX_SECONDS.into()))
+    timeout.clamp(MIN_TIMEOUT, Duration::from_secs(MAX_SECONDS.into()))
 }
 
 fn invalid(message: &str) -> Error {
@@ -262,6 +262,6 @@ mod tests {
         assert!(config().with_layout(Layout::Patch).unwrap().with_cluster("c").is_err());
         assert!(config().with_cluster("").is_err());
         assert!(config().with_setting("database", "d").is_err() && config().with_setting("", "d").is_err());
-        assert_eq!(config().with_timeout(Duration::ZERO).timeout(), SHORTEST_TIMEOUT);
+        assert_eq!(config().with_timeout(Duration::ZERO).timeout(), MIN_TIMEOUT);
     }
 }

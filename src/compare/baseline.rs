@@ -1,8 +1,7 @@
-//! Whether a comparison fell behind an earlier one.
+//! Regressions from an earlier comparison.
 //!
-//! Absolute times depend on the machine and on what else it does. The ratio of two backends
-//! within a run depends on that far less, so only ratios are compared: how many times as long
-//! as the first backend, which is the one being watched, each of the others takes.
+//! Absolute times depend on the machine and its load. The ratio of two backends in the same run depends on them far
+//! less, so only ratios are compared: the time of each other backend divided by that of the first.
 
 use std::fmt;
 
@@ -12,19 +11,19 @@ use super::results::{OperationResult, Results};
 use crate::json;
 use crate::workload::WorkloadOptions;
 
-/// A ratio that got worse: the first backend fell behind another.
+/// A ratio that is worse than in the baseline: the first backend fell behind another.
 #[derive(Debug, Clone, PartialEq)]
 #[non_exhaustive]
 pub struct Regression {
     /// The operation.
     pub operation: String,
-    /// The backend being watched.
+    /// The first backend.
     pub watched: String,
-    /// The backend that it is compared with.
+    /// The other backend of the ratio.
     pub other: String,
-    /// The ratio in the earlier comparison.
+    /// The ratio in the baseline.
     pub before: f64,
-    /// The ratio now.
+    /// The ratio in this comparison.
     pub now: f64,
 }
 
@@ -39,31 +38,31 @@ impl fmt::Display for Regression {
     }
 }
 
-/// Why two comparisons cannot be held against each other.
+/// The reason for which two comparisons cannot be compared.
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Incomparable {
-    /// The earlier one is not the JSON of a comparison.
+    /// The baseline is not the JSON of a comparison.
     Unreadable(String),
-    /// The earlier one was written in another format.
+    /// The baseline has another format.
     Format(u64),
-    /// They watch different backends: the earlier one's first, and the later one's.
+    /// The first backends differ: that of the baseline, and that of this comparison.
     Watched(String, String),
-    /// They loaded different jobs.
+    /// The jobs differ.
     Workload,
-    /// They have no two backends in common.
+    /// The comparisons have no other backend in common.
     Backends,
 }
 
 impl fmt::Display for Incomparable {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Unreadable(problem) => write!(f, "the baseline is no results.json of a comparison: {problem}"),
+            Self::Unreadable(problem) => write!(f, "the baseline is not the results.json of a comparison: {problem}"),
             Self::Format(format) => {
-                write!(f, "the baseline is of format {format}, and this build reads format {}", Results::FORMAT)
+                write!(f, "the baseline has format {format}, and this version reads format {}", Results::FORMAT)
             }
-            Self::Watched(before, now) => write!(f, "the first backend of the baseline is {before}, and not {now}"),
-            Self::Workload => f.write_str("the baseline is of other jobs: their number, seed or layout differs"),
+            Self::Watched(before, now) => write!(f, "the first backend of the baseline is {before} instead of {now}"),
+            Self::Workload => f.write_str("the baseline has other jobs: their number, seed or layout differs"),
             Self::Backends => {
                 f.write_str("the baseline has no second backend in common with this comparison, so there are no ratios")
             }
@@ -77,25 +76,25 @@ impl std::error::Error for Incomparable {}
 ///
 /// # Errors
 ///
-/// `Format` if another format was written, `Unreadable` if it is anything else, or has a key twice.
+/// `Format` if the file has another format, `Unreadable` if it is anything else or has a repeated key.
 pub fn read_baseline(file: &[u8]) -> Result<Results, Incomparable> {
     if let Some(problem) = json::wrong_encoding(file) {
         return Err(Incomparable::Unreadable(problem.to_owned()));
     }
     let unreadable = |error: serde_json::Error| Incomparable::Unreadable(error.to_string());
     let value = json::parse(file).map_err(unreadable)?;
-    // A file of another format has other keys, so its number is looked at first.
+    // The format is checked first, because another format has other keys.
     match value.get("format").and_then(serde_json::Value::as_u64) {
         Some(format) if format != u64::from(Results::FORMAT) => Err(Incomparable::Format(format)),
         _ => Results::deserialize(value).map_err(unreadable),
     }
 }
 
-/// Checks that a comparison of this workload on these backends, in their order, can be held against an earlier one.
+/// Checks that a comparison of this workload on these backends, in their order, can be compared with an earlier one.
 ///
 /// # Errors
 ///
-/// If it cannot.
+/// The reason for which it cannot.
 pub fn check_baseline<'a>(
     before: &Results,
     workload: &WorkloadOptions,
@@ -104,7 +103,7 @@ pub fn check_baseline<'a>(
     in_common(before, workload, &backends.into_iter().collect::<Vec<_>>()).map(drop)
 }
 
-/// The positions, before and now, of each backend of both comparisons beside the first.
+/// The backends of both comparisons except the first, by their positions in the baseline and now.
 fn in_common(
     before: &Results,
     workload: &WorkloadOptions,
@@ -128,11 +127,11 @@ fn in_common(
     if in_common.is_empty() { Err(Incomparable::Backends) } else { Ok(in_common) }
 }
 
-/// The ratios that are worse than the earlier ones by more than a factor, the worst first.
+/// The ratios that are worse than in the baseline by more than a factor, in descending order of the factor.
 ///
 /// # Errors
 ///
-/// If the two cannot be held against each other.
+/// The reason for which the results cannot be compared.
 pub fn regressions(before: &Results, now: &Results, tolerance: f64) -> Result<Vec<Regression>, Incomparable> {
     let names: Vec<_> = now.backends.iter().map(|backend| backend.name.as_str()).collect();
     let in_common = in_common(before, &now.settings.workload, &names)?;

@@ -56,14 +56,14 @@ async fn jobs_differ(
     if let Some(problem) = pages_differ(expected, got, key, |job| &job.job_id) {
         return Ok(Some(problem));
     }
-    let strange = strangers(expected, got, |job| &job.job_id);
-    if strange.is_empty() {
+    let unmatched = unmatched_rows(expected, got, |job| &job.job_id);
+    if unmatched.is_empty() {
         return Ok(None);
     }
-    let among = TextField::JobId.any_of(strange.iter().map(|job| job.job_id.as_str()));
+    let among = TextField::JobId.any_of(unmatched.iter().map(|job| job.job_id.as_str()));
     let (answer, _) = reference.answer(&Query::Jobs(query.clone().filter(among).offset(0).limit(0))).await?;
     let Answer::Jobs(known) = answer else { return Ok(Some(format!("expected jobs, got {answer:?}"))) };
-    Ok(first_unknown(&strange, &known, |job| &job.job_id))
+    Ok(first_unknown(&unmatched, &known, |job| &job.job_id))
 }
 
 async fn groups_differ(
@@ -76,16 +76,16 @@ async fn groups_differ(
     if let Some(problem) = pages_differ(expected, got, key, |group| &group.name) {
         return Ok(Some(problem));
     }
-    let strange = strangers(expected, got, |group| &group.name);
-    if strange.is_empty() {
+    let unmatched = unmatched_rows(expected, got, |group| &group.name);
+    if unmatched.is_empty() {
         return Ok(None);
     }
     let (answer, _) = reference.answer(&Query::Groups(query.clone().offset(0).limit(0))).await?;
     let Answer::Groups(known) = answer else { return Ok(Some(format!("expected groups, got {answer:?}"))) };
-    Ok(first_unknown(&strange, &known, |group| &group.name))
+    Ok(first_unknown(&unmatched, &known, |group| &group.name))
 }
 
-/// The value of the sort key; texts compare byte-wise, all else as numbers.
+/// The value of the sort key: strings are compared by bytes, other values as numbers.
 #[derive(Debug, Clone, PartialEq)]
 enum Key {
     Number(i64),
@@ -144,13 +144,13 @@ fn pages_differ<'a, T: Serialize + PartialEq, K: PartialEq + std::fmt::Debug>(
     None
 }
 
-/// The rows of a page whose ids another page does not have.
-fn strangers<'a, T>(expected: &'a [T], got: &'a [T], id: impl Fn(&'a T) -> &'a str) -> Vec<&'a T> {
+/// The rows of `got` whose ids are not in `expected`.
+fn unmatched_rows<'a, T>(expected: &'a [T], got: &'a [T], id: impl Fn(&'a T) -> &'a str) -> Vec<&'a T> {
     let known = index(expected, &id);
     got.iter().filter(|row| !known.contains_key(id(row))).collect()
 }
 
-/// The first row that is not among the known ones as it is.
+/// The first row that is not among the known ones, or is among them with other values.
 fn first_unknown<'a, T: Serialize + PartialEq>(
     rows: &[&'a T],
     known: &'a [T],

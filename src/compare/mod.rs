@@ -1,6 +1,6 @@
-//! Comparisons of stores: the same jobs and queries on each, every result checked, every call timed.
+//! Comparisons of stores with the same jobs and queries: all results are compared, and all calls are timed.
 //!
-//! `broadside compare` runs them. [`Target`] is the interface of a compared store, so that stores other than the
+//! `broadside compare` executes them. [`Target`] is the interface of a compared store, so that stores other than the
 //! backends can take part.
 
 mod baseline;

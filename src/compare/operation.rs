@@ -7,18 +7,18 @@ use crate::error::Result;
 use crate::ingest::{IngestionBatch, IngestionQuery};
 use crate::workload::{QueryKind, Workload};
 
-/// Jobs per batch of complete lifecycles.
+/// The number of jobs in a batch of complete lifecycles.
 const JOBS_PER_LOAD_BATCH: u64 = 1000;
-/// Queries per batch of inserts or updates.
+/// The number of queries in a batch of inserts or updates.
 const QUERIES_PER_BATCH: usize = 1000;
 /// The number of new jobs of an incremental batch, besides the next stages of unfinished jobs.
-const JOBS_PER_LIVE_BATCH: u64 = 20;
-/// One in this many jobs is ingested by batches other than those of the load.
-const LIVE_SHARE: u64 = 10;
+const JOBS_PER_INCREMENTAL_BATCH: u64 = 20;
+/// The reciprocal of the share of jobs that are not ingested by [`Ingestion::Load`].
+const SEPARATE_DIVISOR: u64 = 10;
 /// The maximum number of jobs that are ingested by batches of inserts and of updates.
-const MOST_SEPARATE: u64 = 10_000;
+const MAX_SEPARATE_JOBS: u64 = 10_000;
 /// The maximum number of jobs that are ingested by incremental batches.
-const MOST_MIXED: u64 = 2000;
+const MAX_INCREMENTAL_JOBS: u64 = 2000;
 
 /// An operation of a comparison, a row of its table.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -29,17 +29,18 @@ pub enum WorkloadOperation {
     Query(QueryKind),
 }
 
-/// The ingestions of a comparison. Each job of the workload is ingested by one of them (by the inserts and the
-/// updates together), so that in the end the store holds the workload.
+/// The ingestions of a comparison. Each job of the workload is ingested by one of them (by the inserts and the updates
+/// together), so that the store contains the whole workload at the end.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Ingestion {
     /// Most jobs, in batches of complete lifecycles.
     Load,
-    /// The inserts of more jobs and their runs.
+    /// The inserts of further jobs and their runs.
     Inserts,
     /// The updates of those jobs and runs, stage by stage.
     Updates,
-    /// The remaining jobs, in the batches of an ingester that keeps up: new jobs, and the next stage of unfinished jobs.
+    /// The remaining jobs, in the batches of an ingester that keeps up: new jobs, and the next stage of unfinished
+    /// jobs.
     Incremental,
 }
 
@@ -50,9 +51,9 @@ impl Ingestion {
     /// The jobs of the ingestion.
     fn jobs(self, workload: &Workload) -> Range<u64> {
         let jobs = workload.options().jobs;
-        let mixed = (jobs / LIVE_SHARE / 2).min(MOST_MIXED);
-        let separate = (jobs / LIVE_SHARE / 2).min(MOST_SEPARATE);
-        let loaded = jobs - mixed - separate;
+        let incremental = (jobs / SEPARATE_DIVISOR / 2).min(MAX_INCREMENTAL_JOBS);
+        let separate = (jobs / SEPARATE_DIVISOR / 2).min(MAX_SEPARATE_JOBS);
+        let loaded = jobs - incremental - separate;
         match self {
             Self::Load => 0..loaded,
             Self::Inserts | Self::Updates => loaded..loaded + separate,
@@ -67,11 +68,11 @@ impl Ingestion {
             Self::Load => validated(workload.batches_of(jobs, JOBS_PER_LOAD_BATCH)),
             Self::Inserts => validated(chunks(inserts(workload, jobs))),
             Self::Updates => validated(chunks(updates(workload, jobs))),
-            Self::Incremental => validated(workload.live_batches_of(jobs, JOBS_PER_LIVE_BATCH)),
+            Self::Incremental => validated(workload.live_batches_of(jobs, JOBS_PER_INCREMENTAL_BATCH)),
         }
     }
 
-    /// Batches as those of [`Load`](Self::Load), for all jobs of the workload.
+    /// Batches like those of [`Load`](Self::Load), for all jobs of the workload.
     pub fn complete_lifecycles(workload: &Workload) -> Batches<'_> {
         validated(workload.batches(JOBS_PER_LOAD_BATCH))
     }
@@ -93,7 +94,8 @@ fn inserts(workload: &Workload, jobs: Range<u64>) -> Vec<IngestionQuery> {
     jobs.flat_map(|number| workload.lifecycle(number)).flatten().filter(is_insert).collect()
 }
 
-/// The updates of the jobs, in groups of jobs: the first stage of each job of the group, then the second of each.
+/// The updates of the jobs, in groups of jobs: the first stage of each job of the group, then the second of each, and
+/// so on.
 fn updates(workload: &Workload, jobs: Range<u64>) -> Vec<IngestionQuery> {
     let stages = workload.live_batches_of(jobs, QUERIES_PER_BATCH as u64);
     stages.flatten().filter(|query| !is_insert(query)).collect()
@@ -107,7 +109,7 @@ fn chunks(queries: Vec<IngestionQuery>) -> impl Iterator<Item = Vec<IngestionQue
     })
 }
 
-/// The operation's name in tables and results.
+/// The name of the operation in tables and results.
 impl fmt::Display for WorkloadOperation {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
@@ -123,7 +125,7 @@ impl fmt::Display for Ingestion {
             Self::Load => write!(f, "load the lifecycles of {JOBS_PER_LOAD_BATCH} jobs"),
             Self::Inserts => write!(f, "insert, {QUERIES_PER_BATCH} queries"),
             Self::Updates => write!(f, "update, {QUERIES_PER_BATCH} queries"),
-            Self::Incremental => write!(f, "incremental, {JOBS_PER_LIVE_BATCH} new jobs"),
+            Self::Incremental => write!(f, "incremental, {JOBS_PER_INCREMENTAL_BATCH} new jobs"),
         }
     }
 }

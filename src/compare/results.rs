@@ -1,4 +1,4 @@
-//! The results of a comparison, with all settings that are needed to repeat it: `results.json`.
+//! The results of a comparison with all settings that are needed to repeat it: `results.json`.
 
 use std::time::Duration;
 
@@ -10,7 +10,7 @@ use crate::measure::{LatencyHistogram, Machine, Percentiles};
 use crate::time::Timestamp;
 use crate::workload::{QueryKind, WorkloadOptions};
 
-/// A comparison's settings and measurements.
+/// The settings and measurements of a comparison.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Results {
@@ -36,7 +36,7 @@ pub struct Results {
 pub struct Settings {
     /// The jobs.
     pub workload: WorkloadOptions,
-    /// The maximum number of runs of each query.
+    /// The maximum number of executions of each query.
     pub samples: usize,
 }
 
@@ -44,7 +44,7 @@ pub struct Settings {
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct BackendResult {
-    /// Its name, which no other backend of the comparison has.
+    /// The name, which is unique in the comparison.
     pub name: String,
     /// The name and version of the software.
     pub version: Option<String>,
@@ -72,11 +72,11 @@ pub enum OperationGroup {
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct OperationResult {
-    /// Its name, which no other operation has.
+    /// The name, which is unique in the comparison.
     pub name: String,
     /// The group.
     pub group: OperationGroup,
-    /// The measurement on each backend; `None` where the backend does not support the operation.
+    /// The measurement on each backend; `None` if the backend does not support the operation.
     pub measurements: Vec<Option<Measurement>>,
 }
 
@@ -84,19 +84,19 @@ pub struct OperationResult {
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Measurement {
-    /// The number of runs: the samples of the percentiles.
+    /// The number of executions, which are the samples of the percentiles.
     pub runs: u64,
-    /// The maximum number of rows of a run; `None` for ingestion.
+    /// The maximum number of rows of a result; `None` for ingestion.
     pub rows: Option<usize>,
-    /// Ingestion queries per second over all runs; `None` for reads.
+    /// The ingestion queries per second over all batches; `None` for reads.
     pub rows_per_second: Option<f64>,
-    /// The latencies of the runs.
+    /// The latencies of the executions.
     #[serde(flatten)]
     pub times: Percentiles,
 }
 
 impl Results {
-    /// The version of the format that this build reads and writes.
+    /// The version of the format that this version of Broadside reads and writes.
     pub const FORMAT: u32 = 2;
 }
 

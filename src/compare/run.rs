@@ -1,4 +1,4 @@
-//! The run of a comparison: load, check, measure.
+//! The execution of a comparison: loading, comparison of results, and measurement.
 
 use std::time::{Duration, Instant};
 
@@ -11,12 +11,14 @@ use crate::measure::{LatencyHistogram, Machine};
 use crate::time::{Clock, SystemClock};
 use crate::workload::{Answer, Query, QueryKind, Workload};
 
-/// The total time after which an operation is not repeated on a target, given [`ENOUGH_RUNS`].
+/// The total time after which an operation is no longer repeated on a target, provided that it was executed
+/// [`ENOUGH_RUNS`] times.
 const ENOUGH_TIME: Duration = Duration::from_secs(2);
-/// The minimum number of runs of an operation.
+/// The minimum number of executions of an operation.
 const ENOUGH_RUNS: usize = 3;
-/// The number of consecutive runs of an operation in a target's turn. The first of them find the processor's caches
-/// filled by other targets; with one run per turn, all times would be those of a store that is idle in between.
+/// The number of consecutive executions of an operation in the turn of a target. During the first ones, the caches of
+/// the processor contain the data of other targets; with one execution per turn, all times would be those of a store
+/// that is idle in between.
 const RUNS_PER_TURN: usize = 10;
 
 /// The current activity of a comparison.
@@ -34,9 +36,9 @@ pub type ActivityFn<'a> = &'a (dyn Fn(Activity, u64, u64) + Send + Sync);
 /// The outcome of a comparison.
 #[derive(Debug)]
 pub enum ComparisonOutcome {
-    /// Every target returned the same results, up to ties.
+    /// All targets returned the same results, up to ties.
     Agreed(Results),
-    /// Results differed. There are no measurements then.
+    /// Results differ. Then there are no measurements.
     Differed(Vec<QueryDifference>),
 }
 
@@ -48,7 +50,7 @@ pub struct QueryDifference {
     pub operation: String,
     /// The target with the different result.
     pub target: String,
-    /// The target that it is compared with.
+    /// The target with the expected result.
     pub reference: String,
     /// The difference.
     pub problem: String,
@@ -61,15 +63,15 @@ pub struct QueryDifference {
 pub struct Comparison<'a> {
     /// The jobs and queries.
     pub workload: &'a Workload,
-    /// The kinds of queries to run.
+    /// The kinds of queries to execute.
     pub kinds: Vec<QueryKind>,
-    /// The maximum number of runs of each.
+    /// The maximum number of executions of each query.
     pub samples: usize,
 }
 
 impl Comparison<'_> {
-    /// Loads the workload into the targets, which must be empty. Then runs each kind of query with different values, and
-    /// compares every result with that of the first target before the times are measured.
+    /// Loads the workload into the targets, which must be empty. Then executes each kind of query with different
+    /// values, and compares every result with that of the first target before the measurement.
     ///
     /// # Errors
     ///
@@ -97,13 +99,13 @@ impl Comparison<'_> {
         Ok(ComparisonOutcome::Agreed(self.results(targets, operations).await?))
     }
 
-    /// Runs the ingestions one after another; a target without updates loads the complete lifecycles of all jobs.
+    /// Executes the ingestions one after another. A target without updates loads the complete lifecycles of all jobs.
     async fn ingest(&self, targets: &[Box<dyn Target>], progress: ActivityFn<'_>) -> Result<Vec<OperationResult>> {
         let mut operations = Vec::new();
         let (mut done, total) = (0, self.workload.options().jobs * targets.len() as u64);
-        for way in Ingestion::ALL {
-            let mut batches: Vec<_> = targets.iter().map(|target| self.batches(target.as_ref(), way)).collect();
-            let mut taken: Vec<Taken> = targets.iter().map(|_| Taken::default()).collect();
+        for ingestion in Ingestion::ALL {
+            let mut batches: Vec<_> = targets.iter().map(|target| self.batches(target.as_ref(), ingestion)).collect();
+            let mut samples: Vec<Samples> = targets.iter().map(|_| Samples::default()).collect();
             let mut round = 0;
             loop {
                 let mut ended = true;
@@ -111,7 +113,7 @@ impl Comparison<'_> {
                     for batch in batches[at].by_ref().take(RUNS_PER_TURN) {
                         let batch = batch?;
                         ended = false;
-                        taken[at].add(targets[at].ingest(&batch).await?, batch.query_count());
+                        samples[at].add(targets[at].ingest(&batch).await?, batch.query_count());
                         done += batch.jobs().len() as u64;
                         progress(Activity::Ingesting, done, total);
                     }
@@ -121,26 +123,27 @@ impl Comparison<'_> {
                 }
                 round += 1;
             }
-            let mut operation = OperationResult::new(WorkloadOperation::Ingest(way));
-            taken.iter().for_each(|taken| operation.add(taken.of_ingestion()));
+            let mut operation = OperationResult::new(WorkloadOperation::Ingest(ingestion));
+            samples.iter().for_each(|samples| operation.add(samples.of_ingestion()));
             operations.push(operation);
         }
         for target in targets {
-            target.settle().await?;
+            target.finish_ingestion().await?;
         }
         Ok(operations)
     }
 
-    /// The batches of an ingestion for a target. A target without updates loads all jobs, and has no other batches.
-    fn batches(&self, target: &dyn Target, way: Ingestion) -> Batches<'_> {
-        match way {
-            way if target.takes_updates() => way.batches(self.workload),
+    /// The batches of an ingestion for a target. A target without updates loads all jobs as complete lifecycles, and
+    /// has no other batches.
+    fn batches(&self, target: &dyn Target, ingestion: Ingestion) -> Batches<'_> {
+        match ingestion {
+            _ if target.supports_updates() => ingestion.batches(self.workload),
             Ingestion::Load => Ingestion::complete_lifecycles(self.workload),
             _ => Box::new(std::iter::empty()),
         }
     }
 
-    /// The distinct queries of a kind, after comparing their results.
+    /// The distinct queries of a kind. Compares their results.
     async fn checked(
         &self,
         targets: &[Box<dyn Target>],
@@ -174,7 +177,7 @@ impl Comparison<'_> {
                         problem,
                         query: format!("{query:?}"),
                     });
-                    // One difference of a kind suffices.
+                    // One difference for each kind is sufficient.
                     return Ok(queries);
                 }
             }
@@ -183,22 +186,22 @@ impl Comparison<'_> {
         Ok(queries)
     }
 
-    /// Runs the queries repeatedly, in rounds in which each target has a turn.
+    /// Executes the queries repeatedly, in rounds in which each target has a turn.
     async fn time(&self, targets: &[Box<dyn Target>], queries: &[Query]) -> Result<Vec<Option<Measurement>>> {
-        let mut taken: Vec<Taken> = targets.iter().map(|_| Taken::default()).collect();
-        let samples: Vec<&Query> = queries.iter().cycle().take(self.samples).collect();
-        for (round, queries) in samples.chunks(RUNS_PER_TURN).enumerate() {
+        let mut samples: Vec<Samples> = targets.iter().map(|_| Samples::default()).collect();
+        let executions: Vec<&Query> = queries.iter().cycle().take(self.samples).collect();
+        for (round, queries) in executions.chunks(RUNS_PER_TURN).enumerate() {
             for at in turns(targets.len(), round) {
                 for query in queries {
-                    if taken[at].is_enough() {
+                    if samples[at].is_enough() {
                         break;
                     }
                     let (answer, time) = targets[at].answer(query).await?;
-                    taken[at].add(time, answer.rows());
+                    samples[at].add(time, answer.rows());
                 }
             }
         }
-        Ok(taken.iter().map(Taken::of_queries).collect())
+        Ok(samples.iter().map(Samples::of_queries).collect())
     }
 
     async fn results(&self, targets: &[Box<dyn Target>], operations: Vec<OperationResult>) -> Result<Results> {
@@ -221,24 +224,24 @@ impl Comparison<'_> {
 
 /// The measurements of an operation on a target.
 #[derive(Debug, Default)]
-struct Taken {
+struct Samples {
     latencies: LatencyHistogram,
     total: Duration,
-    /// Of all runs.
+    /// The rows of all executions.
     rows: usize,
-    /// Of the run that had most.
-    most_rows: usize,
+    /// The maximum number of rows of an execution.
+    max_rows: usize,
 }
 
-impl Taken {
+impl Samples {
     fn add(&mut self, time: Duration, rows: usize) {
         self.latencies.record(time);
         self.total += time;
         self.rows += rows;
-        self.most_rows = self.most_rows.max(rows);
+        self.max_rows = self.max_rows.max(rows);
     }
 
-    /// Whether the target need not run the operation again.
+    /// Whether the operation need not be repeated on the target.
     fn is_enough(&self) -> bool {
         self.latencies.count() >= ENOUGH_RUNS as u64 && self.total > ENOUGH_TIME
     }
@@ -248,17 +251,17 @@ impl Taken {
     }
 
     fn of_queries(&self) -> Option<Measurement> {
-        Measurement::of_queries(&self.latencies, self.most_rows)
+        Measurement::of_queries(&self.latencies, self.max_rows)
     }
 }
 
-/// The order of the targets in a round. The first one rotates, so that disturbances of the machine and the contents of
-/// its caches affect all targets alike.
+/// The order of the targets in a round. The first one rotates, so that interference and the contents of the caches
+/// affect all targets alike.
 fn turns(targets: usize, round: usize) -> impl Iterator<Item = usize> {
     (0..targets).map(move |turn| (round + turn) % targets)
 }
 
-/// The result, or the error if the record does not exist.
+/// The result of a query, or the error if the record does not exist.
 async fn answer_or_missing(target: &dyn Target, query: &Query) -> Result<Result<Answer, Error>> {
     match target.answer(query).await {
         Ok((answer, _)) => Ok(Ok(answer)),

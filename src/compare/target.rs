@@ -11,28 +11,28 @@ use crate::error::Result;
 use crate::ingest::IngestionBatch;
 use crate::workload::{Answer, Query};
 
-/// A store that a comparison loads and queries. It measures its own time, so that a target can exclude the overhead
-/// of its driver.
+/// A store that a comparison loads and queries. It measures its own time, so that it can exclude the overhead of its
+/// driver.
 #[async_trait]
 pub trait Target: fmt::Debug + Send + Sync {
     /// The name in tables and results.
     fn name(&self) -> &str;
 
-    /// Whether the store supports updates of stored jobs. If not, it ingests complete lifecycles only, and the other
-    /// ingestions are left out.
-    fn takes_updates(&self) -> bool {
+    /// Whether the store supports updates of stored jobs. If not, it ingests only complete lifecycles, and the other
+    /// ingestions are omitted.
+    fn supports_updates(&self) -> bool {
         true
     }
 
     /// Applies a batch and returns the elapsed time.
     async fn ingest(&self, batch: &IngestionBatch) -> Result<Duration>;
 
-    /// Prepares for reading: called once, after the ingestion.
-    async fn settle(&self) -> Result<()> {
+    /// Completes the ingestion, for example by building indexes. Called once, before the first query.
+    async fn finish_ingestion(&self) -> Result<()> {
         Ok(())
     }
 
-    /// Runs a query and returns its result and the elapsed time.
+    /// Executes a query and returns its result and the elapsed time.
     async fn answer(&self, query: &Query) -> Result<(Answer, Duration)>;
 
     /// The version and the size of the store.
@@ -47,7 +47,7 @@ pub struct Backend {
 }
 
 impl Backend {
-    /// A handle to an initialised store, under a name that no other target has.
+    /// Creates a target from a handle to an initialised store, with a unique name.
     pub fn new(name: impl Into<String>, database: Arc<dyn Database>) -> Self {
         Self { name: name.into(), database }
     }

@@ -1,4 +1,4 @@
-//! Answers to the workload's queries by an SQL engine.
+//! Execution of the workload's queries by an SQL engine.
 
 use std::collections::HashMap;
 use std::time::Duration;
@@ -23,7 +23,7 @@ pub(super) trait SqlEngine {
     fn rows(&self, statement: &Statement) -> Result<(Vec<Vec<Cell>>, Duration)>;
 }
 
-/// The answer to a query of the workload, and the time of its statements.
+/// Executes a query of the workload. Returns the result and the time of the statements.
 pub(super) fn answer<E: SqlEngine>(engine: &E, query: &Query, now: Timestamp) -> Result<(Answer, Duration)> {
     match query {
         Query::Jobs(query) => jobs(engine, &sql::jobs(query, E::DIALECT), now),

@@ -1,7 +1,7 @@
-//! DuckDB in memory, on one thread, through its Python package, which contains the same library; building the library
+//! DuckDB in memory with one thread, through its Python package, which contains the same library. Building the library
 //! would take longer than the rest of the build.
 //!
-//! The child process executes the statements and times them, so neither the pipe nor the start of Python is included.
+//! The child process executes the statements and measures their time, which excludes the pipe and the start of Python.
 
 use std::collections::HashMap;
 use std::fs::File;
@@ -33,8 +33,8 @@ const SCRIPT: &str = include_str!("duckdb.py");
 /// One thread, and late materialization of whole pages.
 const SETTINGS: [&str; 2] = ["SET threads = 1", "SET late_materialization_max_rows = 1000"];
 const TABLES: [Table; 5] = [JOB, JOB_RUN, ANNOTATION, JOB_SPEC, JOB_ERROR];
-/// Executed after loading, so that filters on annotations use zone maps, and lookups by id an index.
-const SETTLE: [&str; 7] = [
+/// Executed after loading, so that predicates on annotations use zone maps, and lookups by id an index.
+const AFTER_LOADING: [&str; 7] = [
     "CREATE TABLE sorted AS SELECT * FROM annotation ORDER BY key, value, job_id",
     "DROP TABLE annotation",
     "ALTER TABLE sorted RENAME TO annotation",
@@ -51,7 +51,7 @@ pub struct DuckDb {
     process: Mutex<Process>,
     version: String,
     now: Timestamp,
-    /// The file that rows are loaded from.
+    /// The file from which rows are loaded.
     file: PathBuf,
 }
 
@@ -70,11 +70,11 @@ enum Response {
 }
 
 impl DuckDb {
-    /// An empty database, whose clock is fixed at `now`. It needs `python3` with the package `duckdb`.
+    /// Creates an empty database whose clock is fixed at `now`. It requires `python3` with the package `duckdb`.
     ///
     /// # Errors
     ///
-    /// If there is no such Python, and those of DuckDB.
+    /// Those of DuckDB, and if Python or the package is not installed.
     pub fn new(now: Timestamp) -> Result<Self> {
         let mut child = Command::new("python3")
             .args(["-c", SCRIPT])
@@ -103,7 +103,7 @@ impl DuckDb {
         Ok(time)
     }
 
-    /// Appends rows to a table from a file, the fastest way to load.
+    /// Appends rows to a table from a file, which is the fastest method.
     fn append(&self, table: Table, rows: impl Iterator<Item = Value>) -> Result<Duration> {
         let mut file = BufWriter::new(File::create(&self.file).map_err(|error| failed(&error))?);
         let mut any = false;
@@ -192,8 +192,8 @@ impl Target for DuckDb {
         "duckdb"
     }
 
-    /// Jobs are loaded in their final state: a column store is not made for updates of single rows.
-    fn takes_updates(&self) -> bool {
+    /// Jobs are loaded in their final state, because column stores are inefficient for updates of single rows.
+    fn supports_updates(&self) -> bool {
         false
     }
 
@@ -213,8 +213,8 @@ impl Target for DuckDb {
         Ok(time)
     }
 
-    async fn settle(&self) -> Result<()> {
-        SETTLE.iter().chain([&ERROR_INDEX]).try_for_each(|statement| self.execute(statement).map(drop))
+    async fn finish_ingestion(&self) -> Result<()> {
+        AFTER_LOADING.iter().chain([&ERROR_INDEX]).try_for_each(|statement| self.execute(statement).map(drop))
     }
 
     async fn answer(&self, query: &Query) -> Result<(Answer, Duration)> {

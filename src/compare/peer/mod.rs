@@ -1,8 +1,7 @@
-//! Other in-process engines to compare the memory engine with: SQLite and DuckDB.
+//! Other in-process engines for comparisons with the memory engine: SQLite and DuckDB.
 //!
-//! Each has the tables and indexes that an expert would choose, stores the same jobs and must return the same answers.
-//! Only the engine's work is timed: each statement until its rows are fetched, without decoding jobs and groups from the
-//! rows.
+//! Each has suitable tables and indexes, stores the same jobs, and must return the same results. Only the execution of
+//! statements is timed, until all rows are fetched, without decoding jobs and groups.
 
 mod answer;
 mod cell;

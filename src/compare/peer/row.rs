@@ -1,4 +1,4 @@
-//! Rows of the engines as jobs, runs and groups.
+//! Conversion of rows to jobs, runs and groups.
 
 use std::vec;
 
@@ -10,7 +10,7 @@ use crate::model::{GroupAggregates, Job, JobGroup, JobState, Run, RunState, Stat
 use crate::query::{GroupBy, GroupQuery, TimeAggregate};
 use crate::time::Timestamp;
 
-/// Reads the columns of a row from left to right.
+/// Reads the columns of a row in order.
 pub(super) struct Columns(vec::IntoIter<Cell>);
 
 impl Columns {
@@ -107,7 +107,7 @@ impl Columns {
     }
 
     fn text(&mut self) -> Result<SmolStr> {
-        self.maybe_text()?.ok_or_else(|| failed(&"a text is missing"))
+        self.maybe_text()?.ok_or_else(|| failed(&"a string is missing"))
     }
 
     fn integer(&mut self) -> Result<i64> {
@@ -122,7 +122,7 @@ impl Columns {
         match self.0.next() {
             Some(Cell::Text(text)) => Ok(Some(text.into())),
             Some(Cell::Null) => Ok(None),
-            other => Err(failed(&format_args!("expected a text, got {other:?}"))),
+            other => Err(failed(&format_args!("expected a string, got {other:?}"))),
         }
     }
 

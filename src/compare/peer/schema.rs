@@ -1,7 +1,7 @@
 //! The tables of the engines.
 //!
-//! Annotations are stored twice: as JSON in the job's row, for pages of jobs, and as rows of their own, for filters.
-//! Transition times are stored as seconds too, as in Lookout, because orders and averages use seconds.
+//! Annotations are stored twice: as JSON in the row of the job, for pages of jobs, and as rows of a separate table, for
+//! predicates. Transition times are also stored in seconds, as in Lookout, because orders and averages use seconds.
 
 /// A table: its name, and the names and types of its columns, which both engines accept.
 pub(super) type Table = (&'static str, &'static [(&'static str, &'static str)]);

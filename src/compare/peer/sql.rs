@@ -32,13 +32,13 @@ impl Statement {
         self.sql.push_str(sql);
     }
 
-    /// A placeholder for a value.
+    /// Appends a placeholder for a value.
     fn bind(&mut self, value: impl Into<Cell>) {
         self.sql.push('?');
         self.parameters.push(value.into());
     }
 
-    /// Placeholders for a list of values, in parentheses.
+    /// Appends placeholders for a list of values, in parentheses.
     fn bind_list<T: Into<Cell>>(&mut self, values: impl IntoIterator<Item = T>) {
         self.sql.push('(');
         for (at, value) in values.into_iter().enumerate() {
@@ -124,7 +124,7 @@ pub(super) fn groups(query: &GroupQuery, dialect: Dialect) -> Statement {
     statement
 }
 
-/// An average is read as a sum, which the count divides exactly in Rust.
+/// The aggregate as an expression. The average is fetched as a sum, which is divided exactly in Rust.
 fn last_transition(aggregate: TimeAggregate) -> &'static str {
     match aggregate {
         TimeAggregate::Average => "CAST(sum(j.last_transition_time_seconds) AS BIGINT)",
@@ -175,19 +175,19 @@ fn write_groups_source(statement: &mut Statement, query: &GroupQuery, dialect: D
 /// The tables of a query of jobs.
 struct Source<'a> {
     selection: &'a Selection,
-    /// The annotation whose rows drive the join, in order of job ids. Of several it is the last, because later
-    /// annotations of the workload have more distinct values.
+    /// The annotation whose rows drive the join, in the order of job ids. If there are several, the last one, because
+    /// later annotations of the workload have more distinct values.
     driver: Option<(&'a String, &'a String)>,
 }
 
 impl<'a> Source<'a> {
     fn new(selection: &'a Selection, dialect: Dialect) -> Self {
         let driver = selection.predicates().iter().rev().find_map(exact_annotation);
-        // A column store joins by hashing and needs no driving table.
+        // A column store uses hash joins and needs no driving table.
         Self { selection, driver: driver.filter(|_| dialect == Dialect::Sqlite && !selection.uses_latest_run()) }
     }
 
-    /// The column of job ids that an index orders.
+    /// The column of the job id that is ordered by an index.
     fn job_id(&self) -> &'static str {
         match self.driver {
             Some(_) => "a.job_id",
@@ -222,7 +222,7 @@ fn exact_annotation(predicate: &Predicate) -> Option<(&String, &String)> {
     }
 }
 
-/// Writes the conditions, except that on the driving annotation; `and` precedes the first.
+/// Writes the conditions, except for that on the driving annotation; `and` precedes the first.
 fn write_conditions(
     statement: &mut Statement,
     selection: &Selection,
@@ -258,7 +258,7 @@ fn write_predicate(statement: &mut Statement, predicate: &Predicate) {
             statement.bind_list(values.iter().copied());
         }
         Predicate::Integer(field, IntegerTest::Compare(comparison, value)) => {
-            // The plus keeps SQLite from using the index for the range, after which it would have to sort half a queue;
+            // The plus keeps SQLite from using the index for the range, which would require a sort of half a queue;
             // reading the queue in order and filtering is faster.
             statement.push(if *comparison == Comparison::Equal { "" } else { "+" });
             statement.push(&format!("j.{}", field.column()));
@@ -292,7 +292,7 @@ fn write_text_test(statement: &mut Statement, column: &str, test: &TextTest) {
             statement.bind_list(texts);
         }
         TextTest::StartsWith(prefix) => {
-            // A range, which an index or a zone map supports.
+            // A range, for which an index or a zone map can be used.
             statement.push(&format!("{column} >= "));
             statement.bind(prefix);
             statement.push(&format!(" AND {column} < "));

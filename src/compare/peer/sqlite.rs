@@ -19,8 +19,8 @@ use crate::model::{JobState, RunState, StateSet};
 use crate::time::Timestamp;
 use crate::workload::{Answer, Query};
 
-/// Each kind of page has an index in its order, if there can be one. Tables that are read by their key alone are
-/// clustered by it (WITHOUT ROWID), except those with long rows.
+/// Each kind of page has an index in its order if possible. Tables that are read only by their key are clustered by it
+/// (WITHOUT ROWID), except those with long rows.
 const INDEXES: &str = "
     CREATE UNIQUE INDEX job_by_id ON job (job_id);
     CREATE INDEX job_by_queue_id ON job (queue, job_id);
@@ -38,7 +38,7 @@ const INDEXES: &str = "
 /// The capacity of the statement cache; greater than the number of distinct statements.
 const CACHED_STATEMENTS: usize = 512;
 
-/// A database of SQLite in the process's memory.
+/// An in-memory SQLite database.
 #[derive(Debug)]
 pub struct Sqlite {
     connection: Mutex<Connection>,
@@ -46,7 +46,7 @@ pub struct Sqlite {
 }
 
 impl Sqlite {
-    /// An empty database, whose clock is fixed at `now`.
+    /// Creates an empty database whose clock is fixed at `now`.
     ///
     /// # Errors
     ///
@@ -81,7 +81,7 @@ impl Target for Sqlite {
         Ok(started.elapsed())
     }
 
-    async fn settle(&self) -> Result<()> {
+    async fn finish_ingestion(&self) -> Result<()> {
         self.connection.lock().execute_batch("ANALYZE").map_err(|error| failed(&error))
     }
 
@@ -225,8 +225,8 @@ fn insert_job(insert: &mut CachedStatement<'_>, job: &JobInsert) -> rusqlite::Re
     ])
 }
 
-/// The assignments of an update. They contain only the columns to change, because SQLite updates every index of a column
-/// that is assigned.
+/// The assignments of an update. They contain only the changed columns, because SQLite updates every index of an
+/// assigned column.
 #[derive(Default)]
 struct Assignments {
     columns: Vec<&'static str>,
@@ -245,7 +245,7 @@ impl Assignments {
         }
     }
 
-    /// Updates the row of an id if a condition holds; returns whether a row was updated.
+    /// Updates the row with an id if a condition holds. Returns whether a row was updated.
     fn apply(
         mut self,
         transaction: &Transaction<'_>,
