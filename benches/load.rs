@@ -3,8 +3,8 @@
 //!     cargo bench --bench load
 //!
 //! A single thread advances simulated time, and creates and validates the batches that are ready, as in a run. The
-//! throughput is in ingestion queries per second. Before the measurement the benchmark prints the memory usage of active
-//! jobs.
+//! throughput is in ingestion queries per second. Before the measurement the benchmark prints the memory usage of
+//! active jobs.
 
 use std::time::{Duration, Instant};
 
@@ -13,11 +13,11 @@ use broadside::ingest::IngestionBatch;
 use broadside::load::{Generator, GeneratorOptions, LoadConfig};
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};
 
-/// That of the command.
+/// The allocator of the command.
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
-/// 100,000 submissions per second of jobs that take 10 seconds: a million active jobs.
+/// 100,000 submissions per second of jobs with a duration of 10 seconds: a million active jobs.
 const CONFIG: &str = "
 testDuration: 1h
 databaseConfig: {inMemory: true}
@@ -51,7 +51,7 @@ struct Load {
 
 impl Load {
     fn new() -> Self {
-        let config = LoadConfig::parse([("bench.yaml", CONFIG)]).expect("the configuration is right").config;
+        let config = LoadConfig::parse([("bench.yaml", CONFIG)]).expect("the configuration is valid").config;
         let start = Timestamp::from_seconds(1_772_323_200);
         Self { generator: Generator::new(&config, GeneratorOptions::default(), start), micros: 0 }
     }

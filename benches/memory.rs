@@ -80,11 +80,11 @@ fn planning(criterion: &mut Criterion, runtime: &Runtime, name: &str, filled: im
     let mut group = criterion.benchmark_group(name);
     group.bench_function("page", |bencher| {
         let database = filled();
-        bencher.iter(|| runtime.block_on(database.get_jobs(&page)).expect("the store answers"));
+        bencher.iter(|| runtime.block_on(database.get_jobs(&page)).expect("the query succeeds"));
     });
     group.bench_function("groups", |bencher| {
         let database = filled();
-        bencher.iter(|| runtime.block_on(database.get_job_groups(&groups)).expect("the store answers"));
+        bencher.iter(|| runtime.block_on(database.get_job_groups(&groups)).expect("the query succeeds"));
     });
     group.bench_function("page from SQL", |bencher| {
         let database = filled();
@@ -99,7 +99,7 @@ fn planning(criterion: &mut Criterion, runtime: &Runtime, name: &str, filled: im
     group.finish();
 }
 
-/// Groups with every aggregate after a batch that writes to one in a hundred chunks.
+/// Measures groups with all aggregates after a batch that writes to one in a hundred chunks.
 fn written(criterion: &mut Criterion, runtime: &Runtime, name: &str, filled: impl Fn() -> Arc<MemoryDatabase>) {
     let mut group = criterion.benchmark_group(name);
     group.sample_size(20).sampling_mode(SamplingMode::Flat);
@@ -117,9 +117,9 @@ fn written(criterion: &mut Criterion, runtime: &Runtime, name: &str, filled: imp
                     let batch =
                         IngestionBatch::new(ids.iter().map(|id| update(id).into())).expect("the batch is valid");
                     runtime.block_on(async {
-                        database.execute_ingestion_query_batch(&batch).await.expect("the store takes the batch");
+                        database.execute_ingestion_query_batch(&batch).await.expect("the batch can be executed");
                         let started = Instant::now();
-                        database.get_job_groups(&groups).await.expect("the store answers");
+                        database.get_job_groups(&groups).await.expect("the query succeeds");
                         started.elapsed()
                     })
                 };
@@ -130,12 +130,12 @@ fn written(criterion: &mut Criterion, runtime: &Runtime, name: &str, filled: imp
     group.finish();
 }
 
-/// One active job of every hundredth chunk or so: ids ascend in the order of the load.
+/// One active job of about every hundredth chunk: ids ascend in the order of the load.
 fn spread_jobs(runtime: &Runtime, database: &MemoryDatabase) -> Vec<String> {
     const JOBS_PER_CHUNK: usize = 8192;
     let active = [JobState::Queued, JobState::Leased, JobState::Pending, JobState::Running];
     let query = JobQuery::new().filter(StateField.any_of(active)).order_by(JobOrderKey::JobId, Direction::Ascending);
-    let jobs = runtime.block_on(database.get_jobs(&query)).expect("the store answers");
+    let jobs = runtime.block_on(database.get_jobs(&query)).expect("the query succeeds");
     let stored = runtime.block_on(database.stats()).expect("the store is open").jobs as usize;
     let count = (stored / JOBS_PER_CHUNK / 100).max(1);
     jobs.iter().step_by((jobs.len() / count).max(1)).take(count).map(|job| job.job_id.to_string()).collect()
@@ -150,7 +150,7 @@ fn snapshots(criterion: &mut Criterion, runtime: &Runtime, name: &str, workload:
         group.bench_function(if read { "update after a read" } else { "update" }, |bencher| {
             let database = store(workload);
             runtime.block_on(async {
-                database.initialise_schema().await.expect("the store can be made");
+                database.initialise_schema().await.expect("the store can be created");
                 apply(database.as_ref(), Ingestion::Load.batches(workload)).await;
                 apply(database.as_ref(), Ingestion::Inserts.batches(workload)).await;
             });
@@ -163,7 +163,7 @@ fn snapshots(criterion: &mut Criterion, runtime: &Runtime, name: &str, workload:
                         let answer = database.get_job_error("no such job").await;
                         assert!(answer.is_err(), "the workload's jobs have other ids");
                     }
-                    database.execute_ingestion_query_batch(batch).await.expect("the store takes the batch");
+                    database.execute_ingestion_query_batch(batch).await.expect("the batch can be executed");
                 });
             });
         });
@@ -191,13 +191,13 @@ fn ingest_with_readers(runtime: &Runtime, workload: &Workload, readers: usize) -
     let queries: Arc<Vec<_>> =
         Arc::new(kinds.into_iter().filter_map(|kind| workload.query(QueryKind::Page(kind), 0)).collect());
     runtime.block_on(async {
-        database.initialise_schema().await.expect("the store can be made");
+        database.initialise_schema().await.expect("the store can be created");
         let readers: Vec<_> = (0..readers)
             .map(|_| {
                 let (database, done, queries) = (Arc::clone(&database), Arc::clone(&done), Arc::clone(&queries));
                 tokio::spawn(async move {
                     for query in queries.iter().cycle().take_while(|_| !done.load(Ordering::Relaxed)) {
-                        query.run(database.as_ref()).await.expect("the store answers");
+                        query.run(database.as_ref()).await.expect("the query succeeds");
                         tokio::task::yield_now().await;
                     }
                 })

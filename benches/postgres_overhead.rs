@@ -62,9 +62,9 @@ fn overhead(criterion: &mut Criterion) {
 
 async fn filled_store(address: &str) -> ScratchStore {
     let config: DatabaseConfig = address.parse().expect("the address is one of a backend");
-    let store = config.create_scratch(Arc::new(SystemClock)).await.expect("a store can be made");
+    let store = config.create_scratch(Arc::new(SystemClock)).await.expect("a store can be created");
     let database = store.database();
-    database.initialise_schema().await.expect("the schema can be made");
+    database.initialise_schema().await.expect("the schema can be created");
     let count = std::env::var(JOBS_VARIABLE).ok().and_then(|text| text.parse().ok()).unwrap_or(FINISHED_JOBS);
     let params: HistoricalJobsParams = serde_json::from_value(json!({
         "queueIdx": 0, "jobSetIdx": 0, "queueName": "finished", "jobSetName": "finished", "nJobs": count,
@@ -73,7 +73,7 @@ async fn filled_store(address: &str) -> ScratchStore {
     }))
     .expect("the parameters are complete");
     let jobs = HistoricalJobs::try_from(params).expect("the parameters are valid");
-    database.populate_historical_jobs(&jobs, &|_| ()).await.expect("jobs can be made");
+    database.populate_historical_jobs(&jobs, &|_| ()).await.expect("jobs can be created");
     for first in (0..ACTIVE_JOBS).step_by(BATCH) {
         for batch in [inserted(first), leased(first)] {
             database.execute_ingestion_query_batch(&batch).await.expect("a batch can be executed");
@@ -142,7 +142,7 @@ struct HandWritten(Client);
 
 impl HandWritten {
     async fn connect(address: &str, schema: &str) -> Self {
-        let (client, connection) = tokio_postgres::connect(address, NoTls).await.expect("the server answers");
+        let (client, connection) = tokio_postgres::connect(address, NoTls).await.expect("the server can be reached");
         tokio::spawn(connection);
         let setup = format!("SET search_path = {schema}; SET plan_cache_mode = force_custom_plan; {TEMPORARY_TABLES}");
         client.batch_execute(&setup).await.expect("the session can be set up");

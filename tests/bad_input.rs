@@ -1,5 +1,5 @@
-//! Bad input is refused, never a panic: bytes for the scenario reader and the protobuf decoder,
-//! any JSON for queries and requests, any numbers for historical jobs.
+//! Invalid input is rejected without a panic: bytes for the parser of scenarios and the protobuf decoder, any JSON for
+//! queries and requests, any numbers for historical jobs.
 
 use std::error::Error as _;
 
@@ -15,7 +15,7 @@ use proptest::prelude::*;
 use proptest::sample::select;
 use serde_json::{Map, Value, json};
 
-/// Any JSON, not too deep.
+/// Any JSON of limited depth.
 fn value() -> impl Strategy<Value = Value> {
     let leaf = prop_oneof![
         Just(Value::Null),
@@ -33,7 +33,7 @@ fn value() -> impl Strategy<Value = Value> {
     })
 }
 
-/// Texts that mean something somewhere, and any others.
+/// Strings that are valid in some argument, and any others.
 fn text() -> impl Strategy<Value = String> {
     let words = vec![
         "op",
@@ -67,7 +67,7 @@ fn text() -> impl Strategy<Value = String> {
     prop_oneof![3 => select(words).prop_map(str::to_owned), 1 => any::<String>()]
 }
 
-/// An address with the word SECRET where a secret may stand, rightly or by mistake.
+/// An address with the word SECRET in places where a secret may be, intended or by mistake.
 fn address() -> impl Strategy<Value = String> {
     select(vec![
         "postgres://u:SECRET@h/d",
@@ -107,13 +107,13 @@ fn address() -> impl Strategy<Value = String> {
     .prop_map(str::to_owned)
 }
 
-/// A secret of letters that follow each other in no word, between characters that mean something in an address.
+/// A secret of letters in an order that occurs in no word, between characters with a meaning in addresses.
 fn secret() -> impl Strategy<Value = String> {
     let letters = "[QXZJVKW]{4,6}";
     (letters, "[@:/?#&=%+' \\\\,]{0,2}", "([QXZJVKW]{4,6})?").prop_map(|(first, middle, last)| first + &middle + &last)
 }
 
-/// A line of every call, to be damaged.
+/// A line for each call, to be damaged.
 fn line() -> impl Strategy<Value = String> {
     select(vec![
         r#"{"op":"ingest","queries":[{"type":"insertJob","job":{"jobId":"j","queue":"q","jobSet":"s","owner":"o","priority":1,"submitted":"2026-01-01T00:00:00Z","cpu":1,"memory":2,"ephemeralStorage":3,"gpu":0,"annotations":{"k":"v"}},"jobSpec":"CgFq"}]}"#,
@@ -126,8 +126,8 @@ fn line() -> impl Strategy<Value = String> {
     .prop_map(str::to_owned)
 }
 
-/// What was read can be written and read back.
-fn reads_back(scenario: &Scenario) -> Result<(), TestCaseError> {
+/// A parsed scenario can be formatted and parsed again.
+fn round_trips(scenario: &Scenario) -> Result<(), TestCaseError> {
     for step in &scenario.steps {
         let text = step.to_string();
         let again =
@@ -148,42 +148,42 @@ proptest! {
     #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::default() })]
 
     #[test]
-    fn any_bytes_are_a_scenario_or_none(bytes in vec(any::<u8>(), 0..200)) {
+    fn any_bytes_are_a_scenario_or_rejected(bytes in vec(any::<u8>(), 0..200)) {
         if let Ok(scenario) = Scenario::parse(&bytes) {
-            reads_back(&scenario)?;
+            round_trips(&scenario)?;
         }
     }
 
     #[test]
-    fn a_damaged_line_is_a_call_or_none(mut line in line().prop_map(String::into_bytes), damage in vec((any::<prop::sample::Index>(), any::<u8>()), 1..4), end in any::<prop::sample::Index>()) {
+    fn a_damaged_line_is_a_call_or_rejected(mut line in line().prop_map(String::into_bytes), damage in vec((any::<prop::sample::Index>(), any::<u8>()), 1..4), end in any::<prop::sample::Index>()) {
         for (index, byte) in damage {
             let index = index.index(line.len());
             line[index] = byte;
         }
         for text in [&line[..], &line[..end.index(line.len())]] {
             if let Ok(scenario) = Scenario::parse(text) {
-                reads_back(&scenario)?;
+                round_trips(&scenario)?;
             }
         }
     }
 
     #[test]
-    fn a_line_with_any_value_in_it_is_a_call_or_none(line in line(), keys in vec(any::<prop::sample::Index>(), 1..5), value in value()) {
+    fn a_line_with_any_value_is_a_call_or_rejected(line in line(), keys in vec(any::<prop::sample::Index>(), 1..5), value in value()) {
         let mut object: Value = serde_json::from_str(&line).unwrap();
         replace(&mut object, &keys, value);
         if let Ok(scenario) = Scenario::parse(object.to_string().as_bytes()) {
-            reads_back(&scenario)?;
+            round_trips(&scenario)?;
         }
     }
 
     #[test]
-    fn any_filter_is_valid_or_refused(field in text(), matcher in text(), value in value(), is_annotation in any::<bool>()) {
+    fn any_filter_is_valid_or_rejected(field in text(), matcher in text(), value in value(), is_annotation in any::<bool>()) {
         let filter = Filter { field, matcher, value, is_annotation };
         jobs_query(GetJobsRequest { filters: vec![filter], ..Default::default() })?;
     }
 
     #[test]
-    fn any_request_is_valid_or_refused(field in text(), direction in text(), skip in any::<i64>(), take in any::<i64>(), aggregate in text(), is_annotation in any::<bool>()) {
+    fn any_request_is_valid_or_rejected(field in text(), direction in text(), skip in any::<i64>(), take in any::<i64>(), aggregate in text(), is_annotation in any::<bool>()) {
         let order = Order { field: field.clone(), direction };
         jobs_query(GetJobsRequest { order: order.clone(), skip, take, ..Default::default() })?;
         let grouped_field = GroupedField { field, is_annotation, last_transition_time_aggregate: String::new() };
@@ -195,7 +195,7 @@ proptest! {
     }
 
     #[test]
-    fn any_json_is_a_query_or_none(kind in text(), object in value()) {
+    fn any_json_is_a_query_or_rejected(kind in text(), object in value()) {
         let mut object = match object { Value::Object(object) => object, other => Map::from_iter([("jobId".to_owned(), other)]) };
         object.insert("type".to_owned(), Value::String(kind));
         if let Ok(query) = serde_json::from_value::<IngestionQuery>(Value::Object(object)) {
@@ -207,12 +207,12 @@ proptest! {
     }
 
     #[test]
-    fn any_bytes_are_a_spec_or_refused(bytes in vec(any::<u8>(), 0..100)) {
-        spec_is_valid_or_refused(bytes)?;
+    fn any_bytes_are_a_spec_or_rejected(bytes in vec(any::<u8>(), 0..100)) {
+        spec_is_valid_or_rejected(bytes)?;
     }
 
     #[test]
-    fn nested_messages_are_a_spec_or_refused(depth in 0..300_usize, field in 0..256_u16) {
+    fn nested_messages_are_a_spec_or_rejected(depth in 0..300_usize, field in 0..256_u16) {
         let mut bytes = Vec::new();
         for _ in 0..depth {
             let mut outer = vec![(field << 3) as u8 | 2];
@@ -220,18 +220,18 @@ proptest! {
             outer.append(&mut bytes);
             bytes = outer;
         }
-        spec_is_valid_or_refused(bytes)?;
+        spec_is_valid_or_rejected(bytes)?;
     }
 
     #[test]
-    fn any_text_is_a_time_or_none(text in "[-+0-9TZ:. ]{0,40}") {
+    fn any_string_is_a_time_or_rejected(text in "[-+0-9TZ:. ]{0,40}") {
         if let Ok(time) = text.parse::<Timestamp>() {
             prop_assert_eq!(time.to_string().parse(), Ok(time));
         }
     }
 
     #[test]
-    fn any_parameters_make_historical_jobs_or_are_refused(numbers in vec(prop_oneof![-2..12_000_i64, any::<i64>()], 8), ages in vec(any::<i64>(), 0..3), names in vec(text(), 2), micros in any::<i64>(), bytes in vec(any::<u8>(), 0..8)) {
+    fn any_parameters_of_historical_jobs_are_valid_or_rejected(numbers in vec(prop_oneof![-2..12_000_i64, any::<i64>()], 8), ages in vec(any::<i64>(), 0..3), names in vec(text(), 2), micros in any::<i64>(), bytes in vec(any::<u8>(), 0..8)) {
         let params = HistoricalJobsParams {
             queue_idx: numbers[0], job_set_idx: numbers[1], queue_name: names[0].clone(), job_set_name: names[1].clone(),
             n_jobs: numbers[2], chunk_size: numbers[3], succeeded_threshold: numbers[4], errored_threshold: numbers[5],
@@ -249,7 +249,7 @@ proptest! {
     }
 
     #[test]
-    fn no_part_of_a_secret_is_shown_wherever_it_stands(address in address(), secret in secret(), damage in vec((any::<prop::sample::Index>(), select("@:/?#[]&=%+' \\\\,.%40%2F\0".chars().collect::<Vec<_>>()), 0..3), 0..6)) {
+    fn no_part_of_a_secret_is_shown(address in address(), secret in secret(), damage in vec((any::<prop::sample::Index>(), select("@:/?#[]&=%+' \\\\,.%40%2F\0".chars().collect::<Vec<_>>()), 0..3), 0..6)) {
         let mut typed: Vec<char> = address.replace("SECRET", &secret).chars().collect();
         for (index, character, kind) in damage {
             let at = index.index(typed.len());
@@ -274,7 +274,7 @@ proptest! {
                 shown
             }
         };
-        // However it was encoded or folded on the way.
+        // In any encoding or case.
         let shown = shown.to_lowercase();
         let secret: Vec<char> = secret.to_lowercase().chars().collect();
         for fragment in secret.windows(4) {
@@ -284,9 +284,9 @@ proptest! {
     }
 
     #[test]
-    fn any_text_is_an_address_or_refused(text in prop_oneof![text(), "(postgres|clickhouse\\+http|x)://[a-z:@/?=%0-9]{0,30}", "host=[a-z =']{0,30}"]) {
+    fn any_string_is_an_address_or_rejected(text in prop_oneof![text(), "(postgres|clickhouse\\+http|x)://[a-z:@/?=%0-9]{0,30}", "host=[a-z =']{0,30}"]) {
         match text.parse::<DatabaseConfig>() {
-            // No text is read as an address unless it has one of the documented forms.
+            // Only strings of the documented forms are addresses.
             Ok(config) => prop_assert!(
                 match config.backend() {
                     BackendKind::Postgres => text.starts_with("postgres") || text.contains('='),
@@ -300,7 +300,7 @@ proptest! {
     }
 }
 
-fn spec_is_valid_or_refused(bytes: Vec<u8>) -> Result<(), TestCaseError> {
+fn spec_is_valid_or_rejected(bytes: Vec<u8>) -> Result<(), TestCaseError> {
     let query = InsertJobSpec { job_id: "j".to_owned(), job_spec: Some(Bytes::from(bytes)) };
     if let Err(error) = IngestionBatch::new([query.into()]) {
         prop_assert_eq!(error.kind(), ErrorKind::InvalidArgument);
@@ -309,7 +309,7 @@ fn spec_is_valid_or_refused(bytes: Vec<u8>) -> Result<(), TestCaseError> {
     Ok(())
 }
 
-/// Puts `value` somewhere in `target`, at the place that the indexes lead to.
+/// Replaces the value at the place that the indexes select.
 fn replace(target: &mut Value, indexes: &[prop::sample::Index], value: Value) {
     let child = match (target, indexes.split_first()) {
         (Value::Object(object), Some((index, rest))) if !object.is_empty() => {
@@ -331,7 +331,7 @@ fn replace(target: &mut Value, indexes: &[prop::sample::Index], value: Value) {
 }
 
 #[test]
-fn deep_json_is_refused() {
+fn deep_json_is_rejected() {
     let deep = format!(r#"{{"op":"getJobs","filters":{}{}}}"#, "[".repeat(100_000), "]".repeat(100_000));
     assert!(Scenario::parse(deep.as_bytes()).is_err());
     let filter = Filter::new("queue", Match::AnyOf, json!([[[["q"]]]]));

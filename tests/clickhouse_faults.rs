@@ -1,4 +1,5 @@
-//! Faults of a ClickHouse server and of the connection to it: it is killed, does not answer or refuses, and connections break.
+//! Faults of a ClickHouse server and of its connections: the server is killed, does not respond or rejects requests,
+//! and connections are cut.
 
 mod support;
 
@@ -32,11 +33,11 @@ fn main() {
         trial("a-killed-server-loses-no-acknowledged-batch", killed_server),
         trial("a-server-that-is-down-is-unavailable-until-it-is-back", down_server),
         trial("a-silent-server-times-out", silent_server),
-        trial("a-request-on-a-cut-connection-is-repeated", cut_connection),
-        trial("an-answer-of-a-gateway-is-unavailable", another_server),
+        trial("a-request-on-a-cut-connection-is-retried", cut_connection),
+        trial("a-response-of-a-gateway-is-unavailable", another_server),
         trial("an-unknown-database-is-not-initialised", unknown_database),
-        trial("a-refused-password-is-not-shown", wrong_password),
-        trial("a-bad-setting-is-named-by-its-code", bad_setting),
+        trial("a-rejected-password-is-not-shown", wrong_password),
+        trial("an-unknown-setting-is-an-error-with-its-code", bad_setting),
         trial("batches-and-pages-have-any-size", any_size),
         trial("requests-and-responses-are-compressed", compressed),
         trial("a-store-keeps-its-layout", another_layout),
@@ -72,7 +73,7 @@ fn ids(set: usize, jobs: usize) -> impl Iterator<Item = String> {
     (0..jobs).map(move |number| job_id(set, number))
 }
 
-/// A batch that brings a set of jobs from nothing to RUNNING, each with a run.
+/// A batch that inserts a set of jobs with a run each and sets them RUNNING.
 fn running(set: usize, jobs: usize) -> IngestionBatch {
     let queries = ids(set, jobs).flat_map(|job_id| {
         let (time, run_id) = (Timestamp::from_seconds(1), format!("{job_id}-r"));
@@ -112,7 +113,7 @@ fn ended(set: usize, jobs: usize) -> IngestionBatch {
     IngestionBatch::new(queries).unwrap()
 }
 
-/// Asserts that the store contains exactly these sets, each job once and in the state of `ended`.
+/// Asserts that the store contains exactly these sets, with each job once and in the state after `ended`.
 async fn assert_ended(database: &dyn Database, sets: usize, jobs: usize) {
     let found = all_jobs(database).await;
     let expected: Vec<_> = (0..sets).flat_map(|set| ids(set, jobs)).collect();
@@ -124,8 +125,8 @@ async fn assert_ended(database: &dyn Database, sets: usize, jobs: usize) {
     }
 }
 
-/// Repeats a batch until it succeeds; returns the number of failures, all of which must be `Unavailable`.
-async fn insist(database: &dyn Database, batch: &IngestionBatch) -> usize {
+/// Repeats a batch until it succeeds. Returns the number of failures, all of which must be `Unavailable`.
+async fn retry_until_stored(database: &dyn Database, batch: &IngestionBatch) -> usize {
     let mut failures = 0;
     while let Err(error) = database.execute_ingestion_query_batch(batch).await {
         assert_eq!(error.kind(), ErrorKind::Unavailable, "{error:?}");
@@ -142,8 +143,8 @@ async fn killed_server() {
     let load = tokio::spawn(async move {
         let mut failures = 0;
         for set in 0..30 {
-            failures += insist(&*database, &running(set, JOBS)).await;
-            failures += insist(&*database, &ended(set, JOBS)).await;
+            failures += retry_until_stored(&*database, &running(set, JOBS)).await;
+            failures += retry_until_stored(&*database, &ended(set, JOBS)).await;
         }
         failures
     });
@@ -183,8 +184,8 @@ async fn silent_server() {
         let error = database.execute_ingestion_query_batch(&running(0, JOBS)).await.unwrap_err();
         assert_eq!((error.kind(), error.outcome()), (ErrorKind::Timeout, Outcome::NotApplied), "{error:?}");
         proxy.set(Mode::Open);
-        insist(&**database, &running(0, JOBS)).await;
-        // The reads of a batch are answered, but its first insert is not.
+        retry_until_stored(&**database, &running(0, JOBS)).await;
+        // The reads of a batch get responses, but its first insert does not.
         proxy.set(Mode::SilentToInserts);
         let error = database.execute_ingestion_query_batch(&ended(0, JOBS)).await.unwrap_err();
         assert_eq!((error.kind(), error.outcome()), (ErrorKind::Timeout, Outcome::Unknown), "{error:?}");
@@ -201,7 +202,7 @@ async fn cut_connection() {
         let store = store(proxy.address()).await;
         let database = store.database();
         for batch in [running(0, JOBS), ended(0, JOBS)] {
-            // The server executes the request, but the answer is lost.
+            // The server executes the request, but the response is lost.
             proxy.set(Mode::CutNextAnswer);
             database.execute_ingestion_query_batch(&batch).await.unwrap();
             proxy.set(Mode::CutNextAnswerToInsert);

@@ -1,4 +1,4 @@
-//! Requests that timed out and that the server executes after later batches do not undo these.
+//! Late requests: a request that timed out, and that the server executes after later batches, does not undo them.
 
 mod support;
 
@@ -27,8 +27,8 @@ fn main() {
     let trials = vec![
         trial("a-late-update-of-jobs-does-not-undo-a-later-one", late_update_of_jobs),
         trial("a-late-update-of-runs-does-not-undo-a-later-one", late_update_of_runs),
-        trial("a-late-insert-of-jobs-neither-undoes-nor-doubles-a-later-one", late_insert_of_jobs),
-        trial("a-late-insert-of-runs-neither-undoes-nor-doubles-a-later-one", late_insert_of_runs),
+        trial("a-late-insert-of-jobs-neither-undoes-nor-duplicates-a-later-one", late_insert_of_jobs),
+        trial("a-late-insert-of-runs-neither-undoes-nor-duplicates-a-later-one", late_insert_of_runs),
         trial("a-late-insert-of-an-error-does-not-replace-the-first", late_insert_of_an_error),
         trial("a-late-batch-may-be-repeated-before-it-is-executed", late_and_repeated),
         trial("a-late-batch-without-a-later-one-takes-effect", late_alone),
@@ -72,7 +72,7 @@ impl Late {
         assert_eq!((error.kind(), error.outcome()), (ErrorKind::Timeout, Outcome::Unknown), "{error:?}");
     }
 
-    /// Passes the held request on, and waits until the server has executed it.
+    /// Releases the held request, and waits until the server has executed it.
     async fn land(&mut self) {
         self.proxy.set(Mode::Open);
         self.landed += 1;

@@ -1,4 +1,4 @@
-//! Users whose profile has settings that answers rely on, and users who may not change settings.
+//! Users whose profile has settings that results depend on, and users who may not change settings.
 
 mod support;
 
@@ -16,7 +16,7 @@ use support::harness::server_trial;
 use support::jobs::{all_jobs, plain_job};
 use support::server::{Server, with};
 
-/// Each of these settings alone would make answers wrong.
+/// Each of these settings alone would make results wrong.
 const PROFILES: [&str; 26] = [
     "join_use_nulls=1",
     "aggregate_functions_null_for_empty=1",
@@ -46,15 +46,15 @@ const PROFILES: [&str; 26] = [
     "transform_null_in=1",
 ];
 
-/// The profiles with a limit, exceeding which is an error instead of a truncated result.
+/// The profiles with a limit: exceeding it is an error instead of truncating the result.
 const LIMITS: [&str; 5] =
     ["max_result_rows", "max_rows_to_read", "max_rows_to_group_by", "max_rows_to_sort", "max_rows_in_"];
 
 fn main() {
     let arguments = Arguments::from_args();
     let trials = vec![
-        trial("no-profile-makes-an-answer-wrong", any_profile),
-        trial("a-read-only-user-with-a-safe-profile-reads", read_only),
+        trial("no-profile-makes-a-result-wrong", any_profile),
+        trial("a-read-only-user-with-a-safe-profile-can-read", read_only),
         trial("the-address-cannot-choose-another-database", redirected),
     ];
     libtest_mimic::run(&arguments, trials).exit();
@@ -70,7 +70,7 @@ async fn connect(address: &str) -> Result<Arc<dyn Database>, Error> {
 
 const JOBS: usize = 3;
 
-/// A batch that inserts jobs with a run each and ends them; a repetition changes nothing.
+/// A batch that inserts jobs with a run each and ends them. Repeating it changes nothing.
 fn ended(prefix: &str) -> IngestionBatch {
     let queries = (0..JOBS).flat_map(|number| {
         let (job_id, run_id) = (format!("{prefix}-{number}"), format!("{prefix}-{number}-r"));
@@ -96,7 +96,7 @@ fn ended(prefix: &str) -> IngestionBatch {
     IngestionBatch::new(queries).unwrap()
 }
 
-/// Asserts the answers of a handle after such batches; returns the number of jobs.
+/// Asserts the results of a handle after such batches. Returns the number of jobs.
 async fn jobs(database: &dyn Database) -> Result<usize, Error> {
     let jobs = all_jobs(database).await;
     for job in &jobs {

@@ -161,7 +161,7 @@ async fn unmarked() {
         }
         let error = database.initialise_schema().await.unwrap_err();
         assert_eq!(error.kind(), ErrorKind::WrongStore, "{error:?}");
-        assert_eq!(all_jobs(&*database).await.len(), 1, "reads harm nobody, and nothing was written or removed");
+        assert_eq!(all_jobs(&*database).await.len(), 1, "reads are possible, and nothing was written or removed");
         let other = if layout == LAYOUTS[0] { LAYOUTS[1] } else { LAYOUTS[0] };
         let error = connect(&address_of(&store, other)).await.unwrap_err();
         assert_eq!(error.kind(), ErrorKind::WrongStore, "{error:?}");
@@ -254,7 +254,7 @@ async fn half_way() {
     let database = store.database();
     database.execute_ingestion_query_batch(&batch([new_job("job")])).await.unwrap();
     run(&store, "DROP TABLE job_run SYNC").await;
-    // The jobs are removed, but the runs cannot be.
+    // The jobs are removed, but the runs cannot be removed.
     let error = database.tear_down().await.unwrap_err();
     assert_eq!((error.kind(), error.outcome()), (ErrorKind::NotInitialised, Outcome::Unknown), "{error:?}");
     let cancelled = SetJobCancelled {

@@ -17,7 +17,7 @@ use broadside::workload::{Aggregate, Answer, Grouping, PageKind, Query, QueryKin
 use broadside::{Database, ManualClock, Result, StoreInfo, Timestamp};
 use serde_json::Value;
 
-/// A store that alters its results.
+/// A store whose results are modified.
 #[derive(Debug)]
 struct Altered {
     store: Backend,
@@ -53,7 +53,7 @@ async fn store(name: &str, workload: &Workload) -> Backend {
     Backend::new(name, Arc::new(database))
 }
 
-/// The difference that a comparison finds in altered results; `None` if they are considered equal.
+/// The difference that a comparison finds in modified results; `None` if they are considered equal.
 async fn problem(kind: QueryKind, alter: fn(&mut Answer)) -> Option<String> {
     let workload = Workload::new(WorkloadOptions { jobs: 1500, ..WorkloadOptions::default() });
     let altered = Altered { store: store("altered", &workload).await, alter };

@@ -1,5 +1,5 @@
-//! The tracing events of the server backends: calls, repetitions, reconnections, dropped and recreated indexes, and no
-//! secret in any of them.
+//! The tracing events of the server backends: calls, retries, reconnections, dropped and recreated indexes. None
+//! contains a secret.
 
 mod support;
 
@@ -20,10 +20,10 @@ use tokio_postgres::NoTls;
 
 /// Part of every secret of this test.
 const SECRET: &str = "hunter";
-/// The least number of jobs for which PostgreSQL drops indexes.
+/// The minimum number of jobs for which PostgreSQL drops indexes.
 const BULK: usize = 10_000;
 
-/// The text of all events of all tests.
+/// The output of all events of all tests.
 static LOG: Mutex<Vec<u8>> = Mutex::new(Vec::new());
 
 struct Log;
@@ -41,8 +41,8 @@ impl Write for Log {
 fn main() {
     tracing_subscriber::fmt().with_ansi(false).with_max_level(tracing::Level::TRACE).with_writer(|| Log).init();
     let trials = vec![
-        server_trial(Backend::POSTGRES, "events-have-no-secret", postgres),
-        server_trial(Backend::CLICKHOUSE, "events-have-no-secret", clickhouse),
+        server_trial(Backend::POSTGRES, "events-contain-no-secret", postgres),
+        server_trial(Backend::CLICKHOUSE, "events-contain-no-secret", clickhouse),
     ];
     libtest_mimic::run(&Arguments::from_args(), trials).exit();
 }
@@ -84,7 +84,7 @@ fn historical() -> HistoricalJobs {
     params.try_into().unwrap()
 }
 
-/// A call that begins while the server is down, and ends after it has been started again.
+/// A call that starts while the server is down, and ends after it has been started again.
 async fn call_without_server(server: &Server, database: &Arc<dyn Database>, target: &str, repeated: &str) {
     server.kill();
     let call = tokio::spawn({

@@ -1,4 +1,4 @@
-//! What a scenario cannot say: handles, closing, progress, interruption, and what errors carry.
+//! Behaviour that scenarios cannot express: handles, closing, progress, interruption, and the properties of errors.
 
 mod support;
 
@@ -27,13 +27,13 @@ fn main() {
 
 fn trials(backend: Backend) -> [Trial; 8] {
     [
-        trial(backend, "a-closed-handle-answers-closed", closed),
-        trial(backend, "another-handle-reads-the-same-store-and-closes-alone", other_handle),
-        trial(backend, "errors-name-call-and-backend", errors),
-        trial(backend, "the-schema-can-be-initialised-by-many-at-once", initialised_at_once),
-        trial(backend, "sizes-without-a-limit-have-none", sizes),
-        trial(backend, "any-of-takes-more-than-a-million-values", many_values),
-        trial(backend, "progress-runs-from-none-to-all", progress),
+        trial(backend, "a-closed-handle-returns-closed", closed),
+        trial(backend, "another-handle-reads-the-same-store-and-is-closed-separately", other_handle),
+        trial(backend, "errors-have-the-call-and-the-backend", errors),
+        trial(backend, "the-schema-can-be-initialised-concurrently", initialised_at_once),
+        trial(backend, "values-without-a-limit-can-be-large", sizes),
+        trial(backend, "any-of-supports-more-than-a-million-values", many_values),
+        trial(backend, "progress-starts-at-zero-and-ends-with-all-jobs", progress),
         trial(backend, "an-interrupted-population-can-be-resumed", resumed),
     ]
 }
@@ -136,8 +136,7 @@ async fn initialised_at_once(store: TestStoreRef) -> Verdict {
     ensure(jobs.is_empty(), || format!("{jobs:?}"))
 }
 
-/// Specs, errors, annotations, lists and texts that are much larger than usual.
-/// More values than fit into one constant of ClickHouse, into a statement, or into one form field.
+/// More values than fit into a constant of ClickHouse, a statement, or a form field.
 const MANY_VALUES: i64 = 1_000_001;
 
 async fn many_values(store: TestStoreRef) -> Verdict {
@@ -217,7 +216,7 @@ fn historical_jobs(count: i64) -> Result<HistoricalJobs, String> {
 async fn progress(store: TestStoreRef) -> Verdict {
     let database = &*store.database;
     database.initialise_schema().await.map_err(text)?;
-    // Once with everything to do and once with nothing left.
+    // Once on an empty store, and once when nothing remains to do.
     for _ in 0..2 {
         let heard = Mutex::new(Vec::new());
         let listen = |progress: Progress| heard.lock().unwrap_or_else(|error| error.into_inner()).push(progress);
@@ -231,13 +230,13 @@ async fn progress(store: TestStoreRef) -> Verdict {
     Ok(())
 }
 
-/// Calls that are dropped at some point, and then one that is not: in the end all is there once.
+/// Drops calls at different points, and then completes one: each job must be stored once.
 async fn resumed(store: TestStoreRef) -> Verdict {
     let database = &*store.database;
     database.initialise_schema().await.map_err(text)?;
     let jobs = historical_jobs(1900)?;
     for millis in [0, 1, 5, 20, 60] {
-        // Not finishing in time is what is wanted.
+        // The call may or may not complete in time.
         let _ = tokio::time::timeout(Duration::from_millis(millis), database.populate_historical_jobs(&jobs, &|_| ()))
             .await;
     }

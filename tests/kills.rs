@@ -1,4 +1,4 @@
-//! Servers that are killed at random points of a load: no acknowledged write is lost, none is doubled.
+//! Servers that are killed at random points during a load: no acknowledged write is lost or duplicated.
 //!
 //! Ignored unless `BROADSIDE_KILLS` is set to the number of kills of each kind of server.
 
@@ -23,9 +23,9 @@ use support::server::{Server, with};
 use tokio_postgres::NoTls;
 
 const VARIABLE: &str = "BROADSIDE_KILLS";
-/// Writers of a round, each with its own job set.
+/// The number of writers of a round, each with its own job sets.
 const WRITERS: usize = 4;
-/// Batches of a writer are about this number of jobs.
+/// The number of jobs in a batch of a writer.
 const JOBS: usize = 8;
 /// The upper limit of the delay before a kill.
 const MAX_DELAY_MICROS: u64 = 300_000;
@@ -66,7 +66,7 @@ impl Kind {
         }
     }
 
-    /// Kills a server, and returns when it is starting again.
+    /// Kills a server, and returns while it is starting again.
     async fn kill(self, server: &Server, round: usize, random: &mut Random) {
         match self {
             Self::Postgres if round % 2 == 1 => kill_backend(server.address(), random).await,
@@ -78,7 +78,7 @@ impl Kind {
     }
 }
 
-/// Kills one of the processes that serve the load; the server then restarts all of them.
+/// Kills one of the processes that serve the load. The server then restarts all of them.
 async fn kill_backend(address: &str, random: &mut Random) {
     let (session, connection) = tokio_postgres::connect(address, NoTls).await.unwrap();
     let connection = tokio::spawn(connection);
@@ -152,8 +152,8 @@ fn job_id(writer: usize, set: usize, job: usize) -> String {
     format!("job-{writer:04}-{set:03}-{job:02}")
 }
 
-/// Batches that bring the jobs of a set from nothing to their end. No field that a batch writes is written by another,
-/// so a lost batch shows in the end, too.
+/// The batches of a set of jobs from insertion to end. No field is written by two batches, so a lost batch is visible
+/// at the end.
 fn batches(writer: usize, set: usize) -> [IngestionBatch; 4] {
     let of_each = |queries: fn(String, String, String) -> Vec<IngestionQuery>| {
         let queries = (0..JOBS).flat_map(|job| {
@@ -185,8 +185,8 @@ fn batches(writer: usize, set: usize) -> [IngestionBatch; 4] {
     ]
 }
 
-/// Writes job sets until the server has been killed, and repeats each batch until it is acknowledged; returns the number
-/// of sets.
+/// Writes job sets until the server has been killed, and repeats each batch until it is acknowledged. Returns the
+/// number of sets.
 async fn write(
     database: Arc<dyn Database>,
     failures: Arc<AtomicUsize>,
@@ -212,7 +212,7 @@ async fn count(database: &dyn Database) -> u64 {
     groups.iter().map(|group| group.count).sum()
 }
 
-/// Every batch of the writer has had its whole effect, once.
+/// Asserts that every batch of the writer has been applied completely, and once.
 async fn assert_written(database: &dyn Database, writer: usize, sets: usize) {
     let query = JobQuery::new()
         .filter(TextField::JobSet.starts_with(format!("set-{writer:04}-")))

@@ -164,7 +164,7 @@ fn schema() -> Value {
     })
 }
 
-/// Collects the violations of the schema, each with its path.
+/// Collects the violations of the schema with their paths.
 fn violations(schema: &Value, value: &Value, place: &str, found: &mut Vec<String>) {
     match (schema, value) {
         (Value::Object(keys), Value::Object(fields)) => {

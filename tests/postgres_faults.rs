@@ -1,4 +1,4 @@
-//! Faults of a PostgreSQL server: it is killed, out of connections, ends connections, and has lock conflicts.
+//! Faults of a PostgreSQL server: it is killed, has no free connections, ends connections, and has lock conflicts.
 
 mod support;
 
@@ -29,16 +29,16 @@ fn main() {
         trial("a-call-waits-for-a-full-server", full_server),
         trial("dropped-calls-leave-no-transaction", dropped_calls),
         trial("calls-share-a-connection", shared_connection),
-        trial("a-deadlock-is-repeated", deadlock),
+        trial("a-deadlock-is-retried", deadlock),
         trial("a-slow-statement-times-out", statement_timeout),
         trial("a-busy-pool-is-unavailable", busy_pool),
-        trial("a-refused-password-is-not-shown", wrong_password),
+        trial("a-rejected-password-is-not-shown", wrong_password),
         trial("tls-follows-sslmode", tls),
     ];
     for layout in LAYOUTS {
         let name = |test: &str| format!("{test}::{}", layout.name);
-        trials.push(trial(&name("an-update-is-decided-when-the-job-is-free"), move || contended_job(layout)));
-        trials.push(trial(&name("workers-in-opposite-orders-end-every-job"), move || opposite_orders(layout)));
+        trials.push(trial(&name("a-blocked-update-applies-to-the-new-row"), move || contended_job(layout)));
+        trials.push(trial(&name("batches-in-opposite-orders-do-not-deadlock"), move || opposite_orders(layout)));
     }
     libtest_mimic::run(&arguments, trials).exit();
 }
@@ -47,7 +47,7 @@ fn trial<F: Future<Output = ()>>(name: &str, test: impl FnOnce() -> F + Send + '
     server_trial(Backend::POSTGRES, name, test)
 }
 
-/// The names of the job sets; asserts that each is complete.
+/// The names of the job sets. Asserts that each is complete.
 async fn whole_job_sets(database: &dyn Database) -> Vec<String> {
     let query = GroupQuery::by(GroupField::JobSet).order_by(GroupOrderKey::Name, Direction::Ascending);
     let groups = database.get_job_groups(&query).await.unwrap();
@@ -56,7 +56,7 @@ async fn whole_job_sets(database: &dyn Database) -> Vec<String> {
     groups.into_iter().map(|group| group.name.into()).collect()
 }
 
-/// Writes job sets one after the other and counts them.
+/// Writes job sets one after another and counts them.
 fn write_job_sets(database: Arc<dyn Database>, count: usize) -> (Arc<AtomicUsize>, tokio::task::JoinHandle<()>) {
     let written = Arc::new(AtomicUsize::new(0));
     let counter = written.clone();
@@ -178,8 +178,8 @@ async fn shared_connection() {
     store.remove().await.unwrap();
 }
 
-/// An update of a job that another transaction is changing waits for it, and is then decided for the new row; a second
-/// insert of the job is ignored.
+/// An update of a job that another transaction is changing waits for it, and then applies to the new version of the
+/// row. A second insert of the job is ignored.
 async fn contended_job(layout: Layout) {
     let application = format!("contended-{}", layout.name);
     let store = store(&with(&shared(layout.parameter), &format!("application_name={application}"))).await;
@@ -239,7 +239,7 @@ async fn opposite_orders(layout: Layout) {
     store.remove().await.unwrap();
 }
 
-/// A batch that the server aborts because of a deadlock is repeated.
+/// A batch that the server aborts because of a deadlock is retried.
 async fn deadlock() {
     let store = store(&shared("application_name=deadlocked")).await;
     let database = store.database();
@@ -247,7 +247,7 @@ async fn deadlock() {
     database.execute_ingestion_query_batch(&batch([insert("a", "js"), insert("b", "js")])).await.unwrap();
 
     let transaction = session.transaction().await.unwrap();
-    // This transaction never checks for deadlocks, so the batch is aborted.
+    // This transaction never checks for deadlocks, so the batch is aborted instead.
     transaction.batch_execute("SET LOCAL deadlock_timeout = '1h'").await.unwrap();
     transaction.execute("UPDATE job SET gpu = 7 WHERE job_id = 'b'", &[]).await.unwrap();
     let update = batch([priority("a", 1), priority("b", 2)]);
@@ -339,7 +339,7 @@ async fn tls() {
         database.close().await.unwrap();
     }
     for refused in [
-        // The certificate is not signed by an authority that browsers trust.
+        // The certificate is not signed by one of Mozilla's root certificates.
         with(address, "sslmode=verify-ca"),
         with(address, "sslmode=verify-full"),
         // The certificate is for another name.

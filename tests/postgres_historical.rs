@@ -1,5 +1,5 @@
-//! Bulk loads of historical jobs, during which secondary indexes are dropped: after interruptions and concurrent calls the
-//! jobs are stored once and the schema is unchanged.
+//! Bulk loads of historical jobs, during which secondary indexes are dropped: after interruptions and concurrent calls,
+//! each job is stored once and the schema is unchanged.
 
 mod support;
 
@@ -18,7 +18,7 @@ use support::postgres::{
 use support::server::with;
 use tokio_postgres::Client;
 
-/// A number of jobs for which indexes are dropped, if few others are stored.
+/// A number of jobs for which indexes are dropped if few others are stored.
 const BULK: usize = 10_000;
 /// A number of jobs for which indexes are kept.
 const FEW: usize = 300;
@@ -45,9 +45,9 @@ fn trials(layout: Layout) -> impl Iterator<Item = Trial> {
         })
     });
     repairs.into_iter().chain([
-        server_trial(Backend::POSTGRES, name("the-schema-stays-as-it-was"), move || uninterrupted(layout)),
+        server_trial(Backend::POSTGRES, name("the-schema-is-unchanged"), move || uninterrupted(layout)),
         server_trial(Backend::POSTGRES, name("concurrent-calls-are-correct"), move || beside_others(layout)),
-        server_trial(Backend::POSTGRES, name("ids-inserted-meanwhile-stay"), move || taken_meanwhile(layout)),
+        server_trial(Backend::POSTGRES, name("concurrently-inserted-rows-are-kept"), move || taken_meanwhile(layout)),
     ])
 }
 
@@ -63,7 +63,7 @@ impl Repair {
     const ALL: [Self; 3] = [Self::Initialise, Self::Populate, Self::TearDown];
 }
 
-/// Historical jobs of a separate job set; the first of them fail.
+/// Historical jobs of a separate job set, the first of which fail.
 fn historical(job_set: usize, count: usize) -> HistoricalJobs {
     let params: HistoricalJobsParams = serde_json::from_value(json!({
         "queueIdx": 0, "jobSetIdx": job_set, "queueName": "queue", "jobSetName": format!("historical-{job_set}"),
@@ -90,7 +90,7 @@ async fn job_sets(database: &dyn Database) -> Vec<(String, u64)> {
     groups.into_iter().map(|group| (group.name.into(), group.count)).collect()
 }
 
-/// The number of jobs of each job set; asserts that each job has one run.
+/// The number of jobs of each job set. Asserts that each job has one run.
 async fn whole_job_sets(database: &dyn Database) -> Vec<(String, u64)> {
     assert!(all_jobs(database).await.iter().all(|job| job.runs.len() == 1));
     job_sets(database).await
@@ -198,7 +198,7 @@ async fn beside_others(layout: Layout) {
     store.remove().await.unwrap();
 }
 
-/// A record that another transaction is inserting is found by its key and kept.
+/// A record that another transaction inserts concurrently is found by its key and kept.
 async fn taken_meanwhile(layout: Layout) {
     let application = format!("taken-{}", layout.name);
     let store = store(&in_layout(layout, &format!("application_name={application}"))).await;
@@ -229,7 +229,8 @@ async fn tuned() {
     store.remove().await.unwrap();
 }
 
-/// The build of an index ignores the statement timeout; otherwise a large store would never get its indexes back.
+/// The build of an index is not subject to the statement timeout, because otherwise a large store would never get its
+/// indexes back.
 async fn slow_index() {
     let store = store(&shared("statement_timeout=0.3")).await;
     interrupt(&store, LAYOUTS[0], "slow-index").await;

@@ -1,4 +1,5 @@
-//! The schema: the tables are those of Lookout's migrations; concurrent initialisation, layouts, tuning and locales.
+//! The schema: equality with the tables of Lookout's migrations, concurrent initialisation, layouts, tuning and
+//! locales.
 
 mod support;
 
@@ -27,10 +28,10 @@ fn main() {
     let arguments = Arguments::from_args();
     let trials = vec![
         trial("the-schema-is-lookouts", schema_is_lookouts),
-        trial("many-handles-initialise-one-schema", initialise_at_once),
+        trial("many-handles-initialise-a-schema-concurrently", initialise_at_once),
         trial("a-schema-is-used-only-in-its-layout", kept_layout),
         trial("tuning-is-applied-and-reverted", tuning),
-        trial("order-is-bytewise-in-any-locale", other_locale),
+        trial("strings-are-ordered-by-bytes-in-any-locale", other_locale),
     ];
     libtest_mimic::run(&arguments, trials).exit();
 }
@@ -62,8 +63,8 @@ async fn initialise_at_once() {
     store.remove().await.unwrap();
 }
 
-/// Lookout's tables can be split in place. No other change of the layout is possible, and a handle of another layout would
-/// miss jobs.
+/// Lookout's tables can be split in place. No other change of the layout is possible, because a handle with another
+/// layout would miss jobs.
 async fn kept_layout() {
     let store = store(&shared("")).await;
     let database = store.database();
@@ -84,7 +85,7 @@ async fn kept_layout() {
     }
     other.initialise_schema().await.unwrap();
     assert_eq!(all_jobs(&*other).await, before);
-    // A handle from before the split reads only the active jobs, and must report that.
+    // A handle that was opened before the split reads only the active jobs, and must report that.
     for error in errors(&**database).await {
         assert_eq!((error.kind(), error.outcome()), (ErrorKind::WrongStore, Outcome::NotApplied), "{error:?}");
     }
@@ -99,7 +100,7 @@ async fn tuning() {
     let keys = format!("tuning_sql={TUNE_JOB}; {TUNE_RUN}&revert_sql={REVERT}");
     assert_tuned(store(&shared(&keys)).await).await;
 
-    // A statement that cannot be executed in a transaction is a text of its own.
+    // A statement that cannot be executed in a transaction is a separate string.
     let config = PostgresConfig::from_url(&shared("")).unwrap();
     let config = config.with_tuning_sql(["VACUUM job", TUNE_JOB, TUNE_RUN]).with_revert_sql(["VACUUM job", REVERT]);
     let tuned = DatabaseConfig::from(config).create_scratch(Arc::new(SystemClock)).await.unwrap();
@@ -118,7 +119,7 @@ async fn assert_tuned(store: ScratchStore) {
     store.remove().await.unwrap();
 }
 
-/// In English, "a" comes before "B" and "_" before both.
+/// In English, "a" precedes "B", and "_" precedes both.
 async fn other_locale() {
     let server = Server::postgres("locale", "");
     let (session, connection) = tokio_postgres::connect(server.address(), NoTls).await.unwrap();

@@ -1,4 +1,4 @@
-//! Sessions: behind poolers, without rights to write, and after dropped calls.
+//! Sessions: behind poolers, without the privilege to write, and after dropped calls.
 
 mod support;
 
@@ -35,7 +35,7 @@ fn main() {
     ];
     for layout in LAYOUTS {
         let name = |test: &str| format!("{test}::{}", layout.name);
-        trials.push(trial(&name("reads-need-no-right-to-write"), move || read_only(layout)));
+        trials.push(trial(&name("reads-require-no-privilege-to-write"), move || read_only(layout)));
         trials.push(trial(&name("a-plan-is-explained"), move || explained(layout)));
     }
     for (pooler, variable) in POOLERS {
@@ -43,9 +43,9 @@ fn main() {
         let name = |test: &str| format!("{test}::{pooler}");
         let address = move || std::env::var(variable).unwrap();
         let behind = [
-            trial(&name("a-store-is-its-own-behind-a-pooler"), move || pooled_store(address())),
-            trial(&name("a-crowd-shares-a-pooler"), move || pooled_crowd(address())),
-            trial(&name("settings-hold-and-leave-no-trace"), move || pooled_settings(address())),
+            trial(&name("a-store-is-isolated-behind-a-pooler"), move || pooled_store(address())),
+            trial(&name("many-calls-share-a-pooler"), move || pooled_crowd(address())),
+            trial(&name("settings-take-effect-and-are-not-left-behind"), move || pooled_settings(address())),
         ];
         trials.extend(behind.map(|trial| trial.with_ignored_flag(missing && !is_ci())));
     }
@@ -56,7 +56,7 @@ fn trial<F: Future<Output = ()>>(name: &str, test: impl FnOnce() -> F + Send + '
     server_trial(Backend::POSTGRES, name, test)
 }
 
-/// The sessions of the pooler are in another schema, whose `job_run` must stay unchanged.
+/// The sessions of the pooler are in another schema, whose `job_run` must not change.
 async fn pooled_store(pooler: String) {
     let theirs = store(&shared("")).await;
     theirs.database().execute_ingestion_query_batch(&job_set("theirs")).await.unwrap();
@@ -120,7 +120,7 @@ async fn pooled_settings(pooler: String) {
     let error = database.execute_ingestion_query_batch(&batch([priority("a", 1)])).await.unwrap_err();
     assert_eq!((error.kind(), error.outcome()), (ErrorKind::Timeout, Outcome::NotApplied), "{error:?}");
     transaction.commit().await.unwrap();
-    // The next client of the sessions finds no settings, prepared statements or temporary tables.
+    // The next client of the sessions must find no settings, prepared statements or temporary tables.
     let (client, connection) = tokio_postgres::connect(&pooler, NoTls).await.unwrap();
     tokio::spawn(connection);
     let question = "SELECT current_setting('statement_timeout') || current_setting('lock_timeout')
@@ -135,7 +135,7 @@ async fn pooled_settings(pooler: String) {
     store.remove().await.unwrap();
 }
 
-/// A role without rights to write, in read-only sessions.
+/// A role without the privilege to write, in read-only sessions.
 async fn read_only(layout: Layout) {
     let store = store(&shared(layout.parameter)).await;
     let name = schema(&store);
@@ -182,7 +182,7 @@ async fn explained(layout: Layout) {
     store.remove().await.unwrap();
 }
 
-/// Whether no session of the application is busy.
+/// The condition that no session of the application is busy.
 fn is_idle(application: &str) -> String {
     format!(
         "SELECT NOT EXISTS (SELECT FROM pg_stat_activity
@@ -195,7 +195,7 @@ async fn dropped(parameters: &str) {
     let address = with(server.address().split('?').next().unwrap(), "application_name=dropped-call");
     let store = store(&with(&address, parameters)).await;
     let plain = with(&address, "sslmode=disable").replace("dropped-call", "watcher");
-    // Within a transaction the view does not change.
+    // Within a transaction, pg_stat_activity does not change.
     let (holder, watcher) = (session(&store, &plain).await, session(&store, &plain).await);
     store.database().execute_ingestion_query_batch(&batch([insert("a", "js")])).await.unwrap();
     holder.batch_execute("BEGIN; UPDATE job SET gpu = 7").await.unwrap();
@@ -204,7 +204,7 @@ async fn dropped(parameters: &str) {
     until_blocked(&watcher, "dropped-call").await;
     call.abort();
     call.await.unwrap_err();
-    // The lock that the statement waits for is still held.
+    // The lock for which the statement waits is still held.
     until(&watcher, &is_idle("dropped-call")).await;
     holder.batch_execute("ROLLBACK").await.unwrap();
     store.database().execute_ingestion_query_batch(&batch([priority("a", 2)])).await.unwrap();
@@ -235,7 +235,7 @@ async fn dropped_in_pool() {
     store.remove().await.unwrap();
 }
 
-/// If SQL of the configuration fails, the error names its key and says what has been committed before.
+/// If a statement of the configuration fails, the error names its key and describes what was committed before.
 async fn configured() {
     let config: DatabaseConfig = shared("tuning_sql=ALTER TABLE jub SET (fillfactor = 50)").parse().unwrap();
     let store = config.create_scratch(Arc::new(SystemClock)).await.unwrap();

@@ -23,14 +23,14 @@ fn main() {
     let mut trials = vec![
         trial("a-store-has-a-marker", marker),
         trial("tables-without-a-marker-are-not-changed", foreign_tables),
-        trial("a-later-version-is-refused", later_version),
+        trial("a-later-version-is-rejected", later_version),
         trial("tear-down-removes-properties", properties),
-        trial("the-users-search-path-does-not-choose-the-store", search_path),
-        trial("scratch-stores-are-found-by-their-marker", scratch_stores),
+        trial("the-users-search-path-does-not-select-the-store", search_path),
+        trial("scratch-stores-are-identified-by-their-marker", scratch_stores),
         trial("a-scratch-store-that-cannot-be-opened-is-removed", unopened),
-        trial("a-long-name-is-refused", long_name),
-        trial("an-encoding-that-cannot-hold-all-texts-is-refused", encoding),
-        trial("many-partitions-are-dropped-in-parts", many_partitions),
+        trial("a-long-name-is-rejected", long_name),
+        trial("an-encoding-without-all-of-unicode-is-rejected", encoding),
+        trial("many-partitions-are-dropped-in-several-transactions", many_partitions),
     ];
     for layout in LAYOUTS {
         let name = format!("lookouts-own-tables-can-be-adopted::{}", layout.name);
@@ -77,7 +77,7 @@ async fn unmarked(layout: Layout) -> ScratchStore {
     store
 }
 
-/// Drops a store without a marker, which `remove_scratch` refuses.
+/// Drops a store without a marker, which `remove_scratch` rejects.
 async fn drop_unmarked(store: ScratchStore) {
     let error = store.config().remove_scratch(store.name().unwrap()).await.unwrap_err();
     assert_eq!(error.kind(), ErrorKind::WrongStore, "{error:?}");
@@ -86,7 +86,7 @@ async fn drop_unmarked(store: ScratchStore) {
     session.batch_execute(&format!("DROP SCHEMA {} CASCADE", schema(&store))).await.unwrap();
 }
 
-/// Lookout's tables without a marker can be read, not written; tables that only have Lookout's names cannot be used.
+/// Lookout's tables without a marker can be read but not written. Other tables with names of Lookout's cannot be used.
 async fn foreign_tables() {
     let store = unmarked(LAYOUTS[0]).await;
     let reader = handle(&store, &shared("")).await;
@@ -103,7 +103,7 @@ async fn foreign_tables() {
     for layout in &LAYOUTS[1..] {
         let refused = try_handle(&store, &shared(layout.parameter)).await.map(drop);
         if layout.parameter.starts_with("hot_cold") {
-            // It may be opened in order to split the tables, but that needs `adopt`.
+            // It may be opened to split the tables, which requires `adopt`.
             let error = handle(&store, &shared(layout.parameter)).await.initialise_schema().await.unwrap_err();
             assert_eq!(error.kind(), ErrorKind::WrongStore, "{error:?}");
         } else {
@@ -120,7 +120,7 @@ async fn foreign_tables() {
         let error = try_handle(&store, &shared(parameters)).await.unwrap_err();
         assert_eq!(error.kind(), ErrorKind::WrongStore, "{error:?}");
     }
-    // A handle from before must not clear these tables.
+    // A handle that was opened before must not clear these tables.
     for error in write_errors(&*reader).await {
         assert_eq!((error.kind(), error.outcome()), (ErrorKind::WrongStore, Outcome::NotApplied), "{error:?}");
     }
@@ -132,7 +132,7 @@ async fn count(session: &Client, table: &str) -> i64 {
     session.query_one(&format!("SELECT count(*) FROM {table}"), &[]).await.unwrap().get(0)
 }
 
-/// With `adopt`, the tables can be used at once, in their own layout, also with ids in another collation.
+/// With `adopt`, the tables can be used at once in their own layout, and with ids in another collation.
 async fn adopted(layout: Layout) {
     let store = unmarked(layout).await;
     if layout.name == "lookout" {
@@ -147,7 +147,7 @@ async fn adopted(layout: Layout) {
         all_jobs(&*database).await.into_iter().map(|job| (job.job_id, job.state.to_string())).collect();
     let expected = [("a", "QUEUED"), ("b", "SUCCEEDED"), ("c", "SUCCEEDED")];
     assert!(states.iter().map(|(id, state)| (id.as_str(), state.as_str())).eq(expected), "{states:?}");
-    // From now on it has a marker.
+    // The store has a marker now.
     let other = handle(&store, &shared(layout.parameter)).await;
     other.initialise_schema().await.unwrap();
     other.tear_down().await.unwrap();
@@ -276,7 +276,7 @@ async fn encoding() {
     }
 }
 
-/// A schema with more partitions than one transaction has locks for.
+/// A schema with more partitions than the locks of one transaction.
 async fn many_partitions() {
     const DAYS: i64 = 120;
     let server = Server::postgres("partitions", "-c max_locks_per_transaction=10 -c max_connections=20");

@@ -1,7 +1,7 @@
-//! Random workloads against the naive model.
+//! Random workloads, compared with the naive model.
 //!
-//! A failure is shrunk and printed as a scenario file. `BROADSIDE_PROPERTY_CASES` sets how many
-//! cases each property is tried with (servers get an eighth).
+//! A failure is shrunk and printed as a scenario. `BROADSIDE_PROPERTY_CASES` sets the number of cases of each property
+//! (servers get an eighth).
 
 mod support;
 
@@ -21,7 +21,7 @@ const CASES: u32 = 256;
 
 type Batch = Vec<IngestionQuery>;
 
-/// The result of a property with one case: passed, failed or rejected.
+/// The result of a property for one case: passed, failed or rejected.
 type Checked = Result<(), TestCaseError>;
 
 fn failed(error: broadside::Error) -> TestCaseError {
@@ -36,7 +36,7 @@ fn main() {
 
 fn trials(backend: Backend) -> [Trial; 5] {
     [
-        trial(backend, "responses-are-those-of-the-model", move |store| {
+        trial(backend, "responses-match-the-model", move |store| {
             blocking(move || holds(backend, &store, calls(), matches_model))
         }),
         trial(backend, "splitting-a-batch-changes-nothing", move |store| {
@@ -46,21 +46,19 @@ fn trials(backend: Backend) -> [Trial; 5] {
         trial(backend, "repeating-a-batch-changes-nothing", move |store| {
             blocking(move || holds(backend, &store, (history(), batch()), repeats))
         }),
-        trial(backend, "many-jobs-in-order-answer-like-the-model", move |store| {
-            many_jobs_match_model(backend, store, true)
-        }),
-        trial(backend, "many-scattered-jobs-answer-like-the-model", move |store| {
+        trial(backend, "many-jobs-in-order-match-the-model", move |store| many_jobs_match_model(backend, store, true)),
+        trial(backend, "many-scattered-jobs-match-the-model", move |store| {
             many_jobs_match_model(backend, store, false)
         }),
     ]
 }
 
-/// The test runner is not async, so it has a thread on which it may block.
+/// The test runner is not async, so it is executed on a thread that may block.
 async fn blocking(property: impl FnOnce() -> Verdict + Send + 'static) -> Verdict {
     tokio::task::spawn_blocking(property).await.map_err(|panic| panic.to_string())?
 }
 
-/// Tries a property with random cases, each on an empty store. A counterexample is shrunk.
+/// Checks a property with random cases, each on an empty store. A counterexample is shrunk.
 fn holds<S: Strategy>(
     backend: Backend,
     store: &TestStoreRef,
@@ -101,14 +99,14 @@ async fn matches_model(calls: Vec<Call>, store: &TestStore) -> Checked {
         if let Err(difference) = same_response(call, store, &model).await {
             let scenario = as_scenario(&calls[..=position]).await;
             return Err(TestCaseError::fail(format!(
-                "{difference}\nin the last line of this scenario (ties may come in any order):\n{scenario}"
+                "{difference}\nin the last line of this scenario (the order of ties is undefined):\n{scenario}"
             )));
         }
     }
     Ok(())
 }
 
-/// A batch, or its inserts and then its updates, cut in two.
+/// A batch, compared with its two parts or with its inserts and then its updates.
 async fn splits(case: (Vec<Batch>, Batch, prop::sample::Index), store: &TestStore) -> Checked {
     let (before, queries, cut) = case;
     let (inserts, updates) = inserts_and_updates(&queries);
@@ -117,15 +115,15 @@ async fn splits(case: (Vec<Batch>, Batch, prop::sample::Index), store: &TestStor
     same_contents(&[&before[..], &[queries]].concat(), &[&before[..], &parts].concat(), store).await
 }
 
-/// A batch, or the same one twice.
+/// A batch, compared with the same batch executed twice.
 async fn repeats(case: (Vec<Batch>, Batch), store: &TestStore) -> Checked {
     let (before, queries) = case;
     let once = [&before[..], std::slice::from_ref(&queries)].concat();
     same_contents(&once, &[&once[..], &[queries]].concat(), store).await
 }
 
-/// As many jobs as fill several chunks of a columnar store, with updates here and there. The
-/// case is too large to be shrunk, so it is the same every time.
+/// As many jobs as fill several chunks of the memory engine, with updates in between. The case is too large to be
+/// shrunk, so it is always the same.
 async fn many_jobs_match_model(backend: Backend, store: TestStoreRef, in_order: bool) -> Verdict {
     let (count, rounds) = if backend == Backend::MEMORY { (20_000, 8) } else { (2_000, 2) };
     store.clock.set(EPOCH);
@@ -140,8 +138,8 @@ async fn many_jobs_match_model(backend: Backend, store: TestStoreRef, in_order: 
     Ok(())
 }
 
-/// Whether two lists of batches leave the same in a store. Cases with an invalid batch are
-/// rejected: splitting one makes part of it valid.
+/// Checks that two sequences of batches have the same result. Cases with an invalid batch are rejected, because parts
+/// of such a batch may be valid.
 async fn same_contents(one: &[Batch], other: &[Batch], store: &TestStore) -> Checked {
     prop_assume!(one.iter().all(|queries| broadside::IngestionBatch::new(queries.iter().cloned()).is_ok()));
     let after_one = contents_after(one, store).await.map_err(TestCaseError::fail)?;

@@ -1,6 +1,6 @@
-//! SIGINT, SIGTERM and SIGHUP at any moment: every command ends with 130 and leaves nothing on its server.
+//! SIGINT, SIGTERM and SIGHUP at any moment: every command exits with 130 and leaves nothing on its server.
 //!
-//! A process gets a signal after its handlers are installed; before that it has created nothing. A proxy stops the command
+//! A process gets a signal after its handlers are installed; it has created nothing before. A proxy stops the command
 //! at the critical moments; other moments are random, from a fixed seed.
 
 #[cfg(target_os = "linux")]
@@ -35,13 +35,13 @@ mod signals {
     /// The number of random moments for each command and signal, and the variable that overrides it.
     const MOMENTS: u64 = 2;
     const MOMENTS_VARIABLE: &str = "BROADSIDE_SIGNALS";
-    /// The upper limit of the random delays; every command takes longer.
+    /// The upper limit of the random delays, which every command exceeds.
     const LONGEST_MICROS: u64 = 1_000_000;
-    /// The time for a process to handle a signal. A test passes also if it takes longer.
+    /// The time for a process to handle a signal. A test also passes if it takes longer.
     const SEEN: Duration = Duration::from_millis(50);
     /// The time between repeated signals.
     const AGAIN: Duration = Duration::from_millis(100);
-    /// A number of jobs whose generation no test waits for.
+    /// A number of jobs so large that their generation does not end during a test.
     const MANY_JOBS: &str = "100000000";
 
     pub fn main() {
@@ -81,7 +81,7 @@ mod signals {
         block_in_place(|| Process::start(arguments))
     }
 
-    /// The process ends with 130, without a message, and leaves nothing on the server.
+    /// Asserts that the process exits with 130 without a message, and leaves nothing on the server.
     async fn assert_ends(process: Process, address: &str, reads_output: bool) {
         let id = process.id();
         let End { code, stderr } = block_in_place(|| process.end(reads_output));
@@ -126,7 +126,7 @@ mod signals {
         let fixture = |name: &str| format!("{}/fixtures/{name}.jsonl", env!("CARGO_MANIFEST_DIR"));
         let (limits, orders) = (fixture("limits"), fixture("order-jobs"));
         let mut replay = vec!["replay", "--backend", &address];
-        // The command does not end by itself, because standard input, the last file, stays open.
+        // The command does not end by itself, because standard input, its last file, remains open.
         replay.extend([limits.as_str(), &orders, &limits, &orders, "-"]);
         interrupt_at_random(&replay, &address).await;
         interrupt_at_random(&["smoke", "--backend", &address, "--jobs", MANY_JOBS], &address).await;
@@ -135,7 +135,7 @@ mod signals {
         interrupt_at_random(&["explain", "--backend", &address, "--jobs", MANY_JOBS, CALL], &address).await;
     }
 
-    /// The server accepts connections and does not answer.
+    /// The server accepts connections and does not respond.
     async fn connecting(backend: Backend) {
         let proxy = Proxy::start(&backend.address()).await;
         proxy.set(Mode::Silent);
@@ -162,14 +162,14 @@ mod signals {
         for signal in SIGNALS {
             let mut process = start(&["replay", "--backend", &backend.address(), &path, "-"]);
             assert_eq!(block_in_place(|| process.read_line()), "{\"ok\":null}\n");
-            // The store of the first file is removed, and that of the second not yet created.
+            // The store of the first file is removed, and that of the second is not created yet.
             until(async || stores_of(&backend.address(), process.id()).await.is_empty()).await;
             process.signal(signal);
             assert_ends(process, &backend.address(), true).await;
         }
     }
 
-    /// The server has created the store, but the command has not received the answer.
+    /// The server has created the store, but the command has not received the response.
     async fn creating(backend: Backend) {
         let proxy = Proxy::start(&backend.address()).await;
         let path = file(&format!("{}-signals-creating.jsonl", backend.name), SCENARIO);
@@ -198,7 +198,7 @@ mod signals {
         }
     }
 
-    /// The removal does not end; further signals end the command without it.
+    /// The removal does not complete. Further signals end the command without it.
     async fn insisting(backend: Backend) {
         let address = backend.address();
         let path = file(&format!("{}-signals-insisting.jsonl", backend.name), SCENARIO);
@@ -219,7 +219,7 @@ mod signals {
         }
     }
 
-    /// The output of the command is not read, so it blocks.
+    /// The output of the command is not read, so writing to it blocks.
     async fn full_output(backend: Backend) {
         let address = backend.address();
         let calls = format!("{SCENARIO}\n{}", "{\"op\":\"getJobs\"}\n".repeat(10_000));
@@ -236,7 +236,7 @@ mod signals {
         }
     }
 
-    /// Writes a scenario file; returns its path.
+    /// Writes a scenario file. Returns its path.
     fn file(name: &str, text: &str) -> String {
         let path = PathBuf::from(env!("CARGO_TARGET_TMPDIR")).join(name);
         std::fs::write(&path, text).unwrap();

@@ -32,7 +32,7 @@ pub async fn apply(database: &dyn Database, batches: Batches<'_>) -> Duration {
     for batch in batches {
         let batch = batch.expect("the workload is valid");
         let started = Instant::now();
-        database.execute_ingestion_query_batch(&batch).await.expect("the store takes the batch");
+        database.execute_ingestion_query_batch(&batch).await.expect("the batch can be executed");
         time += started.elapsed();
     }
     time
@@ -40,7 +40,7 @@ pub async fn apply(database: &dyn Database, batches: Batches<'_>) -> Duration {
 
 /// Ingests all jobs of a workload.
 pub async fn load(database: &dyn Database, workload: &Workload) {
-    database.initialise_schema().await.expect("the store can be made");
+    database.initialise_schema().await.expect("the store can be created");
     apply(database, Ingestion::complete_lifecycles(workload)).await;
 }
 
@@ -81,7 +81,7 @@ fn query(
         let mut next = queries.iter().cycle();
         bencher.iter(|| {
             let query = next.next().expect("there is a query");
-            runtime.block_on(query.run(database.as_ref())).expect("the store answers")
+            runtime.block_on(query.run(database.as_ref())).expect("the query succeeds")
         });
     });
 }
@@ -116,7 +116,7 @@ pub fn query_count(workload: &Workload, mode: Ingestion) -> u64 {
 
 /// The time of a mode of ingestion, after the previous modes.
 async fn round(database: &dyn Database, workload: &Workload, position: usize) -> Duration {
-    database.initialise_schema().await.expect("the store can be made");
+    database.initialise_schema().await.expect("the store can be created");
     let mut time = Duration::ZERO;
     for mode in Ingestion::ALL.iter().take(position + 1) {
         time = apply(database, mode.batches(workload)).await;

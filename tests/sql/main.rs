@@ -1,6 +1,6 @@
-//! SQL over the memory engine: deep statements, times, and random questions against the model.
+//! SQL on the memory engine: deep statements, times, and random statements compared with the model.
 //!
-//! `BROADSIDE_SQL_QUESTIONS` sets how many random questions each store is asked.
+//! `BROADSIDE_SQL_QUESTIONS` sets the number of random statements for each store.
 
 #![cfg(feature = "sql")]
 
@@ -26,12 +26,12 @@ use table::{Row, Table, answer_rows};
 const QUESTIONS_VARIABLE: &str = "BROADSIDE_SQL_QUESTIONS";
 const QUESTIONS: u64 = 150;
 
-/// How many questions a store is asked: fewer where one costs more.
+/// The number of random statements for a store, which is lower for expensive stores.
 fn questions(share: u64) -> u64 {
     std::env::var(QUESTIONS_VARIABLE).map_or(QUESTIONS / share, |text| text.parse().unwrap())
 }
 
-/// The answer as rows of texts; times in microseconds.
+/// The rows of a result as strings; times are in microseconds.
 async fn rows(session: &SqlSession, statement: &str) -> broadside::Result<Vec<Row>> {
     Ok(answer_rows(&session.query(statement).await?.collect().await?))
 }
@@ -61,7 +61,7 @@ fn nested(depth: usize, open: &str, inner: &str, close: &str) -> String {
     format!("{}{inner}{}", open.repeat(depth), close.repeat(depth))
 }
 
-/// Deep statements, each with its answer where it must be answered; others may be refused.
+/// Deep statements with the result of those that must be supported. The others may be rejected.
 fn deep_statements() -> Vec<(String, Option<&'static str>)> {
     let mut statements = vec![
         (format!("SELECT {}", repeated(300, "+", |_| "1".to_owned())), Some("300")),
@@ -98,23 +98,23 @@ async fn ask_deep_statements() {
             (Err(error), Some(_)) => panic!("{statement:.80}: {error:?}"),
         }
     }
-    // The session is still of use.
+    // The session can still be used.
     assert_eq!(one_row(&session, "SELECT 1").await, ["1"]);
 }
 
 #[tokio::test(flavor = "current_thread")]
-async fn deep_statements_overflow_no_stack_of_the_caller() {
+async fn deep_statements_do_not_overflow_the_stack_of_the_caller() {
     ask_deep_statements().await;
 }
 
 #[test]
-fn deep_statements_overflow_no_stack_of_a_worker() {
+fn deep_statements_do_not_overflow_the_stack_of_a_worker() {
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).thread_stack_size(1 << 20).build();
     runtime.unwrap().block_on(async { tokio::spawn(ask_deep_statements()).await.unwrap() });
 }
 
 #[tokio::test]
-async fn a_statement_beyond_the_limit_is_refused_and_long_lists_are_not() {
+async fn statements_beyond_the_limit_are_rejected_and_long_lists_are_not() {
     let session = session_over(vec![plain_job("j", "s")]).await;
     let error = session.query(&format!("SELECT {}", repeated(100_000, "+", |_| "1".to_owned()))).await.unwrap_err();
     assert_eq!(error.kind(), ErrorKind::InvalidArgument);
@@ -126,7 +126,7 @@ async fn a_statement_beyond_the_limit_is_refused_and_long_lists_are_not() {
 }
 
 #[tokio::test]
-async fn statements_only_read() {
+async fn only_queries_are_supported() {
     let session = session_over(vec![plain_job("j", "s")]).await;
     for statement in [
         "DROP TABLE job",
@@ -176,7 +176,7 @@ async fn times_of_the_whole_range_work_in_literals_and_functions() {
     }
     let [first, _, last] = times.map(|time| time.parse::<Timestamp>().unwrap().as_micros().to_string());
     assert_eq!(one_row(&session, "SELECT min(submitted), max(submitted) FROM job").await, [first, last]);
-    // What still counts in nanoseconds is refused, with the reason.
+    // Expressions in nanoseconds are rejected with a message.
     for expression in ["to_timestamp('2290-01-01')", "submitted - now()", "CAST(submitted AS TIMESTAMP(9))"] {
         let answer = async { session.query(&format!("SELECT {expression} FROM job")).await?.collect().await };
         let error = answer.await.unwrap_err();
@@ -185,7 +185,7 @@ async fn times_of_the_whole_range_work_in_literals_and_functions() {
     }
 }
 
-/// The offsets of Arrow's texts are 32-bit integers.
+/// The offsets of Arrow's strings are 32-bit integers.
 #[tokio::test]
 #[ignore = "takes about 10 GiB of memory"]
 async fn texts_of_a_batch_exceed_two_gibibytes() {
@@ -216,7 +216,7 @@ async fn texts_of_a_batch_exceed_two_gibibytes() {
 }
 
 #[tokio::test]
-async fn conditions_on_texts_are_answered_by_the_indexes() {
+async fn predicates_on_strings_use_the_indexes() {
     let session = session_over(vec![plain_job("j", "s")]).await;
     let condition = "queue LIKE 'q%' AND job_set IN ('s', 't') AND contains(job_set, 's') AND annotations['key'] = 'value' \
         AND starts_with(owner, 'o') AND state IN ('QUEUED', 'FAILED', 'PENDING', 'RUNNING') AND submitted < '2290-01-01'";
@@ -226,7 +226,7 @@ async fn conditions_on_texts_are_answered_by_the_indexes() {
     assert!(plan.contains("DictionaryAggregateExec") && !plan.contains("FilterExec"), "{plan}");
 }
 
-/// The engine and the model after the same calls.
+/// Executes the same calls on the engine and the model.
 async fn filled(calls: impl IntoIterator<Item = Call>) -> (SqlSession, Table) {
     let clock = Arc::new(ManualClock::default());
     clock.set(EPOCH);
@@ -257,16 +257,16 @@ fn ingestion(jobs: ManyJobs, rounds: usize) -> impl Iterator<Item = Call> {
 }
 
 #[tokio::test]
-async fn random_questions_are_answered_like_the_model() {
+async fn random_statements_match_the_model() {
     for in_order in [true, false] {
         let (session, table) = filled(ingestion(ManyJobs { count: 9_000, in_order }, 4)).await;
         ask(&session, &table, u64::from(in_order) << 32, questions(1)).await;
     }
 }
 
-/// Codes of more than 16 bits, and dictionaries that are searched instead of tested whole.
+/// Dictionary keys of more than 16 bits, and dictionaries that are searched instead of scanned.
 #[tokio::test]
-async fn random_questions_on_many_distinct_texts_are_answered_like_the_model() {
+async fn random_statements_on_many_distinct_strings_match_the_model() {
     let mut number = 0;
     let distinct = |mut query: IngestionQuery| {
         if let IngestionQuery::InsertJob(insert) = &mut query {

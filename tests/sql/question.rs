@@ -1,4 +1,4 @@
-//! Random statements over the table of jobs, each as SQL and in plain Rust.
+//! Random statements on the table of jobs, each as SQL and as an evaluation in Rust.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
@@ -7,7 +7,7 @@ use broadside::Timestamp;
 
 use crate::table::{Cell, INTEGERS, JobRow, Row, TEXTS, TIMES, Table, Value};
 
-/// The SplitMix64 generator: a seed makes the same statements everywhere.
+/// The SplitMix64 generator, which is deterministic for a seed.
 pub struct Random(u64);
 
 impl Random {
@@ -35,7 +35,7 @@ impl Random {
     }
 }
 
-/// What a condition is about.
+/// The operand of a condition.
 #[derive(Debug, Clone)]
 enum Term {
     Column(&'static str),
@@ -65,7 +65,7 @@ impl Term {
         }
     }
 
-    /// A value to compare with: mostly one that some row has.
+    /// A value for a comparison, mostly one of a row.
     fn value(&self, random: &mut Random, table: &Table) -> Value {
         let found = (0..20).find_map(|_| self.of(&table.rows[random.below(table.rows.len())]).cloned());
         let value = found.unwrap_or_else(|| match self {
@@ -97,7 +97,7 @@ impl fmt::Display for Value {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Text(text) => f.write_str(&quoted(text)),
-            // The least of all is no literal: there its sign is an operator.
+            // The minimum cannot be written as a literal, because its sign would be an operator.
             Self::Integer(i64::MIN) => write!(f, "CAST('{}' AS BIGINT)", i64::MIN),
             Self::Integer(number) => write!(f, "{number}"),
             Self::Time(micros) => {
@@ -110,7 +110,7 @@ impl fmt::Display for Value {
 
 const COMPARISONS: [&str; 6] = ["=", "<>", "<", "<=", ">", ">="];
 
-/// A condition, which may be unknown.
+/// A condition with three-valued logic.
 #[derive(Debug)]
 enum Condition {
     Compare(Term, &'static str, Value),
@@ -173,7 +173,7 @@ impl Condition {
                     1 => format!("%{escaped}"),
                     2 => escaped,
                     3 => format!("_{escaped}%"),
-                    // With what the text has of wildcards.
+                    // A string whose wildcards are not escaped.
                     4 => format!("{}%", part.replace('\\', "")),
                     _ => format!("{escaped}%"),
                 };
@@ -242,7 +242,7 @@ fn compare(found: &Value, operator: &str, value: &Value) -> Option<bool> {
     })
 }
 
-/// Some characters of a text, one after another.
+/// Some consecutive characters of a string.
 fn part(random: &mut Random, text: &str) -> String {
     let characters: Vec<char> = text.chars().collect();
     let start = if random.one_in(2) { 0 } else { random.below(characters.len() + 1) };
@@ -250,7 +250,7 @@ fn part(random: &mut Random, text: &str) -> String {
     characters[start..start + length].iter().collect()
 }
 
-/// Whether a text fits a pattern of LIKE.
+/// Whether a string matches a pattern of LIKE.
 fn like(text: &str, pattern: &str) -> bool {
     let mut rest = pattern.chars();
     match rest.next() {
@@ -271,14 +271,14 @@ fn like(text: &str, pattern: &str) -> bool {
     }
 }
 
-/// What is asked of the rows for which the condition holds.
+/// The projection or aggregation of the rows for which the condition is true.
 #[derive(Debug)]
 enum Question {
-    /// Some columns of all of them.
+    /// Some columns of all rows.
     Rows(Vec<Term>),
-    /// The job ids of a part of them in an order.
+    /// The job ids of a page in a sort order.
     Page { by: Term, descending: bool, nulls_first: bool, limit: usize, offset: usize },
-    /// Aggregates of a column, by other columns.
+    /// Aggregates of a column, grouped by other columns.
     Groups { by: Vec<Term>, of: Term },
 }
 
@@ -309,7 +309,7 @@ impl Statement {
         Self { question, condition }
     }
 
-    /// Compares an answer with what the rows say.
+    /// Compares a result with the evaluation on the rows.
     pub fn check(&self, table: &Table, answer: &[Row]) -> Result<(), String> {
         let holds = |row: &&JobRow| self.condition.as_ref().is_none_or(|condition| condition.holds(row) == Some(true));
         let rows: Vec<&JobRow> = table.rows.iter().filter(holds).collect();
@@ -359,7 +359,7 @@ fn aggregates(values: &[Option<&Value>]) -> Row {
     ]
 }
 
-/// Rows that are tied may come in any order, and may be others.
+/// The order of ties is undefined, and ties at the ends of a page may be replaced by others.
 fn check_page(by: &Term, sorted: &[&JobRow], limit: usize, offset: usize, answer: &[Row]) -> Result<(), String> {
     let page = sorted.iter().skip(offset).take(limit);
     let expected: Vec<Cell> = page.map(|row| cell(by, row)).collect();
@@ -372,7 +372,7 @@ fn check_page(by: &Term, sorted: &[&JobRow], limit: usize, offset: usize, answer
     let mut seen = BTreeSet::new();
     for row in answer {
         if known.get(&row[0]) != Some(&row[1]) || !seen.insert(&row[0]) {
-            return Err(format!("{row:?} is no row that the condition admits, or comes twice"));
+            return Err(format!("{row:?} is not selected by the condition, or is repeated"));
         }
     }
     Ok(())

@@ -1,4 +1,4 @@
-//! The table of jobs in the plainest form there is, made from the model.
+//! The table of jobs in a simple form, created from the model.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -11,9 +11,9 @@ use broadside::scenario::GetJobsRequest;
 
 use crate::support::model::NaiveModel;
 
-/// A cell of an answer; times are counted in microseconds.
+/// A cell of a result; times are in microseconds.
 pub type Cell = Option<String>;
-/// A row of an answer.
+/// A row of a result.
 pub type Row = Vec<Cell>;
 
 /// A value of a column.
@@ -26,7 +26,7 @@ pub enum Value {
 }
 
 impl Value {
-    /// The value as a cell of an answer.
+    /// The value as a cell of a result.
     pub fn cell(&self) -> String {
         match self {
             Self::Text(text) => text.clone(),
@@ -53,7 +53,7 @@ pub const TEXTS: [&str; 13] = [
 pub const INTEGERS: [&str; 5] = ["cpu", "memory", "ephemeral_storage", "gpu", "priority"];
 pub const TIMES: [&str; 3] = ["submitted", "cancelled", "last_transition_time"];
 
-/// A job as a row: its columns, and its annotations.
+/// A job as a row, with its columns and annotations.
 #[derive(Debug)]
 pub struct JobRow {
     columns: BTreeMap<&'static str, Value>,
@@ -124,7 +124,7 @@ impl Table {
     }
 }
 
-/// An answer of the engine as rows of cells.
+/// Converts a result of the engine to rows of cells.
 pub fn answer_rows(batches: &[RecordBatch]) -> Vec<Row> {
     let mut rows = Vec::new();
     for batch in batches {

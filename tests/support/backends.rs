@@ -1,4 +1,4 @@
-//! The backends that tests run on, and whether they are available.
+//! The backends of the tests, and whether they are available.
 
 use std::sync::Arc;
 
@@ -9,10 +9,10 @@ use broadside::{
 use super::model::NaiveModel;
 use super::server::with;
 
-/// A kind of store that tests run on.
+/// A store on which tests are executed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Backend {
-    /// The prefix of the names of its tests.
+    /// The prefix of the names of the tests.
     pub name: &'static str,
     source: Source,
 }
@@ -28,7 +28,7 @@ enum Source {
 }
 
 impl Backend {
-    /// The naive model, which the contract's scenarios test too.
+    /// The naive model, which the scenarios test too.
     pub const MODEL: Self = Self { name: "model", source: Source::Model };
     /// The memory engine.
     pub const MEMORY: Self = Self { name: "memory", source: Source::Memory };
@@ -57,7 +57,7 @@ impl Backend {
         Self { name, source: Source::Server { variable, parameters } }
     }
 
-    /// The environment variable that the backend needs, if it is not set.
+    /// The environment variable that the backend requires, if it is not set.
     pub fn missing_variable(self) -> Option<&'static str> {
         match self.source {
             Source::Model | Source::Memory => None,
@@ -70,7 +70,7 @@ impl Backend {
         matches!(self.source, Source::Server { .. })
     }
 
-    /// Its address.
+    /// The address of the backend.
     pub fn address(self) -> String {
         match self.source {
             Source::Model | Source::Memory => "memory".to_owned(),
@@ -78,7 +78,7 @@ impl Backend {
         }
     }
 
-    /// A scratch store for one test, without a schema.
+    /// Creates a scratch store without a schema for a test.
     pub async fn open(self) -> Result<TestStore> {
         let clock = Arc::new(ManualClock::default());
         if self.source == Source::Model {
@@ -90,18 +90,18 @@ impl Backend {
     }
 }
 
-/// A store of one test.
+/// The store of a test.
 #[derive(Debug)]
 pub struct TestStore {
-    /// The clock that the store reads.
+    /// The clock of the store.
     pub clock: Arc<ManualClock>,
-    /// A handle to it.
+    /// A handle to the store.
     pub database: Arc<dyn Database>,
     scratch: Option<ScratchStore>,
 }
 
 impl TestStore {
-    /// Another handle to the same store.
+    /// Opens another handle to the store.
     pub async fn another_handle(&self) -> Result<Arc<dyn Database>> {
         self.database.another_handle().await
     }
@@ -115,7 +115,7 @@ impl TestStore {
     }
 }
 
-/// Whether a missing backend is a failure instead of a reason to ignore tests.
+/// Whether tests fail instead of being ignored if their backend is missing.
 pub fn is_ci() -> bool {
     std::env::var_os("CI").is_some_and(|value| value == "true")
 }

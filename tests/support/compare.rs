@@ -1,4 +1,4 @@
-//! A store against the model: the same calls must get the same responses, ties aside.
+//! Comparison of a store with the model: the same calls must have the same responses, up to ties.
 
 use std::fmt::Debug;
 
@@ -10,10 +10,10 @@ use super::backends::TestStore;
 use super::generate::{JOB_IDS, RUN_IDS};
 use super::model::{NaiveModel, OrderKey};
 
-/// Where the clock of a random workload stands at its beginning.
+/// The initial time of the clock of a random workload.
 pub const EPOCH: Timestamp = Timestamp::from_seconds(0);
 
-/// Makes a call on the store and on the model and compares the responses.
+/// Executes a call on the store and on the model, and compares the responses.
 pub async fn same_response(call: &Call, store: &TestStore, model: &NaiveModel) -> Result<(), String> {
     match call {
         Call::GetJobs(request) => {
@@ -41,7 +41,7 @@ pub async fn same_response(call: &Call, store: &TestStore, model: &NaiveModel) -
     if got == expected { Ok(()) } else { Err(format!("expected {expected}, got {got}")) }
 }
 
-/// Whether rows are a page of the ranked ones: in their order, with ties in any.
+/// Checks that rows are a page of the ranked rows in their order, up to ties.
 fn fits_page<T: PartialEq + Debug>(ranked: &[(OrderKey, T)], skip: i64, take: i64, got: &[T]) -> Result<(), String> {
     let start = usize::try_from(skip).map_or(usize::MAX, |skip| skip.min(ranked.len()));
     let most = if take == 0 { usize::MAX } else { usize::try_from(take).unwrap_or(usize::MAX) };
@@ -62,7 +62,7 @@ fn fits_page<T: PartialEq + Debug>(ranked: &[(OrderKey, T)], skip: i64, take: i6
     Ok(())
 }
 
-/// All that can be read of the ids that random queries use.
+/// The results of reads that cover all ids of random queries.
 pub async fn contents(store: &TestStore) -> Vec<Response> {
     let mut responses = Vec::new();
     for call in reads_of_everything() {
@@ -90,7 +90,7 @@ fn reads_of_everything() -> Vec<Call> {
     calls
 }
 
-/// The calls as a scenario file with the responses of the model, to be kept as a fixture.
+/// The calls as a scenario with the responses of the model, which can be kept as a fixture.
 pub async fn as_scenario(calls: &[Call]) -> String {
     let clock = std::sync::Arc::new(broadside::ManualClock::default());
     let model = NaiveModel::new(clock.clone());
@@ -101,7 +101,7 @@ pub async fn as_scenario(calls: &[Call]) -> String {
     Scenario::record(steps).to_string()
 }
 
-/// The queries in two parts: first the inserts, then the updates.
+/// Splits the queries into the inserts and the updates.
 pub fn inserts_and_updates(queries: &[IngestionQuery]) -> (Vec<IngestionQuery>, Vec<IngestionQuery>) {
     use IngestionQuery::{InsertJob, InsertJobError, InsertJobRun, InsertJobSpec};
     let is_insert =

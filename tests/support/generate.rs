@@ -1,6 +1,6 @@
-//! Random queries and requests over small sets of ids and values, so that they meet each other.
+//! Random queries and requests with few distinct ids and values, so that they affect each other.
 //!
-//! Most are valid; a few break a limit or ask for what there is not.
+//! Most are valid; some exceed a limit or contain unknown names.
 
 use std::collections::BTreeMap;
 use std::ops::Range;
@@ -50,7 +50,7 @@ fn one_of(texts: &'static [&'static str]) -> impl Strategy<Value = String> + Clo
 }
 
 fn job_id() -> impl Strategy<Value = String> {
-    // Half of all is about one job, so that much happens to it.
+    // Half of all queries affect the same job, so that it goes through many states.
     prop_oneof![200 => Just("a".to_owned()), 200 => one_of(&JOB_IDS), 1 => Just(String::new()), 1 => Just("x".repeat(33))]
 }
 
@@ -95,13 +95,13 @@ fn annotations() -> impl Strategy<Value = BTreeMap<String, String>> {
     btree_map(one_of(&KEYS), prop_oneof![1 => Just(String::new()), 4 => text()], 0..4)
 }
 
-/// Many jobs, by number.
+/// A store with many jobs, by number.
 #[derive(Debug, Clone, Copy)]
 pub struct ManyJobs {
-    /// How many.
+    /// The number of jobs.
     pub count: u32,
-    /// Whether ids, submissions and job sets run as the numbers do, as they nearly do in a cluster;
-    /// else they are scattered.
+    /// Whether ids, submission times and job sets ascend with the numbers, as they roughly do in a cluster. Otherwise
+    /// they are scattered.
     pub in_order: bool,
 }
 
@@ -114,7 +114,7 @@ impl ManyJobs {
         format!("{}-r", self.job(i))
     }
 
-    /// When a job was submitted, if they are in order.
+    /// The submission time of a job, if the jobs are in order.
     fn submitted(self, i: u32) -> Timestamp {
         Timestamp::from_micros(i64::from(i) * 700_001)
     }
@@ -141,8 +141,8 @@ impl ManyJobs {
         })
     }
 
-    /// Reads at the seams of a store that keeps rows in chunks: every order from places all over,
-    /// and every comparison with a time where a chunk may end.
+    /// Reads at the boundaries of chunks: every order from different offsets, and every comparison with a time at which
+    /// a chunk may end.
     fn reads_at_seams(self) -> Vec<GetJobsRequest> {
         let count = i64::from(self.count);
         let orders = ORDER_FIELDS.iter().flat_map(|&field| [Order::ascending(field), Order::descending(field)]);
@@ -161,21 +161,21 @@ impl ManyJobs {
         pages.chain(comparisons).collect()
     }
 
-    /// A batch of updates here and there.
+    /// A batch of updates of scattered jobs.
     fn updates(self) -> impl Strategy<Value = Vec<IngestionQuery>> {
         let jobs = move || (0..self.count).prop_map(move |i| self.job(i));
         let runs = move || (0..self.count).prop_map(move |i| self.run(i));
         vec(prop_oneof![job_update(jobs(), runs()), run_update(runs())], 400).prop_map(only_valid)
     }
 
-    /// A page that may lie anywhere among the jobs.
+    /// A page with any offset.
     fn page(self) -> impl Strategy<Value = (i64, i64)> {
         let last = i64::from(self.count);
         let skip = prop_oneof![4 => Just(0), 2 => 0..100_i64, 3 => 0..last, 1 => last - 20..last];
         (skip, 1..60_i64)
     }
 
-    /// Calls on a store of these jobs, always the same: `rounds` of updates, each followed by reads.
+    /// Calls on a store with these jobs, always the same: rounds of updates, each followed by reads.
     pub fn calls(self, rounds: usize) -> Result<Vec<Call>, Reason> {
         let mut random = TestRunner::deterministic();
         let mut calls = vec![Call::InitialiseSchema, Call::TearDown];
@@ -228,7 +228,7 @@ fn query() -> impl Strategy<Value = IngestionQuery> {
     prop_oneof![5 => insert(), 7 => job_update(job_id(), run_id()), 6 => run_update(run_id())]
 }
 
-/// One invalid query would make nothing of a large batch.
+/// Removes invalid queries, because one of them would make a large batch invalid.
 fn only_valid(mut queries: Vec<IngestionQuery>) -> Vec<IngestionQuery> {
     queries.retain(|query| IngestionBatch::new([query.clone()]).is_ok());
     queries
@@ -282,7 +282,7 @@ fn run_update(runs: impl Strategy<Value = String>) -> impl Strategy<Value = Inge
     )
 }
 
-/// Batches that leave jobs in all kinds of states.
+/// Batches after which jobs are in different states.
 pub fn history() -> impl Strategy<Value = Vec<Vec<IngestionQuery>>> {
     (population(), vec(batch(), 0..3)).prop_map(|(first, rest)| std::iter::once(first).chain(rest).collect())
 }
@@ -303,7 +303,7 @@ fn population() -> impl Strategy<Value = Vec<IngestionQuery>> {
     })
 }
 
-/// Calls on a store that mostly begin with something in it.
+/// Calls on a store, which is mostly not empty at the beginning.
 pub fn calls() -> impl Strategy<Value = Vec<Call>> {
     let first = population().prop_map(|queries| Call::Ingest { queries });
     (option::weighted(0.9, first), vec(call(), 1..16)).prop_map(|(first, rest)| first.into_iter().chain(rest).collect())
@@ -409,7 +409,7 @@ fn groups_request() -> impl Strategy<Value = GetJobGroupsRequest> {
             order,
             ascending,
         )| {
-            // An order by an aggregate that was not asked for is invalid, so it is rare.
+            // An order by an aggregate that was not requested is invalid, so it is rare.
             let mut fields = vec![grouped_field.field.as_str(), "count"];
             fields.extend(aggregates.iter().filter(|name| **name != "state" || order == 0));
             let field = fields[order % fields.len()].to_owned();

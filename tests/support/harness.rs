@@ -1,4 +1,4 @@
-//! Tests for each backend, with names such as `memory::terminal-guard`.
+//! Tests on each backend, with names such as `memory::terminal-guard`.
 
 use std::fmt::Display;
 use std::future::Future;
@@ -8,7 +8,7 @@ use libtest_mimic::{Failed, Trial};
 
 use super::backends::{Backend, TestStore, is_ci, runtime};
 
-/// The timeout of a test; the longest test takes a tenth of it on an idle machine.
+/// The timeout of a test, ten times the duration of the longest test on an idle machine.
 const STUCK: Duration = Duration::from_secs(15 * 60);
 
 /// The result of a test.
@@ -16,7 +16,7 @@ pub type Verdict = Result<(), String>;
 
 /// A test on a backend.
 ///
-/// Without the backend it is ignored, or fails in CI. The store is removed also if the test fails or panics.
+/// Without the backend it is ignored, or fails in CI. The store is removed even if the test fails or panics.
 pub fn trial<T, F>(backend: Backend, name: impl Display, test: T) -> Trial
 where
     T: FnOnce(TestStoreRef) -> F + Send + 'static,
@@ -48,10 +48,10 @@ pub fn server_trial<F: Future<Output = ()>>(
 
 /// Makes a stuck test fail with its name, instead of blocking all tests.
 async fn within_limit<T>(test: impl Future<Output = T>) -> Result<T, Failed> {
-    tokio::time::timeout(STUCK, test).await.map_err(|_| Failed::from(format!("no end within {STUCK:?}")))
+    tokio::time::timeout(STUCK, test).await.map_err(|_| Failed::from(format!("the test did not end within {STUCK:?}")))
 }
 
-/// A store that the harness opens and removes around a test.
+/// The store of a test, which the harness creates and removes.
 pub type TestStoreRef = std::sync::Arc<TestStore>;
 
 async fn on_store<T, F>(backend: Backend, test: T) -> Verdict
@@ -63,7 +63,7 @@ where
     let verdict = tokio::spawn(test(store.clone())).await;
     let removed = match std::sync::Arc::into_inner(store) {
         Some(store) => store.remove().await.map_err(|error| describe(&error)),
-        None => Err("the test still holds its store".to_owned()),
+        None => Err("the test has kept its store".to_owned()),
     };
     verdict.map_err(|panic| format!("panicked: {panic}"))??;
     removed

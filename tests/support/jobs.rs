@@ -1,4 +1,4 @@
-//! Jobs for tests to which their fields do not matter.
+//! Jobs for tests that do not depend on their fields.
 
 use broadside::ingest::NewJob;
 use broadside::query::{Direction, JobOrderKey};

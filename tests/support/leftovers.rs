@@ -1,4 +1,4 @@
-//! The stores that processes leave on the servers, by the servers' catalogs: also those without a marker.
+//! The stores that processes have left on the servers, including those without a marker, by the servers' catalogs.
 
 use std::sync::Arc;
 
@@ -7,7 +7,7 @@ use clickhouse::{Client, Compression};
 use tokio_postgres::NoTls;
 use url::Url;
 
-/// The stores on a server that the process with this id created.
+/// The stores on a server that were created by the process with an id.
 pub async fn stores_of(address: &str, process: u32) -> Vec<String> {
     let pattern = format!("^broadside_[0-9a-f]+_{process}_");
     if address.starts_with("postgres") {
@@ -21,7 +21,7 @@ pub async fn stores_of(address: &str, process: u32) -> Vec<String> {
     clickhouse(address).query(query).bind(pattern).fetch_all().await.unwrap()
 }
 
-/// Creates a scratch store with a marker of the year 2020.
+/// Creates a scratch store whose marker has a time of creation in 2020.
 pub async fn leave_behind(address: &str, store: &str) {
     let created = "2020-01-01T00:00:00Z";
     if address.starts_with("postgres") {
@@ -36,7 +36,7 @@ pub async fn leave_behind(address: &str, store: &str) {
     }
 }
 
-/// Drops a store, also without a marker.
+/// Drops a store, with or without a marker.
 pub async fn remove(address: &str, store: &str) {
     if address.starts_with("postgres") {
         postgres(address).await.batch_execute(&format!("DROP SCHEMA IF EXISTS {store} CASCADE")).await.unwrap();

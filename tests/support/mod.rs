@@ -1,4 +1,4 @@
-//! What the integration tests share.
+//! Shared code of the integration tests.
 #![allow(dead_code, reason = "each test target uses its part")]
 
 pub mod backends;

@@ -1,4 +1,4 @@
-//! Helpers of the PostgreSQL tests: stores, sessions and batches.
+//! Shared code of the PostgreSQL tests: stores, sessions and batches.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -47,9 +47,9 @@ pub const JOBS: usize = 40;
 /// A layout of the tables.
 #[derive(Debug, Clone, Copy)]
 pub struct Layout {
-    /// The suffix of the names of its tests.
+    /// The suffix of the names of the tests.
     pub name: &'static str,
-    /// The parameter that chooses it.
+    /// The parameter of an address that selects the layout.
     pub parameter: &'static str,
     /// SQL that ends all jobs except `untouched`, as another process would.
     pub end_jobs: &'static str,
@@ -84,23 +84,23 @@ pub async fn store(address: &str) -> ScratchStore {
     store
 }
 
-/// A further handle to a store, with other parameters.
+/// Opens another handle to a store, with other parameters.
 pub async fn handle(store: &ScratchStore, address: &str) -> Arc<dyn Database> {
     try_handle(store, address).await.unwrap()
 }
 
-/// A further handle to a store, or the error of `connect`.
+/// Opens another handle to a store.
 pub async fn try_handle(store: &ScratchStore, address: &str) -> Result<Arc<dyn Database>> {
     connect(&with(address, &format!("schema={}", schema(store)))).await
 }
 
-/// A handle to the store of an address.
+/// Opens a handle to the store of an address.
 pub async fn connect(address: &str) -> Result<Arc<dyn Database>> {
     address.parse::<DatabaseConfig>()?.connect(Arc::new(SystemClock)).await
 }
 
-/// The errors of all calls that depend on the layout or the creator of the tables: of reads, then of writes. Each must
-/// fail.
+/// The errors of all calls that depend on the layout or the creator of the tables: first of reads, then of writes. Each
+/// call must fail.
 pub async fn errors(database: &dyn Database) -> Vec<Error> {
     let mut errors = read_errors(database).await;
     errors.extend(write_errors(database).await);
@@ -136,7 +136,7 @@ pub fn schema(store: &ScratchStore) -> String {
     store.name().unwrap().to_owned()
 }
 
-/// A session on the server, in the store's schema.
+/// Opens a session on the server, in the schema of a store.
 pub async fn session(store: &ScratchStore, address: &str) -> tokio_postgres::Client {
     let (client, connection) = tokio_postgres::connect(address, NoTls).await.unwrap();
     tokio::spawn(connection);
@@ -144,7 +144,7 @@ pub async fn session(store: &ScratchStore, address: &str) -> tokio_postgres::Cli
     client
 }
 
-/// Waits until the server answers true.
+/// Waits until the result of a query is true.
 pub async fn until(session: &tokio_postgres::Client, question: &str) {
     loop {
         if session.query_one(question, &[]).await.unwrap().get(0) {
@@ -167,12 +167,12 @@ pub fn batch(queries: impl IntoIterator<Item = IngestionQuery>) -> IngestionBatc
     IngestionBatch::new(queries).unwrap()
 }
 
-/// A new job.
+/// Inserts a job.
 pub fn insert(job_id: &str, job_set: &str) -> IngestionQuery {
     InsertJob { job: plain_job(job_id, job_set), job_spec: None }.into()
 }
 
-/// A job set whose jobs have a run each; readers must see all of it or nothing.
+/// A batch that inserts a job set whose jobs have a run each. Readers must see all of it or nothing.
 pub fn job_set(name: &str) -> IngestionBatch {
     batch((0..JOBS).flat_map(|job| {
         let job_id = format!("{name}-{job:02}");
@@ -194,7 +194,7 @@ pub fn names(count: usize) -> Vec<String> {
     (0..count).map(|number| format!("set-{number:03}")).collect()
 }
 
-/// Sets a job running.
+/// Sets the state of a job to RUNNING.
 pub fn running(job_id: &str) -> IngestionQuery {
     let time = Timestamp::from_seconds(2);
     SetJobRunning { job_id: job_id.to_owned(), time, latest_run_id: "run".to_owned(), submitted: None }.into()
@@ -205,7 +205,7 @@ pub fn succeeded(job_id: &str) -> IngestionQuery {
     SetJobSucceeded { job_id: job_id.to_owned(), time: Timestamp::from_seconds(3), submitted: None }.into()
 }
 
-/// Preempts a job, also a terminal one.
+/// Preempts a job, which may be terminal.
 pub fn preempted(job_id: &str) -> IngestionQuery {
     SetJobPreempted { job_id: job_id.to_owned(), time: Timestamp::from_seconds(4), submitted: None }.into()
 }
@@ -215,7 +215,7 @@ pub fn priority(job_id: &str, priority: i64) -> IngestionQuery {
     UpdateJobPriority { job_id: job_id.to_owned(), priority, submitted: None }.into()
 }
 
-/// A description of tables of a session's schema: columns, indexes, options and storage.
+/// A description of tables of the session's schema: columns, indexes, options and storage.
 pub async fn describe(session: &tokio_postgres::Client, tables: &[&str]) -> String {
     let mut description = String::new();
     for table in tables {

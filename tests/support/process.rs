@@ -6,7 +6,7 @@ use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
 use std::thread::sleep;
 use std::time::Duration;
 
-/// A signal that ends a command.
+/// The signals that end a command.
 pub const SIGNALS: [&str; 3] = ["INT", "TERM", "HUP"];
 /// The bits of [`SIGNALS`] in the masks of `/proc`.
 const SIGNAL_BITS: u64 = 1 << 1 | 1 << 14 | 1;
@@ -16,24 +16,24 @@ const POLL: Duration = Duration::from_millis(2);
 #[derive(Debug)]
 pub struct Process {
     child: Child,
-    /// Its standard input; closed when this is dropped.
+    /// Standard input, which is closed by dropping this.
     pub stdin: Option<ChildStdin>,
     stdout: Option<BufReader<ChildStdout>>,
 }
 
-/// How a process ended.
+/// The end of a process.
 #[derive(Debug)]
 pub struct End {
-    /// Its exit code; `None` if a signal killed it.
+    /// The exit code; `None` if the process was killed by a signal.
     pub code: Option<i32>,
-    /// All of its standard error.
+    /// The whole standard error.
     pub stderr: String,
 }
 
 impl Process {
-    /// Starts the command; returns when it handles signals.
+    /// Starts the command. Returns when it handles signals.
     pub fn start(arguments: &[&str]) -> Self {
-        // The parent of the tests may ignore signals, as nohup does, and processes inherit that.
+        // The parent of the tests may ignore signals, as nohup does, which processes inherit.
         let mut child = Command::new("env")
             .arg("--default-signal=INT,TERM,HUP")
             .arg(env!("CARGO_BIN_EXE_broadside"))
@@ -66,24 +66,24 @@ impl Process {
         self.stdin.as_mut().unwrap().write_all(text.as_bytes()).unwrap();
     }
 
-    /// The next line of standard output.
+    /// Reads the next line of standard output.
     pub fn read_line(&mut self) -> String {
         let mut line = String::new();
         self.stdout.as_mut().unwrap().read_line(&mut line).unwrap();
         line
     }
 
-    /// Whether it has ended.
+    /// Whether the process has ended.
     pub fn has_ended(&mut self) -> bool {
         self.child.try_wait().unwrap().is_some()
     }
 
-    /// Waits until the process writes to a pipe that is full.
+    /// Waits until the process is blocked by writing to a full pipe.
     pub fn until_output_is_full(&mut self) {
         self.until(|process| fs::read_to_string(process.path("wchan")).unwrap_or_default().contains("pipe_write"));
     }
 
-    /// Waits for its end, and reads the rest of its output if `reads_output`.
+    /// Waits for the end of the process, and reads the rest of its output if `reads_output`.
     pub fn end(mut self, reads_output: bool) -> End {
         let mut stdout = self.stdout.take();
         if reads_output {
@@ -101,7 +101,7 @@ impl Process {
         }
     }
 
-    /// A mask of signals of its status.
+    /// A mask of signals from the status of the process.
     fn signals(&self, mask: &str) -> u64 {
         let status = fs::read_to_string(self.path("status")).unwrap_or_default();
         let line = status.lines().find_map(|line| line.strip_prefix(mask)?.strip_prefix(':'));

@@ -1,4 +1,4 @@
-//! A TCP proxy in front of a server, which delays or breaks requests and answers.
+//! A TCP proxy in front of a server, which delays or drops requests and responses.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
@@ -12,26 +12,26 @@ use url::Url;
 /// The behaviour of the proxy.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Mode {
-    /// Requests and answers are passed on.
+    /// Requests and responses are forwarded.
     Open,
-    /// Requests are passed on, answers are held until the mode changes.
+    /// Requests are forwarded, responses are held until the mode changes.
     Stalled,
-    /// Requests are passed on, answers are dropped.
+    /// Requests are forwarded, responses are dropped.
     Silent,
-    /// Requests are passed on, answers to requests that insert or update rows are dropped.
+    /// Requests are forwarded, responses to requests that insert or update rows are dropped.
     SilentToInserts,
-    /// The connection is cut instead of passing on the next answer.
+    /// The connection is cut instead of forwarding the next response.
     CutNextAnswer,
-    /// The connection is cut instead of passing on the next answer to an insert or update.
+    /// The connection is cut instead of forwarding the next response to an insert or update.
     CutNextAnswerToInsert,
-    /// The proxy answers with 502, as a gateway without a server.
+    /// The proxy responds with 502, as a gateway without a server.
     BadGateway,
-    /// Requests that contain this text are held until the mode changes.
+    /// Requests that contain this string are held until the mode changes.
     HoldRequests(&'static str),
-    /// Requests that insert or update rows are held until the mode changes, and then passed on even if the client has
+    /// Requests that insert or update rows are held until the mode changes, and then forwarded even if the client has
     /// disconnected.
     HoldInserts,
-    /// Answers to requests that contain this text are held until the mode changes.
+    /// Responses to requests that contain this string are held until the mode changes.
     HoldAnswers(&'static str),
 }
 
@@ -45,7 +45,7 @@ impl Mode {
     }
 }
 
-/// A proxy; dropping it stops it.
+/// A proxy, which is stopped by dropping it.
 #[derive(Debug)]
 pub struct Proxy {
     address: String,
@@ -57,7 +57,7 @@ pub struct Proxy {
 }
 
 impl Proxy {
-    /// Starts a proxy in front of the server of an address.
+    /// Starts a proxy in front of the server with an address.
     pub async fn start(server: &str) -> Self {
         let mut url: Url = server.parse().unwrap();
         let target = format!("{}:{}", url.host_str().unwrap(), url.port().unwrap());
@@ -78,7 +78,7 @@ impl Proxy {
         Self { address: url.into(), mode, cuts, held, late, task }
     }
 
-    /// The server's address through the proxy.
+    /// The address of the server through the proxy.
     pub fn address(&self) -> &str {
         &self.address
     }
@@ -88,12 +88,12 @@ impl Proxy {
         self.mode.send_replace(mode);
     }
 
-    /// Waits until a request or an answer is held.
+    /// Waits until a request or a response is held.
     pub async fn holds(&self) {
         self.held.subscribe().wait_for(|&held| held > 0).await.expect("the proxy has the sender");
     }
 
-    /// Waits until the server has answered this number of held inserts and updates.
+    /// Waits until the server has responded to this number of held inserts and updates.
     pub async fn landed(&self, requests: usize) {
         self.late.subscribe().wait_for(|&landed| landed >= requests).await.expect("the proxy has the sender");
     }
@@ -114,9 +114,9 @@ impl Drop for Proxy {
 struct Connection {
     mode: Arc<watch::Sender<Mode>>,
     cuts: Arc<AtomicUsize>,
-    /// The number of held requests and answers.
+    /// The number of held requests and responses.
     held: Arc<watch::Sender<usize>>,
-    /// The number of held inserts and updates that the server has answered.
+    /// The number of held inserts and updates to which the server has responded.
     late: Arc<watch::Sender<usize>>,
 }
 
@@ -138,7 +138,7 @@ impl Connection {
         }
     }
 
-    /// Waits until the mode does not hold requests or answers.
+    /// Waits until the mode does not hold requests or responses.
     async fn hold(&self) {
         self.held.send_modify(|held| *held += 1);
         let released = |mode: &Mode| !matches!(mode, Mode::HoldRequests(_) | Mode::HoldAnswers(_));
@@ -165,7 +165,7 @@ impl Connection {
             let mode = *self.mode.borrow();
             awaited.send_modify(|awaited| *awaited |= mode.holds_answer(&text));
             if mode.holds_request(&text) {
-                // The server must learn that its client has disconnected: its transaction has locks.
+                // The server must detect that its client has disconnected, because its transaction has locks.
                 tokio::select! {
                     () = self.hold() => {}
                     () = gone(&mut from) => return,

@@ -1,4 +1,4 @@
-//! Records of runs as a load test would write them, made up.
+//! Generated records of runs, in the form of those of a load test.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -11,10 +11,10 @@ use broadside::load::record::{
 use broadside::measure::{Histogram, Interval, IntervalRecorder, LatencyHistogram, Machine};
 use serde_json::json;
 
-/// Seconds of warm-up and of the test.
+/// The durations of warm-up and test, in seconds.
 const WARM_UP: u64 = 10;
 const TEST: u64 = 60;
-/// The seconds of the test in which the store stalled.
+/// The seconds of the test during which the store stalls.
 const STALL: std::ops::Range<u64> = 40..42;
 
 const GROUPS: QueryType = QueryType::GetJobGroups;
@@ -31,24 +31,24 @@ const READS: [(QueryType, &str, f64); 10] = [
     (QueryType::GetJobRunDebugMessage, "none", 0.25),
 ];
 
-/// Draws that repeat themselves.
+/// A deterministic generator of random numbers.
 struct Draws(u64);
 
 impl Draws {
-    /// From 0 to 1.
+    /// The next number, from 0 to 1.
     fn next(&mut self) -> f64 {
         self.0 = self.0.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
         (self.0 >> 11) as f64 / (1u64 << 53) as f64
     }
 
-    /// A latency with a long tail around a median of so many microseconds.
+    /// A latency with the given median and a long tail.
     fn latency(&mut self, median_micros: f64) -> Duration {
         let spread = 0.5 + self.next() + 0.02 / (1.0 - self.next()).max(0.001);
         Duration::from_nanos((median_micros * spread * 1000.0) as u64)
     }
 }
 
-/// A run on a backend whose calls take so many microseconds, give or take.
+/// A run on a backend whose calls have the given median latency.
 pub fn record(backend: &str, median_micros: f64) -> RunRecord {
     let mut draws = Draws(median_micros as u64);
     RunRecord {

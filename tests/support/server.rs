@@ -1,29 +1,30 @@
-//! Servers that a test may kill.
+//! Servers that tests can kill.
 
 use std::path::PathBuf;
 use std::process::{Command, Output};
 
 use broadside::{CLICKHOUSE_URL_VARIABLE, POSTGRES_URL_VARIABLE};
 
-/// A private server, run by a script of `tests/servers`; dropping it stops it and removes its data.
+/// A private server, which is controlled by a script of `tests/servers`. Dropping it stops the server and removes its
+/// data.
 #[derive(Debug)]
 pub struct Server {
     script: PathBuf,
     directory: PathBuf,
-    /// The variable that configures the server, at each start.
+    /// The environment variable that configures the server when it is started.
     environment: (&'static str, String),
-    /// The `export …` lines that the script printed.
+    /// The `export …` lines of the script's output.
     exports: String,
     variable: &'static str,
 }
 
 impl Server {
-    /// Starts PostgreSQL with options on its command line.
+    /// Starts PostgreSQL with command-line options.
     pub fn postgres(name: &str, options: &str) -> Self {
         Self::start("postgres.sh", POSTGRES_URL_VARIABLE, name, ("EXTRA_OPTIONS", options))
     }
 
-    /// Starts ClickHouse with a password for its user; an empty one for none.
+    /// Starts ClickHouse with a password for its user; empty for no password.
     pub fn clickhouse(name: &str, password: &str) -> Self {
         Self::start("clickhouse.sh", CLICKHOUSE_URL_VARIABLE, name, ("PASSWORD", password))
     }
@@ -42,7 +43,7 @@ impl Server {
         server
     }
 
-    /// Its address.
+    /// The address of the server.
     pub fn address(&self) -> &str {
         self.exported(self.variable)
     }
@@ -54,22 +55,22 @@ impl Server {
         value.expect("the script exports it")
     }
 
-    /// Sets the profile of a ClickHouse server's user: lines `name=value`.
+    /// Sets the profile of a ClickHouse server's user, as lines of `name=value`.
     pub fn set_profile(&self, settings: &str) {
         std::fs::write(self.directory.join("profile"), settings).expect("the profile can be written");
     }
 
-    /// Kills it.
+    /// Kills the server.
     pub fn kill(&self) {
         self.run("kill");
     }
 
-    /// Starts it again with the data that the kill has left.
+    /// Starts the server again with the data that the kill has left.
     pub fn resume(&self) {
         self.run("resume");
     }
 
-    /// Runs the script; returns its standard output.
+    /// Executes the script. Returns its standard output.
     fn run(&self, command: &str) -> String {
         let output = self.output(command);
         assert!(output.status.success(), "{command}: {}", String::from_utf8_lossy(&output.stderr));
@@ -87,7 +88,7 @@ impl Server {
 impl Drop for Server {
     fn drop(&mut self) {
         let stopped = self.output("stop");
-        // A second panic would abort the tests, and leave the other servers running.
+        // A second panic would abort the tests, and the other servers would remain running.
         assert!(stopped.status.success() || std::thread::panicking(), "{}", String::from_utf8_lossy(&stopped.stderr));
     }
 }

@@ -9,7 +9,7 @@ use broadside::{GroupQuery, Job, JobGroup, SmolStr, Timestamp};
 use crate::jobs::{page, sort_by};
 use crate::tables::Tables;
 
-/// A group, and its transition time before rounding: a sum of seconds and the number of its terms.
+/// A group with its transition time before rounding: a sum of seconds and the number of summands.
 struct Row {
     group: JobGroup,
     transition: (i128, u64),
@@ -39,7 +39,7 @@ impl Tables {
         page(rows, query.page()).map(|row| row.group).collect()
     }
 
-    /// The group of a job; `None` if it is in none.
+    /// The name of the group of a job; `None` if it is in none.
     fn group_name(&self, group_by: &GroupBy, job: &Job) -> Option<SmolStr> {
         match group_by {
             GroupBy::Text(field) => Some(self.text(*field, job).unwrap_or_default().into()),

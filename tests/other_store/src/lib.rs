@@ -1,6 +1,6 @@
-//! A store in hash maps: the shortest implementation of [`Database`] that holds the contract.
+//! A store in hash maps: a minimal implementation of [`Database`] with the semantics of the backends.
 //!
-//! Every read looks at every job.
+//! Every read scans all jobs.
 
 mod groups;
 mod jobs;
@@ -27,7 +27,7 @@ pub struct HashMapStore {
 }
 
 impl HashMapStore {
-    /// A handle to a new store without a schema.
+    /// Creates a new store without a schema, and returns a handle.
     pub fn new(clock: SharedClock) -> Self {
         Self { tables: Arc::default(), clock, closed: AtomicBool::new(false) }
     }
@@ -43,7 +43,7 @@ impl HashMapStore {
         self.with_store(operation, |tables| tables.as_mut().map(call).ok_or_else(|| Error::not_initialised(operation)))
     }
 
-    /// A text record; `missing` is the error of one that is not there.
+    /// A record as a string; `missing` is the error if it does not exist.
     fn text(
         &self,
         operation: Operation,

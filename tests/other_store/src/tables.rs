@@ -1,4 +1,4 @@
-//! The tables, and what a batch changes in them.
+//! The tables, and their changes by a batch.
 
 use std::collections::HashMap;
 
@@ -51,7 +51,7 @@ impl Tables {
         }
     }
 
-    /// Adds historical job `i`, unless there is a job of its id.
+    /// Inserts historical job `i`, unless its id exists.
     pub(crate) fn insert_historical(&mut self, jobs: &HistoricalJobs, i: u64) {
         let Some(historical) = jobs.job(i) else { return };
         let (job_id, run_id) = (historical.job.job_id.clone(), historical.run.run_id.clone());

@@ -1,4 +1,4 @@
-//! Every scenario of `fixtures/` on the store, line by line.
+//! Executes the scenarios of `fixtures/` on the store.
 
 use std::path::Path;
 use std::sync::Arc;
@@ -22,7 +22,7 @@ async fn every_response_is_the_expected_one() {
         for step in Scenario::parse(&std::fs::read(&path).unwrap()).unwrap().steps {
             lines += 1;
             let response = step.call.execute(&store, &clock).await;
-            assert!(step.expect.is_some(), "{}:{} expects nothing", path.display(), step.line);
+            assert!(step.expect.is_some(), "{}:{} has no expected response", path.display(), step.line);
             if let Some(difference) = step.difference(&response) {
                 differences.push(format!("{}:{}: {difference}", path.display(), step.line));
             }

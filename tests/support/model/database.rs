@@ -1,4 +1,4 @@
-//! The model behind the trait that the backends stand behind.
+//! The implementation of [`Database`] by the model.
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -18,32 +18,31 @@ use super::requests::{groups_request, jobs_request};
 use super::{NaiveModel, Store, validity};
 
 impl NaiveModel {
-    /// Executes a batch as it is written, not as it is planned.
+    /// Executes the queries of a batch instead of its plan.
     ///
     /// # Errors
     ///
-    /// As the call through [`Database`], with validation.
+    /// As the call of [`Database`] and its validation.
     pub fn ingest(&self, queries: &[IngestionQuery]) -> Result<()> {
         agreed(validity::batch(queries), IngestionBatch::new(queries.iter().cloned()))?;
         self.with_store(Operation::ExecuteIngestionQueryBatch, |store| store.ingest(queries))
     }
 
-    /// The ids of the jobs that a request selects, without its page, each with what it is
-    /// ordered by.
+    /// The ids of the jobs that a request selects, without its page, each with its sort key.
     ///
     /// # Errors
     ///
-    /// As the call through [`Database`], with validation.
+    /// As the call of [`Database`] and its validation.
     pub fn ranked_jobs(&self, request: &GetJobsRequest) -> Result<Vec<(OrderKey, SmolStr)>> {
         agreed(validity::jobs_request(request), JobQuery::try_from(request.clone()))?;
         self.with_store(Operation::GetJobs, |store| store.ranked_jobs(request))
     }
 
-    /// Existing jobs.
+    /// Jobs by their ids, which must exist.
     ///
     /// # Errors
     ///
-    /// As the call through [`Database`].
+    /// As the call of [`Database`].
     pub fn jobs(&self, ids: &[SmolStr]) -> Result<Vec<Job>> {
         self.with_store(Operation::GetJobs, |store| store.jobs(ids, self.clock.now()))
     }
@@ -52,17 +51,17 @@ impl NaiveModel {
         self.jobs(&page(self.ranked_jobs(request)?, request.skip, request.take))
     }
 
-    /// The groups of a request, without its page, each with what it is ordered by.
+    /// The groups of a request, without its page, each with its sort key.
     ///
     /// # Errors
     ///
-    /// As the call through [`Database`], with validation.
+    /// As the call of [`Database`] and its validation.
     pub fn ranked_groups(&self, request: &GetJobGroupsRequest) -> Result<Vec<(OrderKey, JobGroup)>> {
         agreed(validity::groups_request(request), GroupQuery::try_from(request.clone()))?;
         self.with_store(Operation::GetJobGroups, |store| store.ranked_groups(request))
     }
 
-    /// Makes a call of a scenario with its queries and requests as they are written.
+    /// Executes a call of a scenario with its queries and requests instead of their validated forms.
     pub async fn execute_as_written(&self, call: &Call, clock: &ManualClock) -> Response {
         let value = match call {
             Call::Ingest { queries } => self.ingest(queries).map(Value::from),
@@ -106,9 +105,9 @@ impl NaiveModel {
     }
 }
 
-/// The result of validation, which must be that of the model's own limits. The message is left to the scenarios.
+/// The result of validation. Asserts that it agrees with the model's own limits. The scenarios test the messages.
 fn agreed<T: std::fmt::Debug>(is_valid: bool, validated: Result<T>) -> Result<()> {
-    assert_eq!(validated.is_ok(), is_valid, "validation differs from the limits of the contract: {validated:?}");
+    assert_eq!(validated.is_ok(), is_valid, "validation differs from the limits of the model: {validated:?}");
     validated.map(drop)
 }
 

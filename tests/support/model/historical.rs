@@ -1,4 +1,4 @@
-//! Historical jobs, by the contract's table and nothing else.
+//! Historical jobs, implemented independently of the crate.
 
 use broadside::Timestamp;
 use broadside::historical::HistoricalJobs;
@@ -15,8 +15,7 @@ fn later(time: Timestamp, seconds: i64) -> Timestamp {
 }
 
 impl Store {
-    /// Adds job `i` with all that belongs to it. A job that is there already stays as it is, and
-    /// so does what is there of a job that is not.
+    /// Inserts job `i` and its records, except those that exist.
     pub fn insert_historical_job(&mut self, jobs: &HistoricalJobs, i: u64) {
         let at = |table: &[&str]| table[i as usize % table.len()].to_owned();
         let number = |table: &[i64]| table[i as usize % table.len()];

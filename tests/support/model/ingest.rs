@@ -1,4 +1,5 @@
-//! Queries one by one in list order, inserts first; and the batch plan, for [`Database`](broadside::Database).
+//! Execution of queries one by one in the order of the list, inserts first; and of batch plans, for
+//! [`Database`](broadside::Database).
 
 use std::collections::btree_map::Entry;
 
@@ -10,7 +11,7 @@ use bytes::Bytes;
 use super::{Store, StoredRun};
 
 impl Store {
-    /// Rules 2 to 6 to the letter: a pass for the inserts, then one for the updates.
+    /// Executes the inserts, and then the updates.
     pub fn ingest(&mut self, queries: &[IngestionQuery]) {
         queries.iter().for_each(|query| self.insert(query));
         queries.iter().for_each(|query| self.update(query));
@@ -137,7 +138,7 @@ impl Store {
         }
     }
 
-    /// Applies a batch as its plan describes it.
+    /// Executes the plan of a batch.
     pub(super) fn apply(&mut self, batch: &IngestionBatch) {
         for job in batch.jobs() {
             self.jobs.entry(job.job_id.clone()).or_insert_with(|| {
@@ -212,7 +213,7 @@ impl Store {
     }
 }
 
-/// A job as its insert leaves it.
+/// The job that an insert creates.
 pub(super) fn new_job(job: &NewJob) -> Job {
     Job {
         job_id: job.job_id.as_str().into(),
@@ -244,7 +245,7 @@ pub(super) fn new_job(job: &NewJob) -> Job {
     }
 }
 
-/// A run as its insert leaves it.
+/// The run that an insert creates.
 pub(super) fn new_run(query: &InsertJobRun) -> StoredRun {
     StoredRun {
         job_id: query.job_id.clone(),

@@ -1,9 +1,9 @@
-//! A store written straight from the contract, in the plainest way there is.
+//! The naive model: a simple store that is implemented independently of the backends.
 //!
-//! It takes what callers write, not what validation makes of it: lists of queries one by one,
-//! and filters as JSON. So it shares neither the batch plan nor the validated queries with the
-//! backends, and a mistake in those shows as a difference. Its own limits decide what is valid. Through [`Database`] it takes the
-//! same validated calls as any backend.
+//! It executes the queries of a caller one by one, and evaluates filters as JSON, instead of their validated forms. So
+//! it shares neither the batch plan nor the validated queries with the backends, and errors in those appear as
+//! differences. It also has its own limits for validation. Through [`Database`] it executes the same validated calls as
+//! a backend.
 
 mod database;
 mod historical;
@@ -27,15 +27,15 @@ pub use read::OrderKey;
 #[derive(Debug)]
 pub struct NaiveModel {
     clock: SharedClock,
-    /// None before the schema is initialised.
+    /// `None` before the schema is initialised.
     store: Arc<Mutex<Option<Store>>>,
     closed: AtomicBool,
 }
 
-/// What the model holds: the contract's nouns, by id.
+/// The data of the model, by id.
 #[derive(Debug, Clone, Default)]
 pub struct Store {
-    /// Jobs without their runs, which are looked up when a job is read.
+    /// Jobs without their runs, which are added when a job is read.
     jobs: BTreeMap<String, Job>,
     specs: BTreeMap<String, Bytes>,
     errors: BTreeMap<String, Bytes>,
@@ -51,12 +51,12 @@ struct StoredRun {
 }
 
 impl NaiveModel {
-    /// An empty store without a schema.
+    /// Creates an empty store without a schema.
     pub fn new(clock: SharedClock) -> Self {
         Self { clock, store: Arc::default(), closed: AtomicBool::new(false) }
     }
 
-    /// Another handle to the same store.
+    /// Another handle to the store.
     pub fn handle(&self) -> Self {
         Self { clock: self.clock.clone(), store: self.store.clone(), closed: AtomicBool::new(false) }
     }

@@ -1,4 +1,4 @@
-//! Reads: every job is looked at, one filter at a time, as the JSON says.
+//! Reads, which scan all jobs and evaluate the filters of the JSON one by one.
 
 use std::cmp::Ordering;
 use std::collections::{BTreeMap, BTreeSet};
@@ -12,16 +12,16 @@ use super::Store;
 use super::ingest::is_active;
 use super::validity::micros;
 
-/// What a row is sorted by.
+/// The sort key of a row.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum OrderKey {
-    /// Nothing: any order is right.
+    /// No sort key: any order is correct.
     Any,
-    /// A text, byte-wise.
+    /// A string, compared by bytes.
     Text(SmolStr),
     /// A number, an ordinal or a time.
     Number(i64),
-    /// A sum and how many it is of: an average not yet rounded.
+    /// A sum and the number of its summands: an average before rounding.
     Average(i128, i128),
 }
 
@@ -53,7 +53,7 @@ enum Cell {
 }
 
 impl Cell {
-    /// How the value stands to one of a filter, which has the right type.
+    /// Compares the value with that of a filter, which has the right type.
     fn compare(&self, value: &Value) -> Ordering {
         match self {
             Self::Text(text) => text.as_bytes().cmp(value.as_str().unwrap().as_bytes()),
@@ -64,7 +64,7 @@ impl Cell {
     }
 
     fn bytes(&self) -> &[u8] {
-        let Self::Text(text) = self else { panic!("{self:?} is no text") };
+        let Self::Text(text) = self else { panic!("{self:?} is not a string") };
         text.as_bytes()
     }
 
@@ -80,14 +80,13 @@ impl Cell {
             "lessThan" => self.compare(value).is_lt(),
             "greaterThanOrEqualTo" => self.compare(value).is_ge(),
             "lessThanOrEqualTo" => self.compare(value).is_le(),
-            _ => panic!("{matcher:?} is no match"),
+            _ => panic!("{matcher:?} is not a match operator"),
         }
     }
 }
 
 impl Store {
-    /// The ids of the jobs that a valid request selects, without its page, in its order, each
-    /// with what it is ordered by.
+    /// The ids of the jobs that a valid request selects, in its order and without its page, each with its sort key.
     pub fn ranked_jobs(&self, request: &GetJobsRequest) -> Vec<(OrderKey, SmolStr)> {
         let selected = self.selected(&request.filters, request.active_job_sets).into_iter();
         let mut rows: Vec<_> = selected.map(|job| (job_key(job, &request.order), job.job_id.clone())).collect();
@@ -105,8 +104,7 @@ impl Store {
         ids.iter().map(|id| with_runs(&self.jobs[id.as_str()], runs_of(id), now)).collect()
     }
 
-    /// The groups of a valid request, without its page, in its order, each with what it is
-    /// ordered by.
+    /// The groups of a valid request, in its order and without its page, each with its sort key.
     pub fn ranked_groups(&self, request: &GetJobGroupsRequest) -> Vec<(OrderKey, JobGroup)> {
         let mut members: BTreeMap<SmolStr, Vec<&Job>> = BTreeMap::new();
         for job in self.selected(&request.filters, request.active_job_sets) {
@@ -141,7 +139,7 @@ impl Store {
         cell.is_some_and(|cell| cell.passes(&filter.matcher, &filter.value))
     }
 
-    /// The value of a field; none if it is null.
+    /// The value of a field; `None` if it is null.
     fn cell(&self, job: &Job, field: &str) -> Option<Cell> {
         let latest_run = || Some(&self.runs.get(job.last_active_run_id.as_deref()?)?.run);
         match field {
@@ -162,11 +160,11 @@ impl Store {
             "priority" => Some(Cell::Integer(job.priority)),
             "submitted" => Some(Cell::Time(job.submitted)),
             "lastTransitionTime" => Some(Cell::Time(job.last_transition_time)),
-            _ => panic!("{field:?} is no field"),
+            _ => panic!("{field:?} is not a field"),
         }
     }
 
-    /// The group that a job is in; none if it is in none.
+    /// The name of the group of a job; `None` if it is in none.
     fn group_name(&self, job: &Job, grouped: &GroupedField) -> Option<SmolStr> {
         if grouped.is_annotation {
             return job.annotations.get(&grouped.field).cloned();
@@ -174,7 +172,7 @@ impl Store {
         match self.cell(job, &grouped.field) {
             Some(Cell::Text(text)) => Some(text),
             Some(Cell::State(state)) => Some(state.name().into()),
-            Some(cell) => panic!("{cell:?} makes no group"),
+            Some(cell) => panic!("jobs cannot be grouped by {cell:?}"),
             None => Some(SmolStr::default()),
         }
     }
@@ -206,7 +204,7 @@ fn job_key(job: &Job, order: &Order) -> OrderKey {
         "state" => OrderKey::Number(job.state.ordinal().into()),
         "submitted" => OrderKey::Number(job.submitted.as_micros()),
         "lastTransitionTime" => OrderKey::Number(whole_second(job.last_transition_time)),
-        field => panic!("jobs have no order {field:?}"),
+        field => panic!("jobs cannot be ordered by {field:?}"),
     }
 }
 
@@ -241,13 +239,13 @@ fn group(name: SmolStr, jobs: &[&Job], request: &GetJobGroupsRequest) -> JobGrou
                 let (sum, count) = transition_time(jobs, &request.grouped_field);
                 aggregates.last_transition_time = Some(Timestamp::from_seconds(rounded_quotient(sum, count)));
             }
-            _ => panic!("{aggregate:?} is no aggregate"),
+            _ => panic!("{aggregate:?} is not an aggregate"),
         }
     }
     JobGroup { name, count: jobs.len() as u64, aggregates }
 }
 
-/// Whether the filters on the state let a job of this state through.
+/// Whether the filters on the state admit a state.
 fn admits(filters: &[Filter], state: JobState) -> bool {
     filters
         .iter()
@@ -259,14 +257,14 @@ fn earliest_submission(jobs: &[&Job]) -> Timestamp {
     jobs.iter().map(|job| job.submitted).min().unwrap()
 }
 
-/// The aggregate of the transition times as a sum and how many it is of.
+/// The aggregate of the transition times as a sum and the number of its summands.
 fn transition_time(jobs: &[&Job], grouped: &GroupedField) -> (i128, i128) {
     let seconds = || jobs.iter().map(|job| i128::from(whole_second(job.last_transition_time)));
     match grouped.last_transition_time_aggregate.as_str() {
         "" | "average" => (seconds().sum(), jobs.len() as i128),
         "earliest" => (seconds().min().unwrap(), 1),
         "latest" => (seconds().max().unwrap(), 1),
-        other => panic!("{other:?} is no aggregate of times"),
+        other => panic!("{other:?} is not an aggregate of times"),
     }
 }
 
@@ -274,13 +272,13 @@ fn whole_second(time: Timestamp) -> i64 {
     time.as_micros().div_euclid(1_000_000)
 }
 
-/// The quotient to the nearest integer, half away from zero.
+/// The quotient, rounded half away from zero.
 fn rounded_quotient(dividend: i128, divisor: i128) -> i64 {
     let magnitude = (2 * dividend.abs() + divisor) / (2 * divisor);
     (dividend.signum() * magnitude).try_into().unwrap()
 }
 
-/// Sorts by key alone; rows with equal keys stay as they are.
+/// Sorts by the key. The sort is stable.
 fn sort<T>(rows: &mut [(OrderKey, T)], order: &Order) {
     match order.direction.as_str() {
         "DESC" => rows.sort_by(|(a, _), (b, _)| b.cmp(a)),

@@ -1,4 +1,4 @@
-//! From validated queries back to requests, so that the model has one way to read.
+//! Conversion of validated queries to requests, so that the model has only one implementation of reads.
 
 use broadside::query::{
     AnnotationTest, Comparison, Direction, GroupBy, GroupOrderKey, IntegerField, IntegerTest, JobOrderKey, Page,
@@ -13,7 +13,7 @@ const FIRST_WRITABLE: Timestamp = Timestamp::from_seconds(-62_167_219_200);
 /// 9999-12-31T23:59:59Z
 const LAST_WRITABLE: Timestamp = Timestamp::from_seconds(253_402_300_799);
 
-/// A request that validates to `query`.
+/// A request whose validated form is `query`.
 pub fn jobs_request(query: &JobQuery) -> GetJobsRequest {
     let (filters, active_job_sets) = selection(query.selection());
     let (skip, take) = page(query.page());
@@ -21,7 +21,7 @@ pub fn jobs_request(query: &JobQuery) -> GetJobsRequest {
     GetJobsRequest { filters, active_job_sets, order, skip, take }
 }
 
-/// A request that validates to `query`.
+/// A request whose validated form is `query`.
 pub fn groups_request(query: &GroupQuery) -> GetJobGroupsRequest {
     let (filters, active_job_sets) = selection(query.selection());
     let (skip, take) = page(query.page());
@@ -88,8 +88,7 @@ fn filter(predicate: &Predicate) -> Filter {
             Filter::new(integer_field(*field), matcher(*comparison), *value)
         }
         Predicate::Time(field, comparison, value) => {
-            // An offset can lead out of the years that a time can be written in; what is stored
-            // is far from either end.
+            // An offset can lead to a year that cannot be formatted. Stored times are far from both ends.
             let value = value.clamp(&FIRST_WRITABLE, &LAST_WRITABLE);
             Filter::new(time_field(*field), matcher(*comparison), *value)
         }

@@ -1,4 +1,4 @@
-//! The limits of queries and requests, from the contract and not from the validation that the backends share.
+//! The limits of queries and requests, implemented independently of the validation of the crate.
 
 use broadside::api;
 use broadside::ingest::IngestionQuery;
@@ -19,13 +19,13 @@ const STATES: [&str; 9] =
     ["QUEUED", "LEASED", "PENDING", "RUNNING", "SUCCEEDED", "FAILED", "CANCELLED", "PREEMPTED", "REJECTED"];
 const COMPARISONS: [&str; 5] = ["exact", "greaterThan", "lessThan", "greaterThanOrEqualTo", "lessThanOrEqualTo"];
 
-/// An RFC 3339 time in microseconds, finer digits cut toward the past.
+/// An RFC 3339 time in microseconds. Further digits are truncated toward the past.
 pub fn micros(text: &str) -> Option<i64> {
     let time = DateTime::parse_from_rfc3339(text).ok()?;
     Some(time.timestamp() * 1_000_000 + i64::from(time.timestamp_subsec_nanos() / 1000))
 }
 
-/// Whether every query of a batch is within the limits.
+/// Whether all queries of a batch are within the limits.
 pub fn batch(queries: &[IngestionQuery]) -> bool {
     queries.iter().all(|query| {
         let spec = match query {
@@ -37,7 +37,7 @@ pub fn batch(queries: &[IngestionQuery]) -> bool {
     })
 }
 
-/// Whether the fields of a query, or of the job in it, are within the limits.
+/// Whether the fields of a query, or of its job, are within the limits.
 fn fields(object: &Value) -> bool {
     object.as_object().unwrap().iter().all(|(name, value)| match name.as_str() {
         "job" => fields(value),
@@ -63,13 +63,13 @@ fn text(value: &Value, least: usize, most: usize) -> bool {
     value.as_str().is_none_or(|text| (least..=most).contains(&text.len()) && !text.contains('\0'))
 }
 
-/// Whether a request for jobs asks for what there is.
+/// Whether a request for jobs is valid.
 pub fn jobs_request(request: &GetJobsRequest) -> bool {
     let GetJobsRequest { filters, order, skip, take, .. } = request;
     filters.iter().all(filter) && is_order(order, |field| ORDER_FIELDS.contains(&field)) && *skip >= 0 && *take >= 0
 }
 
-/// Whether a request for groups asks for what there is.
+/// Whether a request for groups is valid.
 pub fn groups_request(request: &GetJobGroupsRequest) -> bool {
     let GetJobGroupsRequest { filters, grouped_field: grouped, aggregates, order, skip, take, .. } = request;
     let requested = |name: &str| aggregates.iter().any(|aggregate| aggregate == name);
