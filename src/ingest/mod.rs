@@ -3,14 +3,15 @@
 mod batch;
 mod id_index;
 mod limits;
+mod plan;
+mod planner;
 mod query;
 mod validate;
 
-pub use batch::{
-    Cancellation, IngestionBatch, JobEffect, JobInsert, JobPatch, JobUpdate, RecordInsert, RunInsert, RunUpdate,
-};
+pub use batch::IngestionBatch;
 pub use limits::{EARLIEST, END, JOB_ID_BYTES, JOB_SET_BYTES, NAME_BYTES, PRIORITY_CLASS_BYTES, RUN_ID_BYTES};
 pub(crate) use limits::{Violation, holds_nul, required, spec, time};
+pub use plan::{Cancellation, JobEffect, JobInsert, JobPatch, JobUpdate, RecordInsert, RunInsert, RunUpdate};
 pub(crate) use query::null_as_default;
 pub use query::{
     IngestionQuery, InsertJob, InsertJobError, InsertJobRun, InsertJobSpec, NewJob, SetJobCancelled, SetJobErrored,
