@@ -1,7 +1,5 @@
-//! The configuration in code: a `with_*` method and a getter for each key of an address.
+//! Construction of the configuration in code: a `with_*` method for each parameter of an address.
 
-use std::collections::BTreeMap;
-use std::fmt;
 use std::time::Duration;
 
 use url::Url;
@@ -153,51 +151,6 @@ impl ClickHouseConfig {
         self.settings.insert(name, value.into());
         Ok(self)
     }
-
-    /// The URL of the server: scheme, host and port.
-    pub fn server(&self) -> &Url {
-        &self.server
-    }
-
-    /// The user.
-    pub fn user(&self) -> Option<&str> {
-        self.user.as_deref()
-    }
-
-    /// The compression of requests and responses.
-    pub fn compression(&self) -> Compression {
-        self.compression
-    }
-
-    /// The layout of the tables.
-    pub fn layout(&self) -> Layout {
-        self.layout
-    }
-
-    /// Whether tables without Broadside's marker may be changed and cleared.
-    pub fn adopt(&self) -> bool {
-        self.adopt
-    }
-
-    /// The cluster.
-    pub fn cluster(&self) -> Option<&str> {
-        self.cluster.as_deref()
-    }
-
-    /// The timeout of connecting.
-    pub fn connect_timeout(&self) -> Duration {
-        self.connect_timeout
-    }
-
-    /// The timeout of a request.
-    pub fn timeout(&self) -> Duration {
-        self.timeout
-    }
-
-    /// The settings, which are sent with every request.
-    pub fn settings(&self) -> &BTreeMap<String, String> {
-        &self.settings
-    }
 }
 
 fn limited(timeout: Duration) -> Duration {
@@ -206,14 +159,6 @@ fn limited(timeout: Duration) -> Duration {
 
 fn invalid(message: &str) -> Error {
     Error::invalid(Operation::Connect, message).with_backend(BackendKind::ClickHouse)
-}
-
-/// Values that cannot be secret. In a mistyped address, any string may be part of the password.
-impl fmt::Display for ClickHouseConfig {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let tls = if self.server.scheme() == "https" { "TLS" } else { "no TLS" };
-        write!(f, "clickhouse (layout {}, {tls}, compression {})", self.layout.name(), self.compression.name())
-    }
 }
 
 #[cfg(test)]

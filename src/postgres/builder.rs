@@ -1,23 +1,18 @@
-//! The configuration in code: a `with_*` method and a getter for each key of an address.
+//! Construction of the configuration in code: a `with_*` method for each key of an address.
 
-use std::fmt;
 use std::net::IpAddr;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::time::Duration;
 
 use tokio_postgres::config::{ChannelBinding, Host, LoadBalanceHosts, TargetSessionAttrs};
 
+use super::address::{MAX_CONNECTIONS, MAX_NAME_BYTES};
 use super::config::{PostgresConfig, SslMode, invalid};
 use super::layout::Layout;
 use crate::address::MAX_SECONDS;
 use crate::error::Result;
 
 const DEFAULT_HOST: &str = "localhost";
-const DEFAULT_PORT: u16 = 5432;
-/// The greatest `pool_size`, as in an address.
-const MOST_CONNECTIONS: usize = 262_143;
-/// The longest name that the server does not cut.
-const LONGEST_NAME: usize = 63;
 
 /// The builder. It does not read environment variables or the password file.
 ///
@@ -191,7 +186,7 @@ impl PostgresConfig {
     /// `InvalidArgument` unless the name has 1 to 63 bytes and contains no NUL.
     pub fn with_schema(mut self, schema: impl Into<String>) -> Result<Self> {
         let schema = schema.into();
-        if !(1..=LONGEST_NAME).contains(&schema.len()) || schema.contains('\0') {
+        if !(1..=MAX_NAME_BYTES).contains(&schema.len()) || schema.contains('\0') {
             return Err(invalid("schema must be a name of 1 to 63 bytes"));
         }
         self.schema = Some(schema);
@@ -200,7 +195,7 @@ impl PostgresConfig {
 
     /// Sets the maximum number of connections, 1 to 262143.
     pub fn with_pool_size(mut self, connections: usize) -> Self {
-        self.pool_size = connections.clamp(1, MOST_CONNECTIONS);
+        self.pool_size = connections.clamp(1, MAX_CONNECTIONS);
         self
     }
 
@@ -250,130 +245,6 @@ impl PostgresConfig {
         self
     }
 
-    /// The hosts with their ports.
-    pub fn hosts(&self) -> impl Iterator<Item = (String, u16)> + '_ {
-        let ports = self.server.get_ports();
-        self.server.get_hosts().iter().enumerate().map(move |(at, host)| {
-            let port = ports.get(at).or(ports.first()).copied().unwrap_or(DEFAULT_PORT);
-            (host_name(host), port)
-        })
-    }
-
-    /// The addresses of the hosts.
-    pub fn host_addresses(&self) -> &[IpAddr] {
-        self.server.get_hostaddrs()
-    }
-
-    /// The user.
-    pub fn user(&self) -> Option<&str> {
-        self.server.get_user()
-    }
-
-    /// The database.
-    pub fn database(&self) -> Option<&str> {
-        self.server.get_dbname()
-    }
-
-    /// The application name of the sessions.
-    pub fn application_name(&self) -> Option<&str> {
-        self.server.get_application_name()
-    }
-
-    /// The settings of the sessions, as `-c name=value`.
-    pub fn options(&self) -> &str {
-        &self.options
-    }
-
-    /// The TLS mode.
-    pub fn ssl_mode(&self) -> SslMode {
-        self.ssl_mode
-    }
-
-    /// The file with the certificate authorities.
-    pub fn ssl_root_cert(&self) -> Option<&Path> {
-        self.ssl_root_cert.as_deref()
-    }
-
-    /// The time limit of attempts to reach a server that is down or restarting; zero for no limit.
-    pub fn connect_timeout(&self) -> Duration {
-        self.connect_timeout
-    }
-
-    /// Whether TCP keepalives are enabled.
-    pub fn keepalives(&self) -> bool {
-        self.server.get_keepalives()
-    }
-
-    /// The idle time before the first keepalive.
-    pub fn keepalives_idle(&self) -> Duration {
-        self.server.get_keepalives_idle()
-    }
-
-    /// The interval between keepalives; the system's by default.
-    pub fn keepalives_interval(&self) -> Option<Duration> {
-        self.server.get_keepalives_interval()
-    }
-
-    /// The number of unanswered keepalives after which a connection is closed; the system's by default.
-    pub fn keepalives_count(&self) -> Option<u32> {
-        self.server.get_keepalives_retries()
-    }
-
-    /// The kind of session that is accepted.
-    pub fn target_session_attrs(&self) -> TargetSessionAttrs {
-        self.server.get_target_session_attrs()
-    }
-
-    /// Whether SCRAM uses channel binding.
-    pub fn channel_binding(&self) -> ChannelBinding {
-        self.server.get_channel_binding()
-    }
-
-    /// Whether the hosts are tried in random order.
-    pub fn load_balance_hosts(&self) -> LoadBalanceHosts {
-        self.server.get_load_balance_hosts()
-    }
-
-    /// The maximum number of connections.
-    pub fn pool_size(&self) -> usize {
-        self.pool_size
-    }
-
-    /// The time limit of waiting for a connection from the pool.
-    pub fn acquire_timeout(&self) -> Duration {
-        self.acquire_timeout
-    }
-
-    /// The server's statement timeout; zero for no limit.
-    pub fn statement_timeout(&self) -> Duration {
-        self.statement_timeout
-    }
-
-    /// The maximum number of prepared statements of a connection.
-    pub fn statement_cache(&self) -> usize {
-        self.statement_cache
-    }
-
-    /// The layout of the tables.
-    pub fn layout(&self) -> Layout {
-        self.layout
-    }
-
-    /// The statements that `initialise_schema` executes last.
-    pub fn tuning_sql(&self) -> &[String] {
-        &self.tuning_sql
-    }
-
-    /// The statements that `tear_down` executes last.
-    pub fn revert_sql(&self) -> &[String] {
-        &self.revert_sql
-    }
-
-    /// Whether tables that Lookout created may be changed and cleared.
-    pub fn adopt(&self) -> bool {
-        self.adopt
-    }
-
     /// The driver's configuration without hosts, because the driver can only add hosts.
     fn server_without_hosts(&self) -> tokio_postgres::Config {
         let from = &self.server;
@@ -413,29 +284,10 @@ fn add_host(server: &mut tokio_postgres::Config, host: Host) {
     };
 }
 
-fn host_name(host: &Host) -> String {
-    match host {
-        Host::Tcp(name) => name.clone(),
-        #[cfg(unix)]
-        Host::Unix(directory) => directory.to_string_lossy().into_owned(),
-    }
-}
-
-/// Values that cannot be secret. In a mistyped address, any string may be part of the password.
-impl fmt::Display for PostgresConfig {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(
-            f,
-            "postgres (layout {}, sslmode {}, at most {} connections)",
-            self.layout.name(),
-            self.ssl_mode.name(),
-            self.pool_size
-        )
-    }
-}
-
 #[cfg(test)]
 mod tests {
+    use std::path::Path;
+
     use super::*;
 
     /// Calls every method, and compares the result with the configuration of an address.

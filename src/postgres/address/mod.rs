@@ -42,11 +42,11 @@ const VARIABLES: [(&str, &str); 15] = [
 ];
 
 /// The upper limit of a server's `max_connections`.
-const MAX_CONNECTIONS: usize = 262_143;
+pub(super) const MAX_CONNECTIONS: usize = 262_143;
 /// The server's upper limit of `statement_timeout`, which is in milliseconds.
 const MAX_STATEMENT_SECONDS: f64 = i32::MAX as f64 / 1000.0;
 /// The maximum length of a name; the server truncates longer ones.
-const MAX_NAME_BYTES: usize = 63;
+pub(super) const MAX_NAME_BYTES: usize = 63;
 
 const SECONDS: &str = "a number of seconds from 0 to 2147483647";
 const TEXT: &str = "a text";
