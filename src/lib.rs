@@ -82,9 +82,11 @@ pub use time::{Clock, ManualClock, SharedClock, SystemClock, Timestamp};
 
 // The crates whose types are in the public API.
 pub use async_trait::async_trait;
+#[cfg(feature = "load")]
+pub use tokio;
 #[cfg(feature = "clickhouse")]
 pub use url;
-pub use {arrow, bytes, datafusion, k8s_pb, prost, prost_types};
+pub use {arrow, bytes, datafusion, k8s_pb, prost, prost_types, serde_json};
 
 /// Runs the example of the README as a test.
 #[cfg(doctest)]

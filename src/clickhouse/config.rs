@@ -55,6 +55,7 @@ pub struct ClickHouseConfig {
 
 /// The compression of requests and responses.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum Compression {
     /// LZ4.
     Lz4,

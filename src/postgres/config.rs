@@ -14,6 +14,7 @@ const DEFAULT_PORT: u16 = 5432;
 
 /// The TLS mode of a connection: libpq's `sslmode`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum SslMode {
     /// No TLS.
     Disable,
