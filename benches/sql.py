@@ -1,11 +1,11 @@
-"""Times the same SQL on the memory engine and on DuckDB, with one thread each.
+"""Measures the same SQL on the memory engine and on DuckDB, with one thread each.
 
-    cargo build --release
+    cargo build --release --features cli
     python3 benches/sql.py [--jobs 1000000] [--rounds 25]
 
-The jobs come from `broadside sql`, by Parquet files; DuckDB has them in native tables in memory, with the annotation
-in a map. Each statement runs alternately on both. A time includes planning and the result's rows; that of the engine
-is what `\\timing` of the shell shows.
+The jobs are exported by `broadside sql` as Parquet files. DuckDB stores them in native tables in memory, with the
+annotations in a map. Each statement is executed alternately on both. Times include planning and fetching the rows;
+those of the engine are reported by `\\timing` of the shell.
 """
 
 import argparse
@@ -21,7 +21,7 @@ import time
 import duckdb
 
 TEAM = "example.com/team"
-# The name of a question, the engine's SQL, and DuckDB's where that differs.
+# The name of a question, the SQL for the engine, and the SQL for DuckDB if it differs.
 QUESTIONS = [
     ("jobs by queue", "SELECT queue, count(*) FROM job GROUP BY queue", None),
     ("jobs by state, average cpu", "SELECT state, count(*), avg(cpu) FROM job GROUP BY state", None),
@@ -64,7 +64,7 @@ TIME = re.compile(rb"^\d+ rows?, ([\d.]+) (\S+)$")
 
 
 class Engine:
-    """The shell of `broadside sql`, one statement at a time."""
+    """The shell of `broadside sql`, which executes one statement at a time."""
 
     def __init__(self, command, jobs):
         self.shell = subprocess.Popen(
@@ -123,7 +123,7 @@ def main():
             (ours_rows, ours_time), (their_rows, their_time) = engine.run(ours), on_duckdb(connection, theirs or ours)
             if ours_rows != their_rows:
                 raise SystemExit(f"{name}: {ours_rows} rows on the engine, {their_rows} on DuckDB")
-            # The first runs build dictionaries and caches.
+            # The first executions build dictionaries and caches.
             if turn > 1:
                 times[0].append(ours_time)
                 times[1].append(their_time)

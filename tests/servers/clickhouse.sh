@@ -2,13 +2,13 @@
 # A private ClickHouse engine for the tests: chDB behind fixtures/clickhouse-front/front.py, whose header documents its
 # limits.
 #
-#   clickhouse.sh start [DIR]   start one, fetching the engine first if it is missing; prints `export …` lines
+#   clickhouse.sh start [DIR]   start it, after fetching the engine if necessary; prints `export …` lines
 #   clickhouse.sh stop [DIR]    stop it and remove its data
-#   clickhouse.sh kill [DIR]    kill it; `resume` starts it with the data that the kill has left
+#   clickhouse.sh kill [DIR]    kill it; `resume` starts it again with its data
 #   clickhouse.sh resume [DIR]  start it again on the same port
 #   clickhouse.sh test          run the front's own tests
 #
-# A file DIR/profile of lines `name=value` is the profile of its user.
+# The file DIR/profile with lines `name=value` is the profile of its user.
 # DIR (target/servers/clickhouse by default) is the server's directory. PASSWORD, if set, is that of its
 # user `default`. With BROADSIDE_CLICKHOUSE_URL set, `start` without DIR does nothing: that server is used.
 set -euo pipefail
@@ -37,7 +37,7 @@ install() {
     ) 9>"$engine/lock"
 }
 
-# Starts the front on a port, 0 for a free one, and waits until it answers.
+# Starts the front on a port, 0 for a free one, and waits until it responds.
 run() {
     rm -f "$dir/port"
     PYTHONDONTWRITEBYTECODE=1 setsid "$engine/venv/bin/python" "$root/fixtures/clickhouse-front/front.py" \
@@ -54,7 +54,7 @@ run() {
     fail "the front did not start"
 }
 
-# Ends the front with a signal and waits until it is gone.
+# Sends a signal to the front and waits for its end.
 end() {
     [ -e "$dir/pid" ] || return 0
     local pid

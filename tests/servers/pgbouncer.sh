@@ -1,16 +1,16 @@
 #!/usr/bin/env bash
 # A private PgBouncer for the tests, in front of the PostgreSQL of BROADSIDE_POSTGRES_URL.
 #
-#   pgbouncer.sh start [DIR]   start one, installing PgBouncer first if it is missing; prints `export …` lines
+#   pgbouncer.sh start [DIR]   start it, after installing PgBouncer if necessary; prints `export …` lines
 #   pgbouncer.sh stop [DIR]    stop it and remove its files
 #
-# It offers the server's database under three names, each by an address of its own:
+# It provides the server's database with three configurations, each with an address:
 #
 #   BROADSIDE_PGBOUNCER_SESSION_URL       pools sessions; drops `options`
 #   BROADSIDE_PGBOUNCER_TRANSACTION_URL   pools transactions; drops `options`
-#   BROADSIDE_PGBOUNCER_URL               pools sessions; refuses `options`, as PgBouncer does by default
+#   BROADSIDE_PGBOUNCER_URL               pools sessions; rejects `options`, as PgBouncer does by default
 #
-# `ignore_startup_parameters` is a setting of the process, so there are two processes.
+# `ignore_startup_parameters` applies to a whole process, so there are two processes.
 set -euo pipefail
 
 command=${1:-}
@@ -26,7 +26,7 @@ find_binary() {
 }
 
 install() {
-    command -v apt-get >/dev/null || fail "PgBouncer is not installed, and this is no Debian: install it, with pgbouncer on the PATH"
+    command -v apt-get >/dev/null || fail "PgBouncer is not installed, and there is no apt-get: install it, with pgbouncer in the PATH"
     [ "$(id -u)" = 0 ] || fail "PgBouncer is not installed: run 'sudo apt-get install pgbouncer', or run this once as root"
     echo "pgbouncer.sh: installing PgBouncer" >&2
     {
@@ -37,7 +37,7 @@ install() {
     } >&2
 }
 
-# PgBouncer refuses to run as root; then it runs as the package's user.
+# PgBouncer does not run as root, so it then runs as the user of its package.
 as_owner() {
     if [ "$(id -u)" = 0 ]; then
         (cd / && runuser -u postgres -- "$@")
@@ -55,7 +55,7 @@ free_port() {
     echo "$port"
 }
 
-# If the server's user has no access to a directory of root, the data are stored elsewhere.
+# If the user of the server has no access to the directory, the data are stored elsewhere.
 place_data() {
     mkdir -p "$dir"
     dir=$(cd "$dir" && pwd)
@@ -69,7 +69,7 @@ place_data() {
     echo "$data" >"$dir/place"
 }
 
-# The parts of postgres://user:password@host:port/database?…
+# Splits postgres://user:password@host:port/database?…
 parse_url() {
     local pattern='^postgres(ql)?://([^:@/]+):([^@/]+)@([^:/?]+):([0-9]+)/([^?]+)'
     [[ ${BROADSIDE_POSTGRES_URL:-} =~ $pattern ]] || fail "BROADSIDE_POSTGRES_URL must be postgres://user:password@host:port/database"
@@ -77,7 +77,7 @@ parse_url() {
     database=${BASH_REMATCH[6]}
 }
 
-# run NAME [SETTING…]: starts a process with the common settings and these; prints its port.
+# run NAME [SETTING…]: starts a process with the common settings and the given ones. Prints its port.
 run() {
     local name=$1 port target
     shift

@@ -1,9 +1,9 @@
 #!/usr/bin/env bash
 # A private PostgreSQL for the tests.
 #
-#   postgres.sh start [DIR]   start one, installing PostgreSQL first if it is missing; prints `export …` lines
+#   postgres.sh start [DIR]   start it, after installing PostgreSQL if necessary; prints `export …` lines
 #   postgres.sh stop [DIR]    stop it and remove its data
-#   postgres.sh kill [DIR]    kill it; `resume` starts it with the data that the kill has left
+#   postgres.sh kill [DIR]    kill it; `resume` starts it again with its data
 #   postgres.sh resume [DIR]  start it again on the same port
 #
 # DIR (target/servers/postgres by default) is the server's directory. EXTRA_OPTIONS is added to the command line of the
@@ -32,10 +32,10 @@ find_binaries() {
 }
 
 install() {
-    command -v apt-get >/dev/null || fail "PostgreSQL is not installed, and this is no Debian: install its server, with initdb and pg_ctl on the PATH"
+    command -v apt-get >/dev/null || fail "PostgreSQL is not installed, and there is no apt-get: install its server, with initdb and pg_ctl in the PATH"
     [ "$(id -u)" = 0 ] || fail "PostgreSQL is not installed: run 'sudo apt-get install postgresql', or run this once as root"
     echo "postgres.sh: installing PostgreSQL" >&2
-    # Prevents the package from starting a cluster of its own.
+    # Prevents the package from starting a cluster.
     mkdir -p /etc/postgresql-common
     [ -e /etc/postgresql-common/createcluster.conf ] ||
         echo "create_main_cluster = false" >/etc/postgresql-common/createcluster.conf
@@ -45,7 +45,7 @@ install() {
     } >&2
 }
 
-# The server refuses to run as root; then it runs as the package's user.
+# PostgreSQL does not run as root, so it then runs as the user of its package.
 as_owner() {
     if [ "$(id -u)" = 0 ]; then
         (cd / && runuser -u postgres -- "$@")
@@ -63,7 +63,7 @@ free_port() {
     echo "$port"
 }
 
-# If the server's user has no access to a directory of root, the data are stored elsewhere.
+# If the user of the server has no access to the directory, the data are stored elsewhere.
 place_data() {
     mkdir -p "$dir"
     dir=$(cd "$dir" && pwd)
@@ -81,7 +81,7 @@ place_data() {
     echo "$data" >"$dir/place"
 }
 
-# A certificate authority and the certificate of `localhost` that it signed.
+# Creates a certificate authority and a certificate for `localhost` that it has signed.
 make_certificates() {
     local made
     made=$(mktemp -d)
@@ -140,7 +140,7 @@ start() {
         as_owner "$bin/initdb" --pgdata "$data" --username broadside --auth scram-sha-256 \
             --pwfile "$(dirname "$data")/password" --encoding UTF8 --locale C.UTF-8 --no-sync >/dev/null
         make_certificates
-        # Without fsync, which makes tests faster; durability is not tested.
+        # Without fsync, tests are faster. They do not test durability.
         as_owner tee -a "$data/postgresql.conf" >/dev/null <<-CONF
 			listen_addresses = 'localhost'
 			unix_socket_directories = ''

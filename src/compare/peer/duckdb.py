@@ -1,7 +1,7 @@
-"""Runs statements on DuckDB for a comparison: a JSON line in, a JSON line out.
+"""Executes statements on DuckDB for a comparison. Requests and responses are lines of JSON.
 
-A request is {"sql": …, "parameters": […]}; the response has the rows and the nanoseconds until they were
-fetched, or an error. Bytes are {"base64": …}.
+A request is {"sql": …, "parameters": […]}. The response has the rows and the time until they were fetched, in
+nanoseconds, or an error. Bytes are {"base64": …}.
 """
 
 import base64
@@ -27,7 +27,7 @@ def run(connection, request):
 
 
 def main():
-    # Whatever else is printed, such as the progress of long statements, must not come between responses.
+    # Other output, such as the progress of long statements, must not be written between responses.
     responses = os.fdopen(os.dup(sys.stdout.fileno()), "w")
     os.dup2(sys.stderr.fileno(), sys.stdout.fileno())
     connection = duckdb.connect(":memory:")

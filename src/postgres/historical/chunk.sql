@@ -1,8 +1,8 @@
--- Inserts the historical jobs of the numbers from first to last. Only jobs that this statement inserts get a run, a spec
--- and an error; existing jobs stay as they are.
+-- Inserts the historical jobs with the numbers from first to last, with their runs, specs and errors. Existing jobs are
+-- not changed.
 --
 -- Existing ids are read once, as a range. ON CONFLICT would look up, lock and confirm every row. If another transaction
--- inserts one of the ids meanwhile, the statement fails with a unique violation and is repeated.
+-- inserts one of the ids concurrently, the statement fails with a unique violation and is retried.
 WITH given AS NOT MATERIALIZED (
     SELECT
         $1::bigint AS first,
