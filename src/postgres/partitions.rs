@@ -13,7 +13,7 @@ use crate::time::Timestamp;
 
 const SECONDS_PER_DAY: i64 = 86_400;
 
-/// The missing ones of the given partitions. It reads the catalog, because the session's relation cache may be older
+/// The missing ones of the given partitions. It reads the catalog, because the session's catalog cache may be older
 /// than the lock that the session has acquired.
 const MISSING: &str = "SELECT name FROM unnest($1::text[]) AS name WHERE NOT EXISTS (
     SELECT FROM pg_inherits AS i JOIN pg_class AS c ON c.oid = i.inhrelid
