@@ -50,7 +50,7 @@ fn operations(criterion: &mut Criterion) {
             eprintln!("{name}: skipped, because {variable} is not set");
             continue;
         }
-        let config = name.parse().expect("the variable holds an address");
+        let config = name.parse().expect("the variable contains an address");
         let stores = Stores { runtime: &runtime, config, created: Mutex::default() };
         let filled = std::cell::OnceCell::new();
         let fill = || {

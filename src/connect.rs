@@ -18,9 +18,9 @@ use crate::postgres::{self, PostgresConfig};
 use crate::time::{SharedClock, Timestamp};
 use crate::traced::Traced;
 
-/// The environment variable that holds the address of the PostgreSQL server meant by `postgres`.
+/// The environment variable with the address of the PostgreSQL server for `postgres`.
 pub const POSTGRES_URL_VARIABLE: &str = "BROADSIDE_POSTGRES_URL";
-/// The environment variable that holds the address of the ClickHouse server meant by `clickhouse`.
+/// The environment variable with the address of the ClickHouse server for `clickhouse`.
 pub const CLICKHOUSE_URL_VARIABLE: &str = "BROADSIDE_CLICKHOUSE_URL";
 
 /// The prefixes of URLs, by backend.
@@ -54,7 +54,7 @@ const URL_PREFIXES: &[&[&str]] = &[
 /// ```
 #[derive(Debug, Clone)]
 #[non_exhaustive]
-#[allow(clippy::large_enum_variant, reason = "a process holds a handful of configurations")]
+#[allow(clippy::large_enum_variant, reason = "a process has few configurations")]
 pub enum DatabaseConfig {
     /// The embedded engine.
     Memory(MemoryConfig),
@@ -115,11 +115,12 @@ impl FromStr for DatabaseConfig {
 fn from_variable(variable: &'static str, backend: BackendKind) -> Result<DatabaseConfig> {
     let invalid = |problem: &str| invalid(format!("{variable} {problem}")).with_backend(backend);
     // The error of a variable that is not UTF-8 shows its value.
-    let value = std::env::var_os(variable).ok_or_else(|| invalid("is not set: it holds the address of the server"))?;
+    let value =
+        std::env::var_os(variable).ok_or_else(|| invalid("is not set: it must contain the address of the server"))?;
     let address = value.to_str().ok_or_else(|| invalid("is not UTF-8"))?;
     match DatabaseConfig::from_address(address) {
         Ok(config) if config.backend() == backend => Ok(config),
-        Ok(config) => Err(invalid(&format!("holds the address of {}", config.backend()))),
+        Ok(config) => Err(invalid(&format!("contains the address of {}", config.backend()))),
         Err(error) => Err(invalid(&format!("is not an address: {}", error.message()))),
     }
 }

@@ -83,7 +83,7 @@ pub fn warning(warning: impl Display) {
 
 /// Writes to standard error, with colours only on a terminal.
 fn write(text: fmt::Arguments<'_>) {
-    // There is no other place to report an error of standard error.
+    // An error of standard error cannot be reported elsewhere.
     let _ = progress::suspended(|| anstream::stderr().write_fmt(text));
 }
 

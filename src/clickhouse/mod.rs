@@ -50,7 +50,7 @@
 //!   Once the first insert has started, a batch is completed even if the caller's future is dropped.
 //! - **Isolation of batches.** Among the handles of one process to one store, identified by the id in its marker,
 //!   batches on a common job or run exclude each other; other batches are executed concurrently. Processes do not
-//!   exclude each other: processes that write concurrently must write different jobs, as Lookout's ingesters do, each of
+//!   exclude each other: those that write concurrently must write different jobs, as Lookout's ingesters do, each of
 //!   which has its own job sets.
 //! - **Isolation of reads.** Reads do not wait for writes, nor writes for reads. Each table is read at one point in
 //!   time, so a read sees all rows of a batch in a table or none. Across tables, a read may see part of a batch: runs,

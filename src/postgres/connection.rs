@@ -71,7 +71,7 @@ impl Deref for Lease {
     type Target = Session;
 
     fn deref(&self) -> &Session {
-        let (session, _) = self.used.as_ref().expect("a lease holds its session until it is released or dropped");
+        let (session, _) = self.used.as_ref().expect("a lease has its session until it is released or dropped");
         session
     }
 }

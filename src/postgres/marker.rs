@@ -163,7 +163,7 @@ impl Found {
         };
         if made != layout.name() && !(layout == Layout::HotColdSplit && made == Layout::Lookout.name()) {
             return Err(Failure::WrongStore(format!(
-                "schema {schema:?} has the layout {made}, and the configuration asks for {}",
+                "schema {schema:?} has the layout {made}, and the configuration has the layout {}",
                 layout.name()
             )));
         }

@@ -79,7 +79,7 @@ fn set(name: &str, value: &str, until_commit: bool) -> String {
 /// Parses command-line options of the server: `-c name=value` and `--name=value`. A backslash escapes the next
 /// character, and a dash in a name means an underscore.
 fn parse_options(options: &str) -> Result<Vec<(String, String)>> {
-    let refused = || invalid("options may only hold settings: -c name=value or --name=value");
+    let refused = || invalid("options may contain only settings: -c name=value or --name=value");
     let mut settings = Vec::new();
     let mut words = split_options(options).into_iter();
     while let Some(word) = words.next() {

@@ -268,7 +268,7 @@ fn annotation_predicate(key: &str, matcher: Match, value: &Value) -> Parsed<Pred
         Match::AnyOf => Ok(Annotation(key).any_of(list(value, "texts", text)?)),
         Match::StartsWith => Ok(Annotation(key).starts_with(text(value)?)),
         Match::Contains => Ok(Annotation(key).contains(text(value)?)),
-        other => Err(format!("{other} is no match of texts")),
+        other => Err(format!("{other} is not a match of texts")),
     }
 }
 
@@ -278,7 +278,7 @@ fn text_predicate(field: TextField, matcher: Match, value: &Value) -> Parsed<Pre
         Match::AnyOf => Ok(field.any_of(list(value, "texts", text)?)),
         Match::StartsWith => Ok(field.starts_with(text(value)?)),
         Match::Contains => Ok(field.contains(text(value)?)),
-        other => Err(format!("{other} is no match of texts")),
+        other => Err(format!("{other} is not a match of texts")),
     }
 }
 
@@ -291,7 +291,7 @@ fn supported(name: &str, matches: &[Match], of: &str) -> Parsed<Match> {
 }
 
 fn comparison(matcher: Match) -> Parsed<Comparison> {
-    matcher.comparison().ok_or_else(|| format!("{matcher} is no comparison"))
+    matcher.comparison().ok_or_else(|| format!("{matcher} is not a comparison"))
 }
 
 fn list<T>(value: &Value, of: &str, item: impl Fn(&Value) -> Parsed<T>) -> Parsed<Vec<T>> {

@@ -54,7 +54,7 @@ fn fits_page<T: PartialEq + Debug>(ranked: &[(OrderKey, T)], skip: i64, take: i6
         let tied = || ranked.iter().enumerate().filter(|(_, (other, _))| other == key);
         let Some((index, _)) = tied().find(|(index, (_, other))| !seen[*index] && other == row) else {
             return Err(format!(
-                "row {position}, which has the key {key:?}, is none of the model's, or comes again: {row:?} instead of, say, {at_its_place:?}"
+                "row {position}, with the key {key:?}, is not a row of the model or is repeated: {row:?} instead of, for example, {at_its_place:?}"
             ));
         };
         seen[index] = true;

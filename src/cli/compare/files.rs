@@ -12,7 +12,7 @@ use crate::cli::file::{self, FileError};
 const RESULTS: &str = "results.json";
 const REPORT: &str = "report.html";
 
-/// An earlier comparison and the file that holds it.
+/// An earlier comparison and its file.
 pub struct Baseline<'a> {
     path: &'a Path,
     pub results: Results,
