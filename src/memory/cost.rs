@@ -26,7 +26,7 @@ pub(super) const DICTIONARY_SCAN_SHARE: usize = 8;
 pub(super) const DICTIONARY_SORT_MAX_TEXTS: usize = 1 << 18;
 
 /// For a dictionary of at least this many texts, the first `contains` predicate builds a trigram index.
-pub(super) const NGRAM_MIN_TEXTS: usize = 1 << 14;
+pub(super) const NGRAM_MIN_TEXTS: usize = 1 << 12;
 /// The candidates of the trigram index are verified if they are at most `1 / NGRAM_SHARE` of the texts; else all texts
 /// are searched.
 pub(super) const NGRAM_SHARE: usize = 4;
@@ -41,16 +41,6 @@ pub(super) const GATHER_SHARE: u64 = 2;
 
 /// This many rows of a posting list are looked up one by one in the other sets before the rest is intersected.
 pub(super) const LIST_PROBES: usize = 4096;
-/// This many rows an intersection of two bitmaps processes in the time of one lookup of a row.
-pub(super) const LOOKUP_COST: u64 = 16;
-/// A search has examined this many candidates before it compares the cost of an intersection with that of the
-/// lookups to come.
-pub(super) const SAMPLE_ROWS: u64 = 1024;
-/// The union of the bitmaps of several states costs as much as an intersection over `1 / STATE_UNION_SHARE` of all
-/// rows.
-pub(super) const STATE_UNION_SHARE: u64 = 8;
-/// The states of at most this many rows are read from the column; for more, the bitmaps of the states are united.
-pub(super) const STATE_READ_MAX_ROWS: u64 = 16_384;
 
 /// A chunk with at most this many candidates is probed as a whole, not block by block.
 pub(super) const CHUNK_PROBE_MAX_ROWS: u64 = 1024;

@@ -19,7 +19,7 @@ use datafusion::common::internal_err;
 use datafusion::error::Result as EngineResult;
 use hashbrown::HashMap;
 
-use super::storage::{Dictionary, FixedId, JobChunk, LatestRun, Tables};
+use super::storage::{Dictionary, FixedId, JobChunk, Tables};
 use crate::ingest::JOB_ID_BYTES;
 use crate::model::{JobState, RunState};
 
@@ -272,14 +272,10 @@ impl<'a> JobColumns<'a> {
     }
 
     fn latest_run_ids(&self) -> EngineResult<ArrayRef> {
-        let id = |packed: u32| match LatestRun::unpack(packed) {
-            LatestRun::Run(run) => self.tables.runs.id(run),
-            LatestRun::Dangling(place) => *self.tables.records.dangling_runs.get(place),
-        };
         let mut ids = StringViewBuilder::with_capacity(self.places.len());
         for packed in &self.primitive(JobChunk::latest_run)? {
             match packed {
-                Some(packed) => ids.try_append_value(id(packed).as_str())?,
+                Some(packed) => ids.try_append_value(self.tables.latest_run(packed).as_str())?,
                 None => ids.append_null(),
             }
         }

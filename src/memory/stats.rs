@@ -56,7 +56,7 @@ pub(super) fn measure(tables: &Tables, writer_bytes: usize) -> MemoryStats {
     }
     let records = &tables.records;
     add("job_run", "errors and debug messages", records.run_messages.heap_bytes());
-    add("job_run", "dangling ids", records.dangling_runs.block_bytes());
+    add("job_run", "dangling ids", records.dangling_runs.block_bytes() + records.missing_jobs.block_bytes());
     add("job_spec", "all", records.specs.heap_bytes());
     add("job_error", "all", records.errors.heap_bytes());
     for (name, dictionary) in dictionaries(&tables.dictionaries) {

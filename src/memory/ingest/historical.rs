@@ -15,7 +15,7 @@ use super::store::Store;
 use crate::error::{Operation, Result};
 use crate::historical::{self, ANNOTATIONS, CLUSTERS, Ending, HistoricalJobs, NODES};
 use crate::memory::error::engine_error;
-use crate::memory::storage::{Dictionary, JobId, JobRows, LatestRun, RunId, RunRows};
+use crate::memory::storage::{Dictionary, JobId, JobRows, Reference, RunId, RunRows};
 use crate::time::Timestamp;
 
 /// Rows are appended in batches that fit the L2 cache.
@@ -74,9 +74,9 @@ impl Store {
         let runs = self.new_historical_runs(first_job, new);
         let first_run = self.runs.len() as u32;
         // A job without a new run refers to an existing run of that id, which may belong to another job.
-        let mut latest: Vec<Option<LatestRun>> = vec![None; new.len()];
+        let mut latest: Vec<Option<Reference>> = vec![None; new.len()];
         for (run, row) in (first_run..).zip(&runs) {
-            latest[(row.job_row - first_job) as usize] = Some(LatestRun::Run(run));
+            latest[(row.job_row - first_job) as usize] = Some(Reference::Row(run));
         }
         self.append_jobs(&historical_rows(jobs, codes, new, &latest)?, annotations);
         let runs = self.historical_run_rows(jobs, codes, &runs)?;
@@ -155,8 +155,7 @@ impl Store {
         let ids = || new.iter().map(|(_, job_id)| RunId::new(&historical::run_id(job_id.as_str())));
         let known = self.run_rows(ids());
         let runs = (first_job..).zip(new).zip(ids()).zip(known).filter(|(_, known)| known.is_none());
-        runs.filter_map(|(((job_row, &(i, job_id)), id), _)| Some(HistoricalRun { i, id: id?, job_id, job_row }))
-            .collect()
+        runs.filter_map(|(((job_row, &(i, _)), id), _)| Some(HistoricalRun { i, id: id?, job_row })).collect()
     }
 
     fn historical_run_rows(
@@ -182,7 +181,6 @@ impl Store {
         let messages = &mut self.records.run_messages;
         Ok(RunRows {
             run_id: RunId::column(runs.iter().map(|run| run.id))?,
-            job_id: JobId::column(runs.iter().map(|run| run.job_id))?,
             cluster: code(&codes.clusters),
             node: code(&codes.nodes),
             pool: code(&codes.pools),
@@ -194,7 +192,7 @@ impl Store {
             exit_code: each().map(|i| jobs.ending(i).exit_code()).collect::<Int32Array>(),
             error: push_messages(messages, each().map(error)),
             debug: push_messages(messages, each().map(debug)),
-            job_row: UInt32Array::from_iter_values(runs.iter().map(|run| run.job_row)),
+            job: UInt32Array::from_iter_values(runs.iter().map(|run| Reference::Row(run.job_row).pack())),
             previous: UInt32Array::new_null(count),
         })
     }
@@ -204,7 +202,6 @@ impl Store {
 struct HistoricalRun {
     i: u64,
     id: RunId,
-    job_id: JobId,
     job_row: u32,
 }
 
@@ -217,7 +214,7 @@ fn historical_rows(
     jobs: &HistoricalJobs,
     codes: &Codes,
     new: &[(u64, JobId)],
-    latest: &[Option<LatestRun>],
+    latest: &[Option<Reference>],
 ) -> Result<JobRows, ArrowError> {
     let each = || new.iter().map(|&(i, _)| i);
     let count = new.len();
@@ -245,7 +242,7 @@ fn historical_rows(
         cancelled: each().map(|i| is_cancelled(i).then(|| finished(i).as_micros())).collect(),
         state: UInt8Array::from_iter_values(each().map(|i| jobs.ending(i).job_state().ordinal())),
         last_transition_time: TimestampMicrosecondArray::from_iter_values(each().map(|i| finished(i).as_micros())),
-        latest_run: latest.iter().map(|latest| latest.map(LatestRun::pack)).collect(),
+        latest_run: latest.iter().map(|latest| latest.map(Reference::pack)).collect(),
         cancel_reason: if_cancelled(codes.cancel_reason),
         cancel_user: if_cancelled(codes.cancel_user),
         cluster: of_run(&codes.clusters),

@@ -7,7 +7,7 @@ use roaring::RoaringBitmap;
 
 use super::latest_runs::DanglingRun;
 use super::store::Store;
-use crate::memory::storage::{LatestRun, RunId};
+use crate::memory::storage::{Reference, RunId};
 
 impl Store {
     /// Sets the latest-run id of a job. The run need not exist.
@@ -15,14 +15,14 @@ impl Store {
         let Some(id) = RunId::new(run_id) else { return };
         let before = self.latest_run(row);
         // The updates of a job mostly name the same run.
-        if let Some(LatestRun::Run(run)) = before
+        if let Some(Reference::Row(run)) = before
             && id == self.runs.id(run)
         {
             return;
         }
         let latest = match self.run_row(&id) {
-            Some(run) => LatestRun::Run(run),
-            None => LatestRun::Dangling(self.dangling_place(id)),
+            Some(run) => Reference::Row(run),
+            None => Reference::Dangling(self.dangling_place(id)),
         };
         if before != Some(latest) {
             if let Some(before) = before {
@@ -40,23 +40,26 @@ impl Store {
         let Some(dangling) = self.latest_runs.dangling.remove(id) else { return };
         self.latest_runs.free.push(dangling.place);
         for row in dangling.jobs {
-            self.point(row, LatestRun::Run(run));
+            self.point(row, Reference::Row(run));
         }
     }
 
     /// Updates the copies of a run's node.
     pub(super) fn node_changed(&mut self, run: u32) {
         let (runs, at) = self.runs.locate(run);
-        let job = runs.job_row.optional(at).filter(|&row| self.latest_run(row) == Some(LatestRun::Run(run)));
+        let job = match Reference::unpack(runs.job.get(at)) {
+            Reference::Row(row) if self.latest_run(row) == Some(Reference::Row(run)) => Some(row),
+            _ => None,
+        };
         let followers = self.latest_runs.followers.get(&run).cloned().unwrap_or_default();
         for row in followers.into_iter().chain(job) {
             self.copy_latest_run(row, Some(run));
         }
     }
 
-    fn latest_run(&mut self, row: u32) -> Option<LatestRun> {
+    fn latest_run(&mut self, row: u32) -> Option<Reference> {
         let (jobs, at) = self.jobs.locate(row);
-        jobs.latest_run.optional(at).map(LatestRun::unpack)
+        jobs.latest_run.optional(at).map(Reference::unpack)
     }
 
     /// The index of a dangling id.
@@ -64,23 +67,16 @@ impl Store {
         if let Some(run) = self.latest_runs.dangling.get(&id) {
             return run.place;
         }
-        let ids = &mut self.records.dangling_runs;
-        let place = match self.latest_runs.free.pop() {
-            Some(place) => {
-                ids.set(place, id);
-                place
-            }
-            None => ids.push(id),
-        };
+        let place = self.records.dangling_runs.insert(&mut self.latest_runs.free, id);
         self.latest_runs.dangling.insert(id, DanglingRun { place, jobs: RoaringBitmap::new() });
         place
     }
 
     /// Removes a job from the references to its previous latest run.
-    fn leave(&mut self, row: u32, latest: LatestRun) {
+    fn leave(&mut self, row: u32, latest: Reference) {
         let latest_runs = &mut self.latest_runs;
         match latest {
-            LatestRun::Run(run) => {
+            Reference::Row(run) => {
                 if let Some(jobs) = latest_runs.followers.get_mut(&run)
                     && jobs.remove(row)
                     && jobs.is_empty()
@@ -88,7 +84,7 @@ impl Store {
                     latest_runs.followers.remove(&run);
                 }
             }
-            LatestRun::Dangling(place) => {
+            Reference::Dangling(place) => {
                 let id = *self.records.dangling_runs.get(place);
                 if let Some(dangling) = latest_runs.dangling.get_mut(&id)
                     && dangling.jobs.remove(row)
@@ -102,16 +98,16 @@ impl Store {
     }
 
     /// Sets the latest run of a job.
-    fn point(&mut self, row: u32, latest: LatestRun) {
+    fn point(&mut self, row: u32, latest: Reference) {
         let run = match latest {
-            LatestRun::Run(run) => {
+            Reference::Row(run) => {
                 let (runs, at) = self.runs.locate(run);
-                if runs.job_row.optional(at) != Some(row) {
+                if runs.job.get(at) != Reference::Row(row).pack() {
                     self.latest_runs.followers.entry(run).or_default().insert(row);
                 }
                 Some(run)
             }
-            LatestRun::Dangling(place) => {
+            Reference::Dangling(place) => {
                 let id = self.records.dangling_runs.get(place);
                 if let Some(dangling) = self.latest_runs.dangling.get_mut(id) {
                     dangling.jobs.insert(row);

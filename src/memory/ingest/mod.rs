@@ -2,7 +2,7 @@
 //!
 //! | module | contents |
 //! |---|---|
-//! | `active`, `latest_runs` | the active job sets, and references to runs |
+//! | `active`, `latest_runs`, `orphans` | the active job sets, references to runs, and runs without a job |
 //! | `store` | the state of the writer |
 //! | `jobs`, `priorities`, `runs`, `latest_run` | inserts and updates |
 //! | `batch`, `historical` | batches of queries, and bulk ingestion |
@@ -13,6 +13,7 @@ mod historical;
 mod jobs;
 mod latest_run;
 mod latest_runs;
+mod orphans;
 mod priorities;
 mod runs;
 mod store;

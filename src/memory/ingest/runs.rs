@@ -6,7 +6,7 @@ use datafusion::arrow::error::ArrowError;
 
 use super::store::Store;
 use crate::ingest::{RunInsert, RunUpdate};
-use crate::memory::storage::{Arena, JobId, RunId, RunRows, locate};
+use crate::memory::storage::{Arena, JobId, Reference, RunId, RunRows, locate};
 use crate::model::RunState;
 use crate::time::Timestamp;
 
@@ -23,12 +23,12 @@ impl Store {
         }
         let runs = || new.iter().map(|&(.., run)| run);
         let count = new.len();
-        let dictionaries = &mut self.dictionaries;
         let no_time = TimestampMicrosecondArray::new_null(count);
         let no_place = UInt32Array::new_null(count);
+        let job = self.jobs_of_runs(new.iter().map(|&(_, job_id, _)| job_id));
+        let dictionaries = &mut self.dictionaries;
         let rows = RunRows {
             run_id: RunId::column(new.iter().map(|&(id, ..)| id))?,
-            job_id: JobId::column(new.iter().map(|&(_, job_id, _)| job_id))?,
             cluster: UInt32Array::from(
                 dictionaries.clusters.intern_all::<Vec<u32>>(runs().map(|run| run.cluster.as_str())),
             ),
@@ -42,7 +42,7 @@ impl Store {
             exit_code: Int32Array::new_null(count),
             error: no_place.clone(),
             debug: no_place.clone(),
-            job_row: no_place.clone(),
+            job,
             previous: no_place,
         };
         self.append_runs(&rows);
@@ -55,32 +55,36 @@ impl Store {
         self.runs.append(rows, |_, _| {});
         for (at, run) in (0..rows.run_id.len()).zip(first..) {
             let id = RunId::at(&rows.run_id, at);
-            self.link(run, rows.job_row.is_valid(at).then(|| rows.job_row.value(at)));
+            self.link(run, Reference::unpack(rows.job.value(at)));
             self.indexes.run_ids.insert(&id, run, |run| self.runs.id(run));
             self.resolve_dangling(run, &id);
         }
     }
 
-    /// Links a run to its job, or to the orphans of the job. Bulk ingestion knows the row of the job.
-    fn link(&mut self, run: u32, job: Option<u32>) {
-        let (runs, at) = self.runs.locate(run);
-        let job_id = runs.job_id.get(at);
-        let job = job.or_else(|| self.job_row(&job_id));
+    /// References to the jobs of new runs. The id of a job that does not exist is added to the missing ones.
+    fn jobs_of_runs(&mut self, ids: impl Iterator<Item = JobId> + Clone) -> UInt32Array {
+        let rows = self.job_rows(ids.clone().map(Some));
+        let reference = |(id, row): (JobId, Option<u32>)| match row {
+            Some(row) => Reference::Row(row),
+            None => Reference::Dangling(self.orphans.place(&mut self.records.missing_jobs, id)),
+        };
+        UInt32Array::from_iter_values(ids.zip(rows).map(reference).map(Reference::pack))
+    }
+
+    /// Links a run to the previous run of its job.
+    fn link(&mut self, run: u32, job: Reference) {
         let previous = match job {
-            Some(row) => {
+            Reference::Row(row) => {
                 let (jobs, at) = self.jobs.locate(row);
                 let previous = jobs.last_run.optional(at);
                 jobs.last_run.set(at, run);
                 previous
             }
-            None => self.orphans.insert(job_id, run),
+            Reference::Dangling(place) => self.orphans.link(self.records.missing_jobs.get(place), run),
         };
-        let (runs, at) = self.runs.locate(run);
         if let Some(previous) = previous {
+            let (runs, at) = self.runs.locate(run);
             runs.previous.set(at, previous);
-        }
-        if let Some(job) = job {
-            runs.job_row.set(at, job);
         }
     }
 
@@ -91,7 +95,7 @@ impl Store {
         let mut next = Some(last);
         while let Some(run) = next {
             let (runs, at) = self.runs.locate(run);
-            runs.job_row.set(at, row);
+            runs.job.set(at, Reference::Row(row).pack());
             next = runs.previous.optional(at);
         }
     }

@@ -9,12 +9,13 @@ use hashbrown::HashMap;
 
 use super::active::ActiveJobSets;
 use super::latest_runs::LatestRuns;
+use super::orphans::Orphans;
 use crate::error::{BackendKind, Error, ErrorKind, Operation, Result};
 use crate::memory::storage::{
     Dictionaries, Indexes, IntegerIndex, JobId, JobRecords, JobWriter, RunId, RunWriter, Tables,
 };
 
-/// The maximum number of rows of a table: `LatestRun` packs a row and a flag into 32 bits.
+/// The maximum number of rows of a table: `Reference` packs a row and a flag into 32 bits.
 const MAX_ROWS: usize = 1 << 31;
 
 /// The state of the writer: what snapshots share, and what only ingestion needs.
@@ -29,8 +30,7 @@ pub(in crate::memory) struct Store {
     pub(super) rebuilt_priorities: Option<IntegerIndex>,
     pub(super) active: ActiveJobSets,
     pub(super) latest_runs: LatestRuns,
-    /// The last run of each job that does not exist yet. It refers to the previous ones.
-    pub(super) orphans: HashMap<JobId, u32, RandomState>,
+    pub(super) orphans: Orphans,
     pub(super) key_sets: HashMap<Arc<[u32]>, u32, RandomState>,
     /// For each annotation key, the codes of the historical values; `None` for a value that was not needed yet.
     pub(super) historical_values: HashMap<u32, Vec<Option<u32>>, RandomState>,
@@ -74,10 +74,6 @@ impl Store {
         Ok(())
     }
 
-    pub(super) fn job_row(&self, id: &JobId) -> Option<u32> {
-        self.indexes.job_ids.find(id, |row| self.jobs.id(row) == *id)
-    }
-
     pub(super) fn job_rows(&self, ids: impl Iterator<Item = Option<JobId>>) -> Vec<Option<u32>> {
         self.indexes.job_ids.find_all(ids, |id, row| self.jobs.id(row) == *id)
     }
@@ -96,7 +92,7 @@ impl Store {
         self.active.heap_bytes()
             + self.rebuilt_priorities.as_ref().map_or(0, IntegerIndex::heap_bytes)
             + self.latest_runs.heap_bytes()
-            + self.orphans.allocation_size()
+            + self.orphans.heap_bytes()
             + self.key_sets.allocation_size()
             + self.historical_values.allocation_size()
             + values.map(|codes| codes.capacity() * size_of::<Option<u32>>()).sum::<usize>()

@@ -2,12 +2,11 @@
 
 use std::sync::{Arc, LazyLock};
 
-use datafusion::arrow::array::builder::NullBufferBuilder;
 use datafusion::arrow::array::{
     Array, ArrayRef, ArrowPrimitiveType, AsArray, BooleanArray, FixedSizeBinaryBuilder, ListArray, MapArray,
     PrimitiveArray, StructArray, UInt32Array, new_empty_array,
 };
-use datafusion::arrow::buffer::OffsetBuffer;
+use datafusion::arrow::buffer::{BooleanBuffer, NullBuffer, OffsetBuffer};
 use datafusion::arrow::compute::{filter, interleave, take};
 use datafusion::arrow::datatypes::{
     DataType, Field, FieldRef, Fields, Int32Type, Int64Type, TimeUnit, TimestampMicrosecondType, TimestampSecondType,
@@ -20,8 +19,8 @@ use datafusion::error::Result as EngineResult;
 use crate::ingest::RUN_ID_BYTES;
 use crate::memory::schema::{JOB_SCHEMA, JobIndices, annotation_column, job_column, text_type};
 use crate::memory::storage::{
-    Chunk, FixedId, JobChunk, JobColumnIndex, JobId, LatestRun, RunChunk, RunColumnIndex, RunId, Table, Tables,
-    first_row, locate,
+    Chunk, JobChunk, JobColumnIndex, JobId, KeyColumn, RunChunk, RunColumnIndex, RunId, Table, Tables, first_row,
+    locate,
 };
 
 /// An output column of the scan.
@@ -192,7 +191,7 @@ fn places_of(passing: &BooleanArray) -> UInt32Array {
 /// Rows of a table, with their chunks.
 pub(super) struct Cells<'a, C> {
     rows: &'a [u32],
-    /// The chunks.
+    /// The distinct chunks of the rows. The arrays of a chunk are resolved once per column, not once per row.
     chunks: Vec<&'a C>,
     /// For each row, the index of its chunk among `chunks` and its index in the chunk.
     places: Vec<(usize, usize)>,
@@ -203,16 +202,16 @@ pub(super) struct Cells<'a, C> {
 impl<'a, C: Chunk> Cells<'a, C> {
     pub(super) fn new(table: &'a Table<C>, rows: &'a [u32]) -> Self {
         let mut chunks = Vec::new();
-        let mut places = Vec::with_capacity(rows.len());
-        let mut last = None;
-        for &row in rows {
+        let mut known = vec![None; table.chunks().len()];
+        let mut place = |&row: &u32| {
             let (chunk, at) = locate(row);
-            if last != Some(chunk) {
+            let index = *known[chunk].get_or_insert_with(|| {
                 chunks.push(table.chunks()[chunk].as_ref());
-                last = Some(chunk);
-            }
-            places.push((chunks.len() - 1, at));
-        }
+                chunks.len() - 1
+            });
+            (index, at)
+        };
+        let places: Vec<_> = rows.iter().map(&mut place).collect();
         let indices = || UInt32Array::from_iter_values(places.iter().map(|&(_, at)| at as u32));
         let indices = (chunks.len() == 1).then(indices);
         Self { rows, chunks, places, indices }
@@ -244,20 +243,18 @@ impl<'a, C: Chunk> Cells<'a, C> {
         })
     }
 
-    /// As Arrow's `interleave`, in one pass over the chunks: a page has few rows, mostly each of another chunk, so that
-    /// collecting and converting the arrays of the chunks would cost more than reading the values.
+    /// As Arrow's `interleave`, without its checks of each array, which cost more than the values of a page.
     fn gather_primitive<T: ArrowPrimitiveType>(&self, place: usize) -> ArrayRef {
-        let mut values = Vec::with_capacity(self.places.len());
-        let mut nulls = NullBufferBuilder::new(self.places.len());
-        for rows in self.places.chunk_by(|(chunk, _), (next, _)| chunk == next) {
-            let array = self.chunks[rows[0].0].batch().column(place).as_primitive::<T>();
-            values.extend(rows.iter().map(|&(_, at)| array.value(at)));
-            match array.nulls() {
-                None => nulls.append_n_non_nulls(rows.len()),
-                Some(validity) => rows.iter().for_each(|&(_, at)| nulls.append(validity.is_valid(at))),
-            }
-        }
-        Arc::new(PrimitiveArray::<T>::new(values.into(), nulls.finish()))
+        let arrays: Vec<_> = self.chunks.iter().map(|chunk| chunk.batch().column(place).as_primitive::<T>()).collect();
+        let values: Vec<_> = self.places.iter().map(|&(chunk, at)| arrays[chunk].value(at)).collect();
+        let nulls = arrays.iter().any(|array| array.null_count() > 0).then(|| {
+            let is_valid = |row: usize| {
+                let (chunk, at) = self.places[row];
+                arrays[chunk].is_valid(at)
+            };
+            NullBuffer::new(BooleanBuffer::collect_bool(self.places.len(), is_valid))
+        });
+        Arc::new(PrimitiveArray::<T>::new(values.into(), nulls))
     }
 }
 
@@ -269,23 +266,27 @@ fn latest_run_ids(tables: &Tables, cells: &Cells<'_, JobChunk>) -> Result<ArrayR
             ids.append_null();
             continue;
         }
-        let id: FixedId<RUN_ID_BYTES> = match LatestRun::unpack(latest.value(at)) {
-            LatestRun::Run(run) => tables.runs.id(run),
-            LatestRun::Dangling(place) => *tables.records.dangling_runs.get(place),
-        };
-        ids.append_value(id.to_bytes())?;
+        ids.append_value(tables.latest_run(latest.value(at)).to_bytes())?;
     }
     Ok(Arc::new(ids.finish()))
 }
 
 fn annotations(tables: &Tables, cells: &Cells<'_, JobChunk>) -> Result<ArrayRef, ArrowError> {
     let catalog = &tables.dictionaries.annotations;
+    // For each chunk, the key set of the previous row and the columns of its keys: most jobs of a chunk share them.
+    let mut resolved: Vec<(Option<u32>, Vec<(u32, &KeyColumn)>)> = vec![(None, Vec::new()); cells.chunks.len()];
     let (mut keys, mut values) = (Vec::new(), Vec::new());
     let mut lengths = Vec::with_capacity(cells.places.len());
-    for (chunk, at) in cells.iter() {
+    for (&(index, at), (chunk, _)) in cells.places.iter().zip(cells.iter()) {
+        let key_set = chunk.key_set().value(at);
+        let (of_key_set, columns) = &mut resolved[index];
+        if of_key_set.replace(key_set) != Some(key_set) {
+            let column = |&key: &u32| Some((key, chunk.annotations.column(key)?));
+            *columns = catalog.key_set(key_set).iter().filter_map(column).collect();
+        }
         let before = keys.len();
-        for &key in catalog.key_set(chunk.key_set().value(at)).iter() {
-            if let Some(value) = chunk.annotations.get(key, at) {
+        for &(key, column) in columns.iter() {
+            if let Some(value) = column.get(at) {
                 keys.push(key);
                 values.push(value);
             }

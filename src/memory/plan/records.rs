@@ -10,7 +10,7 @@ use datafusion::common::internal_err;
 use datafusion::error::Result as EngineResult;
 
 use super::scan::{Batches, ScanSource};
-use crate::ingest::{JOB_ID_BYTES, RUN_ID_BYTES};
+use crate::ingest::RUN_ID_BYTES;
 use crate::memory::schema::{RUN_STATES, id_views, messages, states};
 use crate::memory::storage::{Chunk, Dictionary, Records, RunChunk, Tables};
 
@@ -105,7 +105,13 @@ impl RecordSource {
         let dictionaries = &self.tables.dictionaries;
         Ok(match name {
             "run_id" => id_views::<RUN_ID_BYTES>(chunk.run_id(), 0..rows)?,
-            "job_id" => id_views::<JOB_ID_BYTES>(chunk.job_id(), 0..rows)?,
+            "job_id" => {
+                let mut ids = StringViewBuilder::with_capacity(rows);
+                for &job in &chunk.job().values()[..rows] {
+                    ids.try_append_value(self.tables.job_of_run(job).as_str())?;
+                }
+                Arc::new(ids.finish())
+            }
             "cluster" => texts(&dictionaries.clusters, chunk.cluster())?,
             "node" => texts(&dictionaries.nodes, chunk.node())?,
             "pool" => texts(&dictionaries.pools, chunk.pool())?,

@@ -192,7 +192,7 @@ proptest! {
     #![proptest_config(ProptestConfig::with_cases(48))]
 
     #[test]
-    fn group_sort_matches_sort_exec(batches in groups_in_batches(), fetch in prop::option::of(0..250usize)) {
+    fn group_sort_matches_sort_exec(batches in groups_in_batches(), fetch in prop::option::of(1..250usize)) {
         let mut dictionary = Dictionary::default();
         dictionary.intern_all::<Vec<u32>>((0..200).map(|at| format!("{}", at * 7919 % 1000)).collect::<Vec<_>>().iter().map(String::as_str));
         let key = GroupKey::Text(TextField::Queue, dictionary);

@@ -10,7 +10,7 @@ use super::budget::{consume_budget, consume_budget_for};
 use super::code_test::CodeTest;
 use super::text_index::{index_trigrams, text_order};
 use crate::memory::cost;
-use crate::memory::storage::{BitmapIndex, Dictionary, JobId, ListedRows, PostingList, Tables};
+use crate::memory::storage::{BitmapIndex, Dictionary, JobId, ListedRows, PostingList, Tables, first_row, locate};
 use crate::model::StateSet;
 use crate::query::{AnnotationTest, Comparison, IntegerField, IntegerTest, Predicate, TextField, TextTest};
 
@@ -177,17 +177,22 @@ fn by_priority(tables: &Tables, test: &IntegerTest) -> AccessPath {
 /// The listed rows whose priority in this snapshot passes the test, and the rows that are not listed yet.
 fn with_priority(tables: &Tables, listed: ListedRows, test: &IntegerTest) -> Arc<RoaringBitmap> {
     let known = tables.jobs.len() as u32;
+    let mut rows = union(listed.lists);
+    let changed = rows.as_ref() & listed.changed.as_ref();
     let passes = |row: u32| {
         let (chunk, at) = tables.jobs.locate(row);
         test.holds(chunk.priority().value(at))
     };
-    let mut rows = union(listed.lists);
-    if !rows.is_disjoint(&listed.changed) {
-        let changed = rows.as_ref() & listed.changed.as_ref();
-        let others: RoaringBitmap = changed.into_iter().filter(|&row| row >= known || !passes(row)).collect();
+    let others: RoaringBitmap = changed.into_iter().filter(|&row| row >= known || !passes(row)).collect();
+    if !others.is_empty() {
         *Arc::make_mut(&mut rows) -= others;
     }
-    let mut new = (listed.end..known).filter(|&row| passes(row)).peekable();
+    let unlisted = tables.jobs.chunks().iter().enumerate().skip(locate(listed.end).0);
+    let new = unlisted.flat_map(|(at, chunk)| {
+        let priorities = (first_row(at)..).zip(chunk.priority().values());
+        priorities.filter(|&(_, &priority)| test.holds(priority)).map(|(row, _)| row)
+    });
+    let mut new = new.peekable();
     if new.peek().is_some() {
         Arc::make_mut(&mut rows).extend(new);
     }

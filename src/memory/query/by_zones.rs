@@ -5,6 +5,7 @@
 
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, BinaryHeap};
+use std::ops::Range;
 
 use datafusion::error::Result as EngineResult;
 
@@ -12,10 +13,13 @@ use super::budget::consume_budget;
 use super::rows::ChunkRows;
 use super::search::{PageRange, Search};
 use super::select::RowSelection;
-use crate::memory::cost::{CHUNK_PROBE_MAX_ROWS, GATHER_MAX_CANDIDATES, OFFSET_MAX_NODES, SAMPLE_ROWS};
+use crate::memory::cost::{CHUNK_PROBE_MAX_ROWS, GATHER_MAX_CANDIDATES, OFFSET_MAX_NODES};
 use crate::memory::storage::{
-    BLOCK_ROWS, CHUNK_ROWS, JobChunk, JobIdBytes, Node, Tables, Zone, ZoneTree, Zones, ids, locate,
+    BLOCK_ROWS, CHUNK_ROWS, JobChunk, JobIdBytes, Node, Tables, Zone, ZoneTree, Zones, first_row, ids, locate,
 };
+
+/// The rows of a block that are compared with the last row found at a time.
+const ROWS_AT_A_TIME: usize = 32;
 
 /// A column with zone maps.
 pub(super) trait ZonedColumn: Send {
@@ -132,14 +136,10 @@ impl Search<'_> {
         }
         let (nodes, page) = self.narrowed::<C, W>(root).await?;
         let left: u64 = nodes.iter().map(|node| node.rows().len() as u64).sum();
-        let found = if self.gathers(candidates.min(left), page.end()) {
-            None
+        Ok(page.of(if self.gathers(candidates.min(left), page.end()) {
+            self.gathered(&nodes, key, page.end()).await?
         } else {
             BestFirst::<C, W>::new(self, page.end()).search(&nodes).await?
-        };
-        Ok(page.of(match found {
-            Some(rows) => rows,
-            None => self.gathered(&nodes, key, page.end()).await?,
         }))
     }
 
@@ -217,30 +217,17 @@ struct BestFirst<'a, C: ZonedColumn, W: SortDirection<C::Value>> {
     best: BinaryHeap<(W::Key, u32)>,
     /// The rows of a chunk that pass the residual predicate, which is evaluated once per chunk.
     tested: BTreeMap<usize, ChunkRows>,
-    /// The average number of candidates per chunk.
-    candidates: u64,
-    /// The number of candidates examined.
-    examined: u64,
 }
 
 impl<'a, C: ZonedColumn, W: SortDirection<C::Value>> BestFirst<'a, C, W> {
     fn new(search: &Search<'a>, limit: usize) -> Self {
         let &Search { tables, selected, .. } = search;
-        let candidates = selected.upper_bound(tables) * CHUNK_ROWS as u64 / tables.jobs.len().max(1) as u64;
-        Self {
-            tables,
-            selected,
-            limit,
-            open: BinaryHeap::new(),
-            best: BinaryHeap::new(),
-            tested: BTreeMap::new(),
-            candidates,
-            examined: 0,
-        }
+        let (open, best) = (BinaryHeap::new(), BinaryHeap::new());
+        Self { tables, selected, limit, open, best, tested: BTreeMap::new() }
     }
 
-    /// The first rows of some nodes; `None` if gathering the keys is cheaper.
-    async fn search(mut self, nodes: &[Node]) -> EngineResult<Option<Vec<u32>>> {
+    /// The first rows of some nodes.
+    async fn search(mut self, nodes: &[Node]) -> EngineResult<Vec<u32>> {
         nodes.iter().for_each(|&node| self.push(node));
         while let Some(Reverse((least, node))) = self.open.pop() {
             if self.is_pruned(&least) {
@@ -255,26 +242,16 @@ impl<'a, C: ZonedColumn, W: SortDirection<C::Value>> BestFirst<'a, C, W> {
             }
             if let Some(chunk) = node.as_chunk() {
                 consume_budget().await;
-                if self.intersection_pays()
-                    && self
-                        .selected
-                        .intersect(self.tables)
-                        .await
-                        .is_some_and(|rows| rows.len() <= GATHER_MAX_CANDIDATES)
-                {
-                    return Ok(None);
-                }
                 if self.examine_few(node)? {
                     continue;
                 }
                 if self.selected.residual(self.tables, node).is_some() {
                     self.tested.insert(chunk, self.selected.chunk(self.tables, chunk)?);
-                    self.examined += self.candidates;
                 }
             }
             node.children().for_each(|child| self.push(child));
         }
-        Ok(Some(self.best.into_sorted_vec().into_iter().map(|(_, row)| row).collect()))
+        Ok(self.best.into_sorted_vec().into_iter().map(|(_, row)| row).collect())
     }
 
     /// Whether `limit` rows are found whose keys are not greater.
@@ -282,21 +259,9 @@ impl<'a, C: ZonedColumn, W: SortDirection<C::Value>> BestFirst<'a, C, W> {
         self.best.len() >= self.limit && self.best.peek().is_none_or(|(worst, _)| worst <= key)
     }
 
-    /// Whether an intersection is expected to cost less than the lookups that are left, given how few candidates were
-    /// selected so far.
-    fn intersection_pays(&self) -> bool {
-        if self.best.len() >= self.limit || self.examined < SAMPLE_ROWS {
-            return false;
-        }
-        let left = self.selected.upper_bound(self.tables).saturating_sub(self.examined);
-        let wanted = (self.limit - self.best.len()) as u64;
-        let expected = wanted.saturating_mul(self.examined) / (self.best.len() as u64).max(1);
-        self.selected.intersection_pays(self.tables, left.min(expected))
-    }
-
     /// Examines the candidates of a chunk if they are few.
     fn examine_few(&mut self, node: Node) -> EngineResult<bool> {
-        if self.candidates > CHUNK_PROBE_MAX_ROWS || !self.selected.has_few(node.rows(), CHUNK_PROBE_MAX_ROWS) {
+        if !self.selected.has_few(self.tables, node, CHUNK_PROBE_MAX_ROWS) {
             return Ok(false);
         }
         let values = C::values(self.tables.jobs.locate(node.rows().start).0);
@@ -307,8 +272,7 @@ impl<'a, C: ZonedColumn, W: SortDirection<C::Value>> BestFirst<'a, C, W> {
                 rows.push(row);
             }
         };
-        let examined = self.selected.visit(self.tables, node.rows(), &mut take);
-        self.examined += examined;
+        self.selected.visit(self.tables, node.rows(), &mut take);
         for row in self.selected.passing(self.tables, rows)? {
             offer(&mut self.best, self.limit, (key(row), row));
         }
@@ -318,27 +282,41 @@ impl<'a, C: ZonedColumn, W: SortDirection<C::Value>> BestFirst<'a, C, W> {
     fn examine_block(&mut self, node: Node) {
         let rows = node.rows();
         let (chunk, first) = locate(rows.start);
-        let values = C::values(&self.tables.jobs.chunks()[chunk]);
-        let row_at = |at: usize| rows.start + (at - first) as u32;
-        let key = |row: u32| W::key(values[locate(row).1]);
+        let tables = self.tables;
+        let values = C::values(&tables.jobs.chunks()[chunk]);
         let (best, limit) = (&mut self.best, self.limit);
         if let Some(tested) = self.tested.get(&chunk) {
+            let row_at = |at: usize| first_row(chunk) + at as u32;
             tested.block(first / BLOCK_ROWS).for_each(|at| offer(best, limit, (W::key(values[at]), row_at(at))));
         } else if best.len() < limit && self.selected.is_narrowed() {
-            self.examined += self.selected.visit(self.tables, rows.clone(), |row| offer(best, limit, (key(row), row)));
+            let key = |row: u32| W::key(values[locate(row).1]);
+            self.selected.visit(tables, rows, |row| offer(best, limit, (key(row), row)));
         } else {
-            // Few rows sort before those found: only these are looked up in the selection.
-            let narrowed = self.selected.is_narrowed();
-            let look = |at: usize| {
-                let entry = (W::key(values[at]), row_at(at));
-                let is_pruned = best.len() >= limit && best.peek().is_none_or(|worst| *worst <= entry);
-                if !is_pruned && (!narrowed || self.selected.contains_row(self.tables, entry.1)) {
-                    offer(best, limit, entry);
-                }
-            };
-            let block = first..values.len().min(first + BLOCK_ROWS);
-            if W::REVERSE_SCAN { block.rev().for_each(look) } else { block.for_each(look) }
+            let end = values.len().min(first + BLOCK_ROWS);
+            let parts = (first..end).step_by(ROWS_AT_A_TIME).map(|start| start..end.min(start + ROWS_AT_A_TIME));
+            let examine = |part| self.examine_rows(chunk, values, part);
+            if W::REVERSE_SCAN { parts.rev().for_each(examine) } else { parts.for_each(examine) }
         }
+    }
+
+    /// Examines some rows of a chunk. Few sort before those found: only these are looked up in the selection.
+    fn examine_rows(&mut self, chunk: usize, values: &[C::Value], part: Range<usize>) {
+        if let Some((worst, _)) = self.best.peek().filter(|_| self.best.len() >= self.limit) {
+            // Without a branch per row, so that the comparison is vectorised.
+            let precedes = |any: bool, &value: &C::Value| any | (W::key(value) <= *worst);
+            if !values[part.clone()].iter().fold(false, precedes) {
+                return;
+            }
+        }
+        let narrowed = self.selected.is_narrowed();
+        let look = |at: usize| {
+            let entry = (W::key(values[at]), first_row(chunk) + at as u32);
+            let is_pruned = self.best.len() >= self.limit && self.best.peek().is_none_or(|worst| *worst <= entry);
+            if !is_pruned && (!narrowed || self.selected.contains_row(self.tables, entry.1)) {
+                offer(&mut self.best, self.limit, entry);
+            }
+        };
+        if W::REVERSE_SCAN { part.rev().for_each(look) } else { part.for_each(look) }
     }
 
     fn push(&mut self, node: Node) {

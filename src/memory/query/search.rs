@@ -60,10 +60,6 @@ impl Search<'_> {
         key: impl Fn(&JobChunk, usize) -> K + Send + Sync,
         limit: usize,
     ) -> EngineResult<Vec<u32>> {
-        let left: u64 = nodes.iter().map(|node| node.rows().len() as u64).sum();
-        if self.selected.intersection_pays(self.tables, left.min(self.selected.upper_bound(self.tables))) {
-            self.selected.intersect(self.tables).await;
-        }
         let mut keyed: Vec<(K, u32)> = Vec::new();
         for &node in nodes {
             self.visit(node, |row| {

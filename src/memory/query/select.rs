@@ -12,7 +12,7 @@ use super::access_path::{AccessPath, access_path};
 use super::budget::consume_budget_for;
 use super::describe::describe;
 use super::residual::{Residual, ResidualBuilder};
-use crate::memory::cost::{LOOKUP_COST, STATE_READ_MAX_ROWS, STATE_UNION_SHARE};
+use crate::memory::cost::GATHER_MAX_CANDIDATES;
 use crate::memory::storage::{Node, Tables, Zone};
 use crate::model::StateSet;
 use crate::query::{Comparison, Predicate, Selection, TimeField};
@@ -24,10 +24,14 @@ const AT_A_TIME: usize = 64;
 /// Rows of bitmaps that are intersected per unit of budget.
 const ROWS_PER_UNIT: usize = 1 << 18;
 
+/// The base-2 logarithm of the rows of a window: those of one container of a roaring bitmap.
+const WINDOW_BITS: u32 = 16;
+
 /// The rows of a selection.
 ///
-/// The bitmaps are not intersected up front. A page visits few chunks, where reading the smallest bitmap and looking
-/// its rows up in the others costs less; at ten million jobs the intersection would dominate the page.
+/// The bitmaps are not intersected up front: at ten million jobs the intersection would dominate a page, which visits
+/// few chunks. They are intersected window by window, as far as the page reads. The container is the unit in which
+/// roaring bitmaps are intersected; a window costs about a microsecond, and a lookup of each row many times more.
 #[derive(Debug)]
 pub(in crate::memory) struct RowSelection {
     /// The bitmaps, the smallest first. A selected row is in all of them. They may include rows newer than the
@@ -37,6 +41,8 @@ pub(in crate::memory) struct RowSelection {
     states: Option<StateSet>,
     /// The intersection of the bitmaps and states, once it was computed.
     rows: OnceLock<Set>,
+    /// The same by window.
+    windows: OnceLock<Box<[OnceLock<RoaringBitmap>]>>,
     /// The residual predicate.
     residual: Option<Residual>,
     /// The index lookups, for EXPLAIN.
@@ -129,13 +135,22 @@ impl RowSelection {
             index.push(describe(predicate));
         }
         sets.sort_by_key(|set| set.len);
-        Ok(Self { sets, states, rows: OnceLock::new(), residual: residual.build()?, index, times, only_times })
+        let (rows, windows) = Default::default();
+        Ok(Self { sets, states, rows, windows, residual: residual.build()?, index, times, only_times })
     }
 
-    /// Whether a node may contain a selected row, by zone maps and the smallest bitmap.
+    /// Whether a node may contain a selected row, by zone maps and bitmaps.
     pub(super) fn may_contain(&self, tables: &Tables, node: Node) -> bool {
-        self.zone_match(tables, node) != ZoneMatch::None
-            && self.smallest().is_none_or(|set| set.rows.range(node.rows()).next().is_some())
+        let range = node.rows();
+        let in_bitmaps = || match self.bitmap() {
+            Some(rows) => rows.range(range).next().is_some(),
+            None if !self.is_narrowed() => true,
+            None if self.is_probed() || node.as_chunk().is_none() => {
+                self.smallest().is_none_or(|set| set.rows.range(range).next().is_some())
+            }
+            None => self.window(tables, range.start).range(range).next().is_some(),
+        };
+        self.zone_match(tables, node) != ZoneMatch::None && in_bitmaps()
     }
 
     /// The residual predicate of a node's rows; `None` if zone maps show that all pass.
@@ -189,62 +204,76 @@ impl RowSelection {
         self.rows(tables)
     }
 
-    /// Visits the rows of a range that are in all bitmaps and states, ascending, without computing the intersection.
-    /// Returns the number of rows examined.
-    pub(super) fn visit(&self, tables: &Tables, range: Range<u32>, mut visit: impl FnMut(u32)) -> u64 {
+    /// The bitmap of exactly the selected rows, if there is one: the intersection, if it was computed, or the only bitmap.
+    fn bitmap(&self) -> Option<&RoaringBitmap> {
+        match (self.rows.get(), self.sets.as_slice()) {
+            (Some(set), _) => Some(&set.rows),
+            (None, [only]) if self.states.is_none() => Some(&only.rows),
+            _ => None,
+        }
+    }
+
+    /// Whether so few rows are in the smallest bitmap that each is looked up in the others.
+    fn is_probed(&self) -> bool {
+        self.sets.first().is_some_and(|set| set.len <= GATHER_MAX_CANDIDATES)
+    }
+
+    /// The intersection of the bitmaps and states in the window of a row.
+    fn window(&self, tables: &Tables, row: u32) -> &RoaringBitmap {
+        let of_row = |row: u32| row as usize >> WINDOW_BITS;
+        let count = of_row(row).max(of_row(tables.jobs.len() as u32)) + 1;
+        let windows = self.windows.get_or_init(|| (0..count).map(|_| OnceLock::new()).collect());
+        windows[of_row(row)].get_or_init(|| {
+            let first = row >> WINDOW_BITS << WINDOW_BITS;
+            let mut rows = RoaringBitmap::new();
+            rows.insert_range(first..=first | ((1 << WINDOW_BITS) - 1));
+            self.sets.iter().for_each(|set| rows &= set.rows.as_ref());
+            self.states.map_or_else(|| rows.clone(), |states| tables.indexes.states.filter(states, &rows))
+        })
+    }
+
+    /// Visits the selected rows of a range, ascending, before the residual predicate.
+    pub(super) fn visit(&self, tables: &Tables, range: Range<u32>, mut visit: impl FnMut(u32)) {
         let range = range.start..range.end.min(tables.jobs.len() as u32);
-        let (first, rest) = match (self.rows.get(), self.sets.split_first()) {
-            (Some(rows), _) => (Some(rows), [].as_slice()),
-            (None, Some((first, rest))) => (Some(first), rest),
-            (None, None) => (None, [].as_slice()),
-        };
-        let states = self.states.filter(|_| self.rows.get().is_none());
-        let contains_row = |row: u32| {
-            rest.iter().all(|set| set.rows.contains(row))
-                && states.is_none_or(|states| states.contains(tables.jobs.state(row)))
-        };
-        let mut examined = 0;
-        let mut look = |row| {
-            examined += 1;
-            if contains_row(row) {
-                visit(row);
-            }
-        };
-        match first {
-            Some(first) => {
-                let (mut rows, mut some) = (first.rows.range(range), [0; AT_A_TIME]);
-                loop {
-                    let some = rows.next_many(&mut some);
-                    if some.is_empty() {
-                        break;
+        match self.bitmap() {
+            Some(rows) => visit_bitmap(rows, range, visit),
+            None if !self.is_narrowed() => range.for_each(visit),
+            None if self.is_probed() => {
+                let Some(first) = self.sets.first() else { return };
+                visit_bitmap(&first.rows, range, |row| {
+                    if self.contains_row(tables, row) {
+                        visit(row);
                     }
-                    some.iter().for_each(|&row| look(row));
+                });
+            }
+            None => {
+                let mut start = range.start;
+                while start < range.end {
+                    let end = ((start >> WINDOW_BITS) + 1).checked_shl(WINDOW_BITS).unwrap_or(u32::MAX).min(range.end);
+                    visit_bitmap(self.window(tables, start), start..end, &mut visit);
+                    start = end;
                 }
             }
-            None => range.for_each(&mut look),
         }
-        examined
     }
 
-    /// Whether a range has at most `most` rows of the smallest bitmap.
-    pub(super) fn has_few(&self, range: Range<u32>, most: u64) -> bool {
-        self.smallest().is_some_and(|set| set.rows.range_cardinality(range) <= most)
-    }
-
-    /// Whether computing the intersection costs less than looking up `rows` rows.
-    pub(super) fn intersection_pays(&self, tables: &Tables, rows: u64) -> bool {
-        let second = match (self.rows.get(), self.sets.as_slice()) {
-            (None, [_, second, ..]) => second.len,
-            (None, [_]) if self.states.is_some() => tables.jobs.len() as u64 / STATE_UNION_SHARE,
-            _ => return false,
+    /// Whether an index leaves at most `most` rows of a chunk.
+    pub(super) fn has_few(&self, tables: &Tables, chunk: Node, most: u64) -> bool {
+        let range = chunk.rows();
+        let rows = match self.bitmap() {
+            _ if !self.is_narrowed() => return false,
+            Some(rows) => rows,
+            None if self.is_probed() => return true,
+            None => self.window(tables, range.start),
         };
-        rows.saturating_mul(LOOKUP_COST) > self.upper_bound(tables) + second
+        rows.range_cardinality(range) <= most
     }
 
     /// Whether a row is in all bitmaps and states.
     pub(in crate::memory) fn contains_row(&self, tables: &Tables, row: u32) -> bool {
-        match self.rows.get() {
-            Some(set) => set.rows.contains(row),
+        let window = || self.windows.get()?.get(row as usize >> WINDOW_BITS)?.get();
+        match self.bitmap().or_else(window) {
+            Some(rows) => rows.contains(row),
             None => self.sets.iter().all(|set| set.rows.contains(row)) && self.is_in_states(tables, row),
         }
     }
@@ -256,26 +285,30 @@ impl RowSelection {
     fn intersection(&self, tables: &Tables) -> Arc<RoaringBitmap> {
         let len = tables.jobs.len() as u32;
         let is_newer = |rows: &RoaringBitmap| rows.max().is_some_and(|last| last >= len);
-        let mut rows = match self.sets.as_slice() {
-            [] => {
-                return Arc::new(
-                    self.states.map_or_else(RoaringBitmap::new, |states| tables.indexes.states.union(states)),
-                );
-            }
-            [only] if self.states.is_none() && !is_newer(&only.rows) => return Arc::clone(&only.rows),
-            [only] => only.rows.as_ref().clone(),
-            [first, second, rest @ ..] => {
-                rest.iter().fold(first.rows.as_ref() & second.rows.as_ref(), |rows, more| rows & more.rows.as_ref())
+        let mut rows = match (self.sets.as_slice(), self.states) {
+            ([only], None) if !is_newer(&only.rows) => return Arc::clone(&only.rows),
+            ([], states) => states.map_or_else(RoaringBitmap::new, |states| tables.indexes.states.union(states)),
+            ([only], None) => only.rows.as_ref().clone(),
+            ([only], Some(states)) => tables.indexes.states.filter(states, &only.rows),
+            ([first, second, rest @ ..], states) => {
+                let rows = first.rows.as_ref() & second.rows.as_ref();
+                let rows = rest.iter().fold(rows, |rows, more| rows & more.rows.as_ref());
+                states.map_or_else(|| rows.clone(), |states| tables.indexes.states.filter(states, &rows))
             }
         };
         rows.remove_range(len..);
-        match self.states {
-            None => Arc::new(rows),
-            // For few rows, reading their states costs less than the union of the states' bitmaps.
-            Some(states) if rows.len() <= STATE_READ_MAX_ROWS => {
-                Arc::new(rows.into_iter().filter(|&row| states.contains(tables.jobs.state(row))).collect())
-            }
-            Some(states) => Arc::new(rows & tables.indexes.states.union(states)),
+        Arc::new(rows)
+    }
+}
+
+/// Visits the rows of a range that are in a bitmap, ascending.
+fn visit_bitmap(rows: &RoaringBitmap, range: Range<u32>, mut visit: impl FnMut(u32)) {
+    let (mut rows, mut some) = (rows.range(range), [0; AT_A_TIME]);
+    loop {
+        let some = rows.next_many(&mut some);
+        if some.is_empty() {
+            break;
         }
+        some.iter().for_each(|&row| visit(row));
     }
 }

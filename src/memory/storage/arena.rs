@@ -45,6 +45,17 @@ impl<T: Clone> Arena<T> {
         code
     }
 
+    /// Stores a value at a free index, or appends it; returns its index.
+    pub(crate) fn insert(&mut self, free: &mut Vec<u32>, value: T) -> u32 {
+        match free.pop() {
+            Some(code) => {
+                self.set(code, value);
+                code
+            }
+            None => self.push(value),
+        }
+    }
+
     pub(crate) fn set(&mut self, code: u32, value: T) {
         let at = code as usize;
         Arc::make_mut(&mut self.blocks[at / BLOCK])[at % BLOCK] = value;

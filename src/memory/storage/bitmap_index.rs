@@ -52,6 +52,11 @@ impl StateIndex {
         states.iter().fold(RoaringBitmap::new(), |rows, state| rows | self.rows(state).as_ref())
     }
 
+    /// Those of some rows that are in any of several states.
+    pub(crate) fn filter(&self, states: StateSet, rows: &RoaringBitmap) -> RoaringBitmap {
+        states.iter().fold(RoaringBitmap::new(), |found, state| found | (rows & self.rows(state).as_ref()))
+    }
+
     pub(crate) fn insert(&mut self, state: JobState, row: u32) {
         self.rows_mut(state).insert(row);
     }

@@ -39,7 +39,7 @@ table! {
         cancelled: Optional<TimestampMicrosecondType>,
         state: Required<UInt8Type>,
         last_transition_time: Required<TimestampMicrosecondType>,
-        /// A [`LatestRun`], packed.
+        /// The latest run: a packed [`Reference`](super::Reference).
         latest_run: Optional<UInt32Type>,
         cancel_reason: Optional<UInt32Type>,
         cancel_user: Optional<UInt32Type>,
@@ -171,42 +171,5 @@ impl JobZones {
 
     pub(crate) fn heap_bytes(&self) -> usize {
         self.ids.heap_bytes() + self.submitted.heap_bytes() + self.last_transition_seconds.heap_bytes()
-    }
-}
-
-/// The target of a job's latest-run id.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum LatestRun {
-    /// The row of the run.
-    Run(u32),
-    /// The index of an id of which no run exists.
-    Dangling(u32),
-}
-
-/// The flag of a dangling index; run rows are below it.
-const DANGLING: u32 = 1 << 31;
-
-impl LatestRun {
-    pub(crate) const fn pack(self) -> u32 {
-        match self {
-            Self::Run(row) => row,
-            Self::Dangling(place) => DANGLING | place,
-        }
-    }
-
-    pub(crate) const fn unpack(packed: u32) -> Self {
-        if packed < DANGLING { Self::Run(packed) } else { Self::Dangling(packed & !DANGLING) }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn latest_runs_round_trip() {
-        for latest in [LatestRun::Run(0), LatestRun::Run(DANGLING - 1), LatestRun::Dangling(12)] {
-            assert_eq!(LatestRun::unpack(latest.pack()), latest);
-        }
     }
 }

@@ -3,7 +3,7 @@
 //! | module | contents |
 //! |---|---|
 //! | `column`, `table` | chunks of a table: Arrow record batches, opened as builders by a batch of ingestion |
-//! | `jobs`, `runs`, `records` | the tables |
+//! | `jobs`, `runs`, `records`, `reference` | the tables, and references between them |
 //! | `annotation` | a dictionary column per annotation key and chunk |
 //! | `arena`, `dictionary` | append-only values, and texts identified by codes |
 //! | `id`, `postings`, `bitmap_index`, `integer_index` | indexes from values to rows |
@@ -24,21 +24,24 @@ mod ngram;
 mod partials;
 mod postings;
 mod records;
+mod reference;
 mod runs;
 mod table;
 mod tables;
 mod zone;
 
+pub(super) use annotation::KeyColumn;
 pub(super) use arena::Arena;
 pub(super) use bitmap_index::BitmapIndex;
 pub(super) use column::{CHUNK_ROWS, first_row, locate};
 pub(super) use dictionary::{Dictionary, TextOrder};
 pub(super) use id::{FixedId, JobId, RunId, ids};
 pub(super) use integer_index::{IntegerIndex, ListedRows};
-pub(super) use jobs::{JobChunk, JobColumnIndex, JobIdBytes, JobRows, JobWriter, LatestRun, job_state};
+pub(super) use jobs::{JobChunk, JobColumnIndex, JobIdBytes, JobRows, JobWriter, job_state};
 pub(super) use partials::{CachedGroups, GroupAccumulator, GroupTotals, PartialKey, TotalsUpdate};
 pub(super) use postings::{PostingList, Postings, bitmap_bytes};
 pub(super) use records::Records;
+pub(super) use reference::Reference;
 pub(super) use runs::{RunChunk, RunColumnIndex, RunRows, RunWriter};
 pub(super) use table::{Chunk, Table};
 pub(super) use tables::{Dictionaries, Indexes, JobRecords, Tables};

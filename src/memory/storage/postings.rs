@@ -52,10 +52,10 @@ impl PostingList {
     /// Adds consecutive rows.
     fn insert_run(&mut self, rows: Range<u32>) {
         if let Self::Many(bitmap) = self {
-            Arc::make_mut(bitmap).insert_range(rows);
+            insert_range(Arc::make_mut(bitmap), rows);
         } else if rows.len() >= BITMAP_FROM {
             let mut bitmap = self.to_bitmap();
-            bitmap.insert_range(rows);
+            insert_range(&mut bitmap, rows);
             *self = Self::Many(Arc::new(bitmap));
         } else {
             rows.for_each(|row| self.insert(row));
@@ -124,6 +124,22 @@ impl PostingList {
             Self::Few(rows) => ARC + size_of::<Vec<u32>>() + rows.capacity() * size_of::<u32>(),
             Self::Many(bitmap) => ARC + size_of::<RoaringBitmap>() + bitmap_bytes(bitmap),
         }
+    }
+}
+
+/// Adds consecutive rows to a bitmap.
+///
+/// A container whose first values are a range is a run container, and stays one as it fragments: at a thousand runs it
+/// is larger and many times slower than a bitmap. So each container starts with a single row.
+fn insert_range(bitmap: &mut RoaringBitmap, rows: Range<u32>) {
+    const CONTAINER_ROWS: u32 = 1 << 16;
+
+    let mut start = rows.start;
+    while start < rows.end {
+        let end = rows.end.min((start | (CONTAINER_ROWS - 1)) + 1);
+        bitmap.insert(start);
+        bitmap.insert_range(start + 1..end);
+        start = end;
     }
 }
 
@@ -197,6 +213,17 @@ mod tests {
         assert!(matches!(postings.list(3), PostingList::Many(_)));
         assert_eq!(postings.list(0).len(), 0);
         assert_eq!(postings.list(99).len(), 0);
+    }
+
+    #[test]
+    fn short_ranges_make_no_run_containers() {
+        let mut postings = Postings::default();
+        for first in (0..200_000).step_by(5) {
+            postings.post((first..first + 4).map(|row| (0, row)));
+        }
+        let PostingList::Many(bitmap) = postings.list(0) else { panic!("a list of many rows is a bitmap") };
+        let statistics = bitmap.statistics();
+        assert_eq!((bitmap.len(), statistics.n_containers, statistics.n_run_containers), (160_000, 4, 0));
     }
 
     #[test]

@@ -10,15 +10,13 @@ use datafusion::arrow::error::ArrowError;
 use datafusion::arrow::record_batch::RecordBatch;
 
 use super::column::{ColumnType, Optional, Required};
-use super::id::{JobId, RunId};
+use super::id::RunId;
 use super::table::{Chunk, Table, TableWriter, table};
 
 table! {
     /// Runs, in the order of insertion. Texts are dictionary codes.
     RunChunk, RunChunkWriter, RunRows, RunColumnIndex {
         run_id: RunId,
-        /// The id of the run's job, which need not exist.
-        job_id: JobId,
         cluster: Required<UInt32Type>,
         node: Optional<UInt32Type>,
         pool: Optional<UInt32Type>,
@@ -32,8 +30,8 @@ table! {
         error: Optional<UInt32Type>,
         /// The index of the debug message among the messages.
         debug: Optional<UInt32Type>,
-        /// The row of the run's job; null until it is inserted.
-        job_row: Optional<UInt32Type>,
+        /// The run's job: a packed [`Reference`](super::Reference). A dangling one is an index of the ids of missing jobs.
+        job: Required<UInt32Type>,
         /// The row of the previous run of the same job.
         previous: Optional<UInt32Type>,
     }

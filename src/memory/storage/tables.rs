@@ -14,6 +14,7 @@ use super::integer_index::IntegerIndex;
 use super::jobs::{JobTable, JobZones};
 use super::partials::GroupPartials;
 use super::records::Records;
+use super::reference::Reference;
 use super::runs::RunTable;
 use crate::query::TextField;
 
@@ -39,6 +40,8 @@ pub(crate) struct JobRecords {
     pub(crate) run_messages: Arena<Bytes>,
     /// Latest-run ids of which no run exists.
     pub(crate) dangling_runs: Arena<RunId>,
+    /// Ids of jobs that do not exist but have runs.
+    pub(crate) missing_jobs: Arena<JobId>,
 }
 
 /// The dictionary of each text column, with posting lists for columns that are never updated.
@@ -82,6 +85,22 @@ impl Tables {
     /// The row of a run.
     pub(crate) fn run_row(&self, id: &RunId) -> Option<u32> {
         self.indexes.run_ids.find(id, |row| (row as usize) < self.runs.len() && self.runs.id(row) == *id)
+    }
+
+    /// The id of the job of a run, by the packed reference.
+    pub(crate) fn job_of_run(&self, packed: u32) -> JobId {
+        match Reference::unpack(packed) {
+            Reference::Row(row) => self.jobs.id(row),
+            Reference::Dangling(place) => *self.records.missing_jobs.get(place),
+        }
+    }
+
+    /// The id of the latest run of a job, by the packed reference.
+    pub(crate) fn latest_run(&self, packed: u32) -> RunId {
+        match Reference::unpack(packed) {
+            Reference::Row(run) => self.runs.id(run),
+            Reference::Dangling(place) => *self.records.dangling_runs.get(place),
+        }
     }
 }
 
