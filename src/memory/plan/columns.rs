@@ -274,7 +274,7 @@ fn latest_run_ids(tables: &Tables, cells: &Cells<'_, JobChunk>) -> Result<ArrayR
 fn annotations(tables: &Tables, cells: &Cells<'_, JobChunk>) -> Result<ArrayRef, ArrowError> {
     let catalog = &tables.dictionaries.annotations;
     // For each chunk, the key set of the previous row and the columns of its keys: most jobs of a chunk share them.
-    let mut resolved: Vec<(Option<u32>, Vec<(u32, &KeyColumn)>)> = vec![(None, Vec::new()); cells.chunks.len()];
+    let mut resolved = vec![(None, Vec::<(u32, &KeyColumn)>::new()); cells.chunks.len()];
     let (mut keys, mut values) = (Vec::new(), Vec::new());
     let mut lengths = Vec::with_capacity(cells.places.len());
     for (&(index, at), (chunk, _)) in cells.places.iter().zip(cells.iter()) {

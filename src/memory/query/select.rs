@@ -13,7 +13,7 @@ use super::budget::consume_budget_for;
 use super::describe::describe;
 use super::residual::{Residual, ResidualBuilder};
 use crate::memory::cost::GATHER_MAX_CANDIDATES;
-use crate::memory::storage::{Node, Tables, Zone};
+use crate::memory::storage::{CHUNK_ROWS, Node, Tables, Zone};
 use crate::model::StateSet;
 use crate::query::{Comparison, Predicate, Selection, TimeField};
 use crate::time::Timestamp;
@@ -262,6 +262,8 @@ impl RowSelection {
         let range = chunk.rows();
         let rows = match self.bitmap() {
             _ if !self.is_narrowed() => return false,
+            // The cardinality of a range of a dense bitmap takes as long as a search of the range.
+            Some(_) if self.upper_bound(tables) / most > (tables.jobs.len() / CHUNK_ROWS) as u64 => return false,
             Some(rows) => rows,
             None if self.is_probed() => return true,
             None => self.window(tables, range.start),
