@@ -89,25 +89,25 @@ impl DenseAggregateExec {
     async fn aggregate(self, input: SendableRecordBatchStream, metrics: BaselineMetrics) -> EngineResult<RecordBatch> {
         let batch = match &self.cache {
             Some(cache) => self.update(cache, input, &metrics).await?,
-            None => self.batch(&self.all(input, GroupAccumulators::new(self.groups), &metrics).await?)?,
+            None => self.all(input, GroupAccumulators::new(self.groups), &metrics).await?,
         };
         metrics.record_output(batch.num_rows());
         Ok(batch)
     }
 
-    /// Aggregates all batches.
+    /// Aggregates all batches of the input.
     async fn all(
         &self,
         mut input: SendableRecordBatchStream,
         mut accumulators: GroupAccumulators,
         metrics: &BaselineMetrics,
-    ) -> EngineResult<Vec<(u32, GroupAccumulator)>> {
+    ) -> EngineResult<RecordBatch> {
         while let Some(batch) = input.next().await {
             let batch = batch?;
             let _timer = metrics.elapsed_compute().timer();
             accumulators.add(&batch)?;
         }
-        Ok(accumulators.take())
+        self.batch(accumulators.take().iter().map(|(group, of)| (*group, of.count(), of)))
     }
 
     /// Aggregates the batches of stale segments, and updates the cached aggregates by them.
@@ -119,7 +119,7 @@ impl DenseAggregateExec {
     ) -> EngineResult<RecordBatch> {
         let cached = cache.totals.as_deref();
         if let Some(cached) = cached.filter(|_| cache.scanned.is_empty()) {
-            return self.batch(&groups_of(cached));
+            return self.batch(cached.groups());
         }
         let partials = &cache.tables.indexes.partials;
         let jobs = cache.tables.jobs.len();
@@ -133,7 +133,7 @@ impl DenseAggregateExec {
             let Some(size) = update.chunks_per_segment(accumulators.touched()) else {
                 drop(timer);
                 partials.insert(&cache.key, CachedGroups::TooMany, jobs);
-                return self.batch(&self.all(input, accumulators, metrics).await?);
+                return self.all(input, accumulators, metrics).await;
             };
             if chunks.peek().is_none_or(|&next| next / size != chunk / size) {
                 update.replace(chunk / size, &accumulators.take());
@@ -141,19 +141,18 @@ impl DenseAggregateExec {
         }
         let _timer = metrics.elapsed_compute().timer();
         let totals = Arc::new(update.finish(cache.tables.jobs.chunks()));
-        let batch = self.batch(&groups_of(&totals));
+        let batch = self.batch(totals.groups());
         partials.insert(&cache.key, CachedGroups::Totals(totals), jobs);
         batch
     }
 
-    fn batch(&self, groups: &[(u32, GroupAccumulator)]) -> EngineResult<RecordBatch> {
-        let groups =
-            if self.groups_nulls { groups } else { &groups[groups.partition_point(|(group, _)| *group == 0)..] };
-        let of_groups = || groups.iter().map(|(_, of)| of);
-        let counts = of_groups().map(|of| u64::from(of.count()));
+    /// The output of groups, given as code, number of jobs and accumulator.
+    fn batch<'a>(&self, groups: impl Iterator<Item = (u32, u32, &'a GroupAccumulator)>) -> EngineResult<RecordBatch> {
+        let groups: Vec<_> = groups.filter(|&(group, ..)| self.groups_nulls || group > 0).collect();
+        let of_groups = || groups.iter().map(|&(.., of)| of);
         let mut columns: Vec<ArrayRef> = vec![
-            Arc::new(UInt32Array::from_iter_values(groups.iter().map(|(group, _)| *group))),
-            Arc::new(UInt64Array::from_iter_values(counts)),
+            Arc::new(UInt32Array::from_iter_values(groups.iter().map(|&(group, ..)| group))),
+            Arc::new(UInt64Array::from_iter_values(groups.iter().map(|&(_, count, _)| u64::from(count)))),
         ];
         for state in self.aggregates.states().into_iter().flat_map(StateSet::iter) {
             let counts = of_groups().map(|of| u64::from(of.states[usize::from(state.ordinal())]));
@@ -173,11 +172,6 @@ impl DenseAggregateExec {
         }
         Ok(RecordBatch::try_new(self.schema(), columns)?)
     }
-}
-
-/// The groups that have rows.
-fn groups_of(totals: &GroupTotals) -> Vec<(u32, GroupAccumulator)> {
-    (0..).zip(totals.totals()).filter(|(_, of)| of.count() > 0).map(|(group, of)| (group, *of)).collect()
 }
 
 impl DisplayAs for DenseAggregateExec {

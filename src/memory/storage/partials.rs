@@ -125,12 +125,15 @@ pub(crate) struct GroupTotals {
     /// The groups of each segment, ascending.
     segments: Vec<Arc<[SegmentGroup]>>,
     totals: Vec<GroupAccumulator>,
+    /// The number of jobs of each group: calls without aggregates read nothing else.
+    counts: Vec<u32>,
 }
 
 impl GroupTotals {
-    /// The accumulator of each group.
-    pub(crate) fn totals(&self) -> &[GroupAccumulator] {
-        &self.totals
+    /// The groups that have rows: code, number of jobs and accumulator.
+    pub(crate) fn groups(&self) -> impl Iterator<Item = (u32, u32, &GroupAccumulator)> {
+        let groups = (0..).zip(&self.counts).zip(&self.totals).map(|((group, &count), of)| (group, count, of));
+        groups.filter(|&(_, count, _)| count > 0)
     }
 
     /// The chunks to scan for an update to a version of the table: those of segments that were written to. `None` if
@@ -154,6 +157,7 @@ impl GroupTotals {
             + self.segments.iter().map(|groups| size_of_val(&**groups) + 2 * size_of::<usize>()).sum::<usize>()
             + self.segments.capacity() * size_of::<Arc<[SegmentGroup]>>()
             + self.totals.capacity() * size_of::<GroupAccumulator>()
+            + self.counts.capacity() * size_of::<u32>()
     }
 }
 
@@ -173,6 +177,7 @@ impl TotalsUpdate {
             chunks: Vec::new(),
             segments: Vec::new(),
             totals: Vec::new(),
+            counts: Vec::new(),
         });
         totals.totals.resize(groups.max(totals.totals.len()), GroupAccumulator::EMPTY);
         Self { totals, lost: Vec::new() }
@@ -239,6 +244,7 @@ impl TotalsUpdate {
         });
         let new = chunks.iter().skip(self.totals.chunks.len()).map(Arc::downgrade);
         self.totals.chunks = current.chain(new).collect();
+        self.totals.counts = self.totals.totals.iter().map(GroupAccumulator::count).collect();
         self.totals
     }
 }
