@@ -62,7 +62,8 @@ pub async fn write(mut answer: SqlAnswer, format: Format, out: impl Write + Send
 enum Writer<W: Write + Send> {
     /// Buffers all batches, because the column widths depend on all rows.
     Table(Vec<RecordBatch>, W),
-    Csv(csv::Writer<W>),
+    /// With the header still to be written: it is written with the first batch, or at the end if there is none.
+    Csv(csv::Writer<W>, Option<RecordBatch>),
     Json(datafusion::arrow::json::Writer<W, LineDelimited>),
     Parquet(Box<ArrowWriter<W>>, SchemaRef),
     Arrow(FileWriter<W>, SchemaRef),
@@ -73,12 +74,7 @@ impl<W: Write + Send> Writer<W> {
         let empty = RecordBatch::new_empty(Arc::clone(schema));
         Ok(match format {
             Format::Table => Self::Table(vec![empty], out),
-            Format::Csv => {
-                let mut writer = csv::Writer::new(out);
-                // Writes the header of a result without rows.
-                writer.write(&with_json_columns(&empty)?)?;
-                Self::Csv(writer)
-            }
+            Format::Csv => Self::Csv(csv::Writer::new(out), Some(empty)),
             Format::Json => Self::Json(WriterBuilder::new().with_explicit_nulls(true).build(out)),
             Format::Parquet => {
                 let schema = portable_schema(schema);
@@ -95,7 +91,10 @@ impl<W: Write + Send> Writer<W> {
     fn write(&mut self, batch: RecordBatch) -> Result<(), Failure> {
         match self {
             Self::Table(batches, _) => batches.push(batch),
-            Self::Csv(writer) => writer.write(&with_json_columns(&batch)?)?,
+            Self::Csv(writer, header) => {
+                writer.write(&with_json_columns(&batch)?)?;
+                *header = None;
+            }
             Self::Json(writer) => writer.write(&batch)?,
             Self::Parquet(writer, schema) => writer.write(&portable(&batch, schema)?)?,
             Self::Arrow(writer, schema) => writer.write(&portable(&batch, schema)?)?,
@@ -110,7 +109,12 @@ impl<W: Write + Send> Writer<W> {
                 writeln!(out, "{}", pretty_format_batches_with_options(&batches, &options)?)?;
                 out.flush()?;
             }
-            Self::Csv(writer) => writer.into_inner().flush()?,
+            Self::Csv(mut writer, header) => {
+                if let Some(header) = header {
+                    writer.write(&with_json_columns(&header)?)?;
+                }
+                writer.into_inner().flush()?;
+            }
             Self::Json(mut writer) => {
                 writer.finish()?;
                 writer.into_inner().flush()?;

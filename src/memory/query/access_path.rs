@@ -87,7 +87,8 @@ fn union(mut lists: Vec<PostingList>) -> Arc<RoaringBitmap> {
     }
     // A bitmap is extended by ascending rows many times faster than by rows in random order.
     let (many, few): (Vec<_>, Vec<_>) = lists.into_iter().partition(|list| matches!(list, PostingList::Many(_)));
-    let mut rows: Vec<u32> = few.iter().flat_map(PostingList::iter).collect();
+    let mut rows = Vec::new();
+    few.iter().for_each(|list| list.append_to(&mut rows));
     rows.sort();
     rows.dedup();
     // The rows ascend, so the append does not fail.

@@ -81,6 +81,16 @@ impl PostingList {
         }
     }
 
+    /// Appends the rows to a vector.
+    pub(crate) fn append_to(&self, all: &mut Vec<u32>) {
+        match self {
+            Self::None => {}
+            Self::One(row) => all.push(*row),
+            Self::Few(rows) => all.extend_from_slice(rows),
+            Self::Many(bitmap) => all.extend(bitmap.iter()),
+        }
+    }
+
     /// The rows, as a bitmap.
     pub(crate) fn to_bitmap(&self) -> RoaringBitmap {
         match self {
