@@ -45,7 +45,8 @@ impl<const N: usize> FixedId<N> {
 
     /// A column of ids.
     pub(crate) fn column(ids: impl Iterator<Item = Self>) -> Result<FixedSizeBinaryArray, ArrowError> {
-        let bytes: Vec<u8> = ids.flat_map(|id| id.0).collect();
+        let mut bytes = Vec::with_capacity(ids.size_hint().0 * N);
+        ids.for_each(|id| bytes.extend_from_slice(&id.0));
         FixedSizeBinaryArray::try_new(N as i32, Buffer::from_vec(bytes), None)
     }
 
