@@ -37,7 +37,7 @@ impl IngestionBatch {
     pub fn new(queries: impl IntoIterator<Item = IngestionQuery>) -> Result<Self> {
         let mut planner = Planner::default();
         for query in queries {
-            validate::check(&query).map_err(|violation| {
+            validate::check(&query, planner.valid_spec()).map_err(|violation| {
                 Error::invalid(
                     Operation::ExecuteIngestionQueryBatch,
                     format!("query {} ({}): {violation}", planner.plan.query_count, query.type_name()),

@@ -28,6 +28,11 @@ pub(super) struct Planner {
 }
 
 impl Planner {
+    /// The last spec in the plan, or an absent one.
+    pub(super) fn valid_spec(&self) -> &[u8] {
+        self.plan.specs.last().map_or(&[], |spec| &spec.value)
+    }
+
     pub(super) fn add(&mut self, query: IngestionQuery) {
         match query {
             IngestionQuery::InsertJob(query) => self.insert_job(query),
@@ -99,7 +104,7 @@ impl Planner {
 
     fn insert_job(&mut self, InsertJob { job, job_spec }: InsertJob) {
         // A repeated insert of a job still inserts its spec (rule 3).
-        if non_empty_bytes(job_spec.clone()).is_some() {
+        if job_spec.as_ref().is_some_and(|spec| !spec.is_empty()) {
             self.insert_spec(job.job_id.clone(), job_spec);
         }
         let jobs = &mut self.plan.jobs;
