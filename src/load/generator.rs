@@ -1,6 +1,7 @@
 //! The generator of ingestion events. It has no store and no clock.
 
-use std::iter::Peekable;
+use std::collections::VecDeque;
+use std::iter::{self, Peekable};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -224,7 +225,7 @@ impl Generator {
     }
 
     /// The queries of a planned batch, in order.
-    pub fn queries(&self, batch: &PlannedBatch) -> Vec<IngestionQuery> {
+    pub fn queries(&self, batch: &PlannedBatch) -> impl Iterator<Item = IngestionQuery> {
         batch.queries(&self.factory)
     }
 }
@@ -240,15 +241,19 @@ impl PlannedBatch {
         self.events.first().map_or(0, |due| due.micros)
     }
 
-    pub(super) fn queries(&self, factory: &JobFactory) -> Vec<IngestionQuery> {
-        let mut queries = Vec::with_capacity(self.query_count() as usize);
-        for due in &self.events {
-            match &due.event {
-                Event::Transition(job, stage) => factory.push_queries(job, *stage, &mut queries),
-                Event::Change(change) => queries.push(change.query.clone()),
+    /// The queries in order. They are created one event at a time, so that the batch is in memory only once.
+    pub(super) fn queries(&self, factory: &JobFactory) -> impl Iterator<Item = IngestionQuery> {
+        let mut events = self.events.iter();
+        let mut of_event = VecDeque::new();
+        iter::from_fn(move || {
+            if of_event.is_empty() {
+                match &events.next()?.event {
+                    Event::Transition(job, stage) => factory.push_queries(job, *stage, &mut of_event),
+                    Event::Change(change) => of_event.push_back(change.query.clone()),
+                }
             }
-        }
-        queries
+            of_event.pop_front()
+        })
     }
 
     pub(super) fn validated(&self, factory: &JobFactory) -> Result<IngestionBatch> {

@@ -1,5 +1,6 @@
 //! The lifecycle of a live job: its stages, their due times and their ingestion queries.
 
+use std::collections::VecDeque;
 use std::time::Duration;
 
 use super::attributes::Attributes;
@@ -196,7 +197,7 @@ impl JobFactory {
     }
 
     /// Appends the ingestion queries of the transition into a stage.
-    pub(super) fn push_queries(&self, job: &LiveJob, stage: LifeStage, queries: &mut Vec<IngestionQuery>) {
+    pub(super) fn push_queries(&self, job: &LiveJob, stage: LifeStage, queries: &mut VecDeque<IngestionQuery>) {
         let id = self.id(job);
         let submitted = Some(self.time(job.arrival));
         let time = self.time(self.delays.due(job, stage));
@@ -206,11 +207,11 @@ impl JobFactory {
             LifeStage::Submitted => {
                 let (queue, job_set) = self.names(job);
                 let new = self.attributes.job(job.number, id.job(), queue, job_set, time);
-                queries.push(InsertJob { job: new, job_spec: Some(records::spec()) }.into());
+                queries.push_back(InsertJob { job: new, job_spec: Some(records::spec()) }.into());
             }
             LifeStage::Leased => {
                 let place = self.attributes.placement(job.number);
-                queries.push(SetJobLeased { job_id: job_id(), time, run_id: run_id(), submitted }.into());
+                queries.push_back(SetJobLeased { job_id: job_id(), time, run_id: run_id(), submitted }.into());
                 let run = InsertJobRun {
                     job_run_id: run_id(),
                     job_id: job_id(),
@@ -220,20 +221,20 @@ impl JobFactory {
                     time,
                     submitted,
                 };
-                queries.push(run.into());
+                queries.push_back(run.into());
             }
             LifeStage::Pending => {
-                queries.push(SetJobPending { job_id: job_id(), time, run_id: run_id(), submitted }.into());
-                queries.push(SetJobRunPending { job_run_id: run_id(), time, submitted }.into());
+                queries.push_back(SetJobPending { job_id: job_id(), time, run_id: run_id(), submitted }.into());
+                queries.push_back(SetJobRunPending { job_run_id: run_id(), time, submitted }.into());
             }
             LifeStage::Running => {
                 let node = Some(self.attributes.placement(job.number).node);
-                queries.push(SetJobRunning { job_id: job_id(), time, latest_run_id: run_id(), submitted }.into());
-                queries.push(SetJobRunStarted { job_run_id: run_id(), time, node, submitted }.into());
+                queries.push_back(SetJobRunning { job_id: job_id(), time, latest_run_id: run_id(), submitted }.into());
+                queries.push_back(SetJobRunStarted { job_run_id: run_id(), time, node, submitted }.into());
             }
             LifeStage::Succeeded => {
-                queries.push(SetJobSucceeded { job_id: job_id(), time, submitted }.into());
-                queries.push(SetJobRunSucceeded { job_run_id: run_id(), time, exit_code: 0, submitted }.into());
+                queries.push_back(SetJobSucceeded { job_id: job_id(), time, submitted }.into());
+                queries.push_back(SetJobRunSucceeded { job_run_id: run_id(), time, exit_code: 0, submitted }.into());
             }
             LifeStage::Failed => {
                 let failed = SetJobRunFailed {
@@ -244,9 +245,9 @@ impl JobFactory {
                     exit_code: FAILED_EXIT_CODE,
                     submitted,
                 };
-                queries.push(SetJobErrored { job_id: job_id(), time, submitted }.into());
-                queries.push(failed.into());
-                queries.push(InsertJobError { job_id: job_id(), error: Some(records::error()) }.into());
+                queries.push_back(SetJobErrored { job_id: job_id(), time, submitted }.into());
+                queries.push_back(failed.into());
+                queries.push_back(InsertJobError { job_id: job_id(), error: Some(records::error()) }.into());
             }
         }
     }

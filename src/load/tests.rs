@@ -124,7 +124,7 @@ fn batches_are_valid_and_full_and_jobs_have_one_worker() {
         2_000_000,
         |_| false,
         |batch, now| {
-            let made = batch.queries(&factory);
+            let made: Vec<_> = batch.queries(&factory).collect();
             assert_eq!(made.len() as u64, batch.query_count());
             assert!(made.len() <= 50 && (made.len() > 47 || now >= 2_000_000), "{}", made.len());
             for query in &made {
