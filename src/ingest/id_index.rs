@@ -8,7 +8,8 @@ use hashbrown::HashTable;
 /// A hash index from ids to positions in a list that holds the ids.
 #[derive(Default)]
 pub(super) struct IdIndex {
-    positions: HashTable<usize>,
+    /// Hashes with positions: a table that grows needs no access to the ids, which are scattered over the heap.
+    positions: HashTable<(u64, usize)>,
     hasher: RandomState,
 }
 
@@ -17,11 +18,11 @@ impl IdIndex {
     pub(super) fn claim<'a>(&mut self, id: &str, next: usize, id_of: impl Fn(usize) -> &'a str) -> Option<usize> {
         let Self { positions, hasher } = self;
         let hash = hasher.hash_one(id);
-        if let Some(&position) = positions.find(hash, |&position| id_of(position) == id) {
+        let same = |&(other, position): &(u64, usize)| other == hash && id_of(position) == id;
+        if let Some(&(_, position)) = positions.find(hash, same) {
             return Some(position);
         }
-        // The list has no position `next` yet, and the table rehashes only the positions that it holds.
-        positions.insert_unique(hash, next, |&position| hasher.hash_one(id_of(position)));
+        positions.insert_unique(hash, (hash, next), |&(hash, _)| hash);
         None
     }
 }
