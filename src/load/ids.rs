@@ -1,5 +1,7 @@
 //! Ids of live jobs, and their assignment to workers.
 
+use smol_str::SmolStr;
+
 use crate::time::Timestamp;
 
 /// Crockford's base 32.
@@ -17,8 +19,8 @@ const FNV_PRIME: u64 = 1_099_511_628_211;
 /// A job id has 18 characters of Crockford's base 32: 10 for the submission time in milliseconds, 2 for the index of
 /// the queue, 2 for the index of the job set and 4 for the job number modulo 1,048,576. The run id appends 2 characters
 /// for the run number, so that its first 18 bytes are the job id.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct LiveId([u8; RUN_ID_BYTES]);
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct LiveId(SmolStr);
 
 impl LiveId {
     /// The ids of job `number` and its first run. `queue` and `job_set` are indexes.
@@ -30,17 +32,17 @@ impl LiveId {
         encode(&mut digits[12..14], job_set as u64);
         encode(&mut digits[14..JOB_ID_BYTES], number);
         encode(&mut digits[JOB_ID_BYTES..], 0);
-        Self(digits)
+        Self(SmolStr::new(str::from_utf8(&digits).unwrap_or_default()))
     }
 
     /// The job id.
     pub fn job(&self) -> &str {
-        str::from_utf8(&self.0[..JOB_ID_BYTES]).unwrap_or_default()
+        self.0.get(..JOB_ID_BYTES).unwrap_or_default()
     }
 
     /// The run id.
     pub fn run(&self) -> &str {
-        str::from_utf8(&self.0).unwrap_or_default()
+        &self.0
     }
 
     /// The index of the worker that owns the job.
