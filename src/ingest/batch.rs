@@ -32,8 +32,8 @@ impl IngestionBatch {
     ///
     /// # Errors
     ///
-    /// `InvalidArgument` for the first query that breaks a limit, naming its position (from 0),
-    /// its type, the field and the value.
+    /// `InvalidArgument` for the first query that exceeds a limit, with its position (starting at 0), its type, the
+    /// field and the value.
     pub fn new(queries: impl IntoIterator<Item = IngestionQuery>) -> Result<Self> {
         let mut planner = Planner::default();
         for query in queries {
@@ -54,37 +54,37 @@ impl IngestionBatch {
         self.plan.query_count
     }
 
-    /// The jobs to insert, no id twice.
+    /// The jobs to insert, with distinct ids.
     pub fn jobs(&self) -> &[JobInsert] {
         &self.plan.jobs
     }
 
-    /// The specs to insert, no job twice.
+    /// The specs to insert, with distinct job ids.
     pub fn specs(&self) -> &[RecordInsert] {
         &self.plan.specs
     }
 
-    /// The job errors to insert, no job twice.
+    /// The job errors to insert, with distinct job ids.
     pub fn errors(&self) -> &[RecordInsert] {
         &self.plan.errors
     }
 
-    /// The runs to insert, no id twice.
+    /// The runs to insert, with distinct ids.
     pub fn runs(&self) -> &[RunInsert] {
         &self.plan.runs
     }
 
-    /// The updates of jobs, no job twice; to be applied after the inserts.
+    /// The updates of jobs, with distinct ids; to be applied after the inserts.
     pub fn job_updates(&self) -> &[JobUpdate] {
         &self.plan.job_updates
     }
 
-    /// The updates of runs, no run twice; to be applied after the inserts.
+    /// The updates of runs, with distinct ids; to be applied after the inserts.
     pub fn run_updates(&self) -> &[RunUpdate] {
         &self.plan.run_updates
     }
 
-    /// Whether executing the batch changes nothing on any store.
+    /// Whether the batch has no effect on any store.
     pub fn is_empty(&self) -> bool {
         self.plan.jobs.is_empty()
             && self.plan.specs.is_empty()

@@ -5,7 +5,7 @@ use std::hash::BuildHasher;
 use foldhash::fast::RandomState;
 use hashbrown::HashTable;
 
-/// A hash index from ids to positions in a list that holds the ids.
+/// A hash index from ids to positions in a list that contains the ids.
 #[derive(Default)]
 pub(super) struct IdIndex {
     /// Hashes with positions: a table that grows needs no access to the ids, which are scattered over the heap.

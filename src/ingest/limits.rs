@@ -1,4 +1,4 @@
-//! The limits on stored texts, times and specs (rule 8 of the contract).
+//! The limits on stored strings, times and specs.
 
 use std::fmt;
 
@@ -7,26 +7,26 @@ use prost::Message;
 use crate::api;
 use crate::time::Timestamp;
 
-/// The longest job id, in bytes.
+/// The maximum length of a job id, in bytes.
 pub const JOB_ID_BYTES: usize = 32;
-/// The longest run id, in bytes.
+/// The maximum length of a run id, in bytes.
 pub const RUN_ID_BYTES: usize = 36;
-/// The longest queue, owner, namespace, cluster, node, pool, cancel reason or user, in bytes.
+/// The maximum length of a queue, owner, namespace, cluster, node, pool, cancel reason or user, in bytes.
 pub const NAME_BYTES: usize = 512;
-/// The longest job set, in bytes.
+/// The maximum length of a job set, in bytes.
 pub const JOB_SET_BYTES: usize = 1024;
-/// The longest priority class, in bytes.
+/// The maximum length of a priority class, in bytes.
 pub const PRIORITY_CLASS_BYTES: usize = 63;
 
 /// 1900-01-01T00:00:00Z, the earliest time that can be stored.
 pub const EARLIEST: Timestamp = Timestamp::from_seconds(-2_208_988_800);
-/// The end of 2299-12-31, which no stored time reaches.
+/// 2300-01-01T00:00:00Z; stored times are earlier.
 pub const END: Timestamp = Timestamp::from_seconds(10_413_792_000);
 
-/// The number of characters of a bad value that an error shows.
+/// The maximum number of bytes of a value in an error message.
 const SHOWN_BYTES: usize = 80;
 
-/// A field that cannot be stored, and the reason.
+/// A violation of a limit: the field and the problem.
 #[derive(Debug)]
 pub(crate) struct Violation {
     field: &'static str,
@@ -50,7 +50,7 @@ fn shown(text: &str) -> String {
     if cut == text.len() { format!("{text:?}") } else { format!("{:?}…", &text[..cut]) }
 }
 
-/// A text that may be empty.
+/// Checks a string that may be empty.
 pub(crate) fn text(field: &'static str, value: &str, most_bytes: usize) -> Check {
     if value.len() > most_bytes {
         return violation(
@@ -61,7 +61,7 @@ pub(crate) fn text(field: &'static str, value: &str, most_bytes: usize) -> Check
     no_nul(field, value)
 }
 
-/// A text that must not be empty.
+/// Checks a string that must not be empty.
 pub(crate) fn required(field: &'static str, value: &str, most_bytes: usize) -> Check {
     if value.is_empty() {
         return violation(field, "\"\" must not be empty");
@@ -69,21 +69,21 @@ pub(crate) fn required(field: &'static str, value: &str, most_bytes: usize) -> C
     text(field, value, most_bytes)
 }
 
-/// A text that may be absent.
+/// Checks a string that may be absent.
 pub(crate) fn optional(field: &'static str, value: Option<&str>, most_bytes: usize) -> Check {
     value.map_or(Ok(()), |value| text(field, value, most_bytes))
 }
 
 pub(crate) fn no_nul(field: &'static str, value: &str) -> Check {
-    if holds_nul(value) {
+    if contains_nul(value) {
         return violation(field, format!("{} holds a NUL character", shown(value)));
     }
     Ok(())
 }
 
-/// Whether a text holds a NUL. Texts are short and nearly none has one, so looking at every
-/// byte, which compiles to a few vector instructions, beats a search that may end early.
-pub(crate) fn holds_nul(text: &str) -> bool {
+/// Returns true if a string contains a NUL. Strings are short and rarely contain one, so testing all bytes, which
+/// compiles to a few vector instructions, is faster than a search that can end early.
+pub(crate) fn contains_nul(text: &str) -> bool {
     text.bytes().fold(false, |nul, byte| nul | (byte == 0))
 }
 
@@ -94,7 +94,7 @@ pub(crate) fn time(field: &'static str, value: Timestamp) -> Check {
     Ok(())
 }
 
-/// Bytes that decode as `api.Job`; none or empty ones are an absent spec.
+/// Checks bytes that must decode as `api.Job`; empty bytes are an absent spec.
 pub(crate) fn spec(field: &'static str, value: &[u8]) -> Check {
     match api::Job::decode(value) {
         Ok(_) => Ok(()),
@@ -107,7 +107,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn both_end_days_count_whole() {
+    fn the_first_and_last_day_are_included() {
         let check = |text: &str| time("time", text.parse().unwrap()).is_ok();
         assert!(check("1900-01-01T00:00:00Z"));
         assert!(check("2299-12-31T23:59:59.9999999Z"));
@@ -116,7 +116,7 @@ mod tests {
     }
 
     #[test]
-    fn long_values_are_cut_in_messages() {
+    fn long_values_are_truncated_in_messages() {
         let message = text("queue", &"\u{e9}".repeat(300), NAME_BYTES).unwrap_err().to_string();
         assert!(message.len() < 300, "{message}");
         assert!(message.contains("600 bytes"), "{message}");

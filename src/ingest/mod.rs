@@ -10,7 +10,7 @@ mod validate;
 
 pub use batch::IngestionBatch;
 pub use limits::{EARLIEST, END, JOB_ID_BYTES, JOB_SET_BYTES, NAME_BYTES, PRIORITY_CLASS_BYTES, RUN_ID_BYTES};
-pub(crate) use limits::{Violation, holds_nul, required, spec, time};
+pub(crate) use limits::{Violation, contains_nul, required, spec, time};
 pub use plan::{Cancellation, JobEffect, JobInsert, JobPatch, JobUpdate, RecordInsert, RunInsert, RunUpdate};
 pub(crate) use query::null_as_default;
 pub use query::{

@@ -1,9 +1,9 @@
 //! The plan of a batch: the net effect of a list of queries, computed once for all backends.
 //!
-//! Inserts precede updates (rule 2 of the contract) and the first insert of an id wins (rule 3), so the plan has four
-//! lists of inserts without repeated ids and two lists of updates with one entry for each id. The effect of a job
-//! update depends on the stored state (rule 5), which the plan does not know; it holds the effect for each of the three
-//! cases, and a backend selects one by the stored state.
+//! Inserts precede updates, and the first insert of an id takes effect, so the plan has four lists of inserts without
+//! repeated ids and two lists of updates with one entry for each id. The effect of a job update depends on the stored
+//! state, which the plan does not know: it contains the effect for each of the three cases, and a backend selects one
+//! by the stored state.
 
 use std::collections::BTreeMap;
 
@@ -24,7 +24,7 @@ pub(super) struct Plan {
     pub(super) query_count: usize,
 }
 
-/// A job to insert in state QUEUED, unless its id is known.
+/// A job to insert in state QUEUED, unless its id exists.
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct JobInsert {
@@ -34,7 +34,7 @@ pub struct JobInsert {
     pub queue: String,
     /// The job set.
     pub job_set: String,
-    /// The submitting user.
+    /// The user who submitted the job.
     pub owner: String,
     /// The Kubernetes namespace; never empty.
     pub namespace: Option<String>,
@@ -42,7 +42,7 @@ pub struct JobInsert {
     pub priority: i64,
     /// The Kubernetes priority class; never empty.
     pub priority_class: Option<String>,
-    /// When it was submitted: also the time of the transition to QUEUED.
+    /// The time of submission, which is also the time of the transition to QUEUED.
     pub submitted: Timestamp,
     /// Requested cores.
     pub cpu: i64,
@@ -66,13 +66,13 @@ pub struct RecordInsert {
     pub value: Bytes,
 }
 
-/// A run to insert in state RUN_LEASED, unless its id is known.
+/// A run to insert in state RUN_LEASED, unless its id exists.
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct RunInsert {
     /// The run's id.
     pub run_id: String,
-    /// The id of the job it belongs to, which need not exist.
+    /// The id of its job, which need not exist.
     pub job_id: String,
     /// The cluster.
     pub cluster: String,
@@ -80,7 +80,7 @@ pub struct RunInsert {
     pub node: Option<String>,
     /// The pool; never empty.
     pub pool: Option<String>,
-    /// When it was leased.
+    /// The time of the lease.
     pub leased: Timestamp,
 }
 
@@ -105,11 +105,11 @@ pub struct JobUpdate {
 /// The change that a [`JobUpdate`] makes to a job in a given state.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum JobEffect<'a> {
-    /// The job stays as it is.
+    /// The job is not changed.
     None,
     /// The columns of the patch are set.
     Patch(&'a JobPatch),
-    /// The state becomes PREEMPTED at this time; all other columns stay.
+    /// The state becomes PREEMPTED at this time; other columns are not changed.
     Preempt(Timestamp),
 }
 
@@ -121,9 +121,9 @@ pub struct JobPatch {
     pub priority: Option<i64>,
     /// The last state and the time of its transition.
     pub transition: Option<(JobState, Timestamp)>,
-    /// The last latest run.
+    /// The last id of a latest run.
     pub latest_run_id: Option<String>,
-    /// Set if the job passes through CANCELLED, also when a preemption then overrides the state.
+    /// Set if the job enters CANCELLED, even if a preemption then overrides the state.
     pub cancellation: Option<Cancellation>,
 }
 
@@ -150,11 +150,11 @@ pub struct RunUpdate {
     pub state: RunState,
     /// The last node; never empty.
     pub node: Option<String>,
-    /// When the run became pending.
+    /// The time at which the run became pending.
     pub pending: Option<Timestamp>,
-    /// When the run started.
+    /// The time at which the run started.
     pub started: Option<Timestamp>,
-    /// When the run finished.
+    /// The time at which the run finished.
     pub finished: Option<Timestamp>,
     /// The last exit code.
     pub exit_code: Option<i32>,
@@ -165,7 +165,7 @@ pub struct RunUpdate {
 }
 
 impl JobUpdate {
-    /// The effect of the update on a job in this state. SQL backends decide the same inside the server, from
+    /// The effect of the update on a job in this state. SQL backends evaluate the same condition in the server, from
     /// [`StateSet::ACTIVE`](crate::model::StateSet::ACTIVE) and
     /// [`StateSet::PREEMPTIBLE_ENDS`](crate::model::StateSet::PREEMPTIBLE_ENDS).
     pub fn effect_on(&self, state: JobState) -> JobEffect<'_> {

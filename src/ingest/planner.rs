@@ -8,14 +8,14 @@ use super::query::*;
 use crate::model::{JobState, RunState};
 use crate::time::Timestamp;
 
-/// A change that one query makes to a job.
+/// The change of a job by one query.
 enum JobChange {
     Priority(i64),
     Transition { state: JobState, time: Timestamp, latest_run_id: Option<String> },
     Cancel(Cancellation),
 }
 
-/// A batch under construction, with an index of the ids in it.
+/// A plan during construction, with indexes of its ids.
 #[derive(Default)]
 pub(super) struct Planner {
     pub(super) plan: Plan,
@@ -103,7 +103,7 @@ impl Planner {
     }
 
     fn insert_job(&mut self, InsertJob { job, job_spec }: InsertJob) {
-        // A repeated insert of a job still inserts its spec (rule 3).
+        // A repeated insert of a job still inserts its spec.
         if job_spec.as_ref().is_some_and(|spec| !spec.is_empty()) {
             self.insert_spec(job.job_id.clone(), job_spec);
         }

@@ -1,4 +1,4 @@
-//! The 19 ingestion queries, as Lookout's ingester sends them and the contract writes them in JSON.
+//! The 19 ingestion queries of Lookout's ingester, with their JSON format.
 
 use std::collections::BTreeMap;
 
@@ -20,7 +20,7 @@ macro_rules! queries {
             }
         )*
 
-        /// One change to the store.
+        /// An ingestion query: a change of the store.
         #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
         #[serde(tag = "type", rename_all = "camelCase")]
         pub enum IngestionQuery {
@@ -36,7 +36,7 @@ macro_rules! queries {
         )*
 
         impl IngestionQuery {
-            /// The name of the query's type, as the contract and errors write it.
+            /// The name of the query's type in errors.
             pub fn type_name(&self) -> &'static str {
                 match self {
                     $(Self::$name(_) => stringify!($name),)*
@@ -47,19 +47,19 @@ macro_rules! queries {
 }
 
 queries! {
-    /// Adds a job in state QUEUED, with its annotations and spec.
+    /// Inserts a job in state QUEUED, with its annotations and spec.
     InsertJob {
         /// The job.
         job: NewJob,
-        /// The encoded `api.Job`; empty is absent.
+        /// The encoded `api.Job`; empty means absent.
         #[serde(default, with = "base64_bytes::optional", skip_serializing_if = "Option::is_none")]
         job_spec: Option<Bytes>,
     }
-    /// Stores a job's spec, before or after the job.
+    /// Inserts the spec of a job, which need not exist.
     InsertJobSpec {
         /// The job.
         job_id: String,
-        /// The encoded `api.Job`; empty is absent.
+        /// The encoded `api.Job`; empty means absent.
         #[serde(default, with = "base64_bytes::optional", skip_serializing_if = "Option::is_none")]
         job_spec: Option<Bytes>,
     }
@@ -69,11 +69,11 @@ queries! {
         job_id: String,
         /// The new priority.
         priority: i64,
-        /// The partitioning hint.
+        /// The submission time of the job, a hint for partitioned stores.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         submitted: Option<Timestamp>,
     }
-    /// Moves a job to LEASED.
+    /// Sets the state of a job to LEASED.
     SetJobLeased {
         /// The job.
         job_id: String,
@@ -81,11 +81,11 @@ queries! {
         time: Timestamp,
         /// The id of the new latest run.
         run_id: String,
-        /// The partitioning hint.
+        /// The submission time of the job, a hint for partitioned stores.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         submitted: Option<Timestamp>,
     }
-    /// Moves a job to PENDING.
+    /// Sets the state of a job to PENDING.
     SetJobPending {
         /// The job.
         job_id: String,
@@ -93,11 +93,11 @@ queries! {
         time: Timestamp,
         /// The id of the new latest run.
         run_id: String,
-        /// The partitioning hint.
+        /// The submission time of the job, a hint for partitioned stores.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         submitted: Option<Timestamp>,
     }
-    /// Moves a job to RUNNING.
+    /// Sets the state of a job to RUNNING.
     SetJobRunning {
         /// The job.
         job_id: String,
@@ -105,75 +105,75 @@ queries! {
         time: Timestamp,
         /// The id of the new latest run.
         latest_run_id: String,
-        /// The partitioning hint.
+        /// The submission time of the job, a hint for partitioned stores.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         submitted: Option<Timestamp>,
     }
-    /// Moves a job to SUCCEEDED.
+    /// Sets the state of a job to SUCCEEDED.
     SetJobSucceeded {
         /// The job.
         job_id: String,
         /// The time of the transition.
         time: Timestamp,
-        /// The partitioning hint.
+        /// The submission time of the job, a hint for partitioned stores.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         submitted: Option<Timestamp>,
     }
-    /// Moves a job to FAILED.
+    /// Sets the state of a job to FAILED.
     SetJobErrored {
         /// The job.
         job_id: String,
         /// The time of the transition.
         time: Timestamp,
-        /// The partitioning hint.
+        /// The submission time of the job, a hint for partitioned stores.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         submitted: Option<Timestamp>,
     }
-    /// Moves a job to REJECTED.
+    /// Sets the state of a job to REJECTED.
     SetJobRejected {
         /// The job.
         job_id: String,
         /// The time of the transition.
         time: Timestamp,
-        /// The partitioning hint.
+        /// The submission time of the job, a hint for partitioned stores.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         submitted: Option<Timestamp>,
     }
-    /// Moves a job to PREEMPTED, also from SUCCEEDED, FAILED or CANCELLED.
+    /// Sets the state of a job to PREEMPTED, also from SUCCEEDED, FAILED or CANCELLED.
     SetJobPreempted {
         /// The job.
         job_id: String,
         /// The time of the transition.
         time: Timestamp,
-        /// The partitioning hint.
+        /// The submission time of the job, a hint for partitioned stores.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         submitted: Option<Timestamp>,
     }
-    /// Moves a job to CANCELLED.
+    /// Sets the state of a job to CANCELLED.
     SetJobCancelled {
         /// The job.
         job_id: String,
         /// The time of the transition.
         time: Timestamp,
-        /// The reason; empty is absent.
+        /// The reason; empty means absent.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         cancel_reason: Option<String>,
-        /// The user; empty is absent.
+        /// The user; empty means absent.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         cancel_user: Option<String>,
-        /// The partitioning hint.
+        /// The submission time of the job, a hint for partitioned stores.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         submitted: Option<Timestamp>,
     }
-    /// Stores a job's error.
+    /// Inserts the error of a job.
     InsertJobError {
         /// The job.
         job_id: String,
-        /// The error; empty is absent.
+        /// The error; empty means absent.
         #[serde(default, with = "base64_bytes::optional", skip_serializing_if = "Option::is_none")]
         error: Option<Bytes>,
     }
-    /// Adds a run in state RUN_LEASED.
+    /// Inserts a run in state RUN_LEASED.
     InsertJobRun {
         /// The run.
         job_run_id: String,
@@ -181,42 +181,42 @@ queries! {
         job_id: String,
         /// The cluster.
         cluster: String,
-        /// The node; empty is absent.
+        /// The node; empty means absent.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         node: Option<String>,
-        /// The pool; empty is absent.
+        /// The pool; empty means absent.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         pool: Option<String>,
-        /// When it was leased.
+        /// The time of the lease.
         time: Timestamp,
-        /// The partitioning hint.
+        /// The submission time of the job, a hint for partitioned stores.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         submitted: Option<Timestamp>,
     }
-    /// Moves a run to RUN_PENDING.
+    /// Sets the state of a run to RUN_PENDING.
     SetJobRunPending {
         /// The run.
         job_run_id: String,
         /// The time of the transition.
         time: Timestamp,
-        /// The partitioning hint.
+        /// The submission time of the job, a hint for partitioned stores.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         submitted: Option<Timestamp>,
     }
-    /// Moves a run to RUN_RUNNING.
+    /// Sets the state of a run to RUN_RUNNING.
     SetJobRunStarted {
         /// The run.
         job_run_id: String,
         /// The time of the transition.
         time: Timestamp,
-        /// The node; empty is absent.
+        /// The node; empty means absent.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         node: Option<String>,
-        /// The partitioning hint.
+        /// The submission time of the job, a hint for partitioned stores.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         submitted: Option<Timestamp>,
     }
-    /// Moves a run to RUN_SUCCEEDED.
+    /// Sets the state of a run to RUN_SUCCEEDED.
     SetJobRunSucceeded {
         /// The run.
         job_run_id: String,
@@ -224,54 +224,54 @@ queries! {
         time: Timestamp,
         /// The exit code.
         exit_code: i32,
-        /// The partitioning hint.
+        /// The submission time of the job, a hint for partitioned stores.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         submitted: Option<Timestamp>,
     }
-    /// Moves a run to RUN_FAILED.
+    /// Sets the state of a run to RUN_FAILED.
     SetJobRunFailed {
         /// The run.
         job_run_id: String,
         /// The time of the transition.
         time: Timestamp,
-        /// The error; empty is absent.
+        /// The error; empty means absent.
         #[serde(default, with = "base64_bytes::optional", skip_serializing_if = "Option::is_none")]
         error: Option<Bytes>,
-        /// The debug message; empty is absent.
+        /// The debug message; empty means absent.
         #[serde(default, with = "base64_bytes::optional", skip_serializing_if = "Option::is_none")]
         debug: Option<Bytes>,
         /// The exit code.
         exit_code: i32,
-        /// The partitioning hint.
+        /// The submission time of the job, a hint for partitioned stores.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         submitted: Option<Timestamp>,
     }
-    /// Moves a run to RUN_CANCELLED.
+    /// Sets the state of a run to RUN_CANCELLED.
     SetJobRunCancelled {
         /// The run.
         job_run_id: String,
         /// The time of the transition.
         time: Timestamp,
-        /// The partitioning hint.
+        /// The submission time of the job, a hint for partitioned stores.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         submitted: Option<Timestamp>,
     }
-    /// Moves a run to RUN_PREEMPTED.
+    /// Sets the state of a run to RUN_PREEMPTED.
     SetJobRunPreempted {
         /// The run.
         job_run_id: String,
         /// The time of the transition.
         time: Timestamp,
-        /// The error; empty is absent.
+        /// The error; empty means absent.
         #[serde(default, with = "base64_bytes::optional", skip_serializing_if = "Option::is_none")]
         error: Option<Bytes>,
-        /// The partitioning hint.
+        /// The submission time of the job, a hint for partitioned stores.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         submitted: Option<Timestamp>,
     }
 }
 
-/// A job as it is submitted.
+/// A new job.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct NewJob {
@@ -281,17 +281,17 @@ pub struct NewJob {
     pub queue: String,
     /// The job set, 1 to 1024 bytes.
     pub job_set: String,
-    /// The submitting user, 1 to 512 bytes.
+    /// The user who submitted the job, 1 to 512 bytes.
     pub owner: String,
-    /// The Kubernetes namespace, at most 512 bytes; empty is absent.
+    /// The Kubernetes namespace, at most 512 bytes; empty means absent.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub namespace: Option<String>,
     /// The priority.
     pub priority: i64,
-    /// The Kubernetes priority class, at most 63 bytes; empty is absent.
+    /// The Kubernetes priority class, at most 63 bytes; empty means absent.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub priority_class: Option<String>,
-    /// When the job was submitted.
+    /// The time of submission.
     pub submitted: Timestamp,
     /// Requested cores.
     pub cpu: i64,
@@ -342,7 +342,7 @@ impl NewJob {
     }
 }
 
-/// Reads null as the default, for fields that may be "left out or null".
+/// Deserializes null as the default.
 pub(crate) fn null_as_default<'de, D, T>(deserializer: D) -> Result<T, D::Error>
 where
     D: serde::Deserializer<'de>,
@@ -351,15 +351,12 @@ where
     Ok(Option::deserialize(deserializer)?.unwrap_or_default())
 }
 
-/// The length in bytes of the job id that begins a run id, for queries that carry no job id.
+/// The length of the job id at the start of a run id, in bytes.
 const JOB_ID_BYTES_OF_RUN_ID: usize = 18;
 
 impl IngestionQuery {
-    /// The id of the job that the query is about.
-    ///
-    /// Queries that carry only a run id answer with its first 18 bytes, which is the job's id
-    /// by the ids that Broadside generates; with less if the run id is shorter or the cut would
-    /// fall inside a character.
+    /// The id of the query's job. For queries with only a run id, the first 18 bytes of the run id (fewer at a
+    /// character boundary), which are the job id in ids that Broadside generates.
     pub fn job_id(&self) -> &str {
         match self {
             Self::InsertJob(query) => &query.job.job_id,
@@ -401,7 +398,7 @@ mod tests {
     }
 
     #[test]
-    fn queries_read_and_write_the_json_of_the_contract() {
+    fn queries_round_trip_as_json() {
         let text = r#"{"type":"setJobRunFailed","jobRunId":"r","time":"2026-01-01T00:00:00Z","error":"YQ==","debug":null,"exitCode":1}"#;
         let query: IngestionQuery = serde_json::from_str(text).unwrap();
         let IngestionQuery::SetJobRunFailed(failed) = &query else { panic!("{query:?}") };

@@ -1,4 +1,4 @@
-//! The checks that every ingestion query passes before a batch plan exists.
+//! Validation of ingestion queries.
 
 use std::ptr;
 
@@ -11,7 +11,7 @@ use crate::time::Timestamp;
 
 type Check = Result<(), Violation>;
 
-/// Checks a query against the limits of the contract (rule 8). `valid_spec` is a spec that has passed.
+/// Checks a query against the limits. `valid_spec` is a spec that has passed.
 pub(super) fn check(query: &IngestionQuery, valid_spec: &[u8]) -> Check {
     match query {
         IngestionQuery::InsertJob(query) => {

@@ -10,7 +10,7 @@ use foldhash::fast::RandomState;
 use hashbrown::HashTable;
 use parking_lot::RwLock;
 
-use crate::ingest::{JOB_ID_BYTES, RUN_ID_BYTES, holds_nul};
+use crate::ingest::{JOB_ID_BYTES, RUN_ID_BYTES, contains_nul};
 
 /// An id of at most `N` bytes, padded with NULs.
 ///
@@ -29,7 +29,7 @@ impl<const N: usize> FixedId<N> {
     /// The id with a text; `None` if the text is no valid id.
     pub(crate) fn new(text: &str) -> Option<Self> {
         let bytes = text.as_bytes();
-        if bytes.len() > N || holds_nul(text) {
+        if bytes.len() > N || contains_nul(text) {
             return None;
         }
         let mut id = [0; N];
