@@ -1,4 +1,4 @@
-//! A job of the workload, derived from its number alone.
+//! A job of the workload, derived only from its number.
 
 use super::random::Random;
 use super::vocabulary::*;
@@ -8,19 +8,19 @@ use crate::time::Timestamp;
 
 const MICROS_PER_SECOND: u64 = 1_000_000;
 /// The maximum duration of a run, in seconds.
-const LONGEST_RUN_SECONDS: u64 = 6 * 3600;
+const MAX_RUN_SECONDS: u64 = 6 * 3600;
 /// The maximum duration of a step before a run, in seconds.
-const LONGEST_STEP_SECONDS: u64 = 600;
-/// Runs per 1000 that are retries of a failed run.
+const MAX_STEP_SECONDS: u64 = 600;
+/// The probability of a further failed run before the last one, per mille.
 const RERUN_PER_MILLE: u64 = 80;
 /// The maximum number of runs of a job.
-const MOST_RUNS: usize = 3;
+const MAX_RUNS: usize = 3;
 
 /// A job of the workload in its final state.
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct GeneratedJob {
-    /// Its number in the workload, from 0; ids ascend with it.
+    /// The number in the workload, starting at 0. Ids are in the order of numbers.
     pub number: u64,
     /// The job's id, a ULID.
     pub job_id: String,
@@ -28,7 +28,7 @@ pub struct GeneratedJob {
     pub queue: &'static str,
     /// The job set.
     pub job_set: String,
-    /// The submitting user.
+    /// The user who submitted the job.
     pub owner: String,
     /// The namespace.
     pub namespace: Option<&'static str>,
@@ -36,7 +36,7 @@ pub struct GeneratedJob {
     pub priority: i64,
     /// The priority class.
     pub priority_class: Option<&'static str>,
-    /// When it was submitted.
+    /// The time of submission.
     pub submitted: Timestamp,
     /// Requested cores.
     pub cpu: i64,
@@ -52,7 +52,7 @@ pub struct GeneratedJob {
     pub state: JobState,
     /// The time of the last state transition.
     pub last_transition_time: Timestamp,
-    /// The runs, the latest last.
+    /// The runs in order.
     pub runs: Vec<GeneratedRun>,
     /// The error of a failed job.
     pub failure: (&'static str, i32),
@@ -72,13 +72,13 @@ pub struct GeneratedRun {
     pub node: String,
     /// The pool.
     pub pool: &'static str,
-    /// When it was leased.
+    /// The time of the lease.
     pub leased: Timestamp,
-    /// When it became pending, if it did.
+    /// The time of the transition to pending; `None` if the run did not become pending.
     pub pending: Option<Timestamp>,
-    /// When it started, if it did.
+    /// The time of the start; `None` if the run did not start.
     pub started: Option<Timestamp>,
-    /// When it ended, if it did.
+    /// The time of the end; `None` if the run did not end.
     pub finished: Option<Timestamp>,
 }
 
@@ -90,13 +90,13 @@ impl GeneratedJob {
         let state = state(&placement, &mut random);
         let gpu = random.pick_weighted(&GPUS);
         let cpu = random.pick_weighted(&CPUS);
-        let mut clock = Steps { now: submitted };
+        let mut clock = SimulatedClock { now: submitted };
         let runs = runs(state, gpu > 0, &mut clock, &mut random);
         // A job with a run ends when its last run ends.
         let last_transition_time = match state {
             JobState::Queued => submitted,
-            JobState::Rejected => clock.step(LONGEST_STEP_SECONDS, &mut random),
-            JobState::Cancelled if runs.is_empty() => clock.step(LONGEST_RUN_SECONDS, &mut random),
+            JobState::Rejected => clock.step(MAX_STEP_SECONDS, &mut random),
+            JobState::Cancelled if runs.is_empty() => clock.step(MAX_RUN_SECONDS, &mut random),
             _ => clock.now,
         };
         Self {
@@ -143,11 +143,11 @@ fn state(placement: &Placement, random: &mut Random) -> JobState {
 }
 
 /// The simulated clock of a job.
-struct Steps {
+struct SimulatedClock {
     now: Timestamp,
 }
 
-impl Steps {
+impl SimulatedClock {
     /// Advances by a random duration of at most `most_seconds`, skewed to short ones.
     fn step(&mut self, most_seconds: u64, random: &mut Random) -> Timestamp {
         let micros = 1 + random.skewed(most_seconds * MICROS_PER_SECOND);
@@ -156,7 +156,7 @@ impl Steps {
     }
 }
 
-fn runs(state: JobState, needs_gpu: bool, clock: &mut Steps, random: &mut Random) -> Vec<GeneratedRun> {
+fn runs(state: JobState, needs_gpu: bool, clock: &mut SimulatedClock, random: &mut Random) -> Vec<GeneratedRun> {
     let has_run = match state {
         JobState::Queued | JobState::Rejected => false,
         JobState::Cancelled => random.per_mille(500),
@@ -164,7 +164,7 @@ fn runs(state: JobState, needs_gpu: bool, clock: &mut Steps, random: &mut Random
     };
     let mut runs = Vec::new();
     if has_run {
-        while runs.len() + 1 < MOST_RUNS && random.per_mille(RERUN_PER_MILLE) {
+        while runs.len() + 1 < MAX_RUNS && random.per_mille(RERUN_PER_MILLE) {
             runs.push(run(JobState::Failed, needs_gpu, clock, random));
         }
         runs.push(run(state, needs_gpu, clock, random));
@@ -173,7 +173,7 @@ fn runs(state: JobState, needs_gpu: bool, clock: &mut Steps, random: &mut Random
 }
 
 /// The latest run of a job in `state`.
-fn run(state: JobState, needs_gpu: bool, clock: &mut Steps, random: &mut Random) -> GeneratedRun {
+fn run(state: JobState, needs_gpu: bool, clock: &mut SimulatedClock, random: &mut Random) -> GeneratedRun {
     let pool = if needs_gpu { GPU_POOL } else { random.below(GPU_POOL as u64) as usize };
     let cluster = format!("{}-{:02}", POOLS[pool], 1 + random.skewed(CLUSTERS_PER_POOL));
     let is_terminal = state.is_terminal();
@@ -182,10 +182,10 @@ fn run(state: JobState, needs_gpu: bool, clock: &mut Steps, random: &mut Random)
         node: format!("{cluster}-node-{:03}", 1 + random.below(NODES_PER_CLUSTER)),
         cluster,
         pool: POOLS[pool],
-        leased: clock.step(LONGEST_STEP_SECONDS, random),
-        pending: (state != JobState::Leased).then(|| clock.step(LONGEST_STEP_SECONDS, random)),
-        started: (is_terminal || state == JobState::Running).then(|| clock.step(LONGEST_STEP_SECONDS, random)),
-        finished: is_terminal.then(|| clock.step(LONGEST_RUN_SECONDS, random)),
+        leased: clock.step(MAX_STEP_SECONDS, random),
+        pending: (state != JobState::Leased).then(|| clock.step(MAX_STEP_SECONDS, random)),
+        started: (is_terminal || state == JobState::Running).then(|| clock.step(MAX_STEP_SECONDS, random)),
+        finished: is_terminal.then(|| clock.step(MAX_RUN_SECONDS, random)),
     }
 }
 

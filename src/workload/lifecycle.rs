@@ -39,8 +39,8 @@ impl Workload {
         })
     }
 
-    /// The same queries in the batches of an ingester that keeps up: each batch submits `jobs_per_batch` jobs and contains
-    /// the next stage of every unfinished job.
+    /// The same queries in the batches of an ingester that keeps up: each batch submits `jobs_per_batch` jobs and
+    /// contains the next stage of every unfinished job.
     pub fn live_batches(&self, jobs_per_batch: u64) -> impl Iterator<Item = Vec<IngestionQuery>> + '_ {
         self.live_batches_of(0..self.options.jobs, jobs_per_batch)
     }
@@ -106,7 +106,7 @@ fn insert(job: &GeneratedJob, specs_every: u64) -> IngestionQuery {
     InsertJob { job_spec: job.has_spec(specs_every).then(|| spec(&new)), job: new }.into()
 }
 
-/// The spec of a job of one container.
+/// The spec of a job with one container.
 fn spec(job: &NewJob) -> Bytes {
     let container = Container {
         name: Some("main".to_owned()),

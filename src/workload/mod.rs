@@ -1,9 +1,9 @@
 //! A synthetic workload: jobs like those of a busy cluster, and the queries of its users. `broadside smoke` and
 //! `broadside compare` load and query it.
 //!
-//! [`WorkloadOptions`] determine every byte of it: the same options give the same jobs and queries on every machine
-//! and with every version of the dependencies. A job is derived from its number alone, so any part can be generated
-//! without the rest.
+//! A workload is determined by its [`WorkloadOptions`]: the same options produce the same jobs and queries on every
+//! machine and with every version of the dependencies. A job is derived only from its number, so any range can be
+//! generated separately.
 //!
 //! ```
 //! use broadside::workload::{QueryKind, Workload, WorkloadOptions};
@@ -43,7 +43,7 @@ const NOW: Timestamp = END.plus_seconds(86_400);
 /// The average number of jobs in a job set.
 const JOBS_PER_JOB_SET: u64 = 100;
 /// The number of job sets of a queue that receive jobs at the same time.
-const JOB_SETS_AT_A_TIME: u64 = 4;
+const CONCURRENT_JOB_SETS: u64 = 4;
 
 /// The correlation of job ids, which ascend in load order, with queues.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -83,19 +83,19 @@ pub struct Workload {
     shares: QueueShares,
 }
 
-/// The position of a job among the others.
+/// The queue, job set and submission time of a job, derived from its number.
 struct Placement {
     queue: usize,
     job_set: u64,
     submitted: Timestamp,
-    /// The time in its id.
+    /// The timestamp of the job id.
     id_time: Timestamp,
     /// The per mille of the queue's jobs that were submitted later.
     age_per_mille: u64,
 }
 
 impl Workload {
-    /// The workload of these options.
+    /// Creates the workload of the options.
     pub fn new(options: WorkloadOptions) -> Self {
         Self { options, shares: QueueShares::new() }
     }
@@ -110,7 +110,7 @@ impl Workload {
         NOW
     }
 
-    /// The job of a number below the number of jobs.
+    /// Job `number`, which must be below the number of jobs.
     pub fn job(&self, number: u64) -> GeneratedJob {
         GeneratedJob::new(self, number)
     }
@@ -134,7 +134,7 @@ impl Workload {
         let instant = |micros: u64| Timestamp::from_micros(first + micros as i64);
         Placement {
             queue,
-            job_set: newest.saturating_sub(random.below(JOB_SETS_AT_A_TIME)),
+            job_set: newest.saturating_sub(random.below(CONCURRENT_JOB_SETS)),
             submitted: instant(scale(at, SPAN_MICROS, of) + random.below(spacing)),
             id_time: instant(scale(number, SPAN_MICROS, jobs)),
             age_per_mille: scale(of - 1 - at.min(of - 1), 1000, of),
@@ -181,8 +181,8 @@ impl QueueShares {
         scale(self.ends[queue] - self.start(queue), whole, self.total())
     }
 
-    /// With `jobs` assigned to queue after queue: the queue of a job, the rank of the job within it
-    /// and the number of jobs of the queue.
+    /// The queue of a job, its rank in the queue and the number of jobs of the queue, if `jobs` are assigned to the
+    /// queues one after another.
     fn within_queue(&self, number: u64, jobs: u64) -> (usize, u64, u64) {
         let job_at = |point| scale(point, jobs, self.total());
         let queue = self.ends.partition_point(|&end| job_at(end) <= number).min(QUEUES.len() - 1);
@@ -191,7 +191,7 @@ impl QueueShares {
     }
 }
 
-/// `value × numerator / denominator`, rounded down, for a quotient that fits.
+/// `value × numerator / denominator`, rounded down. The quotient must fit into a u64.
 fn scale(value: u64, numerator: u64, denominator: u64) -> u64 {
     (u128::from(value) * u128::from(numerator) / u128::from(denominator)) as u64
 }

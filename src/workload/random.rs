@@ -10,7 +10,7 @@ use rand_chacha::rand_core::{Rng, SeedableRng};
 pub(super) struct Random(ChaCha8Rng);
 
 impl Random {
-    /// Sequence `stream` of `seed`.
+    /// Creates stream `stream` of a seed.
     pub(super) fn new(seed: u64, stream: u64) -> Self {
         let mut key = [0; 32];
         key[..8].copy_from_slice(&seed.to_le_bytes());
@@ -19,7 +19,7 @@ impl Random {
         Self(generator)
     }
 
-    /// Any number.
+    /// A uniform random number.
     pub(super) fn next(&mut self) -> u64 {
         self.0.next_u64()
     }
@@ -35,17 +35,17 @@ impl Random {
         self.below(bound)
     }
 
-    /// True with a probability of `chance` in 1000.
+    /// Returns true with a probability of `chance` / 1000.
     pub(super) fn per_mille(&mut self, chance: u64) -> bool {
         self.below(1000) < chance
     }
 
-    /// An entry of a table, uniformly.
+    /// A uniformly drawn entry of a table.
     pub(super) fn pick<T: Copy>(&mut self, table: &[T]) -> T {
         table[self.below(table.len() as u64) as usize]
     }
 
-    /// An entry of a table, by weight.
+    /// An entry of a table, drawn by weight.
     pub(super) fn pick_weighted<T: Copy>(&mut self, table: &[(T, u64)]) -> T {
         let mut point = self.below(table.iter().map(|(_, weight)| weight).sum());
         for &(entry, weight) in table {

@@ -13,7 +13,7 @@ fn workload(jobs: u64, layout: Layout) -> Workload {
 const LAYOUTS: [Layout; 2] = [Layout::TimeInterleaved, Layout::QueueContiguous];
 
 #[test]
-fn the_same_options_make_the_same_jobs_for_good() {
+fn jobs_are_stable_across_versions() {
     let job = workload(1000, Layout::TimeInterleaved).job(500);
     let shown = format!("{} {} {} {} {}", job.job_id, job.job_set, job.owner, job.state, job.submitted);
     assert_eq!(
@@ -23,7 +23,7 @@ fn the_same_options_make_the_same_jobs_for_good() {
 }
 
 #[test]
-fn ids_ascend_and_queues_lie_as_the_layout_says() {
+fn ids_ascend_and_queues_follow_the_layout() {
     for layout in LAYOUTS {
         let jobs: Vec<_> = workload(5000, layout).jobs().collect();
         assert!(jobs.is_sorted_by(|a, b| a.job_id < b.job_id), "{layout:?}");
@@ -52,7 +52,7 @@ fn three_in_ten_jobs_are_active_in_a_part_of_the_job_sets() {
 }
 
 #[test]
-fn a_life_is_valid_and_ends_as_the_job_says() {
+fn lifecycles_are_valid_and_end_in_the_state_of_the_job() {
     let workload = workload(3000, Layout::TimeInterleaved);
     let mut seen = BTreeSet::new();
     for job in workload.jobs() {
@@ -70,7 +70,7 @@ fn a_life_is_valid_and_ends_as_the_job_says() {
 }
 
 #[test]
-fn both_ways_of_loading_tell_the_same_lives() {
+fn both_batch_orders_have_the_same_lifecycles() {
     let by_job = |queries: &mut dyn Iterator<Item = IngestionQuery>| {
         let mut by_job: BTreeMap<String, Vec<IngestionQuery>> = BTreeMap::new();
         for query in queries {
@@ -87,7 +87,7 @@ fn both_ways_of_loading_tell_the_same_lives() {
 }
 
 #[test]
-fn every_kind_has_a_name_of_its_own_and_queries() {
+fn every_kind_has_a_unique_name_and_queries() {
     let workload = workload(2000, Layout::TimeInterleaved);
     let names: BTreeSet<_> = QueryKind::all().iter().map(QueryKind::to_string).collect();
     assert_eq!(names.len(), QueryKind::all().len());
@@ -99,7 +99,7 @@ fn every_kind_has_a_name_of_its_own_and_queries() {
 }
 
 #[test]
-fn tiny_workloads_work() {
+fn small_workloads_are_supported() {
     for layout in LAYOUTS {
         for jobs in 0..25 {
             let workload = workload(jobs, layout);

@@ -37,12 +37,12 @@ pub(super) const OWNERS_PER_QUEUE: u64 = 12;
 /// The namespaces besides the default one.
 pub(super) const NAMESPACES: [&str; 8] =
     ["batch", "research", "research-gpu", "production", "staging", "data", "platform", "shared"];
-/// The priority classes; now and then there is none.
+/// The priority classes with their weights; `None` for no class.
 pub(super) const PRIORITY_CLASSES: [(Option<&str>, u64); 4] =
     [(Some("armada-default"), 700), (Some("armada-preemptible"), 200), (Some("armada-high-priority"), 80), (None, 20)];
 /// Requested cores.
 pub(super) const CPUS: [(i64, u64); 6] = [(1, 400), (2, 200), (4, 200), (8, 120), (16, 60), (32, 20)];
-/// Bytes of memory for a core.
+/// The memory per core, in bytes.
 pub(super) const MEMORY_PER_CPU: [i64; 3] = [2 * GIB, 4 * GIB, 8 * GIB];
 /// Requested ephemeral storage, in bytes.
 pub(super) const EPHEMERAL_STORAGES: [i64; 4] = [512 * MIB, 2 * GIB, 10 * GIB, 100 * GIB];

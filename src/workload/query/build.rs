@@ -26,12 +26,12 @@ impl Workload {
     pub fn query(&self, kind: QueryKind, number: u64) -> Option<Query> {
         let jobs = self.options.jobs;
         let mut random = Random::new(self.options.seed, QUERY_STREAMS | number);
-        // Jobs anywhere, and where there are so few that these may miss one, all.
+        // Random jobs, then all jobs if the workload is so small that the random ones may miss the only match.
         let anywhere = (0..DRAWS.min(jobs)).map(|_| random.below(jobs));
         anywhere.chain(0..DRAWS.min(jobs)).find_map(|number| self.query_like(kind, &self.job(number)))
     }
 
-    /// The query of a kind with the values of a job, if the job has those that it needs.
+    /// The query of a kind with the values of a job; `None` if the job lacks a value that the kind requires.
     fn query_like(&self, kind: QueryKind, job: &GeneratedJob) -> Option<Query> {
         match kind {
             QueryKind::Page(kind) => Some(Query::Jobs(page(kind, job, self.options.jobs)?.limit(PAGE))),
@@ -80,7 +80,7 @@ fn page(kind: PageKind, job: &GeneratedJob, jobs: u64) -> Option<JobQuery> {
             query.in_active_job_sets().order_by(JobOrderKey::LastTransitionTime, Direction::Descending)
         }
         PageKind::Contains => {
-            // The job sets of one purpose, in all queues, whose numbers differ in the last digit.
+            // The job sets with the same purpose, in all queues, whose numbers differ only in the last digit.
             let text = job.job_set.strip_prefix(job.queue)?;
             newest.filter(TextField::JobSet.contains(&text[..text.len().saturating_sub(1)]))
         }

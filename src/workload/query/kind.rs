@@ -71,15 +71,15 @@ pub enum PageKind {
     JobSetWaiting,
     /// The newest jobs of a queue, with a comparison on the priority.
     Priority(Comparison),
-    /// The jobs submitted within a time that failed, last failure first.
+    /// The jobs that were submitted in a window of time and failed, latest failure first.
     FailedWindow,
     /// The newest jobs on a node.
     Node,
     /// The jobs of active job sets, last transition first.
     ActiveJobSets,
-    /// The newest jobs whose job set contains a text.
+    /// The newest jobs whose job set contains a string.
     Contains,
-    /// The newest jobs whose job set starts with a text.
+    /// The newest jobs whose job set starts with a string.
     StartsWith,
     /// A page at an offset of half of all jobs.
     DeepOffset,
@@ -119,7 +119,7 @@ pub enum Record {
 }
 
 impl QueryKind {
-    /// Every kind, groups with every combination of aggregates.
+    /// All kinds, with groups for each combination of aggregates.
     pub fn all() -> Vec<Self> {
         let groups = GROUPINGS
             .into_iter()
@@ -127,7 +127,7 @@ impl QueryKind {
         PageKind::all().map(Self::Page).chain(groups).chain(RECORDS.map(Self::Record)).collect()
     }
 
-    /// The kinds without most combinations of aggregates: groups with none and with all.
+    /// All kinds, with groups only without aggregates and with all of them.
     pub fn essential() -> Vec<Self> {
         let few_or_all = |kind: &Self| match kind {
             Self::Groups { aggregates, .. } => aggregates.is_empty() || aggregates.len() == EVERY_AGGREGATE.len(),

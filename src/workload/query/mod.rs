@@ -12,7 +12,7 @@ use crate::error::Result;
 use crate::model::{Job, JobGroup};
 use crate::query::{GroupQuery, JobQuery};
 
-/// A query, ready to run on any backend.
+/// A validated query for any backend.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Query {
     /// [`Database::get_jobs`]
