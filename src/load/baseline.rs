@@ -91,7 +91,7 @@ pub enum BaselineError {
     /// A single run is from another machine than the baseline.
     Machine,
     /// A run of this backend is invalid or partial, or its census found differences.
-    Unsound(String),
+    Unreliable(String),
 }
 
 impl fmt::Display for BaselineError {
@@ -106,7 +106,7 @@ impl fmt::Display for BaselineError {
             Self::Machine => {
                 f.write_str("the baseline is from another machine, and a single run has no ratios to compare")
             }
-            Self::Unsound(backend) => {
+            Self::Unreliable(backend) => {
                 write!(f, "a run of {backend} is invalid or partial, or its census found differences")
             }
         }
@@ -143,10 +143,13 @@ fn check(before: &[RunRecord], now: &[RunRecord]) -> Result<(), BaselineError> {
         return Err(BaselineError::Backends(backends(before), backends(now)));
     }
     if let Some(run) = before.iter().chain(now).find(|run| !run.is_sound()) {
-        return Err(BaselineError::Unsound(run.store.backend.clone()));
+        return Err(BaselineError::Unreliable(run.store.backend.clone()));
     }
     for (before, now) in before.iter().zip(now) {
-        if before.seed != now.seed || before.options != now.options || load(before) != load(now) {
+        if before.seed != now.seed
+            || before.options != now.options
+            || load_configuration(before) != load_configuration(now)
+        {
             return Err(BaselineError::Configuration(now.store.backend.clone()));
         }
     }
@@ -157,7 +160,7 @@ fn check(before: &[RunRecord], now: &[RunRecord]) -> Result<(), BaselineError> {
 }
 
 /// The configuration without `databaseConfig`.
-fn load(run: &RunRecord) -> Value {
+fn load_configuration(run: &RunRecord) -> Value {
     let mut configuration = run.configuration.clone();
     if let Some(keys) = configuration.as_object_mut() {
         keys.remove("databaseConfig");

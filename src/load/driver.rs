@@ -400,7 +400,7 @@ impl Driver {
         let end = self.ended.is_none().then_some(self.setup.end);
         let times = [self.setup.generator.next_time(), self.setup.reads.next_time(), action, end];
         let next = times.into_iter().flatten().fold(self.next_sample, u64::min);
-        // An event that is already due waits for room in a queue, so that an immediate iteration would be futile.
+        // An event that is already due waits for room in a queue, so an immediate iteration could not process it.
         let next = next.max(now + RESOLUTION.as_micros() as u64);
         self.setup.start + Duration::from_micros(next)
     }

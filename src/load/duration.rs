@@ -13,7 +13,7 @@ const NANOS_PER_SECOND: u128 = 1_000_000_000;
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum ParseDurationError {
-    /// The text does not have Go's format.
+    /// The string does not have Go's format.
     Malformed,
     /// The duration is negative.
     Negative,
@@ -48,7 +48,7 @@ impl std::error::Error for ParseDurationError {}
 ///
 /// # Errors
 ///
-/// [`ParseDurationError`] if the text is malformed, negative or out of range.
+/// [`ParseDurationError`] if the string is malformed, negative or out of range.
 pub fn parse_duration(text: &str) -> Result<Duration, ParseDurationError> {
     let (negative, unsigned) = match text.strip_prefix(['-', '+']) {
         Some(rest) => (text.starts_with('-'), rest),

@@ -1,4 +1,4 @@
-//! The evaluation of objectives: what a configuration can measure, and what a run has measured.
+//! The evaluation of objectives for a run, and the check that a configuration makes enough calls for them.
 
 use super::config::LoadConfig;
 use super::objective::{Bound, Kind, Objective, Statistic};

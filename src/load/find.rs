@@ -27,8 +27,8 @@ const DEFAULT_LINGER_SECONDS: f64 = 1.0;
 ///
 /// # Errors
 ///
-/// As for [`run`](run()), and `InvalidArgument` if at low rates, at which batches are sent by time, the test has too few
-/// batches for the statistic of an objective.
+/// As for [`run`](run()), and `InvalidArgument` if at low rates, at which batches are sent by time, the test has too
+/// few batches for the statistic of an objective.
 pub async fn find_rate(
     database: Arc<dyn Database>,
     config: &LoadConfig,

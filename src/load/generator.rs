@@ -176,8 +176,8 @@ impl Generator {
         }
     }
 
-    /// The next batch to send: a full batch or one whose timeout has expired, of a worker without a batch in flight; with
-    /// `flush`, any batch. The worker sends no other batch until [`complete`](Self::complete) is called.
+    /// The next batch to send: a full batch or one whose timeout has expired, of a worker without a batch in flight;
+    /// with `flush`, any batch. The worker sends no other batch until [`complete`](Self::complete) is called.
     pub fn next_batch(&mut self, now: u64, flush: bool) -> Option<PlannedBatch> {
         let ready = |worker: &Worker| worker.is_ready(now, self.batch_size, self.linger, flush);
         let worker = self.workers.iter().position(ready)?;

@@ -1,7 +1,7 @@
 //! Load tests: sustained ingestion with concurrent reads.
 //!
-//! [`LoadConfig`] is parsed from the YAML configuration of Armada's Broadside. [`run()`] takes a store through the phases
-//! of a test and returns a [`RunRecord`] with the measurements.
+//! [`LoadConfig`] is parsed from the YAML configuration of Armada's Broadside. [`run()`] takes a store through the
+//! phases of a test and returns a [`RunRecord`] with the measurements.
 //!
 //! The load is open: the due times of jobs, state transitions and reads do not depend on the store. Latency is measured
 //! from the due time to completion, so that it includes the time in which a stalled store delays calls (no coordinated

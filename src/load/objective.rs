@@ -11,9 +11,10 @@ use super::record::QueryType;
 
 /// A service level objective, for example `page.p99 < 50ms`, `groups.annotations.p95 < 1s` or `ingest.errors < 0.1%`.
 ///
-/// An objective consists of a kind of call (`page`, `groups`, `spec`, `runError`, `debugMessage` or `ingest`), optionally
-/// a filter combination of reads, a statistic and a bound. The statistic is `p50`, `p95`, `p99`, `mean` or `max` of the
-/// latency from due time to completion, or `errors`, the percentage of calls that failed or had not completed at the end.
+/// An objective consists of a kind of call (`page`, `groups`, `spec`, `runError`, `debugMessage` or `ingest`),
+/// optionally a filter combination of reads, a statistic and a bound. The statistic is `p50`, `p95`, `p99`, `mean` or
+/// `max` of the latency from due time to completion, or `errors`, the percentage of calls that failed or had not
+/// completed at the end.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Objective {
     pub(super) text: String,

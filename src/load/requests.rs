@@ -69,7 +69,7 @@ pub struct Requests {
 pub enum LookoutPage {
     /// The jobs in active job sets.
     ActiveJobSets,
-    /// The jobs whose job set contains a text.
+    /// The jobs whose job set contains a string.
     Contains,
     /// A page with a large offset.
     DeepOffset,

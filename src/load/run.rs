@@ -65,8 +65,8 @@ impl Default for RunOptions {
 /// runtime, the load generator on a separate thread. When `stop` becomes true, arrivals end, outstanding calls may
 /// complete within [`RunOptions::drain_when_stopped`], and the record is marked partial.
 ///
-/// A failed batch is sent again with exponential backoff until it succeeds, and each failure is counted. After the drain,
-/// if all batches are stored, the census compares the store with the ingested jobs.
+/// A failed batch is sent again with exponential backoff until it succeeds, and each failure is counted. After the
+/// drain, if all batches are stored, the census compares the store with the ingested jobs.
 ///
 /// ```
 /// use std::sync::Arc;

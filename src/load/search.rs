@@ -13,8 +13,9 @@ const PRECISION: f64 = 1.05;
 
 /// A bisection for the highest rate without violations.
 ///
-/// The rate is doubled while there are no violations, or halved while there are, down to 1 per second. Then the interval between the highest
-/// rate without and the lowest rate with violations is bisected until their ratio is at most 1.05.
+/// The rate is doubled while there are no violations, or halved while there are, down to 1 per second. Then the
+/// interval between the highest rate without and the lowest rate with violations is bisected until their ratio is at
+/// most 1.05.
 ///
 /// ```
 /// use broadside::load::RateSearch;
@@ -29,19 +30,19 @@ const PRECISION: f64 = 1.05;
 #[derive(Debug, Clone)]
 pub struct RateSearch {
     first: f64,
-    broken: Option<f64>,
+    unsustained: Option<f64>,
     record: RateSearchRecord,
 }
 
 impl RateSearch {
     /// Creates a search that starts at a rate.
     pub const fn new(first: f64) -> Self {
-        Self { first, broken: None, record: RateSearchRecord { highest: None, trials: Vec::new() } }
+        Self { first, unsustained: None, record: RateSearchRecord { highest: None, trials: Vec::new() } }
     }
 
     /// The rate of the next trial; `None` at the end of the search.
     pub fn next_rate(&self) -> Option<f64> {
-        match (self.record.highest, self.broken) {
+        match (self.record.highest, self.unsustained) {
             (None, None) => Some(self.first),
             // The geometric mean, because the precision is a ratio.
             (Some(low), Some(high)) => (high > low * PRECISION).then(|| (low * high).sqrt()),
@@ -53,7 +54,7 @@ impl RateSearch {
 
     /// Records the violations of the trial at a rate.
     pub fn record(&mut self, rate: f64, broke: Vec<String>) {
-        *(if broke.is_empty() { &mut self.record.highest } else { &mut self.broken }) = Some(rate);
+        *(if broke.is_empty() { &mut self.record.highest } else { &mut self.unsustained }) = Some(rate);
         self.record.trials.push(RateTrial { rate, broke });
     }
 

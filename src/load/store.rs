@@ -47,12 +47,12 @@ pub async fn tear_down(database: &dyn Database) -> Result<()> {
     database.initialise_schema().await?;
     let jobs = census::counts(database).await?.jobs();
     if jobs > 0 && database.property(FINGERPRINT).await?.is_none() {
-        return Err(not_of_a_load_test(jobs));
+        return Err(foreign_jobs(jobs));
     }
     database.tear_down().await
 }
 
-fn not_of_a_load_test(jobs: u64) -> Error {
+fn foreign_jobs(jobs: u64) -> Error {
     wrong_store(&format!("contains {jobs} jobs that no load test has created; a load test requires a separate store"))
 }
 
@@ -71,7 +71,7 @@ pub(super) async fn prepare(database: &dyn Database, config: &LoadConfig) -> Res
             ));
         }
         None if before.jobs() > 0 => {
-            return Err(not_of_a_load_test(before.jobs()));
+            return Err(foreign_jobs(before.jobs()));
         }
         None => SystemClock.now(),
     };

@@ -125,8 +125,8 @@ impl Worker {
         self.queued() >= self.capacity
     }
 
-    /// Moves the events that are due at `now` and before `horizon` into the buffer, in the order of their due times, while
-    /// the buffer has fewer queries than `room` and than its capacity. `lag` receives the delay of each event in
+    /// Moves the events that are due at `now` and before `horizon` into the buffer, in the order of their due times,
+    /// while the buffer has fewer queries than `room` and than its capacity. `lag` receives the delay of each event in
     /// microseconds, without the time that it waited for room.
     pub(super) fn advance(
         &mut self,
@@ -228,7 +228,8 @@ impl Worker {
         })
     }
 
-    /// Returns true if a batch can be sent: none is in flight, and the buffer has a full batch or its timeout has expired.
+    /// Returns true if a batch can be sent: none is in flight, and the buffer has a full batch or its timeout has
+    /// expired.
     pub(super) fn is_ready(&self, now: u64, batch_size: u64, linger: u64, flush: bool) -> bool {
         self.sent.is_none()
             && !self.buffer.is_empty()

@@ -191,7 +191,7 @@ pub struct QueryConfig {
 pub struct LookoutQueryConfig {
     /// Pages of jobs in active job sets per hour.
     pub active_job_sets_queries_per_hour: u64,
-    /// Pages of jobs whose job set contains a text per hour.
+    /// Pages of jobs whose job set contains a string per hour.
     pub contains_queries_per_hour: u64,
     /// Pages with a large offset per hour.
     pub deep_offset_queries_per_hour: u64,

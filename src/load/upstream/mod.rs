@@ -73,7 +73,7 @@ pub enum DatabaseType {
     ClickHouse,
     /// The memory engine.
     InMemory,
-    /// A store outside this crate, which upstream does not know.
+    /// A store outside this crate, for which Armada's Broadside has no name.
     Other,
 }
 
