@@ -2,8 +2,8 @@
 
 use std::fmt;
 
-/// Configuration of the memory engine. There is nothing to set: the engine allocates what its jobs need, and runs on
-/// the threads that call it.
+/// Configuration of the memory engine. It has no options: the engine allocates memory on demand and runs on the threads
+/// of its callers.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct MemoryConfig {}

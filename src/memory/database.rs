@@ -25,17 +25,17 @@ use crate::model::{Job, JobGroup};
 use crate::query::{GroupQuery, JobQuery, ReadCall};
 use crate::time::SharedClock;
 
-/// A batch of more queries is applied on a thread for blocking work, so that it does not delay the executor's other
-/// tasks.
+/// A batch with more queries than this is applied on a blocking thread, so that it does not delay other tasks of the
+/// executor.
 const LARGE_BATCH: usize = 4096;
 
-/// Queries that are applied per unit of budget.
+/// The number of queries that are applied per unit of budget.
 const QUERIES_PER_UNIT: usize = 32;
 
 /// A handle to an embedded store.
 ///
-/// The store is dropped with its last handle. A read takes a snapshot and computes on it without locks; see
-/// [`Database`] for the guarantees of every call.
+/// The store is dropped with its last handle. A read takes a snapshot and needs no locks afterwards; see [`Database`]
+/// for the guarantees of each call.
 #[derive(Debug)]
 pub struct MemoryDatabase {
     engine: Arc<Engine>,
@@ -44,12 +44,12 @@ pub struct MemoryDatabase {
 }
 
 impl MemoryDatabase {
-    /// A handle to a new store without a schema.
+    /// Creates a store without a schema.
     pub fn new(_config: &MemoryConfig, clock: SharedClock) -> Self {
         Self { engine: Arc::default(), clock, closed: AtomicBool::new(false) }
     }
 
-    /// Another handle to the same store. Each handle is closed separately.
+    /// Creates another handle to the same store. Each handle is closed separately.
     pub fn handle(&self) -> Self {
         Self { engine: Arc::clone(&self.engine), clock: Arc::clone(&self.clock), closed: AtomicBool::new(false) }
     }
@@ -57,8 +57,8 @@ impl MemoryDatabase {
     /// A read-only DataFusion session over the state after the last whole batch, with the tables `job`, `job_run`,
     /// `job_spec` and `job_error`.
     ///
-    /// DataFrames and statements are planned and executed on the caller's stack, which a deeply nested expression
-    /// overflows: use a `SqlSession` for untrusted statements.
+    /// DataFrames and statements are planned and executed on the caller's stack, which a deeply nested expression can
+    /// overflow: use a `SqlSession` for untrusted statements.
     ///
     /// # Errors
     ///
@@ -78,7 +78,7 @@ impl MemoryDatabase {
         super::SqlSession::new(self.session_context().await?)
     }
 
-    /// The memory of the store's columns and indexes.
+    /// The memory usage of the columns and indexes of the store.
     ///
     /// # Errors
     ///

@@ -1,8 +1,8 @@
 //! One writer and many readers.
 //!
-//! The writer changes a chunk in place unless a snapshot holds it, and copies it otherwise. A snapshot that nobody
-//! reads would make every batch copy what it writes, so after a batch the writer publishes a snapshot only if the
-//! previous one was read. While there are readers, each of them reads the state after the last whole batch without
+//! The writer changes a chunk in place if no snapshot refers to it, and copies it otherwise. With an unused snapshot,
+//! every batch would copy the chunks that it writes to, so after a batch the writer publishes a snapshot only if the
+//! previous one was read. While there are readers, each of them reads the state after the last complete batch without
 //! waiting, even during a batch. The first reader after a pause takes a new snapshot, and waits for the batch in
 //! progress.
 
@@ -25,13 +25,13 @@ struct PublishedSnapshot {
 /// The store, shared by all handles.
 #[derive(Debug, Default)]
 pub(super) struct Engine {
-    /// `None` until the schema is initialised. Never locked across an await.
+    /// `None` until the schema is initialised. The lock is never held across an await.
     store: Arc<AsyncMutex<Option<Store>>>,
     published: Mutex<PublishedSnapshot>,
 }
 
 impl Engine {
-    /// Initialises the store, if it is not yet.
+    /// Initialises the store, unless it is initialised.
     pub(super) async fn initialise(&self) {
         self.store.lock().await.get_or_insert_default();
     }
@@ -49,19 +49,18 @@ impl Engine {
 
     /// Changes the store. Returns `None` if it is not initialised.
     ///
-    /// There is no await between the lock and the end of the change, so a dropped future has made the whole change or
-    /// none.
+    /// There is no await between the lock and the end of the change, so a dropped future has made either the complete
+    /// change or none.
     pub(super) async fn write<T>(&self, change: impl FnOnce(&mut Store) -> T) -> Option<T> {
         self.change(self.store.lock().await.as_mut()?, change)
     }
 
-    /// Changes the store on a thread for blocking work. A change that has started completes even if the future is
-    /// dropped.
+    /// Changes the store on a blocking thread. A change that has started completes even if the future is dropped.
     pub(super) async fn write_blocking<T: Send + 'static>(
         self: &Arc<Self>,
         change: impl FnOnce(&mut Store) -> T + Send + 'static,
     ) -> Option<T> {
-        // Outside a tokio runtime there is no such thread.
+        // There are no blocking threads outside a tokio runtime.
         if Handle::try_current().is_err() {
             return self.write(change).await;
         }
@@ -84,13 +83,13 @@ impl Engine {
         Some(result)
     }
 
-    /// The state after the last whole batch. `None` if the store is not initialised.
+    /// The state after the last complete batch. `None` if the store is not initialised.
     pub(super) async fn read(&self) -> Option<Arc<Tables>> {
         if let Some(snapshot) = self.take() {
             return Some(snapshot);
         }
         let store = self.store.lock().await;
-        // Another reader may have published a snapshot meanwhile.
+        // Another reader may have published a snapshot before this one acquired the lock.
         if let Some(snapshot) = self.take() {
             return Some(snapshot);
         }
@@ -110,7 +109,7 @@ impl Engine {
         published.snapshot.clone()
     }
 
-    /// Drops the published snapshot if no reader took it; returns whether one did.
+    /// Drops the published snapshot if no reader took it. Returns true if a reader took it.
     fn drop_unread(&self) -> bool {
         let mut published = self.published.lock();
         if published.taken {
@@ -119,7 +118,7 @@ impl Engine {
         }
         let unread = published.snapshot.take();
         drop(published);
-        // Deallocation is slow: do it after the lock is released.
+        // Deallocation is slow, so it follows the release of the lock.
         drop(unread);
         false
     }

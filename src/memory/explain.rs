@@ -16,7 +16,8 @@ use crate::database::{ExplainedStatement, Explanation};
 use crate::error::{Operation, Result};
 use crate::query::ReadCall;
 
-/// The plan of a read, with the metrics of its operators. Reads of single records have no plan: they look up an id.
+/// The plan of a read, with the metrics of its operators. Reads of single records have no plan, because they are
+/// lookups by id.
 pub(super) async fn explain(tables: &Arc<Tables>, call: &ReadCall) -> Result<Explanation> {
     let look_up = |table: &str, id: &str| (format!("{call:?}"), format!("IdLookup: table={table}, id={id:?}"));
     let (statement, plan) = match call {

@@ -4,11 +4,11 @@
 //!
 //! | module | contents |
 //! |---|---|
-//! | `cost` | the thresholds by which queries choose an access path |
+//! | `cost` | the thresholds for the choice of an access path |
 //! | `storage` | tables of record batches, dictionaries, indexes |
-//! | `ingest` | how a batch of ingestion changes the tables |
+//! | `ingest` | the changes of the tables by a batch of ingestion |
 //! | `engine` | the writer and the snapshots of its readers |
-//! | `query` | the rows of a selection, the first rows of an order, the accumulators of groups |
+//! | `query` | the rows of a selection, the top k rows of an order, the accumulators of groups |
 //! | `schema` | the SQL tables: schemas and columns |
 //! | `plan` | DataFusion plans and table providers over a snapshot |
 //! | `row` | jobs, runs and groups from record batches |

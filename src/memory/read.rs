@@ -15,10 +15,10 @@ use crate::model::{Job, JobGroup};
 use crate::query::{GroupQuery, JobQuery};
 use crate::time::Timestamp;
 
-/// The context of every plan. The plans use no memory pool, disk or object store.
+/// The task context of all plans. The plans use no memory pool, disk or object store.
 pub(super) static TASK_CONTEXT: LazyLock<Arc<TaskContext>> = LazyLock::new(Arc::default);
 
-/// Jobs that are decoded per unit of budget.
+/// The number of jobs that are decoded per unit of budget.
 const JOBS_PER_UNIT: usize = 64;
 
 /// A page of jobs of a snapshot.
@@ -29,7 +29,7 @@ pub(super) async fn jobs(tables: &Arc<Tables>, query: &JobQuery, now: Timestamp)
         while let Some(batch) = batches.next().await {
             let batch = batch?;
             let decoded = row::jobs(tables, &batch, now);
-            // There is mostly one batch: keep its vector.
+            // There is usually one batch, whose vector is returned without a copy.
             if jobs.is_empty() {
                 jobs = decoded
             } else {

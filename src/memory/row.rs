@@ -1,6 +1,6 @@
 //! Decodes jobs, runs and groups of the API from record batches.
 //!
-//! Batches hold texts as codes. A decoded job shares the texts of the snapshot's dictionaries.
+//! Batches contain strings as dictionary codes. A decoded job shares the values of the snapshot's dictionaries.
 
 use datafusion::arrow::array::{
     Array, ArrayRef, ArrowPrimitiveType, AsArray, FixedSizeBinaryArray, Int32Array, PrimitiveArray,
@@ -53,7 +53,7 @@ struct JobArrays<'a> {
     owner: Texts<'a>,
     namespace: Texts<'a>,
     priority_class: Texts<'a>,
-    /// Cpu, memory, ephemeral storage, GPUs and priority.
+    /// CPU, memory, ephemeral storage, GPUs and priority.
     integers: [&'a [i64]; 5],
     submitted: &'a [i64],
     cancelled: &'a TimestampMicrosecondArray,
@@ -98,7 +98,7 @@ impl<'a> JobArrays<'a> {
         let mut runs = self.runs.of_job(at);
         let last_active_run_id = self.latest_run_id.is_valid(at).then(|| {
             let id = FixedId::<RUN_ID_BYTES>::at(self.latest_run_id, at);
-            // The id is mostly that of a run of the job: share its text.
+            // The id is usually that of a run of the job, so its string is shared.
             match runs.first() {
                 Some(run) if run.run_id == id.as_str() => run.run_id.clone(),
                 _ => id.as_str().into(),
@@ -106,7 +106,7 @@ impl<'a> JobArrays<'a> {
         });
         let last = Run::sort(&mut runs, now).unwrap_or_default();
         let [cpu, memory, ephemeral_storage, gpu, priority] = self.integers.map(|values| values[at]);
-        // All fields at once: the job is constructed in the vector, without a move.
+        // All fields are set in one expression, so that the job is constructed in the vector without a move.
         Job {
             job_id: FixedId::<JOB_ID_BYTES>::at(self.job_id, at).as_str().into(),
             queue: self.queue.text(at),
@@ -216,7 +216,7 @@ impl<'a> RunArrays<'a> {
             pending: time(self.pending, at),
             started: time(self.started, at),
             finished: time(self.finished, at),
-            // The column holds only ordinals of `RunState`.
+            // The column contains only ordinals of `RunState`.
             job_run_state: RunState::from_ordinal(self.state.value(at)).unwrap_or(RunState::Leased),
             exit_code: self.exit_code.is_valid(at).then(|| self.exit_code.value(at)),
         }

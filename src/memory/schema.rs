@@ -1,6 +1,6 @@
 //! The SQL tables: schemas, and conversion of stored columns.
 //!
-//! A text column is a dictionary array with the stored codes, and one values array for all batches. Ids and long
+//! A string column is a dictionary array with the stored codes, and one values array for all batches. Ids and long
 //! messages are views into stored buffers.
 
 use std::borrow::Cow;
@@ -28,7 +28,7 @@ const TIME: DataType = DataType::Timestamp(TimeUnit::Microsecond, None);
 /// The type of ids and messages.
 const VIEW: DataType = DataType::Utf8View;
 
-/// The type of texts.
+/// The type of strings.
 pub(super) fn text_type() -> DataType {
     DataType::Dictionary(Box::new(DataType::UInt32), Box::new(DataType::Utf8View))
 }
@@ -94,7 +94,7 @@ pub(super) static SPEC_SCHEMA: LazyLock<SchemaRef> =
 pub(super) static ERROR_SCHEMA: LazyLock<SchemaRef> =
     LazyLock::new(|| schema(vec![("job_id", VIEW, false), ("error", VIEW, false)]));
 
-/// The fields of an annotation. The value has the type of text columns, so that a projection of one key is a text
+/// The fields of an annotation. The value has the type of string columns, so that a projection of one key is a string
 /// column.
 fn annotation_fields() -> Fields {
     Fields::from(vec![Field::new("keys", DataType::Utf8, false), Field::new("values", text_type(), true)])
@@ -139,10 +139,10 @@ pub(super) fn id_views<const N: usize>(
     Ok(Arc::new(views.finish()))
 }
 
-/// A shorter message is copied, a longer one shared: each shared message is a buffer of the array.
+/// Shorter messages are copied and longer ones are shared, because each shared message is a buffer of the array.
 const SHARED_BYTES: usize = 4096;
 
-/// Converts messages to text, replacing invalid UTF-8.
+/// Converts messages to strings, replacing invalid UTF-8.
 pub(super) fn messages<'a>(messages: impl Iterator<Item = Option<&'a Bytes>>) -> Result<ArrayRef, ArrowError> {
     let mut views = StringViewBuilder::new();
     for message in messages {
@@ -161,9 +161,9 @@ pub(super) fn messages<'a>(messages: impl Iterator<Item = Option<&'a Bytes>>) ->
 /// Rows of the table of jobs.
 #[derive(Clone, Copy)]
 pub(super) enum JobIndices<'a> {
-    /// Some rows of a chunk, or all.
+    /// All rows of a chunk, or a subset.
     Chunk(&'a JobChunk, Option<&'a UInt32Array>),
-    /// Rows of any chunks.
+    /// Rows of several chunks.
     Rows(&'a [u32]),
 }
 
@@ -181,7 +181,7 @@ pub(super) fn job_column(tables: &Tables, name: &str, places: JobIndices<'_>) ->
     JobColumns { tables, places }.named(name)
 }
 
-/// The values of an annotation key, null without it; `None` for a key that no job has.
+/// The values of an annotation key, null for jobs without the key; `None` for a key that no job has.
 pub(super) fn annotation_column(tables: &Tables, key: Option<u32>, places: JobIndices<'_>) -> EngineResult<ArrayRef> {
     JobColumns { tables, places }.annotation(key)
 }
@@ -303,7 +303,7 @@ impl<'a> JobColumns<'a> {
         Ok(Arc::new(DictionaryArray::try_new(codes, catalog.values(key).values())?))
     }
 
-    /// The annotations as maps. Their values are a dictionary of the values that occur.
+    /// The annotations as maps. Their values are a dictionary array of the values that occur.
     fn annotations(&self) -> EngineResult<ArrayRef> {
         let catalog = &self.tables.dictionaries.annotations;
         let mut keys = StringBuilder::new();

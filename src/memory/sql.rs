@@ -24,12 +24,12 @@ use crate::error::{BackendKind, Error, ErrorKind, Operation, Result};
 /// The maximum nesting of expressions and subqueries, counted as operators, keywords and nested parentheses. Planning
 /// time is quadratic in the depth, and takes seconds at this limit.
 const MOST_LEVELS: usize = 2000;
-/// The stack of a thread that plans and executes statements; pages that are not used take no memory. DataFusion grows
-/// the stack when it traverses a tree, but not when it formats, compares or drops one: this leaves 32 KiB for each of
+/// The stack size of a thread that plans and executes statements; unused pages take no memory. DataFusion grows the
+/// stack when it traverses a tree, but not when it formats, compares or drops one: the size allows 32 KiB for each of
 /// [`MOST_LEVELS`] levels.
 const STACK_BYTES: usize = 64 << 20;
-/// Additional threads: a cancelled statement continues until its operator yields, which is late in a join whose filter
-/// passes no row.
+/// The number of additional threads. A cancelled statement occupies its thread until an operator yields, which can take
+/// long in a join whose filter passes no row.
 const SPARE_THREADS: usize = 3;
 /// The number of batches that are computed ahead of the reader.
 const BATCHES_AHEAD: usize = 2;
@@ -83,12 +83,12 @@ impl SqlSession {
         Ok(Self { tasks: context.task_ctx(), context: BoxedContext(context), runtime: Some(runtime) })
     }
 
-    /// Starts a statement. Dropping the answer cancels it.
+    /// Starts a statement. Dropping the result cancels it.
     ///
     /// # Errors
     ///
     /// `InvalidArgument` for a statement that does not parse, names an unknown table or column, is not a query, or is
-    /// nested too deep.
+    /// nested too deeply.
     pub async fn query(&self, statement: &str) -> Result<SqlAnswer> {
         check_depth(statement)?;
         let Some(runtime) = &self.runtime else { return Err(stopped()) };
@@ -115,14 +115,14 @@ impl Drop for SqlSession {
     }
 }
 
-/// The record batches of an answer, streamed as they are computed.
+/// The record batches of a result, streamed as they are computed.
 pub struct SqlAnswer {
     schema: SchemaRef,
     batches: BoxStream<'static, Result<RecordBatch>>,
 }
 
 impl SqlAnswer {
-    /// The schema of the answer.
+    /// The schema of the result.
     pub fn schema(&self) -> &SchemaRef {
         &self.schema
     }

@@ -1,10 +1,10 @@
-//! The memory of columns and indexes.
+//! Memory usage of columns and indexes.
 
 use serde::Serialize;
 
 use super::storage::{Dictionaries, Dictionary, Tables, bitmap_bytes};
 
-/// The memory of a store by part.
+/// The memory usage of a store by part.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "camelCase")]
 #[non_exhaustive]
@@ -17,7 +17,7 @@ pub struct MemoryStats {
     pub parts: Vec<MemoryUse>,
 }
 
-/// The memory of one column, dictionary or index.
+/// The memory usage of one column, dictionary or index.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct MemoryUse {
@@ -25,17 +25,17 @@ pub struct MemoryUse {
     pub of: &'static str,
     /// The name of the part.
     pub name: String,
-    /// Bytes.
+    /// The size, in bytes.
     pub bytes: u64,
 }
 
 impl MemoryStats {
-    /// The bytes of all parts.
+    /// The size of all parts, in bytes.
     pub fn total_bytes(&self) -> u64 {
         self.parts.iter().map(|part| part.bytes).sum()
     }
 
-    /// Bytes per job; `None` without jobs.
+    /// The size per job, in bytes; `None` if there are no jobs.
     pub fn bytes_per_job(&self) -> Option<u64> {
         self.total_bytes().checked_div(self.jobs)
     }

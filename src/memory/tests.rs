@@ -1,4 +1,4 @@
-//! Cooperative scheduling of calls, and explained plans.
+//! Tests of cooperative scheduling and of EXPLAIN.
 
 use std::future::Future;
 use std::sync::Arc;
@@ -24,7 +24,7 @@ fn batch(jobs: u64) -> IngestionBatch {
     IngestionBatch::new(queries).unwrap()
 }
 
-/// Counts how often another task on the same thread runs until a future completes.
+/// Counts the turns of another task on the same thread until a future completes.
 async fn turns_during(future: impl Future<Output = ()>) -> usize {
     let turns = Arc::new(AtomicUsize::new(0));
     let counted = Arc::clone(&turns);
@@ -50,7 +50,7 @@ async fn long_reads_yield_to_other_tasks() {
     let unlimited = JobQuery::new();
     let ordered = JobQuery::new().order_by(JobOrderKey::JobId, Direction::Ascending);
     let groups = GroupQuery::by(GroupField::Owner).in_active_job_sets();
-    // More chunks than the budget of a task.
+    // Calls with more chunks in total than the budget of a task.
     let unlimited = turns_during(async {
         for _ in 0..300 {
             database.get_jobs(&unlimited).await.unwrap();

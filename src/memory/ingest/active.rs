@@ -8,10 +8,10 @@ use roaring::RoaringBitmap;
 
 use crate::memory::storage::Postings;
 
-/// The (queue, job set) pairs: the number of active jobs of each, and its rows.
+/// For each (queue, job set) pair, the number of active jobs and the rows.
 ///
 /// The rows of a pair are added to the bitmap when its first job becomes active, and removed when its last active job
-/// ends. Both are set operations on containers, which take microseconds for a million rows. Other changes of state
+/// ends. Both are set operations on roaring containers and take microseconds for a million rows. Other changes of state
 /// update a counter.
 #[derive(Debug, Default)]
 pub(super) struct ActiveJobSets {

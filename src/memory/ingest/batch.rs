@@ -10,8 +10,8 @@ use crate::memory::error::engine_error;
 use crate::memory::storage::JobId;
 
 impl Store {
-    /// Applies a batch. It does not wait and does not fail halfway, so that a batch is applied completely or not at
-    /// all.
+    /// Applies a batch. The method has no await and does not fail after its first change, so a batch is applied
+    /// completely or not at all.
     pub(in crate::memory) fn apply(&mut self, batch: &IngestionBatch) -> Result<()> {
         let operation = Operation::ExecuteIngestionQueryBatch;
         self.check_room(operation, batch.jobs().len(), batch.runs().len())?;

@@ -18,9 +18,9 @@ use crate::memory::error::engine_error;
 use crate::memory::storage::{Dictionary, JobId, JobRows, Reference, RunId, RunRows};
 use crate::time::Timestamp;
 
-/// Rows are appended in batches that fit the L2 cache.
+/// Rows are appended in batches that fit into the L2 cache.
 const JOBS_AT_A_TIME: usize = 1024;
-/// The id indexes reserve room for at most this many jobs.
+/// The id indexes reserve capacity for at most this many jobs.
 const RESERVED_JOBS: u64 = 1 << 24;
 
 /// The dictionary codes that historical jobs share, looked up once per call.
@@ -41,7 +41,7 @@ struct Codes {
 }
 
 impl Store {
-    /// Adds the jobs of a range that do not exist, with their runs, specs and errors.
+    /// Inserts the jobs of a range that do not exist, with their runs, specs and errors.
     pub(in crate::memory) fn populate(&mut self, jobs: &HistoricalJobs, range: Range<u64>) -> Result<()> {
         let ids: Vec<Option<JobId>> = range.clone().map(|i| JobId::new(&jobs.job_id(i))).collect();
         let known = self.job_rows(ids.iter().copied());
@@ -51,7 +51,7 @@ impl Store {
             return Ok(());
         }
         self.check_room(Operation::PopulateHistoricalJobs, new.len(), new.len())?;
-        // If the first job is new, the others most likely are.
+        // If the first job is new, the others probably are new too.
         self.reserve_ids(jobs, (jobs.count() - new[0].0).min(RESERVED_JOBS) as usize);
         let codes = self.historical_codes(jobs);
         let mut parts = new.chunks(JOBS_AT_A_TIME);
@@ -61,7 +61,7 @@ impl Store {
             .map_err(|error| engine_error(Operation::PopulateHistoricalJobs, error.into()))
     }
 
-    /// Adds new jobs.
+    /// Inserts new jobs.
     fn append_historical(
         &mut self,
         jobs: &HistoricalJobs,
@@ -89,7 +89,7 @@ impl Store {
         Ok(())
     }
 
-    /// Reserves room in the id indexes.
+    /// Reserves capacity in the id indexes.
     fn reserve_ids(&self, jobs: &HistoricalJobs, more: usize) {
         self.indexes.job_ids.reserve(more, |row| self.jobs.id(row));
         self.indexes.run_ids.reserve(more, |row| self.runs.id(row));
@@ -114,7 +114,7 @@ impl Store {
             namespaces: intern(&mut dictionaries.namespaces, &historical::NAMESPACES),
             priority_classes: intern(&mut dictionaries.priority_classes, &historical::PRIORITY_CLASSES),
             clusters: (0..CLUSTERS).map(|i| dictionaries.clusters.intern(&historical::cluster(i))).collect(),
-            // A node's name includes its cluster's.
+            // The name of a node includes the name of its cluster.
             nodes: (0..NODES).map(|i| dictionaries.nodes.intern(&historical::node(i))).collect(),
             pools: intern(&mut dictionaries.pools, &historical::POOLS),
             cancel_reason: dictionaries.cancel_reasons.intern(historical::CANCEL_REASON),

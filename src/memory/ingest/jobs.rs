@@ -14,7 +14,7 @@ use crate::memory::storage::{CHUNK_ROWS, JobId, JobRows, job_state, locate};
 use crate::model::JobState;
 use crate::time::Timestamp;
 
-/// Annotation values of new rows: for each key, the indices of the rows, ascending, with their value codes.
+/// The annotation values of new rows: for each key, ascending row indices with their value codes.
 pub(super) type NewAnnotations = Vec<(u32, Vec<(u32, u32)>)>;
 
 /// The annotation keys of a job, with the code of the key set.
@@ -90,7 +90,7 @@ impl Store {
         let mut texts: BTreeMap<u32, Vec<(u32, &'a str)>> = BTreeMap::new();
         let mut previous: Option<(&BTreeMap<String, String>, KeySet)> = None;
         for (row, annotations) in (0..).zip(jobs) {
-            // Consecutive jobs mostly have the same keys.
+            // Consecutive jobs usually have the same keys.
             let same = previous.take().filter(|(before, _)| before.keys().eq(annotations.keys()));
             let key_set = same.map_or_else(|| self.key_set(annotations), |(_, key_set)| key_set);
             for (&key, value) in key_set.keys.iter().zip(annotations.values()) {
@@ -187,7 +187,7 @@ impl Store {
         }
     }
 
-    /// Applies the case of an update that matches the job's state.
+    /// Applies the effect of an update for the state of the job.
     fn update_job(&mut self, row: u32, update: &JobUpdate) {
         let state = self.jobs.state(row);
         match update.effect_on(state) {

@@ -1,7 +1,7 @@
 //! The latest run of jobs: its row, and copies of its cluster, node and pool.
 //!
-//! The copies make filters and groups by these fields independent of the table of runs. A change of a run updates the
-//! copies of all jobs whose latest run it is: mostly the job it belongs to, and its followers.
+//! With the copies, predicates and groups by these fields do not read the table of runs. A change of a run updates the
+//! copies of all jobs whose latest run it is: usually its own job, and the other jobs that refer to it.
 
 use roaring::RoaringBitmap;
 
@@ -14,7 +14,7 @@ impl Store {
     pub(super) fn set_latest_run(&mut self, row: u32, run_id: &str) {
         let Some(id) = RunId::new(run_id) else { return };
         let before = self.latest_run(row);
-        // The updates of a job mostly name the same run.
+        // The updates of a job usually have the same run.
         if let Some(Reference::Row(run)) = before
             && id == self.runs.id(run)
         {
@@ -62,7 +62,7 @@ impl Store {
         jobs.latest_run.optional(at).map(Reference::unpack)
     }
 
-    /// The index of a dangling id.
+    /// The index of the id of a run that does not exist.
     fn dangling_place(&mut self, id: RunId) -> u32 {
         if let Some(run) = self.latest_runs.dangling.get(&id) {
             return run.place;

@@ -6,12 +6,12 @@ use roaring::RoaringBitmap;
 
 use crate::memory::storage::RunId;
 
-/// The jobs that refer to a run without owning it, and references to unknown runs.
+/// The jobs whose latest run belongs to another job or does not exist.
 #[derive(Debug, Default)]
 pub(super) struct LatestRuns {
     /// For each row of a run, the other jobs whose latest run it is.
     pub(super) followers: HashMap<u32, RoaringBitmap, RandomState>,
-    /// Latest-run ids of which no run exists.
+    /// Latest-run ids for which no run exists.
     pub(super) dangling: HashMap<RunId, DanglingRun, RandomState>,
     /// Free indices of `JobRecords::dangling_runs`.
     pub(super) free: Vec<u32>,

@@ -1,10 +1,10 @@
-//! Priorities of jobs, and their index.
+//! The priority index of jobs.
 
 use super::store::Store;
 use crate::memory::storage::{CHUNK_ROWS, IntegerIndex, locate};
 
-/// A rebuild of the index adds a chunk per this many updates: it takes a fraction of a millisecond at a time, and ends
-/// before the index has grown by an eighth.
+/// A rebuild of the index adds a chunk per this many updates. Each step takes a fraction of a millisecond, and the
+/// rebuild ends before the index has grown by an eighth.
 const UPDATES_PER_CHUNK: usize = CHUNK_ROWS / 8;
 
 impl Store {

@@ -61,7 +61,7 @@ impl Store {
         }
     }
 
-    /// References to the jobs of new runs. The id of a job that does not exist is added to the missing ones.
+    /// References to the jobs of new runs. The id of a job that does not exist is added to the missing jobs.
     fn jobs_of_runs(&mut self, ids: impl Iterator<Item = JobId> + Clone) -> UInt32Array {
         let rows = self.job_rows(ids.clone().map(Some));
         let reference = |(id, row): (JobId, Option<u32>)| match row {

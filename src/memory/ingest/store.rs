@@ -18,7 +18,7 @@ use crate::memory::storage::{
 /// The maximum number of rows of a table: `Reference` packs a row and a flag into 32 bits.
 const MAX_ROWS: usize = 1 << 31;
 
-/// The state of the writer: what snapshots share, and what only ingestion needs.
+/// The state of the writer: the data that snapshots share, and data that only ingestion uses.
 #[derive(Debug, Default)]
 pub(in crate::memory) struct Store {
     pub(super) jobs: JobWriter,
@@ -32,7 +32,7 @@ pub(in crate::memory) struct Store {
     pub(super) latest_runs: LatestRuns,
     pub(super) orphans: Orphans,
     pub(super) key_sets: HashMap<Arc<[u32]>, u32, RandomState>,
-    /// For each annotation key, the codes of the historical values; `None` for a value that was not needed yet.
+    /// For each annotation key, the codes of the historical values; `None` for a value without a code.
     pub(super) historical_values: HashMap<u32, Vec<Option<u32>>, RandomState>,
     pub(super) properties: BTreeMap<String, String>,
 }
@@ -86,7 +86,7 @@ impl Store {
         self.indexes.run_ids.find_all(ids, |id, row| self.runs.id(row) == *id)
     }
 
-    /// Bytes of what only ingestion needs.
+    /// The size of the data that only ingestion uses, in bytes.
     pub(in crate::memory) fn writer_bytes(&self) -> usize {
         let values = self.historical_values.values();
         self.active.heap_bytes()

@@ -1,4 +1,4 @@
-//! Ingestion, and the snapshots it leaves.
+//! Tests of ingestion and its snapshots.
 
 use std::sync::Arc;
 
@@ -139,7 +139,7 @@ fn a_rebuild_of_the_priority_index_proceeds_by_chunks_and_misses_no_update() {
 #[test]
 fn snapshots_do_not_change_under_thousands_of_batches() {
     let mut store = Store::default();
-    // So that a chunk fills up on the way.
+    // The batches fill a chunk.
     let before = Workload::new(WorkloadOptions { jobs: 7000, seed: 1, ..WorkloadOptions::default() });
     for batch in before.batches(1000) {
         store.apply(&IngestionBatch::new(batch).unwrap()).unwrap();

@@ -22,15 +22,15 @@ use crate::memory::storage::{CachedGroups, GroupAccumulator, GroupTotals, Partia
 use crate::model::StateSet;
 use crate::query::{Aggregates, TimeAggregate};
 
-/// Aggregates jobs by codes that number the groups: accumulators are array elements, found without a hash table.
+/// Aggregates jobs by codes. The code is the index of the accumulator in an array, so no hash table is needed.
 ///
-/// It takes the place of DataFusion's `AggregateExec`, which has no fast path for dictionary keys and takes several
-/// times as long for a count per state.
+/// It replaces DataFusion's `AggregateExec`, which has no fast path for dictionary keys and takes several times as long
+/// for a count per state.
 #[derive(Debug, Clone)]
 pub(super) struct DenseAggregateExec {
     input: Arc<dyn ExecutionPlan>,
     groups: usize,
-    /// Whether the rows without a value form a group, which is group 0.
+    /// Whether rows with a null key form a group, which is group 0.
     groups_nulls: bool,
     aggregates: Aggregates,
     cache: Option<Arc<GroupCache>>,
@@ -43,14 +43,14 @@ pub(super) struct DenseAggregateExec {
 pub(super) struct GroupCache {
     pub(super) tables: Arc<Tables>,
     pub(super) key: PartialKey,
-    /// The cached aggregates, of some version of the table.
+    /// The cached aggregates, of a version of the table.
     pub(super) totals: Option<Arc<GroupTotals>>,
     /// The chunks that the input scans, one batch each: those whose segment is not cached.
     pub(super) scanned: Arc<[usize]>,
 }
 
 /// The columns: group, count, a count per requested state, then the earliest submission and the transition time if
-/// requested. An average is a sum, to be divided by the count.
+/// requested. For an average, the column contains the sum.
 pub(super) fn schema(aggregates: Aggregates) -> SchemaRef {
     let mut fields = vec![Field::new("group", DataType::UInt32, false), Field::new("count", DataType::UInt64, false)];
     let states = aggregates.states().into_iter().flat_map(StateSet::iter);
@@ -110,7 +110,7 @@ impl DenseAggregateExec {
         self.batch(accumulators.take().iter().map(|(group, of)| (*group, of.count(), of)))
     }
 
-    /// Aggregates the batches of stale segments, and updates the cached aggregates by them.
+    /// Aggregates the batches of stale segments, and updates the cached aggregates.
     async fn update(
         &self,
         cache: &GroupCache,

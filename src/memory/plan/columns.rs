@@ -26,15 +26,15 @@ use crate::memory::storage::{
 /// An output column of the scan.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(in crate::memory) enum JobColumn {
-    /// A stored column; texts are dictionary codes.
+    /// A stored column; strings are dictionary codes.
     Stored(usize),
-    /// The value codes of an annotation key, null without it; `None` for a key that no job has.
+    /// The value codes of an annotation key, null for jobs without the key; `None` for a key that no job has.
     Annotation(Option<u32>),
     /// The padded id of the latest run.
     LatestRunId,
     /// Maps from key codes to value codes.
     Annotations,
-    /// Lists of the job's runs, the last one inserted first.
+    /// Lists of the runs of the jobs, in descending order of insertion.
     Runs,
     /// A column of the SQL table, by its index.
     Sql(usize),
@@ -122,7 +122,7 @@ impl JobColumn {
         }
     }
 
-    /// The values of all rows of a chunk, or of those that pass a filter.
+    /// The values of all rows of a chunk, or of the rows of a selection.
     pub(super) fn of_chunk(
         &self,
         tables: &Tables,
@@ -195,7 +195,7 @@ pub(super) struct Cells<'a, C> {
     chunks: Vec<&'a C>,
     /// For each row, the index of its chunk among `chunks` and its index in the chunk.
     places: Vec<(usize, usize)>,
-    /// The indices in the chunk, if all rows are in the same one.
+    /// The indices in the chunk, if all rows are in the same chunk.
     indices: Option<UInt32Array>,
 }
 
@@ -243,7 +243,8 @@ impl<'a, C: Chunk> Cells<'a, C> {
         })
     }
 
-    /// As Arrow's `interleave`, without its checks of each array, which cost more than the values of a page.
+    /// Equivalent to Arrow's `interleave`, without its checks of each array, which cost more than the copy of the
+    /// values of a page.
     fn gather_primitive<T: ArrowPrimitiveType>(&self, place: usize) -> ArrayRef {
         let arrays: Vec<_> = self.chunks.iter().map(|chunk| chunk.batch().column(place).as_primitive::<T>()).collect();
         let values: Vec<_> = self.places.iter().map(|&(chunk, at)| arrays[chunk].value(at)).collect();
@@ -273,7 +274,8 @@ fn latest_run_ids(tables: &Tables, cells: &Cells<'_, JobChunk>) -> Result<ArrayR
 
 fn annotations(tables: &Tables, cells: &Cells<'_, JobChunk>) -> Result<ArrayRef, ArrowError> {
     let catalog = &tables.dictionaries.annotations;
-    // For each chunk, the key set of the previous row and the columns of its keys: most jobs of a chunk share them.
+    // For each chunk, the key set of the previous row and the columns of its keys: most jobs of a chunk have the same
+    // key set.
     let mut resolved = vec![(None, Vec::<(u32, &KeyColumn)>::new()); cells.chunks.len()];
     let (mut keys, mut values) = (Vec::new(), Vec::new());
     let mut lengths = Vec::with_capacity(cells.places.len());

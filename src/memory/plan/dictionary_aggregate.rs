@@ -1,7 +1,7 @@
 //! GROUP BY dictionary columns: rows are grouped by their codes, and only the distinct keys are hashed.
 //!
-//! DataFusion's `AggregateExec` has no arm for dictionary keys: it converts the keys to its row format and hashes each
-//! row, which dominates the plan.
+//! DataFusion's `AggregateExec` has no specialisation for dictionary keys: it converts the keys to its row format and
+//! hashes each row, which dominates the time of the plan.
 
 use std::fmt;
 use std::sync::Arc;
@@ -183,7 +183,7 @@ impl ExecutionPlan for DictionaryAggregateExec {
     }
 }
 
-/// The group of a combination that was not looked up yet.
+/// The group of a combination that has not been looked up.
 const UNKNOWN: u32 = u32::MAX;
 
 /// The group of each combination of codes.
@@ -233,7 +233,7 @@ struct Groups {
     lookup: Lookup,
     /// The groups of distinct keys, across dictionaries.
     of_text: Box<dyn GroupValues>,
-    /// The combination of codes of each row of a batch; kept for its capacity.
+    /// The combination of codes of each row of a batch; kept to reuse its allocation.
     combinations: Vec<usize>,
 }
 
@@ -287,7 +287,7 @@ impl Groups {
         }
     }
 
-    /// Finds or creates the groups of combinations by their texts.
+    /// Finds or creates the groups of combinations by their values.
     fn look_up(&mut self, combinations: &[usize]) -> EngineResult<()> {
         let mut scale = 1;
         let mut texts = Vec::with_capacity(self.dictionaries.len());
@@ -316,12 +316,12 @@ impl Groups {
     }
 }
 
-/// Whether two arrays are the same. An operator that rebuilds columns may have cloned one of them.
+/// Whether two arrays share their buffers. An operator that rebuilds columns may have cloned one of them.
 fn is_same(a: &ArrayRef, b: &ArrayRef) -> bool {
     Arc::ptr_eq(a, b) || (a.len() == b.len() && a.to_data().ptr_eq(&b.to_data()))
 }
 
-/// Converts distinct texts to a dictionary array.
+/// Converts distinct strings to a dictionary array.
 fn as_dictionary(texts: ArrayRef) -> EngineResult<ArrayRef> {
     let codes = UInt32Array::from_iter((0..texts.len()).map(|at| texts.is_valid(at).then_some(at as u32)));
     Ok(Arc::new(DictionaryArray::try_new(codes, texts)?))
@@ -339,7 +339,7 @@ struct Aggregation {
     keys: Vec<usize>,
     groups: Groups,
     aggregates: Vec<Aggregate>,
-    /// The groups of the rows of a batch; kept for its capacity.
+    /// The groups of the rows of a batch; kept to reuse its allocation.
     of_rows: Vec<usize>,
 }
 
@@ -396,7 +396,7 @@ mod tests {
 
     use super::*;
 
-    /// Batches with shared and separate dictionaries, duplicate texts in a dictionary, and nulls as codes and as
+    /// Batches with shared and separate dictionaries, duplicate values in a dictionary, and nulls as codes and as
     /// values.
     fn batches(mut random: u64) -> (SchemaRef, Vec<RecordBatch>) {
         let mut below = move |bound: u64| {

@@ -1,6 +1,7 @@
-//! SQL conditions that the scan of jobs evaluates itself.
+//! Filter pushdown to the scan of jobs.
 //!
-//! A condition becomes the equivalent predicate of the API; a condition without one is evaluated by DataFusion.
+//! A condition is converted to the equivalent predicate of the API. A condition without an equivalent is evaluated by
+//! DataFusion.
 
 use datafusion::arrow::datatypes::DataType;
 use datafusion::common::ScalarValue;
@@ -36,7 +37,7 @@ pub(super) fn predicate(condition: &Expr) -> Option<Predicate> {
     }
 }
 
-/// Equalities of one column joined by OR, which is what DataFusion makes of a short IN.
+/// A disjunction of equalities on one column: DataFusion converts a short IN list to it.
 fn one_of(condition: &Expr) -> Option<(Column, Vec<Literal>)> {
     match condition {
         Expr::BinaryExpr(BinaryExpr { left, op: Operator::Or, right }) => {
@@ -132,7 +133,7 @@ impl Column {
 
 fn column(expr: &Expr) -> Option<Column> {
     match expr {
-        // DataFusion compares a dictionary as the texts that it has.
+        // DataFusion compares a dictionary column by its values.
         Expr::Cast(cast) if is_text(cast.field.data_type()) => {
             column(&cast.expr).filter(|column| !matches!(column, Column::Integer(_) | Column::Time(_)))
         }
@@ -164,7 +165,7 @@ fn binary(left: &Expr, operator: Operator, right: &Expr) -> Option<Predicate> {
     column.compare(comparison, value)
 }
 
-/// `LIKE 'text%'` and `LIKE '%text%'`, where the text has no wildcard and nothing to escape.
+/// `LIKE 'text%'` and `LIKE '%text%'`, where the text contains no wildcard and no escape character.
 fn prefix_or_substring(like: &Like) -> Option<Predicate> {
     let Like { negated: false, expr, pattern, escape_char: None, case_insensitive: false } = like else { return None };
     let pattern = literal(pattern)?.text()?;

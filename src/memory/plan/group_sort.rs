@@ -34,7 +34,8 @@ const LAST_TRANSITION_TIME: &str = "last_transition_time";
 
 /// Sorts groups, with an optional limit, and divides sums to averages.
 ///
-/// Averages are compared before they are rounded, and names in the dictionary, without a text column. DataFusion's
+/// Averages are compared before they are rounded, and names by their dictionary values, without a string column.
+/// DataFusion's
 /// `SortExec` would need additional columns for both.
 #[derive(Debug, Clone)]
 pub(super) struct GroupSortExec {

@@ -31,7 +31,7 @@ use crate::query::Predicate;
 /// Scans the selected jobs of a snapshot, with a projection and an optional order and limit.
 ///
 /// Indexed predicates are looked up in bitmaps, zone maps prune chunks and blocks, and the residual predicate is
-/// evaluated on the candidates only. Without order and limit each batch is a chunk, which shares the stored arrays if
+/// evaluated on the candidates only. Without order and limit, each batch is a chunk, which shares the stored arrays if
 /// all of its rows are selected.
 #[derive(Debug, Clone)]
 pub(super) struct JobScanExec {
@@ -41,7 +41,7 @@ pub(super) struct JobScanExec {
     page: PageRange,
     /// The pushed-down predicates of SQL that select the jobs.
     predicates: Arc<[Predicate]>,
-    /// The chunks to scan, one batch each even if it is empty; by default all chunks that have selected rows.
+    /// The chunks to scan, with one batch per chunk, which may be empty; by default all chunks with selected rows.
     chunks: Option<Arc<[usize]>>,
     columns: Arc<[JobColumn]>,
     schema: SchemaRef,
@@ -84,17 +84,17 @@ impl JobScanExec {
         Self { order, page, ..self }
     }
 
-    /// Records the predicates of SQL by which the jobs were selected.
+    /// Sets the pushed-down predicates of SQL.
     pub(super) fn with_predicates(self, predicates: Vec<Predicate>) -> Self {
         Self { predicates: predicates.into(), ..self }
     }
 
-    /// Restricts the scan to some chunks, one batch each.
+    /// Restricts the scan to the given chunks, with one batch per chunk.
     pub(super) fn with_chunks(self, chunks: Arc<[usize]>) -> Self {
         Self { chunks: Some(chunks), ..self }
     }
 
-    /// A changed copy, with new metrics.
+    /// A modified copy with new metrics.
     fn changed(&self, change: impl FnOnce(&mut Self)) -> Arc<dyn ExecutionPlan> {
         let mut changed = Self { properties: OnceLock::new(), metrics: ExecutionPlanMetricsSet::new(), ..self.clone() };
         change(&mut changed);
@@ -141,7 +141,7 @@ impl JobScanExec {
         Box::pin(RecordBatchStreamAdapter::new(schema, futures::TryStreamExt::try_flatten(batches)))
     }
 
-    /// The selected rows of a chunk; `None` without rows, unless the chunk was requested explicitly.
+    /// The selected rows of a chunk; `None` if there are none, unless the chunk was requested explicitly.
     fn chunk(&self, chunk: usize, metrics: &BaselineMetrics) -> EngineResult<Option<RecordBatch>> {
         let _timer = metrics.elapsed_compute().timer();
         let rows = self.selected.chunk(&self.tables, chunk)?;

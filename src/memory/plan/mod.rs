@@ -1,7 +1,7 @@
 //! DataFusion plans over a snapshot.
 //!
-//! The physical plans of API calls are built directly, in microseconds; parsing and optimising SQL would take hundreds.
-//! SQL uses the same scan through table providers.
+//! The physical plans of API calls are built directly, in microseconds; parsing and optimising SQL takes hundreds of
+//! microseconds. SQL uses the same scan through table providers.
 //!
 //! | operator | output |
 //! |---|---|
@@ -70,7 +70,7 @@ pub(super) async fn groups(
     };
     let aggregates = query.aggregates();
     let cache = if selection.active_job_sets() || selected.has_residual() { None } else { group_cache(tables, query) };
-    // The cache holds all aggregates, whichever the query asks for.
+    // The cache contains all aggregates, independent of the aggregates that the query requests.
     let times = [JobColumnIndex::submitted, JobColumnIndex::last_transition_seconds];
     let reads_times = cache.is_some() || aggregates.submitted() || aggregates.last_transition_time().is_some();
     let times = times.into_iter().filter(|_| reads_times);

@@ -33,7 +33,7 @@ pub(super) trait ScanSource: fmt::Debug + Send + Sync {
         Ok(())
     }
 
-    /// The same source with a limit.
+    /// The source with a limit.
     fn with_limit(&self, limit: usize) -> Option<Arc<dyn ScanSource>>;
 
     /// The limit.

@@ -14,7 +14,7 @@ use crate::memory::storage::Tables;
 
 /// A read-only session with the tables `job`, `job_run`, `job_spec` and `job_error` of a snapshot.
 pub(in crate::memory) fn session_context(tables: &Arc<Tables>) -> EngineResult<SessionContext> {
-    // A scan has one partition; more partitions would only add exchanges.
+    // A scan has one partition; more target partitions would only add repartitioning.
     let mut config = SessionConfig::new().with_target_partitions(1).with_information_schema(true);
     // The generic dialect parses `cluster` after a comma as a clause.
     config.options_mut().sql_parser.dialect = Dialect::PostgreSQL;

@@ -1,4 +1,4 @@
-//! Scan orders, including those that only SQL has.
+//! Scan orders, including orders that only SQL supports.
 
 use std::fmt;
 
@@ -57,7 +57,7 @@ impl fmt::Display for ScanOrder {
     }
 }
 
-/// The rows for which all predicates hold.
+/// The rows that satisfy all predicates.
 pub(super) async fn select(
     tables: &Tables,
     predicates: impl IntoIterator<Item = Predicate>,
@@ -68,7 +68,7 @@ pub(super) async fn select(
 /// The ordered page of a selection.
 pub(super) struct Ordered<'a> {
     pub(super) tables: &'a Tables,
-    /// The jobs for which the predicates hold.
+    /// The jobs that satisfy the predicates.
     pub(super) selected: &'a RowSelection,
     /// The predicates of SQL. A scan of the API has none, and uses orders of the API only.
     pub(super) predicates: &'a [Predicate],
@@ -95,7 +95,7 @@ impl Ordered<'_> {
         rows.split_off(self.page.offset.min(rows.len()))
     }
 
-    /// State by state, until the limit is reached.
+    /// The rows of one state after another, until the limit is reached.
     async fn by_state_name(&self, direction: Direction) -> EngineResult<Vec<u32>> {
         let mut states = JobState::ALL;
         states.sort_by_key(|state| state.name());

@@ -1,4 +1,4 @@
-//! Operators against DataFusion's own, on random batches.
+//! Compares the operators with those of DataFusion on random batches.
 
 use std::collections::BTreeMap;
 use std::future::Future;
@@ -97,7 +97,7 @@ fn dense(batches: &[RecordBatch], transition: TimeAggregate, nulls: bool) -> Gro
     (0..output.num_rows()).map(group).collect()
 }
 
-/// The same by DataFusion's own operator.
+/// The same aggregates, computed by DataFusion's operator.
 fn aggregated(batches: &[RecordBatch], transition: TimeAggregate, nulls: bool) -> Groups {
     let schema = input_schema();
     let column = |name: &str| col(name, &schema).unwrap();
@@ -216,7 +216,7 @@ proptest! {
                 let sorted = SortExec::new(LexOrdering::new([expr]).unwrap(), source(named.clone(), Arc::clone(&named_schema)));
                 let theirs = run(Arc::new(sorted.with_fetch(fetch)));
                 prop_assert_eq!(ours.num_rows(), theirs.num_rows());
-                // Groups that are equal in the key may be in any order: the keys of the groups must be the same.
+                // Groups with equal sort keys may be in any order, so only the sort keys are compared.
                 let keys_of = |groups: &ArrayRef| -> Vec<(String, u64, i64, i64)> {
                     let of = |code: u32| {
                         let group = batches.iter().flatten().find(|group| group.0 == code).unwrap();
@@ -233,7 +233,7 @@ proptest! {
                     groups.as_primitive::<UInt32Type>().values().iter().map(|&code| of(code)).collect()
                 };
                 prop_assert_eq!(keys_of(ours.column(0)), keys_of(theirs.column(0)), "{} {:?}", column, directed);
-                // The other columns stay with their group, and averages are rounded half away from zero.
+                // The other columns belong to the same group, and averages are rounded half away from zero.
                 for at in 0..ours.num_rows() {
                     let code = ours.column(0).as_primitive::<UInt32Type>().value(at);
                     let group = batches.iter().flatten().find(|group| group.0 == code).unwrap();
@@ -305,7 +305,7 @@ fn a_filtered_scan_matches_filter_exec() {
     }
 }
 
-/// Cached aggregates do not change answers, also when chunks were written to.
+/// Cached aggregates do not change results, even after writes to chunks.
 #[test]
 fn cached_partials_do_not_change_groups() {
     let workload = Workload::new(WorkloadOptions { jobs: 18_000, ..WorkloadOptions::default() });

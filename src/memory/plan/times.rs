@@ -26,13 +26,13 @@ pub(super) struct TimeTypes;
 
 impl TypePlanner for TimeTypes {
     fn plan_type_field(&self, sql_type: &ast::DataType) -> EngineResult<Option<FieldRef>> {
-        // An explicit precision is kept.
+        // An explicit precision is not changed.
         let is_time = matches!(sql_type, ast::DataType::Timestamp(None, _) | ast::DataType::Datetime(None));
         Ok(is_time.then(|| Arc::new(Field::new("", TIME, true))))
     }
 }
 
-/// Casts text literals that are compared with a time to the type of time columns. It runs before DataFusion's type
+/// Casts string literals that are compared with a time to the type of time columns. It runs before DataFusion's type
 /// coercion, which would cast both sides to nanoseconds.
 #[derive(Debug)]
 pub(super) struct TimeLiterals;
@@ -61,7 +61,7 @@ fn rewrite_plan(plan: LogicalPlan) -> EngineResult<Transformed<LogicalPlan>> {
 }
 
 fn rewrite(expr: Expr, schema: &DFSchema) -> Transformed<Expr> {
-    // The type is computed only next to a text literal: it requires a walk through the expression.
+    // The type is computed only next to a string literal, because it requires a traversal of the expression.
     let is_time = |expr: &Expr| matches!(expr.get_type(schema), Ok(DataType::Timestamp(TimeUnit::Microsecond, _)));
     match expr {
         Expr::BinaryExpr(BinaryExpr { left, op, right }) if is_comparison(op) => {

@@ -14,16 +14,16 @@ use crate::memory::storage::{BitmapIndex, Dictionary, JobId, ListedRows, Posting
 use crate::model::StateSet;
 use crate::query::{AnnotationTest, Comparison, IntegerField, IntegerTest, Predicate, TextField, TextTest};
 
-/// Texts that are searched per unit of budget.
+/// The number of dictionary values that are tested per unit of budget.
 const TEXTS_PER_UNIT: u32 = 2048;
-/// Posting lists that are united per unit of budget.
+/// The number of posting lists that are merged per unit of budget.
 const CODES_PER_UNIT: usize = 256;
 
-/// How the rows of a predicate are found.
+/// The access path of a predicate.
 pub(super) enum AccessPath {
     Everything,
     Rows(Arc<RoaringBitmap>),
-    /// The rows in any of several states.
+    /// The rows in any of a set of states.
     States(StateSet),
     Codes(CodeTest),
     Expression,
@@ -59,12 +59,12 @@ fn by_ids(tables: &Tables, ids: &[&String]) -> Arc<RoaringBitmap> {
     Arc::new(ids.iter().filter_map(|id| tables.job_row(&JobId::new(id)?)).collect())
 }
 
-/// The rows of some codes by their posting lists, if their union is cheap enough.
+/// The union of the posting lists of codes, if its cost is low enough.
 fn posted_rows(tables: &Tables, dictionary: &Dictionary, codes: &[u32]) -> Option<Arc<RoaringBitmap>> {
     union_pays(tables, codes, || dictionary.count_rows(codes)).then(|| union(dictionary.rows_of(codes)))
 }
 
-/// The rows of some codes by the bitmap index of a latest-run field, if their union is cheap enough.
+/// The union of the rows of codes in the bitmap index of a latest-run field, if its cost is low enough.
 fn latest_run_rows(tables: &Tables, index: &BitmapIndex, codes: &[u32]) -> Option<Arc<RoaringBitmap>> {
     if let [code] = codes {
         return Some(index.rows(*code).map(Arc::clone).unwrap_or_default());
@@ -85,7 +85,7 @@ fn union(mut lists: Vec<PostingList>) -> Arc<RoaringBitmap> {
     {
         return bitmap;
     }
-    // A bitmap is extended by ascending rows many times faster than by rows in random order.
+    // Appending ascending rows to a bitmap is many times faster than inserting rows in random order.
     let (many, few): (Vec<_>, Vec<_>) = lists.into_iter().partition(|list| matches!(list, PostingList::Many(_)));
     let mut rows = Vec::new();
     few.iter().for_each(|list| list.append_to(&mut rows));
@@ -121,7 +121,7 @@ async fn by_codes(
             codes.dedup();
             codes
         }
-        // A page visits few texts of a large dictionary: test those.
+        // A page visits few values of a large dictionary, so only these are tested.
         _ if dictionary.len() > cost::DICTIONARY_SCAN_MAX_TEXTS
             && dictionary.len() > tables.jobs.len() / cost::DICTIONARY_SCAN_SHARE =>
         {
@@ -144,7 +144,7 @@ async fn by_codes(
     }
 }
 
-/// The codes of the texts that pass a test, ascending.
+/// The codes of the values that pass a test, ascending.
 async fn search(dictionary: &Dictionary, test: impl Fn(&str) -> bool + Send + Sync) -> Vec<u32> {
     let mut codes = Vec::new();
     let end = dictionary.len() as u32;
@@ -175,7 +175,7 @@ fn by_priority(tables: &Tables, test: &IntegerTest) -> AccessPath {
     listed.map_or(AccessPath::Expression, |listed| AccessPath::Rows(with_priority(tables, listed, test)))
 }
 
-/// The listed rows whose priority in this snapshot passes the test, and the rows that are not listed yet.
+/// The indexed rows whose priority in this snapshot passes the test, and the rows that are not indexed yet.
 fn with_priority(tables: &Tables, listed: ListedRows, test: &IntegerTest) -> Arc<RoaringBitmap> {
     let known = tables.jobs.len() as u32;
     let mut rows = union(listed.lists);

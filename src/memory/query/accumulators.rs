@@ -16,9 +16,9 @@ pub(in crate::memory) struct GroupAccumulators {
     /// `1 << replica_bits` accumulators per group.
     entries: Vec<GroupAccumulator>,
     replica_bits: u32,
-    /// A bit for each group that has rows.
+    /// A bitmap of the groups that have rows.
     touched: Vec<u64>,
-    /// The group of each row of a batch; kept for its capacity.
+    /// The group of each row of a batch; kept to reuse its allocation.
     of_rows: Vec<u32>,
 }
 
@@ -70,7 +70,7 @@ impl GroupAccumulators {
             let entry = &mut self.entries[(group << bits | at & mask) as usize];
             entry.states[usize::from(state)] += 1;
             entry.transition_sum += transition;
-            // A new minimum or maximum is rare: a branch costs less than a store per row.
+            // A new minimum or maximum is rare, so a branch is cheaper than a store per row.
             if submitted < entry.submitted {
                 entry.submitted = submitted;
             }

@@ -23,7 +23,7 @@ impl Search<'_> {
     ) -> EngineResult<Vec<u32>> {
         let candidates = self.selected.upper_bound(self.tables);
         if candidates <= GATHER_MAX_CANDIDATES {
-            // For a few rows, sorting their texts is cheaper than ranking the dictionary.
+            // For few rows, sorting their values is cheaper than sorting the dictionary.
             return self.gathered_by(direction, |chunk, at| dictionary.text(code(chunk, at))).await;
         }
         let order = text_order(dictionary).await;
@@ -62,11 +62,11 @@ impl Search<'_> {
         }))
     }
 
-    /// Reads the selected rows of the lists, one list after another, until the page is full.
+    /// Reads the selected rows of the lists, one list after another, until the limit is reached.
     async fn through_lists(&self, lists: impl Iterator<Item = PostingList> + Send) -> EngineResult<Vec<u32>> {
         let end = self.page.end();
         let known = self.tables.jobs.len() as u32;
-        // With capacity for a page, `extend` never asks a bitmap for its length, which is not stored.
+        // With sufficient capacity, `extend` does not compute the length of a bitmap, which is not stored.
         let mut found = Vec::with_capacity(end.min(LIST_PROBES));
         for list in lists {
             if found.len() >= end {
@@ -82,7 +82,7 @@ impl Search<'_> {
             if examined < LIST_PROBES || found.len() >= end {
                 continue;
             }
-            // The first rows of the list did not fill the page: intersect the rest.
+            // The first rows of the list did not reach the limit, so the remaining rows are intersected.
             let mut rest = match self.selected.intersect(self.tables).await {
                 Some(selected) => list.to_bitmap() & selected.as_ref(),
                 None => list.to_bitmap(),

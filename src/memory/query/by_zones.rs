@@ -1,7 +1,8 @@
 //! Pages ordered by id or time, by zone maps.
 //!
-//! A best-first search over the tree of zones, down to blocks of rows. It ends when no open node can hold a row that
-//! sorts before the last row found, so it reads as many nodes as the page needs, independent of the number of jobs.
+//! A best-first search over the tree of zones, down to blocks of rows. It ends when no open node can contain a row that
+//! sorts before the last row found, so the number of nodes that it reads depends on the page and not on the number of
+//! jobs.
 
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, BinaryHeap};
@@ -18,7 +19,7 @@ use crate::memory::storage::{
     BLOCK_ROWS, CHUNK_ROWS, JobChunk, JobIdBytes, Node, Tables, Zone, ZoneTree, Zones, first_row, ids, locate,
 };
 
-/// The rows of a block that are compared with the last row found at a time.
+/// The number of rows of a block that are compared with the last row found in one loop.
 const ROWS_AT_A_TIME: usize = 32;
 
 /// A column with zone maps.
@@ -66,7 +67,7 @@ impl ZonedColumn for Submissions {
     }
 }
 
-/// In whole seconds.
+/// The last transition time in whole seconds.
 pub(super) struct LastTransitions;
 
 impl ZonedColumn for LastTransitions {
@@ -143,16 +144,16 @@ impl Search<'_> {
         }))
     }
 
-    /// The nodes that can hold a row of the page, and the offset and limit of the page within them.
+    /// The nodes that can contain a row of the page, and the offset and limit of the page within them.
     ///
-    /// If all keys of some nodes are less than those of all others, their rows sort first and are only counted. So a
+    /// If all keys of some nodes are less than those of all others, their rows sort first and are only counted. Thus a
     /// large offset reads few nodes.
     async fn narrowed<C: ZonedColumn, W: SortDirection<C::Value>>(
         &self,
         root: Node,
     ) -> EngineResult<(Vec<Node>, PageRange)> {
         let (mut nodes, mut page) = (vec![root], self.page);
-        // Counting rows of a selection needs an intersection, or a test of each row.
+        // Counting the rows of a selection requires an intersection or a test of each row.
         let counts = !self.selected.is_narrowed() && !self.selected.has_residual();
         if page.offset < if counts { BLOCK_ROWS } else { CHUNK_ROWS } {
             return Ok((nodes, page));
@@ -299,10 +300,10 @@ impl<'a, C: ZonedColumn, W: SortDirection<C::Value>> BestFirst<'a, C, W> {
         }
     }
 
-    /// Examines some rows of a chunk. Few sort before those found: only these are looked up in the selection.
+    /// Examines rows of a chunk. Few of them sort before the rows found, and only these are looked up in the selection.
     fn examine_rows(&mut self, chunk: usize, values: &[C::Value], part: Range<usize>) {
         if let Some((worst, _)) = self.best.peek().filter(|_| self.best.len() >= self.limit) {
-            // Without a branch per row, so that the comparison is vectorised.
+            // There is no branch per row, so that the comparison is vectorised.
             let precedes = |any: bool, &value: &C::Value| any | (W::key(value) <= *worst);
             if !values[part.clone()].iter().fold(false, precedes) {
                 return;
@@ -328,7 +329,7 @@ impl<'a, C: ZonedColumn, W: SortDirection<C::Value>> BestFirst<'a, C, W> {
     }
 }
 
-/// Pushes an entry to a heap of the `limit` least ones.
+/// Pushes an entry to a heap of the `limit` least entries.
 fn offer<K: Copy + Ord>(best: &mut BinaryHeap<(K, u32)>, limit: usize, entry: (K, u32)) {
     if best.len() < limit {
         best.push(entry);

@@ -19,14 +19,14 @@ use crate::query::TextTest;
 /// A predicate on dictionary codes.
 #[derive(Debug)]
 pub(super) enum CodeTest {
-    /// A bit per code: the texts were tested once.
+    /// A bitmap of the codes whose values pass.
     Set(Vec<u64>),
-    /// Tests the text of each visited row, for large dictionaries.
+    /// Tests the value of each visited row, for large dictionaries.
     Text(Dictionary, TextTest),
 }
 
 impl CodeTest {
-    /// A test that passes some of `len` codes.
+    /// A test that the given codes pass, out of `len` codes.
     pub(super) fn set(len: usize, codes: &[u32]) -> Self {
         let mut bits = vec![0; len.div_ceil(64)];
         for &code in codes {
@@ -83,7 +83,7 @@ impl PhysicalExpr for CodeTestExpr {
     fn evaluate(&self, batch: &RecordBatch) -> EngineResult<ColumnarValue> {
         let codes = self.column.evaluate(batch)?.into_array(batch.num_rows())?;
         let codes = codes.as_primitive::<UInt32Type>();
-        // A null never passes; the value in its slot need not be a code.
+        // A null never passes, and its slot may contain an invalid code.
         let passes = match codes.nulls() {
             None => BooleanBuffer::collect_bool(codes.len(), |at| self.test.passes(codes.value(at))),
             Some(nulls) => {
@@ -112,7 +112,7 @@ impl PhysicalExpr for CodeTestExpr {
     }
 }
 
-/// Whether a text passes a test.
+/// Whether a string passes a test.
 pub(super) fn passes(test: &TextTest, text: &str) -> bool {
     match test {
         TextTest::Exact(value) => text == value,

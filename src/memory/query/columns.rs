@@ -13,17 +13,17 @@ use crate::query::{IntegerField, TextField, TimeField};
 /// An input column of a residual predicate.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(in crate::memory) enum InputColumn {
-    /// The job's id, as text.
+    /// The job's id, as a string.
     JobId,
-    /// The code of a text.
+    /// The dictionary code of a string.
     Code(TextField),
-    /// The codes of an annotation key's values, null without the key; `None` for a key that no job has.
+    /// The codes of an annotation key's values, null for jobs without the key; `None` for a key that no job has.
     AnnotationCode(Option<u32>),
     Integer(IntegerField),
     Time(TimeField),
 }
 
-/// The column of a text field.
+/// The column of a string field.
 pub(in crate::memory) fn text_name(field: TextField) -> &'static str {
     match field {
         TextField::JobId => "job_id",
@@ -57,7 +57,7 @@ pub(in crate::memory) fn time_name(field: TimeField) -> &'static str {
     }
 }
 
-/// The codes of a text field in a chunk; `None` for the job's id.
+/// The codes of a string field in a chunk; `None` for the job's id.
 pub(in crate::memory) fn codes(chunk: &JobChunk, field: TextField) -> Option<&UInt32Array> {
     Some(match field {
         TextField::JobId => return None,
@@ -102,7 +102,7 @@ impl InputColumn {
         }
     }
 
-    /// The values of a whole chunk, shared where they are stored in this form.
+    /// The values of all rows of a chunk, shared with the stored array if the types are equal.
     pub(super) fn whole(&self, chunk: &JobChunk) -> ArrayRef {
         match self {
             Self::JobId => Arc::new(id_texts((0..chunk.len()).map(|at| JobId::at(chunk.job_id(), at)))),
@@ -147,7 +147,7 @@ fn no_codes(rows: usize) -> UInt32Array {
     UInt32Array::new_null(rows)
 }
 
-/// An id, as builders of string arrays take it.
+/// An id as an item of a string array builder.
 struct Text(JobId);
 
 impl AsRef<str> for Text {

@@ -10,7 +10,7 @@ use crate::query::{GroupBy, TextField};
 
 /// The key of a grouping.
 ///
-/// The group of a code is the code plus one. Group 0 holds the rows without a value. The group of a state is its
+/// The group of a code is the code plus one. Group 0 contains the rows with a null key. The group of a state is its
 /// ordinal.
 #[derive(Debug, Clone)]
 pub(in crate::memory) enum GroupKey {
@@ -47,7 +47,7 @@ impl GroupKey {
         }
     }
 
-    /// Whether the rows without a value form a group.
+    /// Whether rows with a null key form a group.
     pub(in crate::memory) fn groups_nulls(&self) -> bool {
         matches!(self, Self::Text(..))
     }

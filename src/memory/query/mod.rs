@@ -1,12 +1,12 @@
-//! Queries: the rows of a selection, the first rows of an order, and the accumulators of groups.
+//! Queries: the rows of a selection, the top k rows of an order, and the accumulators of groups.
 //!
 //! | module | contents |
 //! |---|---|
 //! | `access_path` | the access path of a predicate |
-//! | `select`, `rows` | the rows of a selection, and those of a chunk |
+//! | `select`, `rows` | the rows of a selection, in the table and in a chunk |
 //! | `residual`, `code_test`, `columns` | predicates without an index, as DataFusion expressions |
-//! | `top_k`, `search`, `by_zones`, `by_lists` | the first rows of an order |
-//! | `group_key`, `accumulators` | groups, numbered densely, and their aggregates |
+//! | `top_k`, `search`, `by_zones`, `by_lists` | the top k rows of an order |
+//! | `group_key`, `accumulators` | groups with dense numbers, and their aggregates |
 //! | `text_index` | the indexes of a dictionary that are built on demand |
 //! | `budget` | cooperative scheduling |
 

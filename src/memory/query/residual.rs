@@ -1,4 +1,4 @@
-//! The residual predicate: the conditions that no index answers, as a physical expression over the candidate rows.
+//! The residual predicate: the conditions without an index, as a physical expression over the candidate rows.
 
 use std::sync::{Arc, LazyLock};
 

@@ -16,7 +16,7 @@ const BLOCK_WORDS: usize = BLOCK_ROWS / 64;
 /// The selected rows of a chunk.
 #[derive(Debug, Clone)]
 pub(in crate::memory) enum ChunkRows {
-    /// All rows, of which there are this many.
+    /// All rows, with their number.
     All(usize),
     /// The rows whose bit is set.
     Some(Box<[u64; WORDS]>),
@@ -116,7 +116,7 @@ impl RowSelection {
         Ok(count)
     }
 
-    /// The chunks of a node that can hold a selected row.
+    /// The chunks of a node that can contain a selected row.
     pub(super) fn chunks_of(&self, tables: &Tables, node: Node) -> impl Iterator<Item = usize> {
         let range = node.rows();
         let end = range.end.min(tables.jobs.len() as u32);

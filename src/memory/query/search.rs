@@ -1,4 +1,4 @@
-//! The search for the rows of a page, and its fallback: gather all keys and sort.
+//! The search for the rows of a page, and the fallback, which gathers and sorts all keys.
 
 use datafusion::error::Result as EngineResult;
 
@@ -7,10 +7,10 @@ use super::select::RowSelection;
 use crate::memory::cost::{GATHER_MAX_CANDIDATES, GATHER_SHARE};
 use crate::memory::storage::{JobChunk, Node, Tables, first_row};
 
-/// The rows examined between two yields to the executor.
+/// The number of rows that are examined between two yields to the executor.
 const ROWS_AT_A_TIME: u32 = 1 << 20;
 
-/// The offset and limit of a page. Without a limit it extends to the last row.
+/// The offset and limit of a page. Without a limit, the page extends to the last row.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub(in crate::memory) struct PageRange {
     pub(in crate::memory) offset: usize,
@@ -23,12 +23,12 @@ impl PageRange {
         self.limit.map_or(usize::MAX, |limit| self.offset.saturating_add(limit))
     }
 
-    /// The number of rows that the page has out of `rows` ordered rows.
+    /// The number of rows of the page, out of `rows` ordered rows.
     pub(in crate::memory) fn of_count(self, rows: usize) -> usize {
         rows.saturating_sub(self.offset).min(self.limit.unwrap_or(usize::MAX))
     }
 
-    /// Cuts the page out of the first [`end`](Self::end) rows.
+    /// Applies the offset and limit to the first [`end`](Self::end) rows.
     pub(super) fn of(self, mut rows: Vec<u32>) -> Vec<u32> {
         rows.truncate(self.end());
         rows.drain(..self.offset.min(rows.len()));
@@ -43,7 +43,7 @@ pub(super) struct Search<'a> {
 }
 
 impl Search<'_> {
-    /// The node of all rows; empty without rows.
+    /// The node of all rows; empty if there are no rows.
     pub(super) fn all(&self) -> Vec<Node> {
         self.tables.indexes.zones.ids.root().into_iter().collect()
     }

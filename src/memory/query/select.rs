@@ -1,5 +1,5 @@
-//! The rows of a selection: bitmaps for the predicates that an index answers, and one physical expression for the
-//! others.
+//! The rows of a selection: bitmaps for the predicates with an index, and one physical expression for the other
+//! predicates.
 
 use std::fmt;
 use std::ops::Range;
@@ -18,36 +18,36 @@ use crate::model::StateSet;
 use crate::query::{Comparison, Predicate, Selection, TimeField};
 use crate::time::Timestamp;
 
-/// The rows that are read from a bitmap at a time.
+/// The number of rows that are read from a bitmap in one call.
 const AT_A_TIME: usize = 64;
 
-/// Rows of bitmaps that are intersected per unit of budget.
+/// The number of rows of bitmaps that are intersected per unit of budget.
 const ROWS_PER_UNIT: usize = 1 << 18;
 
-/// The base-2 logarithm of the rows of a window: those of one container of a roaring bitmap.
+/// The base-2 logarithm of the number of rows of a window, which is the range of one roaring container.
 const WINDOW_BITS: u32 = 16;
 
 /// The rows of a selection.
 ///
-/// The bitmaps are not intersected up front: at ten million jobs the intersection would dominate a page, which visits
-/// few chunks. They are intersected window by window, as far as the page reads. The container is the unit in which
-/// roaring bitmaps are intersected; a window costs about a microsecond, and a lookup of each row many times more.
+/// The intersection of the bitmaps is not computed in advance: with ten million jobs it would dominate the time of a
+/// page, which visits few chunks. It is computed for each window that the page reads. The container is the unit in
+/// which roaring bitmaps are intersected: a window takes about a microsecond, and lookups of its rows many times more.
 #[derive(Debug)]
 pub(in crate::memory) struct RowSelection {
     /// The bitmaps, the smallest first. A selected row is in all of them. They may include rows newer than the
     /// snapshot.
     sets: Vec<Set>,
-    /// The states of the selected rows, if they are several.
+    /// The states of the selected rows, if there are several.
     states: Option<StateSet>,
-    /// The intersection of the bitmaps and states, once it was computed.
+    /// The intersection of the bitmaps and states, after it has been computed.
     rows: OnceLock<Set>,
-    /// The same by window.
+    /// The intersection of each window that has been computed.
     windows: OnceLock<Box<[OnceLock<RoaringBitmap>]>>,
     /// The residual predicate.
     residual: Option<Residual>,
     /// The index lookups, for EXPLAIN.
     index: Vec<String>,
-    /// The conditions on times, which are also in the residual predicate: zone maps exclude whole nodes by them.
+    /// The conditions on times, which are also in the residual predicate: zone maps prune nodes by them.
     times: Vec<(TimeField, Comparison, Timestamp)>,
     /// Whether the residual predicate consists of conditions on times.
     only_times: bool,
@@ -66,7 +66,7 @@ impl From<Arc<RoaringBitmap>> for Set {
     }
 }
 
-/// How many rows of a zone match a condition.
+/// Whether none, some or all rows of a zone match a condition.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum ZoneMatch {
     None,
@@ -75,7 +75,7 @@ pub(super) enum ZoneMatch {
 }
 
 impl ZoneMatch {
-    /// Zones in whole seconds cannot decide an equality with a time within the second.
+    /// Zones in whole seconds cannot decide an equality, because times have microseconds.
     fn of(zone: Zone<i64>, comparison: Comparison, value: i64) -> Self {
         let (none, all) = match comparison {
             Comparison::Equal => (value < zone.min || zone.max < value, false),
@@ -162,7 +162,7 @@ impl RowSelection {
         self.residual.is_some()
     }
 
-    /// How many rows of a node match the conditions on times, by zone maps.
+    /// Whether none, some or all rows of a node match the conditions on times, by zone maps.
     pub(super) fn zone_match(&self, tables: &Tables, node: Node) -> ZoneMatch {
         let share = |&(field, comparison, time): &(TimeField, Comparison, Timestamp)| {
             let zones = &tables.indexes.zones;
@@ -204,7 +204,8 @@ impl RowSelection {
         self.rows(tables)
     }
 
-    /// The bitmap of exactly the selected rows, if there is one: the intersection, if it was computed, or the only bitmap.
+    /// The bitmap of exactly the selected rows, if there is one: the intersection, if it was computed, or the only
+    /// bitmap.
     fn bitmap(&self) -> Option<&RoaringBitmap> {
         match (self.rows.get(), self.sets.as_slice()) {
             (Some(set), _) => Some(&set.rows),
@@ -213,7 +214,7 @@ impl RowSelection {
         }
     }
 
-    /// Whether so few rows are in the smallest bitmap that each is looked up in the others.
+    /// Whether the smallest bitmap has so few rows that each row is looked up in the other bitmaps.
     fn is_probed(&self) -> bool {
         self.sets.first().is_some_and(|set| set.len <= GATHER_MAX_CANDIDATES)
     }
@@ -257,12 +258,12 @@ impl RowSelection {
         }
     }
 
-    /// Whether an index leaves at most `most` rows of a chunk.
+    /// Whether an index selects at most `most` rows of a chunk.
     pub(super) fn has_few(&self, tables: &Tables, chunk: Node, most: u64) -> bool {
         let range = chunk.rows();
         let rows = match self.bitmap() {
             _ if !self.is_narrowed() => return false,
-            // The cardinality of a range of a dense bitmap takes as long as a search of the range.
+            // Computing the cardinality of a range of a dense bitmap takes as long as scanning the range.
             Some(_) if self.upper_bound(tables) / most > (tables.jobs.len() / CHUNK_ROWS) as u64 => return false,
             Some(rows) => rows,
             None if self.is_probed() => return true,

@@ -1,4 +1,4 @@
-//! What the indexes answer, by snapshots of small stores.
+//! Tests of the indexes with snapshots of small stores.
 
 use serde_json::{Value, json};
 use tokio::runtime::Runtime;
@@ -28,7 +28,7 @@ fn job(id: &str, priority: i64) -> Value {
     json!({"type": "insertJob", "job": job})
 }
 
-/// The ids of the jobs for which a predicate holds, and the plan of the selection.
+/// The ids of the jobs that satisfy a predicate, and the plan of the selection.
 fn find(tables: &Tables, predicate: Predicate) -> (Vec<String>, String) {
     let (rows, selected) = Runtime::new().unwrap().block_on(async {
         let selected = RowSelection::new(tables, JobQuery::new().filter(predicate).selection()).await.unwrap();

@@ -1,4 +1,4 @@
-//! Indexes of a dictionary's texts, which are built when a query first needs them.
+//! Indexes of the values of a dictionary, which are built on demand.
 
 use std::sync::Arc;
 
@@ -6,11 +6,12 @@ use tokio::runtime::Handle;
 
 use crate::memory::storage::{Dictionary, TextOrder};
 
-/// More texts than this are sorted on a thread for blocking work, and fewer at once, in less than a millisecond.
+/// More values than this are sorted on a blocking thread. Fewer values are sorted on the current thread, in less than a
+/// millisecond.
 const SORT_INLINE_MAX_TEXTS: usize = 1 << 12;
 
-/// Starts to add the texts that are new to the trigram index, on a thread for blocking work. Until it ends, queries
-/// search these texts one by one.
+/// Starts to add new values to the trigram index, on a blocking thread. Until it ends, queries test each of these
+/// values.
 pub(super) fn index_trigrams(dictionary: &Dictionary) {
     if dictionary.unindexed() == 0 {
         return;
@@ -22,9 +23,9 @@ pub(super) fn index_trigrams(dictionary: &Dictionary) {
     }
 }
 
-/// The codes of a dictionary in the order of their texts.
+/// The codes of a dictionary in the order of their values.
 pub(super) async fn text_order(dictionary: &Dictionary) -> Arc<TextOrder> {
-    // Outside a tokio runtime there is no such thread.
+    // There are no blocking threads outside a tokio runtime.
     if dictionary.unordered() <= SORT_INLINE_MAX_TEXTS || Handle::try_current().is_err() {
         return dictionary.order();
     }

@@ -4,7 +4,7 @@
 //!
 //! - ids and times: a best-first search by zone maps;
 //! - queues, job sets and states: their posting lists, in the order of the values;
-//! - any key, if few rows are selected or the page reaches most of them: gather the keys and sort.
+//! - any key, if few rows are selected or the offset plus the limit is a large part of them: a sort of all keys.
 
 use datafusion::error::Result as EngineResult;
 
@@ -15,7 +15,7 @@ use super::select::RowSelection;
 use crate::memory::storage::{Node, Tables, first_row};
 use crate::query::{Direction, JobOrder, JobOrderKey};
 
-/// The rows of a page in an order; in row order without one.
+/// The rows of a page in an order, or in row order if there is none.
 pub(in crate::memory) async fn ordered_rows(
     tables: &Tables,
     selected: &RowSelection,

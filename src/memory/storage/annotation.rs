@@ -10,10 +10,10 @@ use super::dictionary::Dictionary;
 /// The values of a key in a chunk.
 #[derive(Debug, Clone)]
 pub(crate) enum KeyColumn {
-    /// The row indices that have the key, ascending, and their codes. Used for a key that few rows have, and for every
-    /// key of a chunk that is not full. Arrow has no sparse array.
+    /// The indices of the rows that have the key, ascending, and their codes. Used for a key that few rows have, and
+    /// for every key of a chunk that is not full. Arrow has no sparse array.
     Sparse { places: Vec<u16>, codes: Vec<u32> },
-    /// The codes of all rows of the chunk, null without the key.
+    /// The codes of all rows of the chunk, null for rows without the key.
     Dense(UInt32Array),
 }
 
@@ -26,7 +26,7 @@ impl KeyColumn {
         }
     }
 
-    /// The codes of the first `rows` rows, null without the key.
+    /// The codes of the first `rows` rows, null for rows without the key.
     pub(crate) fn to_array(&self, rows: usize) -> UInt32Array {
         match self {
             Self::Sparse { places, codes } => {
@@ -119,14 +119,14 @@ impl ChunkAnnotations {
 /// The keys of annotations, the dictionary of each key, and the key sets of jobs.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct AnnotationCatalog {
-    /// The keys. Its posting lists hold the rows that have a key.
+    /// The keys. Its posting lists contain the rows that have a key.
     pub(crate) keys: Dictionary,
     values: Arc<Vec<Dictionary>>,
     key_sets: Arc<Vec<Arc<[u32]>>>,
 }
 
 impl AnnotationCatalog {
-    /// The dictionary of a key's values. Its posting lists hold the rows that have a value.
+    /// The dictionary of a key's values. Its posting lists contain the rows that have a value.
     pub(crate) fn values(&self, key: u32) -> &Dictionary {
         &self.values[key as usize]
     }
@@ -141,7 +141,7 @@ impl AnnotationCatalog {
         &mut values[at]
     }
 
-    /// The keys of a key set, sorted by their texts. Each job of the set has a value for every one.
+    /// The keys of a key set, in the order of their names. Each job of the set has a value for every key.
     pub(crate) fn key_set(&self, key_set: u32) -> &Arc<[u32]> {
         &self.key_sets[key_set as usize]
     }

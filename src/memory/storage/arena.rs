@@ -1,11 +1,11 @@
-//! Append-only values in blocks that clones share.
+//! Append-only values in blocks that are shared by clones.
 
 use std::sync::Arc;
 
 use bytes::Bytes;
 use smol_str::SmolStr;
 
-/// Values of a full block.
+/// The number of values of a full block.
 const BLOCK: usize = 1024;
 
 /// Values by index. Clones share the blocks that neither of them changes.
@@ -77,16 +77,16 @@ impl<T: Clone> Arena<T> {
         }
     }
 
-    /// Bytes of the blocks, without the heap memory of the values.
+    /// The size of the blocks, in bytes, without the heap memory of the values.
     pub(crate) fn block_bytes(&self) -> usize {
         self.blocks.iter().map(|block| block.capacity() * size_of::<T>() + size_of_val(&**block)).sum()
     }
 }
 
-/// The texts of a dictionary, in the type of a job's fields: a decoded job shares them.
+/// The values of a dictionary, in the type of a job's fields, so that a decoded job shares them.
 impl Arena<SmolStr> {
     pub(crate) fn heap_bytes(&self) -> usize {
-        // A text on the heap has two reference counts.
+        // A string on the heap has two reference counts.
         let long = self.iter().filter(|text| text.is_heap_allocated());
         long.map(|text| text.len() + 2 * size_of::<usize>()).sum::<usize>() + self.block_bytes()
     }

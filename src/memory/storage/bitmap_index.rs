@@ -1,4 +1,4 @@
-//! Bitmap indexes of columns that are updated. They are versioned: rows move from one code to another.
+//! Bitmap indexes of columns that are updated. They are versioned, because the code of a row can change.
 
 use std::sync::Arc;
 
@@ -12,7 +12,7 @@ use crate::model::{JobState, StateSet};
 pub(crate) struct BitmapIndex(Arc<Vec<Arc<RoaringBitmap>>>);
 
 impl BitmapIndex {
-    /// The rows that hold a code.
+    /// The rows with a code.
     pub(crate) fn rows(&self, code: u32) -> Option<&Arc<RoaringBitmap>> {
         self.0.get(code as usize)
     }
@@ -47,12 +47,12 @@ impl StateIndex {
         &self.0[usize::from(state.ordinal())]
     }
 
-    /// The rows in any of several states.
+    /// The rows in any of a set of states.
     pub(crate) fn union(&self, states: StateSet) -> RoaringBitmap {
         states.iter().fold(RoaringBitmap::new(), |rows, state| rows | self.rows(state).as_ref())
     }
 
-    /// Those of some rows that are in any of several states.
+    /// The subset of the given rows that are in any of a set of states.
     pub(crate) fn filter(&self, states: StateSet, rows: &RoaringBitmap) -> RoaringBitmap {
         states.iter().fold(RoaringBitmap::new(), |found, state| found | (rows & self.rows(state).as_ref()))
     }

@@ -13,7 +13,7 @@ use datafusion::arrow::util::bit_util;
 
 use super::id::FixedId;
 
-/// Rows of a full chunk: DataFusion's batch size.
+/// The number of rows of a full chunk, which is DataFusion's batch size.
 pub(crate) const CHUNK_ROWS: usize = 1 << CHUNK_BITS;
 const CHUNK_BITS: u32 = 13;
 
@@ -112,8 +112,8 @@ impl<const N: usize> ColumnType for FixedId<N> {
 
 /// Writes to a primitive column.
 ///
-/// The first write of a batch converts the array to a builder, and `finish` converts it back: doing both for each write
-/// would cost many times the write. The values are changed in place if no snapshot holds them, and copied otherwise.
+/// The first write of a batch converts the array to a builder, and `finish` converts it back: converting for each write
+/// would cost many times the write. Values are changed in place if no snapshot refers to them, and copied otherwise.
 #[derive(Debug)]
 pub(crate) enum PrimitiveWriter<T: ArrowPrimitiveType> {
     Array(ArrayRef),

@@ -1,4 +1,4 @@
-//! Dictionaries: the distinct texts of a column, identified by codes.
+//! Dictionaries: the distinct values of a string column, identified by codes.
 
 use std::hash::BuildHasher;
 use std::ops::Range;
@@ -17,13 +17,13 @@ use super::ngram::{NgramBatch, NgramIndex};
 use super::postings::{PostingList, Postings};
 use crate::memory::cost::NGRAM_MIN_TEXTS;
 
-/// New texts are added to the trigram index in batches of this many.
+/// New values are added to the trigram index in batches of this size.
 const NGRAM_BATCH: usize = 1 << 12;
 
-/// The codes of a dictionary, sorted by their texts.
+/// The codes of a dictionary, sorted by their values.
 #[derive(Debug, Default)]
 pub(crate) struct TextOrder {
-    /// The codes, in ascending order of their texts.
+    /// The codes, in ascending order of their values.
     pub(crate) codes: Vec<u32>,
 }
 
@@ -40,9 +40,9 @@ impl TextOrder {
 
 /// A dictionary with a posting list for each code.
 ///
-/// The texts are versioned: a clone keeps the texts it was cloned with. The hash table, the posting lists and the
-/// trigram index are shared by all clones and only grow, so a clone ignores codes and rows that it does not have. Their
-/// locks are held for one lookup or append, never during a query.
+/// The values are versioned: a clone does not see values that are added later. The hash table, the posting lists and
+/// the trigram index are shared by all clones and append-only, so a clone ignores codes and rows that it does not have.
+/// Their locks are held for one lookup or append, never during a query.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Dictionary {
     texts: Arc<Arena<SmolStr>>,
@@ -56,7 +56,7 @@ struct SharedPart {
     postings: RwLock<Postings>,
     order: Mutex<Arc<TextOrder>>,
     values: Mutex<Option<ArrayRef>>,
-    /// Built by the queries that need it.
+    /// Built on demand by queries.
     ngrams: RwLock<NgramIndex>,
     is_indexing: AtomicBool,
 }
@@ -67,17 +67,17 @@ impl Dictionary {
         self.texts.len()
     }
 
-    /// The text of a code.
+    /// The value of a code.
     pub(crate) fn text(&self, code: u32) -> &SmolStr {
         self.texts.get(code)
     }
 
-    /// The texts as an Arrow array. The array is cached until texts are added.
+    /// The values as an Arrow array. The array is cached until values are added.
     pub(crate) fn values(&self) -> ArrayRef {
         let kept = self.shared.values.lock().clone();
         match kept {
             Some(values) if values.len() == self.len() => return values,
-            // The cached array belongs to a later clone, whose texts start with those of this one.
+            // The cached array belongs to a later clone, whose values start with the values of this one.
             Some(values) if values.len() > self.len() => return values.slice(0, self.len()),
             _ => {}
         }
@@ -89,15 +89,15 @@ impl Dictionary {
         values
     }
 
-    /// The code of a text, if the dictionary has it.
+    /// The code of a value, if the dictionary contains it.
     pub(crate) fn code(&self, text: &str) -> Option<u32> {
         let hash = self.shared.hasher.hash_one(text);
         let known = self.len() as u32;
         self.shared.codes.read().find(hash, |&code| code < known && self.text(code) == text).copied()
     }
 
-    /// The codes of the texts that contain a substring, ascending.
-    /// `None` if the trigram index cannot answer, or leaves more than `most` candidates.
+    /// The codes of the values that contain a substring, ascending. `None` if the trigram index does not support the
+    /// substring, or finds more than `most` candidates.
     pub(crate) fn codes_containing(&self, part: &str, most: usize) -> Option<Vec<u32>> {
         let (candidates, end) = {
             let ngrams = self.shared.ngrams.read();
@@ -110,23 +110,23 @@ impl Dictionary {
         Some(indexed.chain(end.min(known)..known).filter(contains).collect())
     }
 
-    /// The codes in a range whose texts pass a test, ascending.
+    /// The codes in a range whose values pass a test, ascending.
     pub(crate) fn codes_where(&self, codes: Range<u32>, test: impl Fn(&str) -> bool) -> impl Iterator<Item = u32> {
         codes.filter(move |&code| test(self.text(code)))
     }
 
-    /// The codes of texts. Texts that are new are added.
+    /// The codes of values. New values are added.
     pub(crate) fn intern_all<'a, C: FromIterator<u32>>(&mut self, texts: impl Iterator<Item = &'a str>) -> C {
         self.intern_optional(texts.map(Some)).into_iter().flatten().collect()
     }
 
-    /// The codes of texts that may be null. Texts that are new are added.
+    /// The codes of values that may be null. New values are added.
     pub(crate) fn intern_optional<'a>(&mut self, texts: impl Iterator<Item = Option<&'a str>>) -> Vec<Option<u32>> {
         let mut codes = self.shared.codes.write();
         let hasher = &self.shared.hasher;
         let mut previous: Option<(&str, u32)> = None;
         let mut intern = |text: &'a str| {
-            // Neighbouring rows often have the same text.
+            // Adjacent rows often have the same value.
             if let Some((_, code)) = previous.filter(|&(before, _)| before == text) {
                 return code;
             }
@@ -143,7 +143,7 @@ impl Dictionary {
         texts.map(|text| text.map(&mut intern)).collect()
     }
 
-    /// The number of texts that are to be added to the trigram index: none while they are too few for another batch.
+    /// The number of values to add to the trigram index: 0 while there are fewer than a batch.
     pub(crate) fn unindexed(&self) -> usize {
         let first = self.shared.ngrams.read().end() as usize;
         if self.len() < NGRAM_MIN_TEXTS.max(first + NGRAM_BATCH) || self.shared.is_indexing.load(Ordering::Relaxed) {
@@ -152,7 +152,7 @@ impl Dictionary {
         self.len() - first
     }
 
-    /// Adds the texts to the trigram index, unless another thread does so.
+    /// Adds the values to the trigram index, unless another thread adds them.
     pub(crate) fn index_trigrams(&self) {
         if self.unindexed() == 0 || self.shared.is_indexing.swap(true, Ordering::Acquire) {
             return;
@@ -167,7 +167,7 @@ impl Dictionary {
         self.shared.is_indexing.store(false, Ordering::Release);
     }
 
-    /// The code of a text, which is added if it is new.
+    /// The code of a value, which is added if it is new.
     pub(crate) fn intern(&mut self, text: &str) -> u32 {
         match self.code(text) {
             Some(code) => code,
@@ -202,30 +202,30 @@ impl Dictionary {
         codes.iter().map(|&code| postings.list(code)).collect()
     }
 
-    /// The number of rows that several codes have together.
+    /// The total number of rows of several codes.
     pub(crate) fn count_rows(&self, codes: &[u32]) -> u64 {
         let postings = self.shared.postings.read();
         codes.iter().map(|&code| postings.list_len(code)).sum()
     }
 
-    /// The codes of the texts with a prefix, in the order of their texts.
+    /// The codes of the values with a prefix, in the order of their values.
     pub(crate) fn codes_starting_with(&self, start: &str) -> Vec<u32> {
         let order = self.order();
         let from = &order.codes[order.codes.partition_point(|&code| self.text(code) < start)..];
         from[..from.partition_point(|&code| self.text(code).starts_with(start))].to_vec()
     }
 
-    /// The number of texts that [`order`](Self::order) would have to merge into the cached order.
+    /// The number of values that [`order`](Self::order) would have to merge into the cached order.
     pub(crate) fn unordered(&self) -> usize {
         self.len().saturating_sub(self.shared.order.lock().codes.len())
     }
 
-    /// The codes in the order of their texts. The order is cached; new texts are merged into it.
+    /// The codes in the order of their values. The order is cached, and new values are merged into it.
     pub(crate) fn order(&self) -> Arc<TextOrder> {
         let kept = Arc::clone(&self.shared.order.lock());
         match kept.codes.len().cmp(&self.len()) {
             std::cmp::Ordering::Equal => return kept,
-            // The cached order belongs to a later clone, whose texts start with those of this one.
+            // The cached order belongs to a later clone, whose values start with the values of this one.
             std::cmp::Ordering::Greater => {
                 let known = |code: &u32| (*code as usize) < self.len();
                 return Arc::new(TextOrder { codes: kept.codes.iter().copied().filter(known).collect() });
@@ -255,19 +255,19 @@ impl Dictionary {
         TextOrder { codes }
     }
 
-    /// Bytes of the texts and the hash table.
+    /// The size of the values and the hash table, in bytes.
     pub(crate) fn heap_bytes(&self) -> usize {
         let order = self.shared.order.lock().codes.capacity() * size_of::<u32>();
         let values = self.shared.values.lock().as_ref().map_or(0, |values| values.get_array_memory_size());
         self.texts.heap_bytes() + self.shared.codes.read().allocation_size() + order + values
     }
 
-    /// Bytes of the trigram index.
+    /// The size of the trigram index, in bytes.
     pub(crate) fn ngram_bytes(&self) -> usize {
         self.shared.ngrams.read().heap_bytes()
     }
 
-    /// Bytes of the posting lists.
+    /// The size of the posting lists, in bytes.
     pub(crate) fn posting_bytes(&self) -> usize {
         self.shared.postings.read().heap_bytes()
     }

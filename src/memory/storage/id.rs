@@ -14,7 +14,7 @@ use crate::ingest::{JOB_ID_BYTES, RUN_ID_BYTES, contains_nul};
 
 /// An id of at most `N` bytes, padded with NULs.
 ///
-/// No valid id holds a NUL, so padded ids are equal only if the ids are, and sort in the same order: a proper prefix
+/// No valid id contains a NUL, so padded ids are equal only if the ids are, and sort in the same order: a proper prefix
 /// sorts first, as NUL is the least byte.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 #[repr(transparent)]
@@ -26,7 +26,7 @@ pub(crate) type JobId = FixedId<JOB_ID_BYTES>;
 pub(crate) type RunId = FixedId<RUN_ID_BYTES>;
 
 impl<const N: usize> FixedId<N> {
-    /// The id with a text; `None` if the text is no valid id.
+    /// The id of a string; `None` if the string is not a valid id.
     pub(crate) fn new(text: &str) -> Option<Self> {
         let bytes = text.as_bytes();
         if bytes.len() > N || contains_nul(text) {
@@ -54,7 +54,7 @@ impl<const N: usize> FixedId<N> {
         self.0
     }
 
-    /// The text of the id.
+    /// The id as a string.
     pub(crate) fn as_str(&self) -> &str {
         let len = self.0.iter().rposition(|&byte| byte != 0).map_or(0, |last| last + 1);
         // The bytes come from a `str`, so this never fails.
@@ -78,8 +78,8 @@ const SHARDS: usize = 64;
 /// A hash index from ids to rows, shared by the writer and all snapshots.
 ///
 /// Rows are only added and the id of a row never changes, so one table serves every version: a snapshot ignores rows
-/// that it does not have. The table stores rows alone and compares ids in the id column. It is split into shards, each
-/// with its own lock, so that a reader waits for the resize of one shard at most.
+/// that it does not have. The table stores only rows, and compares ids in the id column. It is split into shards, each
+/// with its own lock, so that a reader waits for the resize of at most one shard.
 #[derive(Debug)]
 pub(crate) struct IdIndex {
     shards: Box<[RwLock<HashTable<u32>>]>,
@@ -101,8 +101,7 @@ impl IdIndex {
 
     /// The rows of many ids, in their order; `None` for an unknown id. `is_id` compares the id of a candidate row.
     ///
-    /// Only for the writer: all shards stay locked for reading, so that the processor overlaps the cache misses of
-    /// several lookups.
+    /// Only for the writer: all shards stay locked for reading, so that the cache misses of several lookups overlap.
     pub(crate) fn find_all<K: Hash>(
         &self,
         ids: impl Iterator<Item = Option<K>>,
@@ -116,7 +115,7 @@ impl IdIndex {
         ids.map(|id| id.and_then(find)).collect()
     }
 
-    /// Reserves room for more rows. `id_of` returns the id of an indexed row.
+    /// Reserves capacity for more rows. `id_of` returns the id of an indexed row.
     pub(crate) fn reserve<K: Hash>(&self, more: usize, id_of: impl Fn(u32) -> K) {
         for shard in &self.shards {
             shard.write().reserve(more.div_ceil(SHARDS), |&row| self.hasher.hash_one(id_of(row)));
@@ -133,7 +132,7 @@ impl IdIndex {
         &self.shards[shard_of(hash)]
     }
 
-    /// Bytes of the index.
+    /// The size of the index, in bytes.
     pub(crate) fn heap_bytes(&self) -> usize {
         self.shards.iter().map(|shard| shard.read().allocation_size()).sum()
     }

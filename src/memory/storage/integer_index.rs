@@ -12,11 +12,11 @@ use super::postings::{PostingList, bitmap_bytes};
 /// The index is rebuilt after at least this many updates.
 const CHANGES_KEPT: usize = 1 << 16;
 
-/// For each integer, the rows that have or had it.
+/// For each integer, the rows that have it or had it before an update.
 ///
-/// All clones share the index, and it only grows. When the integer of a row changes, the row is added to the list of
-/// the new integer and stays in that of the old one, for the snapshots in which it still has it. So the lists are exact
-/// except for the rows in `changed`, whose value must be read from the snapshot's column.
+/// The index is shared by all clones and append-only. When the integer of a row changes, the row is added to the list
+/// of the new integer and stays in that of the old one, for the snapshots in which it still has it. So the lists are
+/// exact except for the rows in `changed`, whose value must be read from the snapshot's column.
 ///
 /// Rows are added a chunk at a time, because adding each row on insertion would dominate the cost of the insertion. The
 /// rows from `end` on are not in the lists, and must be scanned.
@@ -33,13 +33,13 @@ struct Listed {
     changes: usize,
 }
 
-/// Posting lists of some integers. They may include rows newer than the snapshot.
+/// The posting lists of several integers. They may include rows newer than the snapshot.
 #[derive(Debug)]
 pub(crate) struct ListedRows {
     pub(crate) lists: Vec<PostingList>,
     /// The first row that is not in the lists.
     pub(crate) end: u32,
-    /// The rows whose integer was ever updated.
+    /// The rows whose integer has been updated.
     pub(crate) changed: Arc<RoaringBitmap>,
 }
 
@@ -77,13 +77,13 @@ impl IntegerIndex {
         self.0.read().changes
     }
 
-    /// Whether a rebuild is due, after which each row is in one list: the index must not grow with every update.
+    /// Whether a rebuild is due. After a rebuild each row is in one list, which bounds the size of the index.
     pub(crate) fn is_outdated(&self) -> bool {
         let listed = self.0.read();
         listed.changes > CHANGES_KEPT.max(listed.end as usize)
     }
 
-    /// The rows of some integers.
+    /// The rows of several integers.
     pub(crate) fn rows_of(&self, integers: &[i64]) -> ListedRows {
         let listed = self.0.read();
         let lists = integers.iter().filter_map(|integer| listed.rows.get(integer)).cloned().collect();

@@ -22,7 +22,7 @@ use crate::time::Timestamp;
 pub(crate) type JobIdBytes = [u8; JOB_ID_BYTES];
 
 table! {
-    /// Jobs, in the order of insertion. Texts are dictionary codes.
+    /// Jobs, in the order of insertion. Strings are dictionary codes.
     JobChunk, JobChunkWriter, JobRows, JobColumnIndex {
         job_id: JobId,
         queue: Required<UInt32Type>,
@@ -80,7 +80,7 @@ impl JobTable {
         job_state(chunk.state().value(at))
     }
 
-    /// Bytes of the annotation columns, and of the zone maps.
+    /// The size of the annotation columns and of the zone maps, in bytes.
     pub(crate) fn extra_bytes(&self) -> (usize, usize) {
         self.chunks().iter().fold((0, 0), |(annotations, zones), chunk| {
             let zone_bytes = chunk.id_zones.heap_bytes()
@@ -91,7 +91,7 @@ impl JobTable {
     }
 }
 
-/// The state of an ordinal. The column holds only ordinals of [`JobState`].
+/// The state of an ordinal. The column contains only ordinals of [`JobState`].
 pub(crate) fn job_state(ordinal: u8) -> JobState {
     JobState::from_ordinal(ordinal).unwrap_or(JobState::Queued)
 }

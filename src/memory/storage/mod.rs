@@ -5,10 +5,10 @@
 //! | `column`, `table` | chunks of a table: Arrow record batches, opened as builders by a batch of ingestion |
 //! | `jobs`, `runs`, `records`, `reference` | the tables, and references between them |
 //! | `annotation` | a dictionary column per annotation key and chunk |
-//! | `arena`, `dictionary` | append-only values, and texts identified by codes |
+//! | `arena`, `dictionary` | append-only values, and dictionaries |
 //! | `id`, `postings`, `bitmap_index`, `integer_index` | indexes from values to rows |
-//! | `ngram` | trigram indexes from substrings to texts |
-//! | `zone` | zone maps: the least and greatest value of a range of rows |
+//! | `ngram` | trigram indexes for substring searches |
+//! | `zone` | zone maps: the minimum and maximum of a range of rows |
 //! | `partials` | cached aggregates of groups |
 //! | `tables` | a snapshot of the store |
 

@@ -1,8 +1,8 @@
 //! A trigram index of a dictionary, for substring searches.
 //!
-//! For each sequence of three bytes there is a bitmap of the codes whose texts contain it. A text that contains a
-//! substring contains all trigrams of the substring, so the intersection of their bitmaps leaves few candidates to
-//! verify. Texts are indexed in batches; those after the last batch are searched without the index.
+//! For each sequence of three bytes there is a bitmap of the codes whose values contain it. A value that contains a
+//! substring contains all trigrams of the substring, so the intersection of their bitmaps yields few candidates to
+//! verify. Values are indexed in batches; values after the last batch are tested without the index.
 
 use std::collections::HashMap;
 
@@ -12,7 +12,7 @@ use roaring::RoaringBitmap;
 use super::postings::bitmap_bytes;
 use crate::memory::cost::NGRAM_FEW_CANDIDATES;
 
-/// Three bytes of a text, big-endian.
+/// Three bytes of a value, big-endian.
 type Trigram = u32;
 
 /// A bitmap of codes per trigram.
@@ -22,7 +22,7 @@ pub(crate) struct NgramIndex {
     end: u32,
 }
 
-/// The trigrams of a batch of texts.
+/// The trigrams of a batch of values.
 #[derive(Debug)]
 pub(crate) struct NgramBatch {
     /// The distinct pairs of trigram and code, ascending.
@@ -31,7 +31,7 @@ pub(crate) struct NgramBatch {
 }
 
 impl NgramBatch {
-    /// Collects the trigrams of texts, the first of which has the code `first`.
+    /// Collects the trigrams of values, the first of which has the code `first`.
     pub(crate) fn new<'a>(first: u32, texts: impl Iterator<Item = &'a str>) -> Self {
         let mut occurrences = Vec::new();
         let mut end = first;
@@ -61,8 +61,8 @@ impl NgramIndex {
         self.end = batch.end;
     }
 
-    /// A superset of the codes below [`end`](Self::end) whose texts contain a substring. `None` if the substring is
-    /// shorter than a trigram, or if more than `most` codes are left.
+    /// A superset of the codes below [`end`](Self::end) whose values contain a substring. `None` if the substring is
+    /// shorter than a trigram, or if there are more than `most` codes.
     pub(crate) fn candidates(&self, part: &str, most: u64) -> Option<RoaringBitmap> {
         let mut bitmaps = Vec::with_capacity(part.len());
         for trigram in trigrams(part) {
@@ -83,7 +83,7 @@ impl NgramIndex {
         (candidates.len() <= most).then_some(candidates)
     }
 
-    /// Bytes of the bitmaps and the hash table.
+    /// The size of the bitmaps and the hash table, in bytes.
     pub(crate) fn heap_bytes(&self) -> usize {
         let entry = size_of::<(Trigram, RoaringBitmap)>() + 1;
         let bitmaps: u64 = self.codes.values().map(|codes| bitmap_bytes(codes) as u64).sum();

@@ -1,8 +1,8 @@
 //! Cached aggregates of groups.
 //!
-//! The cache holds the aggregates of a query over all jobs and over each segment of a few chunks. A later query
-//! aggregates the segments that were written to since, subtracts their cached aggregates from the totals and adds the
-//! new ones: its cost depends on what changed, not on what is stored.
+//! The cache contains the aggregates of a query over all jobs and over each segment of a few chunks. A later query
+//! aggregates the segments that have been written to since, subtracts their cached aggregates from the totals and adds
+//! the new ones, so its cost depends on the number of changed segments and not on the number of jobs.
 
 use std::sync::{Arc, Weak};
 
@@ -15,15 +15,15 @@ use crate::query::{GroupBy, Predicate};
 
 /// The maximum number of cached queries.
 const MAX_QUERIES: usize = 64;
-/// The cache may use this many bytes, or [`CACHE_BYTES_PER_JOB`] per job if that is more.
+/// The maximum size of the cache, in bytes, or [`CACHE_BYTES_PER_JOB`] per job if that is more.
 const CACHE_MIN_BYTES: usize = 1 << 20;
-/// Two queries of the most groups that are cached.
+/// The size of two queries with the maximum number of groups.
 const CACHE_BYTES_PER_JOB: usize = 2 * PARTIAL_BYTES_PER_JOB;
-/// The counts of a segment fit 16 bits.
+/// The counts of a segment must fit into 16 bits.
 const MAX_CHUNKS_PER_SEGMENT: usize = 4;
 const STATES: usize = JobState::ALL.len() + 1;
 
-/// The accumulator of a group, for all aggregates that a query can ask for.
+/// The accumulator of a group, for all aggregates that a query can request.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct GroupAccumulator {
     /// The number of jobs by the ordinal of their state.
@@ -37,7 +37,7 @@ pub(crate) struct GroupAccumulator {
 }
 
 impl GroupAccumulator {
-    /// The accumulator of no rows.
+    /// An accumulator without rows.
     pub(crate) const EMPTY: Self = Self {
         states: [0; STATES],
         submitted: i64::MAX,
@@ -64,7 +64,7 @@ impl GroupAccumulator {
         self.latest_transition = self.latest_transition.max(latest);
     }
 
-    /// Removes the counts and the sum of a segment. Its minima and maxima stay.
+    /// Removes the counts and the sum of a segment. Its minima and maxima are not removed.
     fn subtract(&mut self, other: &SegmentGroup) {
         for (count, less) in self.states.iter_mut().zip(other.states) {
             *count -= u32::from(less);
@@ -107,8 +107,8 @@ impl SegmentGroup {
     }
 }
 
-/// What determines the groups of a chunk besides its rows. Queries of active job sets are not cached: these change
-/// without a write to the chunk.
+/// The parameters that determine the groups of a chunk. Queries of active job sets are not cached, because active job
+/// sets change without a write to the chunk.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct PartialKey {
     pub(crate) group_by: GroupBy,
@@ -120,12 +120,12 @@ pub(crate) struct PartialKey {
 pub(crate) struct GroupTotals {
     chunks_per_segment: usize,
     /// The version of each chunk. A write replaces the chunk, so its pointer identifies a version; the weak reference
-    /// keeps the address from being reused without keeping the columns.
+    /// prevents the reuse of the address without keeping the columns.
     chunks: Vec<Weak<JobChunk>>,
     /// The groups of each segment, ascending.
     segments: Vec<Arc<[SegmentGroup]>>,
     totals: Vec<GroupAccumulator>,
-    /// The number of jobs of each group: calls without aggregates read nothing else.
+    /// The number of jobs of each group: calls without aggregates read only these.
     counts: Vec<u32>,
 }
 
@@ -136,8 +136,8 @@ impl GroupTotals {
         groups.filter(|&(_, count, _)| count > 0)
     }
 
-    /// The chunks to scan for an update to a version of the table: those of segments that were written to. `None` if
-    /// the version is older and has fewer chunks.
+    /// The chunks to scan for an update to a version of the table: the chunks of segments that have been written to.
+    /// `None` if the version is older and has fewer chunks.
     pub(crate) fn stale(&self, chunks: &[Arc<JobChunk>]) -> Option<Vec<usize>> {
         if chunks.len() < self.chunks.len() {
             return None;
@@ -145,7 +145,7 @@ impl GroupTotals {
         let is_current = |at: usize| {
             self.chunks.get(at).is_some_and(|cached| std::ptr::eq(cached.as_ptr(), Arc::as_ptr(&chunks[at])))
         };
-        // An empty table has no size of segments yet.
+        // An empty table has no segment size yet.
         let size = self.chunks_per_segment.max(1);
         let segments = (0..chunks.len()).step_by(size);
         let segments = segments.map(|first| first..chunks.len().min(first + size));
@@ -183,7 +183,8 @@ impl TotalsUpdate {
         Self { totals, lost: Vec::new() }
     }
 
-    /// The size of segments; chosen for a new query by the groups of a chunk. `None` if they are too many to be cached.
+    /// The size of segments; chosen for a new query by the number of groups of a chunk. `None` if there are too many
+    /// groups to cache.
     pub(crate) fn chunks_per_segment(&mut self, groups_of_chunk: usize) -> Option<usize> {
         if self.totals.chunks_per_segment == 0 {
             let bytes = groups_of_chunk * size_of::<SegmentGroup>();
@@ -249,7 +250,7 @@ impl TotalsUpdate {
     }
 }
 
-/// What the cache knows of a query.
+/// The cache entry of a query.
 #[derive(Debug, Clone)]
 pub(crate) enum CachedGroups {
     Totals(Arc<GroupTotals>),
@@ -272,8 +273,8 @@ impl GroupPartials {
         Some(cached)
     }
 
-    /// Caches the aggregates of a query. Evicts the least recently used queries beyond the size allowed for so many
-    /// jobs.
+    /// Caches the aggregates of a query. Evicts the least recently used queries if the cache exceeds the maximum size
+    /// for the number of jobs.
     pub(crate) fn insert(&self, key: &PartialKey, cached: CachedGroups, jobs: usize) {
         let most = CACHE_MIN_BYTES.max(jobs * CACHE_BYTES_PER_JOB);
         let cached = if cached.heap_bytes() > most { CachedGroups::TooMany } else { cached };

@@ -5,10 +5,10 @@ use std::sync::Arc;
 
 use roaring::RoaringBitmap;
 
-/// A list of this many rows is converted to a bitmap, which is then smaller and faster.
+/// A list with this many rows is converted to a bitmap, which is smaller and faster from this length on.
 const BITMAP_FROM: usize = 256;
 
-/// Ascending rows. Most annotation values have one row or a few; those take no bitmap.
+/// Ascending rows. Most annotation values have few rows, for which a bitmap would be larger.
 #[derive(Debug, Clone, Default)]
 pub(crate) enum PostingList {
     #[default]
@@ -26,7 +26,7 @@ impl PostingList {
             Self::One(only) if *only == row => {}
             Self::One(only) => *self = Self::Few(Arc::new(vec![row.min(*only), row.max(*only)])),
             Self::Few(rows) => {
-                // Rows are mostly appended.
+                // Rows are usually appended.
                 let at = if rows.last().is_some_and(|&last| last < row) {
                     Err(rows.len())
                 } else {
@@ -42,7 +42,7 @@ impl PostingList {
                     }
                 }
             }
-            // Not `try_push`: it looks up the maximum first, which in a dense container is a search.
+            // `try_push` would first determine the maximum, which requires a search in a dense container.
             Self::Many(bitmap) => {
                 Arc::make_mut(bitmap).insert(row);
             }
@@ -140,7 +140,7 @@ impl PostingList {
 /// Adds consecutive rows to a bitmap.
 ///
 /// A container whose first values are a range is a run container, and stays one as it fragments: at a thousand runs it
-/// is larger and many times slower than a bitmap. So each container starts with a single row.
+/// is larger and many times slower than a bitmap. Therefore each container starts with a single row.
 fn insert_range(bitmap: &mut RoaringBitmap, rows: Range<u32>) {
     const CONTAINER_ROWS: u32 = 1 << 16;
 
@@ -153,7 +153,7 @@ fn insert_range(bitmap: &mut RoaringBitmap, rows: Range<u32>) {
     }
 }
 
-/// Heap bytes of a bitmap, by the statistics of its containers.
+/// The heap size of a bitmap, in bytes, by the statistics of its containers.
 pub(crate) fn bitmap_bytes(bitmap: &RoaringBitmap) -> usize {
     let statistics = bitmap.statistics();
     let bytes =

@@ -1,4 +1,4 @@
-//! Specs and errors of jobs, by job id. They are immutable and need no job.
+//! Specs and errors of jobs, by job id. They are immutable, and the job need not exist.
 
 use std::sync::Arc;
 
@@ -21,7 +21,7 @@ impl Records {
         Some(&self.records.get(row).1)
     }
 
-    /// Reserves room in the index.
+    /// Reserves capacity in the index.
     pub(crate) fn reserve(&self, more: usize) {
         self.index.reserve(more, |row| self.id(row));
     }
@@ -45,7 +45,7 @@ impl Records {
         self.records.get(row).0
     }
 
-    /// Bytes of ids, values and the index.
+    /// The size of the ids, the values and the index, in bytes.
     pub(crate) fn heap_bytes(&self) -> usize {
         let values: usize = self.records.iter().map(|(_, value)| value.len()).sum();
         values + self.records.block_bytes() + self.index.heap_bytes()

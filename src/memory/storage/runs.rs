@@ -14,7 +14,7 @@ use super::id::RunId;
 use super::table::{Chunk, Table, TableWriter, table};
 
 table! {
-    /// Runs, in the order of insertion. Texts are dictionary codes.
+    /// Runs, in the order of insertion. Strings are dictionary codes.
     RunChunk, RunChunkWriter, RunRows, RunColumnIndex {
         run_id: RunId,
         cluster: Required<UInt32Type>,
@@ -30,7 +30,8 @@ table! {
         error: Optional<UInt32Type>,
         /// The index of the debug message among the messages.
         debug: Optional<UInt32Type>,
-        /// The run's job: a packed [`Reference`](super::Reference). A dangling one is an index of the ids of missing jobs.
+        /// The run's job: a packed [`Reference`](super::Reference). A dangling one is an index of the ids of missing
+        /// jobs.
         job: Required<UInt32Type>,
         /// The row of the previous run of the same job.
         previous: Optional<UInt32Type>,

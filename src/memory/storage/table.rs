@@ -39,7 +39,7 @@ impl<C: Chunk> Table<C> {
         (&self.chunks[chunk], at)
     }
 
-    /// Bytes of each column over all chunks.
+    /// The size of each column over all chunks, in bytes.
     pub(crate) fn column_bytes(&self) -> Vec<(String, usize)> {
         let Some(first) = self.chunks.first() else { return Vec::new() };
         let fields = first.batch().schema();
@@ -73,7 +73,7 @@ pub(crate) trait Chunk: Clone {
 #[derive(Debug)]
 pub(crate) struct TableWriter<C: Chunk> {
     table: Table<C>,
-    /// The writers of open chunks, by chunk. The table holds an empty chunk in their place.
+    /// The writers of open chunks, by chunk. The table contains an empty chunk in place of each.
     open: Vec<Option<Box<C::Writer>>>,
     opened: Vec<usize>,
     empty: Arc<C>,
@@ -202,7 +202,7 @@ macro_rules! table {
             Arc::new(Schema::new(fields))
         });
 
-        // Some columns are read by index only.
+        // Some columns are only read by index.
         #[allow(dead_code)]
         impl $chunk {
             $($(#[$column_doc])*

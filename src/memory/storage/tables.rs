@@ -20,8 +20,8 @@ use crate::query::TextField;
 
 /// The tables, dictionaries and indexes after a whole number of batches.
 ///
-/// A clone increments a reference count per chunk. It never changes: the writer copies what a snapshot holds before it
-/// writes. The id indexes and posting lists are shared and append-only.
+/// A clone increments a reference count per chunk. A snapshot never changes: the writer copies a chunk that a snapshot
+/// refers to before it writes. The id indexes and posting lists are shared and append-only.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Tables {
     pub(crate) jobs: JobTable,
@@ -38,13 +38,13 @@ pub(crate) struct JobRecords {
     pub(crate) errors: Records,
     /// Errors and debug messages of runs.
     pub(crate) run_messages: Arena<Bytes>,
-    /// Latest-run ids of which no run exists.
+    /// Latest-run ids for which no run exists.
     pub(crate) dangling_runs: Arena<RunId>,
     /// Ids of jobs that do not exist but have runs.
     pub(crate) missing_jobs: Arena<JobId>,
 }
 
-/// The dictionary of each text column, with posting lists for columns that are never updated.
+/// The dictionary of each string column, with posting lists for columns that are never updated.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Dictionaries {
     pub(crate) queues: Dictionary,

@@ -1,4 +1,4 @@
-//! Zone maps: the minimum and maximum of blocks of rows, of chunks, of 32 chunks and so on. Ordered pages skip ranges
+//! Zone maps: the minimum and maximum of blocks of rows, of chunks, of 32 chunks and so on. Ordered pages prune ranges
 //! of rows by them.
 
 use std::ops::Range;
@@ -6,14 +6,14 @@ use std::sync::Arc;
 
 use super::column::CHUNK_ROWS;
 
-/// Rows of a block, the smallest range with a zone.
+/// The number of rows of a block, the smallest range with a zone.
 pub(crate) const BLOCK_ROWS: usize = 1 << BLOCK_BITS;
 const BLOCK_BITS: u32 = 8;
 /// Blocks per chunk, and nodes per node of the next level.
 const FANOUT: usize = 1 << FANOUT_BITS;
 const FANOUT_BITS: u32 = (CHUNK_ROWS / BLOCK_ROWS).trailing_zeros();
 
-/// The minimum and the maximum of some rows.
+/// The minimum and the maximum of a range of rows.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Zone<K> {
     pub(crate) min: K,
@@ -44,7 +44,7 @@ impl<K> Default for Zones<K> {
 }
 
 impl<K: Copy + Ord> Zones<K> {
-    /// The zone of all rows; `None` without rows.
+    /// The zone of all rows; `None` if there are no rows.
     pub(crate) fn whole(&self) -> Option<Zone<K>> {
         self.whole
     }
@@ -170,7 +170,7 @@ impl<K: Copy + Ord> ZoneTree<K> {
         }
     }
 
-    /// The node of all rows; `None` without rows.
+    /// The node of all rows; `None` if there are no rows.
     pub(crate) fn root(&self) -> Option<Node> {
         Some(Node { level: Node::CHUNK_LEVEL + self.levels.len().checked_sub(1)? as u32, at: 0 })
     }
