@@ -153,12 +153,18 @@ fn insert_range(bitmap: &mut RoaringBitmap, rows: Range<u32>) {
     }
 }
 
-/// The heap size of a bitmap, in bytes, by the statistics of its containers.
+/// The heap size of a bitmap, in bytes.
+///
+/// The statistics of the containers count four bytes for an element of an array, which has two, and a byte for a bit of
+/// a bitset.
 pub(crate) fn bitmap_bytes(bitmap: &RoaringBitmap) -> usize {
+    const BITSET_BYTES: u64 = (1 << 16) / 8;
+
     let statistics = bitmap.statistics();
-    let bytes =
-        statistics.n_bytes_array_containers + statistics.n_bytes_run_containers + statistics.n_bytes_bitset_containers;
-    bytes as usize + statistics.n_containers as usize * 2 * size_of::<Vec<u16>>()
+    let arrays = statistics.n_bytes_array_containers / 2;
+    let bitsets = u64::from(statistics.n_bitset_containers) * BITSET_BYTES;
+    let containers = statistics.n_containers as usize * 2 * size_of::<Vec<u16>>();
+    (arrays + bitsets + statistics.n_bytes_run_containers) as usize + containers
 }
 
 /// A posting list per code.
@@ -234,6 +240,16 @@ mod tests {
         let PostingList::Many(bitmap) = postings.list(0) else { panic!("a list of many rows is a bitmap") };
         let statistics = bitmap.statistics();
         assert_eq!((bitmap.len(), statistics.n_containers, statistics.n_run_containers), (160_000, 4, 0));
+    }
+
+    #[test]
+    fn the_bytes_of_a_bitmap_are_those_of_its_containers() {
+        const CONTAINER: usize = 2 * size_of::<Vec<u16>>();
+        let array: RoaringBitmap = (0..3000).map(|row| row * 20).collect();
+        // The capacity of an array is at most twice its length.
+        assert!((6000..=12_000).contains(&(bitmap_bytes(&array) - CONTAINER)));
+        let bitset: RoaringBitmap = (0..30_000).map(|row| row * 2).collect();
+        assert_eq!(bitmap_bytes(&bitset), 8192 + CONTAINER);
     }
 
     #[test]
