@@ -9,6 +9,10 @@ use parking_lot::Mutex;
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
 
 const MICROS_PER_SECOND: i64 = 1_000_000;
+/// 0000-01-01T00:00:00Z, in seconds since 1970.
+const YEAR_0_SECONDS: i64 = -62_167_219_200;
+/// 10000-01-01T00:00:00Z, in seconds since 1970.
+const YEAR_10000_SECONDS: i64 = 253_402_300_800;
 
 /// An instant in UTC, with microsecond precision.
 ///
@@ -78,13 +82,16 @@ impl fmt::Debug for Timestamp {
     }
 }
 
-/// The error of parsing a string that is not an RFC 3339 time.
+/// The error of parsing a string that is not an RFC 3339 time, or whose year in UTC does not have four digits.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct ParseTimestampError(chrono::ParseError);
+pub struct ParseTimestampError(Option<chrono::ParseError>);
 
 impl fmt::Display for ParseTimestampError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "not an RFC 3339 time: {}", self.0)
+        match &self.0 {
+            Some(error) => write!(f, "not an RFC 3339 time: {error}"),
+            None => f.write_str("not an RFC 3339 time: the year in UTC is not between 0000 and 9999"),
+        }
     }
 }
 
@@ -96,7 +103,11 @@ impl FromStr for Timestamp {
     fn from_str(text: &str) -> Result<Self, Self::Err> {
         // chrono stores the fraction relative to the floored second, so truncating it rounds toward the past before
         // 1970 too.
-        DateTime::parse_from_rfc3339(text).map(|time| Self(time.timestamp_micros())).map_err(ParseTimestampError)
+        let time = DateTime::parse_from_rfc3339(text).map_err(|error| ParseTimestampError(Some(error)))?;
+        let micros = time.timestamp_micros();
+        // An offset or a leap second can lead out of the years that RFC 3339 can format.
+        let years = YEAR_0_SECONDS * MICROS_PER_SECOND..YEAR_10000_SECONDS * MICROS_PER_SECOND;
+        if years.contains(&micros) { Ok(Self(micros)) } else { Err(ParseTimestampError(None)) }
     }
 }
 
@@ -180,6 +191,16 @@ mod tests {
     fn further_digits_are_truncated_toward_the_past() {
         assert_eq!(parse("1970-01-01T00:00:00.0000019Z").as_micros(), 1);
         assert_eq!(parse("1969-12-31T23:59:59.9999981Z").as_micros(), -2);
+    }
+
+    #[test]
+    fn every_parsed_time_can_be_formatted_and_parsed() {
+        for text in ["0000-01-01T00:00:00Z", "9999-12-31T23:59:59.999999Z"] {
+            assert_eq!(parse(text).to_string(), text);
+        }
+        for text in ["0000-01-01T00:00:00+00:01", "9999-12-31T23:59:59-00:01", "9999-12-31T23:59:60Z"] {
+            assert_eq!(text.parse::<Timestamp>(), Err(ParseTimestampError(None)), "{text}");
+        }
     }
 
     #[test]
