@@ -4,15 +4,11 @@ use std::fmt;
 use std::str::FromStr;
 use std::sync::Arc;
 
-use chrono::{DateTime, SecondsFormat, Utc};
+use chrono::{DateTime, FixedOffset, Offset, SecondsFormat, Utc};
 use parking_lot::Mutex;
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
 
 const MICROS_PER_SECOND: i64 = 1_000_000;
-/// 0000-01-01T00:00:00Z, in seconds since 1970.
-const YEAR_0_SECONDS: i64 = -62_167_219_200;
-/// 10000-01-01T00:00:00Z, in seconds since 1970.
-const YEAR_10000_SECONDS: i64 = 253_402_300_800;
 
 /// An instant in UTC, with microsecond precision.
 ///
@@ -53,6 +49,21 @@ impl Timestamp {
         divide_half_away(self.0 as i128 - earlier.0 as i128, MICROS_PER_SECOND as i128) as i64
     }
 
+    /// The offset with which the time is formatted: UTC, or the greatest offset of RFC 3339 if the year in UTC does not
+    /// have four digits. A parsed time can have such a year, by its offset or by a leap second.
+    fn offset(self) -> FixedOffset {
+        const YEAR_0: i64 = -62_167_219_200 * MICROS_PER_SECOND;
+        const YEAR_10000: i64 = 253_402_300_800 * MICROS_PER_SECOND;
+        const GREATEST_SECONDS: i32 = (23 * 60 + 59) * 60;
+
+        let seconds = match self.0 {
+            ..YEAR_0 => GREATEST_SECONDS,
+            YEAR_0..YEAR_10000 => 0,
+            YEAR_10000.. => -GREATEST_SECONDS,
+        };
+        FixedOffset::east_opt(seconds).unwrap_or_else(|| Utc.fix())
+    }
+
     /// The average of `count` times whose whole seconds since 1970 have this sum, rounded half away from zero to a
     /// whole second; the epoch if `count` is 0.
     pub const fn from_average_seconds(sum: i128, count: u64) -> Self {
@@ -70,7 +81,7 @@ pub(crate) const fn divide_half_away(numerator: i128, denominator: i128) -> i128
 impl fmt::Display for Timestamp {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match DateTime::<Utc>::from_timestamp_micros(self.0) {
-            Some(time) => f.write_str(&time.to_rfc3339_opts(SecondsFormat::AutoSi, true)),
+            Some(time) => f.write_str(&time.with_timezone(&self.offset()).to_rfc3339_opts(SecondsFormat::AutoSi, true)),
             None => write!(f, "{} µs since 1970", self.0),
         }
     }
@@ -82,16 +93,13 @@ impl fmt::Debug for Timestamp {
     }
 }
 
-/// The error of parsing a string that is not an RFC 3339 time, or whose year in UTC does not have four digits.
+/// The error of parsing a string that is not an RFC 3339 time.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct ParseTimestampError(Option<chrono::ParseError>);
+pub struct ParseTimestampError(chrono::ParseError);
 
 impl fmt::Display for ParseTimestampError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match &self.0 {
-            Some(error) => write!(f, "not an RFC 3339 time: {error}"),
-            None => f.write_str("not an RFC 3339 time: the year in UTC is not between 0000 and 9999"),
-        }
+        write!(f, "not an RFC 3339 time: {}", self.0)
     }
 }
 
@@ -103,11 +111,7 @@ impl FromStr for Timestamp {
     fn from_str(text: &str) -> Result<Self, Self::Err> {
         // chrono stores the fraction relative to the floored second, so truncating it rounds toward the past before
         // 1970 too.
-        let time = DateTime::parse_from_rfc3339(text).map_err(|error| ParseTimestampError(Some(error)))?;
-        let micros = time.timestamp_micros();
-        // An offset or a leap second can lead out of the years that RFC 3339 can format.
-        let years = YEAR_0_SECONDS * MICROS_PER_SECOND..YEAR_10000_SECONDS * MICROS_PER_SECOND;
-        if years.contains(&micros) { Ok(Self(micros)) } else { Err(ParseTimestampError(None)) }
+        DateTime::parse_from_rfc3339(text).map(|time| Self(time.timestamp_micros())).map_err(ParseTimestampError)
     }
 }
 
@@ -194,12 +198,17 @@ mod tests {
     }
 
     #[test]
-    fn every_parsed_time_can_be_formatted_and_parsed() {
-        for text in ["0000-01-01T00:00:00Z", "9999-12-31T23:59:59.999999Z"] {
-            assert_eq!(parse(text).to_string(), text);
-        }
-        for text in ["0000-01-01T00:00:00+00:01", "9999-12-31T23:59:59-00:01", "9999-12-31T23:59:60Z"] {
-            assert_eq!(text.parse::<Timestamp>(), Err(ParseTimestampError(None)), "{text}");
+    fn every_parsed_time_is_formatted_as_one_that_can_be_parsed() {
+        for (text, formatted) in [
+            ("0000-01-01T00:00:00Z", "0000-01-01T00:00:00Z"),
+            ("0000-01-01T00:00:00+00:01", "0000-01-01T23:58:00+23:59"),
+            ("0000-01-01T00:00:00+23:59", "0000-01-01T00:00:00+23:59"),
+            ("9999-12-31T23:59:59.999999Z", "9999-12-31T23:59:59.999999Z"),
+            ("9999-12-31T23:59:60Z", "9999-12-31T00:01:00-23:59"),
+            ("9999-12-31T23:59:59-23:59", "9999-12-31T23:59:59-23:59"),
+        ] {
+            assert_eq!(parse(text).to_string(), formatted);
+            assert_eq!(parse(formatted), parse(text));
         }
     }
 
