@@ -139,6 +139,20 @@ pub(super) fn id_views<const N: usize>(
     Ok(Arc::new(views.finish()))
 }
 
+/// Copies ids to an array of strings.
+pub(super) fn id_strings<const N: usize>(
+    ids: impl Iterator<Item = Option<FixedId<N>>>,
+) -> Result<ArrayRef, ArrowError> {
+    let mut views = StringViewBuilder::with_capacity(ids.size_hint().0);
+    for id in ids {
+        match id {
+            Some(id) => views.try_append_value(id.as_str())?,
+            None => views.append_null(),
+        }
+    }
+    Ok(Arc::new(views.finish()))
+}
+
 /// Shorter messages are copied and longer ones are shared, because each shared message is a buffer of the array.
 const SHARED_BYTES: usize = 4096;
 
@@ -261,25 +275,13 @@ impl<'a> JobColumns<'a> {
             JobIndices::Chunk(chunk, Some(places)) => {
                 id_views::<JOB_ID_BYTES>(chunk.job_id(), places.values().iter().map(|&at| at as usize))?
             }
-            JobIndices::Rows(rows) => {
-                let mut ids = StringViewBuilder::with_capacity(rows.len());
-                for &row in rows {
-                    ids.try_append_value(self.tables.jobs.id(row).as_str())?;
-                }
-                Arc::new(ids.finish())
-            }
+            JobIndices::Rows(rows) => id_strings(rows.iter().map(|&row| Some(self.tables.jobs.id(row))))?,
         })
     }
 
     fn latest_run_ids(&self) -> EngineResult<ArrayRef> {
-        let mut ids = StringViewBuilder::with_capacity(self.places.len());
-        for packed in &self.primitive(JobChunk::latest_run)? {
-            match packed {
-                Some(packed) => ids.try_append_value(self.tables.latest_run(packed).as_str())?,
-                None => ids.append_null(),
-            }
-        }
-        Ok(Arc::new(ids.finish()))
+        let latest = self.primitive(JobChunk::latest_run)?;
+        Ok(id_strings(latest.iter().map(|packed| Some(self.tables.latest_run(packed?))))?)
     }
 
     /// The values of a key.

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use datafusion::arrow::array::{ArrayRef, BinaryViewBuilder, DictionaryArray, StringViewBuilder, UInt32Array};
+use datafusion::arrow::array::{ArrayRef, BinaryViewBuilder, DictionaryArray, UInt32Array};
 use datafusion::arrow::buffer::Buffer;
 use datafusion::arrow::datatypes::{Field, SchemaRef};
 use datafusion::arrow::record_batch::{RecordBatch, RecordBatchOptions};
@@ -11,7 +11,7 @@ use datafusion::error::Result as EngineResult;
 
 use super::scan::{Batches, ScanSource};
 use crate::ingest::RUN_ID_BYTES;
-use crate::memory::schema::{RUN_STATES, id_views, messages, states};
+use crate::memory::schema::{RUN_STATES, id_strings, id_views, messages, states};
 use crate::memory::storage::{Chunk, Dictionary, Records, RunChunk, Tables};
 
 /// A table other than `job`.
@@ -105,13 +105,7 @@ impl RecordSource {
         let dictionaries = &self.tables.dictionaries;
         Ok(match name {
             "run_id" => id_views::<RUN_ID_BYTES>(chunk.run_id(), 0..rows)?,
-            "job_id" => {
-                let mut ids = StringViewBuilder::with_capacity(rows);
-                for &job in &chunk.job().values()[..rows] {
-                    ids.try_append_value(self.tables.job_of_run(job).as_str())?;
-                }
-                Arc::new(ids.finish())
-            }
+            "job_id" => id_strings(chunk.job().iter().take(rows).map(|job| Some(self.tables.job_of_run(job?))))?,
             "cluster" => texts(&dictionaries.clusters, chunk.cluster())?,
             "node" => texts(&dictionaries.nodes, chunk.node())?,
             "pool" => texts(&dictionaries.pools, chunk.pool())?,
@@ -130,13 +124,7 @@ impl RecordSource {
     fn record_column(&self, name: &str, chunk: usize, rows: usize) -> EngineResult<ArrayRef> {
         let records = &self.records().blocks()[chunk][..rows];
         Ok(match name {
-            "job_id" => {
-                let mut ids = StringViewBuilder::with_capacity(rows);
-                for (id, _) in records {
-                    ids.try_append_value(id.as_str())?;
-                }
-                Arc::new(ids.finish())
-            }
+            "job_id" => id_strings(records.iter().map(|&(id, _)| Some(id)))?,
             "spec" => {
                 let mut specs = BinaryViewBuilder::with_capacity(rows);
                 for (_, spec) in records {

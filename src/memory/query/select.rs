@@ -13,7 +13,7 @@ use super::budget::consume_budget_for;
 use super::describe::describe;
 use super::residual::{Residual, ResidualBuilder};
 use crate::memory::cost::GATHER_MAX_CANDIDATES;
-use crate::memory::storage::{CHUNK_ROWS, Node, Tables, Zone};
+use crate::memory::storage::{CHUNK_ROWS, CONTAINER_ROWS, Node, Tables, Zone, by_container};
 use crate::model::StateSet;
 use crate::query::{Comparison, Predicate, Selection, TimeField};
 use crate::time::Timestamp;
@@ -24,14 +24,11 @@ const AT_A_TIME: usize = 64;
 /// The number of rows of bitmaps that are intersected per unit of budget.
 const ROWS_PER_UNIT: usize = 1 << 18;
 
-/// The base-2 logarithm of the number of rows of a window, which is the range of one roaring container.
-const WINDOW_BITS: u32 = 16;
-
 /// The rows of a selection.
 ///
 /// The intersection of the bitmaps is not computed in advance: with ten million jobs it would dominate the time of a
-/// page, which visits few chunks. It is computed for each window that the page reads. The container is the unit in
-/// which roaring bitmaps are intersected: a window takes about a microsecond, and lookups of its rows many times more.
+/// page, which visits few chunks. It is computed for each window that the page reads: the rows of one roaring
+/// container, which take about a microsecond, and many times longer if each row is looked up.
 #[derive(Debug)]
 pub(in crate::memory) struct RowSelection {
     /// The bitmaps, the smallest first. A selected row is in all of them. They may include rows newer than the
@@ -141,16 +138,12 @@ impl RowSelection {
 
     /// Whether a node may contain a selected row, by zone maps and bitmaps.
     pub(super) fn may_contain(&self, tables: &Tables, node: Node) -> bool {
-        let range = node.rows();
-        let in_bitmaps = || match self.bitmap() {
-            Some(rows) => rows.range(range).next().is_some(),
-            None if !self.is_narrowed() => true,
-            None if self.is_probed() || node.as_chunk().is_none() => {
-                self.smallest().is_none_or(|set| set.rows.range(range).next().is_some())
-            }
-            None => self.window(tables, range.start).range(range).next().is_some(),
+        let bitmap = || match node.as_chunk() {
+            Some(_) => self.of_chunk(tables, node),
+            None => self.smallest().map(|set| set.rows.as_ref()),
         };
-        self.zone_match(tables, node) != ZoneMatch::None && in_bitmaps()
+        self.zone_match(tables, node) != ZoneMatch::None
+            && bitmap().is_none_or(|rows| rows.range(node.rows()).next().is_some())
     }
 
     /// The residual predicate of a node's rows; `None` if zone maps show that all pass.
@@ -221,16 +214,26 @@ impl RowSelection {
 
     /// The intersection of the bitmaps and states in the window of a row.
     fn window(&self, tables: &Tables, row: u32) -> &RoaringBitmap {
-        let of_row = |row: u32| row as usize >> WINDOW_BITS;
-        let count = of_row(row).max(of_row(tables.jobs.len() as u32)) + 1;
+        let of_row = |row: u32| row / CONTAINER_ROWS;
+        let count = of_row(tables.jobs.len() as u32) + 1;
         let windows = self.windows.get_or_init(|| (0..count).map(|_| OnceLock::new()).collect());
-        windows[of_row(row)].get_or_init(|| {
-            let first = row >> WINDOW_BITS << WINDOW_BITS;
+        windows[of_row(row) as usize].get_or_init(|| {
+            let first = of_row(row) * CONTAINER_ROWS;
             let mut rows = RoaringBitmap::new();
-            rows.insert_range(first..=first | ((1 << WINDOW_BITS) - 1));
-            self.sets.iter().for_each(|set| rows &= set.rows.as_ref());
-            self.states.map_or_else(|| rows.clone(), |states| tables.indexes.states.filter(states, &rows))
+            rows.insert_range(first..=first + (CONTAINER_ROWS - 1));
+            self.restrict(tables, rows, &self.sets)
         })
+    }
+
+    /// A bitmap with the selected rows of a chunk, and no others unless the rows of the smallest bitmap are looked up;
+    /// `None` if no index restricts the rows.
+    fn of_chunk(&self, tables: &Tables, chunk: Node) -> Option<&RoaringBitmap> {
+        match self.bitmap() {
+            Some(rows) => Some(rows),
+            None if !self.is_narrowed() => None,
+            None if self.is_probed() => self.sets.first().map(|set| set.rows.as_ref()),
+            None => Some(self.window(tables, chunk.rows().start)),
+        }
     }
 
     /// Visits the selected rows of a range, ascending, before the residual predicate.
@@ -248,11 +251,8 @@ impl RowSelection {
                 });
             }
             None => {
-                let mut start = range.start;
-                while start < range.end {
-                    let end = ((start >> WINDOW_BITS) + 1).checked_shl(WINDOW_BITS).unwrap_or(u32::MAX).min(range.end);
-                    visit_bitmap(self.window(tables, start), start..end, &mut visit);
-                    start = end;
+                for part in by_container(range) {
+                    visit_bitmap(self.window(tables, part.start), part, &mut visit);
                 }
             }
         }
@@ -260,21 +260,15 @@ impl RowSelection {
 
     /// Whether an index selects at most `most` rows of a chunk.
     pub(super) fn has_few(&self, tables: &Tables, chunk: Node, most: u64) -> bool {
-        let range = chunk.rows();
-        let rows = match self.bitmap() {
-            _ if !self.is_narrowed() => return false,
-            // Computing the cardinality of a range of a dense bitmap takes as long as scanning the range.
-            Some(_) if self.upper_bound(tables) / most > (tables.jobs.len() / CHUNK_ROWS) as u64 => return false,
-            Some(rows) => rows,
-            None if self.is_probed() => return true,
-            None => self.window(tables, range.start),
-        };
-        rows.range_cardinality(range) <= most
+        // The cardinality of a range of a dense bitmap takes as long as a search of the range.
+        let is_dense = self.upper_bound(tables) / most > (tables.jobs.len() / CHUNK_ROWS) as u64;
+        !(is_dense && self.bitmap().is_some())
+            && self.of_chunk(tables, chunk).is_some_and(|rows| rows.range_cardinality(chunk.rows()) <= most)
     }
 
     /// Whether a row is in all bitmaps and states.
     pub(in crate::memory) fn contains_row(&self, tables: &Tables, row: u32) -> bool {
-        let window = || self.windows.get()?.get(row as usize >> WINDOW_BITS)?.get();
+        let window = || self.windows.get()?.get((row / CONTAINER_ROWS) as usize)?.get();
         match self.bitmap().or_else(window) {
             Some(rows) => rows.contains(row),
             None => self.sets.iter().all(|set| set.rows.contains(row)) && self.is_in_states(tables, row),
@@ -290,17 +284,20 @@ impl RowSelection {
         let is_newer = |rows: &RoaringBitmap| rows.max().is_some_and(|last| last >= len);
         let mut rows = match (self.sets.as_slice(), self.states) {
             ([only], None) if !is_newer(&only.rows) => return Arc::clone(&only.rows),
+            ([first, rest @ ..], _) => self.restrict(tables, first.rows.as_ref().clone(), rest),
             ([], states) => states.map_or_else(RoaringBitmap::new, |states| tables.indexes.states.union(states)),
-            ([only], None) => only.rows.as_ref().clone(),
-            ([only], Some(states)) => tables.indexes.states.filter(states, &only.rows),
-            ([first, second, rest @ ..], states) => {
-                let rows = first.rows.as_ref() & second.rows.as_ref();
-                let rows = rest.iter().fold(rows, |rows, more| rows & more.rows.as_ref());
-                states.map_or_else(|| rows.clone(), |states| tables.indexes.states.filter(states, &rows))
-            }
         };
         rows.remove_range(len..);
         Arc::new(rows)
+    }
+
+    /// The rows that are also in some of the bitmaps, and in the states.
+    fn restrict(&self, tables: &Tables, mut rows: RoaringBitmap, sets: &[Set]) -> RoaringBitmap {
+        sets.iter().for_each(|set| rows &= set.rows.as_ref());
+        match self.states {
+            Some(states) => tables.indexes.states.filter(states, &rows),
+            None => rows,
+        }
     }
 }
 

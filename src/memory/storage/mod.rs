@@ -39,7 +39,7 @@ pub(super) use id::{FixedId, JobId, RunId, ids};
 pub(super) use integer_index::{IntegerIndex, ListedRows};
 pub(super) use jobs::{JobChunk, JobColumnIndex, JobIdBytes, JobRows, JobWriter, job_state};
 pub(super) use partials::{CachedGroups, GroupAccumulator, GroupTotals, PartialKey, TotalsUpdate};
-pub(super) use postings::{PostingList, Postings, bitmap_bytes};
+pub(super) use postings::{CONTAINER_ROWS, PostingList, Postings, bitmap_bytes, by_container};
 pub(super) use records::Records;
 pub(super) use reference::Reference;
 pub(super) use runs::{RunChunk, RunColumnIndex, RunRows, RunWriter};

@@ -142,15 +142,23 @@ impl PostingList {
 /// A container whose first values are a range is a run container, and stays one as it fragments: at a thousand runs it
 /// is larger and many times slower than a bitmap. Therefore each container starts with a single row.
 fn insert_range(bitmap: &mut RoaringBitmap, rows: Range<u32>) {
-    const CONTAINER_ROWS: u32 = 1 << 16;
-
-    let mut start = rows.start;
-    while start < rows.end {
-        let end = rows.end.min((start | (CONTAINER_ROWS - 1)) + 1);
-        bitmap.insert(start);
-        bitmap.insert_range(start + 1..end);
-        start = end;
+    for rows in by_container(rows) {
+        bitmap.insert(rows.start);
+        bitmap.insert_range(rows.start + 1..rows.end);
     }
+}
+
+/// The number of rows in the range of a roaring container.
+pub(crate) const CONTAINER_ROWS: u32 = 1 << 16;
+
+/// Divides a range of rows at the bounds of roaring containers.
+pub(crate) fn by_container(rows: Range<u32>) -> impl Iterator<Item = Range<u32>> {
+    let mut start = rows.start;
+    std::iter::from_fn(move || {
+        let part = start..rows.end.min((start | (CONTAINER_ROWS - 1)).saturating_add(1));
+        start = part.end;
+        (!part.is_empty()).then_some(part)
+    })
 }
 
 /// The heap size of a bitmap, in bytes.
@@ -158,7 +166,7 @@ fn insert_range(bitmap: &mut RoaringBitmap, rows: Range<u32>) {
 /// The statistics of the containers count four bytes for an element of an array, which has two, and a byte for a bit of
 /// a bitset.
 pub(crate) fn bitmap_bytes(bitmap: &RoaringBitmap) -> usize {
-    const BITSET_BYTES: u64 = (1 << 16) / 8;
+    const BITSET_BYTES: u64 = CONTAINER_ROWS as u64 / 8;
 
     let statistics = bitmap.statistics();
     let arrays = statistics.n_bytes_array_containers / 2;
@@ -229,6 +237,15 @@ mod tests {
         assert!(matches!(postings.list(3), PostingList::Many(_)));
         assert_eq!(postings.list(0).len(), 0);
         assert_eq!(postings.list(99).len(), 0);
+    }
+
+    #[test]
+    fn a_range_is_divided_at_the_bounds_of_containers() {
+        let bounds = |rows| by_container(rows).map(|part| (part.start, part.end)).collect::<Vec<_>>();
+        assert_eq!(bounds(3..3), []);
+        assert_eq!(bounds(0..CONTAINER_ROWS), [(0, 65_536)]);
+        assert_eq!(bounds(65_535..131_073), [(65_535, 65_536), (65_536, 131_072), (131_072, 131_073)]);
+        assert_eq!(bounds(u32::MAX - 2..u32::MAX), [(u32::MAX - 2, u32::MAX)]);
     }
 
     #[test]
