@@ -98,7 +98,7 @@ fn memory(load: &mut Load) {
     while load.generator.active_jobs() < 950_000 {
         load.generate(100_000, drop);
     }
-    // Meanwhile the allocator returns the memory that the queues of jobs had before they grew.
+    // The allocator returns the previous buffers of queues that have grown only after further allocations.
     load.generate(5_000_000, drop);
     let (more_jobs, more_bytes) = (load.generator.active_jobs() - jobs, resident_bytes().saturating_sub(bytes));
     println!("{more_jobs} active jobs use {more_bytes} bytes: {} bytes per job", more_bytes / more_jobs as u64);
