@@ -82,8 +82,8 @@ impl Store {
         let runs = self.historical_run_rows(jobs, codes, &runs)?;
         self.append_runs(&runs);
         for ((row, &(i, _)), latest) in (first_job..).zip(new).zip(latest) {
-            if latest.is_none() {
-                self.set_latest_run(row, &jobs.run_id(i));
+            if let Some(id) = RunId::new(&jobs.run_id(i)).filter(|_| latest.is_none()) {
+                self.set_latest_run(row, id, self.run_row(&id));
             }
         }
         Ok(())
@@ -91,8 +91,8 @@ impl Store {
 
     /// Reserves capacity in the id indexes.
     fn reserve_ids(&self, jobs: &HistoricalJobs, more: usize) {
-        self.indexes.job_ids.reserve(more, |row| self.jobs.id(row));
-        self.indexes.run_ids.reserve(more, |row| self.runs.id(row));
+        self.indexes.job_ids.reserve(more);
+        self.indexes.run_ids.reserve(more);
         if jobs.spec().is_some() {
             self.records.specs.reserve(more);
         }

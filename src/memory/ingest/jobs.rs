@@ -10,7 +10,7 @@ use datafusion::arrow::error::ArrowError;
 
 use super::store::Store;
 use crate::ingest::{JobEffect, JobInsert, JobPatch, JobUpdate};
-use crate::memory::storage::{CHUNK_ROWS, JobId, JobRows, job_state, locate};
+use crate::memory::storage::{CHUNK_ROWS, JobId, JobRows, RunId, StateChanges, job_state, locate};
 use crate::model::JobState;
 use crate::time::Timestamp;
 
@@ -133,7 +133,7 @@ impl Store {
             if let Some(last) = self.orphans.remove(&id) {
                 self.adopt(row, last);
             }
-            self.indexes.job_ids.insert(&id, row, |row| self.jobs.id(row));
+            self.indexes.job_ids.insert(&id, row);
         }
     }
 
@@ -180,29 +180,35 @@ impl Store {
     /// Updates the jobs that exist.
     pub(super) fn update_jobs(&mut self, updates: &[JobUpdate]) {
         let rows = self.job_rows(updates.iter().map(|update| JobId::new(&update.job_id)));
-        for (update, row) in updates.iter().zip(rows) {
-            if let Some(row) = row {
-                self.update_job(row, update);
+        let run_ids = || updates.iter().map(|update| update.if_active.latest_run_id.as_deref().and_then(RunId::new));
+        let runs = run_ids().zip(self.run_rows(run_ids()));
+        let mut states = StateChanges::default();
+        for ((update, row), run) in updates.iter().zip(rows).zip(runs) {
+            let Some(row) = row else { continue };
+            let state = self.jobs.state(row);
+            let transition = match update.effect_on(state) {
+                JobEffect::None => None,
+                JobEffect::Patch(patch) => {
+                    if let (Some(id), run) = run {
+                        self.set_latest_run(row, id, run);
+                    }
+                    self.patch_job(row, patch);
+                    patch.transition
+                }
+                JobEffect::Preempt(time) => Some((JobState::Preempted, time)),
+            };
+            if let Some((to, time)) = transition {
+                self.transition(row, state, to, time);
+                states.push(row, state, to);
             }
         }
+        self.indexes.states.apply(states);
     }
 
-    /// Applies the effect of an update for the state of the job.
-    fn update_job(&mut self, row: u32, update: &JobUpdate) {
-        let state = self.jobs.state(row);
-        match update.effect_on(state) {
-            JobEffect::None => {}
-            JobEffect::Patch(patch) => self.patch_job(row, state, patch),
-            JobEffect::Preempt(time) => self.transition(row, state, JobState::Preempted, time),
-        }
-    }
-
-    fn patch_job(&mut self, row: u32, state: JobState, patch: &JobPatch) {
+    /// Sets the columns of a patch, except for the latest run and the state.
+    fn patch_job(&mut self, row: u32, patch: &JobPatch) {
         if let Some(priority) = patch.priority {
             self.set_priority(row, priority);
-        }
-        if let Some(run_id) = &patch.latest_run_id {
-            self.set_latest_run(row, run_id);
         }
         if let Some(cancellation) = &patch.cancellation {
             let dictionaries = &mut self.dictionaries;
@@ -213,22 +219,16 @@ impl Store {
             jobs.cancel_reason.set_optional(at, reason);
             jobs.cancel_user.set_optional(at, user);
         }
-        if let Some((to, time)) = patch.transition {
-            self.transition(row, state, to, time);
-        }
     }
 
+    /// Sets the state and the last transition time.
     fn transition(&mut self, row: u32, from: JobState, to: JobState, time: Timestamp) {
         let (chunk, at) = locate(row);
         let jobs = self.jobs.writer(chunk);
         let indexes = &mut self.indexes;
         jobs.set_last_transition(at, time);
         indexes.zones.set_last_transition(chunk, jobs);
-        if from == to {
-            return;
-        }
         jobs.state.set(at, to.ordinal());
-        indexes.states.change(row, from, to);
         if from.is_active() && to.is_terminal() {
             self.active.end(jobs.pair.get(at), &mut indexes.active_job_sets);
         }

@@ -10,17 +10,10 @@ use super::store::Store;
 use crate::memory::storage::{Reference, RunId};
 
 impl Store {
-    /// Sets the latest-run id of a job. The run need not exist.
-    pub(super) fn set_latest_run(&mut self, row: u32, run_id: &str) {
-        let Some(id) = RunId::new(run_id) else { return };
+    /// Sets the latest run of a job to an id and its row; `None` if the run does not exist.
+    pub(super) fn set_latest_run(&mut self, row: u32, id: RunId, run: Option<u32>) {
         let before = self.latest_run(row);
-        // The updates of a job usually have the same run.
-        if let Some(Reference::Row(run)) = before
-            && id == self.runs.id(run)
-        {
-            return;
-        }
-        let latest = match self.run_row(&id) {
+        let latest = match run {
             Some(run) => Reference::Row(run),
             None => Reference::Dangling(self.dangling_place(id)),
         };

@@ -56,7 +56,7 @@ impl Store {
         for (at, run) in (0..rows.run_id.len()).zip(first..) {
             let id = RunId::at(&rows.run_id, at);
             self.link(run, Reference::unpack(rows.job.value(at)));
-            self.indexes.run_ids.insert(&id, run, |run| self.runs.id(run));
+            self.indexes.run_ids.insert(&id, run);
             self.resolve_dangling(run, &id);
         }
     }

@@ -39,7 +39,22 @@ impl BitmapIndex {
 
 /// A bitmap of rows per job state.
 #[derive(Debug, Clone, Default)]
-pub(crate) struct StateIndex([Arc<RoaringBitmap>; JobState::ALL.len() + 1]);
+pub(crate) struct StateIndex([Arc<RoaringBitmap>; STATE_ORDINALS]);
+
+/// The ordinals of states start at 1.
+const STATE_ORDINALS: usize = JobState::ALL.len() + 1;
+
+/// Changes of states: for each state, the rows that leave and enter it. A bitmap finds its container once for the
+/// adjacent rows of a batch, and not once for each row.
+#[derive(Debug, Default)]
+pub(crate) struct StateChanges([[Vec<u32>; 2]; STATE_ORDINALS]);
+
+impl StateChanges {
+    pub(crate) fn push(&mut self, row: u32, from: JobState, to: JobState) {
+        self.0[usize::from(from.ordinal())][0].push(row);
+        self.0[usize::from(to.ordinal())][1].push(row);
+    }
+}
 
 impl StateIndex {
     /// The rows in a state.
@@ -61,10 +76,16 @@ impl StateIndex {
         self.rows_mut(state).insert(row);
     }
 
-    /// Moves a row from one state to another.
-    pub(crate) fn change(&mut self, row: u32, from: JobState, to: JobState) {
-        self.rows_mut(from).remove(row);
-        self.rows_mut(to).insert(row);
+    /// Applies the changes of a batch, which are of different rows.
+    pub(crate) fn apply(&mut self, changes: StateChanges) {
+        for (bitmap, [left, entered]) in self.0.iter_mut().zip(changes.0) {
+            if left.is_empty() && entered.is_empty() {
+                continue;
+            }
+            let bitmap = Arc::make_mut(bitmap);
+            *bitmap -= left.into_iter().collect::<RoaringBitmap>();
+            bitmap.extend(entered);
+        }
     }
 
     fn rows_mut(&mut self, state: JobState) -> &mut RoaringBitmap {

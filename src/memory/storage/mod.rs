@@ -6,7 +6,8 @@
 //! | `jobs`, `runs`, `records`, `reference` | the tables, and references between them |
 //! | `annotation` | a dictionary column per annotation key and chunk |
 //! | `arena`, `dictionary` | append-only values, and dictionaries |
-//! | `id`, `postings`, `bitmap_index`, `integer_index` | indexes from values to rows |
+//! | `id` | ids of a fixed width |
+//! | `id_index`, `postings`, `bitmap_index`, `integer_index` | indexes from values to rows |
 //! | `ngram` | trigram indexes for substring searches |
 //! | `zone` | zone maps: the minimum and maximum of a range of rows |
 //! | `partials` | cached aggregates of groups |
@@ -18,6 +19,7 @@ mod bitmap_index;
 mod column;
 mod dictionary;
 mod id;
+mod id_index;
 mod integer_index;
 mod jobs;
 mod ngram;
@@ -32,7 +34,7 @@ mod zone;
 
 pub(super) use annotation::KeyColumn;
 pub(super) use arena::Arena;
-pub(super) use bitmap_index::BitmapIndex;
+pub(super) use bitmap_index::{BitmapIndex, StateChanges};
 pub(super) use column::{CHUNK_ROWS, first_row, locate};
 pub(super) use dictionary::{Dictionary, TextOrder};
 pub(super) use id::{FixedId, JobId, RunId, ids};

@@ -5,7 +5,8 @@ use std::sync::Arc;
 use bytes::Bytes;
 
 use super::arena::Arena;
-use super::id::{IdIndex, JobId};
+use super::id::JobId;
+use super::id_index::IdIndex;
 
 /// Records with an index by job id.
 #[derive(Debug, Clone, Default)]
@@ -23,7 +24,7 @@ impl Records {
 
     /// Reserves capacity in the index.
     pub(crate) fn reserve(&self, more: usize) {
-        self.index.reserve(more, |row| self.id(row));
+        self.index.reserve(more);
     }
 
     /// Adds records of jobs. An existing record of a job is kept.
@@ -31,7 +32,7 @@ impl Records {
         for (id, value) in records {
             if self.get(&id).is_none() {
                 let row = self.records.push((id, value.clone()));
-                self.index.insert(&id, row, |row| self.records.get(row).0);
+                self.index.insert(&id, row);
             }
         }
     }

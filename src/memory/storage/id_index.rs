@@ -1,0 +1,213 @@
+//! Hash indexes from ids to rows.
+
+use std::hash::{BuildHasher, Hash};
+
+use foldhash::fast::RandomState;
+use parking_lot::RwLock;
+
+const SHARDS: usize = 64;
+
+/// A hash index from ids to rows, shared by the writer and all snapshots.
+///
+/// Rows are only added and the id of a row never changes, so one table serves every version: a snapshot ignores rows
+/// that it does not have. The table contains rows and a part of their hashes, and ids are compared in the id column. It
+/// is split into shards, each with its own lock, so that a reader waits for the growth of at most one shard.
+///
+/// Lookups in a large table are cache misses. A general hash table has two for each, in its control bytes and in its
+/// entries; this one has one, and [`find_all`](Self::find_all) overlaps those of many ids.
+#[derive(Debug)]
+pub(crate) struct IdIndex {
+    shards: Box<[RwLock<Shard>]>,
+    hasher: RandomState,
+}
+
+impl Default for IdIndex {
+    fn default() -> Self {
+        Self { shards: (0..SHARDS).map(|_| RwLock::default()).collect(), hasher: RandomState::default() }
+    }
+}
+
+impl IdIndex {
+    /// The row of an id. `is_id` compares the id of a candidate row.
+    pub(crate) fn find<K: Hash>(&self, id: &K, is_id: impl Fn(u32) -> bool) -> Option<u32> {
+        let (shard, tag) = self.place(id);
+        let shard = self.shards[shard].read();
+        let home = shard.home(tag);
+        shard.find(tag, home, shard.slot(home), is_id)
+    }
+
+    /// The rows of many ids, in their order; `None` for an unknown id. `is_id` compares the id of a candidate row.
+    ///
+    /// Only for the writer: all shards stay locked for reading.
+    pub(crate) fn find_all<K: Hash>(
+        &self,
+        ids: impl Iterator<Item = Option<K>>,
+        is_id: impl Fn(&K, u32) -> bool,
+    ) -> Vec<Option<u32>> {
+        let shards: Vec<_> = self.shards.iter().map(RwLock::read).collect();
+        let ids: Vec<Option<K>> = ids.collect();
+        let place = |id: &Option<K>| {
+            let (shard, tag) = self.place(id.as_ref()?);
+            Some((&*shards[shard], tag, shards[shard].home(tag)))
+        };
+        let places: Vec<_> = ids.iter().map(place).collect();
+        // The loads of this loop do not depend on each other, so their cache misses overlap.
+        let first = |place: &Option<(&Shard, u32, usize)>| place.map_or(Slot::EMPTY, |(shard, _, at)| shard.slot(at));
+        let first: Vec<Slot> = places.iter().map(first).collect();
+        let find = |((id, place), first): ((Option<K>, Option<(&Shard, u32, usize)>), Slot)| {
+            let ((shard, tag, home), id) = (place?, id?);
+            shard.find(tag, home, first, |row| is_id(&id, row))
+        };
+        ids.into_iter().zip(places).zip(first).map(find).collect()
+    }
+
+    /// Reserves capacity for more rows.
+    pub(crate) fn reserve(&self, more: usize) {
+        for shard in &self.shards {
+            shard.write().reserve(more.div_ceil(SHARDS));
+        }
+    }
+
+    /// Adds a row whose id is not in the index.
+    pub(crate) fn insert<K: Hash>(&self, id: &K, row: u32) {
+        let (shard, tag) = self.place(id);
+        self.shards[shard].write().insert(Slot::new(tag, row));
+    }
+
+    /// The shard of an id, and the part of its hash that the shard contains.
+    fn place<K: Hash>(&self, id: &K) -> (usize, u32) {
+        let hash = self.hasher.hash_one(id);
+        (hash as usize % SHARDS, (hash >> 32) as u32)
+    }
+
+    /// The size of the index, in bytes.
+    pub(crate) fn heap_bytes(&self) -> usize {
+        self.shards.iter().map(|shard| shard.read().slots.capacity() * size_of::<Slot>()).sum()
+    }
+}
+
+/// A part of the hash of an id, its tag, and the id's row plus one; zero if the slot is empty.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Slot(u64);
+
+impl Slot {
+    const EMPTY: Self = Self(0);
+
+    /// Rows are below 2^31.
+    const fn new(tag: u32, row: u32) -> Self {
+        Self((tag as u64) << 32 | (row + 1) as u64)
+    }
+
+    const fn tag(self) -> u32 {
+        (self.0 >> 32) as u32
+    }
+
+    const fn row(self) -> u32 {
+        self.0 as u32 - 1
+    }
+}
+
+/// An open-addressing hash table with linear probing.
+///
+/// The home of a tag is proportional to it. A grown table is therefore filled in order, without the ids.
+#[derive(Debug, Default)]
+struct Shard {
+    slots: Vec<Slot>,
+    len: usize,
+}
+
+/// The smallest number of slots of a shard with rows. All numbers of slots are powers of two.
+const MIN_SLOTS: usize = 8;
+
+impl Shard {
+    /// The slot at which the search for a tag starts.
+    fn home(&self, tag: u32) -> usize {
+        ((u64::from(tag) * self.slots.len() as u64) >> 32) as usize
+    }
+
+    fn slot(&self, at: usize) -> Slot {
+        self.slots.get(at).copied().unwrap_or(Slot::EMPTY)
+    }
+
+    /// The row with a tag that passes `is_id`, given the home of the tag and the content of this slot.
+    fn find(&self, tag: u32, home: usize, first: Slot, is_id: impl Fn(u32) -> bool) -> Option<u32> {
+        let (mut at, mut slot) = (home, first);
+        // Some slots are always empty, so the search ends.
+        while slot != Slot::EMPTY {
+            if slot.tag() == tag && is_id(slot.row()) {
+                return Some(slot.row());
+            }
+            at = self.next(at);
+            slot = self.slots[at];
+        }
+        None
+    }
+
+    fn next(&self, at: usize) -> usize {
+        (at + 1) & (self.slots.len() - 1)
+    }
+
+    fn reserve(&mut self, more: usize) {
+        // At most three quarters of the slots are used, because longer probes would cost more than the memory.
+        let slots = ((self.len + more) * 4 / 3 + 1).next_power_of_two().max(MIN_SLOTS);
+        if slots > self.slots.len() {
+            let old = std::mem::replace(&mut self.slots, vec![Slot::EMPTY; slots]);
+            old.into_iter().filter(|&slot| slot != Slot::EMPTY).for_each(|slot| self.put(slot));
+        }
+    }
+
+    fn insert(&mut self, slot: Slot) {
+        self.reserve(1);
+        self.put(slot);
+        self.len += 1;
+    }
+
+    fn put(&mut self, slot: Slot) {
+        let mut at = self.home(slot.tag());
+        while self.slots[at] != Slot::EMPTY {
+            at = self.next(at);
+        }
+        self.slots[at] = slot;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_id_is_found_as_the_index_grows() {
+        let index = IdIndex::default();
+        let ids: Vec<u64> = (0..20_000).map(|at| at * 7919).collect();
+        for known in 0..ids.len() {
+            index.insert(&ids[known], known as u32);
+            if known % 1999 == 0 {
+                index.reserve(known % 3 * 1000);
+                let lookups = || ids.iter().map(|&id| (id != 7919 * 5).then_some(id));
+                let found = index.find_all(lookups(), |&id, row| ids[row as usize] == id);
+                for (at, row) in found.into_iter().enumerate() {
+                    assert_eq!(row, (at <= known && at != 5).then_some(at as u32));
+                    assert_eq!(index.find(&ids[at], |row| row as usize == at), (at <= known).then_some(at as u32));
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn rows_with_equal_tags_are_distinguished_by_their_ids() {
+        let mut shard = Shard::default();
+        for tag in [0, 7, u32::MAX] {
+            assert_eq!(shard.find(tag, shard.home(tag), shard.slot(0), |_| true), None);
+        }
+        // The probes of the greatest tags continue at the first slot.
+        for row in 0..300 {
+            shard.insert(Slot::new([0, 7, u32::MAX][row as usize % 3], row));
+        }
+        for row in 0..300 {
+            let tag = [0, 7, u32::MAX][row as usize % 3];
+            let (home, other) = (shard.home(tag), shard.home(8));
+            assert_eq!(shard.find(tag, home, shard.slot(home), |found| found == row), Some(row));
+            assert_eq!(shard.find(8, other, shard.slot(other), |_| true), None);
+        }
+    }
+}
