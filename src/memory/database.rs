@@ -4,7 +4,6 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use async_trait::async_trait;
-use datafusion::arrow::array::{Array, UInt32Array};
 use datafusion::prelude::SessionContext;
 use prost::Message;
 
@@ -14,7 +13,7 @@ use super::error::engine_error;
 use super::ingest::Store;
 use super::query::consume_budget_for;
 use super::stats::MemoryStats;
-use super::storage::{JobId, RunChunk, RunId, Tables};
+use super::storage::{JobId, OptionalCells, RunCells, RunId, Tables};
 use super::{explain, plan, read, stats};
 use crate::api;
 use crate::database::{Database, Explanation, Progress, ProgressFn, StoreInfo};
@@ -106,13 +105,12 @@ impl MemoryDatabase {
         operation: Operation,
         what: &str,
         run_id: &str,
-        column: impl Fn(&RunChunk) -> &UInt32Array,
+        column: impl Fn(&RunCells) -> &OptionalCells<u32>,
     ) -> Result<String> {
         let tables = self.snapshot(operation).await?;
         let found = RunId::new(run_id).and_then(|id| tables.run_row(&id)).and_then(|row| {
             let (chunk, at) = tables.runs.locate(row);
-            let places = column(chunk);
-            places.is_valid(at).then(|| tables.records.run_messages.get(places.value(at)))
+            column(&chunk.cells).get(at).map(|place| tables.records.run_messages.get(place))
         });
         let bytes = found.ok_or_else(|| not_found(operation, what, "run", run_id))?;
         Ok(String::from_utf8_lossy(bytes).into_owned())
@@ -191,11 +189,11 @@ impl Database for MemoryDatabase {
     }
 
     async fn get_job_run_error(&self, run_id: &str) -> Result<String> {
-        self.run_message(Operation::GetJobRunError, "error", run_id, RunChunk::error).await
+        self.run_message(Operation::GetJobRunError, "error", run_id, |cells| &cells.error).await
     }
 
     async fn get_job_run_debug_message(&self, run_id: &str) -> Result<String> {
-        self.run_message(Operation::GetJobRunDebugMessage, "debug message", run_id, RunChunk::debug).await
+        self.run_message(Operation::GetJobRunDebugMessage, "debug message", run_id, |cells| &cells.debug).await
     }
 
     async fn populate_historical_jobs(&self, jobs: &HistoricalJobs, progress: ProgressFn<'_>) -> Result<()> {

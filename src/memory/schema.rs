@@ -314,7 +314,7 @@ impl<'a> JobColumns<'a> {
         let mut known = HashMap::new();
         let mut lengths = Vec::with_capacity(self.places.len());
         for (chunk, at) in self.rows() {
-            let key_set = catalog.key_set(chunk.key_set().value(at));
+            let key_set = catalog.key_set(chunk.cells.key_set[at]);
             lengths.push(key_set.len());
             for &key in key_set.iter() {
                 keys.append_value(catalog.keys.text(key));

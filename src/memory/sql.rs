@@ -1,23 +1,25 @@
 //! SQL over a snapshot.
 
-use std::pin::Pin;
+use std::pin::{Pin, pin};
 use std::sync::Arc;
 use std::task::{Context, Poll};
 
 use datafusion::arrow::datatypes::SchemaRef;
 use datafusion::arrow::record_batch::RecordBatch;
 use datafusion::error::DataFusionError;
+use datafusion::execution::SendableRecordBatchStream;
 use datafusion::execution::context::{SQLOptions, SessionState, TaskContext};
-use datafusion::physical_plan::execute_stream;
+use datafusion::physical_plan::{ExecutionPlan, execute_stream};
 use datafusion::prelude::SessionContext;
 use datafusion::sql::sqlparser::dialect::PostgreSqlDialect;
 use datafusion::sql::sqlparser::keywords::Keyword;
 use datafusion::sql::sqlparser::tokenizer::{Token, Tokenizer};
 use futures::stream::BoxStream;
-use futures::{Stream, StreamExt, stream};
+use futures::{Stream, StreamExt, poll, stream};
+use parking_lot::Mutex;
 use tokio::runtime::Runtime;
 use tokio::sync::{mpsc, oneshot};
-use tokio::task::{AbortHandle, JoinHandle};
+use tokio::task::JoinHandle;
 
 use crate::error::{BackendKind, Error, ErrorKind, Operation, Result};
 
@@ -28,8 +30,8 @@ const MOST_LEVELS: usize = 2000;
 /// stack when it traverses a tree, but not when it formats, compares or drops one: the size allows 32 KiB for each of
 /// [`MOST_LEVELS`] levels.
 const STACK_BYTES: usize = 64 << 20;
-/// The number of additional threads. A cancelled statement occupies its thread until an operator yields, which can take
-/// long in a join whose filter passes no row.
+/// The number of additional threads for the tasks that operators spawn. A cancelled task occupies its thread until it
+/// yields, which can take long in a join whose filter passes no row.
 const SPARE_THREADS: usize = 3;
 /// The number of batches that are computed ahead of the reader.
 const BATCHES_AHEAD: usize = 2;
@@ -57,18 +59,22 @@ const BATCHES_AHEAD: usize = 2;
 /// ```
 #[derive(Debug)]
 pub struct SqlSession {
-    context: BoxedContext,
-    /// Shared by all statements, because a new one copies the maps of functions.
-    tasks: Arc<TaskContext>,
+    engine: Arc<SqlEngine>,
     /// `None` only during drop.
     runtime: Option<Runtime>,
 }
 
-struct BoxedContext(SessionContext);
+/// The contexts of statements, which are kept for later statements, because a new one copies the maps of functions.
+struct SqlEngine {
+    context: SessionContext,
+    /// The states that no statement uses.
+    states: Mutex<Vec<SessionState>>,
+    tasks: Arc<TaskContext>,
+}
 
-impl std::fmt::Debug for BoxedContext {
+impl std::fmt::Debug for SqlEngine {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_tuple("SessionContext").field(&self.0.session_id()).finish()
+        f.debug_struct("SqlEngine").field("session_id", &self.context.session_id()).finish_non_exhaustive()
     }
 }
 
@@ -80,7 +86,8 @@ impl SqlSession {
             .thread_name("sql")
             .build()
             .map_err(|error| sql_error(ErrorKind::Backend, "the threads of the session cannot start", error))?;
-        Ok(Self { tasks: context.task_ctx(), context: BoxedContext(context), runtime: Some(runtime) })
+        let engine = SqlEngine { tasks: context.task_ctx(), context, states: Mutex::default() };
+        Ok(Self { engine: Arc::new(engine), runtime: Some(runtime) })
     }
 
     /// Starts a statement. Dropping the result cancels it.
@@ -94,14 +101,21 @@ impl SqlSession {
         let Some(runtime) = &self.runtime else { return Err(stopped()) };
         let (schema_sender, schema) = oneshot::channel();
         let (batch_sender, batches) = mpsc::channel(BATCHES_AHEAD);
-        // Also sets the time of `now()`.
-        let state = self.context.0.state();
-        let task = execute(state, Arc::clone(&self.tasks), statement.to_owned(), schema_sender, batch_sender);
-        let task = Task::new(runtime.spawn(task));
+        let (engine, handle, statement) = (Arc::clone(&self.engine), runtime.handle().clone(), statement.to_owned());
+        // A blocking thread starts with one wake-up; a worker would first wake up another worker.
+        let task = runtime.spawn_blocking(move || {
+            handle.block_on(async {
+                tokio::select! {
+                    biased;
+                    () = batch_sender.closed() => Ok(()),
+                    end = engine.execute(&statement, schema_sender, &batch_sender) => end,
+                }
+            })
+        });
         match schema.await {
             Ok(schema) => Ok(SqlAnswer { schema, batches: answer(batches, task) }),
             // The task ended without a schema.
-            Err(_) => Err(task.end().await.err().unwrap_or_else(stopped)),
+            Err(_) => Err(end(task).await.err().unwrap_or_else(stopped)),
         }
     }
 }
@@ -155,65 +169,66 @@ impl std::fmt::Debug for SqlAnswer {
     }
 }
 
-/// A running statement; dropping it cancels the statement.
-struct Task {
-    handle: JoinHandle<Result<()>>,
-    abort: AbortOnDrop,
+/// Waits for a statement to end. A panic becomes an error.
+async fn end(statement: JoinHandle<Result<()>>) -> Result<()> {
+    statement.await.unwrap_or_else(|error| Err(sql_error(ErrorKind::Backend, "the engine failed", error)))
 }
 
-struct AbortOnDrop(AbortHandle);
-
-impl Drop for AbortOnDrop {
-    fn drop(&mut self) {
-        self.0.abort();
-    }
-}
-
-impl Task {
-    fn new(handle: JoinHandle<Result<()>>) -> Self {
-        Self { abort: AbortOnDrop(handle.abort_handle()), handle }
-    }
-
-    /// Waits for the statement to end. A panic becomes an error.
-    async fn end(self) -> Result<()> {
-        let Self { handle, abort } = self;
-        let end = handle.await;
-        drop(abort);
-        end.unwrap_or_else(|error| Err(sql_error(ErrorKind::Backend, "the engine failed", error)))
-    }
-}
-
-/// The batches, then the error if the statement failed.
-fn answer(batches: mpsc::Receiver<RecordBatch>, task: Task) -> BoxStream<'static, Result<RecordBatch>> {
-    let next = async |state: Option<(mpsc::Receiver<RecordBatch>, Task)>| {
-        let (mut batches, task) = state?;
+/// The batches, then the error if the statement failed. Dropping the stream cancels the statement.
+fn answer(
+    batches: mpsc::Receiver<RecordBatch>,
+    statement: JoinHandle<Result<()>>,
+) -> BoxStream<'static, Result<RecordBatch>> {
+    let next = async |state: Option<(mpsc::Receiver<RecordBatch>, JoinHandle<Result<()>>)>| {
+        let (mut batches, statement) = state?;
         match batches.recv().await {
-            Some(batch) => Some((Ok(batch), Some((batches, task)))),
-            None => task.end().await.err().map(|error| (Err(error), None)),
+            Some(batch) => Some((Ok(batch), Some((batches, statement)))),
+            None => end(statement).await.err().map(|error| (Err(error), None)),
         }
     };
-    stream::unfold(Some((batches, task)), next).boxed()
+    stream::unfold(Some((batches, statement)), next).boxed()
 }
 
-/// Plans and executes a statement. Stops when the reader is dropped.
-async fn execute(
-    state: SessionState,
-    tasks: Arc<TaskContext>,
-    statement: String,
-    schema: oneshot::Sender<SchemaRef>,
-    batches: mpsc::Sender<RecordBatch>,
-) -> Result<()> {
-    let read_only = SQLOptions::new().with_allow_ddl(false).with_allow_dml(false).with_allow_statements(false);
-    let plan = state.create_logical_plan(&statement).await.map_err(refused)?;
-    read_only.verify_plan(&plan).map_err(refused)?;
-    let plan = state.create_physical_plan(&plan).await.map_err(refused)?;
-    let mut stream = execute_stream(plan, tasks).map_err(refused)?;
-    if schema.send(stream.schema()).is_err() {
-        return Ok(());
+impl SqlEngine {
+    /// Plans and executes a statement.
+    async fn execute(
+        &self,
+        statement: &str,
+        schema: oneshot::Sender<SchemaRef>,
+        batches: &mpsc::Sender<RecordBatch>,
+    ) -> Result<()> {
+        let mut state = self.states.lock().pop().unwrap_or_else(|| self.context.state());
+        // Sets the time of `now()`.
+        state.mark_start_execution();
+        let plan = plan(&state, statement).await;
+        self.states.lock().push(state);
+        let stream = execute_stream(plan?, Arc::clone(&self.tasks)).map_err(refused)?;
+        let of_stream = stream.schema();
+        let mut sent = pin!(send(stream, batches));
+        // The reader is woken up when the statement waits for the first time: a short one has ended by then.
+        let first = poll!(&mut sent);
+        if schema.send(of_stream).is_err() {
+            return Ok(());
+        }
+        match first {
+            Poll::Ready(end) => end,
+            Poll::Pending => sent.await,
+        }
     }
+}
+
+async fn plan(state: &SessionState, statement: &str) -> Result<Arc<dyn ExecutionPlan>> {
+    let read_only = SQLOptions::new().with_allow_ddl(false).with_allow_dml(false).with_allow_statements(false);
+    let plan = state.create_logical_plan(statement).await.map_err(refused)?;
+    read_only.verify_plan(&plan).map_err(refused)?;
+    state.create_physical_plan(&plan).await.map_err(refused)
+}
+
+/// Sends the batches of a stream to a reader, until the reader is dropped.
+async fn send(mut stream: SendableRecordBatchStream, batches: &mpsc::Sender<RecordBatch>) -> Result<()> {
     while let Some(batch) = stream.next().await {
         if batches.send(batch.map_err(failed)?).await.is_err() {
-            return Ok(());
+            break;
         }
     }
     Ok(())

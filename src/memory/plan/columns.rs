@@ -3,15 +3,11 @@
 use std::sync::{Arc, LazyLock};
 
 use datafusion::arrow::array::{
-    Array, ArrayRef, ArrowPrimitiveType, AsArray, BooleanArray, FixedSizeBinaryBuilder, ListArray, MapArray,
-    PrimitiveArray, StructArray, UInt32Array, new_empty_array,
+    ArrayRef, BooleanArray, FixedSizeBinaryBuilder, ListArray, MapArray, StructArray, UInt32Array,
 };
-use datafusion::arrow::buffer::{BooleanBuffer, NullBuffer, OffsetBuffer};
-use datafusion::arrow::compute::{filter, interleave, take};
-use datafusion::arrow::datatypes::{
-    DataType, Field, FieldRef, Fields, Int32Type, Int64Type, TimeUnit, TimestampMicrosecondType, TimestampSecondType,
-    UInt8Type, UInt32Type,
-};
+use datafusion::arrow::buffer::OffsetBuffer;
+use datafusion::arrow::compute::filter;
+use datafusion::arrow::datatypes::{DataType, Field, FieldRef, Fields};
 use datafusion::arrow::error::ArrowError;
 use datafusion::common::internal_err;
 use datafusion::error::Result as EngineResult;
@@ -19,15 +15,14 @@ use datafusion::error::Result as EngineResult;
 use crate::ingest::RUN_ID_BYTES;
 use crate::memory::schema::{JOB_SCHEMA, JobIndices, annotation_column, job_column, text_type};
 use crate::memory::storage::{
-    Chunk, JobChunk, JobColumnIndex, JobId, KeyColumn, RunChunk, RunColumnIndex, RunId, Table, Tables, first_row,
-    locate,
+    Chunk, JobChunk, JobColumnIndex, KeyColumn, RunChunk, RunColumnIndex, Table, Tables, first_row, locate,
 };
 
 /// An output column of the scan.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(in crate::memory) enum JobColumn {
     /// A stored column; strings are dictionary codes.
-    Stored(usize),
+    Stored(JobColumnIndex),
     /// The value codes of an annotation key, null for jobs without the key; `None` for a key that no job has.
     Annotation(Option<u32>),
     /// The padded id of the latest run.
@@ -100,7 +95,7 @@ static ANNOTATION_ENTRY: LazyLock<FieldRef> =
 
 impl From<JobColumnIndex> for JobColumn {
     fn from(place: JobColumnIndex) -> Self {
-        Self::Stored(place as usize)
+        Self::Stored(place)
     }
 }
 
@@ -108,7 +103,7 @@ impl JobColumn {
     /// The column's name and type.
     pub(super) fn field(&self) -> FieldRef {
         match self {
-            Self::Stored(place) => Arc::clone(&JobChunk::schema().fields()[*place]),
+            Self::Stored(place) => Arc::clone(&JobChunk::schema().fields()[*place as usize]),
             Self::Annotation(_) => Arc::new(Field::new("annotation", DataType::UInt32, true)),
             Self::LatestRunId => {
                 Arc::new(Field::new("latest_run_id", DataType::FixedSizeBinary(RUN_ID_BYTES as i32), true))
@@ -131,7 +126,7 @@ impl JobColumn {
     ) -> EngineResult<ArrayRef> {
         let of_chunk = &tables.jobs.chunks()[chunk];
         let whole: ArrayRef = match self {
-            Self::Stored(place) => Arc::clone(of_chunk.batch().column(*place)),
+            Self::Stored(place) => Arc::clone(of_chunk.batch().column(*place as usize)),
             Self::Annotation(key) => {
                 let column = key.and_then(|key| of_chunk.annotations.column(key));
                 let none = || UInt32Array::new_null(of_chunk.len());
@@ -166,11 +161,7 @@ impl JobColumn {
     /// The values of some rows.
     pub(super) fn of_rows(&self, cells: &Cells<'_, JobChunk>, tables: &Tables) -> EngineResult<ArrayRef> {
         Ok(match self {
-            Self::Stored(place) if *place == JobColumnIndex::job_id as usize => {
-                let ids = cells.iter().map(|(chunk, at)| JobId::at(chunk.job_id(), at));
-                Arc::new(JobId::column(ids)?)
-            }
-            Self::Stored(place) => cells.gather(*place)?,
+            Self::Stored(place) => JobChunk::gather(*place, cells.iter())?,
             Self::Annotation(key) => {
                 let code = |(chunk, at): (&JobChunk, usize)| chunk.annotations.get((*key)?, at);
                 Arc::new(cells.iter().map(code).collect::<UInt32Array>())
@@ -191,12 +182,10 @@ fn places_of(passing: &BooleanArray) -> UInt32Array {
 /// Rows of a table, with their chunks.
 pub(super) struct Cells<'a, C> {
     rows: &'a [u32],
-    /// The distinct chunks of the rows. The arrays of a chunk are resolved once per column, not once per row.
+    /// The distinct chunks of the rows.
     chunks: Vec<&'a C>,
     /// For each row, the index of its chunk among `chunks` and its index in the chunk.
     places: Vec<(usize, usize)>,
-    /// The indices in the chunk, if all rows are in the same chunk.
-    indices: Option<UInt32Array>,
 }
 
 impl<'a, C: Chunk> Cells<'a, C> {
@@ -211,63 +200,22 @@ impl<'a, C: Chunk> Cells<'a, C> {
             });
             (index, at)
         };
-        let places: Vec<_> = rows.iter().map(&mut place).collect();
-        let indices = || UInt32Array::from_iter_values(places.iter().map(|&(_, at)| at as u32));
-        let indices = (chunks.len() == 1).then(indices);
-        Self { rows, chunks, places, indices }
+        let places = rows.iter().map(&mut place).collect();
+        Self { rows, chunks, places }
     }
 
     fn iter(&self) -> impl Iterator<Item = (&'a C, usize)> + '_ {
         self.places.iter().map(|&(chunk, at)| (self.chunks[chunk], at))
-    }
-
-    /// The values of a stored column.
-    fn gather(&self, place: usize) -> Result<ArrayRef, ArrowError> {
-        if let ([only], Some(indices)) = (self.chunks.as_slice(), &self.indices) {
-            return take(only.batch().column(place), indices, None);
-        }
-        Ok(match C::schema().field(place).data_type() {
-            DataType::UInt8 => self.gather_primitive::<UInt8Type>(place),
-            DataType::UInt32 => self.gather_primitive::<UInt32Type>(place),
-            DataType::Int32 => self.gather_primitive::<Int32Type>(place),
-            DataType::Int64 => self.gather_primitive::<Int64Type>(place),
-            DataType::Timestamp(TimeUnit::Second, None) => self.gather_primitive::<TimestampSecondType>(place),
-            DataType::Timestamp(TimeUnit::Microsecond, None) => {
-                self.gather_primitive::<TimestampMicrosecondType>(place)
-            }
-            other => {
-                let arrays: Vec<&dyn Array> =
-                    self.chunks.iter().map(|chunk| chunk.batch().column(place).as_ref()).collect();
-                if arrays.is_empty() { new_empty_array(other) } else { interleave(&arrays, &self.places)? }
-            }
-        })
-    }
-
-    /// Equivalent to Arrow's `interleave`, without its checks of each array, which cost more than the copy of the
-    /// values of a page.
-    fn gather_primitive<T: ArrowPrimitiveType>(&self, place: usize) -> ArrayRef {
-        let arrays: Vec<_> = self.chunks.iter().map(|chunk| chunk.batch().column(place).as_primitive::<T>()).collect();
-        let values: Vec<_> = self.places.iter().map(|&(chunk, at)| arrays[chunk].value(at)).collect();
-        let nulls = arrays.iter().any(|array| array.null_count() > 0).then(|| {
-            let is_valid = |row: usize| {
-                let (chunk, at) = self.places[row];
-                arrays[chunk].is_valid(at)
-            };
-            NullBuffer::new(BooleanBuffer::collect_bool(self.places.len(), is_valid))
-        });
-        Arc::new(PrimitiveArray::<T>::new(values.into(), nulls))
     }
 }
 
 fn latest_run_ids(tables: &Tables, cells: &Cells<'_, JobChunk>) -> Result<ArrayRef, ArrowError> {
     let mut ids = FixedSizeBinaryBuilder::with_capacity(cells.places.len(), RUN_ID_BYTES as i32);
     for (chunk, at) in cells.iter() {
-        let latest = chunk.latest_run();
-        if latest.is_null(at) {
-            ids.append_null();
-            continue;
+        match chunk.cells.latest_run.get(at) {
+            Some(packed) => ids.append_value(tables.latest_run(packed).to_bytes())?,
+            None => ids.append_null(),
         }
-        ids.append_value(tables.latest_run(latest.value(at)).to_bytes())?;
     }
     Ok(Arc::new(ids.finish()))
 }
@@ -280,7 +228,7 @@ fn annotations(tables: &Tables, cells: &Cells<'_, JobChunk>) -> Result<ArrayRef,
     let (mut keys, mut values) = (Vec::new(), Vec::new());
     let mut lengths = Vec::with_capacity(cells.places.len());
     for (&(index, at), (chunk, _)) in cells.places.iter().zip(cells.iter()) {
-        let key_set = chunk.key_set().value(at);
+        let key_set = chunk.cells.key_set[at];
         let (of_key_set, columns) = &mut resolved[index];
         if of_key_set.replace(key_set) != Some(key_set) {
             let column = |&key: &u32| Some((key, chunk.annotations.column(key)?));
@@ -306,26 +254,17 @@ fn runs(tables: &Tables, cells: &Cells<'_, JobChunk>) -> Result<ArrayRef, ArrowE
     let mut lengths = Vec::with_capacity(cells.places.len());
     for (chunk, at) in cells.iter() {
         let before = rows.len();
-        let last = chunk.last_run();
-        let mut next = last.is_valid(at).then(|| last.value(at));
+        let mut next = chunk.cells.last_run.get(at);
         while let Some(run) = next {
             rows.push(run);
             let (chunk, at) = tables.runs.locate(run);
-            let previous = chunk.previous();
-            next = previous.is_valid(at).then(|| previous.value(at));
+            next = chunk.cells.previous.get(at);
         }
         lengths.push(rows.len() - before);
     }
     let runs = Cells::new(&tables.runs, &rows);
-    let column = |place: RunColumnIndex| -> Result<ArrayRef, ArrowError> {
-        Ok(match place {
-            RunColumnIndex::run_id => {
-                Arc::new(RunId::column(runs.iter().map(|(chunk, at)| RunId::at(chunk.run_id(), at)))?)
-            }
-            place => runs.gather(place as usize)?,
-        })
-    };
-    let columns = RUN_COLUMNS.into_iter().map(column).collect::<Result<Vec<_>, _>>()?;
+    let columns = RUN_COLUMNS.into_iter().map(|column| RunChunk::gather(column, runs.iter()));
+    let columns = columns.collect::<Result<Vec<_>, _>>()?;
     let structs = StructArray::try_new_with_length(RUN_FIELDS.clone(), columns, None, rows.len())?;
     Ok(Arc::new(ListArray::try_new(
         Arc::clone(&RUN_ITEM),

@@ -12,6 +12,8 @@
 
 mod aggregate;
 mod columns;
+#[cfg(feature = "sql")]
+mod date_trunc;
 mod dictionary_aggregate;
 mod filters;
 mod group_sort;

@@ -19,6 +19,8 @@ pub(in crate::memory) fn session_context(tables: &Arc<Tables>) -> EngineResult<S
     // The generic dialect parses `cluster` after a comma as a clause.
     config.options_mut().sql_parser.dialect = Dialect::PostgreSQL;
     let context = SessionContext::new_with_state(state(config).build());
+    #[cfg(feature = "sql")]
+    context.register_udf(super::date_trunc::DateTrunc::new().into());
     context.register_table("job", Arc::new(JobsTable(Arc::clone(tables))))?;
     for (name, table) in [("job_run", Table::Runs), ("job_spec", Table::Specs), ("job_error", Table::Errors)] {
         context.register_table(name, Arc::new(RecordsTable { tables: Arc::clone(tables), table }))?;

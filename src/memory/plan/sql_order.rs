@@ -122,7 +122,7 @@ impl Ordered<'_> {
         let mut rows = ordered_rows(self.tables, self.selected, Some(order), page).await?;
         let time = |row: u32| {
             let (chunk, at) = self.tables.jobs.locate(row);
-            Timestamp::from_micros(chunk.last_transition_time().value(at))
+            Timestamp::from_micros(chunk.cells.last_transition_time[at])
         };
         if let Some(&last) = rows.last().filter(|_| rows.len() == self.end()) {
             let second = time(last).floor_seconds();

@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use datafusion::arrow::datatypes::{DataType, Field, FieldRef, TimeUnit};
 use datafusion::common::config::ConfigOptions;
-use datafusion::common::tree_node::{Transformed, TreeNode};
+use datafusion::common::tree_node::{Transformed, TreeNode, TreeNodeRecursion};
 use datafusion::common::{DFSchema, ScalarValue};
 use datafusion::error::Result as EngineResult;
 use datafusion::logical_expr::expr::InList;
@@ -18,7 +18,7 @@ use datafusion::optimizer::AnalyzerRule;
 use datafusion::sql::sqlparser::ast;
 
 /// The type of time columns.
-const TIME: DataType = DataType::Timestamp(TimeUnit::Microsecond, None);
+pub(super) const TIME: DataType = DataType::Timestamp(TimeUnit::Microsecond, None);
 
 /// Plans the SQL types `TIMESTAMP` and `TIMESTAMPTZ`.
 #[derive(Debug)]
@@ -48,6 +48,9 @@ impl AnalyzerRule for TimeLiterals {
 }
 
 fn rewrite_plan(plan: LogicalPlan) -> EngineResult<Transformed<LogicalPlan>> {
+    if !has_text(&plan)? {
+        return Ok(Transformed::no(plan));
+    }
     let mut schema = merge_schema(&plan.inputs());
     if let LogicalPlan::TableScan(scan) = &plan {
         schema.merge(&DFSchema::try_from_qualified_schema(scan.table_name.clone(), &scan.source.schema())?);
@@ -82,6 +85,16 @@ fn rewrite(expr: Expr, schema: &DFSchema) -> Transformed<Expr> {
         }
         other => Transformed::no(other),
     }
+}
+
+/// Whether the expressions of a node contain a string literal.
+fn has_text(plan: &LogicalPlan) -> EngineResult<bool> {
+    let mut found = false;
+    plan.apply_expressions(|expr| {
+        found = expr.exists(|expr| Ok(is_text(expr)))?;
+        Ok(if found { TreeNodeRecursion::Stop } else { TreeNodeRecursion::Continue })
+    })?;
+    Ok(found)
 }
 
 fn is_comparison(operator: Operator) -> bool {

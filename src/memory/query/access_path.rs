@@ -182,7 +182,7 @@ fn with_priority(tables: &Tables, listed: ListedRows, test: &IntegerTest) -> Arc
     let changed = rows.as_ref() & listed.changed.as_ref();
     let passes = |row: u32| {
         let (chunk, at) = tables.jobs.locate(row);
-        test.holds(chunk.priority().value(at))
+        test.holds(chunk.cells.priority[at])
     };
     let others: RoaringBitmap = changed.into_iter().filter(|&row| row >= known || !passes(row)).collect();
     if !others.is_empty() {
@@ -190,7 +190,7 @@ fn with_priority(tables: &Tables, listed: ListedRows, test: &IntegerTest) -> Arc
     }
     let unlisted = tables.jobs.chunks().iter().enumerate().skip(locate(listed.end).0);
     let new = unlisted.flat_map(|(at, chunk)| {
-        let priorities = (first_row(at)..).zip(chunk.priority().values());
+        let priorities = (first_row(at)..).zip(chunk.cells.priority.iter());
         priorities.filter(|&(_, &priority)| test.holds(priority)).map(|(row, _)| row)
     });
     let mut new = new.peekable();

@@ -16,7 +16,7 @@ use super::search::{PageRange, Search};
 use super::select::RowSelection;
 use crate::memory::cost::{CHUNK_PROBE_MAX_ROWS, GATHER_MAX_CANDIDATES, OFFSET_MAX_NODES};
 use crate::memory::storage::{
-    BLOCK_ROWS, CHUNK_ROWS, JobChunk, JobIdBytes, Node, Tables, Zone, ZoneTree, Zones, first_row, ids, locate,
+    BLOCK_ROWS, CHUNK_ROWS, JobChunk, JobIdBytes, Node, Tables, Zone, ZoneTree, Zones, first_row, locate,
 };
 
 /// The number of rows of a block that are compared with the last row found in one loop.
@@ -45,7 +45,7 @@ impl ZonedColumn for Ids {
     }
 
     fn values(chunk: &JobChunk) -> &[JobIdBytes] {
-        ids(chunk.job_id())
+        chunk.cells.job_id.as_chunks().0
     }
 }
 
@@ -63,7 +63,7 @@ impl ZonedColumn for Submissions {
     }
 
     fn values(chunk: &JobChunk) -> &[i64] {
-        chunk.submitted().values()
+        &chunk.cells.submitted
     }
 }
 
@@ -82,7 +82,7 @@ impl ZonedColumn for LastTransitions {
     }
 
     fn values(chunk: &JobChunk) -> &[i64] {
-        chunk.last_transition_seconds().values()
+        &chunk.cells.last_transition_seconds
     }
 }
 

@@ -30,10 +30,10 @@ pub(in crate::memory) async fn ordered_rows(
         JobOrderKey::LastTransitionTime => search.by_zones_of::<LastTransitions>(direction).await,
         JobOrderKey::State => search.by_state(direction).await,
         JobOrderKey::Queue => {
-            search.by_text(direction, &tables.dictionaries.queues, |chunk, at| chunk.queue().value(at)).await
+            search.by_text(direction, &tables.dictionaries.queues, |chunk, at| chunk.cells.queue[at]).await
         }
         JobOrderKey::JobSet => {
-            search.by_text(direction, &tables.dictionaries.job_sets, |chunk, at| chunk.job_set().value(at)).await
+            search.by_text(direction, &tables.dictionaries.job_sets, |chunk, at| chunk.cells.job_set[at]).await
         }
     }
 }

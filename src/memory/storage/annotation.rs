@@ -21,7 +21,12 @@ impl KeyColumn {
     /// The code of a row, if it has the key.
     pub(crate) fn get(&self, at: usize) -> Option<u32> {
         match self {
-            Self::Sparse { places, codes } => places.binary_search(&(at as u16)).ok().map(|entry| codes[entry]),
+            Self::Sparse { places, codes } => {
+                // An entry is at the index of its row if all rows before have the key.
+                let place = at as u16;
+                let entry = if places.get(at) == Some(&place) { at } else { places.binary_search(&place).ok()? };
+                Some(codes[entry])
+            }
             Self::Dense(codes) => codes.is_valid(at).then(|| codes.value(at)),
         }
     }

@@ -84,7 +84,7 @@ impl StateIndex {
             }
             let bitmap = Arc::make_mut(bitmap);
             *bitmap -= left.into_iter().collect::<RoaringBitmap>();
-            bitmap.extend(entered);
+            *bitmap |= entered.into_iter().collect::<RoaringBitmap>();
         }
     }
 

@@ -65,7 +65,7 @@ impl<const N: usize> From<[u8; N]> for FixedId<N> {
 }
 
 /// The ids of an array.
-pub(crate) fn ids<const N: usize>(array: &FixedSizeBinaryArray) -> &[[u8; N]] {
+fn ids<const N: usize>(array: &FixedSizeBinaryArray) -> &[[u8; N]] {
     array.value_data().as_chunks().0
 }
 

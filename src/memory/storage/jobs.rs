@@ -2,7 +2,7 @@
 
 use std::sync::{Arc, LazyLock};
 
-use datafusion::arrow::array::Array;
+use datafusion::arrow::array::{Array, ArrayRef};
 use datafusion::arrow::datatypes::{
     Field, Int64Type, Schema, SchemaRef, TimestampMicrosecondType, TimestampSecondType, UInt8Type, UInt32Type,
 };
@@ -23,7 +23,7 @@ pub(crate) type JobIdBytes = [u8; JOB_ID_BYTES];
 
 table! {
     /// Jobs, in the order of insertion. Strings are dictionary codes.
-    JobChunk, JobChunkWriter, JobRows, JobColumnIndex {
+    JobChunk, JobCells, JobChunkWriter, JobRows, JobColumnIndex {
         job_id: JobId,
         queue: Required<UInt32Type>,
         job_set: Required<UInt32Type>,
@@ -72,12 +72,12 @@ pub(crate) type JobWriter = TableWriter<JobChunk>;
 impl JobTable {
     pub(crate) fn id(&self, row: u32) -> JobId {
         let (chunk, at) = self.locate(row);
-        JobId::at(chunk.job_id(), at)
+        JobId::value(&chunk.cells.job_id, at)
     }
 
     pub(crate) fn state(&self, row: u32) -> JobState {
         let (chunk, at) = self.locate(row);
-        job_state(chunk.state().value(at))
+        job_state(chunk.cells.state[at])
     }
 
     /// The size of the annotation columns and of the zone maps, in bytes.
@@ -128,7 +128,7 @@ impl JobWriter {
     pub(crate) fn id(&self, row: u32) -> JobId {
         let (chunk, at) = super::locate(row);
         match self.chunk(chunk) {
-            Ok(chunk) => JobId::at(chunk.job_id(), at),
+            Ok(chunk) => JobId::value(&chunk.cells.job_id, at),
             Err(writer) => writer.job_id.get(at),
         }
     }
@@ -136,7 +136,7 @@ impl JobWriter {
     pub(crate) fn state(&self, row: u32) -> JobState {
         let (chunk, at) = super::locate(row);
         job_state(match self.chunk(chunk) {
-            Ok(chunk) => chunk.state().value(at),
+            Ok(chunk) => chunk.cells.state[at],
             Err(writer) => writer.state.get(at),
         })
     }

@@ -58,7 +58,9 @@ impl GroupAccumulator {
         self.extend(other.submitted, other.earliest_transition, other.latest_transition);
     }
 
-    fn extend(&mut self, submitted: i64, earliest: i64, latest: i64) {
+    /// Extends the minima and maxima.
+    #[inline]
+    pub(crate) fn extend(&mut self, submitted: i64, earliest: i64, latest: i64) {
         self.submitted = self.submitted.min(submitted);
         self.earliest_transition = self.earliest_transition.min(earliest);
         self.latest_transition = self.latest_transition.max(latest);
@@ -202,12 +204,12 @@ impl TotalsUpdate {
         }
         let new = groups.iter().map(|(group, of)| SegmentGroup::new(*group, of)).collect();
         let old = std::mem::replace(&mut segments[segment], new);
-        let mut rest = groups;
+        let mut rest = groups.iter().peekable();
         for cached in old.iter() {
             let totals = &mut totals[cached.group as usize];
             totals.subtract(cached);
-            rest = &rest[rest.partition_point(|(group, _)| *group < cached.group)..];
-            let new = rest.first().filter(|(group, _)| *group == cached.group).map(|(_, of)| of);
+            while rest.next_if(|(group, _)| *group < cached.group).is_some() {}
+            let new = rest.next_if(|(group, _)| *group == cached.group).map(|(_, of)| of);
             if cached.loses_extremes(new, totals) {
                 self.lost.push(cached.group);
             }

@@ -2,7 +2,7 @@
 
 use std::sync::{Arc, LazyLock};
 
-use datafusion::arrow::array::Array;
+use datafusion::arrow::array::{Array, ArrayRef};
 use datafusion::arrow::datatypes::{
     Field, Int32Type, Schema, SchemaRef, TimestampMicrosecondType, UInt8Type, UInt32Type,
 };
@@ -15,7 +15,7 @@ use super::table::{Chunk, Table, TableWriter, table};
 
 table! {
     /// Runs, in the order of insertion. Strings are dictionary codes.
-    RunChunk, RunChunkWriter, RunRows, RunColumnIndex {
+    RunChunk, RunCells, RunChunkWriter, RunRows, RunColumnIndex {
         run_id: RunId,
         cluster: Required<UInt32Type>,
         node: Optional<UInt32Type>,
@@ -44,7 +44,7 @@ pub(crate) type RunWriter = TableWriter<RunChunk>;
 impl RunTable {
     pub(crate) fn id(&self, row: u32) -> RunId {
         let (chunk, at) = self.locate(row);
-        RunId::at(chunk.run_id(), at)
+        RunId::value(&chunk.cells.run_id, at)
     }
 }
 
@@ -52,7 +52,7 @@ impl RunWriter {
     pub(crate) fn id(&self, row: u32) -> RunId {
         let (chunk, at) = super::locate(row);
         match self.chunk(chunk) {
-            Ok(chunk) => RunId::at(chunk.run_id(), at),
+            Ok(chunk) => RunId::value(&chunk.cells.run_id, at),
             Err(writer) => writer.run_id.get(at),
         }
     }

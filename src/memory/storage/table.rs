@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use datafusion::arrow::array::Array;
+use datafusion::arrow::array::{Array, ArrayRef};
 use datafusion::arrow::datatypes::SchemaRef;
 use datafusion::arrow::error::ArrowError;
 use datafusion::arrow::record_batch::RecordBatch;
@@ -54,11 +54,17 @@ impl<C: Chunk> Table<C> {
 pub(crate) trait Chunk: Clone {
     type Writer: Default;
     type Rows;
+    /// The index of a column.
+    type Column;
 
     fn empty() -> Self;
     /// The columns of every chunk.
     fn schema() -> &'static SchemaRef;
     fn batch(&self) -> &RecordBatch;
+    /// The values of a column in some rows.
+    fn gather<'a>(column: Self::Column, rows: impl Iterator<Item = (&'a Self, usize)>) -> Result<ArrayRef, ArrowError>
+    where
+        Self: 'a;
     /// Opens the columns for writes.
     fn open(self) -> Self::Writer;
     fn close(writer: Self::Writer) -> Result<Self, ArrowError>;
@@ -159,13 +165,15 @@ impl<C: Chunk> TableWriter<C> {
 /// Declares a table by its columns:
 ///
 /// - `$chunk`: a record batch with an accessor per column, and further per-chunk data;
+/// - `$cells`: the buffers of the record batch. A read of a single row through the record batch would follow three
+///   pointers and check the type, which costs several times the read of the value;
 /// - `$writer`: the builders of an open chunk;
 /// - `$rows`: rows to append, an array per column;
 /// - `$place`: the indices of the columns.
 macro_rules! table {
     (
         $(#[$doc:meta])*
-        $chunk:ident, $writer:ident, $rows:ident, $place:ident {
+        $chunk:ident, $cells:ident, $writer:ident, $rows:ident, $place:ident {
             $($(#[$column_doc:meta])* $column:ident: $type:ty,)*
         }
         $(extras { $($(#[$extra_doc:meta])* $extra:ident: $extra_type:ty,)* })?
@@ -174,7 +182,16 @@ macro_rules! table {
         #[derive(Debug, Clone)]
         pub(crate) struct $chunk {
             batch: RecordBatch,
+            pub(crate) cells: $cells,
             $($($(#[$extra_doc])* pub(crate) $extra: $extra_type,)*)?
+        }
+
+        /// The buffers of a chunk.
+        // Some columns are only read as arrays.
+        #[allow(dead_code)]
+        #[derive(Debug, Clone)]
+        pub(crate) struct $cells {
+            $($(#[$column_doc])* pub(crate) $column: <$type as ColumnType>::Cells,)*
         }
 
         /// An open chunk.
@@ -192,7 +209,7 @@ macro_rules! table {
 
         /// The index of each column in the record batches of the table.
         #[allow(non_camel_case_types, dead_code)]
-        #[derive(Debug, Clone, Copy)]
+        #[derive(Debug, Clone, Copy, PartialEq, Eq)]
         pub(crate) enum $place { $($column,)* }
 
         static SCHEMA: LazyLock<SchemaRef> = LazyLock::new(|| {
@@ -205,6 +222,12 @@ macro_rules! table {
         // Some columns are only read by index.
         #[allow(dead_code)]
         impl $chunk {
+            #[allow(clippy::redundant_closure_call)]
+            fn new(batch: RecordBatch, $($($extra: $extra_type,)*)?) -> Self {
+                let cells = $cells { $($column: <$type as ColumnType>::cells(batch.column($place::$column as usize)),)* };
+                Self { batch, cells, $($($extra,)*)? }
+            }
+
             $($(#[$column_doc])*
             pub(crate) fn $column(&self) -> &<$type as ColumnType>::Array {
                 <$type as ColumnType>::downcast(self.batch.column($place::$column as usize))
@@ -214,10 +237,11 @@ macro_rules! table {
         impl Chunk for $chunk {
             type Writer = $writer;
             type Rows = $rows;
+            type Column = $place;
 
             fn empty() -> Self {
                 let batch = RecordBatch::new_empty(Arc::clone(&SCHEMA));
-                Self { batch, $($($extra: Default::default(),)*)? }
+                Self::new(batch, $($(<$extra_type>::default(),)*)?)
             }
 
             fn schema() -> &'static SchemaRef {
@@ -228,7 +252,23 @@ macro_rules! table {
                 &self.batch
             }
 
+            fn gather<'a>(
+                column: $place,
+                rows: impl Iterator<Item = (&'a Self, usize)>,
+            ) -> Result<ArrayRef, ArrowError> {
+                match column {
+                    $($place::$column => {
+                        let value = |(chunk, at): (&'a Self, usize)| {
+                            <$type as ColumnType>::value(&chunk.cells.$column, at)
+                        };
+                        <$type as ColumnType>::collect(rows.map(value))
+                    })*
+                }
+            }
+
             fn open(self) -> $writer {
+                // The columns are changed in place only if they are the only references to the buffers.
+                drop(self.cells);
                 let (_, columns, _) = self.batch.into_parts();
                 let mut columns = columns.into_iter();
                 $writer {
@@ -240,7 +280,7 @@ macro_rules! table {
             fn close(writer: $writer) -> Result<Self, ArrowError> {
                 let columns = vec![$(<$type as ColumnType>::close(writer.$column)?,)*];
                 let batch = RecordBatch::try_new(Arc::clone(&SCHEMA), columns)?;
-                Ok(Self { batch, $($($extra: writer.$extra,)*)? })
+                Ok(Self::new(batch, $($(writer.$extra,)*)?))
             }
 
             fn rows(rows: &$rows) -> usize {
