@@ -14,7 +14,7 @@
 //! | `row` | jobs, runs and groups from record batches |
 //! | `read` | reads of a snapshot: plan, execute, decode |
 //! | `explain` | the plans of reads, with the metrics of their operators |
-//! | `sql` | sessions that execute SQL over a snapshot |
+//! | `sql_planner`, `sql` | sessions that plan and execute SQL over a snapshot |
 //! | `database` | the implementation of the trait |
 
 mod config;
@@ -31,6 +31,8 @@ mod row;
 mod schema;
 #[cfg(feature = "sql")]
 mod sql;
+#[cfg(feature = "sql")]
+mod sql_planner;
 mod stats;
 mod storage;
 #[cfg(test)]

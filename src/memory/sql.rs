@@ -8,27 +8,21 @@ use datafusion::arrow::datatypes::SchemaRef;
 use datafusion::arrow::record_batch::RecordBatch;
 use datafusion::error::DataFusionError;
 use datafusion::execution::SendableRecordBatchStream;
-use datafusion::execution::context::{SQLOptions, SessionState, TaskContext};
-use datafusion::physical_plan::{ExecutionPlan, execute_stream};
+use datafusion::execution::context::TaskContext;
+use datafusion::physical_plan::execute_stream;
 use datafusion::prelude::SessionContext;
-use datafusion::sql::sqlparser::dialect::PostgreSqlDialect;
-use datafusion::sql::sqlparser::keywords::Keyword;
-use datafusion::sql::sqlparser::tokenizer::{Token, Tokenizer};
 use futures::stream::BoxStream;
 use futures::{Stream, StreamExt, poll, stream};
-use parking_lot::Mutex;
 use tokio::runtime::Runtime;
 use tokio::sync::{mpsc, oneshot};
 use tokio::task::JoinHandle;
 
+use super::sql_planner::{SqlPlanner, check_depth, refused, sql_error};
 use crate::error::{BackendKind, Error, ErrorKind, Operation, Result};
 
-/// The maximum nesting of expressions and subqueries, counted as operators, keywords and nested parentheses. Planning
-/// time is quadratic in the depth, and takes seconds at this limit.
-const MOST_LEVELS: usize = 2000;
 /// The stack size of a thread that plans and executes statements; unused pages take no memory. DataFusion grows the
 /// stack when it traverses a tree, but not when it formats, compares or drops one: the size allows 32 KiB for each of
-/// [`MOST_LEVELS`] levels.
+/// [`MOST_LEVELS`](super::sql_planner::MOST_LEVELS) levels.
 const STACK_BYTES: usize = 64 << 20;
 /// The number of additional threads for the tasks that operators spawn. A cancelled task occupies its thread until it
 /// yields, which can take long in a join whose filter passes no row.
@@ -64,18 +58,11 @@ pub struct SqlSession {
     runtime: Option<Runtime>,
 }
 
-/// The contexts of statements, which are kept for later statements, because a new one copies the maps of functions.
+/// The parts of a session that its statements share.
+#[derive(Debug)]
 struct SqlEngine {
-    context: SessionContext,
-    /// The states that no statement uses.
-    states: Mutex<Vec<SessionState>>,
+    planner: SqlPlanner,
     tasks: Arc<TaskContext>,
-}
-
-impl std::fmt::Debug for SqlEngine {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("SqlEngine").field("session_id", &self.context.session_id()).finish_non_exhaustive()
-    }
 }
 
 impl SqlSession {
@@ -86,7 +73,7 @@ impl SqlSession {
             .thread_name("sql")
             .build()
             .map_err(|error| sql_error(ErrorKind::Backend, "the threads of the session cannot start", error))?;
-        let engine = SqlEngine { tasks: context.task_ctx(), context, states: Mutex::default() };
+        let engine = SqlEngine { tasks: context.task_ctx(), planner: SqlPlanner::new(context) };
         Ok(Self { engine: Arc::new(engine), runtime: Some(runtime) })
     }
 
@@ -197,12 +184,8 @@ impl SqlEngine {
         schema: oneshot::Sender<SchemaRef>,
         batches: &mpsc::Sender<RecordBatch>,
     ) -> Result<()> {
-        let mut state = self.states.lock().pop().unwrap_or_else(|| self.context.state());
-        // Sets the time of `now()`.
-        state.mark_start_execution();
-        let plan = plan(&state, statement).await;
-        self.states.lock().push(state);
-        let stream = execute_stream(plan?, Arc::clone(&self.tasks)).map_err(refused)?;
+        let plan = self.planner.plan(statement).await?;
+        let stream = execute_stream(plan, Arc::clone(&self.tasks)).map_err(refused)?;
         let of_stream = stream.schema();
         let mut sent = pin!(send(stream, batches));
         // The reader is woken up when the statement waits for the first time: a short one has ended by then.
@@ -217,13 +200,6 @@ impl SqlEngine {
     }
 }
 
-async fn plan(state: &SessionState, statement: &str) -> Result<Arc<dyn ExecutionPlan>> {
-    let read_only = SQLOptions::new().with_allow_ddl(false).with_allow_dml(false).with_allow_statements(false);
-    let plan = state.create_logical_plan(statement).await.map_err(refused)?;
-    read_only.verify_plan(&plan).map_err(refused)?;
-    state.create_physical_plan(&plan).await.map_err(refused)
-}
-
 /// Sends the batches of a stream to a reader, until the reader is dropped.
 async fn send(mut stream: SendableRecordBatchStream, batches: &mpsc::Sender<RecordBatch>) -> Result<()> {
     while let Some(batch) = stream.next().await {
@@ -234,45 +210,10 @@ async fn send(mut stream: SendableRecordBatchStream, batches: &mpsc::Sender<Reco
     Ok(())
 }
 
-fn check_depth(statement: &str) -> Result<()> {
-    let refuse = |error| sql_error(ErrorKind::InvalidArgument, "the statement is no SQL", error);
-    let tokens = Tokenizer::new(&PostgreSqlDialect {}, statement).tokenize().map_err(refuse)?;
-    let (mut nesting, mut open, mut most_open) = (0, 0_usize, 0);
-    for token in &tokens {
-        match token {
-            Token::LParen => {
-                open += 1;
-                most_open = most_open.max(open);
-            }
-            Token::RParen => open = open.saturating_sub(1),
-            Token::Word(word) if word.keyword == Keyword::NoKeyword => {}
-            Token::Number(..) | Token::SingleQuotedString(_) | Token::Comma | Token::Period | Token::Whitespace(_) => {}
-            _ => nesting += 1,
-        }
-    }
-    if nesting + most_open > MOST_LEVELS {
-        let message = format!("the statement has more than {MOST_LEVELS} operators, keywords and nested parentheses");
-        return Err(Error::new(ErrorKind::InvalidArgument, Operation::Sql, message).with_backend(BackendKind::Memory));
-    }
-    Ok(())
-}
-
-fn refused(error: DataFusionError) -> Error {
-    let kind = match error.find_root() {
-        DataFusionError::ResourcesExhausted(_) => ErrorKind::Backend,
-        _ => ErrorKind::InvalidArgument,
-    };
-    sql_error(kind, "the statement cannot be planned", error)
-}
-
 fn failed(error: DataFusionError) -> Error {
     sql_error(ErrorKind::Backend, "the statement failed", error)
 }
 
 fn stopped() -> Error {
     Error::new(ErrorKind::Backend, Operation::Sql, "the statement was stopped").with_backend(BackendKind::Memory)
-}
-
-fn sql_error(kind: ErrorKind, message: &str, source: impl std::error::Error + Send + Sync + 'static) -> Error {
-    Error::new(kind, Operation::Sql, message).with_backend(BackendKind::Memory).with_source(source)
 }

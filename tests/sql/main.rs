@@ -11,6 +11,7 @@ mod table;
 mod support;
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use broadside::ingest::{IngestionBatch, InsertJob, InsertJobError, NewJob};
 use broadside::memory::{MemoryConfig, MemoryDatabase, SqlSession};
@@ -182,6 +183,41 @@ async fn times_of_the_whole_range_work_in_literals_and_functions() {
         let error = answer.await.unwrap_err();
         let source = std::error::Error::source(&error).unwrap().to_string();
         assert!(source.contains("nanoseconds") || source.contains("(ns)"), "{expression}: {source}");
+    }
+}
+
+/// The optimised plan of a statement is kept, and must not contain results of an execution.
+#[tokio::test]
+async fn repeated_statements_have_the_same_results() {
+    let jobs = (0..9).map(|i| plain_job(&i.to_string(), ["a", "b"][i % 2]));
+    let session = session_over(jobs.collect()).await;
+    for statement in [
+        "SELECT count(*) FROM job",
+        "SELECT job_set, count(*) FROM job GROUP BY job_set ORDER BY job_set",
+        "SELECT job_id FROM job ORDER BY job_id DESC LIMIT 3",
+        "SELECT a.job_id FROM job a JOIN job b ON a.job_set = b.job_set WHERE b.job_id = '4' ORDER BY a.job_id LIMIT 4",
+        "SELECT job_id FROM job WHERE job_set IN (SELECT max(job_set) FROM job) ORDER BY job_id",
+        "EXPLAIN SELECT count(*) FROM job WHERE job_set = 'a'",
+    ] {
+        let first = rows(&session, statement).await.unwrap();
+        assert!(!first.is_empty(), "{statement}");
+        for _ in 0..3 {
+            assert_eq!(rows(&session, statement).await.unwrap(), first, "{statement}");
+        }
+    }
+    for time in ["SELECT now()", "SELECT max(t) FROM (SELECT current_timestamp AS t FROM job)"] {
+        let mut before = one_row(&session, time).await;
+        for _ in 0..3 {
+            tokio::time::sleep(Duration::from_millis(2)).await;
+            let now = one_row(&session, time).await;
+            assert!(before < now, "{time}: {before:?} {now:?}");
+            before = now;
+        }
+    }
+    for refused in ["SELECT none FROM job", "DROP TABLE job"] {
+        for _ in 0..2 {
+            assert_eq!(session.query(refused).await.unwrap_err().kind(), ErrorKind::InvalidArgument, "{refused}");
+        }
     }
 }
 

@@ -2,6 +2,7 @@
 
 use std::io::{self, Write};
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use broadside::memory::SqlAnswer;
 use clap::ValueEnum;
@@ -44,18 +45,25 @@ impl Format {
     }
 }
 
-/// Writes a query result. Returns the number of rows.
-pub async fn write(mut answer: SqlAnswer, format: Format, out: impl Write + Send) -> Result<usize, Failure> {
+/// Writes a query result. Returns the number of rows and the time that it took to fetch them.
+pub async fn write(
+    mut answer: SqlAnswer,
+    format: Format,
+    out: impl Write + Send,
+) -> Result<(usize, Duration), Failure> {
     let schema = Arc::clone(answer.schema());
     let mut writer = Writer::new(format, &schema, out)?;
-    let mut rows = 0;
-    while let Some(batch) = answer.next().await {
-        let batch = batch?;
+    let (mut rows, mut time) = (0, Duration::ZERO);
+    loop {
+        let start = Instant::now();
+        let batch = answer.next().await;
+        time += start.elapsed();
+        let Some(batch) = batch.transpose()? else { break };
         rows += batch.num_rows();
         writer.write(batch)?;
     }
     writer.finish()?;
-    Ok(rows)
+    Ok((rows, time))
 }
 
 /// A writer for each format.

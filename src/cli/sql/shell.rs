@@ -23,7 +23,7 @@ const HISTORY: &str = ".broadside_history";
 const HELP: &str = r"Statements end with a semicolon and may span several lines. Ctrl-C cancels the current statement.
   \d            list the tables
   \d TABLE      list the columns of a table
-  \timing       toggle the display of execution times
+  \timing       toggle the display of execution times, without that of the output
   \?            show this help
   \q            quit (also Ctrl-D)";
 
@@ -202,11 +202,13 @@ impl Shell<'_> {
         let start = Instant::now();
         let result = async {
             let answer = self.session.query(statement).await?;
-            output::write(answer, self.format, Stdout::default()).await
+            let planning = start.elapsed();
+            let (rows, fetching) = output::write(answer, self.format, Stdout::default()).await?;
+            Ok((rows, planning + fetching))
         };
         let outcome = if self.interactive { interrupt::cancellable(result).await } else { Ok(result.await) };
         match outcome {
-            Ok(Ok(rows)) => self.time(rows, start.elapsed())?,
+            Ok(Ok((rows, time))) => self.time(rows, time)?,
             Ok(Err(Failure::Error(error))) => {
                 report::error(error.as_ref());
                 return Ok(self.after_failure());

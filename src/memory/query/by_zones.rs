@@ -14,9 +14,10 @@ use super::budget::consume_budget;
 use super::rows::ChunkRows;
 use super::search::{PageRange, Search};
 use super::select::RowSelection;
+use crate::ingest::JOB_ID_BYTES;
 use crate::memory::cost::{CHUNK_PROBE_MAX_ROWS, GATHER_MAX_CANDIDATES, OFFSET_MAX_NODES};
 use crate::memory::storage::{
-    BLOCK_ROWS, CHUNK_ROWS, JobChunk, JobIdBytes, Node, Tables, Zone, ZoneTree, Zones, first_row, locate,
+    BLOCK_ROWS, CHUNK_ROWS, JobChunk, JobId, Node, Tables, Zone, ZoneTree, Zones, first_row, locate,
 };
 
 /// The number of rows of a block that are compared with the last row found in one loop.
@@ -25,26 +26,29 @@ const ROWS_AT_A_TIME: usize = 32;
 /// A column with zone maps.
 pub(super) trait ZonedColumn: Send {
     type Value: Copy + Ord + Send + Sync;
+    /// A value in the column.
+    type Stored: Copy + Into<Self::Value>;
 
     fn tree(tables: &Tables) -> &ZoneTree<Self::Value>;
     fn zones(chunk: &JobChunk) -> &Zones<Self::Value>;
-    fn values(chunk: &JobChunk) -> &[Self::Value];
+    fn values(chunk: &JobChunk) -> &[Self::Stored];
 }
 
 pub(super) struct Ids;
 
 impl ZonedColumn for Ids {
-    type Value = JobIdBytes;
+    type Value = JobId;
+    type Stored = [u8; JOB_ID_BYTES];
 
-    fn tree(tables: &Tables) -> &ZoneTree<JobIdBytes> {
+    fn tree(tables: &Tables) -> &ZoneTree<JobId> {
         &tables.indexes.zones.ids
     }
 
-    fn zones(chunk: &JobChunk) -> &Zones<JobIdBytes> {
+    fn zones(chunk: &JobChunk) -> &Zones<JobId> {
         &chunk.id_zones
     }
 
-    fn values(chunk: &JobChunk) -> &[JobIdBytes] {
+    fn values(chunk: &JobChunk) -> &[[u8; JOB_ID_BYTES]] {
         chunk.cells.job_id.as_chunks().0
     }
 }
@@ -53,6 +57,7 @@ pub(super) struct Submissions;
 
 impl ZonedColumn for Submissions {
     type Value = i64;
+    type Stored = i64;
 
     fn tree(tables: &Tables) -> &ZoneTree<i64> {
         &tables.indexes.zones.submitted
@@ -72,6 +77,7 @@ pub(super) struct LastTransitions;
 
 impl ZonedColumn for LastTransitions {
     type Value = i64;
+    type Stored = i64;
 
     fn tree(tables: &Tables) -> &ZoneTree<i64> {
         &tables.indexes.zones.last_transition_seconds
@@ -130,7 +136,7 @@ impl<V: Copy + Ord + Send> SortDirection<V> for Descending {
 impl Search<'_> {
     pub(super) async fn by_zones<C: ZonedColumn, W: SortDirection<C::Value>>(&self) -> EngineResult<Vec<u32>> {
         let Some(root) = C::tree(self.tables).root() else { return Ok(Vec::new()) };
-        let key = |chunk: &JobChunk, at: usize| W::key(C::values(chunk)[at]);
+        let key = |chunk: &JobChunk, at: usize| W::key(C::values(chunk)[at].into());
         let candidates = self.selected.upper_bound(self.tables);
         if candidates <= GATHER_MAX_CANDIDATES {
             return Ok(self.page.of(self.gathered(&[root], key, self.page.end()).await?));
@@ -266,7 +272,7 @@ impl<'a, C: ZonedColumn, W: SortDirection<C::Value>> BestFirst<'a, C, W> {
             return Ok(false);
         }
         let values = C::values(self.tables.jobs.locate(node.rows().start).0);
-        let key = |row: u32| W::key(values[locate(row).1]);
+        let key = |row: u32| W::key(values[locate(row).1].into());
         let mut rows = Vec::new();
         let mut take = |row: u32| {
             if !self.is_pruned(&key(row)) {
@@ -288,9 +294,9 @@ impl<'a, C: ZonedColumn, W: SortDirection<C::Value>> BestFirst<'a, C, W> {
         let (best, limit) = (&mut self.best, self.limit);
         if let Some(tested) = self.tested.get(&chunk) {
             let row_at = |at: usize| first_row(chunk) + at as u32;
-            tested.block(first / BLOCK_ROWS).for_each(|at| offer(best, limit, (W::key(values[at]), row_at(at))));
+            tested.block(first / BLOCK_ROWS).for_each(|at| offer(best, limit, (W::key(values[at].into()), row_at(at))));
         } else if best.len() < limit && self.selected.is_narrowed() {
-            let key = |row: u32| W::key(values[locate(row).1]);
+            let key = |row: u32| W::key(values[locate(row).1].into());
             self.selected.visit(tables, rows, |row| offer(best, limit, (key(row), row)));
         } else {
             let end = values.len().min(first + BLOCK_ROWS);
@@ -301,17 +307,17 @@ impl<'a, C: ZonedColumn, W: SortDirection<C::Value>> BestFirst<'a, C, W> {
     }
 
     /// Examines rows of a chunk. Few of them sort before the rows found, and only these are looked up in the selection.
-    fn examine_rows(&mut self, chunk: usize, values: &[C::Value], part: Range<usize>) {
+    fn examine_rows(&mut self, chunk: usize, values: &[C::Stored], part: Range<usize>) {
         if let Some((worst, _)) = self.best.peek().filter(|_| self.best.len() >= self.limit) {
             // There is no branch per row, so that the comparison is vectorised.
-            let precedes = |any: bool, &value: &C::Value| any | (W::key(value) <= *worst);
+            let precedes = |any: bool, &value: &C::Stored| any | (W::key(value.into()) <= *worst);
             if !values[part.clone()].iter().fold(false, precedes) {
                 return;
             }
         }
         let narrowed = self.selected.is_narrowed();
         let look = |at: usize| {
-            let entry = (W::key(values[at]), first_row(chunk) + at as u32);
+            let entry = (W::key(values[at].into()), first_row(chunk) + at as u32);
             let is_pruned = self.best.len() >= self.limit && self.best.peek().is_none_or(|worst| *worst <= entry);
             if !is_pruned && (!narrowed || self.selected.contains_row(self.tables, entry.1)) {
                 offer(&mut self.best, self.limit, entry);

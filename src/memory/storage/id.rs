@@ -1,5 +1,6 @@
 //! Fixed-width ids, compared and hashed without following a pointer.
 
+use std::cmp::Ordering;
 use std::str;
 
 use datafusion::arrow::array::FixedSizeBinaryArray;
@@ -12,9 +13,31 @@ use crate::ingest::{JOB_ID_BYTES, RUN_ID_BYTES, contains_nul};
 ///
 /// No valid id contains a NUL, so padded ids are equal only if the ids are, and sort in the same order: a proper prefix
 /// sorts first, as NUL is the least byte.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 #[repr(transparent)]
 pub(crate) struct FixedId<const N: usize>([u8; N]);
+
+/// The order of the bytes, compared as words: a call of `memcmp` takes several times as long.
+impl<const N: usize> Ord for FixedId<N> {
+    #[inline]
+    fn cmp(&self, other: &Self) -> Ordering {
+        let ((words, rest), (other_words, other_rest)) = (self.0.as_chunks(), other.0.as_chunks());
+        for (word, other) in words.iter().zip(other_words) {
+            let ordering = u64::from_be_bytes(*word).cmp(&u64::from_be_bytes(*other));
+            if ordering.is_ne() {
+                return ordering;
+            }
+        }
+        rest.cmp(other_rest)
+    }
+}
+
+impl<const N: usize> PartialOrd for FixedId<N> {
+    #[inline]
+    fn partial_cmp(&self, other: &Self) -> Option<Ordering> {
+        Some(self.cmp(other))
+    }
+}
 
 /// A job's id.
 pub(crate) type JobId = FixedId<JOB_ID_BYTES>;
@@ -79,6 +102,9 @@ mod tests {
         let ids: Vec<_> = texts.iter().map(|text| JobId::new(text).unwrap()).collect();
         assert!(ids.is_sorted());
         assert!(ids.iter().map(FixedId::as_str).eq(texts));
+        // Ids that differ only behind the last whole word.
+        let ids = ["x".repeat(35), "x".repeat(36)].map(|text| RunId::new(&text).unwrap());
+        assert!(ids[0] < ids[1]);
     }
 
     #[test]

@@ -14,12 +14,8 @@ use super::column::{ColumnType, Optional, Required};
 use super::id::JobId;
 use super::table::{Chunk, Table, TableWriter, table};
 use super::zone::{ZoneTree, Zones};
-use crate::ingest::JOB_ID_BYTES;
 use crate::model::JobState;
 use crate::time::Timestamp;
-
-/// A job's id as zone maps store it.
-pub(crate) type JobIdBytes = [u8; JOB_ID_BYTES];
 
 table! {
     /// Jobs, in the order of insertion. Strings are dictionary codes.
@@ -60,7 +56,7 @@ table! {
     }
     extras {
         annotations: ChunkAnnotations,
-        id_zones: Zones<JobIdBytes>,
+        id_zones: Zones<JobId>,
         submitted_zones: Zones<i64>,
         last_transition_seconds_zones: Zones<i64>,
     }
@@ -145,7 +141,7 @@ impl JobWriter {
 /// The zone maps of all chunks of jobs.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct JobZones {
-    pub(crate) ids: ZoneTree<JobIdBytes>,
+    pub(crate) ids: ZoneTree<JobId>,
     pub(crate) submitted: ZoneTree<i64>,
     pub(crate) last_transition_seconds: ZoneTree<i64>,
 }

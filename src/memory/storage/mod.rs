@@ -39,7 +39,7 @@ pub(super) use column::{CHUNK_ROWS, OptionalCells, first_row, locate};
 pub(super) use dictionary::{Dictionary, TextOrder};
 pub(super) use id::{FixedId, JobId, RunId};
 pub(super) use integer_index::{IntegerIndex, ListedRows};
-pub(super) use jobs::{JobChunk, JobColumnIndex, JobIdBytes, JobRows, JobWriter, job_state};
+pub(super) use jobs::{JobChunk, JobColumnIndex, JobRows, JobWriter, job_state};
 pub(super) use partials::{CachedGroups, GroupAccumulator, GroupTotals, PartialKey, TotalsUpdate};
 pub(super) use postings::{CONTAINER_ROWS, PostingList, Postings, bitmap_bytes, by_container};
 pub(super) use records::Records;

@@ -54,11 +54,11 @@ impl<K: Copy + Ord> Zones<K> {
     }
 
     /// Extends the zones by the rows of the chunk from `first` on.
-    pub(crate) fn append(&mut self, values: &[K], first: usize) {
+    pub(crate) fn append<V: Copy + Into<K>>(&mut self, values: &[V], first: usize) {
         let blocks = Arc::make_mut(&mut self.blocks);
         for block in first / BLOCK_ROWS..values.len().div_ceil(BLOCK_ROWS) {
             let rows = block * BLOCK_ROWS..values.len().min((block + 1) * BLOCK_ROWS);
-            if let Some(zone) = Zone::over(values[rows].iter().map(|&value| Zone::of(value))) {
+            if let Some(zone) = Zone::over(values[rows].iter().map(|&value| Zone::of(value.into()))) {
                 if block < blocks.len() { blocks[block] = zone } else { blocks.push(zone) }
             }
         }

@@ -1,0 +1,158 @@
+//! Plans of SQL statements.
+
+use std::sync::Arc;
+
+use datafusion::common::tree_node::{TreeNode, TreeNodeRecursion};
+use datafusion::error::{DataFusionError, Result as EngineResult};
+use datafusion::execution::context::{SQLOptions, SessionState};
+use datafusion::logical_expr::{Expr, LogicalPlan, Volatility};
+use datafusion::physical_plan::ExecutionPlan;
+use datafusion::prelude::SessionContext;
+use datafusion::sql::sqlparser::dialect::PostgreSqlDialect;
+use datafusion::sql::sqlparser::keywords::Keyword;
+use datafusion::sql::sqlparser::tokenizer::{Token, Tokenizer};
+use parking_lot::Mutex;
+
+use crate::error::{BackendKind, Error, ErrorKind, Operation, Result};
+
+/// The maximum nesting of expressions and subqueries, counted as operators, keywords and nested parentheses. Planning
+/// time is quadratic in the depth, and takes seconds at this limit.
+pub(super) const MOST_LEVELS: usize = 2000;
+/// The number of statements whose optimised plans are kept.
+const MAX_PLANS: usize = 64;
+/// The optimised plans of longer statements are not kept.
+const MAX_PLAN_BYTES: usize = 4096;
+
+/// Plans the statements of a session.
+///
+/// The tables of a session do not change, so the optimised logical plan of a statement is kept: parsing and optimising
+/// take longer than the execution of a query that an index answers. The physical plan has the state of one execution,
+/// and is created for each.
+pub(super) struct SqlPlanner {
+    context: SessionContext,
+    /// The states that no statement uses. A new one copies the maps of functions.
+    states: Mutex<Vec<SessionState>>,
+    /// The most recently used statement is the last.
+    plans: Mutex<Vec<(Box<str>, Arc<LogicalPlan>)>>,
+}
+
+impl std::fmt::Debug for SqlPlanner {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("SqlPlanner").field("session_id", &self.context.session_id()).finish_non_exhaustive()
+    }
+}
+
+impl SqlPlanner {
+    pub(super) fn new(context: SessionContext) -> Self {
+        Self { context, states: Mutex::default(), plans: Mutex::default() }
+    }
+
+    /// The physical plan of a statement.
+    ///
+    /// # Errors
+    ///
+    /// `InvalidArgument` for a statement that does not parse, names an unknown table or column, or is not a query.
+    pub(super) async fn plan(&self, statement: &str) -> Result<Arc<dyn ExecutionPlan>> {
+        let mut state = self.states.lock().pop().unwrap_or_else(|| self.context.state());
+        // Sets the time of `now()`.
+        state.mark_start_execution();
+        let plan = self.plan_in(&state, statement).await;
+        self.states.lock().push(state);
+        plan
+    }
+
+    async fn plan_in(&self, state: &SessionState, statement: &str) -> Result<Arc<dyn ExecutionPlan>> {
+        if let Some(optimised) = self.kept(statement) {
+            return state.query_planner().create_physical_plan(&optimised, state).await.map_err(refused);
+        }
+        let plan = state.create_logical_plan(statement).await.map_err(refused)?;
+        let read_only = SQLOptions::new().with_allow_ddl(false).with_allow_dml(false).with_allow_statements(false);
+        read_only.verify_plan(&plan).map_err(refused)?;
+        let is_repeatable = is_repeatable(&plan).map_err(refused)?;
+        let optimised = Arc::new(state.optimize(&plan).map_err(refused)?);
+        let physical = state.query_planner().create_physical_plan(&optimised, state).await.map_err(refused)?;
+        if is_repeatable && statement.len() <= MAX_PLAN_BYTES {
+            self.keep(statement, optimised);
+        }
+        Ok(physical)
+    }
+
+    fn kept(&self, statement: &str) -> Option<Arc<LogicalPlan>> {
+        let mut plans = self.plans.lock();
+        let at = plans.iter().rposition(|(of, _)| **of == *statement)?;
+        let used = plans.remove(at);
+        let plan = Arc::clone(&used.1);
+        plans.push(used);
+        Some(plan)
+    }
+
+    fn keep(&self, statement: &str, plan: Arc<LogicalPlan>) {
+        let mut plans = self.plans.lock();
+        if plans.len() == MAX_PLANS {
+            plans.remove(0);
+        }
+        plans.push((statement.into(), plan));
+    }
+}
+
+/// Whether the optimised plan is the same for each execution: `EXPLAIN` shows the steps of the optimiser, which also
+/// replaces functions of the current time by their values.
+fn is_repeatable(plan: &LogicalPlan) -> EngineResult<bool> {
+    let is_stable = |expr: &Expr| match expr {
+        Expr::ScalarFunction(call) => Ok(call.func.signature().volatility == Volatility::Stable),
+        _ => Ok(false),
+    };
+    let mut repeatable = true;
+    plan.apply_with_subqueries(|node| {
+        repeatable &= !matches!(node, LogicalPlan::Explain(_) | LogicalPlan::Analyze(_));
+        node.apply_expressions(|expr| {
+            repeatable &= !expr.exists(is_stable)?;
+            Ok::<_, DataFusionError>(TreeNodeRecursion::Continue)
+        })
+    })?;
+    Ok(repeatable)
+}
+
+/// Refuses a statement that is nested too deeply.
+pub(super) fn check_depth(statement: &str) -> Result<()> {
+    // Each level has a token.
+    if statement.len() <= MOST_LEVELS {
+        return Ok(());
+    }
+    let refuse = |error| sql_error(ErrorKind::InvalidArgument, "the statement is no SQL", error);
+    let tokens = Tokenizer::new(&PostgreSqlDialect {}, statement).tokenize().map_err(refuse)?;
+    let (mut nesting, mut open, mut most_open) = (0, 0_usize, 0);
+    for token in &tokens {
+        match token {
+            Token::LParen => {
+                open += 1;
+                most_open = most_open.max(open);
+            }
+            Token::RParen => open = open.saturating_sub(1),
+            Token::Word(word) if word.keyword == Keyword::NoKeyword => {}
+            Token::Number(..) | Token::SingleQuotedString(_) | Token::Comma | Token::Period | Token::Whitespace(_) => {}
+            _ => nesting += 1,
+        }
+    }
+    if nesting + most_open > MOST_LEVELS {
+        let message = format!("the statement has more than {MOST_LEVELS} operators, keywords and nested parentheses");
+        return Err(Error::new(ErrorKind::InvalidArgument, Operation::Sql, message).with_backend(BackendKind::Memory));
+    }
+    Ok(())
+}
+
+pub(super) fn refused(error: DataFusionError) -> Error {
+    let kind = match error.find_root() {
+        DataFusionError::ResourcesExhausted(_) => ErrorKind::Backend,
+        _ => ErrorKind::InvalidArgument,
+    };
+    sql_error(kind, "the statement cannot be planned", error)
+}
+
+pub(super) fn sql_error(
+    kind: ErrorKind,
+    message: &str,
+    source: impl std::error::Error + Send + Sync + 'static,
+) -> Error {
+    Error::new(kind, Operation::Sql, message).with_backend(BackendKind::Memory).with_source(source)
+}
