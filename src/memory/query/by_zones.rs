@@ -17,7 +17,7 @@ use super::select::RowSelection;
 use crate::ingest::JOB_ID_BYTES;
 use crate::memory::cost::{CHUNK_PROBE_MAX_ROWS, GATHER_MAX_CANDIDATES, OFFSET_MAX_NODES};
 use crate::memory::storage::{
-    BLOCK_ROWS, CHUNK_ROWS, JobChunk, JobId, Node, Tables, Zone, ZoneTree, Zones, first_row, locate,
+    BLOCK_ROWS, CHUNK_ROWS, GROUP_ROWS, JobChunk, JobId, Node, Tables, Zone, ZoneTree, Zones, first_row, locate,
 };
 
 /// The number of rows of a block that are compared with the last row found in one loop.
@@ -161,10 +161,10 @@ impl Search<'_> {
         let (mut nodes, mut page) = (vec![root], self.page);
         // Counting the rows of a selection requires an intersection or a test of each row.
         let counts = !self.selected.is_narrowed() && !self.selected.has_residual();
-        if page.offset < if counts { BLOCK_ROWS } else { CHUNK_ROWS } {
+        if page.offset < if counts { GROUP_ROWS } else { CHUNK_ROWS } {
             return Ok((nodes, page));
         }
-        while nodes.len() <= OFFSET_MAX_NODES && !nodes.iter().any(|node| node.as_block().is_some()) {
+        while nodes.len() <= OFFSET_MAX_NODES && !nodes.iter().any(|node| node.is_block()) {
             // The residual predicate is evaluated by chunk, so chunks are not divided.
             if self.selected.has_residual() && nodes.iter().any(|node| node.as_chunk().is_some()) {
                 break;
@@ -207,8 +207,8 @@ impl Search<'_> {
 
 /// The least and the greatest key of a node; `None` without rows.
 fn bounds<C: ZonedColumn, W: SortDirection<C::Value>>(tables: &Tables, node: Node) -> Option<(W::Key, W::Key)> {
-    let zone = match node.as_block() {
-        Some((chunk, block)) => C::zones(tables.jobs.chunks().get(chunk)?).blocks().get(block).copied(),
+    let zone = match node.within_chunk() {
+        Some(chunk) => C::zones(tables.jobs.chunks().get(chunk)?).zone(node),
         None => C::tree(tables).zone(node),
     };
     zone.map(W::bounds)
@@ -240,11 +240,11 @@ impl<'a, C: ZonedColumn, W: SortDirection<C::Value>> BestFirst<'a, C, W> {
             if self.is_pruned(&least) {
                 break;
             }
-            if node.as_block().is_some() {
+            if node.is_block() {
                 self.examine_block(node);
                 continue;
             }
-            if !self.selected.may_contain(self.tables, node) {
+            if node.within_chunk().is_none() && !self.selected.may_contain(self.tables, node) {
                 continue;
             }
             if let Some(chunk) = node.as_chunk() {

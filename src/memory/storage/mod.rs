@@ -47,4 +47,4 @@ pub(super) use reference::Reference;
 pub(super) use runs::{RunCells, RunChunk, RunColumnIndex, RunRows, RunWriter};
 pub(super) use table::{Chunk, Table};
 pub(super) use tables::{Dictionaries, Indexes, JobRecords, Tables};
-pub(super) use zone::{BLOCK_ROWS, Node, Zone, ZoneTree, Zones};
+pub(super) use zone::{BLOCK_ROWS, GROUP_ROWS, Node, Zone, ZoneTree, Zones};

@@ -1,5 +1,5 @@
-//! Zone maps: the minimum and maximum of blocks of rows, of chunks, of 32 chunks and so on. Ordered pages prune ranges
-//! of rows by them.
+//! Zone maps: the minimum and maximum of blocks of rows, of groups of blocks, of chunks, of 32 chunks and so on. Ordered
+//! pages prune ranges of rows by them.
 
 use std::ops::Range;
 use std::sync::Arc;
@@ -7,11 +7,18 @@ use std::sync::Arc;
 use super::column::CHUNK_ROWS;
 
 /// The number of rows of a block, the smallest range with a zone.
+///
+/// A page of recent transitions reads about one block per row, because the transitions of jobs that were submitted
+/// together are spread over hours.
 pub(crate) const BLOCK_ROWS: usize = 1 << BLOCK_BITS;
-const BLOCK_BITS: u32 = 8;
-/// Blocks per chunk, and nodes per node of the next level.
+const BLOCK_BITS: u32 = 6;
+/// The number of rows of a group of blocks.
+pub(crate) const GROUP_ROWS: usize = 1 << GROUP_BITS;
+const GROUP_BITS: u32 = 9;
+const CHUNK_BITS: u32 = CHUNK_ROWS.trailing_zeros();
+/// The number of chunks, or of nodes above, per node of the next level.
 const FANOUT: usize = 1 << FANOUT_BITS;
-const FANOUT_BITS: u32 = (CHUNK_ROWS / BLOCK_ROWS).trailing_zeros();
+const FANOUT_BITS: u32 = 5;
 
 /// The minimum and the maximum of a range of rows.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -30,17 +37,33 @@ impl<K: Copy + Ord> Zone<K> {
     }
 }
 
-/// The zones of a chunk's blocks. They are exact after every update.
+/// The zones within a chunk. They are exact after every update.
 #[derive(Debug, Clone)]
 pub(crate) struct Zones<K> {
-    blocks: Arc<Vec<Zone<K>>>,
+    within: Arc<ZonesWithin<K>>,
     whole: Option<Zone<K>>,
+}
+
+#[derive(Debug, Clone)]
+struct ZonesWithin<K> {
+    blocks: Vec<Zone<K>>,
+    groups: Vec<Zone<K>>,
 }
 
 impl<K> Default for Zones<K> {
     fn default() -> Self {
-        Self { blocks: Arc::default(), whole: None }
+        Self { within: Arc::new(ZonesWithin { blocks: Vec::new(), groups: Vec::new() }), whole: None }
     }
+}
+
+/// The part of a slice that a node of the next level covers.
+fn part<T>(of: &[T], at: usize, size: usize) -> &[T] {
+    &of[at * size..of.len().min((at + 1) * size)]
+}
+
+/// Replaces a value, or appends the next one.
+fn put<T>(values: &mut Vec<T>, at: usize, value: T) {
+    if at < values.len() { values[at] = value } else { values.push(value) }
 }
 
 impl<K: Copy + Ord> Zones<K> {
@@ -49,45 +72,58 @@ impl<K: Copy + Ord> Zones<K> {
         self.whole
     }
 
-    pub(crate) fn blocks(&self) -> &[Zone<K>] {
-        &self.blocks
+    /// The zone of a node within the chunk; `None` if it has no rows.
+    pub(crate) fn zone(&self, node: Node) -> Option<Zone<K>> {
+        let zones = if node.is_block() { &self.within.blocks } else { &self.within.groups };
+        zones.get(node.index_in_chunk()).copied()
     }
 
     /// Extends the zones by the rows of the chunk from `first` on.
     pub(crate) fn append<V: Copy + Into<K>>(&mut self, values: &[V], first: usize) {
-        let blocks = Arc::make_mut(&mut self.blocks);
+        let ZonesWithin { blocks, groups } = Arc::make_mut(&mut self.within);
         for block in first / BLOCK_ROWS..values.len().div_ceil(BLOCK_ROWS) {
-            let rows = block * BLOCK_ROWS..values.len().min((block + 1) * BLOCK_ROWS);
-            if let Some(zone) = Zone::over(values[rows].iter().map(|&value| Zone::of(value.into()))) {
-                if block < blocks.len() { blocks[block] = zone } else { blocks.push(zone) }
+            let rows = part(values, block, BLOCK_ROWS).iter();
+            if let Some(zone) = Zone::over(rows.map(|&value| Zone::of(value.into()))) {
+                put(blocks, block, zone);
             }
         }
-        self.whole = Zone::over(blocks.iter().copied());
+        for group in first / GROUP_ROWS..values.len().div_ceil(GROUP_ROWS) {
+            if let Some(zone) = Zone::over(part(blocks, group, GROUP_ROWS / BLOCK_ROWS).iter().copied()) {
+                put(groups, group, zone);
+            }
+        }
+        self.whole = Zone::over(groups.iter().copied());
     }
 
     /// Updates the zone of the row at `at`, whose value was `old` and is now `values[at]`.
     pub(crate) fn update(&mut self, values: &[K], at: usize, old: K) {
-        let block = at / BLOCK_ROWS;
-        let (before, new) = (self.blocks[block], values[at]);
+        let (block, group) = (at / BLOCK_ROWS, at / GROUP_ROWS);
+        let (before, new) = (self.within.blocks[block], values[at]);
         let zone = if old == before.min || old == before.max {
-            let rows = block * BLOCK_ROWS..values.len().min((block + 1) * BLOCK_ROWS);
-            Zone::over(values[rows].iter().map(|&value| Zone::of(value))).unwrap_or(before)
+            let rows = part(values, block, BLOCK_ROWS).iter();
+            Zone::over(rows.map(|&value| Zone::of(value))).unwrap_or(before)
         } else {
             Zone { min: before.min.min(new), max: before.max.max(new) }
         };
+        if zone == before {
+            return;
+        }
+        let ZonesWithin { blocks, groups } = Arc::make_mut(&mut self.within);
+        blocks[block] = zone;
+        let before = groups[group];
+        let zone = Zone::over(part(blocks, group, GROUP_ROWS / BLOCK_ROWS).iter().copied()).unwrap_or(before);
         if zone != before {
-            let blocks = Arc::make_mut(&mut self.blocks);
-            blocks[block] = zone;
-            self.whole = Zone::over(blocks.iter().copied());
+            groups[group] = zone;
+            self.whole = Zone::over(groups.iter().copied());
         }
     }
 
     pub(crate) fn heap_bytes(&self) -> usize {
-        self.blocks.capacity() * size_of::<Zone<K>>()
+        (self.within.blocks.capacity() + self.within.groups.capacity()) * size_of::<Zone<K>>()
     }
 }
 
-/// A range of rows with a zone: a block, a chunk, or 32 nodes of the level below.
+/// A range of rows with a zone: a block, a group of blocks, a chunk, or 32 nodes of the level below.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) struct Node {
     level: u32,
@@ -95,16 +131,33 @@ pub(crate) struct Node {
 }
 
 impl Node {
-    const CHUNK_LEVEL: u32 = 1;
+    const CHUNK_LEVEL: u32 = 2;
+
+    /// The base-2 logarithm of the number of rows of the nodes of a level.
+    const fn row_bits(level: u32) -> u32 {
+        match level {
+            0 => BLOCK_BITS,
+            1 => GROUP_BITS,
+            _ => CHUNK_BITS + FANOUT_BITS * (level - Self::CHUNK_LEVEL),
+        }
+    }
 
     pub(crate) fn chunk(at: usize) -> Self {
         Self { level: Self::CHUNK_LEVEL, at: at as u32 }
     }
 
-    /// The index of the chunk and of the block in it, if the node is a block.
-    pub(crate) fn as_block(self) -> Option<(usize, usize)> {
-        let at = self.at as usize;
-        (self.level < Self::CHUNK_LEVEL).then_some((at / FANOUT, at % FANOUT))
+    pub(crate) fn is_block(self) -> bool {
+        self.level == 0
+    }
+
+    /// The index of the chunk, if the node is a block or a group of blocks.
+    pub(crate) fn within_chunk(self) -> Option<usize> {
+        (self.level < Self::CHUNK_LEVEL).then_some((self.at >> (CHUNK_BITS - Self::row_bits(self.level))) as usize)
+    }
+
+    /// The index of a block or group of blocks among those of its chunk.
+    fn index_in_chunk(self) -> usize {
+        self.at as usize & ((CHUNK_ROWS >> Self::row_bits(self.level)) - 1)
     }
 
     /// The index of the chunk, if the node is a chunk.
@@ -114,14 +167,17 @@ impl Node {
 
     /// The nodes of the level below. The last ones may not exist.
     pub(crate) fn children(self) -> impl Iterator<Item = Self> {
-        let first = self.at << FANOUT_BITS;
-        let level = self.level.checked_sub(1);
-        level.into_iter().flat_map(move |level| (first..first + FANOUT as u32).map(move |at| Self { level, at }))
+        let below = self.level.checked_sub(1);
+        below.into_iter().flat_map(move |level| {
+            let bits = Self::row_bits(self.level) - Self::row_bits(level);
+            let first = self.at << bits;
+            (first..first + (1 << bits)).map(move |at| Self { level, at })
+        })
     }
 
     /// The rows. The last ones may not exist.
     pub(crate) fn rows(self) -> Range<u32> {
-        let bits = BLOCK_BITS + FANOUT_BITS * self.level;
+        let bits = Self::row_bits(self.level);
         // The range of the root may exceed the greatest row id.
         let first = |at: u64| u32::try_from(at << bits).unwrap_or(u32::MAX);
         first(self.at.into())..first(u64::from(self.at) + 1)
@@ -155,17 +211,12 @@ impl<K: Copy + Ord> ZoneTree<K> {
                 return;
             }
             let zones = Arc::make_mut(&mut self.levels[level]);
-            if at < zones.len() {
-                zones[at] = zone
-            } else {
-                zones.push(zone)
-            }
+            put(zones, at, zone);
             if zones.len() == 1 {
                 return;
             }
             at /= FANOUT;
-            let children = zones[at * FANOUT..].iter().take(FANOUT);
-            let Some(over) = Zone::over(children.copied()) else { return };
+            let Some(over) = Zone::over(part(zones, at, FANOUT).iter().copied()) else { return };
             zone = over;
         }
     }
@@ -216,7 +267,7 @@ mod tests {
             let zone = Zone { min: *of.iter().min().unwrap(), max: of.iter().max().unwrap() + 5 };
             assert_eq!(tree.zone(node), Some(zone), "{node:?}");
             leaves += usize::from(node.as_chunk().is_some());
-            nodes.extend(node.children().filter(|child| child.as_block().is_none()));
+            nodes.extend(node.children().filter(|child| child.within_chunk().is_none()));
         }
         assert_eq!((leaves, chunks.len()), (2000, 2000));
     }
@@ -224,12 +275,17 @@ mod tests {
     #[test]
     fn nodes_have_row_ranges() {
         assert_eq!(Node::chunk(3).rows(), 3 * CHUNK_ROWS as u32..4 * CHUNK_ROWS as u32);
-        let block = Node::chunk(1).children().last().unwrap();
-        assert_eq!(block.rows(), 2 * CHUNK_ROWS as u32 - BLOCK_ROWS as u32..2 * CHUNK_ROWS as u32);
-        assert_eq!((block.as_block(), block.as_chunk()), (Some((1, 31)), None));
+        let end = 2 * CHUNK_ROWS as u32;
+        let group = Node::chunk(1).children().last().unwrap();
+        assert_eq!(group.rows(), end - GROUP_ROWS as u32..end);
+        assert_eq!((group.within_chunk(), group.index_in_chunk(), group.as_chunk()), (Some(1), 15, None));
+        let block = group.children().last().unwrap();
+        assert_eq!(block.rows(), end - BLOCK_ROWS as u32..end);
+        assert_eq!((block.within_chunk(), block.index_in_chunk(), block.is_block()), (Some(1), 127, true));
         assert_eq!(block.children().count(), 0);
-        // Beyond 32^4 chunks the root has more rows than its level can hold.
-        assert_eq!(Node { level: 5, at: 0 }.rows(), 0..u32::MAX);
+        assert!(Node { level: 3, at: 2 }.children().eq((64..96).map(Node::chunk)));
+        // Beyond 32^3 chunks the root has more rows than its level can hold.
+        assert_eq!(Node { level: 6, at: 0 }.rows(), 0..u32::MAX);
     }
 
     #[test]
@@ -245,10 +301,12 @@ mod tests {
             let old = std::mem::replace(&mut values[at], new);
             zones.update(&values, at, old);
         }
-        for (block, rows) in values.chunks(BLOCK_ROWS).enumerate() {
-            assert_eq!(zones.blocks()[block].min, *rows.iter().min().unwrap());
-            assert_eq!(zones.blocks()[block].max, *rows.iter().max().unwrap());
+        let groups: Vec<Node> = Node::chunk(0).children().collect();
+        for node in groups.iter().flat_map(|group| group.children()).chain(groups.iter().copied()) {
+            let rows = node.rows().start as usize..values.len().min(node.rows().end as usize);
+            let zone = values.get(rows).and_then(|rows| Zone::over(rows.iter().map(|&value| Zone::of(value))));
+            assert_eq!(zones.zone(node), zone, "{node:?}");
         }
-        assert_eq!(zones.whole().unwrap().max, *values.iter().max().unwrap());
+        assert_eq!(zones.whole(), Zone::over(values.iter().map(|&value| Zone::of(value))));
     }
 }
