@@ -220,12 +220,16 @@ fn latest_run_ids(tables: &Tables, cells: &Cells<'_, JobChunk>) -> Result<ArrayR
     Ok(Arc::new(ids.finish()))
 }
 
+/// The capacity for annotations per job, which saves the growth of the vectors for most stores.
+const ENTRIES_PER_JOB: usize = 8;
+
 fn annotations(tables: &Tables, cells: &Cells<'_, JobChunk>) -> Result<ArrayRef, ArrowError> {
     let catalog = &tables.dictionaries.annotations;
     // For each chunk, the key set of the previous row and the columns of its keys: most jobs of a chunk have the same
     // key set.
     let mut resolved = vec![(None, Vec::<(u32, &KeyColumn)>::new()); cells.chunks.len()];
-    let (mut keys, mut values) = (Vec::new(), Vec::new());
+    let entries = cells.places.len() * ENTRIES_PER_JOB;
+    let (mut keys, mut values) = (Vec::with_capacity(entries), Vec::with_capacity(entries));
     let mut lengths = Vec::with_capacity(cells.places.len());
     for (&(index, at), (chunk, _)) in cells.places.iter().zip(cells.iter()) {
         let key_set = chunk.cells.key_set[at];

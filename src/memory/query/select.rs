@@ -157,15 +157,30 @@ impl RowSelection {
 
     /// Whether none, some or all rows of a node match the conditions on times, by zone maps.
     pub(super) fn zone_match(&self, tables: &Tables, node: Node) -> ZoneMatch {
-        let share = |&(field, comparison, time): &(TimeField, Comparison, Timestamp)| {
-            let zones = &tables.indexes.zones;
-            let (zone, value) = match field {
-                TimeField::Submitted => (zones.submitted.zone(node), time.as_micros()),
-                TimeField::LastTransitionTime => (zones.last_transition_seconds.zone(node), time.floor_seconds()),
+        let zones = &tables.indexes.zones;
+        let chunk = node.within_chunk().map(|chunk| &tables.jobs.chunks()[chunk]);
+        let of_condition = |&(field, comparison, time): &(TimeField, Comparison, Timestamp)| {
+            let (zone, value) = match (field, chunk) {
+                (TimeField::Submitted, None) => (zones.submitted.zone(node), time.as_micros()),
+                (TimeField::Submitted, Some(chunk)) => (chunk.submitted_zones.zone(node), time.as_micros()),
+                (TimeField::LastTransitionTime, None) => {
+                    (zones.last_transition_seconds.zone(node), time.floor_seconds())
+                }
+                (TimeField::LastTransitionTime, Some(chunk)) => {
+                    (chunk.last_transition_seconds_zones.zone(node), time.floor_seconds())
+                }
             };
             zone.map_or(ZoneMatch::Some, |zone| ZoneMatch::of(zone, comparison, value))
         };
-        self.times.iter().map(share).min().unwrap_or(ZoneMatch::All)
+        self.times.iter().map(of_condition).min().unwrap_or(ZoneMatch::All)
+    }
+
+    /// Whether zone maps show that all or no rows of a block pass the residual predicate.
+    pub(super) fn block_match(&self, tables: &Tables, block: Node) -> ZoneMatch {
+        match self.zone_match(tables, block) {
+            ZoneMatch::All if !self.only_times => ZoneMatch::Some,
+            matched => matched,
+        }
     }
 
     /// Whether an index restricts the rows.
@@ -236,8 +251,26 @@ impl RowSelection {
         }
     }
 
-    /// Visits the selected rows of a range, ascending, before the residual predicate.
+    /// Visits the selected rows of a range, ascending, before the residual predicate, but without the blocks that zone
+    /// maps exclude.
     pub(super) fn visit(&self, tables: &Tables, range: Range<u32>, mut visit: impl FnMut(u32)) {
+        if self.times.is_empty() {
+            return self.visit_indexed(tables, range, visit);
+        }
+        let mut last = (Node::block_of(range.start), None);
+        self.visit_indexed(tables, range, |row| {
+            let block = Node::block_of(row);
+            if last.0 != block {
+                last = (block, None);
+            }
+            if *last.1.get_or_insert_with(|| self.zone_match(tables, block)) != ZoneMatch::None {
+                visit(row);
+            }
+        });
+    }
+
+    /// Visits the rows of a range that the indexes select, ascending.
+    fn visit_indexed(&self, tables: &Tables, range: Range<u32>, mut visit: impl FnMut(u32)) {
         let range = range.start..range.end.min(tables.jobs.len() as u32);
         match self.bitmap() {
             Some(rows) => visit_bitmap(rows, range, visit),

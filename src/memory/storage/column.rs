@@ -7,7 +7,7 @@ use datafusion::arrow::array::{
     Array, ArrayRef, ArrowPrimitiveType, AsArray, BooleanBufferBuilder, FixedSizeBinaryArray, PrimitiveArray,
     PrimitiveBuilder,
 };
-use datafusion::arrow::buffer::{Buffer, NullBuffer, ScalarBuffer};
+use datafusion::arrow::buffer::{BooleanBuffer, Buffer, NullBuffer, ScalarBuffer};
 use datafusion::arrow::datatypes::{ArrowNativeType, DataType};
 use datafusion::arrow::error::ArrowError;
 use datafusion::arrow::util::bit_util;
@@ -34,21 +34,26 @@ pub(crate) const fn first_row(chunk: usize) -> u32 {
 pub(crate) trait ColumnType {
     type Array: Array + Clone;
     type Writer: Default;
-    /// The buffers of an array.
-    type Cells: Clone + Debug;
-    type Value: Copy;
     const NULLABLE: bool;
 
     fn data_type() -> DataType;
     fn downcast(array: &ArrayRef) -> &Self::Array;
-    fn cells(array: &ArrayRef) -> Self::Cells;
-    fn value(cells: &Self::Cells, at: usize) -> Self::Value;
-    /// An array of values.
-    fn collect(values: impl Iterator<Item = Self::Value>) -> Result<ArrayRef, ArrowError>;
     /// Opens an array for writes. The first write converts it to a builder.
     fn open(array: ArrayRef) -> Self::Writer;
     fn append(writer: &mut Self::Writer, array: &Self::Array);
     fn close(writer: Self::Writer) -> Result<ArrayRef, ArrowError>;
+}
+
+/// A column whose single values are read through the buffers of its array.
+pub(crate) trait CellType: ColumnType {
+    type Cells: Clone + Debug;
+    type Value: Copy;
+
+    /// The buffers of an array.
+    fn cells(array: &Self::Array) -> Self::Cells;
+    fn value(cells: &Self::Cells, at: usize) -> Self::Value;
+    /// An array of values.
+    fn collect(values: impl Iterator<Item = Self::Value>) -> Result<ArrayRef, ArrowError>;
 }
 
 /// A primitive column without nulls.
@@ -59,35 +64,11 @@ pub(crate) struct Required<T>(std::marker::PhantomData<T>);
 #[derive(Debug)]
 pub(crate) struct Optional<T>(std::marker::PhantomData<T>);
 
-/// The buffers of a primitive column with a validity bitmap.
-#[derive(Debug, Clone)]
-pub(crate) struct OptionalCells<V: ArrowNativeType> {
-    values: ScalarBuffer<V>,
-    nulls: Option<NullBuffer>,
-}
-
-impl<V: ArrowNativeType> OptionalCells<V> {
-    /// The value at an index. The values of null rows are not read, which saves a cache miss.
-    #[inline]
-    pub(crate) fn get(&self, at: usize) -> Option<V> {
-        self.nulls.as_ref().is_none_or(|nulls| nulls.is_valid(at)).then(|| self.values[at])
-    }
-}
-
-/// Equivalent to `PrimitiveArray::from_iter`, in fewer steps, and without a validity bitmap if there are no nulls.
-fn from_optional<T: ArrowPrimitiveType>(values: impl Iterator<Item = Option<T::Native>>) -> PrimitiveArray<T> {
-    let values: Vec<Option<T::Native>> = values.collect();
-    let nulls = values.iter().any(Option::is_none).then(|| values.iter().map(Option::is_some).collect());
-    PrimitiveArray::new(values.into_iter().map(Option::unwrap_or_default).collect(), nulls)
-}
-
 macro_rules! primitive_column {
-    ($($type:ident: $nullable:literal, $cells:ty, $value:ty, $of:expr, $get:expr, $collect:expr;)*) => {
+    ($($type:ident: $nullable:literal,)*) => {
         $(impl<T: ArrowPrimitiveType> ColumnType for $type<T> {
             type Array = PrimitiveArray<T>;
             type Writer = PrimitiveWriter<T>;
-            type Cells = $cells;
-            type Value = $value;
             const NULLABLE: bool = $nullable;
 
             fn data_type() -> DataType {
@@ -96,20 +77,6 @@ macro_rules! primitive_column {
 
             fn downcast(array: &ArrayRef) -> &PrimitiveArray<T> {
                 array.as_primitive()
-            }
-
-            fn cells(array: &ArrayRef) -> $cells {
-                $of(array.as_primitive::<T>())
-            }
-
-            #[inline]
-            fn value(cells: &$cells, at: usize) -> $value {
-                $get(cells, at)
-            }
-
-            fn collect(values: impl Iterator<Item = $value>) -> Result<ArrayRef, ArrowError> {
-                let array: PrimitiveArray<T> = $collect(values);
-                Ok(Arc::new(array))
             }
 
             fn open(array: ArrayRef) -> PrimitiveWriter<T> {
@@ -127,23 +94,68 @@ macro_rules! primitive_column {
     };
 }
 
-primitive_column! {
-    Required: false, ScalarBuffer<T::Native>, T::Native,
-        |array: &PrimitiveArray<T>| array.values().clone(),
-        |cells: &ScalarBuffer<T::Native>, at: usize| cells[at],
-        PrimitiveArray::from_iter_values;
-    Optional: true, OptionalCells<T::Native>, Option<T::Native>,
-        |array: &PrimitiveArray<T>| OptionalCells { values: array.values().clone(), nulls: array.nulls().cloned() },
-        OptionalCells::get,
-        from_optional;
+primitive_column! { Required: false, Optional: true, }
+
+impl<T: ArrowPrimitiveType> CellType for Required<T> {
+    type Cells = ScalarBuffer<T::Native>;
+    type Value = T::Native;
+
+    fn cells(array: &PrimitiveArray<T>) -> ScalarBuffer<T::Native> {
+        array.values().clone()
+    }
+
+    #[inline]
+    fn value(cells: &ScalarBuffer<T::Native>, at: usize) -> T::Native {
+        cells[at]
+    }
+
+    fn collect(values: impl Iterator<Item = T::Native>) -> Result<ArrayRef, ArrowError> {
+        Ok(Arc::new(PrimitiveArray::<T>::from_iter_values(values)))
+    }
+}
+
+/// The buffers of a primitive column with a validity bitmap.
+#[derive(Debug, Clone)]
+pub(crate) struct OptionalCells<V: ArrowNativeType> {
+    values: ScalarBuffer<V>,
+    nulls: Option<NullBuffer>,
+}
+
+impl<V: ArrowNativeType> OptionalCells<V> {
+    /// The value at an index. The values of null rows are not read, which saves a cache miss.
+    #[inline]
+    pub(crate) fn get(&self, at: usize) -> Option<V> {
+        self.nulls.as_ref().is_none_or(|nulls| nulls.is_valid(at)).then(|| self.values[at])
+    }
+}
+
+impl<T: ArrowPrimitiveType> CellType for Optional<T> {
+    type Cells = OptionalCells<T::Native>;
+    type Value = Option<T::Native>;
+
+    fn cells(array: &PrimitiveArray<T>) -> OptionalCells<T::Native> {
+        OptionalCells { values: array.values().clone(), nulls: array.nulls().cloned() }
+    }
+
+    #[inline]
+    fn value(cells: &OptionalCells<T::Native>, at: usize) -> Option<T::Native> {
+        cells.get(at)
+    }
+
+    /// Equivalent to `PrimitiveArray::from_iter`, in fewer steps, and without a validity bitmap if there are no nulls.
+    fn collect(values: impl Iterator<Item = Option<T::Native>>) -> Result<ArrayRef, ArrowError> {
+        let values: Vec<Option<T::Native>> = values.collect();
+        let validity = || BooleanBuffer::collect_bool(values.len(), |at| values[at].is_some());
+        let nulls = values.iter().any(Option::is_none).then(|| NullBuffer::new(validity()));
+        let values = values.into_iter().map(Option::unwrap_or_default).collect();
+        Ok(Arc::new(PrimitiveArray::<T>::new(values, nulls)))
+    }
 }
 
 /// Ids, padded to a fixed width.
 impl<const N: usize> ColumnType for FixedId<N> {
     type Array = FixedSizeBinaryArray;
     type Writer = IdWriter<N>;
-    type Cells = Buffer;
-    type Value = Self;
     const NULLABLE: bool = false;
 
     fn data_type() -> DataType {
@@ -152,19 +164,6 @@ impl<const N: usize> ColumnType for FixedId<N> {
 
     fn downcast(array: &ArrayRef) -> &FixedSizeBinaryArray {
         array.as_fixed_size_binary()
-    }
-
-    fn cells(array: &ArrayRef) -> Buffer {
-        array.as_fixed_size_binary().values().clone()
-    }
-
-    #[inline]
-    fn value(cells: &Buffer, at: usize) -> Self {
-        cells.as_chunks().0[at].into()
-    }
-
-    fn collect(values: impl Iterator<Item = Self>) -> Result<ArrayRef, ArrowError> {
-        Ok(Arc::new(Self::column(values)?))
     }
 
     fn open(array: ArrayRef) -> IdWriter<N> {
@@ -177,6 +176,24 @@ impl<const N: usize> ColumnType for FixedId<N> {
 
     fn close(writer: IdWriter<N>) -> Result<ArrayRef, ArrowError> {
         writer.finish()
+    }
+}
+
+impl<const N: usize> CellType for FixedId<N> {
+    type Cells = Buffer;
+    type Value = Self;
+
+    fn cells(array: &FixedSizeBinaryArray) -> Buffer {
+        array.values().clone()
+    }
+
+    #[inline]
+    fn value(cells: &Buffer, at: usize) -> Self {
+        cells.as_chunks().0[at].into()
+    }
+
+    fn collect(values: impl Iterator<Item = Self>) -> Result<ArrayRef, ArrowError> {
+        Ok(Arc::new(Self::column(values)?))
     }
 }
 

@@ -191,7 +191,7 @@ macro_rules! table {
         #[allow(dead_code)]
         #[derive(Debug, Clone)]
         pub(crate) struct $cells {
-            $($(#[$column_doc])* pub(crate) $column: <$type as ColumnType>::Cells,)*
+            $($(#[$column_doc])* pub(crate) $column: <$type as CellType>::Cells,)*
         }
 
         /// An open chunk.
@@ -222,9 +222,13 @@ macro_rules! table {
         // Some columns are only read by index.
         #[allow(dead_code)]
         impl $chunk {
-            #[allow(clippy::redundant_closure_call)]
             fn new(batch: RecordBatch, $($($extra: $extra_type,)*)?) -> Self {
-                let cells = $cells { $($column: <$type as ColumnType>::cells(batch.column($place::$column as usize)),)* };
+                let cells = $cells {
+                    $($column: {
+                        let array = batch.column($place::$column as usize);
+                        <$type as CellType>::cells(<$type as ColumnType>::downcast(array))
+                    },)*
+                };
                 Self { batch, cells, $($($extra,)*)? }
             }
 
@@ -259,9 +263,9 @@ macro_rules! table {
                 match column {
                     $($place::$column => {
                         let value = |(chunk, at): (&'a Self, usize)| {
-                            <$type as ColumnType>::value(&chunk.cells.$column, at)
+                            <$type as CellType>::value(&chunk.cells.$column, at)
                         };
-                        <$type as ColumnType>::collect(rows.map(value))
+                        <$type as CellType>::collect(rows.map(value))
                     })*
                 }
             }

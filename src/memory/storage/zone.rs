@@ -146,6 +146,11 @@ impl Node {
         Self { level: Self::CHUNK_LEVEL, at: at as u32 }
     }
 
+    /// The block of a row.
+    pub(crate) fn block_of(row: u32) -> Self {
+        Self { level: 0, at: row >> BLOCK_BITS }
+    }
+
     pub(crate) fn is_block(self) -> bool {
         self.level == 0
     }
