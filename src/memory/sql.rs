@@ -34,7 +34,7 @@ const BATCHES_AHEAD: usize = 2;
 ///
 /// It is read-only, with the tables `job`, `job_run`, `job_spec` and `job_error`. Times have no time zone and are in
 /// UTC. Statements are planned and executed on threads of the session, so that a deeply nested expression does not
-/// overflow the caller's stack.
+/// overflow the caller's stack. They continue if the session is dropped, until their results are dropped.
 ///
 /// ```
 /// # use std::sync::Arc;
@@ -53,14 +53,14 @@ const BATCHES_AHEAD: usize = 2;
 /// ```
 #[derive(Debug)]
 pub struct SqlSession {
-    engine: Arc<SqlEngine>,
+    runner: Arc<StatementRunner>,
     /// `None` only during drop.
     runtime: Option<Runtime>,
 }
 
 /// The parts of a session that its statements share.
 #[derive(Debug)]
-struct SqlEngine {
+struct StatementRunner {
     planner: SqlPlanner,
     tasks: Arc<TaskContext>,
 }
@@ -73,11 +73,13 @@ impl SqlSession {
             .thread_name("sql")
             .build()
             .map_err(|error| sql_error(ErrorKind::Backend, "the threads of the session cannot start", error))?;
-        let engine = SqlEngine { tasks: context.task_ctx(), planner: SqlPlanner::new(context) };
-        Ok(Self { engine: Arc::new(engine), runtime: Some(runtime) })
+        let runner = StatementRunner { tasks: context.task_ctx(), planner: SqlPlanner::new(context) };
+        Ok(Self { runner: Arc::new(runner), runtime: Some(runtime) })
     }
 
     /// Starts a statement. Dropping the result cancels it.
+    ///
+    /// A statement occupies a thread until its result has been read or dropped. With 512 of them, another one waits.
     ///
     /// # Errors
     ///
@@ -88,21 +90,21 @@ impl SqlSession {
         let Some(runtime) = &self.runtime else { return Err(stopped()) };
         let (schema_sender, schema) = oneshot::channel();
         let (batch_sender, batches) = mpsc::channel(BATCHES_AHEAD);
-        let (engine, handle, statement) = (Arc::clone(&self.engine), runtime.handle().clone(), statement.to_owned());
-        // A blocking thread starts with one wake-up; a worker would first wake up another worker.
+        let (runner, handle, statement) = (Arc::clone(&self.runner), runtime.handle().clone(), statement.to_owned());
+        // Starting a blocking thread takes one wake-up; a worker that receives a task also wakes another worker.
         let task = runtime.spawn_blocking(move || {
             handle.block_on(async {
                 tokio::select! {
                     biased;
                     () = batch_sender.closed() => Ok(()),
-                    end = engine.execute(&statement, schema_sender, &batch_sender) => end,
+                    end = runner.execute(&statement, schema_sender, &batch_sender) => end,
                 }
             })
         });
         match schema.await {
             Ok(schema) => Ok(SqlAnswer { schema, batches: answer(batches, task) }),
             // The task ended without a schema.
-            Err(_) => Err(end(task).await.err().unwrap_or_else(stopped)),
+            Err(_) => Err(join(task).await.err().unwrap_or_else(stopped)),
         }
     }
 }
@@ -157,7 +159,7 @@ impl std::fmt::Debug for SqlAnswer {
 }
 
 /// Waits for a statement to end. A panic becomes an error.
-async fn end(statement: JoinHandle<Result<()>>) -> Result<()> {
+async fn join(statement: JoinHandle<Result<()>>) -> Result<()> {
     statement.await.unwrap_or_else(|error| Err(sql_error(ErrorKind::Backend, "the engine failed", error)))
 }
 
@@ -170,13 +172,13 @@ fn answer(
         let (mut batches, statement) = state?;
         match batches.recv().await {
             Some(batch) => Some((Ok(batch), Some((batches, statement)))),
-            None => end(statement).await.err().map(|error| (Err(error), None)),
+            None => join(statement).await.err().map(|error| (Err(error), None)),
         }
     };
     stream::unfold(Some((batches, statement)), next).boxed()
 }
 
-impl SqlEngine {
+impl StatementRunner {
     /// Plans and executes a statement.
     async fn execute(
         &self,
@@ -186,11 +188,12 @@ impl SqlEngine {
     ) -> Result<()> {
         let plan = self.planner.plan(statement).await?;
         let stream = execute_stream(plan, Arc::clone(&self.tasks)).map_err(refused)?;
-        let of_stream = stream.schema();
+        let stream_schema = stream.schema();
         let mut sent = pin!(send(stream, batches));
-        // The reader is woken up when the statement waits for the first time: a short one has ended by then.
+        // The schema is sent after the first poll, so that a statement that does not wait wakes the caller once, when it
+        // has ended.
         let first = poll!(&mut sent);
-        if schema.send(of_stream).is_err() {
+        if schema.send(stream_schema).is_err() {
             return Ok(());
         }
         match first {

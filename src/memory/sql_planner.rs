@@ -13,6 +13,7 @@ use datafusion::sql::sqlparser::keywords::Keyword;
 use datafusion::sql::sqlparser::tokenizer::{Token, Tokenizer};
 use parking_lot::Mutex;
 
+use super::plan::TABLES;
 use crate::error::{BackendKind, Error, ErrorKind, Operation, Result};
 
 /// The maximum nesting of expressions and subqueries, counted as operators, keywords and nested parentheses. Planning
@@ -20,14 +21,15 @@ use crate::error::{BackendKind, Error, ErrorKind, Operation, Result};
 pub(super) const MOST_LEVELS: usize = 2000;
 /// The number of statements whose optimised plans are kept.
 const MAX_PLANS: usize = 64;
-/// The optimised plans of longer statements are not kept.
-const MAX_PLAN_BYTES: usize = 4096;
+/// The optimised plans of longer statements are not kept, because a kept plan is dropped on the caller's stack: the
+/// bound of the length is one of the depth.
+const MAX_PLAN_BYTES: usize = 512;
 
 /// Plans the statements of a session.
 ///
 /// The tables of a session do not change, so the optimised logical plan of a statement is kept: parsing and optimising
-/// take longer than the execution of a query that an index answers. The physical plan has the state of one execution,
-/// and is created for each.
+/// take longer than the execution of a query that an index answers. A physical plan holds the state of one execution, so
+/// it is created for each.
 pub(super) struct SqlPlanner {
     context: SessionContext,
     /// The states that no statement uses. A new one copies the maps of functions.
@@ -88,15 +90,19 @@ impl SqlPlanner {
 
     fn keep(&self, statement: &str, plan: Arc<LogicalPlan>) {
         let mut plans = self.plans.lock();
-        if plans.len() == MAX_PLANS {
-            plans.remove(0);
+        if plans.iter().any(|(of, _)| **of == *statement) {
+            return;
         }
+        let evicted = (plans.len() == MAX_PLANS).then(|| plans.remove(0));
         plans.push((statement.into(), plan));
+        drop(plans);
+        // Deallocation is slow, so it follows the release of the lock.
+        drop(evicted);
     }
 }
 
-/// Whether the optimised plan is the same for each execution: `EXPLAIN` shows the steps of the optimiser, which also
-/// replaces functions of the current time by their values.
+/// Whether the optimised plan can be reused. It cannot for `EXPLAIN`, which records the optimiser's steps, nor for
+/// `now()` and the like, which the optimiser evaluates. The arguments of a table function have been evaluated already.
 fn is_repeatable(plan: &LogicalPlan) -> EngineResult<bool> {
     let is_stable = |expr: &Expr| match expr {
         Expr::ScalarFunction(call) => Ok(call.func.signature().volatility == Volatility::Stable),
@@ -104,7 +110,11 @@ fn is_repeatable(plan: &LogicalPlan) -> EngineResult<bool> {
     };
     let mut repeatable = true;
     plan.apply_with_subqueries(|node| {
-        repeatable &= !matches!(node, LogicalPlan::Explain(_) | LogicalPlan::Analyze(_));
+        repeatable &= match node {
+            LogicalPlan::Explain(_) | LogicalPlan::Analyze(_) => false,
+            LogicalPlan::TableScan(scan) => TABLES.contains(&scan.table_name.table()),
+            _ => true,
+        };
         node.apply_expressions(|expr| {
             repeatable &= !expr.exists(is_stable)?;
             Ok::<_, DataFusionError>(TreeNodeRecursion::Continue)

@@ -67,6 +67,8 @@ fn deep_statements() -> Vec<(String, Option<&'static str>)> {
     let mut statements = vec![
         (format!("SELECT {}", repeated(300, "+", |_| "1".to_owned())), Some("300")),
         (format!("SELECT {} FROM job", repeated(200, "+", |_| "cpu".to_owned())), Some("200")),
+        // The plan of a statement of this length is kept, and dropped with the session.
+        (format!("SELECT cpu{} FROM job", "+1".repeat(240)), Some("241")),
         (format!("SELECT count(*) FROM job WHERE {}", repeated(900, " OR ", |i| format!("cpu={i}"))), Some("1")),
         (
             format!("SELECT count(*) FROM job WHERE {}", repeated(900, " AND ", |i| format!("cpu<>{}", i + 2))),
@@ -205,7 +207,11 @@ async fn repeated_statements_have_the_same_results() {
             assert_eq!(rows(&session, statement).await.unwrap(), first, "{statement}");
         }
     }
-    for time in ["SELECT now()", "SELECT max(t) FROM (SELECT current_timestamp AS t FROM job)"] {
+    for time in [
+        "SELECT now()",
+        "SELECT max(t) FROM (SELECT current_timestamp AS t FROM job)",
+        "SELECT max(value) FROM generate_series(now() - INTERVAL '1 day', now(), INTERVAL '1 hour')",
+    ] {
         let mut before = one_row(&session, time).await;
         for _ in 0..3 {
             tokio::time::sleep(Duration::from_millis(2)).await;

@@ -2,7 +2,6 @@
 
 use std::io::{self, Write};
 use std::sync::Arc;
-use std::time::{Duration, Instant};
 
 use broadside::memory::SqlAnswer;
 use clap::ValueEnum;
@@ -16,7 +15,7 @@ use datafusion::arrow::json::writer::{EncoderOptions, LineDelimited, WriterBuild
 use datafusion::arrow::record_batch::{RecordBatch, RecordBatchOptions};
 use datafusion::arrow::util::display::FormatOptions;
 use datafusion::arrow::util::pretty::pretty_format_batches_with_options;
-use futures::StreamExt;
+use futures::{Stream, StreamExt};
 use parquet::arrow::ArrowWriter;
 use parquet::basic::Compression;
 use parquet::file::properties::WriterProperties;
@@ -45,25 +44,28 @@ impl Format {
     }
 }
 
-/// Writes a query result. Returns the number of rows and the time that it took to fetch them.
-pub async fn write(
-    mut answer: SqlAnswer,
+/// Writes a query result while it is computed. Returns the number of rows.
+pub async fn write(answer: SqlAnswer, format: Format, out: impl Write + Send) -> Result<usize, Failure> {
+    let schema = Arc::clone(answer.schema());
+    write_batches(&schema, answer, format, out).await
+}
+
+/// Writes batches. Returns the number of rows.
+pub async fn write_batches(
+    schema: &SchemaRef,
+    mut batches: impl Stream<Item = broadside::Result<RecordBatch>> + Unpin,
     format: Format,
     out: impl Write + Send,
-) -> Result<(usize, Duration), Failure> {
-    let schema = Arc::clone(answer.schema());
-    let mut writer = Writer::new(format, &schema, out)?;
-    let (mut rows, mut time) = (0, Duration::ZERO);
-    loop {
-        let start = Instant::now();
-        let batch = answer.next().await;
-        time += start.elapsed();
-        let Some(batch) = batch.transpose()? else { break };
+) -> Result<usize, Failure> {
+    let mut writer = Writer::new(format, schema, out)?;
+    let mut rows = 0;
+    while let Some(batch) = batches.next().await {
+        let batch = batch?;
         rows += batch.num_rows();
         writer.write(batch)?;
     }
     writer.finish()?;
-    Ok((rows, time))
+    Ok(rows)
 }
 
 /// A writer for each format.

@@ -3,9 +3,11 @@
 use std::fmt::Display;
 use std::io::{self, BufRead, IsTerminal};
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use broadside::memory::SqlSession;
+use futures::stream;
 use rustyline::DefaultEditor;
 use rustyline::error::ReadlineError;
 
@@ -23,7 +25,7 @@ const HISTORY: &str = ".broadside_history";
 const HELP: &str = r"Statements end with a semicolon and may span several lines. Ctrl-C cancels the current statement.
   \d            list the tables
   \d TABLE      list the columns of a table
-  \timing       toggle the display of execution times, without that of the output
+  \timing       toggle the display of execution times (without formatting and printing)
   \?            show this help
   \q            quit (also Ctrl-D)";
 
@@ -202,13 +204,20 @@ impl Shell<'_> {
         let start = Instant::now();
         let result = async {
             let answer = self.session.query(statement).await?;
-            let planning = start.elapsed();
-            let (rows, fetching) = output::write(answer, self.format, Stdout::default()).await?;
-            Ok((rows, planning + fetching))
+            if !self.timing {
+                return Ok((output::write(answer, self.format, Stdout::default()).await?, None));
+            }
+            // The output must not overlap with the execution, so that the time is only that of the latter.
+            let schema = Arc::clone(answer.schema());
+            let batches = answer.collect().await?;
+            let time = start.elapsed();
+            let batches = stream::iter(batches.into_iter().map(Ok));
+            Ok((output::write_batches(&schema, batches, self.format, Stdout::default()).await?, Some(time)))
         };
         let outcome = if self.interactive { interrupt::cancellable(result).await } else { Ok(result.await) };
         match outcome {
-            Ok(Ok((rows, time))) => self.time(rows, time)?,
+            Ok(Ok((rows, Some(time)))) => time_line(rows, time)?,
+            Ok(Ok((_, None))) => {}
             Ok(Err(Failure::Error(error))) => {
                 report::error(error.as_ref());
                 return Ok(self.after_failure());
@@ -217,15 +226,6 @@ impl Shell<'_> {
             Err(Interrupted) => report::problem("the statement was cancelled"),
         }
         Ok(Flow::Continue)
-    }
-
-    fn time(&self, rows: usize, time: Duration) -> Result<(), Failure> {
-        if self.timing {
-            let nanos = u64::try_from(time.as_nanos()).unwrap_or(u64::MAX);
-            let rows = if rows == 1 { "1 row".to_owned() } else { format!("{rows} rows") };
-            Output::default().line(format_args!("{rows}, {}", format::time(nanos)))?;
-        }
-        Ok(())
     }
 
     fn failed(&mut self, problem: impl Display) -> Result<Flow, Failure> {
@@ -240,4 +240,12 @@ impl Shell<'_> {
         self.verdict = Verdict::Failed;
         Flow::Exit
     }
+}
+
+/// Prints the number of rows and the execution time.
+fn time_line(rows: usize, time: Duration) -> Result<(), Failure> {
+    let nanos = u64::try_from(time.as_nanos()).unwrap_or(u64::MAX);
+    let rows = if rows == 1 { "1 row".to_owned() } else { format!("{rows} rows") };
+    Output::default().line(format_args!("{rows}, {}", format::time(nanos)))?;
+    Ok(())
 }

@@ -82,7 +82,9 @@ impl Store {
         let runs = self.historical_run_rows(jobs, codes, &runs)?;
         self.append_runs(&runs);
         for ((row, &(i, _)), latest) in (first_job..).zip(new).zip(latest) {
-            if let Some(id) = RunId::new(&jobs.run_id(i)).filter(|_| latest.is_none()) {
+            if latest.is_none()
+                && let Some(id) = RunId::new(&jobs.run_id(i))
+            {
                 self.set_latest_run(row, id, self.run_row(&id));
             }
         }

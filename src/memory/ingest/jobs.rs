@@ -199,7 +199,9 @@ impl Store {
             };
             if let Some((to, time)) = transition {
                 self.transition(row, state, to, time);
-                states.push(row, state, to);
+                if state != to {
+                    states.push(row, state, to);
+                }
             }
         }
         self.indexes.states.apply(states);
@@ -228,7 +230,9 @@ impl Store {
         let indexes = &mut self.indexes;
         jobs.set_last_transition(at, time);
         indexes.zones.set_last_transition(chunk, jobs);
-        jobs.state.set(at, to.ordinal());
+        if from != to {
+            jobs.state.set(at, to.ordinal());
+        }
         if from.is_active() && to.is_terminal() {
             self.active.end(jobs.pair.get(at), &mut indexes.active_job_sets);
         }

@@ -140,7 +140,7 @@ impl JobColumn {
                 let places =
                     (0..of_chunk.len() as u32).filter(|&at| passing.is_none_or(|passing| passing.value(at as usize)));
                 let rows: Vec<u32> = places.map(|at| first_row(chunk) + at).collect();
-                return self.of_rows(&Cells::new(&tables.jobs, &rows), tables);
+                return self.of_rows(&LocatedRows::new(&tables.jobs, &rows), tables);
             }
         };
         Ok(match passing {
@@ -159,7 +159,7 @@ impl JobColumn {
     }
 
     /// The values of some rows.
-    pub(super) fn of_rows(&self, cells: &Cells<'_, JobChunk>, tables: &Tables) -> EngineResult<ArrayRef> {
+    pub(super) fn of_rows(&self, cells: &LocatedRows<'_, JobChunk>, tables: &Tables) -> EngineResult<ArrayRef> {
         Ok(match self {
             Self::Stored(place) => JobChunk::gather(*place, cells.iter())?,
             Self::Annotation(key) => {
@@ -180,7 +180,7 @@ fn places_of(passing: &BooleanArray) -> UInt32Array {
 }
 
 /// Rows of a table, with their chunks.
-pub(super) struct Cells<'a, C> {
+pub(super) struct LocatedRows<'a, C> {
     rows: &'a [u32],
     /// The distinct chunks of the rows.
     chunks: Vec<&'a C>,
@@ -188,7 +188,7 @@ pub(super) struct Cells<'a, C> {
     places: Vec<(usize, usize)>,
 }
 
-impl<'a, C: Chunk> Cells<'a, C> {
+impl<'a, C: Chunk> LocatedRows<'a, C> {
     pub(super) fn new(table: &'a Table<C>, rows: &'a [u32]) -> Self {
         let mut chunks = Vec::new();
         let mut known = vec![None; table.chunks().len()];
@@ -209,7 +209,7 @@ impl<'a, C: Chunk> Cells<'a, C> {
     }
 }
 
-fn latest_run_ids(tables: &Tables, cells: &Cells<'_, JobChunk>) -> Result<ArrayRef, ArrowError> {
+fn latest_run_ids(tables: &Tables, cells: &LocatedRows<'_, JobChunk>) -> Result<ArrayRef, ArrowError> {
     let mut ids = FixedSizeBinaryBuilder::with_capacity(cells.places.len(), RUN_ID_BYTES as i32);
     for (chunk, at) in cells.iter() {
         match chunk.cells.latest_run.get(at) {
@@ -220,10 +220,10 @@ fn latest_run_ids(tables: &Tables, cells: &Cells<'_, JobChunk>) -> Result<ArrayR
     Ok(Arc::new(ids.finish()))
 }
 
-/// The capacity for annotations per job, which saves the growth of the vectors for most stores.
+/// The annotations per job for which memory is reserved: for most stores, the vectors then do not grow.
 const ENTRIES_PER_JOB: usize = 8;
 
-fn annotations(tables: &Tables, cells: &Cells<'_, JobChunk>) -> Result<ArrayRef, ArrowError> {
+fn annotations(tables: &Tables, cells: &LocatedRows<'_, JobChunk>) -> Result<ArrayRef, ArrowError> {
     let catalog = &tables.dictionaries.annotations;
     // For each chunk, the key set of the previous row and the columns of its keys: most jobs of a chunk have the same
     // key set.
@@ -253,7 +253,7 @@ fn annotations(tables: &Tables, cells: &Cells<'_, JobChunk>) -> Result<ArrayRef,
     Ok(Arc::new(MapArray::try_new(Arc::clone(&ANNOTATION_ENTRY), offsets, entries, None, true)?))
 }
 
-fn runs(tables: &Tables, cells: &Cells<'_, JobChunk>) -> Result<ArrayRef, ArrowError> {
+fn runs(tables: &Tables, cells: &LocatedRows<'_, JobChunk>) -> Result<ArrayRef, ArrowError> {
     let mut rows = Vec::with_capacity(cells.places.len());
     let mut lengths = Vec::with_capacity(cells.places.len());
     for (chunk, at) in cells.iter() {
@@ -266,7 +266,7 @@ fn runs(tables: &Tables, cells: &Cells<'_, JobChunk>) -> Result<ArrayRef, ArrowE
         }
         lengths.push(rows.len() - before);
     }
-    let runs = Cells::new(&tables.runs, &rows);
+    let runs = LocatedRows::new(&tables.runs, &rows);
     let columns = RUN_COLUMNS.into_iter().map(|column| RunChunk::gather(column, runs.iter()));
     let columns = columns.collect::<Result<Vec<_>, _>>()?;
     let structs = StructArray::try_new_with_length(RUN_FIELDS.clone(), columns, None, rows.len())?;

@@ -20,7 +20,7 @@ use datafusion::physical_plan::stream::RecordBatchStreamAdapter;
 use datafusion::physical_plan::{DisplayAs, DisplayFormatType, ExecutionPlan, PlanProperties, StatisticsArgs};
 use futures::{StreamExt, stream};
 
-use super::columns::{Cells, JobColumn};
+use super::columns::{JobColumn, LocatedRows};
 use super::scan::properties;
 use super::sql_order::{Ordered, ScanOrder};
 use crate::memory::query::{ChunkRows, PageRange, RowSelection, consume_budget};
@@ -161,7 +161,7 @@ impl JobScanExec {
 
     fn rows(&self, rows: &[u32], metrics: &BaselineMetrics) -> EngineResult<RecordBatch> {
         let _timer = metrics.elapsed_compute().timer();
-        let cells = Cells::new(&self.tables.jobs, rows);
+        let cells = LocatedRows::new(&self.tables.jobs, rows);
         let columns = self.columns.iter().map(|column| column.of_rows(&cells, &self.tables));
         self.batch(columns.collect::<EngineResult<Vec<_>>>()?, rows.len(), metrics)
     }

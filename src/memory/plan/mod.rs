@@ -40,6 +40,8 @@ pub(super) use self::columns::JOB_COLUMNS;
 use self::columns::JobColumn;
 use self::group_sort::GroupSortExec;
 use self::job_scan::JobScanExec;
+#[cfg(feature = "sql")]
+pub(super) use self::session::TABLES;
 pub(super) use self::session::session_context;
 use self::sql_order::ScanOrder;
 use super::query::{GroupKey, PageRange, RowSelection};

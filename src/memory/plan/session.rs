@@ -12,6 +12,9 @@ use super::records::Table;
 use super::table::{JobsTable, RecordsTable};
 use crate::memory::storage::Tables;
 
+/// The names of the tables.
+pub(in crate::memory) const TABLES: [&str; 4] = ["job", "job_run", "job_spec", "job_error"];
+
 /// A read-only session with the tables `job`, `job_run`, `job_spec` and `job_error` of a snapshot.
 pub(in crate::memory) fn session_context(tables: &Arc<Tables>) -> EngineResult<SessionContext> {
     // A scan has one partition; more target partitions would only add repartitioning.
@@ -21,8 +24,9 @@ pub(in crate::memory) fn session_context(tables: &Arc<Tables>) -> EngineResult<S
     let context = SessionContext::new_with_state(state(config).build());
     #[cfg(feature = "sql")]
     context.register_udf(super::date_trunc::DateTrunc::new().into());
-    context.register_table("job", Arc::new(JobsTable(Arc::clone(tables))))?;
-    for (name, table) in [("job_run", Table::Runs), ("job_spec", Table::Specs), ("job_error", Table::Errors)] {
+    let [jobs, runs, specs, errors] = TABLES;
+    context.register_table(jobs, Arc::new(JobsTable(Arc::clone(tables))))?;
+    for (name, table) in [(runs, Table::Runs), (specs, Table::Specs), (errors, Table::Errors)] {
         context.register_table(name, Arc::new(RecordsTable { tables: Arc::clone(tables), table }))?;
     }
     Ok(context)

@@ -66,9 +66,8 @@ impl GroupAccumulators {
         }
     }
 
-    /// Aggregates all columns. With `FEW_GROUPS`, a minimum or maximum rarely changes, and a branch is cheaper than a
-    /// store per row; with many groups, it changes for every third row of a chunk, and half of the branches would be
-    /// predicted wrongly.
+    /// Aggregates all columns. With few groups, minima and maxima rarely change, so a branch is cheaper than a store per
+    /// row. With many groups, a chunk has few rows per group, so they change often and the branches are mispredicted.
     fn aggregate<const FEW_GROUPS: bool>(&mut self, states: &[u8], submitted: &[i64], transitions: &[i64]) {
         let (bits, mask) = (self.replica_bits, (1 << self.replica_bits) - 1);
         let rows = (0u32..).zip(&self.of_rows).zip(states).zip(submitted).zip(transitions);
@@ -77,18 +76,18 @@ impl GroupAccumulators {
             let entry = &mut self.entries[(group << bits | at & mask) as usize];
             entry.states[usize::from(state)] += 1;
             entry.transition_sum += transition;
-            if !FEW_GROUPS {
+            if FEW_GROUPS {
+                if submitted < entry.submitted {
+                    entry.submitted = submitted;
+                }
+                if transition < entry.earliest_transition {
+                    entry.earliest_transition = transition;
+                }
+                if transition > entry.latest_transition {
+                    entry.latest_transition = transition;
+                }
+            } else {
                 entry.extend(submitted, transition, transition);
-                continue;
-            }
-            if submitted < entry.submitted {
-                entry.submitted = submitted;
-            }
-            if transition < entry.earliest_transition {
-                entry.earliest_transition = transition;
-            }
-            if transition > entry.latest_transition {
-                entry.latest_transition = transition;
             }
         }
     }

@@ -244,6 +244,7 @@ impl<'a, C: ZonedColumn, W: SortDirection<C::Value>> BestFirst<'a, C, W> {
                 self.examine_block(node);
                 continue;
             }
+            // The rows of a group of blocks were tested with its chunk.
             if node.within_chunk().is_none() && !self.selected.may_contain(self.tables, node) {
                 continue;
             }

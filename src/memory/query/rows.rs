@@ -1,6 +1,6 @@
 //! The selected rows of a chunk, as a bitmap.
 
-use datafusion::arrow::array::{BooleanArray, UInt32Array};
+use datafusion::arrow::array::UInt32Array;
 use datafusion::arrow::buffer::{BooleanBuffer, Buffer};
 use datafusion::error::Result as EngineResult;
 
@@ -135,18 +135,18 @@ impl RowSelection {
                 passing.extend(part);
                 continue;
             };
-            let blocks = || {
-                let blocks = part.chunk_by(|&a, &b| Node::block_of(a) == Node::block_of(b));
-                blocks.map(|rows| (rows, self.block_match(tables, Node::block_of(rows[0]))))
-            };
-            let undecided = blocks().filter(|(_, matched)| *matched == ZoneMatch::Some).flat_map(|(rows, _)| rows);
-            let places = UInt32Array::from_iter_values(undecided.map(|&row| locate(row).1 as u32));
-            let passes = match places.len() {
-                0 => BooleanArray::new_null(0),
-                _ => residual.gather(&tables.jobs.chunks()[locate(part[0]).0], &places)?,
-            };
-            let mut passes = passes.iter().map(|passes| passes == Some(true));
-            for (rows, matched) in blocks() {
+            let blocks = part.chunk_by(|&a, &b| Node::block_of(a) == Node::block_of(b));
+            let blocks: Vec<_> = blocks.map(|rows| (rows, self.block_match(tables, Node::block_of(rows[0])))).collect();
+            let undecided = blocks.iter().filter(|(_, matched)| *matched == ZoneMatch::Some);
+            let places = undecided.flat_map(|(rows, _)| rows.iter()).map(|&row| locate(row).1 as u32);
+            let places = UInt32Array::from_iter_values(places);
+            let mut passes = Vec::new();
+            if !places.values().is_empty() {
+                let chunk = &tables.jobs.chunks()[locate(part[0]).0];
+                passes.extend(residual.gather(chunk, &places)?.iter().map(|passes| passes == Some(true)));
+            }
+            let mut passes = passes.into_iter();
+            for (rows, matched) in blocks {
                 match matched {
                     ZoneMatch::None => {}
                     ZoneMatch::All => passing.extend(rows),

@@ -251,19 +251,20 @@ impl RowSelection {
         }
     }
 
-    /// Visits the selected rows of a range, ascending, before the residual predicate, but without the blocks that zone
-    /// maps exclude.
+    /// Visits the selected rows of a range, ascending, before the residual predicate. Blocks that the zone maps exclude are
+    /// skipped.
     pub(super) fn visit(&self, tables: &Tables, range: Range<u32>, mut visit: impl FnMut(u32)) {
         if self.times.is_empty() {
             return self.visit_indexed(tables, range, visit);
         }
-        let mut last = (Node::block_of(range.start), None);
+        let mut last: Option<(Node, ZoneMatch)> = None;
         self.visit_indexed(tables, range, |row| {
             let block = Node::block_of(row);
-            if last.0 != block {
-                last = (block, None);
-            }
-            if *last.1.get_or_insert_with(|| self.zone_match(tables, block)) != ZoneMatch::None {
+            let (_, matched) = match last {
+                Some(known) if known.0 == block => known,
+                _ => *last.insert((block, self.zone_match(tables, block))),
+            };
+            if matched != ZoneMatch::None {
                 visit(row);
             }
         });

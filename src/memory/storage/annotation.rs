@@ -22,7 +22,7 @@ impl KeyColumn {
     pub(crate) fn get(&self, at: usize) -> Option<u32> {
         match self {
             Self::Sparse { places, codes } => {
-                // An entry is at the index of its row if all rows before have the key.
+                // If all rows before a row have the key, its entry is at the index of the row.
                 let place = at as u16;
                 let entry = if places.get(at) == Some(&place) { at } else { places.binary_search(&place).ok()? };
                 Some(codes[entry])

@@ -44,15 +44,21 @@ pub(crate) struct StateIndex([Arc<RoaringBitmap>; STATE_ORDINALS]);
 /// The ordinals of states start at 1.
 const STATE_ORDINALS: usize = JobState::ALL.len() + 1;
 
-/// Changes of states: for each state, the rows that leave and enter it. A bitmap finds its container once for the
-/// adjacent rows of a batch, and not once for each row.
+/// The state changes of a batch, by state. Applied together, they look up each container once instead of once per row.
 #[derive(Debug, Default)]
-pub(crate) struct StateChanges([[Vec<u32>; 2]; STATE_ORDINALS]);
+pub(crate) struct StateChanges([Moved; STATE_ORDINALS]);
+
+/// The rows that leave and enter a state.
+#[derive(Debug, Default)]
+struct Moved {
+    left: Vec<u32>,
+    entered: Vec<u32>,
+}
 
 impl StateChanges {
     pub(crate) fn push(&mut self, row: u32, from: JobState, to: JobState) {
-        self.0[usize::from(from.ordinal())][0].push(row);
-        self.0[usize::from(to.ordinal())][1].push(row);
+        self.0[usize::from(from.ordinal())].left.push(row);
+        self.0[usize::from(to.ordinal())].entered.push(row);
     }
 }
 
@@ -73,12 +79,12 @@ impl StateIndex {
     }
 
     pub(crate) fn insert(&mut self, state: JobState, row: u32) {
-        self.rows_mut(state).insert(row);
+        Arc::make_mut(&mut self.0[usize::from(state.ordinal())]).insert(row);
     }
 
-    /// Applies the changes of a batch, which are of different rows.
+    /// Applies the changes of a batch. Each row has at most one change.
     pub(crate) fn apply(&mut self, changes: StateChanges) {
-        for (bitmap, [left, entered]) in self.0.iter_mut().zip(changes.0) {
+        for (bitmap, Moved { left, entered }) in self.0.iter_mut().zip(changes.0) {
             if left.is_empty() && entered.is_empty() {
                 continue;
             }
@@ -86,10 +92,6 @@ impl StateIndex {
             *bitmap -= left.into_iter().collect::<RoaringBitmap>();
             *bitmap |= entered.into_iter().collect::<RoaringBitmap>();
         }
-    }
-
-    fn rows_mut(&mut self, state: JobState) -> &mut RoaringBitmap {
-        Arc::make_mut(&mut self.0[usize::from(state.ordinal())])
     }
 
     pub(crate) fn heap_bytes(&self) -> usize {

@@ -16,7 +16,7 @@ use super::id::FixedId;
 
 /// The number of rows of a full chunk, which is DataFusion's batch size.
 pub(crate) const CHUNK_ROWS: usize = 1 << CHUNK_BITS;
-const CHUNK_BITS: u32 = 13;
+pub(super) const CHUNK_BITS: u32 = 13;
 
 /// The chunk of a row, and the row's index in it.
 #[inline]

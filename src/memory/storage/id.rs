@@ -102,7 +102,7 @@ mod tests {
         let ids: Vec<_> = texts.iter().map(|text| JobId::new(text).unwrap()).collect();
         assert!(ids.is_sorted());
         assert!(ids.iter().map(FixedId::as_str).eq(texts));
-        // Ids that differ only behind the last whole word.
+        // Ids that differ only after the last whole word.
         let ids = ["x".repeat(35), "x".repeat(36)].map(|text| RunId::new(&text).unwrap());
         assert!(ids[0] < ids[1]);
     }

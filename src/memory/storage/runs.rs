@@ -57,3 +57,54 @@ impl RunWriter {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use datafusion::arrow::array::{Int32Array, TimestampMicrosecondArray, UInt8Array, UInt32Array};
+
+    use super::*;
+
+    fn rows(count: usize) -> RunRows {
+        let ids = (0..count).filter_map(|at| RunId::new(&at.to_string()));
+        let (times, codes) = (TimestampMicrosecondArray::new_null(count), UInt32Array::from_value(7, count));
+        RunRows {
+            run_id: RunId::column(ids).unwrap(),
+            cluster: codes.clone(),
+            node: codes.clone(),
+            pool: codes.clone(),
+            leased: TimestampMicrosecondArray::from_value(1, count),
+            pending: times.clone(),
+            started: times.clone(),
+            finished: times,
+            state: UInt8Array::from_value(1, count),
+            exit_code: Int32Array::new_null(count),
+            error: UInt32Array::new_null(count),
+            debug: UInt32Array::new_null(count),
+            job: codes,
+            previous: UInt32Array::new_null(count),
+        }
+    }
+
+    #[test]
+    fn a_chunk_is_changed_in_place_unless_a_snapshot_holds_it() {
+        let mut writer = RunWriter::default();
+        writer.append(&rows(100), |_, _| {});
+        writer.close().unwrap();
+        let address = |writer: &RunWriter| writer.table().chunks()[0].cells.state.as_ptr();
+        let before = address(&writer);
+        writer.writer(0).state.set(50, 2);
+        writer.close().unwrap();
+        assert_eq!(address(&writer), before);
+        let snapshot = writer.table().clone();
+        writer.writer(0).state.set(51, 3);
+        writer.close().unwrap();
+        assert_ne!(address(&writer), before);
+        let states = |table: &RunTable| table.chunks()[0].cells.state[50..52].to_vec();
+        assert_eq!((states(&snapshot), states(writer.table())), (vec![2, 1], vec![2, 3]));
+        let columns = snapshot.chunks()[0].batch().columns();
+        for (column, array) in RunColumnIndex::ALL.iter().copied().zip(columns) {
+            let all = (0..100).map(|row| snapshot.locate(row));
+            assert_eq!(&RunChunk::gather(column, all).unwrap(), array, "{column:?}");
+        }
+    }
+}

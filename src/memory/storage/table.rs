@@ -212,6 +212,12 @@ macro_rules! table {
         #[derive(Debug, Clone, Copy, PartialEq, Eq)]
         pub(crate) enum $place { $($column,)* }
 
+        #[cfg(test)]
+        #[allow(dead_code)]
+        impl $place {
+            pub(crate) const ALL: &[Self] = &[$(Self::$column,)*];
+        }
+
         static SCHEMA: LazyLock<SchemaRef> = LazyLock::new(|| {
             let fields = vec![$(
                 Field::new(stringify!($column), <$type as ColumnType>::data_type(), <$type as ColumnType>::NULLABLE),
@@ -271,7 +277,7 @@ macro_rules! table {
             }
 
             fn open(self) -> $writer {
-                // The columns are changed in place only if they are the only references to the buffers.
+                // The columns can be changed in place only if nothing else refers to their buffers.
                 drop(self.cells);
                 let (_, columns, _) = self.batch.into_parts();
                 let mut columns = columns.into_iter();

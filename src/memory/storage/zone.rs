@@ -4,19 +4,18 @@
 use std::ops::Range;
 use std::sync::Arc;
 
-use super::column::CHUNK_ROWS;
+use super::column::{CHUNK_BITS, CHUNK_ROWS};
 
 /// The number of rows of a block, the smallest range with a zone.
 ///
-/// A page of recent transitions reads about one block per row, because the transitions of jobs that were submitted
-/// together are spread over hours.
+/// It is small because a page of recent transitions reads about one block per row: the transitions of jobs submitted
+/// together are hours apart.
 pub(crate) const BLOCK_ROWS: usize = 1 << BLOCK_BITS;
 const BLOCK_BITS: u32 = 6;
 /// The number of rows of a group of blocks.
 pub(crate) const GROUP_ROWS: usize = 1 << GROUP_BITS;
 const GROUP_BITS: u32 = 9;
-const CHUNK_BITS: u32 = CHUNK_ROWS.trailing_zeros();
-/// The number of chunks, or of nodes above, per node of the next level.
+/// The number of chunks per node of the level above, and of nodes per node of the next level.
 const FANOUT: usize = 1 << FANOUT_BITS;
 const FANOUT_BITS: u32 = 5;
 
@@ -157,7 +156,7 @@ impl Node {
 
     /// The index of the chunk, if the node is a block or a group of blocks.
     pub(crate) fn within_chunk(self) -> Option<usize> {
-        (self.level < Self::CHUNK_LEVEL).then_some((self.at >> (CHUNK_BITS - Self::row_bits(self.level))) as usize)
+        (self.level < Self::CHUNK_LEVEL).then(|| (self.at >> (CHUNK_BITS - Self::row_bits(self.level))) as usize)
     }
 
     /// The index of a block or group of blocks among those of its chunk.
@@ -289,7 +288,7 @@ mod tests {
         assert_eq!((block.within_chunk(), block.index_in_chunk(), block.is_block()), (Some(1), 127, true));
         assert_eq!(block.children().count(), 0);
         assert!(Node { level: 3, at: 2 }.children().eq((64..96).map(Node::chunk)));
-        // Beyond 32^3 chunks the root has more rows than its level can hold.
+        // With more than 32^3 chunks, the rows of the root exceed `u32`.
         assert_eq!(Node { level: 6, at: 0 }.rows(), 0..u32::MAX);
     }
 
