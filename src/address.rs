@@ -115,7 +115,7 @@ pub(crate) fn host_and_port(element: &str) -> Result<(String, String), Problem> 
     const BRACKETS: &str = "an IPv6 address must be in brackets, followed by : and the port";
     let (host, port) = match element.strip_prefix('[') {
         Some(bracketed) => {
-            let (host, rest) = bracketed.split_once(']').ok_or(Problem::value("the host", BRACKETS))?;
+            let (host, rest) = bracketed.split_once(']').ok_or(Problem::new(BRACKETS))?;
             let port = if rest.is_empty() { Some("") } else { rest.strip_prefix(':') };
             (host, port.ok_or(Problem::new(BRACKETS))?)
         }

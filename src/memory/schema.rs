@@ -8,8 +8,8 @@ use std::sync::{Arc, LazyLock};
 
 use bytes::Bytes;
 use datafusion::arrow::array::{
-    Array, ArrayRef, ArrowPrimitiveType, AsArray, BooleanArray, DictionaryArray, FixedSizeBinaryArray, MapArray,
-    PrimitiveArray, StringBuilder, StringViewArray, StringViewBuilder, StructArray, UInt32Array, UInt32Builder,
+    Array, ArrayRef, AsArray, BooleanArray, DictionaryArray, FixedSizeBinaryArray, MapArray, PrimitiveArray,
+    StringBuilder, StringViewArray, StringViewBuilder, StructArray, UInt32Array, UInt32Builder,
 };
 use datafusion::arrow::buffer::{Buffer, OffsetBuffer};
 use datafusion::arrow::compute::take;
@@ -19,7 +19,7 @@ use datafusion::common::internal_err;
 use datafusion::error::Result as EngineResult;
 use hashbrown::HashMap;
 
-use super::storage::{Dictionary, FixedId, JobChunk, Tables};
+use super::storage::{Chunk, Dictionary, FixedId, JobChunk, JobColumnIndex, Tables};
 use crate::ingest::JOB_ID_BYTES;
 use crate::model::{JobState, RunState};
 
@@ -210,63 +210,45 @@ impl<'a> JobColumns<'a> {
         let texts = &self.tables.dictionaries;
         match name {
             "job_id" => self.job_ids(),
-            "queue" => self.texts(&texts.queues, JobChunk::queue),
-            "job_set" => self.texts(&texts.job_sets, JobChunk::job_set),
-            "owner" => self.texts(&texts.owners, JobChunk::owner),
-            "namespace" => self.texts(&texts.namespaces, JobChunk::namespace),
-            "priority_class" => self.texts(&texts.priority_classes, JobChunk::priority_class),
-            "cpu" => self.array(JobChunk::cpu),
-            "memory" => self.array(JobChunk::memory),
-            "ephemeral_storage" => self.array(JobChunk::ephemeral_storage),
-            "gpu" => self.array(JobChunk::gpu),
-            "priority" => self.array(JobChunk::priority),
-            "submitted" => self.array(JobChunk::submitted),
-            "cancelled" => self.array(JobChunk::cancelled),
-            "state" => Ok(states(&self.primitive(JobChunk::state)?, &JOB_STATES)?),
-            "last_transition_time" => self.array(JobChunk::last_transition_time),
+            "queue" => self.texts(&texts.queues, JobColumnIndex::queue),
+            "job_set" => self.texts(&texts.job_sets, JobColumnIndex::job_set),
+            "owner" => self.texts(&texts.owners, JobColumnIndex::owner),
+            "namespace" => self.texts(&texts.namespaces, JobColumnIndex::namespace),
+            "priority_class" => self.texts(&texts.priority_classes, JobColumnIndex::priority_class),
+            "cpu" => self.stored(JobColumnIndex::cpu),
+            "memory" => self.stored(JobColumnIndex::memory),
+            "ephemeral_storage" => self.stored(JobColumnIndex::ephemeral_storage),
+            "gpu" => self.stored(JobColumnIndex::gpu),
+            "priority" => self.stored(JobColumnIndex::priority),
+            "submitted" => self.stored(JobColumnIndex::submitted),
+            "cancelled" => self.stored(JobColumnIndex::cancelled),
+            "state" => Ok(states(self.stored(JobColumnIndex::state)?.as_primitive(), &JOB_STATES)?),
+            "last_transition_time" => self.stored(JobColumnIndex::last_transition_time),
             "latest_run_id" => self.latest_run_ids(),
             "duplicate" => Ok(Arc::new(BooleanArray::from(vec![false; self.places.len()]))),
-            "cancel_reason" => self.texts(&texts.cancel_reasons, JobChunk::cancel_reason),
-            "cancel_user" => self.texts(&texts.cancel_users, JobChunk::cancel_user),
-            "cluster" => self.texts(&texts.clusters, JobChunk::cluster),
-            "node" => self.texts(&texts.nodes, JobChunk::node),
-            "pool" => self.texts(&texts.pools, JobChunk::pool),
+            "cancel_reason" => self.texts(&texts.cancel_reasons, JobColumnIndex::cancel_reason),
+            "cancel_user" => self.texts(&texts.cancel_users, JobColumnIndex::cancel_user),
+            "cluster" => self.texts(&texts.clusters, JobColumnIndex::cluster),
+            "node" => self.texts(&texts.nodes, JobColumnIndex::node),
+            "pool" => self.texts(&texts.pools, JobColumnIndex::pool),
             "annotations" => self.annotations(),
             other => internal_err!("the table of jobs has no column {other:?}"),
         }
     }
 
-    fn primitive<T: ArrowPrimitiveType>(
-        &self,
-        column: impl Fn(&'a JobChunk) -> &'a PrimitiveArray<T>,
-    ) -> EngineResult<PrimitiveArray<T>> {
+    /// The values of a stored column.
+    fn stored(&self, column: JobColumnIndex) -> EngineResult<ArrayRef> {
+        let of_chunk = |chunk: &'a JobChunk| chunk.batch().column(column as usize);
         Ok(match self.places {
-            JobIndices::Chunk(chunk, None) => column(chunk).clone(),
-            JobIndices::Chunk(chunk, Some(places)) => take(column(chunk), places, None)?.as_primitive().clone(),
-            JobIndices::Rows(rows) => {
-                let value = |&row: &u32| {
-                    let (chunk, at) = self.tables.jobs.locate(row);
-                    let column = column(chunk);
-                    column.is_valid(at).then(|| column.value(at))
-                };
-                rows.iter().map(value).collect()
-            }
+            JobIndices::Chunk(chunk, None) => Arc::clone(of_chunk(chunk)),
+            JobIndices::Chunk(chunk, Some(places)) => take(of_chunk(chunk), places, None)?,
+            JobIndices::Rows(rows) => JobChunk::gather(column, rows.iter().map(|&row| self.tables.jobs.locate(row)))?,
         })
     }
 
-    fn array<T: ArrowPrimitiveType>(
-        &self,
-        column: impl Fn(&'a JobChunk) -> &'a PrimitiveArray<T>,
-    ) -> EngineResult<ArrayRef> {
-        Ok(Arc::new(self.primitive(column)?))
-    }
-
-    fn texts(
-        &self,
-        dictionary: &Dictionary,
-        column: impl Fn(&'a JobChunk) -> &'a UInt32Array,
-    ) -> EngineResult<ArrayRef> {
-        Ok(Arc::new(DictionaryArray::try_new(self.primitive(column)?, dictionary.values())?))
+    fn texts(&self, dictionary: &Dictionary, column: JobColumnIndex) -> EngineResult<ArrayRef> {
+        let codes = self.stored(column)?.as_primitive::<UInt32Type>().clone();
+        Ok(Arc::new(DictionaryArray::try_new(codes, dictionary.values())?))
     }
 
     fn job_ids(&self) -> EngineResult<ArrayRef> {
@@ -280,8 +262,8 @@ impl<'a> JobColumns<'a> {
     }
 
     fn latest_run_ids(&self) -> EngineResult<ArrayRef> {
-        let latest = self.primitive(JobChunk::latest_run)?;
-        Ok(id_strings(latest.iter().map(|packed| Some(self.tables.latest_run(packed?))))?)
+        let latest = self.stored(JobColumnIndex::latest_run)?;
+        Ok(id_strings(latest.as_primitive::<UInt32Type>().iter().map(|packed| Some(self.tables.latest_run(packed?))))?)
     }
 
     /// The values of a key.

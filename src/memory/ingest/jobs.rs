@@ -180,8 +180,10 @@ impl Store {
     /// Updates the jobs that exist.
     pub(super) fn update_jobs(&mut self, updates: &[JobUpdate]) {
         let rows = self.job_rows(updates.iter().map(|update| JobId::new(&update.job_id)));
-        let run_ids = || updates.iter().map(|update| update.if_active.latest_run_id.as_deref().and_then(RunId::new));
-        let runs = run_ids().zip(self.run_rows(run_ids()));
+        let run_id = |update: &JobUpdate| RunId::new(update.if_active.latest_run_id.as_ref()?);
+        let run_ids: Vec<Option<RunId>> = updates.iter().map(run_id).collect();
+        let runs = self.run_rows(run_ids.iter().copied());
+        let runs = run_ids.into_iter().zip(runs);
         let mut states = StateChanges::default();
         for ((update, row), run) in updates.iter().zip(rows).zip(runs) {
             let Some(row) = row else { continue };

@@ -159,17 +159,17 @@ impl JobColumn {
     }
 
     /// The values of some rows.
-    pub(super) fn of_rows(&self, cells: &LocatedRows<'_, JobChunk>, tables: &Tables) -> EngineResult<ArrayRef> {
+    pub(super) fn of_rows(&self, rows: &LocatedRows<'_, JobChunk>, tables: &Tables) -> EngineResult<ArrayRef> {
         Ok(match self {
-            Self::Stored(place) => JobChunk::gather(*place, cells.iter())?,
+            Self::Stored(place) => JobChunk::gather(*place, rows.iter())?,
             Self::Annotation(key) => {
                 let code = |(chunk, at): (&JobChunk, usize)| chunk.annotations.get((*key)?, at);
-                Arc::new(cells.iter().map(code).collect::<UInt32Array>())
+                Arc::new(rows.iter().map(code).collect::<UInt32Array>())
             }
-            Self::LatestRunId => latest_run_ids(tables, cells)?,
-            Self::Annotations => annotations(tables, cells)?,
-            Self::Runs => runs(tables, cells)?,
-            Self::Sql(_) | Self::SqlAnnotation(_) => self.of_sql(tables, JobIndices::Rows(cells.rows))?,
+            Self::LatestRunId => latest_run_ids(tables, rows)?,
+            Self::Annotations => annotations(tables, rows)?,
+            Self::Runs => runs(tables, rows)?,
+            Self::Sql(_) | Self::SqlAnnotation(_) => self.of_sql(tables, JobIndices::Rows(rows.rows))?,
         })
     }
 }
@@ -209,9 +209,9 @@ impl<'a, C: Chunk> LocatedRows<'a, C> {
     }
 }
 
-fn latest_run_ids(tables: &Tables, cells: &LocatedRows<'_, JobChunk>) -> Result<ArrayRef, ArrowError> {
-    let mut ids = FixedSizeBinaryBuilder::with_capacity(cells.places.len(), RUN_ID_BYTES as i32);
-    for (chunk, at) in cells.iter() {
+fn latest_run_ids(tables: &Tables, rows: &LocatedRows<'_, JobChunk>) -> Result<ArrayRef, ArrowError> {
+    let mut ids = FixedSizeBinaryBuilder::with_capacity(rows.places.len(), RUN_ID_BYTES as i32);
+    for (chunk, at) in rows.iter() {
         match chunk.cells.latest_run.get(at) {
             Some(packed) => ids.append_value(tables.latest_run(packed).to_bytes())?,
             None => ids.append_null(),
@@ -223,15 +223,15 @@ fn latest_run_ids(tables: &Tables, cells: &LocatedRows<'_, JobChunk>) -> Result<
 /// The annotations per job for which memory is reserved: for most stores, the vectors then do not grow.
 const ENTRIES_PER_JOB: usize = 8;
 
-fn annotations(tables: &Tables, cells: &LocatedRows<'_, JobChunk>) -> Result<ArrayRef, ArrowError> {
+fn annotations(tables: &Tables, rows: &LocatedRows<'_, JobChunk>) -> Result<ArrayRef, ArrowError> {
     let catalog = &tables.dictionaries.annotations;
     // For each chunk, the key set of the previous row and the columns of its keys: most jobs of a chunk have the same
     // key set.
-    let mut resolved = vec![(None, Vec::<(u32, &KeyColumn)>::new()); cells.chunks.len()];
-    let entries = cells.places.len() * ENTRIES_PER_JOB;
+    let mut resolved = vec![(None, Vec::<(u32, &KeyColumn)>::new()); rows.chunks.len()];
+    let entries = rows.places.len() * ENTRIES_PER_JOB;
     let (mut keys, mut values) = (Vec::with_capacity(entries), Vec::with_capacity(entries));
-    let mut lengths = Vec::with_capacity(cells.places.len());
-    for (&(index, at), (chunk, _)) in cells.places.iter().zip(cells.iter()) {
+    let mut lengths = Vec::with_capacity(rows.places.len());
+    for (&(index, at), (chunk, _)) in rows.places.iter().zip(rows.iter()) {
         let key_set = chunk.cells.key_set[at];
         let (of_key_set, columns) = &mut resolved[index];
         if of_key_set.replace(key_set) != Some(key_set) {
@@ -253,10 +253,10 @@ fn annotations(tables: &Tables, cells: &LocatedRows<'_, JobChunk>) -> Result<Arr
     Ok(Arc::new(MapArray::try_new(Arc::clone(&ANNOTATION_ENTRY), offsets, entries, None, true)?))
 }
 
-fn runs(tables: &Tables, cells: &LocatedRows<'_, JobChunk>) -> Result<ArrayRef, ArrowError> {
-    let mut rows = Vec::with_capacity(cells.places.len());
-    let mut lengths = Vec::with_capacity(cells.places.len());
-    for (chunk, at) in cells.iter() {
+fn runs(tables: &Tables, jobs: &LocatedRows<'_, JobChunk>) -> Result<ArrayRef, ArrowError> {
+    let mut rows = Vec::with_capacity(jobs.places.len());
+    let mut lengths = Vec::with_capacity(jobs.places.len());
+    for (chunk, at) in jobs.iter() {
         let before = rows.len();
         let mut next = chunk.cells.last_run.get(at);
         while let Some(run) = next {
