@@ -13,7 +13,7 @@ use datafusion::arrow::record_batch::RecordBatch;
 use smol_str::SmolStr;
 
 use super::query::GroupKey;
-use super::storage::{Dictionary, FixedId, Tables, job_state};
+use super::storage::{AnnotationCatalog, Arena, Dictionary, FixedId, Tables, job_state};
 use crate::ingest::{JOB_ID_BYTES, RUN_ID_BYTES};
 use crate::model::{Annotations, GroupAggregates, Job, JobGroup, Run, RunState, StateSet};
 use crate::query::Aggregates;
@@ -21,23 +21,23 @@ use crate::time::Timestamp;
 
 /// The jobs of a batch, whose columns are [`JOB_COLUMNS`](super::plan::JOB_COLUMNS).
 pub(super) fn jobs(tables: &Tables, batch: &RecordBatch, now: Timestamp) -> Vec<Job> {
-    let jobs = JobArrays::new(tables, batch);
+    let mut jobs = JobArrays::new(tables, batch);
     (0..batch.num_rows()).map(|at| jobs.job(at, now)).collect()
 }
 
-/// A column of codes with its dictionary.
+/// A column of codes with the values of its dictionary.
 struct Texts<'a> {
     codes: &'a UInt32Array,
-    dictionary: &'a Dictionary,
+    values: &'a Arena<SmolStr>,
 }
 
 impl<'a> Texts<'a> {
     fn new(codes: &'a ArrayRef, dictionary: &'a Dictionary) -> Self {
-        Self { codes: codes.as_primitive(), dictionary }
+        Self { codes: codes.as_primitive(), values: dictionary.texts() }
     }
 
     fn text(&self, at: usize) -> SmolStr {
-        self.dictionary.text(self.codes.value(at)).clone()
+        self.values.get(self.codes.value(at)).clone()
     }
 
     fn optional(&self, at: usize) -> Option<SmolStr> {
@@ -94,13 +94,13 @@ impl<'a> JobArrays<'a> {
         }
     }
 
-    fn job(&self, at: usize, now: Timestamp) -> Job {
+    fn job(&mut self, at: usize, now: Timestamp) -> Job {
         let mut runs = self.runs.of_job(at);
         let last_active_run_id = self.latest_run_id.is_valid(at).then(|| {
             let id = FixedId::<RUN_ID_BYTES>::at(self.latest_run_id, at);
             // The id is usually that of a run of the job, so its string is shared.
             match runs.first() {
-                Some(run) if run.run_id == id.as_str() => run.run_id.clone(),
+                Some(run) if run.run_id.as_bytes() == id.as_bytes() => run.run_id.clone(),
                 _ => id.as_str().into(),
             }
         });
@@ -139,26 +139,40 @@ impl<'a> JobArrays<'a> {
 }
 
 struct AnnotationArrays<'a> {
-    tables: &'a Tables,
+    catalog: &'a AnnotationCatalog,
     offsets: &'a [i32],
     keys: &'a [u32],
     values: &'a [u32],
+    /// The keys of the previous job: most jobs have the same keys.
+    resolved: Vec<ResolvedKey<'a>>,
+}
+
+struct ResolvedKey<'a> {
+    code: u32,
+    name: &'a SmolStr,
+    values: &'a Arena<SmolStr>,
 }
 
 impl<'a> AnnotationArrays<'a> {
     fn new(tables: &'a Tables, annotations: &'a ArrayRef) -> Self {
         let map = annotations.as_map();
         let (keys, values) = (values::<UInt32Type>(map.keys()), values::<UInt32Type>(map.values()));
-        Self { tables, offsets: map.offsets(), keys, values }
+        let catalog = &tables.dictionaries.annotations;
+        Self { catalog, offsets: map.offsets(), keys, values, resolved: Vec::new() }
     }
 
-    fn of_job(&self, at: usize) -> Annotations {
-        let catalog = &self.tables.dictionaries.annotations;
+    fn of_job(&mut self, at: usize) -> Annotations {
         let entries = self.offsets[at] as usize..self.offsets[at + 1] as usize;
-        let pairs = self.keys[entries.clone()].iter().zip(&self.values[entries]);
-        let pairs =
-            pairs.map(|(&key, &value)| (catalog.keys.text(key).clone(), catalog.values(key).text(value).clone()));
-        Annotations::from_sorted(pairs.collect())
+        let (keys, values) = (&self.keys[entries.clone()], &self.values[entries]);
+        if !self.resolved.iter().map(|key| &key.code).eq(keys) {
+            let resolve = |&code: &u32| {
+                let (name, values) = (self.catalog.keys.text(code), self.catalog.values(code).texts());
+                ResolvedKey { code, name, values }
+            };
+            self.resolved = keys.iter().map(resolve).collect();
+        }
+        let pairs = self.resolved.iter().zip(values);
+        Annotations::from_sorted(pairs.map(|(key, &value)| (key.name.clone(), key.values.get(value).clone())).collect())
     }
 }
 

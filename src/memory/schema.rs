@@ -19,7 +19,7 @@ use datafusion::common::internal_err;
 use datafusion::error::Result as EngineResult;
 use hashbrown::HashMap;
 
-use super::storage::{Chunk, Dictionary, FixedId, JobChunk, JobColumnIndex, Tables};
+use super::storage::{Chunk, Dictionary, FixedId, JobChunk, JobColumnIndex, LocatedRows, Tables};
 use crate::ingest::JOB_ID_BYTES;
 use crate::model::{JobState, RunState};
 
@@ -178,14 +178,14 @@ pub(super) enum JobIndices<'a> {
     /// All rows of a chunk, or a subset.
     Chunk(&'a JobChunk, Option<&'a UInt32Array>),
     /// Rows of several chunks.
-    Rows(&'a [u32]),
+    Rows(&'a LocatedRows<'a, JobChunk>),
 }
 
 impl JobIndices<'_> {
     pub(super) fn len(&self) -> usize {
         match self {
             Self::Chunk(chunk, places) => places.map_or(chunk.len(), Array::len),
-            Self::Rows(rows) => rows.len(),
+            Self::Rows(rows) => rows.rows().len(),
         }
     }
 }
@@ -242,7 +242,7 @@ impl<'a> JobColumns<'a> {
         Ok(match self.places {
             JobIndices::Chunk(chunk, None) => Arc::clone(of_chunk(chunk)),
             JobIndices::Chunk(chunk, Some(places)) => take(of_chunk(chunk), places, None)?,
-            JobIndices::Rows(rows) => JobChunk::gather(column, rows.iter().map(|&row| self.tables.jobs.locate(row)))?,
+            JobIndices::Rows(rows) => JobChunk::gather(column, rows)?,
         })
     }
 
@@ -257,7 +257,7 @@ impl<'a> JobColumns<'a> {
             JobIndices::Chunk(chunk, Some(places)) => {
                 id_views::<JOB_ID_BYTES>(chunk.job_id(), places.values().iter().map(|&at| at as usize))?
             }
-            JobIndices::Rows(rows) => id_strings(rows.iter().map(|&row| Some(self.tables.jobs.id(row))))?,
+            JobIndices::Rows(rows) => id_strings(rows.rows().iter().map(|&row| Some(self.tables.jobs.id(row))))?,
         })
     }
 
@@ -325,7 +325,7 @@ impl<'a> JobColumns<'a> {
             JobIndices::Chunk(chunk, Some(places)) => {
                 Box::new(places.values().iter().map(move |&at| (chunk, at as usize)))
             }
-            JobIndices::Rows(rows) => Box::new(rows.iter().map(|&row| self.tables.jobs.locate(row))),
+            JobIndices::Rows(rows) => Box::new(rows.iter()),
         }
     }
 }

@@ -2,7 +2,7 @@
 
 use serde::Serialize;
 
-use super::storage::{Dictionaries, Dictionary, Tables, bitmap_bytes};
+use super::storage::{Dictionaries, Dictionary, Tables};
 
 /// The memory usage of a store by part.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
@@ -71,7 +71,7 @@ pub(super) fn measure(tables: &Tables, writer_bytes: usize) -> MemoryStats {
     let indexes = &tables.indexes;
     add("index", "state", indexes.states.heap_bytes());
     add("index", "priority", indexes.priorities.heap_bytes());
-    add("index", "active job sets", bitmap_bytes(&indexes.active_job_sets));
+    add("index", "active job sets", indexes.active_job_sets.heap_bytes());
     add("index", "latest cluster", indexes.latest_clusters.heap_bytes());
     add("index", "latest node", indexes.latest_nodes.heap_bytes());
     add("index", "latest pool", indexes.latest_pools.heap_bytes());

@@ -1,16 +1,13 @@
-//! The rows of active job sets, as a bitmap.
-
-use std::sync::Arc;
+//! The rows of active job sets, as a set.
 
 use foldhash::fast::RandomState;
 use hashbrown::HashMap;
-use roaring::RoaringBitmap;
 
-use crate::memory::storage::Postings;
+use crate::memory::storage::{Postings, RowSet};
 
 /// For each (queue, job set) pair, the number of active jobs and the rows.
 ///
-/// The rows of a pair are added to the bitmap when its first job becomes active, and removed when its last active job
+/// The rows of a pair are added to the set when its first job becomes active, and removed when its last active job
 /// ends. Both are set operations on roaring containers and take microseconds for a million rows. Other changes of state
 /// update a counter.
 #[derive(Debug, Default)]
@@ -33,37 +30,33 @@ impl ActiveJobSets {
 
     /// Adds new rows, given as pair, row, and whether the job is active. The rows are ascending and greater than all
     /// earlier ones.
-    pub(super) fn add(
-        &mut self,
-        rows: impl Iterator<Item = (u32, u32, bool)> + Clone,
-        bitmap: &mut Arc<RoaringBitmap>,
-    ) {
+    pub(super) fn add(&mut self, rows: impl Iterator<Item = (u32, u32, bool)> + Clone, active_rows: &mut RowSet) {
         self.rows.post(rows.clone().map(|(pair, row, _)| (pair, row)));
         for (pair, row, active) in rows {
             if active {
-                self.activate(pair, bitmap);
+                self.activate(pair, active_rows);
             }
             if self.active_jobs[pair as usize] > 0 {
-                Arc::make_mut(bitmap).insert(row);
+                active_rows.insert(row);
             }
         }
     }
 
     /// Increments the active jobs of a pair.
-    fn activate(&mut self, pair: u32, bitmap: &mut Arc<RoaringBitmap>) {
+    fn activate(&mut self, pair: u32, active_rows: &mut RowSet) {
         let active = &mut self.active_jobs[pair as usize];
         *active += 1;
         if *active == 1 {
-            self.rows.list(pair).add_to(Arc::make_mut(bitmap));
+            active_rows.insert_all(self.rows.list(pair).windows());
         }
     }
 
     /// Decrements the active jobs of a pair.
-    pub(super) fn end(&mut self, pair: u32, bitmap: &mut Arc<RoaringBitmap>) {
+    pub(super) fn end(&mut self, pair: u32, active_rows: &mut RowSet) {
         let active = &mut self.active_jobs[pair as usize];
         *active -= 1;
         if *active == 0 {
-            self.rows.list(pair).remove_from(Arc::make_mut(bitmap));
+            active_rows.remove_all(self.rows.list(pair).windows());
         }
     }
 
@@ -79,14 +72,14 @@ mod tests {
     #[test]
     fn rows_follow_the_activity_of_their_pair() {
         let mut sets = ActiveJobSets::default();
-        let mut bitmap = Arc::default();
+        let mut rows = RowSet::default();
         let (a, b) = (sets.pair(0, 0), sets.pair(0, 1));
         assert_eq!(sets.pair(0, 0), a);
-        sets.add([(a, 0, false), (b, 1, true)].into_iter(), &mut bitmap);
-        assert_eq!(bitmap.iter().collect::<Vec<_>>(), [1]);
-        sets.add([(a, 2, true), (a, 3, false)].into_iter(), &mut bitmap);
-        assert_eq!(bitmap.iter().collect::<Vec<_>>(), [0, 1, 2, 3]);
-        sets.end(a, &mut bitmap);
-        assert_eq!(bitmap.iter().collect::<Vec<_>>(), [1]);
+        sets.add([(a, 0, false), (b, 1, true)].into_iter(), &mut rows);
+        assert_eq!(rows.iter().collect::<Vec<_>>(), [1]);
+        sets.add([(a, 2, true), (a, 3, false)].into_iter(), &mut rows);
+        assert_eq!(rows.iter().collect::<Vec<_>>(), [0, 1, 2, 3]);
+        sets.end(a, &mut rows);
+        assert_eq!(rows.iter().collect::<Vec<_>>(), [1]);
     }
 }

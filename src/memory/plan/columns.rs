@@ -2,9 +2,7 @@
 
 use std::sync::{Arc, LazyLock};
 
-use datafusion::arrow::array::{
-    ArrayRef, BooleanArray, FixedSizeBinaryBuilder, ListArray, MapArray, StructArray, UInt32Array,
-};
+use datafusion::arrow::array::{ArrayRef, BooleanArray, ListArray, MapArray, StructArray, UInt32Array};
 use datafusion::arrow::buffer::OffsetBuffer;
 use datafusion::arrow::compute::filter;
 use datafusion::arrow::datatypes::{DataType, Field, FieldRef, Fields};
@@ -15,7 +13,7 @@ use datafusion::error::Result as EngineResult;
 use crate::ingest::RUN_ID_BYTES;
 use crate::memory::schema::{JOB_SCHEMA, JobIndices, annotation_column, job_column, text_type};
 use crate::memory::storage::{
-    Chunk, JobChunk, JobColumnIndex, KeyColumn, RunChunk, RunColumnIndex, Table, Tables, first_row, locate,
+    Chunk, JobChunk, JobColumnIndex, KeyColumn, LocatedRows, RunChunk, RunColumnIndex, RunId, Tables, first_row,
 };
 
 /// An output column of the scan.
@@ -161,7 +159,7 @@ impl JobColumn {
     /// The values of some rows.
     pub(super) fn of_rows(&self, rows: &LocatedRows<'_, JobChunk>, tables: &Tables) -> EngineResult<ArrayRef> {
         Ok(match self {
-            Self::Stored(place) => JobChunk::gather(*place, rows.iter())?,
+            Self::Stored(place) => JobChunk::gather(*place, rows)?,
             Self::Annotation(key) => {
                 let code = |(chunk, at): (&JobChunk, usize)| chunk.annotations.get((*key)?, at);
                 Arc::new(rows.iter().map(code).collect::<UInt32Array>())
@@ -169,7 +167,7 @@ impl JobColumn {
             Self::LatestRunId => latest_run_ids(tables, rows)?,
             Self::Annotations => annotations(tables, rows)?,
             Self::Runs => runs(tables, rows)?,
-            Self::Sql(_) | Self::SqlAnnotation(_) => self.of_sql(tables, JobIndices::Rows(rows.rows))?,
+            Self::Sql(_) | Self::SqlAnnotation(_) => self.of_sql(tables, JobIndices::Rows(rows))?,
         })
     }
 }
@@ -179,45 +177,9 @@ fn places_of(passing: &BooleanArray) -> UInt32Array {
     UInt32Array::from_iter_values(passing.values().set_indices().map(|at| at as u32))
 }
 
-/// Rows of a table, with their chunks.
-pub(super) struct LocatedRows<'a, C> {
-    rows: &'a [u32],
-    /// The distinct chunks of the rows.
-    chunks: Vec<&'a C>,
-    /// For each row, the index of its chunk among `chunks` and its index in the chunk.
-    places: Vec<(usize, usize)>,
-}
-
-impl<'a, C: Chunk> LocatedRows<'a, C> {
-    pub(super) fn new(table: &'a Table<C>, rows: &'a [u32]) -> Self {
-        let mut chunks = Vec::new();
-        let mut known = vec![None; table.chunks().len()];
-        let mut place = |&row: &u32| {
-            let (chunk, at) = locate(row);
-            let index = *known[chunk].get_or_insert_with(|| {
-                chunks.push(table.chunks()[chunk].as_ref());
-                chunks.len() - 1
-            });
-            (index, at)
-        };
-        let places = rows.iter().map(&mut place).collect();
-        Self { rows, chunks, places }
-    }
-
-    fn iter(&self) -> impl Iterator<Item = (&'a C, usize)> + '_ {
-        self.places.iter().map(|&(chunk, at)| (self.chunks[chunk], at))
-    }
-}
-
 fn latest_run_ids(tables: &Tables, rows: &LocatedRows<'_, JobChunk>) -> Result<ArrayRef, ArrowError> {
-    let mut ids = FixedSizeBinaryBuilder::with_capacity(rows.places.len(), RUN_ID_BYTES as i32);
-    for (chunk, at) in rows.iter() {
-        match chunk.cells.latest_run.get(at) {
-            Some(packed) => ids.append_value(tables.latest_run(packed).to_bytes())?,
-            None => ids.append_null(),
-        }
-    }
-    Ok(Arc::new(ids.finish()))
+    let id = |(chunk, at): (&JobChunk, usize)| Some(tables.latest_run(chunk.cells.latest_run.get(at)?));
+    Ok(Arc::new(RunId::optional_column(rows.iter().map(id))?))
 }
 
 /// The annotations per job for which memory is reserved: for most stores, the vectors then do not grow.
@@ -227,11 +189,13 @@ fn annotations(tables: &Tables, rows: &LocatedRows<'_, JobChunk>) -> Result<Arra
     let catalog = &tables.dictionaries.annotations;
     // For each chunk, the key set of the previous row and the columns of its keys: most jobs of a chunk have the same
     // key set.
-    let mut resolved = vec![(None, Vec::<(u32, &KeyColumn)>::new()); rows.chunks.len()];
-    let entries = rows.places.len() * ENTRIES_PER_JOB;
+    let mut resolved = vec![(None, Vec::<(u32, &KeyColumn)>::new()); rows.chunk_count()];
+    let entries = rows.rows().len() * ENTRIES_PER_JOB;
     let (mut keys, mut values) = (Vec::with_capacity(entries), Vec::with_capacity(entries));
-    let mut lengths = Vec::with_capacity(rows.places.len());
-    for (&(index, at), (chunk, _)) in rows.places.iter().zip(rows.iter()) {
+    let mut lengths = Vec::with_capacity(rows.rows().len());
+    let located = rows.parts().flat_map(|(index, chunk, places)| places.iter().map(move |&at| (index, chunk, at)));
+    for (index, chunk, at) in located {
+        let at = at as usize;
         let key_set = chunk.cells.key_set[at];
         let (of_key_set, columns) = &mut resolved[index];
         if of_key_set.replace(key_set) != Some(key_set) {
@@ -254,20 +218,27 @@ fn annotations(tables: &Tables, rows: &LocatedRows<'_, JobChunk>) -> Result<Arra
 }
 
 fn runs(tables: &Tables, jobs: &LocatedRows<'_, JobChunk>) -> Result<ArrayRef, ArrowError> {
-    let mut rows = Vec::with_capacity(jobs.places.len());
-    let mut lengths = Vec::with_capacity(jobs.places.len());
-    for (chunk, at) in jobs.iter() {
+    let count = jobs.rows().len();
+    let mut rows = Vec::with_capacity(count);
+    let mut lengths = Vec::with_capacity(count);
+    let previous = |run: u32| {
+        let (chunk, at) = tables.runs.locate(run);
+        chunk.cells.previous.get(at)
+    };
+    // The last two runs of all jobs are read before the others, so that their cache misses overlap.
+    let last: Vec<Option<u32>> = jobs.iter().map(|(chunk, at)| chunk.cells.last_run.get(at)).collect();
+    let second: Vec<Option<u32>> = last.iter().map(|last| previous((*last)?)).collect();
+    for (last, mut next) in last.into_iter().zip(second) {
         let before = rows.len();
-        let mut next = chunk.cells.last_run.get(at);
+        rows.extend(last);
         while let Some(run) = next {
             rows.push(run);
-            let (chunk, at) = tables.runs.locate(run);
-            next = chunk.cells.previous.get(at);
+            next = previous(run);
         }
         lengths.push(rows.len() - before);
     }
     let runs = LocatedRows::new(&tables.runs, &rows);
-    let columns = RUN_COLUMNS.into_iter().map(|column| RunChunk::gather(column, runs.iter()));
+    let columns = RUN_COLUMNS.into_iter().map(|column| RunChunk::gather(column, &runs));
     let columns = columns.collect::<Result<Vec<_>, _>>()?;
     let structs = StructArray::try_new_with_length(RUN_FIELDS.clone(), columns, None, rows.len())?;
     Ok(Arc::new(ListArray::try_new(

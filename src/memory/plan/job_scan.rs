@@ -20,12 +20,12 @@ use datafusion::physical_plan::stream::RecordBatchStreamAdapter;
 use datafusion::physical_plan::{DisplayAs, DisplayFormatType, ExecutionPlan, PlanProperties, StatisticsArgs};
 use futures::{StreamExt, stream};
 
-use super::columns::{JobColumn, LocatedRows};
+use super::columns::JobColumn;
 use super::scan::properties;
 use super::sql_order::{Ordered, ScanOrder};
 use crate::memory::query::{ChunkRows, PageRange, RowSelection, consume_budget};
 use crate::memory::schema::JOB_SCHEMA;
-use crate::memory::storage::{CHUNK_ROWS, Tables};
+use crate::memory::storage::{CHUNK_ROWS, LocatedRows, Tables};
 use crate::query::Predicate;
 
 /// Scans the selected jobs of a snapshot, with a projection and an optional order and limit.
@@ -219,8 +219,8 @@ impl DisplayAs for JobScanExec {
     fn fmt_as(&self, _: DisplayFormatType, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let names: Vec<&str> = self.schema.fields().iter().map(|field| field.name().as_str()).collect();
         write!(f, "JobScanExec: columns=[{}], {}", names.join(", "), self.selected)?;
-        if let Some(rows) = self.selected.rows(&self.tables) {
-            write!(f, ", candidates={}", rows.len())?;
+        if let Some(candidates) = self.selected.candidates(&self.tables) {
+            write!(f, ", candidates={candidates}")?;
         }
         if let Some(chunks) = &self.chunks {
             write!(f, ", chunks={} of {}", chunks.len(), self.tables.jobs.chunks().len())?;
@@ -276,10 +276,7 @@ impl ExecutionPlan for JobScanExec {
 
     fn statistics_from_inputs(&self, _: &[Arc<Statistics>], _: &StatisticsArgs) -> EngineResult<Arc<Statistics>> {
         let mut statistics = Statistics::new_unknown(&self.schema);
-        let all = match self.selected.rows(&self.tables) {
-            Some(rows) => rows.len() as usize,
-            None => self.tables.jobs.len(),
-        };
+        let all = self.selected.candidates(&self.tables).unwrap_or(self.tables.jobs.len());
         let rows = self.page.of_count(all);
         statistics.column_statistics = self.columns.iter().map(|column| self.column_statistics(column)).collect();
         statistics.num_rows =

@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use bytes::Bytes;
 use datafusion::arrow::array::{ArrayRef, BinaryViewBuilder, DictionaryArray, UInt32Array};
 use datafusion::arrow::buffer::Buffer;
 use datafusion::arrow::datatypes::{Field, SchemaRef};
@@ -12,7 +13,7 @@ use datafusion::error::Result as EngineResult;
 use super::scan::{Batches, ScanSource};
 use crate::ingest::RUN_ID_BYTES;
 use crate::memory::schema::{RUN_STATES, id_strings, id_views, messages, states};
-use crate::memory::storage::{Chunk, Dictionary, Records, RunChunk, Tables};
+use crate::memory::storage::{Arena, Chunk, Dictionary, JobId, RunChunk, Tables};
 
 /// A table other than `job`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -66,21 +67,22 @@ impl ScanSource for RecordSource {
 }
 
 impl RecordSource {
-    fn records(&self) -> &Records {
-        if self.table == Table::Specs { &self.tables.records.specs } else { &self.tables.records.errors }
+    fn records(&self) -> &Arena<(JobId, Bytes)> {
+        let records = &self.tables.records;
+        if self.table == Table::Specs { records.specs.arena() } else { records.errors.arena() }
     }
 
     fn chunks(&self) -> usize {
         match self.table {
             Table::Runs => self.tables.runs.chunks().len(),
-            Table::Specs | Table::Errors => self.records().blocks().len(),
+            Table::Specs | Table::Errors => self.records().block_count(),
         }
     }
 
     fn rows(&self, chunk: usize) -> usize {
         match self.table {
             Table::Runs => self.tables.runs.chunks()[chunk].batch().num_rows(),
-            Table::Specs | Table::Errors => self.records().blocks()[chunk].len(),
+            Table::Specs | Table::Errors => self.records().block(chunk).len(),
         }
     }
 
@@ -122,7 +124,7 @@ impl RecordSource {
     }
 
     fn record_column(&self, name: &str, chunk: usize, rows: usize) -> EngineResult<ArrayRef> {
-        let records = &self.records().blocks()[chunk][..rows];
+        let records = &self.records().block(chunk)[..rows];
         Ok(match name {
             "job_id" => id_strings(records.iter().map(|&(id, _)| Some(id)))?,
             "spec" => {

@@ -4,13 +4,16 @@ use std::ops::Bound::{Excluded, Unbounded};
 use std::sync::Arc;
 
 use memchr::memmem::Finder;
-use roaring::{MultiOps, RoaringBitmap};
+use roaring::RoaringBitmap;
 
 use super::budget::{consume_budget, consume_budget_for};
 use super::code_test::CodeTest;
+use super::indexed_rows::IndexedRows;
 use super::text_index::{index_trigrams, text_order};
 use crate::memory::cost;
-use crate::memory::storage::{BitmapIndex, Dictionary, JobId, ListedRows, PostingList, Tables, first_row, locate};
+use crate::memory::storage::{
+    BitmapIndex, Dictionary, JobId, ListedRows, PostingList, RowSet, Tables, first_row, locate,
+};
 use crate::model::StateSet;
 use crate::query::{AnnotationTest, Comparison, IntegerField, IntegerTest, Predicate, TextField, TextTest};
 
@@ -22,7 +25,7 @@ const CODES_PER_UNIT: usize = 256;
 /// The access path of a predicate.
 pub(super) enum AccessPath {
     Everything,
-    Rows(Arc<RoaringBitmap>),
+    Rows(IndexedRows),
     /// The rows in any of a set of states.
     States(StateSet),
     Codes(CodeTest),
@@ -34,13 +37,13 @@ pub(super) async fn access_path(tables: &Tables, predicate: &Predicate) -> Acces
     match predicate {
         Predicate::State(states) if *states == StateSet::ALL => AccessPath::Everything,
         Predicate::State(states) if states.len() == 1 => {
-            let mut of_one = states.iter().map(|state| Arc::clone(tables.indexes.states.rows(state)));
-            of_one.next().map_or(AccessPath::Everything, AccessPath::Rows)
+            let mut of_one = states.iter().map(|state| tables.indexes.states.rows(state).clone());
+            of_one.next().map_or(AccessPath::Everything, |rows| AccessPath::Rows(rows.into()))
         }
         Predicate::State(states) => AccessPath::States(*states),
-        Predicate::Text(TextField::JobId, TextTest::Exact(id)) => AccessPath::Rows(by_ids(tables, &[id])),
+        Predicate::Text(TextField::JobId, TextTest::Exact(id)) => AccessPath::Rows(by_ids(tables, &[id]).into()),
         Predicate::Text(TextField::JobId, TextTest::AnyOf(ids)) => {
-            AccessPath::Rows(by_ids(tables, &ids.iter().collect::<Vec<_>>()))
+            AccessPath::Rows(by_ids(tables, &ids.iter().collect::<Vec<_>>()).into())
         }
         Predicate::Text(field, test) => match (tables.dictionaries.of(*field), tables.indexes.of_latest_run(*field)) {
             (Some(texts), Some(index)) => {
@@ -60,18 +63,15 @@ fn by_ids(tables: &Tables, ids: &[&String]) -> Arc<RoaringBitmap> {
 }
 
 /// The union of the posting lists of codes, if its cost is low enough.
-fn posted_rows(tables: &Tables, dictionary: &Dictionary, codes: &[u32]) -> Option<Arc<RoaringBitmap>> {
-    union_pays(tables, codes, || dictionary.count_rows(codes)).then(|| union(dictionary.rows_of(codes)))
+fn posted_rows(tables: &Tables, dictionary: &Dictionary, codes: &[u32]) -> Option<IndexedRows> {
+    union_pays(tables, codes, || dictionary.count_rows(codes)).then(|| union(dictionary.rows_of(codes)).into())
 }
 
 /// The union of the rows of codes in the bitmap index of a latest-run field, if its cost is low enough.
-fn latest_run_rows(tables: &Tables, index: &BitmapIndex, codes: &[u32]) -> Option<Arc<RoaringBitmap>> {
-    if let [code] = codes {
-        return Some(index.rows(*code).map(Arc::clone).unwrap_or_default());
-    }
-    let bitmaps: Vec<&RoaringBitmap> = codes.iter().filter_map(|&code| index.rows(code)).map(Arc::as_ref).collect();
-    let pays = union_pays(tables, codes, || bitmaps.iter().map(|rows| rows.len()).sum());
-    pays.then(|| Arc::new(bitmaps.union()))
+fn latest_run_rows(tables: &Tables, index: &BitmapIndex, codes: &[u32]) -> Option<IndexedRows> {
+    let sets = codes.iter().filter_map(|&code| index.rows(code));
+    let pays = union_pays(tables, codes, || sets.clone().map(RowSet::len).sum());
+    pays.then(|| RowSet::union(sets).into())
 }
 
 fn union_pays(tables: &Tables, codes: &[u32], rows: impl FnOnce() -> u64) -> bool {
@@ -102,7 +102,7 @@ async fn by_codes(
     tables: &Tables,
     dictionary: &Dictionary,
     test: &TextTest,
-    rows: impl Fn(&[u32]) -> Option<Arc<RoaringBitmap>>,
+    rows: impl Fn(&[u32]) -> Option<IndexedRows>,
 ) -> AccessPath {
     let most = cost::DICTIONARY_SCAN_MAX_TEXTS.max(dictionary.len() / cost::NGRAM_SHARE);
     let by_ngrams = match test {
@@ -172,7 +172,7 @@ fn by_priority(tables: &Tables, test: &IntegerTest) -> AccessPath {
         IntegerTest::AnyOf(values) if values.len() <= cost::UNION_MAX_CODES => Some(index.rows_of(values)),
         IntegerTest::AnyOf(_) => None,
     };
-    listed.map_or(AccessPath::Expression, |listed| AccessPath::Rows(with_priority(tables, listed, test)))
+    listed.map_or(AccessPath::Expression, |listed| AccessPath::Rows(with_priority(tables, listed, test).into()))
 }
 
 /// The indexed rows whose priority in this snapshot passes the test, and the rows that are not indexed yet.
@@ -202,10 +202,10 @@ fn with_priority(tables: &Tables, listed: ListedRows, test: &IntegerTest) -> Arc
 
 async fn by_annotation(tables: &Tables, key: &str, test: &AnnotationTest) -> AccessPath {
     let Some(code) = tables.dictionaries.annotations.keys.code(key) else {
-        return AccessPath::Rows(Arc::default());
+        return AccessPath::Rows(RowSet::default().into());
     };
     match test {
-        AnnotationTest::Exists => AccessPath::Rows(union(tables.dictionaries.annotations.keys.rows_of(&[code]))),
+        AnnotationTest::Exists => AccessPath::Rows(union(tables.dictionaries.annotations.keys.rows_of(&[code])).into()),
         AnnotationTest::Value(test) => {
             let values = tables.dictionaries.annotations.values(code);
             by_codes(tables, values, test, |codes| posted_rows(tables, values, codes)).await

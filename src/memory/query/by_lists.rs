@@ -1,18 +1,23 @@
 //! Pages ordered by queue, job set or state, by their posting lists.
 
 use std::cmp::Reverse;
-use std::iter::Peekable;
-use std::sync::Arc;
+use std::ops::Range;
 
 use datafusion::error::Result as EngineResult;
 
 use super::budget::consume_budget;
+use super::indexed_rows::RowList;
 use super::search::Search;
 use super::text_index::text_order;
 use crate::memory::cost::{GATHER_MAX_CANDIDATES, LIST_PROBES};
-use crate::memory::storage::{Dictionary, JobChunk, PostingList, locate};
+use crate::memory::storage::{Dictionary, JobChunk, by_window, locate};
 use crate::model::JobState;
 use crate::query::Direction;
+
+/// The number of rows of a list that are read in one call.
+const ROWS_PER_READ: usize = 128;
+/// The number of rows that are read in one call if a residual predicate is evaluated on them.
+const RESIDUAL_ROWS_PER_READ: usize = 1024;
 
 impl Search<'_> {
     pub(super) async fn by_text(
@@ -44,10 +49,7 @@ impl Search<'_> {
         if direction == Direction::Descending {
             states.reverse();
         }
-        self.through_lists(
-            states.into_iter().map(|state| PostingList::Many(Arc::clone(self.tables.indexes.states.rows(state)))),
-        )
-        .await
+        self.through_lists(states.into_iter().map(|state| self.tables.indexes.states.rows(state))).await
     }
 
     async fn gathered_by<K: Copy + Ord + Send>(
@@ -63,55 +65,62 @@ impl Search<'_> {
     }
 
     /// Reads the selected rows of the lists, one list after another, until the limit is reached.
-    async fn through_lists(&self, lists: impl Iterator<Item = PostingList> + Send) -> EngineResult<Vec<u32>> {
-        let end = self.page.end();
-        let known = self.tables.jobs.len() as u32;
-        // With sufficient capacity, `extend` does not compute the length of a bitmap, which is not stored.
+    async fn through_lists<L: RowList + Send + Sync>(
+        &self,
+        lists: impl Iterator<Item = L> + Send,
+    ) -> EngineResult<Vec<u32>> {
+        let (end, known) = (self.page.end(), self.tables.jobs.len() as u32);
         let mut found = Vec::with_capacity(end.min(LIST_PROBES));
+        let mut buffer = vec![0; if self.selected.has_residual() { RESIDUAL_ROWS_PER_READ } else { ROWS_PER_READ }];
         for list in lists {
+            let (mut next, mut examined) = (0, 0);
+            while found.len() < end {
+                if examined >= LIST_PROBES {
+                    self.intersected(&list, next..known, &mut found).await?;
+                    break;
+                }
+                let rows = list.read(next, &mut buffer);
+                let rows = &rows[..rows.partition_point(|&row| row < known)];
+                let Some(&last) = rows.last() else { break };
+                next = last + 1;
+                examined += rows.len();
+                let mut rows = rows.to_vec();
+                rows.retain(|&row| self.selected.contains_row(self.tables, row));
+                self.take_passing(rows, &mut found).await?;
+            }
             if found.len() >= end {
                 break;
             }
-            let (mut examined, mut last) = (0, 0);
-            let rows = list.iter().take_while(|&row| row < known).take(LIST_PROBES).inspect(|&row| {
-                examined += 1;
-                last = row;
-            });
-            let admitted = rows.filter(|&row| self.selected.contains_row(self.tables, row));
-            self.take_passing(&mut admitted.peekable(), end, &mut found).await?;
-            if examined < LIST_PROBES || found.len() >= end {
-                continue;
-            }
-            // The first rows of the list did not reach the limit, so the remaining rows are intersected.
-            let mut rest = match self.selected.intersect(self.tables).await {
-                Some(selected) => list.to_bitmap() & selected.as_ref(),
-                None => list.to_bitmap(),
-            };
-            rest.remove_range(..=last);
-            rest.remove_range(known..);
-            self.take_passing(&mut rest.into_iter().peekable(), end, &mut found).await?;
         }
         Ok(self.page.of(found))
     }
 
-    /// Reads rows that pass the residual predicate, chunk by chunk, until `found` has `end` of them.
-    async fn take_passing(
-        &self,
-        rows: &mut Peekable<impl Iterator<Item = u32> + Send>,
-        end: usize,
-        found: &mut Vec<u32>,
-    ) -> EngineResult<()> {
+    /// Reads the selected rows of a range of a list by the intersection of bitmaps, until the limit is reached.
+    async fn intersected(&self, list: &impl RowList, rows: Range<u32>, found: &mut Vec<u32>) -> EngineResult<()> {
+        for part in by_window(rows) {
+            if found.len() >= self.page.end() {
+                break;
+            }
+            consume_budget().await;
+            let mut rows = self.selected.bitmap(self.tables, part);
+            list.restrict(&mut rows);
+            self.take_passing(rows.into_iter().collect(), found).await?;
+        }
+        Ok(())
+    }
+
+    /// Adds the rows that pass the residual predicate, chunk by chunk, until the limit is reached.
+    async fn take_passing(&self, rows: Vec<u32>, found: &mut Vec<u32>) -> EngineResult<()> {
         if !self.selected.has_residual() {
-            found.extend(rows.take(end - found.len()));
+            found.extend(rows);
             return Ok(());
         }
-        while let Some(&first) = rows.peek()
-            && found.len() < end
-        {
+        for of_chunk in rows.chunk_by(|&a, &b| locate(a).0 == locate(b).0) {
+            if found.len() >= self.page.end() {
+                break;
+            }
             consume_budget().await;
-            let chunk = locate(first).0;
-            let of_chunk = std::iter::from_fn(|| rows.next_if(|&row| locate(row).0 == chunk)).collect();
-            found.extend(self.selected.passing(self.tables, of_chunk)?);
+            found.extend(self.selected.passing(self.tables, of_chunk.to_vec())?);
         }
         Ok(())
     }

@@ -275,12 +275,11 @@ impl<'a, C: ZonedColumn, W: SortDirection<C::Value>> BestFirst<'a, C, W> {
         let values = C::values(self.tables.jobs.locate(node.rows().start).0);
         let key = |row: u32| W::key(values[locate(row).1].into());
         let mut rows = Vec::new();
-        let mut take = |row: u32| {
-            if !self.is_pruned(&key(row)) {
-                rows.push(row);
-            }
-        };
-        self.selected.visit(self.tables, node.rows(), &mut take);
+        self.selected.visit(self.tables, node.rows(), |row| rows.push(row));
+        // All keys are read before the first is compared, so that their cache misses overlap.
+        let keys: Vec<W::Key> = rows.iter().map(|&row| key(row)).collect();
+        let mut keys = keys.iter();
+        rows.retain(|_| keys.next().is_some_and(|key| !self.is_pruned(key)));
         for row in self.selected.passing(self.tables, rows)? {
             offer(&mut self.best, self.limit, (key(row), row));
         }

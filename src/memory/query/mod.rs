@@ -2,7 +2,7 @@
 //!
 //! | module | contents |
 //! |---|---|
-//! | `access_path` | the access path of a predicate |
+//! | `access_path`, `indexed_rows` | the access path of a predicate, and the rows that an index returns |
 //! | `select`, `rows` | the rows of a selection, in the table and in a chunk |
 //! | `residual`, `code_test`, `columns` | predicates without an index, as DataFusion expressions |
 //! | `top_k`, `search`, `by_zones`, `by_lists` | the top k rows of an order |
@@ -19,6 +19,7 @@ mod code_test;
 mod columns;
 mod describe;
 mod group_key;
+mod indexed_rows;
 mod residual;
 mod rows;
 mod search;

@@ -106,7 +106,7 @@ impl RowSelection {
         let range = node.rows();
         let range = range.start..range.end.min(tables.jobs.len() as u32);
         if !self.has_residual() {
-            return Ok(self.intersect(tables).await.map_or(range.len(), |rows| rows.range_cardinality(range) as usize));
+            return Ok(self.count_range(tables, range).await);
         }
         let mut count = 0;
         for chunk in self.chunks_of(tables, node) {

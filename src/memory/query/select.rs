@@ -3,17 +3,18 @@
 
 use std::fmt;
 use std::ops::Range;
-use std::sync::{Arc, OnceLock};
+use std::sync::OnceLock;
 
 use datafusion::error::Result as EngineResult;
 use roaring::RoaringBitmap;
 
 use super::access_path::{AccessPath, access_path};
-use super::budget::consume_budget_for;
+use super::budget::consume_budget;
 use super::describe::describe;
+use super::indexed_rows::IndexedRows;
 use super::residual::{Residual, ResidualBuilder};
 use crate::memory::cost::GATHER_MAX_CANDIDATES;
-use crate::memory::storage::{CHUNK_ROWS, CONTAINER_ROWS, Node, Tables, Zone, by_container};
+use crate::memory::storage::{CHUNK_ROWS, Node, Tables, Zone, by_window, whole_window, window_of};
 use crate::model::StateSet;
 use crate::query::{Comparison, Predicate, Selection, TimeField};
 use crate::time::Timestamp;
@@ -21,23 +22,17 @@ use crate::time::Timestamp;
 /// The number of rows that are read from a bitmap in one call.
 const AT_A_TIME: usize = 64;
 
-/// The number of rows of bitmaps that are intersected per unit of budget.
-const ROWS_PER_UNIT: usize = 1 << 18;
-
 /// The rows of a selection.
 ///
-/// The intersection of the bitmaps is not computed in advance: with ten million jobs it would dominate the time of a
-/// page, which visits few chunks. It is computed for each window that the page reads: the rows of one roaring
-/// container, which take about a microsecond, and many times longer if each row is looked up.
+/// The intersection of the indexed rows is computed by window, and only for the windows that are read: with ten million
+/// jobs the whole intersection would dominate the time of a page, which visits few chunks. A window takes about a
+/// microsecond, and many times longer if each row is looked up.
 #[derive(Debug)]
 pub(in crate::memory) struct RowSelection {
-    /// The bitmaps, the smallest first. A selected row is in all of them. They may include rows newer than the
-    /// snapshot.
-    sets: Vec<Set>,
+    /// The results of index lookups, the smallest first. A selected row is in all of them.
+    sets: Vec<IndexedRows>,
     /// The states of the selected rows, if there are several.
     states: Option<StateSet>,
-    /// The intersection of the bitmaps and states, after it has been computed.
-    rows: OnceLock<Set>,
     /// The intersection of each window that has been computed.
     windows: OnceLock<Box<[OnceLock<RoaringBitmap>]>>,
     /// The residual predicate.
@@ -48,19 +43,6 @@ pub(in crate::memory) struct RowSelection {
     times: Vec<(TimeField, Comparison, Timestamp)>,
     /// Whether the residual predicate consists of conditions on times.
     only_times: bool,
-}
-
-/// A bitmap with its cardinality, which roaring bitmaps do not store.
-#[derive(Debug)]
-struct Set {
-    rows: Arc<RoaringBitmap>,
-    len: u64,
-}
-
-impl From<Arc<RoaringBitmap>> for Set {
-    fn from(rows: Arc<RoaringBitmap>) -> Self {
-        Self { len: rows.len(), rows }
-    }
 }
 
 /// Whether none, some or all rows of a zone match a condition.
@@ -108,12 +90,12 @@ impl RowSelection {
         let mut residual = ResidualBuilder::default();
         if selection.active_job_sets() {
             index.push("active job sets".to_owned());
-            sets.push(Set::from(Arc::clone(&tables.indexes.active_job_sets)));
+            sets.push(IndexedRows::from(tables.indexes.active_job_sets.clone()));
         }
         for predicate in selection.predicates() {
             match access_path(tables, predicate).await {
                 AccessPath::Everything => continue,
-                AccessPath::Rows(rows) => sets.push(rows.into()),
+                AccessPath::Rows(rows) => sets.push(rows),
                 AccessPath::States(of) => states = Some(of),
                 AccessPath::Codes(test) => {
                     only_times = false;
@@ -131,19 +113,18 @@ impl RowSelection {
             }
             index.push(describe(predicate));
         }
-        sets.sort_by_key(|set| set.len);
-        let (rows, windows) = Default::default();
-        Ok(Self { sets, states, rows, windows, residual: residual.build()?, index, times, only_times })
+        sets.sort_by_key(IndexedRows::len);
+        let windows = OnceLock::new();
+        Ok(Self { sets, states, windows, residual: residual.build()?, index, times, only_times })
     }
 
     /// Whether a node may contain a selected row, by zone maps and bitmaps.
     pub(super) fn may_contain(&self, tables: &Tables, node: Node) -> bool {
-        let bitmap = || match node.as_chunk() {
-            Some(_) => self.of_chunk(tables, node),
-            None => self.smallest().map(|set| set.rows.as_ref()),
+        let indexed = || match node.as_chunk() {
+            Some(_) if self.is_narrowed() => self.of_chunk(tables, node).range(node.rows()).next().is_some(),
+            _ => self.sets.first().is_none_or(|set| set.intersects(node.rows())),
         };
-        self.zone_match(tables, node) != ZoneMatch::None
-            && bitmap().is_none_or(|rows| rows.range(node.rows()).next().is_some())
+        self.zone_match(tables, node) != ZoneMatch::None && indexed()
     }
 
     /// The residual predicate of a node's rows; `None` if zone maps show that all pass.
@@ -191,64 +172,96 @@ impl RowSelection {
     /// An upper bound of the number of selected rows.
     pub(in crate::memory) fn upper_bound(&self, tables: &Tables) -> u64 {
         let all = tables.jobs.len() as u64;
-        self.smallest().map_or(all, |set| set.len.min(all))
+        self.sets.first().map_or(all, |set| set.len().min(all))
     }
 
-    /// The smallest bitmap: the intersection, if it was computed.
-    fn smallest(&self) -> Option<&Set> {
-        self.rows.get().or(self.sets.first())
-    }
-
-    /// The intersection of the bitmaps and states; `None` if all rows are selected.
-    pub(in crate::memory) fn rows(&self, tables: &Tables) -> Option<&Arc<RoaringBitmap>> {
-        self.is_narrowed().then(|| &self.rows.get_or_init(|| self.intersection(tables).into()).rows)
-    }
-
-    /// Computes the intersection within the task's budget.
-    pub(super) async fn intersect(&self, tables: &Tables) -> Option<&Arc<RoaringBitmap>> {
-        if self.rows.get().is_none() {
-            consume_budget_for(self.sets.iter().map(|set| set.len as usize).sum(), ROWS_PER_UNIT).await;
-        }
-        self.rows(tables)
-    }
-
-    /// The bitmap of exactly the selected rows, if there is one: the intersection, if it was computed, or the only
-    /// bitmap.
-    fn bitmap(&self) -> Option<&RoaringBitmap> {
-        match (self.rows.get(), self.sets.as_slice()) {
-            (Some(set), _) => Some(&set.rows),
-            (None, [only]) if self.states.is_none() => Some(&only.rows),
+    /// The indexed rows, if they are those of one lookup.
+    fn only_set(&self) -> Option<&IndexedRows> {
+        match (self.sets.as_slice(), self.states) {
+            ([only], None) => Some(only),
             _ => None,
         }
     }
 
-    /// Whether the smallest bitmap has so few rows that each row is looked up in the other bitmaps.
+    /// Whether the smallest set has so few rows that each row is looked up in the other sets.
     fn is_probed(&self) -> bool {
-        self.sets.first().is_some_and(|set| set.len <= GATHER_MAX_CANDIDATES)
+        self.sets.first().is_some_and(|set| set.len() <= GATHER_MAX_CANDIDATES)
     }
 
-    /// The intersection of the bitmaps and states in the window of a row.
+    /// A bitmap that has the indexed rows in the window of a row, and may have rows in other windows.
     fn window(&self, tables: &Tables, row: u32) -> &RoaringBitmap {
-        let of_row = |row: u32| row / CONTAINER_ROWS;
-        let count = of_row(tables.jobs.len() as u32) + 1;
-        let windows = self.windows.get_or_init(|| (0..count).map(|_| OnceLock::new()).collect());
-        windows[of_row(row) as usize].get_or_init(|| {
-            let first = of_row(row) * CONTAINER_ROWS;
-            let mut rows = RoaringBitmap::new();
-            rows.insert_range(first..=first + (CONTAINER_ROWS - 1));
-            self.restrict(tables, rows, &self.sets)
-        })
+        if let Some(rows) = self.only_set().and_then(|set| set.window(row)) {
+            return rows;
+        }
+        let count = || window_of(tables.jobs.len() as u32) + 1;
+        let windows = self.windows.get_or_init(|| (0..count()).map(|_| OnceLock::new()).collect());
+        windows[window_of(row)].get_or_init(|| self.intersection(tables, row))
     }
 
-    /// A bitmap with the selected rows of a chunk, and no others unless the rows of the smallest bitmap are looked up;
-    /// `None` if no index restricts the rows.
-    fn of_chunk(&self, tables: &Tables, chunk: Node) -> Option<&RoaringBitmap> {
-        match self.bitmap() {
-            Some(rows) => Some(rows),
-            None if !self.is_narrowed() => None,
-            None if self.is_probed() => self.sets.first().map(|set| set.rows.as_ref()),
-            None => Some(self.window(tables, chunk.rows().start)),
+    /// The indexed rows in the window of a row.
+    fn intersection(&self, tables: &Tables, row: u32) -> RoaringBitmap {
+        let mut rows = whole_window(row);
+        for set in &self.sets {
+            match set.window(row) {
+                Some(window) => rows &= window,
+                None => rows.clear(),
+            }
+            if rows.is_empty() {
+                return rows;
+            }
         }
+        match self.states {
+            Some(states) => tables.indexes.states.filter(states, row, &rows),
+            None => rows,
+        }
+    }
+
+    /// The indexed rows of a range within a window.
+    pub(super) fn bitmap(&self, tables: &Tables, range: Range<u32>) -> RoaringBitmap {
+        let mut rows = whole_window(range.start);
+        if self.is_narrowed() {
+            rows &= self.window(tables, range.start);
+        }
+        rows.remove_range(..range.start);
+        rows.remove_range(range.end..);
+        rows
+    }
+
+    /// A bitmap with the selected rows of a chunk, and no others in the chunk unless the rows of the smallest set are
+    /// looked up. An index must restrict the rows.
+    fn of_chunk(&self, tables: &Tables, chunk: Node) -> &RoaringBitmap {
+        let first = chunk.rows().start;
+        let smallest = || self.sets.first().filter(|_| self.is_probed())?.window(first);
+        smallest().unwrap_or_else(|| self.window(tables, first))
+    }
+
+    /// The number of rows of the snapshot that the indexes select; `None` if no index restricts the rows.
+    pub(in crate::memory) fn candidates(&self, tables: &Tables) -> Option<usize> {
+        let all = 0..tables.jobs.len() as u32;
+        self.is_narrowed().then(|| by_window(all).map(|part| self.count_indexed(tables, part)).sum())
+    }
+
+    /// The number of rows of a range within a window that the indexes select.
+    fn count_indexed(&self, tables: &Tables, range: Range<u32>) -> usize {
+        if !self.is_narrowed() {
+            return range.len();
+        }
+        if self.is_probed() {
+            let mut count = 0;
+            self.visit_indexed(tables, range, |_| count += 1);
+            return count;
+        }
+        self.window(tables, range.start).range_cardinality(range) as usize
+    }
+
+    /// The number of rows of a range that the indexes select.
+    pub(super) async fn count_range(&self, tables: &Tables, range: Range<u32>) -> usize {
+        let mut count = 0;
+        for part in by_window(range) {
+            consume_budget().await;
+            count += self.count_indexed(tables, part);
+        }
+        count
     }
 
     /// Visits the selected rows of a range, ascending, before the residual predicate. Blocks that the zone maps exclude are
@@ -273,21 +286,21 @@ impl RowSelection {
     /// Visits the rows of a range that the indexes select, ascending.
     fn visit_indexed(&self, tables: &Tables, range: Range<u32>, mut visit: impl FnMut(u32)) {
         let range = range.start..range.end.min(tables.jobs.len() as u32);
-        match self.bitmap() {
-            Some(rows) => visit_bitmap(rows, range, visit),
-            None if !self.is_narrowed() => range.for_each(visit),
-            None if self.is_probed() => {
-                let Some(first) = self.sets.first() else { return };
-                visit_bitmap(&first.rows, range, |row| {
-                    if self.contains_row(tables, row) {
-                        visit(row);
-                    }
-                });
-            }
-            None => {
-                for part in by_container(range) {
-                    visit_bitmap(self.window(tables, part.start), part, &mut visit);
+        if !self.is_narrowed() {
+            return range.for_each(visit);
+        }
+        let probed = self.sets.first().filter(|_| self.is_probed());
+        for part in by_window(range) {
+            match probed {
+                Some(smallest) => {
+                    let Some(rows) = smallest.window(part.start) else { continue };
+                    visit_bitmap(rows, part, |row| {
+                        if self.contains_row(tables, row) {
+                            visit(row);
+                        }
+                    });
                 }
+                None => visit_bitmap(self.window(tables, part.start), part, &mut visit),
             }
         }
     }
@@ -296,42 +309,21 @@ impl RowSelection {
     pub(super) fn has_few(&self, tables: &Tables, chunk: Node, most: u64) -> bool {
         // The cardinality of a range of a dense bitmap takes as long as a search of the range.
         let is_dense = self.upper_bound(tables) / most > (tables.jobs.len() / CHUNK_ROWS) as u64;
-        !(is_dense && self.bitmap().is_some())
-            && self.of_chunk(tables, chunk).is_some_and(|rows| rows.range_cardinality(chunk.rows()) <= most)
+        self.is_narrowed()
+            && !(is_dense && self.only_set().is_some())
+            && self.of_chunk(tables, chunk).range_cardinality(chunk.rows()) <= most
     }
 
-    /// Whether a row is in all bitmaps and states.
+    /// Whether a row is in all sets and states.
     pub(in crate::memory) fn contains_row(&self, tables: &Tables, row: u32) -> bool {
-        let window = || self.windows.get()?.get((row / CONTAINER_ROWS) as usize)?.get();
-        match self.bitmap().or_else(window) {
+        match self.windows.get().and_then(|windows| windows.get(window_of(row))?.get()) {
             Some(rows) => rows.contains(row),
-            None => self.sets.iter().all(|set| set.rows.contains(row)) && self.is_in_states(tables, row),
+            None => self.sets.iter().all(|set| set.contains(row)) && self.is_in_states(tables, row),
         }
     }
 
     fn is_in_states(&self, tables: &Tables, row: u32) -> bool {
         self.states.is_none_or(|states| states.contains(tables.jobs.state(row)))
-    }
-
-    fn intersection(&self, tables: &Tables) -> Arc<RoaringBitmap> {
-        let len = tables.jobs.len() as u32;
-        let is_newer = |rows: &RoaringBitmap| rows.max().is_some_and(|last| last >= len);
-        let mut rows = match (self.sets.as_slice(), self.states) {
-            ([only], None) if !is_newer(&only.rows) => return Arc::clone(&only.rows),
-            ([first, rest @ ..], _) => self.restrict(tables, first.rows.as_ref().clone(), rest),
-            ([], states) => states.map_or_else(RoaringBitmap::new, |states| tables.indexes.states.union(states)),
-        };
-        rows.remove_range(len..);
-        Arc::new(rows)
-    }
-
-    /// The rows that are also in some of the bitmaps, and in the states.
-    fn restrict(&self, tables: &Tables, mut rows: RoaringBitmap, sets: &[Set]) -> RoaringBitmap {
-        sets.iter().for_each(|set| rows &= set.rows.as_ref());
-        match self.states {
-            Some(states) => tables.indexes.states.filter(states, &rows),
-            None => rows,
-        }
     }
 }
 

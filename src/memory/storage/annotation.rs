@@ -19,6 +19,7 @@ pub(crate) enum KeyColumn {
 
 impl KeyColumn {
     /// The code of a row, if it has the key.
+    #[inline]
     pub(crate) fn get(&self, at: usize) -> Option<u32> {
         match self {
             Self::Sparse { places, codes } => {

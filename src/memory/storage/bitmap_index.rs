@@ -4,42 +4,43 @@ use std::sync::Arc;
 
 use roaring::RoaringBitmap;
 
-use super::postings::bitmap_bytes;
+use super::row_set::RowSet;
+use super::window::bitmaps_of;
 use crate::model::{JobState, StateSet};
 
-/// A bitmap of rows per code. Clones share the bitmaps that neither of them changes.
+/// A set of rows per code. Clones share the bitmaps that neither of them changes.
 #[derive(Debug, Clone, Default)]
-pub(crate) struct BitmapIndex(Arc<Vec<Arc<RoaringBitmap>>>);
+pub(crate) struct BitmapIndex(Arc<Vec<RowSet>>);
 
 impl BitmapIndex {
     /// The rows with a code.
-    pub(crate) fn rows(&self, code: u32) -> Option<&Arc<RoaringBitmap>> {
+    pub(crate) fn rows(&self, code: u32) -> Option<&RowSet> {
         self.0.get(code as usize)
     }
 
     pub(crate) fn insert(&mut self, code: u32, row: u32) {
-        let bitmaps = Arc::make_mut(&mut self.0);
+        let sets = Arc::make_mut(&mut self.0);
         let at = code as usize;
-        if at >= bitmaps.len() {
-            bitmaps.resize_with(at + 1, Arc::default);
+        if at >= sets.len() {
+            sets.resize_with(at + 1, RowSet::default);
         }
-        Arc::make_mut(&mut bitmaps[at]).insert(row);
+        sets[at].insert(row);
     }
 
     pub(crate) fn remove(&mut self, code: u32, row: u32) {
-        if let Some(bitmap) = Arc::make_mut(&mut self.0).get_mut(code as usize) {
-            Arc::make_mut(bitmap).remove(row);
+        if let Some(rows) = Arc::make_mut(&mut self.0).get_mut(code as usize) {
+            rows.remove(row);
         }
     }
 
     pub(crate) fn heap_bytes(&self) -> usize {
-        self.0.iter().map(|bitmap| bitmap_bytes(bitmap) + size_of::<RoaringBitmap>() + 16).sum()
+        self.0.iter().map(|rows| rows.heap_bytes() + size_of::<RowSet>()).sum()
     }
 }
 
-/// A bitmap of rows per job state.
+/// A set of rows per job state.
 #[derive(Debug, Clone, Default)]
-pub(crate) struct StateIndex([Arc<RoaringBitmap>; STATE_ORDINALS]);
+pub(crate) struct StateIndex([RowSet; STATE_ORDINALS]);
 
 /// The ordinals of states start at 1.
 const STATE_ORDINALS: usize = JobState::ALL.len() + 1;
@@ -64,37 +65,31 @@ impl StateChanges {
 
 impl StateIndex {
     /// The rows in a state.
-    pub(crate) fn rows(&self, state: JobState) -> &Arc<RoaringBitmap> {
+    pub(crate) fn rows(&self, state: JobState) -> &RowSet {
         &self.0[usize::from(state.ordinal())]
     }
 
-    /// The rows in any of a set of states.
-    pub(crate) fn union(&self, states: StateSet) -> RoaringBitmap {
-        states.iter().fold(RoaringBitmap::new(), |rows, state| rows | self.rows(state).as_ref())
-    }
-
-    /// The subset of the given rows that are in any of a set of states.
-    pub(crate) fn filter(&self, states: StateSet, rows: &RoaringBitmap) -> RoaringBitmap {
-        states.iter().fold(RoaringBitmap::new(), |found, state| found | (rows & self.rows(state).as_ref()))
+    /// The subset of the given rows of a window that are in any of a set of states.
+    pub(crate) fn filter(&self, states: StateSet, row: u32, of: &RoaringBitmap) -> RoaringBitmap {
+        let windows = states.iter().filter_map(|state| self.rows(state).window(row));
+        windows.fold(RoaringBitmap::new(), |found, rows| found | (of & rows))
     }
 
     pub(crate) fn insert(&mut self, state: JobState, row: u32) {
-        Arc::make_mut(&mut self.0[usize::from(state.ordinal())]).insert(row);
+        self.0[usize::from(state.ordinal())].insert(row);
     }
 
     /// Applies the changes of a batch. Each row has at most one change.
     pub(crate) fn apply(&mut self, changes: StateChanges) {
-        for (bitmap, Moved { left, entered }) in self.0.iter_mut().zip(changes.0) {
-            if left.is_empty() && entered.is_empty() {
-                continue;
-            }
-            let bitmap = Arc::make_mut(bitmap);
-            *bitmap -= left.into_iter().collect::<RoaringBitmap>();
-            *bitmap |= entered.into_iter().collect::<RoaringBitmap>();
+        for (set, Moved { mut left, mut entered }) in self.0.iter_mut().zip(changes.0) {
+            left.sort_unstable();
+            entered.sort_unstable();
+            set.remove_all(bitmaps_of(&left));
+            set.insert_all(bitmaps_of(&entered));
         }
     }
 
     pub(crate) fn heap_bytes(&self) -> usize {
-        self.0.iter().map(|bitmap| bitmap_bytes(bitmap)).sum()
+        self.0.iter().map(RowSet::heap_bytes).sum()
     }
 }

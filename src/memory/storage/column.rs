@@ -7,12 +7,13 @@ use datafusion::arrow::array::{
     Array, ArrayRef, ArrowPrimitiveType, AsArray, BooleanBufferBuilder, FixedSizeBinaryArray, PrimitiveArray,
     PrimitiveBuilder,
 };
-use datafusion::arrow::buffer::{BooleanBuffer, Buffer, NullBuffer, ScalarBuffer};
+use datafusion::arrow::buffer::{Buffer, NullBuffer, ScalarBuffer};
 use datafusion::arrow::datatypes::{ArrowNativeType, DataType};
 use datafusion::arrow::error::ArrowError;
 use datafusion::arrow::util::bit_util;
 
 use super::id::FixedId;
+use super::validity::ValidityBuilder;
 
 /// The number of rows of a full chunk, which is DataFusion's batch size.
 pub(crate) const CHUNK_ROWS: usize = 1 << CHUNK_BITS;
@@ -52,8 +53,13 @@ pub(crate) trait CellType: ColumnType {
     /// The buffers of an array.
     fn cells(array: &Self::Array) -> Self::Cells;
     fn value(cells: &Self::Cells, at: usize) -> Self::Value;
-    /// An array of values.
-    fn collect(values: impl Iterator<Item = Self::Value>) -> Result<ArrayRef, ArrowError>;
+    /// An array of `len` values: those of some rows of each chunk.
+    fn gather<'a>(
+        len: usize,
+        parts: impl Iterator<Item = (&'a Self::Cells, &'a [u32])>,
+    ) -> Result<ArrayRef, ArrowError>
+    where
+        Self::Cells: 'a;
 }
 
 /// A primitive column without nulls.
@@ -109,8 +115,15 @@ impl<T: ArrowPrimitiveType> CellType for Required<T> {
         cells[at]
     }
 
-    fn collect(values: impl Iterator<Item = T::Native>) -> Result<ArrayRef, ArrowError> {
-        Ok(Arc::new(PrimitiveArray::<T>::from_iter_values(values)))
+    fn gather<'a>(
+        len: usize,
+        parts: impl Iterator<Item = (&'a ScalarBuffer<T::Native>, &'a [u32])>,
+    ) -> Result<ArrayRef, ArrowError> {
+        let mut values = Vec::with_capacity(len);
+        for (cells, rows) in parts {
+            values.extend(rows.iter().map(|&at| cells[at as usize]));
+        }
+        Ok(Arc::new(PrimitiveArray::<T>::new(values.into(), None)))
     }
 }
 
@@ -142,13 +155,20 @@ impl<T: ArrowPrimitiveType> CellType for Optional<T> {
         cells.get(at)
     }
 
-    /// Equivalent to `PrimitiveArray::from_iter`, in fewer steps, and without a validity bitmap if there are no nulls.
-    fn collect(values: impl Iterator<Item = Option<T::Native>>) -> Result<ArrayRef, ArrowError> {
-        let values: Vec<Option<T::Native>> = values.collect();
-        let validity = || BooleanBuffer::collect_bool(values.len(), |at| values[at].is_some());
-        let nulls = values.iter().any(Option::is_none).then(|| NullBuffer::new(validity()));
-        let values = values.into_iter().map(Option::unwrap_or_default).collect();
-        Ok(Arc::new(PrimitiveArray::<T>::new(values, nulls)))
+    fn gather<'a>(
+        len: usize,
+        parts: impl Iterator<Item = (&'a OptionalCells<T::Native>, &'a [u32])>,
+    ) -> Result<ArrayRef, ArrowError> {
+        let mut values = Vec::with_capacity(len);
+        let mut validity = ValidityBuilder::with_capacity(len);
+        for (cells, rows) in parts {
+            for &at in rows {
+                let value = cells.get(at as usize);
+                validity.append(value.is_some());
+                values.push(value.unwrap_or_default());
+            }
+        }
+        Ok(Arc::new(PrimitiveArray::<T>::new(values.into(), validity.finish())))
     }
 }
 
@@ -192,8 +212,13 @@ impl<const N: usize> CellType for FixedId<N> {
         cells.as_chunks().0[at].into()
     }
 
-    fn collect(values: impl Iterator<Item = Self>) -> Result<ArrayRef, ArrowError> {
-        Ok(Arc::new(Self::column(values)?))
+    fn gather<'a>(len: usize, parts: impl Iterator<Item = (&'a Buffer, &'a [u32])>) -> Result<ArrayRef, ArrowError> {
+        let mut bytes = Vec::with_capacity(len * N);
+        for (cells, rows) in parts {
+            let ids: &[[u8; N]] = cells.as_chunks().0;
+            rows.iter().for_each(|&at| bytes.extend_from_slice(&ids[at as usize]));
+        }
+        Ok(Arc::new(FixedSizeBinaryArray::try_new(N as i32, Buffer::from_vec(bytes), None)?))
     }
 }
 

@@ -67,6 +67,11 @@ impl Dictionary {
         self.texts.len()
     }
 
+    /// The values, by code.
+    pub(crate) fn texts(&self) -> &Arena<SmolStr> {
+        &self.texts
+    }
+
     /// The value of a code.
     pub(crate) fn text(&self, code: u32) -> &SmolStr {
         self.texts.get(code)

@@ -7,6 +7,7 @@ use datafusion::arrow::array::FixedSizeBinaryArray;
 use datafusion::arrow::buffer::Buffer;
 use datafusion::arrow::error::ArrowError;
 
+use super::validity::ValidityBuilder;
 use crate::ingest::{JOB_ID_BYTES, RUN_ID_BYTES, contains_nul};
 
 /// An id of at most `N` bytes, padded with NULs.
@@ -69,15 +70,27 @@ impl<const N: usize> FixedId<N> {
         FixedSizeBinaryArray::try_new(N as i32, Buffer::from_vec(bytes), None)
     }
 
-    pub(crate) const fn to_bytes(self) -> [u8; N] {
-        self.0
+    /// A column of ids, with zeros for nulls.
+    pub(crate) fn optional_column(ids: impl Iterator<Item = Option<Self>>) -> Result<FixedSizeBinaryArray, ArrowError> {
+        let len = ids.size_hint().0;
+        let (mut bytes, mut validity) = (Vec::with_capacity(len * N), ValidityBuilder::with_capacity(len));
+        for id in ids {
+            validity.append(id.is_some());
+            bytes.extend_from_slice(&id.map_or([0; N], |id| id.0));
+        }
+        FixedSizeBinaryArray::try_new(N as i32, Buffer::from_vec(bytes), validity.finish())
+    }
+
+    /// The bytes without the padding.
+    pub(crate) fn as_bytes(&self) -> &[u8] {
+        let len = self.0.iter().rposition(|&byte| byte != 0).map_or(0, |last| last + 1);
+        &self.0[..len]
     }
 
     /// The id as a string.
     pub(crate) fn as_str(&self) -> &str {
-        let len = self.0.iter().rposition(|&byte| byte != 0).map_or(0, |last| last + 1);
         // The bytes come from a `str`, so this never fails.
-        str::from_utf8(&self.0[..len]).unwrap_or_default()
+        str::from_utf8(self.as_bytes()).unwrap_or_default()
     }
 }
 

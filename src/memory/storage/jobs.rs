@@ -12,7 +12,7 @@ use datafusion::arrow::record_batch::RecordBatch;
 use super::annotation::ChunkAnnotations;
 use super::column::{CellType, ColumnType, Optional, Required};
 use super::id::JobId;
-use super::table::{Chunk, Table, TableWriter, table};
+use super::table::{Chunk, LocatedRows, Table, TableWriter, table};
 use super::zone::{ZoneTree, Zones};
 use crate::model::JobState;
 use crate::time::Timestamp;

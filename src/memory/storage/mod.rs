@@ -2,12 +2,13 @@
 //!
 //! | module | contents |
 //! |---|---|
-//! | `column`, `table` | chunks of a table: Arrow record batches, opened as builders by a batch of ingestion |
+//! | `column`, `table`, `validity` | chunks of a table: Arrow record batches, opened as builders by a batch of ingestion |
 //! | `jobs`, `runs`, `records`, `reference` | the tables, and references between them |
 //! | `annotation` | a dictionary column per annotation key and chunk |
 //! | `arena`, `dictionary` | append-only values, and dictionaries |
 //! | `id` | ids of a fixed width |
 //! | `id_index`, `postings`, `bitmap_index`, `integer_index` | indexes from values to rows |
+//! | `row_set`, `window` | sets of rows that snapshots share by window |
 //! | `ngram` | trigram indexes for substring searches |
 //! | `zone` | zone maps: the minimum and maximum of a range of rows |
 //! | `partials` | cached aggregates of groups |
@@ -27,12 +28,15 @@ mod partials;
 mod postings;
 mod records;
 mod reference;
+mod row_set;
 mod runs;
 mod table;
 mod tables;
+mod validity;
+mod window;
 mod zone;
 
-pub(super) use annotation::KeyColumn;
+pub(super) use annotation::{AnnotationCatalog, KeyColumn};
 pub(super) use arena::Arena;
 pub(super) use bitmap_index::{BitmapIndex, StateChanges};
 pub(super) use column::{CHUNK_ROWS, OptionalCells, first_row, locate};
@@ -41,10 +45,11 @@ pub(super) use id::{FixedId, JobId, RunId};
 pub(super) use integer_index::{IntegerIndex, ListedRows};
 pub(super) use jobs::{JobChunk, JobColumnIndex, JobRows, JobWriter, job_state};
 pub(super) use partials::{CachedGroups, GroupAccumulator, GroupTotals, PartialKey, TotalsUpdate};
-pub(super) use postings::{CONTAINER_ROWS, PostingList, Postings, bitmap_bytes, by_container};
-pub(super) use records::Records;
+pub(super) use postings::{PostingList, Postings};
 pub(super) use reference::Reference;
+pub(super) use row_set::RowSet;
 pub(super) use runs::{RunCells, RunChunk, RunColumnIndex, RunRows, RunWriter};
-pub(super) use table::{Chunk, Table};
+pub(super) use table::{Chunk, LocatedRows};
 pub(super) use tables::{Dictionaries, Indexes, JobRecords, Tables};
+pub(super) use window::{by_window, whole_window, window_of};
 pub(super) use zone::{BLOCK_ROWS, GROUP_ROWS, Node, Zone, ZoneTree, Zones};

@@ -5,6 +5,8 @@ use std::sync::Arc;
 
 use roaring::RoaringBitmap;
 
+use super::window::{WINDOW_ROWS, bitmaps_of, by_window, whole_window};
+
 /// A list with this many rows is converted to a bitmap, which is smaller and faster from this length on.
 const BITMAP_FROM: usize = 256;
 
@@ -71,14 +73,28 @@ impl PostingList {
         }
     }
 
-    /// The rows.
-    pub(crate) fn iter(&self) -> Box<dyn Iterator<Item = u32> + Send + '_> {
+    #[cfg(test)]
+    pub(crate) fn iter(&self) -> Box<dyn Iterator<Item = u32> + '_> {
         match self {
             Self::None => Box::new(std::iter::empty()),
             Self::One(row) => Box::new(std::iter::once(*row)),
             Self::Few(rows) => Box::new(rows.iter().copied()),
             Self::Many(bitmap) => Box::new(bitmap.iter()),
         }
+    }
+
+    /// Reads the first rows that are not less than `from`.
+    pub(crate) fn read<'b>(&self, from: u32, buffer: &'b mut [u32]) -> &'b [u32] {
+        let few = match self {
+            Self::None => &[],
+            Self::One(row) => std::slice::from_ref(row),
+            Self::Few(rows) => rows.as_slice(),
+            Self::Many(bitmap) => return bitmap.range(from..).next_many(buffer),
+        };
+        let rows = &few[few.partition_point(|&row| row < from)..];
+        let len = rows.len().min(buffer.len());
+        buffer[..len].copy_from_slice(&rows[..len]);
+        &buffer[..len]
     }
 
     /// Appends the rows to a vector.
@@ -101,6 +117,14 @@ impl PostingList {
         }
     }
 
+    /// Removes the rows that are not in the list from a bitmap.
+    pub(crate) fn restrict(&self, set: &mut RoaringBitmap) {
+        match self {
+            Self::Many(bitmap) => *set &= bitmap.as_ref(),
+            few => *set &= few.to_bitmap(),
+        }
+    }
+
     /// Adds the rows to a bitmap.
     pub(crate) fn add_to(&self, set: &mut RoaringBitmap) {
         match self {
@@ -113,17 +137,20 @@ impl PostingList {
         }
     }
 
-    /// Removes the rows from a bitmap.
-    pub(crate) fn remove_from(&self, set: &mut RoaringBitmap) {
+    /// The rows, divided by window. Each bitmap has one of its rows beside it.
+    pub(crate) fn windows(&self) -> Box<dyn Iterator<Item = (u32, RoaringBitmap)> + '_> {
         match self {
-            Self::None => {}
-            Self::One(row) => {
-                set.remove(*row);
+            Self::None => Box::new(std::iter::empty()),
+            Self::One(row) => Box::new(bitmaps_of(std::slice::from_ref(row))),
+            Self::Few(rows) => Box::new(bitmaps_of(rows)),
+            Self::Many(bitmap) => {
+                let ends = bitmap.min().zip(bitmap.max());
+                let parts = ends.into_iter().flat_map(|(first, last)| by_window(first..last.saturating_add(1)));
+                Box::new(parts.filter_map(|part| {
+                    let rows = whole_window(part.start) & bitmap.as_ref();
+                    Some((rows.min()?, rows))
+                }))
             }
-            Self::Few(rows) => rows.iter().for_each(|&row| {
-                set.remove(row);
-            }),
-            Self::Many(bitmap) => *set -= bitmap.as_ref(),
         }
     }
 
@@ -142,23 +169,10 @@ impl PostingList {
 /// A container whose first values are a range is a run container, and stays one as it fragments: at a thousand runs it
 /// is larger and many times slower than a bitmap. Therefore each container starts with a single row.
 fn insert_range(bitmap: &mut RoaringBitmap, rows: Range<u32>) {
-    for rows in by_container(rows) {
+    for rows in by_window(rows) {
         bitmap.insert(rows.start);
         bitmap.insert_range(rows.start + 1..rows.end);
     }
-}
-
-/// The number of rows in the range of a roaring container.
-pub(crate) const CONTAINER_ROWS: u32 = 1 << 16;
-
-/// Divides a range of rows at the bounds of roaring containers.
-pub(crate) fn by_container(rows: Range<u32>) -> impl Iterator<Item = Range<u32>> {
-    let mut start = rows.start;
-    std::iter::from_fn(move || {
-        let part = start..rows.end.min((start | (CONTAINER_ROWS - 1)).saturating_add(1));
-        start = part.end;
-        (!part.is_empty()).then_some(part)
-    })
 }
 
 /// The heap size of a bitmap, in bytes.
@@ -166,7 +180,7 @@ pub(crate) fn by_container(rows: Range<u32>) -> impl Iterator<Item = Range<u32>>
 /// The statistics of the containers count four bytes for an element of an array, which has two, and a byte for a bit of
 /// a bitset.
 pub(crate) fn bitmap_bytes(bitmap: &RoaringBitmap) -> usize {
-    const BITSET_BYTES: u64 = CONTAINER_ROWS as u64 / 8;
+    const BITSET_BYTES: u64 = WINDOW_ROWS as u64 / 8;
 
     let statistics = bitmap.statistics();
     let arrays = statistics.n_bytes_array_containers / 2;
@@ -225,6 +239,18 @@ mod tests {
     }
 
     #[test]
+    fn rows_are_read_from_any_row_on() {
+        for len in [0, 1, 2, 100, 1000u32] {
+            let mut list = PostingList::default();
+            (0..len).for_each(|at| list.insert(at * 3));
+            for from in [0, 1, 3, 150, 2997, 2998] {
+                let expected: Vec<u32> = (0..len).map(|at| at * 3).filter(|&row| row >= from).take(7).collect();
+                assert_eq!(list.read(from, &mut [0; 7]), expected, "{len} {from}");
+            }
+        }
+    }
+
+    #[test]
     fn a_list_grows_to_a_bitmap() {
         let mut postings = Postings::default();
         for row in 0..1000 {
@@ -237,15 +263,6 @@ mod tests {
         assert!(matches!(postings.list(3), PostingList::Many(_)));
         assert_eq!(postings.list(0).len(), 0);
         assert_eq!(postings.list(99).len(), 0);
-    }
-
-    #[test]
-    fn a_range_is_divided_at_the_bounds_of_containers() {
-        let bounds = |rows| by_container(rows).map(|part| (part.start, part.end)).collect::<Vec<_>>();
-        assert_eq!(bounds(3..3), []);
-        assert_eq!(bounds(0..CONTAINER_ROWS), [(0, 65_536)]);
-        assert_eq!(bounds(65_535..131_073), [(65_535, 65_536), (65_536, 131_072), (131_072, 131_073)]);
-        assert_eq!(bounds(u32::MAX - 2..u32::MAX), [(u32::MAX - 2, u32::MAX)]);
     }
 
     #[test]

@@ -11,7 +11,7 @@ use datafusion::arrow::record_batch::RecordBatch;
 
 use super::column::{CellType, ColumnType, Optional, Required};
 use super::id::RunId;
-use super::table::{Chunk, Table, TableWriter, table};
+use super::table::{Chunk, LocatedRows, Table, TableWriter, table};
 
 table! {
     /// Runs, in the order of insertion. Strings are dictionary codes.
@@ -102,9 +102,9 @@ mod tests {
         let states = |table: &RunTable| table.chunks()[0].cells.state[50..52].to_vec();
         assert_eq!((states(&snapshot), states(writer.table())), (vec![2, 1], vec![2, 3]));
         let columns = snapshot.chunks()[0].batch().columns();
+        let all: Vec<u32> = (0..100).collect();
         for (column, array) in RunColumnIndex::ALL.iter().copied().zip(columns) {
-            let all = (0..100).map(|row| snapshot.locate(row));
-            assert_eq!(&RunChunk::gather(column, all).unwrap(), array, "{column:?}");
+            assert_eq!(&RunChunk::gather(column, &LocatedRows::new(&snapshot, &all)).unwrap(), array, "{column:?}");
         }
     }
 }

@@ -62,15 +62,70 @@ pub(crate) trait Chunk: Clone {
     fn schema() -> &'static SchemaRef;
     fn batch(&self) -> &RecordBatch;
     /// The values of a column in some rows.
-    fn gather<'a>(column: Self::Column, rows: impl Iterator<Item = (&'a Self, usize)>) -> Result<ArrayRef, ArrowError>
-    where
-        Self: 'a;
+    fn gather(column: Self::Column, rows: &LocatedRows<'_, Self>) -> Result<ArrayRef, ArrowError>;
     /// Opens the columns for writes.
     fn open(self) -> Self::Writer;
     fn close(writer: Self::Writer) -> Result<Self, ArrowError>;
     fn rows(rows: &Self::Rows) -> usize;
     /// Appends `count` rows from `first` on.
     fn append(writer: &mut Self::Writer, rows: &Self::Rows, first: usize, count: usize);
+}
+
+/// Rows of a table, with their chunks.
+#[derive(Debug)]
+pub(crate) struct LocatedRows<'a, C> {
+    rows: &'a [u32],
+    /// The distinct chunks of the rows.
+    chunks: Vec<&'a C>,
+    /// The index of each row in its chunk.
+    places: Vec<u32>,
+    /// Consecutive rows of the same chunk: its index among `chunks`, and the end of the rows.
+    parts: Vec<(usize, usize)>,
+}
+
+impl<'a, C: Chunk> LocatedRows<'a, C> {
+    pub(crate) fn new(table: &'a Table<C>, rows: &'a [u32]) -> Self {
+        let mut chunks = Vec::new();
+        let mut known = vec![None; table.chunks().len()];
+        let mut parts = Vec::new();
+        let mut end = 0;
+        for part in rows.chunk_by(|&a, &b| locate(a).0 == locate(b).0) {
+            let chunk = locate(part[0]).0;
+            let index = *known[chunk].get_or_insert_with(|| {
+                chunks.push(table.chunks()[chunk].as_ref());
+                chunks.len() - 1
+            });
+            end += part.len();
+            parts.push((index, end));
+        }
+        let places = rows.iter().map(|&row| locate(row).1 as u32).collect();
+        Self { rows, chunks, places, parts }
+    }
+
+    pub(crate) fn rows(&self) -> &'a [u32] {
+        self.rows
+    }
+
+    /// The number of distinct chunks.
+    pub(crate) fn chunk_count(&self) -> usize {
+        self.chunks.len()
+    }
+
+    /// Consecutive rows of the same chunk: the index of the chunk among the distinct ones, the chunk, and the indices of
+    /// the rows in it.
+    pub(crate) fn parts(&self) -> impl Iterator<Item = (usize, &'a C, &[u32])> {
+        let mut start = 0;
+        self.parts.iter().map(move |&(chunk, end)| {
+            let places = &self.places[start..end];
+            start = end;
+            (chunk, self.chunks[chunk], places)
+        })
+    }
+
+    /// The chunk of each row, and the row's index in it.
+    pub(crate) fn iter(&self) -> impl Iterator<Item = (&'a C, usize)> {
+        self.parts().flat_map(|(_, chunk, places)| places.iter().map(move |&at| (chunk, at as usize)))
+    }
 }
 
 /// The writer of a table.
@@ -262,16 +317,11 @@ macro_rules! table {
                 &self.batch
             }
 
-            fn gather<'a>(
-                column: $place,
-                rows: impl Iterator<Item = (&'a Self, usize)>,
-            ) -> Result<ArrayRef, ArrowError> {
+            fn gather(column: $place, rows: &LocatedRows<'_, Self>) -> Result<ArrayRef, ArrowError> {
                 match column {
                     $($place::$column => {
-                        let value = |(chunk, at): (&'a Self, usize)| {
-                            <$type as CellType>::value(&chunk.cells.$column, at)
-                        };
-                        <$type as CellType>::collect(rows.map(value))
+                        let parts = rows.parts().map(|(_, chunk, places)| (&chunk.cells.$column, places));
+                        <$type as CellType>::gather(rows.rows().len(), parts)
                     })*
                 }
             }

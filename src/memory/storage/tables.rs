@@ -3,7 +3,6 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
-use roaring::RoaringBitmap;
 
 use super::annotation::AnnotationCatalog;
 use super::arena::Arena;
@@ -16,6 +15,7 @@ use super::jobs::{JobTable, JobZones};
 use super::partials::GroupPartials;
 use super::records::Records;
 use super::reference::Reference;
+use super::row_set::RowSet;
 use super::runs::RunTable;
 use crate::query::TextField;
 
@@ -70,7 +70,7 @@ pub(crate) struct Indexes {
     pub(crate) states: StateIndex,
     pub(crate) priorities: IntegerIndex,
     /// The rows of the job sets that have an active job.
-    pub(crate) active_job_sets: Arc<RoaringBitmap>,
+    pub(crate) active_job_sets: RowSet,
     pub(crate) latest_clusters: BitmapIndex,
     pub(crate) latest_nodes: BitmapIndex,
     pub(crate) latest_pools: BitmapIndex,

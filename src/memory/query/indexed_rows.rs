@@ -1,0 +1,96 @@
+//! The rows that an index lookup returns.
+
+use std::ops::Range;
+use std::sync::Arc;
+
+use roaring::RoaringBitmap;
+
+use crate::memory::storage::{PostingList, RowSet, by_window};
+
+/// The rows that an index lookup returns. They may include rows newer than the snapshot.
+#[derive(Debug, Clone)]
+pub(super) struct IndexedRows {
+    rows: Rows,
+    /// The cardinality, which a bitmap does not store.
+    len: u64,
+}
+
+#[derive(Debug, Clone)]
+enum Rows {
+    /// The rows of posting lists, or found by other lookups.
+    Bitmap(Arc<RoaringBitmap>),
+    /// The rows of a versioned index.
+    Set(RowSet),
+}
+
+impl From<Arc<RoaringBitmap>> for IndexedRows {
+    fn from(rows: Arc<RoaringBitmap>) -> Self {
+        Self { len: rows.len(), rows: Rows::Bitmap(rows) }
+    }
+}
+
+impl From<RowSet> for IndexedRows {
+    fn from(rows: RowSet) -> Self {
+        Self { len: rows.len(), rows: Rows::Set(rows) }
+    }
+}
+
+impl IndexedRows {
+    pub(super) fn len(&self) -> u64 {
+        self.len
+    }
+
+    /// A bitmap that has the indexed rows in the window of a row, and may have rows in other windows.
+    #[inline]
+    pub(super) fn window(&self, row: u32) -> Option<&RoaringBitmap> {
+        match &self.rows {
+            Rows::Bitmap(rows) => Some(rows),
+            Rows::Set(rows) => rows.window(row),
+        }
+    }
+
+    #[inline]
+    pub(super) fn contains(&self, row: u32) -> bool {
+        self.window(row).is_some_and(|rows| rows.contains(row))
+    }
+
+    /// Whether a row of a range is indexed.
+    pub(super) fn intersects(&self, range: Range<u32>) -> bool {
+        let any = |rows: &RoaringBitmap, range| rows.range(range).next().is_some();
+        match &self.rows {
+            Rows::Bitmap(rows) => any(rows, range),
+            Rows::Set(rows) => by_window(range).any(|part| rows.window(part.start).is_some_and(|rows| any(rows, part))),
+        }
+    }
+}
+
+/// Ascending rows.
+pub(super) trait RowList {
+    /// Reads the first rows that are not less than `from`; returns an empty slice if there are none.
+    fn read<'b>(&self, from: u32, buffer: &'b mut [u32]) -> &'b [u32];
+    /// Removes the rows that are not in the list from a bitmap, which has rows of one window.
+    fn restrict(&self, rows: &mut RoaringBitmap);
+}
+
+impl RowList for PostingList {
+    fn read<'b>(&self, from: u32, buffer: &'b mut [u32]) -> &'b [u32] {
+        self.read(from, buffer)
+    }
+
+    fn restrict(&self, rows: &mut RoaringBitmap) {
+        self.restrict(rows);
+    }
+}
+
+impl RowList for &RowSet {
+    fn read<'b>(&self, from: u32, buffer: &'b mut [u32]) -> &'b [u32] {
+        (*self).read(from, buffer)
+    }
+
+    fn restrict(&self, rows: &mut RoaringBitmap) {
+        match rows.min().and_then(|first| self.window(first)) {
+            Some(window) => *rows &= window,
+            None => rows.clear(),
+        }
+    }
+}

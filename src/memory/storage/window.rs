@@ -1,0 +1,68 @@
+//! Windows: the rows of one roaring container.
+
+use std::ops::Range;
+
+use roaring::RoaringBitmap;
+
+/// The number of rows of a window.
+pub(crate) const WINDOW_ROWS: u32 = 1 << 16;
+
+/// The window of a row.
+#[inline]
+pub(crate) fn window_of(row: u32) -> usize {
+    (row / WINDOW_ROWS) as usize
+}
+
+/// All rows in the window of a row.
+pub(crate) fn whole_window(row: u32) -> RoaringBitmap {
+    let first = row & !(WINDOW_ROWS - 1);
+    let mut rows = RoaringBitmap::new();
+    rows.insert_range(first..=first + (WINDOW_ROWS - 1));
+    rows
+}
+
+/// Divides a range of rows by window.
+pub(crate) fn by_window(rows: Range<u32>) -> impl Iterator<Item = Range<u32>> {
+    let mut start = rows.start;
+    std::iter::from_fn(move || {
+        let part = start..rows.end.min((start | (WINDOW_ROWS - 1)).saturating_add(1));
+        start = part.end;
+        (!part.is_empty()).then_some(part)
+    })
+}
+
+/// Divides sorted rows by window. Each bitmap has one of its rows beside it.
+pub(crate) fn bitmaps_of(rows: &[u32]) -> impl Iterator<Item = (u32, RoaringBitmap)> {
+    let parts = rows.chunk_by(|&a, &b| window_of(a) == window_of(b));
+    parts.map(|rows| (rows[0], rows.iter().copied().collect()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_range_is_divided_by_window() {
+        let bounds = |rows| by_window(rows).map(|part| (part.start, part.end)).collect::<Vec<_>>();
+        assert_eq!(bounds(3..3), []);
+        assert_eq!(bounds(0..WINDOW_ROWS), [(0, 65_536)]);
+        assert_eq!(bounds(65_535..131_073), [(65_535, 65_536), (65_536, 131_072), (131_072, 131_073)]);
+        assert_eq!(bounds(u32::MAX - 2..u32::MAX), [(u32::MAX - 2, u32::MAX)]);
+    }
+
+    #[test]
+    fn sorted_rows_are_divided_by_window() {
+        let parts: Vec<_> = bitmaps_of(&[3, 65_535, 65_536, 1 << 20]).map(|(row, rows)| (row, rows.len())).collect();
+        assert_eq!(parts, [(3, 2), (65_536, 1), (1 << 20, 1)]);
+        assert_eq!(bitmaps_of(&[]).count(), 0);
+    }
+
+    #[test]
+    fn a_window_has_the_rows_of_one_container() {
+        for row in [0, 65_535, 65_536, u32::MAX] {
+            let rows = whole_window(row);
+            assert_eq!((rows.len(), rows.contains(row)), (u64::from(WINDOW_ROWS), true));
+            assert!(rows.iter().all(|other| window_of(other) == window_of(row)));
+        }
+    }
+}
