@@ -97,7 +97,7 @@ impl<'a> JobArrays<'a> {
     fn job(&mut self, at: usize, now: Timestamp) -> Job {
         let mut runs = self.runs.of_job(at);
         let last_active_run_id = self.latest_run_id.is_valid(at).then(|| {
-            let id = FixedId::<RUN_ID_BYTES>::at(self.latest_run_id, at);
+            let id = FixedId::<RUN_ID_BYTES>::at(self.latest_run_id.value_data(), at);
             // The id is usually that of a run of the job, so its string is shared.
             match runs.first() {
                 Some(run) if run.run_id.as_bytes() == id.as_bytes() => run.run_id.clone(),
@@ -108,7 +108,7 @@ impl<'a> JobArrays<'a> {
         let [cpu, memory, ephemeral_storage, gpu, priority] = self.integers.map(|values| values[at]);
         // All fields are set in one expression, so that the job is constructed in the vector without a move.
         Job {
-            job_id: FixedId::<JOB_ID_BYTES>::at(self.job_id, at).as_str().into(),
+            job_id: FixedId::<JOB_ID_BYTES>::at(self.job_id.value_data(), at).as_str().into(),
             queue: self.queue.text(at),
             owner: self.owner.text(at),
             namespace: self.namespace.optional(at),
@@ -169,7 +169,8 @@ impl<'a> AnnotationArrays<'a> {
                 let (name, values) = (self.catalog.keys.text(code), self.catalog.values(code).texts());
                 ResolvedKey { code, name, values }
             };
-            self.resolved = keys.iter().map(resolve).collect();
+            self.resolved.clear();
+            self.resolved.extend(keys.iter().map(resolve));
         }
         let pairs = self.resolved.iter().zip(values);
         Annotations::from_sorted(pairs.map(|(key, &value)| (key.name.clone(), key.values.get(value).clone())).collect())
@@ -222,7 +223,7 @@ impl<'a> RunArrays<'a> {
 
     fn run(&self, at: usize) -> Run {
         Run {
-            run_id: FixedId::<RUN_ID_BYTES>::at(self.run_id, at).as_str().into(),
+            run_id: FixedId::<RUN_ID_BYTES>::at(self.run_id.value_data(), at).as_str().into(),
             cluster: self.cluster.text(at),
             node: self.node.optional(at),
             pool: self.pool.optional(at),

@@ -1,4 +1,4 @@
-//! The rows of active job sets, as a set.
+//! The rows of the job sets that have an active job.
 
 use foldhash::fast::RandomState;
 use hashbrown::HashMap;
@@ -47,7 +47,7 @@ impl ActiveJobSets {
         let active = &mut self.active_jobs[pair as usize];
         *active += 1;
         if *active == 1 {
-            active_rows.insert_all(self.rows.list(pair).windows());
+            self.rows.list(pair).insert_into(active_rows);
         }
     }
 
@@ -56,7 +56,7 @@ impl ActiveJobSets {
         let active = &mut self.active_jobs[pair as usize];
         *active -= 1;
         if *active == 0 {
-            active_rows.remove_all(self.rows.list(pair).windows());
+            self.rows.list(pair).remove_from(active_rows);
         }
     }
 

@@ -129,7 +129,7 @@ impl Store {
         }
         self.post_priorities();
         for (at, row) in (0..rows.job_id.len()).zip(first..) {
-            let id = JobId::at(&rows.job_id, at);
+            let id = JobId::at(rows.job_id.value_data(), at);
             if let Some(last) = self.orphans.remove(&id) {
                 self.adopt(row, last);
             }

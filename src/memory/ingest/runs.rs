@@ -54,7 +54,7 @@ impl Store {
         let first = self.runs.len() as u32;
         self.runs.append(rows, |_, _| {});
         for (at, run) in (0..rows.run_id.len()).zip(first..) {
-            let id = RunId::at(&rows.run_id, at);
+            let id = RunId::at(rows.run_id.value_data(), at);
             self.link(run, Reference::unpack(rows.job.value(at)));
             self.indexes.run_ids.insert(&id, run);
             self.resolve_dangling(run, &id);

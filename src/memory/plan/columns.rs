@@ -10,6 +10,9 @@ use datafusion::arrow::error::ArrowError;
 use datafusion::common::internal_err;
 use datafusion::error::Result as EngineResult;
 
+use foldhash::fast::RandomState;
+use hashbrown::HashMap;
+
 use crate::ingest::RUN_ID_BYTES;
 use crate::memory::schema::{JOB_SCHEMA, JobIndices, annotation_column, job_column, text_type};
 use crate::memory::storage::{
@@ -185,31 +188,36 @@ fn latest_run_ids(tables: &Tables, rows: &LocatedRows<'_, JobChunk>) -> Result<A
 /// The annotations per job for which memory is reserved: for most stores, the vectors then do not grow.
 const ENTRIES_PER_JOB: usize = 8;
 
+/// The columns of the keys of the previous row of a chunk: most jobs of a chunk have the same key set.
+#[derive(Default)]
+struct KeySetColumns<'a> {
+    key_set: Option<u32>,
+    columns: Vec<(u32, &'a KeyColumn)>,
+}
+
 fn annotations(tables: &Tables, rows: &LocatedRows<'_, JobChunk>) -> Result<ArrayRef, ArrowError> {
     let catalog = &tables.dictionaries.annotations;
-    // For each chunk, the key set of the previous row and the columns of its keys: most jobs of a chunk have the same
-    // key set.
-    let mut resolved = vec![(None, Vec::<(u32, &KeyColumn)>::new()); rows.chunk_count()];
+    let mut resolved: HashMap<*const JobChunk, KeySetColumns<'_>, RandomState> = HashMap::default();
     let entries = rows.rows().len() * ENTRIES_PER_JOB;
     let (mut keys, mut values) = (Vec::with_capacity(entries), Vec::with_capacity(entries));
     let mut lengths = Vec::with_capacity(rows.rows().len());
-    let located = rows.parts().flat_map(|(index, chunk, places)| places.iter().map(move |&at| (index, chunk, at)));
-    for (index, chunk, at) in located {
-        let at = at as usize;
-        let key_set = chunk.cells.key_set[at];
-        let (of_key_set, columns) = &mut resolved[index];
-        if of_key_set.replace(key_set) != Some(key_set) {
-            let column = |&key: &u32| Some((key, chunk.annotations.column(key)?));
-            *columns = catalog.key_set(key_set).iter().filter_map(column).collect();
-        }
-        let before = keys.len();
-        for &(key, column) in columns.iter() {
-            if let Some(value) = column.get(at) {
-                keys.push(key);
-                values.push(value);
+    for (chunk, places) in rows.parts() {
+        let KeySetColumns { key_set: of_key_set, columns } = resolved.entry(std::ptr::from_ref(chunk)).or_default();
+        for at in places.iter().map(|&at| at as usize) {
+            let key_set = chunk.cells.key_set[at];
+            if of_key_set.replace(key_set) != Some(key_set) {
+                let column = |&key: &u32| Some((key, chunk.annotations.column(key)?));
+                *columns = catalog.key_set(key_set).iter().filter_map(column).collect();
             }
+            let before = keys.len();
+            for &(key, column) in columns.iter() {
+                if let Some(value) = column.get(at) {
+                    keys.push(key);
+                    values.push(value);
+                }
+            }
+            lengths.push(keys.len() - before);
         }
-        lengths.push(keys.len() - before);
     }
     let columns: Vec<ArrayRef> = vec![Arc::new(UInt32Array::from(keys)), Arc::new(UInt32Array::from(values))];
     let entries = StructArray::try_new(ANNOTATION_FIELDS.clone(), columns, None)?;

@@ -1,4 +1,4 @@
-//! Pages ordered by queue, job set or state, by their posting lists.
+//! Pages ordered by queue, job set or state, by the rows of each value.
 
 use std::cmp::Reverse;
 use std::ops::Range;
@@ -44,6 +44,9 @@ impl Search<'_> {
     }
 
     pub(super) async fn by_state(&self, direction: Direction) -> EngineResult<Vec<u32>> {
+        if self.selected.upper_bound(self.tables) <= GATHER_MAX_CANDIDATES {
+            return self.gathered_by(direction, |chunk, at| chunk.cells.state[at]).await;
+        }
         let mut states = JobState::ALL;
         states.sort_unstable_by_key(|state| state.ordinal());
         if direction == Direction::Descending {
@@ -71,7 +74,9 @@ impl Search<'_> {
     ) -> EngineResult<Vec<u32>> {
         let (end, known) = (self.page.end(), self.tables.jobs.len() as u32);
         let mut found = Vec::with_capacity(end.min(LIST_PROBES));
-        let mut buffer = vec![0; if self.selected.has_residual() { RESIDUAL_ROWS_PER_READ } else { ROWS_PER_READ }];
+        let rows_per_read = if self.selected.has_residual() { RESIDUAL_ROWS_PER_READ } else { ROWS_PER_READ };
+        let mut buffer = vec![0; rows_per_read];
+        let mut since_yield = 0;
         for list in lists {
             let (mut next, mut examined) = (0, 0);
             while found.len() < end {
@@ -82,11 +87,17 @@ impl Search<'_> {
                 let rows = list.read(next, &mut buffer);
                 let rows = &rows[..rows.partition_point(|&row| row < known)];
                 let Some(&last) = rows.last() else { break };
-                next = last + 1;
-                examined += rows.len();
-                let mut rows = rows.to_vec();
-                rows.retain(|&row| self.selected.contains_row(self.tables, row));
-                self.take_passing(rows, &mut found).await?;
+                let is_end = rows.len() < rows_per_read;
+                (next, examined, since_yield) = (last + 1, examined + rows.len(), since_yield + rows.len());
+                if since_yield >= LIST_PROBES {
+                    consume_budget().await;
+                    since_yield = 0;
+                }
+                let admitted = rows.iter().copied().filter(|&row| self.selected.contains_row(self.tables, row));
+                self.take_passing(admitted, &mut found).await?;
+                if is_end {
+                    break;
+                }
             }
             if found.len() >= end {
                 break;
@@ -102,19 +113,20 @@ impl Search<'_> {
                 break;
             }
             consume_budget().await;
-            let mut rows = self.selected.bitmap(self.tables, part);
+            let mut rows = self.selected.indexed_in(self.tables, part);
             list.restrict(&mut rows);
-            self.take_passing(rows.into_iter().collect(), found).await?;
+            self.take_passing(rows.iter(), found).await?;
         }
         Ok(())
     }
 
     /// Adds the rows that pass the residual predicate, chunk by chunk, until the limit is reached.
-    async fn take_passing(&self, rows: Vec<u32>, found: &mut Vec<u32>) -> EngineResult<()> {
+    async fn take_passing(&self, rows: impl Iterator<Item = u32> + Send, found: &mut Vec<u32>) -> EngineResult<()> {
         if !self.selected.has_residual() {
-            found.extend(rows);
+            found.extend(rows.take(self.page.end() - found.len()));
             return Ok(());
         }
+        let rows: Vec<u32> = rows.collect();
         for of_chunk in rows.chunk_by(|&a, &b| locate(a).0 == locate(b).0) {
             if found.len() >= self.page.end() {
                 break;

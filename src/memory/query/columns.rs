@@ -105,7 +105,7 @@ impl InputColumn {
     /// The values of all rows of a chunk, shared with the stored array if the types are equal.
     pub(super) fn whole(&self, chunk: &JobChunk) -> ArrayRef {
         match self {
-            Self::JobId => Arc::new(id_texts((0..chunk.len()).map(|at| JobId::at(chunk.job_id(), at)))),
+            Self::JobId => Arc::new(id_texts((0..chunk.len()).map(|at| JobId::at(&chunk.cells.job_id, at)))),
             Self::Code(field) => Arc::new(codes(chunk, *field).cloned().unwrap_or_else(|| no_codes(chunk.len()))),
             Self::AnnotationCode(key) => {
                 let column = key.and_then(|key| chunk.annotations.column(key));
@@ -120,7 +120,7 @@ impl InputColumn {
     pub(super) fn gather(&self, chunk: &JobChunk, places: &UInt32Array) -> Result<ArrayRef, ArrowError> {
         let of_chunk: &dyn Array = match self {
             Self::JobId => {
-                let ids = places.values().iter().map(|&at| JobId::at(chunk.job_id(), at as usize));
+                let ids = places.values().iter().map(|&at| JobId::at(&chunk.cells.job_id, at as usize));
                 return Ok(Arc::new(id_texts(ids)));
             }
             Self::AnnotationCode(key) => {

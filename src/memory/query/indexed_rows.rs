@@ -7,6 +7,9 @@ use roaring::RoaringBitmap;
 
 use crate::memory::storage::{PostingList, RowSet, by_window};
 
+/// The number of rows that are read from a bitmap in one call.
+const ROWS_PER_READ: usize = 64;
+
 /// The rows that an index lookup returns. They may include rows newer than the snapshot.
 #[derive(Debug, Clone)]
 pub(super) struct IndexedRows {
@@ -54,6 +57,29 @@ impl IndexedRows {
         self.window(row).is_some_and(|rows| rows.contains(row))
     }
 
+    /// Visits the indexed rows of a range, ascending.
+    pub(super) fn visit(&self, range: Range<u32>, mut visit: impl FnMut(u32)) {
+        match &self.rows {
+            Rows::Bitmap(rows) => visit_bitmap(rows, range, visit),
+            Rows::Set(rows) => {
+                for part in by_window(range) {
+                    if let Some(rows) = rows.window(part.start) {
+                        visit_bitmap(rows, part, &mut visit);
+                    }
+                }
+            }
+        }
+    }
+
+    /// The number of indexed rows below a row that is not in the set's snapshot.
+    pub(super) fn len_below(&self, end: u32) -> u64 {
+        match &self.rows {
+            Rows::Bitmap(rows) => rows.range_cardinality(..end),
+            // A versioned set has the rows of its snapshot.
+            Rows::Set(rows) => rows.len(),
+        }
+    }
+
     /// Whether a row of a range is indexed.
     pub(super) fn intersects(&self, range: Range<u32>) -> bool {
         let any = |rows: &RoaringBitmap, range| rows.range(range).next().is_some();
@@ -64,9 +90,21 @@ impl IndexedRows {
     }
 }
 
+/// Visits the rows of a range that are in a bitmap, ascending.
+pub(super) fn visit_bitmap(rows: &RoaringBitmap, range: Range<u32>, mut visit: impl FnMut(u32)) {
+    let (mut rows, mut buffer) = (rows.range(range), [0; ROWS_PER_READ]);
+    loop {
+        let some = rows.next_many(&mut buffer);
+        if some.is_empty() {
+            break;
+        }
+        some.iter().for_each(|&row| visit(row));
+    }
+}
+
 /// Ascending rows.
 pub(super) trait RowList {
-    /// Reads the first rows that are not less than `from`; returns an empty slice if there are none.
+    /// Reads the first rows that are not less than `from`. Fills the buffer unless there are fewer.
     fn read<'b>(&self, from: u32, buffer: &'b mut [u32]) -> &'b [u32];
     /// Removes the rows that are not in the list from a bitmap, which has rows of one window.
     fn restrict(&self, rows: &mut RoaringBitmap);

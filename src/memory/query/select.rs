@@ -11,16 +11,13 @@ use roaring::RoaringBitmap;
 use super::access_path::{AccessPath, access_path};
 use super::budget::consume_budget;
 use super::describe::describe;
-use super::indexed_rows::IndexedRows;
+use super::indexed_rows::{IndexedRows, visit_bitmap};
 use super::residual::{Residual, ResidualBuilder};
 use crate::memory::cost::GATHER_MAX_CANDIDATES;
 use crate::memory::storage::{CHUNK_ROWS, Node, Tables, Zone, by_window, whole_window, window_of};
 use crate::model::StateSet;
 use crate::query::{Comparison, Predicate, Selection, TimeField};
 use crate::time::Timestamp;
-
-/// The number of rows that are read from a bitmap in one call.
-const AT_A_TIME: usize = 64;
 
 /// The rows of a selection.
 ///
@@ -211,13 +208,13 @@ impl RowSelection {
             }
         }
         match self.states {
-            Some(states) => tables.indexes.states.filter(states, row, &rows),
+            Some(states) => tables.indexes.states.filter(states, &rows),
             None => rows,
         }
     }
 
     /// The indexed rows of a range within a window.
-    pub(super) fn bitmap(&self, tables: &Tables, range: Range<u32>) -> RoaringBitmap {
+    pub(super) fn indexed_in(&self, tables: &Tables, range: Range<u32>) -> RoaringBitmap {
         let mut rows = whole_window(range.start);
         if self.is_narrowed() {
             rows &= self.window(tables, range.start);
@@ -237,31 +234,34 @@ impl RowSelection {
 
     /// The number of rows of the snapshot that the indexes select; `None` if no index restricts the rows.
     pub(in crate::memory) fn candidates(&self, tables: &Tables) -> Option<usize> {
-        let all = 0..tables.jobs.len() as u32;
-        self.is_narrowed().then(|| by_window(all).map(|part| self.count_indexed(tables, part)).sum())
-    }
-
-    /// The number of rows of a range within a window that the indexes select.
-    fn count_indexed(&self, tables: &Tables, range: Range<u32>) -> usize {
-        if !self.is_narrowed() {
-            return range.len();
+        let all = tables.jobs.len() as u32;
+        match self.only_set() {
+            Some(only) => Some(only.len_below(all) as usize),
+            None => self.is_narrowed().then(|| by_window(0..all).map(|part| self.count_indexed(tables, part)).sum()),
         }
-        if self.is_probed() {
-            let mut count = 0;
-            self.visit_indexed(tables, range, |_| count += 1);
-            return count;
-        }
-        self.window(tables, range.start).range_cardinality(range) as usize
     }
 
     /// The number of rows of a range that the indexes select.
     pub(super) async fn count_range(&self, tables: &Tables, range: Range<u32>) -> usize {
+        if !self.is_narrowed() {
+            return range.len();
+        }
         let mut count = 0;
         for part in by_window(range) {
             consume_budget().await;
             count += self.count_indexed(tables, part);
         }
         count
+    }
+
+    /// The number of rows of a range within a window that the indexes select. An index must restrict the rows.
+    fn count_indexed(&self, tables: &Tables, range: Range<u32>) -> usize {
+        if self.is_probed() {
+            let mut count = 0;
+            self.visit_indexed(tables, range, |_| count += 1);
+            return count;
+        }
+        self.window(tables, range.start).range_cardinality(range) as usize
     }
 
     /// Visits the selected rows of a range, ascending, before the residual predicate. Blocks that the zone maps exclude are
@@ -289,18 +289,16 @@ impl RowSelection {
         if !self.is_narrowed() {
             return range.for_each(visit);
         }
-        let probed = self.sets.first().filter(|_| self.is_probed());
-        for part in by_window(range) {
-            match probed {
-                Some(smallest) => {
-                    let Some(rows) = smallest.window(part.start) else { continue };
-                    visit_bitmap(rows, part, |row| {
-                        if self.contains_row(tables, row) {
-                            visit(row);
-                        }
-                    });
+        match self.sets.first().filter(|_| self.is_probed()) {
+            Some(smallest) => smallest.visit(range, |row| {
+                if self.is_in_others(tables, row) {
+                    visit(row);
                 }
-                None => visit_bitmap(self.window(tables, part.start), part, &mut visit),
+            }),
+            None => {
+                for part in by_window(range) {
+                    visit_bitmap(self.window(tables, part.start), part, &mut visit);
+                }
             }
         }
     }
@@ -318,23 +316,13 @@ impl RowSelection {
     pub(in crate::memory) fn contains_row(&self, tables: &Tables, row: u32) -> bool {
         match self.windows.get().and_then(|windows| windows.get(window_of(row))?.get()) {
             Some(rows) => rows.contains(row),
-            None => self.sets.iter().all(|set| set.contains(row)) && self.is_in_states(tables, row),
+            None => self.sets.first().is_none_or(|set| set.contains(row)) && self.is_in_others(tables, row),
         }
     }
 
-    fn is_in_states(&self, tables: &Tables, row: u32) -> bool {
-        self.states.is_none_or(|states| states.contains(tables.jobs.state(row)))
-    }
-}
-
-/// Visits the rows of a range that are in a bitmap, ascending.
-fn visit_bitmap(rows: &RoaringBitmap, range: Range<u32>, mut visit: impl FnMut(u32)) {
-    let (mut rows, mut some) = (rows.range(range), [0; AT_A_TIME]);
-    loop {
-        let some = rows.next_many(&mut some);
-        if some.is_empty() {
-            break;
-        }
-        some.iter().for_each(|&row| visit(row));
+    /// Whether a row is in all sets but the smallest, and in the states.
+    fn is_in_others(&self, tables: &Tables, row: u32) -> bool {
+        self.sets.iter().skip(1).all(|set| set.contains(row))
+            && self.states.is_none_or(|states| states.contains(tables.jobs.state(row)))
     }
 }

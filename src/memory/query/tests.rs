@@ -1,5 +1,7 @@
 //! Tests of the indexes with snapshots of small stores.
 
+use std::cmp::Reverse;
+
 use serde_json::{Value, json};
 use tokio::runtime::Runtime;
 
@@ -7,7 +9,11 @@ use super::*;
 use crate::ingest::{IngestionBatch, IngestionQuery};
 use crate::memory::ingest::Store;
 use crate::memory::storage::Tables;
-use crate::query::{IntegerField, JobQuery, Predicate};
+use crate::model::JobState;
+use crate::query::{Direction, IntegerField, JobOrder, JobOrderKey, JobQuery, Predicate, StateField, TextField};
+
+/// The number of rows of a window.
+const WINDOW_ROWS: u32 = 1 << 16;
 
 fn store(queries: Value) -> Store {
     let mut store = Store::default();
@@ -100,5 +106,82 @@ fn priorities_of_listed_and_unlisted_rows_are_found() {
         assert_eq!(find(tables, IntegerField::Priority.equals(0)).0.len(), zeros);
         assert_eq!(find(tables, IntegerField::Priority.equals(5)).0.len(), fives);
         assert_eq!(find(tables, IntegerField::Priority.any_of([0, 5])).0.len(), zeros + fives);
+    }
+}
+
+/// Three windows of rows. The queues alternate, and some jobs of the first and last window are cancelled.
+#[test]
+fn selections_and_orders_span_windows() {
+    const JOBS: u32 = 2 * WINDOW_ROWS + 5000;
+    let id = |row: u32| format!("{row:06}");
+    let queue = |row: u32| ["a", "b", "c"][row as usize % 3];
+    let is_cancelled = |row: u32| row.is_multiple_of(1000) && !(9000..=JOBS - 9000).contains(&row);
+    let insert = |row: u32| {
+        let job = json!({"jobId": id(row), "queue": queue(row), "jobSet": format!("{}", row % 7), "owner": "o",
+            "submitted": "2026-01-01T00:00:00Z", "cpu": 1, "memory": 1, "ephemeralStorage": 1, "gpu": 0, "priority": 1});
+        json!({"type": "insertJob", "job": job})
+    };
+    let mut store = store((0..JOBS).map(insert).collect());
+    let before = store.snapshot();
+    let cancel = |row: u32| json!({"type": "setJobCancelled", "jobId": id(row), "time": "2026-01-01T00:00:00Z"});
+    ingest(&mut store, (0..JOBS).filter(|&row| is_cancelled(row)).map(cancel).collect());
+    let after = store.snapshot();
+    ingest(&mut store, (JOBS..JOBS + 100).map(insert).collect());
+
+    let states = [JobState::Cancelled, JobState::Running];
+    type Case<'a> = (Predicate, Box<dyn Fn(u32, bool) -> bool + 'a>);
+    let cases: Vec<Case<'_>> = vec![
+        (TextField::Queue.equals("b"), Box::new(|row, _| queue(row) == "b")),
+        (StateField.any_of([JobState::Cancelled]), Box::new(|row, after| after && is_cancelled(row))),
+        (StateField.any_of(states), Box::new(|row, after| after && is_cancelled(row))),
+        (StateField.any_of([JobState::Queued]), Box::new(|row, after| !(after && is_cancelled(row)))),
+        // All jobs have priority 1, and more than the index returns.
+        (IntegerField::Priority.greater_than(0), Box::new(|_, _| true)),
+        (TextField::JobSet.any_of(["3", "5"]), Box::new(|row, _| row % 7 == 3 || row % 7 == 5)),
+    ];
+    for (tables, after) in [(&before, false), (&after, true)] {
+        for (first, (predicate, holds)) in cases.iter().enumerate() {
+            for (other, also) in &cases[first..] {
+                let expected: Vec<u32> = (0..JOBS).filter(|&row| holds(row, after) && also(row, after)).collect();
+                let query = JobQuery::new().filter(predicate.clone()).filter(other.clone());
+                Runtime::new()
+                    .unwrap()
+                    .block_on(check_orders(tables, &query, &expected, queue, |row| after && is_cancelled(row)));
+            }
+        }
+    }
+}
+
+/// Compares the counts and pages of a selection in several orders with its rows.
+async fn check_orders(
+    tables: &Tables,
+    query: &JobQuery,
+    expected: &[u32],
+    queue: impl Fn(u32) -> &'static str,
+    is_cancelled: impl Fn(u32) -> bool,
+) {
+    let selected = RowSelection::new(tables, query.selection()).await.unwrap();
+    assert!(selected.candidates(tables).is_none_or(|candidates| candidates == expected.len()), "{selected}");
+    for offset in [0, 90, expected.len().saturating_sub(50)] {
+        for limit in [Some(100), None] {
+            for (key, direction) in [
+                (None, Direction::Ascending),
+                (Some(JobOrderKey::JobId), Direction::Descending),
+                (Some(JobOrderKey::Queue), Direction::Descending),
+                (Some(JobOrderKey::State), Direction::Ascending),
+            ] {
+                let mut rows = expected.to_vec();
+                match key {
+                    Some(JobOrderKey::JobId) => rows.reverse(),
+                    Some(JobOrderKey::Queue) => rows.sort_by_key(|&row| Reverse(queue(row))),
+                    Some(JobOrderKey::State) => rows.sort_by_key(|&row| is_cancelled(row)),
+                    _ => {}
+                }
+                let rows: Vec<u32> = rows.into_iter().skip(offset).take(limit.unwrap_or(usize::MAX)).collect();
+                let order = key.map(|key| JobOrder { key, direction });
+                let found = ordered_rows(tables, &selected, order, PageRange { offset, limit }).await.unwrap();
+                assert_eq!(found, rows, "{selected} {order:?} {offset} {limit:?}");
+            }
+        }
     }
 }

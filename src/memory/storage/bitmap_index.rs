@@ -69,10 +69,11 @@ impl StateIndex {
         &self.0[usize::from(state.ordinal())]
     }
 
-    /// The subset of the given rows of a window that are in any of a set of states.
-    pub(crate) fn filter(&self, states: StateSet, row: u32, of: &RoaringBitmap) -> RoaringBitmap {
-        let windows = states.iter().filter_map(|state| self.rows(state).window(row));
-        windows.fold(RoaringBitmap::new(), |found, rows| found | (of & rows))
+    /// The subset of some rows of a window that are in any of a set of states.
+    pub(crate) fn filter(&self, states: StateSet, rows: &RoaringBitmap) -> RoaringBitmap {
+        let Some(first) = rows.min() else { return RoaringBitmap::new() };
+        let windows = states.iter().filter_map(|state| self.rows(state).window(first));
+        windows.fold(RoaringBitmap::new(), |found, of_state| found | (rows & of_state))
     }
 
     pub(crate) fn insert(&mut self, state: JobState, row: u32) {

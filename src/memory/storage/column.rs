@@ -45,14 +45,12 @@ pub(crate) trait ColumnType {
     fn close(writer: Self::Writer) -> Result<ArrayRef, ArrowError>;
 }
 
-/// A column whose single values are read through the buffers of its array.
+/// A column whose values are gathered from the buffers of its arrays.
 pub(crate) trait CellType: ColumnType {
     type Cells: Clone + Debug;
-    type Value: Copy;
 
     /// The buffers of an array.
     fn cells(array: &Self::Array) -> Self::Cells;
-    fn value(cells: &Self::Cells, at: usize) -> Self::Value;
     /// An array of `len` values: those of some rows of each chunk.
     fn gather<'a>(
         len: usize,
@@ -104,15 +102,9 @@ primitive_column! { Required: false, Optional: true, }
 
 impl<T: ArrowPrimitiveType> CellType for Required<T> {
     type Cells = ScalarBuffer<T::Native>;
-    type Value = T::Native;
 
     fn cells(array: &PrimitiveArray<T>) -> ScalarBuffer<T::Native> {
         array.values().clone()
-    }
-
-    #[inline]
-    fn value(cells: &ScalarBuffer<T::Native>, at: usize) -> T::Native {
-        cells[at]
     }
 
     fn gather<'a>(
@@ -144,15 +136,9 @@ impl<V: ArrowNativeType> OptionalCells<V> {
 
 impl<T: ArrowPrimitiveType> CellType for Optional<T> {
     type Cells = OptionalCells<T::Native>;
-    type Value = Option<T::Native>;
 
     fn cells(array: &PrimitiveArray<T>) -> OptionalCells<T::Native> {
         OptionalCells { values: array.values().clone(), nulls: array.nulls().cloned() }
-    }
-
-    #[inline]
-    fn value(cells: &OptionalCells<T::Native>, at: usize) -> Option<T::Native> {
-        cells.get(at)
     }
 
     fn gather<'a>(
@@ -201,15 +187,9 @@ impl<const N: usize> ColumnType for FixedId<N> {
 
 impl<const N: usize> CellType for FixedId<N> {
     type Cells = Buffer;
-    type Value = Self;
 
     fn cells(array: &FixedSizeBinaryArray) -> Buffer {
         array.values().clone()
-    }
-
-    #[inline]
-    fn value(cells: &Buffer, at: usize) -> Self {
-        cells.as_chunks().0[at].into()
     }
 
     fn gather<'a>(len: usize, parts: impl Iterator<Item = (&'a Buffer, &'a [u32])>) -> Result<ArrayRef, ArrowError> {

@@ -57,10 +57,10 @@ impl<const N: usize> FixedId<N> {
         Some(Self(id))
     }
 
-    /// The id at an index of a column.
+    /// The id at an index of the bytes of a column.
     #[inline]
-    pub(crate) fn at(column: &FixedSizeBinaryArray, at: usize) -> Self {
-        Self(ids(column)[at])
+    pub(crate) fn at(bytes: &[u8], at: usize) -> Self {
+        Self(bytes.as_chunks().0[at])
     }
 
     /// A column of ids.
@@ -98,11 +98,6 @@ impl<const N: usize> From<[u8; N]> for FixedId<N> {
     fn from(padded: [u8; N]) -> Self {
         Self(padded)
     }
-}
-
-/// The ids of an array.
-fn ids<const N: usize>(array: &FixedSizeBinaryArray) -> &[[u8; N]] {
-    array.value_data().as_chunks().0
 }
 
 #[cfg(test)]

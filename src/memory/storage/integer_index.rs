@@ -7,7 +7,8 @@ use std::sync::Arc;
 use parking_lot::RwLock;
 use roaring::RoaringBitmap;
 
-use super::postings::{PostingList, bitmap_bytes};
+use super::postings::PostingList;
+use super::window::bitmap_bytes;
 
 /// The index is rebuilt after at least this many updates.
 const CHANGES_KEPT: usize = 1 << 16;

@@ -68,7 +68,7 @@ pub(crate) type JobWriter = TableWriter<JobChunk>;
 impl JobTable {
     pub(crate) fn id(&self, row: u32) -> JobId {
         let (chunk, at) = self.locate(row);
-        JobId::value(&chunk.cells.job_id, at)
+        JobId::at(&chunk.cells.job_id, at)
     }
 
     pub(crate) fn state(&self, row: u32) -> JobState {
@@ -124,7 +124,7 @@ impl JobWriter {
     pub(crate) fn id(&self, row: u32) -> JobId {
         let (chunk, at) = super::locate(row);
         match self.chunk(chunk) {
-            Ok(chunk) => JobId::value(&chunk.cells.job_id, at),
+            Ok(chunk) => JobId::at(&chunk.cells.job_id, at),
             Err(writer) => writer.job_id.get(at),
         }
     }

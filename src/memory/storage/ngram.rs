@@ -9,7 +9,7 @@ use std::collections::HashMap;
 use foldhash::fast::RandomState;
 use roaring::RoaringBitmap;
 
-use super::postings::bitmap_bytes;
+use super::window::bitmap_bytes;
 use crate::memory::cost::NGRAM_FEW_CANDIDATES;
 
 /// Three bytes of a value, big-endian.

@@ -5,7 +5,8 @@ use std::sync::Arc;
 
 use roaring::RoaringBitmap;
 
-use super::window::{WINDOW_ROWS, bitmaps_of, by_window, whole_window};
+use super::row_set::RowSet;
+use super::window::{bitmap_bytes, by_window, whole_window};
 
 /// A list with this many rows is converted to a bitmap, which is smaller and faster from this length on.
 const BITMAP_FROM: usize = 256;
@@ -137,20 +138,23 @@ impl PostingList {
         }
     }
 
-    /// The rows, divided by window. Each bitmap has one of its rows beside it.
-    pub(crate) fn windows(&self) -> Box<dyn Iterator<Item = (u32, RoaringBitmap)> + '_> {
+    /// Inserts the rows into a set.
+    pub(crate) fn insert_into(&self, set: &mut RowSet) {
         match self {
-            Self::None => Box::new(std::iter::empty()),
-            Self::One(row) => Box::new(bitmaps_of(std::slice::from_ref(row))),
-            Self::Few(rows) => Box::new(bitmaps_of(rows)),
-            Self::Many(bitmap) => {
-                let ends = bitmap.min().zip(bitmap.max());
-                let parts = ends.into_iter().flat_map(|(first, last)| by_window(first..last.saturating_add(1)));
-                Box::new(parts.filter_map(|part| {
-                    let rows = whole_window(part.start) & bitmap.as_ref();
-                    Some((rows.min()?, rows))
-                }))
-            }
+            Self::None => {}
+            Self::One(row) => set.insert(*row),
+            Self::Few(rows) => rows.iter().for_each(|&row| set.insert(row)),
+            Self::Many(bitmap) => set.insert_all(windows(bitmap)),
+        }
+    }
+
+    /// Removes the rows from a set.
+    pub(crate) fn remove_from(&self, set: &mut RowSet) {
+        match self {
+            Self::None => {}
+            Self::One(row) => set.remove(*row),
+            Self::Few(rows) => rows.iter().for_each(|&row| set.remove(row)),
+            Self::Many(bitmap) => set.remove_all(windows(bitmap)),
         }
     }
 
@@ -164,6 +168,16 @@ impl PostingList {
     }
 }
 
+/// The rows of a bitmap, divided by window. Each bitmap has one of its rows beside it.
+fn windows(bitmap: &RoaringBitmap) -> impl Iterator<Item = (u32, RoaringBitmap)> {
+    let ends = bitmap.min().zip(bitmap.max());
+    let parts = ends.into_iter().flat_map(|(first, last)| by_window(first..last.saturating_add(1)));
+    parts.filter_map(move |part| {
+        let rows = whole_window(part.start) & bitmap;
+        Some((rows.min()?, rows))
+    })
+}
+
 /// Adds consecutive rows to a bitmap.
 ///
 /// A container whose first values are a range is a run container, and stays one as it fragments: at a thousand runs it
@@ -173,20 +187,6 @@ fn insert_range(bitmap: &mut RoaringBitmap, rows: Range<u32>) {
         bitmap.insert(rows.start);
         bitmap.insert_range(rows.start + 1..rows.end);
     }
-}
-
-/// The heap size of a bitmap, in bytes.
-///
-/// The statistics of the containers count four bytes for an element of an array, which has two, and a byte for a bit of
-/// a bitset.
-pub(crate) fn bitmap_bytes(bitmap: &RoaringBitmap) -> usize {
-    const BITSET_BYTES: u64 = WINDOW_ROWS as u64 / 8;
-
-    let statistics = bitmap.statistics();
-    let arrays = statistics.n_bytes_array_containers / 2;
-    let bitsets = u64::from(statistics.n_bitset_containers) * BITSET_BYTES;
-    let containers = statistics.n_containers as usize * 2 * size_of::<Vec<u16>>();
-    (arrays + bitsets + statistics.n_bytes_run_containers) as usize + containers
 }
 
 /// A posting list per code.
@@ -251,6 +251,27 @@ mod tests {
     }
 
     #[test]
+    fn the_rows_of_any_list_are_inserted_into_a_set_and_removed() {
+        // No rows, one, some, and a bitmap with an empty window and a whole one.
+        let whole = (2 << 16)..(3 << 16);
+        for rows in [vec![], vec![70_000], vec![5, 70_000, 200_000], (0..300).chain(whole).collect::<Vec<u32>>()] {
+            let mut postings = Postings::default();
+            postings.post(rows.iter().map(|&row| (0, row)));
+            let (list, mut set) = (postings.list(0), RowSet::default());
+            set.insert(7);
+            let before = set.clone();
+            list.insert_into(&mut set);
+            let expected: std::collections::BTreeSet<u32> = rows.iter().copied().chain([7]).collect();
+            assert!(set.iter().eq(expected.iter().copied()));
+            assert_eq!(set.len(), expected.len() as u64);
+            list.remove_from(&mut set);
+            let left: Vec<u32> = expected.into_iter().filter(|row| !rows.contains(row)).collect();
+            assert_eq!((set.iter().collect::<Vec<_>>(), set.len()), (left.clone(), left.len() as u64));
+            assert_eq!(before.iter().collect::<Vec<_>>(), [7]);
+        }
+    }
+
+    #[test]
     fn a_list_grows_to_a_bitmap() {
         let mut postings = Postings::default();
         for row in 0..1000 {
@@ -274,16 +295,6 @@ mod tests {
         let PostingList::Many(bitmap) = postings.list(0) else { panic!("a list of many rows is a bitmap") };
         let statistics = bitmap.statistics();
         assert_eq!((bitmap.len(), statistics.n_containers, statistics.n_run_containers), (160_000, 4, 0));
-    }
-
-    #[test]
-    fn the_bytes_of_a_bitmap_are_those_of_its_containers() {
-        const CONTAINER: usize = 2 * size_of::<Vec<u16>>();
-        let array: RoaringBitmap = (0..3000).map(|row| row * 20).collect();
-        // The capacity of an array is at most twice its length.
-        assert!((6000..=12_000).contains(&(bitmap_bytes(&array) - CONTAINER)));
-        let bitset: RoaringBitmap = (0..30_000).map(|row| row * 2).collect();
-        assert_eq!(bitmap_bytes(&bitset), 8192 + CONTAINER);
     }
 
     #[test]

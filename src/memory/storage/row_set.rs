@@ -4,13 +4,13 @@ use std::sync::Arc;
 
 use roaring::{MultiOps, RoaringBitmap};
 
-use super::postings::bitmap_bytes;
-use super::window::window_of;
+use super::window::{bitmap_bytes, window_of};
 
 /// A set of rows: a roaring bitmap per window.
 ///
-/// Clones share the bitmaps. A write copies the bitmap of its window if a snapshot refers to it, so the copies of a
-/// batch depend on the rows that it changes and not on the number of rows.
+/// Clones share the bitmaps. A write copies the bitmap of its window, and the vector of pointers to the bitmaps, if a
+/// snapshot refers to them. The size of the copies thus depends on the rows that a batch changes, except for a pointer per
+/// window.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct RowSet {
     windows: Arc<Vec<Option<Arc<RoaringBitmap>>>>,
@@ -29,13 +29,16 @@ impl RowSet {
         self.windows.get(window_of(row))?.as_deref()
     }
 
-    /// Reads the first rows of a window that are not less than `from`; returns an empty slice if there are none in any
-    /// window.
+    /// Reads the first rows that are not less than `from`. Fills the buffer unless there are fewer.
     pub(crate) fn read<'b>(&self, from: u32, buffer: &'b mut [u32]) -> &'b [u32] {
-        let windows = self.windows.get(window_of(from)..).unwrap_or_default();
-        let mut rows =
-            windows.iter().flatten().map(|rows| rows.range(from..)).filter(|rows| rows.clone().next().is_some());
-        rows.next().map_or(&[], |mut rows| rows.next_many(buffer))
+        let mut len = 0;
+        for rows in self.windows.get(window_of(from)..).unwrap_or_default().iter().flatten() {
+            len += rows.range(from..).next_many(&mut buffer[len..]).len();
+            if len == buffer.len() {
+                break;
+            }
+        }
+        &buffer[..len]
     }
 
     #[cfg(test)]
@@ -83,6 +86,10 @@ impl RowSet {
 
     /// The union of sets.
     pub(crate) fn union<'a>(sets: impl Iterator<Item = &'a Self> + Clone) -> Self {
+        let mut two = sets.clone();
+        if let (Some(only), None) = (two.next(), two.next()) {
+            return only.clone();
+        }
         let count = sets.clone().map(|set| set.windows.len()).max().unwrap_or(0);
         let of_window = |at: usize| {
             let mut bitmaps = sets.clone().filter_map(|set| set.windows.get(at)?.as_ref());
@@ -164,7 +171,10 @@ mod tests {
     fn rows_are_read_from_any_row_on() {
         let set = set(&[1, 5, 70_000, 70_001, 300_000]);
         let read = |from| set.read(from, &mut [0; 3]).to_vec();
-        assert_eq!([read(0), read(2), read(6)], [vec![1, 5], vec![5], vec![70_000, 70_001]]);
+        assert_eq!(
+            [read(0), read(2), read(6)],
+            [vec![1, 5, 70_000], vec![5, 70_000, 70_001], vec![70_000, 70_001, 300_000]]
+        );
         assert_eq!([read(70_002), read(300_001), read(u32::MAX)], [vec![300_000], vec![], vec![]]);
         assert_eq!(set.read(0, &mut [0; 1]), [1]);
     }

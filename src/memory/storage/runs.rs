@@ -44,7 +44,7 @@ pub(crate) type RunWriter = TableWriter<RunChunk>;
 impl RunTable {
     pub(crate) fn id(&self, row: u32) -> RunId {
         let (chunk, at) = self.locate(row);
-        RunId::value(&chunk.cells.run_id, at)
+        RunId::at(&chunk.cells.run_id, at)
     }
 }
 
@@ -52,7 +52,7 @@ impl RunWriter {
     pub(crate) fn id(&self, row: u32) -> RunId {
         let (chunk, at) = super::locate(row);
         match self.chunk(chunk) {
-            Ok(chunk) => RunId::value(&chunk.cells.run_id, at),
+            Ok(chunk) => RunId::at(&chunk.cells.run_id, at),
             Err(writer) => writer.run_id.get(at),
         }
     }
@@ -60,8 +60,10 @@ impl RunWriter {
 
 #[cfg(test)]
 mod tests {
-    use datafusion::arrow::array::{Int32Array, TimestampMicrosecondArray, UInt8Array, UInt32Array};
+    use datafusion::arrow::array::{TimestampMicrosecondArray, UInt8Array, UInt32Array};
+    use datafusion::arrow::compute::{concat, take};
 
+    use super::super::column::{CHUNK_ROWS, locate};
     use super::*;
 
     fn rows(count: usize) -> RunRows {
@@ -69,7 +71,7 @@ mod tests {
         let (times, codes) = (TimestampMicrosecondArray::new_null(count), UInt32Array::from_value(7, count));
         RunRows {
             run_id: RunId::column(ids).unwrap(),
-            cluster: codes.clone(),
+            cluster: UInt32Array::from_iter_values(0..count as u32),
             node: codes.clone(),
             pool: codes.clone(),
             leased: TimestampMicrosecondArray::from_value(1, count),
@@ -77,7 +79,7 @@ mod tests {
             started: times.clone(),
             finished: times,
             state: UInt8Array::from_value(1, count),
-            exit_code: Int32Array::new_null(count),
+            exit_code: (0..count as i32).map(|at| (at % 3 > 0).then_some(at)).collect(),
             error: UInt32Array::new_null(count),
             debug: UInt32Array::new_null(count),
             job: codes,
@@ -101,10 +103,24 @@ mod tests {
         assert_ne!(address(&writer), before);
         let states = |table: &RunTable| table.chunks()[0].cells.state[50..52].to_vec();
         assert_eq!((states(&snapshot), states(writer.table())), (vec![2, 1], vec![2, 3]));
-        let columns = snapshot.chunks()[0].batch().columns();
-        let all: Vec<u32> = (0..100).collect();
-        for (column, array) in RunColumnIndex::ALL.iter().copied().zip(columns) {
-            assert_eq!(&RunChunk::gather(column, &LocatedRows::new(&snapshot, &all)).unwrap(), array, "{column:?}");
+    }
+
+    #[test]
+    fn columns_are_gathered_from_any_rows() {
+        let mut writer = RunWriter::default();
+        writer.append(&rows(CHUNK_ROWS + 100), |_, _| {});
+        writer.close().unwrap();
+        let table = writer.table();
+        let last = CHUNK_ROWS as u32 + 99;
+        for rows in [vec![], vec![3, 4, 5], vec![last, 0, last - 1, 1, 2, 8191, 8192, 5]] {
+            let indices = UInt32Array::from(rows.clone());
+            for column in RunColumnIndex::ALL.iter().copied() {
+                let arrays = table.chunks().iter().map(|chunk| chunk.batch().column(column as usize).as_ref());
+                let expected = take(&concat(&arrays.collect::<Vec<_>>()).unwrap(), &indices, None).unwrap();
+                let located = LocatedRows::new(table, &rows);
+                assert_eq!(&RunChunk::gather(column, &located).unwrap(), &expected, "{column:?}");
+                assert!(located.iter().map(|(_, at)| at).eq(rows.iter().map(|&row| locate(row).1)));
+            }
         }
     }
 }

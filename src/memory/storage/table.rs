@@ -75,56 +75,45 @@ pub(crate) trait Chunk: Clone {
 #[derive(Debug)]
 pub(crate) struct LocatedRows<'a, C> {
     rows: &'a [u32],
-    /// The distinct chunks of the rows.
-    chunks: Vec<&'a C>,
     /// The index of each row in its chunk.
     places: Vec<u32>,
-    /// Consecutive rows of the same chunk: its index among `chunks`, and the end of the rows.
-    parts: Vec<(usize, usize)>,
+    /// The parts of consecutive rows in the same chunk: the chunk, and the end of the part.
+    parts: Vec<(&'a C, usize)>,
 }
 
 impl<'a, C: Chunk> LocatedRows<'a, C> {
     pub(crate) fn new(table: &'a Table<C>, rows: &'a [u32]) -> Self {
-        let mut chunks = Vec::new();
-        let mut known = vec![None; table.chunks().len()];
         let mut parts = Vec::new();
         let mut end = 0;
         for part in rows.chunk_by(|&a, &b| locate(a).0 == locate(b).0) {
-            let chunk = locate(part[0]).0;
-            let index = *known[chunk].get_or_insert_with(|| {
-                chunks.push(table.chunks()[chunk].as_ref());
-                chunks.len() - 1
-            });
             end += part.len();
-            parts.push((index, end));
+            parts.push((table.locate(part[0]).0, end));
         }
         let places = rows.iter().map(|&row| locate(row).1 as u32).collect();
-        Self { rows, chunks, places, parts }
+        Self { rows, places, parts }
     }
 
     pub(crate) fn rows(&self) -> &'a [u32] {
         self.rows
     }
 
-    /// The number of distinct chunks.
-    pub(crate) fn chunk_count(&self) -> usize {
-        self.chunks.len()
-    }
-
-    /// Consecutive rows of the same chunk: the index of the chunk among the distinct ones, the chunk, and the indices of
-    /// the rows in it.
-    pub(crate) fn parts(&self) -> impl Iterator<Item = (usize, &'a C, &[u32])> {
+    /// The parts of consecutive rows in the same chunk, with the indices of the rows in it.
+    pub(crate) fn parts(&self) -> impl Iterator<Item = (&'a C, &[u32])> {
         let mut start = 0;
         self.parts.iter().map(move |&(chunk, end)| {
             let places = &self.places[start..end];
             start = end;
-            (chunk, self.chunks[chunk], places)
+            (chunk, places)
         })
     }
 
     /// The chunk of each row, and the row's index in it.
     pub(crate) fn iter(&self) -> impl Iterator<Item = (&'a C, usize)> {
-        self.parts().flat_map(|(_, chunk, places)| places.iter().map(move |&at| (chunk, at as usize)))
+        let mut part = 0;
+        self.places.iter().enumerate().map(move |(row, &at)| {
+            part += usize::from(row == self.parts[part].1);
+            (self.parts[part].0, at as usize)
+        })
     }
 }
 
@@ -320,7 +309,7 @@ macro_rules! table {
             fn gather(column: $place, rows: &LocatedRows<'_, Self>) -> Result<ArrayRef, ArrowError> {
                 match column {
                     $($place::$column => {
-                        let parts = rows.parts().map(|(_, chunk, places)| (&chunk.cells.$column, places));
+                        let parts = rows.parts().map(|(chunk, places)| (&chunk.cells.$column, places));
                         <$type as CellType>::gather(rows.rows().len(), parts)
                     })*
                 }

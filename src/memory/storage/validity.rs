@@ -4,8 +4,7 @@ use datafusion::arrow::buffer::{BooleanBuffer, Buffer, NullBuffer};
 
 /// Builds the validity bitmap of a column of a page.
 ///
-/// `NullBufferBuilder` allocates aligned memory, for which the allocator has no fast path: for the nullable columns of a
-/// page that took as long as reading their values.
+/// `NullBufferBuilder` would allocate aligned memory, for which allocators have no fast path.
 #[derive(Debug)]
 pub(super) struct ValidityBuilder {
     words: Vec<u64>,

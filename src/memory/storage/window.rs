@@ -1,4 +1,4 @@
-//! Windows: the rows of one roaring container.
+//! Windows: the rows of one roaring container, and the size of bitmaps.
 
 use std::ops::Range;
 
@@ -37,6 +37,20 @@ pub(crate) fn bitmaps_of(rows: &[u32]) -> impl Iterator<Item = (u32, RoaringBitm
     parts.map(|rows| (rows[0], rows.iter().copied().collect()))
 }
 
+/// The heap size of a bitmap, in bytes.
+///
+/// The statistics of the containers count four bytes for an element of an array, which has two, and a byte for a bit of
+/// a bitset.
+pub(crate) fn bitmap_bytes(bitmap: &RoaringBitmap) -> usize {
+    const BITSET_BYTES: u64 = WINDOW_ROWS as u64 / 8;
+
+    let statistics = bitmap.statistics();
+    let arrays = statistics.n_bytes_array_containers / 2;
+    let bitsets = u64::from(statistics.n_bitset_containers) * BITSET_BYTES;
+    let containers = statistics.n_containers as usize * 2 * size_of::<Vec<u16>>();
+    (arrays + bitsets + statistics.n_bytes_run_containers) as usize + containers
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -64,5 +78,15 @@ mod tests {
             assert_eq!((rows.len(), rows.contains(row)), (u64::from(WINDOW_ROWS), true));
             assert!(rows.iter().all(|other| window_of(other) == window_of(row)));
         }
+    }
+
+    #[test]
+    fn the_bytes_of_a_bitmap_are_those_of_its_containers() {
+        const CONTAINER: usize = 2 * size_of::<Vec<u16>>();
+        let array: RoaringBitmap = (0..3000).map(|row| row * 20).collect();
+        // The capacity of an array is at most twice its length.
+        assert!((6000..=12_000).contains(&(bitmap_bytes(&array) - CONTAINER)));
+        let bitset: RoaringBitmap = (0..30_000).map(|row| row * 2).collect();
+        assert_eq!(bitmap_bytes(&bitset), 8192 + CONTAINER);
     }
 }
