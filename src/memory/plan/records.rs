@@ -2,7 +2,6 @@
 
 use std::sync::Arc;
 
-use bytes::Bytes;
 use datafusion::arrow::array::{ArrayRef, BinaryViewBuilder, DictionaryArray, UInt32Array};
 use datafusion::arrow::buffer::Buffer;
 use datafusion::arrow::datatypes::{Field, SchemaRef};
@@ -13,7 +12,7 @@ use datafusion::error::Result as EngineResult;
 use super::scan::{Batches, ScanSource};
 use crate::ingest::RUN_ID_BYTES;
 use crate::memory::schema::{RUN_STATES, id_strings, id_views, messages, states};
-use crate::memory::storage::{Arena, Chunk, Dictionary, JobId, RunChunk, Tables};
+use crate::memory::storage::{Chunk, Dictionary, Records, RunChunk, Tables};
 
 /// A table other than `job`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -67,22 +66,21 @@ impl ScanSource for RecordSource {
 }
 
 impl RecordSource {
-    fn records(&self) -> &Arena<(JobId, Bytes)> {
-        let records = &self.tables.records;
-        if self.table == Table::Specs { records.specs.arena() } else { records.errors.arena() }
+    fn records(&self) -> &Records {
+        if self.table == Table::Specs { &self.tables.records.specs } else { &self.tables.records.errors }
     }
 
     fn chunks(&self) -> usize {
         match self.table {
             Table::Runs => self.tables.runs.chunks().len(),
-            Table::Specs | Table::Errors => self.records().block_count(),
+            Table::Specs | Table::Errors => self.records().blocks().len(),
         }
     }
 
     fn rows(&self, chunk: usize) -> usize {
         match self.table {
             Table::Runs => self.tables.runs.chunks()[chunk].batch().num_rows(),
-            Table::Specs | Table::Errors => self.records().block(chunk).len(),
+            Table::Specs | Table::Errors => self.records().blocks()[chunk].len(),
         }
     }
 
@@ -124,7 +122,7 @@ impl RecordSource {
     }
 
     fn record_column(&self, name: &str, chunk: usize, rows: usize) -> EngineResult<ArrayRef> {
-        let records = &self.records().block(chunk)[..rows];
+        let records = &self.records().blocks()[chunk][..rows];
         Ok(match name {
             "job_id" => id_strings(records.iter().map(|&(id, _)| Some(id)))?,
             "spec" => {

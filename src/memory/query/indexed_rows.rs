@@ -71,11 +71,11 @@ impl IndexedRows {
         }
     }
 
-    /// The number of indexed rows below a row that is not in the set's snapshot.
+    /// The number of indexed rows of a snapshot with `end` rows.
     pub(super) fn len_below(&self, end: u32) -> u64 {
         match &self.rows {
             Rows::Bitmap(rows) => rows.range_cardinality(..end),
-            // A versioned set has the rows of its snapshot.
+            // A versioned index has no rows of later batches.
             Rows::Set(rows) => rows.len(),
         }
     }

@@ -37,9 +37,9 @@ impl Records {
         }
     }
 
-    /// The records, in blocks.
-    pub(crate) fn arena(&self) -> &Arena<(JobId, Bytes)> {
-        &self.records
+    /// The records in blocks.
+    pub(crate) fn blocks(&self) -> &[Arc<Vec<(JobId, Bytes)>>] {
+        self.records.blocks()
     }
 
     fn id(&self, row: u32) -> JobId {
