@@ -21,8 +21,9 @@ use crate::query::TextField;
 
 /// The tables, dictionaries and indexes after a whole number of batches.
 ///
-/// A clone increments a reference count per chunk. A snapshot never changes: the writer copies a chunk that a snapshot
-/// refers to before it writes. The id indexes and posting lists are shared and append-only.
+/// A clone increments a reference count per chunk. A snapshot never changes: before it writes, the writer copies the
+/// chunks and the windows of bitmap indexes that a snapshot refers to. The id indexes and posting lists are shared and
+/// append-only.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Tables {
     pub(crate) jobs: JobTable,
