@@ -57,6 +57,14 @@ impl IndexedRows {
         self.window(row).is_some_and(|rows| rows.contains(row))
     }
 
+    /// Removes the rows that are not indexed from a bitmap, which has rows of one window.
+    pub(super) fn restrict(&self, rows: &mut RoaringBitmap) {
+        match &self.rows {
+            Rows::Bitmap(indexed) => *rows &= indexed.as_ref(),
+            Rows::Set(indexed) => indexed.restrict(rows),
+        }
+    }
+
     /// Visits the indexed rows of a range, ascending.
     pub(super) fn visit(&self, range: Range<u32>, mut visit: impl FnMut(u32)) {
         match &self.rows {
@@ -126,9 +134,6 @@ impl RowList for &RowSet {
     }
 
     fn restrict(&self, rows: &mut RoaringBitmap) {
-        match rows.min().and_then(|first| self.window(first)) {
-            Some(window) => *rows &= window,
-            None => rows.clear(),
-        }
+        (*self).restrict(rows);
     }
 }

@@ -199,10 +199,7 @@ impl RowSelection {
     fn intersection(&self, tables: &Tables, row: u32) -> RoaringBitmap {
         let mut rows = whole_window(row);
         for set in &self.sets {
-            match set.window(row) {
-                Some(window) => rows &= window,
-                None => rows.clear(),
-            }
+            set.restrict(&mut rows);
             if rows.is_empty() {
                 return rows;
             }

@@ -45,7 +45,7 @@ pub(crate) struct StateIndex([RowSet; STATE_ORDINALS]);
 /// The ordinals of states start at 1.
 const STATE_ORDINALS: usize = JobState::ALL.len() + 1;
 
-/// The state changes of a batch, by state. Applied together, they look up each container once instead of once per row.
+/// The state changes of a batch, by state. Applied together, they look up each window once instead of once per row.
 #[derive(Debug, Default)]
 pub(crate) struct StateChanges([Moved; STATE_ORDINALS]);
 

@@ -41,6 +41,14 @@ impl RowSet {
         &buffer[..len]
     }
 
+    /// Removes the rows that are not in the set from a bitmap, which has rows of one window.
+    pub(crate) fn restrict(&self, rows: &mut RoaringBitmap) {
+        match rows.min().and_then(|first| self.window(first)) {
+            Some(window) => *rows &= window,
+            None => rows.clear(),
+        }
+    }
+
     #[cfg(test)]
     pub(crate) fn iter(&self) -> impl Iterator<Item = u32> + '_ {
         self.bitmaps().flatten()
