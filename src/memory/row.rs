@@ -2,6 +2,8 @@
 //!
 //! Batches contain strings as dictionary codes. A decoded job shares the values of the snapshot's dictionaries.
 
+use std::sync::Arc;
+
 use datafusion::arrow::array::{
     Array, ArrayRef, ArrowPrimitiveType, AsArray, FixedSizeBinaryArray, Int32Array, PrimitiveArray,
     TimestampMicrosecondArray, UInt8Array, UInt32Array,
@@ -22,7 +24,23 @@ use crate::time::Timestamp;
 /// The jobs of a batch, whose columns are [`JOB_COLUMNS`](super::plan::JOB_COLUMNS).
 pub(super) fn jobs(tables: &Tables, batch: &RecordBatch, now: Timestamp) -> Vec<Job> {
     let mut jobs = JobArrays::new(tables, batch);
+    jobs.preload();
     (0..batch.num_rows()).map(|at| jobs.job(at, now)).collect()
+}
+
+/// The values of a dictionary of at least this length are not all in the caches of the processor.
+const PRELOAD_MIN_VALUES: usize = 8192;
+
+/// Reads the values of codes, if their dictionary is large.
+///
+/// The clone of a long value increments a reference count, and the processor starts no load before the increment has
+/// completed. If the values are read before the first clone, their cache misses overlap.
+fn preload(codes: impl Iterator<Item = u32>, values: &Arena<SmolStr>) {
+    if values.len() < PRELOAD_MIN_VALUES {
+        return;
+    }
+    let first_byte = |code| values.get(code).as_bytes().first().copied().unwrap_or_default();
+    std::hint::black_box(codes.fold(0, |read, code| read ^ first_byte(code)));
 }
 
 /// A column of codes with the values of its dictionary.
@@ -38,6 +56,10 @@ impl<'a> Texts<'a> {
 
     fn text(&self, at: usize) -> SmolStr {
         self.values.get(self.codes.value(at)).clone()
+    }
+
+    fn preload(&self) {
+        preload(self.codes.iter().flatten(), self.values);
     }
 
     fn optional(&self, at: usize) -> Option<SmolStr> {
@@ -94,6 +116,15 @@ impl<'a> JobArrays<'a> {
         }
     }
 
+    /// Reads the values of large dictionaries.
+    fn preload(&mut self) {
+        self.job_set.preload();
+        self.runs.node.preload();
+        self.annotations.preload();
+    }
+
+    // Inlined, so that the job is constructed in the vector and not moved to it.
+    #[inline(always)]
     fn job(&mut self, at: usize, now: Timestamp) -> Job {
         let mut runs = self.runs.of_job(at);
         let last_active_run_id = self.latest_run_id.is_valid(at).then(|| {
@@ -106,7 +137,6 @@ impl<'a> JobArrays<'a> {
         });
         let last = Run::sort(&mut runs, now).unwrap_or_default();
         let [cpu, memory, ephemeral_storage, gpu, priority] = self.integers.map(|values| values[at]);
-        // All fields are set in one expression, so that the job is constructed in the vector without a move.
         Job {
             job_id: FixedId::<JOB_ID_BYTES>::at(self.job_id.value_data(), at).as_str().into(),
             queue: self.queue.text(at),
@@ -144,13 +174,15 @@ struct AnnotationArrays<'a> {
     keys: &'a [u32],
     values: &'a [u32],
     /// The keys of the previous job: most jobs have the same keys.
-    resolved: Vec<ResolvedKey<'a>>,
+    resolved: ResolvedKeys<'a>,
 }
 
-struct ResolvedKey<'a> {
-    code: u32,
-    name: &'a SmolStr,
-    values: &'a Arena<SmolStr>,
+#[derive(Default)]
+struct ResolvedKeys<'a> {
+    codes: &'a [u32],
+    names: Arc<[SmolStr]>,
+    /// The dictionary of each key.
+    values: Vec<&'a Arena<SmolStr>>,
 }
 
 impl<'a> AnnotationArrays<'a> {
@@ -158,22 +190,37 @@ impl<'a> AnnotationArrays<'a> {
         let map = annotations.as_map();
         let (keys, values) = (values::<UInt32Type>(map.keys()), values::<UInt32Type>(map.values()));
         let catalog = &tables.dictionaries.annotations;
-        Self { catalog, offsets: map.offsets(), keys, values, resolved: Vec::new() }
+        Self { catalog, offsets: map.offsets(), keys, values, resolved: ResolvedKeys::default() }
+    }
+
+    /// Resolves the keys of a job. Returns the codes of its values.
+    fn resolve(&mut self, at: usize) -> &'a [u32] {
+        let entries = self.offsets[at] as usize..self.offsets[at + 1] as usize;
+        let codes = &self.keys[entries.clone()];
+        if self.resolved.codes != codes {
+            let values = codes.iter().map(|&code| self.catalog.values(code).texts());
+            let names = codes.iter().map(|&code| self.catalog.keys.text(code).clone());
+            self.resolved = ResolvedKeys { codes, names: names.collect(), values: values.collect() };
+        }
+        &self.values[entries]
+    }
+
+    /// Reads the values of the keys of the first job.
+    fn preload(&mut self) {
+        if self.offsets.len() > 1 {
+            self.resolve(0);
+        }
+        for (code, values) in self.resolved.codes.iter().zip(&self.resolved.values) {
+            let entries = self.keys.iter().zip(self.values).filter(|&(of_entry, _)| of_entry == code);
+            preload(entries.map(|(_, &value)| value), values);
+        }
     }
 
     fn of_job(&mut self, at: usize) -> Annotations {
-        let entries = self.offsets[at] as usize..self.offsets[at + 1] as usize;
-        let (keys, values) = (&self.keys[entries.clone()], &self.values[entries]);
-        if !self.resolved.iter().map(|key| &key.code).eq(keys) {
-            let resolve = |&code: &u32| {
-                let (name, values) = (self.catalog.keys.text(code), self.catalog.values(code).texts());
-                ResolvedKey { code, name, values }
-            };
-            self.resolved.clear();
-            self.resolved.extend(keys.iter().map(resolve));
-        }
-        let pairs = self.resolved.iter().zip(values);
-        Annotations::from_sorted(pairs.map(|(key, &value)| (key.name.clone(), key.values.get(value).clone())).collect())
+        let codes = self.resolve(at);
+        let values = self.resolved.values.iter().zip(codes);
+        let values = values.map(|(values, &code)| values.get(code).clone()).collect();
+        Annotations::from_sorted(Arc::clone(&self.resolved.names), values)
     }
 }
 
@@ -221,6 +268,8 @@ impl<'a> RunArrays<'a> {
         (self.offsets[at] as usize..self.offsets[at + 1] as usize).map(|at| self.run(at)).collect()
     }
 
+    // Inlined, so that the run is constructed in the vector and not moved to it.
+    #[inline(always)]
     fn run(&self, at: usize) -> Run {
         Run {
             run_id: FixedId::<RUN_ID_BYTES>::at(self.run_id.value_data(), at).as_str().into(),

@@ -2,6 +2,7 @@
 
 use std::fmt;
 use std::ops::Index;
+use std::sync::Arc;
 
 use serde::de::{MapAccess, Visitor};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
@@ -9,37 +10,47 @@ use smol_str::SmolStr;
 
 /// The annotations of a job, ordered by key (by bytes). In JSON they are an object.
 ///
-/// They are a sorted vector, which needs one allocation where a tree needs several, and no comparisons if the store
-/// returns the keys in order.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Hash)]
-pub struct Annotations(Vec<(SmolStr, SmolStr)>);
+/// They are sorted vectors, which need fewer allocations than a tree, and no comparisons if the store returns the keys
+/// in order. Jobs can share the keys, because most jobs of a page have the same ones.
+#[derive(Clone, Default, PartialEq, Eq, Hash)]
+pub struct Annotations {
+    keys: Arc<[SmolStr]>,
+    values: Vec<SmolStr>,
+}
 
 impl Annotations {
-    /// Creates annotations from pairs in strictly ascending order of keys.
-    pub(crate) fn from_sorted(pairs: Vec<(SmolStr, SmolStr)>) -> Self {
-        debug_assert!(pairs.is_sorted_by(|(a, _), (b, _)| a < b), "the keys must ascend");
-        Self(pairs)
+    /// Creates annotations from keys in strictly ascending order and a value per key.
+    pub(crate) fn from_sorted(keys: Arc<[SmolStr]>, values: Vec<SmolStr>) -> Self {
+        debug_assert!(keys.is_sorted_by(|a, b| a < b), "the keys must ascend");
+        debug_assert_eq!(keys.len(), values.len());
+        Self { keys, values }
     }
 
     /// The value of a key.
     pub fn get(&self, key: &str) -> Option<&SmolStr> {
-        let at = self.0.binary_search_by(|(other, _)| other.as_str().cmp(key)).ok()?;
-        Some(&self.0[at].1)
+        let at = self.keys.binary_search_by(|other| other.as_str().cmp(key)).ok()?;
+        Some(&self.values[at])
     }
 
     /// The number of annotations.
     pub fn len(&self) -> usize {
-        self.0.len()
+        self.keys.len()
     }
 
     /// Whether there are no annotations.
     pub fn is_empty(&self) -> bool {
-        self.0.is_empty()
+        self.keys.is_empty()
     }
 
     /// The keys with their values, in order of keys.
     pub fn iter(&self) -> impl ExactSizeIterator<Item = (&SmolStr, &SmolStr)> {
-        self.0.iter().map(|(key, value)| (key, value))
+        self.keys.iter().zip(&self.values)
+    }
+}
+
+impl fmt::Debug for Annotations {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_map().entries(self.iter()).finish()
     }
 }
 
@@ -50,7 +61,8 @@ impl<K: Into<SmolStr>, V: Into<SmolStr>> FromIterator<(K, V)> for Annotations {
         pairs.reverse();
         pairs.sort_by(|(a, _): &(SmolStr, SmolStr), (b, _)| a.cmp(b));
         pairs.dedup_by(|(a, _), (b, _)| a == b);
-        Self(pairs)
+        let (keys, values): (Vec<_>, Vec<_>) = pairs.into_iter().unzip();
+        Self::from_sorted(keys.into(), values)
     }
 }
 

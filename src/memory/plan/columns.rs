@@ -10,9 +10,6 @@ use datafusion::arrow::error::ArrowError;
 use datafusion::common::internal_err;
 use datafusion::error::Result as EngineResult;
 
-use foldhash::fast::RandomState;
-use hashbrown::HashMap;
-
 use crate::ingest::RUN_ID_BYTES;
 use crate::memory::schema::{JOB_SCHEMA, JobIndices, annotation_column, job_column, text_type};
 use crate::memory::storage::{
@@ -181,43 +178,42 @@ fn places_of(passing: &BooleanArray) -> UInt32Array {
 }
 
 fn latest_run_ids(tables: &Tables, rows: &LocatedRows<'_, JobChunk>) -> Result<ArrayRef, ArrowError> {
-    let id = |(chunk, at): (&JobChunk, usize)| Some(tables.latest_run(chunk.cells.latest_run.get(at)?));
-    Ok(Arc::new(RunId::optional_column(rows.iter().map(id))?))
+    let latest = rows.read(|chunk| |at| chunk.cells.latest_run.get(at));
+    Ok(Arc::new(RunId::optional_column(latest.into_iter().map(|packed| Some(tables.latest_run(packed?))))?))
 }
 
 /// The annotations per job for which memory is reserved: for most stores, the vectors then do not grow.
 const ENTRIES_PER_JOB: usize = 8;
 
-/// The columns of the keys of the previous row of a chunk: most jobs of a chunk have the same key set.
-#[derive(Default)]
-struct KeySetColumns<'a> {
-    key_set: Option<u32>,
-    columns: Vec<(u32, &'a KeyColumn)>,
-}
-
-fn annotations(tables: &Tables, rows: &LocatedRows<'_, JobChunk>) -> Result<ArrayRef, ArrowError> {
+fn annotations(tables: &Tables, rows: &LocatedRows<'_, JobChunk>) -> EngineResult<ArrayRef> {
     let catalog = &tables.dictionaries.annotations;
-    let mut resolved: HashMap<*const JobChunk, KeySetColumns<'_>, RandomState> = HashMap::default();
+    let key_sets = rows.read(|chunk| |at| chunk.cells.key_set[at]);
     let entries = rows.rows().len() * ENTRIES_PER_JOB;
     let (mut keys, mut values) = (Vec::with_capacity(entries), Vec::with_capacity(entries));
     let mut lengths = Vec::with_capacity(rows.rows().len());
-    for (chunk, places) in rows.parts() {
-        let KeySetColumns { key_set: of_key_set, columns } = resolved.entry(std::ptr::from_ref(chunk)).or_default();
-        for at in places.iter().map(|&at| at as usize) {
-            let key_set = chunk.cells.key_set[at];
-            if of_key_set.replace(key_set) != Some(key_set) {
-                let column = |&key: &u32| Some((key, chunk.annotations.column(key)?));
-                *columns = catalog.key_set(key_set).iter().filter_map(column).collect();
-            }
-            let before = keys.len();
-            for &(key, column) in columns.iter() {
-                if let Some(value) = column.get(at) {
-                    keys.push(key);
-                    values.push(value);
-                }
-            }
-            lengths.push(keys.len() - before);
+    let mut located = Vec::new();
+    // The columns of the previous row: most jobs of a chunk have the same key set.
+    let mut previous: Option<(*const JobChunk, u32)> = None;
+    let mut columns: Vec<(u32, &KeyColumn)> = Vec::new();
+    for ((chunk, at), key_set) in rows.iter().zip(key_sets) {
+        let of_row = Some((std::ptr::from_ref(chunk), key_set));
+        if std::mem::replace(&mut previous, of_row) != of_row {
+            let column = |&key: &u32| Some((key, chunk.annotations.column(key)?));
+            columns.clear();
+            columns.extend(catalog.key_set(key_set).iter().filter_map(column));
         }
+        keys.extend(columns.iter().map(|&(key, _)| key));
+        lengths.push(columns.len());
+        if rows.is_scattered() {
+            located.extend(columns.iter().map(|&(_, column)| (column, at)));
+        } else {
+            values.extend(columns.iter().filter_map(|(_, column)| column.get(at)));
+        }
+    }
+    // The values of scattered rows are located before the first is read, so that their cache misses overlap.
+    values.extend(located.into_iter().filter_map(|(column, at)| column.get(at)));
+    if values.len() != keys.len() {
+        return internal_err!("a job has no value for a key of its key set");
     }
     let columns: Vec<ArrayRef> = vec![Arc::new(UInt32Array::from(keys)), Arc::new(UInt32Array::from(values))];
     let entries = StructArray::try_new(ANNOTATION_FIELDS.clone(), columns, None)?;
@@ -234,7 +230,7 @@ fn runs(tables: &Tables, jobs: &LocatedRows<'_, JobChunk>) -> Result<ArrayRef, A
         chunk.cells.previous.get(at)
     };
     // The last two runs of all jobs are read before the others, so that their cache misses overlap.
-    let last: Vec<Option<u32>> = jobs.iter().map(|(chunk, at)| chunk.cells.last_run.get(at)).collect();
+    let last = jobs.read(|chunk| |at| chunk.cells.last_run.get(at));
     let second: Vec<Option<u32>> = last.iter().map(|last| previous((*last)?)).collect();
     for (last, mut next) in last.into_iter().zip(second) {
         let before = rows.len();

@@ -14,7 +14,7 @@ use super::describe::describe;
 use super::indexed_rows::{IndexedRows, visit_bitmap};
 use super::residual::{Residual, ResidualBuilder};
 use crate::memory::cost::GATHER_MAX_CANDIDATES;
-use crate::memory::storage::{CHUNK_ROWS, Node, Tables, Zone, by_window, whole_window, window_of};
+use crate::memory::storage::{CHUNK_ROWS, Node, Tables, Zone, by_window, locate, whole_window, window_of};
 use crate::model::StateSet;
 use crate::query::{Comparison, Predicate, Selection, TimeField};
 use crate::time::Timestamp;
@@ -264,7 +264,11 @@ impl RowSelection {
     /// Visits the selected rows of a range, ascending, before the residual predicate. Blocks that the zone maps exclude are
     /// skipped.
     pub(super) fn visit(&self, tables: &Tables, range: Range<u32>, mut visit: impl FnMut(u32)) {
-        if self.times.is_empty() {
+        let is_decided = || {
+            let (first, last) = (locate(range.start).0, locate(range.end - 1).0);
+            first == last && self.zone_match(tables, Node::chunk(first)) == ZoneMatch::All
+        };
+        if self.times.is_empty() || range.is_empty() || is_decided() {
             return self.visit_indexed(tables, range, visit);
         }
         let mut last: Option<(Node, ZoneMatch)> = None;

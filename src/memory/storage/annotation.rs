@@ -2,19 +2,47 @@
 
 use std::sync::Arc;
 
-use datafusion::arrow::array::{Array, UInt32Array, UInt32Builder};
+use datafusion::arrow::array::{UInt32Array, UInt32Builder};
 
-use super::column::CHUNK_ROWS;
+use super::column::{CHUNK_ROWS, OptionalCells};
 use super::dictionary::Dictionary;
 
 /// The values of a key in a chunk.
 #[derive(Debug, Clone)]
 pub(crate) enum KeyColumn {
-    /// The indices of the rows that have the key, ascending, and their codes. Used for a key that few rows have, and
-    /// for every key of a chunk that is not full. Arrow has no sparse array.
-    Sparse { places: Vec<u16>, codes: Vec<u32> },
+    /// Used for a key that few rows have, and for every key of a chunk that is not full.
+    Sparse(Arc<SparseColumn>),
     /// The codes of all rows of the chunk, null for rows without the key.
-    Dense(UInt32Array),
+    Dense(OptionalCells<u32>),
+}
+
+/// The rows that have a key, and their codes. Arrow has no sparse array.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct SparseColumn {
+    /// The indices of the rows, ascending.
+    places: Vec<u16>,
+    codes: Vec<u32>,
+}
+
+impl SparseColumn {
+    #[inline]
+    fn get(&self, at: usize) -> Option<u32> {
+        // If all rows before a row have the key, its entry is at the index of the row.
+        let place = at as u16;
+        let entry = if self.places.get(at) == Some(&place) { at } else { self.places.binary_search(&place).ok()? };
+        Some(self.codes[entry])
+    }
+
+    /// The codes of the first `rows` rows, null for rows without the key.
+    fn to_array(&self, rows: usize) -> UInt32Array {
+        let mut dense = UInt32Builder::with_capacity(rows);
+        for (&place, &code) in self.places.iter().zip(&self.codes) {
+            dense.append_nulls(usize::from(place) - dense.values_slice().len());
+            dense.append_value(code);
+        }
+        dense.append_nulls(rows - dense.values_slice().len());
+        dense.finish()
+    }
 }
 
 impl KeyColumn {
@@ -22,72 +50,70 @@ impl KeyColumn {
     #[inline]
     pub(crate) fn get(&self, at: usize) -> Option<u32> {
         match self {
-            Self::Sparse { places, codes } => {
-                // If all rows before a row have the key, its entry is at the index of the row.
-                let place = at as u16;
-                let entry = if places.get(at) == Some(&place) { at } else { places.binary_search(&place).ok()? };
-                Some(codes[entry])
-            }
-            Self::Dense(codes) => codes.is_valid(at).then(|| codes.value(at)),
+            Self::Sparse(sparse) => sparse.get(at),
+            Self::Dense(codes) => codes.get(at),
         }
     }
 
     /// The codes of the first `rows` rows, null for rows without the key.
     pub(crate) fn to_array(&self, rows: usize) -> UInt32Array {
         match self {
-            Self::Sparse { places, codes } => {
-                let mut dense = UInt32Builder::with_capacity(rows);
-                for (&place, &code) in places.iter().zip(codes) {
-                    dense.append_nulls(usize::from(place) - dense.values_slice().len());
-                    dense.append_value(code);
-                }
-                dense.append_nulls(rows - dense.values_slice().len());
-                dense.finish()
-            }
-            Self::Dense(codes) => codes.clone(),
+            Self::Sparse(sparse) => sparse.to_array(rows),
+            Self::Dense(codes) => codes.to_array(),
         }
     }
 
-    fn push(&mut self, at: usize, code: u32) {
-        match self {
-            Self::Sparse { places, codes } => {
-                places.push(at as u16);
-                codes.push(code);
-            }
-            Self::Dense(_) => unreachable!("a column is dense once its chunk is full"),
+    fn extend(&mut self, values: impl Iterator<Item = (usize, u32)>) {
+        let Self::Sparse(sparse) = self else { unreachable!("a column is dense once its chunk is full") };
+        let sparse = Arc::make_mut(sparse);
+        for (at, code) in values {
+            sparse.places.push(at as u16);
+            sparse.codes.push(code);
         }
     }
 
     /// Converts the column of a full chunk to the smaller of the two forms.
     fn seal(&mut self) {
-        let Self::Sparse { places, codes } = self else { return };
-        let sparse = places.len() * (size_of::<u16>() + size_of::<u32>());
-        if sparse > CHUNK_ROWS * size_of::<u32>() {
-            *self = Self::Dense(self.to_array(CHUNK_ROWS));
+        let Self::Sparse(sparse) = self else { return };
+        let bytes = sparse.places.len() * (size_of::<u16>() + size_of::<u32>());
+        if bytes > CHUNK_ROWS * size_of::<u32>() {
+            *self = Self::Dense(OptionalCells::new(&sparse.to_array(CHUNK_ROWS)));
         } else {
-            places.shrink_to_fit();
-            codes.shrink_to_fit();
+            let sparse = Arc::make_mut(sparse);
+            sparse.places.shrink_to_fit();
+            sparse.codes.shrink_to_fit();
         }
     }
 
     fn heap_bytes(&self) -> usize {
         match self {
-            Self::Sparse { places, codes } => {
-                places.capacity() * size_of::<u16>() + codes.capacity() * size_of::<u32>()
+            Self::Sparse(sparse) => {
+                size_of::<SparseColumn>()
+                    + sparse.places.capacity() * size_of::<u16>()
+                    + sparse.codes.capacity() * size_of::<u32>()
             }
-            Self::Dense(codes) => codes.get_buffer_memory_size(),
+            Self::Dense(codes) => codes.heap_bytes(),
         }
     }
 }
 
+/// The number of keys up to which a linear search is faster than a binary search.
+const LINEAR_SEARCH_MAX_KEYS: usize = 16;
+
 /// The annotations of a chunk, by key.
 #[derive(Debug, Clone, Default)]
-pub(crate) struct ChunkAnnotations(Arc<Vec<(u32, Arc<KeyColumn>)>>);
+pub(crate) struct ChunkAnnotations(Arc<Vec<(u32, KeyColumn)>>);
 
 impl ChunkAnnotations {
     /// The column of a key; `None` if no row of the chunk has the key.
     pub(crate) fn column(&self, key: u32) -> Option<&KeyColumn> {
-        let at = self.0.binary_search_by_key(&key, |&(key, _)| key).ok()?;
+        let of_key = |&(of_entry, _): &(u32, KeyColumn)| of_entry == key;
+        let at = if self.0.len() <= LINEAR_SEARCH_MAX_KEYS {
+            // The entries are not in the caches of the processor. These reads do not depend on each other.
+            self.0.iter().position(of_key)?
+        } else {
+            self.0.binary_search_by_key(&key, |&(key, _)| key).ok()?
+        };
         Some(&self.0[at].1)
     }
 
@@ -101,24 +127,21 @@ impl ChunkAnnotations {
     pub(crate) fn extend(&mut self, key: u32, values: impl Iterator<Item = (usize, u32)>) {
         let columns = Arc::make_mut(&mut self.0);
         let at = columns.binary_search_by_key(&key, |&(key, _)| key).unwrap_or_else(|at| {
-            columns.insert(at, (key, Arc::new(KeyColumn::Sparse { places: Vec::new(), codes: Vec::new() })));
+            columns.insert(at, (key, KeyColumn::Sparse(Arc::default())));
             at
         });
-        let column = Arc::make_mut(&mut columns[at].1);
-        for (at, code) in values {
-            column.push(at, code);
-        }
+        columns[at].1.extend(values);
     }
 
     /// Converts the columns of a full chunk.
     pub(crate) fn seal(&mut self) {
         for (_, column) in Arc::make_mut(&mut self.0) {
-            Arc::make_mut(column).seal();
+            column.seal();
         }
     }
 
     pub(crate) fn heap_bytes(&self) -> usize {
-        self.0.iter().map(|(_, column)| column.heap_bytes() + size_of::<(u32, Arc<KeyColumn>)>()).sum()
+        self.0.iter().map(|(_, column)| column.heap_bytes() + size_of::<(u32, KeyColumn)>()).sum()
     }
 }
 
@@ -175,6 +198,8 @@ impl AnnotationCatalog {
 
 #[cfg(test)]
 mod tests {
+    use datafusion::arrow::array::Array;
+
     use super::*;
 
     #[test]
@@ -194,6 +219,17 @@ mod tests {
         annotations.seal();
         check(&annotations);
         assert!(matches!(annotations.column(7), Some(KeyColumn::Dense(_))));
-        assert!(matches!(annotations.column(3), Some(KeyColumn::Sparse { .. })));
+        assert!(matches!(annotations.column(3), Some(KeyColumn::Sparse(_))));
+    }
+
+    #[test]
+    fn columns_of_few_and_of_many_keys_are_found() {
+        let mut annotations = ChunkAnnotations::default();
+        for count in 1..2 * LINEAR_SEARCH_MAX_KEYS as u32 {
+            annotations.extend(3 * count, std::iter::once((count as usize, count)));
+            let found = |key: u32| annotations.column(key).is_some();
+            assert!((0..100).all(|key| found(key) == (key > 0 && key <= 3 * count && key % 3 == 0)), "{count} keys");
+            assert_eq!(annotations.get(3 * count, count as usize), Some(count));
+        }
     }
 }

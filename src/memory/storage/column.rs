@@ -7,13 +7,14 @@ use datafusion::arrow::array::{
     Array, ArrayRef, ArrowPrimitiveType, AsArray, BooleanBufferBuilder, FixedSizeBinaryArray, PrimitiveArray,
     PrimitiveBuilder,
 };
-use datafusion::arrow::buffer::{Buffer, NullBuffer, ScalarBuffer};
+use datafusion::arrow::buffer::{BooleanBuffer, Buffer, NullBuffer, ScalarBuffer};
 use datafusion::arrow::datatypes::{ArrowNativeType, DataType};
 use datafusion::arrow::error::ArrowError;
 use datafusion::arrow::util::bit_util;
 
 use super::id::FixedId;
-use super::validity::ValidityBuilder;
+use super::table::{Chunk, LocatedRows};
+use super::validity::validity;
 
 /// The number of rows of a full chunk, which is DataFusion's batch size.
 pub(crate) const CHUNK_ROWS: usize = 1 << CHUNK_BITS;
@@ -51,10 +52,10 @@ pub(crate) trait CellType: ColumnType {
 
     /// The buffers of an array.
     fn cells(array: &Self::Array) -> Self::Cells;
-    /// An array of `len` values: those of some rows of each chunk.
-    fn gather<'a>(
-        len: usize,
-        parts: impl Iterator<Item = (&'a Self::Cells, &'a [u32])>,
+    /// The values of some rows.
+    fn gather<'a, C: Chunk>(
+        rows: &LocatedRows<'a, C>,
+        cells: impl Fn(&'a C) -> &'a Self::Cells,
     ) -> Result<ArrayRef, ArrowError>
     where
         Self::Cells: 'a;
@@ -107,14 +108,14 @@ impl<T: ArrowPrimitiveType> CellType for Required<T> {
         array.values().clone()
     }
 
-    fn gather<'a>(
-        len: usize,
-        parts: impl Iterator<Item = (&'a ScalarBuffer<T::Native>, &'a [u32])>,
+    fn gather<'a, C: Chunk>(
+        rows: &LocatedRows<'a, C>,
+        cells: impl Fn(&'a C) -> &'a ScalarBuffer<T::Native>,
     ) -> Result<ArrayRef, ArrowError> {
-        let mut values = Vec::with_capacity(len);
-        for (cells, rows) in parts {
-            values.extend(rows.iter().map(|&at| cells[at as usize]));
-        }
+        let values = rows.read(|chunk| {
+            let values: &[T::Native] = cells(chunk);
+            |at| values[at]
+        });
         Ok(Arc::new(PrimitiveArray::<T>::new(values.into(), None)))
     }
 }
@@ -123,38 +124,67 @@ impl<T: ArrowPrimitiveType> CellType for Required<T> {
 #[derive(Debug, Clone)]
 pub(crate) struct OptionalCells<V: ArrowNativeType> {
     values: ScalarBuffer<V>,
-    nulls: Option<NullBuffer>,
+    /// The validity bitmap, from the first bit of the buffer on.
+    validity: Option<Buffer>,
 }
 
 impl<V: ArrowNativeType> OptionalCells<V> {
+    pub(super) fn new<T: ArrowPrimitiveType<Native = V>>(array: &PrimitiveArray<T>) -> Self {
+        Self { values: array.values().clone(), validity: array.nulls().map(|nulls| nulls.inner().sliced()) }
+    }
+
     /// The value at an index. The values of null rows are not read, which saves a cache miss.
     #[inline]
     pub(crate) fn get(&self, at: usize) -> Option<V> {
-        self.nulls.as_ref().is_none_or(|nulls| nulls.is_valid(at)).then(|| self.values[at])
+        is_valid(self.validity.as_deref(), at).then(|| self.values[at])
     }
+
+    /// The cells as an array.
+    pub(super) fn to_array<T: ArrowPrimitiveType<Native = V>>(&self) -> PrimitiveArray<T> {
+        let nulls = |bits: &Buffer| NullBuffer::new(BooleanBuffer::new(bits.clone(), 0, self.values.len()));
+        PrimitiveArray::new(self.values.clone(), self.validity.as_ref().map(nulls))
+    }
+
+    pub(super) fn heap_bytes(&self) -> usize {
+        self.values.inner().capacity() + self.validity.as_ref().map_or(0, Buffer::capacity)
+    }
+}
+
+#[inline]
+fn is_valid(validity: Option<&[u8]>, at: usize) -> bool {
+    validity.is_none_or(|bits| bit_util::get_bit(bits, at))
 }
 
 impl<T: ArrowPrimitiveType> CellType for Optional<T> {
     type Cells = OptionalCells<T::Native>;
 
     fn cells(array: &PrimitiveArray<T>) -> OptionalCells<T::Native> {
-        OptionalCells { values: array.values().clone(), nulls: array.nulls().cloned() }
+        OptionalCells::new(array)
     }
 
-    fn gather<'a>(
-        len: usize,
-        parts: impl Iterator<Item = (&'a OptionalCells<T::Native>, &'a [u32])>,
+    fn gather<'a, C: Chunk>(
+        rows: &LocatedRows<'a, C>,
+        cells: impl Fn(&'a C) -> &'a OptionalCells<T::Native>,
     ) -> Result<ArrayRef, ArrowError> {
-        let mut values = Vec::with_capacity(len);
-        let mut validity = ValidityBuilder::with_capacity(len);
-        for (cells, rows) in parts {
-            for &at in rows {
-                let value = cells.get(at as usize);
-                validity.append(value.is_some());
-                values.push(value.unwrap_or_default());
+        // The validity of all rows is read before the first value. A mispredicted branch on a validity bit that is not
+        // in a cache would delay the reads of other rows.
+        let valid = rows.read(|chunk| {
+            let validity = cells(chunk).validity.as_deref();
+            move |at| is_valid(validity, at)
+        });
+        let nulls = validity(&valid);
+        let values = match &nulls {
+            Some(nulls) if nulls.null_count() == valid.len() => vec![T::Native::default(); valid.len()],
+            Some(_) if rows.is_scattered() => {
+                let value = |((chunk, at), &valid)| if valid { cells(chunk).values[at] } else { T::Native::default() };
+                rows.iter().zip(&valid).map(value).collect()
             }
-        }
-        Ok(Arc::new(PrimitiveArray::<T>::new(values.into(), validity.finish())))
+            _ => rows.read(|chunk| {
+                let values: &[T::Native] = &cells(chunk).values;
+                |at| values[at]
+            }),
+        };
+        Ok(Arc::new(PrimitiveArray::<T>::new(values.into(), nulls)))
     }
 }
 
@@ -192,13 +222,15 @@ impl<const N: usize> CellType for FixedId<N> {
         array.values().clone()
     }
 
-    fn gather<'a>(len: usize, parts: impl Iterator<Item = (&'a Buffer, &'a [u32])>) -> Result<ArrayRef, ArrowError> {
-        let mut bytes = Vec::with_capacity(len * N);
-        for (cells, rows) in parts {
-            let ids: &[[u8; N]] = cells.as_chunks().0;
-            rows.iter().for_each(|&at| bytes.extend_from_slice(&ids[at as usize]));
-        }
-        Ok(Arc::new(FixedSizeBinaryArray::try_new(N as i32, Buffer::from_vec(bytes), None)?))
+    fn gather<'a, C: Chunk>(
+        rows: &LocatedRows<'a, C>,
+        cells: impl Fn(&'a C) -> &'a Buffer,
+    ) -> Result<ArrayRef, ArrowError> {
+        let ids = rows.read(|chunk| {
+            let ids: &[[u8; N]] = cells(chunk).as_chunks().0;
+            |at| ids[at]
+        });
+        Ok(Arc::new(FixedSizeBinaryArray::try_new(N as i32, Buffer::from_vec(ids.into_flattened()), None)?))
     }
 }
 

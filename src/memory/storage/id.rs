@@ -7,7 +7,7 @@ use datafusion::arrow::array::FixedSizeBinaryArray;
 use datafusion::arrow::buffer::Buffer;
 use datafusion::arrow::error::ArrowError;
 
-use super::validity::ValidityBuilder;
+use super::validity::validity;
 use crate::ingest::{JOB_ID_BYTES, RUN_ID_BYTES, contains_nul};
 
 /// An id of at most `N` bytes, padded with NULs.
@@ -73,12 +73,12 @@ impl<const N: usize> FixedId<N> {
     /// A column of ids, with zeros for nulls.
     pub(crate) fn optional_column(ids: impl Iterator<Item = Option<Self>>) -> Result<FixedSizeBinaryArray, ArrowError> {
         let len = ids.size_hint().0;
-        let (mut bytes, mut validity) = (Vec::with_capacity(len * N), ValidityBuilder::with_capacity(len));
+        let (mut bytes, mut valid) = (Vec::with_capacity(len * N), Vec::with_capacity(len));
         for id in ids {
-            validity.append(id.is_some());
+            valid.push(id.is_some());
             bytes.extend_from_slice(&id.map_or([0; N], |id| id.0));
         }
-        FixedSizeBinaryArray::try_new(N as i32, Buffer::from_vec(bytes), validity.finish())
+        FixedSizeBinaryArray::try_new(N as i32, Buffer::from_vec(bytes), validity(&valid))
     }
 
     /// The bytes without the padding.

@@ -75,45 +75,54 @@ pub(crate) trait Chunk: Clone {
 #[derive(Debug)]
 pub(crate) struct LocatedRows<'a, C> {
     rows: &'a [u32],
-    /// The index of each row in its chunk.
-    places: Vec<u32>,
-    /// The parts of consecutive rows in the same chunk: the chunk, and the end of the part.
-    parts: Vec<(&'a C, usize)>,
+    /// The chunk of each row, and the row's index in it.
+    located: Vec<(&'a C, u32)>,
+    /// The ends of the parts of consecutive rows in the same chunk.
+    parts: Vec<usize>,
 }
 
 impl<'a, C: Chunk> LocatedRows<'a, C> {
     pub(crate) fn new(table: &'a Table<C>, rows: &'a [u32]) -> Self {
+        let mut located = Vec::with_capacity(rows.len());
         let mut parts = Vec::new();
-        let mut end = 0;
         for part in rows.chunk_by(|&a, &b| locate(a).0 == locate(b).0) {
-            end += part.len();
-            parts.push((table.locate(part[0]).0, end));
+            let (chunk, _) = table.locate(part[0]);
+            located.extend(part.iter().map(|&row| (chunk, locate(row).1 as u32)));
+            parts.push(located.len());
         }
-        let places = rows.iter().map(|&row| locate(row).1 as u32).collect();
-        Self { rows, places, parts }
+        Self { rows, located, parts }
     }
 
     pub(crate) fn rows(&self) -> &'a [u32] {
         self.rows
     }
 
-    /// The parts of consecutive rows in the same chunk, with the indices of the rows in it.
-    pub(crate) fn parts(&self) -> impl Iterator<Item = (&'a C, &[u32])> {
-        let mut start = 0;
-        self.parts.iter().map(move |&(chunk, end)| {
-            let places = &self.places[start..end];
-            start = end;
-            (chunk, places)
-        })
+    /// The chunk of each row, and the row's index in it.
+    pub(crate) fn iter(&self) -> impl ExactSizeIterator<Item = (&'a C, usize)> {
+        self.located.iter().map(|&(chunk, at)| (chunk, at as usize))
     }
 
-    /// The chunk of each row, and the row's index in it.
-    pub(crate) fn iter(&self) -> impl Iterator<Item = (&'a C, usize)> {
-        let mut part = 0;
-        self.places.iter().enumerate().map(move |(row, &at)| {
-            part += usize::from(row == self.parts[part].1);
-            (self.parts[part].0, at as usize)
-        })
+    /// A value of each row. `open` opens a chunk for reads of the values at indices of the chunk.
+    pub(crate) fn read<V, R: Fn(usize) -> V>(&self, open: impl Fn(&'a C) -> R) -> Vec<V> {
+        let mut values = Vec::with_capacity(self.rows.len());
+        if self.is_scattered() {
+            // In a loop of few instructions per row, the cache misses of more rows overlap.
+            values.extend(self.iter().map(|(chunk, at)| open(chunk)(at)));
+            return values;
+        }
+        let mut start = 0;
+        for &end in &self.parts {
+            let part = &self.located[start..end];
+            let read = open(part[0].0);
+            values.extend(part.iter().map(|&(_, at)| read(at as usize)));
+            start = end;
+        }
+        values
+    }
+
+    /// Whether most rows are in another chunk than the row before.
+    pub(crate) fn is_scattered(&self) -> bool {
+        2 * self.parts.len() > self.rows.len()
     }
 }
 
@@ -308,10 +317,7 @@ macro_rules! table {
 
             fn gather(column: $place, rows: &LocatedRows<'_, Self>) -> Result<ArrayRef, ArrowError> {
                 match column {
-                    $($place::$column => {
-                        let parts = rows.parts().map(|(chunk, places)| (&chunk.cells.$column, places));
-                        <$type as CellType>::gather(rows.rows().len(), parts)
-                    })*
+                    $($place::$column => <$type as CellType>::gather(rows, |chunk| &chunk.cells.$column),)*
                 }
             }
 
