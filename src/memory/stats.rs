@@ -78,6 +78,7 @@ pub(super) fn measure(tables: &Tables, writer_bytes: usize) -> MemoryStats {
     add("index", "job id", indexes.job_ids.heap_bytes());
     add("index", "run id", indexes.run_ids.heap_bytes());
     add("index", "zone maps", zones + indexes.zones.heap_bytes());
+    add("index", "recent transitions", indexes.recent_transitions.heap_bytes());
     add("index", "partial aggregates", indexes.partials.heap_bytes());
     add("index", "writer's own", writer_bytes);
     MemoryStats { jobs: tables.jobs.len() as u64, runs: tables.runs.len() as u64, parts }

@@ -151,6 +151,7 @@ impl Store {
         for (row, state) in (first..).zip(states()) {
             indexes.states.insert(state, row);
         }
+        indexes.recent_transitions.append(rows.last_transition_seconds.values().iter().copied().zip(first..));
         let of_latest_run = [
             (&rows.cluster, &mut indexes.latest_clusters),
             (&rows.node, &mut indexes.latest_nodes),
@@ -185,6 +186,7 @@ impl Store {
         let runs = self.run_rows(run_ids.iter().copied());
         let runs = run_ids.into_iter().zip(runs);
         let mut states = StateChanges::default();
+        let mut transitions = Vec::with_capacity(updates.len());
         for ((update, row), run) in updates.iter().zip(rows).zip(runs) {
             let Some(row) = row else { continue };
             let state = self.jobs.state(row);
@@ -201,12 +203,14 @@ impl Store {
             };
             if let Some((to, time)) = transition {
                 self.transition(row, state, to, time);
+                transitions.push((time.floor_seconds(), row));
                 if state != to {
                     states.push(row, state, to);
                 }
             }
         }
         self.indexes.states.apply(states);
+        self.indexes.recent_transitions.append(transitions.into_iter());
     }
 
     /// Sets the columns of a patch, except for the latest run and the state.

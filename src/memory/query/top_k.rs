@@ -1,7 +1,8 @@
 //! The rows of a page, in order.
 //!
-//! Three strategies, by the sort key:
+//! The strategy depends on the sort key:
 //!
+//! - the latest transitions: the index of recent transitions, if it has enough selected rows;
 //! - ids and times: a best-first search by zone maps;
 //! - queues, job sets and states: their posting lists, in the order of the values;
 //! - any key, if few rows are selected or the offset plus the limit is a large part of them: a sort of all keys.
@@ -12,7 +13,7 @@ use super::budget::consume_budget;
 use super::by_zones::{Ascending, Descending, Ids, LastTransitions, Submissions, ZonedColumn};
 use super::search::{PageRange, Search};
 use super::select::RowSelection;
-use crate::memory::storage::{Node, Tables, first_row};
+use crate::memory::storage::{Node, SORTED_ENTRIES, Tables, first_row};
 use crate::query::{Direction, JobOrder, JobOrderKey};
 
 /// The rows of a page in an order, or in row order if there is none.
@@ -27,7 +28,13 @@ pub(in crate::memory) async fn ordered_rows(
     match key {
         JobOrderKey::JobId => search.by_zones_of::<Ids>(direction).await,
         JobOrderKey::Submitted => search.by_zones_of::<Submissions>(direction).await,
-        JobOrderKey::LastTransitionTime => search.by_zones_of::<LastTransitions>(direction).await,
+        JobOrderKey::LastTransitionTime => {
+            let recent = || (direction == Direction::Descending).then(|| search.by_recent_transitions()).flatten();
+            match recent() {
+                Some(rows) => Ok(rows),
+                None => search.by_zones_of::<LastTransitions>(direction).await,
+            }
+        }
         JobOrderKey::State => search.by_state(direction).await,
         JobOrderKey::Queue => {
             search.by_text(direction, &tables.dictionaries.queues, |chunk, at| chunk.cells.queue[at]).await
@@ -65,6 +72,21 @@ async fn in_row_order(tables: &Tables, selected: &RowSelection, page: PageRange)
 }
 
 impl Search<'_> {
+    /// The rows of a page of the latest transitions; `None` if the index of recent transitions has too few of them.
+    fn by_recent_transitions(&self) -> Option<Vec<u32>> {
+        let (tables, end) = (self.tables, self.page.end());
+        let share = self.selected.upper_bound(tables) as f64 / tables.jobs.len() as f64;
+        let has_too_few = SORTED_ENTRIES as f64 * share < end as f64;
+        if self.selected.has_residual() || has_too_few {
+            return None;
+        }
+        let seconds = |row| tables.jobs.last_transition_seconds(row);
+        let latest = tables.indexes.recent_transitions.latest(seconds).iter().copied();
+        let selected = latest.filter(|&row| self.selected.contains_row(tables, row));
+        let rows: Vec<u32> = selected.take(end).collect();
+        (rows.len() == end).then(|| self.page.of(rows))
+    }
+
     async fn by_zones_of<C: ZonedColumn>(&self, direction: Direction) -> EngineResult<Vec<u32>> {
         match direction {
             Direction::Ascending => self.by_zones::<C, Ascending>().await,

@@ -76,6 +76,11 @@ impl JobTable {
         job_state(chunk.cells.state[at])
     }
 
+    pub(crate) fn last_transition_seconds(&self, row: u32) -> i64 {
+        let (chunk, at) = self.locate(row);
+        chunk.cells.last_transition_seconds[at]
+    }
+
     /// The size of the annotation columns and of the zone maps, in bytes.
     pub(crate) fn extra_bytes(&self) -> (usize, usize) {
         self.chunks().iter().fold((0, 0), |(annotations, zones), chunk| {

@@ -8,6 +8,7 @@
 //! | `arena`, `dictionary` | append-only values, and dictionaries |
 //! | `id` | ids of a fixed width |
 //! | `id_index`, `postings`, `bitmap_index`, `integer_index` | indexes from values to rows |
+//! | `recent` | an index of the latest transitions |
 //! | `row_set`, `window` | sets of rows that snapshots share by window |
 //! | `ngram` | trigram indexes for substring searches |
 //! | `zone` | zone maps: the minimum and maximum of a range of rows |
@@ -26,6 +27,7 @@ mod jobs;
 mod ngram;
 mod partials;
 mod postings;
+mod recent;
 mod records;
 mod reference;
 mod row_set;
@@ -46,6 +48,7 @@ pub(super) use integer_index::{IntegerIndex, ListedRows};
 pub(super) use jobs::{JobChunk, JobColumnIndex, JobRows, JobWriter, job_state};
 pub(super) use partials::{CachedGroups, GroupAccumulator, GroupTotals, PartialKey, TotalsUpdate};
 pub(super) use postings::{PostingList, Postings};
+pub(super) use recent::SORTED_ENTRIES;
 pub(super) use records::Records;
 pub(super) use reference::Reference;
 pub(super) use row_set::RowSet;

@@ -13,6 +13,7 @@ use super::id_index::IdIndex;
 use super::integer_index::IntegerIndex;
 use super::jobs::{JobTable, JobZones};
 use super::partials::GroupPartials;
+use super::recent::RecentTransitions;
 use super::records::Records;
 use super::reference::Reference;
 use super::row_set::RowSet;
@@ -68,6 +69,7 @@ pub(crate) struct Indexes {
     pub(crate) job_ids: Arc<IdIndex>,
     pub(crate) run_ids: Arc<IdIndex>,
     pub(crate) zones: JobZones,
+    pub(crate) recent_transitions: RecentTransitions,
     pub(crate) states: StateIndex,
     pub(crate) priorities: IntegerIndex,
     /// The rows of the job sets that have an active job.
