@@ -2,6 +2,7 @@
 //!
 //! Batches contain strings as dictionary codes. A decoded job shares the values of the snapshot's dictionaries.
 
+use std::ops::Range;
 use std::sync::Arc;
 
 use datafusion::arrow::array::{
@@ -24,23 +25,29 @@ use crate::time::Timestamp;
 /// The jobs of a batch, whose columns are [`JOB_COLUMNS`](super::plan::JOB_COLUMNS).
 pub(super) fn jobs(tables: &Tables, batch: &RecordBatch, now: Timestamp) -> Vec<Job> {
     let mut jobs = JobArrays::new(tables, batch);
-    jobs.preload();
-    (0..batch.num_rows()).map(|at| jobs.job(at, now)).collect()
+    let count = batch.num_rows();
+    let job = |at: usize| {
+        if at.is_multiple_of(PRELOADED_JOBS) {
+            jobs.preload(at..count.min(at + PRELOADED_JOBS));
+        }
+        jobs.job(at, now)
+    };
+    (0..count).map(job).collect()
 }
 
+/// The number of jobs whose values are read before the first of them is decoded.
+const PRELOADED_JOBS: usize = 128;
 /// The values of a dictionary of at least this length are not all in the caches of the processor.
 const PRELOAD_MIN_VALUES: usize = 8192;
 
-/// Reads the values of codes, if their dictionary is large.
+/// Reads the value of a code, if the dictionary is large.
 ///
-/// The clone of a long value increments a reference count, and the processor starts no load before the increment has
-/// completed. If the values are read before the first clone, their cache misses overlap.
-fn preload(codes: impl Iterator<Item = u32>, values: &Arena<SmolStr>) {
-    if values.len() < PRELOAD_MIN_VALUES {
-        return;
+/// The clone of a long value increments a reference count, and an x86 processor starts no load before the increment has
+/// completed. If the values of several jobs are read before the first clone, their cache misses overlap.
+fn preload(values: &Arena<SmolStr>, code: u32) {
+    if values.len() >= PRELOAD_MIN_VALUES {
+        std::hint::black_box(values.get(code).as_bytes().first());
     }
-    let first_byte = |code| values.get(code).as_bytes().first().copied().unwrap_or_default();
-    std::hint::black_box(codes.fold(0, |read, code| read ^ first_byte(code)));
 }
 
 /// A column of codes with the values of its dictionary.
@@ -58,8 +65,8 @@ impl<'a> Texts<'a> {
         self.values.get(self.codes.value(at)).clone()
     }
 
-    fn preload(&self) {
-        preload(self.codes.iter().flatten(), self.values);
+    fn preload(&self, rows: Range<usize>) {
+        rows.filter(|&at| self.codes.is_valid(at)).for_each(|at| preload(self.values, self.codes.value(at)));
     }
 
     fn optional(&self, at: usize) -> Option<SmolStr> {
@@ -116,11 +123,10 @@ impl<'a> JobArrays<'a> {
         }
     }
 
-    /// Reads the values of large dictionaries.
-    fn preload(&mut self) {
-        self.job_set.preload();
-        self.runs.node.preload();
-        self.annotations.preload();
+    /// Reads the job sets and annotations of some jobs, whose dictionaries can be large and whose values long.
+    fn preload(&mut self, jobs: Range<usize>) {
+        self.job_set.preload(jobs.clone());
+        jobs.for_each(|at| self.annotations.preload(at));
     }
 
     // Inlined, so that the job is constructed in the vector and not moved to it.
@@ -205,15 +211,9 @@ impl<'a> AnnotationArrays<'a> {
         &self.values[entries]
     }
 
-    /// Reads the values of the keys of the first job.
-    fn preload(&mut self) {
-        if self.offsets.len() > 1 {
-            self.resolve(0);
-        }
-        for (code, values) in self.resolved.codes.iter().zip(&self.resolved.values) {
-            let entries = self.keys.iter().zip(self.values).filter(|&(of_entry, _)| of_entry == code);
-            preload(entries.map(|(_, &value)| value), values);
-        }
+    fn preload(&mut self, at: usize) {
+        let codes = self.resolve(at);
+        self.resolved.values.iter().zip(codes).for_each(|(values, &code)| preload(values, code));
     }
 
     fn of_job(&mut self, at: usize) -> Annotations {

@@ -10,8 +10,8 @@ use smol_str::SmolStr;
 
 /// The annotations of a job, ordered by key (by bytes). In JSON they are an object.
 ///
-/// They are sorted vectors, which need fewer allocations than a tree, and no comparisons if the store returns the keys
-/// in order. Jobs can share the keys, because most jobs of a page have the same ones.
+/// They are a sorted slice of keys and a vector of their values, which need fewer allocations than a tree, and no
+/// comparisons if the store returns the keys in order. Jobs share the keys, because most jobs of a page have the same.
 #[derive(Clone, Default, PartialEq, Eq, Hash)]
 pub struct Annotations {
     keys: Arc<[SmolStr]>,

@@ -194,20 +194,20 @@ fn annotations(tables: &Tables, rows: &LocatedRows<'_, JobChunk>) -> EngineResul
     let mut located = Vec::new();
     // The columns of the previous row: most jobs of a chunk have the same key set.
     let mut previous: Option<(*const JobChunk, u32)> = None;
-    let mut columns: Vec<(u32, &KeyColumn)> = Vec::new();
+    let mut columns: Vec<&KeyColumn> = Vec::new();
     for ((chunk, at), key_set) in rows.iter().zip(key_sets) {
         let of_row = Some((std::ptr::from_ref(chunk), key_set));
+        let of_key_set = catalog.key_set(key_set);
         if std::mem::replace(&mut previous, of_row) != of_row {
-            let column = |&key: &u32| Some((key, chunk.annotations.column(key)?));
             columns.clear();
-            columns.extend(catalog.key_set(key_set).iter().filter_map(column));
+            columns.extend(of_key_set.iter().filter_map(|&key| chunk.annotations.column(key)));
         }
-        keys.extend(columns.iter().map(|&(key, _)| key));
-        lengths.push(columns.len());
+        keys.extend_from_slice(of_key_set);
+        lengths.push(of_key_set.len());
         if rows.is_scattered() {
-            located.extend(columns.iter().map(|&(_, column)| (column, at)));
+            located.extend(columns.iter().map(|&column| (column, at)));
         } else {
-            values.extend(columns.iter().filter_map(|(_, column)| column.get(at)));
+            values.extend(columns.iter().filter_map(|column| column.get(at)));
         }
     }
     // The values of scattered rows are located before the first is read, so that their cache misses overlap.

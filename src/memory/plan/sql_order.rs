@@ -40,6 +40,10 @@ impl ScanOrder {
 
 impl fmt::Display for ScanOrder {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let by_transition = |direction| match direction {
+            Direction::Ascending => "zone maps",
+            Direction::Descending => "recent transitions or zone maps",
+        };
         let (column, search, direction) = match *self {
             Self::Api(JobOrder { key, direction }) => match key {
                 JobOrderKey::JobId => ("job_id", "zone maps", direction),
@@ -47,10 +51,10 @@ impl fmt::Display for ScanOrder {
                 JobOrderKey::JobSet => ("job_set", "index", direction),
                 JobOrderKey::State => ("state", "index", direction),
                 JobOrderKey::Submitted => ("submitted", "zone maps", direction),
-                JobOrderKey::LastTransitionTime => ("last_transition_seconds", "zone maps", direction),
+                JobOrderKey::LastTransitionTime => ("last_transition_seconds", by_transition(direction), direction),
             },
             Self::StateName(direction) => ("state", "index", direction),
-            Self::LastTransition(direction) => ("last_transition_time", "zone maps", direction),
+            Self::LastTransition(direction) => ("last_transition_time", by_transition(direction), direction),
         };
         let direction = if direction == Direction::Ascending { "ASC" } else { "DESC" };
         write!(f, "{column} {direction} by {search}")

@@ -264,6 +264,7 @@ impl RowSelection {
     /// Visits the selected rows of a range, ascending, before the residual predicate. Blocks that the zone maps exclude are
     /// skipped.
     pub(super) fn visit(&self, tables: &Tables, range: Range<u32>, mut visit: impl FnMut(u32)) {
+        // If the zone map of the chunk decides, the blocks need not be tested.
         let is_decided = || {
             let (first, last) = (locate(range.start).0, locate(range.end - 1).0);
             first == last && self.zone_match(tables, Node::chunk(first)) == ZoneMatch::All

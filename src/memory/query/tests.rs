@@ -1,6 +1,7 @@
 //! Tests of the indexes with snapshots of small stores.
 
 use std::cmp::Reverse;
+use std::collections::HashSet;
 
 use serde_json::{Value, json};
 use tokio::runtime::Runtime;
@@ -123,7 +124,9 @@ fn selections_and_orders_span_windows() {
     };
     let mut store = store((0..JOBS).map(insert).collect());
     let before = store.snapshot();
-    let cancel = |row: u32| json!({"type": "setJobCancelled", "jobId": id(row), "time": "2026-01-01T00:00:00Z"});
+    let second = |row: u32| row * 7919 % 60;
+    let time = |row: u32| format!("2026-01-01T00:00:{:02}Z", second(row));
+    let cancel = |row: u32| json!({"type": "setJobCancelled", "jobId": id(row), "time": time(row)});
     ingest(&mut store, (0..JOBS).filter(|&row| is_cancelled(row)).map(cancel).collect());
     let after = store.snapshot();
     ingest(&mut store, (JOBS..JOBS + 100).map(insert).collect());
@@ -144,21 +147,21 @@ fn selections_and_orders_span_windows() {
             for (other, also) in &cases[first..] {
                 let expected: Vec<u32> = (0..JOBS).filter(|&row| holds(row, after) && also(row, after)).collect();
                 let query = JobQuery::new().filter(predicate.clone()).filter(other.clone());
-                Runtime::new()
-                    .unwrap()
-                    .block_on(check_orders(tables, &query, &expected, queue, |row| after && is_cancelled(row)));
+                let ended = |row| (after && is_cancelled(row)).then(|| second(row));
+                Runtime::new().unwrap().block_on(check_orders(tables, &query, &expected, queue, ended));
             }
         }
     }
 }
 
-/// Compares the counts and pages of a selection in several orders with its rows.
+/// Compares the counts and pages of a selection in several orders with its rows. `ended` is the time of the cancellation
+/// of a row, in seconds after that of all submissions.
 async fn check_orders(
     tables: &Tables,
     query: &JobQuery,
     expected: &[u32],
     queue: impl Fn(u32) -> &'static str,
-    is_cancelled: impl Fn(u32) -> bool,
+    ended: impl Fn(u32) -> Option<u32>,
 ) {
     let selected = RowSelection::new(tables, query.selection()).await.unwrap();
     assert!(selected.candidates(tables).is_none_or(|candidates| candidates == expected.len()), "{selected}");
@@ -169,18 +172,32 @@ async fn check_orders(
                 (Some(JobOrderKey::JobId), Direction::Descending),
                 (Some(JobOrderKey::Queue), Direction::Descending),
                 (Some(JobOrderKey::State), Direction::Ascending),
+                (Some(JobOrderKey::LastTransitionTime), Direction::Ascending),
+                (Some(JobOrderKey::LastTransitionTime), Direction::Descending),
             ] {
                 let mut rows = expected.to_vec();
-                match key {
-                    Some(JobOrderKey::JobId) => rows.reverse(),
-                    Some(JobOrderKey::Queue) => rows.sort_by_key(|&row| Reverse(queue(row))),
-                    Some(JobOrderKey::State) => rows.sort_by_key(|&row| is_cancelled(row)),
-                    _ => {}
+                let transition = |row: u32| ended(row).unwrap_or(0);
+                match (key, direction) {
+                    (Some(JobOrderKey::JobId), _) => rows.reverse(),
+                    (Some(JobOrderKey::Queue), _) => rows.sort_by_key(|&row| Reverse(queue(row))),
+                    (Some(JobOrderKey::State), _) => rows.sort_by_key(|&row| ended(row).is_some()),
+                    (Some(_), Direction::Ascending) => rows.sort_by_key(|&row| transition(row)),
+                    (Some(_), Direction::Descending) => rows.sort_by_key(|&row| Reverse(transition(row))),
+                    (None, _) => {}
                 }
                 let rows: Vec<u32> = rows.into_iter().skip(offset).take(limit.unwrap_or(usize::MAX)).collect();
                 let order = key.map(|key| JobOrder { key, direction });
                 let found = ordered_rows(tables, &selected, order, PageRange { offset, limit }).await.unwrap();
-                assert_eq!(found, rows, "{selected} {order:?} {offset} {limit:?}");
+                let context = format!("{selected} {order:?} {offset} {limit:?}");
+                if key == Some(JobOrderKey::LastTransitionTime) {
+                    // Ties are in any order.
+                    let times = |rows: &[u32]| rows.iter().map(|&row| transition(row)).collect::<Vec<_>>();
+                    assert_eq!(times(&found), times(&rows), "{context}");
+                    assert!(found.iter().all(|row| expected.binary_search(row).is_ok()), "{context}");
+                    assert_eq!(found.iter().collect::<HashSet<_>>().len(), found.len(), "{context}");
+                } else {
+                    assert_eq!(found, rows, "{context}");
+                }
             }
         }
     }

@@ -13,7 +13,7 @@ use super::budget::consume_budget;
 use super::by_zones::{Ascending, Descending, Ids, LastTransitions, Submissions, ZonedColumn};
 use super::search::{PageRange, Search};
 use super::select::RowSelection;
-use crate::memory::storage::{Node, SORTED_ENTRIES, Tables, first_row};
+use crate::memory::storage::{Node, Tables, first_row};
 use crate::query::{Direction, JobOrder, JobOrderKey};
 
 /// The rows of a page in an order, or in row order if there is none.
@@ -29,8 +29,8 @@ pub(in crate::memory) async fn ordered_rows(
         JobOrderKey::JobId => search.by_zones_of::<Ids>(direction).await,
         JobOrderKey::Submitted => search.by_zones_of::<Submissions>(direction).await,
         JobOrderKey::LastTransitionTime => {
-            let recent = || (direction == Direction::Descending).then(|| search.by_recent_transitions()).flatten();
-            match recent() {
+            let recent = if direction == Direction::Descending { search.by_recent_transitions() } else { None };
+            match recent {
                 Some(rows) => Ok(rows),
                 None => search.by_zones_of::<LastTransitions>(direction).await,
             }
@@ -75,14 +75,16 @@ impl Search<'_> {
     /// The rows of a page of the latest transitions; `None` if the index of recent transitions has too few of them.
     fn by_recent_transitions(&self) -> Option<Vec<u32>> {
         let (tables, end) = (self.tables, self.page.end());
-        let share = self.selected.upper_bound(tables) as f64 / tables.jobs.len() as f64;
-        let has_too_few = SORTED_ENTRIES as f64 * share < end as f64;
-        if self.selected.has_residual() || has_too_few {
+        if self.selected.has_residual() {
             return None;
         }
-        let seconds = |row| tables.jobs.last_transition_seconds(row);
-        let latest = tables.indexes.recent_transitions.latest(seconds).iter().copied();
-        let selected = latest.filter(|&row| self.selected.contains_row(tables, row));
+        let latest = tables.indexes.recent_transitions.latest(|row| tables.jobs.last_transition_seconds(row));
+        // An estimate, as if the selected rows were as many among the latest as among all.
+        let share = self.selected.upper_bound(tables) as f64 / tables.jobs.len() as f64;
+        if (latest.len() as f64 * share) < end as f64 {
+            return None;
+        }
+        let selected = latest.iter().copied().filter(|&row| self.selected.contains_row(tables, row));
         let rows: Vec<u32> = selected.take(end).collect();
         (rows.len() == end).then(|| self.page.of(rows))
     }

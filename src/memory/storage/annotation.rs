@@ -109,7 +109,7 @@ impl ChunkAnnotations {
     pub(crate) fn column(&self, key: u32) -> Option<&KeyColumn> {
         let of_key = |&(of_entry, _): &(u32, KeyColumn)| of_entry == key;
         let at = if self.0.len() <= LINEAR_SEARCH_MAX_KEYS {
-            // The entries are not in the caches of the processor. These reads do not depend on each other.
+            // The entries are usually not in the caches of the processor, and these reads do not depend on each other.
             self.0.iter().position(of_key)?
         } else {
             self.0.binary_search_by_key(&key, |&(key, _)| key).ok()?

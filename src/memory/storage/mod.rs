@@ -48,7 +48,6 @@ pub(super) use integer_index::{IntegerIndex, ListedRows};
 pub(super) use jobs::{JobChunk, JobColumnIndex, JobRows, JobWriter, job_state};
 pub(super) use partials::{CachedGroups, GroupAccumulator, GroupTotals, PartialKey, TotalsUpdate};
 pub(super) use postings::{PostingList, Postings};
-pub(super) use recent::SORTED_ENTRIES;
 pub(super) use records::Records;
 pub(super) use reference::Reference;
 pub(super) use row_set::RowSet;

@@ -11,7 +11,7 @@ const MAX_ENTRIES: usize = 4096;
 const KEPT_ENTRIES: usize = 1024;
 /// The number of entries that are sorted for pages. A job has an entry per recent transition, and only the last of them
 /// is its row in a page.
-pub(crate) const SORTED_ENTRIES: usize = 512;
+const SORTED_ENTRIES: usize = 512;
 
 /// The row of a job that had a transition. The latest transition sorts first, and those of a second by row.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -20,71 +20,71 @@ struct Transition {
     row: u32,
 }
 
-/// The rows whose last transition is at or after a time, the floor.
+/// The rows whose last transition sorts before a bound.
 ///
 /// Without it, a page of the latest transitions reads about one block per row, because the transitions of jobs that were
-/// submitted together are hours apart.
+/// submitted together can be hours apart.
 ///
-/// An entry is appended for each transition at or after the floor, and the floor only rises. So each row whose last
-/// transition is not before the floor has an entry with that time. Entries of earlier transitions of the row remain, and
-/// are recognised by the row's time in the snapshot. The entries are shared by all clones and append-only, and a clone
-/// ignores those that were appended later; pruning replaces them.
-#[derive(Debug, Clone)]
+/// An entry is appended for each transition before the bound, and pruning only moves the bound towards later times. So
+/// each row whose last transition is before the bound has an entry with its time. Entries of earlier transitions of a
+/// row remain, and differ from the row's time in the snapshot. If the rows of most entries have since had a transition to
+/// an earlier time, the index has few rows until the times of new transitions reach the bound.
+///
+/// The entries are shared by all clones and append-only, and a clone ignores those that were appended later. Pruning
+/// copies the entries that remain.
+#[derive(Debug, Clone, Default)]
 pub(crate) struct RecentTransitions {
     entries: Arc<RwLock<Vec<Transition>>>,
     /// The number of entries of this version.
     len: usize,
-    floor: i64,
+    /// `None` before the first pruning.
+    bound: Option<Transition>,
     /// The latest rows of this version, computed at their first use.
     latest: Arc<OnceLock<Vec<u32>>>,
-}
-
-impl Default for RecentTransitions {
-    fn default() -> Self {
-        Self { entries: Arc::default(), len: 0, floor: i64::MIN, latest: Arc::default() }
-    }
 }
 
 impl RecentTransitions {
     /// Appends transitions: times in whole seconds, and rows.
     pub(crate) fn append(&mut self, transitions: impl Iterator<Item = (i64, u32)>) {
+        let transitions = transitions.map(|(seconds, row)| Transition { seconds: Reverse(seconds), row });
         let mut transitions = transitions.peekable();
         if transitions.peek().is_none() {
             return;
         }
-        let recent = transitions.filter(|&(seconds, _)| seconds >= self.floor);
-        let recent = recent.map(|(seconds, row)| Transition { seconds: Reverse(seconds), row });
-        // Also a transition to a time before the floor changes the latest rows.
+        // Also a transition after the bound changes the latest rows.
         self.latest = Arc::default();
-        let mut entries = self.entries.write();
-        entries.extend(recent);
-        self.len = entries.len();
-        drop(entries);
-        if self.len > MAX_ENTRIES {
-            self.prune();
+        loop {
+            let bound = self.bound;
+            let recent = transitions.by_ref().filter(|&transition| bound.is_none_or(|bound| transition < bound));
+            let recent: Vec<Transition> = recent.take(MAX_ENTRIES).collect();
+            if recent.is_empty() {
+                break;
+            }
+            self.len += recent.len();
+            self.entries.write().extend(recent);
+            if self.len > MAX_ENTRIES {
+                self.prune();
+            }
         }
     }
 
-    /// Raises the floor, and removes the entries before it. Transitions in the second of the first removed entry are
-    /// removed too, because the order within a second is that of the rows.
+    /// Moves the bound, and removes the entries after it.
     fn prune(&mut self) {
-        let mut entries = self.entries.read().clone();
-        let (_, &mut Transition { seconds: Reverse(removed), .. }, _) = entries.select_nth_unstable(KEPT_ENTRIES);
-        self.floor = removed.saturating_add(1);
-        entries.retain(|entry| entry.seconds.0 > removed);
-        self.len = entries.len();
-        self.entries = Arc::new(RwLock::new(entries));
+        let mut entries = self.entries.read()[..self.len].to_vec();
+        let (_, &mut bound, _) = entries.select_nth_unstable(KEPT_ENTRIES);
+        self.bound = Some(bound);
+        self.len = KEPT_ENTRIES;
+        self.entries = Arc::new(RwLock::new(entries[..KEPT_ENTRIES].to_vec()));
     }
 
-    /// The rows with the latest transitions, the latest first, and in a second in row order. There are about as many as
-    /// [`SORTED_ENTRIES`], or fewer. All other rows of the snapshot sort after them. `seconds` is the last transition of a
-    /// row in the snapshot.
+    /// At most [`SORTED_ENTRIES`] rows with the latest transitions, the latest first, and those of a second in row order.
+    /// All other rows of the snapshot sort after them. `seconds` is the last transition of a row in the snapshot.
     pub(crate) fn latest(&self, seconds: impl Fn(u32) -> i64) -> &[u32] {
         self.latest.get_or_init(|| {
             let mut entries = self.entries.read()[..self.len].to_vec();
             if entries.len() > SORTED_ENTRIES {
-                let (_, &mut last, _) = entries.select_nth_unstable(SORTED_ENTRIES);
-                entries.retain(|entry| entry.seconds <= last.seconds);
+                entries.select_nth_unstable(SORTED_ENTRIES);
+                entries.truncate(SORTED_ENTRIES);
             }
             entries.retain(|entry| seconds(entry.row) == entry.seconds.0);
             entries.sort_unstable();
@@ -160,11 +160,21 @@ mod tests {
         for second in 0..2 * MAX_ENTRIES as i64 {
             version.append(&[(second, second as u32)]);
         }
-        assert!(version.check() >= SORTED_ENTRIES);
+        assert_eq!(version.check(), SORTED_ENTRIES);
         // The entries of earlier transitions do not hide the rows.
         let row = version.seconds.len() as u32 - 1;
         version.append(&[(i64::MAX, row)]);
         assert_eq!(version.index.latest(|row| version.seconds[row as usize])[0], row);
-        assert!(version.check() >= SORTED_ENTRIES - 1);
+        assert_eq!(version.check(), SORTED_ENTRIES - 1);
+    }
+
+    #[test]
+    fn transitions_of_one_second_fill_a_page_in_row_order() {
+        let mut version = Version::default();
+        let rows = 3 * MAX_ENTRIES as u32;
+        version.append(&(0..rows).rev().map(|row| (7, row)).collect::<Vec<_>>());
+        assert_eq!(version.check(), SORTED_ENTRIES);
+        version.append(&(0..rows).map(|row| (8, row)).collect::<Vec<_>>());
+        assert_eq!(version.check(), SORTED_ENTRIES);
     }
 }

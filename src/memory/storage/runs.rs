@@ -109,10 +109,12 @@ mod tests {
     fn columns_are_gathered_from_any_rows() {
         let mut writer = RunWriter::default();
         writer.append(&rows(CHUNK_ROWS + 100), |_, _| {});
+        // The value of a row remains when the row becomes null.
+        writer.writer(0).exit_code.set_optional(4, None);
         writer.close().unwrap();
         let table = writer.table();
         let last = CHUNK_ROWS as u32 + 99;
-        for rows in [vec![], vec![3, 4, 5], vec![last, 0, last - 1, 1, 2, 8191, 8192, 5]] {
+        for rows in [vec![], vec![3, 4, 5], vec![last, 0, last - 1, 1, 2, 8191, 8192, 5, 4]] {
             let indices = UInt32Array::from(rows.clone());
             for column in RunColumnIndex::ALL.iter().copied() {
                 let arrays = table.chunks().iter().map(|chunk| chunk.batch().column(column as usize).as_ref());

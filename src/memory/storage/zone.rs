@@ -8,8 +8,8 @@ use super::column::{CHUNK_BITS, CHUNK_ROWS};
 
 /// The number of rows of a block, the smallest range with a zone.
 ///
-/// It is small because a page of recent transitions reads about one block per row: the transitions of jobs submitted
-/// together are hours apart.
+/// It is small because a search for the latest transitions reads about one block per row: the transitions of jobs
+/// submitted together can be hours apart.
 pub(crate) const BLOCK_ROWS: usize = 1 << BLOCK_BITS;
 const BLOCK_BITS: u32 = 6;
 /// The number of rows of a group of blocks.
