@@ -13,7 +13,7 @@ use datafusion::arrow::error::ArrowError;
 use datafusion::arrow::util::bit_util;
 
 use super::id::FixedId;
-use super::table::{Chunk, LocatedRows};
+use super::located_rows::LocatedRows;
 use super::validity::validity;
 
 /// The number of rows of a full chunk, which is DataFusion's batch size.
@@ -53,7 +53,7 @@ pub(crate) trait CellType: ColumnType {
     /// The buffers of an array.
     fn cells(array: &Self::Array) -> Self::Cells;
     /// The values of some rows.
-    fn gather<'a, C: Chunk>(
+    fn gather<'a, C>(
         rows: &LocatedRows<'a, C>,
         cells: impl Fn(&'a C) -> &'a Self::Cells,
     ) -> Result<ArrayRef, ArrowError>
@@ -108,7 +108,7 @@ impl<T: ArrowPrimitiveType> CellType for Required<T> {
         array.values().clone()
     }
 
-    fn gather<'a, C: Chunk>(
+    fn gather<'a, C>(
         rows: &LocatedRows<'a, C>,
         cells: impl Fn(&'a C) -> &'a ScalarBuffer<T::Native>,
     ) -> Result<ArrayRef, ArrowError> {
@@ -162,7 +162,7 @@ impl<T: ArrowPrimitiveType> CellType for Optional<T> {
         OptionalCells::new(array)
     }
 
-    fn gather<'a, C: Chunk>(
+    fn gather<'a, C>(
         rows: &LocatedRows<'a, C>,
         cells: impl Fn(&'a C) -> &'a OptionalCells<T::Native>,
     ) -> Result<ArrayRef, ArrowError> {
@@ -222,10 +222,7 @@ impl<const N: usize> CellType for FixedId<N> {
         array.values().clone()
     }
 
-    fn gather<'a, C: Chunk>(
-        rows: &LocatedRows<'a, C>,
-        cells: impl Fn(&'a C) -> &'a Buffer,
-    ) -> Result<ArrayRef, ArrowError> {
+    fn gather<'a, C>(rows: &LocatedRows<'a, C>, cells: impl Fn(&'a C) -> &'a Buffer) -> Result<ArrayRef, ArrowError> {
         let ids = rows.read(|chunk| {
             let ids: &[[u8; N]] = cells(chunk).as_chunks().0;
             |at| ids[at]

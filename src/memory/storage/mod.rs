@@ -2,7 +2,7 @@
 //!
 //! | module | contents |
 //! |---|---|
-//! | `column`, `table`, `validity` | chunks of a table: Arrow record batches, opened as builders by a batch of ingestion |
+//! | `column`, `table`, `located_rows`, `validity` | chunks of a table: Arrow record batches, opened as builders by a batch of ingestion |
 //! | `jobs`, `runs`, `records`, `reference` | the tables, and references between them |
 //! | `annotation` | a dictionary column per annotation key and chunk |
 //! | `arena`, `dictionary` | append-only values, and dictionaries |
@@ -24,6 +24,7 @@ mod id;
 mod id_index;
 mod integer_index;
 mod jobs;
+mod located_rows;
 mod ngram;
 mod partials;
 mod postings;
@@ -46,13 +47,14 @@ pub(super) use dictionary::{Dictionary, TextOrder};
 pub(super) use id::{FixedId, JobId, RunId};
 pub(super) use integer_index::{IntegerIndex, ListedRows};
 pub(super) use jobs::{JobChunk, JobColumnIndex, JobRows, JobWriter, job_state};
+pub(super) use located_rows::LocatedRows;
 pub(super) use partials::{CachedGroups, GroupAccumulator, GroupTotals, PartialKey, TotalsUpdate};
 pub(super) use postings::{PostingList, Postings};
 pub(super) use records::Records;
 pub(super) use reference::Reference;
 pub(super) use row_set::RowSet;
 pub(super) use runs::{RunCells, RunChunk, RunColumnIndex, RunRows, RunWriter};
-pub(super) use table::{Chunk, LocatedRows};
+pub(super) use table::Chunk;
 pub(super) use tables::{Dictionaries, Indexes, JobRecords, Tables};
 pub(super) use window::{by_window, whole_window, window_of};
 pub(super) use zone::{BLOCK_ROWS, GROUP_ROWS, Node, Zone, ZoneTree, Zones};

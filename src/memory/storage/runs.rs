@@ -11,7 +11,8 @@ use datafusion::arrow::record_batch::RecordBatch;
 
 use super::column::{CellType, ColumnType, Optional, Required};
 use super::id::RunId;
-use super::table::{Chunk, LocatedRows, Table, TableWriter, table};
+use super::located_rows::LocatedRows;
+use super::table::{Chunk, Table, TableWriter, table};
 
 table! {
     /// Runs, in the order of insertion. Strings are dictionary codes.

@@ -8,6 +8,7 @@ use datafusion::arrow::error::ArrowError;
 use datafusion::arrow::record_batch::RecordBatch;
 
 use super::column::{CHUNK_ROWS, locate};
+use super::located_rows::LocatedRows;
 
 /// The chunks of a table. Clones share them.
 #[derive(Debug, Clone)]
@@ -71,17 +72,8 @@ pub(crate) trait Chunk: Clone {
     fn append(writer: &mut Self::Writer, rows: &Self::Rows, first: usize, count: usize);
 }
 
-/// Rows of a table, with their chunks.
-#[derive(Debug)]
-pub(crate) struct LocatedRows<'a, C> {
-    rows: &'a [u32],
-    /// The chunk of each row, and the row's index in it.
-    located: Vec<(&'a C, u32)>,
-    /// The ends of the parts of consecutive rows in the same chunk.
-    parts: Vec<usize>,
-}
-
 impl<'a, C: Chunk> LocatedRows<'a, C> {
+    /// Locates rows of a table.
     pub(crate) fn new(table: &'a Table<C>, rows: &'a [u32]) -> Self {
         let mut located = Vec::with_capacity(rows.len());
         let mut parts = Vec::new();
@@ -91,38 +83,6 @@ impl<'a, C: Chunk> LocatedRows<'a, C> {
             parts.push(located.len());
         }
         Self { rows, located, parts }
-    }
-
-    pub(crate) fn rows(&self) -> &'a [u32] {
-        self.rows
-    }
-
-    /// The chunk of each row, and the row's index in it.
-    pub(crate) fn iter(&self) -> impl ExactSizeIterator<Item = (&'a C, usize)> {
-        self.located.iter().map(|&(chunk, at)| (chunk, at as usize))
-    }
-
-    /// A value of each row. `open` opens a chunk for reads of the values at indices of the chunk.
-    pub(crate) fn read<V, R: Fn(usize) -> V>(&self, open: impl Fn(&'a C) -> R) -> Vec<V> {
-        let mut values = Vec::with_capacity(self.rows.len());
-        if self.is_scattered() {
-            // In a loop of few instructions per row, the cache misses of more rows overlap.
-            values.extend(self.iter().map(|(chunk, at)| open(chunk)(at)));
-            return values;
-        }
-        let mut start = 0;
-        for &end in &self.parts {
-            let part = &self.located[start..end];
-            let read = open(part[0].0);
-            values.extend(part.iter().map(|&(_, at)| read(at as usize)));
-            start = end;
-        }
-        values
-    }
-
-    /// Whether most rows are in another chunk than the row before.
-    pub(crate) fn is_scattered(&self) -> bool {
-        2 * self.parts.len() > self.rows.len()
     }
 }
 
