@@ -138,7 +138,7 @@ impl JobColumn {
                 let places =
                     (0..of_chunk.len() as u32).filter(|&at| passing.is_none_or(|passing| passing.value(at as usize)));
                 let rows: Vec<u32> = places.map(|at| first_row(chunk) + at).collect();
-                return self.of_rows(&LocatedRows::new(&tables.jobs, &rows), tables);
+                return self.of_rows(&LocatedRows::new(tables.jobs.chunks(), &rows), tables);
             }
         };
         Ok(match passing {
@@ -241,7 +241,7 @@ fn runs(tables: &Tables, jobs: &LocatedRows<'_, JobChunk>) -> Result<ArrayRef, A
         }
         lengths.push(rows.len() - before);
     }
-    let runs = LocatedRows::new(&tables.runs, &rows);
+    let runs = LocatedRows::new(tables.runs.chunks(), &rows);
     let columns = RUN_COLUMNS.into_iter().map(|column| RunChunk::gather(column, &runs));
     let columns = columns.collect::<Result<Vec<_>, _>>()?;
     let structs = StructArray::try_new_with_length(RUN_FIELDS.clone(), columns, None, rows.len())?;

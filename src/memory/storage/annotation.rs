@@ -4,8 +4,9 @@ use std::sync::Arc;
 
 use datafusion::arrow::array::{UInt32Array, UInt32Builder};
 
-use super::column::{CHUNK_ROWS, OptionalCells};
+use super::column::OptionalCells;
 use super::dictionary::Dictionary;
+use super::located_rows::CHUNK_ROWS;
 
 /// The values of a key in a chunk.
 #[derive(Debug, Clone)]

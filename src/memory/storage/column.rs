@@ -13,24 +13,8 @@ use datafusion::arrow::error::ArrowError;
 use datafusion::arrow::util::bit_util;
 
 use super::id::FixedId;
-use super::located_rows::LocatedRows;
+use super::located_rows::{CHUNK_ROWS, LocatedRows};
 use super::validity::validity;
-
-/// The number of rows of a full chunk, which is DataFusion's batch size.
-pub(crate) const CHUNK_ROWS: usize = 1 << CHUNK_BITS;
-pub(super) const CHUNK_BITS: u32 = 13;
-
-/// The chunk of a row, and the row's index in it.
-#[inline]
-pub(crate) const fn locate(row: u32) -> (usize, usize) {
-    ((row >> CHUNK_BITS) as usize, row as usize & (CHUNK_ROWS - 1))
-}
-
-/// The first row of a chunk.
-#[inline]
-pub(crate) const fn first_row(chunk: usize) -> u32 {
-    (chunk as u32) << CHUNK_BITS
-}
 
 /// The type of a column: its Arrow array and its writer.
 pub(crate) trait ColumnType {

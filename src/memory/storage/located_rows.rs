@@ -1,16 +1,46 @@
-//! Reads of rows of a table.
+//! The chunks of rows, and reads of rows in several chunks.
+
+use std::sync::Arc;
+
+/// The number of rows of a full chunk, which is DataFusion's batch size.
+pub(crate) const CHUNK_ROWS: usize = 1 << CHUNK_BITS;
+pub(super) const CHUNK_BITS: u32 = 13;
+
+/// The chunk of a row, and the row's index in it.
+#[inline]
+pub(crate) const fn locate(row: u32) -> (usize, usize) {
+    ((row >> CHUNK_BITS) as usize, row as usize & (CHUNK_ROWS - 1))
+}
+
+/// The first row of a chunk.
+#[inline]
+pub(crate) const fn first_row(chunk: usize) -> u32 {
+    (chunk as u32) << CHUNK_BITS
+}
 
 /// Rows of a table, with their chunks.
 #[derive(Debug)]
 pub(crate) struct LocatedRows<'a, C> {
-    pub(super) rows: &'a [u32],
+    rows: &'a [u32],
     /// The chunk of each row, and the row's index in it.
-    pub(super) located: Vec<(&'a C, u32)>,
+    located: Vec<(&'a C, u32)>,
     /// The ends of the parts of consecutive rows in the same chunk.
-    pub(super) parts: Vec<usize>,
+    parts: Vec<usize>,
 }
 
 impl<'a, C> LocatedRows<'a, C> {
+    /// Locates rows in the chunks of a table.
+    pub(crate) fn new(chunks: &'a [Arc<C>], rows: &'a [u32]) -> Self {
+        let mut located = Vec::with_capacity(rows.len());
+        let mut parts = Vec::new();
+        for part in rows.chunk_by(|&a, &b| locate(a).0 == locate(b).0) {
+            let chunk = &*chunks[locate(part[0]).0];
+            located.extend(part.iter().map(|&row| (chunk, locate(row).1 as u32)));
+            parts.push(located.len());
+        }
+        Self { rows, located, parts }
+    }
+
     pub(crate) fn rows(&self) -> &'a [u32] {
         self.rows
     }

@@ -2,7 +2,8 @@
 //!
 //! | module | contents |
 //! |---|---|
-//! | `column`, `table`, `located_rows`, `validity` | chunks of a table: Arrow record batches, opened as builders by a batch of ingestion |
+//! | `located_rows` | the chunks of rows, and reads of rows in several chunks |
+//! | `column`, `table`, `validity` | chunks of a table: Arrow record batches, opened as builders by a batch of ingestion |
 //! | `jobs`, `runs`, `records`, `reference` | the tables, and references between them |
 //! | `annotation` | a dictionary column per annotation key and chunk |
 //! | `arena`, `dictionary` | append-only values, and dictionaries |
@@ -42,12 +43,12 @@ mod zone;
 pub(super) use annotation::{AnnotationCatalog, KeyColumn};
 pub(super) use arena::Arena;
 pub(super) use bitmap_index::{BitmapIndex, StateChanges};
-pub(super) use column::{CHUNK_ROWS, OptionalCells, first_row, locate};
+pub(super) use column::OptionalCells;
 pub(super) use dictionary::{Dictionary, TextOrder};
 pub(super) use id::{FixedId, JobId, RunId};
 pub(super) use integer_index::{IntegerIndex, ListedRows};
 pub(super) use jobs::{JobChunk, JobColumnIndex, JobRows, JobWriter, job_state};
-pub(super) use located_rows::LocatedRows;
+pub(super) use located_rows::{CHUNK_ROWS, LocatedRows, first_row, locate};
 pub(super) use partials::{CachedGroups, GroupAccumulator, GroupTotals, PartialKey, TotalsUpdate};
 pub(super) use postings::{PostingList, Postings};
 pub(super) use records::Records;

@@ -64,7 +64,7 @@ mod tests {
     use datafusion::arrow::array::{TimestampMicrosecondArray, UInt8Array, UInt32Array};
     use datafusion::arrow::compute::{concat, take};
 
-    use super::super::column::{CHUNK_ROWS, locate};
+    use super::super::located_rows::{CHUNK_ROWS, locate};
     use super::*;
 
     fn rows(count: usize) -> RunRows {
@@ -120,7 +120,7 @@ mod tests {
             for column in RunColumnIndex::ALL.iter().copied() {
                 let arrays = table.chunks().iter().map(|chunk| chunk.batch().column(column as usize).as_ref());
                 let expected = take(&concat(&arrays.collect::<Vec<_>>()).unwrap(), &indices, None).unwrap();
-                let located = LocatedRows::new(table, &rows);
+                let located = LocatedRows::new(table.chunks(), &rows);
                 assert_eq!(&RunChunk::gather(column, &located).unwrap(), &expected, "{column:?}");
                 assert!(located.iter().map(|(_, at)| at).eq(rows.iter().map(|&row| locate(row).1)));
             }

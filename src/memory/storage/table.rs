@@ -7,8 +7,7 @@ use datafusion::arrow::datatypes::SchemaRef;
 use datafusion::arrow::error::ArrowError;
 use datafusion::arrow::record_batch::RecordBatch;
 
-use super::column::{CHUNK_ROWS, locate};
-use super::located_rows::LocatedRows;
+use super::located_rows::{CHUNK_ROWS, LocatedRows, locate};
 
 /// The chunks of a table. Clones share them.
 #[derive(Debug, Clone)]
@@ -70,20 +69,6 @@ pub(crate) trait Chunk: Clone {
     fn rows(rows: &Self::Rows) -> usize;
     /// Appends `count` rows from `first` on.
     fn append(writer: &mut Self::Writer, rows: &Self::Rows, first: usize, count: usize);
-}
-
-impl<'a, C: Chunk> LocatedRows<'a, C> {
-    /// Locates rows of a table.
-    pub(crate) fn new(table: &'a Table<C>, rows: &'a [u32]) -> Self {
-        let mut located = Vec::with_capacity(rows.len());
-        let mut parts = Vec::new();
-        for part in rows.chunk_by(|&a, &b| locate(a).0 == locate(b).0) {
-            let (chunk, _) = table.locate(part[0]);
-            located.extend(part.iter().map(|&row| (chunk, locate(row).1 as u32)));
-            parts.push(located.len());
-        }
-        Self { rows, located, parts }
-    }
 }
 
 /// The writer of a table.

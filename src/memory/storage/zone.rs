@@ -4,7 +4,7 @@
 use std::ops::Range;
 use std::sync::Arc;
 
-use super::column::{CHUNK_BITS, CHUNK_ROWS};
+use super::located_rows::{CHUNK_BITS, CHUNK_ROWS};
 
 /// The number of rows of a block, the smallest range with a zone.
 ///
