@@ -35,12 +35,12 @@ pub(super) fn jobs(tables: &Tables, batch: &RecordBatch, now: Timestamp) -> Vec<
     (0..count).map(job).collect()
 }
 
-/// The number of jobs whose values are read before the first of them is decoded.
+/// The number of jobs whose values are preloaded together.
 const PRELOADED_JOBS: usize = 128;
-/// The values of a dictionary of at least this length are not all in the caches of the processor.
+/// Only the values of dictionaries of at least this length are preloaded. Shorter ones stay in the caches of the processor.
 const PRELOAD_MIN_VALUES: usize = 8192;
 
-/// Reads the value of a code, if the dictionary is large.
+/// Preloads the value of a code into the caches of the processor, if the dictionary is large.
 ///
 /// The clone of a long value increments a reference count, and an x86 processor starts no load before the increment has
 /// completed. If the values of several jobs are read before the first clone, their cache misses overlap.
@@ -123,10 +123,10 @@ impl<'a> JobArrays<'a> {
         }
     }
 
-    /// Reads the job sets and annotations of some jobs, whose dictionaries can be large and whose values long.
-    fn preload(&mut self, jobs: Range<usize>) {
+    /// Preloads the job sets and annotations of some jobs, whose dictionaries can be large.
+    fn preload(&self, jobs: Range<usize>) {
         self.job_set.preload(jobs.clone());
-        jobs.for_each(|at| self.annotations.preload(at));
+        self.annotations.preload(jobs);
     }
 
     // Inlined, so that the job is constructed in the vector and not moved to it.
@@ -199,26 +199,26 @@ impl<'a> AnnotationArrays<'a> {
         Self { catalog, offsets: map.offsets(), keys, values, resolved: ResolvedKeys::default() }
     }
 
-    /// Resolves the keys of a job. Returns the codes of its values.
-    fn resolve(&mut self, at: usize) -> &'a [u32] {
-        let entries = self.offsets[at] as usize..self.offsets[at + 1] as usize;
-        let codes = &self.keys[entries.clone()];
+    /// The entries of a range of jobs.
+    fn entries(&self, jobs: Range<usize>) -> Range<usize> {
+        self.offsets[jobs.start] as usize..self.offsets[jobs.end] as usize
+    }
+
+    fn preload(&self, jobs: Range<usize>) {
+        let entries = self.entries(jobs);
+        let (keys, values) = (&self.keys[entries.clone()], &self.values[entries]);
+        keys.iter().zip(values).for_each(|(&key, &value)| preload(self.catalog.values(key).texts(), value));
+    }
+
+    fn of_job(&mut self, at: usize) -> Annotations {
+        let entries = self.entries(at..at + 1);
+        let (codes, values) = (&self.keys[entries.clone()], &self.values[entries]);
         if self.resolved.codes != codes {
             let values = codes.iter().map(|&code| self.catalog.values(code).texts());
             let names = codes.iter().map(|&code| self.catalog.keys.text(code).clone());
             self.resolved = ResolvedKeys { codes, names: names.collect(), values: values.collect() };
         }
-        &self.values[entries]
-    }
-
-    fn preload(&mut self, at: usize) {
-        let codes = self.resolve(at);
-        self.resolved.values.iter().zip(codes).for_each(|(values, &code)| preload(values, code));
-    }
-
-    fn of_job(&mut self, at: usize) -> Annotations {
-        let codes = self.resolve(at);
-        let values = self.resolved.values.iter().zip(codes);
+        let values = self.resolved.values.iter().zip(values);
         let values = values.map(|(values, &code)| values.get(code).clone()).collect();
         Annotations::from_sorted(Arc::clone(&self.resolved.names), values)
     }

@@ -79,7 +79,7 @@ impl Search<'_> {
             return None;
         }
         let latest = tables.indexes.recent_transitions.latest(|row| tables.jobs.last_transition_seconds(row));
-        // An estimate, as if the selected rows were as many among the latest as among all.
+        // An estimate that assumes that the selected rows are evenly distributed.
         let share = self.selected.upper_bound(tables) as f64 / tables.jobs.len() as f64;
         if (latest.len() as f64 * share) < end as f64 {
             return None;

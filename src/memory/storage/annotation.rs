@@ -98,7 +98,7 @@ impl KeyColumn {
     }
 }
 
-/// The number of keys up to which a linear search is faster than a binary search.
+/// The maximum number of keys of a chunk that are searched linearly.
 const LINEAR_SEARCH_MAX_KEYS: usize = 16;
 
 /// The annotations of a chunk, by key.

@@ -13,7 +13,7 @@ const KEPT_ENTRIES: usize = 1024;
 /// is its row in a page.
 const SORTED_ENTRIES: usize = 512;
 
-/// The row of a job that had a transition. The latest transition sorts first, and those of a second by row.
+/// A transition of the job in a row. The latest transition sorts first, and those of a second sort by row.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 struct Transition {
     seconds: Reverse<i64>,
