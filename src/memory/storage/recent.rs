@@ -9,8 +9,8 @@ use parking_lot::RwLock;
 const MAX_ENTRIES: usize = 4096;
 /// The number of entries that remain after pruning.
 const KEPT_ENTRIES: usize = 1024;
-/// The number of entries that are sorted for pages. A job has an entry per recent transition, and only the last of them
-/// is its row in a page.
+/// The number of entries that are sorted for pages. A job has an entry per recent transition, of which only the last is
+/// valid.
 const SORTED_ENTRIES: usize = 512;
 
 /// A transition of the job in a row. The latest transition sorts first, and those of a second sort by row.
