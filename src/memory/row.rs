@@ -2,6 +2,7 @@
 //!
 //! Batches contain strings as dictionary codes. A decoded job shares the values of the snapshot's dictionaries.
 
+use std::iter;
 use std::ops::Range;
 use std::sync::Arc;
 
@@ -16,7 +17,7 @@ use datafusion::arrow::record_batch::RecordBatch;
 use smol_str::SmolStr;
 
 use super::query::GroupKey;
-use super::storage::{AnnotationCatalog, Arena, Dictionary, FixedId, Tables, job_state};
+use super::storage::{AnnotationCatalog, Arena, Dictionary, FixedId, Tables, TextPrefetch, job_state};
 use crate::ingest::{JOB_ID_BYTES, RUN_ID_BYTES};
 use crate::model::{Annotations, GroupAggregates, Job, JobGroup, Run, RunState, StateSet};
 use crate::query::Aggregates;
@@ -27,28 +28,16 @@ pub(super) fn jobs(tables: &Tables, batch: &RecordBatch, now: Timestamp) -> Vec<
     let mut jobs = JobArrays::new(tables, batch);
     let count = batch.num_rows();
     let job = |at: usize| {
-        if at.is_multiple_of(PRELOADED_JOBS) {
-            jobs.preload(at..count.min(at + PRELOADED_JOBS));
+        if at.is_multiple_of(PREFETCHED_JOBS) {
+            jobs.prefetch(at..count.min(at + PREFETCHED_JOBS));
         }
         jobs.job(at, now)
     };
     (0..count).map(job).collect()
 }
 
-/// The number of jobs whose values are preloaded together.
-const PRELOADED_JOBS: usize = 128;
-/// Only the values of dictionaries of at least this length are preloaded. Shorter ones stay in the caches of the processor.
-const PRELOAD_MIN_VALUES: usize = 8192;
-
-/// Preloads the value of a code into the caches of the processor, if the dictionary is large.
-///
-/// The clone of a long value increments a reference count, and an x86 processor starts no load before the increment has
-/// completed. If the values of several jobs are read before the first clone, their cache misses overlap.
-fn preload(values: &Arena<SmolStr>, code: u32) {
-    if values.len() >= PRELOAD_MIN_VALUES {
-        std::hint::black_box(values.get(code).as_bytes().first());
-    }
-}
+/// The number of jobs whose strings are prefetched together.
+const PREFETCHED_JOBS: usize = 128;
 
 /// A column of codes with the values of its dictionary.
 struct Texts<'a> {
@@ -65,8 +54,9 @@ impl<'a> Texts<'a> {
         self.values.get(self.codes.value(at)).clone()
     }
 
-    fn preload(&self, rows: Range<usize>) {
-        rows.filter(|&at| self.codes.is_valid(at)).for_each(|at| preload(self.values, self.codes.value(at)));
+    fn prefetch(&self, rows: Range<usize>, strings: &mut TextPrefetch<'a>) {
+        let codes = rows.filter(|&at| self.codes.is_valid(at)).map(|at| self.codes.value(at));
+        strings.extend(self.values, codes);
     }
 
     fn optional(&self, at: usize) -> Option<SmolStr> {
@@ -117,16 +107,21 @@ impl<'a> JobArrays<'a> {
             last_transition_time: values::<TimestampMicrosecondType>(next()),
             cancel_reason: Texts::new(next(), &texts.cancel_reasons),
             cancel_user: Texts::new(next(), &texts.cancel_users),
+            runs: RunArrays::new(tables, next()),
             latest_run_id: next().as_fixed_size_binary(),
             annotations: AnnotationArrays::new(tables, next()),
-            runs: RunArrays::new(tables, next()),
         }
     }
 
-    /// Preloads the job sets and annotations of some jobs, whose dictionaries can be large.
-    fn preload(&self, jobs: Range<usize>) {
-        self.job_set.preload(jobs.clone());
-        self.annotations.preload(jobs);
+    /// Prefetches the strings of some jobs, of the columns whose dictionaries can be large.
+    fn prefetch(&self, jobs: Range<usize>) {
+        let mut strings = TextPrefetch::default();
+        for column in [&self.queue, &self.job_set, &self.owner, &self.namespace] {
+            column.prefetch(jobs.clone(), &mut strings);
+        }
+        self.annotations.prefetch(jobs.clone(), &mut strings);
+        self.runs.prefetch(jobs, &mut strings);
+        strings.finish();
     }
 
     // Inlined, so that the job is constructed in the vector and not moved to it.
@@ -204,10 +199,12 @@ impl<'a> AnnotationArrays<'a> {
         self.offsets[jobs.start] as usize..self.offsets[jobs.end] as usize
     }
 
-    fn preload(&self, jobs: Range<usize>) {
+    fn prefetch(&self, jobs: Range<usize>, strings: &mut TextPrefetch<'a>) {
         let entries = self.entries(jobs);
         let (keys, values) = (&self.keys[entries.clone()], &self.values[entries]);
-        keys.iter().zip(values).for_each(|(&key, &value)| preload(self.catalog.values(key).texts(), value));
+        for (&key, &value) in keys.iter().zip(values) {
+            strings.extend(self.catalog.values(key).texts(), iter::once(value));
+        }
     }
 
     fn of_job(&mut self, at: usize) -> Annotations {
@@ -261,6 +258,13 @@ impl<'a> RunArrays<'a> {
             finished: next().as_primitive(),
             state: next().as_primitive(),
             exit_code: next().as_primitive(),
+        }
+    }
+
+    fn prefetch(&self, jobs: Range<usize>, strings: &mut TextPrefetch<'a>) {
+        let runs = self.offsets[jobs.start] as usize..self.offsets[jobs.end] as usize;
+        for column in [&self.cluster, &self.node, &self.pool] {
+            column.prefetch(runs.clone(), strings);
         }
     }
 

@@ -15,10 +15,14 @@ use smol_str::SmolStr;
 use super::arena::Arena;
 use super::ngram::{NgramBatch, NgramIndex};
 use super::postings::{PostingList, Postings};
+use super::prefetch::TextPrefetch;
 use crate::memory::cost::NGRAM_MIN_TEXTS;
 
 /// New values are added to the trigram index in batches of this size.
 const NGRAM_BATCH: usize = 1 << 12;
+
+/// The number of values that are prefetched together before a test.
+const PREFETCHED_TEXTS: usize = 256;
 
 /// The codes of a dictionary, sorted by their values.
 #[derive(Debug, Default)]
@@ -112,7 +116,14 @@ impl Dictionary {
         let part = Finder::new(part);
         let contains = |&code: &u32| part.find(self.text(code).as_bytes()).is_some();
         let indexed = candidates.into_iter().take_while(|&code| code < known);
-        Some(indexed.chain(end.min(known)..known).filter(contains).collect())
+        let candidates: Vec<u32> = indexed.chain(end.min(known)..known).collect();
+        let of_part = |codes: &[u32]| {
+            let mut texts = TextPrefetch::default();
+            texts.extend(&self.texts, codes.iter().copied());
+            texts.finish();
+            codes.iter().copied().filter(contains).collect::<Vec<_>>()
+        };
+        Some(candidates.chunks(PREFETCHED_TEXTS).flat_map(of_part).collect())
     }
 
     /// The codes in a range whose values pass a test, ascending.
@@ -201,10 +212,9 @@ impl Dictionary {
         self.shared.postings.read().list(code)
     }
 
-    /// The posting lists of several codes.
+    /// The posting lists of several codes. Codes after the last that has a row are omitted.
     pub(crate) fn rows_of(&self, codes: &[u32]) -> Vec<PostingList> {
-        let postings = self.shared.postings.read();
-        codes.iter().map(|&code| postings.list(code)).collect()
+        self.shared.postings.read().lists(codes)
     }
 
     /// The total number of rows of several codes.

@@ -26,7 +26,13 @@ pub(crate) struct LocatedRows<'a, C> {
     located: Vec<(&'a C, u32)>,
     /// The ends of the parts of consecutive rows in the same chunk.
     parts: Vec<usize>,
+    is_sparse: bool,
 }
+
+/// The maximum number of rows whose values are prefetched: those of more rows exceed the caches of a core.
+pub(crate) const PREFETCH_MAX_ROWS: usize = 1024;
+/// Four-byte values of rows at least this far from each other are in different cache lines.
+const SPARSE_DISTANCE: u32 = 16;
 
 impl<'a, C> LocatedRows<'a, C> {
     /// Locates rows in the chunks of a table.
@@ -38,7 +44,8 @@ impl<'a, C> LocatedRows<'a, C> {
             located.extend(part.iter().map(|&row| (chunk, locate(row).1 as u32)));
             parts.push(located.len());
         }
-        Self { rows, located, parts }
+        let far = rows.array_windows().filter(|&&[a, b]| a.abs_diff(b) >= SPARSE_DISTANCE).count();
+        Self { rows, located, parts, is_sparse: 2 * (far + 1) > rows.len() }
     }
 
     pub(crate) fn rows(&self) -> &'a [u32] {
@@ -48,6 +55,21 @@ impl<'a, C> LocatedRows<'a, C> {
     /// The chunk of each row, and the row's index in it.
     pub(crate) fn iter(&self) -> impl ExactSizeIterator<Item = (&'a C, usize)> {
         self.located.iter().map(|&(chunk, at)| (chunk, at as usize))
+    }
+
+    /// The chunk of each part of consecutive rows in the same chunk.
+    pub(crate) fn chunks(&self) -> impl Iterator<Item = &'a C> {
+        self.parts.iter().map(|&end| self.located[end - 1].0)
+    }
+
+    /// Whether most rows are far from the row before, so that their values are in different cache lines.
+    pub(crate) fn is_sparse(&self) -> bool {
+        self.is_sparse
+    }
+
+    /// Whether the values are prefetched before they are read. Those of consecutive rows are prefetched by the processor.
+    pub(crate) fn prefetches(&self) -> bool {
+        self.is_sparse && self.rows.len() <= PREFETCH_MAX_ROWS
     }
 
     /// A value of each row. `open` opens a chunk for reads of the values at indices of the chunk.
@@ -69,7 +91,25 @@ impl<'a, C> LocatedRows<'a, C> {
     }
 
     /// Whether most rows are in another chunk than the row before.
-    pub(crate) fn is_scattered(&self) -> bool {
+    fn is_scattered(&self) -> bool {
         2 * self.parts.len() > self.rows.len()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn values_of_sparse_rows_are_prefetched_up_to_a_maximum() {
+        let chunk = Arc::new(());
+        let chunks = vec![chunk; 4];
+        let prefetches = |rows: Vec<u32>| LocatedRows::new(&chunks, &rows).prefetches();
+        assert!(prefetches(vec![5]));
+        assert!(prefetches((0..PREFETCH_MAX_ROWS as u32).map(|at| at * SPARSE_DISTANCE).collect()));
+        assert!(prefetches((0..100).rev().map(|at| at * SPARSE_DISTANCE).collect()));
+        assert!(!prefetches((0..=PREFETCH_MAX_ROWS as u32).map(|at| at * SPARSE_DISTANCE).collect()));
+        assert!(!prefetches((0..100).collect()));
+        assert!(!prefetches((0..100).map(|at| at * (SPARSE_DISTANCE - 1)).collect()));
     }
 }

@@ -5,11 +5,15 @@ use std::sync::Arc;
 
 use roaring::RoaringBitmap;
 
+use super::prefetch::prefetch;
 use super::row_set::RowSet;
 use super::window::{bitmap_bytes, by_window, whole_window};
 
 /// A list with this many rows is converted to a bitmap, which is smaller and faster from this length on.
 const BITMAP_FROM: usize = 256;
+
+/// The number of lists that are prefetched together.
+const PREFETCHED_LISTS: usize = 256;
 
 /// Ascending rows. Most annotation values have few rows, for which a bitmap would be larger.
 #[derive(Debug, Clone, Default)]
@@ -62,6 +66,22 @@ impl PostingList {
             *self = Self::Many(Arc::new(bitmap));
         } else {
             rows.for_each(|row| self.insert(row));
+        }
+    }
+
+    /// Prefetches the vector or bitmap, whose clone increments a reference count.
+    fn prefetch(&self) {
+        match self {
+            Self::None | Self::One(_) => {}
+            Self::Few(rows) => prefetch(rows.as_ref()),
+            Self::Many(bitmap) => prefetch(bitmap.as_ref()),
+        }
+    }
+
+    /// Prefetches the first rows of a vector, which has been prefetched.
+    fn prefetch_rows(&self) {
+        if let Self::Few(rows) = self {
+            rows.first().into_iter().for_each(prefetch);
         }
     }
 
@@ -214,6 +234,19 @@ impl Postings {
         self.0.get(code as usize).cloned().unwrap_or(PostingList::None)
     }
 
+    /// The lists of several codes. Codes after the last that has a row are omitted.
+    pub(crate) fn lists(&self, codes: &[u32]) -> Vec<PostingList> {
+        let mut lists = Vec::with_capacity(codes.len());
+        for codes in codes.chunks(PREFETCHED_LISTS) {
+            let of_part: Vec<&PostingList> = codes.iter().filter_map(|&code| self.0.get(code as usize)).collect();
+            of_part.iter().for_each(|&list| prefetch(list));
+            of_part.iter().for_each(|list| list.prefetch());
+            of_part.iter().for_each(|list| list.prefetch_rows());
+            lists.extend(of_part.into_iter().cloned());
+        }
+        lists
+    }
+
     pub(crate) fn list_len(&self, code: u32) -> u64 {
         self.0.get(code as usize).map_or(0, PostingList::len)
     }
@@ -236,6 +269,15 @@ mod tests {
             }
             assert!(list.iter().eq(0..len));
         }
+    }
+
+    #[test]
+    fn the_lists_of_codes_are_in_the_order_of_the_codes() {
+        let mut postings = Postings::default();
+        postings.post([(3, 0), (0, 1), (3, 2)].into_iter().chain((10..1000).map(|row| (1, row))));
+        let lists = postings.lists(&[1, 9, 3, 2, 0]);
+        let rows: Vec<Vec<u32>> = lists.iter().map(|list| list.iter().collect()).collect();
+        assert_eq!(rows, [(10..1000).collect(), vec![0, 2], vec![], vec![1]]);
     }
 
     #[test]
