@@ -1,5 +1,6 @@
 //! The access path of a predicate: an index, or a test of each visited row.
 
+use std::iter;
 use std::ops::Bound::{Excluded, Unbounded};
 use std::sync::Arc;
 
@@ -12,7 +13,8 @@ use super::indexed_rows::IndexedRows;
 use super::text_index::{index_trigrams, text_order};
 use crate::memory::cost;
 use crate::memory::storage::{
-    BitmapIndex, Dictionary, JobId, ListedRows, PostingList, RowSet, Tables, first_row, locate,
+    BitmapIndex, Chunk, Dictionary, JobChunk, JobColumnIndex, JobId, ListedRows, LocatedRows, PREFETCH_MAX_ROWS,
+    PostingList, RowSet, Tables, first_row, locate,
 };
 use crate::model::StateSet;
 use crate::query::{AnnotationTest, Comparison, IntegerField, IntegerTest, Predicate, TextField, TextTest};
@@ -177,14 +179,8 @@ fn by_priority(tables: &Tables, test: &IntegerTest) -> AccessPath {
 
 /// The indexed rows whose priority in this snapshot passes the test, and the rows that are not indexed yet.
 fn with_priority(tables: &Tables, listed: ListedRows, test: &IntegerTest) -> Arc<RoaringBitmap> {
-    let known = tables.jobs.len() as u32;
     let mut rows = union(listed.lists);
-    let changed = rows.as_ref() & listed.changed.as_ref();
-    let passes = |row: u32| {
-        let (chunk, at) = tables.jobs.locate(row);
-        test.holds(chunk.cells.priority[at])
-    };
-    let others: RoaringBitmap = changed.into_iter().filter(|&row| row >= known || !passes(row)).collect();
+    let others = without_priority(tables, &(rows.as_ref() & listed.changed.as_ref()), test);
     if !others.is_empty() {
         *Arc::make_mut(&mut rows) -= others;
     }
@@ -198,6 +194,24 @@ fn with_priority(tables: &Tables, listed: ListedRows, test: &IntegerTest) -> Arc
         Arc::make_mut(&mut rows).extend(new);
     }
     rows
+}
+
+/// The rows that are newer than this snapshot, or whose priority in it fails the test.
+fn without_priority(tables: &Tables, changed: &RoaringBitmap, test: &IntegerTest) -> RoaringBitmap {
+    let (mut others, mut rows) = (RoaringBitmap::new(), changed.iter());
+    let mut buffer = [0; PREFETCH_MAX_ROWS];
+    loop {
+        let part = rows.next_many(&mut buffer);
+        if part.is_empty() {
+            return others;
+        }
+        let (known, newer) = part.split_at(part.partition_point(|&row| (row as usize) < tables.jobs.len()));
+        let located = LocatedRows::new(tables.jobs.chunks(), known);
+        JobChunk::prefetch_columns(iter::once(JobColumnIndex::priority), &located);
+        let priorities = located.read(|chunk| |at| chunk.cells.priority[at]);
+        let fail = known.iter().zip(priorities).filter(|&(_, priority)| !test.holds(priority));
+        others.extend(fail.map(|(&row, _)| row).chain(newer.iter().copied()));
+    }
 }
 
 async fn by_annotation(tables: &Tables, key: &str, test: &AnnotationTest) -> AccessPath {

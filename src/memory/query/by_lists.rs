@@ -10,7 +10,7 @@ use super::indexed_rows::RowList;
 use super::search::Search;
 use super::text_index::text_order;
 use crate::memory::cost::{GATHER_MAX_CANDIDATES, LIST_PROBES};
-use crate::memory::storage::{Dictionary, JobChunk, by_window, locate};
+use crate::memory::storage::{Dictionary, JobChunk, JobColumnIndex, by_window, locate};
 use crate::model::JobState;
 use crate::query::Direction;
 
@@ -24,17 +24,18 @@ impl Search<'_> {
         &self,
         direction: Direction,
         dictionary: &Dictionary,
+        column: JobColumnIndex,
         code: impl Fn(&JobChunk, usize) -> u32 + Send + Sync,
     ) -> EngineResult<Vec<u32>> {
         let candidates = self.selected.upper_bound(self.tables);
         if candidates <= GATHER_MAX_CANDIDATES {
             // For few rows, sorting their values is cheaper than sorting the dictionary.
-            return self.gathered_by(direction, |chunk, at| dictionary.text(code(chunk, at))).await;
+            return self.gathered_by(direction, column, |chunk, at| dictionary.text(code(chunk, at))).await;
         }
         let order = text_order(dictionary).await;
         if self.gathers(candidates, self.page.end()) {
             let ranks = order.ranks();
-            return self.gathered_by(direction, |chunk, at| ranks[code(chunk, at) as usize]).await;
+            return self.gathered_by(direction, column, |chunk, at| ranks[code(chunk, at) as usize]).await;
         }
         let lists = |&code: &u32| dictionary.rows(code);
         match direction {
@@ -45,7 +46,7 @@ impl Search<'_> {
 
     pub(super) async fn by_state(&self, direction: Direction) -> EngineResult<Vec<u32>> {
         if self.selected.upper_bound(self.tables) <= GATHER_MAX_CANDIDATES {
-            return self.gathered_by(direction, |chunk, at| chunk.cells.state[at]).await;
+            return self.gathered_by(direction, JobColumnIndex::state, |chunk, at| chunk.cells.state[at]).await;
         }
         let mut states = JobState::ALL;
         states.sort_unstable_by_key(|state| state.ordinal());
@@ -58,12 +59,13 @@ impl Search<'_> {
     async fn gathered_by<K: Copy + Ord + Send>(
         &self,
         direction: Direction,
+        column: JobColumnIndex,
         key: impl Fn(&JobChunk, usize) -> K + Send + Sync,
     ) -> EngineResult<Vec<u32>> {
         let (all, end) = (self.all(), self.page.end());
         Ok(self.page.of(match direction {
-            Direction::Ascending => self.gathered(&all, key, end).await?,
-            Direction::Descending => self.gathered(&all, |chunk, at| Reverse(key(chunk, at)), end).await?,
+            Direction::Ascending => self.gathered(&all, column, key, end).await?,
+            Direction::Descending => self.gathered(&all, column, |chunk, at| Reverse(key(chunk, at)), end).await?,
         }))
     }
 

@@ -17,7 +17,8 @@ use super::select::RowSelection;
 use crate::ingest::JOB_ID_BYTES;
 use crate::memory::cost::{CHUNK_PROBE_MAX_ROWS, GATHER_MAX_CANDIDATES, OFFSET_MAX_NODES};
 use crate::memory::storage::{
-    BLOCK_ROWS, CHUNK_ROWS, GROUP_ROWS, JobChunk, JobId, Node, Tables, Zone, ZoneTree, Zones, first_row, locate,
+    BLOCK_ROWS, CHUNK_ROWS, Chunk, GROUP_ROWS, JobChunk, JobColumnIndex, JobId, Node, Tables, Zone, ZoneTree, Zones,
+    first_row, locate, prefetch,
 };
 
 /// The number of rows of a block that are compared with the last row found in one loop.
@@ -28,6 +29,8 @@ pub(super) trait ZonedColumn: Send {
     type Value: Copy + Ord + Send + Sync;
     /// A value in the column.
     type Stored: Copy + Into<Self::Value>;
+    /// The index of the column.
+    const COLUMN: JobColumnIndex;
 
     fn tree(tables: &Tables) -> &ZoneTree<Self::Value>;
     fn zones(chunk: &JobChunk) -> &Zones<Self::Value>;
@@ -39,6 +42,7 @@ pub(super) struct Ids;
 impl ZonedColumn for Ids {
     type Value = JobId;
     type Stored = [u8; JOB_ID_BYTES];
+    const COLUMN: JobColumnIndex = JobColumnIndex::job_id;
 
     fn tree(tables: &Tables) -> &ZoneTree<JobId> {
         &tables.indexes.zones.ids
@@ -58,6 +62,7 @@ pub(super) struct Submissions;
 impl ZonedColumn for Submissions {
     type Value = i64;
     type Stored = i64;
+    const COLUMN: JobColumnIndex = JobColumnIndex::submitted;
 
     fn tree(tables: &Tables) -> &ZoneTree<i64> {
         &tables.indexes.zones.submitted
@@ -78,6 +83,7 @@ pub(super) struct LastTransitions;
 impl ZonedColumn for LastTransitions {
     type Value = i64;
     type Stored = i64;
+    const COLUMN: JobColumnIndex = JobColumnIndex::last_transition_seconds;
 
     fn tree(tables: &Tables) -> &ZoneTree<i64> {
         &tables.indexes.zones.last_transition_seconds
@@ -139,12 +145,15 @@ impl Search<'_> {
         let key = |chunk: &JobChunk, at: usize| W::key(C::values(chunk)[at].into());
         let candidates = self.selected.upper_bound(self.tables);
         if candidates <= GATHER_MAX_CANDIDATES {
-            return Ok(self.page.of(self.gathered(&[root], key, self.page.end()).await?));
+            return Ok(self.page.of(self.gathered(&[root], C::COLUMN, key, self.page.end()).await?));
+        }
+        if let Some(rows) = self.few_rows().await {
+            return Ok(self.page.of(self.sorted(rows, C::COLUMN, key, self.page.end()).await));
         }
         let (nodes, page) = self.narrowed::<C, W>(root).await?;
         let left: u64 = nodes.iter().map(|node| node.rows().len() as u64).sum();
         Ok(page.of(if self.gathers(candidates.min(left), page.end()) {
-            self.gathered(&nodes, key, page.end()).await?
+            self.gathered(&nodes, C::COLUMN, key, page.end()).await?
         } else {
             BestFirst::<C, W>::new(self, page.end()).search(&nodes).await?
         }))
@@ -276,6 +285,7 @@ impl<'a, C: ZonedColumn, W: SortDirection<C::Value>> BestFirst<'a, C, W> {
         let key = |row: u32| W::key(values[locate(row).1].into());
         let mut rows = Vec::new();
         self.selected.visit(self.tables, node.rows(), |row| rows.push(row));
+        rows.iter().for_each(|&row| prefetch(&values[locate(row).1]));
         // All keys are read before the first is compared, so that their cache misses overlap.
         let keys: Vec<W::Key> = rows.iter().map(|&row| key(row)).collect();
         let mut keys = keys.iter();
@@ -330,6 +340,10 @@ impl<'a, C: ZonedColumn, W: SortDirection<C::Value>> BestFirst<'a, C, W> {
         if let Some((least, _)) = bounds::<C, W>(self.tables, node)
             && !self.is_pruned(&least)
         {
+            // The search reads the keys of most of these chunks next.
+            if let Some(chunk) = node.as_chunk() {
+                self.tables.jobs.chunks()[chunk].prefetch_cells(C::COLUMN);
+            }
             self.open.push(Reverse((least, node)));
         }
     }

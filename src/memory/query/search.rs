@@ -1,11 +1,15 @@
 //! The search for the rows of a page, and the fallback, which gathers and sorts all keys.
 
+use std::iter;
+
 use datafusion::error::Result as EngineResult;
 
 use super::budget::consume_budget;
 use super::select::RowSelection;
 use crate::memory::cost::{GATHER_MAX_CANDIDATES, GATHER_SHARE};
-use crate::memory::storage::{JobChunk, Node, Tables, first_row};
+use crate::memory::storage::{
+    Chunk, JobChunk, JobColumnIndex, LocatedRows, Node, PREFETCH_MAX_ROWS, Tables, by_window, first_row,
+};
 
 /// The number of rows that are examined between two yields to the executor.
 const ROWS_AT_A_TIME: u32 = 1 << 20;
@@ -53,27 +57,66 @@ impl Search<'_> {
         candidates <= GATHER_MAX_CANDIDATES || wanted as u64 >= candidates / GATHER_SHARE
     }
 
-    /// Gathers the keys of the selected rows of nodes and sorts the first `limit`.
+    /// The selected rows, ascending, if the indexes are expected to select few; `None` if they select more.
+    ///
+    /// Predicates are often correlated, like those of a cluster and of its nodes, so the search ends after the first
+    /// window with which the rows are more than expected.
+    pub(super) async fn few_rows(&self) -> Option<Vec<u32>> {
+        // A residual predicate would be evaluated on all candidates.
+        if self.selected.has_residual() || self.selected.estimate(self.tables) > GATHER_MAX_CANDIDATES {
+            return None;
+        }
+        let all = self.tables.jobs.len() as u32;
+        let mut rows = Vec::new();
+        for part in by_window(0..all) {
+            consume_budget().await;
+            let known = part.end;
+            self.selected.visit(self.tables, part, |row| rows.push(row));
+            if rows.len() as u64 * u64::from(all) > GATHER_MAX_CANDIDATES * u64::from(known) {
+                return None;
+            }
+        }
+        Some(rows)
+    }
+
+    /// The selected rows of nodes, sorted by keys that are read from a column, up to a limit.
     pub(super) async fn gathered<K: Copy + Ord + Send>(
         &self,
         nodes: &[Node],
+        column: JobColumnIndex,
         key: impl Fn(&JobChunk, usize) -> K + Send + Sync,
         limit: usize,
     ) -> EngineResult<Vec<u32>> {
-        let mut keyed: Vec<(K, u32)> = Vec::new();
+        let mut rows = Vec::new();
         for &node in nodes {
-            self.visit(node, |row| {
-                let (chunk, at) = self.tables.jobs.locate(row);
-                keyed.push((key(chunk, at), row));
-            })
-            .await?;
+            self.visit(node, |row| rows.push(row)).await?;
         }
+        Ok(self.sorted(rows, column, key, limit).await)
+    }
+
+    /// Sorts rows by keys that are read from a column, up to a limit.
+    pub(super) async fn sorted<K: Copy + Ord + Send>(
+        &self,
+        rows: Vec<u32>,
+        column: JobColumnIndex,
+        key: impl Fn(&JobChunk, usize) -> K + Send + Sync,
+        limit: usize,
+    ) -> Vec<u32> {
+        let mut keyed: Vec<(K, u32)> = Vec::with_capacity(rows.len());
+        for rows in rows.chunks(PREFETCH_MAX_ROWS) {
+            consume_budget().await;
+            let located = LocatedRows::new(self.tables.jobs.chunks(), rows);
+            JobChunk::prefetch_columns(iter::once(column), &located);
+            let keys = located.iter().map(|(chunk, at)| key(chunk, at));
+            keyed.extend(keys.zip(rows.iter().copied()));
+        }
+        drop(rows);
         if limit < keyed.len() {
             keyed.select_nth_unstable(limit);
             keyed.truncate(limit);
         }
         keyed.sort_unstable();
-        Ok(keyed.into_iter().map(|(_, row)| row).collect())
+        keyed.into_iter().map(|(_, row)| row).collect()
     }
 
     /// Visits the selected rows of a node.

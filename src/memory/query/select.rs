@@ -172,6 +172,13 @@ impl RowSelection {
         self.sets.first().map_or(all, |set| set.len().min(all))
     }
 
+    /// An estimate of the number of rows in all sets, as if the sets were independent. It ignores `states`.
+    pub(super) fn estimate(&self, tables: &Tables) -> u64 {
+        let all = tables.jobs.len() as f64;
+        let share = |set: &IndexedRows| set.len() as f64 / all;
+        (self.upper_bound(tables) as f64 * self.sets.iter().skip(1).map(share).product::<f64>()) as u64
+    }
+
     /// The indexed rows, if they are those of one lookup.
     fn only_set(&self) -> Option<&IndexedRows> {
         match (self.sets.as_slice(), self.states) {

@@ -6,6 +6,7 @@ use std::collections::HashSet;
 use serde_json::{Value, json};
 use tokio::runtime::Runtime;
 
+use super::search::Search;
 use super::*;
 use crate::ingest::{IngestionBatch, IngestionQuery};
 use crate::memory::ingest::Store;
@@ -110,6 +111,57 @@ fn priorities_of_listed_and_unlisted_rows_are_found() {
     }
 }
 
+#[test]
+fn few_rows_are_found_unless_predicates_are_correlated() {
+    const JOBS: u32 = 2 * WINDOW_ROWS;
+    let insert = |row: u32| {
+        let mut query = job(&format!("{row:06}"), 1);
+        // The jobs of an owner are in one queue. Those of the namespace are in the last window.
+        for (field, code) in [("queue", row % 20), ("owner", row % 100), ("jobSet", row % 101)] {
+            query["job"][field] = code.to_string().into();
+        }
+        query["job"]["namespace"] = u32::from(row < JOBS - 9000).to_string().into();
+        query
+    };
+    let tables = store((0..JOBS).map(insert).collect()).snapshot();
+    let few = |fields: &[TextField]| {
+        let query = JobQuery::new().filters(fields.iter().map(|field| field.equals("0")));
+        Runtime::new().unwrap().block_on(async {
+            let selected = RowSelection::new(&tables, query.selection()).await.unwrap();
+            let search = Search { tables: &tables, selected: &selected, page: PageRange::default() };
+            (selected.estimate(&tables), search.few_rows().await)
+        })
+    };
+    let rows = |holds: &dyn Fn(u32) -> bool| Some((0..JOBS).filter(|&row| holds(row)).collect::<Vec<_>>());
+    assert_eq!(few(&[]), (u64::from(JOBS), None));
+    assert_eq!(few(&[TextField::Queue]), (6554, None));
+    assert_eq!(few(&[TextField::Queue, TextField::JobSet]), (64, rows(&|row| row.is_multiple_of(2020))));
+    assert_eq!(few(&[TextField::Queue, TextField::Owner]), (65, None), "1311 jobs");
+    assert_eq!(
+        few(&[TextField::Queue, TextField::Namespace]),
+        (450, rows(&|row| row >= JOBS - 9000 && row.is_multiple_of(20)))
+    );
+
+    let empty = Store::default().snapshot();
+    let query = JobQuery::new().filter(TextField::Queue.equals("0")).filter(TextField::Owner.equals("0"));
+    let selected = Runtime::new().unwrap().block_on(RowSelection::new(&empty, query.selection())).unwrap();
+    assert_eq!(selected.estimate(&empty), 0);
+}
+
+#[test]
+fn many_changed_priorities_are_those_of_the_snapshot() {
+    let jobs = |numbers: std::ops::Range<i64>| numbers.map(|at| job(&format!("{at:05}"), at % 10)).collect::<Value>();
+    let change = |at: i64, priority: i64| json!({"type": "updateJobPriority", "jobId": format!("{at:05}"), "priority": priority});
+    let mut store = store(jobs(0..30_000));
+    let before = store.snapshot();
+    ingest(&mut store, (0..30_000).step_by(10).map(|at| change(at, 5)).collect());
+    let after = store.snapshot();
+    for (tables, zeros, fives) in [(&before, 3000, 3000), (&after, 0, 6000)] {
+        assert_eq!(find(tables, IntegerField::Priority.equals(0)).0.len(), zeros);
+        assert_eq!(find(tables, IntegerField::Priority.equals(5)).0.len(), fives);
+    }
+}
+
 /// Three windows of rows. The queues alternate, and some jobs of the first and last window are cancelled.
 #[test]
 fn selections_and_orders_span_windows() {
@@ -118,7 +170,8 @@ fn selections_and_orders_span_windows() {
     let queue = |row: u32| ["a", "b", "c"][row as usize % 3];
     let is_cancelled = |row: u32| row.is_multiple_of(1000) && !(9000..=JOBS - 9000).contains(&row);
     let insert = |row: u32| {
-        let job = json!({"jobId": id(row), "queue": queue(row), "jobSet": format!("{}", row % 7), "owner": "o",
+        let (job_set, owner) = ((row % 7).to_string(), (row % 211).to_string());
+        let job = json!({"jobId": id(row), "queue": queue(row), "jobSet": job_set, "owner": owner,
             "submitted": "2026-01-01T00:00:00Z", "cpu": 1, "memory": 1, "ephemeralStorage": 1, "gpu": 0, "priority": 1});
         json!({"type": "insertJob", "job": job})
     };
@@ -141,6 +194,8 @@ fn selections_and_orders_span_windows() {
         // All jobs have priority 1, and more than the index returns.
         (IntegerField::Priority.greater_than(0), Box::new(|_, _| true)),
         (TextField::JobSet.any_of(["3", "5"]), Box::new(|row, _| row % 7 == 3 || row % 7 == 5)),
+        // Few of the owner's jobs are in a queue, so their keys are gathered.
+        (TextField::Owner.equals("0"), Box::new(|row, _| row.is_multiple_of(211))),
     ];
     for (tables, after) in [(&before, false), (&after, true)] {
         for (first, (predicate, holds)) in cases.iter().enumerate() {
