@@ -33,8 +33,8 @@ pub(super) const NGRAM_SHARE: usize = 4;
 /// With at most this many candidates, the posting lists of the remaining trigrams are not intersected.
 pub(super) const NGRAM_FEW_CANDIDATES: u64 = 16;
 
-/// With at most this many candidates, their sort keys are gathered and sorted instead of searched by zone maps or
-/// posting lists.
+/// With at most this many candidates, or expected rows, their sort keys are gathered and sorted instead of searched by zone
+/// maps or posting lists.
 pub(super) const GATHER_MAX_CANDIDATES: u64 = 512;
 /// The sort keys are also gathered and sorted if the offset plus the limit is at least `1 / GATHER_SHARE` of the
 /// candidates.

@@ -257,6 +257,7 @@ fn runs(tables: &Tables, jobs: &LocatedRows<'_, JobChunk>) -> Result<ArrayRef, A
     // The last two runs of all jobs are read before the others, so that their cache misses overlap.
     let last = jobs.read(|chunk| |at| chunk.cells.last_run.get(at));
     if jobs.prefetches() {
+        // Most jobs have one run, so most of their runs are among these.
         let rows: Vec<u32> = last.iter().copied().flatten().collect();
         let columns = RUN_COLUMNS.into_iter().chain([RunColumnIndex::previous]);
         RunChunk::prefetch_columns(columns, &LocatedRows::new(tables.runs.chunks(), &rows));

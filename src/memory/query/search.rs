@@ -59,8 +59,8 @@ impl Search<'_> {
 
     /// The selected rows, ascending, if the indexes are expected to select few; `None` if they select more.
     ///
-    /// Predicates are often correlated, like those of a cluster and of its nodes, so the search ends after the first
-    /// window with which the rows are more than expected.
+    /// Predicates are often correlated, like those of a cluster and of its nodes, so the search ends at the first window
+    /// up to which there are more rows than its share of the maximum.
     pub(super) async fn few_rows(&self) -> Option<Vec<u32>> {
         // A residual predicate would be evaluated on all candidates.
         if self.selected.has_residual() || self.selected.estimate(self.tables) > GATHER_MAX_CANDIDATES {
