@@ -63,9 +63,9 @@ pub(crate) trait Chunk: Clone {
     fn batch(&self) -> &RecordBatch;
     /// Prefetches the addresses of a column.
     fn prefetch_cells(&self, column: Self::Column);
-    /// Prefetches what is read first of the values of a column: see [`CellType::prefetch`].
+    /// Prefetches what is read first of the values of a column: see [`CellType::prefetch`](super::column::CellType::prefetch).
     fn prefetch(column: Self::Column, rows: &LocatedRows<'_, Self>);
-    /// Prefetches the values of a column whose validity has been prefetched: see [`CellType::prefetch_value`].
+    /// Prefetches the values of a column whose validity has been prefetched: see [`CellType::prefetch_value`](super::column::CellType::prefetch_value).
     fn prefetch_values(column: Self::Column, rows: &LocatedRows<'_, Self>);
     /// Prefetches the values of some columns in sparse rows, so that the cache misses of all columns overlap.
     fn prefetch_columns(columns: impl Iterator<Item = Self::Column> + Clone, rows: &LocatedRows<'_, Self>) {
