@@ -261,15 +261,20 @@ impl<'a> RunArrays<'a> {
         }
     }
 
+    /// The indices of the runs of a range of jobs.
+    fn runs_of(&self, jobs: Range<usize>) -> Range<usize> {
+        self.offsets[jobs.start] as usize..self.offsets[jobs.end] as usize
+    }
+
     fn prefetch(&self, jobs: Range<usize>, strings: &mut TextPrefetch<'a>) {
-        let runs = self.offsets[jobs.start] as usize..self.offsets[jobs.end] as usize;
+        let runs = self.runs_of(jobs);
         for column in [&self.cluster, &self.node, &self.pool] {
             column.prefetch(runs.clone(), strings);
         }
     }
 
     fn of_job(&self, at: usize) -> Vec<Run> {
-        (self.offsets[at] as usize..self.offsets[at + 1] as usize).map(|at| self.run(at)).collect()
+        self.runs_of(at..at + 1).map(|at| self.run(at)).collect()
     }
 
     // Inlined, so that the run is constructed in the vector and not moved to it.

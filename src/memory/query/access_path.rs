@@ -1,6 +1,5 @@
 //! The access path of a predicate: an index, or a test of each visited row.
 
-use std::iter;
 use std::ops::Bound::{Excluded, Unbounded};
 use std::sync::Arc;
 
@@ -13,8 +12,8 @@ use super::indexed_rows::IndexedRows;
 use super::text_index::{index_trigrams, text_order};
 use crate::memory::cost;
 use crate::memory::storage::{
-    BitmapIndex, Chunk, Dictionary, JobChunk, JobColumnIndex, JobId, ListedRows, LocatedRows, PREFETCH_MAX_ROWS,
-    PostingList, RowSet, Tables, first_row, locate,
+    BitmapIndex, Dictionary, JobId, ListedRows, LocatedRows, PREFETCH_MAX_ROWS, PostingList, RowSet, Tables, first_row,
+    locate,
 };
 use crate::model::StateSet;
 use crate::query::{AnnotationTest, Comparison, IntegerField, IntegerTest, Predicate, TextField, TextTest};
@@ -206,9 +205,7 @@ fn without_priority(tables: &Tables, changed: &RoaringBitmap, test: &IntegerTest
             return others;
         }
         let (known, newer) = part.split_at(part.partition_point(|&row| (row as usize) < tables.jobs.len()));
-        let located = LocatedRows::new(tables.jobs.chunks(), known);
-        JobChunk::prefetch_columns(iter::once(JobColumnIndex::priority), &located);
-        let priorities = located.read(|chunk| |at| chunk.cells.priority[at]);
+        let priorities = LocatedRows::new(tables.jobs.chunks(), known).read_values(|chunk| &chunk.cells.priority);
         let fail = known.iter().zip(priorities).filter(|&(_, priority)| !test.holds(priority));
         others.extend(fail.map(|(&row, _)| row).chain(newer.iter().copied()));
     }

@@ -10,7 +10,7 @@ use super::indexed_rows::RowList;
 use super::search::Search;
 use super::text_index::text_order;
 use crate::memory::cost::{GATHER_MAX_CANDIDATES, LIST_PROBES};
-use crate::memory::storage::{Dictionary, JobChunk, JobColumnIndex, by_window, locate};
+use crate::memory::storage::{Dictionary, JobChunk, by_window, locate};
 use crate::model::JobState;
 use crate::query::Direction;
 
@@ -24,18 +24,17 @@ impl Search<'_> {
         &self,
         direction: Direction,
         dictionary: &Dictionary,
-        column: JobColumnIndex,
-        code: impl Fn(&JobChunk, usize) -> u32 + Send + Sync,
+        codes: impl Fn(&JobChunk) -> &[u32] + Send,
     ) -> EngineResult<Vec<u32>> {
         let candidates = self.selected.upper_bound(self.tables);
         if candidates <= GATHER_MAX_CANDIDATES {
             // For few rows, sorting their values is cheaper than sorting the dictionary.
-            return self.gathered_by(direction, column, |chunk, at| dictionary.text(code(chunk, at))).await;
+            return self.gathered_by(direction, codes, |code| dictionary.text(code)).await;
         }
         let order = text_order(dictionary).await;
         if self.gathers(candidates, self.page.end()) {
             let ranks = order.ranks();
-            return self.gathered_by(direction, column, |chunk, at| ranks[code(chunk, at) as usize]).await;
+            return self.gathered_by(direction, codes, |code| ranks[code as usize]).await;
         }
         let lists = |&code: &u32| dictionary.rows(code);
         match direction {
@@ -46,7 +45,7 @@ impl Search<'_> {
 
     pub(super) async fn by_state(&self, direction: Direction) -> EngineResult<Vec<u32>> {
         if self.selected.upper_bound(self.tables) <= GATHER_MAX_CANDIDATES {
-            return self.gathered_by(direction, JobColumnIndex::state, |chunk, at| chunk.cells.state[at]).await;
+            return self.gathered_by(direction, |chunk| &chunk.cells.state, |ordinal| ordinal).await;
         }
         let mut states = JobState::ALL;
         states.sort_unstable_by_key(|state| state.ordinal());
@@ -56,16 +55,16 @@ impl Search<'_> {
         self.through_lists(states.into_iter().map(|state| self.tables.indexes.states.rows(state))).await
     }
 
-    async fn gathered_by<K: Copy + Ord + Send>(
+    async fn gathered_by<V: Copy + Send, K: Copy + Ord + Send>(
         &self,
         direction: Direction,
-        column: JobColumnIndex,
-        key: impl Fn(&JobChunk, usize) -> K + Send + Sync,
+        column: impl Fn(&JobChunk) -> &[V] + Send,
+        key: impl Fn(V) -> K + Send,
     ) -> EngineResult<Vec<u32>> {
         let (all, end) = (self.all(), self.page.end());
         Ok(self.page.of(match direction {
             Direction::Ascending => self.gathered(&all, column, key, end).await?,
-            Direction::Descending => self.gathered(&all, column, |chunk, at| Reverse(key(chunk, at)), end).await?,
+            Direction::Descending => self.gathered(&all, column, move |value| Reverse(key(value)), end).await?,
         }))
     }
 

@@ -28,7 +28,7 @@ const ROWS_AT_A_TIME: usize = 32;
 pub(super) trait ZonedColumn: Send {
     type Value: Copy + Ord + Send + Sync;
     /// A value in the column.
-    type Stored: Copy + Into<Self::Value>;
+    type Stored: Copy + Send + Into<Self::Value>;
     /// The index of the column.
     const COLUMN: JobColumnIndex;
 
@@ -142,18 +142,18 @@ impl<V: Copy + Ord + Send> SortDirection<V> for Descending {
 impl Search<'_> {
     pub(super) async fn by_zones<C: ZonedColumn, W: SortDirection<C::Value>>(&self) -> EngineResult<Vec<u32>> {
         let Some(root) = C::tree(self.tables).root() else { return Ok(Vec::new()) };
-        let key = |chunk: &JobChunk, at: usize| W::key(C::values(chunk)[at].into());
+        let key = |value: C::Stored| W::key(value.into());
         let candidates = self.selected.upper_bound(self.tables);
         if candidates <= GATHER_MAX_CANDIDATES {
-            return Ok(self.page.of(self.gathered(&[root], C::COLUMN, key, self.page.end()).await?));
+            return Ok(self.page.of(self.gathered(&[root], C::values, key, self.page.end()).await?));
         }
         if let Some(rows) = self.few_rows().await {
-            return Ok(self.page.of(self.sorted(rows, C::COLUMN, key, self.page.end()).await));
+            return Ok(self.page.of(self.sorted(rows, C::values, key, self.page.end()).await));
         }
         let (nodes, page) = self.narrowed::<C, W>(root).await?;
         let left: u64 = nodes.iter().map(|node| node.rows().len() as u64).sum();
         Ok(page.of(if self.gathers(candidates.min(left), page.end()) {
-            self.gathered(&nodes, C::COLUMN, key, page.end()).await?
+            self.gathered(&nodes, C::values, key, page.end()).await?
         } else {
             BestFirst::<C, W>::new(self, page.end()).search(&nodes).await?
         }))

@@ -1,15 +1,11 @@
 //! The search for the rows of a page, and the fallback, which gathers and sorts all keys.
 
-use std::iter;
-
 use datafusion::error::Result as EngineResult;
 
 use super::budget::consume_budget;
 use super::select::RowSelection;
 use crate::memory::cost::{GATHER_MAX_CANDIDATES, GATHER_SHARE};
-use crate::memory::storage::{
-    Chunk, JobChunk, JobColumnIndex, LocatedRows, Node, PREFETCH_MAX_ROWS, Tables, by_window, first_row,
-};
+use crate::memory::storage::{JobChunk, LocatedRows, Node, PREFETCH_MAX_ROWS, Tables, by_window, first_row};
 
 /// The number of rows that are examined between two yields to the executor.
 const ROWS_AT_A_TIME: u32 = 1 << 20;
@@ -57,10 +53,10 @@ impl Search<'_> {
         candidates <= GATHER_MAX_CANDIDATES || wanted as u64 >= candidates / GATHER_SHARE
     }
 
-    /// The selected rows, ascending, if the indexes are expected to select few; `None` if they select more.
+    /// The selected rows, ascending, if they are few; `None` if more are estimated or found.
     ///
-    /// Predicates are often correlated, like those of a cluster and of its nodes, so the search ends at the first window
-    /// up to which there are more rows than its share of the maximum.
+    /// Correlated predicates, like those of a cluster and of its nodes, select more rows than estimated. The search ends once
+    /// the rows exceed [`GATHER_MAX_CANDIDATES`] in proportion to the windows read.
     pub(super) async fn few_rows(&self) -> Option<Vec<u32>> {
         // A residual predicate would be evaluated on all candidates.
         if self.selected.has_residual() || self.selected.estimate(self.tables) > GATHER_MAX_CANDIDATES {
@@ -79,12 +75,12 @@ impl Search<'_> {
         Some(rows)
     }
 
-    /// The selected rows of nodes, sorted by keys that are read from a column, up to a limit.
-    pub(super) async fn gathered<K: Copy + Ord + Send>(
+    /// The first `limit` selected rows of nodes, ordered by the keys of their values in a column.
+    pub(super) async fn gathered<V: Copy + Send, K: Copy + Ord + Send>(
         &self,
         nodes: &[Node],
-        column: JobColumnIndex,
-        key: impl Fn(&JobChunk, usize) -> K + Send + Sync,
+        column: impl Fn(&JobChunk) -> &[V] + Send,
+        key: impl Fn(V) -> K + Send,
         limit: usize,
     ) -> EngineResult<Vec<u32>> {
         let mut rows = Vec::new();
@@ -94,21 +90,19 @@ impl Search<'_> {
         Ok(self.sorted(rows, column, key, limit).await)
     }
 
-    /// Sorts rows by keys that are read from a column, up to a limit.
-    pub(super) async fn sorted<K: Copy + Ord + Send>(
+    /// The first `limit` of some rows, ordered by the keys of their values in a column.
+    pub(super) async fn sorted<V: Copy + Send, K: Copy + Ord + Send>(
         &self,
         rows: Vec<u32>,
-        column: JobColumnIndex,
-        key: impl Fn(&JobChunk, usize) -> K + Send + Sync,
+        column: impl Fn(&JobChunk) -> &[V] + Send,
+        key: impl Fn(V) -> K + Send,
         limit: usize,
     ) -> Vec<u32> {
         let mut keyed: Vec<(K, u32)> = Vec::with_capacity(rows.len());
         for rows in rows.chunks(PREFETCH_MAX_ROWS) {
             consume_budget().await;
-            let located = LocatedRows::new(self.tables.jobs.chunks(), rows);
-            JobChunk::prefetch_columns(iter::once(column), &located);
-            let keys = located.iter().map(|(chunk, at)| key(chunk, at));
-            keyed.extend(keys.zip(rows.iter().copied()));
+            let values = LocatedRows::new(self.tables.jobs.chunks(), rows).read_values(&column);
+            keyed.extend(values.into_iter().map(&key).zip(rows.iter().copied()));
         }
         drop(rows);
         if limit < keyed.len() {

@@ -13,7 +13,7 @@ use super::budget::consume_budget;
 use super::by_zones::{Ascending, Descending, Ids, LastTransitions, Submissions, ZonedColumn};
 use super::search::{PageRange, Search};
 use super::select::RowSelection;
-use crate::memory::storage::{JobColumnIndex, Node, Tables, first_row};
+use crate::memory::storage::{Node, Tables, first_row};
 use crate::query::{Direction, JobOrder, JobOrderKey};
 
 /// The rows of a page in an order, or in row order if there is none.
@@ -36,19 +36,9 @@ pub(in crate::memory) async fn ordered_rows(
             }
         }
         JobOrderKey::State => search.by_state(direction).await,
-        JobOrderKey::Queue => {
-            search
-                .by_text(direction, &tables.dictionaries.queues, JobColumnIndex::queue, |chunk, at| {
-                    chunk.cells.queue[at]
-                })
-                .await
-        }
+        JobOrderKey::Queue => search.by_text(direction, &tables.dictionaries.queues, |chunk| &chunk.cells.queue).await,
         JobOrderKey::JobSet => {
-            search
-                .by_text(direction, &tables.dictionaries.job_sets, JobColumnIndex::job_set, |chunk, at| {
-                    chunk.cells.job_set[at]
-                })
-                .await
+            search.by_text(direction, &tables.dictionaries.job_sets, |chunk| &chunk.cells.job_set).await
         }
     }
 }

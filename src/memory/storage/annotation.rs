@@ -138,12 +138,12 @@ impl ChunkAnnotations {
         Some(&self.0[at].1)
     }
 
-    /// Prefetches the address of the columns.
+    /// Prefetches the header of the vector of columns.
     pub(crate) fn prefetch(&self) {
         prefetch(&*self.0);
     }
 
-    /// Prefetches the columns of the keys, whose address has been prefetched.
+    /// Prefetches the entries of the vector, whose header has been prefetched.
     pub(crate) fn prefetch_columns(&self) {
         // The binary search of more columns reads few of them.
         if self.0.len() <= LINEAR_SEARCH_MAX_KEYS {

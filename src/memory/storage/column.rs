@@ -37,9 +37,9 @@ pub(crate) trait CellType: ColumnType {
 
     /// The buffers of an array.
     fn cells(array: &Self::Array) -> Self::Cells;
-    /// Prefetches what is read first of a value: its validity, or the value of a column without a validity bitmap.
+    /// Prefetches the validity of a value, or the value if the column has no validity bitmap.
     fn prefetch(cells: &Self::Cells, at: usize);
-    /// Prefetches a value whose validity has been prefetched. Does nothing for a null.
+    /// Prefetches a value whose validity has been prefetched, unless it is null.
     fn prefetch_value(_cells: &Self::Cells, _at: usize) {}
     /// The values of some rows.
     fn gather<'a, C>(
@@ -191,7 +191,7 @@ impl<T: ArrowPrimitiveType> CellType for Optional<T> {
 
     #[inline]
     fn prefetch_value(cells: &OptionalCells<T::Native>, at: usize) {
-        if cells.is_valid(at) {
+        if cells.validity.is_some() && cells.is_valid(at) {
             cells.prefetch_valid(at);
         }
     }

@@ -117,13 +117,14 @@ impl Dictionary {
         let contains = |&code: &u32| part.find(self.text(code).as_bytes()).is_some();
         let indexed = candidates.into_iter().take_while(|&code| code < known);
         let candidates: Vec<u32> = indexed.chain(end.min(known)..known).collect();
-        let of_part = |codes: &[u32]| {
+        let mut found = Vec::new();
+        for codes in candidates.chunks(PREFETCHED_TEXTS) {
             let mut texts = TextPrefetch::default();
             texts.extend(&self.texts, codes.iter().copied());
             texts.finish();
-            codes.iter().copied().filter(contains).collect::<Vec<_>>()
-        };
-        Some(candidates.chunks(PREFETCHED_TEXTS).flat_map(of_part).collect())
+            found.extend(codes.iter().copied().filter(contains));
+        }
+        Some(found)
     }
 
     /// The codes in a range whose values pass a test, ascending.
@@ -212,7 +213,7 @@ impl Dictionary {
         self.shared.postings.read().list(code)
     }
 
-    /// The posting lists of several codes. Codes after the last that has a row are omitted.
+    /// The posting lists of several codes. Codes without an entry are omitted.
     pub(crate) fn rows_of(&self, codes: &[u32]) -> Vec<PostingList> {
         self.shared.postings.read().lists(codes)
     }

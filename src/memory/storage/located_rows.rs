@@ -2,6 +2,8 @@
 
 use std::sync::Arc;
 
+use super::prefetch::prefetch;
+
 /// The number of rows of a full chunk, which is DataFusion's batch size.
 pub(crate) const CHUNK_ROWS: usize = 1 << CHUNK_BITS;
 pub(super) const CHUNK_BITS: u32 = 13;
@@ -29,7 +31,7 @@ pub(crate) struct LocatedRows<'a, C> {
     is_sparse: bool,
 }
 
-/// The maximum number of rows whose values are prefetched: those of more rows exceed the caches of a core.
+/// The maximum number of rows whose values are prefetched. The columns of more rows exceed the L2 cache.
 pub(crate) const PREFETCH_MAX_ROWS: usize = 1024;
 /// Four-byte values of rows at least this far from each other are in different cache lines.
 const SPARSE_DISTANCE: u32 = 16;
@@ -62,12 +64,12 @@ impl<'a, C> LocatedRows<'a, C> {
         self.parts.iter().map(|&end| self.located[end - 1].0)
     }
 
-    /// Whether most rows are far from the row before, so that their values are in different cache lines.
+    /// Whether most rows are at least [`SPARSE_DISTANCE`] from the row before.
     pub(crate) fn is_sparse(&self) -> bool {
         self.is_sparse
     }
 
-    /// Whether the values are prefetched before they are read. Those of consecutive rows are prefetched by the processor.
+    /// Whether the values are prefetched before they are read. Adjacent values are left to the hardware prefetcher.
     pub(crate) fn prefetches(&self) -> bool {
         self.is_sparse && self.rows.len() <= PREFETCH_MAX_ROWS
     }
@@ -88,6 +90,17 @@ impl<'a, C> LocatedRows<'a, C> {
             start = end;
         }
         values
+    }
+
+    /// The value of each row in a column without nulls. Prefetches the values of sparse rows.
+    pub(crate) fn read_values<V: Copy + 'a>(&self, column: impl Fn(&'a C) -> &'a [V]) -> Vec<V> {
+        if self.prefetches() {
+            self.iter().for_each(|(chunk, at)| prefetch(&column(chunk)[at]));
+        }
+        self.read(|chunk| {
+            let values = column(chunk);
+            |at| values[at]
+        })
     }
 
     /// Whether most rows are in another chunk than the row before.

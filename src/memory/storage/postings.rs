@@ -234,7 +234,7 @@ impl Postings {
         self.0.get(code as usize).cloned().unwrap_or(PostingList::None)
     }
 
-    /// The lists of several codes. Codes after the last that has a row are omitted.
+    /// The lists of several codes. Codes without an entry are omitted.
     pub(crate) fn lists(&self, codes: &[u32]) -> Vec<PostingList> {
         let mut lists = Vec::with_capacity(codes.len());
         for codes in codes.chunks(PREFETCHED_LISTS) {

@@ -28,14 +28,14 @@ const MIN_VALUES: usize = 256;
 pub(crate) struct TextPrefetch<'a>(Vec<&'a SmolStr>);
 
 impl<'a> TextPrefetch<'a> {
-    /// Prefetches the addresses of values.
+    /// Prefetches values, except the bytes of those on the heap.
     pub(crate) fn extend(&mut self, values: &'a Arena<SmolStr>, codes: impl Iterator<Item = u32>) {
         if values.len() >= MIN_VALUES {
             self.0.extend(codes.map(|code| values.get(code)).inspect(|&value| prefetch(value)));
         }
     }
 
-    /// Prefetches the bytes of the values.
+    /// Prefetches the first bytes of the values.
     pub(crate) fn finish(self) {
         self.0.into_iter().filter_map(|value| value.as_bytes().first()).for_each(prefetch);
     }

@@ -61,11 +61,11 @@ pub(crate) trait Chunk: Clone {
     /// The columns of every chunk.
     fn schema() -> &'static SchemaRef;
     fn batch(&self) -> &RecordBatch;
-    /// Prefetches the addresses of a column.
+    /// Prefetches the buffer pointers of a column.
     fn prefetch_cells(&self, column: Self::Column);
-    /// Prefetches what is read first of the values of a column: see [`CellType::prefetch`](super::column::CellType::prefetch).
+    /// Prefetches the validity of a column, or its values if it has no validity bitmap.
     fn prefetch(column: Self::Column, rows: &LocatedRows<'_, Self>);
-    /// Prefetches the values of a column whose validity has been prefetched: see [`CellType::prefetch_value`](super::column::CellType::prefetch_value).
+    /// Prefetches the values of a column whose validity has been prefetched, except nulls.
     fn prefetch_values(column: Self::Column, rows: &LocatedRows<'_, Self>);
     /// Prefetches the values of some columns in sparse rows, so that the cache misses of all columns overlap.
     fn prefetch_columns(columns: impl Iterator<Item = Self::Column> + Clone, rows: &LocatedRows<'_, Self>) {
@@ -291,7 +291,7 @@ macro_rules! table {
 
             fn prefetch_values(column: $place, rows: &LocatedRows<'_, Self>) {
                 match column {
-                    $($place::$column => if <$type as ColumnType>::NULLABLE {
+                    $($place::$column => {
                         rows.iter().for_each(|(chunk, at)| <$type as CellType>::prefetch_value(&chunk.cells.$column, at));
                     })*
                 }
