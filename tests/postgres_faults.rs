@@ -27,6 +27,7 @@ fn main() {
         trial("a-server-that-is-down-is-unavailable-until-it-is-back", down_server),
         trial("terminated-backends-are-replaced", terminated_backends),
         trial("a-call-waits-for-a-full-server", full_server),
+        trial("a-connection-waits-for-locks-of-the-server", full_lock_table),
         trial("dropped-calls-leave-no-transaction", dropped_calls),
         trial("calls-share-a-connection", shared_connection),
         trial("a-deadlock-is-retried", deadlock),
@@ -145,6 +146,27 @@ async fn full_server() {
     assert_eq!(whole_job_sets(&*crowd).await, names(40));
     crowd.close().await.unwrap();
     store.database().close().await.unwrap();
+}
+
+/// A server whose lock table is full rejects connections. They are retried within the connect timeout.
+async fn full_lock_table() {
+    let server = Server::postgres("locks", "-c max_locks_per_transaction=10 -c max_connections=20");
+    let (client, connection) = tokio_postgres::connect(server.address(), NoTls).await.unwrap();
+    tokio::spawn(connection);
+    // Unlike the locks of a transaction, those of a session remain after the statement has failed.
+    let error = client.batch_execute("SELECT pg_advisory_lock(n) FROM generate_series(1, 100000) AS n").await;
+    assert_eq!(error.unwrap_err().code().unwrap().code(), "53200");
+    let config = |timeout: &str| with(server.address(), timeout).parse::<DatabaseConfig>().unwrap();
+    let clock = Arc::new(SystemClock);
+    let (impatient, patient) = (config("connect_timeout=1"), config("connect_timeout=60"));
+    let error = impatient.connect(clock.clone()).await.unwrap_err();
+    assert_eq!((error.kind(), error.outcome()), (ErrorKind::Unavailable, Outcome::NotApplied), "{error:?}");
+    assert!(error.message().contains("SQLSTATE 53200"), "{error:?}");
+    let waiting = tokio::spawn(async move { patient.connect(clock).await.map(drop) });
+    tokio::time::sleep(Duration::from_millis(200)).await;
+    assert!(!waiting.is_finished());
+    client.batch_execute("SELECT pg_advisory_unlock_all()").await.unwrap();
+    waiting.await.unwrap().unwrap();
 }
 
 async fn dropped_calls() {

@@ -3,7 +3,7 @@
 use std::error::Error as StdError;
 use std::{fmt, io};
 
-use tokio_postgres::error::SqlState;
+use tokio_postgres::error::{DbError, Severity, SqlState};
 
 use crate::error::{BackendKind, Error, ErrorKind, Operation};
 
@@ -189,6 +189,17 @@ fn is_disconnection(code: &SqlState) -> bool {
         .contains(code)
 }
 
+/// Whether the server lacks memory, locks, disk space or connections.
+fn is_shortage(code: &SqlState) -> bool {
+    code.code().starts_with("53")
+}
+
+/// Whether the server closed the connection for lack of a resource. Other sessions may free it. A statement that fails
+/// for the same reason keeps its connection, and may itself require more than the server has.
+fn is_fatal_shortage(answer: &DbError) -> bool {
+    answer.parsed_severity() == Some(Severity::Fatal) && is_shortage(answer.code())
+}
+
 /// Whether the statement was cancelled by the server or a timeout.
 fn is_timeout(code: &SqlState) -> bool {
     [SqlState::QUERY_CANCELED, SqlState::LOCK_NOT_AVAILABLE].contains(code)
@@ -209,6 +220,7 @@ fn remedy(error: &tokio_postgres::Error) -> Remedy {
     match error.code() {
         Some(code) if is_conflict(code) => Remedy::Repeat,
         Some(code) if is_disconnection(code) => Remedy::Reconnect,
+        Some(_) if error.as_db_error().is_some_and(is_fatal_shortage) => Remedy::Reconnect,
         Some(_) => Remedy::None,
         None if error.is_closed() || is_network_failure(error) => Remedy::Reconnect,
         None => Remedy::None,
@@ -244,9 +256,7 @@ fn driver_error(error: tokio_postgres::Error, step: Step) -> Error {
 fn kind(error: &tokio_postgres::Error) -> ErrorKind {
     match error.code() {
         Some(code) if is_timeout(code) => ErrorKind::Timeout,
-        Some(code) if is_conflict(code) || is_disconnection(code) || code.code().starts_with("53") => {
-            ErrorKind::Unavailable
-        }
+        Some(code) if is_conflict(code) || is_disconnection(code) || is_shortage(code) => ErrorKind::Unavailable,
         None if remedy(error) == Remedy::Reconnect => ErrorKind::Unavailable,
         _ => ErrorKind::Backend,
     }
