@@ -152,15 +152,11 @@ impl Store {
             indexes.states.insert(state, row);
         }
         indexes.recent_transitions.append(rows.last_transition_seconds.values().iter().copied().zip(first..));
-        let of_latest_run = [
-            (&rows.cluster, &mut indexes.latest_clusters),
-            (&rows.node, &mut indexes.latest_nodes),
-            (&rows.pool, &mut indexes.latest_pools),
-        ];
-        for (codes, index) in of_latest_run.into_iter().filter(|(codes, _)| codes.null_count() < codes.len()) {
+        let of_latest_run = [&rows.cluster, &rows.node, &rows.pool].into_iter().zip(&mut self.latest_runs.changes);
+        for (codes, changes) in of_latest_run.filter(|(codes, _)| codes.null_count() < codes.len()) {
             for (row, code) in (first..).zip(codes) {
                 if let Some(code) = code {
-                    index.insert(code, row);
+                    changes.enter(code, row);
                 }
             }
         }
@@ -181,8 +177,12 @@ impl Store {
     /// Updates the jobs that exist.
     pub(super) fn update_jobs(&mut self, updates: &[JobUpdate]) {
         let rows = self.job_rows(updates.iter().map(|update| JobId::new(&update.job_id)));
-        let run_id = |update: &JobUpdate| RunId::new(update.if_active.latest_run_id.as_ref()?);
-        let run_ids: Vec<Option<RunId>> = updates.iter().map(run_id).collect();
+        let new_run = |(update, row): (&JobUpdate, &Option<u32>)| {
+            let id = RunId::new(update.if_active.latest_run_id.as_ref()?)?;
+            // Most jobs have their latest run already. Reading its id costs less than looking it up.
+            (!self.has_latest_run((*row)?, &id)).then_some(id)
+        };
+        let run_ids: Vec<Option<RunId>> = updates.iter().zip(&rows).map(new_run).collect();
         let runs = self.run_rows(run_ids.iter().copied());
         let runs = run_ids.into_iter().zip(runs);
         let mut states = StateChanges::default();

@@ -7,7 +7,7 @@ use roaring::RoaringBitmap;
 
 use super::latest_runs::DanglingRun;
 use super::store::Store;
-use crate::memory::storage::{Reference, RunId};
+use crate::memory::storage::{Reference, RunId, locate};
 
 impl Store {
     /// Sets the latest run of a job to an id and its row; `None` if the run does not exist.
@@ -48,6 +48,16 @@ impl Store {
         for row in followers.into_iter().chain(job) {
             self.copy_latest_run(row, Some(run));
         }
+    }
+
+    /// Whether a run with this id exists and is the latest run of a job.
+    pub(super) fn has_latest_run(&self, row: u32, id: &RunId) -> bool {
+        let (chunk, at) = locate(row);
+        let latest = match self.jobs.chunk(chunk) {
+            Ok(chunk) => chunk.cells.latest_run.get(at),
+            Err(writer) => writer.latest_run.optional(at),
+        };
+        matches!(latest.map(Reference::unpack), Some(Reference::Row(run)) if self.runs.id(run) == *id)
     }
 
     fn latest_run(&mut self, row: u32) -> Option<Reference> {
@@ -121,20 +131,27 @@ impl Store {
         });
         let (jobs, at) = self.jobs.locate(row);
         let columns = [&mut jobs.cluster, &mut jobs.node, &mut jobs.pool];
-        let indexes = &mut self.indexes;
-        let indexes = [&mut indexes.latest_clusters, &mut indexes.latest_nodes, &mut indexes.latest_pools];
-        for ((column, index), new) in columns.into_iter().zip(indexes).zip(copied) {
+        for ((column, changes), new) in columns.into_iter().zip(&mut self.latest_runs.changes).zip(copied) {
             let old = column.optional(at);
             if old == new {
                 continue;
             }
             column.set_optional(at, new);
             if let Some(old) = old {
-                index.remove(old, row);
+                changes.leave(old, row);
             }
             if let Some(new) = new {
-                index.insert(new, row);
+                changes.enter(new, row);
             }
+        }
+    }
+
+    /// Applies the changes of the copies to their indexes.
+    pub(super) fn index_latest_runs(&mut self) {
+        let indexes = &mut self.indexes;
+        let indexes = [&mut indexes.latest_clusters, &mut indexes.latest_nodes, &mut indexes.latest_pools];
+        for (index, changes) in indexes.into_iter().zip(&mut self.latest_runs.changes) {
+            index.apply(changes);
         }
     }
 }

@@ -4,7 +4,7 @@ use foldhash::fast::RandomState;
 use hashbrown::HashMap;
 use roaring::RoaringBitmap;
 
-use crate::memory::storage::RunId;
+use crate::memory::storage::{CodeChanges, RunId};
 
 /// The jobs whose latest run belongs to another job or does not exist.
 #[derive(Debug, Default)]
@@ -15,6 +15,8 @@ pub(super) struct LatestRuns {
     pub(super) dangling: HashMap<RunId, DanglingRun, RandomState>,
     /// Free indices of `JobRecords::dangling_runs`.
     pub(super) free: Vec<u32>,
+    /// The changes of the indexes of the latest cluster, node and pool by the current batch.
+    pub(super) changes: [CodeChanges; 3],
 }
 
 #[derive(Debug)]
@@ -30,6 +32,7 @@ impl LatestRuns {
         self.followers.allocation_size()
             + self.dangling.allocation_size()
             + self.free.capacity() * size_of::<u32>()
+            + self.changes.iter().map(CodeChanges::heap_bytes).sum::<usize>()
             + jobs.map(|jobs| jobs.serialized_size()).sum::<usize>()
     }
 }

@@ -111,7 +111,6 @@ impl Store {
     }
 
     fn update_run(&mut self, run: u32, update: &RunUpdate) {
-        let node = update.node.as_deref().map(|node| self.dictionaries.nodes.intern(node));
         let (chunk, at) = locate(run);
         let runs = self.runs.writer(chunk);
         runs.state.set(at, update.state.ordinal());
@@ -136,8 +135,11 @@ impl Store {
                 (Some(message), None) => column.set(at, messages.push(message.clone())),
             }
         }
-        if let Some(node) = node.filter(|&node| Some(node) != runs.node.optional(at)) {
-            runs.node.set(at, node);
+        let nodes = &mut self.dictionaries.nodes;
+        // Most updates repeat the node. A comparison with its text costs less than a lookup in the dictionary.
+        let is_known = |node: &&str| runs.node.optional(at).is_some_and(|code| nodes.text(code) == node);
+        if let Some(node) = update.node.as_deref().filter(|node| !is_known(node)) {
+            runs.node.set(at, nodes.intern(node));
             self.node_changed(run);
         }
     }

@@ -49,8 +49,9 @@ impl Store {
         }
     }
 
-    /// Closes the open chunks.
+    /// Ends a batch: applies the changes of indexes and closes the open chunks.
     pub(super) fn close(&mut self) -> Result<(), ArrowError> {
+        self.index_latest_runs();
         self.jobs.close()?;
         self.runs.close()
     }

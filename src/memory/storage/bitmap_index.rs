@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use roaring::RoaringBitmap;
 
-use super::row_set::RowSet;
+use super::row_set::{MemberChange, RowSet};
 use super::window::bitmaps_of;
 use crate::model::{JobState, StateSet};
 
@@ -18,23 +18,68 @@ impl BitmapIndex {
         self.0.get(code as usize)
     }
 
-    pub(crate) fn insert(&mut self, code: u32, row: u32) {
+    /// Applies changes, and removes them from the buffer.
+    pub(crate) fn apply(&mut self, changes: &mut CodeChanges) {
+        // The sort is stable, so that of several changes of a row the last one is effective.
+        changes.0.sort_by_key(|change| change.place());
+        let Some(last) = changes.0.last() else { return };
         let sets = Arc::make_mut(&mut self.0);
-        let at = code as usize;
-        if at >= sets.len() {
-            sets.resize_with(at + 1, RowSet::default);
+        if last.code as usize >= sets.len() {
+            sets.resize_with(last.code as usize + 1, RowSet::default);
         }
-        sets[at].insert(row);
-    }
-
-    pub(crate) fn remove(&mut self, code: u32, row: u32) {
-        if let Some(rows) = Arc::make_mut(&mut self.0).get_mut(code as usize) {
-            rows.remove(row);
+        let of_codes: Vec<&[CodeChange]> = changes.0.chunk_by(|a, b| a.code == b.code).collect();
+        // The cache misses of all codes overlap.
+        let first = || of_codes.iter().map(|changes| (changes[0].code as usize, changes[0].member.row));
+        first().for_each(|(code, row)| sets[code].prefetch_pointer(row));
+        first().for_each(|(code, row)| sets[code].prefetch_bitmap(row));
+        let mut members = Vec::new();
+        for changes in of_codes {
+            members.clear();
+            members.extend(changes.iter().map(|change| change.member));
+            sets[changes[0].code as usize].set_all(&members);
         }
+        changes.0.clear();
     }
 
     pub(crate) fn heap_bytes(&self) -> usize {
         self.0.iter().map(|rows| rows.heap_bytes() + size_of::<RowSet>()).sum()
+    }
+}
+
+/// Changes of a bitmap index that are applied together. The rows of a code usually change in few windows, each of which
+/// is looked up once.
+#[derive(Debug, Default)]
+pub(crate) struct CodeChanges(Vec<CodeChange>);
+
+#[derive(Debug)]
+struct CodeChange {
+    code: u32,
+    member: MemberChange,
+}
+
+impl CodeChange {
+    fn place(&self) -> (u32, u32) {
+        (self.code, self.member.row)
+    }
+}
+
+impl CodeChanges {
+    /// Adds a row to a code.
+    pub(crate) fn enter(&mut self, code: u32, row: u32) {
+        self.push(code, row, true);
+    }
+
+    /// Removes a row from a code.
+    pub(crate) fn leave(&mut self, code: u32, row: u32) {
+        self.push(code, row, false);
+    }
+
+    fn push(&mut self, code: u32, row: u32, is_member: bool) {
+        self.0.push(CodeChange { code, member: MemberChange { row, is_member } });
+    }
+
+    pub(crate) fn heap_bytes(&self) -> usize {
+        self.0.capacity() * size_of::<CodeChange>()
     }
 }
 
@@ -92,5 +137,36 @@ impl StateIndex {
 
     pub(crate) fn heap_bytes(&self) -> usize {
         self.0.iter().map(RowSet::heap_bytes).sum()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn rows(index: &BitmapIndex, code: u32) -> Vec<u32> {
+        index.rows(code).map_or(Vec::new(), |rows| rows.iter().collect())
+    }
+
+    #[test]
+    fn the_last_change_of_a_row_is_effective() {
+        let (mut index, mut changes) = (BitmapIndex::default(), CodeChanges::default());
+        index.apply(&mut changes);
+        assert!(index.rows(0).is_none());
+        [(3, 70_000), (3, 1), (0, 2)].map(|(code, row)| changes.enter(code, row));
+        index.apply(&mut changes);
+        let snapshot = index.clone();
+        assert_eq!([rows(&index, 0), rows(&index, 1), rows(&index, 3)], [vec![2], vec![], vec![1, 70_000]]);
+        // Row 1 leaves code 3 and enters it again, and row 2 enters code 3 and leaves it again.
+        changes.leave(3, 1);
+        changes.enter(0, 1);
+        changes.leave(0, 1);
+        changes.enter(3, 2);
+        changes.leave(3, 2);
+        changes.enter(3, 1);
+        changes.leave(3, 70_000);
+        index.apply(&mut changes);
+        assert_eq!([rows(&index, 0), rows(&index, 3)], [vec![2], vec![1]]);
+        assert_eq!([rows(&snapshot, 0), rows(&snapshot, 3)], [vec![2], vec![1, 70_000]]);
     }
 }

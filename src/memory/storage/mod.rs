@@ -44,7 +44,7 @@ mod zone;
 
 pub(super) use annotation::{AnnotationCatalog, KeyColumn};
 pub(super) use arena::Arena;
-pub(super) use bitmap_index::{BitmapIndex, StateChanges};
+pub(super) use bitmap_index::{BitmapIndex, CodeChanges, StateChanges};
 pub(super) use column::OptionalCells;
 pub(super) use dictionary::{Dictionary, TextOrder};
 pub(super) use id::{FixedId, JobId, RunId};

@@ -4,17 +4,25 @@ use std::sync::Arc;
 
 use roaring::{MultiOps, RoaringBitmap};
 
+use super::prefetch::prefetch;
 use super::window::{bitmap_bytes, window_of};
 
 /// A set of rows: a roaring bitmap per window.
 ///
-/// Clones share the bitmaps. A write copies the bitmap of its window, and the vector of pointers to the bitmaps, if a
-/// snapshot refers to them. The size of the copies thus depends on the rows that a batch changes, except for a pointer per
+/// Clones share the bitmaps. A write copies the bitmap of its window, and the pointers to the bitmaps, if a snapshot
+/// refers to them. The size of the copies thus depends on the rows that a batch changes, except for a pointer per
 /// window.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct RowSet {
-    windows: Arc<Vec<Option<Arc<RoaringBitmap>>>>,
+    windows: Arc<[Option<Arc<RoaringBitmap>>]>,
     len: u64,
+}
+
+/// Inserts a row into a set, or removes it.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct MemberChange {
+    pub(crate) row: u32,
+    pub(crate) is_member: bool,
 }
 
 impl RowSet {
@@ -41,6 +49,16 @@ impl RowSet {
         &buffer[..len]
     }
 
+    /// Prefetches the pointer to the bitmap of a row's window.
+    pub(super) fn prefetch_pointer(&self, row: u32) {
+        self.windows.get(window_of(row)).into_iter().for_each(prefetch);
+    }
+
+    /// Prefetches the bitmap of a row's window, whose pointer has been prefetched.
+    pub(super) fn prefetch_bitmap(&self, row: u32) {
+        self.window(row).into_iter().for_each(prefetch);
+    }
+
     /// Removes the rows that are not in the set from a bitmap, which has rows of one window.
     pub(crate) fn restrict(&self, rows: &mut RoaringBitmap) {
         match rows.min().and_then(|first| self.window(first)) {
@@ -60,6 +78,19 @@ impl RowSet {
 
     pub(crate) fn remove(&mut self, row: u32) {
         self.len -= u64::from(self.window_mut(row).remove(row));
+    }
+
+    /// Inserts or removes rows. Sorted rows look up each window once.
+    pub(crate) fn set_all(&mut self, changes: &[MemberChange]) {
+        for changes in changes.chunk_by(|a, b| window_of(a.row) == window_of(b.row)) {
+            let rows = self.window_mut(changes[0].row);
+            let before = rows.len();
+            for &MemberChange { row, is_member } in changes {
+                let _ = if is_member { rows.insert(row) } else { rows.remove(row) };
+            }
+            let after = rows.len();
+            self.len = self.len - before + after;
+        }
     }
 
     /// Inserts the rows of windows, each given with one of its rows.
@@ -84,12 +115,12 @@ impl RowSet {
 
     /// The bitmap of the window of a row, for writes.
     fn window_mut(&mut self, row: u32) -> &mut RoaringBitmap {
-        let windows = Arc::make_mut(&mut self.windows);
         let at = window_of(row);
-        if at >= windows.len() {
-            windows.resize(at + 1, None);
+        if at >= self.windows.len() {
+            let windows = self.windows.iter().cloned();
+            self.windows = windows.chain(std::iter::repeat(None)).take(at + 1).collect();
         }
-        Arc::make_mut(windows[at].get_or_insert_default())
+        Arc::make_mut(Arc::make_mut(&mut self.windows)[at].get_or_insert_default())
     }
 
     /// The union of sets.
@@ -108,9 +139,9 @@ impl RowSet {
                 Some(_) => Arc::new(std::iter::once(first).chain(others).map(Arc::as_ref).union()),
             })
         };
-        let windows: Vec<_> = (0..count).map(of_window).collect();
+        let windows: Arc<[_]> = (0..count).map(of_window).collect();
         let len = windows.iter().flatten().map(|rows| rows.len()).sum();
-        Self { windows: Arc::new(windows), len }
+        Self { windows, len }
     }
 
     fn bitmaps(&self) -> impl Iterator<Item = &RoaringBitmap> {
@@ -120,7 +151,7 @@ impl RowSet {
     pub(crate) fn heap_bytes(&self) -> usize {
         const ARC: usize = 2 * size_of::<usize>();
         let bitmaps = self.bitmaps().map(|rows| ARC + size_of::<RoaringBitmap>() + bitmap_bytes(rows));
-        ARC + size_of_val(&*self.windows) + self.windows.capacity() * size_of::<usize>() + bitmaps.sum::<usize>()
+        ARC + size_of_val(&*self.windows) + bitmaps.sum::<usize>()
     }
 }
 
@@ -163,6 +194,17 @@ mod tests {
         set.remove_all(bitmaps_of(&[0, 131_072, 131_073]));
         expected.retain(|row| ![0, 131_072].contains(row));
         check(&set, &expected);
+    }
+
+    #[test]
+    fn changes_insert_and_remove_rows() {
+        let mut set = set(&[1, 5, 65_540]);
+        let changes = [(1, false), (5, true), (6, true), (65_540, false), (65_541, true), (300_000, true), (7, false)];
+        let changes = changes.map(|(row, is_member)| MemberChange { row, is_member });
+        set.set_all(&changes);
+        assert_eq!((set.iter().collect::<Vec<_>>(), set.len()), (vec![5, 6, 65_541, 300_000], 4));
+        set.set_all(&[]);
+        assert_eq!(set.len(), 4);
     }
 
     #[test]
