@@ -153,7 +153,9 @@ mod tests {
         let (mut index, mut changes) = (BitmapIndex::default(), CodeChanges::default());
         index.apply(&mut changes);
         assert!(index.rows(0).is_none());
-        [(3, 70_000), (3, 1), (0, 2)].map(|(code, row)| changes.enter(code, row));
+        for (code, row) in [(3, 70_000), (3, 1), (0, 2)] {
+            changes.enter(code, row);
+        }
         index.apply(&mut changes);
         let snapshot = index.clone();
         assert_eq!([rows(&index, 0), rows(&index, 1), rows(&index, 3)], [vec![2], vec![], vec![1, 70_000]]);
