@@ -52,17 +52,16 @@ impl Store {
 
     /// Whether a run with this id exists and is the latest run of a job.
     pub(super) fn has_latest_run(&self, row: u32, id: &RunId) -> bool {
+        matches!(self.latest_run(row), Some(Reference::Row(run)) if self.runs.id(run) == *id)
+    }
+
+    fn latest_run(&self, row: u32) -> Option<Reference> {
         let (chunk, at) = locate(row);
         let latest = match self.jobs.chunk(chunk) {
             Ok(chunk) => chunk.cells.latest_run.get(at),
             Err(writer) => writer.latest_run.optional(at),
         };
-        matches!(latest.map(Reference::unpack), Some(Reference::Row(run)) if self.runs.id(run) == *id)
-    }
-
-    fn latest_run(&mut self, row: u32) -> Option<Reference> {
-        let (jobs, at) = self.jobs.locate(row);
-        jobs.latest_run.optional(at).map(Reference::unpack)
+        latest.map(Reference::unpack)
     }
 
     /// The index of the id of a run that does not exist.

@@ -18,7 +18,7 @@ impl BitmapIndex {
         self.0.get(code as usize)
     }
 
-    /// Applies changes, and removes them from the buffer.
+    /// Applies the changes and clears them.
     pub(crate) fn apply(&mut self, changes: &mut CodeChanges) {
         // The sort is stable, so that of several changes of a row the last one is effective.
         changes.0.sort_by_key(|change| change.place());
@@ -28,7 +28,7 @@ impl BitmapIndex {
             sets.resize_with(last.code as usize + 1, RowSet::default);
         }
         let of_codes: Vec<&[CodeChange]> = changes.0.chunk_by(|a, b| a.code == b.code).collect();
-        // The cache misses of all codes overlap.
+        // Prefetched before the first change, the windows of all codes are loaded in parallel.
         let first = || of_codes.iter().map(|changes| (changes[0].code as usize, changes[0].member.row));
         first().for_each(|(code, row)| sets[code].prefetch_pointer(row));
         first().for_each(|(code, row)| sets[code].prefetch_bitmap(row));

@@ -18,7 +18,7 @@ pub(crate) struct RowSet {
     len: u64,
 }
 
-/// Inserts a row into a set, or removes it.
+/// The insertion of a row into a set, or its removal.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct MemberChange {
     pub(crate) row: u32,
