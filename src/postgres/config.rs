@@ -66,7 +66,7 @@ pub enum SslMode {
 /// must be idempotent.
 ///
 /// Timeouts are in seconds and may have fractions. `connect_timeout` (10 by default; 0 is no limit) is the time limit
-/// of attempts to reach a server that is down or restarting.
+/// of attempts to reach a server that is down or restarting, or lacks connections, locks, memory or disk space.
 ///
 /// `Debug`, `Display` and errors contain no part of the address: in a mistyped address, any part may be the password.
 ///

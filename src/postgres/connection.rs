@@ -246,18 +246,21 @@ impl Connections {
         // A deadline beyond the range of the clock means no deadline.
         let deadline = Instant::now().checked_add(self.connect_timeout);
         let mut delays = retry::reconnects();
+        let mut previous = Failure::ConnectTimeout;
         loop {
             if let Some(session) = self.idle() {
                 return Ok(session);
             }
             let opening = Session::open(&self.server, self.pool.tls.clone(), Arc::clone(&self.sessions));
             let opened = match deadline {
-                Some(deadline) => timeout_at(deadline, opening).await.unwrap_or(Err(Failure::ConnectTimeout)),
-                None => opening.await,
+                Some(deadline) => timeout_at(deadline, opening).await,
+                None => Ok(opening.await),
             };
             let failure = match opened {
-                Ok(session) => return Ok(session),
-                Err(failure) => failure,
+                Ok(Ok(session)) => return Ok(session),
+                Ok(Err(failure)) => failure,
+                // The failure of the previous attempt tells why the server did not accept a connection in time.
+                Err(_) => return Err(previous.while_connecting()),
             };
             let delay = delays.next().unwrap_or(retry::MAX_DELAY);
             let in_time = deadline.is_none_or(|deadline| Instant::now() + delay < deadline);
@@ -265,6 +268,7 @@ impl Connections {
                 return Err(failure.while_connecting());
             }
             info!(target: "broadside::postgres", %failure, ?delay, "reconnects");
+            previous = failure;
             sleep(delay).await;
         }
     }

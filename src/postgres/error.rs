@@ -97,7 +97,8 @@ impl From<tokio_postgres::Error> for Failure {
 impl Failure {
     /// The failure of COMMIT.
     pub(super) fn of_commit(error: tokio_postgres::Error) -> Self {
-        if remedy(&error) == Remedy::Reconnect { Self::InDoubt(error) } else { Self::Driver(error) }
+        let is_lost = remedy(&error) == Remedy::Reconnect || error.as_db_error().is_some_and(ends_session);
+        if is_lost { Self::InDoubt(error) } else { Self::Driver(error) }
     }
 
     /// The failure of the last attempt to connect.
@@ -189,15 +190,20 @@ fn is_disconnection(code: &SqlState) -> bool {
         .contains(code)
 }
 
-/// Whether the server lacks memory, locks, disk space or connections.
+/// Whether the server lacks memory, locks, disk space or connections, or a configured limit is exceeded.
 fn is_shortage(code: &SqlState) -> bool {
     code.code().starts_with("53")
 }
 
-/// Whether the server closed the connection for lack of a resource. Other sessions may free it. A statement that fails
-/// for the same reason keeps its connection, and may itself require more than the server has.
+/// Whether the server closed the connection with this answer.
+fn ends_session(answer: &DbError) -> bool {
+    matches!(answer.parsed_severity(), Some(Severity::Fatal | Severity::Panic))
+}
+
+/// Whether the server closed the connection for lack of a resource, which other sessions may free. A statement that fails
+/// for the same reason keeps its connection, and may itself require more of the resource than the server has.
 fn is_fatal_shortage(answer: &DbError) -> bool {
-    answer.parsed_severity() == Some(Severity::Fatal) && is_shortage(answer.code())
+    ends_session(answer) && is_shortage(answer.code())
 }
 
 /// Whether the statement was cancelled by the server or a timeout.
