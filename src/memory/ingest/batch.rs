@@ -25,7 +25,7 @@ impl Store {
         self.insert_runs(batch.runs())?;
         self.update_jobs(batch.job_updates());
         self.update_runs(batch.run_updates());
-        self.close()
+        self.end_batch()
     }
 }
 

@@ -56,8 +56,12 @@ impl Store {
         let codes = self.historical_codes(jobs);
         let mut parts = new.chunks(JOBS_AT_A_TIME);
         parts
-            .try_for_each(|part| self.append_historical(jobs, &codes, part))
-            .and_then(|()| self.close())
+            .try_for_each(|part| {
+                self.append_historical(jobs, &codes, part)?;
+                self.index_latest_runs();
+                Ok(())
+            })
+            .and_then(|()| self.end_batch())
             .map_err(|error| engine_error(Operation::PopulateHistoricalJobs, error.into()))
     }
 

@@ -179,7 +179,8 @@ impl Store {
         let rows = self.job_rows(updates.iter().map(|update| JobId::new(&update.job_id)));
         let new_run = |(update, row): (&JobUpdate, &Option<u32>)| {
             let id = RunId::new(update.if_active.latest_run_id.as_ref()?)?;
-            // Most jobs have their latest run already. Reading its id costs less than looking it up.
+            // Most updates repeat the latest run. Reading its id costs less than looking it up. A batch has at most one
+            // update of a job, so no other update can change it first.
             (!self.has_latest_run((*row)?, &id)).then_some(id)
         };
         let run_ids: Vec<Option<RunId>> = updates.iter().zip(&rows).map(new_run).collect();

@@ -1,4 +1,5 @@
-//! References from jobs to runs of other jobs, and to runs that do not exist.
+//! References from jobs to runs of other jobs, and to runs that do not exist, and the pending changes of the indexes of
+//! latest runs.
 
 use foldhash::fast::RandomState;
 use hashbrown::HashMap;
@@ -6,7 +7,7 @@ use roaring::RoaringBitmap;
 
 use crate::memory::storage::{CodeChanges, RunId};
 
-/// The jobs whose latest run belongs to another job or does not exist.
+/// The jobs whose latest run belongs to another job or does not exist, and the pending changes of indexes.
 #[derive(Debug, Default)]
 pub(super) struct LatestRuns {
     /// For each row of a run, the other jobs whose latest run it is.
@@ -15,7 +16,7 @@ pub(super) struct LatestRuns {
     pub(super) dangling: HashMap<RunId, DanglingRun, RandomState>,
     /// Free indices of `JobRecords::dangling_runs`.
     pub(super) free: Vec<u32>,
-    /// The changes of the indexes of the latest cluster, node and pool by the current batch.
+    /// The changes of the indexes of the latest cluster, node and pool that are not yet applied.
     pub(super) changes: [CodeChanges; 3],
 }
 

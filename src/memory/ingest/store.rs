@@ -49,8 +49,8 @@ impl Store {
         }
     }
 
-    /// Ends a batch: applies the changes of indexes and closes the open chunks.
-    pub(super) fn close(&mut self) -> Result<(), ArrowError> {
+    /// Ends a batch: updates the indexes of the latest cluster, node and pool, and closes the open chunks.
+    pub(super) fn end_batch(&mut self) -> Result<(), ArrowError> {
         self.index_latest_runs();
         self.jobs.close()?;
         self.runs.close()

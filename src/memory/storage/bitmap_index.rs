@@ -8,6 +8,9 @@ use super::row_set::{MemberChange, RowSet};
 use super::window::bitmaps_of;
 use crate::model::{JobState, StateSet};
 
+/// The number of codes whose bitmap headers are prefetched together.
+const PREFETCHED_CODES: usize = 1024;
+
 /// A set of rows per code. Clones share the bitmaps that neither of them changes.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct BitmapIndex(Arc<Vec<RowSet>>);
@@ -20,25 +23,27 @@ impl BitmapIndex {
 
     /// Applies the changes and clears them.
     pub(crate) fn apply(&mut self, changes: &mut CodeChanges) {
+        let mut changes = std::mem::take(&mut changes.0);
         // The sort is stable, so that of several changes of a row the last one is effective.
-        changes.0.sort_by_key(|change| change.place());
-        let Some(last) = changes.0.last() else { return };
+        changes.sort_by_key(CodeChange::key);
+        let Some(last) = changes.last() else { return };
         let sets = Arc::make_mut(&mut self.0);
         if last.code as usize >= sets.len() {
             sets.resize_with(last.code as usize + 1, RowSet::default);
         }
-        let of_codes: Vec<&[CodeChange]> = changes.0.chunk_by(|a, b| a.code == b.code).collect();
-        // Prefetched before the first change, the windows of all codes are loaded in parallel.
-        let first = || of_codes.iter().map(|changes| (changes[0].code as usize, changes[0].member.row));
-        first().for_each(|(code, row)| sets[code].prefetch_pointer(row));
-        first().for_each(|(code, row)| sets[code].prefetch_bitmap(row));
+        let of_codes: Vec<&[CodeChange]> = changes.chunk_by(|a, b| a.code == b.code).collect();
         let mut members = Vec::new();
-        for changes in of_codes {
-            members.clear();
-            members.extend(changes.iter().map(|change| change.member));
-            sets[changes[0].code as usize].set_all(&members);
+        for of_codes in of_codes.chunks(PREFETCHED_CODES) {
+            // The changes of a code are usually in one window. The cache misses of several codes overlap.
+            let first = || of_codes.iter().map(|changes| (changes[0].code as usize, changes[0].member.row));
+            first().for_each(|(code, row)| sets[code].prefetch_pointer(row));
+            first().for_each(|(code, row)| sets[code].prefetch_bitmap(row));
+            for changes in of_codes {
+                members.clear();
+                members.extend(changes.iter().map(|change| change.member));
+                sets[changes[0].code as usize].set_all(&members);
+            }
         }
-        changes.0.clear();
     }
 
     pub(crate) fn heap_bytes(&self) -> usize {
@@ -58,18 +63,18 @@ struct CodeChange {
 }
 
 impl CodeChange {
-    fn place(&self) -> (u32, u32) {
+    fn key(&self) -> (u32, u32) {
         (self.code, self.member.row)
     }
 }
 
 impl CodeChanges {
-    /// Adds a row to a code.
+    /// Records that a row gets a code.
     pub(crate) fn enter(&mut self, code: u32, row: u32) {
         self.push(code, row, true);
     }
 
-    /// Removes a row from a code.
+    /// Records that a row no longer has a code.
     pub(crate) fn leave(&mut self, code: u32, row: u32) {
         self.push(code, row, false);
     }
@@ -145,7 +150,9 @@ mod tests {
     use super::*;
 
     fn rows(index: &BitmapIndex, code: u32) -> Vec<u32> {
-        index.rows(code).map_or(Vec::new(), |rows| rows.iter().collect())
+        let rows: Vec<u32> = index.rows(code).map_or(Vec::new(), |rows| rows.iter().collect());
+        assert_eq!(index.rows(code).map_or(0, RowSet::len), rows.len() as u64);
+        rows
     }
 
     #[test]

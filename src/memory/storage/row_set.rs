@@ -11,7 +11,7 @@ use super::window::{bitmap_bytes, window_of};
 ///
 /// Clones share the bitmaps. A write copies the bitmap of its window, and the pointers to the bitmaps, if a snapshot
 /// refers to them. The size of the copies thus depends on the rows that a batch changes, except for a pointer per
-/// window.
+/// window. A new window moves the pointers to a new allocation.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct RowSet {
     windows: Arc<[Option<Arc<RoaringBitmap>>]>,
@@ -117,8 +117,11 @@ impl RowSet {
     fn window_mut(&mut self, row: u32) -> &mut RoaringBitmap {
         let at = window_of(row);
         if at >= self.windows.len() {
-            let windows = self.windows.iter().cloned();
-            self.windows = windows.chain(std::iter::repeat(None)).take(at + 1).collect();
+            let new = std::iter::repeat(None);
+            self.windows = match Arc::get_mut(&mut self.windows) {
+                Some(windows) => windows.iter_mut().map(Option::take).chain(new).take(at + 1).collect(),
+                None => self.windows.iter().cloned().chain(new).take(at + 1).collect(),
+            };
         }
         Arc::make_mut(Arc::make_mut(&mut self.windows)[at].get_or_insert_default())
     }
