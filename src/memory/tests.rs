@@ -124,7 +124,8 @@ async fn explain_shows_plans_with_their_metrics() {
         let plan = &explanation.statements[0].plan;
         let scanned = format!("chunks={} of 1", 1 - cached);
         let merged = format!("cached chunks={cached}");
-        for part in ["GroupSortExec", "DenseAggregateExec: by=queue", &merged, "JobScanExec", &scanned, "output_rows=2"]
+        for part in
+            ["GroupSortExec", "DenseAggregateExec: gby=[queue]", &merged, "JobScanExec", &scanned, "output_rows=2"]
         {
             assert!(plan.contains(part), "{part} in {plan}");
         }

@@ -16,7 +16,7 @@ use datafusion::physical_plan::stream::RecordBatchStreamAdapter;
 use datafusion::physical_plan::{DisplayAs, DisplayFormatType, ExecutionPlan, PlanProperties, StatisticsArgs};
 use futures::{StreamExt, stream};
 
-use super::scan::properties;
+use super::properties::of_blocking;
 use crate::memory::query::GroupAccumulators;
 use crate::memory::storage::{CachedGroups, GroupAccumulator, GroupTotals, PartialKey, Tables, TotalsUpdate};
 use crate::model::StateSet;
@@ -82,7 +82,7 @@ impl DenseAggregateExec {
         aggregates: Aggregates,
         cache: Option<Arc<GroupCache>>,
     ) -> Self {
-        let properties = Arc::new(properties(schema(aggregates), None));
+        let properties = Arc::new(of_blocking(schema(aggregates)));
         Self { input, groups, groups_nulls, aggregates, cache, properties, metrics: ExecutionPlanMetricsSet::new() }
     }
 
@@ -126,7 +126,10 @@ impl DenseAggregateExec {
         let mut update = TotalsUpdate::new(cached, self.groups);
         let mut accumulators = GroupAccumulators::new(self.groups);
         let mut chunks = cache.scanned.iter().peekable();
-        while let (Some(batch), Some(chunk)) = (input.next().await, chunks.next()) {
+        while let Some(chunk) = chunks.next() {
+            let Some(batch) = input.next().await else {
+                return internal_err!("the input has fewer batches than scanned chunks");
+            };
             let batch = batch?;
             let timer = metrics.elapsed_compute().timer();
             accumulators.add(&batch)?;
@@ -180,7 +183,7 @@ impl DisplayAs for DenseAggregateExec {
         let names: Vec<&str> = schema.fields().iter().skip(1).map(|field| field.name().as_str()).collect();
         let input = self.input.schema();
         let by = input.fields().first().map_or("", |field| field.name());
-        write!(f, "DenseAggregateExec: by={by}, aggr=[{}]", names.join(", "))?;
+        write!(f, "DenseAggregateExec: gby=[{by}], aggr=[{}]", names.join(", "))?;
         match &self.cache {
             Some(cache) => {
                 let chunks = cache.tables.jobs.chunks().len();
@@ -216,9 +219,11 @@ impl ExecutionPlan for DenseAggregateExec {
         mut children: Vec<Arc<dyn ExecutionPlan>>,
     ) -> EngineResult<Arc<dyn ExecutionPlan>> {
         match (children.pop(), children.is_empty()) {
-            (Some(input), true) => {
+            // Another input need not scan the chunks that the cache does not include.
+            (Some(input), true) if self.cache.is_none() => {
                 Ok(Arc::new(Self { input, metrics: ExecutionPlanMetricsSet::new(), ..Self::clone(&self) }))
             }
+            (Some(_), true) => internal_err!("the input of an aggregate with a cache cannot be replaced"),
             _ => internal_err!("an aggregate has one input"),
         }
     }

@@ -1,18 +1,22 @@
-//! `date_trunc` of stored times.
+//! `date_trunc` of stored times, as a function and as a grouped expression.
 //!
 //! DataFusion's function divides each time by a variable, which takes a third of the time of a query that groups jobs by
-//! hour. Here the units up to days are constant divisors, which the compiler replaces by multiplications.
+//! hour. Here the units up to days are constant divisors, which the compiler replaces by multiplications. GROUP BY uses
+//! the quotients as dictionary codes, so that only the distinct times of a batch are hashed.
 
 use std::sync::Arc;
 
-use datafusion::arrow::array::{Array, ArrayRef, AsArray, TimestampMicrosecondArray};
-use datafusion::arrow::datatypes::{DataType, FieldRef, TimestampMicrosecondType};
+use datafusion::arrow::array::{Array, AsArray, DictionaryArray, TimestampMicrosecondArray, UInt32Array};
+use datafusion::arrow::datatypes::{DataType, FieldRef, Schema, TimestampMicrosecondType, UInt32Type};
+use datafusion::arrow::record_batch::RecordBatch;
 use datafusion::error::Result as EngineResult;
 use datafusion::functions::datetime::date_trunc::DateTruncFunc;
 use datafusion::logical_expr::sort_properties::{ExprProperties, SortProperties};
 use datafusion::logical_expr::{
     ColumnarValue, Documentation, ReturnFieldArgs, ScalarFunctionArgs, ScalarUDFImpl, Signature,
 };
+use datafusion::physical_expr::expressions::Literal;
+use datafusion::physical_expr::{PhysicalExpr, ScalarFunctionExpr};
 
 use super::times::TIME;
 
@@ -49,11 +53,10 @@ impl ScalarUDFImpl for DateTrunc {
 
     fn invoke_with_args(&self, args: ScalarFunctionArgs) -> EngineResult<ColumnarValue> {
         if let [ColumnarValue::Scalar(unit), ColumnarValue::Array(times)] = args.args.as_slice()
-            && let Some(unit) = unit.try_as_str().flatten()
+            && let Some(unit) = unit.try_as_str().flatten().and_then(Unit::parse)
             && *times.data_type() == TIME
-            && let Some(truncated) = truncate(times.as_primitive(), unit)
         {
-            return Ok(ColumnarValue::Array(truncated));
+            return Ok(ColumnarValue::Array(Arc::new(unit.truncate(times.as_primitive()))));
         }
         self.0.invoke_with_args(args)
     }
@@ -67,30 +70,124 @@ impl ScalarUDFImpl for DateTrunc {
     }
 }
 
-/// Truncates times to a unit of constant length; `None` for another unit.
-fn truncate(times: &TimestampMicrosecondArray, unit: &str) -> Option<ArrayRef> {
-    const MILLISECOND: i64 = 1000;
-    const SECOND: i64 = 1000 * MILLISECOND;
-    const MINUTE: i64 = 60 * SECOND;
-    const HOUR: i64 = 60 * MINUTE;
-    const DAY: i64 = 24 * HOUR;
-
-    Some(match unit.to_lowercase().as_str() {
-        "millisecond" => to_multiples::<MILLISECOND>(times),
-        "second" => to_multiples::<SECOND>(times),
-        "minute" => to_multiples::<MINUTE>(times),
-        "hour" => to_multiples::<HOUR>(times),
-        "day" => to_multiples::<DAY>(times),
-        _ => return None,
-    })
+/// A unit of constant length.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Unit {
+    Millisecond,
+    Second,
+    Minute,
+    Hour,
+    Day,
 }
 
-fn to_multiples<const MICROS: i64>(times: &TimestampMicrosecondArray) -> ArrayRef {
-    Arc::new(times.unary::<_, TimestampMicrosecondType>(|time| time - time.rem_euclid(MICROS)))
+const MILLISECOND: i64 = 1000;
+const SECOND: i64 = 1000 * MILLISECOND;
+const MINUTE: i64 = 60 * SECOND;
+const HOUR: i64 = 60 * MINUTE;
+const DAY: i64 = 24 * HOUR;
+
+/// The maximum number of values of a batch's dictionary that need not occur in the batch.
+const MAX_UNITS: i64 = 1 << 12;
+
+impl Unit {
+    fn parse(text: &str) -> Option<Self> {
+        Some(match text.to_lowercase().as_str() {
+            "millisecond" => Self::Millisecond,
+            "second" => Self::Second,
+            "minute" => Self::Minute,
+            "hour" => Self::Hour,
+            "day" => Self::Day,
+            _ => return None,
+        })
+    }
+
+    fn micros(self) -> i64 {
+        match self {
+            Self::Millisecond => MILLISECOND,
+            Self::Second => SECOND,
+            Self::Minute => MINUTE,
+            Self::Hour => HOUR,
+            Self::Day => DAY,
+        }
+    }
+
+    fn truncate(self, times: &TimestampMicrosecondArray) -> TimestampMicrosecondArray {
+        match self {
+            Self::Millisecond => truncate::<MILLISECOND>(times),
+            Self::Second => truncate::<SECOND>(times),
+            Self::Minute => truncate::<MINUTE>(times),
+            Self::Hour => truncate::<HOUR>(times),
+            Self::Day => truncate::<DAY>(times),
+        }
+    }
+
+    /// The number of units from the epoch to each time, rounded down.
+    fn divide(self, times: &[i64]) -> Vec<i64> {
+        match self {
+            Self::Millisecond => divide::<MILLISECOND>(times),
+            Self::Second => divide::<SECOND>(times),
+            Self::Minute => divide::<MINUTE>(times),
+            Self::Hour => divide::<HOUR>(times),
+            Self::Day => divide::<DAY>(times),
+        }
+    }
+
+    /// The truncated times as a dictionary array. The dictionary contains all multiples of the unit between the first
+    /// and the last time, if they are few.
+    fn dictionary(self, times: &TimestampMicrosecondArray) -> EngineResult<DictionaryArray<UInt32Type>> {
+        // The values of nulls are divided too.
+        let units = self.divide(times.values());
+        let first = units.iter().copied().min().unwrap_or_default();
+        let last = units.iter().copied().max().unwrap_or_default();
+        let nulls = times.nulls().cloned();
+        if last.saturating_sub(first) >= MAX_UNITS {
+            let codes = UInt32Array::new((0..times.len() as u32).collect::<Vec<_>>().into(), nulls);
+            let values = TimestampMicrosecondArray::new(self.truncate(times).values().clone(), None);
+            return Ok(DictionaryArray::try_new(codes, Arc::new(values))?);
+        }
+        let codes = units.into_iter().map(|unit| (unit - first) as u32).collect::<Vec<_>>();
+        let values = (first..=last).map(|unit| unit * self.micros());
+        let values = Arc::new(TimestampMicrosecondArray::from_iter_values(values));
+        Ok(DictionaryArray::try_new(UInt32Array::new(codes.into(), nulls), values)?)
+    }
+}
+
+fn truncate<const MICROS: i64>(times: &TimestampMicrosecondArray) -> TimestampMicrosecondArray {
+    times.unary::<_, TimestampMicrosecondType>(|time| time - time.rem_euclid(MICROS))
+}
+
+fn divide<const MICROS: i64>(times: &[i64]) -> Vec<i64> {
+    times.iter().map(|time| time.div_euclid(MICROS)).collect()
+}
+
+/// A time truncated to a unit of constant length, as a grouped expression.
+#[derive(Debug, Clone)]
+pub(super) struct TruncatedTime {
+    time: Arc<dyn PhysicalExpr>,
+    unit: Unit,
+}
+
+impl TruncatedTime {
+    /// The truncation that an expression calls, if it is one.
+    pub(super) fn new(expr: &Arc<dyn PhysicalExpr>, schema: &Schema) -> Option<Self> {
+        let function = expr.downcast_ref::<ScalarFunctionExpr>()?;
+        function.fun().inner().downcast_ref::<DateTrunc>()?;
+        let [unit, time] = function.args() else { return None };
+        let unit = Unit::parse(unit.downcast_ref::<Literal>()?.value().try_as_str().flatten()?)?;
+        (time.data_type(schema).ok()? == TIME).then(|| Self { time: Arc::clone(time), unit })
+    }
+
+    /// The truncated times of a batch.
+    pub(super) fn evaluate(&self, batch: &RecordBatch) -> EngineResult<DictionaryArray<UInt32Type>> {
+        let times = self.time.evaluate(batch)?.into_array(batch.num_rows())?;
+        self.unit.dictionary(times.as_primitive())
+    }
 }
 
 #[cfg(test)]
 mod tests {
+    use datafusion::arrow::array::ArrayRef;
+    use datafusion::arrow::compute::cast;
     use datafusion::arrow::datatypes::Field;
     use datafusion::common::ScalarValue;
 
@@ -118,7 +215,14 @@ mod tests {
             };
             let (ours, theirs) = (DateTrunc::new(), DateTruncFunc::new());
             let array = |value: EngineResult<ColumnarValue>| value.unwrap().into_array(times.len()).unwrap();
-            assert_eq!(&array(ours.invoke_with_args(args())), &array(theirs.invoke_with_args(args())), "{unit}");
+            let expected = array(theirs.invoke_with_args(args()));
+            assert_eq!(&array(ours.invoke_with_args(args())), &expected, "{unit}");
+            let Some(unit) = Unit::parse(unit) else { continue };
+            // All times, and slices of two times, whose units are few or many.
+            for (at, len) in (0..times.len() - 2).step_by(101).map(|at| (at, 2)).chain([(0, times.len()), (0, 0)]) {
+                let dictionary = unit.dictionary(times.slice(at, len).as_primitive()).unwrap();
+                assert_eq!(&cast(&dictionary, &TIME).unwrap(), &expected.slice(at, len), "{unit:?}");
+            }
         }
     }
 }

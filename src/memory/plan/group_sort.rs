@@ -24,7 +24,7 @@ use datafusion::physical_plan::{
 use futures::{TryStreamExt, stream};
 
 use super::aggregate;
-use super::scan::properties;
+use super::properties::of_blocking;
 use crate::memory::query::{GroupKey, rounded};
 use crate::model::StateSet;
 use crate::query::{Aggregates, Direction, GroupOrder, GroupOrderKey, TimeAggregate};
@@ -35,8 +35,7 @@ const LAST_TRANSITION_TIME: &str = "last_transition_time";
 /// Sorts groups, with an optional limit, and divides sums to averages.
 ///
 /// Averages are compared before they are rounded, and names by their dictionary values, without a string column.
-/// DataFusion's
-/// `SortExec` would need additional columns for both.
+/// DataFusion's `SortExec` would need additional columns for both.
 #[derive(Debug, Clone)]
 pub(super) struct GroupSortExec {
     input: Arc<dyn ExecutionPlan>,
@@ -67,7 +66,7 @@ impl GroupSortExec {
         order: Option<GroupOrder>,
         fetch: Option<usize>,
     ) -> Self {
-        let properties = Arc::new(properties(schema(aggregates), None));
+        let properties = Arc::new(of_blocking(schema(aggregates)));
         Self { input, key, aggregates, order, fetch, properties, metrics: ExecutionPlanMetricsSet::new() }
     }
 

@@ -21,7 +21,7 @@ use datafusion::physical_plan::{DisplayAs, DisplayFormatType, ExecutionPlan, Pla
 use futures::{StreamExt, stream};
 
 use super::columns::JobColumn;
-use super::scan::properties;
+use super::properties::{of_scan, part_of};
 use super::sql_order::{Ordered, ScanOrder};
 use crate::memory::query::{ChunkRows, PageRange, RowSelection, consume_budget};
 use crate::memory::schema::JOB_SCHEMA;
@@ -45,6 +45,8 @@ pub(super) struct JobScanExec {
     chunks: Option<Arc<[usize]>>,
     columns: Arc<[JobColumn]>,
     schema: SchemaRef,
+    /// The number of partitions of a scan without order and limit.
+    partitions: usize,
     /// The output ordering, if a sort was pushed down.
     ordering: Option<LexOrdering>,
     properties: OnceLock<Arc<PlanProperties>>,
@@ -73,6 +75,7 @@ impl JobScanExec {
             chunks: None,
             columns,
             schema,
+            partitions: 1,
             ordering: None,
             properties: OnceLock::new(),
             metrics: ExecutionPlanMetricsSet::new(),
@@ -94,6 +97,11 @@ impl JobScanExec {
         Self { chunks: Some(chunks), ..self }
     }
 
+    /// Sets the number of partitions. A scan with an order or a limit has one partition.
+    pub(super) fn with_partitions(self, partitions: usize) -> Self {
+        Self { partitions, ..self }
+    }
+
     /// A modified copy with new metrics.
     fn changed(&self, change: impl FnOnce(&mut Self)) -> Arc<dyn ExecutionPlan> {
         let mut changed = Self { properties: OnceLock::new(), metrics: ExecutionPlanMetricsSet::new(), ..self.clone() };
@@ -101,37 +109,49 @@ impl JobScanExec {
         Arc::new(changed)
     }
 
-    fn batches(self: Arc<Self>, metrics: BaselineMetrics) -> SendableRecordBatchStream {
+    /// Whether the scan emits all selected rows, in any order.
+    fn is_whole(&self) -> bool {
+        self.order.is_none() && self.page == PageRange::default()
+    }
+
+    fn partitions(&self) -> usize {
+        if self.is_whole() { self.partitions } else { 1 }
+    }
+
+    /// The batches of a partition of a scan of all selected rows, a batch per chunk.
+    fn whole(self: Arc<Self>, partition: usize, metrics: BaselineMetrics) -> SendableRecordBatchStream {
         let schema = Arc::clone(&self.schema);
-        let is_whole = self.order.is_none() && self.page == PageRange::default();
+        let chunks: Vec<usize> = match &self.chunks {
+            Some(chunks) => part_of(chunks.len(), partition, self.partitions).map(|at| chunks[at]).collect(),
+            None => part_of(self.tables.jobs.chunks().len(), partition, self.partitions).collect(),
+        };
         let state = Arc::new((self, metrics));
-        if is_whole {
-            let chunks: Vec<usize> = match &state.0.chunks {
-                Some(chunks) => chunks.to_vec(),
-                None => (0..state.0.tables.jobs.chunks().len()).collect(),
-            };
-            let batches = stream::iter(chunks).filter_map(move |chunk| {
-                let state = Arc::clone(&state);
-                async move {
-                    consume_budget().await;
-                    state.0.chunk(chunk, &state.1).transpose()
-                }
-            });
-            return Box::pin(RecordBatchStreamAdapter::new(schema, batches));
-        }
+        let batches = stream::iter(chunks).filter_map(move |chunk| {
+            let state = Arc::clone(&state);
+            async move {
+                consume_budget().await;
+                state.0.chunk(chunk, &state.1).transpose()
+            }
+        });
+        Box::pin(RecordBatchStreamAdapter::new(schema, batches))
+    }
+
+    /// The batches of a scan with an order or a limit.
+    fn page(self: Arc<Self>, metrics: BaselineMetrics) -> SendableRecordBatchStream {
+        let schema = Arc::clone(&self.schema);
         let batches = stream::once(async move {
-            let (scan, _) = state.as_ref();
             let ordered = Ordered {
-                tables: &scan.tables,
-                selected: &scan.selected,
-                predicates: &scan.predicates,
-                page: scan.page,
+                tables: &self.tables,
+                selected: &self.selected,
+                predicates: &self.predicates,
+                page: self.page,
             };
-            let rows = ordered.rows(scan.order).await?;
+            let timer = metrics.elapsed_compute().timer();
+            let rows = ordered.rows(self.order).await?;
+            drop(timer);
             let parts: Vec<usize> = (0..rows.len()).step_by(CHUNK_ROWS).collect();
             Ok::<_, datafusion::error::DataFusionError>(stream::iter(parts).then(move |first| {
-                let (scan, metrics) = state.as_ref();
-                let batch = scan.rows(&rows[first..rows.len().min(first + CHUNK_ROWS)], metrics);
+                let batch = self.rows(&rows[first..rows.len().min(first + CHUNK_ROWS)], &metrics);
                 async move {
                     consume_budget().await;
                     batch
@@ -205,7 +225,7 @@ impl JobScanExec {
         if !field.is_nullable() {
             statistics.null_count = Precision::Exact(0);
         }
-        let is_all = !self.selected.is_narrowed() && !self.selected.has_residual() && self.page == PageRange::default();
+        let is_all = !self.selected.is_narrowed() && !self.selected.has_residual() && self.is_whole();
         let zones = &self.tables.indexes.zones.submitted;
         let zone = zones.root().and_then(|root| zones.zone(root));
         if let Some(zone) = zone.filter(|_| is_all && field.name() == "submitted") {
@@ -227,7 +247,8 @@ impl DisplayAs for JobScanExec {
             write!(f, ", chunks={} of {}", chunks.len(), self.tables.jobs.chunks().len())?;
         }
         if let Some(order) = self.order {
-            write!(f, ", order=[{order}]")?;
+            let method = order.method(&self.tables, &self.selected, self.page);
+            write!(f, ", order=[{order} by {method}]")?;
         }
         if self.page.offset > 0 {
             write!(f, ", skip={}", self.page.offset)?;
@@ -242,7 +263,8 @@ impl ExecutionPlan for JobScanExec {
     }
 
     fn properties(&self) -> &Arc<PlanProperties> {
-        self.properties.get_or_init(|| Arc::new(properties(Arc::clone(&self.schema), self.ordering.clone())))
+        self.properties
+            .get_or_init(|| Arc::new(of_scan(Arc::clone(&self.schema), self.partitions(), self.ordering.clone())))
     }
 
     fn children(&self) -> Vec<&Arc<dyn ExecutionPlan>> {
@@ -264,19 +286,24 @@ impl ExecutionPlan for JobScanExec {
     }
 
     fn execute(&self, partition: usize, _: Arc<TaskContext>) -> EngineResult<SendableRecordBatchStream> {
-        if partition != 0 {
-            return internal_err!("a scan has one partition, not partition {partition}");
+        if partition >= self.partitions() {
+            return internal_err!("the scan has no partition {partition}");
         }
         let metrics = BaselineMetrics::new(&self.metrics, partition);
-        Ok(Arc::new(self.clone()).batches(metrics))
+        let scan = Arc::new(self.clone());
+        Ok(if scan.is_whole() { scan.whole(partition, metrics) } else { scan.page(metrics) })
     }
 
     fn metrics(&self) -> Option<MetricsSet> {
         Some(self.metrics.clone_inner())
     }
 
-    fn statistics_from_inputs(&self, _: &[Arc<Statistics>], _: &StatisticsArgs) -> EngineResult<Arc<Statistics>> {
+    fn statistics_from_inputs(&self, _: &[Arc<Statistics>], args: &StatisticsArgs) -> EngineResult<Arc<Statistics>> {
         let mut statistics = Statistics::new_unknown(&self.schema);
+        let is_part = args.partition().is_some() && self.partitions() > 1;
+        if is_part || self.chunks.is_some() {
+            return Ok(Arc::new(statistics));
+        }
         let all = self.selected.candidates(&self.tables).unwrap_or(self.tables.jobs.len());
         let rows = self.page.of_count(all);
         statistics.column_statistics = self.columns.iter().map(|column| self.column_statistics(column)).collect();
@@ -285,12 +312,8 @@ impl ExecutionPlan for JobScanExec {
         Ok(Arc::new(statistics))
     }
 
-    fn supports_limit_pushdown(&self) -> bool {
-        false
-    }
-
     fn with_fetch(&self, limit: Option<usize>) -> Option<Arc<dyn ExecutionPlan>> {
-        let limit = limit?;
+        let limit = limit.filter(|_| self.chunks.is_none())?;
         let take = Some(self.page.limit.map_or(limit, |before| before.min(limit)));
         Some(self.changed(|scan| scan.page.limit = take))
     }

@@ -6,20 +6,22 @@
 //! | operator | output |
 //! |---|---|
 //! | `JobScanExec` | columns of the selected jobs, with an optional order and limit |
+//! | `RecordScanExec` | columns of the tables `job_run`, `job_spec` and `job_error` |
 //! | `DenseAggregateExec` | aggregates per group of its input, by dictionary codes |
 //! | `GroupSortExec` | the groups of its input, with an optional order and limit |
-//! | `DictionaryAggregateExec` | the aggregates of an SQL `GROUP BY` over dictionary columns |
+//! | `DictionaryAggregateExec` | the aggregates of an SQL `GROUP BY` by dictionary columns and truncated times |
 
 mod aggregate;
 mod columns;
 #[cfg(feature = "sql")]
 mod date_trunc;
 mod dictionary_aggregate;
+mod dictionary_groups;
 mod filters;
 mod group_sort;
 mod job_scan;
-mod records;
-mod scan;
+mod properties;
+mod record_scan;
 mod session;
 mod sql_order;
 mod table;

@@ -8,17 +8,19 @@ use datafusion::execution::SessionStateBuilder;
 use datafusion::prelude::{SessionConfig, SessionContext};
 
 use super::dictionary_aggregate::DictionaryAggregation;
-use super::records::Table;
+use super::record_scan::RecordTable;
 use super::table::{JobsTable, RecordsTable};
 use crate::memory::storage::Tables;
 
 /// The names of the tables.
 pub(in crate::memory) const TABLES: [&str; 4] = ["job", "job_run", "job_spec", "job_error"];
 
-/// A read-only session with the tables `job`, `job_run`, `job_spec` and `job_error` of a snapshot.
+/// A session with the read-only tables `job`, `job_run`, `job_spec` and `job_error` of a snapshot. It has a target
+/// partition per core.
 pub(in crate::memory) fn session_context(tables: &Arc<Tables>) -> EngineResult<SessionContext> {
-    // A scan has one partition; more target partitions would only add repartitioning.
-    let mut config = SessionConfig::new().with_target_partitions(1).with_information_schema(true);
+    let mut config = SessionConfig::new().with_information_schema(true);
+    // A scan has as many partitions as its rows justify.
+    config.options_mut().optimizer.enable_round_robin_repartition = false;
     // The generic dialect parses `cluster` after a comma as a clause.
     config.options_mut().sql_parser.dialect = Dialect::PostgreSQL;
     let context = SessionContext::new_with_state(state(config).build());
@@ -26,7 +28,7 @@ pub(in crate::memory) fn session_context(tables: &Arc<Tables>) -> EngineResult<S
     context.register_udf(super::date_trunc::DateTrunc::new().into());
     let [jobs, runs, specs, errors] = TABLES;
     context.register_table(jobs, Arc::new(JobsTable(Arc::clone(tables))))?;
-    for (name, table) in [(runs, Table::Runs), (specs, Table::Specs), (errors, Table::Errors)] {
+    for (name, table) in [(runs, RecordTable::Runs), (specs, RecordTable::Specs), (errors, RecordTable::Errors)] {
         context.register_table(name, Arc::new(RecordsTable { tables: Arc::clone(tables), table }))?;
     }
     Ok(context)

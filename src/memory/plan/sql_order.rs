@@ -4,7 +4,7 @@ use std::fmt;
 
 use datafusion::error::Result as EngineResult;
 
-use crate::memory::query::{PageRange, RowSelection, ordered_rows};
+use crate::memory::query::{PageRange, RowSelection, order_method, ordered_rows};
 use crate::memory::storage::Tables;
 use crate::model::JobState;
 use crate::query::{Direction, JobOrder, JobOrderKey, JobQuery, Predicate, StateField, TimeField};
@@ -38,26 +38,35 @@ impl ScanOrder {
     }
 }
 
+impl ScanOrder {
+    /// How the first rows are found, for EXPLAIN.
+    pub(super) fn method(self, tables: &Tables, selected: &RowSelection, page: PageRange) -> &'static str {
+        match self {
+            Self::Api(order) => order_method(tables, selected, order, page),
+            Self::StateName(_) => "bitmaps",
+            Self::LastTransition(direction) => {
+                let order = JobOrder { key: JobOrderKey::LastTransitionTime, direction };
+                order_method(tables, selected, order, page)
+            }
+        }
+    }
+}
+
 impl fmt::Display for ScanOrder {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let by_transition = |direction| match direction {
-            Direction::Ascending => "zone maps",
-            Direction::Descending => "recent transitions or zone maps",
-        };
-        let (column, search, direction) = match *self {
+        let (column, direction) = match *self {
             Self::Api(JobOrder { key, direction }) => match key {
-                JobOrderKey::JobId => ("job_id", "zone maps", direction),
-                JobOrderKey::Queue => ("queue", "index", direction),
-                JobOrderKey::JobSet => ("job_set", "index", direction),
-                JobOrderKey::State => ("state", "index", direction),
-                JobOrderKey::Submitted => ("submitted", "zone maps", direction),
-                JobOrderKey::LastTransitionTime => ("last_transition_seconds", by_transition(direction), direction),
+                JobOrderKey::JobId => ("job_id", direction),
+                JobOrderKey::Queue => ("queue", direction),
+                JobOrderKey::JobSet => ("job_set", direction),
+                JobOrderKey::State => ("state", direction),
+                JobOrderKey::Submitted => ("submitted", direction),
+                JobOrderKey::LastTransitionTime => ("last_transition_seconds", direction),
             },
-            Self::StateName(direction) => ("state", "index", direction),
-            Self::LastTransition(direction) => ("last_transition_time", by_transition(direction), direction),
+            Self::StateName(direction) => ("state", direction),
+            Self::LastTransition(direction) => ("last_transition_time", direction),
         };
-        let direction = if direction == Direction::Ascending { "ASC" } else { "DESC" };
-        write!(f, "{column} {direction} by {search}")
+        write!(f, "{column} {}", if direction == Direction::Ascending { "ASC" } else { "DESC" })
     }
 }
 
@@ -90,15 +99,6 @@ impl Ordered<'_> {
         }
     }
 
-    /// The offset plus the limit.
-    fn end(&self) -> usize {
-        self.page.limit.map_or(usize::MAX, |take| take.saturating_add(self.page.offset))
-    }
-
-    fn without_skipped(&self, mut rows: Vec<u32>) -> Vec<u32> {
-        rows.split_off(self.page.offset.min(rows.len()))
-    }
-
     /// The rows of one state after another, until the limit is reached.
     async fn by_state_name(&self, direction: Direction) -> EngineResult<Vec<u32>> {
         let mut states = JobState::ALL;
@@ -108,7 +108,7 @@ impl Ordered<'_> {
         }
         let mut rows = Vec::new();
         for state in states {
-            let left = self.end() - rows.len();
+            let left = self.page.end() - rows.len();
             if left == 0 {
                 break;
             }
@@ -116,19 +116,19 @@ impl Ordered<'_> {
             let page = PageRange { offset: 0, limit: self.page.limit.map(|_| left) };
             rows.extend(ordered_rows(self.tables, &selected, None, page).await?);
         }
-        Ok(self.without_skipped(rows))
+        Ok(self.page.of(rows))
     }
 
     /// The first rows by whole seconds. The last second is replaced by all of its rows, then all are sorted.
     async fn by_last_transition(&self, direction: Direction) -> EngineResult<Vec<u32>> {
         let order = JobOrder { key: JobOrderKey::LastTransitionTime, direction };
-        let page = PageRange { offset: 0, limit: self.page.limit.map(|_| self.end()) };
+        let page = PageRange { offset: 0, limit: self.page.limit.map(|_| self.page.end()) };
         let mut rows = ordered_rows(self.tables, self.selected, Some(order), page).await?;
         let time = |row: u32| {
             let (chunk, at) = self.tables.jobs.locate(row);
             Timestamp::from_micros(chunk.cells.last_transition_time[at])
         };
-        if let Some(&last) = rows.last().filter(|_| rows.len() == self.end()) {
+        if let Some(&last) = rows.last().filter(|_| rows.len() == self.page.end()) {
             let second = time(last).floor_seconds();
             rows.retain(|&row| time(row).floor_seconds() != second);
             let [start, end] = [second, second + 1].map(Timestamp::from_seconds);
@@ -141,8 +141,7 @@ impl Ordered<'_> {
         if direction == Direction::Descending {
             rows.reverse();
         }
-        rows.truncate(self.end());
-        Ok(self.without_skipped(rows))
+        Ok(self.page.of(rows))
     }
 
     /// The selection with additional predicates.

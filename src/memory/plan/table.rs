@@ -12,8 +12,8 @@ use datafusion::physical_plan::ExecutionPlan;
 use super::columns::JobColumn;
 use super::filters::predicate;
 use super::job_scan::JobScanExec;
-use super::records::{RecordSource, Table};
-use super::scan::{ScanExec, ScanSource};
+use super::properties::partitions_of;
+use super::record_scan::{RecordScanExec, RecordTable};
 use super::sql_order::select;
 use crate::memory::query::PageRange;
 use crate::memory::schema::{ERROR_SCHEMA, JOB_SCHEMA, RUN_SCHEMA, SPEC_SCHEMA};
@@ -28,7 +28,7 @@ pub(super) struct JobsTable(pub(super) Arc<Tables>);
 #[derive(Debug)]
 pub(super) struct RecordsTable {
     pub(super) tables: Arc<Tables>,
-    pub(super) table: Table,
+    pub(super) table: RecordTable,
 }
 
 fn project(schema: &SchemaRef, projection: Option<&Vec<usize>>) -> EngineResult<SchemaRef> {
@@ -50,7 +50,7 @@ impl TableProvider for JobsTable {
 
     async fn scan(
         &self,
-        _: &dyn Session,
+        session: &dyn Session,
         projection: Option<&Vec<usize>>,
         filters: &[Expr],
         limit: Option<usize>,
@@ -60,7 +60,9 @@ impl TableProvider for JobsTable {
         let all = (0..JOB_SCHEMA.fields().len()).collect();
         let columns = projection.unwrap_or(&all).iter().copied().map(JobColumn::Sql).collect();
         let schema = project(&JOB_SCHEMA, projection)?;
-        let scan = JobScanExec::new(Arc::clone(&self.0), selected, columns, schema);
+        let rows = selected.upper_bound(&self.0) as usize;
+        let scan = JobScanExec::new(Arc::clone(&self.0), selected, columns, schema)
+            .with_partitions(partitions_of(rows, session.config().target_partitions()));
         Ok(Arc::new(scan.with_predicates(predicates).with_order(None, PageRange { offset: 0, limit })))
     }
 
@@ -77,9 +79,9 @@ impl TableProvider for JobsTable {
 impl TableProvider for RecordsTable {
     fn schema(&self) -> SchemaRef {
         Arc::clone(match self.table {
-            Table::Runs => &RUN_SCHEMA,
-            Table::Specs => &SPEC_SCHEMA,
-            Table::Errors => &ERROR_SCHEMA,
+            RecordTable::Runs => &RUN_SCHEMA,
+            RecordTable::Specs => &SPEC_SCHEMA,
+            RecordTable::Errors => &ERROR_SCHEMA,
         })
     }
 
@@ -89,13 +91,14 @@ impl TableProvider for RecordsTable {
 
     async fn scan(
         &self,
-        _: &dyn Session,
+        session: &dyn Session,
         projection: Option<&Vec<usize>>,
         _: &[Expr],
         limit: Option<usize>,
     ) -> EngineResult<Arc<dyn ExecutionPlan>> {
-        let source = RecordSource { tables: Arc::clone(&self.tables), table: self.table, limit };
-        let source: Arc<dyn ScanSource> = Arc::new(source);
-        Ok(Arc::new(ScanExec::new(source, project(&self.schema(), projection)?)))
+        let schema = project(&self.schema(), projection)?;
+        let scan = RecordScanExec::new(Arc::clone(&self.tables), self.table, schema);
+        let partitions = partitions_of(scan.rows(), session.config().target_partitions());
+        Ok(Arc::new(scan.with_partitions(partitions).with_limit(limit)))
     }
 }

@@ -13,6 +13,7 @@ use datafusion::arrow::datatypes::{
     DataType, Field, Int64Type, Schema, TimestampMicrosecondType, TimestampSecondType, UInt32Type, UInt64Type,
 };
 use datafusion::arrow::record_batch::RecordBatch;
+use datafusion::common::stats::Precision;
 use datafusion::datasource::memory::MemorySourceConfig;
 use datafusion::execution::TaskContext;
 use datafusion::functions_aggregate::count::count_udaf;
@@ -22,15 +23,18 @@ use datafusion::physical_expr::aggregate::AggregateExprBuilder;
 use datafusion::physical_expr::expressions::{CastExpr, col, lit};
 use datafusion::physical_expr::{LexOrdering, PhysicalSortExpr};
 use datafusion::physical_plan::aggregates::{AggregateExec, AggregateMode, PhysicalGroupBy};
+use datafusion::physical_plan::coalesce_partitions::CoalescePartitionsExec;
 use datafusion::physical_plan::filter::FilterExec;
 use datafusion::physical_plan::sorts::sort::SortExec;
-use datafusion::physical_plan::{ExecutionPlan, collect};
+use datafusion::physical_plan::{ExecutionPlan, StatisticsArgs, collect};
 use proptest::prelude::*;
 use tokio::runtime::Runtime;
 
+use super::record_scan::{RecordScanExec, RecordTable};
 use super::*;
 use crate::ingest::IngestionBatch;
 use crate::memory::ingest::Store;
+use crate::memory::schema::{JOB_SCHEMA, RUN_SCHEMA};
 use crate::memory::storage::Dictionary;
 use crate::model::JobState;
 use crate::query::{
@@ -305,6 +309,49 @@ fn a_filtered_scan_matches_filter_exec() {
     }
 }
 
+#[test]
+fn the_partitions_of_a_scan_emit_each_row_once() {
+    let tables = store(18_000);
+    let ids = |plan: Arc<dyn ExecutionPlan>| {
+        let batch = run(Arc::new(CoalescePartitionsExec::new(plan)));
+        let mut ids: Vec<_> = batch.column(0).as_string_view().iter().map(|id| id.unwrap().to_owned()).collect();
+        ids.sort_unstable();
+        ids
+    };
+    let schema = Arc::new(JOB_SCHEMA.project(&[0]).unwrap());
+    let jobs = |predicates: Vec<Predicate>, partitions| {
+        let selected = Runtime::new().unwrap().block_on(sql_order::select(&tables, predicates)).unwrap();
+        let columns = Arc::new([JobColumn::Sql(0)]);
+        let scan = JobScanExec::new(Arc::clone(&tables), Arc::new(selected), columns, Arc::clone(&schema));
+        Arc::new(scan.with_partitions(partitions))
+    };
+    let runs = |partitions| {
+        let schema = Arc::new(RUN_SCHEMA.project(&[0]).unwrap());
+        RecordScanExec::new(Arc::clone(&tables), RecordTable::Runs, schema).with_partitions(partitions)
+    };
+    let failed = || vec![StateField.equals(JobState::Failed)];
+    for partitions in [2, 3, 7] {
+        for predicates in [vec![], failed()] {
+            let scan = jobs(predicates.clone(), partitions);
+            assert_eq!(scan.properties().output_partitioning().partition_count(), partitions);
+            assert_eq!(ids(scan), ids(jobs(predicates, 1)));
+        }
+        assert_eq!(ids(Arc::new(runs(partitions))), ids(Arc::new(runs(1))));
+        let statistics = |partition| {
+            let args = StatisticsArgs::new().with_partition(partition);
+            runs(partitions).statistics_from_inputs(&[], &args).unwrap().num_rows
+        };
+        let parts = (0..partitions).map(|at| *statistics(Some(at)).get_value().unwrap()).sum();
+        assert_eq!((statistics(None), parts), (Precision::Exact(tables.runs.len()), tables.runs.len()));
+        // A limit applies to all partitions together.
+        for limited in [jobs(failed(), partitions).with_fetch(Some(10)), runs(partitions).with_fetch(Some(10))] {
+            let limited = limited.unwrap();
+            assert_eq!(limited.properties().output_partitioning().partition_count(), 1);
+            assert_eq!(run(limited).num_rows(), 10);
+        }
+    }
+}
+
 /// Cached aggregates do not change results, even after writes to chunks.
 #[test]
 fn cached_partials_do_not_change_groups() {
@@ -348,7 +395,7 @@ fn explain_names_index_order_and_limit() {
         .limit(5);
     let plan = planned(jobs(&tables, &query));
     let shown = datafusion::physical_plan::displayable(plan.as_ref()).indent(false).to_string();
-    for part in ["JobScanExec", "index=[queue = \"no such queue\"]", "order=[job_id DESC by zone maps]", "limit=5"] {
+    for part in ["JobScanExec", "index=[queue = \"no such queue\"]", "order=[job_id DESC by sort]", "limit=5"] {
         assert!(shown.contains(part), "{part} in {shown}");
     }
 }

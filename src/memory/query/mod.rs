@@ -9,6 +9,7 @@
 //! | `group_key`, `accumulators` | groups with dense numbers, and their aggregates |
 //! | `text_index` | the indexes of a dictionary that are built on demand |
 //! | `budget` | cooperative scheduling |
+//! | `describe` | predicates in EXPLAIN |
 
 mod access_path;
 mod accumulators;
@@ -35,4 +36,4 @@ pub(super) use self::group_key::GroupKey;
 pub(super) use self::rows::ChunkRows;
 pub(super) use self::search::PageRange;
 pub(super) use self::select::RowSelection;
-pub(super) use self::top_k::ordered_rows;
+pub(super) use self::top_k::{order_method, ordered_rows};

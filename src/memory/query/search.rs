@@ -19,7 +19,7 @@ pub(in crate::memory) struct PageRange {
 
 impl PageRange {
     /// The offset plus the limit.
-    pub(super) fn end(self) -> usize {
+    pub(in crate::memory) fn end(self) -> usize {
         self.limit.map_or(usize::MAX, |limit| self.offset.saturating_add(limit))
     }
 
@@ -29,13 +29,14 @@ impl PageRange {
     }
 
     /// Applies the offset and limit to the first [`end`](Self::end) rows.
-    pub(super) fn of(self, mut rows: Vec<u32>) -> Vec<u32> {
+    pub(in crate::memory) fn of(self, mut rows: Vec<u32>) -> Vec<u32> {
         rows.truncate(self.end());
         rows.drain(..self.offset.min(rows.len()));
         rows
     }
 }
 
+/// A search for the rows of a page.
 pub(super) struct Search<'a> {
     pub(super) tables: &'a Tables,
     pub(super) selected: &'a RowSelection,
@@ -53,13 +54,17 @@ impl Search<'_> {
         candidates <= GATHER_MAX_CANDIDATES || wanted as u64 >= candidates / GATHER_SHARE
     }
 
+    /// Whether few rows are estimated. A residual predicate would be evaluated on all candidates.
+    pub(super) fn expects_few_rows(&self) -> bool {
+        !self.selected.has_residual() && self.selected.estimate(self.tables) <= GATHER_MAX_CANDIDATES
+    }
+
     /// The selected rows, ascending, if they are few; `None` if more are estimated or found.
     ///
-    /// Correlated predicates, like those of a cluster and of its nodes, select more rows than estimated. The search ends once
-    /// the rows exceed [`GATHER_MAX_CANDIDATES`] in proportion to the windows read.
+    /// Correlated predicates, like those of a cluster and of its nodes, select more rows than estimated. The search ends
+    /// once the rows exceed [`GATHER_MAX_CANDIDATES`] in proportion to the windows read.
     pub(super) async fn few_rows(&self) -> Option<Vec<u32>> {
-        // A residual predicate would be evaluated on all candidates.
-        if self.selected.has_residual() || self.selected.estimate(self.tables) > GATHER_MAX_CANDIDATES {
+        if !self.expects_few_rows() {
             return None;
         }
         let all = self.tables.jobs.len() as u32;

@@ -13,6 +13,7 @@ use super::budget::consume_budget;
 use super::by_zones::{Ascending, Descending, Ids, LastTransitions, Submissions, ZonedColumn};
 use super::search::{PageRange, Search};
 use super::select::RowSelection;
+use crate::memory::cost::GATHER_MAX_CANDIDATES;
 use crate::memory::storage::{Node, Tables, first_row};
 use crate::query::{Direction, JobOrder, JobOrderKey};
 
@@ -40,6 +41,28 @@ pub(in crate::memory) async fn ordered_rows(
         JobOrderKey::JobSet => {
             search.by_text(direction, &tables.dictionaries.job_sets, |chunk| &chunk.cells.job_set).await
         }
+    }
+}
+
+/// How [`ordered_rows`] finds the rows of a page, for EXPLAIN. A search that finds more or fewer rows than estimated
+/// decides otherwise.
+pub(in crate::memory) fn order_method(
+    tables: &Tables,
+    selected: &RowSelection,
+    JobOrder { key, direction }: JobOrder,
+    page: PageRange,
+) -> &'static str {
+    let search = Search { tables, selected, page };
+    let candidates = selected.upper_bound(tables);
+    let is_few = candidates <= GATHER_MAX_CANDIDATES;
+    match (key, direction) {
+        _ if is_few => "sort",
+        (JobOrderKey::State, _) => "bitmaps",
+        _ if search.gathers(candidates, page.end()) => "sort",
+        (JobOrderKey::Queue | JobOrderKey::JobSet, _) => "posting lists",
+        (JobOrderKey::LastTransitionTime, Direction::Descending) => "recent transitions or zone maps",
+        _ if search.expects_few_rows() => "sort",
+        _ => "zone maps",
     }
 }
 
