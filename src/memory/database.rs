@@ -53,8 +53,11 @@ impl MemoryDatabase {
         Self { engine: Arc::clone(&self.engine), clock: Arc::clone(&self.clock), closed: AtomicBool::new(false) }
     }
 
-    /// A read-only DataFusion session over the state after the last whole batch, with the tables `job`, `job_run`,
+    /// A DataFusion session over the state after the last whole batch, with the read-only tables `job`, `job_run`,
     /// `job_spec` and `job_error`.
+    ///
+    /// `target_partitions` is the number of cores that the process may use. Scans of few rows, with a limit or in an order
+    /// have one partition.
     ///
     /// DataFrames and statements are planned and executed on the caller's stack, which a deeply nested expression can
     /// overflow: use a `SqlSession` for untrusted statements.

@@ -33,6 +33,8 @@ pub(super) struct DenseAggregateExec {
     /// Whether rows with a null key form a group, which is group 0.
     groups_nulls: bool,
     aggregates: Aggregates,
+    /// Whether most groups have no rows. There is no cache then.
+    is_sparse: bool,
     cache: Option<Arc<GroupCache>>,
     properties: Arc<PlanProperties>,
     metrics: ExecutionPlanMetricsSet,
@@ -83,12 +85,19 @@ impl DenseAggregateExec {
         cache: Option<Arc<GroupCache>>,
     ) -> Self {
         let properties = Arc::new(of_blocking(schema(aggregates)));
-        Self { input, groups, groups_nulls, aggregates, cache, properties, metrics: ExecutionPlanMetricsSet::new() }
+        let metrics = ExecutionPlanMetricsSet::new();
+        Self { input, groups, groups_nulls, aggregates, is_sparse: false, cache, properties, metrics }
+    }
+
+    /// Allocates memory only for groups with rows, and uses no cache.
+    pub(super) fn with_sparse_groups(self) -> Self {
+        Self { is_sparse: true, cache: None, ..self }
     }
 
     async fn aggregate(self, input: SendableRecordBatchStream, metrics: BaselineMetrics) -> EngineResult<RecordBatch> {
         let batch = match &self.cache {
             Some(cache) => self.update(cache, input, &metrics).await?,
+            None if self.is_sparse => self.all(input, GroupAccumulators::sparse(), &metrics).await?,
             None => self.all(input, GroupAccumulators::new(self.groups), &metrics).await?,
         };
         metrics.record_output(batch.num_rows());
@@ -189,6 +198,7 @@ impl DisplayAs for DenseAggregateExec {
                 let chunks = cache.tables.jobs.chunks().len();
                 write!(f, ", cached chunks={}", chunks - cache.scanned.len())
             }
+            None if self.is_sparse => f.write_str(", sparse"),
             None => Ok(()),
         }
     }

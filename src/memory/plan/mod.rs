@@ -46,6 +46,7 @@ use self::job_scan::JobScanExec;
 pub(super) use self::session::TABLES;
 pub(super) use self::session::session_context;
 use self::sql_order::ScanOrder;
+use super::cost::{SPARSE_GROUPS_SHARE, SPARSE_MIN_GROUPS};
 use super::query::{GroupKey, PageRange, RowSelection};
 use super::storage::{CachedGroups, JobColumnIndex, PartialKey, Tables};
 use crate::query::{GroupQuery, JobQuery, Page};
@@ -75,7 +76,10 @@ pub(super) async fn groups(
         key => key.stored().map_or(JobColumn::Annotation(None), JobColumn::from),
     };
     let aggregates = query.aggregates();
-    let cache = if selection.active_job_sets() || selected.has_residual() { None } else { group_cache(tables, query) };
+    let rows = selected.upper_bound(tables) as usize;
+    let is_sparse = key.groups() > SPARSE_MIN_GROUPS && key.groups() / SPARSE_GROUPS_SHARE > rows;
+    let is_cached = !is_sparse && !selection.active_job_sets() && !selected.has_residual();
+    let cache = if is_cached { group_cache(tables, query) } else { None };
     // The cache contains all aggregates, independent of the aggregates that the query requests.
     let times = [JobColumnIndex::submitted, JobColumnIndex::last_transition_seconds];
     let reads_times = cache.is_some() || aggregates.submitted() || aggregates.last_transition_time().is_some();
@@ -89,6 +93,7 @@ pub(super) async fn groups(
     }
     let cache = cache.map(Arc::new);
     let aggregate = DenseAggregateExec::new(Arc::new(scan), key.groups(), key.groups_nulls(), aggregates, cache);
+    let aggregate = if is_sparse { aggregate.with_sparse_groups() } else { aggregate };
     let page = query.page();
     let fetch = page.limit().map(|limit| clamp(limit.saturating_add(page.offset())));
     let sort = Arc::new(GroupSortExec::new(Arc::new(aggregate), key.clone(), aggregates, query.order(), fetch));

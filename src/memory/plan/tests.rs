@@ -88,9 +88,11 @@ fn aggregates(transition: TimeAggregate) -> Aggregates {
 /// By group: count, count of FAILED, earliest submission and the transition time of an aggregate.
 type Groups = BTreeMap<Option<u32>, [i64; 4]>;
 
-fn dense(batches: &[RecordBatch], transition: TimeAggregate, nulls: bool) -> Groups {
+fn dense(batches: &[RecordBatch], transition: TimeAggregate, nulls: bool, is_sparse: bool) -> Groups {
     let aggregates = aggregates(transition);
-    let output = run(Arc::new(DenseAggregateExec::new(input(batches), 301, nulls, aggregates, None)));
+    let plan = DenseAggregateExec::new(input(batches), 301, nulls, aggregates, None);
+    let output = run(Arc::new(if is_sparse { plan.with_sparse_groups() } else { plan }));
+    assert!(output.column(0).as_primitive::<UInt32Type>().values().is_sorted());
     let group = |at: usize| {
         let count = |name: &str| output.column_by_name(name).unwrap().as_primitive::<UInt64Type>().value(at) as i64;
         let submitted = output.column_by_name("submitted").unwrap().as_primitive::<TimestampMicrosecondType>();
@@ -148,7 +150,9 @@ proptest! {
     #[test]
     fn dense_aggregate_matches_aggregate_exec(batches in batches(), nulls: bool) {
         for transition in [TimeAggregate::Average, TimeAggregate::Earliest, TimeAggregate::Latest] {
-            prop_assert_eq!(dense(&batches, transition, nulls), aggregated(&batches, transition, nulls));
+            let expected = aggregated(&batches, transition, nulls);
+            prop_assert_eq!(&dense(&batches, transition, nulls, false), &expected);
+            prop_assert_eq!(&dense(&batches, transition, nulls, true), &expected);
         }
     }
 }

@@ -1,10 +1,12 @@
-//! The accumulators of groups, in arrays indexed by group.
+//! The accumulators of groups, in arrays indexed by group or, for groups that far exceed the rows, by slot.
 
 use datafusion::arrow::array::{Array, ArrayRef, AsArray};
 use datafusion::arrow::datatypes::{TimestampMicrosecondType, TimestampSecondType, UInt8Type, UInt32Type};
 use datafusion::arrow::record_batch::RecordBatch;
 use datafusion::common::internal_err;
 use datafusion::error::Result as EngineResult;
+use foldhash::fast::RandomState;
+use hashbrown::HashMap;
 
 use crate::memory::cost::{REPLICA_BITS, REPLICATED_GROUPS};
 use crate::memory::storage::GroupAccumulator;
@@ -13,13 +15,31 @@ use crate::time::divide_half_away;
 /// The accumulators of all groups.
 #[derive(Debug)]
 pub(in crate::memory) struct GroupAccumulators {
-    /// `1 << replica_bits` accumulators per group.
+    /// `1 << replica_bits` accumulators per slot.
     entries: Vec<GroupAccumulator>,
     replica_bits: u32,
-    /// A bitmap of the groups that have rows.
+    /// A bitmap of the slots that have rows.
     touched: Vec<u64>,
-    /// The group of each row of a batch; kept to reuse its allocation.
+    /// The slot of each group that has rows; `None` if the slot of a group is the group.
+    slots: Option<Slots>,
+    /// The slot of each row of a batch; kept to reuse its allocation.
     of_rows: Vec<u32>,
+}
+
+/// The slots of groups, in the order of their first row.
+#[derive(Debug, Default)]
+struct Slots {
+    of_groups: HashMap<u32, u32, RandomState>,
+    groups: Vec<u32>,
+}
+
+impl Slots {
+    fn of_group(&mut self, group: u32) -> u32 {
+        *self.of_groups.entry(group).or_insert_with(|| {
+            self.groups.push(group);
+            self.groups.len() as u32 - 1
+        })
+    }
 }
 
 impl GroupAccumulators {
@@ -30,6 +50,18 @@ impl GroupAccumulators {
             entries: vec![GroupAccumulator::EMPTY; groups << replica_bits],
             replica_bits,
             touched: vec![0; groups.div_ceil(64)],
+            slots: None,
+            of_rows: Vec::new(),
+        }
+    }
+
+    /// Empty accumulators of any number of groups, most of which have no rows. Memory is allocated for groups with rows.
+    pub(in crate::memory) fn sparse() -> Self {
+        Self {
+            entries: Vec::new(),
+            replica_bits: 0,
+            touched: Vec::new(),
+            slots: Some(Slots::default()),
             of_rows: Vec::new(),
         }
     }
@@ -41,6 +73,7 @@ impl GroupAccumulators {
             return internal_err!("a batch to aggregate has a column of groups and one of states");
         };
         self.set_groups(keys)?;
+        self.set_slots();
         let states = states.as_primitive::<UInt8Type>().values();
         match times {
             [] => self.count(states),
@@ -60,9 +93,9 @@ impl GroupAccumulators {
 
     fn count(&mut self, states: &[u8]) {
         let (bits, mask) = (self.replica_bits, (1 << self.replica_bits) - 1);
-        for ((at, &group), &state) in (0u32..).zip(&self.of_rows).zip(states) {
-            self.entries[(group << bits | at & mask) as usize].states[usize::from(state)] += 1;
-            self.touched[group as usize / 64] |= 1 << (group % 64);
+        for ((at, &slot), &state) in (0u32..).zip(&self.of_rows).zip(states) {
+            self.entries[(slot << bits | at & mask) as usize].states[usize::from(state)] += 1;
+            self.touched[slot as usize / 64] |= 1 << (slot % 64);
         }
     }
 
@@ -71,9 +104,9 @@ impl GroupAccumulators {
     fn aggregate<const FEW_GROUPS: bool>(&mut self, states: &[u8], submitted: &[i64], transitions: &[i64]) {
         let (bits, mask) = (self.replica_bits, (1 << self.replica_bits) - 1);
         let rows = (0u32..).zip(&self.of_rows).zip(states).zip(submitted).zip(transitions);
-        for ((((at, &group), &state), &submitted), &transition) in rows {
-            self.touched[group as usize / 64] |= 1 << (group % 64);
-            let entry = &mut self.entries[(group << bits | at & mask) as usize];
+        for ((((at, &slot), &state), &submitted), &transition) in rows {
+            self.touched[slot as usize / 64] |= 1 << (slot % 64);
+            let entry = &mut self.entries[(slot << bits | at & mask) as usize];
             entry.states[usize::from(state)] += 1;
             entry.transition_sum += transition;
             if FEW_GROUPS {
@@ -111,6 +144,14 @@ impl GroupAccumulators {
         Ok(())
     }
 
+    /// Replaces groups by their slots.
+    fn set_slots(&mut self) {
+        let Some(slots) = &mut self.slots else { return };
+        self.of_rows.iter_mut().for_each(|group| *group = slots.of_group(*group));
+        self.entries.resize(slots.groups.len(), GroupAccumulator::EMPTY);
+        self.touched.resize(slots.groups.len().div_ceil(64), 0);
+    }
+
     /// The number of groups that have rows.
     pub(in crate::memory) fn touched(&self) -> usize {
         self.touched.iter().map(|word| word.count_ones() as usize).sum()
@@ -123,15 +164,19 @@ impl GroupAccumulators {
         for (at, word) in self.touched.iter_mut().enumerate() {
             let mut bits = std::mem::take(word);
             while bits != 0 {
-                let group = at * 64 + bits.trailing_zeros() as usize;
+                let slot = at * 64 + bits.trailing_zeros() as usize;
                 bits &= bits - 1;
                 let mut merged = GroupAccumulator::EMPTY;
-                for entry in &mut self.entries[group * replicas..][..replicas] {
+                for entry in &mut self.entries[slot * replicas..][..replicas] {
                     merged.merge(entry);
                     *entry = GroupAccumulator::EMPTY;
                 }
-                taken.push((group as u32, merged));
+                let group = self.slots.as_ref().map_or(slot as u32, |slots| slots.groups[slot]);
+                taken.push((group, merged));
             }
+        }
+        if self.slots.is_some() {
+            taken.sort_unstable_by_key(|&(group, _)| group);
         }
         taken
     }
