@@ -3,8 +3,8 @@
 //!     cargo bench --bench growth
 //!
 //! Two processes that run one after the other cannot show it on a machine whose speed changes between them. Here, both
-//! stores are in one process and take turns of ten queries. The ratio of an operation is the median of the ratios of its
-//! rounds, each of which compares the medians of two turns that follow each other.
+//! stores are in one process and take turns of ten queries. The ratio of an operation is the median of the ratios of
+//! its rounds, each of which compares the medians of two turns that follow each other.
 
 // The other benchmarks use the rest of it.
 #[allow(dead_code)]

@@ -4,8 +4,8 @@
 //! database behind it: [`Database`] is the interface of the store, implemented by an embedded engine ([`memory`]), by
 //! PostgreSQL with Lookout's schema (`postgres`) and by ClickHouse (`clickhouse`). All of them return the same results.
 //!
-//! Start with [`DatabaseConfig`], which opens a handle. Write with an [`IngestionBatch`] of [ingestion queries](ingest),
-//! and read with a [`JobQuery`] or a [`GroupQuery`]. Both are validated before they reach a store:
+//! Start with [`DatabaseConfig`], which opens a handle. Write with an [`IngestionBatch`] of [ingestion
+//! queries](ingest), and read with a [`JobQuery`] or a [`GroupQuery`]. Both are validated before they reach a store:
 //!
 //! | | input | validated | executed by |
 //! |---|---|---|---|

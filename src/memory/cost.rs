@@ -33,8 +33,8 @@ pub(super) const NGRAM_SHARE: usize = 4;
 /// With at most this many candidates, the posting lists of the remaining trigrams are not intersected.
 pub(super) const NGRAM_FEW_CANDIDATES: u64 = 16;
 
-/// With at most this many candidates, or expected rows, their sort keys are gathered and sorted instead of searched by zone
-/// maps or posting lists.
+/// With at most this many candidates, or expected rows, their sort keys are gathered and sorted instead of searched by
+/// zone maps or posting lists.
 pub(super) const GATHER_MAX_CANDIDATES: u64 = 512;
 /// The sort keys are also gathered and sorted if the offset plus the limit is at least `1 / GATHER_SHARE` of the
 /// candidates.
@@ -56,15 +56,15 @@ pub(super) const REPLICATED_GROUPS: usize = 256;
 /// The base-2 logarithm of the number of accumulators of a group. Adjacent rows often belong to the same group, and an
 /// addition depends on the previous store to the same accumulator.
 pub(super) const REPLICA_BITS: u32 = 2;
-/// Groups of more values than this, and than `SPARSE_GROUPS_SHARE` times the selected rows, are looked up in a hash table,
-/// because most of their accumulators would not be used.
+/// Groups of more values than this, and than `SPARSE_GROUPS_SHARE` times the selected rows, are looked up in a hash
+/// table, because most of their accumulators would not be used.
 pub(super) const SPARSE_MIN_GROUPS: usize = 1 << 14;
 /// See [`SPARSE_MIN_GROUPS`].
 pub(super) const SPARSE_GROUPS_SHARE: usize = 8;
 /// The maximum size of the cached aggregates of a query per job, in bytes. A segment has as many chunks as this limit
-/// requires. A query that requires more than four chunks per segment is not cached. With 7 bytes per job, a segment of up
-/// to 1024 groups is one chunk. Groups by node at ten million jobs, after writes to 1 % of the chunks, then take 0.7 of
-/// the time that they take with segments of two chunks.
+/// requires. A query that requires more than four chunks per segment is not cached. With 7 bytes per job, a segment of
+/// up to 1024 groups is one chunk. Groups by node at ten million jobs, after writes to 1 % of the chunks, then take 0.7
+/// of the time that they take with segments of two chunks.
 pub(super) const PARTIAL_BYTES_PER_JOB: usize = 7;
 /// The minima and maxima of at most this many groups are looked up in each segment by binary search; for more, all
 /// segments are scanned.
@@ -72,6 +72,6 @@ pub(super) const PARTIAL_MAX_SCANS: usize = 16;
 /// With at most this many combinations of dictionary codes, the group of a combination is looked up in an array; with
 /// more, in a hash table.
 pub(super) const DENSE_MAX_COMBINATIONS: usize = 1 << 22;
-/// The minimum number of rows of a partition of a scan: 16 chunks. A partition adds a task and a merge of results, which
-/// takes as long as the aggregation of a few chunks.
+/// The minimum number of rows of a partition of a scan: 16 chunks. A partition adds a task and a merge of results,
+/// which takes as long as the aggregation of a few chunks.
 pub(super) const SCAN_PARTITION_ROWS: usize = 1 << 17;

@@ -190,8 +190,8 @@ impl StatementRunner {
         let stream = execute_stream(plan, Arc::clone(&self.tasks)).map_err(refused)?;
         let stream_schema = stream.schema();
         let mut sent = pin!(send(stream, batches));
-        // The schema is sent after the first poll, so that a statement that does not wait wakes the caller once, when it
-        // has ended.
+        // The schema is sent after the first poll, so that a statement that does not wait wakes the caller once, when
+        // it has ended.
         let first = poll!(&mut sent);
         if schema.send(stream_schema).is_err() {
             return Ok(());

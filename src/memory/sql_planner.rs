@@ -28,8 +28,8 @@ const MAX_PLAN_BYTES: usize = 512;
 /// Plans the statements of a session.
 ///
 /// The tables of a session do not change, so the optimised logical plan of a statement is kept: parsing and optimising
-/// take longer than the execution of a query that an index answers. A physical plan holds the state of one execution, so
-/// it is created for each.
+/// take longer than the execution of a query that an index answers. A physical plan holds the state of one execution,
+/// so it is created for each.
 pub(super) struct SqlPlanner {
     context: SessionContext,
     /// The states that no statement uses. A new one copies the maps of functions.

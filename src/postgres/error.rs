@@ -200,8 +200,8 @@ fn ends_session(answer: &DbError) -> bool {
     matches!(answer.parsed_severity(), Some(Severity::Fatal | Severity::Panic))
 }
 
-/// Whether the server closed the connection for lack of a resource, which other sessions may free. A statement that fails
-/// for the same reason keeps its connection, and may itself require more of the resource than the server has.
+/// Whether the server closed the connection for lack of a resource, which other sessions may free. A statement that
+/// fails for the same reason keeps its connection, and may itself require more of the resource than the server has.
 fn is_fatal_shortage(answer: &DbError) -> bool {
     ends_session(answer) && is_shortage(answer.code())
 }

@@ -232,7 +232,8 @@ fn annotations(tables: &Tables, rows: &LocatedRows<'_, JobChunk>) -> EngineResul
             values.extend(columns.iter().filter_map(|column| column.get_valid(at)));
         }
     }
-    // The values of sparse rows are located and prefetched before the first is read, so that their cache misses overlap.
+    // The values of sparse rows are located and prefetched before the first is read, so that their cache misses
+    // overlap.
     for located in located.chunks(PREFETCH_MAX_ROWS) {
         located.iter().for_each(|(column, at)| column.prefetch_valid(*at));
         values.extend(located.iter().filter_map(|(column, at)| column.get_valid(*at)));

@@ -1,8 +1,8 @@
 //! `date_trunc` of stored times, as a function and as a grouped expression.
 //!
-//! DataFusion's function divides each time by a variable, which takes a third of the time of a query that groups jobs by
-//! hour. Here the units up to days are constant divisors, which the compiler replaces by multiplications. GROUP BY uses
-//! the quotients as dictionary codes, so that only the distinct times of a batch are hashed.
+//! DataFusion's function divides each time by a variable, which takes a third of the time of a query that groups jobs
+//! by hour. Here the units up to days are constant divisors, which the compiler replaces by multiplications. GROUP BY
+//! uses the quotients as dictionary codes, so that only the distinct times of a batch are hashed.
 
 use std::sync::Arc;
 

@@ -29,8 +29,8 @@ pub(super) fn partitions_of(rows: usize, target: usize) -> usize {
     (rows / SCAN_PARTITION_ROWS).clamp(1, target.max(1))
 }
 
-/// The chunks of a partition, out of `chunks`. They are spread over the table, because a predicate on a time often selects
-/// adjacent chunks.
+/// The chunks of a partition, out of `chunks`. They are spread over the table, because a predicate on a time often
+/// selects adjacent chunks.
 pub(super) fn part_of(chunks: usize, partition: usize, partitions: usize) -> impl Iterator<Item = usize> {
     (partition..chunks).step_by(partitions)
 }

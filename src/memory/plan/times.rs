@@ -87,8 +87,8 @@ fn rewrite(expr: Expr, schema: &DFSchema) -> Transformed<Expr> {
     }
 }
 
-/// Whether the expressions of a node contain a string literal. Nodes without one are skipped, because merging the schemas
-/// of the inputs takes longer than this test.
+/// Whether the expressions of a node contain a string literal. Nodes without one are skipped, because merging the
+/// schemas of the inputs takes longer than this test.
 fn has_text(plan: &LogicalPlan) -> EngineResult<bool> {
     let mut found = false;
     plan.apply_expressions(|expr| {

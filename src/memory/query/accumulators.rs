@@ -55,7 +55,8 @@ impl GroupAccumulators {
         }
     }
 
-    /// Empty accumulators of any number of groups, most of which have no rows. Memory is allocated for groups with rows.
+    /// Empty accumulators of any number of groups, most of which have no rows. Memory is allocated for groups with
+    /// rows.
     pub(in crate::memory) fn sparse() -> Self {
         Self {
             entries: Vec::new(),
@@ -99,8 +100,9 @@ impl GroupAccumulators {
         }
     }
 
-    /// Aggregates all columns. With few groups, minima and maxima rarely change, so a branch is cheaper than a store per
-    /// row. With many groups, a chunk has few rows per group, so they change often and the branches are mispredicted.
+    /// Aggregates all columns. With few groups, minima and maxima rarely change, so a branch is cheaper than a store
+    /// per row. With many groups, a chunk has few rows per group, so they change often and the branches are
+    /// mispredicted.
     fn aggregate<const FEW_GROUPS: bool>(&mut self, states: &[u8], submitted: &[i64], transitions: &[i64]) {
         let (bits, mask) = (self.replica_bits, (1 << self.replica_bits) - 1);
         let rows = (0u32..).zip(&self.of_rows).zip(states).zip(submitted).zip(transitions);

@@ -61,8 +61,8 @@ impl Search<'_> {
 
     /// The selected rows, ascending, if they are few; `None` if more are estimated or found.
     ///
-    /// Correlated predicates, like those of a cluster and of its nodes, select more rows than estimated. The search ends
-    /// once the rows exceed [`GATHER_MAX_CANDIDATES`] in proportion to the windows read.
+    /// Correlated predicates, like those of a cluster and of its nodes, select more rows than estimated. The search
+    /// ends once the rows exceed [`GATHER_MAX_CANDIDATES`] in proportion to the windows read.
     pub(super) async fn few_rows(&self) -> Option<Vec<u32>> {
         if !self.expects_few_rows() {
             return None;

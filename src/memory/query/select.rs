@@ -268,8 +268,8 @@ impl RowSelection {
         self.window(tables, range.start).range_cardinality(range) as usize
     }
 
-    /// Visits the selected rows of a range, ascending, before the residual predicate. Blocks that the zone maps exclude are
-    /// skipped.
+    /// Visits the selected rows of a range, ascending, before the residual predicate. Blocks that the zone maps exclude
+    /// are skipped.
     pub(super) fn visit(&self, tables: &Tables, range: Range<u32>, mut visit: impl FnMut(u32)) {
         // If the zone map of the chunk decides, the blocks need not be tested.
         let is_decided = || {

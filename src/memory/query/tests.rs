@@ -209,8 +209,8 @@ fn selections_and_orders_span_windows() {
     }
 }
 
-/// Compares the counts and pages of a selection in several orders with its rows. `ended` is the time of the cancellation
-/// of a row, in seconds after that of all submissions.
+/// Compares the counts and pages of a selection in several orders with its rows. `ended` is the time of the
+/// cancellation of a row, in seconds after that of all submissions.
 async fn check_orders(
     tables: &Tables,
     query: &JobQuery,

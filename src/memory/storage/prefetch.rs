@@ -6,9 +6,9 @@ use super::arena::Arena;
 
 /// Requests the cache line of a value's first byte, without waiting for it.
 ///
-/// Sparse rows of a page are seldom in the caches of the processor. A load that misses them blocks the instructions after
-/// it once the reorder buffer is full, but a prefetch retires at once, so that more cache misses overlap. Stable Rust has
-/// no safe prefetch, and `safe_arch` has one only for x86; on other architectures, this does nothing.
+/// Sparse rows of a page are seldom in the caches of the processor. A load that misses them blocks the instructions
+/// after it once the reorder buffer is full, but a prefetch retires at once, so that more cache misses overlap. Stable
+/// Rust has no safe prefetch, and `safe_arch` has one only for x86; on other architectures, this does nothing.
 #[inline(always)]
 pub(crate) fn prefetch<T>(value: &T) {
     #[cfg(target_arch = "x86_64")]

@@ -22,13 +22,13 @@ struct Transition {
 
 /// The rows whose last transition sorts before a bound.
 ///
-/// Without it, a page of the latest transitions reads about one block per row, because the transitions of jobs that were
-/// submitted together can be hours apart.
+/// Without it, a page of the latest transitions reads about one block per row, because the transitions of jobs that
+/// were submitted together can be hours apart.
 ///
 /// An entry is appended for each transition before the bound, and pruning only moves the bound towards later times. So
 /// each row whose last transition is before the bound has an entry with its time. Entries of earlier transitions of a
-/// row remain, and differ from the row's time in the snapshot. If the rows of most entries have since had a transition to
-/// an earlier time, the index has few rows until the times of new transitions reach the bound.
+/// row remain, and differ from the row's time in the snapshot. If the rows of most entries have since had a transition
+/// to an earlier time, the index has few rows until the times of new transitions reach the bound.
 ///
 /// The entries are shared by all clones and append-only, and a clone ignores those that were appended later. Pruning
 /// copies the entries that remain.
@@ -77,8 +77,9 @@ impl RecentTransitions {
         self.entries = Arc::new(RwLock::new(entries[..KEPT_ENTRIES].to_vec()));
     }
 
-    /// At most [`SORTED_ENTRIES`] rows with the latest transitions, the latest first, and those of a second in row order.
-    /// All other rows of the snapshot sort after them. `seconds` is the last transition of a row in the snapshot.
+    /// At most [`SORTED_ENTRIES`] rows with the latest transitions, the latest first, and those of a second in row
+    /// order. All other rows of the snapshot sort after them. `seconds` is the last transition of a row in the
+    /// snapshot.
     pub(crate) fn latest(&self, seconds: impl Fn(u32) -> i64) -> &[u32] {
         self.latest.get_or_init(|| {
             let mut entries = self.entries.read()[..self.len].to_vec();

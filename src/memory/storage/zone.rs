@@ -1,5 +1,5 @@
-//! Zone maps: the minimum and maximum of blocks of rows, of groups of blocks, of chunks, of 32 chunks and so on. Ordered
-//! pages prune ranges of rows by them.
+//! Zone maps: the minimum and maximum of blocks of rows, of groups of blocks, of chunks, of 32 chunks and so on.
+//! Ordered pages prune ranges of rows by them.
 
 use std::ops::Range;
 use std::sync::Arc;
