@@ -133,7 +133,7 @@ pub(super) fn id_views<const N: usize>(
     let mut views = StringViewBuilder::with_capacity(places.size_hint().0);
     let block = views.append_block(ids.values().clone());
     for at in places {
-        let len = FixedId::<N>::at(ids.value_data(), at).as_str().len();
+        let len = FixedId::<N>::at(ids.value_data(), at).as_bytes().len();
         views.try_append_view(block, (at * N) as u32, len as u32)?;
     }
     Ok(Arc::new(views.finish()))

@@ -115,6 +115,7 @@ async fn explain_shows_plans_with_their_metrics() {
         "order=[job_id DESC",
         "limit=5",
         "output_rows=5",
+        "output_batches=1",
     ] {
         assert!(page.plan.contains(part), "{part} in {}", page.plan);
     }

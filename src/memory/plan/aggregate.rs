@@ -11,7 +11,7 @@ use datafusion::common::{Statistics, internal_err};
 use datafusion::error::Result as EngineResult;
 use datafusion::execution::{SendableRecordBatchStream, TaskContext};
 use datafusion::physical_expr::PhysicalExpr;
-use datafusion::physical_plan::metrics::{BaselineMetrics, ExecutionPlanMetricsSet, MetricsSet};
+use datafusion::physical_plan::metrics::{BaselineMetrics, ExecutionPlanMetricsSet, MetricsSet, RecordOutput};
 use datafusion::physical_plan::stream::RecordBatchStreamAdapter;
 use datafusion::physical_plan::{DisplayAs, DisplayFormatType, ExecutionPlan, PlanProperties, StatisticsArgs};
 use futures::{StreamExt, stream};
@@ -100,8 +100,7 @@ impl DenseAggregateExec {
             None if self.is_sparse => self.all(input, GroupAccumulators::sparse(), &metrics).await?,
             None => self.all(input, GroupAccumulators::new(self.groups), &metrics).await?,
         };
-        metrics.record_output(batch.num_rows());
-        Ok(batch)
+        Ok(batch.record_output(&metrics))
     }
 
     /// Aggregates all batches of the input.

@@ -121,34 +121,33 @@ impl Unit {
         }
     }
 
-    /// The number of units from the epoch to each time, rounded down.
-    fn divide(self, times: &[i64]) -> Vec<i64> {
-        match self {
-            Self::Millisecond => divide::<MILLISECOND>(times),
-            Self::Second => divide::<SECOND>(times),
-            Self::Minute => divide::<MINUTE>(times),
-            Self::Hour => divide::<HOUR>(times),
-            Self::Day => divide::<DAY>(times),
-        }
-    }
-
     /// The truncated times as a dictionary array. The dictionary contains all multiples of the unit between the first
     /// and the last time, if they are few.
     fn dictionary(self, times: &TimestampMicrosecondArray) -> EngineResult<DictionaryArray<UInt32Type>> {
-        // The values of nulls are divided too.
-        let units = self.divide(times.values());
-        let first = units.iter().copied().min().unwrap_or_default();
-        let last = units.iter().copied().max().unwrap_or_default();
+        // The values of nulls are included.
+        let first = times.values().iter().copied().min().unwrap_or_default().div_euclid(self.micros());
+        let last = times.values().iter().copied().max().unwrap_or_default().div_euclid(self.micros());
         let nulls = times.nulls().cloned();
-        if last.saturating_sub(first) >= MAX_UNITS {
+        if last - first >= MAX_UNITS {
             let codes = UInt32Array::new((0..times.len() as u32).collect::<Vec<_>>().into(), nulls);
             let values = TimestampMicrosecondArray::new(self.truncate(times).values().clone(), None);
             return Ok(DictionaryArray::try_new(codes, Arc::new(values))?);
         }
-        let codes = units.into_iter().map(|unit| (unit - first) as u32).collect::<Vec<_>>();
+        let codes = self.units_since(first * self.micros(), times.values());
         let values = (first..=last).map(|unit| unit * self.micros());
         let values = Arc::new(TimestampMicrosecondArray::from_iter_values(values));
         Ok(DictionaryArray::try_new(UInt32Array::new(codes.into(), nulls), values)?)
+    }
+
+    /// The number of whole units from a time to each of some times, none of which precedes it.
+    fn units_since(self, start: i64, times: &[i64]) -> Vec<u32> {
+        match self {
+            Self::Millisecond => units_since::<{ MILLISECOND as u64 }>(start, times),
+            Self::Second => units_since::<{ SECOND as u64 }>(start, times),
+            Self::Minute => units_since::<{ MINUTE as u64 }>(start, times),
+            Self::Hour => units_since::<{ HOUR as u64 }>(start, times),
+            Self::Day => units_since::<{ DAY as u64 }>(start, times),
+        }
     }
 }
 
@@ -156,8 +155,8 @@ fn truncate<const MICROS: i64>(times: &TimestampMicrosecondArray) -> TimestampMi
     times.unary::<_, TimestampMicrosecondType>(|time| time - time.rem_euclid(MICROS))
 }
 
-fn divide<const MICROS: i64>(times: &[i64]) -> Vec<i64> {
-    times.iter().map(|time| time.div_euclid(MICROS)).collect()
+fn units_since<const MICROS: u64>(start: i64, times: &[i64]) -> Vec<u32> {
+    times.iter().map(|time| (time.wrapping_sub(start) as u64 / MICROS) as u32).collect()
 }
 
 /// A time truncated to a unit of constant length, as a grouped expression.

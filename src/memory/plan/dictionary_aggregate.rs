@@ -19,7 +19,7 @@ use datafusion::physical_expr::aggregate::AggregateFunctionExpr;
 use datafusion::physical_optimizer::PhysicalOptimizerRule;
 use datafusion::physical_plan::aggregates::{AggregateExec, AggregateMode};
 use datafusion::physical_plan::execution_plan::ReplaceChildrenOptions;
-use datafusion::physical_plan::metrics::{BaselineMetrics, ExecutionPlanMetricsSet, MetricsSet};
+use datafusion::physical_plan::metrics::{BaselineMetrics, ExecutionPlanMetricsSet, MetricsSet, RecordOutput};
 use datafusion::physical_plan::stream::RecordBatchStreamAdapter;
 use datafusion::physical_plan::{DisplayAs, DisplayFormatType, ExecutionPlan, InputOrderMode, PlanProperties};
 use futures::{StreamExt, TryStreamExt, stream};
@@ -158,7 +158,7 @@ impl ExecutionPlan for DictionaryAggregateExec {
             }
             let _timer = metrics.elapsed_compute().timer();
             let groups = aggregation.finish()?;
-            metrics.record_output(groups.num_rows());
+            (&groups).record_output(&metrics);
             let starts = (0..groups.num_rows()).step_by(batch_size);
             let batches: Vec<_> =
                 starts.map(|start| Ok(groups.slice(start, batch_size.min(groups.num_rows() - start)))).collect();

@@ -75,6 +75,8 @@ impl GroupExpr {
 
 /// The group of a combination that has not been looked up.
 const UNKNOWN: u32 = u32::MAX;
+/// The group of a combination that is being looked up.
+const PENDING: u32 = u32::MAX - 1;
 
 /// The group of each combination of codes.
 enum Lookup {
@@ -91,17 +93,33 @@ impl Lookup {
         }
     }
 
-    fn set(&mut self, combination: usize, group: u32) {
+    /// The distinct combinations without a group. A group must be set for each.
+    fn unknown(&mut self, combinations: &[usize]) -> Vec<usize> {
+        let mut unknown = Vec::new();
+        let mut mark = |combination: usize, group: &mut u32| {
+            if *group == UNKNOWN {
+                *group = PENDING;
+                unknown.push(combination);
+            }
+        };
         match self {
-            Self::Places(places) => places[combination] = group,
+            Self::Places(places) => combinations.iter().for_each(|&at| mark(at, &mut places[at])),
+            Self::Hashed(groups) => combinations.iter().for_each(|&at| mark(at, groups.entry(at).or_insert(UNKNOWN))),
+        }
+        unknown
+    }
+
+    fn set(&mut self, combination: usize, group: usize) {
+        match self {
+            Self::Places(places) => places[combination] = group as u32,
             Self::Hashed(groups) => {
-                groups.insert(combination, group);
+                groups.insert(combination, group as u32);
             }
         }
     }
 
-    /// Writes the group of each row to `groups`; returns the combinations without a group.
-    fn of_rows(&self, combinations: &[usize], groups: &mut Vec<usize>) -> Vec<usize> {
+    /// The group of each row.
+    fn groups(&self, combinations: &[usize], groups: &mut Vec<usize>) {
         groups.clear();
         match self {
             Self::Places(places) => groups.extend(combinations.iter().map(|&at| places[at] as usize)),
@@ -109,11 +127,6 @@ impl Lookup {
                 groups.extend(combinations.iter().map(|at| known.get(at).map_or(UNKNOWN, |&group| group) as usize));
             }
         }
-        let unknown = groups.iter().zip(combinations).filter(|(group, _)| **group == UNKNOWN as usize);
-        let mut unknown: Vec<usize> = unknown.map(|(_, &at)| at).collect();
-        unknown.sort_unstable();
-        unknown.dedup();
-        unknown
     }
 }
 
@@ -161,13 +174,12 @@ impl DictionaryGroups {
             return of_values.intern(&values.collect::<Result<Vec<_>, _>>()?, groups);
         };
         combine(&keys, combinations);
-        let unknown = lookup.of_rows(combinations, groups);
+        let unknown = lookup.unknown(combinations);
         if !unknown.is_empty() {
-            let mut of_unknown = Vec::new();
-            of_values.intern(&values_of(dictionaries, &unknown)?, &mut of_unknown)?;
-            unknown.iter().zip(of_unknown).for_each(|(&combination, group)| lookup.set(combination, group as u32));
-            lookup.of_rows(combinations, groups);
+            of_values.intern(&values_of(dictionaries, &unknown)?, groups)?;
+            unknown.iter().zip(&*groups).for_each(|(&combination, &group)| lookup.set(combination, group));
         }
+        lookup.groups(combinations, groups);
         Ok(())
     }
 
@@ -181,18 +193,21 @@ impl DictionaryGroups {
 /// Combines the codes of each row into one number. A null has the code after the last one.
 fn combine(keys: &[DictionaryArray<UInt32Type>], combinations: &mut Vec<usize>) {
     combinations.clear();
-    combinations.resize(keys.first().map_or(0, |keys| keys.len()), 0);
-    for keys in keys {
+    for (at, keys) in keys.iter().enumerate() {
         let none = keys.values().len();
         let codes = keys.keys();
+        let code = |code: Option<u32>| code.map_or(none, |code| code as usize);
+        if at == 0 {
+            match codes.nulls() {
+                None => combinations.extend(codes.values().iter().map(|&code| code as usize)),
+                Some(_) => combinations.extend(codes.iter().map(code)),
+            }
+            continue;
+        }
         let rows = combinations.iter_mut();
         match codes.nulls() {
-            None => {
-                rows.zip(codes.values()).for_each(|(row, &code)| *row = *row * (none + 1) + code as usize);
-            }
-            Some(_) => rows.zip(codes).for_each(|(row, code)| {
-                *row = *row * (none + 1) + code.map_or(none, |code| code as usize);
-            }),
+            None => rows.zip(codes.values()).for_each(|(row, &code)| *row = *row * (none + 1) + code as usize),
+            Some(_) => rows.zip(codes).for_each(|(row, of_row)| *row = *row * (none + 1) + code(of_row)),
         }
     }
 }

@@ -16,7 +16,7 @@ use datafusion::common::{Statistics, internal_err};
 use datafusion::error::Result as EngineResult;
 use datafusion::execution::{SendableRecordBatchStream, TaskContext};
 use datafusion::physical_expr::PhysicalExpr;
-use datafusion::physical_plan::metrics::{BaselineMetrics, ExecutionPlanMetricsSet, MetricsSet};
+use datafusion::physical_plan::metrics::{BaselineMetrics, ExecutionPlanMetricsSet, MetricsSet, RecordOutput};
 use datafusion::physical_plan::stream::RecordBatchStreamAdapter;
 use datafusion::physical_plan::{
     ChildStats, DisplayAs, DisplayFormatType, ExecutionPlan, PlanProperties, StatisticsArgs,
@@ -85,8 +85,7 @@ impl GroupSortExec {
         {
             columns.push(transition_times(last.as_primitive(), &sorted, aggregate));
         }
-        metrics.record_output(sorted.num_rows());
-        Ok(RecordBatch::try_new(self.schema(), columns)?)
+        Ok(RecordBatch::try_new(self.schema(), columns)?.record_output(&metrics))
     }
 
     /// The indices of the groups of the page, in order.

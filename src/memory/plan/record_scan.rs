@@ -13,7 +13,7 @@ use datafusion::common::{Statistics, internal_err};
 use datafusion::error::Result as EngineResult;
 use datafusion::execution::{SendableRecordBatchStream, TaskContext};
 use datafusion::physical_expr::PhysicalExpr;
-use datafusion::physical_plan::metrics::{BaselineMetrics, ExecutionPlanMetricsSet, MetricsSet};
+use datafusion::physical_plan::metrics::{BaselineMetrics, ExecutionPlanMetricsSet, MetricsSet, RecordOutput};
 use datafusion::physical_plan::stream::RecordBatchStreamAdapter;
 use datafusion::physical_plan::{DisplayAs, DisplayFormatType, ExecutionPlan, PlanProperties, StatisticsArgs};
 use futures::{StreamExt, stream};
@@ -137,7 +137,7 @@ impl ExecutionPlan for RecordScanExec {
         let (schema, records) = (self.schema(), self.chunks.clone());
         let batches = stream::iter(self.chunks(partition)).then(move |(chunk, rows)| {
             let _timer = metrics.elapsed_compute().timer();
-            let batch = records.batch(&schema, chunk, rows).inspect(|batch| metrics.record_output(batch.num_rows()));
+            let batch = records.batch(&schema, chunk, rows).map(|batch| batch.record_output(&metrics));
             async move {
                 consume_budget().await;
                 batch
