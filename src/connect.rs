@@ -1,5 +1,11 @@
 //! The configuration of a backend, with its handles and scratch stores.
 
+// Without a backend, no configuration exists.
+#![cfg_attr(
+    not(any(feature = "memory", feature = "postgres", feature = "clickhouse")),
+    allow(unreachable_code, unused_variables)
+)]
+
 #[cfg(feature = "postgres")]
 use std::collections::BTreeMap;
 use std::fmt;
@@ -11,7 +17,10 @@ use std::time::{SystemTime, UNIX_EPOCH};
 #[cfg(feature = "clickhouse")]
 use crate::clickhouse::{self, ClickHouseConfig};
 use crate::database::Database;
-use crate::error::{BackendKind, Error, ErrorKind, Operation, Outcome, Result};
+#[cfg(feature = "memory")]
+use crate::error::ErrorKind;
+use crate::error::{BackendKind, Error, Operation, Outcome, Result};
+#[cfg(feature = "memory")]
 use crate::memory::{MemoryConfig, MemoryDatabase};
 #[cfg(feature = "postgres")]
 use crate::postgres::{self, PostgresConfig};
@@ -57,6 +66,7 @@ const URL_PREFIXES: &[&[&str]] = &[
 #[allow(clippy::large_enum_variant, reason = "a process has few configurations")]
 pub enum DatabaseConfig {
     /// The embedded engine.
+    #[cfg(feature = "memory")]
     Memory(MemoryConfig),
     /// A PostgreSQL server.
     #[cfg(feature = "postgres")]
@@ -66,6 +76,7 @@ pub enum DatabaseConfig {
     ClickHouse(ClickHouseConfig),
 }
 
+#[cfg(feature = "memory")]
 impl From<MemoryConfig> for DatabaseConfig {
     fn from(config: MemoryConfig) -> Self {
         Self::Memory(config)
@@ -89,12 +100,13 @@ impl From<ClickHouseConfig> for DatabaseConfig {
 /// The backend and its options, without any text of an address.
 impl fmt::Display for DatabaseConfig {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Memory(config) => config.fmt(f),
+        match *self {
+            #[cfg(feature = "memory")]
+            Self::Memory(ref config) => config.fmt(f),
             #[cfg(feature = "postgres")]
-            Self::Postgres(config) => config.fmt(f),
+            Self::Postgres(ref config) => config.fmt(f),
             #[cfg(feature = "clickhouse")]
-            Self::ClickHouse(config) => config.fmt(f),
+            Self::ClickHouse(ref config) => config.fmt(f),
         }
     }
 }
@@ -104,6 +116,7 @@ impl FromStr for DatabaseConfig {
 
     fn from_str(text: &str) -> Result<Self> {
         match text {
+            #[cfg(feature = "memory")]
             "memory" => Ok(Self::Memory(MemoryConfig::default())),
             "postgres" => from_variable(POSTGRES_URL_VARIABLE, BackendKind::Postgres),
             "clickhouse" => from_variable(CLICKHOUSE_URL_VARIABLE, BackendKind::ClickHouse),
@@ -155,7 +168,8 @@ impl DatabaseConfig {
 
     /// The backend.
     pub fn backend(&self) -> BackendKind {
-        match self {
+        match *self {
+            #[cfg(feature = "memory")]
             Self::Memory(_) => BackendKind::Memory,
             #[cfg(feature = "postgres")]
             Self::Postgres(_) => BackendKind::Postgres,
@@ -170,12 +184,13 @@ impl DatabaseConfig {
     ///
     /// `Unavailable` if the store cannot be reached in the configured time.
     pub async fn connect(&self, clock: SharedClock) -> Result<Arc<dyn Database>> {
-        let database: Arc<dyn Database> = match self {
-            Self::Memory(config) => Arc::new(MemoryDatabase::new(config, clock)),
+        let database: Arc<dyn Database> = match *self {
+            #[cfg(feature = "memory")]
+            Self::Memory(ref config) => Arc::new(MemoryDatabase::new(config, clock)),
             #[cfg(feature = "postgres")]
-            Self::Postgres(config) => Arc::new(config.connect(clock).await?),
+            Self::Postgres(ref config) => Arc::new(config.connect(clock).await?),
             #[cfg(feature = "clickhouse")]
-            Self::ClickHouse(config) => Arc::new(config.connect(clock).await?),
+            Self::ClickHouse(ref config) => Arc::new(config.connect(clock).await?),
         };
         Ok(Arc::new(Traced(database)))
     }
@@ -199,12 +214,13 @@ impl DatabaseConfig {
     ///
     /// As [`create_scratch`](Self::create_scratch), and `Backend` if there is a store of this name.
     pub async fn create_scratch_named(&self, name: &str, clock: SharedClock) -> Result<ScratchStore> {
-        let created: Result<Self> = match self {
-            Self::Memory(config) => Ok(Self::Memory(config.clone())),
+        let created: Result<Self> = match *self {
+            #[cfg(feature = "memory")]
+            Self::Memory(ref config) => Ok(Self::Memory(config.clone())),
             #[cfg(feature = "postgres")]
-            Self::Postgres(config) => config.create_scratch(name).await.map(Self::Postgres),
+            Self::Postgres(ref config) => config.create_scratch(name).await.map(Self::Postgres),
             #[cfg(feature = "clickhouse")]
-            Self::ClickHouse(config) => config.create_scratch(name).await.map(Self::ClickHouse),
+            Self::ClickHouse(ref config) => config.create_scratch(name).await.map(Self::ClickHouse),
         };
         let config = match created {
             Ok(config) => config,
@@ -237,12 +253,13 @@ impl DatabaseConfig {
 
     /// Drops the scratch store of this configuration.
     async fn drop_scratch(&self) -> Result<()> {
-        match self {
+        match *self {
+            #[cfg(feature = "memory")]
             Self::Memory(_) => Ok(()),
             #[cfg(feature = "postgres")]
-            Self::Postgres(config) => config.drop_scratch().await,
+            Self::Postgres(ref config) => config.drop_scratch().await,
             #[cfg(feature = "clickhouse")]
-            Self::ClickHouse(config) => config.drop_scratch().await,
+            Self::ClickHouse(ref config) => config.drop_scratch().await,
         }
     }
 
@@ -252,12 +269,13 @@ impl DatabaseConfig {
     ///
     /// As [`connect`](Self::connect).
     pub async fn scratch_stores(&self) -> Result<Vec<ScratchInfo>> {
-        match self {
+        match *self {
+            #[cfg(feature = "memory")]
             Self::Memory(_) => Ok(Vec::new()),
             #[cfg(feature = "postgres")]
-            Self::Postgres(config) => config.scratch_stores().await,
+            Self::Postgres(ref config) => config.scratch_stores().await,
             #[cfg(feature = "clickhouse")]
-            Self::ClickHouse(config) => config.scratch_stores().await,
+            Self::ClickHouse(ref config) => config.scratch_stores().await,
         }
     }
 
@@ -267,7 +285,8 @@ impl DatabaseConfig {
     ///
     /// As [`connect`](Self::connect); `WrongStore` if `name` is not a scratch store.
     pub async fn remove_scratch(&self, name: &str) -> Result<()> {
-        match self {
+        match *self {
+            #[cfg(feature = "memory")]
             Self::Memory(_) => Err(Error::new(
                 ErrorKind::WrongStore,
                 Operation::Connect,
@@ -275,9 +294,9 @@ impl DatabaseConfig {
             )
             .with_backend(BackendKind::Memory)),
             #[cfg(feature = "postgres")]
-            Self::Postgres(config) => config.remove_scratch(name).await,
+            Self::Postgres(ref config) => config.remove_scratch(name).await,
             #[cfg(feature = "clickhouse")]
-            Self::ClickHouse(config) => config.remove_scratch(name).await,
+            Self::ClickHouse(ref config) => config.remove_scratch(name).await,
         }
     }
 }
@@ -314,12 +333,13 @@ impl ScratchStore {
 
     /// The name of the schema or database; `None` on the memory engine.
     pub fn name(&self) -> Option<&str> {
-        match &self.config {
+        match self.config {
+            #[cfg(feature = "memory")]
             DatabaseConfig::Memory(_) => None,
             #[cfg(feature = "postgres")]
-            DatabaseConfig::Postgres(config) => config.schema(),
+            DatabaseConfig::Postgres(ref config) => config.schema(),
             #[cfg(feature = "clickhouse")]
-            DatabaseConfig::ClickHouse(config) => Some(config.database()),
+            DatabaseConfig::ClickHouse(ref config) => Some(config.database()),
         }
     }
 

@@ -1,7 +1,7 @@
 //! Broadside: one async trait with three implementations for the job store of Armada Lookout.
 //!
 //! Lookout stores and displays the jobs of the batch scheduler Armada. Broadside is for choosing or changing the
-//! database behind it: [`Database`] is the interface of the store, implemented by an embedded engine ([`memory`]), by
+//! database behind it: [`Database`] is the interface of the store, implemented by an embedded engine (`memory`), by
 //! PostgreSQL with Lookout's schema (`postgres`) and by ClickHouse (`clickhouse`). All of them return the same results.
 //!
 //! Start with [`DatabaseConfig`], which opens a handle. Write with an [`IngestionBatch`] of [ingestion
@@ -60,6 +60,7 @@ mod json;
 pub mod load;
 #[cfg(any(feature = "load", feature = "compare"))]
 pub mod measure;
+#[cfg(feature = "memory")]
 pub mod memory;
 pub mod model;
 #[cfg(feature = "postgres")]
@@ -86,7 +87,9 @@ pub use async_trait::async_trait;
 pub use tokio;
 #[cfg(feature = "clickhouse")]
 pub use url;
-pub use {arrow, bytes, datafusion, k8s_pb, prost, prost_types, serde_json};
+#[cfg(feature = "memory")]
+pub use {arrow, datafusion};
+pub use {bytes, k8s_pb, prost, prost_types, serde_json};
 
 /// Runs the example of the README as a test.
 #[cfg(doctest)]

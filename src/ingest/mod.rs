@@ -9,8 +9,10 @@ mod query;
 mod validate;
 
 pub use batch::IngestionBatch;
+#[cfg(feature = "memory")]
+pub(crate) use limits::contains_nul;
 pub use limits::{EARLIEST, END, JOB_ID_BYTES, JOB_SET_BYTES, NAME_BYTES, PRIORITY_CLASS_BYTES, RUN_ID_BYTES};
-pub(crate) use limits::{Violation, contains_nul, required, spec, time};
+pub(crate) use limits::{Violation, required, spec, time};
 pub use plan::{Cancellation, JobEffect, JobInsert, JobPatch, JobUpdate, RecordInsert, RunInsert, RunUpdate};
 pub(crate) use query::null_as_default;
 pub use query::{

@@ -103,7 +103,7 @@ impl fmt::Display for Step {
     }
 }
 
-#[cfg(test)]
+#[cfg(all(test, feature = "memory"))]
 mod tests {
     use std::sync::Arc;
 

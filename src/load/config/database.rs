@@ -163,6 +163,10 @@ fn postgres_key(key: &str) -> String {
     .to_owned()
 }
 
+#[cfg_attr(
+    not(any(feature = "memory", feature = "postgres", feature = "clickhouse")),
+    allow(irrefutable_let_patterns, reason = "without a backend, no configuration is valid")
+)]
 fn check(section: &Section<'_>, database: &LoadDatabase) {
     let (name, parameters) = database.target.parameters();
     let Some(parameters) = parameters else { return };
