@@ -60,7 +60,12 @@ fn a_run_writes_both_files_and_prints_a_summary() {
         run(&directory, QUICK, &["--results-dir", "results", "--selection", "upstream", "--arrivals", "poisson"]);
     assert_eq!(output.status.code(), Some(0), "{}", stderr(&output));
     let summary = String::from_utf8(output.stdout).unwrap();
-    assert!(summary.contains("GetJobs none") && summary.contains("0 differences"), "{summary}");
+    assert!(
+        summary.contains("GetJobs none")
+            && summary.contains("ingestion queries: ")
+            && summary.contains("0 differences"),
+        "{summary}"
+    );
     let results = directory.join("results");
     let upstream = result(&results, "broadside-result-");
     assert_eq!(upstream["configuration"]["databaseConfig"]["type"], "inmemory");
@@ -115,16 +120,16 @@ fn a_missed_objective_exits_with_1() {
 #[test]
 fn an_objective_without_enough_calls_is_refused_before_the_run() {
     let directory = directory("load-samples");
-    // The test makes 10 reads, of which 1.4 have the filter, and at low rates 20 batches for each of 8 workers.
+    // The test makes 10 reads, of which 1.4 have the filter, and 100 submissions.
     for (slo, arguments, message) in [
         ("page.p99 < 1s", &[][..], "requires at least 100 reads in the test, but the configuration makes 10.0"),
         ("page.priority.p95 < 1s", &[], "requires at least 20 reads in the test, but the configuration makes 1.4"),
         ("page.colour.max < 1s", &[], "requires at least 1 reads in the test, but the configuration makes 0.0"),
         ("spec.errors < 1%", &[], "requires at least 1 reads in the test, but the configuration makes 0.0"),
         (
-            "ingest.p99 < 1s",
+            "ingest.p99.9 < 1s",
             &["--find-rate", "--yes"],
-            "requires at least 100 batches in the test, but the configuration makes 20.0",
+            "requires at least 1000 submissions in the test, but the configuration makes 100.0",
         ),
     ] {
         let config = QUICK.replace("batchTimeout: 50ms", "batchTimeout: 50ms, numWorkers: 1");

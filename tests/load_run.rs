@@ -122,7 +122,7 @@ async fn all_jobs_are_stored(store: TestStoreRef) -> Verdict {
     assert_eq!((census.jobs, census.sampled), (1100, 256));
     assert_eq!((record.error_count, record.partial), (0, false), "{:?}", record.errors);
     assert!(record.ingester.batches_redelivered > 0);
-    assert_eq!(record.ingester.batches_executed, record.ingester.latency.count());
+    assert_eq!(record.ingester.batches_executed, record.ingester.call_time.count());
 
     let queries = |kind, combo: &str| {
         let query =
@@ -366,7 +366,7 @@ async fn unfinished_reads() -> Verdict {
     let longest = pages.iter().filter_map(|query| query.latency.max_nanos()).max().unwrap();
     assert!(longest >= 2_000_000_000, "{longest}");
     assert!(pages.iter().all(|query| query.latency.is_lower_bound(query.latency.max_nanos().unwrap())));
-    assert!(!record.invalid.is_empty() && record.census.is_none());
+    assert!(!record.unsustained.is_empty() && record.census.is_none());
 
     // With a timeout the reads fail, and count with their lower bound.
     let options = RunOptions { query_timeout: Duration::from_millis(200), ..RunOptions::default() };

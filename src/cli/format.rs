@@ -2,6 +2,9 @@
 
 use std::time::Duration;
 
+use broadside::load::is_resolved;
+use broadside::measure::LatencyHistogram;
+
 /// Formats nanoseconds with three significant digits: `1.23 ms`.
 pub fn time(nanos: u64) -> String {
     scaled(nanos as f64, &[("ns", 1.0), ("µs", 1e3), ("ms", 1e6), ("s", 1e9)])
@@ -62,6 +65,17 @@ pub fn parse_duration(text: &str) -> Result<Duration, String> {
         text[..at].parse::<u64>().ok()?.checked_mul(*length)
     });
     parsed.map(Duration::from_secs).ok_or_else(|| "must be an integer with a unit: 90s, 30m, 2h or 7d".to_owned())
+}
+
+/// Formats a latency at a quantile, or the maximum at 1: with `≥` for a lower bound, and as below the resolution of the
+/// driver if the driver's lag distorts it. `None` if there are too few calls for the quantile.
+pub fn latency(latency: &LatencyHistogram, lag: &LatencyHistogram, quantile: f64) -> Option<String> {
+    let nanos = if quantile < 1.0 { latency.quantile(quantile)? } else { latency.max_nanos()? };
+    if !is_resolved(latency, lag, quantile) {
+        return Some("below the driver's resolution".to_owned());
+    }
+    let bound = if latency.is_lower_bound(nanos) { "≥ " } else { "" };
+    Some(format!("{bound}{}", time(nanos)))
 }
 
 /// Formats a value in the largest unit that is not larger after rounding.

@@ -53,6 +53,8 @@ Exit codes:
   0    success
   1    a check failed: a result differs, an objective is missed, or there is a regression
   2    error: invalid usage, an unreadable file, no connection
+  3    a load test whose store did not sustain the load
+  4    a load test whose measurements are invalid
   130  interrupted by SIGINT, SIGTERM or SIGHUP; scratch stores are removed";
 
 #[derive(Debug, Subcommand)]
@@ -89,6 +91,10 @@ enum Verdict {
     Passed,
     /// A result differs from the expected one.
     Differed,
+    /// A store did not sustain a load.
+    NotSustained,
+    /// The measurements are invalid.
+    Invalid,
     /// Part of the work failed, and the errors have been reported.
     Failed,
 }
@@ -99,6 +105,8 @@ impl From<Verdict> for ExitCode {
             Verdict::Passed => 0,
             Verdict::Differed => 1,
             Verdict::Failed => 2,
+            Verdict::NotSustained => 3,
+            Verdict::Invalid => 4,
         })
     }
 }

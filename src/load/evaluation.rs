@@ -3,64 +3,99 @@
 use super::config::LoadConfig;
 use super::objective::{Bound, Kind, Objective, Statistic};
 use super::reads::expected_reads;
-use super::record::{ObjectiveRecord, RunRecord};
+use super::record::{ObjectiveRecord, QueryType, RunRecord};
 use super::upstream::GoDuration;
+use super::verdict::is_resolved;
 use crate::error::{Error, ErrorKind, Operation, Result};
 use crate::measure::{LatencyHistogram, required_samples};
+
+/// The maximum number of events of a job: submitted, leased, pending, running and succeeded or failed.
+const MAX_EVENTS_PER_JOB: f64 = 5.0;
 
 /// The measurements of the calls of an objective.
 #[derive(Default)]
 struct Calls {
+    /// The latencies of all calls, or of the events of ingestion.
     latency: LatencyHistogram,
+    driver_lag: LatencyHistogram,
+    /// The number of calls that failed or had not completed.
     failed: u64,
+    /// The number of calls.
+    count: u64,
 }
 
 impl Objective {
     /// Evaluates the objective for a run. It is missed if there are too few samples for the statistic.
     pub fn evaluate(&self, run: &RunRecord) -> ObjectiveRecord {
         let calls = self.calls(run);
-        let (measured, held) = match self.bound {
+        let objective = self.text.clone();
+        match self.bound {
             Bound::Latency(statistic, limit) => {
                 let nanos = statistic.of(&calls.latency);
-                (
-                    nanos.map(|nanos| GoDuration::from_nanos(nanos).to_string()),
-                    nanos.is_some_and(|nanos| u128::from(nanos) < limit.as_nanos()),
-                )
+                let held = nanos.is_some_and(|nanos| u128::from(nanos) < limit.as_nanos());
+                let is_resolved = match statistic {
+                    Statistic::Quantile(quantile) => is_resolved(&calls.latency, &calls.driver_lag, quantile),
+                    Statistic::Mean | Statistic::Max => true,
+                };
+                ObjectiveRecord {
+                    objective,
+                    measured: nanos.map(|nanos| GoDuration::from_nanos(nanos).to_string()),
+                    interval: statistic.interval(&calls.latency),
+                    held,
+                    is_unresolved: !held && !is_resolved,
+                }
             }
             Bound::Errors(limit) => {
-                let all = calls.latency.count() + calls.failed;
-                let fraction = (all > 0).then(|| (calls.failed + calls.latency.unfinished()) as f64 / all as f64);
+                let fraction = (calls.count > 0).then(|| calls.failed as f64 / calls.count as f64);
                 // Without errors, "< 0%" is met.
                 let held = fraction.is_some_and(|fraction| fraction < limit || fraction == 0.0);
-                (fraction.map(|fraction| format!("{:.3}%", fraction * 100.0)), held)
-            }
-        };
-        ObjectiveRecord { objective: self.text.clone(), measured, held }
-    }
-
-    /// Checks that the test makes enough reads for an objective on reads.
-    ///
-    /// # Errors
-    ///
-    /// `InvalidArgument` with the required and the expected number of reads.
-    pub(super) fn check_reads(&self, config: &LoadConfig) -> Result<()> {
-        match self.kind {
-            Kind::Ingest => Ok(()),
-            Kind::Read(query_type) => {
-                self.check_calls("reads", expected_reads(config, query_type, self.filter.as_deref()))
+                let measured = fraction.map(|fraction| format!("{:.3}%", fraction * 100.0));
+                ObjectiveRecord { objective, measured, interval: None, held, is_unresolved: false }
             }
         }
     }
 
-    /// Checks that a number of batches is enough for an objective on ingestion.
+    /// Returns true if a run in progress cannot meet the objective any more, whatever its further calls.
+    pub(super) fn is_lost(&self, run: &RunRecord, config: &LoadConfig) -> bool {
+        let calls = self.calls(run);
+        let total = match self.kind {
+            // The events of all jobs, and the batches, of which there are fewer.
+            Kind::Ingest => config.live_job_count() as f64 * MAX_EVENTS_PER_JOB,
+            Kind::Read(query_type) => expected_reads(config, query_type, self.filter.as_deref()).ceil(),
+        }
+        .max(calls.count as f64);
+        match self.bound {
+            Bound::Latency(statistic, limit) => match statistic {
+                Statistic::Quantile(quantile) => {
+                    calls.latency.count_at_least(limit) as f64 > (total * (1.0 - quantile)).ceil()
+                }
+                Statistic::Mean => {
+                    let sum = calls.latency.mean_nanos().unwrap_or_default() * calls.latency.count() as f64;
+                    sum > limit.as_nanos() as f64 * total
+                }
+                Statistic::Max => calls.latency.count_at_least(limit) > 0,
+            },
+            Bound::Errors(limit) => calls.failed as f64 > limit * total,
+        }
+    }
+
+    /// Returns true if the objective limits the errors of all calls of a kind of read, or of ingestion (`None`).
+    pub(super) fn limits_errors_of(&self, query_type: Option<QueryType>) -> bool {
+        let kind = query_type.map_or(Kind::Ingest, Kind::Read);
+        self.kind == kind && self.filter.is_none() && matches!(self.bound, Bound::Errors(_))
+    }
+
+    /// Checks that the test makes enough calls for the statistic: reads, or submissions, each of which is an event.
     ///
     /// # Errors
     ///
-    /// `InvalidArgument` with the required and the expected number of batches.
-    pub(super) fn check_batches(&self, expected: f64) -> Result<()> {
+    /// `InvalidArgument` with the required and the expected number of calls.
+    pub(super) fn check_samples(&self, config: &LoadConfig) -> Result<()> {
         match self.kind {
-            Kind::Ingest => self.check_calls("batches", expected),
-            Kind::Read(_) => Ok(()),
+            Kind::Ingest => self.check_calls("submissions", config.submissions_in_test()),
+            Kind::Read(query_type) => {
+                self.check_calls("reads", expected_reads(config, query_type, self.filter.as_deref()))
+            }
         }
     }
 
@@ -80,21 +115,25 @@ impl Objective {
     }
 
     fn calls(&self, run: &RunRecord) -> Calls {
-        let mut calls = Calls::default();
         match self.kind {
-            Kind::Ingest => {
-                calls.latency.merge(&run.ingester.latency);
-                calls.failed = run.ingester.batches_failed;
-            }
+            Kind::Ingest => Calls {
+                latency: run.ingester.latency.clone(),
+                driver_lag: run.ingester.driver_lag.clone(),
+                failed: run.ingester.batches_failed,
+                count: run.ingester.batches_executed + run.ingester.batches_failed,
+            },
             Kind::Read(kind) => {
+                let mut calls = Calls::default();
                 let fits = |combo: &str| self.filter.as_deref().is_none_or(|filter| filter == combo);
                 for query in run.queries.iter().filter(|query| query.query_type == kind && fits(&query.filter_combo)) {
                     calls.latency.merge(&query.latency);
-                    calls.failed += query.failed;
+                    calls.driver_lag.merge(&query.driver_lag);
+                    calls.failed += query.failed + query.unfinished;
+                    calls.count += query.due();
                 }
+                calls
             }
         }
-        calls
     }
 }
 
@@ -105,5 +144,13 @@ impl Statistic {
             Self::Mean => latency.mean_nanos().map(|mean| mean as u64),
             Self::Max => latency.max_nanos(),
         }
+    }
+
+    /// The confidence interval of a quantile as text.
+    fn interval(self, latency: &LatencyHistogram) -> Option<String> {
+        let Self::Quantile(quantile) = self else { return None };
+        let (low, high) = latency.interval(quantile)?;
+        let high = high.map_or_else(|| "∞".to_owned(), |high| GoDuration::from_nanos(high).to_string());
+        Some(format!("{} to {high}", GoDuration::from_nanos(low)))
     }
 }

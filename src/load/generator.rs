@@ -3,21 +3,18 @@
 use std::collections::VecDeque;
 use std::iter::{self, Peekable};
 use std::sync::Arc;
-use std::time::Duration;
 
-use super::arrivals::{ArrivalKind, Arrivals};
+use super::arrivals::{ArrivalKind, Arrivals, Profile};
 use super::config::{BacklogStrategy, LoadConfig};
 use super::expectation::ExpectedCounts;
 use super::lifecycle::{JobFactory, LifeStage, LiveJob};
 use super::selection::{SelectionKind, split_mix};
-use super::worker::{Change, DueEvent, Event, Worker};
+use super::share::Share;
+use super::worker::{Change, DueEvent, Event, Limits, NextBatch, Worker};
 use crate::error::Result;
 use crate::ingest::{IngestionBatch, IngestionQuery};
-use crate::measure::LatencyHistogram;
 use crate::time::Timestamp;
 
-/// The default of `batchTimeout`: the maximum time that a query waits for its batch to fill.
-const DEFAULT_LINGER: Duration = Duration::from_secs(1);
 /// The size of the sample that the census compares field by field.
 const SAMPLE_SIZE: usize = 256;
 
@@ -30,6 +27,8 @@ pub struct GeneratorOptions {
     pub arrivals: ArrivalKind,
     /// The seed of the random number generators.
     pub seed: u64,
+    /// The part of the load that this process generates; all of it by default.
+    pub share: Share,
 }
 
 /// Generates the ingestion queries of a load test: arrivals of jobs at a rate, their state transitions, and the batches
@@ -41,11 +40,11 @@ pub struct Generator {
     factory: Arc<JobFactory>,
     arrivals: Peekable<Arrivals>,
     next_number: u64,
+    share: Share,
     workers: Vec<Worker>,
-    batch_size: u64,
-    linger: u64,
-    max_backlog: u64,
     strategy: BacklogStrategy,
+    /// The start of the test phase. Jobs that are shed before it are not counted.
+    test_start: u64,
     /// The end of the load. Events that are due at or after it are not generated.
     horizon: u64,
     random: u64,
@@ -53,11 +52,9 @@ pub struct Generator {
     sample: Sample,
     pub(super) expectation: ExpectedCounts,
     pub(super) shed: ShedJobs,
-    /// The delay between the due time and the generation of events.
-    pub(super) lag: LatencyHistogram,
 }
 
-/// The numbers of jobs that were shed because the backlog was full.
+/// The numbers of jobs of the test phase that were shed because the backlog was full.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct ShedJobs {
@@ -73,7 +70,9 @@ pub struct ShedJobs {
 pub struct PlannedBatch {
     /// The index of the worker.
     pub worker: usize,
-    pub(super) events: Vec<DueEvent>,
+    pub(super) events: Arc<[DueEvent]>,
+    /// The time from which on the batch could be sent, in microseconds from the start of the load.
+    pub(super) ready: u64,
     /// Whether to send the batch a second time after it has succeeded.
     pub redelivered: bool,
 }
@@ -83,25 +82,31 @@ impl Generator {
     pub fn new(config: &LoadConfig, options: GeneratorOptions, start: Timestamp) -> Self {
         let ingestion = &config.ingestion;
         let factory = JobFactory::new(config, options.selection, options.seed, start);
-        let capacity = ingestion.channel_buffer_size_multiplier.saturating_mul(ingestion.batch_size);
-        let linger = Some(ingestion.batch_timeout).filter(|timeout| !timeout.is_zero()).unwrap_or(DEFAULT_LINGER);
-        let per_second = ingestion.submissions_per_hour as f64 / 3600.0;
-        Self {
-            workers: (0..ingestion.num_workers).map(|_| Worker::new(*factory.delays(), capacity)).collect(),
-            factory: Arc::new(factory),
-            arrivals: Arrivals::new(options.arrivals, per_second, options.seed).peekable(),
-            next_number: 0,
+        let limits = Limits {
+            // The limit of the backlog is that of each worker, as in Armada's Broadside.
+            capacity: ingestion
+                .channel_buffer_size_multiplier
+                .saturating_mul(ingestion.batch_size)
+                .min(Some(ingestion.max_backlog_size).filter(|&size| size > 0).unwrap_or(u64::MAX)),
             batch_size: ingestion.batch_size,
-            linger: u64::try_from(linger.as_micros()).unwrap_or(u64::MAX),
-            max_backlog: Some(ingestion.max_backlog_size).filter(|&size| size > 0).unwrap_or(u64::MAX),
+            linger: u64::try_from(ingestion.linger().as_micros()).unwrap_or(u64::MAX),
+        };
+        let per_second = ingestion.submissions_per_hour as f64 / 3600.0;
+        let profile = Arc::new(Profile::of(config));
+        Self {
+            workers: (0..ingestion.num_workers).map(|_| Worker::new(*factory.delays(), limits)).collect(),
+            factory: Arc::new(factory),
+            arrivals: Arrivals::new(options.arrivals, per_second, profile, options.seed).peekable(),
+            next_number: 0,
+            share: options.share,
             strategy: ingestion.backlog_drop_strategy,
+            test_start: config.warmup_duration.as_micros() as u64,
             horizon: u64::MAX,
             random: split_mix(options.seed ^ 0x5eed),
             redelivery: config.redelivery,
             sample: Sample::default(),
             expectation: ExpectedCounts::default(),
             shed: ShedJobs::default(),
-            lag: LatencyHistogram::default(),
         }
     }
 
@@ -142,64 +147,69 @@ impl Generator {
     /// Generates the events that are due, as far as the queues have room.
     pub fn advance(&mut self, now: u64) {
         self.arrive(now);
-        let mut buffered: u64 = self.workers.iter().map(Worker::buffered).sum();
-        let lag = &mut self.lag;
         for worker in &mut self.workers {
-            buffered -= worker.buffered();
-            let room = self.max_backlog.saturating_sub(buffered);
-            worker.advance(now, self.horizon, room, &mut self.expectation, |micros| {
-                lag.record(Duration::from_micros(micros))
-            });
-            buffered += worker.buffered();
+            worker.advance(now, self.horizon, &mut self.expectation);
         }
     }
 
     /// Assigns the jobs that have arrived to workers, or sheds them.
     fn arrive(&mut self, now: u64) {
-        let sheds = self.strategy != BacklogStrategy::Block;
-        let mut queued = if sheds { self.workers.iter().map(Worker::queued).sum() } else { 0 };
         while let Some(arrival) = self.arrivals.next_if(|&arrival| arrival <= now && arrival < self.horizon) {
-            let job = self.factory.job(self.next_number, arrival);
+            let number = self.next_number;
             self.next_number += 1;
-            let worker = self.factory.id(&job).worker(self.workers.len());
-            if sheds && (queued >= self.max_backlog || self.workers[worker].is_full()) {
-                match self.strategy {
-                    BacklogStrategy::Drop => self.shed.dropped += 1,
-                    _ => self.shed.rejected += 1,
-                }
+            if !self.share.has(number) {
                 continue;
             }
-            queued += 1;
+            let job = self.factory.job(number, arrival);
+            let index = self.factory.id(&job).worker(self.workers.len());
+            let worker = &mut self.workers[index];
+            if self.strategy != BacklogStrategy::Block && worker.is_full() {
+                let shed = match self.strategy {
+                    BacklogStrategy::Drop => &mut self.shed.dropped,
+                    _ => &mut self.shed.rejected,
+                };
+                *shed += u64::from(arrival >= self.test_start);
+                continue;
+            }
             self.random = split_mix(self.random.wrapping_add(1));
             self.sample.offer(job, self.random);
-            self.workers[worker].accept(job);
+            worker.accept(job);
         }
     }
 
     /// The next batch to send: a full batch or one whose timeout has expired, of a worker without a batch in flight;
     /// with `flush`, any batch. The worker sends no other batch until [`complete`](Self::complete) is called.
     pub fn next_batch(&mut self, now: u64, flush: bool) -> Option<PlannedBatch> {
-        let ready = |worker: &Worker| worker.is_ready(now, self.batch_size, self.linger, flush);
-        let worker = self.workers.iter().position(ready)?;
-        let events = self.workers[worker].take_batch(now, self.batch_size);
+        let flush = flush.then_some(self.horizon.min(now));
+        let mut workers = self.workers.iter_mut().enumerate();
+        let (worker, NextBatch { events, ready }) =
+            workers.find_map(|(index, worker)| Some((index, worker.take_batch(now, flush)?)))?;
         self.random = split_mix(self.random.wrapping_add(1));
         let redelivered = (self.random as f64) < self.redelivery * 2_f64.powi(64);
-        Some(PlannedBatch { worker, events, redelivered })
+        Some(PlannedBatch { worker, events, ready, redelivered })
     }
 
-    /// Marks the batch of a worker as stored.
-    pub fn complete(&mut self, worker: usize) {
-        self.workers[worker].sent = None;
+    /// Marks the batch of a worker as stored at a time.
+    pub fn complete(&mut self, worker: usize, at: u64) {
+        self.workers[worker].complete(at);
     }
 
-    /// The time of the next event or batch timeout; `None` if there is none until a batch completes.
-    pub(super) fn next_time(&mut self) -> Option<u64> {
+    /// Returns true if a batch is in flight.
+    pub(super) fn is_sending(&self) -> bool {
+        self.workers.iter().any(Worker::is_sending)
+    }
+
+    /// The due time of the next event; `None` if there is none until a batch completes.
+    pub(super) fn next_event(&mut self) -> Option<u64> {
         let horizon = self.horizon;
-        let arrival = self.arrivals.peek().copied().filter(|&arrival| arrival < horizon);
-        let of_workers = self.workers.iter().flat_map(|worker| {
-            [worker.next_due().filter(|&due| due < horizon), worker.linger_end(self.linger)].into_iter().flatten()
-        });
-        of_workers.chain(arrival).min()
+        let arrival = self.arrivals.peek().copied();
+        let of_workers = self.workers.iter().filter_map(Worker::next_due);
+        of_workers.chain(arrival).filter(|&due| due < horizon).min()
+    }
+
+    /// The time at which the timeout of the next batch expires; `None` if there is none until an event or a batch.
+    pub(super) fn next_batch_at(&self) -> Option<u64> {
+        self.workers.iter().filter_map(Worker::next_batch_at).min()
     }
 
     /// The number of queries that are due and not known to be stored.
@@ -211,9 +221,9 @@ impl Generator {
         self.workers.iter().all(|worker| worker.is_drained(self.horizon))
     }
 
-    /// The due time of the first query of each batch that is not known to be stored.
-    pub(super) fn unfinished_dues(&self) -> Vec<u64> {
-        self.workers.iter().flat_map(|worker| worker.unfinished_dues(self.batch_size)).collect()
+    /// The due time and the number of queries of each event that is due and not known to be stored.
+    pub(super) fn unfinished(&self) -> impl Iterator<Item = (u64, u64)> {
+        self.workers.iter().flat_map(|worker| worker.unfinished(self.horizon))
     }
 
     pub(super) fn sample(&self) -> &[LiveJob] {
@@ -234,11 +244,6 @@ impl PlannedBatch {
     /// The number of queries.
     pub fn query_count(&self) -> u64 {
         self.events.iter().map(|due| due.event.query_count()).sum()
-    }
-
-    /// The due time of the first query.
-    pub(super) fn due(&self) -> u64 {
-        self.events.first().map_or(0, |due| due.micros)
     }
 
     /// The queries in order. They are created one event at a time, so that the batch is in memory only once.

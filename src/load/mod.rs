@@ -12,6 +12,7 @@ mod arrivals;
 mod attributes;
 mod baseline;
 mod census;
+mod collector;
 mod config;
 mod driver;
 mod duration;
@@ -32,10 +33,12 @@ mod requests;
 mod run;
 mod search;
 mod selection;
+mod share;
 mod store;
 #[cfg(test)]
 mod tests;
 pub mod upstream;
+mod verdict;
 mod worker;
 
 pub use arrivals::ArrivalKind;
@@ -43,7 +46,7 @@ pub use baseline::{BaselineError, Regression, regressions};
 pub use config::{
     ActionConfig, ActionsConfig, BacklogStrategy, ConfigError, HistoricalJobsConfig, IngestionConfig, JobSetConfig,
     LoadConfig, LoadDatabase, LoadTarget, LookoutQueryConfig, ParsedConfig, Problem, QueryConfig, QueueConfig,
-    TransitionConfig,
+    StageConfig, TransitionConfig,
 };
 pub use duration::{ParseDurationError, parse_duration};
 pub use find::find_rate;
@@ -57,4 +60,6 @@ pub use requests::{LookoutPage, NamedQuery, Requests};
 pub use run::{RunOptions, run};
 pub use search::RateSearch;
 pub use selection::{Selection, SelectionKind, Selector};
+pub use share::Share;
 pub use store::tear_down;
+pub use verdict::{Rates, Verdict, is_resolved};

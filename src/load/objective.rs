@@ -9,12 +9,15 @@ use serde::{Serialize, Serializer};
 use super::duration::parse_duration;
 use super::record::QueryType;
 
+/// The name of the 99.9th percentile.
+const P99_9: &str = "p99.9";
+
 /// A service level objective, for example `page.p99 < 50ms`, `groups.annotations.p95 < 1s` or `ingest.errors < 0.1%`.
 ///
 /// An objective consists of a kind of call (`page`, `groups`, `spec`, `runError`, `debugMessage` or `ingest`),
-/// optionally a filter combination of reads, a statistic and a bound. The statistic is `p50`, `p95`, `p99`, `mean` or
-/// `max` of the latency from due time to completion, or `errors`, the percentage of calls that failed or had not
-/// completed at the end.
+/// optionally a filter combination of reads, a statistic and a bound. The statistic is `p50`, `p95`, `p99`, `p99.9`,
+/// `mean` or `max` of the latency from due time to completion, or `errors`, the percentage of calls that failed or had
+/// not completed at the end. Latencies of `ingest` are those of events, errors those of attempts to send a batch.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Objective {
     pub(super) text: String,
@@ -61,11 +64,16 @@ impl FromStr for Objective {
     fn from_str(text: &str) -> Result<Self, String> {
         let form = || "must have the form KIND.STATISTIC < BOUND, such as page.p99 < 50ms".to_owned();
         let (measure, bound) = text.split_once('<').ok_or_else(form)?;
-        let parts: Vec<_> = measure.trim().split('.').collect();
-        let (kind, filter, statistic) = match parts[..] {
-            [kind, statistic] => (kind, None, statistic),
-            [kind, filter, statistic] if !filter.is_empty() => (kind, Some(filter.to_owned()), statistic),
-            _ => return Err(form()),
+        let measure = measure.trim();
+        // The only statistic with a point in its name.
+        let (calls, statistic) = match measure.strip_suffix(P99_9).and_then(|calls| calls.strip_suffix('.')) {
+            Some(calls) => (calls, P99_9),
+            None => measure.rsplit_once('.').ok_or_else(form)?,
+        };
+        let (kind, filter) = match calls.split_once('.') {
+            None => (calls, None),
+            Some((kind, filter)) if !filter.is_empty() && !filter.contains('.') => (kind, Some(filter.to_owned())),
+            Some(_) => return Err(form()),
         };
         let kind = kind_of(kind)?;
         if kind == Kind::Ingest && filter.is_some() {
@@ -93,6 +101,7 @@ fn bound_of(statistic: &str, bound: &str) -> Result<Bound, String> {
         "p50" => Statistic::Quantile(0.5),
         "p95" => Statistic::Quantile(0.95),
         "p99" => Statistic::Quantile(0.99),
+        P99_9 => Statistic::Quantile(0.999),
         "mean" => Statistic::Mean,
         "max" => Statistic::Max,
         "errors" => {
@@ -102,7 +111,7 @@ fn bound_of(statistic: &str, bound: &str) -> Result<Bound, String> {
                 .map(|share| Bound::Errors(share / 100.0))
                 .ok_or_else(|| format!("has the bound {bound:?}, which must be a percentage such as 0.1%"));
         }
-        _ => return Err(format!("has no statistic {statistic:?}: use p50, p95, p99, mean, max or errors")),
+        _ => return Err(format!("has no statistic {statistic:?}: use p50, p95, p99, p99.9, mean, max or errors")),
     };
     let limit = parse_duration(bound).map_err(|error| format!("has the bound {bound:?}, which {error}"))?;
     Ok(Bound::Latency(statistic, limit))

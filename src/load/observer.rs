@@ -3,15 +3,20 @@
 use std::time::Duration;
 
 use super::generator::Generator;
-use super::record::{Phase, QueryType};
+use super::record::{ErrorRecord, Phase, QueryType, RunRecord, SecondRecord, SeriesRecord};
 use super::recorder::Recorder;
 use crate::database::Progress;
 
-/// Receives reports of a run in progress. The methods are called by the threads of the run and must not block.
+/// Receives reports of a run in progress.
 pub trait Observer: Send + Sync {
     /// Called at the start of a phase.
     fn phase(&self, phase: Phase) {
         let _ = phase;
+    }
+
+    /// Called before each run of a search for a rate, with its submissions per second and the purpose.
+    fn trial(&self, number: usize, rate: f64, confirms: bool) {
+        let _ = (number, rate, confirms);
     }
 
     /// Called with the progress of the creation of historical jobs.
@@ -19,9 +24,19 @@ pub trait Observer: Send + Sync {
         let _ = progress;
     }
 
-    /// Called after each second of the load.
+    /// Called after each second of the load. May block.
     fn second(&self, snapshot: &Snapshot) {
         let _ = snapshot;
+    }
+
+    /// Called at the start of the load with the record of the run, which has no measurements yet.
+    fn started(&self, record: &RunRecord) {
+        let _ = record;
+    }
+
+    /// Called after each second of the load with its measurements, in order. The record of the run is the sum of all.
+    fn measured(&self, second: &SecondRecord) {
+        let _ = second;
     }
 }
 
@@ -49,7 +64,9 @@ pub struct Snapshot {
     pub kinds: Vec<KindSnapshot>,
     /// The number of errors since the start of the load.
     pub errors: u64,
-    /// The number of jobs shed since the start of the load.
+    /// The first error of each kind of call and error, if it occurred since the last snapshot.
+    pub new_errors: Vec<ErrorRecord>,
+    /// The number of jobs shed since the start of the test.
     pub shed: u64,
 }
 
@@ -68,23 +85,32 @@ pub struct KindSnapshot {
 }
 
 impl Snapshot {
-    pub(super) fn new(elapsed: Duration, generator: &Generator, recorder: &Recorder) -> Self {
-        let ingestion = recorder.last_second().map(|interval| (None, interval));
-        let reads = recorder.last_seconds().map(|(kind, interval)| (Some(kind), interval));
-        let kinds = ingestion.into_iter().chain(reads).map(|(query_type, interval)| KindSnapshot {
-            query_type,
-            achieved: interval.achieved,
-            p50_nanos: interval.p50_nanos,
-            p99_nanos: interval.p99_nanos,
-        });
+    pub(super) fn new(
+        elapsed: Duration,
+        generator: &Generator,
+        recorder: &mut Recorder,
+        second: &SecondRecord,
+    ) -> Self {
+        let kind = |series: &SeriesRecord| {
+            let interval = series.intervals.last()?;
+            Some(KindSnapshot {
+                query_type: series.query_type,
+                achieved: interval.achieved,
+                p50_nanos: interval.p50_nanos,
+                p99_nanos: interval.p99_nanos,
+            })
+        };
+        let ingestion = second.series.iter().find(|series| series.query_type.is_none());
+        let ingestion = ingestion.and_then(|series| series.intervals.last());
         Self {
             elapsed,
-            target: recorder.last_second().map_or(0.0, |interval| interval.target),
-            achieved: recorder.last_second().map_or(0.0, |interval| interval.achieved),
-            backlog: recorder.last_second().map_or(0, |interval| interval.backlog),
+            target: ingestion.map_or(0.0, |interval| interval.target),
+            achieved: ingestion.map_or(0.0, |interval| interval.achieved),
+            backlog: ingestion.map_or(0, |interval| interval.backlog),
             active_jobs: generator.active_jobs(),
-            kinds: kinds.collect(),
-            errors: recorder.error_count,
+            kinds: second.series.iter().filter_map(kind).collect(),
+            errors: recorder.error_count(),
+            new_errors: recorder.take_new_errors(),
             shed: generator.shed.dropped + generator.shed.rejected,
         }
     }

@@ -8,13 +8,14 @@ use std::time::{Duration, Instant};
 use smol_str::SmolStr;
 use tokio::time::timeout;
 
-use super::arrivals::Arrivals;
+use super::arrivals::{Arrivals, Profile};
 use super::config::LoadConfig;
 use super::generator::GeneratorOptions;
 use super::record::QueryType;
 use super::recorded::RecordedRead;
 use super::requests::{self, LookoutPage, Requests};
 use super::selection::split_mix;
+use super::share::Share;
 use crate::database::Database;
 use crate::error::{Error, ErrorKind, Operation, Result};
 use crate::model::{Job, JobState};
@@ -84,7 +85,7 @@ pub(super) fn expected_reads(config: &LoadConfig, query_type: QueryType, combo: 
     let of_kind = rates(config).into_iter().filter(|(kind, _)| kind.query_type() == query_type);
     let per_hour: f64 =
         of_kind.map(|(kind, rate)| rate as f64 * combo.map_or(1.0, |combo| kind.fraction_with(combo))).sum();
-    per_hour / 3600.0 * config.test_duration.as_secs_f64()
+    per_hour / 3600.0 * Profile::of(config).work(config.test_micros()) / 1e6
 }
 
 /// A read that is due.
@@ -94,6 +95,8 @@ pub(super) struct DueRead {
     pub(super) combo: &'static str,
     /// The due time, in microseconds from the start of the load.
     pub(super) due: u64,
+    /// The time from which on the read was due and had a slot.
+    pub(super) ready: u64,
     pub(super) call: ReadCall,
 }
 
@@ -107,8 +110,6 @@ pub(super) struct CompletedRead {
     pub(super) began: Instant,
     pub(super) ended: Instant,
     pub(super) outcome: Result<KnownIds>,
-    /// Whether the read timed out.
-    pub(super) timed_out: bool,
 }
 
 /// Ids that are known to exist in the store.
@@ -151,8 +152,12 @@ pub(super) struct Reads {
     requests: Requests,
     streams: Vec<Stream>,
     recorded: VecDeque<RecordedRead>,
+    share: Share,
+    /// The number of recorded reads that were due.
+    next_recorded: u64,
+    test_start: u64,
     horizon: u64,
-    limit: usize,
+    slots: Slots,
     jobs: Reservoir,
     failed_runs: Reservoir,
     random: u64,
@@ -160,8 +165,37 @@ pub(super) struct Reads {
     waiting: VecDeque<DueRead>,
     running: BTreeMap<ReadId, DueRead>,
     next_id: ReadId,
-    /// The number of reads of records that were skipped because no id was known.
+    /// The number of reads of records of the test phase that were skipped because no id was known.
     pub(super) without_id: u64,
+}
+
+/// The slots that limit concurrent reads.
+#[derive(Debug)]
+struct Slots {
+    /// The number of slots that are free since the start.
+    unused: usize,
+    /// The times at which the free slots that were used became free, in ascending order.
+    freed: VecDeque<u64>,
+}
+
+impl Slots {
+    /// Takes a slot. Returns the time since which it is free; `None` if none is free.
+    fn take(&mut self) -> Option<u64> {
+        if let Some(unused) = self.unused.checked_sub(1) {
+            self.unused = unused;
+            return Some(0);
+        }
+        self.freed.pop_front()
+    }
+
+    /// Frees a slot at a time. The driver may learn of it after later ones.
+    fn free(&mut self, at: u64) {
+        if self.unused > 0 {
+            self.unused += 1;
+        } else {
+            self.freed.insert(self.freed.partition_point(|&freed| freed <= at), at);
+        }
+    }
 }
 
 impl Reads {
@@ -171,24 +205,26 @@ impl Reads {
         requests: Requests,
         recorded: Vec<RecordedRead>,
     ) -> Self {
-        let stream = |(index, (kind, per_hour)): (usize, (ReadKind, u64))| Stream {
-            kind,
-            arrivals: Arrivals::new(
-                options.arrivals,
-                per_hour as f64 / 3600.0,
-                split_mix(options.seed.wrapping_add(index as u64 + 1)),
-            )
-            .peekable(),
-            number: 0,
+        let profile = Arc::new(Profile::of(config));
+        let stream = |(index, (kind, per_hour)): (usize, (ReadKind, u64))| {
+            let seed = split_mix(options.seed.wrapping_add(index as u64 + 1));
+            let arrivals = Arrivals::new(options.arrivals, per_hour as f64 / 3600.0, profile.clone(), seed);
+            Stream { kind, arrivals: arrivals.at_index(index).peekable(), number: 0 }
         };
         Self {
             requests,
             streams: rates(config).into_iter().enumerate().map(stream).collect(),
             recorded: recorded.into(),
+            share: options.share,
+            next_recorded: 0,
+            test_start: config.test_micros()[0],
             horizon: u64::MAX,
-            limit: match config.queries.max_concurrent_queries {
-                0 => usize::MAX,
-                limit => usize::try_from(limit).unwrap_or(usize::MAX),
+            slots: Slots {
+                unused: match config.queries.max_concurrent_queries {
+                    0 => usize::MAX,
+                    limit => usize::try_from(limit).unwrap_or(usize::MAX),
+                },
+                freed: VecDeque::new(),
             },
             jobs: Reservoir::default(),
             failed_runs: Reservoir::default(),
@@ -231,24 +267,26 @@ impl Reads {
             {
                 let number = self.streams[index].number;
                 self.streams[index].number += 1;
+                if !self.share.has(number) {
+                    continue;
+                }
                 match self.read(self.streams[index].kind, number, arrival) {
                     Some(read) => {
                         due(&read);
                         self.waiting.push_back(read);
                     }
-                    None => self.without_id += 1,
+                    None => self.without_id += u64::from(arrival >= self.test_start),
                 }
             }
         }
         while let Some(recorded) = self.recorded.pop_front_if(|read| read.due <= now && read.due < self.horizon) {
-            let read = DueRead {
-                query_type: recorded.query_type,
-                combo: REPLAYED,
-                due: recorded.due,
-                call: recorded.call.clone(),
-            };
-            due(&read);
-            self.waiting.push_back(read);
+            self.next_recorded += 1;
+            if self.share.has(self.next_recorded - 1) {
+                let RecordedRead { query_type, due: at, call } = recorded;
+                let read = DueRead { query_type, combo: REPLAYED, due: at, ready: at, call };
+                due(&read);
+                self.waiting.push_back(read);
+            }
         }
     }
 
@@ -278,24 +316,26 @@ impl Reads {
                 (NO_FILTER, ReadCall::JobRunDebugMessage(id.to_string()))
             }
         };
-        Some(DueRead { query_type: kind.query_type(), combo, due, call })
+        Some(DueRead { query_type: kind.query_type(), combo, due, ready: due, call })
     }
 
     /// Takes a slot for the next waiting read.
     pub(super) fn start(&mut self) -> Option<(ReadId, ReadCall)> {
-        if self.running.len() >= self.limit {
-            return None;
-        }
-        let read = self.waiting.pop_front()?;
+        self.waiting.front()?;
+        let free_since = self.slots.take()?;
+        let mut read = self.waiting.pop_front()?;
+        read.ready = read.due.max(free_since);
         let (id, call) = (self.next_id, read.call.clone());
         self.next_id += 1;
         self.running.insert(id, read);
         Some((id, call))
     }
 
-    /// Frees the slot of a read.
-    pub(super) fn finish(&mut self, id: ReadId) -> Option<DueRead> {
-        self.running.remove(&id)
+    /// Frees the slot of a read that ended at a time.
+    pub(super) fn finish(&mut self, id: ReadId, ended: u64) -> Option<DueRead> {
+        let read = self.running.remove(&id)?;
+        self.slots.free(ended);
+        Some(read)
     }
 
     /// The reads that have not completed.
@@ -330,12 +370,11 @@ pub(super) async fn execute(
     let began = Instant::now();
     let answer = timeout(deadline, answer(&*database, &call)).await;
     let ended = Instant::now();
-    let timed_out = answer.is_err();
     let outcome = answer.unwrap_or_else(|_| {
         Err(Error::new(ErrorKind::Timeout, operation(&call), format!("no response within {deadline:?}"))
             .with_backend(database.backend()))
     });
-    CompletedRead { id, began, ended, outcome, timed_out }
+    CompletedRead { id, began, ended, outcome }
 }
 
 async fn answer(database: &dyn Database, call: &ReadCall) -> Result<KnownIds> {

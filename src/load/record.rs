@@ -39,6 +39,15 @@ pub struct RunRecord {
     /// The reasons for which the measurements are invalid; empty for a valid run.
     #[serde(default)]
     pub invalid: Vec<String>,
+    /// The reasons for which the store did not sustain the load; empty if it did.
+    #[serde(default)]
+    pub unsustained: Vec<String>,
+    /// The reason for which the driver ended the load early; `None` if it did not.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub aborted: Option<String>,
+    /// The errors of the steps around the load, such as the census and the tear-down.
+    #[serde(default)]
+    pub failures: Vec<FailureRecord>,
     /// The phases, in order.
     pub phases: Vec<PhaseRecord>,
     /// The ingestion of the test phase.
@@ -48,12 +57,10 @@ pub struct RunRecord {
     /// The actions of the run, ordered by due time.
     #[serde(default)]
     pub actions: Vec<ActionRecord>,
-    /// The delay between the due times of events and their generation.
-    pub generator_lag: LatencyHistogram,
-    /// The first errors, up to the configured number.
+    /// The first errors of the test phase, up to the configured number.
     #[serde(default)]
     pub errors: Vec<ErrorRecord>,
-    /// The total number of errors.
+    /// The total number of errors of the test phase.
     #[serde(default)]
     pub error_count: u64,
     /// The one-second series of all phases: one for ingestion and one for each kind of read.
@@ -135,34 +142,74 @@ pub struct PhaseRecord {
     pub end_nanos: u64,
 }
 
-/// The ingestion of the test phase.
+/// A step around the load that failed.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct FailureRecord {
+    /// The phase.
+    pub phase: Phase,
+    /// The error.
+    pub error: String,
+}
+
+/// The ingestion of the test phase. An event is a state transition of a job or an update by an action; it has one to
+/// three ingestion queries.
+///
+/// The latency of an event is the sum of three parts: the driver's lag, the wait and the service time.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", default, deny_unknown_fields)]
 pub struct IngesterRecord {
-    /// The number of ingestion queries in batches that succeeded.
+    /// The number of ingestion queries that were due, without those of jobs that were shed.
+    pub queries_due: u64,
+    /// The number of these queries in batches that succeeded.
     pub queries_executed: u64,
+    /// The number of these queries in batches that succeeded before the end of the test.
+    pub queries_in_time: u64,
     /// The number of batches that succeeded.
     pub batches_executed: u64,
     /// The number of failed attempts to send a batch.
     pub batches_failed: u64,
-    /// The number of batches that had not completed at the end.
-    pub batches_unfinished: u64,
     /// The number of batches that were redelivered.
     pub batches_redelivered: u64,
     /// The number of jobs shed by the strategy `drop` because the backlog was full.
-    #[serde(alias = "livesDropped")]
     pub jobs_dropped: u64,
     /// The number of jobs shed by the strategy `error` because the backlog was full.
-    #[serde(alias = "livesRefused")]
     pub jobs_rejected: u64,
-    /// The time from the due time of a batch's first query to the completion of the batch.
+    /// The time from the due time of an event to the completion of its batch. Events that were not stored at the end
+    /// count with the time until then.
     pub latency: LatencyHistogram,
-    /// The duration of the call.
+    /// The duration of the call that stored the event.
     pub service_time: LatencyHistogram,
-    /// The time that events waited in the backlog.
+    /// The time that the event waited for room in the queue, for its batch to fill, for the previous batch of its worker
+    /// and for the repetition of a failed batch.
     pub backlog_wait: LatencyHistogram,
+    /// The delay by the driver: from the due time to the generation of the event, and from the time at which the batch
+    /// could be sent to the call.
+    pub driver_lag: LatencyHistogram,
+    /// The duration of the calls that succeeded, one value for each batch.
+    pub call_time: LatencyHistogram,
     /// The number of queries in the backlog, sampled every 100 ms.
     pub backlog_size: Histogram,
+}
+
+impl IngesterRecord {
+    /// Adds the measurements of another part of the load.
+    pub(super) fn merge(&mut self, other: &Self) {
+        self.queries_due += other.queries_due;
+        self.queries_executed += other.queries_executed;
+        self.queries_in_time += other.queries_in_time;
+        self.batches_executed += other.batches_executed;
+        self.batches_failed += other.batches_failed;
+        self.batches_redelivered += other.batches_redelivered;
+        self.jobs_dropped += other.jobs_dropped;
+        self.jobs_rejected += other.jobs_rejected;
+        self.latency.merge(&other.latency);
+        self.service_time.merge(&other.service_time);
+        self.backlog_wait.merge(&other.backlog_wait);
+        self.driver_lag.merge(&other.driver_lag);
+        self.call_time.merge(&other.call_time);
+        self.backlog_size.merge(&other.backlog_size);
+    }
 }
 
 /// The kinds of reads, serialized by their names in result files.
@@ -187,6 +234,9 @@ impl fmt::Display for QueryType {
 }
 
 /// The measurements of a kind of read with a filter combination.
+///
+/// The latency of a read that succeeded is the sum of three parts: the driver's lag, the wait for a slot and the service
+/// time.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct QueryRecord {
@@ -202,15 +252,54 @@ pub struct QueryRecord {
     pub not_found: u64,
     /// The number of reads that had not completed at the end.
     pub unfinished: u64,
-    /// The time from the due time to completion.
+    /// The number of reads that succeeded before the end of the test, including those of records that do not exist.
+    pub in_time: u64,
+    /// The time from the due time to completion. Reads that failed or had not completed count with the time until then,
+    /// as lower bounds.
     pub latency: LatencyHistogram,
     /// The duration of the call.
     pub service_time: LatencyHistogram,
     /// The wait for a slot.
     pub slot_wait: LatencyHistogram,
+    /// The delay by the driver, from the time at which the read was due and had a slot to the call.
+    pub driver_lag: LatencyHistogram,
 }
 
 impl QueryRecord {
+    pub(super) fn new(query_type: QueryType, filter_combo: &str) -> Self {
+        Self {
+            query_type,
+            filter_combo: filter_combo.to_owned(),
+            executed: 0,
+            failed: 0,
+            not_found: 0,
+            unfinished: 0,
+            in_time: 0,
+            latency: LatencyHistogram::default(),
+            service_time: LatencyHistogram::default(),
+            slot_wait: LatencyHistogram::default(),
+            driver_lag: LatencyHistogram::default(),
+        }
+    }
+
+    /// The number of reads that were due.
+    pub fn due(&self) -> u64 {
+        self.executed + self.failed + self.not_found + self.unfinished
+    }
+
+    /// Adds the measurements of another part of the load.
+    pub(super) fn merge(&mut self, other: &Self) {
+        self.executed += other.executed;
+        self.failed += other.failed;
+        self.not_found += other.not_found;
+        self.unfinished += other.unfinished;
+        self.in_time += other.in_time;
+        self.latency.merge(&other.latency);
+        self.service_time.merge(&other.service_time);
+        self.slot_wait.merge(&other.slot_wait);
+        self.driver_lag.merge(&other.driver_lag);
+    }
+
     /// The name in reports: the kind and the filter combination, if any.
     pub fn name(&self) -> String {
         match self.filter_combo.as_str() {
@@ -302,6 +391,24 @@ pub struct ResourceSample {
     pub process_memory_bytes: Option<u64>,
 }
 
+/// What a run adds to its record in one second: the calls that ended in it, and the intervals that it closed.
+///
+/// A record is the sum of its seconds, so a run that is killed leaves a record of all seconds that were written.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", default, deny_unknown_fields)]
+pub struct SecondRecord {
+    /// The ingestion of the test phase.
+    pub ingester: IngesterRecord,
+    /// The reads of the test phase.
+    pub queries: Vec<QueryRecord>,
+    /// The first errors of the test phase.
+    pub errors: Vec<ErrorRecord>,
+    /// The number of errors of the test phase.
+    pub error_count: u64,
+    /// The interval of ingestion and of each kind of read, with one interval each.
+    pub series: Vec<SeriesRecord>,
+}
+
 /// The comparison of the store with the ingested jobs.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
@@ -322,8 +429,14 @@ pub struct ObjectiveRecord {
     pub objective: String,
     /// The measured value with its unit; `None` if there were too few samples.
     pub measured: Option<String>,
+    /// The 95 % confidence interval of a percentile, with ∞ if the samples do not bound it from above.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub interval: Option<String>,
     /// Whether the objective was met.
     pub held: bool,
+    /// Whether the objective was missed by a latency that the driver's lag distorts.
+    #[serde(default, rename = "unresolved")]
+    pub is_unresolved: bool,
 }
 
 /// The search for the highest submission rate that meets all objectives.
@@ -348,7 +461,29 @@ pub struct RateTrial {
 
 impl RunRecord {
     /// The version of the format that this build reads and writes.
-    pub const FORMAT: u32 = 1;
+    pub const FORMAT: u32 = 2;
+
+    /// Adds the measurements of a second.
+    pub(super) fn add(&mut self, second: SecondRecord) {
+        self.ingester.merge(&second.ingester);
+        for query in second.queries {
+            let kind = (query.query_type, query.filter_combo.clone());
+            let same = |other: &&mut QueryRecord| (other.query_type, &other.filter_combo) == (kind.0, &kind.1);
+            match self.queries.iter_mut().find(same) {
+                Some(sum) => sum.merge(&query),
+                None => self.queries.push(query),
+            }
+        }
+        self.queries.sort_by(|a, b| (a.query_type, &a.filter_combo).cmp(&(b.query_type, &b.filter_combo)));
+        self.errors.extend(second.errors);
+        self.error_count += second.error_count;
+        for SeriesRecord { query_type, intervals } in second.series {
+            match self.series.iter_mut().find(|series| series.query_type == query_type) {
+                Some(series) => series.intervals.extend(intervals),
+                None => self.series.push(SeriesRecord { query_type, intervals }),
+            }
+        }
+    }
 
     /// Parses the content of a `broadside-run-….json`.
     ///
@@ -385,6 +520,7 @@ impl RunRecord {
     /// Returns true if the run is valid and complete, and its census found no differences.
     pub fn is_sound(&self) -> bool {
         self.invalid.is_empty()
+            && self.aborted.is_none()
             && !self.partial
             && self.census.as_ref().is_none_or(|census| census.differences.is_empty())
     }
@@ -428,7 +564,7 @@ mod tests {
     fn records_of_other_formats_are_rejected() {
         let read = |text: &str| RunRecord::from_json(text.as_bytes()).unwrap_err().to_string();
         assert!(read(r#"{"format":99,"more":1}"#).contains("format 99"), "{}", read(r#"{"format":99,"more":1}"#));
-        assert!(read(r#"{"format":1}"#).starts_with("not a record of a run"), "{}", read(r#"{"format":1}"#));
+        assert!(read(r#"{"format":2}"#).starts_with("not a record of a run"), "{}", read(r#"{"format":2}"#));
         assert!(read("{}").starts_with("not a record of a run"));
     }
 }

@@ -7,16 +7,18 @@ use std::time::{Duration, Instant};
 use serde_json::Value;
 use tokio::runtime::Handle;
 use tokio::sync::watch;
+use tokio::time::timeout;
 
 use super::actions;
 use super::census;
+use super::collector::Collector;
 use super::config::LoadConfig;
 use super::driver::{self, Drain, LoadOutcome, Setup};
 use super::expectation::ExpectedCounts;
 use super::generator::{Generator, GeneratorOptions};
 use super::observer::Observer;
 use super::reads::Reads;
-use super::record::{CensusRecord, Phase, PhaseRecord, ResourceSample, RunRecord, StoreRecord};
+use super::record::{CensusRecord, FailureRecord, Phase, PhaseRecord, ResourceSample, RunRecord, StoreRecord};
 use super::recorded::RecordedRead;
 use super::recorder::Recorder;
 use super::requests::Requests;
@@ -24,13 +26,11 @@ use super::store::{self, Population};
 use super::upstream::GoDuration;
 use crate::database::{Database, StoreInfo};
 use crate::error::Result;
-use crate::measure::{LatencyHistogram, Machine};
+use crate::measure::Machine;
 use crate::time::{Clock, SystemClock, Timestamp};
 
-/// The maximum p99 of the generator lag in a valid run: the larger of a duration and a fraction of the p99 of all
-/// latencies.
-const MAX_LAG: Duration = Duration::from_millis(10);
-const MAX_LAG_FRACTION: f64 = 0.01;
+/// The maximum duration of a step after the load of a run that was stopped, whose store may not respond.
+const STEP_WHEN_STOPPED: Duration = Duration::from_secs(10);
 
 /// Options of a run in addition to its configuration.
 #[derive(Debug, Clone)]
@@ -45,6 +45,9 @@ pub struct RunOptions {
     pub drain_when_stopped: Duration,
     /// Recorded reads to replay from the start of the test.
     pub recorded: Vec<RecordedRead>,
+    /// The time between the creation of historical jobs and the load, in which the store may finish its maintenance; 0
+    /// by default.
+    pub rest: Duration,
 }
 
 impl Default for RunOptions {
@@ -55,6 +58,7 @@ impl Default for RunOptions {
             drain: Duration::from_secs(300),
             drain_when_stopped: Duration::from_secs(10),
             recorded: Vec::new(),
+            rest: Duration::ZERO,
         }
     }
 }
@@ -65,8 +69,10 @@ impl Default for RunOptions {
 /// runtime, the load generator on a separate thread. When `stop` becomes true, arrivals end, outstanding calls may
 /// complete within [`RunOptions::drain_when_stopped`], and the record is marked partial.
 ///
-/// A failed batch is sent again with exponential backoff until it succeeds, and each failure is counted. After the
-/// drain, if all batches are stored, the census compares the store with the ingested jobs.
+/// A failed batch is sent again with exponential backoff until it succeeds, and each failure is counted. If no batch
+/// succeeds for [`LoadConfig::abort_after`], or the error of a batch is permanent, the load ends, and the data stay.
+/// After the drain, if all batches are stored, the census compares the store with the ingested jobs. An error after the
+/// load is part of the record, and the data stay.
 ///
 /// ```
 /// use std::sync::Arc;
@@ -93,9 +99,9 @@ impl Default for RunOptions {
 ///
 /// # Errors
 ///
-/// `InvalidArgument` if the test makes too few reads for the statistic of an objective, unless recorded reads are
-/// replayed. `WrongStore` if the store does not belong to Broadside or contains other jobs. Errors of the store for
-/// which a repetition cannot succeed; the store is then torn down as after a complete run.
+/// `InvalidArgument` if the test makes too few calls for the statistic of an objective, unless recorded reads are
+/// replayed. `WrongStore` if the store does not belong to Broadside or contains other jobs. Errors of the store before
+/// the load.
 pub async fn run(
     database: Arc<dyn Database>,
     config: &LoadConfig,
@@ -104,8 +110,19 @@ pub async fn run(
     stop: watch::Receiver<bool>,
 ) -> Result<RunRecord> {
     if options.recorded.is_empty() {
-        config.slo.iter().try_for_each(|objective| objective.check_reads(config))?;
+        config.slo.iter().try_for_each(|objective| objective.check_samples(config))?;
     }
+    run_unchecked(database, config, options, observer, stop).await
+}
+
+/// Runs a load test whose objectives may have too few samples.
+pub(super) async fn run_unchecked(
+    database: Arc<dyn Database>,
+    config: &LoadConfig,
+    options: &RunOptions,
+    observer: Arc<dyn Observer>,
+    stop: watch::Receiver<bool>,
+) -> Result<RunRecord> {
     let mut run = Run {
         database,
         config,
@@ -116,6 +133,7 @@ pub async fn run(
         start: Instant::now(),
         phases: Vec::new(),
         resources: Vec::new(),
+        failures: Vec::new(),
     };
     run.execute().await
 }
@@ -131,6 +149,8 @@ struct Run<'a> {
     start: Instant,
     phases: Vec<PhaseRecord>,
     resources: Vec<ResourceSample>,
+    /// The errors after the load.
+    failures: Vec<FailureRecord>,
 }
 
 impl Run<'_> {
@@ -140,34 +160,51 @@ impl Run<'_> {
         let population = store::prepare(&*self.database, self.config).await?;
         self.end_phase(Phase::Setup, Instant::now());
         let record = self.load(&population).await;
-        if !self.config.skip_tear_down {
-            self.observer.phase(Phase::TearDown);
-            let torn_down = self.database.tear_down().await;
-            self.end_phase(Phase::TearDown, Instant::now());
-            // The error of the load takes precedence.
-            if record.is_ok() {
-                torn_down?;
-            }
+        let keeps_data = self.config.skip_tear_down || !self.failures.is_empty();
+        if !keeps_data && record.as_ref().map_or(true, |record| record.aborted.is_none()) {
+            self.tear_down().await;
         }
         let mut record = record?;
         record.ended = SystemClock.now();
         record.phases.clone_from(&self.phases);
+        record.failures.clone_from(&self.failures);
         Ok(record)
+    }
+
+    async fn tear_down(&mut self) {
+        self.observer.phase(Phase::TearDown);
+        let database = self.database.clone();
+        self.step(Phase::TearDown, async move { database.tear_down().await }).await;
+        self.end_phase(Phase::TearDown, Instant::now());
+    }
+
+    /// Executes a step after the load. An error becomes a part of the record.
+    async fn step<T>(&mut self, phase: Phase, step: impl Future<Output = Result<T>>) -> Option<T> {
+        let limit = if *self.stop.borrow() { STEP_WHEN_STOPPED } else { self.options.drain };
+        let error = match timeout(limit, step).await {
+            Ok(Ok(value)) => return Some(value),
+            Ok(Err(error)) => error.to_string(),
+            Err(_) => format!("not completed within {limit:?}"),
+        };
+        self.failures.push(FailureRecord { phase, error });
+        None
     }
 
     /// Runs the phases from the historical jobs to the census.
     async fn load(&mut self, population: &Population) -> Result<RunRecord> {
-        self.sample_resources().await?;
+        let info = self.sample_resources().await?;
         self.observer.phase(Phase::Historical);
         let populated = self.populate(population).await?;
         self.end_phase(Phase::Historical, Instant::now());
+        let mut skeleton = self.unloaded();
+        (skeleton.store.version, skeleton.store.settings) = (info.version, info.settings);
         let Some(before) = populated else {
-            return Ok(self.unloaded());
+            return Ok(skeleton);
         };
-        let driven = self.drive(population).await?;
-        let census = self.census(&driven, before).await?;
-        let info = self.sample_resources().await?;
-        Ok(self.record(driven, census, info))
+        let driven = self.drive(population, skeleton).await?;
+        let census = self.census(&driven, before).await;
+        self.sample_after().await;
+        Ok(self.record(driven, census))
     }
 
     /// Creates the historical jobs. Returns the expected counts; `None` if the run was stopped.
@@ -186,9 +223,8 @@ impl Run<'_> {
         }
     }
 
-    async fn drive(&mut self, population: &Population) -> Result<LoadOutcome> {
-        let warm_up = self.config.warmup_duration.as_micros() as u64;
-        let end = warm_up + self.config.test_duration.as_micros() as u64;
+    async fn drive(&mut self, population: &Population, skeleton: RunRecord) -> Result<LoadOutcome> {
+        let [warm_up, end] = self.config.test_micros();
         let options = self.options.generator;
         let (start, offset, time) = (Instant::now(), self.start.elapsed(), SystemClock.now());
         let generator = Generator::new(self.config, options, time);
@@ -198,6 +234,7 @@ impl Run<'_> {
         reads.add_ids(population.known_ids());
         let max_errors = self.config.queries.max_errors_to_collect;
         self.observer.phase(if warm_up > 0 { Phase::WarmUp } else { Phase::Test });
+        self.observer.started(&skeleton);
         let setup = Setup {
             database: self.database.clone(),
             runtime: Handle::current(),
@@ -205,13 +242,14 @@ impl Run<'_> {
             reads,
             actions: actions::actions(self.config, warm_up),
             recorder: Recorder::new(start, offset, [warm_up, end], max_errors),
-            observer: self.observer.clone(),
+            collector: Collector::start(skeleton, self.config, self.observer.clone(), Handle::current())?,
             stop: self.stop.clone(),
             start,
             offset,
             end,
             query_timeout: self.options.query_timeout,
             drain: Drain { complete: self.options.drain, interrupted: self.options.drain_when_stopped },
+            abort_after: self.config.abort_after,
         };
         let driven = driver::drive(setup).await?;
         let test_start = (start + self.config.warmup_duration).min(driven.test_end);
@@ -223,16 +261,18 @@ impl Run<'_> {
         Ok(driven)
     }
 
-    /// Takes the census; `None` if some events are not known to be stored.
-    async fn census(&mut self, driven: &LoadOutcome, before: ExpectedCounts) -> Result<Option<CensusRecord>> {
+    /// Takes the census; `None` if some events are not known to be stored, or the census fails.
+    async fn census(&mut self, driven: &LoadOutcome, before: ExpectedCounts) -> Option<CensusRecord> {
         if !driven.drained {
-            return Ok(None);
+            return None;
         }
         self.observer.phase(Phase::Census);
         let expected = before.plus(&driven.generator.expectation);
-        let census = census::take(&*self.database, &driven.generator, &expected).await?;
+        let database = self.database.clone();
+        let take = async move { census::take(&*database, &driven.generator, &expected).await };
+        let census = self.step(Phase::Census, take).await;
         self.end_phase(Phase::Census, Instant::now());
-        Ok(Some(census))
+        census
     }
 
     fn end_phase(&mut self, phase: Phase, end: Instant) {
@@ -241,15 +281,27 @@ impl Run<'_> {
         self.phases.push(PhaseRecord { phase, start_nanos, end_nanos: end_nanos.max(start_nanos) });
     }
 
+    /// Samples the resources after the load.
+    async fn sample_after(&mut self) {
+        let database = self.database.clone();
+        if let Some(info) = self.step(Phase::Census, async move { database.store_info().await }).await {
+            self.add_sample(&info);
+        }
+    }
+
     async fn sample_resources(&mut self) -> Result<StoreInfo> {
         let info = self.database.store_info().await?;
+        self.add_sample(&info);
+        Ok(info)
+    }
+
+    fn add_sample(&mut self, info: &StoreInfo) {
         self.resources.push(ResourceSample {
             at_nanos: self.start.elapsed().as_nanos() as u64,
             stored_bytes: info.bytes,
             server_memory_bytes: info.server_memory,
             process_memory_bytes: resident_bytes(),
         });
-        Ok(info)
     }
 
     /// The record of a run without a load.
@@ -271,11 +323,13 @@ impl Run<'_> {
             machine: Machine::this(),
             partial: true,
             invalid: Vec::new(),
-            phases: Vec::new(),
+            unsustained: Vec::new(),
+            aborted: None,
+            failures: Vec::new(),
+            phases: self.phases.clone(),
             ingester: Default::default(),
             queries: Vec::new(),
             actions: Vec::new(),
-            generator_lag: LatencyHistogram::default(),
             errors: Vec::new(),
             error_count: 0,
             series: Vec::new(),
@@ -295,50 +349,28 @@ impl Run<'_> {
         ])
     }
 
-    fn record(&mut self, driven: LoadOutcome, census: Option<CensusRecord>, info: StoreInfo) -> RunRecord {
-        let offset = driven.recorder.offset_nanos();
-        let LoadOutcome { generator, reads, actions, recorder, drained, interrupted, .. } = driven;
-        let measured = recorder.finish();
+    fn record(&mut self, driven: LoadOutcome, census: Option<CensusRecord>) -> RunRecord {
+        let offset = driven.offset.as_nanos() as u64;
+        let LoadOutcome { generator, reads, actions, record, drained, interrupted, aborted, .. } = driven;
         let mut record = RunRecord {
             partial: interrupted,
-            ingester: measured.ingester,
-            queries: measured.queries,
+            aborted,
+            phases: self.phases.clone(),
             actions: actions.iter().map(|action| action.record(offset)).collect(),
-            generator_lag: generator.lag,
-            errors: measured.errors,
-            error_count: measured.error_count,
-            series: measured.series,
+            resources: self.resources.clone(),
             census,
-            ..self.unloaded()
+            ..record
         };
         record.ingester.jobs_dropped = generator.shed.dropped;
         record.ingester.jobs_rejected = generator.shed.rejected;
-        (record.store.version, record.store.settings) = (info.version, info.settings);
         record.options.insert("readsWithoutId".to_owned(), reads.without_id.into());
-        record.invalid = invalid_reasons(&record);
-        if !drained && !interrupted {
-            record.invalid.push("some calls had not completed at the end of the drain".to_owned());
+        if !drained && !interrupted && record.aborted.is_none() {
+            record.unsustained.push("some calls had not completed at the end of the drain".to_owned());
         }
         record.objectives = self.config.slo.iter().map(|objective| objective.evaluate(&record)).collect();
+        record.judge(self.config);
         record
     }
-}
-
-/// The reasons for which the measurements of a run are invalid.
-fn invalid_reasons(record: &RunRecord) -> Vec<String> {
-    let mut latencies = record.ingester.latency.clone();
-    for query in &record.queries {
-        latencies.merge(&query.latency);
-    }
-    let fraction = latencies.quantile(0.99).map_or(0.0, |nanos| nanos as f64 * MAX_LAG_FRACTION);
-    let limit = MAX_LAG.max(Duration::from_nanos(fraction as u64));
-    let lag = record.generator_lag.quantile(0.99).map(Duration::from_nanos);
-    let lag = lag.filter(|&lag| lag > limit);
-    lag.map(|lag| {
-        format!("the p99 of the generator lag is {}, more than the limit of {}", GoDuration(lag), GoDuration(limit))
-    })
-    .into_iter()
-    .collect()
 }
 
 /// The resident memory of this process in bytes, if the system provides it.

@@ -54,7 +54,7 @@ fn simulate(
         generator.advance(now);
         if !stalls(now) {
             for worker in sent.drain(..) {
-                generator.complete(worker);
+                generator.complete(worker, now);
             }
         }
         while let Some(planned) = generator.next_batch(now, now >= end) {
@@ -153,14 +153,66 @@ fn a_partial_batch_is_sent_after_the_batch_timeout() {
 }
 
 #[test]
-fn delays_by_the_store_are_not_generator_lag() {
+fn delays_by_the_store_are_not_the_lag_of_the_driver() {
     let mut generator = generator("channelBufferSizeMultiplier: 1");
-    simulate(&mut generator, 2_000_000, |now| (200_000..1_800_000).contains(&now), |_, _| {});
+    let mut lags = Vec::new();
+    simulate(
+        &mut generator,
+        2_000_000,
+        |now| (200_000..1_800_000).contains(&now),
+        |batch, now| lags.extend(batch.events.iter().map(|event| event.lag.max(now - batch.ready))),
+    );
     // The lag is at most the step of the simulation.
-    assert!(generator.lag.max_nanos().unwrap() <= 5_010_000, "{:?}", generator.lag);
+    assert!(lags.iter().all(|&lag| lag <= 5_000), "{:?}", lags.iter().max());
     let mut late = unbounded();
     late.advance(1_000_000);
-    assert!(late.lag.max_nanos().unwrap() >= 990_000_000);
+    let batch = late.next_batch(1_000_000, false).unwrap();
+    assert_eq!(batch.events[0].lag, 1_000_000);
+    // The buffer had a full batch at once.
+    assert_eq!(batch.ready, 1_000_000);
+}
+
+#[test]
+fn a_batch_is_ready_when_it_is_full_or_expires_and_the_worker_is_free() {
+    // The first batch of 50 queries is full after 49 ms; the second follows the completion of the first.
+    let mut generator = generator("numWorkers: 1\nbatchTimeout: 1s");
+    let mut ready = Vec::new();
+    for now in (0..200_000).step_by(1_000) {
+        generator.advance(now);
+        ready.extend(generator.next_batch(now + 700, false).map(|batch| batch.ready));
+        if now == 150_000 {
+            generator.complete(0, 149_300);
+        }
+    }
+    assert_eq!(ready, [49_000, 149_300]);
+}
+
+#[test]
+fn every_due_event_is_stored_or_unfinished() {
+    for (capacity, end) in [(1, 2_000_000), (1000, 1_234_567)] {
+        let mut generator = generator(&format!("numWorkers: 3\nchannelBufferSizeMultiplier: {capacity}"));
+        let (mut due, mut stored) = (Vec::new(), Vec::new());
+        let all = &mut unbounded();
+        simulate(all, end, |_| false, |batch, _| due.extend(batch.events.iter().map(|event| event.micros)));
+        generator.end_at(end);
+        // Each worker stores one batch and loses the next one.
+        let mut batches = [0; 3];
+        for now in (0..=3_000_000).step_by(5_000) {
+            generator.advance(now);
+            while let Some(batch) = generator.next_batch(now, false) {
+                batches[batch.worker] += 1;
+                if batches[batch.worker] == 1 {
+                    stored.extend(batch.events.iter().map(|event| event.micros));
+                    generator.complete(batch.worker, now);
+                }
+            }
+        }
+        assert!(!stored.is_empty() && stored.len() < due.len());
+        let mut found: Vec<_> = generator.unfinished().map(|(due, _)| due).chain(stored).collect();
+        found.sort_unstable();
+        due.sort_unstable();
+        assert_eq!(found, due);
+    }
 }
 
 fn unbounded() -> Generator {
@@ -210,14 +262,61 @@ fn a_full_backlog_sheds_jobs_with_all_transitions() {
 }
 
 #[test]
-fn the_maximum_backlog_is_the_sum_of_all_workers() {
+fn the_maximum_backlog_is_that_of_each_worker() {
     let mut generator =
-        generator("numWorkers: 4\nchannelBufferSizeMultiplier: 100\nmaxBacklogSize: 120\nbacklogDropStrategy: drop");
-    for now in (0..1_000_000).step_by(5_000) {
+        generator("numWorkers: 4\nchannelBufferSizeMultiplier: 100\nmaxBacklogSize: 30\nbacklogDropStrategy: drop");
+    for now in (0..195_000).step_by(5_000) {
         generator.advance(now);
     }
-    // About 120 of 1,000 jobs are accepted.
-    assert!((860..=900).contains(&generator.shed.dropped), "{:?}", generator.shed);
+    // No batch is stored: each worker accepts 30 of its jobs that arrive before the first transition.
+    let factory = generator.factory().clone();
+    let mut jobs = [0_u64; 4];
+    (0..191).for_each(|number| jobs[factory.id(&factory.job(number, number * 1000)).worker(4)] += 1);
+    assert_eq!(generator.shed.dropped, jobs.iter().map(|jobs| jobs.saturating_sub(30)).sum::<u64>());
+    assert!(generator.shed.dropped > 50, "{jobs:?}");
+    // With a limit of less than a batch, each worker has a batch in flight, and none waits for the others.
+    let mut generator = self::generator("numWorkers: 4\nmaxBacklogSize: 20");
+    let mut sent = [0; 4];
+    for now in (0..1_000_000).step_by(5_000) {
+        generator.advance(now);
+        while let Some(batch) = generator.next_batch(now, true) {
+            sent[batch.worker] += batch.query_count();
+            generator.complete(batch.worker, now);
+        }
+    }
+    assert!(sent.iter().all(|&queries| queries > 500), "{sent:?}");
+}
+
+#[test]
+fn jobs_that_are_shed_in_the_warm_up_are_not_counted() {
+    let config = LoadConfig {
+        warmup_duration: std::time::Duration::from_millis(600),
+        ..config("maxBacklogSize: 1\nbacklogDropStrategy: error")
+    };
+    let mut generator = Generator::new(&config, GeneratorOptions::default(), START);
+    generator.advance(999_999);
+    assert_eq!(generator.shed.rejected, 400);
+}
+
+#[test]
+fn shares_together_have_the_jobs_of_one_generator() {
+    let jobs = |share: &str| {
+        let options = GeneratorOptions { share: share.parse().unwrap(), ..GeneratorOptions::default() };
+        let mut generator = Generator::new(&config("numWorkers: 2"), options, START);
+        let factory = generator.factory().clone();
+        let mut ids = Vec::new();
+        simulate(
+            &mut generator,
+            500_000,
+            |_| false,
+            |batch, _| ids.extend(batch.queries(&factory).map(|query| format!("{query:?}"))),
+        );
+        ids.sort_unstable();
+        ids
+    };
+    let mut sum: Vec<_> = ["1/3", "2/3", "3/3"].into_iter().flat_map(jobs).collect();
+    sum.sort_unstable();
+    assert_eq!(sum, jobs("1/1"));
 }
 
 #[test]
@@ -239,13 +338,13 @@ fn cancelled_jobs_have_no_further_transitions_and_ended_jobs_are_skipped() {
             cancel(&mut generator, &ended, now);
         }
         while let Some(planned) = generator.next_batch(now, true) {
-            for due in &planned.events {
+            for due in planned.events.iter() {
                 match &due.event {
                     Event::Transition(job, stage) => stages.entry(job.number).or_default().push(*stage),
                     Event::Change(change) => cancels.push(change.query.job_id().to_owned()),
                 }
             }
-            generator.complete(planned.worker);
+            generator.complete(planned.worker, now);
         }
     }
     assert_eq!(cancels, [factory.id(&running).job()]);

@@ -1,6 +1,7 @@
 //! A worker, which generates the events of its jobs in order.
 
 use std::collections::{HashMap, HashSet, VecDeque};
+use std::sync::Arc;
 
 use super::expectation::ExpectedCounts;
 use super::ids::number_in_id;
@@ -39,7 +40,29 @@ pub(super) enum ChangeTarget {
 #[derive(Debug, Clone)]
 pub(super) struct DueEvent {
     pub(super) micros: u64,
+    /// The delay of its generation by the driver, in microseconds, without the time that it waited for room.
+    pub(super) lag: u64,
     pub(super) event: Event,
+}
+
+/// The sizes and the timeout of the batches of a worker.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Limits {
+    /// The maximum number of queries in the buffer.
+    pub(super) capacity: u64,
+    /// The number of queries in a full batch.
+    pub(super) batch_size: u64,
+    /// The maximum time that a query waits for its batch to fill, in microseconds.
+    pub(super) linger: u64,
+}
+
+/// The events of a batch to send.
+#[derive(Debug)]
+pub(super) struct NextBatch {
+    pub(super) events: Arc<[DueEvent]>,
+    /// The time from which on the batch could be sent, in microseconds: it was full or its timeout had expired, and no
+    /// batch was in flight.
+    pub(super) ready: u64,
 }
 
 impl Event {
@@ -67,8 +90,9 @@ pub(super) struct Worker {
     buffered_queries: u64,
     /// The time at which the oldest event entered the buffer.
     buffered_since: u64,
-    /// The maximum number of queries in the buffer.
-    capacity: u64,
+    /// The time since which the buffer has a full batch.
+    full_batch_since: Option<u64>,
+    limits: Limits,
     /// The last time at which the buffer was full, so that due events had to wait.
     full_until: u64,
     /// The cancelled jobs, with the time of the cancellation.
@@ -76,14 +100,14 @@ pub(super) struct Worker {
     reprioritised: HashSet<LiveKey>,
     /// The actions of the updates that were skipped because their jobs had ended, one entry for each update.
     pub(super) skipped: Vec<usize>,
-    /// The number of queries of the batch in flight.
-    pub(super) sent: Option<u64>,
-    /// The due time of the first query of the batch in flight.
-    sent_due: u64,
+    /// The events of the batch in flight.
+    sent: Option<Arc<[DueEvent]>>,
+    /// The completion of the last batch.
+    completed_at: u64,
 }
 
 impl Worker {
-    pub(super) fn new(delays: Delays, capacity: u64) -> Self {
+    pub(super) fn new(delays: Delays, limits: Limits) -> Self {
         Self {
             delays,
             waiting: Default::default(),
@@ -91,13 +115,14 @@ impl Worker {
             buffer: VecDeque::new(),
             buffered_queries: 0,
             buffered_since: 0,
-            capacity,
+            full_batch_since: None,
+            limits,
             full_until: 0,
             cancelled: HashMap::new(),
             reprioritised: HashSet::new(),
             skipped: Vec::new(),
             sent: None,
-            sent_due: 0,
+            completed_at: 0,
         }
     }
 
@@ -111,44 +136,29 @@ impl Worker {
         self.changes.push_back((due, change));
     }
 
-    /// The number of queries in the buffer.
-    pub(super) fn buffered(&self) -> u64 {
-        self.buffered_queries
-    }
-
-    /// The number of queries in the buffer, including those of jobs that have just arrived.
-    pub(super) fn queued(&self) -> u64 {
-        self.buffered_queries + self.waiting[LifeStage::Submitted as usize].len() as u64
-    }
-
+    /// Returns true if the buffer is full, counting the jobs that have arrived and not entered it.
     pub(super) fn is_full(&self) -> bool {
-        self.queued() >= self.capacity
+        self.buffered_queries + self.waiting[LifeStage::Submitted as usize].len() as u64 >= self.limits.capacity
     }
 
     /// Moves the events that are due at `now` and before `horizon` into the buffer, in the order of their due times,
-    /// while the buffer has fewer queries than `room` and than its capacity. `lag` receives the delay of each event in
-    /// microseconds, without the time that it waited for room.
-    pub(super) fn advance(
-        &mut self,
-        now: u64,
-        horizon: u64,
-        room: u64,
-        expectation: &mut ExpectedCounts,
-        mut lag: impl FnMut(u64),
-    ) {
+    /// while the buffer has room.
+    pub(super) fn advance(&mut self, now: u64, horizon: u64, expectation: &mut ExpectedCounts) {
         while let Some((due, next)) = self.next().filter(|&(due, _)| due <= now && due < horizon) {
-            if self.buffered_queries >= room.min(self.capacity) {
+            if self.buffered_queries >= self.limits.capacity {
                 self.full_until = now;
                 return;
             }
-            lag(now - due.max(self.full_until).min(now));
+            let lag = now - due.max(self.full_until).min(now);
             let Some(event) = self.take(next, expectation) else { continue };
-            let queries = event.query_count();
             if self.buffer.is_empty() {
                 self.buffered_since = now;
             }
-            self.buffered_queries += queries;
-            self.buffer.push_back(DueEvent { micros: due, event });
+            self.buffered_queries += event.query_count();
+            if self.buffered_queries >= self.limits.batch_size {
+                self.full_batch_since.get_or_insert(now);
+            }
+            self.buffer.push_back(DueEvent { micros: due, lag, event });
         }
     }
 
@@ -165,7 +175,7 @@ impl Worker {
 
     /// The due time of the next event; `None` if the buffer is full.
     pub(super) fn next_due(&self) -> Option<u64> {
-        (self.buffered_queries < self.capacity).then(|| self.next()).flatten().map(|(due, _)| due)
+        (self.buffered_queries < self.limits.capacity).then(|| self.next()).flatten().map(|(due, _)| due)
     }
 
     /// Takes the next event from its source; `None` if the job is cancelled or the update is skipped.
@@ -228,39 +238,55 @@ impl Worker {
         })
     }
 
-    /// Returns true if a batch can be sent: none is in flight, and the buffer has a full batch or its timeout has
-    /// expired.
-    pub(super) fn is_ready(&self, now: u64, batch_size: u64, linger: u64, flush: bool) -> bool {
-        self.sent.is_none()
-            && !self.buffer.is_empty()
-            && (flush || self.buffered_queries >= batch_size || now >= self.buffered_since.saturating_add(linger))
+    /// The time at which the next batch can be sent; `None` if a batch is in flight or the buffer is empty. A batch can
+    /// be sent when it is full or its timeout expires, or at the latest at `flush`.
+    fn ready(&self, flush: Option<u64>) -> Option<u64> {
+        if self.sent.is_some() || self.buffer.is_empty() {
+            return None;
+        }
+        let expires = self.buffered_since.saturating_add(self.limits.linger);
+        let filled = self.full_batch_since.map_or(expires, |since| since.min(expires));
+        Some(flush.map_or(filled, |flush| flush.min(filled)).max(self.completed_at))
     }
 
-    /// The time at which the batch timeout expires; `None` if the buffer is empty or a batch is in flight.
-    pub(super) fn linger_end(&self, linger: u64) -> Option<u64> {
-        (self.sent.is_none() && !self.buffer.is_empty()).then(|| self.buffered_since.saturating_add(linger))
+    /// The time at which the timeout of the next batch expires; `None` if the buffer is empty or a batch is in flight.
+    pub(super) fn next_batch_at(&self) -> Option<u64> {
+        self.ready(None)
     }
 
-    /// Takes the next batch from the buffer, with at least one event and otherwise at most `batch_size` queries.
-    pub(super) fn take_batch(&mut self, now: u64, batch_size: u64) -> Vec<DueEvent> {
-        let mut queries = 0;
-        let mut batch = Vec::new();
-        while let Some(due) = self.buffer.front() {
+    /// Takes the next batch from the buffer if it can be sent: at least one event, and otherwise at most the queries of
+    /// a full batch. From the time `flush` on, every batch can be sent.
+    pub(super) fn take_batch(&mut self, now: u64, flush: Option<u64>) -> Option<NextBatch> {
+        let ready = self.ready(flush).filter(|&ready| ready <= now)?;
+        if self.buffered_queries >= self.limits.capacity {
+            self.full_until = now;
+        }
+        let (mut events, mut queries) = (0, 0);
+        for due in &self.buffer {
             let count = due.event.query_count();
-            if !batch.is_empty() && queries + count > batch_size {
+            if events > 0 && queries + count > self.limits.batch_size {
                 break;
             }
+            events += 1;
             queries += count;
-            batch.extend(self.buffer.pop_front());
-        }
-        if self.buffered_queries >= self.capacity {
-            self.full_until = now;
         }
         self.buffered_queries -= queries;
         self.buffered_since = now;
-        self.sent = Some(queries);
-        self.sent_due = batch.first().map_or(now, |due: &DueEvent| due.micros);
-        batch
+        self.full_batch_since = (self.buffered_queries >= self.limits.batch_size).then_some(now);
+        let events: Arc<[DueEvent]> = self.buffer.drain(..events).collect();
+        self.sent = Some(events.clone());
+        Some(NextBatch { events, ready })
+    }
+
+    /// Marks the batch in flight as stored at a time.
+    pub(super) fn complete(&mut self, at: u64) {
+        self.sent = None;
+        self.completed_at = at;
+    }
+
+    /// Returns true if a batch is in flight.
+    pub(super) fn is_sending(&self) -> bool {
+        self.sent.is_some()
     }
 
     /// The number of queries that are due at `now` and before `horizon` and are not known to be stored.
@@ -273,7 +299,8 @@ impl Worker {
             later.map(|stage| self.overdue(jobs, waiting_for, stage, until)).sum::<u64>()
         });
         let changes = self.changes.partition_point(|&(due, _)| due < until) as u64;
-        self.buffered_queries + self.sent.unwrap_or_default() + overdue.sum::<u64>() + changes
+        let sent = self.sent.iter().flat_map(|events| events.iter()).map(|due| due.event.query_count());
+        self.buffered_queries + sent.sum::<u64>() + overdue.sum::<u64>() + changes
     }
 
     fn overdue(&self, jobs: &VecDeque<LiveJob>, waiting_for: LifeStage, stage: LifeStage, until: u64) -> u64 {
@@ -298,20 +325,19 @@ impl Worker {
         self.sent.is_none() && self.buffer.is_empty() && self.next().is_none_or(|(due, _)| due >= horizon)
     }
 
-    /// The due time of the first query of each batch that is not known to be stored.
-    pub(super) fn unfinished_dues(&self, batch_size: u64) -> Vec<u64> {
-        let mut dues: Vec<_> = self.sent.map(|_| self.sent_due).into_iter().collect();
-        let mut queries = 0;
-        for due in &self.buffer {
-            if queries == 0 {
-                dues.push(due.micros);
-            }
-            queries += due.event.query_count();
-            if queries >= batch_size {
-                queries = 0;
-            }
-        }
-        dues
+    /// The due time and the number of queries of each event that is due before `horizon` and not known to be stored.
+    pub(super) fn unfinished(&self, horizon: u64) -> impl Iterator<Item = (u64, u64)> {
+        let sent = self.sent.iter().flat_map(|events| events.iter());
+        let generated = sent.chain(&self.buffer).map(|due| (due.micros, due.event.query_count()));
+        let waiting = LifeStage::ALL.into_iter().flat_map(move |first| {
+            let jobs = self.waiting[first as usize].iter().filter(|job| !self.cancelled.contains_key(&job.key()));
+            jobs.flat_map(move |job| {
+                let stages = std::iter::successors(Some(first), |stage| stage.after(job.succeeds));
+                stages.map(|stage| (self.delays.due(job, stage), stage.query_count()))
+            })
+        });
+        let changes = self.changes.iter().map(|&(due, _)| (due, 1));
+        generated.chain(waiting.chain(changes).filter(move |&(due, _)| due < horizon))
     }
 
     pub(super) fn cancelled_at(&self, key: LiveKey) -> Option<Timestamp> {

@@ -60,7 +60,12 @@ impl fmt::Debug for Histogram {
 impl Histogram {
     /// Records a value.
     pub fn record(&mut self, value: u64) {
-        let recorded = self.0.record(value.min(HIGHEST));
+        self.record_n(value, 1);
+    }
+
+    /// Records a value a number of times.
+    pub fn record_n(&mut self, value: u64, count: u64) {
+        let recorded = self.0.record_n(value.min(HIGHEST), count);
         debug_assert!(recorded.is_ok(), "an auto-resizing histogram supports all values of its range");
     }
 
@@ -93,6 +98,11 @@ impl Histogram {
     /// The mean; `None` without values.
     pub fn mean(&self) -> Option<f64> {
         (!self.0.is_empty()).then(|| self.0.mean())
+    }
+
+    /// The number of values that are at least `value`, up to the resolution of three digits.
+    pub fn count_at_least(&self, value: u64) -> u64 {
+        if value > HIGHEST { 0 } else { self.0.count_between(value, HIGHEST) }
     }
 
     /// The value at a quantile from 0 to 1 by nearest rank: the smallest value such that at least this fraction of

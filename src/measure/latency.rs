@@ -70,7 +70,12 @@ pub fn required_samples(quantile: f64) -> u64 {
 impl LatencyHistogram {
     /// Records the latency of a completed call.
     pub fn record(&mut self, time: Duration) {
-        self.all.record(nanos(time));
+        self.record_n(time, 1);
+    }
+
+    /// Records a number of completed calls with the same latency.
+    pub fn record_n(&mut self, time: Duration, count: u64) {
+        self.all.record_n(nanos(time), count);
     }
 
     /// Records a call that has not completed after the given time.
@@ -114,6 +119,37 @@ impl LatencyHistogram {
     /// ([`supports`]).
     pub fn quantile(&self, quantile: f64) -> Option<u64> {
         supports(self.count(), quantile).then(|| self.all.quantile(quantile)).flatten()
+    }
+
+    /// The number of calls whose latency is at least `time`, up to the resolution of three digits.
+    pub fn count_at_least(&self, time: Duration) -> u64 {
+        self.all.count_at_least(nanos(time))
+    }
+
+    /// The 95 % confidence interval of a quantile in nanoseconds, from the ranks of the calls and without an assumption
+    /// about their distribution. The upper bound is `None` if the number of calls does not bound the quantile from
+    /// above. `None` if the number of calls does not support the quantile ([`supports`]).
+    ///
+    /// ```
+    /// use std::time::Duration;
+    /// use broadside::measure::LatencyHistogram;
+    ///
+    /// let of = |count| (1..=count).map(Duration::from_millis).collect::<LatencyHistogram>();
+    /// // The ranks of the p99 are 990 ± 6.2 of 1,000 calls, and 198 ± 2.8 of 200.
+    /// let (low, high) = of(1000).interval(0.99).unwrap();
+    /// assert_eq!((low / 1_000_000, high.map(|high| high / 1_000_000)), (983, Some(996)));
+    /// assert_eq!(of(200).interval(0.99).unwrap().1, None);
+    /// ```
+    pub fn interval(&self, quantile: f64) -> Option<(u64, Option<u64>)> {
+        /// The quantile of the standard normal distribution for a two-sided interval of 95 %.
+        const Z: f64 = 1.96;
+
+        let count = self.count() as f64;
+        supports(self.count(), quantile).then_some(())?;
+        let (rank, deviation) = (count * quantile, Z * (count * quantile * (1.0 - quantile)).sqrt());
+        let at = |rank: f64| self.all.quantile(rank / count);
+        let (low, high) = ((rank - deviation).floor().max(1.0), (rank + deviation).ceil());
+        Some((at(low)?, if high > count { None } else { at(high) }))
     }
 
     /// The latencies at several quantiles in ascending order, in nanoseconds, for any number of calls. Empty without
@@ -244,6 +280,15 @@ mod tests {
         let mut merged = millis([1]);
         merged.merge(&latencies);
         assert_eq!((merged.count(), merged.unfinished()), (101, 2));
+    }
+
+    #[test]
+    fn repeated_calls_are_counted_above_a_latency() {
+        let mut latencies = millis([1, 5]);
+        latencies.record_n(Duration::from_millis(9), 3);
+        let at_least = |millis| latencies.count_at_least(Duration::from_millis(millis));
+        assert_eq!([0, 1, 2, 5, 6, 9, 10].map(at_least), [5, 5, 4, 4, 3, 3, 0]);
+        assert_eq!(latencies.count_at_least(Duration::from_secs(7200)), 0);
     }
 
     #[test]

@@ -17,7 +17,8 @@ pub struct Interval {
     pub target: f64,
     /// The number of arrivals that completed in the interval, including failed ones.
     pub achieved: f64,
-    /// The median latency of the calls that succeeded in the interval, in nanoseconds; `None` if there are none.
+    /// The median latency of the calls that ended in the interval, in nanoseconds; `None` if there are none. Failed calls
+    /// are included.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub p50_nanos: Option<u64>,
     /// The 99th percentile by nearest rank, in nanoseconds; with fewer than 100 calls, the maximum.
@@ -43,7 +44,7 @@ fn is_zero(count: &u64) -> bool {
 ///
 /// let mut recorder = IntervalRecorder::default();
 /// recorder.record(Duration::from_millis(3), 1);
-/// recorder.record_error();
+/// recorder.record_error(Duration::from_millis(7));
 /// let interval = recorder.close(0, 10.0, 8);
 /// assert_eq!((interval.achieved, interval.errors, interval.backlog), (2.0, 1, 8));
 /// assert_eq!(recorder.close(1, 10.0, 18).achieved, 0.0);
@@ -56,16 +57,21 @@ pub struct IntervalRecorder {
 }
 
 impl IntervalRecorder {
-    /// Records a successful call and the number of arrivals that it completes: the number of queries of a batch, or
-    /// 1 for a read.
+    /// Records a successful call or event and the number of arrivals that it completes: the number of ingestion queries
+    /// of an event, or 1 for a read.
     pub fn record(&mut self, latency: Duration, arrivals: u64) {
         self.latencies.record(u64::try_from(latency.as_nanos()).unwrap_or(u64::MAX));
         self.completed += arrivals;
     }
 
     /// Records a failed call, which completes one arrival.
-    pub fn record_error(&mut self) {
-        self.completed += 1;
+    pub fn record_error(&mut self, latency: Duration) {
+        self.record(latency, 1);
+        self.errors += 1;
+    }
+
+    /// Records a failed attempt, which will be repeated.
+    pub fn record_attempt(&mut self) {
         self.errors += 1;
     }
 

@@ -76,6 +76,9 @@ pub fn record(backend: &str, median_micros: f64) -> RunRecord {
         },
         partial: false,
         invalid: Vec::new(),
+        unsustained: Vec::new(),
+        aborted: None,
+        failures: Vec::new(),
         phases: phases(),
         ingester: ingester(&mut draws, median_micros),
         queries: READS
@@ -83,7 +86,6 @@ pub fn record(backend: &str, median_micros: f64) -> RunRecord {
             .map(|&(query_type, filter, factor)| reads(&mut draws, query_type, filter, median_micros * factor))
             .collect(),
         actions: actions(),
-        generator_lag: (0..2000).map(|_| draws.latency(60.0)).collect(),
         errors: vec![ErrorRecord {
             query_type: Some(QueryType::GetJobs),
             filter_combo: "none".to_owned(),
@@ -104,7 +106,9 @@ pub fn record(backend: &str, median_micros: f64) -> RunRecord {
         objectives: vec![ObjectiveRecord {
             objective: "page.p99 < 50ms".to_owned(),
             measured: Some("12.3 ms".to_owned()),
+            interval: Some("11.9 ms to 13.1 ms".to_owned()),
             held: true,
+            is_unresolved: false,
         }],
         rate_search: None,
     }
@@ -149,6 +153,10 @@ fn ingester(draws: &mut Draws, median_micros: f64) -> IngesterRecord {
         latency: (0..600).map(|_| draws.latency(median_micros * 12.0)).collect(),
         service_time: (0..600).map(|_| draws.latency(median_micros * 8.0)).collect(),
         backlog_wait: (0..600).map(|_| draws.latency(median_micros * 3.0)).collect(),
+        driver_lag: (0..600).map(|_| draws.latency(median_micros * 0.01)).collect(),
+        call_time: (0..600).map(|_| draws.latency(median_micros * 8.0)).collect(),
+        queries_due: 600_000,
+        queries_in_time: 599_000,
         backlog_size,
         ..IngesterRecord::default()
     }
@@ -170,6 +178,8 @@ fn reads(draws: &mut Draws, query_type: QueryType, filter: &str, median_micros: 
         latency,
         service_time: (0..count).map(|_| draws.latency(median_micros * 0.8)).collect(),
         slot_wait: (0..count).map(|_| draws.latency(5.0)).collect(),
+        driver_lag: (0..count).map(|_| draws.latency(median_micros * 0.01)).collect(),
+        in_time: count - unfinished,
     }
 }
 
@@ -216,7 +226,7 @@ fn intervals(draws: &mut Draws, ingestion: bool, median_micros: f64) -> Vec<Inte
                 }
             }
             if second == 52 {
-                recorder.record_error();
+                recorder.record_error(Duration::from_secs(1));
             }
             recorder.close(second, target as f64, backlog)
         })

@@ -16,6 +16,7 @@ pub fn page(runs: &[RunRecord]) -> Result<Markup, ChartError> {
         (summary::runs(runs, &names))
         (differences::section(runs, &names))
         (summary::objectives(runs, &names))
+        (summary::rates(runs, &names))
         (latency::tables(runs, &names))
         (charts(runs, &names)?)
         (summary::actions(runs, &names))

@@ -1,7 +1,7 @@
 //! The alerts and summary tables of a report.
 
 use broadside::load::RunRecord;
-use broadside::load::record::{CensusRecord, IngesterRecord, Phase, RateSearchRecord, ResourceSample};
+use broadside::load::record::{CensusRecord, IngesterRecord, ObjectiveRecord, Phase, RateSearchRecord, ResourceSample};
 use maud::{Markup, html};
 
 use crate::cli::format;
@@ -13,6 +13,9 @@ const MAX_ERRORS: usize = 20;
 /// The reasons for which the measurements of a run are unreliable; empty for a valid and complete run.
 pub fn problems(run: &RunRecord) -> Vec<String> {
     let mut problems: Vec<String> = run.invalid.iter().map(|why| format!("invalid: {why}")).collect();
+    problems.extend(run.unsustained.iter().map(|why| format!("not sustained: {why}")));
+    problems.extend(run.aborted.iter().map(|why| format!("ended early: {why}")));
+    problems.extend(run.failures.iter().map(|failure| format!("{} failed: {}", failure.phase, failure.error)));
     if run.partial {
         problems.push("partial: the run was interrupted, and the measurements end at that time".to_owned());
     }
@@ -32,7 +35,7 @@ pub fn alerts(runs: &[RunRecord], names: &[String]) -> Markup {
     html! {
         @for (at, name, problems) in problems.filter(|(.., problems)| !problems.is_empty()) {
             div.alert role="alert" {
-                strong { (key(at, name)) ": the measurements are unreliable" }
+                strong { (key(at, name)) ": the run has problems" }
                 ul { @for problem in problems { li { (problem) } } }
             }
         }
@@ -51,15 +54,14 @@ const PROPERTIES: [(&str, Property); 16] = [
     ("Test", |run| run.phase(Phase::Test).map(|test| format::time(test.end_nanos - test.start_nanos))),
     ("Seed", |run| Some(run.seed.to_string())),
     ("Ingested", |run| Some(ingested(&run.ingester))),
-    ("Batches failed · unfinished · redelivered", |run| {
-        let ingester = &run.ingester;
-        Some(dotted([ingester.batches_failed, ingester.batches_unfinished, ingester.batches_redelivered]))
+    ("Events not stored at the end", |run| Some(format::whole(run.ingester.latency.unfinished()))),
+    ("Batches failed · redelivered", |run| {
+        Some(dotted([run.ingester.batches_failed, run.ingester.batches_redelivered]))
     }),
     ("Jobs dropped · rejected, backlog full", |run| {
         Some(dotted([run.ingester.jobs_dropped, run.ingester.jobs_rejected]))
     }),
     ("Errors", |run| Some(format::whole(run.error_count))),
-    ("Generator lag, p99", |run| run.generator_lag.quantile(0.99).map(format::time)),
     ("Stored, start → end", |run| growth(run, |sample| sample.stored_bytes)),
     ("Server memory, start → end", |run| growth(run, |sample| sample.server_memory_bytes)),
     ("Driver memory, start → end", |run| growth(run, |sample| sample.process_memory_bytes)),
@@ -127,12 +129,36 @@ pub fn objectives(runs: &[RunRecord], names: &[String]) -> Markup {
             html! {
                 td { (key(at, name)) }
                 td { code { (objective.objective) } }
-                td { (objective.measured.as_deref().unwrap_or("too few samples")) }
+                td { (measured(objective)) }
                 td { @if objective.held { span.good { "met" } } @else { span.bad { "missed" } } }
             }
         })
     });
     table("objectives", "Objectives", &["Run", "Objective", "Measured", ""], rows)
+}
+
+/// The measured value of an objective with its confidence interval.
+fn measured(objective: &ObjectiveRecord) -> String {
+    let value = objective.measured.as_deref().unwrap_or("too few samples");
+    match &objective.interval {
+        Some(interval) => format!("{value} (95 %: {interval})"),
+        None => value.to_owned(),
+    }
+}
+
+/// The table of rates in the test phase, due and achieved.
+pub fn rates(runs: &[RunRecord], names: &[String]) -> Markup {
+    let rows = named(runs, names).flat_map(|(at, name, run)| {
+        run.rates().into_iter().map(move |rates| {
+            html! {
+                td { (key(at, name)) }
+                td { @if let Some(kind) = rates.query_type { (kind) } @else { "ingestion queries" } }
+                td { (format::rate(rates.due)) }
+                td { (format::rate(rates.achieved)) }
+            }
+        })
+    });
+    table("rates", "Rates per second", &["Run", "Kind", "Due", "Done by the end of the test"], rows)
 }
 
 /// The table of actions, if there are any.

@@ -26,6 +26,8 @@ pub struct LiveProgress {
 
 struct State {
     phase: Phase,
+    /// The current run of a search.
+    trial: Option<String>,
     last_line: Instant,
 }
 
@@ -36,7 +38,7 @@ impl LiveProgress {
             length: config.warmup_duration + config.test_duration,
             warm_up: config.warmup_duration,
             bar,
-            state: Mutex::new(State { phase: Phase::Setup, last_line: Instant::now() }),
+            state: Mutex::new(State { phase: Phase::Setup, trial: None, last_line: Instant::now() }),
         }
     }
 
@@ -74,19 +76,34 @@ impl Observer for LiveProgress {
         }
     }
 
+    fn trial(&self, number: usize, rate: f64, confirms: bool) {
+        let purpose = if confirms { ", which confirms the result" } else { "" };
+        let trial = format!("trial {number} at {rate:.1} submissions per second{purpose}");
+        match &self.bar {
+            Some(bar) => bar.println(&trial),
+            None => report::note(&trial),
+        }
+        self.state.lock().trial = Some(trial);
+    }
+
     fn population(&self, progress: Progress) {
         self.show(&[format!("{}: {} of {}", Phase::Historical, progress.done, progress.total)]);
     }
 
     fn second(&self, snapshot: &Snapshot) {
-        let phase = {
+        for error in &snapshot.new_errors {
+            let call = error.query_type.map_or_else(|| "a batch".to_owned(), |kind| kind.to_string());
+            report::warning(format!("{call} failed: {}", error.error));
+        }
+        let (phase, trial) = {
             let mut state = self.state.lock();
             if state.phase == Phase::WarmUp && snapshot.elapsed > self.warm_up {
                 state.phase = Phase::Test;
             }
-            state.phase
+            (state.phase, state.trial.clone())
         };
-        let mut lines = vec![
+        let mut lines = Vec::from_iter(trial);
+        lines.extend([
             format!("{phase}: {} of {} s", snapshot.elapsed.as_secs(), self.length.as_secs()),
             format!(
                 "ingestion {} of {}, backlog {}, {} active jobs",
@@ -95,7 +112,7 @@ impl Observer for LiveProgress {
                 snapshot.backlog,
                 snapshot.active_jobs
             ),
-        ];
+        ]);
         lines.extend(snapshot.kinds.iter().filter_map(kind));
         if snapshot.errors + snapshot.shed > 0 {
             lines.push(format!("{} errors, {} jobs shed", snapshot.errors, snapshot.shed));
@@ -107,7 +124,7 @@ impl Observer for LiveProgress {
 /// The line of a kind of call; `None` if no call completed in the last second.
 fn kind(kind: &KindSnapshot) -> Option<String> {
     let name = match kind.query_type {
-        None => "batches",
+        None => "events",
         Some(QueryType::GetJobs) => "pages",
         Some(QueryType::GetJobGroups) => "groups",
         Some(QueryType::GetJobSpec) => "specs",

@@ -22,6 +22,7 @@ impl fmt::Display for Summary<'_> {
         writeln!(f, "{}", self.table())?;
         let ingester = &record.ingester;
         writeln!(f, "ingestion queries stored: {}", ingester.queries_executed)?;
+        self.rates(f)?;
         if ingester.jobs_dropped + ingester.jobs_rejected > 0 {
             writeln!(f, "jobs shed: {} dropped, {} rejected", ingester.jobs_dropped, ingester.jobs_rejected)?;
         }
@@ -46,7 +47,8 @@ impl fmt::Display for Summary<'_> {
         for objective in &record.objectives {
             let measured = objective.measured.as_deref().unwrap_or("too few samples");
             let result = if objective.held { "met" } else { "missed" };
-            writeln!(f, "objective {}: {result}, {measured}", objective.objective)?;
+            let interval = objective.interval.iter().map(|interval| format!(" (95 %: {interval})"));
+            writeln!(f, "objective {}: {result}, {measured}{}", objective.objective, interval.collect::<String>())?;
         }
         self.search(f)?;
         if record.partial {
@@ -54,6 +56,9 @@ impl fmt::Display for Summary<'_> {
         }
         for reason in &record.invalid {
             writeln!(f, "INVALID: {reason}")?;
+        }
+        for reason in record.unsustained.iter().chain(&record.aborted) {
+            writeln!(f, "NOT SUSTAINED: {reason}")?;
         }
         for (index, file) in self.files.iter().enumerate() {
             let end = if index + 1 < self.files.len() { "\n" } else { "" };
@@ -84,25 +89,39 @@ impl Summary<'_> {
         table.load_preset(UTF8_FULL_CONDENSED);
         let right = |text: &str| Cell::new(text).set_alignment(CellAlignment::Right);
         let title = format!("{}, seed {}", record.store.backend, record.seed);
-        let headings = ["calls", "failed", "not found", "p50", "p95", "p99", "max"].map(right);
+        let headings = ["calls", "failed", "not found", "p50", "p95", "p99", "p99.9", "max"].map(right);
         table.set_header(std::iter::once(Cell::new(title)).chain(headings));
         let ingester = &record.ingester;
-        table.add_row(row("batches".to_owned(), &ingester.latency, [ingester.batches_failed, 0]));
+        let counts = [ingester.latency.count(), ingester.batches_failed, 0];
+        table.add_row(row("events".to_owned(), &ingester.latency, &ingester.driver_lag, counts));
         for query in &record.queries {
             let name = format!("{} {}", query.query_type, query.filter_combo);
-            table.add_row(row(name, &query.latency, [query.failed, query.not_found]));
+            let counts = [query.latency.count(), query.failed, query.not_found];
+            table.add_row(row(name, &query.latency, &query.driver_lag, counts));
         }
         table
     }
+
+    /// The rates and the parts of the latencies.
+    fn rates(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for rates in self.record.rates() {
+            let name = rates.query_type.map_or_else(|| "ingestion queries".to_owned(), |kind| kind.to_string());
+            writeln!(f, "{name}: {} of {} due", format::rate(rates.achieved), format::rate(rates.due))?;
+        }
+        let ingester = &self.record.ingester;
+        let parts =
+            [&ingester.driver_lag, &ingester.backlog_wait, &ingester.service_time].map(|part| part.quantile(0.5));
+        if let [Some(lag), Some(wait), Some(call)] = parts.map(|nanos| nanos.map(format::time)) {
+            writeln!(f, "parts of an event's latency, p50: lag of the driver {lag}, wait {wait}, call {call}")?;
+        }
+        Ok(())
+    }
 }
 
-fn row(name: String, latency: &LatencyHistogram, counts: [u64; 2]) -> Vec<Cell> {
+fn row(name: String, latency: &LatencyHistogram, lag: &LatencyHistogram, counts: [u64; 3]) -> Vec<Cell> {
     let right = |text: String| Cell::new(text).set_alignment(CellAlignment::Right);
-    let time = |nanos: Option<u64>| {
-        let at_least = |nanos| if latency.is_lower_bound(nanos) { "≥ " } else { "" };
-        nanos.map_or_else(|| "–".to_owned(), |nanos| format!("{}{}", at_least(nanos), format::time(nanos)))
-    };
-    let times = [latency.quantile(0.5), latency.quantile(0.95), latency.quantile(0.99), latency.max_nanos()];
-    let counts = std::iter::once(latency.count()).chain(counts).map(|count| right(count.to_string()));
-    std::iter::once(Cell::new(name)).chain(counts).chain(times.map(|nanos| right(time(nanos)))).collect()
+    let times = [0.5, 0.95, 0.99, 0.999, 1.0].map(|quantile| format::latency(latency, lag, quantile));
+    let times = times.map(|time| right(time.unwrap_or_else(|| "–".to_owned())));
+    let counts = counts.map(|count| right(count.to_string()));
+    [Cell::new(name)].into_iter().chain(counts).chain(times).collect()
 }

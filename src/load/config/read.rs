@@ -51,6 +51,9 @@ pub(super) fn root(root: &Section<'_>, external: Option<BackendKind>) -> LoadCon
         redelivery: root.proportion("redelivery"),
         reads: root.text("reads").map(Into::into),
         slo: objectives(root),
+        stages: Vec::new(),
+        abort_after: Duration::from_secs(30),
+        abort_on: Vec::new(),
     };
     actions.warn_of_unknown_keys();
     root.warn_of_unknown_keys();

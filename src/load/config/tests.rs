@@ -117,7 +117,7 @@ actionsConfig:
             r#"b.yaml:6: ingestionConfig.backlogDropStrategy: "sometimes" must be block, drop or error"#,
             r#"b.yaml:7: ingestionConfig.jobStateTransitionConfig.proportionSucceed: "0.7" and proportionFail sum to 1.4, more than 1"#,
             r#"b.yaml:8: skipTearDown: "perhaps" must be true or false"#,
-            r#"b.yaml:9: slo "page.p98 < 1s" has no statistic "p98": use p50, p95, p99, mean, max or errors"#,
+            r#"b.yaml:9: slo "page.p98 < 1s" has no statistic "p98": use p50, p95, p99, p99.9, mean, max or errors"#,
             r#"b.yaml:9: slo "pages.p99 < 1s" has no kind "pages": use page, groups, spec, runError, debugMessage or ingest"#,
             r#"b.yaml:12: actionsConfig.jobSetCancellations[0].performAfterTestStartTime: "1m" must not be after the end of the test"#,
             r#"b.yaml:12: actionsConfig.jobSetCancellations[0].queue: "other" must be a queue of queueConfig"#,

@@ -7,6 +7,7 @@ use serde::Serialize;
 
 use super::database::LoadDatabase;
 use crate::historical::HistoricalJobsParams;
+use crate::load::arrivals::Profile;
 use crate::load::objective::Objective;
 use crate::load::{duration, records};
 use crate::time::Timestamp;
@@ -49,6 +50,24 @@ pub struct LoadConfig {
     pub reads: Option<PathBuf>,
     /// The objectives.
     pub slo: Vec<Objective>,
+    /// The rates over the test phase, relative to the configured ones. Empty for constant rates.
+    pub stages: Vec<StageConfig>,
+    /// The time after which a run ends if no batch succeeds.
+    #[serde(serialize_with = "duration::serialize")]
+    pub abort_after: Duration,
+    /// The objectives that end a run as soon as they cannot be met any more.
+    pub abort_on: Vec<Objective>,
+}
+
+/// A part of the test phase with its own rates.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct StageConfig {
+    /// The duration.
+    #[serde(serialize_with = "duration::serialize")]
+    pub duration: Duration,
+    /// The factor of all rates.
+    pub rate: f64,
 }
 
 /// A queue.
@@ -120,7 +139,7 @@ pub struct IngestionConfig {
     pub submissions_per_hour: u64,
     /// The capacity of a worker's queue, in batches.
     pub channel_buffer_size_multiplier: u64,
-    /// The maximum number of queries in the queues of all workers; 0 for no limit besides their capacities.
+    /// The maximum number of queries in the queue of a worker; 0 for no limit besides its capacity.
     pub max_backlog_size: u64,
     /// The treatment of jobs that arrive while a queue is full.
     pub backlog_drop_strategy: BacklogStrategy,
@@ -257,6 +276,17 @@ impl LoadConfig {
             .collect()
     }
 
+    /// The start and the end of the test phase, in microseconds from the start of the load.
+    pub(in crate::load) fn test_micros(&self) -> [u64; 2] {
+        let start = self.warmup_duration.as_micros() as u64;
+        [start, start + self.test_duration.as_micros() as u64]
+    }
+
+    /// The number of jobs that are submitted during the test.
+    pub(in crate::load) fn submissions_in_test(&self) -> f64 {
+        Profile::of(self).work(self.test_micros()) / 1e6 * self.ingestion.submissions_per_hour as f64 / 3600.0
+    }
+
     /// The number of historical jobs of all job sets.
     pub fn historical_job_count(&self) -> u64 {
         self.queues
@@ -270,6 +300,14 @@ impl LoadConfig {
     pub fn live_job_count(&self) -> u64 {
         let seconds = (self.warmup_duration + self.test_duration).as_secs_f64();
         (self.ingestion.submissions_per_hour as f64 / 3600.0 * seconds) as u64
+    }
+}
+
+impl IngestionConfig {
+    /// The maximum time that a query waits for its batch to fill: the batch timeout or its default.
+    pub(in crate::load) fn linger(&self) -> Duration {
+        const DEFAULT: Duration = Duration::from_secs(1);
+        if self.batch_timeout.is_zero() { DEFAULT } else { self.batch_timeout }
     }
 }
 

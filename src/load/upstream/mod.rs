@@ -1,8 +1,8 @@
 //! The result file of Armada's Broadside: `broadside-result-YYYYMMDD-HHMMSS.json`.
 //!
 //! The format allows only these keys, and optional sections are omitted when empty. Measurements that the
-//! format does not support are only in the [`RunRecord`]. The statistics are those of the record: latencies
-//! are measured from the due time. Percentiles are required by the format, and by nearest rank for any number
+//! format does not support are only in the [`RunRecord`]. The latencies of reads are those of the record, measured from the due
+//! time; the execution latency of ingestion is the duration of the database call alone, as in Armada's Broadside. Percentiles are required by the format, and by nearest rank for any number
 //! of samples.
 
 mod duration;

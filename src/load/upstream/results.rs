@@ -146,7 +146,7 @@ fn ingester(record: &RunRecord) -> Ingester {
     let sizes = &ingester.backlog_size;
     let size = |quantile| sizes.quantile(quantile).unwrap_or_default() as f64;
     let [p50_backlog_wait_time, p95_backlog_wait_time, p99_backlog_wait_time] = percentiles(&ingester.backlog_wait);
-    let [p50_execution_latency, p95_execution_latency, p99_execution_latency] = percentiles(&ingester.latency);
+    let [p50_execution_latency, p95_execution_latency, p99_execution_latency] = percentiles(&ingester.call_time);
     Ingester {
         total_queries_executed: ingester.queries_executed,
         total_batches_executed: ingester.batches_executed,
