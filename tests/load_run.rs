@@ -10,12 +10,10 @@ use async_trait::async_trait;
 use broadside::ingest::InsertJob;
 use broadside::load::record::{ActionType, Phase, QueryType, RunRecord};
 use broadside::load::{self, LoadConfig, NullObserver, RecordedRead, RunOptions};
-use broadside::{
-    BackendKind, Database, Error, ErrorKind, GroupQuery, HistoricalJobs, IngestionBatch, Job, JobGroup, JobQuery,
-    Operation, Progress, Result, api,
-};
+use broadside::{BackendKind, Database, Error, ErrorKind, IngestionBatch, JobQuery, Operation, ReadCall, Result};
 use libtest_mimic::{Arguments, Trial};
 use support::backends::Backend;
+use support::faulty::{Fault, Faulty};
 use support::harness::{TestStoreRef, Verdict, describe, trial};
 use support::jobs::plain_job;
 use tokio::sync::watch;
@@ -25,7 +23,6 @@ fn main() {
     let backends = [Backend::MODEL].into_iter().chain(Backend::ALL);
     let mut trials: Vec<_> = backends.flat_map(on_every_backend).collect();
     trials.extend(on_the_model());
-    trials.push(stall::trial());
     libtest_mimic::run(&arguments, trials).exit();
 }
 
@@ -37,13 +34,12 @@ fn on_every_backend(backend: Backend) -> [Trial; 3] {
     ]
 }
 
-fn on_the_model() -> [Trial; 5] {
+fn on_the_model() -> [Trial; 4] {
     [
         trial(Backend::MODEL, "a-stopped-run-has-a-partial-record", stopped_run),
         trial(Backend::MODEL, "the-census-finds-lost-batches", |_| lost_batches()),
         trial(Backend::MODEL, "failed-batches-are-sent-again", |_| failed_batches()),
         trial(Backend::MODEL, "unfinished-reads-are-counted", |_| unfinished_reads()),
-        trial(Backend::MODEL, "the-rate-search-terminates", |_| rate_search()),
     ]
 }
 
@@ -230,106 +226,55 @@ async fn stopped_run(store: TestStoreRef) -> Verdict {
     Ok(())
 }
 
-/// A store with a fault.
+/// A fault of a store, and the number of its batches.
 #[derive(Debug)]
-struct Faulty {
-    inner: Arc<dyn Database>,
-    fault: Fault,
+struct Counted {
+    kind: Kind,
     batches: AtomicU64,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq)]
-enum Fault {
+enum Kind {
     /// Every tenth batch is acknowledged but not stored.
     LosesBatches,
     /// Every second batch fails.
     FailsBatches,
     /// Pages never complete.
     HangsOnPages,
-    /// The rate of ingestion is limited.
-    Slow { queries_per_second: f64 },
 }
 
-async fn faulty(fault: Fault) -> Arc<dyn Database> {
-    let inner = Backend::MEMORY.open().await.unwrap().database.clone();
-    Arc::new(Faulty { inner, fault, batches: AtomicU64::new(0) })
+async fn faulty(kind: Kind) -> Arc<dyn Database> {
+    Arc::new(Faulty::memory(Arc::new(Counted { kind, batches: AtomicU64::new(0) })).await)
 }
 
 #[async_trait]
-impl Database for Faulty {
-    fn backend(&self) -> BackendKind {
-        self.inner.backend()
-    }
-
-    async fn initialise_schema(&self) -> Result<()> {
-        self.inner.initialise_schema().await
-    }
-
-    async fn execute_ingestion_query_batch(&self, batch: &IngestionBatch) -> Result<()> {
+impl Fault for Counted {
+    async fn batch(&self, store: &dyn Database, batch: &IngestionBatch) -> Result<()> {
         let number = self.batches.fetch_add(1, Ordering::Relaxed);
-        match self.fault {
-            Fault::LosesBatches if number % 10 == 9 => return Ok(()),
-            Fault::FailsBatches if number.is_multiple_of(2) => {
+        match self.kind {
+            Kind::LosesBatches if number % 10 == 9 => return Ok(()),
+            Kind::FailsBatches if number.is_multiple_of(2) => {
                 let error = Error::new(ErrorKind::Unavailable, Operation::ExecuteIngestionQueryBatch, "away");
                 // A repetition must succeed whether or not the batch was stored.
                 if number.is_multiple_of(4) {
-                    self.inner.execute_ingestion_query_batch(batch).await?;
+                    store.execute_ingestion_query_batch(batch).await?;
                 }
                 return Err(error.with_unknown_outcome());
             }
-            Fault::Slow { queries_per_second } => {
-                tokio::time::sleep(Duration::from_secs_f64(batch.query_count() as f64 / queries_per_second)).await;
-            }
             _ => {}
         }
-        self.inner.execute_ingestion_query_batch(batch).await
+        store.execute_ingestion_query_batch(batch).await
     }
 
-    async fn get_jobs(&self, query: &JobQuery) -> Result<Vec<Job>> {
-        if self.fault == Fault::HangsOnPages && self.batches.load(Ordering::Relaxed) > 0 && is_page_of_the_load(query) {
+    async fn read(&self, call: ReadCall) -> Result<()> {
+        let hangs = self.kind == Kind::HangsOnPages && self.batches.load(Ordering::Relaxed) > 0;
+        if let ReadCall::Jobs(query) = call
+            && hangs
+            && is_page_of_the_load(&query)
+        {
             std::future::pending::<()>().await;
         }
-        self.inner.get_jobs(query).await
-    }
-
-    async fn get_job_groups(&self, query: &GroupQuery) -> Result<Vec<JobGroup>> {
-        self.inner.get_job_groups(query).await
-    }
-
-    async fn get_job_spec(&self, job_id: &str) -> Result<api::Job> {
-        self.inner.get_job_spec(job_id).await
-    }
-
-    async fn get_job_error(&self, job_id: &str) -> Result<String> {
-        self.inner.get_job_error(job_id).await
-    }
-
-    async fn get_job_run_error(&self, run_id: &str) -> Result<String> {
-        self.inner.get_job_run_error(run_id).await
-    }
-
-    async fn get_job_run_debug_message(&self, run_id: &str) -> Result<String> {
-        self.inner.get_job_run_debug_message(run_id).await
-    }
-
-    async fn populate_historical_jobs(
-        &self,
-        jobs: &HistoricalJobs,
-        progress: &(dyn Fn(Progress) + Send + Sync),
-    ) -> Result<()> {
-        self.inner.populate_historical_jobs(jobs, progress).await
-    }
-
-    async fn another_handle(&self) -> Result<Arc<dyn Database>> {
-        self.inner.another_handle().await
-    }
-
-    async fn tear_down(&self) -> Result<()> {
-        self.inner.tear_down().await
-    }
-
-    async fn close(&self) -> Result<()> {
-        self.inner.close().await
+        Ok(())
     }
 }
 
@@ -340,7 +285,7 @@ fn is_page_of_the_load(query: &JobQuery) -> bool {
 
 async fn lost_batches() -> Verdict {
     let record =
-        run(faulty(Fault::LosesBatches).await, &config("redelivery: 0"), &RunOptions::default()).await.map_err(fail)?;
+        run(faulty(Kind::LosesBatches).await, &config("redelivery: 0"), &RunOptions::default()).await.map_err(fail)?;
     let differences = record.census.unwrap().differences;
     assert!(differences.iter().any(|difference| difference.contains(" jobs are ")), "{differences:?}");
     assert!(differences.iter().any(|difference| difference.starts_with("job ")), "{differences:?}");
@@ -348,7 +293,7 @@ async fn lost_batches() -> Verdict {
 }
 
 async fn failed_batches() -> Verdict {
-    let record = run(faulty(Fault::FailsBatches).await, &config(""), &RunOptions::default()).await.map_err(fail)?;
+    let record = run(faulty(Kind::FailsBatches).await, &config(""), &RunOptions::default()).await.map_err(fail)?;
     assert_eq!(record.census.unwrap().differences, Vec::<String>::new());
     assert!(record.ingester.batches_failed > 0 && record.error_count >= record.ingester.batches_failed);
     assert!(record.errors.iter().all(|error| error.query_type.is_none() && error.error.contains("away")));
@@ -359,7 +304,7 @@ async fn unfinished_reads() -> Verdict {
     let quiet =
         "actionsConfig: {jobSetReprioritisations: [], jobSetCancellations: []}\nqueryConfig: {maxConcurrentQueries: 0}";
     let options = RunOptions { drain: Duration::from_millis(300), ..RunOptions::default() };
-    let record = run(faulty(Fault::HangsOnPages).await, &config(quiet), &options).await.map_err(fail)?;
+    let record = run(faulty(Kind::HangsOnPages).await, &config(quiet), &options).await.map_err(fail)?;
     let pages: Vec<_> = record.queries.iter().filter(|query| query.query_type == QueryType::GetJobs).collect();
     assert_eq!(pages.iter().map(|query| query.unfinished).sum::<u64>(), 40);
     // The first page of the test was due 2.3 s before the end.
@@ -370,87 +315,10 @@ async fn unfinished_reads() -> Verdict {
 
     // With a timeout the reads fail, and count with their lower bound.
     let options = RunOptions { query_timeout: Duration::from_millis(200), ..RunOptions::default() };
-    let record = run(faulty(Fault::HangsOnPages).await, &config(quiet), &options).await.map_err(fail)?;
+    let record = run(faulty(Kind::HangsOnPages).await, &config(quiet), &options).await.map_err(fail)?;
     let pages: Vec<_> = record.queries.iter().filter(|query| query.query_type == QueryType::GetJobs).collect();
     assert_eq!(pages.iter().map(|query| query.failed).sum::<u64>(), 40);
     assert!(pages.iter().all(|query| query.latency.min_nanos().unwrap() >= 199_000_000));
     assert!(record.census.unwrap().differences.is_empty());
     Ok(())
-}
-
-async fn rate_search() -> Verdict {
-    let small = "
-testDuration: 1s
-warmupDuration: 0s
-actionsConfig: {jobSetReprioritisations: [], jobSetCancellations: []}
-ingestionConfig: {submissionsPerHour: 360000, numWorkers: 1, jobStateTransitionConfig: {queueingDuration: 1h}}
-slo: ingest.max < 400ms
-";
-    let config = config(small);
-    let (_stop, stopped) = watch::channel(false);
-    let store = faulty(Fault::Slow { queries_per_second: 500.0 }).await;
-    let record =
-        load::find_rate(store, &config, &RunOptions::default(), Arc::new(NullObserver), stopped).await.map_err(fail)?;
-    let search = record.rate_search.unwrap();
-    // The highest rate can exceed the rate of the store only by the arrivals within a batch timeout. On a busy machine
-    // lower rates may also have violations.
-    assert!(search.highest.is_none_or(|highest| highest < 1600.0), "{search:?}");
-    let first = search.first_violation().unwrap();
-    assert!(search.highest.is_none_or(|highest| first.rate > highest) && !first.broke.is_empty(), "{search:?}");
-    Ok(())
-}
-
-/// The measurement of a server that stalls for two seconds.
-mod stall {
-    use broadside::{DatabaseConfig, POSTGRES_URL_VARIABLE, SystemClock};
-
-    use super::support::harness::server_trial;
-    use super::support::proxy::{Mode, Proxy};
-    use super::*;
-
-    const STALL: Duration = Duration::from_secs(2);
-
-    pub fn trial() -> Trial {
-        server_trial(Backend::POSTGRES, "latency-includes-a-stall-and-service-time-does-not", stall)
-    }
-
-    async fn stall() {
-        let address = std::env::var(POSTGRES_URL_VARIABLE).unwrap();
-        let proxy = Proxy::start(&address).await;
-        let through = proxy.address().parse::<DatabaseConfig>().unwrap();
-        let scratch = through.create_scratch(Arc::new(SystemClock)).await.unwrap();
-        let config = config(
-            "
-testDuration: 8s
-warmupDuration: 0s
-actionsConfig: {jobSetReprioritisations: [], jobSetCancellations: []}
-queryConfig: {getJobsQueriesPerHour: 0, getJobGroupsQueriesPerHour: 0, getJobSpecQueriesPerHour: 720000, maxConcurrentQueries: 1, getJobRunErrorQueriesPerHour: 0, getJobRunDebugMessageQueriesPerHour: 0}
-lookoutQueryConfig: {activeJobSetsQueriesPerHour: 0, containsQueriesPerHour: 0, deepOffsetQueriesPerHour: 0, ownerQueriesPerHour: 0, poolQueriesPerHour: 0}
-ingestionConfig: {submissionsPerHour: 3600}
-slo: []
-",
-        );
-        let options = RunOptions::default();
-        let stalling = async {
-            tokio::time::sleep(Duration::from_secs(4)).await;
-            proxy.set(Mode::Stalled);
-            tokio::time::sleep(STALL).await;
-            proxy.set(Mode::Open);
-        };
-        let (record, ()) = tokio::join!(run(scratch.database().clone(), &config, &options), stalling);
-        let record = record.unwrap();
-        let specs = record.queries.iter().find(|query| query.query_type == QueryType::GetJobSpec).unwrap();
-        // 400 of 1,600 reads were due during the stall.
-        let nanos = |fraction: f64| (STALL.as_nanos() as f64 * fraction) as u64;
-        assert!(specs.latency.quantile(0.99).unwrap() >= nanos(0.8), "{:?}", specs.latency.percentiles());
-        assert!(specs.latency.max_nanos().unwrap() >= nanos(0.95));
-        // The service time starts after the wait for the slot, so only one read was slow.
-        let service = specs.service_time.quantile(0.99).unwrap();
-        assert!(service < nanos(0.25), "{:?}", specs.service_time.percentiles());
-        assert!(specs.slot_wait.quantile(0.99).unwrap() >= nanos(0.8));
-        let series = record.series.iter().find(|series| series.query_type == Some(QueryType::GetJobSpec)).unwrap();
-        assert!(series.intervals.iter().any(|interval| interval.achieved == 0.0 && interval.backlog > 100));
-        assert!(series.intervals.iter().any(|interval| interval.p99_nanos.unwrap_or(0) >= nanos(0.8)));
-        scratch.remove().await.unwrap();
-    }
 }

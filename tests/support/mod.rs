@@ -3,6 +3,7 @@
 
 pub mod backends;
 pub mod compare;
+pub mod faulty;
 pub mod generate;
 pub mod harness;
 pub mod jobs;

@@ -24,6 +24,8 @@ pub enum Mode {
     CutNextAnswer,
     /// The connection is cut instead of forwarding the next response to an insert or update.
     CutNextAnswerToInsert,
+    /// The server is gone: all connections are cut, and new ones too.
+    Gone,
     /// The proxy responds with 502, as a gateway without a server.
     BadGateway,
     /// Requests that contain this string are held until the mode changes.
@@ -71,6 +73,9 @@ impl Proxy {
         let shared = Connection { mode: mode.clone(), cuts: cuts.clone(), held: held.clone(), late: late.clone() };
         let task = tokio::spawn(async move {
             while let Ok((client, _)) = listener.accept().await {
+                if *shared.mode.borrow() == Mode::Gone {
+                    continue;
+                }
                 let server = TcpStream::connect(&target).await.unwrap();
                 tokio::spawn(shared.clone().relay(client, server));
             }
@@ -135,7 +140,13 @@ impl Connection {
         tokio::select! {
             () = self.requests(from_client, to_server, &writes, &awaited, &late) => {}
             () = self.answers(from_server, to_client, &writes, &awaited, &late) => {}
+            () = self.gone() => {}
         }
+    }
+
+    /// Waits until the server is gone.
+    async fn gone(&self) {
+        drop(self.mode.subscribe().wait_for(|&mode| mode == Mode::Gone).await.expect("the proxy has the sender"));
     }
 
     /// Waits until the mode does not hold requests or responses.
