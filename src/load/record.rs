@@ -485,7 +485,8 @@ impl RunRecord {
         }
     }
 
-    /// Parses the content of a `broadside-run-….json`.
+    /// Parses the content of a `broadside-run-….json`: a record, and the [`SecondRecord`]s of a run that was killed, which
+    /// are added to it. An incomplete last second is left out.
     ///
     /// # Errors
     ///
@@ -496,11 +497,38 @@ impl RunRecord {
         struct Versioned {
             format: u32,
         }
-        let Versioned { format } = serde_json::from_slice(text).map_err(ReadRecordError::Json)?;
-        if format != Self::FORMAT {
-            return Err(ReadRecordError::Format(format));
+        let first = |text| serde_json::Deserializer::from_slice(text).into_iter::<Versioned>().next();
+        match first(text) {
+            Some(Ok(Versioned { format: Self::FORMAT })) => {}
+            Some(Ok(Versioned { format })) => return Err(ReadRecordError::Format(format)),
+            Some(Err(error)) => return Err(ReadRecordError::Json(error)),
+            None => return Err(ReadRecordError::Empty),
         }
-        serde_json::from_slice(text).map_err(ReadRecordError::Json)
+        let mut records = serde_json::Deserializer::from_slice(text).into_iter::<Self>();
+        let Some(record) = records.next() else { return Err(ReadRecordError::Empty) };
+        let mut record = record.map_err(ReadRecordError::Json)?;
+        let seconds = &text[records.byte_offset()..];
+        if !seconds.trim_ascii().is_empty() {
+            record.add_seconds(seconds)?;
+        }
+        Ok(record)
+    }
+
+    /// Adds the seconds of a run that was killed, and ends its phases with the last one.
+    fn add_seconds(&mut self, seconds: &[u8]) -> Result<(), ReadRecordError> {
+        for second in serde_json::Deserializer::from_slice(seconds).into_iter::<SecondRecord>() {
+            match second {
+                Ok(second) => self.add(second),
+                Err(error) if error.is_eof() => break,
+                Err(error) => return Err(ReadRecordError::Json(error)),
+            }
+        }
+        let last = self.series.iter().flat_map(|series| &series.intervals).map(|interval| interval.second).max();
+        let end = last.map_or(0, |second| (second + 1) * 1_000_000_000);
+        self.phases.retain(|phase| phase.start_nanos < end);
+        self.phases.iter_mut().for_each(|phase| phase.end_nanos = phase.end_nanos.min(end));
+        self.ended = Timestamp::from_micros(self.started.as_micros().saturating_add_unsigned(end / 1000));
+        Ok(())
     }
 
     /// Serializes the record as the content of a `broadside-run-….json`.
@@ -532,6 +560,8 @@ impl RunRecord {
 pub enum ReadRecordError {
     /// The record has another format.
     Format(u32),
+    /// The text is empty: the run was killed before its load.
+    Empty,
     /// The text is not the JSON of a record.
     Json(serde_json::Error),
 }
@@ -542,6 +572,7 @@ impl fmt::Display for ReadRecordError {
             Self::Format(format) => {
                 write!(f, "the record has format {format}, and this version supports format {}", RunRecord::FORMAT)
             }
+            Self::Empty => f.write_str("the record is empty: the run ended before its load"),
             Self::Json(error) => write!(f, "not a record of a run: {error}"),
         }
     }
@@ -550,7 +581,7 @@ impl fmt::Display for ReadRecordError {
 impl std::error::Error for ReadRecordError {
     fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
         match self {
-            Self::Format(_) => None,
+            Self::Format(_) | Self::Empty => None,
             Self::Json(error) => Some(error),
         }
     }

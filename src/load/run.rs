@@ -234,7 +234,7 @@ impl Run<'_> {
         reads.add_ids(population.known_ids());
         let max_errors = self.config.queries.max_errors_to_collect;
         self.observer.phase(if warm_up > 0 { Phase::WarmUp } else { Phase::Test });
-        self.observer.started(&skeleton);
+        self.observer.started(&self.planned(&skeleton, [warm_up, end]));
         let setup = Setup {
             database: self.database.clone(),
             runtime: Handle::current(),
@@ -259,6 +259,22 @@ impl Run<'_> {
         self.end_phase(Phase::Test, driven.test_end);
         self.end_phase(Phase::Drain, driven.end);
         Ok(driven)
+    }
+
+    /// The record at the start of the load, with the planned phases.
+    fn planned(&self, skeleton: &RunRecord, [warm_up, end]: [u64; 2]) -> RunRecord {
+        let mut record = skeleton.clone();
+        let start = self.start.elapsed().as_nanos() as u64;
+        let phase = |phase, from: u64, to: u64| PhaseRecord {
+            phase,
+            start_nanos: start + from * 1000,
+            end_nanos: start + to * 1000,
+        };
+        if warm_up > 0 {
+            record.phases.push(phase(Phase::WarmUp, 0, warm_up));
+        }
+        record.phases.push(phase(Phase::Test, warm_up, end));
+        record
     }
 
     /// Takes the census; `None` if some events are not known to be stored, or the census fails.

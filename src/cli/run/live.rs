@@ -1,20 +1,22 @@
 //! The progress display of a run: updated in place on a terminal, otherwise a line every 10 s.
 
 use std::io::{self, IsTerminal};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use broadside::Progress;
-use broadside::load::record::{Phase, QueryType};
-use broadside::load::{KindSnapshot, LoadConfig, Observer, Snapshot};
+use broadside::load::record::{Phase, QueryType, SecondRecord};
+use broadside::load::{KindSnapshot, LoadConfig, Observer, RunRecord, Snapshot};
 use indicatif::ProgressBar;
 use parking_lot::Mutex;
 
+use super::files::Files;
 use crate::cli::{format, progress, report};
 
 /// The interval between lines if standard error is not a terminal.
 const LINE_INTERVAL: Duration = Duration::from_secs(10);
 
-/// Displays the progress of a run on standard error.
+/// Displays the progress of a run on standard error, and appends its measurements to the record file.
 pub struct LiveProgress {
     /// The duration of warm-up and test.
     length: Duration,
@@ -22,6 +24,7 @@ pub struct LiveProgress {
     /// The display on a terminal; `None` if standard error is not one.
     bar: Option<ProgressBar>,
     state: Mutex<State>,
+    files: Arc<Files>,
 }
 
 struct State {
@@ -32,13 +35,14 @@ struct State {
 }
 
 impl LiveProgress {
-    pub fn new(config: &LoadConfig) -> Self {
+    pub fn new(config: &LoadConfig, files: Arc<Files>) -> Self {
         let bar = io::stderr().is_terminal().then(progress::lines);
         Self {
             length: config.warmup_duration + config.test_duration,
             warm_up: config.warmup_duration,
             bar,
             state: Mutex::new(State { phase: Phase::Setup, trial: None, last_line: Instant::now() }),
+            files,
         }
     }
 
@@ -65,6 +69,14 @@ impl LiveProgress {
 }
 
 impl Observer for LiveProgress {
+    fn started(&self, record: &RunRecord) {
+        self.files.begin(record);
+    }
+
+    fn measured(&self, second: &SecondRecord) {
+        self.files.append_second(second);
+    }
+
     fn phase(&self, phase: Phase) {
         self.state.lock().phase = phase;
         match &self.bar {

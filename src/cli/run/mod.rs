@@ -1,24 +1,25 @@
 //! `broadside run`: a load test of a store.
 
+mod files;
 mod live;
 mod plan;
 mod summary;
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
 use broadside::load::record::RateSearchRecord;
-use broadside::load::upstream::{ResultFile, file_names};
+use broadside::load::upstream::ResultFile;
 use broadside::load::{self, ArrivalKind, GeneratorOptions, RunOptions, RunRecord, SelectionKind};
-use broadside::{Database, DatabaseConfig, SystemClock};
+use broadside::{Clock, Database, DatabaseConfig, SystemClock};
 use clap::Args;
 use tokio::sync::watch;
 
 use super::arguments::Address;
-use super::file::FileError;
 use super::report::{self, Output};
-use super::{Failure, Verdict, file, interrupt};
+use super::{Failure, Verdict, interrupt};
+use files::Files;
 use live::LiveProgress;
 use plan::Plan;
 use summary::Summary;
@@ -140,19 +141,18 @@ pub async fn run(args: &RunArgs) -> Result<Verdict, Failure> {
     }
     // A signal stops the load; the process ends after the results are written.
     let _guard = interrupt::guard()?;
-    // Before the measurement, which may take hours.
-    std::fs::create_dir_all(&args.results_dir).map_err(|error| FileError::new(&args.results_dir, error))?;
-    let record = execute(&plan, &options, args.find_rate).await?;
-    let files = write(&record, &plan, &args.results_dir)?;
-    Output::default().line(Summary { record: &record, files: &files })?;
+    let files = Arc::new(Files::create(&args.results_dir, SystemClock.now())?);
+    let record = execute(&plan, &options, args.find_rate, &files).await?;
+    files.finish(&ResultFile::new(&record, plan.config.upstream()).to_json()?, &record.to_json()?)?;
+    Output::default().line(Summary { record: &record, files: files.paths() })?;
     verdict(&record)
 }
 
 /// Executes the plan. A signal stops the load and shortens the drain.
-async fn execute(plan: &Plan, options: &RunOptions, find_rate: bool) -> Result<RunRecord, Failure> {
+async fn execute(plan: &Plan, options: &RunOptions, find_rate: bool, files: &Arc<Files>) -> Result<RunRecord, Failure> {
     let (stop, stopped) = watch::channel(false);
     let database = connect(&plan.database).await?;
-    let live = Arc::new(LiveProgress::new(&plan.config));
+    let live = Arc::new(LiveProgress::new(&plan.config, files.clone()));
     let config = &plan.config;
     let run = async {
         if find_rate {
@@ -173,10 +173,10 @@ async fn execute(plan: &Plan, options: &RunOptions, find_rate: bool) -> Result<R
         () = signal => unreachable!("the future of the signal never completes"),
     };
     live.finish();
+    // An error of closing would lose the record.
     let closed = database.close().await;
-    let record = record?;
-    closed?;
-    Ok(record)
+    closed.err().iter().for_each(report::warning);
+    Ok(record?)
 }
 
 async fn connect(config: &DatabaseConfig) -> Result<Arc<dyn Database>, Failure> {
@@ -184,16 +184,6 @@ async fn connect(config: &DatabaseConfig) -> Result<Arc<dyn Database>, Failure> 
         database = config.connect(Arc::new(SystemClock)) => Ok(database?),
         () = interrupt::requested() => Err(Failure::Interrupted),
     }
-}
-
-/// Writes the result file and the record. Returns their paths.
-fn write(record: &RunRecord, plan: &Plan, directory: &Path) -> Result<Vec<PathBuf>, Failure> {
-    let paths = file_names(record.ended).map(|name| directory.join(name));
-    let texts = [ResultFile::new(record, plan.config.upstream()).to_json()?, record.to_json()?];
-    for (path, text) in paths.iter().zip(texts) {
-        file::write(path, &text)?;
-    }
-    Ok(paths.to_vec())
 }
 
 /// Reports the reasons for the verdict.

@@ -1,7 +1,7 @@
 //! The summary of a run on standard output.
 
 use std::fmt;
-use std::path::PathBuf;
+use std::path::Path;
 
 use broadside::load::RunRecord;
 use broadside::measure::LatencyHistogram;
@@ -13,7 +13,7 @@ use crate::cli::format;
 /// The summary of a run: a table of the calls, actions, census, objectives and files.
 pub struct Summary<'a> {
     pub record: &'a RunRecord,
-    pub files: &'a [PathBuf],
+    pub files: [&'a Path; 2],
 }
 
 impl fmt::Display for Summary<'_> {

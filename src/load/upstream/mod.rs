@@ -235,7 +235,7 @@ impl ResultFile {
     }
 }
 
-/// The names of the two files of a run, derived from the time of its end: the result file and the record.
+/// The names of the two files of a run, derived from the time of its start: the result file and the record.
 ///
 /// ```
 /// use broadside::load::upstream::file_names;
@@ -244,9 +244,9 @@ impl ResultFile {
 /// assert_eq!(names, ["broadside-result-20260801-093005.json", "broadside-run-20260801-093005.json"]);
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
-pub fn file_names(ended: Timestamp) -> [String; 2] {
+pub fn file_names(started: Timestamp) -> [String; 2] {
     // The digits of YYYY-MM-DDTHH:MM:SS.
-    let text = ended.to_string();
+    let text = started.to_string();
     let digits: String = text.chars().take(19).filter(char::is_ascii_digit).collect();
     let (day, time) = digits.split_at(digits.len().min(8));
     ["result", "run"].map(|kind| format!("broadside-{kind}-{day}-{time}.json"))
