@@ -176,6 +176,7 @@ fn report_with_baseline(name: &str, baseline: &[RunRecord], records: &[RunRecord
     arguments
         .extend(records.iter().enumerate().map(|(at, record)| written(&directory, &format!("now-{at}.json"), record)));
     let output = report(&arguments.iter().map(String::as_str).collect::<Vec<_>>());
+    assert_eq!(out.exists(), code(&output) < 2, "a refused report writes no file");
     (code(&output), stderr(&output))
 }
 

@@ -5,9 +5,6 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
 
-/// The number of jobs in a store of somebody else.
-pub const JOBS: usize = 5;
-
 /// A load with historical jobs, whose data remain.
 const LOAD: &str = "
 testDuration: 200ms
