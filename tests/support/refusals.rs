@@ -54,6 +54,12 @@ impl<C: AsyncFn() -> Vec<String>> Refusals<C> {
         fs::remove_dir_all(self.directory.join("results")).unwrap();
     }
 
+    /// Removes the data of a load test.
+    pub fn tear_down(&self, address: &str) {
+        let output = self.execute(&["run", "--config", "load.yaml", "--backend", address, "--teardown-only"]);
+        assert_eq!(output.status.code(), Some(0), "{}", String::from_utf8_lossy(&output.stderr));
+    }
+
     /// Runs a command, which must fail with 2 for a reason, and change nothing.
     pub async fn refused(&self, arguments: &[&str], reason: &str) {
         let before = ((self.content)().await, files(&self.directory));
