@@ -436,6 +436,8 @@ fn the_baseline_and_the_directory_are_checked_before_the_backends() {
     let file = directory("no-directory").join("file");
     std::fs::write(&file, "").unwrap();
     let new = directory("unreached").join("new");
+    // An earlier execution of the test may have left it.
+    drop(std::fs::remove_dir(&new));
     let occupied = directory("occupied");
     std::fs::create_dir_all(occupied.join("report.html")).unwrap();
     let repeated = directory("repeated").join("results.json");

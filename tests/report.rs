@@ -169,6 +169,8 @@ fn a_run_without_calls_has_a_report() {
 fn report_with_baseline(name: &str, baseline: &[RunRecord], records: &[RunRecord]) -> (i32, String) {
     let directory = directory(name);
     let out = directory.join("report.html");
+    // An earlier execution of the test may have left it.
+    drop(std::fs::remove_file(&out));
     let mut arguments = vec!["--out".to_owned(), out.to_str().unwrap().to_owned()];
     for (at, record) in baseline.iter().enumerate() {
         arguments.extend(["--baseline".to_owned(), written(&directory, &format!("before-{at}.json"), record)]);
