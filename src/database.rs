@@ -11,7 +11,7 @@ use crate::error::{BackendKind, Error, ErrorKind, Operation, Result};
 use crate::historical::HistoricalJobs;
 use crate::ingest::IngestionBatch;
 use crate::model::{Job, JobGroup};
-use crate::query::{GroupQuery, JobQuery, ReadCall};
+use crate::query::{GroupField, GroupQuery, JobQuery, ReadCall};
 
 /// The progress of a long call.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -154,6 +154,18 @@ pub trait Database: fmt::Debug + Send + Sync {
         let _ = (key, value);
         Err(Error::new(ErrorKind::Backend, Operation::Property, "the store does not support properties")
             .with_backend(self.backend()))
+    }
+
+    /// The number of stored jobs, before `initialise_schema` too: 0 without tables, and all jobs of tables that it would
+    /// migrate to the handle's layout. Nothing is changed.
+    ///
+    /// The default is the sum of the groups by state.
+    async fn job_count(&self) -> Result<u64> {
+        match self.get_job_groups(&GroupQuery::by(GroupField::State)).await {
+            Ok(groups) => Ok(groups.iter().map(|group| group.count).sum()),
+            Err(error) if error.kind() == ErrorKind::NotInitialised => Ok(0),
+            Err(error) => Err(error),
+        }
     }
 
     /// Opens another handle to the same store, with the same clock. Each handle is closed separately.

@@ -112,6 +112,8 @@ pub enum Operation {
     GetJobs,
     /// `get_job_groups`
     GetJobGroups,
+    /// `job_count`
+    JobCount,
     /// `get_job_spec`
     GetJobSpec,
     /// `get_job_error`
@@ -146,6 +148,7 @@ impl fmt::Display for Operation {
             Self::ExecuteIngestionQueryBatch => "ExecuteIngestionQueryBatch",
             Self::GetJobs => "GetJobs",
             Self::GetJobGroups => "GetJobGroups",
+            Self::JobCount => "JobCount",
             Self::GetJobSpec => "GetJobSpec",
             Self::GetJobError => "GetJobError",
             Self::GetJobRunError => "GetJobRunError",

@@ -80,6 +80,7 @@ impl Database for Traced {
             execute_ingestion_query_batch<'a>(batch: &'a IngestionBatch) -> ();
         GetJobs { ?query, } get_jobs<'a>(query: &'a JobQuery) -> Vec<Job>;
         GetJobGroups { ?query, } get_job_groups<'a>(query: &'a GroupQuery) -> Vec<JobGroup>;
+        JobCount {} job_count<>() -> u64;
         GetJobSpec { job_id, } get_job_spec<'a>(job_id: &'a str) -> api::Job;
         GetJobError { job_id, } get_job_error<'a>(job_id: &'a str) -> String;
         GetJobRunError { run_id, } get_job_run_error<'a>(run_id: &'a str) -> String;

@@ -34,6 +34,8 @@ fn main() {
         trial("properties-last-until-the-store-is-torn-down", properties),
         trial("a-change-that-fails-half-way-has-an-unknown-outcome", half_way),
         trial("a-read-is-explained-by-its-statements", explained),
+        #[cfg(feature = "cli")]
+        trial("a-refused-command-changes-nothing", refusals),
     ];
     libtest_mimic::run(&arguments, trials).exit();
 }
@@ -66,12 +68,14 @@ fn address_of(store: &ScratchStore, parameter: &str) -> String {
     shared(parameter).replace("/?", &format!("/{}?", database_of(store)))
 }
 
+fn client() -> clickhouse::Client {
+    let url = shared("compression=none").replace("clickhouse+", "");
+    clickhouse::Client::default().with_url(url.split_once('?').unwrap().0)
+}
+
 /// Executes a statement on the server.
 async fn run(store: &ScratchStore, sql: &str) {
-    let url = shared("compression=none").replace("clickhouse+", "");
-    let url = url.split_once('?').unwrap().0;
-    let client = clickhouse::Client::default().with_url(url).with_database(database_of(store));
-    client.query(sql).execute().await.unwrap();
+    client().with_database(database_of(store)).query(sql).execute().await.unwrap();
 }
 
 fn batch(queries: impl IntoIterator<Item = IngestionQuery>) -> IngestionBatch {
@@ -289,6 +293,67 @@ async fn explained() {
         let spec = database.explain(&ReadCall::JobSpec("job".to_owned())).await.unwrap();
         assert!(spec.statements[0].statement.contains("FROM job_spec"), "{spec:?}");
         assert!(spec.statements[0].plan.contains("PrimaryKey"), "{spec:?}");
+        store.remove().await.unwrap();
+    }
+}
+
+/// The definitions and the rows of a database's tables.
+#[cfg(feature = "cli")]
+async fn content(database: &str) -> Vec<String> {
+    let texts = async |sql: &str| client().query(sql).fetch_all::<String>().await.unwrap();
+    let own = format!("FROM system.tables WHERE database = '{database}'");
+    let mut content = texts(&format!("SELECT toString((name, uuid, create_table_query, comment)) {own}")).await;
+    content.extend(
+        texts(&format!("SELECT toString((name, uuid, comment)) FROM system.databases WHERE name = '{database}'")).await,
+    );
+    for table in texts(&format!("SELECT name {own} AND engine LIKE '%MergeTree'")).await {
+        let rows = texts(&format!("SELECT toValidUTF8(toString(tuple(*))) FROM {database}.{table}")).await;
+        content.extend(rows.into_iter().map(|row| format!("{table}: {row}")));
+    }
+    content
+}
+
+/// Each refusal of each command leaves the catalog, the rows and the files as they were.
+#[cfg(feature = "cli")]
+async fn refusals() {
+    use support::refusals::Refusals;
+
+    for (layout, other_layout) in [(LAYOUTS[0], LAYOUTS[1]), (LAYOUTS[1], LAYOUTS[0])] {
+        let store = scratch(&shared(layout)).await;
+        let database = database_of(&store);
+        let name = format!("clickhouse-refusals-{layout}");
+        let refusals = Refusals::new(&name, async || content(&database).await);
+        let address = |parameters: &str| address_of(&store, &format!("{layout}&{parameters}"));
+        let jobs = (0..5).map(|number| new_job(&format!("job-{number}")));
+        store.database().execute_ingestion_query_batch(&batch(jobs)).await.unwrap();
+        refusals.arguments(&address("adopt=true")).await;
+        refusals.read_only(&address("setting.readonly=2"), "readonly").await;
+        let foreign = "contains 5 jobs that no load test has created";
+        refusals.loads(&address("adopt=false"), foreign).await;
+        run(&store, "DROP TABLE broadside_store SYNC").await;
+        for adopt in ["adopt=true", "adopt=false"] {
+            refusals.loads(&address(adopt), foreign).await;
+        }
+        refusals.loads(&address_of(&store, &format!("{other_layout}&adopt=true")), layout).await;
+        run(&store, "TRUNCATE TABLE job").await;
+        refusals.loads(&address("adopt=false"), "adopt=true").await;
+        run(&store, "DROP TABLE job SYNC").await;
+        let engine = if layout == LAYOUTS[0] { "ReplacingMergeTree" } else { "MergeTree" };
+        run(&store, &format!("CREATE TABLE job (job_id String) ENGINE = {engine} ORDER BY job_id")).await;
+        refusals.loads(&address("adopt=true"), "it has no column").await;
+        store.remove().await.unwrap();
+
+        // A store of a load test.
+        let store = scratch(&shared(layout)).await;
+        let database = database_of(&store);
+        let refusals = Refusals::new(&name, async || content(&database).await);
+        let address = address_of(&store, layout);
+        refusals.load("load.yaml", &address);
+        let other = ["run", "--config", "load.yaml", "--config", "other.yaml", "--backend", &address];
+        refusals.refused(&other, "the historical jobs of another configuration").await;
+        let marker = r#"{"madeBy":"broadside","schema":99,"layout":"replacing","id":"x","created":"2026-01-01T00:00:00Z","scratch":false}"#;
+        run(&store, &format!("ALTER TABLE broadside_store MODIFY COMMENT '{marker}'")).await;
+        refusals.loads(&address, "has version 99").await;
         store.remove().await.unwrap();
     }
 }

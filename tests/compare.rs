@@ -435,6 +435,9 @@ fn the_baseline_and_the_directory_are_checked_before_the_backends() {
     let other_jobs = baseline("checked-first", |results| results["settings"]["workload"]["seed"] = 99.into());
     let file = directory("no-directory").join("file");
     std::fs::write(&file, "").unwrap();
+    let new = directory("unreached").join("new");
+    // An earlier execution of the test may have left it.
+    drop(std::fs::remove_dir(&new));
     let occupied = directory("occupied");
     std::fs::create_dir_all(occupied.join("report.html")).unwrap();
     let repeated = directory("repeated").join("results.json");
@@ -448,11 +451,13 @@ fn the_baseline_and_the_directory_are_checked_before_the_backends() {
         ("--out", file.as_path(), "file: "),
         ("--out", file.join("below").as_path(), "below: "),
         ("--out", occupied.as_path(), "is a directory"),
+        ("--out", new.as_path(), "Connect"),
     ] {
         let output = compare_with_unreachable(&[option, path.to_str().unwrap()]);
         assert_eq!((code(&output), text(&output.stdout)), (2, String::new()), "{path:?}");
         assert!(text(&output.stderr).contains(reason), "{path:?}: {}", text(&output.stderr));
     }
+    assert!(!new.exists(), "a comparison that fails creates no directory");
 }
 
 #[test]

@@ -32,6 +32,8 @@ fn main() {
         trial("an-encoding-without-all-of-unicode-is-rejected", encoding),
         trial("many-partitions-are-dropped-in-several-transactions", many_partitions),
     ];
+    #[cfg(feature = "cli")]
+    trials.push(trial("a-refused-command-changes-nothing", refusals));
     for layout in LAYOUTS {
         let name = format!("lookouts-own-tables-can-be-adopted::{}", layout.name);
         trials.push(trial(&name, move || adopted(layout)));
@@ -309,4 +311,106 @@ async fn many_partitions() {
     store.remove().await.unwrap();
     let config: DatabaseConfig = address.parse().unwrap();
     assert_eq!(config.scratch_stores().await.unwrap(), []);
+}
+
+/// Lookout's tables with five jobs, two of which have ended.
+#[cfg(feature = "cli")]
+const LOOKOUT: [&str; 4] = [
+    include_str!("../src/postgres/schema/tables.sql"),
+    include_str!("../src/postgres/schema/job.sql"),
+    include_str!("../src/postgres/schema/job_indexes.sql"),
+    "INSERT INTO job (job_id, queue, owner, jobset, cpu, memory, ephemeral_storage, gpu, priority, submitted, state,
+        last_transition_time, last_transition_time_seconds)
+    SELECT 'job-' || n, 'q', 'o', 's', 1, 1, 1, 0, 0, now(), CASE WHEN n > 3 THEN 4 ELSE 1 END, now(), 0
+    FROM generate_series(1, 5) AS n;
+    INSERT INTO job_run (run_id, job_id, cluster, job_run_state) SELECT 'run-' || job_id, job_id, 'c', 3 FROM job;
+    INSERT INTO job_spec SELECT job_id, 'spec' FROM job;
+    INSERT INTO job_error SELECT job_id, 'error' FROM job",
+];
+
+/// The definitions of all objects of the database outside the system's schemas, and the database's settings.
+#[cfg(feature = "cli")]
+const DEFINITIONS: &str = "
+WITH own AS (
+    SELECT c.*, format('%I.%I', nspname, relname) AS name FROM pg_class AS c JOIN pg_namespace AS n ON n.oid = relnamespace
+    WHERE nspname NOT LIKE 'pg\\_%' AND nspname <> 'information_schema'
+)
+SELECT concat_ws(' ', 'schema', nspname, nspacl) FROM pg_namespace WHERE nspname NOT LIKE 'pg\\_%'
+UNION ALL SELECT concat_ws(' ', relkind, name, relfilenode, relpersistence, reloptions, relacl, obj_description(oid, 'pg_class'))
+    FROM own
+UNION ALL SELECT concat_ws(' ', name, attnum, attname, format_type(atttypid, atttypmod), attcollation, attnotnull,
+    attstorage, attisdropped, pg_get_expr(adbin, adrelid))
+    FROM own JOIN pg_attribute ON attrelid = own.oid AND attnum > 0 LEFT JOIN pg_attrdef ON adrelid = attrelid AND adnum = attnum
+UNION ALL SELECT concat_ws(' ', pg_get_indexdef(indexrelid), indisvalid) FROM own JOIN pg_index ON indrelid = own.oid
+UNION ALL SELECT concat_ws(' ', name, conname, pg_get_constraintdef(c.oid)) FROM own JOIN pg_constraint AS c ON conrelid = own.oid
+UNION ALL SELECT concat_ws(' ', name, pg_get_viewdef(oid)) FROM own WHERE relkind = 'v'
+UNION ALL SELECT concat_ws(' ', name, inhparent::regclass) FROM own JOIN pg_inherits ON inhrelid = own.oid
+UNION ALL SELECT concat_ws(' ', 'setting', setconfig) FROM pg_db_role_setting JOIN pg_database AS d ON d.oid = setdatabase
+    WHERE datname = current_database()";
+
+/// The catalog of a database, and all rows with the transactions that have written them.
+#[cfg(feature = "cli")]
+async fn content(session: &Client) -> Vec<String> {
+    let texts = async |query: &str| -> Vec<String> {
+        session.query(query, &[]).await.unwrap().iter().map(|row| row.get(0)).collect()
+    };
+    let mut content = texts(DEFINITIONS).await;
+    let tables = "SELECT format('%I.%I', schemaname, tablename) FROM pg_tables
+        WHERE schemaname NOT LIKE 'pg\\_%' AND schemaname <> 'information_schema'";
+    for table in texts(tables).await {
+        let rows = texts(&format!("SELECT concat_ws(' ', xmin, ctid, t) FROM {table} AS t")).await;
+        content.extend(rows.into_iter().map(|row| format!("{table}: {row}")));
+    }
+    content
+}
+
+/// Each refusal of each command leaves the catalog, the rows and the files as they were.
+#[cfg(feature = "cli")]
+async fn refusals() {
+    use support::refusals::Refusals;
+
+    let name = format!("refusals_{}", std::process::id());
+    let (server, connection) = tokio_postgres::connect(&shared(""), NoTls).await.unwrap();
+    tokio::spawn(connection);
+    server.batch_execute(&format!("CREATE DATABASE {name}")).await.unwrap();
+    let tuning = format!("tuning_sql=ALTER DATABASE {name} SET work_mem = '5MB'&revert_sql=CREATE TABLE reverted()");
+    let address = |parameters: &str| with(&shared(&format!("dbname={name}&{tuning}")), parameters);
+    let (session, connection) = tokio_postgres::connect(&shared(&format!("dbname={name}")), NoTls).await.unwrap();
+    tokio::spawn(connection);
+    for statements in LOOKOUT {
+        session.batch_execute(&statements.replace("{active}", "1, 2, 3, 8")).await.unwrap();
+    }
+    let scratch = address("").parse::<DatabaseConfig>().unwrap().create_scratch(Arc::new(SystemClock)).await.unwrap();
+    let refusals = Refusals::new("postgres-refusals", async || content(&session).await);
+
+    refusals.arguments(&address("adopt=true&hot_cold_split=true")).await;
+    refusals.read_only(&address("options=-c%20default_transaction_read_only%3Don"), "read-only transaction").await;
+    let foreign = "contains 5 jobs that no load test has created";
+    for parameters in ["adopt=true&hot_cold_split=true", "adopt=true", "hot_cold_split=true", ""] {
+        refusals.loads(&address(parameters), foreign).await;
+    }
+    refusals.loads(&address("adopt=true&partition_by_submitted=true"), "has the layout lookout").await;
+    session.batch_execute("TRUNCATE job, job_run, job_spec, job_error").await.unwrap();
+    refusals.loads(&address("hot_cold_split=true"), "adopt=true").await;
+    session.batch_execute("CREATE SCHEMA theirs; CREATE TABLE theirs.job (theirs integer)").await.unwrap();
+    refusals.loads(&address("adopt=true&schema=theirs"), "not Lookout's tables").await;
+
+    // A store of a load test, which a later one with hot_cold_split=true could split.
+    refusals.load("load.yaml", &address("schema=marked"));
+    let split = address("schema=marked&hot_cold_split=true");
+    let other = ["run", "--config", "load.yaml", "--config", "other.yaml", "--backend", &split];
+    refusals.refused(&other, "the historical jobs of another configuration").await;
+    // The tear-down splits it, because it contains jobs, and does not create a store where there is none.
+    refusals.tear_down(&split);
+    assert_eq!(count(&session, "marked.job_all").await, 0);
+    refusals.tear_down(&address("schema=nowhere"));
+    assert_eq!(count(&session, "pg_namespace WHERE nspname = 'nowhere'").await, 0);
+
+    refusals.load("load.yaml", &split);
+    session.batch_execute("DELETE FROM marked.broadside_store WHERE key LIKE 'property.%'").await.unwrap();
+    refusals.loads(&split, "that no load test has created").await;
+    session.batch_execute("UPDATE marked.broadside_store SET value = '99' WHERE key = 'version'").await.unwrap();
+    refusals.loads(&split, "has version 99").await;
+    scratch.remove().await.unwrap();
+    server.batch_execute(&format!("DROP DATABASE {name} WITH (FORCE)")).await.unwrap();
 }

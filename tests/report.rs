@@ -169,6 +169,8 @@ fn a_run_without_calls_has_a_report() {
 fn report_with_baseline(name: &str, baseline: &[RunRecord], records: &[RunRecord]) -> (i32, String) {
     let directory = directory(name);
     let out = directory.join("report.html");
+    // An earlier execution of the test may have left it.
+    drop(std::fs::remove_file(&out));
     let mut arguments = vec!["--out".to_owned(), out.to_str().unwrap().to_owned()];
     for (at, record) in baseline.iter().enumerate() {
         arguments.extend(["--baseline".to_owned(), written(&directory, &format!("before-{at}.json"), record)]);
@@ -176,6 +178,7 @@ fn report_with_baseline(name: &str, baseline: &[RunRecord], records: &[RunRecord
     arguments
         .extend(records.iter().enumerate().map(|(at, record)| written(&directory, &format!("now-{at}.json"), record)));
     let output = report(&arguments.iter().map(String::as_str).collect::<Vec<_>>());
+    assert_eq!(out.exists(), code(&output) < 2, "a refused report writes no file");
     (code(&output), stderr(&output))
 }
 

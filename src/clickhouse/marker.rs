@@ -8,13 +8,15 @@
 //! A scratch database has a separate marker from its creation on, before it has tables: the comment of the database.
 //! Only databases with this marker are listed and dropped as scratch stores.
 
+use std::collections::HashSet;
+
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
 use super::config::ClickHouseConfig;
 use super::connection::Connection;
 use super::layout::Layout;
-use super::row::{DatabaseRow, TableRow};
+use super::row::{DatabaseRow, IdRow, TableRow};
 use super::statement::{Statement, Values};
 use super::tables::{self, STORE};
 use crate::connect::ScratchInfo;
@@ -93,7 +95,7 @@ impl Content {
     ///
     /// # Errors
     ///
-    /// `WrongStore` if the tables have another layout or version.
+    /// `WrongStore` if the tables have another layout or version, or have no marker and other columns.
     pub(super) async fn read(connection: &Connection, operation: Operation, config: &ClickHouseConfig) -> Result<Self> {
         let tables: Vec<TableRow> = connection.fetch_on_server(operation, &tables_of(&config.database)).await?;
         if let Some(marker) = tables.iter().find(|table| table.name == STORE) {
@@ -109,8 +111,32 @@ impl Content {
                 return Err(another_layout(operation, layout));
             }
         }
-        Ok(if tables.is_empty() { Self::Nothing } else { Self::Unmarked })
+        if tables.is_empty() {
+            return Ok(Self::Nothing);
+        }
+        let found: Vec<IdRow> = connection.fetch_on_server(operation, &columns_of(&config.database)).await?;
+        let found: HashSet<_> = found.into_iter().map(|column| column.id).collect();
+        for TableRow { name, .. } in tables {
+            let column = tables::columns(&name).find(|column| !found.contains(format!("{name}.{column}").as_str()));
+            if let Some(column) = column {
+                let message =
+                    format!("the table {name} of the database is not one of Broadside: it has no column {column}");
+                return Err(wrong_store(operation, message));
+            }
+        }
+        Ok(Self::Unmarked)
     }
+}
+
+/// The statement that reads the names of all columns of the tables, as `table.column`.
+fn columns_of(database: &str) -> Statement {
+    let mut values = Values::default();
+    let database = values.text(database);
+    let names = values.texts(tables::TABLES);
+    let sql = format!(
+        "SELECT concat(table, '.', name) AS id FROM system.columns WHERE database = {database} AND table IN {names}"
+    );
+    Statement { sql, values }
 }
 
 fn tables_of(database: &str) -> Statement {

@@ -9,30 +9,30 @@ use super::statement::Statement;
 use super::tables::{create_database, create_store_table, create_tables};
 use crate::error::{Operation, Result};
 
-/// Creates the database, the marker and the tables, unless they exist.
+/// Creates the database, the marker and the tables, unless they exist. The content is checked before the first change.
 pub(super) async fn initialise(connection: &Connection, config: &ClickHouseConfig) -> Result<()> {
     let operation = Operation::InitialiseSchema;
     let ClickHouseConfig { database, layout, cluster, .. } = config;
     let cluster = cluster.as_deref();
     // CREATE DATABASE IF NOT EXISTS requires the privilege to create databases even if the database exists.
     let comment = marker::database_comment(connection, operation, database).await?;
+    let content = Content::read(connection, operation, config).await?;
+    if matches!(content, Content::Unmarked) && !config.adopt {
+        return Err(marker::unmarked(operation));
+    }
     let mut change = Change::default();
     if comment.is_none() {
         let statement = create_database(database, cluster);
         change.write(connection.execute_on_server(operation, &statement).await)?;
     }
-    match change.read(Content::read(connection, operation, config).await)? {
-        Content::Store(_) => {}
-        Content::Unmarked if !config.adopt => return change.read(Err(marker::unmarked(operation))),
-        Content::Unmarked | Content::Nothing => {
-            let scratch = comment.as_deref().and_then(marker::scratch_created).is_some();
-            let marker = Marker::new(*layout, scratch).text();
-            for statement in create_store_table(&marker, database, cluster) {
-                change.write(connection.execute(operation, &statement).await)?;
-            }
-            // Another process may have created the table with its marker in the meantime.
-            change.read(Content::read(connection, operation, config).await)?;
+    if !matches!(content, Content::Store(_)) {
+        let scratch = comment.as_deref().and_then(marker::scratch_created).is_some();
+        let marker = Marker::new(*layout, scratch).text();
+        for statement in create_store_table(&marker, database, cluster) {
+            change.write(connection.execute(operation, &statement).await)?;
         }
+        // Another process may have created the table with its marker in the meantime.
+        change.read(Content::read(connection, operation, config).await)?;
     }
     for statement in create_tables(*layout, database, cluster) {
         change.write(connection.execute(operation, &statement).await)?;

@@ -18,7 +18,7 @@ impl ClickHouseConfig {
     ///
     /// `Unavailable` if the server cannot be reached within the connect timeout, `Timeout` if it does not respond,
     /// `Backend` if it rejects the user or the password, `WrongStore` if the database has another layout or version of
-    /// the schema.
+    /// the schema, or other tables with names of Broadside's tables.
     pub async fn connect(&self, clock: SharedClock) -> Result<ClickHouseDatabase> {
         let connection = Connection::open(self).await?;
         Content::read(&connection, OPERATION, self).await?;

@@ -29,6 +29,18 @@ pub(super) const STORED_RUN_COLUMNS: &str =
 pub(super) const ANNOTATION_PAIRS: &str =
     r"arrayMap((k, v) -> concat(k, '\0', v), mapKeys(annotations), mapValues(annotations))";
 
+const RECORD_COLUMNS: &str = "job_id, version, value";
+
+/// The columns of one of [`TABLES`].
+pub(super) fn columns(table: &str) -> impl Iterator<Item = &'static str> {
+    let columns = match table {
+        "job" => JOB_COLUMNS,
+        "job_run" => STORED_RUN_COLUMNS,
+        _ => RECORD_COLUMNS,
+    };
+    columns.split(", ")
+}
+
 const JOB: &str = r"
     job_id String CODEC(ZSTD(1)),
     version UInt64 CODEC(T64, ZSTD(1)),

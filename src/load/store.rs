@@ -33,52 +33,79 @@ struct Fingerprint {
 #[derive(Debug)]
 pub(super) struct Population {
     jobs: Vec<HistoricalJobs>,
-    /// The counts of the store before the creation of historical jobs.
-    before: ExpectedCounts,
+    /// Whether the store has jobs of an earlier run.
+    is_resumed: bool,
 }
 
-/// Removes all data of an earlier load test from a store.
+/// The content of a store before a load test.
+struct Found {
+    jobs: u64,
+    /// `None` if no load test has prepared the store.
+    fingerprint: Option<String>,
+}
+
+impl Found {
+    /// Reads the content without a change of the store. The store need not be initialised.
+    ///
+    /// # Errors
+    ///
+    /// `WrongStore` if the store contains jobs that no load test has created. Other errors of the store.
+    async fn read(database: &dyn Database) -> Result<Self> {
+        let jobs = database.job_count().await?;
+        let fingerprint = match database.property(FINGERPRINT).await {
+            // The store has no marker yet. `initialise_schema` checks whether it may get one, before its first change.
+            Err(error) if matches!(error.kind(), ErrorKind::NotInitialised | ErrorKind::WrongStore) => None,
+            property => property?,
+        };
+        if jobs > 0 && fingerprint.is_none() {
+            return Err(wrong_store(&format!(
+                "contains {jobs} jobs that no load test has created; a load test requires a separate store"
+            )));
+        }
+        Ok(Self { jobs, fingerprint })
+    }
+}
+
+/// Removes all data of an earlier load test from a store. A store without tables remains so.
 ///
 /// # Errors
 ///
-/// `WrongStore` if the store does not belong to Broadside, or contains jobs that no load test has created. Other errors
-/// of the store.
+/// `WrongStore` if the store does not belong to Broadside, or contains jobs that no load test has created; then nothing
+/// is changed. Other errors of the store.
 pub async fn tear_down(database: &dyn Database) -> Result<()> {
-    database.initialise_schema().await?;
-    let jobs = census::counts(database).await?.jobs();
-    if jobs > 0 && database.property(FINGERPRINT).await?.is_none() {
-        return Err(foreign_jobs(jobs));
+    let found = Found::read(database).await?;
+    match database.tear_down().await {
+        Err(error) if error.kind() == ErrorKind::NotInitialised => {}
+        torn_down => return torn_down,
     }
+    if found.fingerprint.is_none() {
+        return Ok(());
+    }
+    // A table is missing, or the tables have the layout of an earlier configuration.
+    database.initialise_schema().await?;
     database.tear_down().await
 }
 
-fn foreign_jobs(jobs: u64) -> Error {
-    wrong_store(&format!("contains {jobs} jobs that no load test has created; a load test requires a separate store"))
-}
-
-/// Initialises the schema, and checks that the store is empty or left by an earlier run with the same historical jobs.
+/// Checks that the store is empty or left by an earlier run with the same historical jobs, and initialises the schema.
+/// Every check precedes the first change.
 pub(super) async fn prepare(database: &dyn Database, config: &LoadConfig) -> Result<Population> {
-    database.initialise_schema().await?;
-    let before = census::counts(database).await?;
-    let stored = database.property(FINGERPRINT).await?;
-    let stored = stored.and_then(|text| serde_json::from_str::<Fingerprint>(&text).ok());
+    let found = Found::read(database).await?;
     let historical_jobs = hash(config)?;
+    let stored = found.fingerprint.map(|text| serde_json::from_str::<Fingerprint>(&text));
     let reference_time = match stored {
-        Some(stored) if stored.historical_jobs == historical_jobs => stored.reference_time,
+        Some(Ok(stored)) if stored.historical_jobs == historical_jobs => stored.reference_time,
         Some(_) => {
             return Err(wrong_store(
                 "contains the historical jobs of another configuration; tear it down first with --teardown-only",
             ));
         }
-        None if before.jobs() > 0 => {
-            return Err(foreign_jobs(before.jobs()));
-        }
         None => SystemClock.now(),
     };
-    store_fingerprint(database, &Fingerprint { historical_jobs, reference_time }).await?;
     let params = config.historical_jobs(reference_time);
     let jobs = params.into_iter().map(HistoricalJobs::try_from).collect::<Result<_>>()?;
-    Ok(Population { jobs, before })
+    database.initialise_schema().await?;
+    store_fingerprint(database, &Fingerprint { historical_jobs, reference_time }).await?;
+    Ok(Population { jobs, is_resumed: found.jobs > 0 })
 }
 
 async fn store_fingerprint(database: &dyn Database, fingerprint: &Fingerprint) -> Result<()> {
@@ -137,7 +164,7 @@ impl Population {
         while let Some(populated) = running.next().await {
             populated?;
         }
-        if self.before.jobs() > 0 {
+        if self.is_resumed {
             // The jobs of an earlier run are part of the expected counts.
             return census::counts(database).await;
         }

@@ -48,7 +48,7 @@ pub enum SslMode {
 /// | `statement_cache` | the maximum number of prepared statements of a connection | 256 |
 /// | `hot_cold_split` | `true`: terminal jobs are moved to a table of their own | `false` |
 /// | `partition_by_submitted` | `true`: jobs are partitioned by day of submission | `false` |
-/// | `tuning_sql` | SQL that `initialise_schema` executes last | none |
+/// | `tuning_sql` | SQL that `initialise_schema` executes last, after all checks and on the complete schema | none |
 /// | `revert_sql` | SQL that `tear_down` executes last, to undo the tuning | none |
 /// | `adopt` | `true`: Lookout's tables are used in their own layout, and may be changed and cleared | `false` |
 ///

@@ -305,6 +305,12 @@ impl Database for PostgresDatabase {
         self.diagnosed(connections.transact(Operation::Property, set).await).await
     }
 
+    async fn job_count(&self) -> Result<u64> {
+        let connections = self.open(Operation::JobCount)?;
+        let schema = connections.schema();
+        connections.run(Operation::JobCount, |client| marker::job_count(client, schema)).await
+    }
+
     async fn another_handle(&self) -> Result<Arc<dyn Database>> {
         Ok(Arc::new(self.config.connect(self.clock.clone()).await?))
     }

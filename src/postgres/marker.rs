@@ -154,13 +154,7 @@ impl Found {
             _ if !self.has_tables() => return Ok(()),
             _ => (self.layout().map(Layout::name), None),
         };
-        let Some(made) = made else {
-            let names: Vec<_> = self.relations.keys().map(String::as_str).collect();
-            return Err(Failure::WrongStore(format!(
-                "schema {schema:?} contains {} but not Lookout's tables: choose another one by the key schema",
-                names.join(", ")
-            )));
-        };
+        let made = made.ok_or_else(|| self.not_lookouts())?;
         if made != layout.name() && !(layout == Layout::HotColdSplit && made == Layout::Lookout.name()) {
             return Err(Failure::WrongStore(format!(
                 "schema {schema:?} has the layout {made}, and the configuration has the layout {}",
@@ -174,6 +168,15 @@ impl Found {
             ))),
             _ => Ok(()),
         }
+    }
+
+    fn not_lookouts(&self) -> Failure {
+        let names: Vec<_> = self.relations.keys().map(String::as_str).collect();
+        Failure::WrongStore(format!(
+            "schema {:?} contains {} but not Lookout's tables: choose another one by the key schema",
+            self.schema,
+            names.join(", ")
+        ))
     }
 
     /// Succeeds if Broadside created the tables, or there are none.
@@ -216,6 +219,17 @@ pub(super) async fn inspect(client: &Client, schema: &str) -> Attempt<Found> {
         found.marker = pairs.contains_key(MADE_BY).then_some(Marker(pairs));
     }
     Ok(found)
+}
+
+/// The number of jobs in the layout of the catalog, which may differ from the handle's; 0 without tables.
+pub(super) async fn job_count(client: Client, schema: &str) -> Attempt<u64> {
+    let found = inspect(&client, schema).await?;
+    if !found.has_tables() {
+        return Ok(0);
+    }
+    let layout = found.layout().ok_or_else(|| found.not_lookouts())?;
+    let row = client.query_one(&format!("SELECT count(*) FROM {}", layout.all_jobs()), &[]).await?;
+    Ok(row.try_get::<_, i64>(0)?.unsigned_abs())
 }
 
 /// The statements that write the marker of this build.

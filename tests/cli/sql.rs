@@ -127,11 +127,12 @@ fn sql_writes_valid_parquet_and_arrow_files() {
 #[test]
 fn sql_replaces_a_file_only_after_success() {
     let path = file("sql-kept.csv", "before");
+    let other = file("sql-kept.csv.part", "of the user");
     let query = "SELECT 1 / (cpu - cpu) FROM job";
     let output = run(&["sql", "--jobs", "1", "--format", "csv", "--out", &path, query]);
     assert_eq!(code(&output), 2);
     assert_eq!(std::fs::read_to_string(&path).unwrap(), "before");
-    assert!(!PathBuf::from(format!("{path}.part")).exists());
+    assert_eq!(std::fs::read_to_string(&other).unwrap(), "of the user");
 }
 
 #[test]

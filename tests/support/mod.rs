@@ -15,4 +15,6 @@ pub mod postgres;
 #[cfg(all(feature = "cli", target_os = "linux"))]
 pub mod process;
 pub mod proxy;
+#[cfg(feature = "cli")]
+pub mod refusals;
 pub mod server;

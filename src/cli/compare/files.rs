@@ -35,10 +35,12 @@ impl<'a> Baseline<'a> {
 pub struct OutputDirectory<'a>(&'a Path);
 
 impl<'a> OutputDirectory<'a> {
-    /// Creates the directory and checks that the files can be written, before the measurement starts.
-    pub fn prepare(path: &'a Path) -> Result<Self, FileError> {
-        fs::create_dir_all(path).map_err(|error| FileError::new(path, error))?;
-        let probe = file::temporary(&path.join("probe"));
+    /// Checks that the directory and the files can be written, before the measurement starts. The directory is created
+    /// with the files, so that a comparison that fails leaves none.
+    pub fn check(path: &'a Path) -> Result<Self, FileError> {
+        // The current directory is the empty path.
+        let existing = path.ancestors().find(|ancestor| ancestor.exists()).unwrap_or(Path::new(""));
+        let probe = file::temporary(&existing.join("probe"));
         let written = OpenOptions::new().write(true).create_new(true).open(&probe);
         written.and_then(|_| fs::remove_file(&probe)).map_err(|error| FileError::new(path, error))?;
         match [RESULTS, REPORT].map(|name| path.join(name)).into_iter().find(|file| file.is_dir()) {
@@ -64,6 +66,7 @@ impl<'a> OutputDirectory<'a> {
 
     fn write_as(&self, results: &Results, json: &str, html: &str) -> Result<(), Failure> {
         let text = serde_json::to_string_pretty(results)?;
+        fs::create_dir_all(self.0).map_err(|error| FileError::new(self.0, error))?;
         file::write(&self.0.join(json), &(text + "\n"))?;
         file::write(&self.0.join(html), &html::page(results)?.into_string())?;
         Ok(())

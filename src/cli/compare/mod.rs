@@ -162,7 +162,7 @@ pub async fn run(args: &CompareArgs) -> Result<Verdict, Failure> {
         let names = names.iter().map(String::as_str).chain(peers.iter().map(|peer| peer.name()));
         check_baseline(&baseline.results, &options, names)?;
     }
-    let directory = args.out.as_deref().map(OutputDirectory::prepare).transpose()?;
+    let directory = args.out.as_deref().map(OutputDirectory::check).transpose()?;
     check_reachable(&configs).await?;
     let results = match compare(&comparison, &configs, peers).await? {
         ComparisonOutcome::Agreed(results) => results,

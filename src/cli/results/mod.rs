@@ -64,16 +64,14 @@ Exit codes:
 pub fn run(args: &ResultsArgs) -> Result<Verdict, Failure> {
     let runs = read_all(&args.files)?;
     let baseline = read_all(&args.baseline)?;
+    // Runs that cannot be compared leave the file unchanged.
+    let regressions = if baseline.is_empty() { Vec::new() } else { regressions(&baseline, &runs, args.tolerance)? };
     file::write(&args.out, &html::page(&runs)?.into_string())?;
     let mut output = Output::default();
     for (name, run) in names(&runs).iter().zip(&runs) {
         summary::problems(run).iter().for_each(|problem| report::warning(format!("{name}: {problem}")));
     }
     output.line(args.out.display())?;
-    if baseline.is_empty() {
-        return Ok(Verdict::Passed);
-    }
-    let regressions = regressions(&baseline, &runs, args.tolerance)?;
     regressions.iter().for_each(report::regression);
     Ok(if regressions.is_empty() { Verdict::Passed } else { Verdict::Differed })
 }

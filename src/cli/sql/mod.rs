@@ -15,7 +15,7 @@ use clap::Args;
 
 use self::output::{Format, Stdout};
 use super::source::Source;
-use super::{Failure, Verdict, fill, interrupt};
+use super::{Failure, Verdict, file, fill, interrupt};
 
 /// Query the memory engine with SQL.
 ///
@@ -120,9 +120,7 @@ fn check(args: &SqlArgs, shell: bool, queries: usize) -> Result<(), UsageError> 
 /// Writes the results to a file. The file is replaced only after all queries have succeeded.
 async fn to_file(path: &Path, session: &SqlSession, queries: &[&str], format: Format) -> Result<(), Failure> {
     let named = |error: io::Error| io::Error::new(error.kind(), format!("{}: {error}", path.display()));
-    let mut name = path.file_name().unwrap_or_default().to_owned();
-    name.push(".part");
-    let part = path.with_file_name(name);
+    let part = file::temporary(path);
     // A signal must not leave the partial file behind.
     let _guard = interrupt::guard()?;
     let file = File::create(&part).map_err(named)?;
