@@ -9,6 +9,7 @@ use tokio_postgres::config::{ChannelBinding, Host, LoadBalanceHosts, TargetSessi
 use super::address::{MAX_CONNECTIONS, MAX_NAME_BYTES};
 use super::config::{PostgresConfig, SslMode, invalid};
 use super::layout::Layout;
+use super::settings;
 use crate::address::MAX_SECONDS;
 use crate::error::Result;
 
@@ -116,6 +117,18 @@ impl PostgresConfig {
     pub fn with_options(mut self, options: impl Into<String>) -> Self {
         self.options = options.into();
         self
+    }
+
+    /// Adds a setting of the sessions to the options. The server refuses an unknown one when it accepts a connection.
+    ///
+    /// # Errors
+    ///
+    /// `InvalidArgument` if the name is empty or contains `=`, or if the name or the value contains NUL.
+    pub fn with_setting(mut self, name: &str, value: &str) -> Result<Self> {
+        let option = settings::option(name, value)
+            .ok_or_else(|| invalid("a setting must have a name without = and contain no NUL"))?;
+        self.options = format!("{} {option}", self.options).trim_start().to_owned();
+        Ok(self)
     }
 
     /// Sets the TLS mode.

@@ -125,6 +125,12 @@ impl PostgresConfig {
         configured(Pairs::of_key_values(text))
     }
 
+    /// Returns true for the keys of an address.
+    #[cfg(feature = "load")]
+    pub(crate) fn has_key(name: &str) -> bool {
+        KEYS.find(0, name).is_ok()
+    }
+
     /// Creates a configuration from keys and values.
     ///
     /// # Errors
