@@ -51,7 +51,7 @@ struct Load {
 
 impl Load {
     fn new() -> Self {
-        let config = LoadConfig::parse([("bench.yaml", CONFIG)]).expect("the configuration is valid").config;
+        let config = LoadConfig::parse([("bench.yaml", CONFIG)], []).expect("the configuration is valid").config;
         let start = Timestamp::from_seconds(1_772_323_200);
         Self { generator: Generator::new(&config, GeneratorOptions::default(), start), micros: 0 }
     }

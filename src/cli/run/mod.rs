@@ -97,6 +97,12 @@ Configuration keys in addition to those of Armada's Broadside:
                           deepOffsetQueriesPerHour, ownerQueriesPerHour and poolQueriesPerHour;
                           and deepOffset (10000)
 
+Environment variables override the files: ARMADA_INGESTIONCONFIG_BATCHSIZE=1000,
+ARMADA_DATABASECONFIG_POSTGRES_PASSWORD=… (if a file has databaseConfig.postgres).
+
+The keys of databaseConfig.postgres are those of pgx, Armada's driver, in its units. Other keys are
+settings of the server, in its units: statement_timeout: 30000 is 30 s.
+
 Examples:
   broadside run
   broadside run --config fixtures/load/postgres.yaml --results-dir results

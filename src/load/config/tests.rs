@@ -15,7 +15,12 @@ queueConfig:
 ";
 
 fn parse(files: &[(&str, &str)]) -> Result<ParsedConfig, ConfigError> {
-    LoadConfig::parse(files.iter().copied())
+    LoadConfig::parse(files.iter().copied(), [])
+}
+
+fn in_environment(text: &str, variables: &[(&str, &str)]) -> Result<ParsedConfig, ConfigError> {
+    let variables = variables.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned()));
+    LoadConfig::parse([("a.yaml", text)], variables)
 }
 
 fn with(extra: &str) -> Result<ParsedConfig, ConfigError> {
@@ -47,6 +52,79 @@ fn keys_match_without_case_and_numbers_may_be_quoted() {
     assert!(parsed.warnings.is_empty(), "{:?}", parsed.warnings);
     assert_eq!(parsed.config.test_duration, Duration::from_nanos(90));
     assert_eq!((parsed.config.ingestion.num_workers, parsed.config.ingestion.batch_size), (4, 7));
+}
+
+#[test]
+fn numbers_have_the_forms_of_go() {
+    let text = "warmupDuration: 0x10
+redelivery: 5e-1
+ingestionConfig: {submissionsPerHour: 3.6e6, batchSize: 010, numWorkers: '1_0', maxBacklogSize: 1_000_000}
+queryConfig: {getJobsQueriesPerHour: 3600.0, getJobsPageSize: 0x10, maxErrorsToCollect: 0b11, maxConcurrentQueries: 0o17}
+skipTearDown: 1
+";
+    let config = with(text).unwrap().config;
+    let (ingestion, queries) = (&config.ingestion, &config.queries);
+    assert_eq!((ingestion.submissions_per_hour, ingestion.batch_size), (3_600_000, 8));
+    assert_eq!((ingestion.num_workers, ingestion.max_backlog_size), (10, 1_000_000));
+    assert_eq!((queries.get_jobs_queries_per_hour, queries.get_jobs_page_size), (3600, 16));
+    assert_eq!((queries.max_errors_to_collect, queries.max_concurrent_queries), (3, 15));
+    assert_eq!((config.warmup_duration.as_nanos(), config.redelivery, config.skip_tear_down), (16, 0.5, true));
+}
+
+#[test]
+fn the_environment_overrides_the_files() {
+    let variables = [
+        ("ARMADA_TESTDURATION", "90s"),
+        ("ARMADA_INGESTIONCONFIG_BATCHSIZE", "0x20"),
+        ("ARMADA_INGESTIONCONFIG_JOBSTATETRANSITIONCONFIG_QUEUEINGDURATION", "3s"),
+        ("armada_queryConfig_getJobsPageSize", "7"),
+        ("ARMADA_SLO", "page.p99 < 1s"),
+        ("ARMADA_WARMUPDURATION", ""),
+        ("ARMADA_POSTGRES_CONNECTION_HOST", "of another program"),
+        ("BROADSIDE_TESTDURATION", "1h"),
+        ("ARMADA", "1h"),
+    ];
+    let parsed = in_environment(&format!("{MINIMAL}warmupDuration: 1m"), &variables).unwrap();
+    assert_eq!(parsed.warnings, []);
+    let config = parsed.config;
+    assert_eq!((config.test_duration.as_secs(), config.warmup_duration.as_secs()), (90, 60));
+    assert_eq!((config.ingestion.batch_size, config.ingestion.num_workers), (32, 1));
+    assert_eq!(config.ingestion.transitions.queueing_duration.as_secs(), 3);
+    assert_eq!((config.queries.get_jobs_page_size, config.slo[0].to_string()), (7, "page.p99 < 1s".to_owned()));
+}
+
+#[test]
+fn problems_and_warnings_of_the_environment_name_the_variable() {
+    let problems = in_environment(
+        MINIMAL,
+        &[("ARMADA_TESTDURATION", "soon"), ("ARMADA_QUEUECONFIG", "q"), ("ARMADA_DATABASECONFIG_INMEMORY", "hunter2")],
+    );
+    let problems: Vec<_> = problems.unwrap_err().problems.iter().map(ToString::to_string).collect();
+    assert!(problems[0].starts_with("ARMADA_DATABASECONFIG_INMEMORY: databaseConfig.inMemory must be true or false"));
+    assert!(problems.contains(&r#"ARMADA_QUEUECONFIG: queueConfig: "q" must be a list"#.to_owned()), "{problems:?}");
+    let duration = r#"ARMADA_TESTDURATION: testDuration: "soon" must be a duration such as 1m30s, 500ms or 1.5h"#;
+    assert!(problems.contains(&duration.to_owned()), "{problems:?}");
+    assert!(!problems.concat().contains("hunter2"));
+    let warned = in_environment(
+        MINIMAL,
+        &[
+            ("ARMADA_DATABASECONFIG", "1"),
+            ("ARMADA_DATABASECONFIG_POSTGRES_PASSWORD", "hunter2"),
+            ("ARMADA_INGESTIONCONFIG_BATCHSZIE", "5"),
+            ("ARMADA_QUEUECONFIG_0_NAME", "q"),
+        ],
+    )
+    .unwrap();
+    assert_eq!(warned.config, with("").unwrap().config);
+    assert_eq!(
+        warned.warnings.iter().map(ToString::to_string).collect::<Vec<_>>(),
+        [
+            "ARMADA_DATABASECONFIG has no effect: it names a section",
+            "ARMADA_DATABASECONFIG_POSTGRES_PASSWORD has no effect: no file has its section",
+            "ARMADA_QUEUECONFIG_0_NAME has no effect: it names a part of a list or a single value",
+            "ARMADA_INGESTIONCONFIG_BATCHSZIE: ingestionConfig.batchszie is an unknown key and is ignored",
+        ]
+    );
 }
 
 #[test]
@@ -175,7 +253,7 @@ fn an_external_store_needs_no_address() {
     let without = MINIMAL.replace("databaseConfig: {inMemory: true}\n", "");
     let other = MINIMAL.replace("{inMemory: true}", "{postgres: {host: ''}}");
     for text in [without.as_str(), MINIMAL, &other] {
-        let parsed = LoadConfig::parse_for(BackendKind::ClickHouse, [("a.yaml", text)]);
+        let parsed = LoadConfig::parse_for(BackendKind::ClickHouse, [("a.yaml", text)], []);
         if text == other {
             assert!(parsed.is_err(), "invalid values are reported although they are not used");
         } else {
@@ -189,7 +267,7 @@ fn settings_of_the_server_do_not_apply_to_an_external_store() {
     let text = MINIMAL.replace("{inMemory: true}", "{inMemory: true, postgresTuningSQL: [SELECT 1]}")
         + "featureToggles: {hotColdSplit: true}\n";
     let ParsedConfig { config, warnings } =
-        LoadConfig::parse_for(BackendKind::Postgres, [("a.yaml", text.as_str())]).unwrap();
+        LoadConfig::parse_for(BackendKind::Postgres, [("a.yaml", text.as_str())], []).unwrap();
     let expected = LoadDatabase { target: LoadTarget::External(BackendKind::Postgres), ..LoadDatabase::memory() };
     assert_eq!(config.database, expected);
     let keys: Vec<_> = warnings.iter().map(|warning| warning.key.as_str()).collect();
@@ -205,14 +283,167 @@ mod servers {
         parse(&[("a.yaml", &MINIMAL.replace("{inMemory: true}", section))])
     }
 
+    fn postgres(keys: &str) -> crate::postgres::PostgresConfig {
+        let parsed = on(&format!("{{postgres: {{host: h, port: 5433, database: d, {keys}}}}}")).unwrap();
+        match parsed.config.database.config().unwrap() {
+            crate::DatabaseConfig::Postgres(config) => config,
+            _ => panic!(),
+        }
+    }
+
     #[test]
-    fn postgres_supports_the_keys_of_libpq_and_pgx() {
-        let parsed = on("\n  postgres: {host: h, port: 5433, database: d, user: u, password: 007, sslmode: disable, pool_max_conns: 3}\n  postgresTuningSQL: [SELECT 1, SELECT 2]").unwrap();
+    fn postgres_supports_the_keys_of_pgx_in_its_units() {
+        let config =
+            postgres("user: u, sslmode: disable, pool_max_conns: 3, connect_timeout: 7, statement_cache_capacity: 9");
+        assert_eq!(config.hosts().collect::<Vec<_>>(), [("h".to_owned(), 5433)]);
+        assert_eq!((config.user(), config.database(), config.pool_size()), (Some("u"), Some("d"), 3));
+        assert_eq!((config.connect_timeout().as_secs(), config.statement_cache()), (7, 9));
+        assert_eq!(config.ssl_mode(), crate::postgres::SslMode::Disable);
+        let settings =
+            postgres("statement_timeout: '30000', LOCK_TIMEOUT: 5s, search_path: 'a, b', options: -c jit=off");
+        assert!(settings.statement_timeout().is_zero(), "the server's setting is in milliseconds");
+        assert_eq!(
+            settings.options(),
+            r"-c jit=off -c lock_timeout=5s -c search_path=a,\ b -c statement_timeout=30000"
+        );
+        assert_eq!(postgres("dbname: other").database(), Some("other"));
+    }
+
+    #[test]
+    fn keys_that_only_apply_to_pgx_are_warnings_and_those_of_other_connections_problems() {
+        let keys = "pool_min_conns: 1, default_query_exec_mode: exec, sslmode: disable";
+        let parsed = on(&format!("{{postgres: {{host: h, port: 1, database: d, {keys}}}}}")).unwrap();
+        let warned: Vec<_> = parsed.warnings.iter().map(|warning| warning.key.as_str()).collect();
+        assert_eq!(
+            warned,
+            ["databaseConfig.postgres.pool_min_conns", "databaseConfig.postgres.default_query_exec_mode"]
+        );
+        assert_eq!(postgres(keys).options(), "");
+        let error = on("{postgres: {host: h, port: 1, database: d, sslpassword: hunter2}}").unwrap_err();
+        assert_eq!(error.to_string(), "a.yaml:3: databaseConfig.postgres.sslpassword is not supported");
+    }
+
+    #[test]
+    fn the_environment_overrides_keys_of_servers() {
+        let text =
+            MINIMAL.replace("{inMemory: true}", "{postgres: {host: h, port: 1, database: d, Pool_Max_Conns: 2}}");
+        let parsed = in_environment(
+            &text,
+            &[
+                ("ARMADA_DATABASECONFIG_POSTGRES_PORT", "2"),
+                ("ARMADA_DATABASECONFIG_POSTGRES_POOL_MAX_CONNS", "3"),
+                ("ARMADA_DATABASECONFIG_POSTGRES_PASSWORD", "hunter2"),
+                ("ARMADA_DATABASECONFIG_CLICKHOUSE_HOST", "other"),
+            ],
+        )
+        .unwrap();
+        let LoadTarget::Postgres(parameters) = &parsed.config.database.target else { panic!() };
+        let found: Vec<_> = parameters.iter().map(|(key, value)| (key.as_str(), value.as_str())).collect();
+        let expected =
+            [("database", "d"), ("host", "h"), ("password", "hunter2"), ("pool_max_conns", "3"), ("port", "2")];
+        assert_eq!(found, expected);
+        assert_eq!(parsed.warnings.len(), 1, "{:?}", parsed.warnings);
+        let error = in_environment(&text, &[("ARMADA_DATABASECONFIG_POSTGRES_POOL_MAX_CONNS", "hunter2")]).unwrap_err();
+        let expected = "ARMADA_DATABASECONFIG_POSTGRES_POOL_MAX_CONNS: databaseConfig.postgres.pool_max_conns ";
+        // The key is as the file has it.
+        assert!(error.to_string().to_ascii_lowercase().starts_with(&expected.to_ascii_lowercase()), "{error}");
+        assert!(!error.to_string().contains("hunter2"), "{error}");
+    }
+
+    #[test]
+    fn scalars_of_postgres_are_texts() {
+        let parsed = on("\n  postgres: {host: h, port: 5433, database: d, user: u, password: 007}\n  postgresTuningSQL: [SELECT 1, SELECT 2]").unwrap();
         let LoadTarget::Postgres(parameters) = &parsed.config.database.target else { panic!() };
         assert_eq!(parameters["password"], "007");
         assert_eq!(parsed.config.database.config().unwrap().backend(), BackendKind::Postgres);
         let text = serde_json::to_string(&parsed.config).unwrap() + &format!("{:?}", parsed.config);
         assert!(!text.contains("007") && text.contains("********"), "{text}");
+    }
+
+    /// All outputs of a configuration that are not for its server.
+    fn outputs(parsed: Result<ParsedConfig, ConfigError>) -> String {
+        match parsed {
+            Err(error) => format!("{error} {error:?}"),
+            Ok(parsed) => {
+                let config = &parsed.config;
+                let record =
+                    serde_json::to_string(config).unwrap() + &serde_json::to_string(&config.upstream()).unwrap();
+                let database = config.database.config().map_err(|error| format!("{error} {error:?}"));
+                format!("{record} {parsed:?} {} {database:?}", config.database.address())
+            }
+        }
+    }
+
+    #[test]
+    fn a_secret_in_a_wrong_place_is_not_shown() {
+        const ADDRESS: [(&str, &str); 3] = [("host", "h"), ("port", "8123"), ("database", "d")];
+        const KEYS: &str = "host hostaddr port database dbname user username password passfile sslmode sslrootcert \
+            sslpassword options application_name connect_timeout target_session_attrs schema pool_size pool_max_conns \
+            pool_max_conn_lifetime statement_cache_capacity statement_timeout search_path work_mem colour adopt \
+            hot_cold_split secure compression access_token";
+        const SECRETS: [&str; 5] =
+            ["postgres://u:hunter2@h/d", "u:hunter2@h", "//u:hunter2@h:1/d", "hunter2://h", "{a: hunter2}"];
+        for server in ["postgres", "clickHouse"] {
+            for (key, secret) in KEYS.split_whitespace().flat_map(|key| SECRETS.map(|secret| (key, secret))) {
+                let address = ADDRESS.iter().filter(|(name, _)| *name != key);
+                let address: String = address.map(|(name, value)| format!("{name}: {value}, ")).collect();
+                let written = if secret.starts_with('{') { secret.to_owned() } else { format!("'{secret}'") };
+                let text = outputs(on(&format!("{{{server}: {{{address}{key}: {written}}}}}")));
+                assert!(!text.contains("hunter2"), "{server} {key} {secret}: {text}");
+                let text = MINIMAL.replace("{inMemory: true}", &format!("{{{server}: {{{address}{key}: '1'}}}}"));
+                let variable = format!("ARMADA_DATABASECONFIG_{server}_{key}").to_ascii_uppercase();
+                let text = outputs(in_environment(&text, &[(&variable, secret)]));
+                assert!(!text.contains("hunter2"), "{variable} {secret}: {text}");
+            }
+            // Keys whose values are not names of the server.
+            for key in ["password", "options", "search_path", "schema", "application_name", "colour", "passfile"] {
+                let text = outputs(on(&format!("{{{server}: {{host: h, port: 1, database: d, {key}: hunter2}}}}")));
+                assert!(!text.contains("hunter2"), "{server} {key}: {text}");
+            }
+        }
+        for section in ["hunter2", "{postgres: hunter2}", "{inMemory: hunter2}", "{clickHouse: [hunter2]}", "[hunter2]"]
+        {
+            let text = outputs(on(section));
+            assert!(!text.contains("hunter2"), "{section}: {text}");
+        }
+        // Characters that begin other scalars of YAML.
+        for sign in ["*", "&", "!", "%", "@", "`", "|", ">", "{", "[", "\"", "'", "- ", "? ", ": ", "#"] {
+            let text = outputs(on(&format!(
+                "\n  postgres:\n    host: h\n    port: 1\n    database: d\n    password: {sign}hunter2\n"
+            )));
+            assert!(!text.contains("hunter2"), "{sign}: {text}");
+        }
+    }
+
+    #[test]
+    fn a_url_is_not_a_name() {
+        for server in ["postgres", "clickHouse"] {
+            for key in ["host", "database", "user"] {
+                let mut address = vec![("host", "h"), ("port", "1"), ("database", "d")];
+                address.retain(|(name, _)| *name != key);
+                address.push((key, "postgres://u:hunter2@h/d"));
+                let address: Vec<_> = address.iter().map(|(name, value)| format!("{name}: '{value}'")).collect();
+                let error = on(&format!("{{{server}: {{{}}}}}", address.join(", "))).unwrap_err();
+                let expected = format!("a.yaml:3: databaseConfig.{server}.{key} must not be a URL");
+                assert_eq!(error.problems.len(), 1, "{error}");
+                assert!(error.to_string().starts_with(&expected), "{error}");
+            }
+        }
+    }
+
+    #[test]
+    fn names_and_quantities_of_a_server_are_in_the_record() {
+        let keys = "host: 'a.b-c,::1', port: '1,2', database: d_1, user: u, sslmode: prefer, statement_timeout: 30000, \
+                    work_mem: 64MB, pool_max_conn_lifetime: 1.5h, jit: off, search_path: a";
+        let parsed = on(&format!("{{postgres: {{{keys}}}}}")).unwrap();
+        let record = serde_json::to_value(&parsed.config).unwrap();
+        let expected = serde_json::json!({
+            "host": "a.b-c,::1", "port": "1,2", "database": "d_1", "user": "u", "sslmode": "prefer",
+            "statement_timeout": "30000", "work_mem": "64MB", "pool_max_conn_lifetime": "1.5h", "jit": "off",
+            "search_path": "********",
+        });
+        assert_eq!(record["databaseConfig"]["postgres"], expected);
+        assert_eq!(parsed.config.database.address(), "postgres at a.b-c,::1:1,2, database d_1");
     }
 
     #[test]
@@ -235,8 +466,8 @@ mod servers {
         for key in ["host", "port", "database"] {
             assert!(error.to_string().contains(&format!("databaseConfig.postgres.{key} must not be empty")), "{error}");
         }
-        let unknown = on("{postgres: {host: h, port: 1, database: d, password: hunter2, colour: red}}").unwrap_err();
-        assert!(unknown.to_string().starts_with("a.yaml:3: databaseConfig.postgres.colour "), "{unknown}");
+        let invalid = on("{postgres: {host: h, port: 1, database: d, password: hunter2, adopt: red}}").unwrap_err();
+        assert!(invalid.to_string().starts_with("a.yaml:3: databaseConfig.postgres.adopt "), "{invalid}");
         let value =
             on("{postgres: {host: h, port: 1, database: d, sslmode: hunter2, pool_size: hunter2}}").unwrap_err();
         assert_eq!(
@@ -245,7 +476,7 @@ mod servers {
         );
         let text = on("{postgres: 'postgres://u:hunter2@h/d'}").unwrap_err();
         assert!(text.to_string().contains("databaseConfig.postgres must be a mapping"), "{text}");
-        for error in [error, unknown, value, text] {
+        for error in [error, invalid, value, text] {
             assert!(!format!("{error} {error:?}").contains("hunter2"), "{error:?}");
         }
     }
