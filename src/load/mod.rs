@@ -43,7 +43,7 @@ pub use baseline::{BaselineError, Regression, regressions};
 pub use config::{
     ActionConfig, ActionsConfig, BacklogStrategy, ConfigError, HistoricalJobsConfig, IngestionConfig, JobSetConfig,
     LoadConfig, LoadDatabase, LoadTarget, LookoutQueryConfig, ParsedConfig, Problem, QueryConfig, QueueConfig,
-    TransitionConfig,
+    StageConfig, TransitionConfig,
 };
 pub use duration::{ParseDurationError, parse_duration};
 pub use find::find_rate;

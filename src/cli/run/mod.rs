@@ -92,6 +92,11 @@ Configuration keys in addition to those of Armada's Broadside:
   slo: [page.p99 < 50ms]  objectives on page, groups, spec, runError, debugMessage or ingest, by
                           p50, p95, p99, mean, max or errors (ingest.errors < 0.1%), optionally
                           for one filter (page.annotations.p99 < 1s)
+  stages                  parts of the test, [{duration: 5m, rate: 0.5}, …], each with a factor of
+                          all rates; the durations sum to testDuration
+  abortAfter: 30s         time without a stored batch after which a run with failing batches stops;
+                          0 for no limit
+  abortOn                 objectives as in slo that end the run as soon as they cannot be met
   lookoutQueryConfig      rates of the reads that Armada's Broadside does not make, by the keys
                           activeJobSetsQueriesPerHour, containsQueriesPerHour,
                           deepOffsetQueriesPerHour, ownerQueriesPerHour and poolQueriesPerHour;

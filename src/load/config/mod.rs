@@ -18,5 +18,5 @@ pub use parse::ParsedConfig;
 pub use problem::{ConfigError, Problem};
 pub use types::{
     ActionConfig, ActionsConfig, BacklogStrategy, HistoricalJobsConfig, IngestionConfig, JobSetConfig, LoadConfig,
-    LookoutQueryConfig, QueryConfig, QueueConfig, TransitionConfig,
+    LookoutQueryConfig, QueryConfig, QueueConfig, StageConfig, TransitionConfig,
 };

@@ -128,6 +128,83 @@ fn problems_and_warnings_of_the_environment_name_the_variable() {
 }
 
 #[test]
+fn proportions_without_effect_are_warnings() {
+    let text = "ingestionConfig: {jobStateTransitionConfig: {proportionSucceed: 0.9, proportionFail: 0.05}}
+queueConfig:
+  - name: q
+    proportion: 1
+    jobSetConfig:
+      - {name: s, proportion: 1, historicalJobsConfig: {numberOfJobs: 5, proportionSucceeded: 0.5, jobAgeDays: [1]}}
+";
+    let warned: Vec<_> = with(text).unwrap().warnings.iter().map(ToString::to_string).collect();
+    assert_eq!(
+        warned,
+        [
+            "b.yaml:6: queueConfig[0].jobSetConfig[0].historicalJobsConfig.proportionSucceeded and the other three sum to \
+             0.5: all other jobs are preempted",
+            "b.yaml:1: ingestionConfig.jobStateTransitionConfig.proportionFail and proportionSucceed sum to 0.95: all \
+             jobs that do not succeed fail",
+        ]
+    );
+    let consistent = text.replace("0.05", "0.1").replace("proportionSucceeded: 0.5", "proportionSucceeded: 1");
+    assert_eq!(with(&consistent).unwrap().warnings, []);
+}
+
+#[test]
+fn stages_and_abort_conditions_are_read() {
+    let config = with("").unwrap().config;
+    assert_eq!((config.stages, config.abort_after, config.abort_on), (vec![], Duration::from_secs(30), vec![]));
+    let text = "stages: [{duration: 4m, rate: 0.5}, {duration: 6m, rate: 2}]\nabortAfter: 5s\nabortOn: [page.p99 < 1s]";
+    let config = with(text).unwrap().config;
+    let stage = |minutes: u64, rate| StageConfig { duration: Duration::from_secs(60 * minutes), rate };
+    assert_eq!(config.stages, [stage(4, 0.5), stage(6, 2.0)]);
+    assert_eq!((config.abort_after.as_secs(), config.abort_on[0].to_string()), (5, "page.p99 < 1s".to_owned()));
+    let record = serde_json::to_value(&config).unwrap();
+    assert_eq!(record["stages"][1], serde_json::json!({"duration": "6m0s", "rate": 2.0}));
+    assert_eq!((&record["abortAfter"], &record["abortOn"][0]), (&"5s".into(), &"page.p99 < 1s".into()));
+    let found = problems("stages: [{duration: 4m, rate: -1}, {rate: 1}, {duration: 5m}]\nabortOn: [page.p98 < 1s]");
+    let expected = [
+        r#"b.yaml:1: stages[0].rate: "-1" must be a number from 0 to 1000000"#,
+        "b.yaml:1: stages[1].duration must be more than 0",
+        "b.yaml:1: stages[2].rate must be set",
+        "b.yaml:1: stages must have durations that sum to testDuration (10m0s), not to 9m0s",
+    ];
+    assert_eq!(found[..4], expected);
+    assert!(found[4].starts_with(r#"b.yaml:2: abortOn "page.p98 < 1s" has no statistic"#), "{found:?}");
+    assert!(with("stages: [{duration: 600001ms, rate: 1}]").is_ok());
+    assert!(with("stages: [{duration: 600002ms, rate: 1}]").is_err());
+}
+
+#[test]
+fn lives_that_do_not_fit_into_the_run_are_warnings() {
+    let warned = |warmup: &str, transitions: &str| {
+        let text = format!(
+            "testDuration: 20s\nwarmupDuration: {warmup}\ningestionConfig:\n  submissionsPerHour: 60\n  jobStateTransitionConfig: {{{transitions}}}"
+        );
+        with(&text).unwrap().warnings.iter().map(ToString::to_string).collect::<Vec<_>>()
+    };
+    let short = "queueingDuration: 1s, leasedDuration: 1s, pendingDuration: 1s, proportionSucceed: 0.5, \
+                 runningToSuccessDuration: 2s, runningToFailureDuration: 1s";
+    assert_eq!(warned("5s", short), [""; 0]);
+    let growing = "b.yaml:2: warmupDuration is shorter than the life of a job (5s): the rate of ingestion still grows in \
+                   the test";
+    assert_eq!(warned("4s", short), [growing]);
+    // No job succeeds, so its duration does not count.
+    assert_eq!(warned("4s", &short.replace("0.5", "0")), [""; 0]);
+    let key = "b.yaml:5: ingestionConfig.jobStateTransitionConfig";
+    let unreached =
+        |after: &str, state: &str| format!("{key} takes {after} until a job {state}, but warm-up and test take 25s");
+    let first = |transitions: &str| warned("5s", transitions).remove(0);
+    assert_eq!(first(&short.replace("queueingDuration: 1s", "queueingDuration: 25s")), unreached("25s", "is leased"));
+    assert_eq!(first(&short.replace("pendingDuration: 1s", "pendingDuration: 23s")), unreached("25s", "is running"));
+    assert_eq!(first(&short.replace("FailureDuration: 1s", "FailureDuration: 22s")), unreached("25s", "fails"));
+    let within = short.replace("FailureDuration: 1s", "FailureDuration: 21s");
+    assert!(first(&within).starts_with("b.yaml:2: warmupDuration"), "{}", first(&within));
+    // Without submissions, no job has a life.
+    assert_eq!(with("ingestionConfig: {jobStateTransitionConfig: {queueingDuration: 1h}}").unwrap().warnings, []);
+}
+
+#[test]
 fn later_files_override_keys_and_replace_lists() {
     let later = "ingestionConfig: {numWorkers: 3}\nqueueConfig: [{name: r, proportion: 1, jobSetConfig: [{name: t, proportion: 1}]}]";
     let config = with(later).unwrap().config;

@@ -49,6 +49,25 @@ pub struct LoadConfig {
     pub reads: Option<PathBuf>,
     /// The objectives.
     pub slo: Vec<Objective>,
+    /// The consecutive parts of the test with rates of their own, whose durations sum to the duration of the test. The
+    /// warm-up has the rate of the first. Without stages, all rates are as configured.
+    pub stages: Vec<StageConfig>,
+    /// The time without a successful batch after which a run with failing batches stops; 0 for no limit.
+    #[serde(serialize_with = "duration::serialize")]
+    pub abort_after: Duration,
+    /// The objectives that end a run as soon as they can no longer be met.
+    pub abort_on: Vec<Objective>,
+}
+
+/// A part of the test.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct StageConfig {
+    /// The duration.
+    #[serde(serialize_with = "duration::serialize")]
+    pub duration: Duration,
+    /// The factor of all rates: of submissions and reads.
+    pub rate: f64,
 }
 
 /// A queue.
@@ -120,7 +139,7 @@ pub struct IngestionConfig {
     pub submissions_per_hour: u64,
     /// The capacity of a worker's queue, in batches.
     pub channel_buffer_size_multiplier: u64,
-    /// The maximum number of queries in the queues of all workers; 0 for no limit besides their capacities.
+    /// The maximum number of queries in the queue of each worker; 0 for no limit besides its capacity.
     pub max_backlog_size: u64,
     /// The treatment of jobs that arrive while a queue is full.
     pub backlog_drop_strategy: BacklogStrategy,
@@ -270,6 +289,25 @@ impl LoadConfig {
     pub fn live_job_count(&self) -> u64 {
         let seconds = (self.warmup_duration + self.test_duration).as_secs_f64();
         (self.ingestion.submissions_per_hour as f64 / 3600.0 * seconds) as u64
+    }
+}
+
+impl TransitionConfig {
+    /// The states after submission that jobs reach, each with the time from submission, in order. The last is the end
+    /// of the longest life.
+    pub(super) fn stages(&self) -> Vec<(&'static str, Duration)> {
+        let running = self.queueing_duration + self.leased_duration + self.pending_duration;
+        let succeeded = (self.proportion_succeed > 0.0).then_some(("succeeds", self.running_to_success_duration));
+        let failed = (self.proportion_succeed < 1.0).then_some(("fails", self.running_to_failure_duration));
+        let mut ends: Vec<_> = [succeeded, failed].into_iter().flatten().collect();
+        ends.sort_by_key(|&(_, after)| after);
+        let mut stages = vec![
+            ("is leased", self.queueing_duration),
+            ("is pending", self.queueing_duration + self.leased_duration),
+            ("is running", running),
+        ];
+        stages.extend(ends.into_iter().map(|(state, after)| (state, running + after)));
+        stages
     }
 }
 
