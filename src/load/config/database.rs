@@ -14,6 +14,8 @@ use crate::address::is_host;
 use crate::connect::DatabaseConfig;
 use crate::error::{BackendKind, Error, ErrorKind, Operation, Result};
 #[cfg(feature = "postgres")]
+use crate::load::duration::parse_duration;
+#[cfg(feature = "postgres")]
 use crate::postgres::PostgresConfig;
 
 /// The user of ClickHouse if there is no key for it.
@@ -26,12 +28,10 @@ const OPENED_BY_CALLER: &str = "has no effect, because the store is not opened b
 /// The placeholder for a value that may be a secret.
 const SECRET: &str = "********";
 /// The keys of PostgreSQL that only apply to the pool or the statements of pgx, Armada's driver.
-const ONLY_OF_PGX: [&str; 9] = [
+const ONLY_OF_PGX: [&str; 7] = [
     "default_query_exec_mode",
     "description_cache_capacity",
     "pool_health_check_period",
-    "pool_max_conn_idle_time",
-    "pool_max_conn_lifetime",
     "pool_max_conn_lifetime_jitter",
     "pool_min_conns",
     "pool_min_idle_conns",
@@ -291,6 +291,11 @@ impl LoadDatabase {
                 "database" | "dbname" => "dbname",
                 "pool_max_conns" => "pool_size",
                 "statement_cache_capacity" => "statement_cache",
+                "pool_max_conn_lifetime" | "pool_max_conn_idle_time" => {
+                    let ours = if key == "pool_max_conn_lifetime" { "max_lifetime" } else { "max_idle_time" };
+                    pairs.insert(ours.to_owned(), seconds(value)?);
+                    continue;
+                }
                 key if ONLY_OF_PGX.contains(&key) => continue,
                 key if UNSUPPORTED.contains(&key) => return Err(invalid("is not supported")),
                 // The backend's key has another unit than the setting of the server.
@@ -333,6 +338,14 @@ impl LoadDatabase {
             }
         }
     }
+}
+
+/// Converts a duration of pgx, which must have a unit, to a number of seconds.
+#[cfg(feature = "postgres")]
+fn seconds(duration: &str) -> Result<String> {
+    let parsed = parse_duration(duration).ok().filter(|time| time.is_zero() || duration.parse::<u64>().is_err());
+    let parsed = parsed.ok_or_else(|| invalid("must be a duration with a unit, such as 30m"))?;
+    Ok(parsed.as_secs_f64().to_string())
 }
 
 /// Refuses URLs, which may contain a password, as names: the messages of servers contain names.

@@ -376,6 +376,10 @@ mod servers {
         assert_eq!((config.user(), config.database(), config.pool_size()), (Some("u"), Some("d"), 3));
         assert_eq!((config.connect_timeout().as_secs(), config.statement_cache()), (7, 9));
         assert_eq!(config.ssl_mode(), crate::postgres::SslMode::Disable);
+        let config = postgres("pool_max_conn_lifetime: 1h30m, pool_max_conn_idle_time: 500ms");
+        assert_eq!((config.max_lifetime().as_secs(), config.max_idle_time().as_millis()), (5400, 500));
+        let error = on("{postgres: {host: h, port: 1, database: d, pool_max_conn_lifetime: 30}}").unwrap_err();
+        assert!(error.to_string().contains("pool_max_conn_lifetime must be a duration with a unit"), "{error}");
         let settings =
             postgres("statement_timeout: '30000', LOCK_TIMEOUT: 5s, search_path: 'a, b', options: -c jit=off");
         assert!(settings.statement_timeout().is_zero(), "the server's setting is in milliseconds");
