@@ -7,7 +7,7 @@ const PREFIX: &str = "ARMADA_";
 /// The mappings whose keys are those of a driver. Such keys may contain `_`, which otherwise separates keys.
 const SERVERS: [[&str; 2]; 2] = [["databaseConfig", "postgres"], ["databaseConfig", "clickHouse"]];
 
-/// Overrides the values of a configuration by the variables `ARMADA_…`, and returns warnings of variables that have no
+/// Overrides the values of a configuration by the variables `ARMADA_…`, and returns warnings of those that have no
 /// effect. As for Armada's components, an empty variable counts as not set.
 pub(super) fn apply(root: &mut Node, variables: impl IntoIterator<Item = (String, String)>) -> Vec<Problem> {
     let mut warnings = Vec::new();
