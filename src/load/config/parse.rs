@@ -46,7 +46,8 @@ impl LoadConfig {
     ///
     /// # Errors
     ///
-    /// All problems, each with file and line, or variable, and with key and value. Values of the section `databaseConfig` are not included.
+    /// All problems, each with file and line, or variable, and with key and value. Values of the section
+    /// `databaseConfig` are not included.
     pub fn parse<'a>(
         files: impl IntoIterator<Item = (&'a str, &'a str)>,
         environment: impl IntoIterator<Item = (String, String)>,
