@@ -51,7 +51,7 @@ struct Load {
 
 impl Load {
     fn new() -> Self {
-        let config = LoadConfig::parse([("bench.yaml", CONFIG)]).expect("the configuration is valid").config;
+        let config = LoadConfig::parse([("bench.yaml", CONFIG)], []).expect("the configuration is valid").config;
         let start = Timestamp::from_seconds(1_772_323_200);
         Self { generator: Generator::new(&config, GeneratorOptions::default(), start), micros: 0 }
     }
@@ -66,7 +66,7 @@ impl Load {
                 let batch = IngestionBatch::new(self.generator.queries(&planned)).expect("every query is valid");
                 generated += batch.query_count() as u64;
                 consume(batch);
-                self.generator.complete(planned.worker);
+                self.generator.complete(planned.worker, self.micros);
             }
             self.micros += STEP_MICROS;
         }

@@ -185,7 +185,7 @@ fn the_example_configurations_are_valid() {
             .map(|name| (*name, std::fs::read_to_string(examples.join(format!("{name}.yaml"))).unwrap()))
             .collect();
         let parsed =
-            broadside::load::LoadConfig::parse(texts.iter().map(|(name, text)| (*name, text.as_str()))).unwrap();
+            broadside::load::LoadConfig::parse(texts.iter().map(|(name, text)| (*name, text.as_str())), []).unwrap();
         assert_eq!(parsed.warnings, [], "{files:?}");
     }
 }

@@ -40,7 +40,7 @@ const GOLDEN_IDS: [(i64, usize, usize, u64, &str, usize, usize); 4] = [
 ];
 
 fn config() -> LoadConfig {
-    LoadConfig::parse([("golden.yaml", CONFIG)]).unwrap().config
+    LoadConfig::parse([("golden.yaml", CONFIG)], []).unwrap().config
 }
 
 fn requests() -> Requests {

@@ -93,7 +93,7 @@ slo: [page.errors < 0.1%, groups.max < 10m]
 ";
 
 fn config(overrides: &str) -> LoadConfig {
-    LoadConfig::parse([("base.yaml", BASE), ("test.yaml", overrides)]).unwrap().config
+    LoadConfig::parse([("base.yaml", BASE), ("test.yaml", overrides)], []).unwrap().config
 }
 
 /// A run that is not stopped.
@@ -186,7 +186,7 @@ async fn store_is_reused(store: TestStoreRef) -> Verdict {
     let other = config(&format!("{few}\ntestDuration: 100ms").replace("testDuration: 200ms\n", ""));
     run(store.database.clone(), &other, &options).await.map_err(fail)?;
     let text = BASE.replace("numberOfJobs: 300", "numberOfJobs: 301");
-    let changed = LoadConfig::parse([("changed.yaml", text.as_str())]).unwrap().config;
+    let changed = LoadConfig::parse([("changed.yaml", text.as_str())], []).unwrap().config;
     let error = run(store.database.clone(), &changed, &options).await.unwrap_err();
     assert_eq!(error.kind(), ErrorKind::WrongStore, "{error}");
     load::tear_down(&*store.database).await.map_err(fail)?;

@@ -4,7 +4,9 @@ mod support;
 
 use std::future::Future;
 use std::sync::Arc;
+use std::time::Duration;
 
+use broadside::load::LoadConfig;
 use broadside::query::GroupField;
 use broadside::{DatabaseConfig, ErrorKind, GroupQuery, JobQuery, Outcome, ReadCall, SystemClock};
 use libtest_mimic::{Arguments, Trial};
@@ -31,6 +33,8 @@ fn main() {
         trial("a-dropped-call-cancels-its-statement", || dropped("")),
         trial("a-dropped-call-cancels-its-statement::tls", || dropped("sslmode=require")),
         trial("a-dropped-call-keeps-its-permit-until-its-statement-ends", dropped_in_pool),
+        trial("connections-have-a-maximum-age-and-idle-time", aged),
+        trial("settings-of-a-load-configuration-reach-the-server", configured_settings),
         trial("failed-statements-of-the-configuration-are-named", configured),
     ];
     for layout in LAYOUTS {
@@ -236,6 +240,74 @@ async fn dropped_in_pool() {
 }
 
 /// If a statement of the configuration fails, the error names its key and describes what was committed before.
+/// The processes of the server change exactly when a limit is exceeded.
+async fn aged() {
+    for (limit, parameters, changes) in [
+        ("max_lifetime", "&max_lifetime=0.3&max_idle_time=60", true),
+        ("max_idle_time", "&max_lifetime=60&max_idle_time=0.3", true),
+        ("no_limit", "", false),
+    ] {
+        let application = format!("aged-{limit}");
+        let store = store(&shared(&format!("application_name={application}{parameters}"))).await;
+        let watcher = session(&store, &shared("")).await;
+        let processes = async || -> Vec<i32> {
+            let sql = "SELECT pid FROM pg_stat_activity WHERE application_name = $1";
+            watcher.query(sql, &[&application]).await.unwrap().iter().map(|row| row.get(0)).collect()
+        };
+        assert!(all_jobs(&**store.database()).await.is_empty());
+        let before = processes().await;
+        assert!(!before.is_empty());
+        tokio::time::sleep(Duration::from_millis(400)).await;
+        assert!(all_jobs(&**store.database()).await.is_empty());
+        let gone = "SELECT NOT EXISTS (SELECT FROM pg_stat_activity WHERE pid = ANY($1))";
+        let mut closed = false;
+        for _ in 0..100 {
+            closed = watcher.query_one(gone, &[&before]).await.unwrap().get(0);
+            if closed || !changes {
+                break;
+            }
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+        assert_eq!(closed, changes, "{limit}");
+        store.remove().await.unwrap();
+    }
+}
+
+/// The tuning SQL stores the settings of its session as the server reads them.
+async fn configured_settings() {
+    let url: tokio_postgres::Config = shared("").parse().unwrap();
+    let tokio_postgres::config::Host::Tcp(host) = &url.get_hosts()[0] else { panic!("the host is a socket") };
+    let database = |keys: &str| {
+        let text = format!(
+            "
+testDuration: 1s
+ingestionConfig: {{batchSize: 1}}
+queueConfig: [{{name: q, proportion: 1, jobSetConfig: [{{name: s, proportion: 1}}]}}]
+databaseConfig:
+  postgres:
+    {{host: {host}, port: {port}, database: {database}, user: {user}, password: '{password}', sslmode: disable, {keys}}}
+  postgresTuningSQL:
+    - CREATE TABLE IF NOT EXISTS settings AS SELECT current_setting('statement_timeout') AS statement,
+      current_setting('lock_timeout') AS lock, current_setting('work_mem') AS memory
+",
+            port = url.get_ports()[0],
+            database = url.get_dbname().unwrap(),
+            user = url.get_user().unwrap(),
+            password = String::from_utf8_lossy(url.get_password().unwrap()),
+        );
+        LoadConfig::parse([("test.yaml", text.as_str())], []).unwrap().config.database.config().unwrap()
+    };
+    let config = database("statement_timeout: '30000', lock_timeout: 5s, work_mem: 5MB");
+    let store = config.create_scratch(Arc::new(SystemClock)).await.unwrap();
+    store.database().initialise_schema().await.unwrap();
+    let session = session(&store, &shared("")).await;
+    let row = session.query_one("SELECT statement, lock, memory FROM settings", &[]).await.unwrap();
+    assert_eq!([row.get::<_, &str>(0), row.get(1), row.get(2)], ["30s", "5s", "5MB"]);
+    store.remove().await.unwrap();
+    let error = database("colour: red").connect(Arc::new(SystemClock)).await.unwrap_err();
+    assert!(error.message().contains(r#"unrecognized configuration parameter "colour""#), "{error:?}");
+}
+
 async fn configured() {
     let config: DatabaseConfig = shared("tuning_sql=ALTER TABLE jub SET (fillfactor = 50)").parse().unwrap();
     let store = config.create_scratch(Arc::new(SystemClock)).await.unwrap();

@@ -178,8 +178,9 @@ impl Liveness {
         (self.since, self.failed) = (is_outstanding.then_some(now), 0);
     }
 
+    /// Returns true if nothing has succeeded for a time. The limit 0 is none.
     fn is_dead(&self, now: u64, limit: Duration) -> bool {
-        self.since.is_some_and(|since| u128::from(now.saturating_sub(since)) >= limit.as_micros())
+        !limit.is_zero() && self.since.is_some_and(|since| u128::from(now.saturating_sub(since)) >= limit.as_micros())
     }
 }
 

@@ -87,7 +87,7 @@ impl Default for RunOptions {
 /// ingestionConfig: {batchSize: 100, batchTimeout: 20ms, submissionsPerHour: 720000}
 /// queryConfig: {getJobsQueriesPerHour: 72000}
 /// queueConfig: [{name: q, proportion: 1, jobSetConfig: [{name: s, proportion: 1}]}]
-/// ")])?.config;
+/// ")], [])?.config;
 /// let database = config.database.config()?.connect(Arc::new(SystemClock)).await?;
 /// let (_stop, stopped) = tokio::sync::watch::channel(false);
 /// let record = load::run(database, &config, &RunOptions::default(), Arc::new(NullObserver), stopped).await?;

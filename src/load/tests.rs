@@ -33,7 +33,7 @@ ingestionConfig:
   {}",
         ingestion.replace('\n', "\n  ")
     );
-    LoadConfig::parse([("test.yaml", text.as_str())]).unwrap().config
+    LoadConfig::parse([("test.yaml", text.as_str())], []).unwrap().config
 }
 
 fn generator(ingestion: &str) -> Generator {

@@ -9,6 +9,7 @@ use tokio_postgres::config::{ChannelBinding, Host, LoadBalanceHosts, TargetSessi
 use super::address::{MAX_CONNECTIONS, MAX_NAME_BYTES};
 use super::config::{PostgresConfig, SslMode, invalid};
 use super::layout::Layout;
+use super::settings;
 use crate::address::MAX_SECONDS;
 use crate::error::Result;
 
@@ -118,6 +119,18 @@ impl PostgresConfig {
         self
     }
 
+    /// Adds a setting of the sessions to the options. The server refuses an unknown one when it accepts a connection.
+    ///
+    /// # Errors
+    ///
+    /// `InvalidArgument` if the name is empty or contains `=`, or if the name or the value contains NUL.
+    pub fn with_setting(mut self, name: &str, value: &str) -> Result<Self> {
+        let option = settings::option(name, value)
+            .ok_or_else(|| invalid("a setting must have a name without = and contain no NUL"))?;
+        self.options = format!("{} {option}", self.options).trim_start().to_owned();
+        Ok(self)
+    }
+
     /// Sets the TLS mode.
     pub fn with_ssl_mode(mut self, mode: SslMode) -> Self {
         self.ssl_mode = mode;
@@ -202,6 +215,18 @@ impl PostgresConfig {
     /// Sets the time limit of waiting for a connection from the pool.
     pub fn with_acquire_timeout(mut self, timeout: Duration) -> Self {
         self.acquire_timeout = timeout.min(Duration::from_secs(MAX_SECONDS.into()));
+        self
+    }
+
+    /// Sets the age of a connection from which it is not used for a further call; zero for no limit.
+    pub fn with_max_lifetime(mut self, age: Duration) -> Self {
+        self.max_lifetime = age.min(Duration::from_secs(MAX_SECONDS.into()));
+        self
+    }
+
+    /// Sets the idle time from which a connection is closed by the next call; zero for no limit.
+    pub fn with_max_idle_time(mut self, time: Duration) -> Self {
+        self.max_idle_time = time.min(Duration::from_secs(MAX_SECONDS.into()));
         self
     }
 
@@ -297,6 +322,7 @@ mod tests {
             options='-c x=y' sslmode=verify-ca sslrootcert=/r connect_timeout=3 keepalives=0 keepalives_idle=4 \
             keepalives_interval=5 keepalives_count=6 target_session_attrs=read-only channel_binding=require \
             load_balance_hosts=random schema=s pool_size=7 acquire_timeout=8 statement_timeout=9 statement_cache=10 \
+            max_lifetime=11 max_idle_time=12 \
             hot_cold_split=true tuning_sql=t revert_sql=r adopt=true";
         let built = PostgresConfig::new()
             .with_user("u")
@@ -317,6 +343,8 @@ mod tests {
             .with_pool_size(7)
             .with_acquire_timeout(Duration::from_secs(8))
             .with_statement_timeout(Duration::from_secs(9))
+            .with_max_lifetime(Duration::from_secs(11))
+            .with_max_idle_time(Duration::from_secs(12))
             .with_statement_cache(10)
             .with_layout(Layout::HotColdSplit)
             .with_tuning_sql(["t"])
@@ -344,6 +372,7 @@ mod tests {
             assert_eq!(config.load_balance_hosts(), LoadBalanceHosts::Random);
             assert_eq!((config.schema(), config.pool_size()), (Some("s"), 7));
             assert_eq!(config.acquire_timeout(), Duration::from_secs(8));
+            assert_eq!((config.max_lifetime().as_secs(), config.max_idle_time().as_secs()), (11, 12));
             assert_eq!((config.statement_timeout(), config.statement_cache()), (Duration::from_secs(9), 10));
             assert_eq!((config.layout(), config.adopt()), (Layout::HotColdSplit, true));
             assert_eq!([config.tuning_sql(), config.revert_sql()], [["t"], ["r"]]);

@@ -44,6 +44,8 @@ pub enum SslMode {
 /// | `schema` | the schema of the tables; `initialise_schema` creates it if it is missing | the current schema |
 /// | `pool_size` | the maximum number of connections | 8 |
 /// | `acquire_timeout` | the time limit of waiting for a connection from the pool | 30 |
+/// | `max_lifetime` | the age of a connection from which it is not used for a further call; 0 for no limit | 0 |
+/// | `max_idle_time` | the idle time from which a connection is closed by the next call; 0 for no limit | 0 |
 /// | `statement_timeout` | the server's statement timeout; 0 for no limit | 0 |
 /// | `statement_cache` | the maximum number of prepared statements of a connection | 256 |
 /// | `hot_cold_split` | `true`: terminal jobs are moved to a table of their own | `false` |
@@ -89,6 +91,8 @@ pub struct PostgresConfig {
     pub(super) pool_size: usize,
     pub(super) connect_timeout: Duration,
     pub(super) acquire_timeout: Duration,
+    pub(super) max_lifetime: Duration,
+    pub(super) max_idle_time: Duration,
     pub(super) statement_timeout: Duration,
     pub(super) statement_cache: usize,
     pub(super) layout: Layout,
@@ -144,6 +148,8 @@ impl Default for PostgresConfig {
             pool_size: 8,
             connect_timeout: Duration::from_secs(10),
             acquire_timeout: Duration::from_secs(30),
+            max_lifetime: Duration::ZERO,
+            max_idle_time: Duration::ZERO,
             statement_timeout: Duration::ZERO,
             statement_cache: 256,
             layout: Layout::Lookout,
@@ -253,6 +259,16 @@ impl PostgresConfig {
     /// The time limit of waiting for a connection from the pool.
     pub fn acquire_timeout(&self) -> Duration {
         self.acquire_timeout
+    }
+
+    /// The age of a connection from which it is not used for a further call; zero for no limit.
+    pub fn max_lifetime(&self) -> Duration {
+        self.max_lifetime
+    }
+
+    /// The idle time from which a connection is closed by the next call; zero for no limit.
+    pub fn max_idle_time(&self) -> Duration {
+        self.max_idle_time
     }
 
     /// The server's statement timeout; zero for no limit.

@@ -29,11 +29,13 @@ pub(super) struct Connections {
     pool: Arc<Pool>,
 }
 
-/// The idle connections, and one permit for each connection in use.
+/// The idle connections with the start of their idle time, and one permit for each connection in use.
 struct Pool {
     size: usize,
+    max_lifetime: Duration,
+    max_idle_time: Duration,
     permits: Arc<Semaphore>,
-    idle: Mutex<Vec<Session>>,
+    idle: Mutex<Vec<(Session, Instant)>>,
     tls: MakeRustlsConnect,
 }
 
@@ -62,8 +64,20 @@ impl Lease {
             && !self.pool.permits.is_closed()
         {
             session.trim();
-            self.pool.idle.lock().push(session);
+            self.pool.idle.lock().push((session, Instant::now()));
         }
+    }
+}
+
+impl Pool {
+    /// The session that was used last. Closes those that cannot be used or have exceeded a limit.
+    fn take_idle(&self) -> Option<Session> {
+        let exceeds = |since: Instant, limit: Duration| !limit.is_zero() && since.elapsed() >= limit;
+        let mut idle = self.idle.lock();
+        idle.retain(|(session, since)| {
+            session.is_usable() && !exceeds(session.opened(), self.max_lifetime) && !exceeds(*since, self.max_idle_time)
+        });
+        idle.pop().map(|(session, _)| session)
     }
 }
 
@@ -117,6 +131,8 @@ impl Connections {
         };
         let pool = Pool {
             size: config.pool_size,
+            max_lifetime: config.max_lifetime,
+            max_idle_time: config.max_idle_time,
             permits: Arc::new(Semaphore::new(config.pool_size)),
             idle: Mutex::default(),
             tls: tls::connector(config)?,
@@ -235,11 +251,6 @@ impl Connections {
         Ok(Lease { used: Some((session, permit)), pool: Arc::clone(&self.pool) })
     }
 
-    fn idle(&self) -> Option<Session> {
-        let mut idle = self.pool.idle.lock();
-        std::iter::from_fn(|| idle.pop()).find(Session::is_usable)
-    }
-
     /// An idle session or a new one, within the connect timeout. The idle list is read before each attempt: if the
     /// server accepts no further connection, the session of another call may have become idle.
     async fn session(&self) -> Attempt<Session> {
@@ -248,7 +259,7 @@ impl Connections {
         let mut delays = retry::reconnects();
         let mut previous = Failure::ConnectTimeout;
         loop {
-            if let Some(session) = self.idle() {
+            if let Some(session) = self.pool.take_idle() {
                 return Ok(session);
             }
             let opening = Session::open(&self.server, self.pool.tls.clone(), Arc::clone(&self.sessions));

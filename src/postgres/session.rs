@@ -7,6 +7,7 @@ use std::sync::atomic::{AtomicBool, AtomicU8, Ordering};
 
 use futures::future::try_join;
 use parking_lot::Mutex;
+use tokio::time::Instant;
 use tokio_postgres::{Client as DriverClient, SimpleQueryMessage, Statement};
 use tokio_postgres_rustls::MakeRustlsConnect;
 use tracing::debug;
@@ -45,6 +46,7 @@ pub(super) struct SessionConfig {
 /// nothing behind for other clients of the pooler, so it works in every pooling mode.
 pub(super) struct Session {
     client: DriverClient,
+    opened: Instant,
     config: Arc<SessionConfig>,
     dedicated: bool,
     statements: Mutex<HashMap<String, Statement>>,
@@ -83,6 +85,7 @@ impl Session {
         }
         let session = Self {
             client,
+            opened: Instant::now(),
             config,
             dedicated,
             statements: Mutex::default(),
@@ -116,6 +119,10 @@ impl Session {
             return Ok(self.config.schema.clone());
         }
         Ok(first_row(self.client.simple_query(CURRENT_SCHEMA).await?).pop().flatten())
+    }
+
+    pub(super) fn opened(&self) -> Instant {
+        self.opened
     }
 
     /// Whether only this handle uses the server process.

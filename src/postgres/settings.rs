@@ -97,6 +97,16 @@ fn parse_options(options: &str) -> Result<Vec<(String, String)>> {
     Ok(settings)
 }
 
+/// The option of a setting, in the format that [`parse_options`] reads; `None` if the format cannot express it.
+pub(super) fn option(name: &str, value: &str) -> Option<String> {
+    let escaped = |text: &str| {
+        let escape = |c: char| (c == '\\' || c.is_ascii_whitespace()).then_some('\\').into_iter().chain([c]);
+        text.chars().flat_map(escape).collect::<String>()
+    };
+    let valid = !name.is_empty() && !name.contains('=') && !name.contains('\0') && !value.contains('\0');
+    valid.then(|| format!("-c {}={}", escaped(name), escaped(value)))
+}
+
 fn split_options(options: &str) -> Vec<String> {
     let mut words = Vec::new();
     let mut word: Option<String> = None;
@@ -124,6 +134,18 @@ mod tests {
         assert_eq!(parse_options(options).unwrap(), expected);
         for refused in ["-c", "-c name", "-B 5", "name=value", "-c =value"] {
             assert!(parse_options(refused).is_err(), "{refused}");
+        }
+    }
+
+    #[test]
+    fn an_option_has_its_setting() {
+        for (name, value) in [("search_path", "a b,\"c\""), ("x.y", r"\ '\t'"), ("z", "1\t\n=-c"), ("lock_timeout", "")]
+        {
+            let text = format!("-c jit=off {}", option(name, value).unwrap());
+            assert_eq!(parse_options(&text).unwrap()[1], (name.to_owned(), value.to_owned()), "{text:?}");
+        }
+        for (name, value) in [("", "v"), ("a=b", "v"), ("a\0", "v"), ("a", "\0")] {
+            assert_eq!(option(name, value), None);
         }
     }
 

@@ -149,11 +149,14 @@ async fn cut_off(kind: Kind) {
         ["batchSize: 100", "batchSize: 10, channelBufferSizeMultiplier: 1", "batchSize: 10, maxBacklogSize: 5"]
     {
         let store = phased(kind, Duration::from_secs(1)..Duration::MAX);
-        let config = LoadConfig::parse([
-            ("base.yaml", crate::BASE),
-            ("lives.yaml", LIVES),
-            ("queues.yaml", &format!("ingestionConfig: {{{queues}}}")),
-        ]);
+        let config = LoadConfig::parse(
+            [
+                ("base.yaml", crate::BASE),
+                ("lives.yaml", LIVES),
+                ("queues.yaml", &format!("ingestionConfig: {{{queues}}}")),
+            ],
+            [],
+        );
         let record = run_on(&store, &config.unwrap().config, DRAIN).await;
         let latency = &record.ingester.latency;
         let stored = store.stored_events();
@@ -226,7 +229,7 @@ async fn failing_warm_up() {
 async fn shedding_warm_up() {
     let store = phased(Kind::IsSlow, Duration::ZERO..Duration::from_millis(500));
     let shed = "ingestionConfig: {maxBacklogSize: 1, batchSize: 1, numWorkers: 2, backlogDropStrategy: drop}";
-    let config = LoadConfig::parse([("base.yaml", crate::BASE), ("warm-up.yaml", WARM_UP), ("shed.yaml", shed)]);
+    let config = LoadConfig::parse([("base.yaml", crate::BASE), ("warm-up.yaml", WARM_UP), ("shed.yaml", shed)], []);
     let record = run_on(&store, &config.unwrap().config, RunOptions::default().drain).await;
     let stored = store.stored_events();
     // 100 jobs were due in the slow 500 ms, in which two workers have stored at most 50.

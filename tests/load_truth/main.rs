@@ -43,7 +43,7 @@ ingestionConfig:
 ";
 
 fn config(overrides: &str) -> LoadConfig {
-    LoadConfig::parse([("base.yaml", BASE), ("test.yaml", overrides)]).unwrap().config
+    LoadConfig::parse([("base.yaml", BASE), ("test.yaml", overrides)], []).unwrap().config
 }
 
 /// A run that is not stopped.

@@ -94,10 +94,21 @@ Configuration keys in addition to those of Armada's Broadside:
   slo: [page.p99 < 50ms]  objectives on page, groups, spec, runError, debugMessage or ingest, by
                           p50, p95, p99, mean, max or errors (ingest.errors < 0.1%), optionally
                           for one filter (page.annotations.p99 < 1s)
+  stages                  parts of the test, [{duration: 5m, rate: 0.5}, …], each with a factor of
+                          all rates; the durations sum to testDuration
+  abortAfter: 30s         time without a stored batch after which a run with failing batches stops;
+                          0 for no limit
+  abortOn                 objectives as in slo that end the run as soon as they cannot be met
   lookoutQueryConfig      rates of the reads that Armada's Broadside does not make, by the keys
                           activeJobSetsQueriesPerHour, containsQueriesPerHour,
                           deepOffsetQueriesPerHour, ownerQueriesPerHour and poolQueriesPerHour;
                           and deepOffset (10000)
+
+Environment variables override the files: ARMADA_INGESTIONCONFIG_BATCHSIZE=1000,
+ARMADA_DATABASECONFIG_POSTGRES_PASSWORD=… (if a file has databaseConfig.postgres).
+
+The keys of databaseConfig.postgres are those of pgx, Armada's driver, in its units. Other keys are
+settings of the server, in its units: statement_timeout: 30000 is 30 s.
 
 Examples:
   broadside run

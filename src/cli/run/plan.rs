@@ -42,8 +42,8 @@ impl Plan {
             pairs.push(DEFAULT);
         }
         let parsed = match &backend {
-            Some(database) => LoadConfig::parse_for(database.backend(), pairs),
-            None => LoadConfig::parse(pairs),
+            Some(database) => LoadConfig::parse_for(database.backend(), pairs, environment()),
+            None => LoadConfig::parse(pairs, environment()),
         };
         let ParsedConfig { config, warnings, .. } = match parsed {
             Ok(parsed) => parsed,
@@ -91,6 +91,12 @@ impl Plan {
         io::stdin().lock().read_line(&mut answer)?;
         Ok(matches!(answer.trim(), "y" | "Y" | "yes"))
     }
+}
+
+/// The environment variables. A value that is not UTF-8 is changed, so that it is not taken for absent.
+fn environment() -> impl Iterator<Item = (String, String)> {
+    std::env::vars_os()
+        .filter_map(|(name, value)| Some((name.into_string().ok()?, value.to_string_lossy().into_owned())))
 }
 
 /// Reads a text file.

@@ -1,22 +1,58 @@
 //! The database of a load test: the section `databaseConfig`.
 
 use std::collections::BTreeMap;
+use std::net::IpAddr;
+#[cfg(feature = "clickhouse")]
+use std::net::Ipv6Addr;
 
 use serde::ser::SerializeMap;
 use serde::{Serialize, Serializer};
 
 use super::section::Section;
+#[cfg(feature = "clickhouse")]
+use crate::address::is_host;
 use crate::connect::DatabaseConfig;
 use crate::error::{BackendKind, Error, ErrorKind, Operation, Result};
 #[cfg(feature = "postgres")]
+use crate::load::duration::parse_duration;
+#[cfg(feature = "postgres")]
 use crate::postgres::PostgresConfig;
 
+/// The user of ClickHouse if there is no key for it.
+#[cfg(feature = "clickhouse")]
+const DEFAULT_USER: &str = "default";
 /// The default ports of ClickHouse's native protocol.
 const NATIVE_PORTS: [&str; 2] = ["9000", "9440"];
 /// The warning of a key that only applies to the server of the configuration.
 const OPENED_BY_CALLER: &str = "has no effect, because the store is not opened by this configuration";
-/// The placeholder for a secret.
+/// The placeholder for a value that may be a secret.
 const SECRET: &str = "********";
+/// The keys of PostgreSQL that only apply to the pool or the statements of pgx, Armada's driver.
+const ONLY_OF_PGX: [&str; 7] = [
+    "default_query_exec_mode",
+    "description_cache_capacity",
+    "pool_health_check_period",
+    "pool_max_conn_lifetime_jitter",
+    "pool_min_conns",
+    "pool_min_idle_conns",
+    "pool_ping_timeout",
+];
+/// The keys that pgx does not pass to the server, and that change how it connects in ways that are not supported.
+#[cfg(feature = "postgres")]
+const UNSUPPORTED: [&str; 12] = [
+    "krbspn",
+    "krbsrvname",
+    "max_protocol_version",
+    "min_protocol_version",
+    "require_auth",
+    "service",
+    "servicefile",
+    "sslcert",
+    "sslkey",
+    "sslnegotiation",
+    "sslpassword",
+    "sslsni",
+];
 
 /// The database of a load test.
 #[derive(Debug, Clone, PartialEq)]
@@ -39,7 +75,7 @@ pub struct LoadDatabase {
 pub enum LoadTarget {
     /// The memory engine.
     Memory,
-    /// PostgreSQL, with the connection parameters of libpq.
+    /// PostgreSQL, with the connection parameters of pgx, Armada's driver, and settings of the server.
     Postgres(BTreeMap<String, String>),
     /// ClickHouse, with host, port, database, user, password, secure and the query parameters of its URL.
     ClickHouse(BTreeMap<String, String>),
@@ -68,16 +104,28 @@ impl LoadTarget {
     }
 }
 
-/// The parameters with secrets replaced by the placeholder.
+/// The parameters, with values that may be secrets replaced by the placeholder.
 fn redacted(parameters: Option<&BTreeMap<String, String>>) -> impl Iterator<Item = (&str, &str)> {
     let parameters = parameters.into_iter().flatten();
-    parameters.map(|(key, value)| (key.as_str(), if is_secret(key) { SECRET } else { value.as_str() }))
+    parameters.map(|(key, value)| (key.as_str(), if may_be_secret(key, value) { SECRET } else { value.as_str() }))
 }
 
-/// Returns true if the value of a parameter is a secret.
-fn is_secret(key: &str) -> bool {
-    let key = key.to_ascii_lowercase();
-    ["password", "secret", "token", "sslkey"].iter().any(|part| key.contains(part))
+/// Returns false for names that locate the server, and for numbers, sizes, times and switches of other keys. In a
+/// mistyped address, any other text may be a password.
+fn may_be_secret(key: &str, value: &str) -> bool {
+    let is_name = |c: char| c.is_alphanumeric() || "_-./,".contains(c);
+    let of_quantity = value.trim_start_matches(|c: char| c.is_ascii_digit() || c == '.');
+    match key {
+        "host" | "hostaddr" => {
+            !value.split(',').all(|host| host.chars().all(is_name) || host.parse::<IpAddr>().is_ok())
+        }
+        "port" | "database" | "user" | "username" | "sslmode" => !value.chars().all(is_name),
+        _ if ["pass", "secret", "token", "key"].iter().any(|part| key.contains(part)) => true,
+        _ => {
+            !["", "ns", "us", "ms", "s", "m", "min", "h", "d", "B", "kB", "MB", "GB", "TB"].contains(&of_quantity)
+                && !["true", "false", "on", "off"].contains(&value)
+        }
+    }
 }
 
 impl Serialize for LoadDatabase {
@@ -109,10 +157,8 @@ impl Serialize for LoadDatabase {
 /// connection parameters are not validated, and its settings of PostgreSQL and the toggles have no effect.
 pub(super) fn read(section: &Section<'_>, toggles: &Section<'_>, external: Option<BackendKind>) -> LoadDatabase {
     let targets = [
-        section.get("postgres").map(|_| LoadTarget::Postgres(parameters(&section.section("postgres"), postgres_key))),
-        section
-            .get("clickHouse")
-            .map(|_| LoadTarget::ClickHouse(parameters(&section.section("clickHouse"), str::to_owned))),
+        section.get("postgres").map(|_| LoadTarget::Postgres(parameters(&section.section("postgres")))),
+        section.get("clickHouse").map(|_| LoadTarget::ClickHouse(parameters(&section.section("clickHouse")))),
         section.boolean("inMemory").then_some(LoadTarget::Memory),
     ];
     let targets: Vec<_> = targets.into_iter().flatten().collect();
@@ -141,26 +187,19 @@ pub(super) fn read(section: &Section<'_>, toggles: &Section<'_>, external: Optio
     LoadDatabase { target: database.target, ..LoadDatabase::memory() }
 }
 
-/// The connection parameters of a server, with keys mapped by `key_of`.
-fn parameters(section: &Section<'_>, key_of: impl Fn(&str) -> String) -> BTreeMap<String, String> {
-    let pairs: BTreeMap<_, _> =
-        section.pairs().into_iter().map(|(key, value)| (key_of(&key.to_ascii_lowercase()), value)).collect();
-    for (key, name) in [("host", "host"), ("port", "port"), ("database", "database")] {
-        if pairs.get(&key_of(key)).is_none_or(String::is_empty) {
+/// The connection parameters of a server.
+fn parameters(section: &Section<'_>) -> BTreeMap<String, String> {
+    let key_of = |key: &str| match key.to_ascii_lowercase() {
+        key if key == "dbname" => "database".to_owned(),
+        key => key,
+    };
+    let pairs: BTreeMap<_, _> = section.pairs().into_iter().map(|(key, value)| (key_of(key), value)).collect();
+    for name in ["host", "port", "database"] {
+        if pairs.get(name).is_none_or(String::is_empty) {
             section.problem(name, "must not be empty");
         }
     }
     pairs
-}
-
-/// Maps a PostgreSQL key of Armada's Broadside to ours.
-fn postgres_key(key: &str) -> String {
-    match key {
-        "database" => "dbname",
-        "pool_max_conns" => "pool_size",
-        other => other,
-    }
-    .to_owned()
 }
 
 #[cfg_attr(
@@ -181,15 +220,18 @@ fn check(section: &Section<'_>, database: &LoadDatabase) {
         return server.problem("port", message);
     }
     // Each parameter is checked separately first, because the error messages contain neither keys nor values.
-    let mut all_known = true;
+    let mut all_valid = true;
     for (key, value) in server.pairs() {
         if let Err(error) = database.with_one(&key.to_ascii_lowercase(), &value).config() {
             server.problem(key, error.message());
-            all_known = false;
+            all_valid = false;
         }
     }
-    if all_known && let Err(error) = database.config() {
+    if all_valid && let Err(error) = database.config() {
         section.problem(name, format!("cannot be used: {}", error.message()));
+    }
+    if let LoadTarget::Postgres(_) = database.target {
+        server.warn_of_keys(&ONLY_OF_PGX, "has no effect, because it only applies to the driver of Armada");
     }
 }
 
@@ -205,22 +247,22 @@ impl LoadDatabase {
         }
     }
 
-    /// The same server with only its address and one other parameter.
+    /// A server with one of the parameters. Its other parameters are valid, except for those that depend on each other.
     fn with_one(&self, key: &str, value: &str) -> Self {
-        let with_one = |parameters: &BTreeMap<String, String>, key: String| {
-            let address = ["host", "port", "user", "database", "dbname"];
-            let mut one: BTreeMap<_, _> = parameters
-                .iter()
-                .filter(|(key, _)| address.contains(&key.as_str()))
-                .map(|(k, v)| (k.clone(), v.clone()))
-                .collect();
-            one.insert(key, value.to_owned());
+        let with_one = |parameters: &BTreeMap<String, String>| {
+            let mut one: BTreeMap<_, _> = [("host", "localhost"), ("port", "1"), ("database", "d")]
+                .map(|(k, v)| (k.to_owned(), v.to_owned()))
+                .into();
+            if let ("port" | "hostaddr", Some(hosts)) = (key, parameters.get("host")) {
+                one.insert("host".to_owned(), hosts.split(',').map(|_| "h").collect::<Vec<_>>().join(","));
+            }
+            one.insert(key.to_owned(), value.to_owned());
             one
         };
         let target = match &self.target {
             LoadTarget::Memory | LoadTarget::External(_) => LoadTarget::Memory,
-            LoadTarget::Postgres(parameters) => LoadTarget::Postgres(with_one(parameters, postgres_key(key))),
-            LoadTarget::ClickHouse(parameters) => LoadTarget::ClickHouse(with_one(parameters, key.to_owned())),
+            LoadTarget::Postgres(parameters) => LoadTarget::Postgres(with_one(parameters)),
+            LoadTarget::ClickHouse(parameters) => LoadTarget::ClickHouse(with_one(parameters)),
         };
         Self { target, ..Self::memory() }
     }
@@ -241,7 +283,30 @@ impl LoadDatabase {
 
     #[cfg(feature = "postgres")]
     fn postgres(&self, parameters: &BTreeMap<String, String>) -> Result<DatabaseConfig> {
-        let mut pairs = parameters.clone();
+        check_names(parameters)?;
+        let mut pairs = BTreeMap::new();
+        let mut settings = Vec::new();
+        for (key, value) in parameters {
+            let ours = match key.as_str() {
+                "database" | "dbname" => "dbname",
+                "pool_max_conns" => "pool_size",
+                "statement_cache_capacity" => "statement_cache",
+                "pool_max_conn_lifetime" | "pool_max_conn_idle_time" => {
+                    let ours = if key == "pool_max_conn_lifetime" { "max_lifetime" } else { "max_idle_time" };
+                    pairs.insert(ours.to_owned(), seconds(value)?);
+                    continue;
+                }
+                key if ONLY_OF_PGX.contains(&key) => continue,
+                key if UNSUPPORTED.contains(&key) => return Err(invalid("is not supported")),
+                // The backend's key has another unit than the setting of the server.
+                key if key != "statement_timeout" && PostgresConfig::has_key(key) => key,
+                setting => {
+                    settings.push((setting, value));
+                    continue;
+                }
+            };
+            pairs.insert(ours.to_owned(), value.clone());
+        }
         let mut set = |key: &str, value: String| pairs.insert(key.to_owned(), value);
         if self.hot_cold_split {
             set("hot_cold_split", true.to_string());
@@ -249,7 +314,9 @@ impl LoadDatabase {
         if self.partition_by_submitted {
             set("partition_by_submitted", true.to_string());
         }
-        let config = PostgresConfig::from_pairs(&pairs)?;
+        let config = settings
+            .into_iter()
+            .try_fold(PostgresConfig::from_pairs(&pairs)?, |config, (name, value)| config.with_setting(name, value))?;
         Ok(config.with_tuning_sql(&self.tuning_sql).with_revert_sql(&self.tuning_revert_sql).into())
     }
 
@@ -261,38 +328,61 @@ impl LoadDatabase {
     /// The address without secrets.
     pub fn address(&self) -> String {
         let (name, parameters) = self.target.parameters();
-        let part = |key: &str| parameters.and_then(|parameters| parameters.get(key)).map_or("", String::as_str);
+        let shown: BTreeMap<_, _> = redacted(parameters).collect();
+        let part = |key: &str| shown.get(key).copied().unwrap_or_default();
         match self.target {
             LoadTarget::Memory => "memory".to_owned(),
             LoadTarget::External(backend) => backend.to_string(),
-            LoadTarget::Postgres(_) => {
-                format!("{name} at {}:{}, database {}", part("host"), part("port"), part("dbname"))
-            }
-            LoadTarget::ClickHouse(_) => {
+            LoadTarget::Postgres(_) | LoadTarget::ClickHouse(_) => {
                 format!("{name} at {}:{}, database {}", part("host"), part("port"), part("database"))
             }
         }
     }
 }
 
+/// Converts a duration of pgx, which must have a unit, to a number of seconds.
+#[cfg(feature = "postgres")]
+fn seconds(duration: &str) -> Result<String> {
+    let parsed = parse_duration(duration).ok().filter(|time| time.is_zero() || duration.parse::<u64>().is_err());
+    let parsed = parsed.ok_or_else(|| invalid("must be a duration with a unit, such as 30m"))?;
+    Ok(parsed.as_secs_f64().to_string())
+}
+
+/// Refuses URLs, which may contain a password, as names: the messages of servers contain names.
+#[cfg(any(feature = "postgres", feature = "clickhouse"))]
+fn check_names(parameters: &BTreeMap<String, String>) -> Result<()> {
+    let is_url = |key: &str| parameters.get(key).is_some_and(|value| value.contains("://"));
+    match ["host", "hostaddr", "port", "database", "user", "username"].into_iter().find(|key| is_url(key)) {
+        Some(_) => Err(invalid("must not be a URL: host, port, database, user and password are keys of their own")),
+        None => Ok(()),
+    }
+}
+
 /// Builds the URL of a ClickHouse server.
 #[cfg(feature = "clickhouse")]
 fn clickhouse(parameters: &BTreeMap<String, String>) -> Result<DatabaseConfig> {
+    check_names(parameters)?;
     let mut parameters = parameters.clone();
     let mut take = |key: &str| parameters.remove(key).unwrap_or_default();
     let scheme = match take("secure").as_str() {
         "" | "false" => "clickhouse+http",
         "true" => "clickhouse+https",
-        _ => return Err(invalid("secure must be true or false")),
+        _ => return Err(invalid("must be true or false")),
     };
     let (host, port, database) = (take("host"), take("port"), take("database"));
-    let user = Some(take("user")).filter(|user| !user.is_empty()).unwrap_or_else(|| take("username"));
-    let password = take("password");
+    if !is_host(&host) {
+        return Err(invalid("must be a host name or an IP address"));
+    }
+    let port: u16 = port.parse().map_err(|_| invalid("must be a number from 1 to 65535"))?;
+    let host = if host.parse::<Ipv6Addr>().is_ok() { format!("[{host}]") } else { host };
     let mut url = url::Url::parse(&format!("{scheme}://{host}:{port}/"))
-        .map_err(|error| invalid(format!("host {host:?} and port {port:?}: {error}")))?;
+        .map_err(|error| invalid(format!("the host or the port is invalid: {error}")))?;
     url.set_path(&database);
-    if !user.is_empty() {
-        let set = url.set_username(&user).and_then(|()| url.set_password(Some(&password)));
+    let (user, password) = ([take("user"), take("username")], take("password"));
+    let user = user.into_iter().find(|user| !user.is_empty());
+    if user.is_some() || !password.is_empty() {
+        let user = user.as_deref().unwrap_or(DEFAULT_USER);
+        let set = url.set_username(user).and_then(|()| url.set_password(Some(&password)));
         set.map_err(|()| invalid("the address does not support user and password"))?;
     }
     for (key, value) in &parameters {

@@ -1,7 +1,9 @@
 //! The configuration of a load test. The keys are those of Armada's Broadside, with extensions.
 
 mod database;
+mod environment;
 mod node;
+mod number;
 mod parse;
 mod problem;
 mod read;

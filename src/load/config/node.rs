@@ -63,6 +63,12 @@ impl Node {
         Self { place, content }
     }
 
+    /// The node of a key of a mapping.
+    pub(super) fn child(&self, name: &str) -> Option<&Self> {
+        let Content::Map(pairs) = &self.content else { return None };
+        pairs.iter().find(|(key, _)| same_key(key, name)).map(|(_, node)| node)
+    }
+
     /// Merges a later file: mappings are merged key by key, other values are replaced.
     pub(super) fn merge(&mut self, later: Self) {
         match (&mut self.content, later.content) {

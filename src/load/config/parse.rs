@@ -1,5 +1,6 @@
 //! Parses the files of a configuration and merges them.
 
+use super::environment;
 use super::node::Node;
 use super::problem::{ConfigError, Problem, SourceLocation};
 use super::read;
@@ -13,33 +14,45 @@ use crate::error::BackendKind;
 pub struct ParsedConfig {
     /// The configuration.
     pub config: LoadConfig,
-    /// Keys that have no effect.
+    /// Keys and environment variables that have no effect, and loads that are not what they seem.
     pub warnings: Vec<Problem>,
 }
 
 impl LoadConfig {
     /// Parses YAML files, given as pairs of name and text. Later files override earlier ones key by key.
     ///
-    /// Keys are case-insensitive, numbers may be quoted, and durations have Go's format.
+    /// Keys are case-insensitive, numbers may be quoted and have the forms of Go's YAML (`1_000`, `3.6e6`, `0x10`, and
+    /// `010`, which is 8), and durations have Go's format.
+    ///
+    /// The environment overrides the files: `ARMADA_INGESTIONCONFIG_BATCHSIZE` is the key `ingestionConfig.batchSize`.
+    /// `_` separates keys, except within those of `databaseConfig.postgres` and `databaseConfig.clickHouse`, which a
+    /// variable overrides only if a file has that section. A variable sets a single value, and an empty one nothing.
     ///
     /// ```
     /// use broadside::load::LoadConfig;
     ///
     /// let base = "testDuration: 1m\ndatabaseConfig: {inMemory: true}\ningestionConfig: {batchSize: 100}\n\
     ///             queueConfig: [{name: q, proportion: 1, jobSetConfig: [{name: s, proportion: 1}]}]";
-    /// let parsed = LoadConfig::parse([("base.yaml", base), ("longer.yaml", "TestDuration: 1h")])?;
+    /// let parsed = LoadConfig::parse([("base.yaml", base), ("longer.yaml", "TestDuration: 1h")], [])?;
     /// assert_eq!(parsed.config.test_duration.as_secs(), 3600);
     ///
-    /// let error = LoadConfig::parse([("base.yaml", base), ("bad.yaml", "testDuration: soon")]).unwrap_err();
+    /// let variable = ("ARMADA_TESTDURATION".to_owned(), "2m".to_owned());
+    /// assert_eq!(LoadConfig::parse([("base.yaml", base)], [variable])?.config.test_duration.as_secs(), 120);
+    ///
+    /// let error = LoadConfig::parse([("base.yaml", base), ("bad.yaml", "testDuration: soon")], []).unwrap_err();
     /// assert!(error.to_string().starts_with("bad.yaml:1: testDuration: \"soon\" must be a duration"));
     /// # Ok::<(), broadside::load::ConfigError>(())
     /// ```
     ///
     /// # Errors
     ///
-    /// All problems, each with file, line, key and value. Values of the section `databaseConfig` are not included.
-    pub fn parse<'a>(files: impl IntoIterator<Item = (&'a str, &'a str)>) -> Result<ParsedConfig, ConfigError> {
-        parse(files, None)
+    /// All problems, each with file and line, or variable, and with key and value. Values of the section
+    /// `databaseConfig` are not included.
+    pub fn parse<'a>(
+        files: impl IntoIterator<Item = (&'a str, &'a str)>,
+        environment: impl IntoIterator<Item = (String, String)>,
+    ) -> Result<ParsedConfig, ConfigError> {
+        parse(files, environment, None)
     }
 
     /// Like [`parse`](Self::parse), for a store that the caller opens. The section `databaseConfig` may be absent.
@@ -50,13 +63,15 @@ impl LoadConfig {
     pub fn parse_for<'a>(
         backend: BackendKind,
         files: impl IntoIterator<Item = (&'a str, &'a str)>,
+        environment: impl IntoIterator<Item = (String, String)>,
     ) -> Result<ParsedConfig, ConfigError> {
-        parse(files, Some(backend))
+        parse(files, environment, Some(backend))
     }
 }
 
 fn parse<'a>(
     files: impl IntoIterator<Item = (&'a str, &'a str)>,
+    environment: impl IntoIterator<Item = (String, String)>,
     external: Option<BackendKind>,
 ) -> Result<ParsedConfig, ConfigError> {
     let diagnostics = Diagnostics::default();
@@ -72,10 +87,11 @@ fn parse<'a>(
     if !diagnostics.problems.borrow().is_empty() {
         return Err(error(diagnostics));
     }
-    let Some(node) = merged else {
+    let Some(mut node) = merged else {
         let no_file = SourceLocation { file: "<none>".into(), line: 1 };
         return Err(ConfigError { problems: vec![Problem::new(&no_file, "", "", "no configuration file is given")] });
     };
+    diagnostics.warnings.borrow_mut().extend(environment::apply(&mut node, environment));
     let config = read::root(&Section::root(&node, &diagnostics), external);
     if !diagnostics.problems.borrow().is_empty() {
         return Err(error(diagnostics));

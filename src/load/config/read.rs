@@ -6,11 +6,12 @@ use super::database;
 use super::section::Section;
 use super::types::{
     ActionConfig, ActionsConfig, BacklogStrategy, HistoricalJobsConfig, IngestionConfig, JobSetConfig, LoadConfig,
-    LookoutQueryConfig, QueryConfig, QueueConfig, TransitionConfig,
+    LookoutQueryConfig, QueryConfig, QueueConfig, StageConfig, TransitionConfig,
 };
 use crate::error::BackendKind;
 use crate::historical::{HistoricalJobs, HistoricalJobsParams};
 use crate::load::objective::Objective;
+use crate::load::upstream::GoDuration;
 use crate::time::{Clock, SystemClock};
 
 /// The tolerance of sums of proportions.
@@ -21,6 +22,10 @@ const DEFAULT_CHUNK_SIZE: u64 = 500_000;
 const DEFAULT_PAGE_SIZE: u64 = 100;
 const DEFAULT_ERRORS: u64 = 2000;
 const DEFAULT_DEEP_OFFSET: u64 = 10_000;
+const DEFAULT_ABORT_AFTER: Duration = Duration::from_secs(30);
+const MAX_STAGE_RATE: f64 = 1e6;
+/// The tolerance of the sum of the stages' durations.
+const STAGES_TOLERANCE: Duration = Duration::from_millis(1);
 /// The maximum number of queues, and of job sets of a queue: job ids have two base 32 digits for the index.
 const MAX_ENTRIES: usize = 1024;
 
@@ -50,11 +55,12 @@ pub(super) fn root(root: &Section<'_>, external: Option<BackendKind>) -> LoadCon
         queues,
         redelivery: root.proportion("redelivery"),
         reads: root.text("reads").map(Into::into),
-        slo: objectives(root),
-        stages: Vec::new(),
-        abort_after: Duration::from_secs(30),
-        abort_on: Vec::new(),
+        slo: objectives(root, "slo"),
+        stages: stages(root, test_duration),
+        abort_after: root.duration("abortAfter").unwrap_or(DEFAULT_ABORT_AFTER),
+        abort_on: objectives(root, "abortOn"),
     };
+    warn_of_lives(root, &config);
     actions.warn_of_unknown_keys();
     root.warn_of_unknown_keys();
     config
@@ -131,6 +137,10 @@ fn check_historical(section: &Section<'_>, jobs: &HistoricalJobsConfig) {
     }
     if jobs.job_age_days.is_empty() {
         return section.problem("jobAgeDays", "must not be empty if there are jobs");
+    }
+    if sum < 1.0 - TOLERANCE {
+        let message = format!("and the other three sum to {}: all other jobs are preempted", rounded(sum));
+        section.warn("proportionSucceeded", message);
     }
     // The validation of the library rejects, for example, ages that precede the earliest valid time.
     let params = HistoricalJobsParams {
@@ -209,6 +219,9 @@ fn transitions(section: &Section<'_>) -> TransitionConfig {
     let sum = transitions.proportion_succeed + transitions.proportion_fail;
     if sum > 1.0 + TOLERANCE {
         section.problem("proportionSucceed", format!("and proportionFail sum to {}, more than 1", rounded(sum)));
+    } else if section.get("proportionFail").is_some() && sum < 1.0 - TOLERANCE {
+        let message = format!("and proportionSucceed sum to {}: all jobs that do not succeed fail", rounded(sum));
+        section.warn("proportionFail", message);
     }
     transitions
 }
@@ -267,13 +280,56 @@ fn actions_of(section: &Section<'_>, name: &str, test_duration: Duration, queues
     section.sections(name).iter().map(action).collect()
 }
 
-fn objectives(root: &Section<'_>) -> Vec<Objective> {
+fn objectives(root: &Section<'_>, name: &str) -> Vec<Objective> {
     let mut objectives = Vec::new();
-    for text in root.texts("slo") {
+    for text in root.texts(name) {
         match text.parse() {
             Ok(objective) => objectives.push(objective),
-            Err(problem) => root.problem("slo", format!("{text:?} {problem}")),
+            Err(problem) => root.problem(name, format!("{text:?} {problem}")),
         }
     }
     objectives
+}
+
+fn stages(root: &Section<'_>, test_duration: Duration) -> Vec<StageConfig> {
+    let stage = |section: &Section<'_>| {
+        let duration = section.duration("duration").unwrap_or_default();
+        if duration.is_zero() {
+            section.problem("duration", "must be more than 0");
+        }
+        if section.get("rate").is_none() {
+            section.problem("rate", "must be set");
+        }
+        section.warn_of_unknown_keys();
+        StageConfig { duration, rate: section.number("rate", 0.0..=MAX_STAGE_RATE).unwrap_or_default() }
+    };
+    let stages: Vec<_> = root.sections("stages").iter().map(stage).collect();
+    let sum = stages.iter().map(|stage| stage.duration).fold(Duration::ZERO, Duration::saturating_add);
+    if !stages.is_empty() && sum.abs_diff(test_duration) > STAGES_TOLERANCE {
+        let (sum, test) = (GoDuration(sum), GoDuration(test_duration));
+        root.problem("stages", format!("must have durations that sum to testDuration ({test}), not to {sum}"));
+    }
+    stages
+}
+
+/// Warns of a run that does not have the load of jobs in all states: one that ends before jobs reach a state, or one
+/// whose warm-up ends before the first jobs do, so that the rate of ingestion grows in the test.
+fn warn_of_lives(root: &Section<'_>, config: &LoadConfig) {
+    if config.ingestion.submissions_per_hour == 0 {
+        return;
+    }
+    let stages = config.ingestion.transitions.stages();
+    let horizon = config.warmup_duration.saturating_add(config.test_duration);
+    if let Some((state, after)) = stages.iter().find(|(_, after)| *after >= horizon) {
+        let (after, horizon) = (GoDuration(*after), GoDuration(horizon));
+        let message = format!("takes {after} until a job {state}, but warm-up and test take {horizon}");
+        root.section("ingestionConfig").warn("jobStateTransitionConfig", message);
+    }
+    let life = stages.last().map_or(Duration::ZERO, |&(_, after)| after);
+    if config.warmup_duration < life {
+        let life = GoDuration(life);
+        let message =
+            format!("is shorter than the life of a job ({life}): the rate of ingestion still grows in the test");
+        root.warn("warmupDuration", message);
+    }
 }

@@ -5,6 +5,7 @@ use std::ops::RangeInclusive;
 use std::time::Duration;
 
 use super::node::{Content, Node, same_key};
+use super::number;
 use super::problem::{Problem, SourceLocation};
 use crate::load::duration::parse_duration;
 
@@ -60,10 +61,9 @@ impl<'a> Section<'a> {
     /// Adds a problem of a key at its location, or at that of the section if the key is absent.
     pub(super) fn problem(&self, name: &str, message: impl Into<String>) {
         let node = self.pairs.iter().find(|(key, _)| same_key(key, name)).map(|(_, node)| node);
-        let place = node.map_or(&self.place, |node| &node.place);
         let key = self.key(name);
         let value = node.map_or("", |node| displayed(&key, &node.content));
-        self.diagnostics.problems.borrow_mut().push(Problem::new(place, &key, value, message));
+        self.diagnostics.problems.borrow_mut().push(Problem::new(self.place_of(name), &key, value, message));
     }
 
     /// The section of a key.
@@ -153,8 +153,8 @@ impl<'a> Section<'a> {
     pub(super) fn boolean(&self, name: &str) -> bool {
         match self.text(name) {
             None => false,
-            Some(text) if text.eq_ignore_ascii_case("true") => true,
-            Some(text) if text.eq_ignore_ascii_case("false") => false,
+            Some(text) if ["true", "t", "1"].iter().any(|form| text.eq_ignore_ascii_case(form)) => true,
+            Some(text) if ["false", "f", "0"].iter().any(|form| text.eq_ignore_ascii_case(form)) => false,
             Some(_) => {
                 self.problem(name, "must be true or false");
                 false
@@ -164,13 +164,15 @@ impl<'a> Section<'a> {
 
     pub(super) fn duration(&self, name: &str) -> Option<Duration> {
         let text = self.text(name)?;
+        if let Some(nanos) = number::whole(text) {
+            return Some(Duration::from_nanos(nanos));
+        }
         parse_duration(text).map_err(|error| self.problem(name, error.to_string())).ok()
     }
 
     /// A non-negative integer.
     pub(super) fn count(&self, name: &str) -> Option<u64> {
-        let text = self.text(name)?;
-        let number = text.parse::<i64>().ok().and_then(|number| u64::try_from(number).ok());
+        let number = number::whole(self.text(name)?);
         if number.is_none() {
             self.problem(name, "must be a non-negative integer");
         }
@@ -182,8 +184,8 @@ impl<'a> Section<'a> {
         self.number(name, 0.0..=1.0).unwrap_or_default()
     }
 
-    fn number(&self, name: &str, range: RangeInclusive<f64>) -> Option<f64> {
-        let number = self.text(name)?.parse().ok().filter(|number| range.contains(number));
+    pub(super) fn number(&self, name: &str, range: RangeInclusive<f64>) -> Option<f64> {
+        let number = number::float(self.text(name)?).filter(|number| range.contains(number));
         if number.is_none() {
             self.problem(name, format!("must be a number from {} to {}", range.start(), range.end()));
         }
@@ -194,9 +196,9 @@ impl<'a> Section<'a> {
     pub(super) fn counts(&self, name: &str) -> Vec<u64> {
         let mut counts = Vec::new();
         for text in self.texts(name) {
-            match text.parse::<u32>() {
-                Ok(count) => counts.push(count.into()),
-                Err(_) => self.problem(name, format!("{text:?} must be a non-negative integer")),
+            match number::whole(&text).filter(|&count| count <= u32::MAX.into()) {
+                Some(count) => counts.push(count),
+                None => self.problem(name, format!("{text:?} must be a non-negative integer")),
             }
         }
         counts
@@ -205,31 +207,39 @@ impl<'a> Section<'a> {
     /// Adds a warning for each key that has not been read.
     pub(super) fn warn_of_unknown_keys(&self) {
         for ((key, node), read) in self.pairs.iter().zip(&self.read) {
-            if !read.get() {
-                self.warn(key, node, "is an unknown key and is ignored");
+            // Other programs of Armada have variables with the same prefix.
+            let of_others = self.path.is_empty() && node.place.is_variable();
+            if !read.get() && !of_others {
+                self.warn(key, "is an unknown key and is ignored");
             }
         }
     }
 
     /// Warns of those of the named keys that the section has.
     pub(super) fn warn_of_keys(&self, names: &[&str], message: &str) {
-        for (key, node) in self.pairs.iter().filter(|(key, _)| names.iter().any(|name| same_key(key, name))) {
-            self.warn(key, node, message);
+        for (key, _) in self.pairs.iter().filter(|(key, _)| names.iter().any(|name| same_key(key, name))) {
+            self.warn(key, message);
         }
     }
 
-    fn warn(&self, key: &str, node: &Node, message: &str) {
-        self.diagnostics.warnings.borrow_mut().push(Problem::new(&node.place, &self.key(key), "", message));
+    /// Adds a warning of a key at its location, or at that of the section if the key is absent.
+    pub(super) fn warn(&self, name: &str, message: impl Into<String>) {
+        let problem = Problem::new(self.place_of(name), &self.key(name), "", message);
+        self.diagnostics.warnings.borrow_mut().push(problem);
+    }
+
+    fn place_of(&self, name: &str) -> &SourceLocation {
+        self.pairs.iter().find(|(key, _)| same_key(key, name)).map_or(&self.place, |(_, node)| &node.place)
     }
 }
 
-/// The value of a key for a problem: empty for values that may be secrets, and for lists and mappings.
+/// The value of a key for a problem: empty for values that may be secrets, and for lists and mappings. Any value of the
+/// database may be a secret, because an address with a password may stand in a wrong place.
 fn displayed<'a>(key: &str, content: &'a Content) -> &'a str {
-    const NOT_SECRET: [&str; 2] = [".host", ".port"];
-
-    let may_be_secret = key.starts_with("databaseConfig") && !NOT_SECRET.iter().any(|end| key.ends_with(end));
+    let is_shown =
+        |text: &str| !key.starts_with("databaseConfig") || key.ends_with(".port") && text.parse::<u16>().is_ok();
     match content {
-        Content::Scalar(text) if !may_be_secret => text,
+        Content::Scalar(text) if is_shown(text) => text,
         _ => "",
     }
 }

@@ -15,7 +15,12 @@ queueConfig:
 ";
 
 fn parse(files: &[(&str, &str)]) -> Result<ParsedConfig, ConfigError> {
-    LoadConfig::parse(files.iter().copied())
+    LoadConfig::parse(files.iter().copied(), [])
+}
+
+fn in_environment(text: &str, variables: &[(&str, &str)]) -> Result<ParsedConfig, ConfigError> {
+    let variables = variables.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned()));
+    LoadConfig::parse([("a.yaml", text)], variables)
 }
 
 fn with(extra: &str) -> Result<ParsedConfig, ConfigError> {
@@ -47,6 +52,156 @@ fn keys_match_without_case_and_numbers_may_be_quoted() {
     assert!(parsed.warnings.is_empty(), "{:?}", parsed.warnings);
     assert_eq!(parsed.config.test_duration, Duration::from_nanos(90));
     assert_eq!((parsed.config.ingestion.num_workers, parsed.config.ingestion.batch_size), (4, 7));
+}
+
+#[test]
+fn numbers_have_the_forms_of_go() {
+    let text = "warmupDuration: 0x10
+redelivery: 5e-1
+ingestionConfig: {submissionsPerHour: 3.6e6, batchSize: 010, numWorkers: '1_0', maxBacklogSize: 1_000_000}
+queryConfig: {getJobsQueriesPerHour: 3600.0, getJobsPageSize: 0x10, maxErrorsToCollect: 0b11, maxConcurrentQueries: 0o17}
+skipTearDown: 1
+";
+    let config = with(text).unwrap().config;
+    let (ingestion, queries) = (&config.ingestion, &config.queries);
+    assert_eq!((ingestion.submissions_per_hour, ingestion.batch_size), (3_600_000, 8));
+    assert_eq!((ingestion.num_workers, ingestion.max_backlog_size), (10, 1_000_000));
+    assert_eq!((queries.get_jobs_queries_per_hour, queries.get_jobs_page_size), (3600, 16));
+    assert_eq!((queries.max_errors_to_collect, queries.max_concurrent_queries), (3, 15));
+    assert_eq!((config.warmup_duration.as_nanos(), config.redelivery, config.skip_tear_down), (16, 0.5, true));
+}
+
+#[test]
+fn the_environment_overrides_the_files() {
+    let variables = [
+        ("ARMADA_TESTDURATION", "90s"),
+        ("ARMADA_INGESTIONCONFIG_BATCHSIZE", "0x20"),
+        ("ARMADA_INGESTIONCONFIG_JOBSTATETRANSITIONCONFIG_QUEUEINGDURATION", "3s"),
+        ("armada_queryConfig_getJobsPageSize", "7"),
+        ("ARMADA_SLO", "page.p99 < 1s"),
+        ("ARMADA_WARMUPDURATION", ""),
+        ("ARMADA_POSTGRES_CONNECTION_HOST", "of another program"),
+        ("BROADSIDE_TESTDURATION", "1h"),
+        ("ARMADA", "1h"),
+    ];
+    let parsed = in_environment(&format!("{MINIMAL}warmupDuration: 1m"), &variables).unwrap();
+    assert_eq!(parsed.warnings, []);
+    let config = parsed.config;
+    assert_eq!((config.test_duration.as_secs(), config.warmup_duration.as_secs()), (90, 60));
+    assert_eq!((config.ingestion.batch_size, config.ingestion.num_workers), (32, 1));
+    assert_eq!(config.ingestion.transitions.queueing_duration.as_secs(), 3);
+    assert_eq!((config.queries.get_jobs_page_size, config.slo[0].to_string()), (7, "page.p99 < 1s".to_owned()));
+}
+
+#[test]
+fn problems_and_warnings_of_the_environment_name_the_variable() {
+    let problems = in_environment(
+        MINIMAL,
+        &[("ARMADA_TESTDURATION", "soon"), ("ARMADA_QUEUECONFIG", "q"), ("ARMADA_DATABASECONFIG_INMEMORY", "hunter2")],
+    );
+    let problems: Vec<_> = problems.unwrap_err().problems.iter().map(ToString::to_string).collect();
+    assert!(problems[0].starts_with("ARMADA_DATABASECONFIG_INMEMORY: databaseConfig.inMemory must be true or false"));
+    assert!(problems.contains(&r#"ARMADA_QUEUECONFIG: queueConfig: "q" must be a list"#.to_owned()), "{problems:?}");
+    let duration = r#"ARMADA_TESTDURATION: testDuration: "soon" must be a duration such as 1m30s, 500ms or 1.5h"#;
+    assert!(problems.contains(&duration.to_owned()), "{problems:?}");
+    assert!(!problems.concat().contains("hunter2"));
+    let warned = in_environment(
+        MINIMAL,
+        &[
+            ("ARMADA_DATABASECONFIG", "1"),
+            ("ARMADA_DATABASECONFIG_POSTGRES_PASSWORD", "hunter2"),
+            ("ARMADA_INGESTIONCONFIG_BATCHSZIE", "5"),
+            ("ARMADA_QUEUECONFIG_0_NAME", "q"),
+        ],
+    )
+    .unwrap();
+    assert_eq!(warned.config, with("").unwrap().config);
+    assert_eq!(
+        warned.warnings.iter().map(ToString::to_string).collect::<Vec<_>>(),
+        [
+            "ARMADA_DATABASECONFIG has no effect: it names a section",
+            "ARMADA_DATABASECONFIG_POSTGRES_PASSWORD has no effect: no file has its section",
+            "ARMADA_QUEUECONFIG_0_NAME has no effect: it names a part of a list or a single value",
+            "ARMADA_INGESTIONCONFIG_BATCHSZIE: ingestionConfig.batchszie is an unknown key and is ignored",
+        ]
+    );
+}
+
+#[test]
+fn proportions_without_effect_are_warnings() {
+    let text = "ingestionConfig: {jobStateTransitionConfig: {proportionSucceed: 0.9, proportionFail: 0.05}}
+queueConfig:
+  - name: q
+    proportion: 1
+    jobSetConfig:
+      - {name: s, proportion: 1, historicalJobsConfig: {numberOfJobs: 5, proportionSucceeded: 0.5, jobAgeDays: [1]}}
+";
+    let warned: Vec<_> = with(text).unwrap().warnings.iter().map(ToString::to_string).collect();
+    assert_eq!(
+        warned,
+        [
+            "b.yaml:6: queueConfig[0].jobSetConfig[0].historicalJobsConfig.proportionSucceeded and the other three sum to \
+             0.5: all other jobs are preempted",
+            "b.yaml:1: ingestionConfig.jobStateTransitionConfig.proportionFail and proportionSucceed sum to 0.95: all \
+             jobs that do not succeed fail",
+        ]
+    );
+    let consistent = text.replace("0.05", "0.1").replace("proportionSucceeded: 0.5", "proportionSucceeded: 1");
+    assert_eq!(with(&consistent).unwrap().warnings, []);
+}
+
+#[test]
+fn stages_and_abort_conditions_are_read() {
+    let config = with("").unwrap().config;
+    assert_eq!((config.stages, config.abort_after, config.abort_on), (vec![], Duration::from_secs(30), vec![]));
+    let text = "stages: [{duration: 4m, rate: 0.5}, {duration: 6m, rate: 2}]\nabortAfter: 5s\nabortOn: [page.p99 < 1s]";
+    let config = with(text).unwrap().config;
+    let stage = |minutes: u64, rate| StageConfig { duration: Duration::from_secs(60 * minutes), rate };
+    assert_eq!(config.stages, [stage(4, 0.5), stage(6, 2.0)]);
+    assert_eq!((config.abort_after.as_secs(), config.abort_on[0].to_string()), (5, "page.p99 < 1s".to_owned()));
+    let record = serde_json::to_value(&config).unwrap();
+    assert_eq!(record["stages"][1], serde_json::json!({"duration": "6m0s", "rate": 2.0}));
+    assert_eq!((&record["abortAfter"], &record["abortOn"][0]), (&"5s".into(), &"page.p99 < 1s".into()));
+    let found = problems("stages: [{duration: 4m, rate: -1}, {rate: 1}, {duration: 5m}]\nabortOn: [page.p98 < 1s]");
+    let expected = [
+        r#"b.yaml:1: stages[0].rate: "-1" must be a number from 0 to 1000000"#,
+        "b.yaml:1: stages[1].duration must be more than 0",
+        "b.yaml:1: stages[2].rate must be set",
+        "b.yaml:1: stages must have durations that sum to testDuration (10m0s), not to 9m0s",
+    ];
+    assert_eq!(found[..4], expected);
+    assert!(found[4].starts_with(r#"b.yaml:2: abortOn "page.p98 < 1s" has no statistic"#), "{found:?}");
+    assert!(with("stages: [{duration: 600001ms, rate: 1}]").is_ok());
+    assert!(with("stages: [{duration: 600002ms, rate: 1}]").is_err());
+}
+
+#[test]
+fn lives_that_do_not_fit_into_the_run_are_warnings() {
+    let warned = |warmup: &str, transitions: &str| {
+        let text = format!(
+            "testDuration: 20s\nwarmupDuration: {warmup}\ningestionConfig:\n  submissionsPerHour: 60\n  jobStateTransitionConfig: {{{transitions}}}"
+        );
+        with(&text).unwrap().warnings.iter().map(ToString::to_string).collect::<Vec<_>>()
+    };
+    let short = "queueingDuration: 1s, leasedDuration: 1s, pendingDuration: 1s, proportionSucceed: 0.5, \
+                 runningToSuccessDuration: 2s, runningToFailureDuration: 1s";
+    assert_eq!(warned("5s", short), [""; 0]);
+    let growing = "b.yaml:2: warmupDuration is shorter than the life of a job (5s): the rate of ingestion still grows in \
+                   the test";
+    assert_eq!(warned("4s", short), [growing]);
+    // No job succeeds, so its duration does not count.
+    assert_eq!(warned("4s", &short.replace("0.5", "0")), [""; 0]);
+    let key = "b.yaml:5: ingestionConfig.jobStateTransitionConfig";
+    let unreached =
+        |after: &str, state: &str| format!("{key} takes {after} until a job {state}, but warm-up and test take 25s");
+    let first = |transitions: &str| warned("5s", transitions).remove(0);
+    assert_eq!(first(&short.replace("queueingDuration: 1s", "queueingDuration: 25s")), unreached("25s", "is leased"));
+    assert_eq!(first(&short.replace("pendingDuration: 1s", "pendingDuration: 23s")), unreached("25s", "is running"));
+    assert_eq!(first(&short.replace("FailureDuration: 1s", "FailureDuration: 22s")), unreached("25s", "fails"));
+    let within = short.replace("FailureDuration: 1s", "FailureDuration: 21s");
+    assert!(first(&within).starts_with("b.yaml:2: warmupDuration"), "{}", first(&within));
+    // Without submissions, no job has a life.
+    assert_eq!(with("ingestionConfig: {jobStateTransitionConfig: {queueingDuration: 1h}}").unwrap().warnings, []);
 }
 
 #[test]
@@ -175,7 +330,7 @@ fn an_external_store_needs_no_address() {
     let without = MINIMAL.replace("databaseConfig: {inMemory: true}\n", "");
     let other = MINIMAL.replace("{inMemory: true}", "{postgres: {host: ''}}");
     for text in [without.as_str(), MINIMAL, &other] {
-        let parsed = LoadConfig::parse_for(BackendKind::ClickHouse, [("a.yaml", text)]);
+        let parsed = LoadConfig::parse_for(BackendKind::ClickHouse, [("a.yaml", text)], []);
         if text == other {
             assert!(parsed.is_err(), "invalid values are reported although they are not used");
         } else {
@@ -189,7 +344,7 @@ fn settings_of_the_server_do_not_apply_to_an_external_store() {
     let text = MINIMAL.replace("{inMemory: true}", "{inMemory: true, postgresTuningSQL: [SELECT 1]}")
         + "featureToggles: {hotColdSplit: true}\n";
     let ParsedConfig { config, warnings } =
-        LoadConfig::parse_for(BackendKind::Postgres, [("a.yaml", text.as_str())]).unwrap();
+        LoadConfig::parse_for(BackendKind::Postgres, [("a.yaml", text.as_str())], []).unwrap();
     let expected = LoadDatabase { target: LoadTarget::External(BackendKind::Postgres), ..LoadDatabase::memory() };
     assert_eq!(config.database, expected);
     let keys: Vec<_> = warnings.iter().map(|warning| warning.key.as_str()).collect();
@@ -198,58 +353,7 @@ fn settings_of_the_server_do_not_apply_to_an_external_store() {
 }
 
 #[cfg(all(feature = "postgres", feature = "clickhouse"))]
-mod servers {
-    use super::*;
-
-    fn on(section: &str) -> Result<ParsedConfig, ConfigError> {
-        parse(&[("a.yaml", &MINIMAL.replace("{inMemory: true}", section))])
-    }
-
-    #[test]
-    fn postgres_supports_the_keys_of_libpq_and_pgx() {
-        let parsed = on("\n  postgres: {host: h, port: 5433, database: d, user: u, password: 007, sslmode: disable, pool_max_conns: 3}\n  postgresTuningSQL: [SELECT 1, SELECT 2]").unwrap();
-        let LoadTarget::Postgres(parameters) = &parsed.config.database.target else { panic!() };
-        assert_eq!(parameters["password"], "007");
-        assert_eq!(parsed.config.database.config().unwrap().backend(), BackendKind::Postgres);
-        let text = serde_json::to_string(&parsed.config).unwrap() + &format!("{:?}", parsed.config);
-        assert!(!text.contains("007") && text.contains("********"), "{text}");
-    }
-
-    #[test]
-    fn clickhouse_requires_the_http_port() {
-        let parsed = on("{clickHouse: {host: h, port: 8123, database: d, user: u, password: 'p@ss/word'}}").unwrap();
-        assert_eq!(parsed.config.database.config().unwrap().backend(), BackendKind::ClickHouse);
-        assert!(!serde_json::to_string(&parsed.config).unwrap().contains("p@ss"));
-        for port in [9000, 9440] {
-            let error = on(&format!("{{clickHouse: {{host: h, port: {port}, database: d}}}}")).unwrap_err();
-            let expected = format!(
-                "a.yaml:3: databaseConfig.clickHouse.port: \"{port}\" is a port of ClickHouse's native protocol"
-            );
-            assert!(error.to_string().starts_with(&expected), "{error}");
-        }
-    }
-
-    #[test]
-    fn host_port_and_database_are_required_and_no_secret_is_shown() {
-        let error = on("{postgres: {host: '', password: hunter2, colour: hunter2}}").unwrap_err();
-        for key in ["host", "port", "database"] {
-            assert!(error.to_string().contains(&format!("databaseConfig.postgres.{key} must not be empty")), "{error}");
-        }
-        let unknown = on("{postgres: {host: h, port: 1, database: d, password: hunter2, colour: red}}").unwrap_err();
-        assert!(unknown.to_string().starts_with("a.yaml:3: databaseConfig.postgres.colour "), "{unknown}");
-        let value =
-            on("{postgres: {host: h, port: 1, database: d, sslmode: hunter2, pool_size: hunter2}}").unwrap_err();
-        assert_eq!(
-            value.problems.iter().map(|problem| problem.key.as_str()).collect::<Vec<_>>(),
-            ["databaseConfig.postgres.sslmode", "databaseConfig.postgres.pool_size"]
-        );
-        let text = on("{postgres: 'postgres://u:hunter2@h/d'}").unwrap_err();
-        assert!(text.to_string().contains("databaseConfig.postgres must be a mapping"), "{text}");
-        for error in [error, unknown, value, text] {
-            assert!(!format!("{error} {error:?}").contains("hunter2"), "{error:?}");
-        }
-    }
-}
+mod servers;
 
 #[test]
 fn syntax_errors_have_file_and_line() {

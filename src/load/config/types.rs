@@ -50,23 +50,24 @@ pub struct LoadConfig {
     pub reads: Option<PathBuf>,
     /// The objectives.
     pub slo: Vec<Objective>,
-    /// The rates over the test phase, relative to the configured ones. Empty for constant rates.
+    /// The consecutive parts of the test with rates of their own, whose durations sum to the duration of the test. The
+    /// warm-up has the rate of the first. Without stages, all rates are as configured.
     pub stages: Vec<StageConfig>,
-    /// The time after which a run ends if no batch succeeds.
+    /// The time without a successful batch, while batches are sent, after which a run ends; 0 for no limit.
     #[serde(serialize_with = "duration::serialize")]
     pub abort_after: Duration,
-    /// The objectives that end a run as soon as they cannot be met any more.
+    /// The objectives that end a run as soon as they can no longer be met.
     pub abort_on: Vec<Objective>,
 }
 
-/// A part of the test phase with its own rates.
-#[derive(Debug, Clone, PartialEq, Serialize)]
+/// A part of the test.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct StageConfig {
     /// The duration.
     #[serde(serialize_with = "duration::serialize")]
     pub duration: Duration,
-    /// The factor of all rates.
+    /// The factor of all rates: of submissions and reads.
     pub rate: f64,
 }
 
@@ -139,7 +140,7 @@ pub struct IngestionConfig {
     pub submissions_per_hour: u64,
     /// The capacity of a worker's queue, in batches.
     pub channel_buffer_size_multiplier: u64,
-    /// The maximum number of queries in the queue of a worker; 0 for no limit besides its capacity.
+    /// The maximum number of queries in the queue of each worker; 0 for no limit besides its capacity.
     pub max_backlog_size: u64,
     /// The treatment of jobs that arrive while a queue is full.
     pub backlog_drop_strategy: BacklogStrategy,
@@ -308,6 +309,25 @@ impl IngestionConfig {
     pub(in crate::load) fn linger(&self) -> Duration {
         const DEFAULT: Duration = Duration::from_secs(1);
         if self.batch_timeout.is_zero() { DEFAULT } else { self.batch_timeout }
+    }
+}
+
+impl TransitionConfig {
+    /// The states after submission that jobs reach, each with the time from submission, in order. The last is the end
+    /// of the longest life.
+    pub(super) fn stages(&self) -> Vec<(&'static str, Duration)> {
+        let running = self.queueing_duration + self.leased_duration + self.pending_duration;
+        let succeeded = (self.proportion_succeed > 0.0).then_some(("succeeds", self.running_to_success_duration));
+        let failed = (self.proportion_succeed < 1.0).then_some(("fails", self.running_to_failure_duration));
+        let mut ends: Vec<_> = [succeeded, failed].into_iter().flatten().collect();
+        ends.sort_by_key(|&(_, after)| after);
+        let mut stages = vec![
+            ("is leased", self.queueing_duration),
+            ("is pending", self.queueing_duration + self.leased_duration),
+            ("is running", running),
+        ];
+        stages.extend(ends.into_iter().map(|(state, after)| (state, running + after)));
+        stages
     }
 }
 

@@ -85,6 +85,8 @@ const KEYS: Keys<Draft> = Keys(&[
         put(&mut draft.config.pool_size, number(value, 1, MAX_CONNECTIONS), "a whole number from 1 to 262143")
     }),
     ("acquire_timeout", |draft, value| put(&mut draft.config.acquire_timeout, seconds(value), SECONDS)),
+    ("max_lifetime", |draft, value| put(&mut draft.config.max_lifetime, seconds(value), SECONDS)),
+    ("max_idle_time", |draft, value| put(&mut draft.config.max_idle_time, seconds(value), SECONDS)),
     ("statement_timeout", |draft, value| {
         let timeout = number(value, 0.0, MAX_STATEMENT_SECONDS).map(Duration::from_secs_f64);
         put(&mut draft.config.statement_timeout, timeout, "a number of seconds from 0 to 2147483.647")
@@ -123,6 +125,12 @@ impl PostgresConfig {
     /// As [`from_url`](Self::from_url).
     pub fn from_key_values(text: &str) -> Result<Self> {
         configured(Pairs::of_key_values(text))
+    }
+
+    /// Returns true for the keys of an address.
+    #[cfg(feature = "load")]
+    pub(crate) fn has_key(name: &str) -> bool {
+        KEYS.find(0, name).is_ok()
     }
 
     /// Creates a configuration from keys and values.
