@@ -11,6 +11,7 @@ use tokio::sync::watch;
 use tokio::task::{JoinError, JoinSet};
 
 use super::actions::{self, Action, ActiveJob, Progress};
+use super::cpu::GeneratorThread;
 use super::generator::{Generator, PlannedBatch};
 use super::lifecycle::{JobFactory, LifeStage};
 use super::observer::{Observer, Snapshot};
@@ -51,6 +52,7 @@ pub(super) struct Setup {
     pub(super) end: u64,
     pub(super) query_timeout: Duration,
     pub(super) drain: Drain,
+    pub(super) thread: GeneratorThread,
 }
 
 /// The maximum duration of the drain, in which outstanding calls complete after the end of the load.
@@ -120,6 +122,7 @@ enum Completion {
 pub(super) async fn drive(setup: Setup) -> Result<LoadOutcome> {
     let (sender, receiver) = tokio::sync::oneshot::channel();
     let body = move || {
+        setup.thread.enter();
         let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build();
         let driven = match runtime {
             Ok(runtime) => runtime.block_on(Driver::new(setup).run()),

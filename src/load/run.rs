@@ -11,19 +11,21 @@ use tokio::sync::watch;
 use super::actions;
 use super::census;
 use super::config::LoadConfig;
+use super::cpu::GeneratorThread;
 use super::driver::{self, Drain, LoadOutcome, Setup};
 use super::expectation::ExpectedCounts;
 use super::generator::{Generator, GeneratorOptions};
+use super::monitor::{self, Monitor};
 use super::observer::Observer;
 use super::reads::Reads;
-use super::record::{CensusRecord, Phase, PhaseRecord, ResourceSample, RunRecord, StoreRecord};
+use super::record::{ActivitySample, CensusRecord, Phase, PhaseRecord, ResourceSample, RunRecord, StoreRecord};
 use super::recorded::RecordedRead;
 use super::recorder::Recorder;
 use super::requests::Requests;
 use super::store::{self, Population};
 use super::upstream::GoDuration;
 use crate::database::{Database, StoreInfo};
-use crate::error::Result;
+use crate::error::{BackendKind, Result};
 use crate::measure::{LatencyHistogram, Machine};
 use crate::time::{Clock, SystemClock, Timestamp};
 
@@ -116,6 +118,8 @@ pub async fn run(
         start: Instant::now(),
         phases: Vec::new(),
         resources: Vec::new(),
+        activity: Vec::new(),
+        activity_problems: Vec::new(),
     };
     run.execute().await
 }
@@ -131,6 +135,8 @@ struct Run<'a> {
     start: Instant,
     phases: Vec<PhaseRecord>,
     resources: Vec<ResourceSample>,
+    activity: Vec<ActivitySample>,
+    activity_problems: Vec<String>,
 }
 
 impl Run<'_> {
@@ -190,6 +196,8 @@ impl Run<'_> {
         let warm_up = self.config.warmup_duration.as_micros() as u64;
         let end = warm_up + self.config.test_duration.as_micros() as u64;
         let options = self.options.generator;
+        let thread = GeneratorThread::default();
+        let monitor = Monitor::new(self.database.clone(), self.start, thread.clone()).await;
         let (start, offset, time) = (Instant::now(), self.start.elapsed(), SystemClock.now());
         let generator = Generator::new(self.config, options, time);
         let requests = Requests::new(self.config, generator.factory().time(warm_up));
@@ -212,8 +220,11 @@ impl Run<'_> {
             end,
             query_timeout: self.options.query_timeout,
             drain: Drain { complete: self.options.drain, interrupted: self.options.drain_when_stopped },
+            thread,
         };
-        let driven = driver::drive(setup).await?;
+        let (driven, monitored) = monitor.during(driver::drive(setup)).await;
+        (self.activity, self.activity_problems) = (monitored.samples, monitored.problems);
+        let driven = driven?;
         let test_start = (start + self.config.warmup_duration).min(driven.test_end);
         if warm_up > 0 {
             self.end_phase(Phase::WarmUp, test_start);
@@ -280,6 +291,8 @@ impl Run<'_> {
             error_count: 0,
             series: Vec::new(),
             resources: self.resources.clone(),
+            activity: self.activity.clone(),
+            activity_problems: self.activity_problems.clone(),
             census: None,
             objectives: Vec::new(),
             rate_search: None,
@@ -316,6 +329,10 @@ impl Run<'_> {
         (record.store.version, record.store.settings) = (info.version, info.settings);
         record.options.insert("readsWithoutId".to_owned(), reads.without_id.into());
         record.invalid = invalid_reasons(&record);
+        let in_process = self.database.backend() == BackendKind::Memory;
+        if let Some(test) = self.phases.iter().find(|phase| phase.phase == Phase::Test) {
+            record.invalid.extend(monitor::driver_limits(&record.activity, test, record.machine.cores, in_process));
+        }
         if !drained && !interrupted {
             record.invalid.push("some calls had not completed at the end of the drain".to_owned());
         }

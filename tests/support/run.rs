@@ -100,6 +100,8 @@ pub fn record(backend: &str, median_micros: f64) -> RunRecord {
                 process_memory_bytes: Some(64 << 20),
             })
             .into(),
+        activity: Vec::new(),
+        activity_problems: Vec::new(),
         census: Some(CensusRecord { jobs: 60_000, sampled: 500, differences: Vec::new() }),
         objectives: vec![ObjectiveRecord {
             objective: "page.p99 < 50ms".to_owned(),
