@@ -1,5 +1,6 @@
 //! `broadside report`: reports and comparisons of load test runs.
 
+mod activity;
 mod differences;
 mod html;
 mod latency;
