@@ -45,22 +45,23 @@ fn count(value: f64) -> String {
     format::count(value)
 }
 
+/// With decimal units, because the labels of an axis are decimal.
 fn bytes(value: f64) -> String {
-    format::bytes(value.round() as u64)
+    format!("{}B", format::count(value))
 }
 
 fn cores(micros: f64) -> String {
     format::count(micros / 1e6)
 }
 
-/// The charts for which a run has values other than 0; empty if no run has any.
+/// The charts for which a run has values other than 0, and what is missing; empty if there are neither.
 pub fn section(runs: &[RunRecord], names: &[String]) -> Result<Markup, ChartError> {
     let has_values = |chart: &&Chart| {
         let lines = || [Some(chart.thick), chart.thin].into_iter().flatten();
         runs.iter().any(|run| lines().any(|name| points(run, name).iter().any(|point| point.1 > Some(0.0))))
     };
     let charts: Vec<_> = CHARTS.iter().filter(has_values).collect();
-    if charts.is_empty() {
+    if charts.is_empty() && runs.iter().all(|run| run.activity_problems.is_empty()) {
         return Ok(html! {});
     }
     Ok(html! {
@@ -70,6 +71,9 @@ pub fn section(runs: &[RunRecord], names: &[String]) -> Result<Markup, ChartErro
              locks those that the user may see, of vacuums, dead rows, parts and merges those of the store, and the \
              others those of the whole server. A line is interrupted where the server did not answer within two \
              seconds."
+        }
+        @for (name, run) in names.iter().zip(runs) {
+            @for problem in &run.activity_problems { p.note { (name) ": " (problem) "." } }
         }
         (legend(names))
         div.charts {
