@@ -72,3 +72,20 @@ fn readable(
         rows => rows.map(Some),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::error::Error;
+
+    #[test]
+    fn a_refused_table_is_left_out_and_an_unreachable_server_is_an_error() {
+        let failed = |kind| Err(Error::new(kind, Operation::Activity, "no grant"));
+        let mut unreadable = Vec::new();
+        assert!(readable(failed(ErrorKind::Backend), "system.events", &mut unreadable).unwrap().is_none());
+        let [reason] = unreadable.as_slice() else { panic!("{unreadable:?}") };
+        assert!(reason.starts_with("system.events (") && reason.contains("no grant"), "{reason}");
+        let error = readable(failed(ErrorKind::Unavailable), "system.events", &mut unreadable).unwrap_err();
+        assert_eq!((error.kind(), unreadable.len()), (ErrorKind::Unavailable, 1));
+    }
+}

@@ -24,6 +24,12 @@ impl GeneratorThread {
     pub(super) fn cpu_time(&self) -> Option<Duration> {
         cpu_time(self.0.get()?)
     }
+
+    /// The time that the thread was ready to run and had no core.
+    pub(super) fn wait_time(&self) -> Option<Duration> {
+        let text = std::fs::read_to_string(self.0.get()?.join("schedstat")).ok()?;
+        Some(Duration::from_nanos(text.split(' ').nth(1)?.parse().ok()?))
+    }
 }
 
 /// The CPU time of this process.

@@ -24,8 +24,10 @@ const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 
 const DRIVER_CPU: &str = "driverCpuMicros";
 const GENERATOR_CPU: &str = "generatorCpuMicros";
+const GENERATOR_WAIT: &str = "generatorWaitMicros";
 
-/// The fraction of a core above which the generator is at its limit, and the fraction of all cores for the process.
+/// The fraction of the time above which the generator, which computes or waits for a core, is at its limit, and the
+/// fraction of all cores for the process.
 const MAX_GENERATOR: f64 = 0.9;
 const MAX_PROCESS: f64 = 0.95;
 
@@ -101,7 +103,11 @@ impl Monitor {
             self.connect().await;
         }
         let now = Instant::now();
-        let cpu = [(DRIVER_CPU, process_cpu_time()), (GENERATOR_CPU, self.generator.cpu_time())];
+        let cpu = [
+            (DRIVER_CPU, process_cpu_time()),
+            (GENERATOR_CPU, self.generator.cpu_time()),
+            (GENERATOR_WAIT, self.generator.wait_time()),
+        ];
         let (activity, info) = self.read(now).await;
         let activity = activity.unwrap_or_default();
         for view in &activity.unreadable {
@@ -156,8 +162,9 @@ fn increments(totals: &mut BTreeMap<String, u64>, counters: BTreeMap<String, u64
     counters.into_iter().map(increment).collect()
 }
 
-/// Why the driver cannot generate the load: its CPU time during the test is at a limit. The memory engine computes in
-/// this process, so there only the generator's limit is one of the driver.
+/// Why the driver cannot generate the load: its CPU time during the test is at a limit. On a machine without a free
+/// core the generator waits for one instead of computing. The memory engine computes in this process, so there only the
+/// generator's limit is one of the driver.
 pub(super) fn driver_limits(
     samples: &[ActivitySample],
     test: &PhaseRecord,
@@ -165,9 +172,13 @@ pub(super) fn driver_limits(
     store_is_in_process: bool,
 ) -> Vec<String> {
     let mut limits = Vec::new();
-    if let Some(used) = cores_used(samples, test, GENERATOR_CPU).filter(|used| *used >= MAX_GENERATOR) {
-        let percent = used * 100.0;
-        limits.push(format!("the load generator used {percent:.0} % of a core: it cannot generate a higher load"));
+    let (computed, waited) = (cores_used(samples, test, GENERATOR_CPU), cores_used(samples, test, GENERATOR_WAIT));
+    let busy = computed.map(|computed| computed + waited.unwrap_or(0.0));
+    if let Some(busy) = busy.filter(|busy| *busy >= MAX_GENERATOR) {
+        let percent = busy * 100.0;
+        limits.push(format!(
+            "the load generator computed or waited for a core {percent:.0} % of the time: it cannot generate a higher load"
+        ));
     }
     let process = cores_used(samples, test, DRIVER_CPU).filter(|_| !store_is_in_process);
     if let (Some(used), Some(cores)) = (process, cores)
@@ -200,10 +211,11 @@ mod tests {
     const SECOND: u64 = 1_000_000_000;
 
     /// Samples of a warm-up of 2 s and a test of 4 s, each with its CPU time since the previous one in seconds.
+    /// The generator waits a third of the time that it does not sleep.
     fn limits(process: [f64; 7], generator: [f64; 7], cores: u64, in_process: bool) -> Vec<String> {
-        let sample = |(at, (process, generator)): (usize, (f64, f64))| ActivitySample {
+        let sample = |(at, (process, busy)): (usize, (f64, f64))| ActivitySample {
             at_nanos: at as u64 * SECOND,
-            counters: [(DRIVER_CPU, process), (GENERATOR_CPU, generator)]
+            counters: [(DRIVER_CPU, process), (GENERATOR_CPU, busy * 2.0 / 3.0), (GENERATOR_WAIT, busy / 3.0)]
                 .map(|(name, seconds)| (name.to_owned(), (seconds * 1e6) as u64))
                 .into(),
             gauges: BTreeMap::new(),
@@ -219,7 +231,10 @@ mod tests {
         assert!(limits([0.0, 2.0, 2.0, 1.0, 1.0, 1.0, 1.0], [0.0, 1.0, 1.0, 0.8, 0.8, 0.8, 0.8], 2, false).is_empty());
         let busy_generator = [0.0, 0.0, 0.0, 0.8, 1.0, 0.95, 0.93];
         let reasons = limits([0.0, 0.0, 0.0, 1.0, 1.0, 1.0, 1.0], busy_generator, 2, true);
-        assert_eq!(reasons, ["the load generator used 92 % of a core: it cannot generate a higher load"]);
+        assert_eq!(
+            reasons,
+            ["the load generator computed or waited for a core 92 % of the time: it cannot generate a higher load"]
+        );
         let busy_process = [0.0, 0.0, 0.0, 1.9, 2.0, 2.0, 1.9];
         let reasons = limits(busy_process, [0.0; 7], 2, false);
         assert_eq!(reasons, ["the load driver used 1.9 of 2 cores: it cannot generate a higher load"]);

@@ -311,7 +311,8 @@ pub struct ResourceSample {
 /// The activity of the server and of the load driver at a moment.
 ///
 /// The statistics are those of [`Activity`](crate::Activity), with the driver's CPU time (`driverCpuMicros`, of which
-/// `generatorCpuMicros` is that of the load generator's thread; on Linux) and, every ten seconds, the sizes of the store
+/// `generatorCpuMicros` is that of the load generator's thread, which waited for a core for `generatorWaitMicros`; on
+/// Linux) and, every ten seconds, the sizes of the store
 /// (`storedBytes`, of which `indexBytes` are indexes). A sample of a server that did not answer lacks its statistics.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
