@@ -34,10 +34,28 @@ pub struct StoreInfo {
     pub version: Option<String>,
     /// The size of the data and the indexes, in bytes.
     pub bytes: Option<u64>,
+    /// The size of the indexes, in bytes.
+    pub index_bytes: Option<u64>,
     /// The memory of the server, in bytes: shared memory on PostgreSQL, tracked memory on ClickHouse.
     pub server_memory: Option<u64>,
     /// The settings of the server that affect measurements, by name.
     pub settings: BTreeMap<String, String>,
+}
+
+/// The activity of a server at a moment: statistics by name.
+///
+/// A name ends in the unit of its value: `Bytes`, `Micros` for microseconds, and nothing for a number. Statistics of
+/// different servers have the same name only if they have the same meaning. An implementation sets fields of the
+/// default.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Activity {
+    /// Totals, which only grow until the server restarts or its statistics are reset.
+    pub counters: BTreeMap<String, u64>,
+    /// Current values.
+    pub gauges: BTreeMap<String, u64>,
+    /// The views that the user may not read. Their statistics are left out.
+    pub unreadable: Vec<String>,
 }
 
 /// The plan of a read: its statements, in order of execution.
@@ -125,6 +143,11 @@ pub trait Database: fmt::Debug + Send + Sync {
     /// The version, size and settings of the store.
     async fn store_info(&self) -> Result<StoreInfo> {
         Ok(StoreInfo::default())
+    }
+
+    /// The activity of the server, without locks on the store's tables. Empty for a store without a server.
+    async fn activity(&self) -> Result<Activity> {
+        Ok(Activity::default())
     }
 
     /// The plan of a read. The read is executed if the plan has the metrics of its operators.

@@ -126,6 +126,8 @@ pub enum Operation {
     PopulateHistoricalJobs,
     /// `store_info`
     StoreInfo,
+    /// `activity`
+    Activity,
     /// `explain`
     Explain,
     /// An SQL statement.
@@ -155,6 +157,7 @@ impl fmt::Display for Operation {
             Self::GetJobRunDebugMessage => "GetJobRunDebugMessage",
             Self::PopulateHistoricalJobs => "PopulateHistoricalJobs",
             Self::StoreInfo => "StoreInfo",
+            Self::Activity => "Activity",
             Self::Explain => "Explain",
             Self::Sql => "Sql",
             Self::LoadTest => "LoadTest",

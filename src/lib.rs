@@ -72,7 +72,7 @@ mod traced;
 pub mod workload;
 
 pub use connect::{CLICKHOUSE_URL_VARIABLE, DatabaseConfig, POSTGRES_URL_VARIABLE, ScratchInfo, ScratchStore};
-pub use database::{Database, ExplainedStatement, Explanation, Progress, ProgressFn, StoreInfo};
+pub use database::{Activity, Database, ExplainedStatement, Explanation, Progress, ProgressFn, StoreInfo};
 pub use error::{BackendKind, Error, ErrorKind, Operation, Outcome, Result};
 pub use historical::{HistoricalJobs, HistoricalJobsParams};
 pub use ingest::{IngestionBatch, IngestionQuery};

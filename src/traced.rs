@@ -8,7 +8,7 @@ use futures::future::BoxFuture;
 use tracing::{Instrument, Span, debug, debug_span, trace};
 
 use crate::api;
-use crate::database::{Database, Explanation, ProgressFn, StoreInfo};
+use crate::database::{Activity, Database, Explanation, ProgressFn, StoreInfo};
 use crate::error::{BackendKind, Operation, Result};
 use crate::historical::HistoricalJobs;
 use crate::ingest::IngestionBatch;
@@ -88,6 +88,7 @@ impl Database for Traced {
         PopulateHistoricalJobs { jobs = jobs.count(), }
             populate_historical_jobs<'a, 'b>(jobs: &'a HistoricalJobs, progress: ProgressFn<'b>) -> ();
         StoreInfo {} store_info<>() -> StoreInfo;
+        Activity {} activity<>() -> Activity;
         Explain { ?call, } explain<'a>(call: &'a ReadCall) -> Explanation;
         Property { key, } property<'a>(key: &'a str) -> Option<String>;
         Property { key, } set_property<'a, 'b>(key: &'a str, value: &'b str) -> ();

@@ -10,8 +10,8 @@ use broadside::ingest::{
 };
 use broadside::query::TextField;
 use broadside::{
-    CLICKHOUSE_URL_VARIABLE, Database, DatabaseConfig, Error, ErrorKind, HistoricalJobs, HistoricalJobsParams,
-    JobQuery, JobState, Outcome, ReadCall, ScratchStore, SystemClock, Timestamp,
+    Activity, CLICKHOUSE_URL_VARIABLE, Database, DatabaseConfig, Error, ErrorKind, HistoricalJobs,
+    HistoricalJobsParams, JobQuery, JobState, Outcome, ReadCall, ScratchStore, SystemClock, Timestamp,
 };
 use libtest_mimic::{Arguments, Trial};
 use support::backends::Backend;
@@ -36,6 +36,7 @@ fn main() {
         trial("a-read-is-explained-by-its-statements", explained),
         #[cfg(feature = "cli")]
         trial("a-refused-command-changes-nothing", refusals),
+        trial("the-activity-is-that-of-the-server", activity),
     ];
     libtest_mimic::run(&arguments, trials).exit();
 }
@@ -356,4 +357,43 @@ async fn refusals() {
         refusals.loads(&address, "has version 99").await;
         store.remove().await.unwrap();
     }
+}
+
+/// The first column of a row, read without Broadside.
+async fn value(store: &ScratchStore, sql: &str) -> u64 {
+    let url = shared("compression=none").replace("clickhouse+", "");
+    let url = url.split_once('?').unwrap().0;
+    let client = clickhouse::Client::default().with_url(url).with_database(database_of(store));
+    client.query(sql).fetch_one().await.unwrap()
+}
+
+async fn activity() {
+    const INSERTED: &str = "SELECT sum(value) FROM system.events WHERE event = 'InsertedRows'";
+    const PARTS: &str = "SELECT count() FROM system.parts WHERE active AND database = currentDatabase()";
+    let store = scratch(&shared("")).await;
+    let earliest = value(&store, INSERTED).await;
+    let before = store.database().activity().await.unwrap();
+    let earlier = value(&store, INSERTED).await;
+    let jobs =
+        (0..500).map(|number| InsertJob { job: plain_job(&format!("job-{number}"), "set"), job_spec: None }.into());
+    store.database().execute_ingestion_query_batch(&batch(jobs)).await.unwrap();
+    let later = value(&store, INSERTED).await;
+    let after = store.database().activity().await.unwrap();
+    let latest = value(&store, INSERTED).await;
+    // Other tests insert rows on this server.
+    let inserted = |activity: &Activity| activity.counters["insertedRows"];
+    assert!((earliest..=earlier).contains(&inserted(&before)) && (later..=latest).contains(&inserted(&after)));
+    assert!(inserted(&after) - inserted(&before) >= 500);
+    assert_eq!(after.unreadable, Vec::<String>::new());
+    assert!(after.gauges["memoryBytes"] > 0 && after.gauges.contains_key("runningMerges"));
+    // Merges change the number of parts at any time.
+    loop {
+        let parts = value(&store, PARTS).await;
+        let activity = store.database().activity().await.unwrap();
+        if value(&store, PARTS).await == parts {
+            assert_eq!(activity.gauges["parts"], parts);
+            break;
+        }
+    }
+    store.remove().await.unwrap();
 }

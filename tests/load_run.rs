@@ -10,7 +10,9 @@ use async_trait::async_trait;
 use broadside::ingest::InsertJob;
 use broadside::load::record::{ActionType, Phase, QueryType, RunRecord};
 use broadside::load::{self, LoadConfig, NullObserver, RecordedRead, RunOptions};
-use broadside::{BackendKind, Database, Error, ErrorKind, IngestionBatch, JobQuery, Operation, ReadCall, Result};
+use broadside::{
+    Activity, BackendKind, Database, Error, ErrorKind, IngestionBatch, JobQuery, Operation, ReadCall, Result,
+};
 use libtest_mimic::{Arguments, Trial};
 use support::backends::Backend;
 use support::faulty::{Fault, Faulty};
@@ -34,12 +36,13 @@ fn on_every_backend(backend: Backend) -> [Trial; 3] {
     ]
 }
 
-fn on_the_model() -> [Trial; 4] {
+fn on_the_model() -> [Trial; 5] {
     [
         trial(Backend::MODEL, "a-stopped-run-has-a-partial-record", stopped_run),
         trial(Backend::MODEL, "the-census-finds-lost-batches", |_| lost_batches()),
         trial(Backend::MODEL, "failed-batches-are-sent-again", |_| failed_batches()),
         trial(Backend::MODEL, "unfinished-reads-are-counted", |_| unfinished_reads()),
+        trial(Backend::MODEL, "a-server-without-an-answer-leaves-gaps", |_| silent_server()),
     ]
 }
 
@@ -150,6 +153,7 @@ async fn all_jobs_are_stored(store: TestStoreRef) -> Verdict {
     assert_eq!(record.resources.len(), 2);
     assert!(record.resources.iter().all(|sample| sample.server_memory_bytes.is_some() == memory_is_known));
 
+    check_activity(&record);
     let actions: Vec<_> = record.actions.iter().map(|action| (action.action, action.end_nanos.is_some())).collect();
     assert_eq!(actions, [(ActionType::Reprioritise, true), (ActionType::Cancel, true)]);
     // A slow server may store the jobs after the action has read the active jobs.
@@ -166,6 +170,30 @@ async fn all_jobs_are_stored(store: TestStoreRef) -> Verdict {
 
     assert_eq!(store.database.get_jobs(&JobQuery::new()).await.map_err(fail)?, []);
     Ok(())
+}
+
+/// Checks the activity of a run that has inserted 500 jobs.
+fn check_activity(record: &RunRecord) {
+    assert_eq!(record.activity_problems, Vec::<String>::new());
+    let total = |name: &str| record.activity.iter().filter_map(|sample| sample.counters.get(name)).sum::<u64>();
+    // Each job is at least 100 bytes, and other tests write on the same servers.
+    match record.store.backend.as_str() {
+        "postgres" => assert!(total("walBytes") >= 500 * 100, "{:?}", record.activity),
+        "clickhouse" => assert!(total("insertedRows") >= 500, "{:?}", record.activity),
+        _ => {}
+    }
+    // The samples are at least a second apart, except for the first and the last, and cover the whole load.
+    let times: Vec<_> = record.activity.iter().map(|sample| sample.at_nanos).collect();
+    assert!(times.windows(2).all(|pair| pair[0] < pair[1]) && times.len() >= 3, "{times:?}");
+    let test = record.phase(Phase::Test).unwrap();
+    assert!(times[0] <= test.start_nanos && times[times.len() - 1] >= test.end_nanos, "{times:?}");
+    #[cfg(target_os = "linux")]
+    {
+        let cpu = (total("driverCpuMicros"), total("generatorCpuMicros"));
+        let elapsed = (times[times.len() - 1] - times[0]) / 1000;
+        // The generator is one thread.
+        assert!(cpu.0 > 0 && cpu.1 <= elapsed + 20_000, "{cpu:?}, {elapsed}");
+    }
 }
 
 async fn store_is_reused(store: TestStoreRef) -> Verdict {
@@ -231,6 +259,8 @@ async fn stopped_run(store: TestStoreRef) -> Verdict {
 struct Counted {
     kind: Kind,
     batches: AtomicU64,
+    /// The number of samples of the server's activity.
+    samples: AtomicU64,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -241,14 +271,26 @@ enum Kind {
     FailsBatches,
     /// Pages never complete.
     HangsOnPages,
+    /// The server's activity fails at first, and later never comes.
+    HidesActivity,
 }
 
 async fn faulty(kind: Kind) -> Arc<dyn Database> {
-    Arc::new(Faulty::memory(Arc::new(Counted { kind, batches: AtomicU64::new(0) })).await)
+    Arc::new(Faulty::memory(Arc::new(Counted { kind, batches: AtomicU64::new(0), samples: AtomicU64::new(0) })).await)
 }
 
 #[async_trait]
 impl Fault for Counted {
+    async fn activity(&self, store: &dyn Database) -> Result<Activity> {
+        if self.kind != Kind::HidesActivity {
+            return store.activity().await;
+        }
+        if self.samples.fetch_add(1, Ordering::Relaxed) >= 2 {
+            std::future::pending::<()>().await;
+        }
+        Err(Error::new(ErrorKind::Backend, Operation::Activity, "hidden"))
+    }
+
     async fn batch(&self, store: &dyn Database, batch: &IngestionBatch) -> Result<()> {
         let number = self.batches.fetch_add(1, Ordering::Relaxed);
         match self.kind {
@@ -320,5 +362,21 @@ async fn unfinished_reads() -> Verdict {
     assert_eq!(pages.iter().map(|query| query.failed).sum::<u64>(), 40);
     assert!(pages.iter().all(|query| query.latency.min_nanos().unwrap() >= 199_000_000));
     assert!(record.census.unwrap().differences.is_empty());
+    Ok(())
+}
+
+async fn silent_server() -> Verdict {
+    let record = run(faulty(Kind::HidesActivity).await, &config(""), &RunOptions::default()).await.map_err(fail)?;
+    assert_eq!(record.census.unwrap().differences, Vec::<String>::new());
+    // Each problem once, although two samples failed and further ones had no answer.
+    let [hidden, silent] = record.activity_problems.as_slice() else { panic!("{:?}", record.activity_problems) };
+    assert!(hidden.ends_with("hidden") && silent.ends_with("no answer in time"), "{hidden}, {silent}");
+    assert!(record.activity.len() >= 3);
+    assert!(
+        record.activity.iter().all(|sample| sample
+            .counters
+            .keys()
+            .all(|name| name.ends_with("CpuMicros") || name == "generatorWaitMicros"))
+    );
     Ok(())
 }

@@ -66,7 +66,20 @@ fn a_report_has_all_charts_and_tables() {
             assert_eq!(html.matches(&label).count(), 1, "{label}");
         }
     }
-    assert_eq!(html.matches("<svg").count(), 4 * kinds.len() + 1);
+    let activity = [
+        "WAL, bytes per second",
+        "Sessions waiting for locks (thin: autovacuum workers)",
+        "Size of the store (thin: indexes)",
+        "CPU of the driver, cores (thin: load generator)",
+    ];
+    for chart in activity {
+        assert_eq!(html.matches(&format!("aria-label=\"{chart}\"")).count(), 1, "{chart}");
+    }
+    assert_eq!(
+        html.matches("<svg").count(),
+        4 * kinds.len() + 1 + activity.len(),
+        "statistics that are 0 have no chart"
+    );
     assert!(html.contains("aria-label=\"All calls: errors per second\""));
     for text in
         ["Jobs annotations", "Jobs deep_<wbr>offset", "batch", "p50 ÷", "reprioritise", "warm-up", "page.p99 &lt; 50ms"]
@@ -84,6 +97,29 @@ fn a_report_has_all_charts_and_tables() {
         assert!(html.contains(guide), "{guide}");
     }
     assert!(!html.contains("role=\"alert\""));
+}
+
+/// The chart with a caption.
+fn chart<'a>(html: &'a str, caption: &str) -> &'a str {
+    let from = html.find(&format!("aria-label=\"{caption}\"")).unwrap();
+    html[from..].split("</figure>").next().unwrap()
+}
+
+#[test]
+fn the_activity_has_gaps_rates_and_marks() {
+    let mut record = run::record("postgres", 900.0);
+    record.activity_problems.push("the user may not read <pg_stat_io>".to_owned());
+    let html = page("activity", &[record]);
+    let wal = chart(&html, "WAL, bytes per second");
+    // The increments of a second; those after the stall are of three seconds. The stall interrupts the line.
+    assert_eq!((wal.matches("3MB").count(), wal.matches("4MB").count()), (1, 0), "{wal}");
+    assert_eq!(wal.matches("stroke-width=\"2\"").count(), 2, "{wal}");
+    let cpu = chart(&html, "CPU of the driver, cores (thin: load generator)");
+    assert_eq!((cpu.matches("stroke-width=\"2\"").count(), cpu.contains("0.4")), (1, true), "{cpu}");
+    assert!(chart(&html, "Ingestion: latency over time").contains("checkpoint"));
+    // There are more vacuums than marks of a kind.
+    assert!(!chart(&html, "Ingestion: latency over time").contains("vacuum"));
+    assert!(html.contains("the user may not read &lt;pg_stat_io&gt;"));
 }
 
 #[test]

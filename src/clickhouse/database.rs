@@ -23,7 +23,7 @@ use super::row::{BytesRow, GroupRow, IdRow, InfoRow, JobRow, MemoryRow, Property
 use super::statement::{MAX_IDS, Statement};
 use super::store::Store;
 use super::tables::{self, STORE};
-use super::{explain, schema};
+use super::{activity, explain, schema};
 use crate::api;
 use crate::error::{BackendKind, Error, ErrorKind, Operation, Result};
 use crate::historical::HistoricalJobs;
@@ -31,11 +31,12 @@ use crate::ingest::IngestionBatch;
 use crate::model::{Job, JobGroup, Run};
 use crate::query::{GroupQuery, JobQuery, ReadCall};
 use crate::time::{SharedClock, Timestamp};
-use crate::{Database, Explanation, Progress, ProgressFn, StoreInfo};
+use crate::{Activity, Database, Explanation, Progress, ProgressFn, StoreInfo};
 
-/// The server's version, and the size of the database's tables with their indexes.
+/// The server's version, the size of the database's tables with their indexes, and that of the skip indexes.
 const STORE_INFO: &str = "
-    SELECT concat('ClickHouse ', version()) AS version, sum(bytes_on_disk) AS bytes
+    SELECT concat('ClickHouse ', version()) AS version, sum(bytes_on_disk) AS bytes,
+        sum(secondary_indices_compressed_bytes) AS index_bytes
     FROM system.parts WHERE database = currentDatabase() AND active";
 /// The settings of the user's profile and of tables that affect measurements.
 const SETTINGS: &str = "
@@ -213,10 +214,16 @@ impl Database for ClickHouseDatabase {
         };
         Ok(StoreInfo {
             bytes: info.as_ref().map(|row| row.bytes),
+            index_bytes: info.as_ref().map(|row| row.index_bytes),
             version: info.map(|row| row.version),
             server_memory: memory.first().map(|row| row.bytes),
             settings: settings.into_iter().map(|row| (row.name, row.value)).collect(),
         })
+    }
+
+    async fn activity(&self) -> Result<Activity> {
+        self.open(Operation::Activity)?;
+        activity::read(&self.connection).await
     }
 
     async fn explain(&self, call: &ReadCall) -> Result<Explanation> {

@@ -115,6 +115,7 @@
 //! ClickHouse alone has `tables` (the DDL), `change` (the outcome of several statements), and `store`, `write_lock` and
 //! `version` (the state that all handles of a process to a store share).
 
+mod activity;
 mod address;
 mod builder;
 mod change;

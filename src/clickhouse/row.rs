@@ -172,6 +172,14 @@ pub(super) struct BytesRow {
 pub(super) struct InfoRow {
     pub version: String,
     pub bytes: u64,
+    pub index_bytes: u64,
+}
+
+/// A statistic of the server.
+#[derive(Debug, Row, Deserialize)]
+pub(super) struct StatisticRow {
+    pub name: String,
+    pub value: u64,
 }
 
 /// The memory of the server.

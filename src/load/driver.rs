@@ -14,6 +14,7 @@ use tokio::task::JoinSet;
 
 use super::actions::{self, Action, ActiveJob, Progress};
 use super::collector::Collector;
+use super::cpu::GeneratorThread;
 use super::generator::{Generator, PlannedBatch};
 use super::lifecycle::{JobFactory, LifeStage};
 use super::observer::Snapshot;
@@ -62,6 +63,7 @@ pub(super) struct Setup {
     pub(super) drain: Drain,
     /// The time after which the load ends if no batch succeeds.
     pub(super) abort_after: Duration,
+    pub(super) thread: GeneratorThread,
 }
 
 /// The maximum duration of the drain, in which outstanding calls complete after the end of the load.
@@ -147,6 +149,7 @@ enum Completion {
 pub(super) async fn drive(setup: Setup) -> Result<LoadOutcome> {
     let (sender, receiver) = oneshot::channel();
     let body = move || {
+        setup.thread.enter();
         let driven = Driver::new(setup).run(&sender);
         // Sending fails if the caller has dropped the future.
         drop(sender.send(driven));
@@ -270,6 +273,7 @@ impl Driver {
         let until = self.setup.start + Duration::from_micros(wake);
         let spin = if is_exact { self.spin } else { Duration::ZERO };
         let mut received = false;
+        let mut polls_since = None;
         loop {
             let message = match self.receiver.try_recv() {
                 Ok(message) => Some(message),
@@ -277,7 +281,12 @@ impl Driver {
                 Err(_) => {
                     let left = until.saturating_duration_since(Instant::now());
                     if left.is_zero() {
+                        let polled = polls_since.map(|since: Instant| since.elapsed());
+                        polled.iter().for_each(|&time| self.setup.thread.add_polled(time));
                         return;
+                    }
+                    if left <= spin {
+                        polls_since.get_or_insert_with(Instant::now);
                     }
                     match self.receiver.recv_timeout(left.saturating_sub(spin)) {
                         Ok(message) => Some(message),

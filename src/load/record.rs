@@ -68,6 +68,12 @@ pub struct RunRecord {
     /// The resource usage at the start and at the end of the load.
     #[serde(default)]
     pub resources: Vec<ResourceSample>,
+    /// The activity of the server and of the load driver during the load, sampled once a second.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub activity: Vec<ActivitySample>,
+    /// Why samples of the activity are incomplete, each reason once.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub activity_problems: Vec<String>,
     /// The comparison of the store with the ingested jobs after the drain; `None` if it was skipped.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub census: Option<CensusRecord>,
@@ -407,6 +413,25 @@ pub struct SecondRecord {
     pub error_count: u64,
     /// The interval of ingestion and of each kind of read, with one interval each.
     pub series: Vec<SeriesRecord>,
+}
+
+/// The activity of the server and of the load driver at a moment.
+///
+/// The statistics are those of [`Activity`](crate::Activity), with the driver's CPU time (`driverCpuMicros`, of which
+/// `generatorCpuMicros` is that of the load generator's thread, which waited for a core for `generatorWaitMicros`; on
+/// Linux) and, every ten seconds, the sizes of the store
+/// (`storedBytes`, of which `indexBytes` are indexes). A sample of a server that did not answer lacks its statistics.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct ActivitySample {
+    /// The time of the sample, in nanoseconds.
+    pub at_nanos: u64,
+    /// The growth of counters since the last sample that has the counter; 0 in the first one, and after a reset.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub counters: BTreeMap<String, u64>,
+    /// Current values.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub gauges: BTreeMap<String, u64>,
 }
 
 /// The comparison of the store with the ingested jobs.

@@ -13,19 +13,23 @@ use super::actions;
 use super::census;
 use super::collector::Collector;
 use super::config::LoadConfig;
+use super::cpu::GeneratorThread;
 use super::driver::{self, Drain, LoadOutcome, Setup};
 use super::expectation::ExpectedCounts;
 use super::generator::{Generator, GeneratorOptions};
+use super::monitor::{self, Monitor};
 use super::observer::Observer;
 use super::reads::Reads;
-use super::record::{CensusRecord, FailureRecord, Phase, PhaseRecord, ResourceSample, RunRecord, StoreRecord};
+use super::record::{
+    ActivitySample, CensusRecord, FailureRecord, Phase, PhaseRecord, ResourceSample, RunRecord, StoreRecord,
+};
 use super::recorded::RecordedRead;
 use super::recorder::Recorder;
 use super::requests::Requests;
 use super::store::{self, Population};
 use super::upstream::GoDuration;
 use crate::database::{Database, StoreInfo};
-use crate::error::Result;
+use crate::error::{BackendKind, Result};
 use crate::measure::Machine;
 use crate::time::{Clock, SystemClock, Timestamp};
 
@@ -134,6 +138,8 @@ pub(super) async fn run_unchecked(
         phases: Vec::new(),
         resources: Vec::new(),
         failures: Vec::new(),
+        activity: Vec::new(),
+        activity_problems: Vec::new(),
     };
     run.execute().await
 }
@@ -151,6 +157,8 @@ struct Run<'a> {
     resources: Vec<ResourceSample>,
     /// The errors after the load.
     failures: Vec<FailureRecord>,
+    activity: Vec<ActivitySample>,
+    activity_problems: Vec<String>,
 }
 
 impl Run<'_> {
@@ -226,6 +234,8 @@ impl Run<'_> {
     async fn drive(&mut self, population: &Population, skeleton: RunRecord) -> Result<LoadOutcome> {
         let [warm_up, end] = self.config.test_micros();
         let options = self.options.generator;
+        let thread = GeneratorThread::default();
+        let monitor = Monitor::new(self.database.clone(), self.start, thread.clone()).await;
         let (start, offset, time) = (Instant::now(), self.start.elapsed(), SystemClock.now());
         let generator = Generator::new(self.config, options, time);
         let requests = Requests::new(self.config, generator.factory().time(warm_up));
@@ -250,8 +260,11 @@ impl Run<'_> {
             query_timeout: self.options.query_timeout,
             drain: Drain { complete: self.options.drain, interrupted: self.options.drain_when_stopped },
             abort_after: self.config.abort_after,
+            thread,
         };
-        let driven = driver::drive(setup).await?;
+        let (driven, monitored) = monitor.during(driver::drive(setup)).await;
+        (self.activity, self.activity_problems) = (monitored.samples, monitored.problems);
+        let driven = driven?;
         let test_start = (start + self.config.warmup_duration).min(driven.test_end);
         if warm_up > 0 {
             self.end_phase(Phase::WarmUp, test_start);
@@ -350,6 +363,8 @@ impl Run<'_> {
             error_count: 0,
             series: Vec::new(),
             resources: self.resources.clone(),
+            activity: self.activity.clone(),
+            activity_problems: self.activity_problems.clone(),
             census: None,
             objectives: Vec::new(),
             rate_search: None,
@@ -374,12 +389,18 @@ impl Run<'_> {
             phases: self.phases.clone(),
             actions: actions.iter().map(|action| action.record(offset)).collect(),
             resources: self.resources.clone(),
+            activity: std::mem::take(&mut self.activity),
+            activity_problems: std::mem::take(&mut self.activity_problems),
             census,
             ..record
         };
         record.ingester.jobs_dropped = generator.shed.dropped;
         record.ingester.jobs_rejected = generator.shed.rejected;
         record.options.insert("readsWithoutId".to_owned(), reads.without_id.into());
+        let in_process = self.database.backend() == BackendKind::Memory;
+        if let Some(test) = self.phases.iter().find(|phase| phase.phase == Phase::Test) {
+            record.invalid.extend(monitor::driver_limits(&record.activity, test, record.machine.cores, in_process));
+        }
         if !drained && !interrupted && record.aborted.is_none() {
             record.unsustained.push("some calls had not completed at the end of the drain".to_owned());
         }

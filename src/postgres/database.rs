@@ -13,7 +13,7 @@ use super::error::{Attempt, Failure, Step};
 use super::layout::Layout;
 use super::marker::{self, Found, Lock};
 use super::record::{self, Record};
-use super::{explain, historical, indexes, ingest, partitions, query, row, schema};
+use super::{activity, explain, historical, indexes, ingest, partitions, query, row, schema};
 use crate::api;
 use crate::error::{BackendKind, Error, ErrorKind, Operation, Outcome, Result};
 use crate::historical::HistoricalJobs;
@@ -21,11 +21,12 @@ use crate::ingest::IngestionBatch;
 use crate::model::{Job, JobGroup};
 use crate::query::{GroupQuery, JobQuery, ReadCall};
 use crate::time::SharedClock;
-use crate::{Database, Explanation, ProgressFn, StoreInfo};
+use crate::{Activity, Database, Explanation, ProgressFn, StoreInfo};
 
-/// The server's version, and the size of all tables of the schema with their indexes.
+/// The server's version, the size of all tables of the schema with their indexes, and that of the indexes.
 const STORE_INFO: &str = "
-    SELECT 'PostgreSQL ' || current_setting('server_version'), coalesce(sum(pg_total_relation_size(c.oid)), 0)::bigint
+    SELECT 'PostgreSQL ' || current_setting('server_version'), coalesce(sum(pg_total_relation_size(c.oid)), 0)::bigint,
+        coalesce(sum(pg_indexes_size(c.oid)), 0)::bigint
     FROM pg_class AS c JOIN pg_namespace AS n ON n.oid = c.relnamespace WHERE n.nspname = $1 AND relkind = 'r'";
 /// The settings of the server that affect measurements.
 const SETTINGS: &str = "
@@ -270,17 +271,24 @@ impl Database for PostgresDatabase {
         connections
             .run(Operation::StoreInfo, |client| async move {
                 let row = client.query_one(STORE_INFO, &[&schema]).await?;
-                let bytes: i64 = row.try_get(1)?;
+                let bytes = |column| Ok::<_, Failure>(u64::try_from(row.try_get::<_, i64>(column)?).ok());
                 let settings = client.query(SETTINGS, &[]).await?;
                 let settings = settings.iter().map(|row| Ok((row.try_get(0)?, row.try_get(1)?)));
                 Ok(StoreInfo {
                     version: Some(row.try_get(0)?),
-                    bytes: u64::try_from(bytes).ok(),
+                    bytes: bytes(1)?,
+                    index_bytes: bytes(2)?,
                     server_memory: shared_memory(&client).await?,
                     settings: settings.collect::<Attempt<_>>()?,
                 })
             })
             .await
+    }
+
+    async fn activity(&self) -> Result<Activity> {
+        let connections = self.open(Operation::Activity)?;
+        let schema = connections.schema();
+        connections.run(Operation::Activity, |client| activity::read(client, schema)).await
     }
 
     async fn explain(&self, call: &ReadCall) -> Result<Explanation> {

@@ -25,6 +25,7 @@
 //! PostgreSQL alone has `session` and `process` (connection state, and detection of poolers), `tls`, `indexes`
 //! (secondary indexes that are dropped during a bulk load) and `partitions` (partitions by day).
 
+mod activity;
 mod address;
 mod builder;
 mod config;

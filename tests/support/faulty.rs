@@ -5,8 +5,8 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 use broadside::{
-    BackendKind, Database, GroupQuery, HistoricalJobs, IngestionBatch, Job, JobGroup, JobQuery, Progress, ReadCall,
-    Result, api,
+    Activity, BackendKind, Database, GroupQuery, HistoricalJobs, IngestionBatch, Job, JobGroup, JobQuery, Progress,
+    ReadCall, Result, api,
 };
 
 use super::backends::Backend;
@@ -17,6 +17,11 @@ pub trait Fault: Debug + Send + Sync {
     /// Executes a batch.
     async fn batch(&self, store: &dyn Database, batch: &IngestionBatch) -> Result<()> {
         store.execute_ingestion_query_batch(batch).await
+    }
+
+    /// Reads the activity of the server.
+    async fn activity(&self, store: &dyn Database) -> Result<Activity> {
+        store.activity().await
     }
 
     /// Called before each read.
@@ -41,7 +46,7 @@ impl<F> Faulty<F> {
 }
 
 #[async_trait]
-impl<F: Fault> Database for Faulty<F> {
+impl<F: Fault + 'static> Database for Faulty<F> {
     fn backend(&self) -> BackendKind {
         self.inner.backend()
     }
@@ -89,8 +94,12 @@ impl<F: Fault> Database for Faulty<F> {
         self.inner.populate_historical_jobs(jobs, progress).await
     }
 
+    async fn activity(&self) -> Result<Activity> {
+        self.fault.activity(&*self.inner).await
+    }
+
     async fn another_handle(&self) -> Result<Arc<dyn Database>> {
-        self.inner.another_handle().await
+        Ok(Arc::new(Self { inner: self.inner.another_handle().await?, fault: self.fault.clone() }))
     }
 
     async fn tear_down(&self) -> Result<()> {

@@ -5,8 +5,8 @@ use std::time::Duration;
 
 use broadside::load::RunRecord;
 use broadside::load::record::{
-    ActionRecord, ActionType, CensusRecord, ErrorRecord, IngesterRecord, ObjectiveRecord, Phase, PhaseRecord,
-    QueryRecord, QueryType, ResourceSample, SeriesRecord, StoreRecord,
+    ActionRecord, ActionType, ActivitySample, CensusRecord, ErrorRecord, IngesterRecord, ObjectiveRecord, Phase,
+    PhaseRecord, QueryRecord, QueryType, ResourceSample, SeriesRecord, StoreRecord,
 };
 use broadside::measure::{Histogram, Interval, IntervalRecorder, LatencyHistogram, Machine};
 use serde_json::json;
@@ -102,6 +102,8 @@ pub fn record(backend: &str, median_micros: f64) -> RunRecord {
                 process_memory_bytes: Some(64 << 20),
             })
             .into(),
+        activity: if backend == "postgres" { activity() } else { Vec::new() },
+        activity_problems: Vec::new(),
         census: Some(CensusRecord { jobs: 60_000, sampled: 500, differences: Vec::new() }),
         objectives: vec![ObjectiveRecord {
             objective: "page.p99 < 50ms".to_owned(),
@@ -112,6 +114,27 @@ pub fn record(backend: &str, median_micros: f64) -> RunRecord {
         }],
         rate_search: None,
     }
+}
+
+/// The activity from the start of the warm-up to the end of the drain. The server does not answer during the stall, and
+/// starts a checkpoint 30 s after the start of the test.
+fn activity() -> Vec<ActivitySample> {
+    let sample = |second: u64| {
+        let (test, mut counters, mut gauges) = (5 + WARM_UP, BTreeMap::new(), BTreeMap::new());
+        counters.insert("driverCpuMicros".to_owned(), 400_000);
+        if !STALL.contains(&second.saturating_sub(test)) {
+            counters.insert("walBytes".to_owned(), 3_000_000);
+            counters.insert("tempBytes".to_owned(), 0);
+            counters.insert("checkpoints".to_owned(), u64::from(second == test + 31));
+            gauges.insert("lockWaits".to_owned(), second % 3);
+            gauges.insert("runningVacuums".to_owned(), second % 2);
+        }
+        if second.is_multiple_of(10) {
+            gauges.insert("storedBytes".to_owned(), second << 20);
+        }
+        ActivitySample { at_nanos: second * 1_000_000_000, counters, gauges }
+    };
+    (5..=77).map(sample).collect()
 }
 
 fn configuration(backend: &str) -> serde_json::Value {

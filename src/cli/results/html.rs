@@ -4,7 +4,7 @@ use broadside::load::RunRecord;
 use broadside::load::record::QueryType;
 use maud::{Markup, html};
 
-use super::{differences, latency, names, over_time, summary};
+use super::{activity, differences, latency, names, over_time, summary};
 use crate::cli::page::{self, ChartError, figure, legend};
 
 /// Renders the report of one or several runs.
@@ -58,13 +58,14 @@ fn charts(runs: &[RunRecord], names: &[String]) -> Result<Markup, ChartError> {
             p.note { strong { (title) } ": " (text) }
         }
         p.note {
-            "Grey vertical lines mark the phases of the first run, coloured ones the actions of each run. In long \
-             tests a point stands for several seconds: the maximum of latencies and backlog, the mean of rates, the \
+            "Grey vertical lines mark the phases of the first run, coloured ones the actions of each run, and the \
+             starts of its server's checkpoints, vacuums and merges if there are at most 20 of a kind. In long tests a point stands for several seconds: the maximum of latencies and backlog, the mean of rates, the \
              sum of errors."
         }
         @for kind in kinds(runs) {
             (charts_of(runs, names, kind)?)
         }
+        (activity::section(runs, names)?)
     })
 }
 

@@ -1,5 +1,6 @@
 //! `broadside report`: reports and comparisons of load test runs.
 
+mod activity;
 mod differences;
 mod html;
 mod latency;
@@ -19,7 +20,8 @@ use super::{Failure, Verdict, report};
 /// Write a report of one or several load test runs, and compare them with a baseline.
 ///
 /// Reads the records that `broadside run` writes. The report is an HTML file without external references. It has
-/// latency distributions, rates, backlog and errors over time with the phases and actions, tables with the
+/// latency distributions, rates, backlog and errors over time with the phases, the actions and the server's
+/// checkpoints, vacuums and merges, the activity of the server and of the load driver over time, tables with the
 /// ratios to the first run, and the differences between the configurations. Latency is measured from the due
 /// time of a call. A call that had not completed at the end counts with the time until then, and statistics that
 /// depend on such calls are marked ≥. Runs that are invalid or partial, or whose census found differences, are

@@ -5,6 +5,7 @@ use broadside::load::record::{Phase, QueryType};
 use broadside::measure::Interval;
 use maud::Markup;
 
+use super::activity;
 use crate::cli::format;
 use crate::cli::page::{self, ChartError, Line, LineChart, Mark, Scale, Stroke, round_step};
 
@@ -21,8 +22,11 @@ fn test_start(run: &RunRecord) -> f64 {
     run.phase(Phase::Test).map_or(0.0, |test| test.start_nanos as f64 / 1e9)
 }
 
+/// A time in seconds from the start of the run, and a value; `None` interrupts the line.
+pub(super) type Point = (f64, Option<f64>);
+
 /// A chart of a value over time.
-struct TimeChart<'a> {
+pub(super) struct TimeChart<'a> {
     runs: &'a [RunRecord],
     scale: Scale,
     format_value: &'a dyn Fn(f64) -> String,
@@ -30,7 +34,7 @@ struct TimeChart<'a> {
 }
 
 impl<'a> TimeChart<'a> {
-    fn new(runs: &'a [RunRecord], scale: Scale, format_value: &'a dyn Fn(f64) -> String) -> Self {
+    pub(super) fn new(runs: &'a [RunRecord], scale: Scale, format_value: &'a dyn Fn(f64) -> String) -> Self {
         Self { runs, scale, format_value, lines: Vec::new() }
     }
 
@@ -44,17 +48,30 @@ impl<'a> TimeChart<'a> {
         value: impl Fn(&Interval) -> Option<f64>,
         join: fn(&[f64]) -> f64,
     ) {
+        let points: Vec<Point> = intervals.iter().map(|second| (second.second as f64, value(second))).collect();
+        self.points(at, coloured, stroke, &points, join);
+    }
+
+    /// Adds a line of the run at an index from its points.
+    pub(super) fn points(
+        &mut self,
+        at: usize,
+        coloured: bool,
+        stroke: Stroke,
+        points: &[Point],
+        join: fn(&[f64]) -> f64,
+    ) {
         let start = test_start(&self.runs[at]);
-        let each = intervals.len().div_ceil(MAX_POINTS).max(1);
-        let points = intervals.chunks(each).filter_map(|chunk| {
-            let values: Vec<f64> = chunk.iter().filter_map(&value).collect();
-            Some((chunk.first()?.second as f64 - start, (!values.is_empty()).then(|| join(&values))))
+        let each = points.len().div_ceil(MAX_POINTS).max(1);
+        let points = points.chunks(each).filter_map(|chunk| {
+            let values: Vec<f64> = chunk.iter().filter_map(|(_, value)| *value).collect();
+            Some((chunk.first()?.0 - start, (!values.is_empty()).then(|| join(&values))))
         });
         let points = points.collect();
         self.lines.push(Line { series: coloured.then_some(at), stroke, points });
     }
 
-    fn draw(self) -> Result<Markup, ChartError> {
+    pub(super) fn draw(self) -> Result<Markup, ChartError> {
         let positions = || self.lines.iter().flat_map(|line| &line.points).map(|(at, _)| *at);
         let (from, to) = (positions().fold(0.0, f64::min), positions().fold(1.0, f64::max) + 1.0);
         let step = time_step(to - from);
@@ -94,7 +111,8 @@ fn seconds(at: f64) -> String {
     }
 }
 
-/// The phases of the first run and the actions of all runs. Overlapping marks have only one name.
+/// The phases of the first run, and the actions of all runs and the events of their servers. Actions of the same time
+/// have only one name.
 fn marks(runs: &[RunRecord]) -> Vec<Mark> {
     let mut marks = Vec::new();
     let Some(first) = runs.first() else { return marks };
@@ -111,15 +129,21 @@ fn marks(runs: &[RunRecord]) -> Vec<Mark> {
             let name = if again { String::new() } else { action.action.to_string() };
             marks.push(Mark { at: due, series: Some(at), name });
         }
+        let events = activity::events(run).into_iter();
+        marks.extend(events.map(|(began, event)| Mark {
+            at: began - test_start(run),
+            series: Some(at),
+            name: event.to_owned(),
+        }));
     }
     marks
 }
 
-fn mean(values: &[f64]) -> f64 {
+pub(super) fn mean(values: &[f64]) -> f64 {
     values.iter().sum::<f64>() / values.len() as f64
 }
 
-fn greatest(values: &[f64]) -> f64 {
+pub(super) fn greatest(values: &[f64]) -> f64 {
     values.iter().copied().fold(0.0, f64::max)
 }
 

@@ -32,14 +32,18 @@ use summary::Summary;
 ///
 /// The load is open: jobs and reads arrive at the configured rates, independently of the store. Latency is
 /// measured from the due time of a call to its completion; service time, the wait for a slot and the lag of the
-/// load generator are recorded separately. A run is invalid if the p99 of the lag of a kind of call exceeds both
-/// 250 ms and 20 % of the p99 of its latency. The table shows no latency of which the lag is more than 20 %. If the backlog is full, backlogDropStrategy delays jobs (block) or sheds them
-/// (drop, error). A failed batch is sent again until it is stored. After the drain, the census compares the store
-/// with the ingested jobs: the counts by state, the number of jobs with a run, and all fields of a sample.
+/// load generator are recorded separately. The table shows no latency of which the lag is more than 20 %. A run is
+/// invalid if the p99 of the lag of a kind of call exceeds both 250 ms and 20 % of the p99 of its latency, if the load
+/// generator computed or waited for a core 90 % of the test, or if the process used 95 % of all cores and the
+/// backend is a server. If the backlog is full, backlogDropStrategy delays jobs (block) or sheds them (drop,
+/// error). A failed batch is sent again until it is stored. After the drain, the census compares the store with the
+/// ingested jobs: the counts by state, the number of jobs with a run, and all fields of a sample.
 ///
 /// The command writes two files to --results-dir. `broadside-result-….json` is for the viewer of Armada's
 /// Broadside. `broadside-run-….json` is the complete record for `broadside report`: the configuration without
-/// secrets, versions, machine, histograms (base64, HdrHistogram V2), one-second series, census and objectives.
+/// secrets, versions, machine, histograms (base64, HdrHistogram V2), one-second series, the activity of the server
+/// and of the load driver, census and objectives. On PostgreSQL only members of pg_read_all_stats read all of the
+/// activity.
 #[derive(Debug, Args)]
 #[command(after_long_help = AFTER_HELP)]
 pub struct RunArgs {

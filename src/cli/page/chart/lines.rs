@@ -128,23 +128,18 @@ pub fn lines(chart: &LineChart<'_>) -> Result<Markup, ChartError> {
             .x_desc(chart.axis)
             .draw()?;
         let (bottom, top) = (axis.range.start, axis.range.end);
-        let marks: Vec<_> = chart.marks.iter().filter(|mark| (from..=to).contains(&mark.at)).collect();
-        for (index, mark) in marks.iter().enumerate() {
+        let mut marks: Vec<_> = chart.marks.iter().filter(|mark| (from..=to).contains(&mark.at)).collect();
+        marks.sort_by(|a, b| a.at.total_cmp(&b.at));
+        for mark in &marks {
             let colour = mark.series.map_or(NEUTRAL, colour);
             context.draw_series([PathElement::new([(mark.at, bottom), (mark.at, top)], colour.stroke_width(1))])?;
-            // Drawn on the whole drawing area: the names are above the plotting area, within its width.
-            let (x, y) = context.backend_coord(&(mark.at, top));
-            let last = mark.at > to - (to - from) * 0.1;
-            let width = NAME_CHARACTER_WIDTH * mark.name.len() as i32;
-            let meets_next =
-                marks.get(index + 1).is_some_and(|next| context.backend_coord(&(next.at, top)).0 - x < width);
-            let (side, x) = match (last, meets_next) {
-                (true, _) => (HPos::Right, x + MARGIN as i32),
-                (_, true) => (HPos::Right, x + 2),
-                _ => (HPos::Left, x - 2),
-            };
+        }
+        // Drawn on the whole drawing area: the names are above the plotting area, within its width.
+        let positions: Vec<_> = marks.iter().map(|mark| context.backend_coord(&(mark.at, top))).collect();
+        let right = context.backend_coord(&(to, top)).0;
+        for (name, side, x) in names(&marks, &positions, right) {
             let style = (FONT, FONT_SIZE - 1).into_font().color(&TEXT).pos(Pos::new(side, VPos::Bottom));
-            area.draw(&Text::new(mark.name.as_str(), (x, y - 4), style))?;
+            area.draw(&Text::new(name, (x, positions[0].1 - 4), style))?;
         }
         for line in &chart.lines {
             let style = ShapeStyle::from(line.series.map_or(NEUTRAL, colour)).stroke_width(match line.stroke {
@@ -163,6 +158,30 @@ pub fn lines(chart: &LineChart<'_>) -> Result<Markup, ChartError> {
     }
     // Plotters escapes the texts.
     Ok(PreEscaped(svg))
+}
+
+/// The names of marks in ascending order of their positions, each with the side of its text that is at a horizontal
+/// position. A name that would overlap another is left out; those of marks that belong to no run come first.
+fn names<'a>(marks: &[&'a Mark], positions: &[(i32, i32)], right: i32) -> Vec<(&'a str, HPos, i32)> {
+    let mut order: Vec<usize> = (0..marks.len()).filter(|&at| !marks[at].name.is_empty()).collect();
+    order.sort_by_key(|&at| marks[at].series.is_some());
+    let mut taken: Vec<Range<i32>> = Vec::new();
+    let mut names = Vec::new();
+    for at in order {
+        let (name, x) = (marks[at].name.as_str(), positions[at].0);
+        let width = NAME_CHARACTER_WIDTH * name.len() as i32;
+        let meets_next = positions.get(at + 1).is_some_and(|next| next.0 - x < width);
+        let (side, x, place) = match (x + width > right + MARGIN as i32, meets_next) {
+            (true, _) => (HPos::Right, right + MARGIN as i32, right - width..right),
+            (_, true) => (HPos::Right, x + 2, x - width..x),
+            _ => (HPos::Left, x - 2, x..x + width),
+        };
+        if taken.iter().all(|other| place.end <= other.start || other.end <= place.start) {
+            taken.push(place);
+            names.push((name, side, x));
+        }
+    }
+    names
 }
 
 /// Splits the points into runs without missing values.
