@@ -126,6 +126,8 @@ pub enum Operation {
     StoreInfo,
     /// `explain`
     Explain,
+    /// `analyse`
+    Analyse,
     /// An SQL statement.
     Sql,
     /// A load test.
@@ -153,6 +155,7 @@ impl fmt::Display for Operation {
             Self::PopulateHistoricalJobs => "PopulateHistoricalJobs",
             Self::StoreInfo => "StoreInfo",
             Self::Explain => "Explain",
+            Self::Analyse => "Analyse",
             Self::Sql => "Sql",
             Self::LoadTest => "LoadTest",
             Self::Property => "Property",

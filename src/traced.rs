@@ -87,6 +87,7 @@ impl Database for Traced {
         PopulateHistoricalJobs { jobs = jobs.count(), }
             populate_historical_jobs<'a, 'b>(jobs: &'a HistoricalJobs, progress: ProgressFn<'b>) -> ();
         StoreInfo {} store_info<>() -> StoreInfo;
+        Analyse {} analyse<>() -> ();
         Explain { ?call, } explain<'a>(call: &'a ReadCall) -> Explanation;
         Property { key, } property<'a>(key: &'a str) -> Option<String>;
         Property { key, } set_property<'a, 'b>(key: &'a str, value: &'b str) -> ();
