@@ -10,9 +10,10 @@ use comfy_table::{Cell, CellAlignment, Table};
 use crate::cli::format;
 
 /// The meaning of the ratios and of the rows of groups, below the table and in the report.
-pub const NOTE: &str = "÷ is the ratio of the medians and its 95 % interval, which requires five turns of each backend. \
-    The memory engine keeps the totals of groups: repeated groups cost what was written since. In the rows \"after a \
-    write\", a small batch of updates precedes each call and is not timed.";
+pub const NOTE: &str = "\
+÷ is the ratio of the medians and its 95 % interval, which requires five turns of each backend.
+The memory engine keeps the totals of groups: repeated groups cost what was written since.
+In the rows \"after a write\", a small batch of updates precedes each call and is not timed.";
 
 /// A row for each operation, a column for each backend.
 pub struct ResultsTable<'a>(pub &'a Results);
