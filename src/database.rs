@@ -150,6 +150,16 @@ pub trait Database: fmt::Debug + Send + Sync {
         Ok(Activity::default())
     }
 
+    /// Updates the statistics of the store's planner, which otherwise follow large changes of the data with a delay. No
+    /// effect on results. A store without such statistics does nothing, which is the default.
+    ///
+    /// # Errors
+    ///
+    /// Those of a batch.
+    async fn analyse(&self) -> Result<()> {
+        Ok(())
+    }
+
     /// The plan of a read. The read is executed if the plan has the metrics of its operators.
     ///
     /// # Errors

@@ -130,6 +130,8 @@ pub enum Operation {
     Activity,
     /// `explain`
     Explain,
+    /// `analyse`
+    Analyse,
     /// An SQL statement.
     Sql,
     /// A load test.
@@ -159,6 +161,7 @@ impl fmt::Display for Operation {
             Self::StoreInfo => "StoreInfo",
             Self::Activity => "Activity",
             Self::Explain => "Explain",
+            Self::Analyse => "Analyse",
             Self::Sql => "Sql",
             Self::LoadTest => "LoadTest",
             Self::Property => "Property",

@@ -89,6 +89,7 @@ impl Database for Traced {
             populate_historical_jobs<'a, 'b>(jobs: &'a HistoricalJobs, progress: ProgressFn<'b>) -> ();
         StoreInfo {} store_info<>() -> StoreInfo;
         Activity {} activity<>() -> Activity;
+        Analyse {} analyse<>() -> ();
         Explain { ?call, } explain<'a>(call: &'a ReadCall) -> Explanation;
         Property { key, } property<'a>(key: &'a str) -> Option<String>;
         Property { key, } set_property<'a, 'b>(key: &'a str, value: &'b str) -> ();

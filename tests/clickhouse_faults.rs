@@ -253,9 +253,16 @@ async fn bad_setting() {
     let error = config(&shared("setting.no_such_setting=1")).connect(Arc::new(SystemClock)).await.unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Backend, "{error:?}");
     assert!(error.message().contains("code 115"), "{error:?}");
-    let store = store(&shared("setting.max_threads=1")).await;
-    assert_eq!(all_jobs(&**store.database()).await.len(), 0);
-    store.remove().await.unwrap();
+    let one_thread = store(&shared("setting.max_threads=1")).await;
+    assert_eq!(all_jobs(&**one_thread.database()).await.len(), 0);
+    one_thread.remove().await.unwrap();
+    // The cache of conditions is disabled, unless the address enables it.
+    let setting = "use_query_condition_cache";
+    for (parameter, value) in [("".to_owned(), "0"), (format!("setting.{setting}=1"), "1")] {
+        let store = store(&shared(&parameter)).await;
+        assert_eq!(store.database().store_info().await.unwrap().settings[setting], value);
+        store.remove().await.unwrap();
+    }
 }
 
 async fn any_size() {

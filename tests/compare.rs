@@ -1,27 +1,30 @@
-//! Tests of comparisons: the equality of results, and the command `compare`.
+//! Tests of comparisons: the equality of results, turns, writes, ratios and regressions.
 
-#![cfg(feature = "cli")]
+#![cfg(all(feature = "compare", feature = "memory"))]
 
-use std::collections::{BTreeMap, BTreeSet};
-use std::path::{Path, PathBuf};
-use std::process::{Command, Output, Stdio};
+use std::collections::{BTreeMap, BTreeSet, HashSet};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use async_trait::async_trait;
-use broadside::compare::{Backend, Comparison, ComparisonOutcome, OperationResult, Target};
+use broadside::compare::{
+    Backend, Comparison, ComparisonOutcome, Ingestion, OperationResult, Results, Target, regressions,
+};
 use broadside::ingest::IngestionBatch;
 use broadside::memory::{MemoryConfig, MemoryDatabase};
 use broadside::query::{self, Direction, GroupField, JobOrderKey};
 use broadside::workload::{Aggregate, Answer, Grouping, PageKind, Query, QueryKind, Record, Workload, WorkloadOptions};
-use broadside::{Database, ManualClock, Result, StoreInfo, Timestamp};
-use serde_json::Value;
+use broadside::{Database, Error, ManualClock, Operation, Result, StoreInfo, Timestamp};
 
 /// A store whose results are modified.
 #[derive(Debug)]
 struct Altered {
     store: Backend,
     alter: fn(&mut Answer),
+    /// The number of the first results, which are not modified.
+    unaltered: usize,
+    reads: AtomicUsize,
 }
 
 #[async_trait]
@@ -36,7 +39,9 @@ impl Target for Altered {
 
     async fn answer(&self, query: &Query) -> Result<(Answer, Duration)> {
         let (mut answer, time) = self.store.answer(query).await?;
-        (self.alter)(&mut answer);
+        if self.reads.fetch_add(1, Ordering::Relaxed) >= self.unaltered {
+            (self.alter)(&mut answer);
+        }
         Ok((answer, time))
     }
 
@@ -55,8 +60,14 @@ async fn store(name: &str, workload: &Workload) -> Backend {
 
 /// The difference that a comparison finds in modified results; `None` if they are considered equal.
 async fn problem(kind: QueryKind, alter: fn(&mut Answer)) -> Option<String> {
+    later_problem(kind, 0, alter).await
+}
+
+/// The same if the first results are not modified.
+async fn later_problem(kind: QueryKind, unaltered: usize, alter: fn(&mut Answer)) -> Option<String> {
     let workload = Workload::new(WorkloadOptions { jobs: 1500, ..WorkloadOptions::default() });
-    let altered = Altered { store: store("altered", &workload).await, alter };
+    let (store_of_altered, reads) = (store("altered", &workload).await, AtomicUsize::new(0));
+    let altered = Altered { store: store_of_altered, alter, unaltered, reads };
     let targets: [Box<dyn Target>; 2] = [Box::new(store("memory", &workload).await), Box::new(altered)];
     let comparison = Comparison { workload: &workload, kinds: vec![kind], samples: 3 };
     match comparison.run(&targets, &|_, _, _| {}).await.unwrap() {
@@ -79,6 +90,48 @@ const BY_JOB_ID: QueryKind =
 const GROUPS: QueryKind =
     QueryKind::Groups { by: Grouping::Field(GroupField::Owner), aggregates: &[Aggregate::States] };
 const CHEAP: QueryKind = QueryKind::Page(PageKind::Priority(query::Comparison::Less));
+
+/// A store that knows no records.
+#[derive(Debug)]
+struct Recordless(Backend);
+
+#[async_trait]
+impl Target for Recordless {
+    fn name(&self) -> &str {
+        self.0.name()
+    }
+
+    async fn ingest(&self, batch: &IngestionBatch) -> Result<Duration> {
+        self.0.ingest(batch).await
+    }
+
+    async fn answer(&self, query: &Query) -> Result<(Answer, Duration)> {
+        match query {
+            Query::Record(_, id) => Err(Error::not_found(Operation::GetJobSpec, "spec", "job", id)),
+            _ => self.0.answer(query).await,
+        }
+    }
+
+    async fn info(&self) -> Result<StoreInfo> {
+        self.0.info().await
+    }
+}
+
+#[tokio::test]
+async fn a_record_that_one_store_lacks_is_a_difference_and_one_that_all_lack_is_not_timed() {
+    let workload = Workload::new(WorkloadOptions { jobs: 500, ..WorkloadOptions::default() });
+    let comparison =
+        Comparison { workload: &workload, kinds: vec![QueryKind::Record(Record::Spec), CHEAP], samples: 3 };
+    let lacking = || async { Box::new(Recordless(store("lacking", &workload).await)) as Box<dyn Target> };
+    let results = agreed(&comparison, &[lacking().await, lacking().await]).await;
+    assert!(results.operations.iter().all(|operation| operation.name != "job spec"));
+    let targets = [Box::new(store("memory", &workload).await) as Box<dyn Target>, lacking().await];
+    let ComparisonOutcome::Differed(differences) = comparison.run(&targets, &|_, _, _| {}).await.unwrap() else {
+        panic!("the results are equal")
+    };
+    let [difference] = &differences[..] else { panic!("{differences:?}") };
+    assert!(difference.problem.starts_with("got an error: "), "{}", difference.problem);
+}
 
 /// A store without updates that ingests its batches in reverse order, so that the order of ties differs.
 #[derive(Debug)]
@@ -127,7 +180,9 @@ async fn ties_may_differ_in_rows_and_order() {
     let comparison = Comparison { workload: &workload, kinds: QueryKind::essential(), samples: 3 };
     let ComparisonOutcome::Agreed(results) = comparison.run(&targets, &|_, _, _| {}).await.unwrap() else { panic!() };
     let is_complete = |operation: &OperationResult| operation.measurements.iter().all(Option::is_some);
-    assert_eq!(results.operations.iter().filter(|operation| !is_complete(operation)).count(), 3);
+    let incomplete = results.operations.iter().filter(|operation| !is_complete(operation));
+    let (written, ingested): (Vec<_>, Vec<_>) = incomplete.partition(|operation| operation.name.ends_with("a write"));
+    assert_eq!((written.len(), ingested.len()), (20, 3), "a store without updates takes no part");
 
     let query = workload.query(BY_STATE, 0).unwrap();
     let mut ids = Vec::new();
@@ -175,6 +230,12 @@ async fn rows_that_the_query_does_not_select_are_differences() {
 }
 
 #[tokio::test]
+async fn results_are_also_compared_during_the_measurement() {
+    let found = later_problem(GROUPS, 1, |answer| groups(answer)[0].count += 1).await.unwrap();
+    assert!(found.starts_with("row 0: expected the order key"), "{found}");
+}
+
+#[tokio::test]
 async fn groups_and_records_are_compared() {
     let found = problem(GROUPS, |answer| groups(answer)[2].count += 1).await.unwrap();
     assert!(found.starts_with("row 2: expected the order key"), "{found}");
@@ -197,10 +258,12 @@ async fn results_have_a_measurement_for_each_target() {
     let comparison = Comparison { workload: &workload, kinds: vec![CHEAP, GROUPS], samples: 4 };
     let ComparisonOutcome::Agreed(results) = comparison.run(&targets, &|_, _, _| {}).await.unwrap() else { panic!() };
     let names: Vec<_> = results.operations.iter().map(|operation| operation.name.as_str()).collect();
-    assert_eq!(names.len(), 6, "{names:?}");
+    let groups = ["groups by owner: state", "groups by owner: state, after a write"];
+    assert_eq!((names.len(), &names[5..]), (7, &groups[..]), "{names:?}");
     for operation in &results.operations {
         assert_eq!(operation.measurements.iter().flatten().count(), 2, "{}", operation.name);
-        assert_eq!(operation.ratio(0), Some(1.0), "{}", operation.name);
+        assert_eq!(operation.ratio(0), None, "{}", operation.name);
+        assert!(operation.ratio(1).is_some_and(|ratio| ratio.value > 0.0), "{}", operation.name);
     }
     let queries = results.operations.iter().filter(|operation| operation.name.starts_with("page"));
     for measured in queries.flat_map(|operation| operation.measurements.iter().flatten()) {
@@ -211,12 +274,31 @@ async fn results_have_a_measurement_for_each_target() {
     assert!(results.taken > Timestamp::from_seconds(0));
 }
 
-/// A store that records its calls.
+/// A call of a store: the query, or the ids of the jobs that a batch updates.
+type Call = (&'static str, String);
+
+/// A store that records its calls, and pretends that each batch takes 1 ms and each read the next of the given times.
 #[derive(Debug)]
 struct Recording {
     store: Backend,
-    calls: Arc<Mutex<Vec<&'static str>>>,
+    calls: Arc<Mutex<Vec<Call>>>,
     name: &'static str,
+    times: Vec<Duration>,
+    reads: AtomicUsize,
+}
+
+/// Stores that record their calls in one list.
+async fn recording(
+    workload: &Workload,
+    stores: impl IntoIterator<Item = (&'static str, Vec<Duration>)>,
+) -> (Vec<Box<dyn Target>>, Arc<Mutex<Vec<Call>>>) {
+    let calls = Arc::new(Mutex::new(Vec::new()));
+    let mut targets: Vec<Box<dyn Target>> = Vec::new();
+    for (name, times) in stores {
+        let (store, calls) = (store(name, workload).await, Arc::clone(&calls));
+        targets.push(Box::new(Recording { store, calls, name, times, reads: AtomicUsize::new(0) }));
+    }
+    (targets, calls)
 }
 
 #[async_trait]
@@ -226,13 +308,16 @@ impl Target for Recording {
     }
 
     async fn ingest(&self, batch: &IngestionBatch) -> Result<Duration> {
-        self.calls.lock().unwrap().push(self.name);
-        self.store.ingest(batch).await
+        let updated: Vec<_> = batch.job_updates().iter().map(|update| update.job_id.as_str()).collect();
+        self.calls.lock().unwrap().push((self.name, updated.join(" ")));
+        self.store.ingest(batch).await.map(|_| Duration::from_millis(1))
     }
 
     async fn answer(&self, query: &Query) -> Result<(Answer, Duration)> {
-        self.calls.lock().unwrap().push(self.name);
-        self.store.answer(query).await
+        self.calls.lock().unwrap().push((self.name, format!("{query:?}")));
+        let (answer, _) = self.store.answer(query).await?;
+        let read = self.reads.fetch_add(1, Ordering::Relaxed);
+        Ok((answer, self.times[read % self.times.len()]))
     }
 
     async fn info(&self) -> Result<StoreInfo> {
@@ -240,21 +325,29 @@ impl Target for Recording {
     }
 }
 
+fn millis<const N: usize>(millis: [u64; N]) -> Vec<Duration> {
+    millis.map(Duration::from_millis).to_vec()
+}
+
+async fn agreed(comparison: &Comparison<'_>, targets: &[Box<dyn Target>]) -> Results {
+    match comparison.run(targets, &|_, _, _| {}).await.unwrap() {
+        ComparisonOutcome::Agreed(results) => results,
+        ComparisonOutcome::Differed(differences) => panic!("{differences:?}"),
+    }
+}
+
 #[tokio::test]
 async fn stores_take_turns() {
     let workload = Workload::new(WorkloadOptions { jobs: 4000, ..WorkloadOptions::default() });
-    let calls = Arc::new(Mutex::new(Vec::new()));
-    let mut targets: Vec<Box<dyn Target>> = Vec::new();
-    for name in ["one", "two", "three"] {
-        targets.push(Box::new(Recording { store: store(name, &workload).await, calls: Arc::clone(&calls), name }));
-    }
+    let stores = ["one", "two", "three"].map(|name| (name, millis([1])));
+    let (targets, calls) = recording(&workload, stores).await;
     let comparison = Comparison { workload: &workload, kinds: vec![CHEAP], samples: 30 };
-    assert!(matches!(comparison.run(&targets, &|_, _, _| {}).await.unwrap(), ComparisonOutcome::Agreed(_)));
+    agreed(&comparison, &targets).await;
     let calls = calls.lock().unwrap();
     assert!(calls.len() > 100);
     let mut counts = BTreeMap::from(["one", "two", "three"].map(|name| (name, 0)));
     let mut leaders = BTreeSet::new();
-    for &name in calls.iter() {
+    for (name, _) in calls.iter() {
         *counts.get_mut(name).unwrap() += 1;
         let (least, most) = (counts.values().min().unwrap(), counts.values().max().unwrap());
         // A turn has at most ten executions.
@@ -263,6 +356,122 @@ async fn stores_take_turns() {
     }
     assert_eq!(counts.values().collect::<BTreeSet<_>>().len(), 1, "{counts:?}");
     assert_eq!(leaders.len(), 3, "the order of the stores does not rotate");
+}
+
+/// The first store takes 1 ms, the second 3 ms and sometimes 30 ms, in every turn alike.
+#[tokio::test]
+async fn ratios_and_intervals_are_those_of_the_medians() {
+    let workload = Workload::new(WorkloadOptions { jobs: 500, ..WorkloadOptions::default() });
+    let stores = [("one", millis([1])), ("two", millis([3, 3, 30, 3, 3]))];
+    let (targets, _) = recording(&workload, stores).await;
+    let comparison = Comparison { workload: &workload, kinds: vec![GROUPS], samples: 100 };
+    let results = agreed(&comparison, &targets).await;
+    let groups = results.operations.iter().find(|operation| operation.name.starts_with("groups")).unwrap();
+    let ratio = groups.ratio(1).unwrap();
+    let [low, high] = ratio.interval.unwrap();
+    for value in [low, ratio.value, high] {
+        assert!((value - 3.0).abs() < 1e-9, "{ratio:?}");
+    }
+    let measured = groups.measurements[1].as_ref().unwrap();
+    assert_eq!((measured.runs, measured.times.p50_nanos), (100, 3_000_000));
+    let (answer, _) = targets[0].answer(&workload.query(GROUPS, 0).unwrap()).await.unwrap();
+    assert_eq!((measured.rows, measured.rows_per_second), (Some(answer.rows()), None));
+    let load = results.operations[0].measurements[0].as_ref().unwrap();
+    let batches: Vec<_> = Ingestion::Load.batches(&workload).map(|batch| batch.unwrap().query_count()).collect();
+    assert_eq!((load.runs as usize, load.rows), (batches.len(), None));
+    let rate = batches.iter().sum::<usize>() as f64 / (0.001 * batches.len() as f64);
+    assert!((load.rows_per_second.unwrap() / rate - 1.0).abs() < 1e-9, "{load:?}");
+    assert_eq!((measured.times.p95_nanos, measured.times.p99_nanos), (Some(30_000_000), Some(30_000_000)));
+}
+
+/// A read of 400 ms is executed once in each of ten turns: after 4 s for two stores, it is no longer repeated.
+#[tokio::test]
+async fn all_stores_execute_the_same_queries_equally_often_also_beside_a_slow_one() {
+    let workload = Workload::new(WorkloadOptions { jobs: 1500, ..WorkloadOptions::default() });
+    for (slow, checks, runs) in [(1, 50, 50), (40, 50, 50), (100, 40, 42), (400, 10, 10), (9000, 5, 5)] {
+        for stores in [[("one", millis([1])), ("two", millis([slow]))], [("one", millis([slow])), ("two", millis([1]))]]
+        {
+            let (targets, calls) = recording(&workload, stores).await;
+            let comparison = Comparison { workload: &workload, kinds: vec![CHEAP], samples: 50 };
+            let results = agreed(&comparison, &targets).await;
+            let page = results.operations.last().unwrap();
+            let measured: Vec<_> = page.measurements.iter().flatten().map(|measured| measured.runs).collect();
+            assert_eq!(measured, [runs, runs], "{slow} ms");
+            assert!(page.ratio(1).unwrap().interval.is_some());
+            let calls = calls.lock().unwrap();
+            let queries = |name| calls.iter().filter(move |(of, call)| *of == name && call.starts_with("Jobs"));
+            let of_both = ["one", "two"].map(|name| queries(name).map(|(_, call)| call).collect::<Vec<_>>());
+            assert_eq!(of_both[0], of_both[1], "{slow} ms");
+            let distinct = of_both[0].iter().collect::<BTreeSet<_>>().len() as u64;
+            assert_eq!(of_both[0].len() as u64, distinct + runs, "each query is checked once");
+            let all: HashSet<_> = (0..50).map(|number| format!("{:?}", workload.query(CHEAP, number))).collect();
+            assert_eq!(distinct, checks.min(all.len() as u64), "{slow} ms");
+        }
+    }
+}
+
+#[tokio::test]
+async fn groups_after_a_write_follow_the_same_untimed_updates_on_all_stores() {
+    let workload = Workload::new(WorkloadOptions { jobs: 1500, ..WorkloadOptions::default() });
+    let (targets, calls) = recording(&workload, ["one", "two"].map(|name| (name, millis([1])))).await;
+    let comparison = Comparison { workload: &workload, kinds: vec![GROUPS], samples: 15 };
+    let results = agreed(&comparison, &targets).await;
+    let written = results.operations.last().unwrap();
+    assert_eq!(written.name, "groups by owner: state, after a write");
+    for measured in written.measurements.iter().flatten() {
+        assert_eq!((measured.runs, measured.times.p50_nanos), (15, 1_000_000), "only the read is timed");
+    }
+    let calls = calls.lock().unwrap();
+    let of = |name| calls.iter().filter(|(of, _)| *of == name).map(|(_, call)| call.as_str()).collect::<Vec<_>>();
+    let (one, two) = (of("one"), of("two"));
+    assert_eq!(one, two);
+    // The check and fifteen executions, each after the update of twenty jobs.
+    for pair in one[one.len() - 32..].chunks(2) {
+        assert_eq!(pair[0].split(' ').count(), 20, "{}", pair[0]);
+        assert!(pair[1].starts_with("Groups"), "{}", pair[1]);
+    }
+    assert_eq!(one[one.len() - 32..].iter().step_by(2).collect::<BTreeSet<_>>().len(), 16, "other jobs each time");
+}
+
+/// A store that loses the updates after the load.
+#[derive(Debug)]
+struct Stale(Backend, AtomicBool);
+
+#[async_trait]
+impl Target for Stale {
+    fn name(&self) -> &str {
+        "stale"
+    }
+
+    async fn ingest(&self, batch: &IngestionBatch) -> Result<Duration> {
+        if self.1.load(Ordering::Relaxed) { Ok(Duration::ZERO) } else { self.0.ingest(batch).await }
+    }
+
+    async fn finish_ingestion(&self) -> Result<()> {
+        self.1.store(true, Ordering::Relaxed);
+        Ok(())
+    }
+
+    async fn answer(&self, query: &Query) -> Result<(Answer, Duration)> {
+        self.0.answer(query).await
+    }
+
+    async fn info(&self) -> Result<StoreInfo> {
+        self.0.info().await
+    }
+}
+
+#[tokio::test]
+async fn a_write_that_a_store_loses_is_a_difference() {
+    let workload = Workload::new(WorkloadOptions { jobs: 1500, ..WorkloadOptions::default() });
+    let stale = Stale(store("stale", &workload).await, AtomicBool::new(false));
+    let targets: [Box<dyn Target>; 2] = [Box::new(store("memory", &workload).await), Box::new(stale)];
+    let comparison = Comparison { workload: &workload, kinds: vec![GROUPS], samples: 3 };
+    let ComparisonOutcome::Differed(differences) = comparison.run(&targets, &|_, _, _| {}).await.unwrap() else {
+        panic!("the results are equal")
+    };
+    let [difference] = &differences[..] else { panic!("{differences:?}") };
+    assert_eq!(difference.operation, "groups by owner: state, after a write");
 }
 
 fn jobs(answer: &mut Answer) -> &mut Vec<broadside::Job> {
@@ -275,249 +484,42 @@ fn groups(answer: &mut Answer) -> &mut Vec<broadside::JobGroup> {
     groups
 }
 
-/// Runs `broadside`.
-fn broadside(arguments: &[&str]) -> Output {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_broadside"));
-    command.args(arguments).stdin(Stdio::null()).output().unwrap()
-}
-
-/// Runs `broadside compare` with two memory stores and few jobs.
-fn compare(more: &[&str]) -> Output {
-    let arguments = ["compare", "--jobs", "400", "--samples", "3", "--backend", "memory", "--backend", "memory"];
-    broadside(&[&arguments, more].concat())
-}
-
-fn code(output: &Output) -> i32 {
-    output.status.code().unwrap()
-}
-
-fn text(bytes: &[u8]) -> String {
-    String::from_utf8(bytes.to_vec()).unwrap()
-}
-
-/// A separate directory for a test.
-fn directory(name: &str) -> PathBuf {
-    let path = PathBuf::from(env!("CARGO_TARGET_TMPDIR")).join("compare").join(name);
-    std::fs::create_dir_all(&path).unwrap();
-    path
-}
-
-fn results(path: &Path) -> Value {
-    serde_json::from_slice(&std::fs::read(path).unwrap()).unwrap()
-}
-
-#[test]
-fn a_comparison_prints_a_table_and_writes_its_results() {
-    let out = directory("out").join("new");
-    let output = compare(&["--out", out.to_str().unwrap(), "--layout", "queue-contiguous", "--seed", "7"]);
-    assert_eq!(code(&output), 0, "{}", text(&output.stderr));
-    let table = text(&output.stdout);
-    for word in [
-        "400 jobs, seed 7",
-        "memory 2",
-        "÷ memory",
-        "update, 1000 queries",
-        "run error",
-        "bytes per job",
-        "n: p50 · p95 · p99",
-        "3: ",
+/// Ratios without an interval count as themselves; the tolerance is 1.5.
+#[tokio::test]
+async fn a_regression_is_an_interval_below_that_of_the_baseline() {
+    let workload = Workload::new(WorkloadOptions { jobs: 100, ..WorkloadOptions::default() });
+    let targets: [Box<dyn Target>; 2] =
+        [Box::new(store("one", &workload).await), Box::new(store("two", &workload).await)];
+    let comparison = Comparison { workload: &workload, kinds: vec![CHEAP], samples: 1 };
+    let results = agreed(&comparison, &targets).await;
+    let with = |value: f64, interval: Option<[f64; 2]>| {
+        let mut results = results.clone();
+        results.operations.drain(..results.operations.len() - 1);
+        let mut ratio = results.operations[0].ratio(1).unwrap();
+        (ratio.value, ratio.interval) = (value, interval);
+        results.operations[0].measurements[1].as_mut().unwrap().ratio = Some(ratio);
+        results
+    };
+    for (before, now, is_worse) in [
+        ((4.0, None), (2.0, None), true),
+        ((4.0, None), (2.7, None), false),
+        ((4.0, None), (2.0, Some([1.5, 2.6])), true),
+        ((4.0, None), (2.0, Some([1.5, 2.7])), false),
+        ((4.0, Some([3.1, 5.0])), (2.0, Some([1.9, 2.0])), true),
+        ((4.0, Some([2.9, 5.0])), (2.0, Some([1.9, 2.0])), false),
+        ((2.0, None), (4.0, None), false),
     ] {
-        assert!(table.contains(word), "{word}: {table}");
+        let found = regressions(&with(before.0, before.1), &with(now.0, now.1), 1.5).unwrap();
+        assert_eq!(found.len(), usize::from(is_worse), "{before:?} {now:?}");
+        if let [regression] = &found[..] {
+            assert_eq!((regression.before.value, regression.now.value), (before.0, now.0));
+            assert_eq!((regression.watched.as_str(), regression.other.as_str()), ("one", "two"));
+        }
     }
-    let results = results(&out.join("results.json"));
-    assert_eq!(results["settings"]["workload"]["layout"], "queueContiguous");
-    assert_eq!(results["backends"][1]["name"], "memory 2");
-    let operations = results["operations"].as_array().unwrap();
-    assert!(operations.len() > 100);
-    assert!(operations.iter().all(|operation| operation["measurements"][1]["p50Nanos"].as_u64() > Some(0)));
-    let report = std::fs::read_to_string(out.join("report.html")).unwrap();
-    assert_eq!(report.matches("<svg").count(), 4);
-    assert!(!report.contains("src=") && !report.contains("<link") && !report.contains("<script"));
-}
-
-/// Compares memory with a server if its address is set. The address is required if `CI=true`.
-fn compare_with_server(name: &str, variable: &str) {
-    if std::env::var_os(variable).is_none() {
-        assert!(std::env::var("CI").as_deref() != Ok("true"), "{variable} is not set");
-        return;
-    }
-    let output = broadside(&[
-        "compare",
-        "--brief",
-        "--jobs",
-        "1000",
-        "--samples",
-        "3",
-        "--backend",
-        "memory",
-        "--backend",
-        name,
-    ]);
-    assert_eq!(code(&output), 0, "{}", text(&output.stderr));
-}
-
-#[test]
-fn postgres_agrees_with_memory() {
-    compare_with_server("postgres", broadside::POSTGRES_URL_VARIABLE);
-}
-
-#[test]
-fn clickhouse_agrees_with_memory() {
-    compare_with_server("clickhouse", broadside::CLICKHOUSE_URL_VARIABLE);
-}
-
-/// Writes the modified results of a comparison.
-fn baseline(name: &str, change: impl FnOnce(&mut Value)) -> String {
-    let directory = directory(name);
-    let output = compare(&["--out", directory.to_str().unwrap()]);
-    assert_eq!(code(&output), 0, "{}", text(&output.stderr));
-    let path = directory.join("results.json");
-    let mut results = results(&path);
-    change(&mut results);
-    std::fs::write(&path, results.to_string()).unwrap();
-    path.to_str().unwrap().to_owned()
-}
-
-/// Multiplies the medians of the second backend by a factor.
-fn slow_down(results: &mut Value, factor: f64) {
-    for operation in results["operations"].as_array_mut().unwrap() {
-        let median = &mut operation["measurements"][1]["p50Nanos"];
-        *median = ((median.as_f64().unwrap() * factor) as u64).max(1).into();
-    }
-}
-
-#[test]
-fn a_regression_from_the_baseline_exits_with_1() {
-    let path = baseline("worse", |results| slow_down(results, 1e6));
-    let output = compare(&["--baseline", &path]);
-    assert_eq!(code(&output), 1);
-    let problems = text(&output.stderr);
-    assert!(problems.contains("page by queue ASC: memory fell behind memory 2 by "), "{problems}");
-}
-
-#[test]
-fn an_improvement_over_the_baseline_is_not_a_regression() {
-    let path = baseline("better", |results| slow_down(results, 1e-6));
-    let output = compare(&["--baseline", &path]);
-    assert_eq!(code(&output), 0, "{}", text(&output.stderr));
-}
-
-#[test]
-fn a_ratio_within_the_tolerance_is_not_a_regression() {
-    let path = baseline("tolerated", |results| slow_down(results, 1e6));
-    let output = compare(&["--baseline", &path, "--tolerance", "1e12"]);
-    assert_eq!(code(&output), 0, "{}", text(&output.stderr));
-}
-
-#[test]
-fn a_baseline_must_have_the_same_format_jobs_and_backends() {
-    let other_jobs = baseline("other-jobs", |results| results["settings"]["workload"]["seed"] = 99.into());
-    let other_format = baseline("other-format", |results| results["format"] = 0.into());
-    let other_first = baseline("other-first", |results| results["backends"][0]["name"] = "postgres".into());
-    let only_one = baseline("only-one", |results| results["backends"].as_array_mut().unwrap().truncate(1));
-    for (path, reason) in
-        [(other_jobs, "other jobs"), (other_format, "format 0"), (other_first, "postgres"), (only_one, "no ratios")]
-    {
-        let output = compare(&["--baseline", &path]);
-        assert_eq!(code(&output), 2, "{path}");
-        assert!(text(&output.stderr).contains(reason), "{}", text(&output.stderr));
-    }
-}
-
-/// Runs a comparison with an unreachable server: there is no server on port 1.
-fn compare_with_unreachable(more: &[&str]) -> Output {
-    let unreachable = "postgres://u@127.0.0.1:1/d?connect_timeout=1";
-    broadside(&[&["compare", "--jobs", "400", "--backend", "memory", "--backend", unreachable], more].concat())
-}
-
-#[test]
-fn the_baseline_and_the_directory_are_checked_before_the_backends() {
-    let other_jobs = baseline("checked-first", |results| results["settings"]["workload"]["seed"] = 99.into());
-    let file = directory("no-directory").join("file");
-    std::fs::write(&file, "").unwrap();
-    let new = directory("unreached").join("new");
-    // An earlier execution of the test may have left it.
-    drop(std::fs::remove_dir(&new));
-    let occupied = directory("occupied");
-    std::fs::create_dir_all(occupied.join("report.html")).unwrap();
-    let repeated = directory("repeated").join("results.json");
-    std::fs::write(&repeated, r#"{"format":1,"format":1}"#).unwrap();
-    let compressed = directory("compressed").join("results.json.gz");
-    std::fs::write(&compressed, b"\x1f\x8b\x08\0").unwrap();
-    for (option, path, reason) in [
-        ("--baseline", Path::new(&other_jobs), "other jobs"),
-        ("--baseline", repeated.as_path(), "is repeated"),
-        ("--baseline", compressed.as_path(), "gzip"),
-        ("--out", file.as_path(), "file: "),
-        ("--out", file.join("below").as_path(), "below: "),
-        ("--out", occupied.as_path(), "is a directory"),
-        ("--out", new.as_path(), "Connect"),
-    ] {
-        let output = compare_with_unreachable(&[option, path.to_str().unwrap()]);
-        assert_eq!((code(&output), text(&output.stdout)), (2, String::new()), "{path:?}");
-        assert!(text(&output.stderr).contains(reason), "{path:?}: {}", text(&output.stderr));
-    }
-    assert!(!new.exists(), "a comparison that fails creates no directory");
-}
-
-#[test]
-fn a_comparison_with_regressions_keeps_the_baseline() {
-    let path = baseline("kept", |results| slow_down(results, 1e6));
-    let directory = Path::new(&path).parent().unwrap().to_owned();
-    let before = std::fs::read(&path).unwrap();
-    let arguments = ["--baseline", &path, "--out", directory.to_str().unwrap()];
-    let output = compare(&arguments);
-    assert_eq!(code(&output), 1, "{}", text(&output.stderr));
-    assert!(text(&output.stderr).contains("results.json is the baseline and is kept"), "{}", text(&output.stderr));
-    assert_eq!(std::fs::read(&path).unwrap(), before);
-    assert_eq!(results(&directory.join("results.failed.json"))["format"], 2);
-    let output = compare(&[&arguments[..], &["--tolerance", "1e12"]].concat());
-    assert_eq!(code(&output), 0, "{}", text(&output.stderr));
-    assert_ne!(std::fs::read(&path).unwrap(), before);
-    let left: Vec<_> = std::fs::read_dir(&directory).unwrap().map(|entry| entry.unwrap().file_name()).collect();
-    assert!(!left.iter().any(|name| name.to_string_lossy().ends_with(".tmp")), "{left:?}");
-}
-
-#[test]
-fn missing_files_and_unknown_backends_are_errors() {
-    let missing = compare(&["--baseline", "no/such/file"]);
-    assert_eq!((code(&missing), text(&missing.stdout)), (2, String::new()));
-    assert!(text(&missing.stderr).contains("no/such/file"), "{}", text(&missing.stderr));
-    let unknown = broadside(&["compare", "--backend", "nonsense"]);
-    assert_eq!(code(&unknown), 2);
-    assert_eq!(code(&compare(&["--tolerance", "2"])), 2);
-    assert_eq!(code(&compare(&["--baseline", "x", "--tolerance", "0.5"])), 2);
-}
-
-#[test]
-fn stats_are_a_table_or_json() {
-    let table = text(&broadside(&["stats", "--jobs", "300"]).stdout);
-    assert!(table.contains("300 jobs") && table.contains("job_set") && table.contains("zone maps"), "{table}");
-    let json: Value = serde_json::from_slice(&broadside(&["stats", "--jobs", "300", "--json"]).stdout).unwrap();
-    assert_eq!(json["jobs"], 300);
-    assert!(json["parts"].as_array().unwrap().iter().any(|part| part["bytes"].as_u64() > Some(0)));
-    assert_eq!(code(&broadside(&["stats", "--jobs", "0"])), 0);
-}
-
-/// DuckDB requires `python3` with the package `duckdb`.
-#[cfg(feature = "peers")]
-#[test]
-fn peers_agree_with_memory() {
-    for layout in ["time-interleaved", "queue-contiguous"] {
-        let output = broadside(&[
-            "compare",
-            "--jobs",
-            "3000",
-            "--samples",
-            "3",
-            "--layout",
-            layout,
-            "--peer",
-            "sqlite",
-            "--peer",
-            "duckdb",
-        ]);
-        assert_eq!(code(&output), 0, "{}", text(&output.stderr));
-        assert!(text(&output.stdout).contains("duckdb"), "{}", text(&output.stdout));
-    }
+    let worse = regressions(&with(4.0, Some([3.5, 4.5])), &with(2.0, Some([1.5, 2.25])), 1.5).unwrap();
+    assert!(
+        worse[0].to_string().ends_with("by 2.00: two took 4.00 (3.50 to 4.50) times as long, now 2.00 (1.50 to 2.25)"),
+        "{}",
+        worse[0]
+    );
 }

@@ -2,7 +2,7 @@
 
 mod support;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::future::Future;
 use std::sync::Arc;
 use std::time::Duration;
@@ -40,6 +40,8 @@ fn main() {
     for layout in LAYOUTS {
         let name = format!("lookouts-own-tables-can-be-adopted::{}", layout.name);
         trials.push(trial(&name, move || adopted(layout)));
+        let name = format!("the-statistics-of-the-planner-are-updated::{}", layout.name);
+        trials.push(trial(&name, move || analysed(layout)));
     }
     libtest_mimic::run(&arguments, trials).exit();
 }
@@ -135,6 +137,34 @@ async fn foreign_tables() {
 
 async fn count(session: &Client, table: &str) -> i64 {
     session.query_one(&format!("SELECT count(*) FROM {table}"), &[]).await.unwrap().get(0)
+}
+
+/// The catalogue has statistics of each table with rows, which autovacuum would not yet create for a few rows.
+async fn analysed(layout: Layout) {
+    let store = store(&shared(layout.parameter)).await;
+    let database = store.database();
+    let jobs = [insert("a", "js"), insert("b", "js"), succeeded("b")];
+    database.execute_ingestion_query_batch(&batch(jobs)).await.unwrap();
+    let session = session(&store, &shared("")).await;
+    let statistics = "SELECT DISTINCT tablename::text FROM pg_stats
+        WHERE schemaname = current_schema() AND tablename LIKE 'job%' AND attname = 'job_id'";
+    assert!(session.query(statistics, &[]).await.unwrap().is_empty());
+    let before = all_jobs(&**database).await;
+    database.analyse().await.unwrap();
+    let tables = session.query(statistics, &[]).await.unwrap();
+    let tables: BTreeSet<String> = tables.iter().map(|row| row.get(0)).collect();
+    let (expected, with_rows) = match layout.parameter {
+        parameter if parameter.starts_with("hot_cold") => (["job", "job_historical"].as_slice(), tables.clone()),
+        "" => (["job"].as_slice(), tables.clone()),
+        // The partitioned table and its partition.
+        _ => (["job", "job_key"].as_slice(), tables.iter().filter(|name| !name.contains("_1970")).cloned().collect()),
+    };
+    let expected: BTreeSet<_> = expected.iter().map(|&name| name.to_owned()).collect();
+    assert_eq!(with_rows, expected, "{tables:?}");
+    assert_eq!(all_jobs(&**database).await, before);
+    database.close().await.unwrap();
+    assert_eq!(database.analyse().await.unwrap_err().kind(), ErrorKind::Closed);
+    store.remove().await.unwrap();
 }
 
 /// With `adopt`, the tables can be used at once in their own layout, and with ids in another collation.

@@ -86,7 +86,7 @@ fn scaled(value: f64, units: &[(&str, f64)]) -> String {
 }
 
 /// Formats a number with three significant digits, or as an integer from 100 on.
-fn digits(value: f64) -> String {
+pub fn digits(value: f64) -> String {
     let places = match value {
         below if below < 9.995 => 2,
         below if below < 99.95 => 1,

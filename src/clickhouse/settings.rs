@@ -82,11 +82,14 @@ const FOR_WRITES: [Setting; 6] = [
 ];
 
 /// Settings that are sent if possible; results do not depend on them.
-const HELPFUL: [Setting; 2] = [
+const HELPFUL: [Setting; 3] = [
     // A statement that reads a table twice reads one snapshot. Older servers do not have this setting.
     ("enable_shared_storage_snapshot_in_query", "1"),
     // A read ends if its client disconnects.
     ("cancel_http_readonly_queries_on_client_close", "1"),
+    // Every read evaluates its filters, as the first one does, so that a comparison or load test that repeats queries
+    // does not measure a cache. An address can enable it.
+    ("use_query_condition_cache", "0"),
 ];
 
 /// Further names that an address must not set: URL parameters that are not settings, and settings that select another

@@ -1,12 +1,15 @@
 //! Regressions from an earlier comparison.
 //!
 //! Absolute times depend on the machine and its load. The ratio of two backends in the same run depends on them far
-//! less, so only ratios are compared: the time of each other backend divided by that of the first.
+//! less, so only ratios are compared: the time of each other backend divided by that of the first. A ratio is worse if
+//! its whole interval is below that of the baseline by more than the tolerance: two intervals that overlap may be of the
+//! same ratio. A ratio without an interval counts as itself.
 
 use std::fmt;
 
 use serde::Deserialize;
 
+use super::ratio::Ratio;
 use super::results::{OperationResult, Results};
 use crate::json;
 use crate::workload::WorkloadOptions;
@@ -22,18 +25,18 @@ pub struct Regression {
     /// The other backend of the ratio.
     pub other: String,
     /// The ratio in the baseline.
-    pub before: f64,
+    pub before: Ratio,
     /// The ratio in this comparison.
-    pub now: f64,
+    pub now: Ratio,
 }
 
 impl fmt::Display for Regression {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Self { operation, watched, other, before, now } = self;
-        let factor = before / now;
+        let factor = before.value / now.value;
         write!(
             f,
-            "{operation}: {watched} fell behind {other} by {factor:.2}: {other} took {before:.2} times as long, now {now:.2}"
+            "{operation}: {watched} fell behind {other} by {factor:.2}: {other} took {before} times as long, now {now}"
         )
     }
 }
@@ -127,7 +130,8 @@ fn in_common(
     if in_common.is_empty() { Err(Incomparable::Backends) } else { Ok(in_common) }
 }
 
-/// The ratios that are worse than in the baseline by more than a factor, in descending order of the factor.
+/// The ratios whose intervals are below those of the baseline by more than a factor, in descending order of the quotient
+/// of the ratios.
 ///
 /// # Errors
 ///
@@ -139,7 +143,7 @@ pub fn regressions(before: &Results, now: &Results, tolerance: f64) -> Result<Ve
     for (old, new) in operations_in_common(before, now) {
         for &(old_at, new_at) in &in_common {
             let (Some(before), Some(ratio)) = (old.ratio(old_at), new.ratio(new_at)) else { continue };
-            if ratio * tolerance < before {
+            if ratio.high() * tolerance < before.low() {
                 regressions.push(Regression {
                     operation: new.name.clone(),
                     watched: now.backends[0].name.clone(),
@@ -150,7 +154,8 @@ pub fn regressions(before: &Results, now: &Results, tolerance: f64) -> Result<Ve
             }
         }
     }
-    regressions.sort_by(|a, b| (b.before / b.now).total_cmp(&(a.before / a.now)));
+    let factor = |regression: &Regression| regression.before.value / regression.now.value;
+    regressions.sort_by(|a, b| factor(b).total_cmp(&factor(a)));
     Ok(regressions)
 }
 

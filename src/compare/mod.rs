@@ -8,12 +8,17 @@ mod check;
 mod operation;
 #[cfg(feature = "peers")]
 pub mod peer;
+mod ratio;
+mod reads;
 mod results;
 mod run;
+mod samples;
 mod target;
+mod writes;
 
 pub use baseline::{Incomparable, Regression, check_baseline, read_baseline, regressions};
-pub use operation::{Batches, Ingestion, WorkloadOperation};
+pub use operation::{Batches, Ingestion, ReadOperation};
+pub use ratio::Ratio;
 pub use results::{BackendResult, Measurement, OperationGroup, OperationResult, Results, Settings};
 pub use run::{Activity, ActivityFn, Comparison, ComparisonOutcome, QueryDifference};
 pub use target::{Backend, Target};

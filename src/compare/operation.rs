@@ -20,13 +20,22 @@ const MAX_SEPARATE_JOBS: u64 = 10_000;
 /// The maximum number of jobs that are ingested by incremental batches.
 const MAX_INCREMENTAL_JOBS: u64 = 2000;
 
-/// An operation of a comparison, a row of its table.
+/// The reads of a comparison.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub enum WorkloadOperation {
-    /// Batches of an ingestion.
-    Ingest(Ingestion),
+pub enum ReadOperation {
     /// Queries of a kind.
     Query(QueryKind),
+    /// Queries of a kind, each after a batch of updates.
+    AfterWrite(QueryKind),
+}
+
+impl ReadOperation {
+    /// The kind of the queries.
+    pub fn kind(self) -> QueryKind {
+        match self {
+            Self::Query(kind) | Self::AfterWrite(kind) => kind,
+        }
+    }
 }
 
 /// The ingestions of a comparison. Each job of the workload is ingested by one of them (by the inserts and the updates
@@ -110,15 +119,16 @@ fn chunks(queries: Vec<IngestionQuery>) -> impl Iterator<Item = Vec<IngestionQue
 }
 
 /// The name of the operation in tables and results.
-impl fmt::Display for WorkloadOperation {
+impl fmt::Display for ReadOperation {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Ingest(ingestion) => ingestion.fmt(f),
             Self::Query(kind) => kind.fmt(f),
+            Self::AfterWrite(kind) => write!(f, "{kind}, after a write"),
         }
     }
 }
 
+/// The name of the operation in tables and results.
 impl fmt::Display for Ingestion {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {

@@ -1,12 +1,14 @@
 //! The results of a comparison with all settings that are needed to repeat it: `results.json`.
 
-use std::time::Duration;
+use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
-use super::operation::WorkloadOperation;
+use super::operation::{Ingestion, ReadOperation};
+use super::ratio::Ratio;
+use super::samples::Samples;
 use crate::database::StoreInfo;
-use crate::measure::{LatencyHistogram, Machine, Percentiles};
+use crate::measure::{Machine, Percentiles};
 use crate::time::Timestamp;
 use crate::workload::{QueryKind, WorkloadOptions};
 
@@ -36,7 +38,7 @@ pub struct Results {
 pub struct Settings {
     /// The jobs.
     pub workload: WorkloadOptions,
-    /// The maximum number of executions of each query.
+    /// The maximum number of executions of each kind of query.
     pub samples: usize,
 }
 
@@ -52,10 +54,12 @@ pub struct BackendResult {
     pub bytes: Option<u64>,
     /// Bytes of data and indexes per job.
     pub bytes_per_job: Option<f64>,
+    /// The settings of the server that affect measurements, by name.
+    pub settings: BTreeMap<String, String>,
 }
 
 /// The groups of operations in tables and charts.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub enum OperationGroup {
     /// Batches.
@@ -90,6 +94,9 @@ pub struct Measurement {
     pub rows: Option<usize>,
     /// The ingestion queries per second over all batches; `None` for reads.
     pub rows_per_second: Option<f64>,
+    /// The ratio of the median to that of the first backend; `None` for the first backend, or if it does not support
+    /// the operation.
+    pub ratio: Option<Ratio>,
     /// The latencies of the executions.
     #[serde(flatten)]
     pub times: Percentiles,
@@ -97,51 +104,54 @@ pub struct Measurement {
 
 impl Results {
     /// The version of the format that this version of Broadside reads and writes.
-    pub const FORMAT: u32 = 2;
+    pub const FORMAT: u32 = 3;
 }
 
 impl BackendResult {
     pub(super) fn new(name: &str, info: StoreInfo, jobs: u64) -> Self {
         let bytes_per_job = info.bytes.filter(|_| jobs > 0).map(|bytes| bytes as f64 / jobs as f64);
-        Self { name: name.to_owned(), version: info.version, bytes: info.bytes, bytes_per_job }
+        let StoreInfo { version, bytes, settings, .. } = info;
+        Self { name: name.to_owned(), version, bytes, bytes_per_job, settings }
     }
 }
 
 impl OperationResult {
-    pub(super) fn new(operation: WorkloadOperation) -> Self {
-        let group = match operation {
-            WorkloadOperation::Ingest(_) => OperationGroup::Ingestion,
-            WorkloadOperation::Query(QueryKind::Page(_)) => OperationGroup::Pages,
-            WorkloadOperation::Query(QueryKind::Groups { .. }) => OperationGroup::Groups,
-            WorkloadOperation::Query(QueryKind::Record(_)) => OperationGroup::Records,
+    /// The result of an ingestion, given the samples of each target, of which some may be empty.
+    pub(super) fn of_ingestion(ingestion: Ingestion, samples: &[Samples]) -> Self {
+        let measurements = samples.iter().map(|of| {
+            let seconds = of.total.as_secs_f64();
+            let rows_per_second = (seconds > 0.0).then(|| of.rows as f64 / seconds);
+            Some(Measurement { rows_per_second, ..Measurement::new(of, &samples[0])? })
+        });
+        let group = OperationGroup::Ingestion;
+        Self { name: ingestion.to_string(), group, measurements: measurements.collect() }
+    }
+
+    /// The result of reads, given the samples of each target, of which some may be empty.
+    pub(super) fn of_reads(operation: ReadOperation, samples: &[Samples]) -> Self {
+        let group = match operation.kind() {
+            QueryKind::Page(_) => OperationGroup::Pages,
+            QueryKind::Groups { .. } => OperationGroup::Groups,
+            QueryKind::Record(_) => OperationGroup::Records,
         };
-        Self { name: operation.to_string(), group, measurements: Vec::new() }
+        let measurements = samples
+            .iter()
+            .map(|of| Some(Measurement { rows: Some(of.max_rows), ..Measurement::new(of, &samples[0])? }));
+        Self { name: operation.to_string(), group, measurements: measurements.collect() }
     }
 
-    /// Adds the measurement on the next backend.
-    pub(super) fn add(&mut self, measurement: Option<Measurement>) {
-        self.measurements.push(measurement);
-    }
-
-    /// The ratio of a backend's median to that of the first backend.
-    pub fn ratio(&self, backend: usize) -> Option<f64> {
-        let median = |backend: usize| Some(self.measurements.get(backend)?.as_ref()?.times.p50_nanos);
-        let (first, other) = (median(0)?, median(backend)?);
-        (first > 0).then(|| other as f64 / first as f64)
+    /// The ratio of a backend's median to that of the first backend; `None` for the first one.
+    pub fn ratio(&self, backend: usize) -> Option<Ratio> {
+        self.measurements.get(backend)?.as_ref()?.ratio
     }
 }
 
 impl Measurement {
-    /// `None` without a batch.
-    pub(super) fn of_ingestion(latencies: &LatencyHistogram, total: Duration, queries: usize) -> Option<Self> {
-        let seconds = total.as_secs_f64();
-        let rows_per_second = (seconds > 0.0).then(|| queries as f64 / seconds);
-        Some(Self { runs: latencies.count(), rows: None, rows_per_second, times: latencies.percentiles()? })
-    }
-
-    /// `None` without a run.
-    pub(super) fn of_queries(latencies: &LatencyHistogram, rows: usize) -> Option<Self> {
-        let times = latencies.percentiles()?;
-        Some(Self { runs: latencies.count(), rows: Some(rows), rows_per_second: None, times })
+    /// The times of a backend and their ratio to those of the first backend; `None` without an execution.
+    fn new(samples: &Samples, first: &Samples) -> Option<Self> {
+        let ratio = if std::ptr::eq(samples, first) { None } else { Ratio::new(&first.turns, &samples.turns) };
+        let times = samples.times();
+        let runs = times.len() as u64;
+        Some(Self { runs, rows: None, rows_per_second: None, ratio, times: Percentiles::of(times)? })
     }
 }

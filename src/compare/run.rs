@@ -1,25 +1,20 @@
 //! The execution of a comparison: loading, comparison of results, and measurement.
 
-use std::time::{Duration, Instant};
-
-use super::check::answers_differ;
-use super::operation::{Batches, Ingestion, WorkloadOperation};
-use super::results::{BackendResult, Measurement, OperationResult, Results, Settings};
+use super::operation::{Batches, Ingestion, ReadOperation};
+use super::reads::Reads;
+use super::results::{BackendResult, OperationResult, Results, Settings};
+use super::samples::Samples;
 use super::target::Target;
-use crate::error::{Error, ErrorKind, Result};
-use crate::measure::{LatencyHistogram, Machine};
+use super::writes::Writes;
+use crate::error::Result;
+use crate::measure::Machine;
 use crate::time::{Clock, SystemClock};
-use crate::workload::{Answer, Query, QueryKind, Workload};
+use crate::workload::{QueryKind, Workload};
 
-/// The total time after which an operation is no longer repeated on a target, provided that it was executed
-/// [`ENOUGH_RUNS`] times.
-const ENOUGH_TIME: Duration = Duration::from_secs(2);
-/// The minimum number of executions of an operation.
-const ENOUGH_RUNS: usize = 3;
 /// The number of consecutive executions of an operation in the turn of a target. During the first ones, the caches of
 /// the processor contain the data of other targets; with one execution per turn, all times would be those of a store
 /// that is idle in between.
-const RUNS_PER_TURN: usize = 10;
+pub(super) const RUNS_PER_TURN: usize = 10;
 
 /// The current activity of a comparison.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -65,13 +60,15 @@ pub struct Comparison<'a> {
     pub workload: &'a Workload,
     /// The kinds of queries to execute.
     pub kinds: Vec<QueryKind>,
-    /// The maximum number of executions of each query.
+    /// The maximum number of executions of each kind of query.
     pub samples: usize,
 }
 
 impl Comparison<'_> {
     /// Loads the workload into the targets, which must be empty. Then executes each kind of query with different
-    /// values, and compares every result with that of the first target before the measurement.
+    /// values, and compares every result with that of the first target before the measurement. All targets execute the
+    /// same queries, each equally often. At the end, the kinds of groups are executed again, each time after a small
+    /// batch of updates that is not timed, on the targets that support updates.
     ///
     /// # Errors
     ///
@@ -79,24 +76,43 @@ impl Comparison<'_> {
     pub async fn run(&self, targets: &[Box<dyn Target>], progress: ActivityFn<'_>) -> Result<ComparisonOutcome> {
         let mut operations = self.ingest(targets, progress).await?;
         let mut differences = Vec::new();
-        let total = self.kinds.len() as u64;
-        for (done, &kind) in (0..).zip(&self.kinds) {
+        let mut writes = Writes::new(self.workload);
+        let reads = self.reads(&writes);
+        let total = reads.len() as u64;
+        for (done, operation) in (0..).zip(reads) {
+            // What differs without a write differs after it.
+            if matches!(operation, ReadOperation::AfterWrite(_)) && !differences.is_empty() {
+                break;
+            }
             progress(Activity::Querying, done, total);
-            let queries = self.checked(targets, kind, &mut differences).await?;
-            if queries.is_empty() || !differences.is_empty() {
-                continue;
+            let mut reads = Reads::new(operation, targets, &mut writes);
+            let kind = operation.kind();
+            let queries = (0..self.samples as u64).map_while(|number| self.workload.query(kind, number));
+            match reads.check(queries).await? {
+                Ok(checked) if differences.is_empty() && !checked.is_empty() => {
+                    match reads.time(&checked, self.samples).await? {
+                        Ok(samples) => operations.push(OperationResult::of_reads(operation, &samples)),
+                        Err(difference) => differences.push(difference),
+                    }
+                }
+                Ok(_) => {}
+                // One difference for each operation is sufficient.
+                Err(difference) => differences.push(difference),
             }
-            let mut operation = OperationResult::new(WorkloadOperation::Query(kind));
-            for measured in self.time(targets, &queries).await? {
-                operation.add(measured);
-            }
-            operations.push(operation);
         }
         progress(Activity::Querying, total, total);
         if !differences.is_empty() {
             return Ok(ComparisonOutcome::Differed(differences));
         }
+        operations.sort_by_key(|operation| operation.group);
         Ok(ComparisonOutcome::Agreed(self.results(targets, operations).await?))
+    }
+
+    /// The reads in the order of execution. The writes come last, because targets without updates do not take part.
+    fn reads(&self, writes: &Writes) -> Vec<ReadOperation> {
+        let of_groups = |kind: &&QueryKind| matches!(kind, QueryKind::Groups { .. }) && !writes.is_empty();
+        let after_writes = self.kinds.iter().filter(of_groups).map(|&kind| ReadOperation::AfterWrite(kind));
+        self.kinds.iter().map(|&kind| ReadOperation::Query(kind)).chain(after_writes).collect()
     }
 
     /// Executes the ingestions one after another. A target without updates loads the complete lifecycles of all jobs.
@@ -113,7 +129,7 @@ impl Comparison<'_> {
                     for batch in batches[at].by_ref().take(RUNS_PER_TURN) {
                         let batch = batch?;
                         ended = false;
-                        samples[at].add(targets[at].ingest(&batch).await?, batch.query_count());
+                        samples[at].add(round, targets[at].ingest(&batch).await?, batch.query_count());
                         done += batch.jobs().len() as u64;
                         progress(Activity::Ingesting, done, total);
                     }
@@ -123,9 +139,7 @@ impl Comparison<'_> {
                 }
                 round += 1;
             }
-            let mut operation = OperationResult::new(WorkloadOperation::Ingest(ingestion));
-            samples.iter().for_each(|samples| operation.add(samples.of_ingestion()));
-            operations.push(operation);
+            operations.push(OperationResult::of_ingestion(ingestion, &samples));
         }
         for target in targets {
             target.finish_ingestion().await?;
@@ -141,67 +155,6 @@ impl Comparison<'_> {
             Ingestion::Load => Ingestion::complete_lifecycles(self.workload),
             _ => Box::new(std::iter::empty()),
         }
-    }
-
-    /// The distinct queries of a kind. Compares their results.
-    async fn checked(
-        &self,
-        targets: &[Box<dyn Target>],
-        kind: QueryKind,
-        differences: &mut Vec<QueryDifference>,
-    ) -> Result<Vec<Query>> {
-        let Some((reference, others)) = targets.split_first() else { return Ok(Vec::new()) };
-        let mut queries: Vec<Query> = Vec::new();
-        let begun = Instant::now();
-        for query in (0..self.samples as u64).map_while(|number| self.workload.query(kind, number)) {
-            if queries.len() >= ENOUGH_RUNS && begun.elapsed() > ENOUGH_TIME * targets.len() as u32 {
-                break;
-            }
-            if queries.contains(&query) {
-                continue;
-            }
-            let expected = answer_or_missing(reference.as_ref(), &query).await?;
-            for other in others {
-                let got = answer_or_missing(other.as_ref(), &query).await?;
-                let problem = match (&expected, &got) {
-                    (Ok(expected), Ok(got)) => answers_differ(reference.as_ref(), &query, expected, got).await?,
-                    (Err(expected), Ok(_)) => Some(format!("expected an error: {expected}")),
-                    (Ok(_), Err(got)) => Some(format!("got an error: {got}")),
-                    (Err(_), Err(_)) => None,
-                };
-                if let Some(problem) = problem {
-                    differences.push(QueryDifference {
-                        operation: kind.to_string(),
-                        target: other.name().to_owned(),
-                        reference: reference.name().to_owned(),
-                        problem,
-                        query: format!("{query:?}"),
-                    });
-                    // One difference for each kind is sufficient.
-                    return Ok(queries);
-                }
-            }
-            queries.push(query);
-        }
-        Ok(queries)
-    }
-
-    /// Executes the queries repeatedly, in rounds in which each target has a turn.
-    async fn time(&self, targets: &[Box<dyn Target>], queries: &[Query]) -> Result<Vec<Option<Measurement>>> {
-        let mut samples: Vec<Samples> = targets.iter().map(|_| Samples::default()).collect();
-        let executions: Vec<&Query> = queries.iter().cycle().take(self.samples).collect();
-        for (round, queries) in executions.chunks(RUNS_PER_TURN).enumerate() {
-            for at in turns(targets.len(), round) {
-                for query in queries {
-                    if samples[at].is_enough() {
-                        break;
-                    }
-                    let (answer, time) = targets[at].answer(query).await?;
-                    samples[at].add(time, answer.rows());
-                }
-            }
-        }
-        Ok(samples.iter().map(Samples::of_queries).collect())
     }
 
     async fn results(&self, targets: &[Box<dyn Target>], operations: Vec<OperationResult>) -> Result<Results> {
@@ -222,52 +175,10 @@ impl Comparison<'_> {
     }
 }
 
-/// The measurements of an operation on a target.
-#[derive(Debug, Default)]
-struct Samples {
-    latencies: LatencyHistogram,
-    total: Duration,
-    /// The rows of all executions.
-    rows: usize,
-    /// The maximum number of rows of an execution.
-    max_rows: usize,
-}
-
-impl Samples {
-    fn add(&mut self, time: Duration, rows: usize) {
-        self.latencies.record(time);
-        self.total += time;
-        self.rows += rows;
-        self.max_rows = self.max_rows.max(rows);
-    }
-
-    /// Whether the operation need not be repeated on the target.
-    fn is_enough(&self) -> bool {
-        self.latencies.count() >= ENOUGH_RUNS as u64 && self.total > ENOUGH_TIME
-    }
-
-    fn of_ingestion(&self) -> Option<Measurement> {
-        Measurement::of_ingestion(&self.latencies, self.total, self.rows)
-    }
-
-    fn of_queries(&self) -> Option<Measurement> {
-        Measurement::of_queries(&self.latencies, self.max_rows)
-    }
-}
-
 /// The order of the targets in a round. The first one rotates, so that interference and the contents of the caches
 /// affect all targets alike.
-fn turns(targets: usize, round: usize) -> impl Iterator<Item = usize> {
+pub(super) fn turns(targets: usize, round: usize) -> impl Iterator<Item = usize> {
     (0..targets).map(move |turn| (round + turn) % targets)
-}
-
-/// The result of a query, or the error if the record does not exist.
-async fn answer_or_missing(target: &dyn Target, query: &Query) -> Result<Result<Answer, Error>> {
-    match target.answer(query).await {
-        Ok((answer, _)) => Ok(Ok(answer)),
-        Err(error) if error.kind() == ErrorKind::NotFound => Ok(Err(error)),
-        Err(error) => Err(error),
-    }
 }
 
 #[cfg(test)]

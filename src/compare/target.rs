@@ -27,7 +27,7 @@ pub trait Target: fmt::Debug + Send + Sync {
     /// Applies a batch and returns the elapsed time.
     async fn ingest(&self, batch: &IngestionBatch) -> Result<Duration>;
 
-    /// Completes the ingestion, for example by building indexes. Called once, before the first query.
+    /// Completes the ingestion, for example by building indexes or statistics. Called once, before the first query.
     async fn finish_ingestion(&self) -> Result<()> {
         Ok(())
     }
@@ -63,6 +63,10 @@ impl Target for Backend {
         let started = Instant::now();
         self.database.execute_ingestion_query_batch(batch).await?;
         Ok(started.elapsed())
+    }
+
+    async fn finish_ingestion(&self) -> Result<()> {
+        self.database.analyse().await
     }
 
     async fn answer(&self, query: &Query) -> Result<(Answer, Duration)> {

@@ -38,6 +38,19 @@ pub struct Percentiles {
     pub p99_nanos: Option<u64>,
 }
 
+impl Percentiles {
+    /// The exact percentiles of times in nanoseconds; `None` without any.
+    pub fn of(mut nanos: Vec<u64>) -> Option<Self> {
+        nanos.sort_unstable();
+        let count = nanos.len();
+        let at = |percent: usize| {
+            let is_supported = supports(count as u64, percent as f64 / 100.0);
+            is_supported.then(|| nanos[(count * percent).div_ceil(100) - 1])
+        };
+        Some(Self { p50_nanos: at(50)?, p95_nanos: at(95), p99_nanos: at(99) })
+    }
+}
+
 /// Returns true if the number of samples supports a quantile: `samples × (1 − quantile) ≥ 1`, so that at least one
 /// sample is expected above it. One sample supports the median.
 ///
@@ -252,6 +265,20 @@ mod tests {
         assert!(about(percentiles.p50_nanos, 50), "{percentiles:?}");
         assert!(about(percentiles.p95_nanos.unwrap(), 95), "{percentiles:?}");
         assert!(about(percentiles.p99_nanos.unwrap(), 99), "{percentiles:?}");
+    }
+
+    #[test]
+    fn percentiles_of_times_are_exact() {
+        let of = |count: u64| Percentiles::of((1..=count).rev().map(|time| 1_000_001 * time).collect());
+        let expected = [(1, [1, 0, 0]), (2, [1, 0, 0]), (3, [2, 0, 0]), (19, [10, 0, 0]), (20, [10, 19, 0])];
+        for (count, ranks) in
+            expected.into_iter().chain([(99, [50, 95, 0]), (100, [50, 95, 99]), (700, [350, 665, 693])])
+        {
+            let [p50, p95, p99] = ranks.map(|rank| (rank > 0).then_some(1_000_001 * rank));
+            let got = of(count).unwrap();
+            assert_eq!((Some(got.p50_nanos), got.p95_nanos, got.p99_nanos), (p50, p95, p99), "{count}");
+        }
+        assert_eq!(of(0), None);
     }
 
     #[test]

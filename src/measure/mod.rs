@@ -1,7 +1,7 @@
 //! Measurements: latency histograms, series of one-second intervals, and the machine.
 //!
-//! Comparisons and load tests use the same types, and therefore the same resolution, the same minimum number of
-//! samples for percentiles, and the same treatment of calls that have not completed.
+//! Comparisons and load tests use the same percentiles, and therefore the same minimum number of samples. Those of load
+//! tests, which have far more calls, are of histograms.
 //!
 //! ```
 //! use std::time::Duration;

@@ -182,7 +182,7 @@ impl PostgresDatabase {
         }
         let clear = |client: Client| async move {
             marker::guard(&client, layout, Lock::Reads).await?;
-            let statements = format!("{}; {}", layout.clear(), marker::clear_properties());
+            let statements = format!("TRUNCATE {}; {}", layout.tables(), marker::clear_properties());
             Ok(client.batch_execute(&statements).await?)
         };
         connections.transact(step, clear).await
@@ -190,11 +190,12 @@ impl PostgresDatabase {
 }
 
 /// The calls that write.
-const WRITES: [Operation; 4] = [
+const WRITES: [Operation; 5] = [
     Operation::ExecuteIngestionQueryBatch,
     Operation::PopulateHistoricalJobs,
     Operation::TearDown,
     Operation::Property,
+    Operation::Analyse,
 ];
 
 #[async_trait]
@@ -289,6 +290,16 @@ impl Database for PostgresDatabase {
         let connections = self.open(Operation::Activity)?;
         let schema = connections.schema();
         connections.run(Operation::Activity, |client| activity::read(client, schema)).await
+    }
+
+    async fn analyse(&self) -> Result<()> {
+        let connections = self.writable(Operation::Analyse).await?;
+        let layout = self.layout;
+        let analyse = |client: Client| async move {
+            marker::guard(&client, layout, Lock::None).await?;
+            Ok(client.batch_execute(&format!("ANALYZE {}", layout.tables())).await?)
+        };
+        self.diagnosed(connections.transact(Operation::Analyse, analyse).await).await
     }
 
     async fn explain(&self, call: &ReadCall) -> Result<Explanation> {

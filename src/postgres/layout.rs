@@ -86,12 +86,12 @@ impl Layout {
             .replace("{collation}", collation)
     }
 
-    /// The statement that deletes all jobs, runs, specs and errors.
-    pub(super) fn clear(self) -> &'static str {
+    /// The tables of the data.
+    pub(super) fn tables(self) -> &'static str {
         match self {
-            Self::Lookout => "TRUNCATE job, job_run, job_spec, job_error, job_deduplication",
-            Self::HotColdSplit => "TRUNCATE job, job_historical, job_run, job_spec, job_error, job_deduplication",
-            Self::PartitionBySubmitted => "TRUNCATE job, job_key, job_run, job_spec, job_error, job_deduplication",
+            Self::Lookout => "job, job_run, job_spec, job_error, job_deduplication",
+            Self::HotColdSplit => "job, job_historical, job_run, job_spec, job_error, job_deduplication",
+            Self::PartitionBySubmitted => "job, job_key, job_run, job_spec, job_error, job_deduplication",
         }
     }
 }

@@ -31,7 +31,7 @@ pub use vocabulary::ANNOTATION_KEYS;
 use serde::{Deserialize, Serialize};
 
 use crate::time::Timestamp;
-use random::Random;
+pub(crate) use random::Random;
 use vocabulary::QUEUES;
 
 /// The submission time of the last job: 2026-03-01T00:00:00Z.

@@ -7,11 +7,11 @@ use rand_chacha::rand_core::{Rng, SeedableRng};
 ///
 /// Numbers are reduced to ranges here rather than by the `rand` crate, whose algorithms may change
 /// between versions.
-pub(super) struct Random(ChaCha8Rng);
+pub(crate) struct Random(ChaCha8Rng);
 
 impl Random {
     /// Creates stream `stream` of a seed.
-    pub(super) fn new(seed: u64, stream: u64) -> Self {
+    pub(crate) fn new(seed: u64, stream: u64) -> Self {
         let mut key = [0; 32];
         key[..8].copy_from_slice(&seed.to_le_bytes());
         let mut generator = ChaCha8Rng::from_seed(key);
@@ -25,7 +25,7 @@ impl Random {
     }
 
     /// A uniform number below `bound`; 0 if `bound` is 0.
-    pub(super) fn below(&mut self, bound: u64) -> u64 {
+    pub(crate) fn below(&mut self, bound: u64) -> u64 {
         ((u128::from(self.next()) * u128::from(bound)) >> 64) as u64
     }
 

@@ -3,6 +3,7 @@
 use broadside::compare::{Measurement, OperationGroup, OperationResult, Results};
 use maud::{Markup, html};
 
+use super::table::{NOTE, ratio};
 use crate::cli::format;
 use crate::cli::page::{self, BarRow, ChartError, key, or_missing};
 
@@ -50,7 +51,9 @@ fn backends(results: &Results) -> Markup {
     html! {
         div.wide {
             table {
-                thead { tr { th { "Backend" } th { "Version" } th { "Stored" } th { "Bytes per job" } } }
+                thead {
+                    tr { th { "Backend" } th { "Version" } th { "Stored" } th { "Bytes per job" } th { "Settings" } }
+                }
                 tbody {
                     @for (at, backend) in results.backends.iter().enumerate() {
                         tr {
@@ -58,6 +61,9 @@ fn backends(results: &Results) -> Markup {
                             td { (or_missing(backend.version.as_ref())) }
                             td { (or_missing(backend.bytes.map(format::bytes))) }
                             td { (or_missing(backend.bytes_per_job.map(|bytes| format!("{bytes:.0}")))) }
+                            td.note {
+                                @for (name, value) in &backend.settings { (name) " = " (value) br; }
+                            }
                         }
                     }
                 }
@@ -92,7 +98,7 @@ fn times(results: &Results) -> Markup {
         h2 { "All times" }
         p.note {
             em { "n" } " is the number of executions. p95 requires 20 of them, p99 requires 100. The backends \
-             take turns, in each of which one runs up to 10 batches or queries of a kind."
+             take turns, in each of which one runs up to 10 batches or queries of a kind. " (NOTE)
         }
         div.wide {
             table {
@@ -130,7 +136,7 @@ fn times_of(operation: &OperationResult) -> Markup {
             td { @if let Some(rows) = rows { (rows) } }
             @for (at, measured) in operation.measurements.iter().enumerate() {
                 (measurement_cells(measured.as_ref()))
-                @if at > 0 { td { (or_missing(operation.ratio(at).map(format::ratio))) } }
+                @if at > 0 { td { (or_missing(operation.ratio(at).map(ratio))) } }
             }
         }
         @if rates.iter().any(Option::is_some) { (rates_of(&rates)) }

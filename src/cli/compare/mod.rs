@@ -20,19 +20,21 @@ use super::report::Output;
 use super::scratch::{check_reachable, with_scratches};
 use super::{Failure, Verdict, fill, progress, report};
 use files::{Baseline, OutputDirectory};
-use table::ResultsTable;
+use table::{NOTE, ResultsTable};
 
 /// Compare the results and the speed of backends on the same jobs and queries.
 ///
 /// Loads the same generated jobs into a scratch store on each backend and runs the same ingestion batches and
 /// queries on all of them: inserts, updates and complete lifecycles of jobs; pages by each sort order and
-/// filter; groups by each field and aggregate; single records. The backends take turns, in each of which one
-/// runs up to 10 batches or queries of a kind.
+/// filter; groups by each field and aggregate, repeated and after writes; single records. The backends take
+/// turns, in each of which one runs up to 10 batches or queries of a kind. All execute the same queries, equally
+/// often. After the load, the statistics of the planner are updated where a backend has them.
 ///
 /// The results are compared first, except for the order of ties. If they differ, the command reports the
 /// differences and no times. Otherwise it prints a table with the number of executions (n), the p50, p95 and
-/// p99 of each backend, and the ratio (÷) of its median to that of the first backend. p95 requires 20
-/// executions, p99 requires 100. Times are specific to the machine; compare ratios.
+/// p99 of each backend, and the ratio (÷) of its median to that of the first backend with a 95 % interval. p95
+/// requires 20 executions, p99 requires 100, an interval requires five turns. Times are specific to the machine;
+/// compare ratios.
 #[derive(Debug, Args)]
 #[command(after_long_help = AFTER_HELP)]
 pub struct CompareArgs {
@@ -58,8 +60,9 @@ pub struct CompareArgs {
     #[arg(long, value_enum, default_value_t = LayoutArg::TimeInterleaved)]
     layout: LayoutArg,
 
-    /// Maximum number of executions of each query, each with other values. Slow queries are executed less often.
-    #[arg(long, value_name = "N", default_value_t = 50, value_parser = clap::value_parser!(u32).range(1..))]
+    /// Maximum number of executions of each kind of query, with different values. Slow kinds are executed less
+    /// often, on all backends alike.
+    #[arg(long, value_name = "N", default_value_t = 100, value_parser = clap::value_parser!(u32).range(1..))]
     samples: u32,
 
     /// Run group queries only without aggregates and with all of them, not with each combination.
@@ -73,7 +76,8 @@ pub struct CompareArgs {
     out: Option<PathBuf>,
 
     /// Results of an earlier comparison of the same jobs. Exit with 1 if a ratio of the first backend to another
-    /// is worse by more than --tolerance. Times are not compared.
+    /// is worse by more than --tolerance: the whole interval of the ratio is below that of the baseline. Times are
+    /// not compared.
     #[arg(long, value_name = "FILE")]
     baseline: Option<PathBuf>,
 
@@ -171,7 +175,7 @@ pub async fn run(args: &CompareArgs) -> Result<Verdict, Failure> {
             return Ok(Verdict::Differed);
         }
     };
-    Output::default().line(ResultsTable(&results))?;
+    Output::default().line(format_args!("{}\n{NOTE}", ResultsTable(&results)))?;
     let failed_baseline = match &baseline {
         Some(baseline) if has_regressions(&baseline.results, &results, args.tolerance)? => Some(baseline),
         _ => None,

@@ -2,12 +2,18 @@
 
 use std::fmt;
 
-use broadside::compare::{Measurement, OperationResult, Results};
+use broadside::compare::{Measurement, OperationResult, Ratio, Results};
 use broadside::measure::Percentiles;
 use comfy_table::presets::UTF8_FULL_CONDENSED;
 use comfy_table::{Cell, CellAlignment, Table};
 
 use crate::cli::format;
+
+/// The meaning of the ratios and of the rows of groups, below the table and in the report.
+pub const NOTE: &str = "\
+÷ is the ratio of the medians and its 95 % interval, which requires five turns of each backend.
+The memory engine keeps the totals of groups: repeated groups cost what was written since.
+In the rows \"after a write\", a small batch of updates precedes each call and is not timed.";
 
 /// A row for each operation, a column for each backend.
 pub struct ResultsTable<'a>(pub &'a Results);
@@ -52,10 +58,18 @@ fn times(operation: &OperationResult) -> Vec<Cell> {
     for (at, measured) in operation.measurements.iter().enumerate() {
         cells.push(right(measured.as_ref().map_or_else(missing, percentiles)));
         if at > 0 {
-            cells.push(right(operation.ratio(at).map_or_else(missing, format::ratio)));
+            cells.push(right(operation.ratio(at).map_or_else(missing, ratio)));
         }
     }
     cells
+}
+
+/// The ratio and its interval: `1.23× 1.10–1.38`.
+pub fn ratio(ratio: Ratio) -> String {
+    let value = format::ratio(ratio.value);
+    ratio
+        .interval
+        .map_or(value.clone(), |[low, high]| format!("{value} {}–{}", format::digits(low), format::digits(high)))
 }
 
 fn percentiles(measured: &Measurement) -> String {

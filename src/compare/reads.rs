@@ -1,0 +1,170 @@
+//! The comparison of the results of an operation, and its measurement.
+
+use std::time::Duration;
+
+use super::check::answers_differ;
+use super::operation::ReadOperation;
+use super::ratio::MIN_TURNS;
+use super::run::{QueryDifference, RUNS_PER_TURN, turns};
+use super::samples::Samples;
+use super::target::Target;
+use super::writes::Writes;
+use crate::error::{Error, ErrorKind, Result};
+use crate::workload::{Answer, Query};
+
+/// The time of a target after which an operation is no longer repeated. It applies to all targets together, because all
+/// of them execute the same queries.
+const ENOUGH_TIME: Duration = Duration::from_secs(2);
+
+/// The reads of an operation on the targets that support it.
+pub(super) struct Reads<'a> {
+    operation: ReadOperation,
+    targets: &'a [Box<dyn Target>],
+    /// The positions of the targets that support the operation.
+    active: Vec<usize>,
+    /// The batches before each read, which are not timed.
+    writes: Option<&'a mut Writes>,
+}
+
+/// The queries of an operation, whose results are equal.
+pub(super) struct Checked {
+    queries: Vec<Query>,
+    /// The time of an execution, the sum over the targets.
+    time: Duration,
+}
+
+impl Checked {
+    /// Whether there is no query.
+    pub(super) fn is_empty(&self) -> bool {
+        self.queries.is_empty()
+    }
+}
+
+impl<'a> Reads<'a> {
+    pub(super) fn new(operation: ReadOperation, targets: &'a [Box<dyn Target>], writes: &'a mut Writes) -> Self {
+        let writes = matches!(operation, ReadOperation::AfterWrite(_)).then_some(writes);
+        let is_active = |at: &usize| writes.is_none() || targets[*at].supports_updates();
+        Self { operation, targets, active: (0..targets.len()).filter(is_active).collect(), writes }
+    }
+
+    /// Executes each distinct query once on every target, and compares the results. If the targets are slow, it stops
+    /// early.
+    pub(super) async fn check(
+        &mut self,
+        queries: impl Iterator<Item = Query>,
+    ) -> Result<Result<Checked, QueryDifference>> {
+        let mut distinct: Vec<Query> = Vec::new();
+        let mut total = Duration::ZERO;
+        for query in queries {
+            if distinct.len() >= MIN_TURNS && total > self.enough_time() {
+                break;
+            }
+            if distinct.contains(&query) {
+                continue;
+            }
+            let write = self.writes.as_deref_mut().map(Writes::next).transpose()?;
+            let mut answers = Vec::new();
+            for &at in &self.active {
+                let target = self.targets[at].as_ref();
+                if let Some(batch) = &write {
+                    total += target.ingest(batch).await?;
+                }
+                let answer = answer_or_missing(target, &query).await?;
+                total += answer.as_ref().map_or(Duration::ZERO, |(_, time)| *time);
+                answers.push(answer.map(|(answer, _)| answer));
+            }
+            if let Some(difference) = self.difference(&query, &answers).await? {
+                return Ok(Err(difference));
+            }
+            // A query that fails on all targets has no time.
+            if answers.iter().any(Result::is_ok) {
+                distinct.push(query);
+            }
+        }
+        let time = total / distinct.len().max(1) as u32;
+        Ok(Ok(Checked { queries: distinct, time }))
+    }
+
+    /// Executes the queries repeatedly, in rounds in which each target has a turn. All targets execute the same
+    /// queries, at most `samples` times in total. The last results of a round are compared.
+    pub(super) async fn time(
+        &mut self,
+        checked: &Checked,
+        samples: usize,
+    ) -> Result<Result<Vec<Samples>, QueryDifference>> {
+        let mut times: Vec<Samples> = self.targets.iter().map(|_| Samples::default()).collect();
+        let mut total = Duration::ZERO;
+        let executions: Vec<&Query> = checked.queries.iter().cycle().take(samples).collect();
+        for (round, queries) in executions.chunks(self.runs_per_turn(checked.time)).enumerate() {
+            if round >= MIN_TURNS && total > self.enough_time() {
+                break;
+            }
+            let writes: Vec<_> = match &mut self.writes {
+                Some(writes) => queries.iter().map(|_| writes.next().map(Some)).collect::<Result<_>>()?,
+                None => vec![None; queries.len()],
+            };
+            let mut last: Vec<Option<Answer>> = vec![None; self.active.len()];
+            for turn in turns(self.active.len(), round) {
+                let at = self.active[turn];
+                for (query, write) in queries.iter().zip(&writes) {
+                    if let Some(batch) = write {
+                        total += self.targets[at].ingest(batch).await?;
+                    }
+                    let (answer, time) = self.targets[at].answer(query).await?;
+                    total += time;
+                    times[at].add(round, time, answer.rows());
+                    last[turn] = Some(answer);
+                }
+            }
+            let answers: Vec<_> = last.into_iter().flatten().map(Ok).collect();
+            if let Some(difference) = self.difference(queries[queries.len() - 1], &answers).await? {
+                return Ok(Err(difference));
+            }
+        }
+        Ok(Ok(times))
+    }
+
+    /// The time after which the operation is no longer repeated.
+    fn enough_time(&self) -> Duration {
+        ENOUGH_TIME * self.active.len() as u32
+    }
+
+    /// The number of executions in a turn, given the time of one on all targets. Slow operations have short turns, so
+    /// that there are enough of them.
+    fn runs_per_turn(&self, time: Duration) -> usize {
+        let affordable = self.enough_time().as_nanos() / MIN_TURNS as u128 / time.as_nanos().max(1);
+        usize::try_from(affordable).unwrap_or(RUNS_PER_TURN).clamp(1, RUNS_PER_TURN)
+    }
+
+    /// The first difference from the results of the first target.
+    async fn difference(&self, query: &Query, answers: &[Result<Answer, Error>]) -> Result<Option<QueryDifference>> {
+        let [expected, others @ ..] = answers else { return Ok(None) };
+        let reference = self.targets[self.active[0]].as_ref();
+        for (&at, got) in self.active[1..].iter().zip(others) {
+            let problem = match (expected, got) {
+                (Ok(expected), Ok(got)) => answers_differ(reference, query, expected, got).await?,
+                (Err(expected), Ok(_)) => Some(format!("expected an error: {expected}")),
+                (Ok(_), Err(got)) => Some(format!("got an error: {got}")),
+                (Err(_), Err(_)) => None,
+            };
+            if let Some(problem) = problem {
+                return Ok(Some(QueryDifference {
+                    operation: self.operation.to_string(),
+                    target: self.targets[at].name().to_owned(),
+                    reference: reference.name().to_owned(),
+                    problem,
+                    query: format!("{query:?}"),
+                }));
+            }
+        }
+        Ok(None)
+    }
+}
+
+/// The result of a query and its time, or the error if the record does not exist.
+async fn answer_or_missing(target: &dyn Target, query: &Query) -> Result<Result<(Answer, Duration), Error>> {
+    match target.answer(query).await {
+        Err(error) if error.kind() == ErrorKind::NotFound => Ok(Err(error)),
+        answer => answer.map(Ok),
+    }
+}
