@@ -9,7 +9,8 @@ use tokio::join;
 use tokio::time::{MissedTickBehavior, interval_at, timeout};
 
 use super::cpu::{GeneratorThread, process_cpu_time};
-use super::record::{ActivitySample, PhaseRecord};
+use super::observer::Observer;
+use super::record::{ActivitySample, PhaseRecord, SecondRecord};
 use crate::database::{Activity, Database, StoreInfo};
 use crate::error::Result;
 
@@ -34,6 +35,7 @@ const MAX_PROCESS: f64 = 0.95;
 /// Samples the activity on a handle of its own, so that it does not wait for the connections of the load.
 pub(super) struct Monitor {
     database: Arc<dyn Database>,
+    observer: Arc<dyn Observer>,
     /// `None` if there is no connection yet.
     handle: Option<Arc<dyn Database>>,
     generator: GeneratorThread,
@@ -54,9 +56,15 @@ pub(super) struct Monitored {
 
 impl Monitor {
     /// Connects to the store of a run with the given start, and takes the first sample.
-    pub(super) async fn new(database: Arc<dyn Database>, start: Instant, generator: GeneratorThread) -> Self {
+    pub(super) async fn new(
+        database: Arc<dyn Database>,
+        observer: Arc<dyn Observer>,
+        start: Instant,
+        generator: GeneratorThread,
+    ) -> Self {
         let mut monitor = Self {
             database,
+            observer,
             handle: None,
             generator,
             start,
@@ -72,12 +80,14 @@ impl Monitor {
     /// Samples the activity until the load is complete, and once more.
     pub(super) async fn during<T>(mut self, load: impl Future<Output = T>) -> (T, Monitored) {
         let mut load = pin!(load);
+        self.report();
         let mut ticks = interval_at(tokio::time::Instant::now() + INTERVAL, INTERVAL);
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let outcome = loop {
             let sampled = async {
                 ticks.tick().await;
                 self.sample().await;
+                self.report();
             };
             tokio::select! {
                 biased;
@@ -87,10 +97,17 @@ impl Monitor {
         };
         self.sizes = None;
         self.sample().await;
+        self.report();
         if let Some(handle) = self.handle {
             let _ = timeout(TIMEOUT, handle.close()).await;
         }
         (outcome, Monitored { samples: self.samples, problems: self.problems })
+    }
+
+    /// Passes the last sample to the observer.
+    fn report(&self) {
+        let activity = self.samples.last().cloned().into_iter().collect();
+        self.observer.measured(&SecondRecord { activity, ..SecondRecord::default() });
     }
 
     async fn connect(&mut self) {

@@ -34,7 +34,8 @@ pub trait Observer: Send + Sync {
         let _ = record;
     }
 
-    /// Called after each second of the load with its measurements, in order. The record of the run is the sum of all.
+    /// Called after each second of the load with its measurements, and with each sample of the activity. The record of
+    /// the run is the sum of all.
     fn measured(&self, second: &SecondRecord) {
         let _ = second;
     }

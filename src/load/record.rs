@@ -413,6 +413,8 @@ pub struct SecondRecord {
     pub error_count: u64,
     /// The interval of ingestion and of each kind of read, with one interval each.
     pub series: Vec<SeriesRecord>,
+    /// The samples of the server's activity.
+    pub activity: Vec<ActivitySample>,
 }
 
 /// The activity of the server and of the load driver at a moment.
@@ -502,6 +504,7 @@ impl RunRecord {
         self.queries.sort_by(|a, b| (a.query_type, &a.filter_combo).cmp(&(b.query_type, &b.filter_combo)));
         self.errors.extend(second.errors);
         self.error_count += second.error_count;
+        self.activity.extend(second.activity);
         for SeriesRecord { query_type, intervals } in second.series {
             match self.series.iter_mut().find(|series| series.query_type == query_type) {
                 Some(series) => series.intervals.extend(intervals),

@@ -203,6 +203,10 @@ impl Run<'_> {
         let info = self.sample_resources().await?;
         self.observer.phase(Phase::Historical);
         let populated = self.populate(population).await?;
+        if populated.is_some() {
+            // The planner of a store that has just been filled has no statistics.
+            self.database.analyse().await?;
+        }
         self.end_phase(Phase::Historical, Instant::now());
         let mut skeleton = self.unloaded();
         (skeleton.store.version, skeleton.store.settings) = (info.version, info.settings);
@@ -235,7 +239,7 @@ impl Run<'_> {
         let [warm_up, end] = self.config.test_micros();
         let options = self.options.generator;
         let thread = GeneratorThread::default();
-        let monitor = Monitor::new(self.database.clone(), self.start, thread.clone()).await;
+        let monitor = Monitor::new(self.database.clone(), self.observer.clone(), self.start, thread.clone()).await;
         let (start, offset, time) = (Instant::now(), self.start.elapsed(), SystemClock.now());
         let generator = Generator::new(self.config, options, time);
         let requests = Requests::new(self.config, generator.factory().time(warm_up));
