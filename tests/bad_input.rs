@@ -301,7 +301,7 @@ proptest! {
 }
 
 fn spec_is_valid_or_rejected(bytes: Vec<u8>) -> Result<(), TestCaseError> {
-    let query = InsertJobSpec { job_id: "j".to_owned(), job_spec: Some(Bytes::from(bytes)) };
+    let query = InsertJobSpec { job_id: "j".to_owned(), job_spec: Some(Bytes::from(bytes)), submitted: None };
     if let Err(error) = IngestionBatch::new([query.into()]) {
         prop_assert_eq!(error.kind(), ErrorKind::InvalidArgument);
         prop_assert!(error.message().starts_with("query 0 (InsertJobSpec): jobSpec ("), "{}", error);

@@ -126,7 +126,7 @@ fn run_failed() -> IngestionQuery {
 }
 
 fn error(text: &str) -> IngestionQuery {
-    InsertJobError { job_id: "job".to_owned(), error: Some(text.as_bytes().to_vec().into()) }.into()
+    InsertJobError { job_id: "job".to_owned(), error: Some(text.as_bytes().to_vec().into()), submitted: None }.into()
 }
 
 async fn late_update_of_jobs() {

@@ -84,7 +84,7 @@ fn ended(prefix: &str) -> IngestionBatch {
             time,
             submitted: None,
         };
-        let error = InsertJobError { job_id: job_id.clone(), error: Some(b"error".to_vec().into()) };
+        let error = InsertJobError { job_id: job_id.clone(), error: Some(b"error".to_vec().into()), submitted: None };
         [
             IngestionQuery::from(InsertJob { job: plain_job(&job_id, prefix), job_spec: None }),
             run.into(),

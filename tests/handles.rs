@@ -168,7 +168,7 @@ async fn sizes(store: TestStoreRef) -> Verdict {
     let spec_bytes = Bytes::from(prost::Message::encode_to_vec(&spec));
     let batch = IngestionBatch::new([
         InsertJob { job, job_spec: Some(spec_bytes) }.into(),
-        InsertJobError { job_id: "large".to_owned(), error: Some(error.clone()) }.into(),
+        InsertJobError { job_id: "large".to_owned(), error: Some(error.clone()), submitted: None }.into(),
     ]);
     database.execute_ingestion_query_batch(&batch.map_err(text)?).await.map_err(text)?;
     ensure(database.get_job_spec("large").await.map_err(text)? == spec, || "another spec".to_owned())?;

@@ -13,7 +13,7 @@ use crate::error::{Error, Operation, Result};
 /// ```
 /// use broadside::ingest::{IngestionBatch, InsertJobError};
 ///
-/// let error = InsertJobError { job_id: "job-1".into(), error: Some("out of memory".into()) };
+/// let error = InsertJobError { job_id: "job-1".into(), error: Some("out of memory".into()), submitted: None };
 /// let batch = IngestionBatch::new([error.into()])?;
 /// assert_eq!((batch.query_count(), batch.errors().len()), (1, 1));
 /// # Ok::<(), broadside::Error>(())

@@ -62,6 +62,9 @@ queries! {
         /// The encoded `api.Job`; empty means absent.
         #[serde(default, with = "base64_bytes::optional", skip_serializing_if = "Option::is_none")]
         job_spec: Option<Bytes>,
+        /// The submission time of the job, a hint for partitioned stores.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        submitted: Option<Timestamp>,
     }
     /// Changes a job's priority.
     UpdateJobPriority {
@@ -172,6 +175,9 @@ queries! {
         /// The error; empty means absent.
         #[serde(default, with = "base64_bytes::optional", skip_serializing_if = "Option::is_none")]
         error: Option<Bytes>,
+        /// The submission time of the job, a hint for partitioned stores.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        submitted: Option<Timestamp>,
     }
     /// Inserts a run in state RUN_LEASED.
     InsertJobRun {

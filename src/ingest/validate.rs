@@ -20,6 +20,7 @@ pub(super) fn check(query: &IngestionQuery, valid_spec: &[u8]) -> Check {
         }
         IngestionQuery::InsertJobSpec(query) => {
             job_id(&query.job_id)?;
+            hint(query.submitted)?;
             job_spec(query.job_spec.as_deref(), valid_spec)
         }
         IngestionQuery::UpdateJobPriority(query) => {
@@ -47,7 +48,10 @@ pub(super) fn check(query: &IngestionQuery, valid_spec: &[u8]) -> Check {
             optional("cancelReason", query.cancel_reason.as_deref(), NAME_BYTES)?;
             optional("cancelUser", query.cancel_user.as_deref(), NAME_BYTES)
         }
-        IngestionQuery::InsertJobError(query) => job_id(&query.job_id),
+        IngestionQuery::InsertJobError(query) => {
+            job_id(&query.job_id)?;
+            hint(query.submitted)
+        }
         IngestionQuery::InsertJobRun(query) => check_run(query),
         IngestionQuery::SetJobRunPending(query) => run_transition(&query.job_run_id, query.time, query.submitted),
         IngestionQuery::SetJobRunStarted(query) => {
@@ -127,7 +131,7 @@ mod tests {
     use crate::ingest::IngestionBatch;
 
     fn spec_of(job_id: &str, spec: &[u8]) -> IngestionQuery {
-        InsertJobSpec { job_id: job_id.to_owned(), job_spec: Some(spec.to_vec().into()) }.into()
+        InsertJobSpec { job_id: job_id.to_owned(), job_spec: Some(spec.to_vec().into()), submitted: None }.into()
     }
 
     #[test]

@@ -247,7 +247,7 @@ impl JobFactory {
                 };
                 queries.push_back(SetJobErrored { job_id: job_id(), time, submitted }.into());
                 queries.push_back(failed.into());
-                queries.push_back(InsertJobError { job_id: job_id(), error: Some(records::error()) }.into());
+                queries.push_back(InsertJobError { job_id: job_id(), error: Some(records::error()), submitted }.into());
             }
         }
     }

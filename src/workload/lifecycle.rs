@@ -203,12 +203,12 @@ fn end_of(job: &GeneratedJob, latest: Option<&GeneratedRun>) -> Stage {
     match job.state {
         JobState::Succeeded => stage.push(SetJobSucceeded { job_id, time, submitted }.into()),
         JobState::Failed => {
-            stage.push(InsertJobError { job_id: job_id.clone(), error: Some(error_of(job)) }.into());
+            stage.push(InsertJobError { job_id: job_id.clone(), error: Some(error_of(job)), submitted: None }.into());
             stage.push(SetJobErrored { job_id, time, submitted }.into());
         }
         JobState::Rejected => {
             let error = format!("job {job_id} fits on no node: {} cores and {} GPUs requested", job.cpu, job.gpu);
-            stage.push(InsertJobError { job_id: job_id.clone(), error: Some(error.into()) }.into());
+            stage.push(InsertJobError { job_id: job_id.clone(), error: Some(error.into()), submitted: None }.into());
             stage.push(SetJobRejected { job_id, time, submitted }.into());
         }
         JobState::Cancelled => stage.push(

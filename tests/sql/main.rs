@@ -240,7 +240,7 @@ async fn texts_of_a_batch_exceed_two_gibibytes() {
     };
     let job = |number: usize| {
         let job_id = number.to_string();
-        let error = InsertJobError { job_id: job_id.clone(), error: Some(text(number).into()) };
+        let error = InsertJobError { job_id: job_id.clone(), error: Some(text(number).into()), submitted: None };
         let job = NewJob { annotations: [("big".to_owned(), text(number))].into(), ..plain_job(&job_id, "s") };
         [InsertJob { job, job_spec: None }.into(), error.into()]
     };

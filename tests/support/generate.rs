@@ -133,7 +133,7 @@ impl ManyJobs {
                     let (job_run_id, job_id) = (self.run(i), self.job(i));
                     InsertJobRun { job_run_id, job_id, cluster, node, pool, time, submitted: None }.into()
                 });
-                let spec = InsertJobSpec { job_id: job.job_id.clone(), job_spec }.into();
+                let spec = InsertJobSpec { job_id: job.job_id.clone(), job_spec, submitted: None }.into();
                 job.submitted = job.submitted.min(Timestamp::from_seconds(10_413_791_999));
                 [InsertJob { job, job_spec: None }.into(), spec].into_iter().chain(run)
             });
@@ -238,8 +238,8 @@ fn insert() -> impl Strategy<Value = IngestionQuery> {
     let run = (run_id(), job_id(), text(), maybe_text(), maybe_text(), time(), option::of(time()));
     prop_oneof![
         4 => (new_job(), spec()).prop_map(|(job, job_spec)| InsertJob { job, job_spec }.into()),
-        1 => (job_id(), spec()).prop_map(|(job_id, job_spec)| InsertJobSpec { job_id, job_spec }.into()),
-        1 => (job_id(), message()).prop_map(|(job_id, error)| InsertJobError { job_id, error }.into()),
+        1 => (job_id(), spec()).prop_map(|(job_id, job_spec)| InsertJobSpec { job_id, job_spec, submitted: None }.into()),
+        1 => (job_id(), message()).prop_map(|(job_id, error)| InsertJobError { job_id, error, submitted: None }.into()),
         3 => run.prop_map(|(job_run_id, job_id, cluster, node, pool, time, submitted)| {
             InsertJobRun { job_run_id, job_id, cluster, node, pool, time, submitted }.into()
         }),
