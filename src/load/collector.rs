@@ -50,7 +50,8 @@ impl Collector {
                         let observer = observer.clone();
                         runtime.spawn_blocking(move || observer.phase(phase));
                     }
-                    Entry::Second(second, snapshot) => {
+                    Entry::Second(mut second, snapshot) => {
+                        second.encode_latencies();
                         observer.measured(&second);
                         record.add(*second);
                         let lost = config.abort_on.iter().find(|objective| objective.is_lost(&record, &config));

@@ -483,7 +483,8 @@ impl Driver {
                 action.progress = Progress::Ended { nanos, jobs: 0, error: Some(error.to_string()) };
                 self.setup.recorder.action_failed(action.due);
             }
-            Ok(jobs) => {
+            Ok(mut jobs) => {
+                jobs.retain(|job| self.setup.generator.may_update(job));
                 action.progress = Progress::Changing { left: jobs.len() as u64, changed: jobs.len() as u64 };
                 self.changes.push_back((index, jobs.into_iter()));
                 self.finish_action_if_done(index);

@@ -1,10 +1,12 @@
 //! The expected counts of jobs in the store.
 
+use serde::{Deserialize, Serialize};
+
 use super::lifecycle::LifeStage;
 use crate::model::JobState;
 
 /// Counts of jobs by state, updated with each event that is sent. After the drain, the store must have the same counts.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) struct ExpectedCounts {
     states: [i64; 10],
     with_run: i64,

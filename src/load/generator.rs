@@ -4,6 +4,7 @@ use std::collections::VecDeque;
 use std::iter::{self, Peekable};
 use std::sync::Arc;
 
+use super::actions::ActiveJob;
 use super::arrivals::{ArrivalKind, Arrivals, Profile};
 use super::config::{BacklogStrategy, LoadConfig};
 use super::expectation::ExpectedCounts;
@@ -136,6 +137,12 @@ impl Generator {
     /// The number of active jobs.
     pub fn active_jobs(&self) -> usize {
         self.workers.iter().map(Worker::active).sum()
+    }
+
+    /// Returns true if this process may update a job for an action. Of the jobs of this load, a worker skips those that
+    /// are not its own, and so those of other shares; the jobs of earlier loads are divided among the shares.
+    pub(super) fn may_update(&self, job: &ActiveJob) -> bool {
+        self.factory.key(job.submitted, &job.id).is_some() || self.share.has(super::ids::hash(&job.id))
     }
 
     /// Passes an update of a job to the worker that owns it.

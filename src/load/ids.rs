@@ -53,8 +53,12 @@ impl LiveId {
 
 /// The index of the worker that owns a job: the 64-bit FNV-1a hash of the job id modulo the number of workers.
 pub fn worker(job_id: &str, workers: usize) -> usize {
-    let hash = job_id.bytes().fold(FNV_OFFSET, |hash, byte| (hash ^ u64::from(byte)).wrapping_mul(FNV_PRIME));
-    (hash % workers.max(1) as u64) as usize
+    (hash(job_id) % workers.max(1) as u64) as usize
+}
+
+/// The 64-bit FNV-1a hash of a text.
+pub(super) fn hash(text: &str) -> u64 {
+    text.bytes().fold(FNV_OFFSET, |hash, byte| (hash ^ u64::from(byte)).wrapping_mul(FNV_PRIME))
 }
 
 /// The job number in the id of a live job, modulo 1,048,576; `None` if the id does not have the format of a live job.

@@ -83,6 +83,19 @@ pub struct RunRecord {
     /// The search for the highest rate; `None` for a single run.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub rate_search: Option<RateSearchRecord>,
+    /// The part of the load that the run made; `None` if it made all of it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub share: Option<ShareRecord>,
+}
+
+/// The part of a load that one of several load generators made.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct ShareRecord {
+    /// The share, as `2/4`.
+    pub share: String,
+    /// The name of the load, which all of its shares have.
+    pub load: String,
 }
 
 /// The store of a run.
@@ -194,7 +207,7 @@ pub struct IngesterRecord {
     pub driver_lag: LatencyHistogram,
     /// The duration of the calls that succeeded, one value for each batch.
     pub call_time: LatencyHistogram,
-    /// The number of queries in the backlog, sampled every 100 ms.
+    /// The number of queries in the backlog, sampled every 100 ms. The sum of several shares has the samples of each.
     pub backlog_size: Histogram,
 }
 
@@ -415,6 +428,19 @@ pub struct SecondRecord {
     pub series: Vec<SeriesRecord>,
     /// The samples of the server's activity.
     pub activity: Vec<ActivitySample>,
+    /// The latencies of each of the intervals, if they are recorded and not yet part of the interval.
+    #[serde(skip)]
+    pub(super) latencies: Vec<Histogram>,
+}
+
+impl SecondRecord {
+    /// Makes the latencies a part of their intervals.
+    pub(super) fn encode_latencies(&mut self) {
+        for (series, latencies) in self.series.iter_mut().zip(self.latencies.drain(..)) {
+            let intervals = series.intervals.iter_mut();
+            intervals.for_each(|interval| interval.latencies = Some(latencies.encode()));
+        }
+    }
 }
 
 /// The activity of the server and of the load driver at a moment.

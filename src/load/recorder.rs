@@ -38,6 +38,8 @@ pub(super) struct Recorder {
     last_error: Option<String>,
     /// The number of errors of all phases.
     error_count: u64,
+    /// Whether the series contain all latencies, so that those of several load generators can be added.
+    keeps_latencies: bool,
 }
 
 /// The series of ingestion or of a kind of read.
@@ -61,7 +63,13 @@ impl Series {
 }
 
 impl Recorder {
-    pub(super) fn new(start: Instant, offset: Duration, test: [u64; 2], max_errors: u64) -> Self {
+    pub(super) fn new(
+        start: Instant,
+        offset: Duration,
+        test: [u64; 2],
+        max_errors: u64,
+        keeps_latencies: bool,
+    ) -> Self {
         Self {
             start,
             offset,
@@ -75,6 +83,7 @@ impl Recorder {
             new_errors: Vec::new(),
             last_error: None,
             error_count: 0,
+            keeps_latencies,
         }
     }
 
@@ -277,6 +286,10 @@ impl Recorder {
         // The queries that became due are the completed ones and the growth of the backlog.
         self.ingestion.due = (self.ingestion.completed + backlog).saturating_sub(self.ingestion.backlog);
         let mut closed = self.take();
+        if self.keeps_latencies {
+            let series = [&self.ingestion].into_iter().chain(self.reads.values());
+            closed.latencies = series.map(|series| series.recorder.latencies().clone()).collect();
+        }
         let series = |query_type, interval| SeriesRecord { query_type, intervals: vec![interval] };
         closed.series.push(series(None, self.ingestion.close(second, backlog)));
         let reads = self.reads.iter_mut();

@@ -17,16 +17,19 @@ use super::cpu::GeneratorThread;
 use super::driver::{self, Drain, LoadOutcome, Setup};
 use super::expectation::ExpectedCounts;
 use super::generator::{Generator, GeneratorOptions};
+use super::merge::READS_WITHOUT_ID;
 use super::monitor::{self, Monitor};
 use super::observer::Observer;
 use super::reads::Reads;
 use super::record::{
-    ActivitySample, CensusRecord, FailureRecord, Phase, PhaseRecord, ResourceSample, RunRecord, StoreRecord,
+    ActivitySample, CensusRecord, FailureRecord, Phase, PhaseRecord, ResourceSample, RunRecord, ShareRecord,
+    StoreRecord,
 };
 use super::recorded::RecordedRead;
 use super::recorder::Recorder;
 use super::requests::Requests;
 use super::store::{self, Population};
+use super::team::{self, End, Team};
 use super::upstream::GoDuration;
 use crate::database::{Database, StoreInfo};
 use crate::error::{BackendKind, Result};
@@ -43,12 +46,16 @@ pub struct RunOptions {
     pub generator: GeneratorOptions,
     /// The timeout of a read; 60 s by default.
     pub query_timeout: Duration,
-    /// The maximum duration of the drain; 300 s by default.
+    /// The maximum duration of the drain; 300 s by default. The last share of a load waits for the same time again until
+    /// the other shares have ended.
     pub drain: Duration,
     /// The maximum duration of the drain of a stopped run; 10 s by default.
     pub drain_when_stopped: Duration,
     /// Recorded reads to replay from the start of the test.
     pub recorded: Vec<RecordedRead>,
+    /// The maximum time for which a share waits for another one that shows no sign of life before the load; 60 s by
+    /// default.
+    pub share_wait: Duration,
     /// The time between the creation of historical jobs and the load, in which the store may finish its maintenance; 0
     /// by default.
     pub rest: Duration,
@@ -62,6 +69,7 @@ impl Default for RunOptions {
             drain: Duration::from_secs(300),
             drain_when_stopped: Duration::from_secs(10),
             recorded: Vec::new(),
+            share_wait: Duration::from_secs(60),
             rest: Duration::ZERO,
         }
     }
@@ -77,6 +85,12 @@ impl Default for RunOptions {
 /// succeeds for [`LoadConfig::abort_after`], or the error of a batch is permanent, the load ends, and the data stay.
 /// After the drain, if all batches are stored, the census compares the store with the ingested jobs. An error after the
 /// load is part of the record, and the data stay.
+///
+/// With a [share](GeneratorOptions::share), the run waits until all shares of the load, which other processes run on the
+/// same store, are ready, and begins the load together with them. Each share compares a sample of its jobs with the store.
+/// The last share creates the historical jobs before, and after the load waits for the ends of the others, compares the
+/// counts of the whole store, and tears it down. If a share does not report its end, that is a failure of the last one,
+/// and the data stay. Objectives are not evaluated: the sum of the records by [`merge`](super::merge()) has them.
 ///
 /// ```
 /// use std::sync::Arc;
@@ -104,8 +118,8 @@ impl Default for RunOptions {
 /// # Errors
 ///
 /// `InvalidArgument` if the test makes too few calls for the statistic of an objective, unless recorded reads are
-/// replayed. `WrongStore` if the store does not belong to Broadside or contains other jobs. Errors of the store before
-/// the load.
+/// replayed, if another process runs the same share, or if a share has another plan. `Timeout` if a share does not join.
+/// `WrongStore` if the store does not belong to Broadside or contains other jobs. Errors of the store before the load.
 pub async fn run(
     database: Arc<dyn Database>,
     config: &LoadConfig,
@@ -140,6 +154,8 @@ pub(super) async fn run_unchecked(
         failures: Vec::new(),
         activity: Vec::new(),
         activity_problems: Vec::new(),
+        team: None,
+        outcome: Outcome::default(),
     };
     run.execute().await
 }
@@ -159,6 +175,20 @@ struct Run<'a> {
     failures: Vec<FailureRecord>,
     activity: Vec<ActivitySample>,
     activity_problems: Vec<String>,
+    /// The other shares of the load; `None` without any.
+    team: Option<Team>,
+    outcome: Outcome,
+}
+
+/// What a share tells the last one, and the last one knows of the others.
+#[derive(Debug, Default)]
+struct Outcome {
+    /// The changes of the counts of the store by this share; `None` if they are not known.
+    counts: Option<ExpectedCounts>,
+    /// Whether the load has begun, so that other shares use the store until they have ended.
+    begun: bool,
+    /// The ends of all other shares; `None` if they are not known.
+    ends: Option<Vec<End>>,
 }
 
 impl Run<'_> {
@@ -166,17 +196,58 @@ impl Run<'_> {
         self.observer.phase(Phase::Setup);
         // If this fails, the store may contain other data and must not be torn down.
         let population = store::prepare(&*self.database, self.config).await?;
+        let share = self.options.generator.share;
+        if share.parts() > 1 {
+            let (database, limit) = (self.database.clone(), self.options.share_wait);
+            self.team = Team::join(database, share, self.plan(), limit, self.stop.clone()).await?;
+            if self.team.is_none() {
+                return Ok(self.unloaded());
+            }
+        }
         self.end_phase(Phase::Setup, Instant::now());
         let record = self.load(&population).await;
-        let keeps_data = self.config.skip_tear_down || !self.failures.is_empty();
-        if !keeps_data && record.as_ref().map_or(true, |record| record.aborted.is_none()) {
-            self.tear_down().await;
+        let aborted = record.as_ref().is_ok_and(|record| record.aborted.is_some());
+        if share.is_last() {
+            if !self.keeps_data() && !aborted {
+                self.tear_down().await;
+            }
+        } else if self.outcome.begun {
+            self.report_end(record.is_err() || aborted).await;
         }
         let mut record = record?;
         record.ended = SystemClock.now();
         record.phases.clone_from(&self.phases);
         record.failures.clone_from(&self.failures);
         Ok(record)
+    }
+
+    fn keeps_data(&self) -> bool {
+        let is_in_use = self.team.is_some() && self.outcome.begun && self.outcome.ends.is_none();
+        self.config.skip_tear_down || !self.failures.is_empty() || is_in_use
+    }
+
+    /// Reports the end of this share to the last one, after the last call on the store.
+    async fn report_end(&mut self, failed: bool) {
+        let (failed, counts) = (failed || !self.failures.is_empty(), self.outcome.counts.take());
+        let Some(team) = self.team.take() else { return };
+        self.step(Phase::Census, team.end(counts, failed)).await;
+        self.team = Some(team);
+    }
+
+    /// The hash of everything that determines the load, without the address of the store.
+    fn plan(&self) -> u64 {
+        let mut configuration = serde_json::to_value(self.config).unwrap_or_default();
+        if let Some(keys) = configuration.as_object_mut() {
+            // Machines may have other names for a server and other paths.
+            keys.retain(|key, _| !matches!(key.as_str(), "databaseConfig" | "reads"));
+        }
+        team::plan(&[
+            env!("CARGO_PKG_VERSION").to_owned(),
+            configuration.to_string(),
+            self.options.generator.seed.to_string(),
+            self.options.generator.share.parts().to_string(),
+            format!("{:?} {:?}", self.recorded_options(), self.options.recorded),
+        ])
     }
 
     async fn tear_down(&mut self) {
@@ -207,22 +278,38 @@ impl Run<'_> {
             // The planner of a store that has just been filled has no statistics.
             self.database.analyse().await?;
         }
+        let begun = match (&mut self.team, &populated) {
+            (Some(team), Some(_)) => team.begin().await?,
+            (_, populated) => populated.as_ref().map(|_| SystemClock.now()),
+        };
+        self.outcome.begun = begun.is_some();
         self.end_phase(Phase::Historical, Instant::now());
         let mut skeleton = self.unloaded();
         (skeleton.store.version, skeleton.store.settings) = (info.version, info.settings);
-        let Some(before) = populated else {
+        let (Some(before), Some(time)) = (populated, begun) else {
             return Ok(skeleton);
         };
-        let driven = self.drive(population, skeleton).await?;
+        let driven = self.drive(population, skeleton, time).await?;
         let census = self.census(&driven, before).await;
         self.sample_after().await;
         Ok(self.record(driven, census))
     }
 
-    /// Creates the historical jobs. Returns the expected counts; `None` if the run was stopped.
+    /// Creates the historical jobs, except for a share that is not the last. Returns the expected counts; `None` if the
+    /// run was stopped.
     async fn populate(&mut self, population: &Population) -> Result<Option<ExpectedCounts>> {
+        if !self.options.generator.share.is_last() {
+            return Ok(Some(ExpectedCounts::default()));
+        }
         let workers = self.config.ingestion.historical_job_workers;
         let populate = population.populate(&*self.database, workers, &*self.observer);
+        let team = &mut self.team;
+        let populate = async {
+            match team {
+                Some(team) => team.beating(populate).await,
+                None => populate.await,
+            }
+        };
         let stopped = async {
             if self.stop.wait_for(|stop| *stop).await.is_err() {
                 std::future::pending::<()>().await;
@@ -235,12 +322,13 @@ impl Run<'_> {
         }
     }
 
-    async fn drive(&mut self, population: &Population, skeleton: RunRecord) -> Result<LoadOutcome> {
+    /// Drives the load. The ids and times of its jobs derive from `time`, which is the same for all shares.
+    async fn drive(&mut self, population: &Population, skeleton: RunRecord, time: Timestamp) -> Result<LoadOutcome> {
         let [warm_up, end] = self.config.test_micros();
         let options = self.options.generator;
         let thread = GeneratorThread::default();
         let monitor = Monitor::new(self.database.clone(), self.observer.clone(), self.start, thread.clone()).await;
-        let (start, offset, time) = (Instant::now(), self.start.elapsed(), SystemClock.now());
+        let (start, offset) = (Instant::now(), self.start.elapsed());
         let generator = Generator::new(self.config, options, time);
         let requests = Requests::new(self.config, generator.factory().time(warm_up));
         let recorded = self.options.recorded.iter().map(|read| read.clone().delayed(warm_up)).collect();
@@ -255,7 +343,7 @@ impl Run<'_> {
             generator,
             reads,
             actions: actions::actions(self.config, warm_up),
-            recorder: Recorder::new(start, offset, [warm_up, end], max_errors),
+            recorder: Recorder::new(start, offset, [warm_up, end], max_errors, self.team.is_some()),
             collector: Collector::start(skeleton, self.config, self.observer.clone(), Handle::current())?,
             stop: self.stop.clone(),
             start,
@@ -296,16 +384,42 @@ impl Run<'_> {
 
     /// Takes the census; `None` if some events are not known to be stored, or the census fails.
     async fn census(&mut self, driven: &LoadOutcome, before: ExpectedCounts) -> Option<CensusRecord> {
-        if !driven.drained {
+        if !driven.drained && self.team.is_none() {
             return None;
         }
         self.observer.phase(Phase::Census);
-        let expected = before.plus(&driven.generator.expectation);
+        self.outcome.counts = driven.drained.then(|| before.plus(&driven.generator.expectation));
+        self.outcome.ends = self.ends_of_others().await;
+        let expected = self.expected();
         let database = self.database.clone();
-        let take = async move { census::take(&*database, &driven.generator, &expected).await };
-        let census = self.step(Phase::Census, take).await;
+        let take = async move { census::take(&*database, &driven.generator, expected.as_ref()).await };
+        let census = if driven.drained { self.step(Phase::Census, take).await } else { None };
         self.end_phase(Phase::Census, Instant::now());
         census
+    }
+
+    /// The expected counts of the store; `None` if those of some share are not known.
+    fn expected(&self) -> Option<ExpectedCounts> {
+        let mut sum = self.outcome.counts.clone()?;
+        for end in self.outcome.ends.as_ref()? {
+            sum = sum.plus(end.counts.as_ref()?);
+        }
+        Some(sum)
+    }
+
+    /// Waits for the ends of the other shares, as the last share. A share that is missing or has failed is a failure.
+    async fn ends_of_others(&mut self) -> Option<Vec<End>> {
+        let Some(team) = &self.team else { return Some(Vec::new()) };
+        if !self.options.generator.share.is_last() {
+            return None;
+        }
+        let limit = if *self.stop.borrow() { STEP_WHEN_STOPPED } else { self.options.drain };
+        let (error, ends) = match team.ends(limit).await {
+            Ok(ends) => (team.failed(&ends), Some(ends)),
+            Err(error) => (Some(error.to_string()), None),
+        };
+        self.failures.extend(error.map(|error| FailureRecord { phase: Phase::Census, error }));
+        ends
     }
 
     fn end_phase(&mut self, phase: Phase, end: Instant) {
@@ -372,6 +486,10 @@ impl Run<'_> {
             census: None,
             objectives: Vec::new(),
             rate_search: None,
+            share: self.team.as_ref().map(|team| ShareRecord {
+                share: self.options.generator.share.to_string(),
+                load: team.load().to_owned(),
+            }),
         }
     }
 
@@ -400,7 +518,7 @@ impl Run<'_> {
         };
         record.ingester.jobs_dropped = generator.shed.dropped;
         record.ingester.jobs_rejected = generator.shed.rejected;
-        record.options.insert("readsWithoutId".to_owned(), reads.without_id.into());
+        record.options.insert(READS_WITHOUT_ID.to_owned(), reads.without_id.into());
         let in_process = self.database.backend() == BackendKind::Memory;
         if let Some(test) = self.phases.iter().find(|phase| phase.phase == Phase::Test) {
             record.invalid.extend(monitor::driver_limits(&record.activity, test, record.machine.cores, in_process));
@@ -408,8 +526,11 @@ impl Run<'_> {
         if !drained && !interrupted && record.aborted.is_none() {
             record.unsustained.push("some calls had not completed at the end of the drain".to_owned());
         }
-        record.objectives = self.config.slo.iter().map(|objective| objective.evaluate(&record)).collect();
-        record.judge(self.config);
+        if self.team.is_some() {
+            record.judge_share();
+        } else {
+            record.evaluate(self.config);
+        }
         record
     }
 }

@@ -35,6 +35,22 @@ impl Share {
     pub const fn index(self) -> u64 {
         self.index
     }
+
+    /// Returns true if the load has no share after this one. The last share creates the historical jobs, counts the jobs
+    /// of the store after the load and tears it down.
+    pub const fn is_last(self) -> bool {
+        self.index + 1 == self.parts.get()
+    }
+
+    /// The last share of the load.
+    pub(super) const fn last(self) -> Self {
+        Self { index: self.parts.get() - 1, parts: self.parts }
+    }
+
+    /// The shares of the load before the last one.
+    pub(super) fn others(self) -> impl Iterator<Item = Self> {
+        (0..self.parts.get() - 1).map(move |index| Self { index, parts: self.parts })
+    }
 }
 
 impl fmt::Display for Share {

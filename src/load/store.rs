@@ -7,6 +7,7 @@ use serde::{Deserialize, Serialize};
 use super::census;
 use super::config::LoadConfig;
 use super::expectation::ExpectedCounts;
+use super::ids;
 use super::observer::Observer;
 use super::reads::KnownIds;
 use crate::database::{Database, Progress};
@@ -35,6 +36,7 @@ pub(super) struct Population {
     jobs: Vec<HistoricalJobs>,
     /// Whether the store has jobs of an earlier run.
     is_resumed: bool,
+    fingerprint: Fingerprint,
 }
 
 /// The content of a store before a load test.
@@ -104,8 +106,7 @@ pub(super) async fn prepare(database: &dyn Database, config: &LoadConfig) -> Res
     let params = config.historical_jobs(reference_time);
     let jobs = params.into_iter().map(HistoricalJobs::try_from).collect::<Result<_>>()?;
     database.initialise_schema().await?;
-    store_fingerprint(database, &Fingerprint { historical_jobs, reference_time }).await?;
-    Ok(Population { jobs, is_resumed: found.jobs > 0 })
+    Ok(Population { jobs, is_resumed: found.jobs > 0, fingerprint: Fingerprint { historical_jobs, reference_time } })
 }
 
 async fn store_fingerprint(database: &dyn Database, fingerprint: &Fingerprint) -> Result<()> {
@@ -121,10 +122,7 @@ async fn store_fingerprint(database: &dyn Database, fingerprint: &Fingerprint) -
 fn hash(config: &LoadConfig) -> Result<String> {
     let params = config.historical_jobs(Timestamp::from_seconds(0));
     let text = serde_json::to_string(&params).map_err(not_json)?;
-    let hash = text
-        .bytes()
-        .fold(0xcbf2_9ce4_8422_2325_u64, |hash, byte| (hash ^ u64::from(byte)).wrapping_mul(0x0000_0100_0000_01b3));
-    Ok(format!("{hash:016x}"))
+    Ok(format!("{:016x}", ids::hash(&text)))
 }
 
 fn not_json(error: serde_json::Error) -> Error {
@@ -144,6 +142,7 @@ impl Population {
         workers: u64,
         observer: &dyn Observer,
     ) -> Result<ExpectedCounts> {
+        store_fingerprint(database, &self.fingerprint).await?;
         let total = self.jobs.iter().map(HistoricalJobs::count).sum();
         let done = Mutex::new(vec![0; self.jobs.len()]);
         let populate = |(index, jobs): (usize, &'_ HistoricalJobs)| {

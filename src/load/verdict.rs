@@ -111,8 +111,19 @@ impl RunRecord {
         [ingestion].into_iter().chain(kinds.into_iter().map(of_kind)).collect()
     }
 
+    /// Evaluates the objectives, and fills in the reasons for which the run is invalid or was not sustained.
+    pub(super) fn evaluate(&mut self, config: &LoadConfig) {
+        self.objectives = config.slo.iter().map(|objective| objective.evaluate(self)).collect();
+        self.judge(config);
+    }
+
+    /// Fills in the reasons for which a share is invalid by itself. Its load alone says nothing about the store.
+    pub(super) fn judge_share(&mut self) {
+        self.invalid.extend(self.lags());
+    }
+
     /// Fills in the reasons for which the run is invalid or was not sustained.
-    pub(super) fn judge(&mut self, config: &LoadConfig) {
+    fn judge(&mut self, config: &LoadConfig) {
         self.invalid.extend(self.lags());
         let unresolved = self.objectives.iter().filter(|objective| objective.is_unresolved);
         self.invalid.extend(

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-use super::histogram::Histogram;
+use super::histogram::{DecodeHistogramError, Histogram};
 
 /// One second of a series.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -30,6 +30,30 @@ pub struct Interval {
     /// The number of failed calls in the interval.
     #[serde(default, skip_serializing_if = "is_zero")]
     pub errors: u64,
+    /// The latencies of the calls that ended in the interval, as an [encoded](Histogram::encode) histogram. Only the
+    /// shares of a load have them, so that their intervals can be added exactly.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub latencies: Option<String>,
+}
+
+impl Interval {
+    /// Adds the interval of another load generator.
+    ///
+    /// # Errors
+    ///
+    /// [`DecodeHistogramError`] if an interval does not have its latencies.
+    pub fn merge(&mut self, other: &Self) -> Result<(), DecodeHistogramError> {
+        let of = |interval: &Self| Histogram::decode(interval.latencies.as_deref().unwrap_or_default());
+        let mut latencies = of(self)?;
+        latencies.merge(&of(other)?);
+        self.target += other.target;
+        self.achieved += other.achieved;
+        self.backlog += other.backlog;
+        self.errors += other.errors;
+        (self.p50_nanos, self.p99_nanos) = (latencies.quantile(0.5), latencies.quantile(0.99));
+        self.latencies = Some(latencies.encode());
+        Ok(())
+    }
 }
 
 fn is_zero(count: &u64) -> bool {
@@ -75,6 +99,11 @@ impl IntervalRecorder {
         self.errors += 1;
     }
 
+    /// The latencies of the current interval.
+    pub fn latencies(&self) -> &Histogram {
+        &self.latencies
+    }
+
     /// Returns the measurements of the interval and starts the next one.
     pub fn close(&mut self, second: u64, target: f64, backlog: u64) -> Interval {
         let interval = Interval {
@@ -85,6 +114,7 @@ impl IntervalRecorder {
             p99_nanos: self.latencies.quantile(0.99),
             backlog,
             errors: self.errors,
+            latencies: None,
         };
         self.latencies.reset();
         (self.completed, self.errors) = (0, 0);
@@ -95,6 +125,32 @@ impl IntervalRecorder {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_sum_is_the_interval_that_has_seen_all_calls() {
+        let mut all = IntervalRecorder::default();
+        let mut parts = [const { None::<IntervalRecorder> }; 4].map(Option::unwrap_or_default);
+        let mut random = 1_u64;
+        for at in 0..1000 {
+            random = random.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+            // The last part is the slowest, so that a mean of percentiles differs from that of all calls.
+            let part = (at % 16_usize).min(3);
+            let latency = Duration::from_nanos((random >> 40) * [1, 2, 3, 50][part]);
+            for recorder in [&mut all, &mut parts[part]] {
+                if at % 10 == 0 { recorder.record_error(latency) } else { recorder.record(latency, 2) }
+            }
+        }
+        let mut intervals = parts.each_mut().map(|part| {
+            let latencies = part.latencies().encode();
+            Interval { latencies: Some(latencies), ..part.close(3, 25.0, 7) }
+        });
+        let latencies = all.latencies().encode();
+        let expected = Interval { latencies: Some(latencies), ..all.close(3, 100.0, 28) };
+        let [sum, others @ ..] = &mut intervals;
+        others.iter().for_each(|other| sum.merge(other).unwrap());
+        assert_eq!(*sum, expected);
+        assert!(sum.merge(&Interval { latencies: None, ..expected }).is_err());
+    }
 
     #[test]
     fn an_interval_has_the_calls_that_completed_in_it() {

@@ -113,6 +113,7 @@ pub fn record(backend: &str, median_micros: f64) -> RunRecord {
             is_unresolved: false,
         }],
         rate_search: None,
+        share: None,
     }
 }
 

@@ -9,12 +9,13 @@ mod summary;
 
 use std::path::{Path, PathBuf};
 
-use broadside::load::{RunRecord, regressions};
+use broadside::load::{RunRecord, merge, regressions};
 use clap::Args;
 
 use super::compare::tolerance;
 use super::file::{self, FileError};
 use super::report::Output;
+use super::run::{Summary, exit};
 use super::{Failure, Verdict, report};
 
 /// Write a report of one or several load test runs, and compare them with a baseline.
@@ -26,6 +27,10 @@ use super::{Failure, Verdict, report};
 /// time of a call. A call that had not completed at the end counts with the time until then, and statistics that
 /// depend on such calls are marked ≥. Runs that are invalid or partial, or whose census found differences, are
 /// marked at the top.
+///
+/// With --merge, the files are the records of all shares of one load (`broadside run --share`), which are added to one
+/// run: counts and histograms are the sums, also in each second. The command evaluates its objectives, prints its
+/// summary, and exits as `broadside run` does.
 ///
 /// With --baseline, given once for each FILE in the same order, the command exits with 1 if a measurement is
 /// worse by more than --tolerance: for several runs, the ratio of the p50 or p99 of a kind of call to that of
@@ -43,6 +48,14 @@ pub struct ResultsArgs {
     #[arg(long, value_name = "FILE", default_value = "report.html")]
     out: PathBuf,
 
+    /// Add the records, which are those of all shares of one load, to one run.
+    #[arg(long)]
+    merge: bool,
+
+    /// Also write the sum of --merge as a record.
+    #[arg(long, value_name = "FILE", requires = "merge")]
+    merged: Option<PathBuf>,
+
     /// The record of an earlier run to compare with, once for each FILE in the same order.
     #[arg(long, value_name = "RUN")]
     baseline: Vec<PathBuf>,
@@ -56,26 +69,43 @@ const AFTER_HELP: &str = "\
 Examples:
   broadside report broadside-run-20260801-093000.json
   broadside report memory.json postgres.json --out report.html
+  broadside report --merge --merged load.json share-1.json share-2.json
   broadside report --baseline old-memory.json --baseline old-postgres.json memory.json postgres.json
 
 Exit codes:
   0  the report is written, and no measurement is worse than in the baseline
   1  a ratio, latency, rate or objective is worse than in the baseline
-  2  a file cannot be read or written, or the runs cannot be compared with the baseline";
+  2  a file cannot be read or written, the runs cannot be compared with the baseline, or the records are not those
+     of all shares of one load
+  With --merge also 1, 3 and 4 as `broadside run`, and 2 if a share was interrupted or a step after the load failed";
 
 pub fn run(args: &ResultsArgs) -> Result<Verdict, Failure> {
-    let runs = read_all(&args.files)?;
+    let mut runs = read_all(&args.files)?;
+    if args.merge {
+        runs = vec![merge(args.files.iter().map(|path| path.display().to_string()).zip(runs))?];
+    }
     let baseline = read_all(&args.baseline)?;
     // Runs that cannot be compared leave the file unchanged.
     let regressions = if baseline.is_empty() { Vec::new() } else { regressions(&baseline, &runs, args.tolerance)? };
     file::write(&args.out, &html::page(&runs)?.into_string())?;
+    if let (Some(path), [sum]) = (&args.merged, &runs[..]) {
+        file::write(path, &sum.to_json()?)?;
+    }
     let mut output = Output::default();
     for (name, run) in names(&runs).iter().zip(&runs) {
         summary::problems(run).iter().for_each(|problem| report::warning(format!("{name}: {problem}")));
     }
-    output.line(args.out.display())?;
+    let mut verdict = Verdict::Passed;
+    match &runs[..] {
+        [sum] if args.merge => {
+            let files: Vec<_> = args.merged.iter().chain([&args.out]).map(PathBuf::as_path).collect();
+            output.line(Summary { record: sum, files: &files })?;
+            verdict = exit(sum);
+        }
+        _ => output.line(args.out.display())?,
+    }
     regressions.iter().for_each(report::regression);
-    Ok(if regressions.is_empty() { Verdict::Passed } else { Verdict::Differed })
+    Ok(if regressions.is_empty() { verdict } else { verdict.max(Verdict::Differed) })
 }
 
 fn read_all(paths: &[PathBuf]) -> Result<Vec<RunRecord>, FileError> {

@@ -16,6 +16,9 @@ pub fn problems(run: &RunRecord) -> Vec<String> {
     problems.extend(run.unsustained.iter().map(|why| format!("not sustained: {why}")));
     problems.extend(run.aborted.iter().map(|why| format!("ended early: {why}")));
     problems.extend(run.failures.iter().map(|failure| format!("{} failed: {}", failure.phase, failure.error)));
+    if let Some(share) = &run.share {
+        problems.push(format!("share {} of a load: add the others with --merge", share.share));
+    }
     if run.partial {
         problems.push("partial: the run was interrupted, and the measurements end at that time".to_owned());
     }

@@ -11,8 +11,8 @@ use std::time::Duration;
 
 use broadside::load::record::RateSearchRecord;
 use broadside::load::upstream::ResultFile;
-use broadside::load::{self, ArrivalKind, GeneratorOptions, RunOptions, RunRecord, SelectionKind};
-use broadside::{Clock, Database, DatabaseConfig, SystemClock};
+use broadside::load::{self, ArrivalKind, GeneratorOptions, RunOptions, RunRecord, SelectionKind, Share};
+use broadside::{BackendKind, Clock, Database, DatabaseConfig, SystemClock};
 use clap::Args;
 use tokio::sync::watch;
 
@@ -22,7 +22,7 @@ use super::{Failure, Verdict, interrupt};
 use files::Files;
 use live::LiveProgress;
 use plan::Plan;
-use summary::Summary;
+pub use summary::Summary;
 
 /// Run a load test: sustained ingestion with concurrent reads.
 ///
@@ -38,6 +38,12 @@ use summary::Summary;
 /// backend is a server. If the backlog is full, backlogDropStrategy delays jobs (block) or sheds them (drop,
 /// error). A failed batch is sent again until it is stored. After the drain, the census compares the store with the
 /// ingested jobs: the counts by state, the number of jobs with a run, and all fields of a sample.
+///
+/// With --share, several processes on one or several machines generate one load. They wait for each other for up to
+/// 60 s and begin together. Each has the workers and the concurrent reads of the configuration. The last share, N/N,
+/// creates the historical jobs, and after the load waits for the others, counts the jobs of the store and tears it
+/// down; if a share has not ended, the data stay. `broadside report --merge` adds the records and evaluates the
+/// objectives. After a killed process, start all shares again.
 ///
 /// The command writes two files to --results-dir. `broadside-result-….json` is for the viewer of Armada's
 /// Broadside. `broadside-run-….json` is the complete record for `broadside report`: the configuration without
@@ -75,6 +81,15 @@ pub struct RunArgs {
     /// Timeout of a read: 500ms, 1m30s.
     #[arg(long, value_name = "DURATION", default_value = "60s", value_parser = load::parse_duration)]
     query_timeout: Duration,
+
+    /// Maximum time after the test in which outstanding calls complete, and again in which the other shares end.
+    #[arg(long, value_name = "DURATION", default_value = "300s", value_parser = load::parse_duration)]
+    drain: Duration,
+
+    /// Generate one of N equal parts of the load, such as 2/4. Another process runs each of the others on the same
+    /// store, with the same configuration and options.
+    #[arg(long, value_name = "I/N", conflicts_with_all = ["find_rate", "teardown_only"])]
+    share: Option<Share>,
 
     /// Search by bisection for the highest submission rate at which all objectives (`slo`) are met and ingestion
     /// keeps up.
@@ -118,6 +133,7 @@ Examples:
   broadside run
   broadside run --config fixtures/load/postgres.yaml --results-dir results
   broadside run --config fixtures/load/clickhouse.yaml --arrivals poisson --yes
+  broadside run --config fixtures/load/postgres.yaml --share 1/2  # and --share 2/2 on another machine
   broadside run --config fixtures/load/postgres.yaml --config fixtures/load/find-rate.yaml --find-rate
 
 Exit codes:
@@ -134,14 +150,19 @@ pub async fn run(args: &RunArgs) -> Result<Verdict, Failure> {
     let Some(plan) = Plan::read(&args.configs, backend)? else {
         return Ok(Verdict::Failed);
     };
+    if args.share.is_some_and(|share| share.parts() > 1) && plan.database.backend() == BackendKind::Memory {
+        report::problem("--share requires a server: the memory backend is the store of one process");
+        return Ok(Verdict::Failed);
+    }
     let options = RunOptions {
         generator: GeneratorOptions {
             selection: args.selection,
             arrivals: args.arrivals,
             seed: args.seed,
-            ..GeneratorOptions::default()
+            share: args.share.unwrap_or_default(),
         },
         query_timeout: args.query_timeout,
+        drain: args.drain,
         recorded: plan.recorded_reads()?,
         ..RunOptions::default()
     };
@@ -157,9 +178,12 @@ pub async fn run(args: &RunArgs) -> Result<Verdict, Failure> {
     // A signal stops the load; the process ends after the results are written.
     let _guard = interrupt::guard()?;
     let files = Arc::new(Files::create(&args.results_dir, SystemClock.now())?);
+    if let Some(share) = args.share.filter(|share| share.parts() > 1) {
+        report::note(format!("share {share}: waiting up to {:?} for the others", options.share_wait));
+    }
     let record = execute(&plan, &options, args.find_rate, &files).await?;
     files.finish(&ResultFile::new(&record, plan.config.upstream()).to_json()?, &record.to_json()?)?;
-    Output::default().line(Summary { record: &record, files: files.paths() })?;
+    Output::default().line(Summary { record: &record, files: &files.paths() })?;
     verdict(&record)
 }
 
@@ -221,13 +245,18 @@ fn verdict(record: &RunRecord) -> Result<Verdict, Failure> {
         let measured = objective.measured.as_deref().unwrap_or("too few samples");
         report::problem(format!("the objective {} is missed: {measured}", objective.objective));
     }
-    Ok(match record.verdict() {
-        load::Verdict::Passed if record.failures.is_empty() => Verdict::Passed,
+    Ok(exit(record))
+}
+
+/// The exit code of a record.
+pub fn exit(record: &RunRecord) -> Verdict {
+    match record.verdict() {
+        load::Verdict::Passed if record.failures.is_empty() && !record.partial => Verdict::Passed,
         load::Verdict::Passed => Verdict::Failed,
         load::Verdict::NotSustained => Verdict::NotSustained,
         load::Verdict::Invalid => Verdict::Invalid,
         _ => Verdict::Differed,
-    })
+    }
 }
 
 fn found(search: &RateSearchRecord) -> Verdict {

@@ -13,7 +13,7 @@ use crate::cli::format;
 /// The summary of a run: a table of the calls, actions, census, objectives and files.
 pub struct Summary<'a> {
     pub record: &'a RunRecord,
-    pub files: [&'a Path; 2],
+    pub files: &'a [&'a Path],
 }
 
 impl fmt::Display for Summary<'_> {
@@ -88,7 +88,8 @@ impl Summary<'_> {
         let mut table = Table::new();
         table.load_preset(UTF8_FULL_CONDENSED);
         let right = |text: &str| Cell::new(text).set_alignment(CellAlignment::Right);
-        let title = format!("{}, seed {}", record.store.backend, record.seed);
+        let share = record.share.as_ref().map_or_else(String::new, |share| format!(", share {}", share.share));
+        let title = format!("{}, seed {}{share}", record.store.backend, record.seed);
         let headings = ["calls", "failed", "not found", "p50", "p95", "p99", "p99.9", "max"].map(right);
         table.set_header(std::iter::once(Cell::new(title)).chain(headings));
         let ingester = &record.ingester;
