@@ -2,7 +2,7 @@
 
 use std::collections::VecDeque;
 use std::sync::Arc;
-use std::sync::mpsc::{self, Receiver, RecvTimeoutError, Sender};
+use std::sync::mpsc::{self, Receiver, Sender};
 use std::thread;
 use std::time::{Duration, Instant};
 use std::vec;
@@ -288,10 +288,7 @@ impl Driver {
                     if left <= spin {
                         polls_since.get_or_insert_with(Instant::now);
                     }
-                    match self.receiver.recv_timeout(left.saturating_sub(spin)) {
-                        Ok(message) => Some(message),
-                        Err(RecvTimeoutError::Timeout | RecvTimeoutError::Disconnected) => None,
-                    }
+                    self.receiver.recv_timeout(left.saturating_sub(spin)).ok()
                 }
             };
             if let Some(message) = message {
