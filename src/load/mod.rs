@@ -37,6 +37,7 @@ mod share;
 mod store;
 #[cfg(test)]
 mod tests;
+mod trend;
 pub mod upstream;
 mod verdict;
 mod worker;

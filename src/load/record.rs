@@ -65,6 +65,9 @@ pub struct RunRecord {
     pub error_count: u64,
     /// The one-second series of all phases: one for ingestion and one for each kind of read.
     pub series: Vec<SeriesRecord>,
+    /// The delays over the test phase: of ingestion and of each kind of read.
+    #[serde(default)]
+    pub delays: Vec<DelayRecord>,
     /// The resource usage at the start and at the end of the load.
     #[serde(default)]
     pub resources: Vec<ResourceSample>,
@@ -377,6 +380,21 @@ pub struct SeriesRecord {
     pub intervals: Vec<Interval>,
 }
 
+/// The delays of arrivals over the test phase, which is divided into 20 equal parts. An arrival belongs to the part in
+/// which it was due. The delay is the latency without the driver's lag.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct DelayRecord {
+    /// The kind of read; `None` for the events of ingestion.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub query_type: Option<QueryType>,
+    /// The number of arrivals in each part.
+    pub arrivals: Vec<u64>,
+    /// The sum of their delays in each part, in nanoseconds. Arrivals that had not completed count with the time until
+    /// then.
+    pub nanos: Vec<u64>,
+}
+
 /// The resource usage of the store and the load driver.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
@@ -407,6 +425,8 @@ pub struct SecondRecord {
     pub error_count: u64,
     /// The interval of ingestion and of each kind of read, with one interval each.
     pub series: Vec<SeriesRecord>,
+    /// The delays of ingestion and of each kind of read.
+    pub delays: Vec<DelayRecord>,
 }
 
 /// The comparison of the store with the ingested jobs.
@@ -477,6 +497,12 @@ impl RunRecord {
         self.queries.sort_by(|a, b| (a.query_type, &a.filter_combo).cmp(&(b.query_type, &b.filter_combo)));
         self.errors.extend(second.errors);
         self.error_count += second.error_count;
+        for delays in second.delays {
+            match self.delays.iter_mut().find(|sum| sum.query_type == delays.query_type) {
+                Some(sum) => sum.merge(&delays),
+                None => self.delays.push(delays),
+            }
+        }
         for SeriesRecord { query_type, intervals } in second.series {
             match self.series.iter_mut().find(|series| series.query_type == query_type) {
                 Some(series) => series.intervals.extend(intervals),

@@ -333,6 +333,7 @@ impl Run<'_> {
             errors: Vec::new(),
             error_count: 0,
             series: Vec::new(),
+            delays: Vec::new(),
             resources: self.resources.clone(),
             census: None,
             objectives: Vec::new(),
