@@ -59,7 +59,6 @@ pub use record::RunRecord;
 pub use recorded::{RecordedRead, RecordedReadError};
 pub use requests::{LookoutPage, NamedQuery, Requests};
 pub use run::{RunOptions, run};
-pub use search::RateSearch;
 pub use selection::{Selection, SelectionKind, Selector};
 pub use share::Share;
 pub use store::tear_down;

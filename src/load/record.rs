@@ -460,11 +460,15 @@ pub struct ObjectiveRecord {
 }
 
 /// The search for the highest submission rate that meets all objectives.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct RateSearchRecord {
-    /// The highest rate that met all objectives, in submissions per second; `None` if no trial did.
+    /// The highest rate that met all objectives, confirmed by a longer run, in submissions per second; `None` if there is
+    /// none.
     pub highest: Option<f64>,
+    /// The reason for which the search found no limit of the store; `None` if it found one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub inconclusive: Option<String>,
     /// The trials, in order.
     pub trials: Vec<RateTrial>,
 }
@@ -475,8 +479,46 @@ pub struct RateSearchRecord {
 pub struct RateTrial {
     /// The rate, in submissions per second.
     pub rate: f64,
-    /// The violations: missed objectives with the measured values, and other reasons; empty if all were met.
-    pub broke: Vec<String>,
+    /// Whether the trial is a longer run that confirms the result of the search.
+    pub confirms: bool,
+    /// The outcome.
+    pub outcome: TrialOutcome,
+    /// The violations with the measured values, or the reasons for which the trial was inconclusive; empty if it passed.
+    pub reasons: Vec<String>,
+    /// The duration of the test, in nanoseconds.
+    pub test_nanos: u64,
+    /// The number of submissions per second that the store kept up with: the rate times the share of the ingestion
+    /// queries that were stored before the end of the test.
+    pub achieved: f64,
+    /// The 99th percentile of the latency of events, in nanoseconds; `None` with too few events.
+    pub ingest_p99_nanos: Option<u64>,
+}
+
+/// The outcome of a trial of a rate.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub enum TrialOutcome {
+    /// All objectives were met, and there was no backlog at the end.
+    Passed,
+    /// An objective was missed, or the store did not keep up.
+    Violated,
+    /// The measurements were invalid, or too few for an objective.
+    Inconclusive,
+}
+
+impl fmt::Display for RateTrial {
+    /// Writes the outcome and the reasons.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self.outcome {
+            TrialOutcome::Passed => "passed",
+            TrialOutcome::Violated => "violated",
+            TrialOutcome::Inconclusive => "inconclusive",
+        })?;
+        match self.reasons.as_slice() {
+            [] => Ok(()),
+            reasons => write!(f, ": {}", reasons.join("; ")),
+        }
+    }
 }
 
 impl RunRecord {

@@ -195,10 +195,11 @@ impl Run<'_> {
         let info = self.sample_resources().await?;
         self.observer.phase(Phase::Historical);
         let populated = self.populate(population).await?;
+        let rested = self.rest().await;
         self.end_phase(Phase::Historical, Instant::now());
         let mut skeleton = self.unloaded();
         (skeleton.store.version, skeleton.store.settings) = (info.version, info.settings);
-        let Some(before) = populated else {
+        let Some(before) = populated.filter(|_| rested) else {
             return Ok(skeleton);
         };
         let driven = self.drive(population, skeleton).await?;
@@ -211,16 +212,13 @@ impl Run<'_> {
     async fn populate(&mut self, population: &Population) -> Result<Option<ExpectedCounts>> {
         let workers = self.config.ingestion.historical_job_workers;
         let populate = population.populate(&*self.database, workers, &*self.observer);
-        let stopped = async {
-            if self.stop.wait_for(|stop| *stop).await.is_err() {
-                std::future::pending::<()>().await;
-            }
-        };
-        tokio::select! {
-            biased;
-            () = stopped => Ok(None),
-            populated = populate => populated.map(Some),
-        }
+        unless_stopped(&mut self.stop, populate).await.transpose()
+    }
+
+    /// Waits before the load. Returns false if the run was stopped.
+    async fn rest(&mut self) -> bool {
+        let rest = tokio::time::sleep(self.options.rest);
+        unless_stopped(&mut self.stop, rest).await.is_some()
     }
 
     async fn drive(&mut self, population: &Population, skeleton: RunRecord) -> Result<LoadOutcome> {
@@ -371,6 +369,21 @@ impl Run<'_> {
         record.objectives = self.config.slo.iter().map(|objective| objective.evaluate(&record)).collect();
         record.judge(self.config);
         record
+    }
+}
+
+/// Executes a step before the load; `None` if the run is stopped meanwhile.
+async fn unless_stopped<T>(stop: &mut watch::Receiver<bool>, step: impl Future<Output = T>) -> Option<T> {
+    let stopped = async {
+        // Fails if the caller has dropped the sender: then nobody can stop the run.
+        if stop.wait_for(|stop| *stop).await.is_err() {
+            std::future::pending::<()>().await;
+        }
+    };
+    tokio::select! {
+        biased;
+        () = stopped => None,
+        done = step => Some(done),
     }
 }
 
