@@ -68,6 +68,9 @@ pub struct RunRecord {
     /// The delays over the test phase: of ingestion and of each kind of read.
     #[serde(default)]
     pub delays: Vec<DelayRecord>,
+    /// The number of reads of single records that were left out, because no id was known.
+    #[serde(default)]
+    pub reads_without_id: u64,
     /// The resource usage at the start and at the end of the load.
     #[serde(default)]
     pub resources: Vec<ResourceSample>,

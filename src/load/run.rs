@@ -332,6 +332,7 @@ impl Run<'_> {
             error_count: 0,
             series: Vec::new(),
             delays: Vec::new(),
+            reads_without_id: 0,
             resources: self.resources.clone(),
             census: None,
             objectives: Vec::new(),
@@ -362,7 +363,7 @@ impl Run<'_> {
         };
         record.ingester.jobs_dropped = generator.shed.dropped;
         record.ingester.jobs_rejected = generator.shed.rejected;
-        record.options.insert("readsWithoutId".to_owned(), reads.without_id.into());
+        record.reads_without_id = reads.without_id;
         if !drained && !interrupted && record.aborted.is_none() {
             record.unsustained.push("some calls had not completed at the end of the drain".to_owned());
         }
