@@ -172,9 +172,9 @@ fn load_configuration(run: &RunRecord) -> Value {
 type NamedHistogram<'a> = (String, &'a LatencyHistogram);
 
 fn operations(run: &RunRecord) -> Vec<NamedHistogram<'_>> {
-    let batches = [("batch".to_owned(), &run.ingester.latency)];
+    let events = [("events".to_owned(), &run.ingester.latency)];
     let reads = run.queries.iter().map(|query| (query.name(), &query.latency));
-    batches.into_iter().chain(reads).collect()
+    events.into_iter().chain(reads).collect()
 }
 
 /// The latencies of a kind of call in each run; `None` if a run has no such calls.

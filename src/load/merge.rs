@@ -2,17 +2,12 @@
 
 use std::fmt;
 
-use serde_json::Value;
-
 use super::config::LoadConfig;
 use super::record::{
     ActionRecord, CensusRecord, FailureRecord, Phase, RunRecord, SecondRecord, SeriesRecord, ShareRecord,
 };
 use super::share::Share;
 use crate::error::BackendKind;
-
-/// The option of a record with the number of reads that were skipped because no id was known.
-pub(super) const READS_WITHOUT_ID: &str = "readsWithoutId";
 
 /// The reason for which records cannot be added.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -158,8 +153,7 @@ fn add(sum: &mut RunRecord, mut other: RunRecord) -> Result<(), String> {
     for (action, other) in sum.actions.iter_mut().zip(std::mem::take(&mut other.actions)) {
         add_action(action, other);
     }
-    let skipped = [&*sum, &other].map(|record| record.options.get(READS_WITHOUT_ID).and_then(Value::as_u64));
-    sum.options.insert(READS_WITHOUT_ID.to_owned(), skipped.into_iter().flatten().sum::<u64>().into());
+    sum.reads_without_id += other.reads_without_id;
     sum.started = sum.started.min(other.started);
     sum.ended = sum.ended.max(other.ended);
     sum.partial |= other.partial;
@@ -178,6 +172,7 @@ fn add(sum: &mut RunRecord, mut other: RunRecord) -> Result<(), String> {
         queries: other.queries,
         errors: other.errors,
         error_count: other.error_count,
+        delays: other.delays,
         ..SecondRecord::default()
     });
     Ok(())

@@ -41,6 +41,7 @@ mod store;
 mod team;
 #[cfg(test)]
 mod tests;
+mod trend;
 pub mod upstream;
 mod verdict;
 mod worker;
@@ -63,7 +64,6 @@ pub use record::RunRecord;
 pub use recorded::{RecordedRead, RecordedReadError};
 pub use requests::{LookoutPage, NamedQuery, Requests};
 pub use run::{RunOptions, run};
-pub use search::RateSearch;
 pub use selection::{Selection, SelectionKind, Selector};
 pub use share::Share;
 pub use store::tear_down;

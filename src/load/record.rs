@@ -65,6 +65,12 @@ pub struct RunRecord {
     pub error_count: u64,
     /// The one-second series of all phases: one for ingestion and one for each kind of read.
     pub series: Vec<SeriesRecord>,
+    /// The delays over the test phase: of ingestion and of each kind of read.
+    #[serde(default)]
+    pub delays: Vec<DelayRecord>,
+    /// The number of reads of single records that were left out, because no id was known.
+    #[serde(default)]
+    pub reads_without_id: u64,
     /// The resource usage at the start and at the end of the load.
     #[serde(default)]
     pub resources: Vec<ResourceSample>,
@@ -396,6 +402,21 @@ pub struct SeriesRecord {
     pub intervals: Vec<Interval>,
 }
 
+/// The delays of arrivals over the test phase, which is divided into 20 equal parts. An arrival belongs to the part in
+/// which it was due. The delay is the latency without the driver's lag.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct DelayRecord {
+    /// The kind of read; `None` for the events of ingestion.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub query_type: Option<QueryType>,
+    /// The number of arrivals in each part.
+    pub arrivals: Vec<u64>,
+    /// The sum of their delays in each part, in nanoseconds. Arrivals that had not completed count with the time until
+    /// then.
+    pub nanos: Vec<u64>,
+}
+
 /// The resource usage of the store and the load driver.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
@@ -428,6 +449,8 @@ pub struct SecondRecord {
     pub series: Vec<SeriesRecord>,
     /// The samples of the server's activity.
     pub activity: Vec<ActivitySample>,
+    /// The delays of ingestion and of each kind of read.
+    pub delays: Vec<DelayRecord>,
     /// The latencies of each of the intervals, if they are recorded and not yet part of the interval.
     #[serde(skip)]
     pub(super) latencies: Vec<Histogram>,
@@ -493,11 +516,15 @@ pub struct ObjectiveRecord {
 }
 
 /// The search for the highest submission rate that meets all objectives.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct RateSearchRecord {
-    /// The highest rate that met all objectives, in submissions per second; `None` if no trial did.
+    /// The highest rate that met all objectives, confirmed by a longer run, in submissions per second; `None` if there is
+    /// none.
     pub highest: Option<f64>,
+    /// The reason for which the search found no limit of the store; `None` if it found one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub inconclusive: Option<String>,
     /// The trials, in order.
     pub trials: Vec<RateTrial>,
 }
@@ -508,8 +535,46 @@ pub struct RateSearchRecord {
 pub struct RateTrial {
     /// The rate, in submissions per second.
     pub rate: f64,
-    /// The violations: missed objectives with the measured values, and other reasons; empty if all were met.
-    pub broke: Vec<String>,
+    /// Whether the trial is a longer run that confirms the result of the search.
+    pub confirms: bool,
+    /// The outcome.
+    pub outcome: TrialOutcome,
+    /// The violations with the measured values, or the reasons for which the trial was inconclusive; empty if it passed.
+    pub reasons: Vec<String>,
+    /// The duration of the test, in nanoseconds.
+    pub test_nanos: u64,
+    /// The number of submissions per second that the store kept up with: the rate times the share of the ingestion
+    /// queries that were stored before the end of the test.
+    pub achieved: f64,
+    /// The 99th percentile of the latency of events, in nanoseconds; `None` with too few events.
+    pub ingest_p99_nanos: Option<u64>,
+}
+
+/// The outcome of a trial of a rate.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub enum TrialOutcome {
+    /// All objectives were met, and there was no backlog at the end.
+    Passed,
+    /// An objective was missed, or the store did not keep up.
+    Violated,
+    /// The measurements were invalid, or too few for an objective.
+    Inconclusive,
+}
+
+impl fmt::Display for RateTrial {
+    /// Writes the outcome and the reasons.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self.outcome {
+            TrialOutcome::Passed => "passed",
+            TrialOutcome::Violated => "violated",
+            TrialOutcome::Inconclusive => "inconclusive",
+        })?;
+        match self.reasons.as_slice() {
+            [] => Ok(()),
+            reasons => write!(f, ": {}", reasons.join("; ")),
+        }
+    }
 }
 
 impl RunRecord {
@@ -531,6 +596,12 @@ impl RunRecord {
         self.errors.extend(second.errors);
         self.error_count += second.error_count;
         self.activity.extend(second.activity);
+        for delays in second.delays {
+            match self.delays.iter_mut().find(|sum| sum.query_type == delays.query_type) {
+                Some(sum) => sum.merge(&delays),
+                None => self.delays.push(delays),
+            }
+        }
         for SeriesRecord { query_type, intervals } in second.series {
             match self.series.iter_mut().find(|series| series.query_type == query_type) {
                 Some(series) => series.intervals.extend(intervals),

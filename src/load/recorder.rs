@@ -5,7 +5,8 @@ use std::time::{Duration, Instant};
 
 use super::generator::{Generator, PlannedBatch};
 use super::reads::{CompletedRead, DueRead, KnownIds};
-use super::record::{ErrorRecord, QueryRecord, QueryType, SecondRecord, SeriesRecord};
+use super::record::{DelayRecord, ErrorRecord, QueryRecord, QueryType, SecondRecord, SeriesRecord};
+use super::trend::PARTS;
 use crate::error::{Error, ErrorKind};
 use crate::measure::{Interval, IntervalRecorder};
 use crate::time::{Clock, SystemClock};
@@ -23,6 +24,8 @@ pub(super) struct Recorder {
     offset: Duration,
     /// The start and end of the test phase, in microseconds from the start of the load.
     test: [u64; 2],
+    /// The planned duration of the test phase, in microseconds.
+    test_micros: u64,
     /// The measurements since the last call of [`close_second`](Self::close_second).
     second: SecondRecord,
     queries: BTreeMap<(QueryType, &'static str), QueryRecord>,
@@ -74,6 +77,7 @@ impl Recorder {
             start,
             offset,
             test,
+            test_micros: (test[1] - test[0]).max(1),
             second: SecondRecord::default(),
             queries: BTreeMap::new(),
             ingestion: Series::default(),
@@ -106,6 +110,17 @@ impl Recorder {
         instant < self.start + Duration::from_micros(self.test[1])
     }
 
+    /// Records the delay of an arrival of the test phase.
+    fn delay(&mut self, query_type: Option<QueryType>, due: u64, delay: Duration) {
+        let part = (due - self.test[0]) as usize * PARTS / self.test_micros as usize;
+        let delays = &mut self.second.delays;
+        let at = delays.iter().position(|delays| delays.query_type == query_type).unwrap_or_else(|| {
+            delays.push(DelayRecord::new(query_type));
+            delays.len() - 1
+        });
+        delays[at].record(part, u64::try_from(delay.as_nanos()).unwrap_or(u64::MAX));
+    }
+
     /// Returns true if an event of the batch belongs to the test phase.
     fn has_event_of_test(&self, batch: &PlannedBatch) -> bool {
         batch.events.iter().any(|event| self.is_of_test(event.micros))
@@ -134,6 +149,7 @@ impl Recorder {
                 ingester.service_time.record(service.min(latency));
                 ingester.driver_lag.record(lag);
                 ingester.backlog_wait.record(before - lag);
+                self.delay(None, event.micros, latency - lag);
             }
         }
         if self.has_event_of_test(batch) {
@@ -161,6 +177,7 @@ impl Recorder {
         if self.is_of_test(due) {
             self.second.ingester.queries_due += queries;
             self.second.ingester.latency.record_unfinished(self.since(due, now));
+            self.delay(None, due, self.since(due, now));
         }
     }
 
@@ -183,6 +200,7 @@ impl Recorder {
         }
         if self.is_of_test(read.due) {
             let (lag, in_time) = (self.since(read.ready, done.began), self.is_in_time(done.ended));
+            self.delay(Some(read.query_type), read.due, latency.saturating_sub(lag));
             let record = self.query(read);
             if failed {
                 record.failed += 1;
@@ -213,6 +231,7 @@ impl Recorder {
     pub(super) fn read_unfinished(&mut self, read: &DueRead, now: Instant) {
         if self.is_of_test(read.due) {
             let at_least = self.since(read.due, now);
+            self.delay(Some(read.query_type), read.due, at_least);
             let record = self.query(read);
             record.unfinished += 1;
             record.latency.record_unfinished(at_least);

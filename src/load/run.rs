@@ -17,7 +17,6 @@ use super::cpu::GeneratorThread;
 use super::driver::{self, Drain, LoadOutcome, Setup};
 use super::expectation::ExpectedCounts;
 use super::generator::{Generator, GeneratorOptions};
-use super::merge::READS_WITHOUT_ID;
 use super::monitor::{self, Monitor};
 use super::observer::Observer;
 use super::reads::Reads;
@@ -274,13 +273,10 @@ impl Run<'_> {
         let info = self.sample_resources().await?;
         self.observer.phase(Phase::Historical);
         let populated = self.populate(population).await?;
-        if populated.is_some() {
-            // The planner of a store that has just been filled has no statistics.
-            self.database.analyse().await?;
-        }
+        let rested = populated.is_none() || self.rest().await?;
         let begun = match (&mut self.team, &populated) {
             (Some(team), Some(_)) => team.begin().await?,
-            (_, populated) => populated.as_ref().map(|_| SystemClock.now()),
+            (_, populated) => populated.as_ref().filter(|_| rested).map(|_| SystemClock.now()),
         };
         self.outcome.begun = begun.is_some();
         self.end_phase(Phase::Historical, Instant::now());
@@ -310,16 +306,19 @@ impl Run<'_> {
                 None => populate.await,
             }
         };
-        let stopped = async {
-            if self.stop.wait_for(|stop| *stop).await.is_err() {
-                std::future::pending::<()>().await;
-            }
+        unless_stopped(&mut self.stop, populate).await.transpose()
+    }
+
+    /// Updates the statistics of the planner, which a store that has just been filled does not have, and waits before
+    /// the load. Returns false if the run was stopped.
+    async fn rest(&mut self) -> Result<bool> {
+        let (database, time) = (self.database.clone(), self.options.rest);
+        let rest = async move {
+            database.analyse().await?;
+            tokio::time::sleep(time).await;
+            Ok(())
         };
-        tokio::select! {
-            biased;
-            () = stopped => Ok(None),
-            populated = populate => populated.map(Some),
-        }
+        Ok(unless_stopped(&mut self.stop, rest).await.transpose()?.is_some())
     }
 
     /// Drives the load. The ids and times of its jobs derive from `time`, which is the same for all shares.
@@ -480,6 +479,8 @@ impl Run<'_> {
             errors: Vec::new(),
             error_count: 0,
             series: Vec::new(),
+            delays: Vec::new(),
+            reads_without_id: 0,
             resources: self.resources.clone(),
             activity: self.activity.clone(),
             activity_problems: self.activity_problems.clone(),
@@ -518,7 +519,7 @@ impl Run<'_> {
         };
         record.ingester.jobs_dropped = generator.shed.dropped;
         record.ingester.jobs_rejected = generator.shed.rejected;
-        record.options.insert(READS_WITHOUT_ID.to_owned(), reads.without_id.into());
+        record.reads_without_id = reads.without_id;
         let in_process = self.database.backend() == BackendKind::Memory;
         if let Some(test) = self.phases.iter().find(|phase| phase.phase == Phase::Test) {
             record.invalid.extend(monitor::driver_limits(&record.activity, test, record.machine.cores, in_process));
@@ -532,6 +533,21 @@ impl Run<'_> {
             record.evaluate(self.config);
         }
         record
+    }
+}
+
+/// Executes a step before the load; `None` if the run is stopped meanwhile.
+async fn unless_stopped<T>(stop: &mut watch::Receiver<bool>, step: impl Future<Output = T>) -> Option<T> {
+    let stopped = async {
+        // Fails if the caller has dropped the sender: then nobody can stop the run.
+        if stop.wait_for(|stop| *stop).await.is_err() {
+            std::future::pending::<()>().await;
+        }
+    };
+    tokio::select! {
+        biased;
+        () = stopped => None,
+        done = step => Some(done),
     }
 }
 

@@ -3,25 +3,38 @@
 use std::time::Duration;
 
 use super::config::LoadConfig;
-use super::record::{IngesterRecord, Phase, QueryRecord, QueryType, RunRecord};
+use super::record::{DelayRecord, IngesterRecord, Phase, QueryRecord, QueryType, RunRecord};
 use super::upstream::GoDuration;
-use crate::measure::{Interval, LatencyHistogram};
+use crate::measure::LatencyHistogram;
 
 /// The maximum share of the driver's lag in a latency. Above it, the latency is not a measurement of the store.
 const MAX_LAG_SHARE: f64 = 0.2;
 /// The p99 of the lag up to which the load is the planned one: a shift of the load by this time does not change it.
 const VALID_LAG: Duration = Duration::from_millis(250);
-/// The maximum delay of a load at the end of the test, beyond the batch timeout and the calls in flight: the larger of a
-/// time and a share of the test.
-const MAX_DELAY: Duration = Duration::from_secs(1);
-const MAX_DELAY_SHARE: f64 = 0.05;
-/// The maximum growth of the backlog, as a share of the rate.
-const MAX_SLOPE: f64 = 0.02;
-/// The number of seconds from which on a slope is estimated.
-const MIN_SLOPE_SECONDS: usize = 5;
-/// The ratio of the slope to its standard error from which on the backlog grows: 99.9 % of slopes that are zero are
-/// below.
-const SIGNIFICANT: f64 = 3.1;
+/// The delay and its growth up to which a store keeps up.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Tolerance {
+    /// The maximum delay at the end of the test, beyond that of the calls in flight: the larger of a time and a share of
+    /// the test.
+    delay: Duration,
+    delay_share: f64,
+    /// The growth of the delay per second that is tolerated: the share by which the load may exceed the capacity.
+    slope: f64,
+    /// The growth of the delay over the test that is tolerated.
+    growth: Duration,
+}
+
+impl Tolerance {
+    /// For a single run.
+    const RUN: Self =
+        Self { delay: Duration::from_secs(1), delay_share: 0.05, slope: 0.02, growth: Duration::from_millis(200) };
+    /// For a trial of a search, whose rate is compared with others.
+    pub(super) const TRIAL: Self =
+        Self { delay: Duration::from_millis(100), delay_share: 0.02, slope: 0.01, growth: Duration::from_millis(10) };
+}
+
+/// The maximum number of ingestion queries of an event.
+const QUERIES_PER_EVENT: u64 = 3;
 /// The maximum share of operations that fail without an objective that permits it.
 const MAX_FAILED_SHARE: f64 = 0.001;
 
@@ -135,8 +148,7 @@ impl RunRecord {
         if shed > 0 {
             reasons.push(format!("{shed} jobs were shed, because the backlog was full"));
         }
-        reasons.extend(self.behind(config));
-        reasons.extend(self.growth(config));
+        reasons.extend(self.overload(config, Tolerance::RUN));
         reasons.extend(self.failed(config));
         self.unsustained.extend(reasons);
     }
@@ -158,19 +170,35 @@ impl RunRecord {
         [ingestion].into_iter().chain(reads).flatten().collect()
     }
 
+    /// The kinds of calls with which the store did not keep up.
+    pub(super) fn overload(&self, config: &LoadConfig, tolerance: Tolerance) -> Vec<String> {
+        let mut reasons = self.behind(config, tolerance);
+        reasons.extend(self.growth(config, tolerance));
+        reasons
+    }
+
     /// The kinds of calls that were behind their schedule at the end of the test.
-    fn behind(&self, config: &LoadConfig) -> Vec<String> {
-        let tolerated = MAX_DELAY.max(config.test_duration.mul_f64(MAX_DELAY_SHARE));
+    fn behind(&self, config: &LoadConfig, tolerance: Tolerance) -> Vec<String> {
+        let seconds = config.test_duration.as_secs_f64();
+        let tolerated = tolerance.delay.as_secs_f64().max(seconds * tolerance.delay_share);
         let reason = |rates: Rates| {
-            let in_flight = match rates.query_type {
-                None => config.ingestion.linger() + twice_median(&self.ingester.call_time),
-                Some(kind) => twice_median(&self.of_kind(kind)),
+            // One arrival may be due at the end of the test.
+            let (calls, one) = match rates.query_type {
+                None => (config.ingestion.linger() + twice_median(&self.ingester.call_time), QUERIES_PER_EVENT as f64),
+                Some(kind) => (twice_median(&self.of_kind(kind)), 1.0),
             };
-            let delay = (rates.due - rates.achieved) / rates.due * config.test_duration.as_secs_f64();
-            (delay > (tolerated + in_flight).as_secs_f64()).then(|| {
-                let name = rates.query_type.map_or_else(|| "ingestion".to_owned(), |kind| kind.to_string());
+            // The calls of a store that falls behind take longer than those at the start of the test.
+            let delays = self.delays.iter().find(|delays| delays.query_type == rates.query_type);
+            let in_flight = delays
+                .and_then(DelayRecord::at_start)
+                .map_or(calls.as_secs_f64(), |at_start| calls.as_secs_f64().min(at_start * 2.0));
+            let delay = (rates.due - rates.achieved - one / seconds) / rates.due * seconds;
+            (delay > tolerated + in_flight).then(|| {
                 let (due, achieved) = (rates.due, rates.achieved);
-                format!("{name}: {achieved:.1} of {due:.1} per second were done by the end of the test")
+                format!(
+                    "{}: {achieved:.1} of {due:.1} per second were done by the end of the test",
+                    name(rates.query_type)
+                )
             })
         };
         self.rates().into_iter().filter_map(reason).collect()
@@ -185,30 +213,15 @@ impl RunRecord {
         merged
     }
 
-    /// The growth of the backlog of ingestion over the second half of the test.
-    fn growth(&self, config: &LoadConfig) -> Option<String> {
-        let test = self.phase(Phase::Test)?;
-        let middle = test.start_nanos.midpoint(test.end_nanos);
-        let half = middle.div_ceil(1_000_000_000)..test.end_nanos / 1_000_000_000;
-        let ingestion = self.series.iter().find(|series| series.query_type.is_none())?;
-        let delays: Vec<_> = ingestion
-            .intervals
-            .iter()
-            .filter(|interval| half.contains(&interval.second))
-            .map(|interval| interval.backlog as f64 / interval.target.max(1.0))
-            .collect();
-        let slope = slope(&delays).filter(|slope| slope.value > MAX_SLOPE && slope.is_significant())?;
-        let last = self.last_backlog(ingestion.intervals.as_slice(), &half)?;
-        // A backlog that a batch in flight explains is none.
-        let explained = config.ingestion.linger() + twice_median(&self.ingester.call_time);
-        (last > explained.as_secs_f64())
-            .then(|| format!("the backlog of ingestion grew by {:.0} ms a second until the end", slope.value * 1000.0))
-    }
-
-    /// The backlog at the end of a period, in seconds of arrivals.
-    fn last_backlog(&self, intervals: &[Interval], period: &std::ops::Range<u64>) -> Option<f64> {
-        let last = intervals.iter().rfind(|interval| period.contains(&interval.second))?;
-        Some(last.backlog as f64 / last.target.max(1.0))
+    /// The kinds of calls whose delay grew until the end of the test.
+    fn growth(&self, config: &LoadConfig, tolerance: Tolerance) -> impl Iterator<Item = String> {
+        let seconds = config.test_duration.as_secs_f64();
+        self.delays.iter().filter_map(move |delays| {
+            let tolerated = tolerance.slope.max(tolerance.growth.as_secs_f64() / seconds);
+            let growth = delays.growth(seconds).filter(|&growth| growth > tolerated)?;
+            let name = name(delays.query_type);
+            Some(format!("{name}: the delay grew by {:.0} ms a second until the end", growth * 1000.0))
+        })
     }
 
     /// The kinds of calls of which too many failed, without an objective on their errors.
@@ -236,47 +249,6 @@ fn twice_median(times: &LatencyHistogram) -> Duration {
     Duration::from_nanos(times.quantile(0.5).unwrap_or_default()) * 2
 }
 
-/// The slope of a straight line through values at equal distances.
-struct Slope {
-    value: f64,
-    standard_error: f64,
-}
-
-impl Slope {
-    fn is_significant(&self) -> bool {
-        self.value > self.standard_error * SIGNIFICANT
-    }
-}
-
-/// The slope by least squares; `None` with too few values.
-fn slope(values: &[f64]) -> Option<Slope> {
-    if values.len() < MIN_SLOPE_SECONDS {
-        return None;
-    }
-    let count = values.len() as f64;
-    let mean = values.iter().sum::<f64>() / count;
-    let centre = (count - 1.0) / 2.0;
-    let points = || values.iter().enumerate().map(|(at, value)| (at as f64 - centre, value - mean));
-    let squares: f64 = points().map(|(at, _)| at * at).sum();
-    let value = points().map(|(at, value)| at * value).sum::<f64>() / squares;
-    let residual: f64 = points().map(|(at, y)| (y - value * at).powi(2)).sum();
-    Some(Slope { value, standard_error: (residual / (count - 2.0) / squares).sqrt() })
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_slope_is_that_of_the_line_and_significant_beyond_the_noise() {
-        let line: Vec<_> = (0..10).map(|at| 3.0 + 0.25 * f64::from(at)).collect();
-        let exact = slope(&line).unwrap();
-        assert!((exact.value - 0.25).abs() < 1e-12 && exact.standard_error < 1e-9 && exact.is_significant());
-        // Known values: the slope of 1, 3, 2, 5, 4 is 0.8 with the standard error 0.3464.
-        let known = slope(&[1.0, 3.0, 2.0, 5.0, 4.0]).unwrap();
-        assert!((known.value - 0.8).abs() < 1e-12, "{}", known.value);
-        assert!((known.standard_error - 0.346_410_161_5).abs() < 1e-9, "{}", known.standard_error);
-        assert!(!known.is_significant());
-        assert!(slope(&line[..4]).is_none());
-    }
+fn name(query_type: Option<QueryType>) -> String {
+    query_type.map_or_else(|| "ingestion".to_owned(), |kind| kind.to_string())
 }

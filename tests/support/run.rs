@@ -94,6 +94,8 @@ pub fn record(backend: &str, median_micros: f64) -> RunRecord {
         }],
         error_count: 1,
         series: series(&mut draws, median_micros),
+        delays: Vec::new(),
+        reads_without_id: 0,
         resources: [(0, 12 << 20), (85_000_000_000, 96 << 20)]
             .map(|(at_nanos, bytes)| ResourceSample {
                 at_nanos,

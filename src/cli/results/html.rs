@@ -17,6 +17,7 @@ pub fn page(runs: &[RunRecord]) -> Result<Markup, ChartError> {
         (differences::section(runs, &names))
         (summary::objectives(runs, &names))
         (summary::rates(runs, &names))
+        (summary::trials(runs, &names))
         (latency::tables(runs, &names))
         (charts(runs, &names)?)
         (summary::actions(runs, &names))

@@ -121,8 +121,11 @@ fn census(census: &CensusRecord) -> String {
 }
 
 fn highest_rate(search: &RateSearchRecord) -> String {
-    let broke = search.first_violation().map(|trial| format!("; first violation: {}", trial.broke.join(", ")));
-    search.highest.map_or_else(|| "none".to_owned(), format::rate) + &broke.unwrap_or_default()
+    let highest = search.highest.map_or_else(|| "none".to_owned(), format::rate);
+    match &search.inconclusive {
+        Some(reason) => format!("{highest}; inconclusive: {reason}"),
+        None => highest,
+    }
 }
 
 /// The table of objectives, if there are any.
@@ -162,6 +165,23 @@ pub fn rates(runs: &[RunRecord], names: &[String]) -> Markup {
         })
     });
     table("rates", "Rates per second", &["Run", "Kind", "Due", "Done by the end of the test"], rows)
+}
+
+/// The table of the trials of searches, if there are any.
+pub fn trials(runs: &[RunRecord], names: &[String]) -> Markup {
+    let rows = named(runs, names).flat_map(|(at, name, run)| {
+        run.rate_search.iter().flat_map(|search| &search.trials).map(move |trial| {
+            html! {
+                td { (key(at, name)) }
+                td { (format::rate(trial.rate)) @if trial.confirms { " (confirmation)" } }
+                td { (format::time(trial.test_nanos)) }
+                td { (format::rate(trial.achieved)) }
+                td { (or_missing(trial.ingest_p99_nanos.map(format::time))) }
+                td { (trial) }
+            }
+        })
+    });
+    table("trials", "Trials of the search", &["Run", "Rate", "Test", "Achieved", "p99 of events", "Outcome"], rows)
 }
 
 /// The table of actions, if there are any.

@@ -91,8 +91,8 @@ pub struct RunArgs {
     #[arg(long, value_name = "I/N", conflicts_with_all = ["find_rate", "teardown_only"])]
     share: Option<Share>,
 
-    /// Search by bisection for the highest submission rate at which all objectives (`slo`) are met and ingestion
-    /// keeps up.
+    /// Search by bisection for the highest submission rate at which all objectives (`slo`) are met and the store
+    /// keeps up. A trial that the load generator disturbs is repeated. A run five times as long confirms the result.
     #[arg(long)]
     find_rate: bool,
 
@@ -142,7 +142,7 @@ Exit codes:
   2    invalid configuration, a store with other data, no connection
   3    not sustained: less was stored or read than was due, the backlog grew until the end, more than 0.1 % of
        the operations failed without an objective on their errors, or the store stopped responding
-  4    invalid: the load generator did not keep its schedule
+  4    invalid: the load generator did not keep its schedule, or a search for this reason found no rate
   130  interrupted; the measurements up to the interruption are written";
 
 pub async fn run(args: &RunArgs) -> Result<Verdict, Failure> {
@@ -237,7 +237,7 @@ fn verdict(record: &RunRecord) -> Result<Verdict, Failure> {
     }
     record.invalid.iter().for_each(|reason| report::problem(format!("invalid: {reason}")));
     if let Some(search) = &record.rate_search {
-        return Ok(found(search));
+        return Ok(found(search, record.failures.is_empty()));
     }
     record.aborted.iter().for_each(|reason| report::problem(format!("ended early: {reason}")));
     record.unsustained.iter().for_each(|reason| report::problem(format!("not sustained: {reason}")));
@@ -259,10 +259,15 @@ pub fn exit(record: &RunRecord) -> Verdict {
     }
 }
 
-fn found(search: &RateSearchRecord) -> Verdict {
-    if search.highest.is_none() {
-        report::problem("no rate met all objectives");
-        return Verdict::Differed;
+fn found(search: &RateSearchRecord, is_complete: bool) -> Verdict {
+    search.inconclusive.iter().for_each(|reason| report::problem(format!("inconclusive: {reason}")));
+    match search.highest {
+        _ if !is_complete => Verdict::Failed,
+        Some(_) => Verdict::Passed,
+        None if search.inconclusive.is_some() => Verdict::Invalid,
+        None => {
+            report::problem("no rate met all objectives");
+            Verdict::Differed
+        }
     }
-    Verdict::Passed
 }

@@ -71,16 +71,15 @@ impl fmt::Display for Summary<'_> {
 impl Summary<'_> {
     fn search(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Some(search) = &self.record.rate_search else { return Ok(()) };
-        match search.highest {
-            Some(rate) => {
-                writeln!(f, "highest rate: {rate:.1} submissions per second ({} trials)", search.trials.len())?
-            }
-            None => writeln!(f, "highest rate: none ({} trials)", search.trials.len())?,
+        for (number, trial) in search.trials.iter().enumerate() {
+            let purpose = if trial.confirms { ", confirmation" } else { "" };
+            let (number, achieved) = (number + 1, format::rate(trial.achieved));
+            writeln!(f, "trial {number} at {:.1}{purpose}: {achieved} achieved, {trial}", trial.rate)?;
         }
-        match search.first_violation() {
-            Some(trial) => writeln!(f, "first violation, at {:.1}: {}", trial.rate, trial.broke.join("; ")),
-            None => Ok(()),
-        }
+        let highest =
+            search.highest.map_or_else(|| "none".to_owned(), |rate| format!("{rate:.1} submissions per second"));
+        writeln!(f, "highest rate: {highest} ({} trials)", search.trials.len())?;
+        search.inconclusive.iter().try_for_each(|reason| writeln!(f, "INCONCLUSIVE: {reason}"))
     }
 
     fn table(&self) -> Table {
