@@ -274,6 +274,9 @@ impl Run<'_> {
         self.observer.phase(Phase::Historical);
         let populated = self.populate(population).await?;
         let rested = populated.is_none() || self.rest().await?;
+        // Before the start, because it connects.
+        let thread = GeneratorThread::default();
+        let monitor = Monitor::new(self.database.clone(), self.observer.clone(), self.start, thread.clone()).await;
         let begun = match (&mut self.team, &populated) {
             (Some(team), Some(_)) => team.begin().await?,
             (_, populated) => populated.as_ref().filter(|_| rested).map(|_| SystemClock.now()),
@@ -285,7 +288,7 @@ impl Run<'_> {
         let (Some(before), Some(time)) = (populated, begun) else {
             return Ok(skeleton);
         };
-        let driven = self.drive(population, skeleton, time).await?;
+        let driven = self.drive(population, skeleton, time, (monitor, thread)).await?;
         let census = self.census(&driven, before).await;
         self.sample_after().await;
         Ok(self.record(driven, census))
@@ -321,12 +324,17 @@ impl Run<'_> {
         Ok(unless_stopped(&mut self.stop, rest).await.transpose()?.is_some())
     }
 
-    /// Drives the load. The ids and times of its jobs derive from `time`, which is the same for all shares.
-    async fn drive(&mut self, population: &Population, skeleton: RunRecord, time: Timestamp) -> Result<LoadOutcome> {
+    /// Drives the load, which starts now. The ids and times of its jobs derive from `time`, the wall-clock time of the
+    /// start, which is the same for all shares.
+    async fn drive(
+        &mut self,
+        population: &Population,
+        skeleton: RunRecord,
+        time: Timestamp,
+        (monitor, thread): (Monitor, GeneratorThread),
+    ) -> Result<LoadOutcome> {
         let [warm_up, end] = self.config.test_micros();
         let options = self.options.generator;
-        let thread = GeneratorThread::default();
-        let monitor = Monitor::new(self.database.clone(), self.observer.clone(), self.start, thread.clone()).await;
         let (start, offset) = (Instant::now(), self.start.elapsed());
         let generator = Generator::new(self.config, options, time);
         let requests = Requests::new(self.config, generator.factory().time(warm_up));

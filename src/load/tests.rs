@@ -2,6 +2,7 @@
 
 use std::collections::HashMap;
 
+use super::arrivals::ArrivalKind;
 use super::config::LoadConfig;
 use super::generator::{Generator, GeneratorOptions, PlannedBatch};
 use super::lifecycle::{LifeStage, LiveJob};
@@ -275,7 +276,9 @@ fn the_maximum_backlog_is_that_of_each_worker() {
     assert_eq!(generator.shed.dropped, jobs.iter().map(|jobs| jobs.saturating_sub(30)).sum::<u64>());
     assert!(generator.shed.dropped > 50, "{jobs:?}");
     // With a limit of less than a batch, each worker has a batch in flight, and none waits for the others.
-    let mut generator = self::generator("numWorkers: 4\nmaxBacklogSize: 20");
+    // Uniform arrivals of a job per millisecond would have ids of two workers only.
+    let options = GeneratorOptions { arrivals: ArrivalKind::Poisson, ..GeneratorOptions::default() };
+    let mut generator = Generator::new(&config("numWorkers: 4\nmaxBacklogSize: 20"), options, START);
     let mut sent = [0; 4];
     for now in (0..1_000_000).step_by(5_000) {
         generator.advance(now);
