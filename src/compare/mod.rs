@@ -14,11 +14,13 @@ mod results;
 mod run;
 mod samples;
 mod target;
+mod turns;
 mod writes;
 
 pub use baseline::{Incomparable, Regression, check_baseline, read_baseline, regressions};
 pub use operation::{Batches, Ingestion, ReadOperation};
 pub use ratio::Ratio;
+pub use reads::QueryDifference;
 pub use results::{BackendResult, Measurement, OperationGroup, OperationResult, Results, Settings};
-pub use run::{Activity, ActivityFn, Comparison, ComparisonOutcome, QueryDifference};
+pub use run::{Activity, ActivityFn, Comparison, ComparisonOutcome};
 pub use target::{Backend, Target};

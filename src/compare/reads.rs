@@ -5,9 +5,9 @@ use std::time::Duration;
 use super::check::answers_differ;
 use super::operation::ReadOperation;
 use super::ratio::MIN_TURNS;
-use super::run::{QueryDifference, RUNS_PER_TURN, turns};
 use super::samples::Samples;
 use super::target::Target;
+use super::turns::{RUNS_PER_TURN, turns};
 use super::writes::Writes;
 use crate::error::{Error, ErrorKind, Result};
 use crate::workload::{Answer, Query};
@@ -15,6 +15,22 @@ use crate::workload::{Answer, Query};
 /// The time of a target after which an operation is no longer repeated. It applies to all targets together, because all
 /// of them execute the same queries.
 const ENOUGH_TIME: Duration = Duration::from_secs(2);
+
+/// A result that differs from that of the first target.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct QueryDifference {
+    /// The operation.
+    pub operation: String,
+    /// The target with the different result.
+    pub target: String,
+    /// The target with the expected result.
+    pub reference: String,
+    /// The difference.
+    pub problem: String,
+    /// The query.
+    pub query: String,
+}
 
 /// The reads of an operation on the targets that support it.
 pub(super) struct Reads<'a> {

@@ -1,20 +1,16 @@
 //! The execution of a comparison: loading, comparison of results, and measurement.
 
 use super::operation::{Batches, Ingestion, ReadOperation};
-use super::reads::Reads;
+use super::reads::{QueryDifference, Reads};
 use super::results::{BackendResult, OperationResult, Results, Settings};
 use super::samples::Samples;
 use super::target::Target;
+use super::turns::{RUNS_PER_TURN, turns};
 use super::writes::Writes;
 use crate::error::Result;
 use crate::measure::Machine;
 use crate::time::{Clock, SystemClock};
 use crate::workload::{QueryKind, Workload};
-
-/// The number of consecutive executions of an operation in the turn of a target. During the first ones, the caches of
-/// the processor contain the data of other targets; with one execution per turn, all times would be those of a store
-/// that is idle in between.
-pub(super) const RUNS_PER_TURN: usize = 10;
 
 /// The current activity of a comparison.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -35,22 +31,6 @@ pub enum ComparisonOutcome {
     Agreed(Results),
     /// Results differ. Then there are no measurements.
     Differed(Vec<QueryDifference>),
-}
-
-/// A result that differs from that of the first target.
-#[derive(Debug, Clone, PartialEq, Eq)]
-#[non_exhaustive]
-pub struct QueryDifference {
-    /// The operation.
-    pub operation: String,
-    /// The target with the different result.
-    pub target: String,
-    /// The target with the expected result.
-    pub reference: String,
-    /// The difference.
-    pub problem: String,
-    /// The query.
-    pub query: String,
 }
 
 /// A comparison of targets on a workload.
@@ -172,23 +152,5 @@ impl Comparison<'_> {
             backends,
             operations,
         })
-    }
-}
-
-/// The order of the targets in a round. The first one rotates, so that interference and the contents of the caches
-/// affect all targets alike.
-pub(super) fn turns(targets: usize, round: usize) -> impl Iterator<Item = usize> {
-    (0..targets).map(move |turn| (round + turn) % targets)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn every_target_runs_once_in_a_round_and_begins_equally_often() {
-        let order = |round| turns(3, round).collect::<Vec<_>>();
-        assert_eq!([order(0), order(1), order(2), order(3)], [[0, 1, 2], [1, 2, 0], [2, 0, 1], [0, 1, 2]]);
-        assert_eq!(turns(0, 5).count(), 0);
     }
 }

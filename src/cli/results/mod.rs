@@ -2,6 +2,7 @@
 
 mod activity;
 mod differences;
+mod events;
 mod html;
 mod latency;
 mod over_time;

@@ -5,7 +5,7 @@ use broadside::load::record::{Phase, QueryType};
 use broadside::measure::Interval;
 use maud::Markup;
 
-use super::activity;
+use super::events;
 use crate::cli::format;
 use crate::cli::page::{self, ChartError, Line, LineChart, Mark, Scale, Stroke, round_step};
 
@@ -129,7 +129,7 @@ fn marks(runs: &[RunRecord]) -> Vec<Mark> {
             let name = if again { String::new() } else { action.action.to_string() };
             marks.push(Mark { at: due, series: Some(at), name });
         }
-        let events = activity::events(run).into_iter();
+        let events = events::events(run).into_iter();
         marks.extend(events.map(|(began, event)| Mark {
             at: began - test_start(run),
             series: Some(at),

@@ -1,10 +1,11 @@
 //! The phases of a run, and its record.
 
-use std::collections::BTreeMap;
+mod options;
+mod record;
+
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use serde_json::Value;
 use tokio::runtime::Handle;
 use tokio::sync::watch;
 use tokio::time::timeout;
@@ -16,63 +17,23 @@ use super::config::LoadConfig;
 use super::cpu::GeneratorThread;
 use super::driver::{self, Drain, LoadOutcome, Setup};
 use super::expectation::ExpectedCounts;
-use super::generator::{Generator, GeneratorOptions};
-use super::monitor::{self, Monitor};
+use super::generator::Generator;
+use super::monitor::Monitor;
 use super::observer::Observer;
 use super::reads::Reads;
-use super::record::{
-    ActivitySample, CensusRecord, FailureRecord, Phase, PhaseRecord, ResourceSample, RunRecord, ShareRecord,
-    StoreRecord,
-};
-use super::recorded::RecordedRead;
+use super::record::{ActivitySample, CensusRecord, FailureRecord, Phase, PhaseRecord, ResourceSample, RunRecord};
 use super::recorder::Recorder;
 use super::requests::Requests;
 use super::store::{self, Population};
 use super::team::{self, End, Team};
-use super::upstream::GoDuration;
 use crate::database::{Database, StoreInfo};
-use crate::error::{BackendKind, Result};
-use crate::measure::Machine;
+use crate::error::Result;
 use crate::time::{Clock, SystemClock, Timestamp};
+
+pub use options::RunOptions;
 
 /// The maximum duration of a step after the load of a run that was stopped, whose store may not respond.
 const STEP_WHEN_STOPPED: Duration = Duration::from_secs(10);
-
-/// Options of a run in addition to its configuration.
-#[derive(Debug, Clone)]
-pub struct RunOptions {
-    /// The options of the generation of jobs and reads.
-    pub generator: GeneratorOptions,
-    /// The timeout of a read; 60 s by default.
-    pub query_timeout: Duration,
-    /// The maximum duration of the drain; 300 s by default. The last share of a load waits for the same time again until
-    /// the other shares have ended.
-    pub drain: Duration,
-    /// The maximum duration of the drain of a stopped run; 10 s by default.
-    pub drain_when_stopped: Duration,
-    /// Recorded reads to replay from the start of the test.
-    pub recorded: Vec<RecordedRead>,
-    /// The maximum time for which a share waits for another one that shows no sign of life before the load; 60 s by
-    /// default.
-    pub share_wait: Duration,
-    /// The time between the creation of historical jobs and the load, in which the store may finish its maintenance; 0
-    /// by default.
-    pub rest: Duration,
-}
-
-impl Default for RunOptions {
-    fn default() -> Self {
-        Self {
-            generator: GeneratorOptions::default(),
-            query_timeout: Duration::from_secs(60),
-            drain: Duration::from_secs(300),
-            drain_when_stopped: Duration::from_secs(10),
-            recorded: Vec::new(),
-            share_wait: Duration::from_secs(60),
-            rest: Duration::ZERO,
-        }
-    }
-}
 
 /// Runs a load test on a store, from the schema to the tear-down, and returns its record.
 ///
@@ -373,22 +334,6 @@ impl Run<'_> {
         Ok(driven)
     }
 
-    /// The record at the start of the load, with the planned phases.
-    fn planned(&self, skeleton: &RunRecord, [warm_up, end]: [u64; 2]) -> RunRecord {
-        let mut record = skeleton.clone();
-        let start = self.start.elapsed().as_nanos() as u64;
-        let phase = |phase, from: u64, to: u64| PhaseRecord {
-            phase,
-            start_nanos: start + from * 1000,
-            end_nanos: start + to * 1000,
-        };
-        if warm_up > 0 {
-            record.phases.push(phase(Phase::WarmUp, 0, warm_up));
-        }
-        record.phases.push(phase(Phase::Test, warm_up, end));
-        record
-    }
-
     /// Takes the census; `None` if some events are not known to be stored, or the census fails.
     async fn census(&mut self, driven: &LoadOutcome, before: ExpectedCounts) -> Option<CensusRecord> {
         if !driven.drained && self.team.is_none() {
@@ -456,91 +401,6 @@ impl Run<'_> {
             server_memory_bytes: info.server_memory,
             process_memory_bytes: resident_bytes(),
         });
-    }
-
-    /// The record of a run without a load.
-    fn unloaded(&self) -> RunRecord {
-        RunRecord {
-            format: RunRecord::FORMAT,
-            broadside: env!("CARGO_PKG_VERSION").to_owned(),
-            started: self.started,
-            ended: self.started,
-            seed: self.options.generator.seed,
-            options: self.recorded_options(),
-            configuration: serde_json::to_value(self.config).unwrap_or_default(),
-            store: StoreRecord {
-                backend: self.database.backend().name().to_owned(),
-                address: self.config.database.address(),
-                version: None,
-                settings: BTreeMap::new(),
-            },
-            machine: Machine::this(),
-            partial: true,
-            invalid: Vec::new(),
-            unsustained: Vec::new(),
-            aborted: None,
-            failures: Vec::new(),
-            phases: self.phases.clone(),
-            ingester: Default::default(),
-            queries: Vec::new(),
-            actions: Vec::new(),
-            errors: Vec::new(),
-            error_count: 0,
-            series: Vec::new(),
-            delays: Vec::new(),
-            reads_without_id: 0,
-            resources: self.resources.clone(),
-            activity: self.activity.clone(),
-            activity_problems: self.activity_problems.clone(),
-            census: None,
-            objectives: Vec::new(),
-            rate_search: None,
-            share: self.team.as_ref().map(|team| ShareRecord {
-                share: self.options.generator.share.to_string(),
-                load: team.load().to_owned(),
-            }),
-        }
-    }
-
-    fn recorded_options(&self) -> BTreeMap<String, Value> {
-        let options = self.options.generator;
-        BTreeMap::from([
-            ("selection".to_owned(), options.selection.to_string().into()),
-            ("arrivals".to_owned(), options.arrivals.to_string().into()),
-            ("queryTimeout".to_owned(), GoDuration(self.options.query_timeout).to_string().into()),
-        ])
-    }
-
-    fn record(&mut self, driven: LoadOutcome, census: Option<CensusRecord>) -> RunRecord {
-        let offset = driven.offset.as_nanos() as u64;
-        let LoadOutcome { generator, reads, actions, record, drained, interrupted, aborted, .. } = driven;
-        let mut record = RunRecord {
-            partial: interrupted,
-            aborted,
-            phases: self.phases.clone(),
-            actions: actions.iter().map(|action| action.record(offset)).collect(),
-            resources: self.resources.clone(),
-            activity: std::mem::take(&mut self.activity),
-            activity_problems: std::mem::take(&mut self.activity_problems),
-            census,
-            ..record
-        };
-        record.ingester.jobs_dropped = generator.shed.dropped;
-        record.ingester.jobs_rejected = generator.shed.rejected;
-        record.reads_without_id = reads.without_id;
-        let in_process = self.database.backend() == BackendKind::Memory;
-        if let Some(test) = self.phases.iter().find(|phase| phase.phase == Phase::Test) {
-            record.invalid.extend(monitor::driver_limits(&record.activity, test, record.machine.cores, in_process));
-        }
-        if !drained && !interrupted && record.aborted.is_none() {
-            record.unsustained.push("some calls had not completed at the end of the drain".to_owned());
-        }
-        if self.team.is_some() {
-            record.judge_share();
-        } else {
-            record.evaluate(self.config);
-        }
-        record
     }
 }
 

@@ -2,14 +2,20 @@
 //!
 //! Times within a run are nanoseconds since the start of its first phase.
 
+mod calls;
+mod journal;
+
 use std::collections::BTreeMap;
 use std::fmt;
 
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-use crate::measure::{Histogram, Interval, LatencyHistogram, Machine};
+use crate::measure::{Interval, Machine};
 use crate::time::Timestamp;
+
+pub use calls::{IngesterRecord, QueryRecord, QueryType};
+pub use journal::{ReadRecordError, SecondRecord};
 
 /// The record of a run.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -177,163 +183,6 @@ pub struct FailureRecord {
     pub error: String,
 }
 
-/// The ingestion of the test phase. An event is a state transition of a job or an update by an action; it has one to
-/// three ingestion queries.
-///
-/// The latency of an event is the sum of three parts: the driver's lag, the wait and the service time.
-#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase", default, deny_unknown_fields)]
-pub struct IngesterRecord {
-    /// The number of ingestion queries that were due, without those of jobs that were shed.
-    pub queries_due: u64,
-    /// The number of these queries in batches that succeeded.
-    pub queries_executed: u64,
-    /// The number of these queries in batches that succeeded before the end of the test.
-    pub queries_in_time: u64,
-    /// The number of batches that succeeded.
-    pub batches_executed: u64,
-    /// The number of failed attempts to send a batch.
-    pub batches_failed: u64,
-    /// The number of batches that were redelivered.
-    pub batches_redelivered: u64,
-    /// The number of jobs shed by the strategy `drop` because the backlog was full.
-    pub jobs_dropped: u64,
-    /// The number of jobs shed by the strategy `error` because the backlog was full.
-    pub jobs_rejected: u64,
-    /// The time from the due time of an event to the completion of its batch. Events that were not stored at the end
-    /// count with the time until then.
-    pub latency: LatencyHistogram,
-    /// The duration of the call that stored the event.
-    pub service_time: LatencyHistogram,
-    /// The time that the event waited for room in the queue, for its batch to fill, for the previous batch of its worker
-    /// and for the repetition of a failed batch.
-    pub backlog_wait: LatencyHistogram,
-    /// The delay by the driver: from the due time to the generation of the event, and from the time at which the batch
-    /// could be sent to the call.
-    pub driver_lag: LatencyHistogram,
-    /// The duration of the calls that succeeded, one value for each batch.
-    pub call_time: LatencyHistogram,
-    /// The number of queries in the backlog, sampled every 100 ms. The sum of several shares has the samples of each.
-    pub backlog_size: Histogram,
-}
-
-impl IngesterRecord {
-    /// Adds the measurements of another part of the load.
-    pub(super) fn merge(&mut self, other: &Self) {
-        self.queries_due += other.queries_due;
-        self.queries_executed += other.queries_executed;
-        self.queries_in_time += other.queries_in_time;
-        self.batches_executed += other.batches_executed;
-        self.batches_failed += other.batches_failed;
-        self.batches_redelivered += other.batches_redelivered;
-        self.jobs_dropped += other.jobs_dropped;
-        self.jobs_rejected += other.jobs_rejected;
-        self.latency.merge(&other.latency);
-        self.service_time.merge(&other.service_time);
-        self.backlog_wait.merge(&other.backlog_wait);
-        self.driver_lag.merge(&other.driver_lag);
-        self.call_time.merge(&other.call_time);
-        self.backlog_size.merge(&other.backlog_size);
-    }
-}
-
-/// The kinds of reads, serialized by their names in result files.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
-pub enum QueryType {
-    /// A page of jobs.
-    GetJobs,
-    /// A page of groups.
-    GetJobGroups,
-    /// A job's spec.
-    GetJobSpec,
-    /// A run's error.
-    GetJobRunError,
-    /// A run's debug message.
-    GetJobRunDebugMessage,
-}
-
-impl fmt::Display for QueryType {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        fmt::Debug::fmt(self, f)
-    }
-}
-
-/// The measurements of a kind of read with a filter combination.
-///
-/// The latency of a read that succeeded is the sum of three parts: the driver's lag, the wait for a slot and the service
-/// time.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase", deny_unknown_fields)]
-pub struct QueryRecord {
-    /// The kind.
-    pub query_type: QueryType,
-    /// The filter combination; `none` for single records.
-    pub filter_combo: String,
-    /// The number of reads that succeeded.
-    pub executed: u64,
-    /// The number of reads that failed, without [`not_found`](Self::not_found).
-    pub failed: u64,
-    /// The number of reads of a record that does not exist.
-    pub not_found: u64,
-    /// The number of reads that had not completed at the end.
-    pub unfinished: u64,
-    /// The number of reads that succeeded before the end of the test, including those of records that do not exist.
-    pub in_time: u64,
-    /// The time from the due time to completion. Reads that failed or had not completed count with the time until then,
-    /// as lower bounds.
-    pub latency: LatencyHistogram,
-    /// The duration of the call.
-    pub service_time: LatencyHistogram,
-    /// The wait for a slot.
-    pub slot_wait: LatencyHistogram,
-    /// The delay by the driver, from the time at which the read was due and had a slot to the call.
-    pub driver_lag: LatencyHistogram,
-}
-
-impl QueryRecord {
-    pub(super) fn new(query_type: QueryType, filter_combo: &str) -> Self {
-        Self {
-            query_type,
-            filter_combo: filter_combo.to_owned(),
-            executed: 0,
-            failed: 0,
-            not_found: 0,
-            unfinished: 0,
-            in_time: 0,
-            latency: LatencyHistogram::default(),
-            service_time: LatencyHistogram::default(),
-            slot_wait: LatencyHistogram::default(),
-            driver_lag: LatencyHistogram::default(),
-        }
-    }
-
-    /// The number of reads that were due.
-    pub fn due(&self) -> u64 {
-        self.executed + self.failed + self.not_found + self.unfinished
-    }
-
-    /// Adds the measurements of another part of the load.
-    pub(super) fn merge(&mut self, other: &Self) {
-        self.executed += other.executed;
-        self.failed += other.failed;
-        self.not_found += other.not_found;
-        self.unfinished += other.unfinished;
-        self.in_time += other.in_time;
-        self.latency.merge(&other.latency);
-        self.service_time.merge(&other.service_time);
-        self.slot_wait.merge(&other.slot_wait);
-        self.driver_lag.merge(&other.driver_lag);
-    }
-
-    /// The name in reports: the kind and the filter combination, if any.
-    pub fn name(&self) -> String {
-        match self.filter_combo.as_str() {
-            "none" | "" => self.query_type.to_string(),
-            filter => format!("{} {filter}", self.query_type),
-        }
-    }
-}
-
 /// The kinds of actions.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
@@ -429,41 +278,6 @@ pub struct ResourceSample {
     pub server_memory_bytes: Option<u64>,
     /// The resident memory of the load driver, in bytes.
     pub process_memory_bytes: Option<u64>,
-}
-
-/// What a run adds to its record in one second: the calls that ended in it, and the intervals that it closed.
-///
-/// A record is the sum of its seconds, so a run that is killed leaves a record of all seconds that were written.
-#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase", default, deny_unknown_fields)]
-pub struct SecondRecord {
-    /// The ingestion of the test phase.
-    pub ingester: IngesterRecord,
-    /// The reads of the test phase.
-    pub queries: Vec<QueryRecord>,
-    /// The first errors of the test phase.
-    pub errors: Vec<ErrorRecord>,
-    /// The number of errors of the test phase.
-    pub error_count: u64,
-    /// The interval of ingestion and of each kind of read, with one interval each.
-    pub series: Vec<SeriesRecord>,
-    /// The samples of the server's activity.
-    pub activity: Vec<ActivitySample>,
-    /// The delays of ingestion and of each kind of read.
-    pub delays: Vec<DelayRecord>,
-    /// The latencies of each of the intervals, if they are recorded and not yet part of the interval.
-    #[serde(skip)]
-    pub(super) latencies: Vec<Histogram>,
-}
-
-impl SecondRecord {
-    /// Makes the latencies a part of their intervals.
-    pub(super) fn encode_latencies(&mut self) {
-        for (series, latencies) in self.series.iter_mut().zip(self.latencies.drain(..)) {
-            let intervals = series.intervals.iter_mut();
-            intervals.for_each(|interval| interval.latencies = Some(latencies.encode()));
-        }
-    }
 }
 
 /// The activity of the server and of the load driver at a moment.
@@ -581,90 +395,6 @@ impl RunRecord {
     /// The version of the format that this build reads and writes.
     pub const FORMAT: u32 = 2;
 
-    /// Adds the measurements of a second.
-    pub(super) fn add(&mut self, second: SecondRecord) {
-        self.ingester.merge(&second.ingester);
-        for query in second.queries {
-            let kind = (query.query_type, query.filter_combo.clone());
-            let same = |other: &&mut QueryRecord| (other.query_type, &other.filter_combo) == (kind.0, &kind.1);
-            match self.queries.iter_mut().find(same) {
-                Some(sum) => sum.merge(&query),
-                None => self.queries.push(query),
-            }
-        }
-        self.queries.sort_by(|a, b| (a.query_type, &a.filter_combo).cmp(&(b.query_type, &b.filter_combo)));
-        self.errors.extend(second.errors);
-        self.error_count += second.error_count;
-        self.activity.extend(second.activity);
-        for delays in second.delays {
-            match self.delays.iter_mut().find(|sum| sum.query_type == delays.query_type) {
-                Some(sum) => sum.merge(&delays),
-                None => self.delays.push(delays),
-            }
-        }
-        for SeriesRecord { query_type, intervals } in second.series {
-            match self.series.iter_mut().find(|series| series.query_type == query_type) {
-                Some(series) => series.intervals.extend(intervals),
-                None => self.series.push(SeriesRecord { query_type, intervals }),
-            }
-        }
-    }
-
-    /// Parses the content of a `broadside-run-….json`: a record, and the [`SecondRecord`]s of a run that was killed, which
-    /// are added to it. An incomplete last second is left out.
-    ///
-    /// # Errors
-    ///
-    /// [`ReadRecordError`] if the text is not a record, or has another [`format`](Self::FORMAT).
-    pub fn from_json(text: &[u8]) -> Result<Self, ReadRecordError> {
-        // The format is checked first, because other formats may have other fields.
-        #[derive(Deserialize)]
-        struct Versioned {
-            format: u32,
-        }
-        let first = |text| serde_json::Deserializer::from_slice(text).into_iter::<Versioned>().next();
-        match first(text) {
-            Some(Ok(Versioned { format: Self::FORMAT })) => {}
-            Some(Ok(Versioned { format })) => return Err(ReadRecordError::Format(format)),
-            Some(Err(error)) => return Err(ReadRecordError::Json(error)),
-            None => return Err(ReadRecordError::Empty),
-        }
-        let mut records = serde_json::Deserializer::from_slice(text).into_iter::<Self>();
-        let Some(record) = records.next() else { return Err(ReadRecordError::Empty) };
-        let mut record = record.map_err(ReadRecordError::Json)?;
-        let seconds = &text[records.byte_offset()..];
-        if !seconds.trim_ascii().is_empty() {
-            record.add_seconds(seconds)?;
-        }
-        Ok(record)
-    }
-
-    /// Adds the seconds of a run that was killed, and ends its phases with the last one.
-    fn add_seconds(&mut self, seconds: &[u8]) -> Result<(), ReadRecordError> {
-        for second in serde_json::Deserializer::from_slice(seconds).into_iter::<SecondRecord>() {
-            match second {
-                Ok(second) => self.add(second),
-                Err(error) if error.is_eof() => break,
-                Err(error) => return Err(ReadRecordError::Json(error)),
-            }
-        }
-        let last = self.series.iter().flat_map(|series| &series.intervals).map(|interval| interval.second).max();
-        let end = last.map_or(0, |second| (second + 1) * 1_000_000_000);
-        self.phases.retain(|phase| phase.start_nanos < end);
-        self.phases.iter_mut().for_each(|phase| phase.end_nanos = phase.end_nanos.min(end));
-        self.ended = Timestamp::from_micros(self.started.as_micros().saturating_add_unsigned(end / 1000));
-        Ok(())
-    }
-
-    /// Serializes the record as the content of a `broadside-run-….json`.
-    ///
-    /// # Errors
-    ///
-    /// The errors of `serde_json`.
-    pub fn to_json(&self) -> serde_json::Result<String> {
-        Ok(serde_json::to_string_pretty(self)? + "\n")
-    }
-
     /// The times of a phase; `None` if the run did not have it.
     pub fn phase(&self, phase: Phase) -> Option<&PhaseRecord> {
         self.phases.iter().find(|record| record.phase == phase)
@@ -676,51 +406,5 @@ impl RunRecord {
             && self.aborted.is_none()
             && !self.partial
             && self.census.as_ref().is_none_or(|census| census.differences.is_empty())
-    }
-}
-
-/// An error of [`RunRecord::from_json`].
-#[derive(Debug)]
-#[non_exhaustive]
-pub enum ReadRecordError {
-    /// The record has another format.
-    Format(u32),
-    /// The text is empty: the run was killed before its load.
-    Empty,
-    /// The text is not the JSON of a record.
-    Json(serde_json::Error),
-}
-
-impl fmt::Display for ReadRecordError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Format(format) => {
-                write!(f, "the record has format {format}, and this version supports format {}", RunRecord::FORMAT)
-            }
-            Self::Empty => f.write_str("the record is empty: the run ended before its load"),
-            Self::Json(error) => write!(f, "not a record of a run: {error}"),
-        }
-    }
-}
-
-impl std::error::Error for ReadRecordError {
-    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
-        match self {
-            Self::Format(_) | Self::Empty => None,
-            Self::Json(error) => Some(error),
-        }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn records_of_other_formats_are_rejected() {
-        let read = |text: &str| RunRecord::from_json(text.as_bytes()).unwrap_err().to_string();
-        assert!(read(r#"{"format":99,"more":1}"#).contains("format 99"), "{}", read(r#"{"format":99,"more":1}"#));
-        assert!(read(r#"{"format":2}"#).starts_with("not a record of a run"), "{}", read(r#"{"format":2}"#));
-        assert!(read("{}").starts_with("not a record of a run"));
     }
 }

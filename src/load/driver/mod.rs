@@ -1,5 +1,9 @@
 //! The load driver: generates events at their due times, executes the calls and records their outcomes.
 
+mod actions;
+mod delivery;
+mod liveness;
+
 use std::collections::VecDeque;
 use std::sync::Arc;
 use std::sync::mpsc::{self, Receiver, Sender};
@@ -12,33 +16,29 @@ use tokio::runtime::Handle;
 use tokio::sync::{oneshot, watch};
 use tokio::task::JoinSet;
 
-use super::actions::{self, Action, ActiveJob, Progress};
+use self::delivery::{Delivery, deliver};
+use self::liveness::Liveness;
+use super::actions::{Action, ActiveJob, Progress};
 use super::collector::Collector;
 use super::cpu::GeneratorThread;
 use super::generator::{Generator, PlannedBatch};
-use super::lifecycle::{JobFactory, LifeStage};
+use super::lifecycle::LifeStage;
 use super::observer::Snapshot;
 use super::reads::{self, CompletedRead, KnownIds, Reads};
 use super::record::{Phase, RunRecord};
 use super::recorder::Recorder;
 use crate::database::Database;
 use crate::error::{Error, ErrorKind, Operation, Result};
-use crate::ingest::IngestionBatch;
 
 /// The interval of the samples of the backlog.
 const SAMPLE_INTERVAL: Duration = Duration::from_millis(100);
 const SAMPLES_PER_SECOND: u64 = 10;
-/// The backoff before a failed batch is sent again, doubled after each attempt up to the maximum.
-const INITIAL_BACKOFF: Duration = Duration::from_millis(50);
-const MAX_BACKOFF: Duration = Duration::from_secs(5);
 /// The interval at which ingestion events are generated, in microseconds. Their batches are sent at exact times, which
 /// are milliseconds to seconds later.
 const EVENT_INTERVAL: u64 = 1000;
 /// The time before a call is due at which the driver stops sleeping and polls the clock, because the operating system
 /// ends a sleep up to this time late.
 const SPIN: Duration = Duration::from_micros(120);
-/// The maximum number of updates of an action that an iteration of the driver passes to the workers.
-const CHANGES_PER_ITERATION: usize = 2000;
 /// The number of reads that must fail before a load without ingestion is ended.
 const MIN_FAILED_READS: u64 = 5;
 
@@ -96,21 +96,6 @@ pub(super) struct LoadOutcome {
     pub(super) end: Instant,
 }
 
-/// A batch in flight.
-#[derive(Debug)]
-struct Delivery {
-    planned: PlannedBatch,
-    attempt: Attempt,
-    backoff: Duration,
-}
-
-#[derive(Debug)]
-enum Attempt {
-    First,
-    /// A repetition of the validated batch.
-    Retry(Arc<IngestionBatch>),
-}
-
 /// A message to the driver.
 enum Message {
     Completed(Completion),
@@ -160,31 +145,6 @@ pub(super) async fn drive(setup: Setup) -> Result<LoadOutcome> {
 
 fn cannot_run(error: impl Into<Box<dyn std::error::Error + Send + Sync>>) -> Error {
     Error::new(ErrorKind::Backend, Operation::LoadTest, "the generator cannot run").with_source(error)
-}
-
-/// The calls of a kind since the last success.
-#[derive(Debug, Default)]
-struct Liveness {
-    /// The time since which calls are outstanding or failing without a success, in microseconds.
-    since: Option<u64>,
-    /// The number of failures without a success.
-    failed: u64,
-}
-
-impl Liveness {
-    fn started(&mut self, now: u64) {
-        self.since.get_or_insert(now);
-    }
-
-    /// Notes a success, after which calls may still be outstanding.
-    fn succeeded(&mut self, now: u64, is_outstanding: bool) {
-        (self.since, self.failed) = (is_outstanding.then_some(now), 0);
-    }
-
-    /// Returns true if nothing has succeeded for a time. The limit 0 is none.
-    fn is_dead(&self, now: u64, limit: Duration) -> bool {
-        !limit.is_zero() && self.since.is_some_and(|since| u128::from(now.saturating_sub(since)) >= limit.as_micros())
-    }
 }
 
 struct Driver {
@@ -393,26 +353,13 @@ impl Driver {
         let flush = self.ended.is_some();
         while let Some(planned) = self.setup.generator.next_batch(now, flush) {
             self.batches.started(now);
-            self.deliver(Delivery { planned, attempt: Attempt::First, backoff: INITIAL_BACKOFF });
+            self.deliver(Delivery::first(planned));
         }
     }
 
     fn deliver(&mut self, delivery: Delivery) {
         let (database, factory) = (self.setup.database.clone(), self.setup.generator.factory().clone());
         self.spawn(deliver(database, factory, delivery));
-    }
-
-    fn start_actions(&mut self, now: u64) {
-        for index in 0..self.setup.actions.len() {
-            let action = &mut self.setup.actions[index];
-            if action.progress == Progress::Waiting && action.due <= now && action.due <= self.setup.end {
-                action.progress = Progress::Reading;
-                let (database, config) = (self.setup.database.clone(), action.config.clone());
-                self.spawn(async move {
-                    Completion::ActionJobs { action: index, jobs: actions::active_jobs(database, config).await }
-                });
-            }
-        }
     }
 
     fn completed(&mut self, completion: Completion) {
@@ -467,58 +414,8 @@ impl Driver {
         let backoff = delivery.backoff;
         self.spawn(async move {
             tokio::time::sleep(backoff).await;
-            Completion::Retry(Delivery { backoff: (backoff * 2).min(MAX_BACKOFF), ..delivery })
+            Completion::Retry(delivery.backed_off())
         });
-    }
-
-    /// Schedules the updates of an action.
-    fn apply_action(&mut self, index: usize, jobs: Result<Vec<ActiveJob>>) {
-        let action = &mut self.setup.actions[index];
-        match jobs {
-            Err(error) => {
-                let nanos = (self.setup.offset + self.setup.start.elapsed()).as_nanos() as u64;
-                action.progress = Progress::Ended { nanos, jobs: 0, error: Some(error.to_string()) };
-                self.setup.recorder.action_failed(action.due);
-            }
-            Ok(mut jobs) => {
-                jobs.retain(|job| self.setup.generator.may_update(job));
-                action.progress = Progress::Changing { left: jobs.len() as u64, changed: jobs.len() as u64 };
-                self.changes.push_back((index, jobs.into_iter()));
-                self.finish_action_if_done(index);
-            }
-        }
-    }
-
-    /// Passes some updates of actions to the workers: all of them at once would delay other events.
-    fn pass_changes(&mut self, now: u64) {
-        let Some((index, jobs)) = self.changes.front_mut() else { return };
-        let Setup { generator, actions, .. } = &mut self.setup;
-        let factory = generator.factory().clone();
-        // The due time is within the test, so that the updates are sent even if the test has ended meanwhile.
-        let due = now.min(generator.horizon().saturating_sub(1));
-        for job in jobs.by_ref().take(CHANGES_PER_ITERATION) {
-            generator.change(due, &job.id, actions[*index].change(*index, &job, &factory, factory.time(due)));
-        }
-        if jobs.len() == 0 {
-            self.changes.pop_front();
-        }
-    }
-
-    /// Counts an update of an action that is stored, or was skipped because its job had ended.
-    fn change_completed(&mut self, index: usize, stored: bool) {
-        if let Progress::Changing { left, changed } = &mut self.setup.actions[index].progress {
-            *left -= 1;
-            *changed -= u64::from(!stored);
-        }
-        self.finish_action_if_done(index);
-    }
-
-    fn finish_action_if_done(&mut self, index: usize) {
-        let nanos = (self.setup.offset + self.setup.start.elapsed()).as_nanos() as u64;
-        let progress = &mut self.setup.actions[index].progress;
-        if let Progress::Changing { left: 0, changed } = *progress {
-            *progress = Progress::Ended { nanos, jobs: changed, error: None };
-        }
     }
 
     /// Samples the backlog, and closes the one-second intervals that have ended.
@@ -584,31 +481,4 @@ impl Driver {
             end,
         })
     }
-}
-
-/// Sends a batch, and again if it is selected for redelivery.
-async fn deliver(database: Arc<dyn Database>, factory: Arc<JobFactory>, delivery: Delivery) -> Completion {
-    let Delivery { planned, attempt, backoff } = delivery;
-    let batch = match attempt {
-        Attempt::Retry(batch) => batch,
-        Attempt::First => match planned.validated(&factory) {
-            Ok(batch) => Arc::new(batch),
-            Err(error) => {
-                return Completion::Failed { delivery: Delivery { planned, attempt: Attempt::First, backoff }, error };
-            }
-        },
-    };
-    let began = Instant::now();
-    let stored = database.execute_ingestion_query_batch(&batch).await;
-    let ended = Instant::now();
-    let again = |planned| Delivery { planned, attempt: Attempt::Retry(batch.clone()), backoff };
-    if let Err(error) = stored {
-        return Completion::Failed { delivery: again(planned), error };
-    }
-    let mut redelivered = false;
-    if planned.redelivered {
-        // A failure has no effect, because the batch is already stored.
-        redelivered = database.execute_ingestion_query_batch(&batch).await.is_ok();
-    }
-    Completion::Stored { delivery: again(planned), began, ended, free: Instant::now(), redelivered }
 }

@@ -1,0 +1,116 @@
+//! The record of a run: before the load, and with its measurements.
+
+use std::collections::BTreeMap;
+
+use serde_json::Value;
+
+use super::Run;
+use crate::error::BackendKind;
+use crate::load::driver::LoadOutcome;
+use crate::load::monitor;
+use crate::load::record::{CensusRecord, Phase, PhaseRecord, RunRecord, ShareRecord, StoreRecord};
+use crate::load::upstream::GoDuration;
+use crate::measure::Machine;
+
+impl Run<'_> {
+    /// The record at the start of the load, with the planned phases.
+    pub(super) fn planned(&self, skeleton: &RunRecord, [warm_up, end]: [u64; 2]) -> RunRecord {
+        let mut record = skeleton.clone();
+        let start = self.start.elapsed().as_nanos() as u64;
+        let phase = |phase, from: u64, to: u64| PhaseRecord {
+            phase,
+            start_nanos: start + from * 1000,
+            end_nanos: start + to * 1000,
+        };
+        if warm_up > 0 {
+            record.phases.push(phase(Phase::WarmUp, 0, warm_up));
+        }
+        record.phases.push(phase(Phase::Test, warm_up, end));
+        record
+    }
+
+    /// The record of a run without a load.
+    pub(super) fn unloaded(&self) -> RunRecord {
+        RunRecord {
+            format: RunRecord::FORMAT,
+            broadside: env!("CARGO_PKG_VERSION").to_owned(),
+            started: self.started,
+            ended: self.started,
+            seed: self.options.generator.seed,
+            options: self.recorded_options(),
+            configuration: serde_json::to_value(self.config).unwrap_or_default(),
+            store: StoreRecord {
+                backend: self.database.backend().name().to_owned(),
+                address: self.config.database.address(),
+                version: None,
+                settings: BTreeMap::new(),
+            },
+            machine: Machine::this(),
+            partial: true,
+            invalid: Vec::new(),
+            unsustained: Vec::new(),
+            aborted: None,
+            failures: Vec::new(),
+            phases: self.phases.clone(),
+            ingester: Default::default(),
+            queries: Vec::new(),
+            actions: Vec::new(),
+            errors: Vec::new(),
+            error_count: 0,
+            series: Vec::new(),
+            delays: Vec::new(),
+            reads_without_id: 0,
+            resources: self.resources.clone(),
+            activity: self.activity.clone(),
+            activity_problems: self.activity_problems.clone(),
+            census: None,
+            objectives: Vec::new(),
+            rate_search: None,
+            share: self.team.as_ref().map(|team| ShareRecord {
+                share: self.options.generator.share.to_string(),
+                load: team.load().to_owned(),
+            }),
+        }
+    }
+
+    pub(super) fn recorded_options(&self) -> BTreeMap<String, Value> {
+        let options = self.options.generator;
+        BTreeMap::from([
+            ("selection".to_owned(), options.selection.to_string().into()),
+            ("arrivals".to_owned(), options.arrivals.to_string().into()),
+            ("queryTimeout".to_owned(), GoDuration(self.options.query_timeout).to_string().into()),
+        ])
+    }
+
+    pub(super) fn record(&mut self, driven: LoadOutcome, census: Option<CensusRecord>) -> RunRecord {
+        let offset = driven.offset.as_nanos() as u64;
+        let LoadOutcome { generator, reads, actions, record, drained, interrupted, aborted, .. } = driven;
+        let mut record = RunRecord {
+            partial: interrupted,
+            aborted,
+            phases: self.phases.clone(),
+            actions: actions.iter().map(|action| action.record(offset)).collect(),
+            resources: self.resources.clone(),
+            activity: std::mem::take(&mut self.activity),
+            activity_problems: std::mem::take(&mut self.activity_problems),
+            census,
+            ..record
+        };
+        record.ingester.jobs_dropped = generator.shed.dropped;
+        record.ingester.jobs_rejected = generator.shed.rejected;
+        record.reads_without_id = reads.without_id;
+        let in_process = self.database.backend() == BackendKind::Memory;
+        if let Some(test) = self.phases.iter().find(|phase| phase.phase == Phase::Test) {
+            record.invalid.extend(monitor::driver_limits(&record.activity, test, record.machine.cores, in_process));
+        }
+        if !drained && !interrupted && record.aborted.is_none() {
+            record.unsustained.push("some calls had not completed at the end of the drain".to_owned());
+        }
+        if self.team.is_some() {
+            record.judge_share();
+        } else {
+            record.evaluate(self.config);
+        }
+        record
+    }
+}
