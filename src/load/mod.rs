@@ -20,6 +20,8 @@ mod duration;
 mod evaluation;
 mod expectation;
 mod find;
+#[cfg(test)]
+mod fixtures;
 mod generator;
 mod ids;
 mod lifecycle;

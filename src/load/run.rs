@@ -239,6 +239,10 @@ impl Run<'_> {
         let (start, offset, time) = (Instant::now(), self.start.elapsed(), SystemClock.now());
         let generator = Generator::new(self.config, options, time);
         let requests = Requests::new(self.config, generator.factory().time(warm_up));
+        let abort_on = self.config.abort_on.iter();
+        let abort_on = abort_on
+            .map(|objective| (objective.clone(), objective.most_calls(self.config, &self.options.recorded)))
+            .collect();
         let recorded = self.options.recorded.iter().map(|read| read.clone().delayed(warm_up)).collect();
         let mut reads = Reads::new(self.config, options, requests, recorded);
         reads.add_ids(population.known_ids());
@@ -252,7 +256,7 @@ impl Run<'_> {
             reads,
             actions: actions::actions(self.config, warm_up),
             recorder: Recorder::new(start, offset, [warm_up, end], max_errors),
-            collector: Collector::start(skeleton, self.config, self.observer.clone(), Handle::current())?,
+            collector: Collector::start(skeleton, abort_on, self.observer.clone(), Handle::current())?,
             stop: self.stop.clone(),
             start,
             offset,
