@@ -30,7 +30,7 @@ use super::store::{self, Population};
 use super::upstream::GoDuration;
 use crate::database::{Database, StoreInfo};
 use crate::error::{BackendKind, Result};
-use crate::measure::Machine;
+use crate::measure::{Machine, bytes_of};
 use crate::time::{Clock, SystemClock, Timestamp};
 
 /// The maximum duration of a step after the load of a run that was stopped, whose store may not respond.
@@ -333,7 +333,7 @@ impl Run<'_> {
             at_nanos: self.start.elapsed().as_nanos() as u64,
             stored_bytes: info.bytes,
             server_memory_bytes: info.server_memory,
-            process_memory_bytes: resident_bytes(),
+            process_memory_bytes: bytes_of("/proc/self/status", "VmRSS"),
         });
     }
 
@@ -412,12 +412,4 @@ impl Run<'_> {
         record.judge(self.config);
         record
     }
-}
-
-/// The resident memory of this process in bytes, if the system provides it.
-fn resident_bytes() -> Option<u64> {
-    let status = std::fs::read_to_string("/proc/self/status").ok()?;
-    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"))?;
-    let kibibytes: u64 = line.trim().strip_suffix("kB")?.trim().parse().ok()?;
-    kibibytes.checked_mul(1024)
 }
