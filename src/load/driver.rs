@@ -2,7 +2,7 @@
 
 use std::collections::VecDeque;
 use std::sync::Arc;
-use std::sync::mpsc::{self, Receiver, RecvTimeoutError, Sender};
+use std::sync::mpsc::{self, Receiver, Sender};
 use std::thread;
 use std::time::{Duration, Instant};
 use std::vec;
@@ -17,10 +17,12 @@ use super::collector::Collector;
 use super::cpu::GeneratorThread;
 use super::generator::{Generator, PlannedBatch};
 use super::lifecycle::{JobFactory, LifeStage};
+use super::liveness::{self, Dead, Liveness};
 use super::observer::Snapshot;
 use super::reads::{self, CompletedRead, KnownIds, Reads};
 use super::record::{Phase, RunRecord};
 use super::recorder::Recorder;
+use super::wake::{Wake, receive_until};
 use crate::database::Database;
 use crate::error::{Error, ErrorKind, Operation, Result};
 use crate::ingest::IngestionBatch;
@@ -31,16 +33,11 @@ const SAMPLES_PER_SECOND: u64 = 10;
 /// The backoff before a failed batch is sent again, doubled after each attempt up to the maximum.
 const INITIAL_BACKOFF: Duration = Duration::from_millis(50);
 const MAX_BACKOFF: Duration = Duration::from_secs(5);
-/// The interval at which ingestion events are generated, in microseconds. Their batches are sent at exact times, which
-/// are milliseconds to seconds later.
-const EVENT_INTERVAL: u64 = 1000;
 /// The time before a call is due at which the driver stops sleeping and polls the clock, because the operating system
 /// ends a sleep up to this time late.
 const SPIN: Duration = Duration::from_micros(120);
 /// The maximum number of updates of an action that an iteration of the driver passes to the workers.
 const CHANGES_PER_ITERATION: usize = 2000;
-/// The number of reads that must fail before a load without ingestion is ended.
-const MIN_FAILED_READS: u64 = 5;
 
 /// The components of a load.
 pub(super) struct Setup {
@@ -73,6 +70,13 @@ pub(super) struct Drain {
     pub(super) complete: Duration,
     /// For a load that was stopped.
     pub(super) interrupted: Duration,
+}
+
+impl Drain {
+    /// Returns true if the time since the end of the load, or since the request to stop it, has reached its limit.
+    fn is_over(self, since_end: Option<Duration>, since_stop: Option<Duration>) -> bool {
+        since_end.is_some_and(|time| time >= self.complete) || since_stop.is_some_and(|time| time >= self.interrupted)
+    }
 }
 
 /// The outcome of a load.
@@ -162,31 +166,6 @@ fn cannot_run(error: impl Into<Box<dyn std::error::Error + Send + Sync>>) -> Err
     Error::new(ErrorKind::Backend, Operation::LoadTest, "the generator cannot run").with_source(error)
 }
 
-/// The calls of a kind since the last success.
-#[derive(Debug, Default)]
-struct Liveness {
-    /// The time since which calls are outstanding or failing without a success, in microseconds.
-    since: Option<u64>,
-    /// The number of failures without a success.
-    failed: u64,
-}
-
-impl Liveness {
-    fn started(&mut self, now: u64) {
-        self.since.get_or_insert(now);
-    }
-
-    /// Notes a success, after which calls may still be outstanding.
-    fn succeeded(&mut self, now: u64, is_outstanding: bool) {
-        (self.since, self.failed) = (is_outstanding.then_some(now), 0);
-    }
-
-    /// Returns true if nothing has succeeded for a time. The limit 0 is none.
-    fn is_dead(&self, now: u64, limit: Duration) -> bool {
-        !limit.is_zero() && self.since.is_some_and(|since| u128::from(now.saturating_sub(since)) >= limit.as_micros())
-    }
-}
-
 struct Driver {
     setup: Setup,
     sender: Sender<Message>,
@@ -234,6 +213,10 @@ impl Driver {
         instant.saturating_duration_since(self.setup.start).as_micros() as u64
     }
 
+    fn instant(&self, micros: u64) -> Instant {
+        self.setup.start + Duration::from_micros(micros)
+    }
+
     fn run(mut self, caller: &oneshot::Sender<Result<LoadOutcome>>) -> Result<LoadOutcome> {
         self.setup.generator.end_at(self.setup.end);
         self.setup.reads.end_at(self.setup.end);
@@ -246,11 +229,13 @@ impl Driver {
             self.check_liveness(now);
             self.reap()?;
             let drained = self.ended.is_some() && self.is_drained();
-            if drained || self.aborted.is_some() || self.drain_is_over() || caller.is_closed() {
+            let since = |at: Option<Instant>| at.map(|at| at.elapsed());
+            let is_over = self.setup.drain.is_over(since(self.ended), since(self.stopped));
+            if drained || self.aborted.is_some() || is_over || caller.is_closed() {
                 return self.finish(drained);
             }
-            let (wake, is_exact) = self.wake(now);
-            self.wait(wake, is_exact);
+            let wake = self.wake(now);
+            self.wait(wake);
         }
     }
 
@@ -268,36 +253,14 @@ impl Driver {
         self.setup.collector.on_abort(move |reason| drop(sender.send(Message::Abort(reason))));
     }
 
-    /// Processes messages until a time. If it is exact, polls the clock at the end.
-    fn wait(&mut self, wake: u64, is_exact: bool) {
-        let until = self.setup.start + Duration::from_micros(wake);
-        let spin = if is_exact { self.spin } else { Duration::ZERO };
-        let mut received = false;
-        let mut polls_since = None;
-        loop {
-            let message = match self.receiver.try_recv() {
-                Ok(message) => Some(message),
-                Err(_) if received => return,
-                Err(_) => {
-                    let left = until.saturating_duration_since(Instant::now());
-                    if left.is_zero() {
-                        let polled = polls_since.map(|since: Instant| since.elapsed());
-                        polled.iter().for_each(|&time| self.setup.thread.add_polled(time));
-                        return;
-                    }
-                    if left <= spin {
-                        polls_since.get_or_insert_with(Instant::now);
-                    }
-                    match self.receiver.recv_timeout(left.saturating_sub(spin)) {
-                        Ok(message) => Some(message),
-                        Err(RecvTimeoutError::Timeout | RecvTimeoutError::Disconnected) => None,
-                    }
-                }
-            };
-            if let Some(message) = message {
-                received = true;
-                self.receive(message);
-            }
+    /// Waits for messages until a time, and processes those that have arrived.
+    fn wait(&mut self, wake: Wake) {
+        let spin = if wake.is_exact { self.spin } else { Duration::ZERO };
+        let (mut next, polled) = receive_until(&self.receiver, self.instant(wake.at), spin);
+        self.setup.thread.add_polled(polled);
+        while let Some(message) = next {
+            self.receive(message);
+            next = self.receiver.try_recv().ok();
         }
     }
 
@@ -332,14 +295,15 @@ impl Driver {
     /// Ends a load on a store that does not respond.
     fn check_liveness(&mut self, now: u64) {
         let limit = self.setup.abort_after;
-        let reads_are_dead = || self.single_reads.failed >= MIN_FAILED_READS && self.single_reads.is_dead(now, limit);
-        let what = match self.batches.since {
-            Some(_) if self.batches.is_dead(now, limit) => "batch",
-            None if reads_are_dead() => "read",
-            _ => return,
+        let reason = match liveness::dead(&self.batches, &self.single_reads, now, limit) {
+            Some(Dead::Batches) => {
+                let error = self.setup.recorder.last_error().map(|error| format!("; the last error: {error}"));
+                format!("no batch succeeded for {limit:?}{}", error.unwrap_or_default())
+            }
+            Some(Dead::Reads) => format!("no read succeeded for {limit:?}"),
+            None => return,
         };
-        let error = self.setup.recorder.last_error().map(|error| format!("; the last error: {error}"));
-        self.abort(format!("no {what} succeeded for {limit:?}{}", error.unwrap_or_default()));
+        self.abort(reason);
     }
 
     /// Removes the tasks that have ended.
@@ -355,11 +319,6 @@ impl Driver {
             self.ended = Some(Instant::now());
             self.setup.collector.phase(Phase::Drain);
         }
-    }
-
-    fn drain_is_over(&self) -> bool {
-        let limit = |since: Option<Instant>, limit| since.is_some_and(|since| since.elapsed() >= limit);
-        limit(self.ended, self.setup.drain.complete) || limit(self.stopped, self.setup.drain.interrupted)
     }
 
     fn is_drained(&self) -> bool {
@@ -437,7 +396,7 @@ impl Driver {
         if is_up {
             self.single_reads.succeeded(now, !self.setup.reads.is_drained());
         } else {
-            self.single_reads.failed += 1;
+            self.single_reads.failed();
         }
         let seen = self.setup.recorder.read_done(&read, done);
         self.setup.reads.add_ids(seen);
@@ -539,19 +498,13 @@ impl Driver {
         }
     }
 
-    /// The time of the next iteration, and whether it is exact.
-    fn wake(&mut self, now: u64) -> (u64, bool) {
-        let actions = self.setup.actions.iter().filter(|action| action.progress == Progress::Waiting);
-        let action = actions.map(|action| action.due).filter(|&due| due > now).min();
+    /// The time of the next iteration.
+    fn wake(&mut self, now: u64) -> Wake {
+        let action = actions::next_time(&self.setup.actions, now);
         let end = self.ended.is_none().then_some(self.setup.end);
-        let event = self.setup.generator.next_event().map(|due| due.max(now + EVENT_INTERVAL));
+        let event = self.setup.generator.next_event();
         let calls = [self.setup.generator.next_batch_at(), self.setup.reads.next_time(), action, end];
-        let call = calls.into_iter().flatten().min();
-        let other = event.map_or(self.next_sample, |event| event.min(self.next_sample));
-        match call {
-            Some(call) if call <= other => (call, true),
-            _ => (other, false),
-        }
+        Wake::next(now, calls.into_iter().flatten(), event, self.next_sample)
     }
 
     fn finish(mut self, drained: bool) -> Result<LoadOutcome> {
@@ -560,8 +513,8 @@ impl Driver {
             self.receive(message);
         }
         self.tasks.abort_all();
-        let end = Instant::now();
-        let Setup { generator, reads, mut recorder, actions, collector, start, offset, .. } = self.setup;
+        let (test_end, end) = (self.instant(self.setup.end), Instant::now());
+        let Setup { generator, reads, mut recorder, actions, collector, offset, .. } = self.setup;
         for read in reads.unfinished() {
             recorder.read_unfinished(read, end);
         }
@@ -582,7 +535,7 @@ impl Driver {
             interrupted: self.stopped.is_some_and(|stopped| self.ended.is_none_or(|ended| stopped <= ended)),
             aborted: self.aborted,
             offset,
-            test_end: start + Duration::from_micros(self.setup.end),
+            test_end,
             end,
         })
     }
@@ -613,4 +566,20 @@ async fn deliver(database: Arc<dyn Database>, factory: Arc<JobFactory>, delivery
         redelivered = database.execute_ingestion_query_batch(&batch).await.is_ok();
     }
     Completion::Stored { delivery: again(planned), began, ended, free: Instant::now(), redelivered }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_drain_ends_at_the_limit_of_a_complete_or_of_a_stopped_load() {
+        let seconds = Duration::from_secs;
+        let drain = Drain { complete: seconds(30), interrupted: seconds(5) };
+        let is_over = |end: Option<u64>, stop: Option<u64>| drain.is_over(end.map(seconds), stop.map(seconds));
+        assert!(!is_over(None, None), "the load has not ended");
+        assert!(!is_over(Some(29), None) && is_over(Some(30), None));
+        assert!(!is_over(Some(4), Some(4)) && is_over(Some(5), Some(5)));
+        assert!(is_over(Some(20), Some(5)), "a drain can be stopped");
+    }
 }

@@ -25,6 +25,7 @@ mod fixtures;
 mod generator;
 mod ids;
 mod lifecycle;
+mod liveness;
 mod monitor;
 mod objective;
 mod observer;
@@ -43,6 +44,7 @@ mod store;
 mod tests;
 pub mod upstream;
 mod verdict;
+mod wake;
 mod worker;
 
 pub use arrivals::ArrivalKind;
