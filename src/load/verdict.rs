@@ -5,7 +5,7 @@ use std::time::Duration;
 use super::config::LoadConfig;
 use super::record::{IngesterRecord, Phase, QueryRecord, QueryType, RunRecord};
 use super::upstream::GoDuration;
-use crate::measure::{Interval, LatencyHistogram};
+use crate::measure::LatencyHistogram;
 
 /// The maximum share of the driver's lag in a latency. Above it, the latency is not a measurement of the store.
 const MAX_LAG_SHARE: f64 = 0.2;
@@ -90,7 +90,7 @@ impl RunRecord {
 
     /// The rates of ingestion and of each kind of read; empty if the run has no test phase.
     pub fn rates(&self) -> Vec<Rates> {
-        let seconds = self.phase(Phase::Test).map_or(0.0, |test| (test.end_nanos - test.start_nanos) as f64 / 1e9);
+        let seconds = self.test_duration().as_secs_f64();
         if seconds <= 0.0 {
             return Vec::new();
         }
@@ -109,6 +109,11 @@ impl RunRecord {
             rates(Some(kind), sum(QueryRecord::due), sum(|query| query.in_time))
         };
         [ingestion].into_iter().chain(kinds.into_iter().map(of_kind)).collect()
+    }
+
+    /// The duration of the test phase, which is shorter than the configured one if the run ended early.
+    fn test_duration(&self) -> Duration {
+        self.phase(Phase::Test).map_or(Duration::ZERO, |test| Duration::from_nanos(test.end_nanos - test.start_nanos))
     }
 
     /// Fills in the reasons for which the run is invalid or was not sustained.
@@ -149,13 +154,14 @@ impl RunRecord {
 
     /// The kinds of calls that were behind their schedule at the end of the test.
     fn behind(&self, config: &LoadConfig) -> Vec<String> {
-        let tolerated = MAX_DELAY.max(config.test_duration.mul_f64(MAX_DELAY_SHARE));
+        let test = self.test_duration();
+        let tolerated = MAX_DELAY.max(test.mul_f64(MAX_DELAY_SHARE));
         let reason = |rates: Rates| {
             let in_flight = match rates.query_type {
                 None => config.ingestion.linger() + twice_median(&self.ingester.call_time),
                 Some(kind) => twice_median(&self.of_kind(kind)),
             };
-            let delay = (rates.due - rates.achieved) / rates.due * config.test_duration.as_secs_f64();
+            let delay = (rates.due - rates.achieved) / rates.due * test.as_secs_f64();
             (delay > (tolerated + in_flight).as_secs_f64()).then(|| {
                 let name = rates.query_type.map_or_else(|| "ingestion".to_owned(), |kind| kind.to_string());
                 let (due, achieved) = (rates.due, rates.achieved);
@@ -180,6 +186,7 @@ impl RunRecord {
         let middle = test.start_nanos.midpoint(test.end_nanos);
         let half = middle.div_ceil(1_000_000_000)..test.end_nanos / 1_000_000_000;
         let ingestion = self.series.iter().find(|series| series.query_type.is_none())?;
+        // In seconds of arrivals.
         let delays: Vec<_> = ingestion
             .intervals
             .iter()
@@ -187,17 +194,10 @@ impl RunRecord {
             .map(|interval| interval.backlog as f64 / interval.target.max(1.0))
             .collect();
         let slope = slope(&delays).filter(|slope| slope.value > MAX_SLOPE && slope.is_significant())?;
-        let last = self.last_backlog(ingestion.intervals.as_slice(), &half)?;
         // A backlog that a batch in flight explains is none.
         let explained = config.ingestion.linger() + twice_median(&self.ingester.call_time);
-        (last > explained.as_secs_f64())
+        (*delays.last()? > explained.as_secs_f64())
             .then(|| format!("the backlog of ingestion grew by {:.0} ms a second until the end", slope.value * 1000.0))
-    }
-
-    /// The backlog at the end of a period, in seconds of arrivals.
-    fn last_backlog(&self, intervals: &[Interval], period: &std::ops::Range<u64>) -> Option<f64> {
-        let last = intervals.iter().rfind(|interval| period.contains(&interval.second))?;
-        Some(last.backlog as f64 / last.target.max(1.0))
     }
 
     /// The kinds of calls of which too many failed, without an objective on their errors.
@@ -253,19 +253,4 @@ fn slope(values: &[f64]) -> Option<Slope> {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_slope_is_that_of_the_line_and_significant_beyond_the_noise() {
-        let line: Vec<_> = (0..10).map(|at| 3.0 + 0.25 * f64::from(at)).collect();
-        let exact = slope(&line).unwrap();
-        assert!((exact.value - 0.25).abs() < 1e-12 && exact.standard_error < 1e-9 && exact.is_significant());
-        // Known values: the slope of 1, 3, 2, 5, 4 is 0.8 with the standard error 0.3464.
-        let known = slope(&[1.0, 3.0, 2.0, 5.0, 4.0]).unwrap();
-        assert!((known.value - 0.8).abs() < 1e-12, "{}", known.value);
-        assert!((known.standard_error - 0.346_410_161_5).abs() < 1e-9, "{}", known.standard_error);
-        assert!(!known.is_significant());
-        assert!(slope(&line[..4]).is_none());
-    }
-}
+mod tests;
