@@ -244,3 +244,26 @@ fn middle(name: &str) -> &str {
     let bounds: Vec<_> = name.char_indices().map(|(at, _)| at).chain([name.len()]).collect();
     &name[bounds[skipped]..bounds[characters - skipped]]
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_part_of_a_name_is_its_middle_half() {
+        for (name, part) in [("abcdefgh", "cdef"), ("abcdefghij", "cdefgh"), ("abc", "abc"), ("", ""), ("äöüß", "öü")]
+        {
+            assert_eq!(middle(name), part, "{name}");
+        }
+    }
+
+    #[test]
+    fn the_fractions_of_the_filters_are_those_of_the_queries() {
+        assert_eq!(fraction_with("priority"), 1.0 / 7.0);
+        assert_eq!(fraction_with("owner"), 0.0);
+        let config = crate::load::fixtures::config("");
+        let requests = Requests::new(&config, Timestamp::from_seconds(0));
+        let combos: Vec<_> = (0..14).map(|q| requests.page(q).0).collect();
+        assert_eq!([&combos[..7], &combos[7..]], [COMBOS, COMBOS]);
+    }
+}
