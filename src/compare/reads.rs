@@ -81,7 +81,7 @@ impl<'a> Reads<'a> {
                 distinct.push(query);
             }
         }
-        let time = total / distinct.len().max(1) as u32;
+        let time = mean(total, distinct.len());
         Ok(Ok(Checked { queries: distinct, time }))
     }
 
@@ -157,6 +157,11 @@ async fn answer_or_missing(target: &dyn Target, query: &Query) -> Result<Result<
     }
 }
 
+/// The mean time of a number of executions, which may be 0.
+fn mean(total: Duration, count: usize) -> Duration {
+    total / count.max(1) as u32
+}
+
 /// The time after which an operation on a number of targets is no longer repeated.
 fn enough_time(targets: usize) -> Duration {
     ENOUGH_TIME * targets as u32
@@ -182,5 +187,6 @@ mod tests {
         }
         assert_eq!(runs_per_turn(enough_time(3), time(1) * 10), 1, "a turn has at least one execution");
         assert_eq!(runs_per_turn(enough_time(3), Duration::ZERO), RUNS_PER_TURN);
+        assert_eq!([mean(time(1), 4), mean(Duration::ZERO, 0)], [time(4), Duration::ZERO]);
     }
 }
