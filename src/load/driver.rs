@@ -275,15 +275,13 @@ impl Driver {
         }
     }
 
-    /// Ends the arrivals now.
+    /// Ends the arrivals now, if they have not ended.
     fn end_now(&mut self) {
         let now = self.now();
-        if now < self.setup.end {
-            self.setup.end = now;
-            self.setup.generator.end_at(now);
-            self.setup.reads.end_at(now);
-            self.setup.recorder.end_at(now);
-        }
+        self.setup.end = self.setup.end.min(now);
+        self.setup.generator.end_at(now);
+        self.setup.reads.end_at(now);
+        self.setup.recorder.end_at(now);
     }
 
     /// Ends the load without a drain.

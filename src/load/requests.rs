@@ -1,8 +1,6 @@
 //! The queries of a load test, derived from the number of the query.
 
-use crate::historical::{
-    ANNOTATIONS, CLUSTERS, NODES, POOLS, PRIORITIES, annotation_value, cluster, node_of_cluster, pick,
-};
+use crate::historical::{ANNOTATIONS, POOLS, PRIORITIES, annotation_value, cluster, node_of_cluster, pick};
 use crate::model::JobState;
 use crate::query::{
     Annotation, Comparison, Direction, GroupField, GroupOrderKey, GroupQuery, IntegerField, JobOrderKey, JobQuery,
@@ -217,8 +215,7 @@ fn priority_predicate(q: u64) -> Predicate {
 }
 
 fn on_node(q: u64) -> Vec<Predicate> {
-    let (of_cluster, of_node) = (q % CLUSTERS, q % NODES);
-    vec![TextField::Cluster.equals(cluster(of_cluster)), TextField::Node.equals(node_of_cluster(of_cluster, of_node))]
+    vec![TextField::Cluster.equals(cluster(q)), TextField::Node.equals(node_of_cluster(q, q))]
 }
 
 /// The sort order of query `q`, which cycles through the keys in ascending and descending order.
