@@ -72,7 +72,7 @@ impl<'a> Reads<'a> {
         let mut distinct: Vec<Query> = Vec::new();
         let mut total = Duration::ZERO;
         for query in queries {
-            if distinct.len() >= MIN_TURNS && total > self.enough_time() {
+            if distinct.len() >= MIN_TURNS && total > enough_time(self.active.len()) {
                 break;
             }
             if distinct.contains(&query) {
@@ -97,7 +97,7 @@ impl<'a> Reads<'a> {
                 distinct.push(query);
             }
         }
-        let time = total / distinct.len().max(1) as u32;
+        let time = mean(total, distinct.len());
         Ok(Ok(Checked { queries: distinct, time }))
     }
 
@@ -109,10 +109,10 @@ impl<'a> Reads<'a> {
         samples: usize,
     ) -> Result<Result<Vec<Samples>, QueryDifference>> {
         let mut times: Vec<Samples> = self.targets.iter().map(|_| Samples::default()).collect();
-        let mut total = Duration::ZERO;
+        let (enough_time, mut total) = (enough_time(self.active.len()), Duration::ZERO);
         let executions: Vec<&Query> = checked.queries.iter().cycle().take(samples).collect();
-        for (round, queries) in executions.chunks(self.runs_per_turn(checked.time)).enumerate() {
-            if round >= MIN_TURNS && total > self.enough_time() {
+        for (round, queries) in executions.chunks(runs_per_turn(enough_time, checked.time)).enumerate() {
+            if round >= MIN_TURNS && total > enough_time {
                 break;
             }
             let writes: Vec<_> = match &mut self.writes {
@@ -138,18 +138,6 @@ impl<'a> Reads<'a> {
             }
         }
         Ok(Ok(times))
-    }
-
-    /// The time after which the operation is no longer repeated.
-    fn enough_time(&self) -> Duration {
-        ENOUGH_TIME * self.active.len() as u32
-    }
-
-    /// The number of executions in a turn, given the time of one on all targets. Slow operations have short turns, so
-    /// that there are enough of them.
-    fn runs_per_turn(&self, time: Duration) -> usize {
-        let affordable = self.enough_time().as_nanos() / MIN_TURNS as u128 / time.as_nanos().max(1);
-        usize::try_from(affordable).unwrap_or(RUNS_PER_TURN).clamp(1, RUNS_PER_TURN)
     }
 
     /// The first difference from the results of the first target.
@@ -182,5 +170,39 @@ async fn answer_or_missing(target: &dyn Target, query: &Query) -> Result<Result<
     match target.answer(query).await {
         Err(error) if error.kind() == ErrorKind::NotFound => Ok(Err(error)),
         answer => answer.map(Ok),
+    }
+}
+
+/// The mean time of a number of executions, which may be 0.
+fn mean(total: Duration, count: usize) -> Duration {
+    total / count.max(1) as u32
+}
+
+/// The time after which an operation on a number of targets is no longer repeated.
+fn enough_time(targets: usize) -> Duration {
+    ENOUGH_TIME * targets as u32
+}
+
+/// The number of executions in a turn, given the time of one on all targets. Slow operations have short turns, so that
+/// there are enough of them.
+fn runs_per_turn(enough_time: Duration, time: Duration) -> usize {
+    let affordable = enough_time.as_nanos() / MIN_TURNS as u128 / time.as_nanos().max(1);
+    usize::try_from(affordable).unwrap_or(RUNS_PER_TURN).clamp(1, RUNS_PER_TURN)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_operation_has_enough_turns_within_its_time() {
+        assert_eq!(enough_time(3), ENOUGH_TIME * 3);
+        let time = |runs: usize| enough_time(3) / (MIN_TURNS * runs) as u32;
+        for runs in [1, 2, RUNS_PER_TURN] {
+            assert_eq!(runs_per_turn(enough_time(3), time(runs)), runs, "{:?}", time(runs));
+        }
+        assert_eq!(runs_per_turn(enough_time(3), time(1) * 10), 1, "a turn has at least one execution");
+        assert_eq!(runs_per_turn(enough_time(3), Duration::ZERO), RUNS_PER_TURN);
+        assert_eq!([mean(time(1), 4), mean(Duration::ZERO, 0)], [time(4), Duration::ZERO]);
     }
 }

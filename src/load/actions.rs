@@ -76,6 +76,12 @@ pub(super) fn actions(config: &LoadConfig, test_start: u64) -> Vec<Action> {
     actions
 }
 
+/// The time of the next action after `now`. An action that is due earlier has started, or is due after the end.
+pub(super) fn next_time(actions: &[Action], now: u64) -> Option<u64> {
+    let waiting = actions.iter().filter(|action| action.progress == Progress::Waiting);
+    waiting.map(|action| action.due).find(|&due| due > now)
+}
+
 /// Reads the active jobs of an action's job set.
 pub(super) async fn active_jobs(database: Arc<dyn Database>, config: ActionConfig) -> Result<Vec<ActiveJob>> {
     let query = JobQuery::new()
@@ -123,5 +129,48 @@ impl Action {
             jobs,
             error,
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn two() -> Vec<Action> {
+        let config = super::super::fixtures::config(
+            "actionsConfig:
+  jobSetReprioritisations: [{performAfterTestStartTime: 3s, queue: q, jobSet: s}]
+  jobSetCancellations: [{performAfterTestStartTime: 1s, queue: q, jobSet: s}]",
+        );
+        actions(&config, 2_000_000)
+    }
+
+    #[test]
+    fn actions_are_due_in_order_from_the_start_of_the_test() {
+        let mut actions = two();
+        let due: Vec<_> = actions.iter().map(|action| (action.kind, action.due)).collect();
+        assert_eq!(due, [(ActionType::Cancel, 3_000_000), (ActionType::Reprioritise, 5_000_000)]);
+        let next = |actions: &[Action], now| next_time(actions, now);
+        assert_eq!((next(&actions, 2_999_999), next(&actions, 3_000_000)), (Some(3_000_000), Some(5_000_000)));
+        assert_eq!(next(&actions, 5_000_000), None);
+        actions[0].progress = Progress::Reading;
+        assert_eq!(next(&actions, 0), Some(5_000_000));
+    }
+
+    #[test]
+    fn the_record_has_the_updates_that_are_stored() {
+        let [mut action, _] = <[Action; 2]>::try_from(two()).unwrap();
+        let mut record = |progress| {
+            action.progress = progress;
+            let ActionRecord { due_nanos, end_nanos, jobs, error, .. } = action.record(70);
+            assert_eq!(due_nanos, 3_000_000_070);
+            (end_nanos, jobs, error)
+        };
+        assert_eq!(record(Progress::Waiting), (None, 0, None));
+        assert_eq!(record(Progress::Reading), (None, 0, None));
+        assert_eq!(record(Progress::Changing { left: 3, changed: 10 }), (None, 7, None));
+        assert_eq!(record(Progress::Ended { nanos: 90, jobs: 9, error: None }), (Some(90), 9, None));
+        let error = || Some("away".to_owned());
+        assert_eq!(record(Progress::Ended { nanos: 90, jobs: 0, error: error() }), (Some(90), 0, error()));
     }
 }

@@ -67,3 +67,40 @@ impl Attributes {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const JOBS: u64 = 20_000;
+
+    fn annotations(source: DrawSource) -> Vec<Vec<u64>> {
+        let attributes = Attributes::new(source);
+        let numbers = |job| {
+            let values = attributes.annotations(job).into_values();
+            values.map(|value| value.trim_start_matches(|c: char| !c.is_ascii_digit()).parse().unwrap()).collect()
+        };
+        (0..JOBS).map(numbers).collect()
+    }
+
+    #[test]
+    fn annotations_are_uniform_and_independent() {
+        let jobs = annotations(DrawSource::Seed(7));
+        for (at, (key, modulus)) in ANNOTATIONS.into_iter().enumerate().take(3) {
+            let mut counts = vec![0_u64; modulus as usize];
+            jobs.iter().for_each(|values| counts[(values[at] % modulus) as usize] += 1);
+            let expected = JOBS as f64 / modulus as f64;
+            let worst = counts.iter().map(|&count| (count as f64 - expected).abs()).fold(0.0, f64::max);
+            assert!(worst <= 6.0 * expected.sqrt(), "{key}: {worst} from {expected}");
+        }
+        // The last digit of an annotation says nothing about that of another one.
+        for (a, b) in [(0, 1), (1, 2), (2, 3), (3, 4), (0, 4)] {
+            let same = jobs.iter().filter(|values| values[a] % 10 == values[b] % 10).count();
+            assert!((1800..2200).contains(&same), "annotations {a} and {b} agree in {same} of {JOBS} jobs");
+        }
+        assert_ne!(jobs, annotations(DrawSource::Seed(8)));
+        // As in Armada's Broadside, all annotations are derived from the job number.
+        let upstream = annotations(DrawSource::JobNumber);
+        assert!((0..JOBS).all(|job| upstream[job as usize] == ANNOTATIONS.map(|(_, modulus)| job % modulus)));
+    }
+}

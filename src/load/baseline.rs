@@ -241,3 +241,6 @@ fn objectives(before: &RunRecord, now: &RunRecord, tolerance: f64, found: &mut V
         found.push(Regression::Rate { backend: backend.clone(), before, now });
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -58,7 +58,7 @@ fn difference(generator: &Generator, job: &LiveJob, stored: &[Job]) -> Option<St
     let Some(found) = stored.iter().find(|found| found.job_id == id.job()) else {
         return Some(format!("job {} is not stored", id.job()));
     };
-    let mut expected = expected_job(generator, job)?;
+    let mut expected = expected_job(generator, job);
     if expected.runs.last().is_none_or(|run| run.finished.is_none()) {
         // The value depends on the time of the read.
         expected.runtime_seconds = found.runtime_seconds;
@@ -74,14 +74,13 @@ fn difference(generator: &Generator, job: &LiveJob, stored: &[Job]) -> Option<St
     Some(format!("job {}: {}", id.job(), fields.join("; ")))
 }
 
-/// The expected state of a job, derived from the stages that were due and the updates by actions; `None` if no stage
-/// was due.
-fn expected_job(generator: &Generator, job: &LiveJob) -> Option<Job> {
+/// The expected state of a job, derived from the stages that were due and the updates by actions.
+fn expected_job(generator: &Generator, job: &LiveJob) -> Job {
     let factory = generator.factory();
     let cancelled = generator.owner(job).cancelled_at(job.key());
     // A stage due at the time of the cancellation precedes it.
     let until = cancelled.map_or(generator.horizon(), |time| factory.micros(time) + 1);
-    let reached = factory.delays().stage_before(job, until.min(generator.horizon()))?;
+    let reached = factory.delays().stage_before(job, until.min(generator.horizon()));
     let id = factory.id(job);
     let (queue, job_set) = factory.names(job);
     let submitted = factory.time(job.arrival);
@@ -118,7 +117,7 @@ fn expected_job(generator: &Generator, job: &LiveJob) -> Option<Job> {
     if reached >= LifeStage::Leased {
         expected.attach_runs(vec![expected_run(generator, job, reached)], submitted);
     }
-    Some(expected)
+    expected
 }
 
 fn expected_run(generator: &Generator, job: &LiveJob, reached: LifeStage) -> Run {

@@ -6,7 +6,7 @@ use std::thread::{self, JoinHandle};
 
 use tokio::runtime::Handle;
 
-use super::config::LoadConfig;
+use super::objective::Objective;
 use super::observer::{Observer, Snapshot};
 use super::record::{Phase, RunRecord, SecondRecord};
 use crate::error::{Error, ErrorKind, Operation, Result};
@@ -27,20 +27,20 @@ enum Entry {
 }
 
 impl Collector {
-    /// Starts a thread that adds measurements to a record. The observer's displays run on `runtime`, because they may
-    /// block.
+    /// Starts a thread that adds measurements to a record, and ends the load if one of the objectives, each with the
+    /// [greatest number of its calls](Objective::most_calls), cannot be met. The observer's displays run on `runtime`,
+    /// because they may block.
     ///
     /// # Errors
     ///
     /// `Backend` if no thread can be started.
     pub(super) fn start(
         mut record: RunRecord,
-        config: &LoadConfig,
+        abort_on: Vec<(Objective, f64)>,
         observer: Arc<dyn Observer>,
         runtime: Handle,
     ) -> Result<Self> {
         let (sender, entries) = mpsc::channel();
-        let config = config.clone();
         let body = move || {
             let mut abort: Option<Abort> = None;
             for entry in entries {
@@ -54,8 +54,8 @@ impl Collector {
                         second.encode_latencies();
                         observer.measured(&second);
                         record.add(*second);
-                        let lost = config.abort_on.iter().find(|objective| objective.is_lost(&record, &config));
-                        if let Some((objective, abort)) = lost.and_then(|lost| Some((lost, abort.take()?))) {
+                        let lost = abort_on.iter().find(|(objective, most)| objective.is_lost(&record, *most));
+                        if let Some(((objective, _), abort)) = lost.and_then(|lost| Some((lost, abort.take()?))) {
                             abort(format!("the objective {objective} cannot be met any more"));
                         }
                         if let Some(snapshot) = snapshot {

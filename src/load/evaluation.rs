@@ -4,6 +4,7 @@ use super::config::LoadConfig;
 use super::objective::{Bound, Kind, Objective, Statistic};
 use super::reads::expected_reads;
 use super::record::{ObjectiveRecord, QueryType, RunRecord};
+use super::recorded::RecordedRead;
 use super::upstream::GoDuration;
 use super::verdict::is_resolved;
 use crate::error::{Error, ErrorKind, Operation, Result};
@@ -55,28 +56,41 @@ impl Objective {
         }
     }
 
-    /// Returns true if a run in progress cannot meet the objective any more, whatever its further calls.
-    pub(super) fn is_lost(&self, run: &RunRecord, config: &LoadConfig) -> bool {
+    /// Returns true if a run in progress cannot meet the objective any more, whatever its further calls. `most` is the
+    /// [greatest number of calls](Self::most_calls).
+    pub(super) fn is_lost(&self, run: &RunRecord, most: f64) -> bool {
         let calls = self.calls(run);
-        let total = match self.kind {
-            // The events of all jobs, and the batches, of which there are fewer.
-            Kind::Ingest => config.live_job_count() as f64 * MAX_EVENTS_PER_JOB,
-            Kind::Read(query_type) => expected_reads(config, query_type, self.filter.as_deref()).ceil(),
-        }
-        .max(calls.count as f64);
+        let total = most.max(calls.latency.count() as f64);
         match self.bound {
-            Bound::Latency(statistic, limit) => match statistic {
-                Statistic::Quantile(quantile) => {
-                    calls.latency.count_at_least(limit) as f64 > (total * (1.0 - quantile)).ceil()
-                }
-                Statistic::Mean => {
-                    let sum = calls.latency.mean_nanos().unwrap_or_default() * calls.latency.count() as f64;
-                    sum > limit.as_nanos() as f64 * total
-                }
-                Statistic::Max => calls.latency.count_at_least(limit) > 0,
-            },
-            Bound::Errors(limit) => calls.failed as f64 > limit * total,
+            Bound::Latency(Statistic::Quantile(quantile), limit) => {
+                // The tolerance covers the rounding error of 1 - 0.99.
+                calls.latency.count_at_least(limit) as f64 > (total * (1.0 - quantile) + 1e-6).floor()
+            }
+            Bound::Latency(Statistic::Mean, limit) => {
+                let sum = calls.latency.mean_nanos().unwrap_or_default() * calls.latency.count() as f64;
+                sum > limit.as_nanos() as f64 * total
+            }
+            Bound::Latency(Statistic::Max, limit) => calls.latency.count_at_least(limit) > 0,
+            Bound::Errors(limit) => {
+                // Each attempt that failed is one in addition to the batch that succeeds.
+                let attempts = if self.kind == Kind::Ingest { total + calls.failed as f64 } else { total };
+                calls.failed as f64 > limit * attempts
+            }
         }
+    }
+
+    /// The greatest number of calls that a run can make: reads, of which `recorded` are replayed, or the events of
+    /// ingestion, of which there are more than batches.
+    pub(super) fn most_calls(&self, config: &LoadConfig, recorded: &[RecordedRead]) -> f64 {
+        let expected = match self.kind {
+            Kind::Ingest => {
+                let actions = &config.actions;
+                let updates = actions.job_set_reprioritisations.len() + actions.job_set_cancellations.len();
+                return at_most(config.live_jobs()) * (MAX_EVENTS_PER_JOB + updates as f64);
+            }
+            Kind::Read(query_type) => expected_reads(config, query_type, self.filter.as_deref()),
+        };
+        at_most(expected) + recorded.iter().filter(|read| self.kind == Kind::Read(read.query_type)).count() as f64
     }
 
     /// Returns true if the objective limits the errors of all calls of a kind of read, or of ingestion (`None`).
@@ -137,6 +151,12 @@ impl Objective {
     }
 }
 
+/// The number that a Poisson process with this mean exceeds once in a billion runs. A uniform stream exceeds its mean by
+/// at most one.
+fn at_most(mean: f64) -> f64 {
+    (mean + 6.0 * mean.sqrt() + 6.0).ceil()
+}
+
 impl Statistic {
     fn of(self, latency: &LatencyHistogram) -> Option<u64> {
         match self {
@@ -154,3 +174,6 @@ impl Statistic {
         Some(format!("{} to {high}", GoDuration::from_nanos(low)))
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -308,3 +308,26 @@ impl Sample {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_sample_has_every_job_with_the_same_probability() {
+        const JOBS: u64 = 20 * SAMPLE_SIZE as u64;
+        let job = |number| LiveJob { number, arrival: 0, queue: 0, job_set: 0, succeeds: true };
+        let mut kept = [0; 4];
+        for seed in 0..20 {
+            let mut sample = Sample::default();
+            (0..JOBS).for_each(|number| sample.offer(job(number), split_mix(seed * JOBS + number)));
+            assert_eq!(sample.jobs.len(), SAMPLE_SIZE);
+            sample.jobs.iter().for_each(|job| kept[(job.number * 4 / JOBS) as usize] += 1);
+        }
+        // 1,280 jobs of each quarter; the standard deviation is 31.
+        assert!(kept.iter().all(|kept| (1130..1430).contains(kept)), "{kept:?}");
+        let mut few = Sample::default();
+        (0..7).for_each(|number| few.offer(job(number), u64::MAX));
+        assert_eq!(few.jobs.iter().map(|job| job.number).collect::<Vec<_>>(), [0, 1, 2, 3, 4, 5, 6]);
+    }
+}

@@ -118,13 +118,11 @@ impl Delays {
         job.arrival.saturating_add(self.0[stage as usize])
     }
 
-    /// The last stage of a job that is due before a time; `None` if the job has not arrived.
-    pub(super) fn stage_before(&self, job: &LiveJob, time: u64) -> Option<LifeStage> {
-        let mut reached = None;
-        let mut next = Some(LifeStage::Submitted);
-        while let Some(stage) = next.filter(|&stage| self.due(job, stage) < time) {
-            reached = Some(stage);
-            next = stage.after(job.succeeds);
+    /// The last stage of a job that is due before a time, which is after its arrival.
+    pub(super) fn stage_before(&self, job: &LiveJob, time: u64) -> LifeStage {
+        let mut reached = LifeStage::Submitted;
+        while let Some(stage) = reached.after(job.succeeds).filter(|&stage| self.due(job, stage) < time) {
+            reached = stage;
         }
         reached
     }

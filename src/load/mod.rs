@@ -20,9 +20,12 @@ mod duration;
 mod evaluation;
 mod expectation;
 mod find;
+#[cfg(test)]
+mod fixtures;
 mod generator;
 mod ids;
 mod lifecycle;
+mod liveness;
 mod merge;
 mod monitor;
 mod objective;
@@ -44,6 +47,7 @@ mod tests;
 mod trend;
 pub mod upstream;
 mod verdict;
+mod wake;
 mod worker;
 
 pub use arrivals::ArrivalKind;

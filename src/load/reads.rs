@@ -407,3 +407,6 @@ fn operation(call: &ReadCall) -> Operation {
         ReadCall::JobRunDebugMessage(_) => Operation::GetJobRunDebugMessage,
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -322,3 +322,6 @@ impl Recorder {
         SecondRecord { queries, ..std::mem::take(&mut self.second) }
     }
 }
+
+#[cfg(test)]
+mod tests;

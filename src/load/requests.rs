@@ -1,8 +1,6 @@
 //! The queries of a load test, derived from the number of the query.
 
-use crate::historical::{
-    ANNOTATIONS, CLUSTERS, NODES, POOLS, PRIORITIES, annotation_value, cluster, node_of_cluster, pick,
-};
+use crate::historical::{ANNOTATIONS, POOLS, PRIORITIES, annotation_value, cluster, node_of_cluster, pick};
 use crate::model::JobState;
 use crate::query::{
     Annotation, Comparison, Direction, GroupField, GroupOrderKey, GroupQuery, IntegerField, JobOrderKey, JobQuery,
@@ -217,8 +215,7 @@ fn priority_predicate(q: u64) -> Predicate {
 }
 
 fn on_node(q: u64) -> Vec<Predicate> {
-    let (of_cluster, of_node) = (q % CLUSTERS, q % NODES);
-    vec![TextField::Cluster.equals(cluster(of_cluster)), TextField::Node.equals(node_of_cluster(of_cluster, of_node))]
+    vec![TextField::Cluster.equals(cluster(q)), TextField::Node.equals(node_of_cluster(q, q))]
 }
 
 /// The sort order of query `q`, which cycles through the keys in ascending and descending order.
@@ -243,4 +240,27 @@ fn middle(name: &str) -> &str {
     let skipped = characters / 4;
     let bounds: Vec<_> = name.char_indices().map(|(at, _)| at).chain([name.len()]).collect();
     &name[bounds[skipped]..bounds[characters - skipped]]
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_part_of_a_name_is_its_middle_half() {
+        for (name, part) in [("abcdefgh", "cdef"), ("abcdefghij", "cdefgh"), ("abc", "abc"), ("", ""), ("äöüß", "öü")]
+        {
+            assert_eq!(middle(name), part, "{name}");
+        }
+    }
+
+    #[test]
+    fn the_fractions_of_the_filters_are_those_of_the_queries() {
+        assert_eq!(fraction_with("priority"), 1.0 / 7.0);
+        assert_eq!(fraction_with("owner"), 0.0);
+        let config = crate::load::fixtures::config("");
+        let requests = Requests::new(&config, Timestamp::from_seconds(0));
+        let combos: Vec<_> = (0..14).map(|q| requests.page(q).0).collect();
+        assert_eq!([&combos[..7], &combos[7..]], [COMBOS, COMBOS]);
+    }
 }

@@ -1,5 +1,7 @@
 //! Tests of the generator in simulated time.
 
+mod outstanding;
+
 use std::collections::HashMap;
 
 use super::arrivals::ArrivalKind;
@@ -200,6 +202,8 @@ fn every_due_event_is_stored_or_unfinished() {
         let mut batches = [0; 3];
         for now in (0..=3_000_000).step_by(5_000) {
             generator.advance(now);
+            let due_now = generator.unfinished().filter(|&(due, _)| due <= now).map(|(_, queries)| queries);
+            assert_eq!(generator.backlog(now), due_now.sum::<u64>());
             while let Some(batch) = generator.next_batch(now, false) {
                 batches[batch.worker] += 1;
                 if batches[batch.worker] == 1 {
@@ -276,7 +280,7 @@ fn the_maximum_backlog_is_that_of_each_worker() {
     assert_eq!(generator.shed.dropped, jobs.iter().map(|jobs| jobs.saturating_sub(30)).sum::<u64>());
     assert!(generator.shed.dropped > 50, "{jobs:?}");
     // With a limit of less than a batch, each worker has a batch in flight, and none waits for the others.
-    // Uniform arrivals of a job per millisecond would have ids of two workers only.
+    // The id of a job has its number and its submission time: with one job per millisecond, two workers have no jobs.
     let options = GeneratorOptions { arrivals: ArrivalKind::Poisson, ..GeneratorOptions::default() };
     let mut generator = Generator::new(&config("numWorkers: 4\nmaxBacklogSize: 20"), options, START);
     let mut sent = [0; 4];

@@ -103,7 +103,7 @@ impl RunRecord {
 
     /// The rates of ingestion and of each kind of read; empty if the run has no test phase.
     pub fn rates(&self) -> Vec<Rates> {
-        let seconds = self.phase(Phase::Test).map_or(0.0, |test| (test.end_nanos - test.start_nanos) as f64 / 1e9);
+        let seconds = self.test_duration().as_secs_f64();
         if seconds <= 0.0 {
             return Vec::new();
         }
@@ -133,6 +133,11 @@ impl RunRecord {
     /// Fills in the reasons for which a share is invalid by itself. Its load alone says nothing about the store.
     pub(super) fn judge_share(&mut self) {
         self.invalid.extend(self.lags());
+    }
+
+    /// The duration of the test phase, which is shorter than the configured one if the run ended early.
+    fn test_duration(&self) -> Duration {
+        self.phase(Phase::Test).map_or(Duration::ZERO, |test| Duration::from_nanos(test.end_nanos - test.start_nanos))
     }
 
     /// Fills in the reasons for which the run is invalid or was not sustained.
@@ -173,13 +178,13 @@ impl RunRecord {
     /// The kinds of calls with which the store did not keep up.
     pub(super) fn overload(&self, config: &LoadConfig, tolerance: Tolerance) -> Vec<String> {
         let mut reasons = self.behind(config, tolerance);
-        reasons.extend(self.growth(config, tolerance));
+        reasons.extend(self.growth(tolerance));
         reasons
     }
 
     /// The kinds of calls that were behind their schedule at the end of the test.
     fn behind(&self, config: &LoadConfig, tolerance: Tolerance) -> Vec<String> {
-        let seconds = config.test_duration.as_secs_f64();
+        let seconds = self.test_duration().as_secs_f64();
         let tolerated = tolerance.delay.as_secs_f64().max(seconds * tolerance.delay_share);
         let reason = |rates: Rates| {
             // One arrival may be due at the end of the test.
@@ -214,8 +219,8 @@ impl RunRecord {
     }
 
     /// The kinds of calls whose delay grew until the end of the test.
-    fn growth(&self, config: &LoadConfig, tolerance: Tolerance) -> impl Iterator<Item = String> {
-        let seconds = config.test_duration.as_secs_f64();
+    fn growth(&self, tolerance: Tolerance) -> impl Iterator<Item = String> {
+        let seconds = self.test_duration().as_secs_f64();
         self.delays.iter().filter_map(move |delays| {
             let tolerated = tolerance.slope.max(tolerance.growth.as_secs_f64() / seconds);
             let growth = delays.growth(seconds).filter(|&growth| growth > tolerated)?;
@@ -252,3 +257,6 @@ fn twice_median(times: &LatencyHistogram) -> Duration {
 fn name(query_type: Option<QueryType>) -> String {
     query_type.map_or_else(|| "ingestion".to_owned(), |kind| kind.to_string())
 }
+
+#[cfg(test)]
+mod tests;

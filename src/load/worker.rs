@@ -258,9 +258,6 @@ impl Worker {
     /// a full batch. From the time `flush` on, every batch can be sent.
     pub(super) fn take_batch(&mut self, now: u64, flush: Option<u64>) -> Option<NextBatch> {
         let ready = self.ready(flush).filter(|&ready| ready <= now)?;
-        if self.buffered_queries >= self.limits.capacity {
-            self.full_until = now;
-        }
         let (mut events, mut queries) = (0, 0);
         for due in &self.buffer {
             let count = due.event.query_count();
@@ -296,25 +293,20 @@ impl Worker {
             let jobs = &self.waiting[waiting_for as usize];
             // The later stages of the job may also be due.
             let later = LifeStage::ALL.into_iter().filter(|&stage| stage >= waiting_for);
-            later.map(|stage| self.overdue(jobs, waiting_for, stage, until)).sum::<u64>()
+            later.map(|stage| self.overdue(jobs, stage, until)).sum::<u64>()
         });
         let changes = self.changes.partition_point(|&(due, _)| due < until) as u64;
         let sent = self.sent.iter().flat_map(|events| events.iter()).map(|due| due.event.query_count());
         self.buffered_queries + sent.sum::<u64>() + overdue.sum::<u64>() + changes
     }
 
-    fn overdue(&self, jobs: &VecDeque<LiveJob>, waiting_for: LifeStage, stage: LifeStage, until: u64) -> u64 {
+    /// The number of queries of the transitions of these jobs into a stage that are due before a time.
+    fn overdue(&self, jobs: &VecDeque<LiveJob>, stage: LifeStage, until: u64) -> u64 {
         let late = jobs.partition_point(|job| self.delays.due(job, stage) < until);
-        let reaches = |job: &&LiveJob| match stage {
-            LifeStage::Succeeded => job.succeeds,
-            LifeStage::Failed => !job.succeeds,
-            _ => true,
-        };
         let jobs = match stage {
-            LifeStage::Succeeded | LifeStage::Failed if waiting_for < LifeStage::Succeeded => {
-                jobs.range(..late).filter(reaches).count()
+            LifeStage::Succeeded | LifeStage::Failed => {
+                jobs.range(..late).filter(|job| job.succeeds == (stage == LifeStage::Succeeded)).count()
             }
-            LifeStage::Succeeded | LifeStage::Failed if waiting_for != stage => 0,
             _ => late,
         };
         jobs as u64 * stage.query_count()

@@ -160,7 +160,8 @@ impl LatencyHistogram {
         let count = self.count() as f64;
         supports(self.count(), quantile).then_some(())?;
         let (rank, deviation) = (count * quantile, Z * (count * quantile * (1.0 - quantile)).sqrt());
-        let at = |rank: f64| self.all.quantile(rank / count);
+        // The middle of the rank: `rank / count` may be rounded up to the next one.
+        let at = |rank: f64| self.all.quantile((rank - 0.5) / count);
         let (low, high) = ((rank - deviation).floor().max(1.0), (rank + deviation).ceil());
         Some((at(low)?, if high > count { None } else { at(high) }))
     }
@@ -249,6 +250,9 @@ impl<'de> Deserialize<'de> for LatencyHistogram {
 
 #[cfg(test)]
 mod tests {
+    use rand_chacha::ChaCha8Rng;
+    use rand_chacha::rand_core::{Rng, SeedableRng};
+
     use super::*;
 
     fn millis(range: impl IntoIterator<Item = u64>) -> LatencyHistogram {
@@ -316,6 +320,39 @@ mod tests {
         let at_least = |millis| latencies.count_at_least(Duration::from_millis(millis));
         assert_eq!([0, 1, 2, 5, 6, 9, 10].map(at_least), [5, 5, 4, 4, 3, 3, 0]);
         assert_eq!(latencies.count_at_least(Duration::from_secs(7200)), 0);
+    }
+
+    #[test]
+    fn the_bounds_of_an_interval_are_ranks() {
+        let ranks = |count: u64, quantile: f64| {
+            let rank = |nanos: u64| (nanos + 500) / 1000;
+            let times: LatencyHistogram = (1..=count).map(|rank| Duration::from_nanos(rank * 1000)).collect();
+            times.interval(quantile).map(|(low, high)| (rank(low), high.map(rank)))
+        };
+        // The ranks are 0.5 × 100 ± 9.8, 0.5 × 122 ± 10.8 and 0.95 × 100 ± 4.3.
+        assert_eq!(ranks(100, 0.5), Some((40, Some(60))));
+        assert_eq!(ranks(122, 0.5), Some((50, Some(72))));
+        assert_eq!(ranks(100, 0.95), Some((90, Some(100))));
+        assert_eq!(ranks(60, 0.95), Some((53, None)), "57 ± 3.3 of 60");
+        assert_eq!(ranks(1, 0.5), Some((1, None)), "the rank is at least 1");
+        assert_eq!((ranks(19, 0.95), ranks(0, 0.5)), (None, None));
+        // No rounding error moves a bound to the next rank: 55 / 100 × 100 is more than 55.
+        assert_eq!(ranks(100, 0.645), Some((55, Some(74))), "64.5 ± 9.4");
+    }
+
+    #[test]
+    fn about_95_of_100_intervals_contain_the_quantile() {
+        const SAMPLES: u64 = 1000;
+        // Uniform between 1 µs and 1 ms.
+        let mut random = ChaCha8Rng::seed_from_u64(7);
+        let mut draw = || Duration::from_nanos(1000 + random.next_u64() % 999_000);
+        for (count, quantile) in [(50, 0.5), (400, 0.95), (1000, 0.99)] {
+            let truth = (1000.0 + 999_000.0 * quantile) as u64;
+            let contains = |(low, high): (u64, Option<u64>)| low <= truth && high.is_none_or(|high| truth <= high);
+            let mut interval = || (0..count).map(|_| draw()).collect::<LatencyHistogram>().interval(quantile);
+            let covered = (0..SAMPLES).filter(|_| interval().is_some_and(contains)).count();
+            assert!((935..=985).contains(&covered), "{covered} of {SAMPLES} intervals of the quantile {quantile}");
+        }
     }
 
     #[test]

@@ -25,7 +25,7 @@ impl Machine {
             system: format!("{} {}", std::env::consts::OS, std::env::consts::ARCH),
             processor: value_of("/proc/cpuinfo", "model name"),
             cores: thread::available_parallelism().ok().map(|cores| cores.get() as u64),
-            memory_bytes: value_of("/proc/meminfo", "MemTotal").and_then(|text| kibibytes(&text)),
+            memory_bytes: bytes_of("/proc/meminfo", "MemTotal"),
         }
     }
 }
@@ -37,7 +37,32 @@ fn value_of(path: &str, key: &str) -> Option<String> {
     pairs.find(|(name, _)| name.trim() == key).map(|(_, value)| value.trim().to_owned())
 }
 
+/// A value in kB of such a file, in bytes.
+pub(crate) fn bytes_of(path: &str, key: &str) -> Option<u64> {
+    kibibytes(&value_of(path, key)?)
+}
+
 fn kibibytes(text: &str) -> Option<u64> {
     let number = text.strip_suffix("kB")?.trim().parse::<u64>().ok()?;
     number.checked_mul(1024)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn sizes_in_files_of_linux_are_kibibytes() {
+        assert_eq!(kibibytes("16309748 kB"), Some(16_309_748 * 1024));
+        assert_eq!(kibibytes("18446744073709551615 kB"), None);
+        assert_eq!((kibibytes("16309748"), kibibytes("many kB")), (None, None));
+    }
+
+    #[cfg(target_os = "linux")]
+    #[test]
+    fn the_memory_of_this_process_is_part_of_that_of_the_machine() {
+        let (process, machine) = (bytes_of("/proc/self/status", "VmRSS").unwrap(), Machine::this());
+        assert!((1 << 20..machine.memory_bytes.unwrap()).contains(&process), "{process} of {machine:?}");
+        assert_eq!((bytes_of("/proc/self/status", "No such key"), bytes_of("/no/such/file", "VmRSS")), (None, None));
+    }
 }

@@ -25,4 +25,6 @@ mod series;
 pub use histogram::{DecodeHistogramError, Histogram};
 pub use latency::{LatencyHistogram, Percentiles, required_samples, supports};
 pub use machine::Machine;
+#[cfg(feature = "load")]
+pub(crate) use machine::bytes_of;
 pub use series::{Interval, IntervalRecorder};

@@ -285,7 +285,16 @@ impl LoadConfig {
 
     /// The number of jobs that are submitted during the test.
     pub(in crate::load) fn submissions_in_test(&self) -> f64 {
-        Profile::of(self).work(self.test_micros()) / 1e6 * self.ingestion.submissions_per_hour as f64 / 3600.0
+        self.submissions(self.test_micros())
+    }
+
+    /// The mean number of jobs that are submitted during warm-up and test.
+    pub(in crate::load) fn live_jobs(&self) -> f64 {
+        self.submissions([0, self.test_micros()[1]])
+    }
+
+    fn submissions(&self, period: [u64; 2]) -> f64 {
+        Profile::of(self).work(period) / 1e6 * self.ingestion.submissions_per_hour as f64 / 3600.0
     }
 
     /// The number of historical jobs of all job sets.
@@ -299,8 +308,7 @@ impl LoadConfig {
 
     /// The number of jobs that are submitted during warm-up and test.
     pub fn live_job_count(&self) -> u64 {
-        let seconds = (self.warmup_duration + self.test_duration).as_secs_f64();
-        (self.ingestion.submissions_per_hour as f64 / 3600.0 * seconds) as u64
+        self.live_jobs() as u64
     }
 }
 

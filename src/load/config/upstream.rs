@@ -104,3 +104,29 @@ fn action(action: &ActionConfig) -> upstream::ActionConfig {
         job_set: action.job_set.clone(),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use serde_json::{Value, json};
+
+    use crate::load::fixtures::config;
+
+    fn upstream(overrides: &str) -> Value {
+        serde_json::to_value(config(overrides).upstream()).unwrap()
+    }
+
+    #[test]
+    fn actions_are_left_out_if_there_are_none() {
+        assert_eq!(upstream("")["actionsConfig"], Value::Null);
+        for (kind, other) in
+            [("jobSetReprioritisations", "jobSetCancellations"), ("jobSetCancellations", "jobSetReprioritisations")]
+        {
+            let action = "[{performAfterTestStartTime: 1500ms, queue: q, jobSet: s}]";
+            let file = upstream(&format!("actionsConfig: {{{kind}: {action}}}"));
+            let expected = json!([{"performAfterTestStartTime": "1.5s", "queue": "q", "jobSet": "s"}]);
+            assert_eq!(file["actionsConfig"][kind], expected);
+            let others = &file["actionsConfig"][other];
+            assert!(others.is_null() || *others == json!([]), "{others}");
+        }
+    }
+}

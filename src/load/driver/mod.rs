@@ -2,7 +2,6 @@
 
 mod actions;
 mod delivery;
-mod liveness;
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -17,30 +16,26 @@ use tokio::sync::{oneshot, watch};
 use tokio::task::JoinSet;
 
 use self::delivery::{Delivery, deliver};
-use self::liveness::Liveness;
-use super::actions::{Action, ActiveJob, Progress};
+use super::actions::{Action, ActiveJob, Progress, next_time};
 use super::collector::Collector;
 use super::cpu::GeneratorThread;
 use super::generator::{Generator, PlannedBatch};
 use super::lifecycle::LifeStage;
+use super::liveness::{self, Dead, Liveness};
 use super::observer::Snapshot;
 use super::reads::{self, CompletedRead, KnownIds, Reads};
 use super::record::{Phase, RunRecord};
 use super::recorder::Recorder;
+use super::wake::{Wake, receive_until};
 use crate::database::Database;
 use crate::error::{Error, ErrorKind, Operation, Result};
 
 /// The interval of the samples of the backlog.
 const SAMPLE_INTERVAL: Duration = Duration::from_millis(100);
 const SAMPLES_PER_SECOND: u64 = 10;
-/// The interval at which ingestion events are generated, in microseconds. Their batches are sent at exact times, which
-/// are milliseconds to seconds later.
-const EVENT_INTERVAL: u64 = 1000;
 /// The time before a call is due at which the driver stops sleeping and polls the clock, because the operating system
 /// ends a sleep up to this time late.
 const SPIN: Duration = Duration::from_micros(120);
-/// The number of reads that must fail before a load without ingestion is ended.
-const MIN_FAILED_READS: u64 = 5;
 
 /// The components of a load.
 pub(super) struct Setup {
@@ -73,6 +68,13 @@ pub(super) struct Drain {
     pub(super) complete: Duration,
     /// For a load that was stopped.
     pub(super) interrupted: Duration,
+}
+
+impl Drain {
+    /// Returns true if the time since the end of the load, or since the request to stop it, has reached its limit.
+    fn is_over(self, since_end: Option<Duration>, since_stop: Option<Duration>) -> bool {
+        since_end.is_some_and(|time| time >= self.complete) || since_stop.is_some_and(|time| time >= self.interrupted)
+    }
 }
 
 /// The outcome of a load.
@@ -194,6 +196,10 @@ impl Driver {
         instant.saturating_duration_since(self.setup.start).as_micros() as u64
     }
 
+    fn instant(&self, micros: u64) -> Instant {
+        self.setup.start + Duration::from_micros(micros)
+    }
+
     fn run(mut self, caller: &oneshot::Sender<Result<LoadOutcome>>) -> Result<LoadOutcome> {
         self.setup.generator.end_at(self.setup.end);
         self.setup.reads.end_at(self.setup.end);
@@ -206,11 +212,13 @@ impl Driver {
             self.check_liveness(now);
             self.reap()?;
             let drained = self.ended.is_some() && self.is_drained();
-            if drained || self.aborted.is_some() || self.drain_is_over() || caller.is_closed() {
+            let since = |at: Option<Instant>| at.map(|at| at.elapsed());
+            let is_over = self.setup.drain.is_over(since(self.ended), since(self.stopped));
+            if drained || self.aborted.is_some() || is_over || caller.is_closed() {
                 return self.finish(drained);
             }
-            let (wake, is_exact) = self.wake(now);
-            self.wait(wake, is_exact);
+            let wake = self.wake(now);
+            self.wait(wake);
         }
     }
 
@@ -228,33 +236,14 @@ impl Driver {
         self.setup.collector.on_abort(move |reason| drop(sender.send(Message::Abort(reason))));
     }
 
-    /// Processes messages until a time. If it is exact, polls the clock at the end.
-    fn wait(&mut self, wake: u64, is_exact: bool) {
-        let until = self.setup.start + Duration::from_micros(wake);
-        let spin = if is_exact { self.spin } else { Duration::ZERO };
-        let mut received = false;
-        let mut polls_since = None;
-        loop {
-            let message = match self.receiver.try_recv() {
-                Ok(message) => Some(message),
-                Err(_) if received => return,
-                Err(_) => {
-                    let left = until.saturating_duration_since(Instant::now());
-                    if left.is_zero() {
-                        let polled = polls_since.map(|since: Instant| since.elapsed());
-                        polled.iter().for_each(|&time| self.setup.thread.add_polled(time));
-                        return;
-                    }
-                    if left <= spin {
-                        polls_since.get_or_insert_with(Instant::now);
-                    }
-                    self.receiver.recv_timeout(left.saturating_sub(spin)).ok()
-                }
-            };
-            if let Some(message) = message {
-                received = true;
-                self.receive(message);
-            }
+    /// Waits for messages until a time, and processes those that have arrived.
+    fn wait(&mut self, wake: Wake) {
+        let spin = if wake.is_exact { self.spin } else { Duration::ZERO };
+        let (mut next, polled) = receive_until(&self.receiver, self.instant(wake.at), spin);
+        self.setup.thread.add_polled(polled);
+        while let Some(message) = next {
+            self.receive(message);
+            next = self.receiver.try_recv().ok();
         }
     }
 
@@ -269,15 +258,13 @@ impl Driver {
         }
     }
 
-    /// Ends the arrivals now.
+    /// Ends the arrivals now, if they have not ended.
     fn end_now(&mut self) {
         let now = self.now();
-        if now < self.setup.end {
-            self.setup.end = now;
-            self.setup.generator.end_at(now);
-            self.setup.reads.end_at(now);
-            self.setup.recorder.end_at(now);
-        }
+        self.setup.end = self.setup.end.min(now);
+        self.setup.generator.end_at(now);
+        self.setup.reads.end_at(now);
+        self.setup.recorder.end_at(now);
     }
 
     /// Ends the load without a drain.
@@ -289,14 +276,15 @@ impl Driver {
     /// Ends a load on a store that does not respond.
     fn check_liveness(&mut self, now: u64) {
         let limit = self.setup.abort_after;
-        let reads_are_dead = || self.single_reads.failed >= MIN_FAILED_READS && self.single_reads.is_dead(now, limit);
-        let what = match self.batches.since {
-            Some(_) if self.batches.is_dead(now, limit) => "batch",
-            None if reads_are_dead() => "read",
-            _ => return,
+        let reason = match liveness::dead(&self.batches, &self.single_reads, now, limit) {
+            Some(Dead::Batches) => {
+                let error = self.setup.recorder.last_error().map(|error| format!("; the last error: {error}"));
+                format!("no batch succeeded for {limit:?}{}", error.unwrap_or_default())
+            }
+            Some(Dead::Reads) => format!("no read succeeded for {limit:?}"),
+            None => return,
         };
-        let error = self.setup.recorder.last_error().map(|error| format!("; the last error: {error}"));
-        self.abort(format!("no {what} succeeded for {limit:?}{}", error.unwrap_or_default()));
+        self.abort(reason);
     }
 
     /// Removes the tasks that have ended.
@@ -312,11 +300,6 @@ impl Driver {
             self.ended = Some(Instant::now());
             self.setup.collector.phase(Phase::Drain);
         }
-    }
-
-    fn drain_is_over(&self) -> bool {
-        let limit = |since: Option<Instant>, limit| since.is_some_and(|since| since.elapsed() >= limit);
-        limit(self.ended, self.setup.drain.complete) || limit(self.stopped, self.setup.drain.interrupted)
     }
 
     fn is_drained(&self) -> bool {
@@ -381,7 +364,7 @@ impl Driver {
         if is_up {
             self.single_reads.succeeded(now, !self.setup.reads.is_drained());
         } else {
-            self.single_reads.failed += 1;
+            self.single_reads.failed();
         }
         let seen = self.setup.recorder.read_done(&read, done);
         self.setup.reads.add_ids(seen);
@@ -434,19 +417,13 @@ impl Driver {
         }
     }
 
-    /// The time of the next iteration, and whether it is exact.
-    fn wake(&mut self, now: u64) -> (u64, bool) {
-        let actions = self.setup.actions.iter().filter(|action| action.progress == Progress::Waiting);
-        let action = actions.map(|action| action.due).filter(|&due| due > now).min();
+    /// The time of the next iteration.
+    fn wake(&mut self, now: u64) -> Wake {
+        let action = next_time(&self.setup.actions, now);
         let end = self.ended.is_none().then_some(self.setup.end);
-        let event = self.setup.generator.next_event().map(|due| due.max(now + EVENT_INTERVAL));
+        let event = self.setup.generator.next_event();
         let calls = [self.setup.generator.next_batch_at(), self.setup.reads.next_time(), action, end];
-        let call = calls.into_iter().flatten().min();
-        let other = event.map_or(self.next_sample, |event| event.min(self.next_sample));
-        match call {
-            Some(call) if call <= other => (call, true),
-            _ => (other, false),
-        }
+        Wake::next(now, calls.into_iter().flatten(), event, self.next_sample)
     }
 
     fn finish(mut self, drained: bool) -> Result<LoadOutcome> {
@@ -455,8 +432,8 @@ impl Driver {
             self.receive(message);
         }
         self.tasks.abort_all();
-        let end = Instant::now();
-        let Setup { generator, reads, mut recorder, actions, collector, start, offset, .. } = self.setup;
+        let (test_end, end) = (self.instant(self.setup.end), Instant::now());
+        let Setup { generator, reads, mut recorder, actions, collector, offset, .. } = self.setup;
         for read in reads.unfinished() {
             recorder.read_unfinished(read, end);
         }
@@ -477,8 +454,24 @@ impl Driver {
             interrupted: self.stopped.is_some_and(|stopped| self.ended.is_none_or(|ended| stopped <= ended)),
             aborted: self.aborted,
             offset,
-            test_end: start + Duration::from_micros(self.setup.end),
+            test_end,
             end,
         })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_drain_ends_at_the_limit_of_a_complete_or_of_a_stopped_load() {
+        let seconds = Duration::from_secs;
+        let drain = Drain { complete: seconds(30), interrupted: seconds(5) };
+        let is_over = |end: Option<u64>, stop: Option<u64>| drain.is_over(end.map(seconds), stop.map(seconds));
+        assert!(!is_over(None, None), "the load has not ended");
+        assert!(!is_over(Some(29), None) && is_over(Some(30), None));
+        assert!(!is_over(Some(4), Some(4)) && is_over(Some(5), Some(5)));
+        assert!(is_over(Some(20), Some(5)), "a drain can be stopped");
     }
 }

@@ -28,6 +28,7 @@ use super::store::{self, Population};
 use super::team::{self, End, Team};
 use crate::database::{Database, StoreInfo};
 use crate::error::Result;
+use crate::measure::bytes_of;
 use crate::time::{Clock, SystemClock, Timestamp};
 
 pub use options::RunOptions;
@@ -299,6 +300,10 @@ impl Run<'_> {
         let (start, offset) = (Instant::now(), self.start.elapsed());
         let generator = Generator::new(self.config, options, time);
         let requests = Requests::new(self.config, generator.factory().time(warm_up));
+        let abort_on = self.config.abort_on.iter();
+        let abort_on = abort_on
+            .map(|objective| (objective.clone(), objective.most_calls(self.config, &self.options.recorded)))
+            .collect();
         let recorded = self.options.recorded.iter().map(|read| read.clone().delayed(warm_up)).collect();
         let mut reads = Reads::new(self.config, options, requests, recorded);
         reads.add_ids(population.known_ids());
@@ -312,7 +317,7 @@ impl Run<'_> {
             reads,
             actions: actions::actions(self.config, warm_up),
             recorder: Recorder::new(start, offset, [warm_up, end], max_errors, self.team.is_some()),
-            collector: Collector::start(skeleton, self.config, self.observer.clone(), Handle::current())?,
+            collector: Collector::start(skeleton, abort_on, self.observer.clone(), Handle::current())?,
             stop: self.stop.clone(),
             start,
             offset,
@@ -399,7 +404,7 @@ impl Run<'_> {
             at_nanos: self.start.elapsed().as_nanos() as u64,
             stored_bytes: info.bytes,
             server_memory_bytes: info.server_memory,
-            process_memory_bytes: resident_bytes(),
+            process_memory_bytes: bytes_of("/proc/self/status", "VmRSS"),
         });
     }
 }
@@ -417,12 +422,4 @@ async fn unless_stopped<T>(stop: &mut watch::Receiver<bool>, step: impl Future<O
         () = stopped => None,
         done = step => Some(done),
     }
-}
-
-/// The resident memory of this process in bytes, if the system provides it.
-fn resident_bytes() -> Option<u64> {
-    let status = std::fs::read_to_string("/proc/self/status").ok()?;
-    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"))?;
-    let kibibytes: u64 = line.trim().strip_suffix("kB")?.trim().parse().ok()?;
-    kibibytes.checked_mul(1024)
 }

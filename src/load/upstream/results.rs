@@ -242,3 +242,18 @@ fn actor_error(started: Timestamp, action: &ActionRecord) -> Option<ActorError> 
         timestamp: Timestamp::from_micros(started.as_micros().saturating_add_unsigned(micros)),
     })
 }
+
+#[cfg(test)]
+mod tests {
+    use super::super::super::fixtures::{reads, run};
+    use super::*;
+
+    #[test]
+    fn a_read_of_a_missing_record_is_executed_and_an_unfinished_one_is_not() {
+        let specs = reads(QueryType::GetJobSpec, "none", [1; 5]);
+        let mut record = run();
+        record.queries = vec![QueryRecord { not_found: 2, failed: 3, unfinished: 4, ..specs }];
+        let querier = querier(&record);
+        assert_eq!((querier.total_queries_executed, querier.total_queries_failed), (7, 3));
+    }
+}

@@ -1,0 +1,70 @@
+//! Records of runs for unit tests.
+
+use std::time::Duration;
+
+use super::config::LoadConfig;
+use super::record::{IngesterRecord, Phase, PhaseRecord, QueryRecord, QueryType, RunRecord, StoreRecord};
+use crate::measure::{LatencyHistogram, Machine};
+use crate::time::Timestamp;
+
+/// A run without measurements, whose test phase lasts from the 2nd to the 12th second.
+pub(super) fn run() -> RunRecord {
+    RunRecord {
+        format: RunRecord::FORMAT,
+        broadside: "0.0.0".to_owned(),
+        started: Timestamp::from_seconds(1_772_323_200),
+        ended: Timestamp::from_seconds(1_772_323_213),
+        seed: 0,
+        options: Default::default(),
+        configuration: serde_json::Value::Null,
+        store: StoreRecord {
+            backend: "memory".to_owned(),
+            address: "memory".to_owned(),
+            version: None,
+            settings: Default::default(),
+        },
+        machine: Machine::this(),
+        partial: false,
+        invalid: Vec::new(),
+        unsustained: Vec::new(),
+        aborted: None,
+        failures: Vec::new(),
+        phases: vec![PhaseRecord { phase: Phase::Test, start_nanos: 2_000_000_000, end_nanos: 12_000_000_000 }],
+        ingester: IngesterRecord::default(),
+        queries: Vec::new(),
+        actions: Vec::new(),
+        errors: Vec::new(),
+        error_count: 0,
+        series: Vec::new(),
+        delays: Vec::new(),
+        reads_without_id: 0,
+        share: None,
+        resources: Vec::new(),
+        activity: Vec::new(),
+        activity_problems: Vec::new(),
+        census: None,
+        objectives: Vec::new(),
+        rate_search: None,
+    }
+}
+
+/// Reads of a kind that succeeded in time, with their latencies in milliseconds.
+pub(super) fn reads(query_type: QueryType, combo: &str, latencies: impl IntoIterator<Item = u64>) -> QueryRecord {
+    let latency = millis(latencies);
+    QueryRecord { executed: latency.count(), in_time: latency.count(), latency, ..QueryRecord::new(query_type, combo) }
+}
+
+pub(super) fn millis(latencies: impl IntoIterator<Item = u64>) -> LatencyHistogram {
+    latencies.into_iter().map(Duration::from_millis).collect()
+}
+
+/// A test of 10 s with a batch timeout of 50 ms and 360,000 submissions per hour.
+pub(super) fn config(overrides: &str) -> LoadConfig {
+    const BASE: &str = "
+testDuration: 10s
+databaseConfig: {inMemory: true}
+queueConfig: [{name: q, proportion: 1, jobSetConfig: [{name: s, proportion: 1}]}]
+ingestionConfig: {batchSize: 100, batchTimeout: 50ms, submissionsPerHour: 360000}
+";
+    LoadConfig::parse([("base.yaml", BASE), ("test.yaml", overrides)], []).unwrap().config
+}
