@@ -90,6 +90,9 @@ mod tests {
             assert!(message.is_none() && Instant::now() >= until);
             assert_eq!(!polled.is_zero(), polls, "{polled:?}");
         }
+        // The sleep ends before the time by the duration of polling.
+        let (message, polled) = receive_until(&receiver, Instant::now() + millis(300), millis(200));
+        assert!(message.is_none() && !polled.is_zero());
         let later = Instant::now() + Duration::from_secs(600);
         sender.send(1).unwrap();
         assert_eq!(receive_until(&receiver, later, Duration::ZERO), (Some(1), Duration::ZERO));
