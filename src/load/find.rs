@@ -37,7 +37,7 @@ const TEAR_DOWN: Duration = Duration::from_secs(60);
 ///
 /// # Errors
 ///
-/// As for [`run`](run()), and `InvalidArgument` if at low rates, at which batches are sent by time, the test has too
+/// As for [`run`](super::run()), and `InvalidArgument` if at low rates, at which batches are sent by time, the test has too
 /// few batches for the statistic of an objective.
 pub async fn find_rate(
     database: Arc<dyn Database>,
