@@ -37,8 +37,7 @@ const TEAR_DOWN: Duration = Duration::from_secs(60);
 ///
 /// # Errors
 ///
-/// As for [`run`](super::run()), and `InvalidArgument` if at low rates, at which batches are sent by time, the test has too
-/// few batches for the statistic of an objective.
+/// As for [`run`](super::run()).
 pub async fn find_rate(
     database: Arc<dyn Database>,
     config: &LoadConfig,

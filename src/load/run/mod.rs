@@ -47,11 +47,12 @@ const STEP_WHEN_STOPPED: Duration = Duration::from_secs(10);
 /// After the drain, if all batches are stored, the census compares the store with the ingested jobs. An error after the
 /// load is part of the record, and the data stay.
 ///
-/// With a [share](super::GeneratorOptions::share), the run waits until all shares of the load, which other processes run on the
-/// same store, are ready, and begins the load together with them. Each share compares a sample of its jobs with the store.
-/// The last share creates the historical jobs before, and after the load waits for the ends of the others, compares the
-/// counts of the whole store, and tears it down. If a share does not report its end, that is a failure of the last one,
-/// and the data stay. Objectives are not evaluated: the sum of the records by [`merge`](super::merge()) has them.
+/// With a [share](super::GeneratorOptions::share), the run waits until all shares of the load, which other processes run
+/// on the same store, are ready, and begins the load together with them. Each share compares a sample of its jobs with
+/// the store. The last share creates the historical jobs before, and after the load waits for the ends of the others,
+/// compares the counts of the whole store, and tears it down. If a share does not report its end, that is a failure of
+/// the last one, and the data stay. Objectives are not evaluated: the sum of the records by [`merge`](super::merge()) has
+/// them.
 ///
 /// ```
 /// use std::sync::Arc;
