@@ -127,7 +127,7 @@ fn report_fits(chromium: &str) -> Result<(), Failed> {
     let files = [written("memory.json", &run::record("memory", 80.0)), written("postgres.json", &untrusted)];
     let page = directory.join("report.html");
     broadside(&["report", &files[0], &files[1], "--out", page.to_str().unwrap()]);
-    fits(chromium, &page, 25)
+    fits(chromium, &page, 29)
 }
 
 fn comparison_fits(chromium: &str) -> Result<(), Failed> {
