@@ -151,7 +151,8 @@ pub trait Database: fmt::Debug + Send + Sync {
     }
 
     /// Updates the statistics of the store's planner, which otherwise follow large changes of the data with a delay. No
-    /// effect on results. A store without such statistics does nothing, which is the default.
+    /// effect on results. A store without such statistics does nothing, which is the default, and a server leaves out
+    /// the tables that the user may not analyse.
     ///
     /// # Errors
     ///

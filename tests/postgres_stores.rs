@@ -100,6 +100,7 @@ async fn foreign_tables() {
     let before = all_jobs(&*reader).await;
     assert_eq!(before.len(), 2);
     let mut errors = write_errors(&*reader).await;
+    errors.push(reader.analyse().await.unwrap_err());
     errors.push(reader.initialise_schema().await.unwrap_err());
     errors.push(reader.execute_ingestion_query_batch(&batch([])).await.unwrap_err());
     for error in errors {
@@ -198,6 +199,7 @@ async fn later_version() {
     let error = try_handle(&store, &shared("")).await.unwrap_err();
     assert_eq!(error.kind(), ErrorKind::WrongStore, "{error:?}");
     let mut errors = write_errors(&*open).await;
+    errors.push(open.analyse().await.unwrap_err());
     errors.push(open.initialise_schema().await.unwrap_err());
     for error in errors {
         assert_eq!((error.kind(), error.outcome()), (ErrorKind::WrongStore, Outcome::NotApplied), "{error:?}");
