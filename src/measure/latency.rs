@@ -150,7 +150,7 @@ impl LatencyHistogram {
     /// let of = |count| (1..=count).map(Duration::from_millis).collect::<LatencyHistogram>();
     /// // The ranks of the p99 are 990 ± 6.2 of 1,000 calls, and 198 ± 2.8 of 200.
     /// let (low, high) = of(1000).interval(0.99).unwrap();
-    /// assert_eq!((low / 1_000_000, high.map(|high| high / 1_000_000)), (983, Some(996)));
+    /// assert_eq!((low / 1_000_000, high.map(|high| high / 1_000_000)), (983, Some(997)));
     /// assert_eq!(of(200).interval(0.99).unwrap().1, None);
     /// ```
     pub fn interval(&self, quantile: f64) -> Option<(u64, Option<u64>)> {
