@@ -9,6 +9,7 @@ use std::fmt;
 use serde_json::Value;
 
 use super::record::RunRecord;
+use super::verdict::is_resolved;
 use crate::measure::LatencyHistogram;
 
 /// A measurement that is worse than in the baseline.
@@ -168,17 +169,31 @@ fn load_configuration(run: &RunRecord) -> Value {
     configuration
 }
 
-/// A kind of call and its latencies.
-type NamedHistogram<'a> = (String, &'a LatencyHistogram);
+/// The latencies of a kind of call, and the driver's lag in them.
+#[derive(Clone, Copy)]
+struct Calls<'a> {
+    latency: &'a LatencyHistogram,
+    lag: &'a LatencyHistogram,
+}
 
-fn operations(run: &RunRecord) -> Vec<NamedHistogram<'_>> {
-    let events = [("events".to_owned(), &run.ingester.latency)];
-    let reads = run.queries.iter().map(|query| (query.name(), &query.latency));
-    events.into_iter().chain(reads).collect()
+impl Calls<'_> {
+    /// The latency at a quantile; `None` if there are too few calls, or the driver's lag distorts it.
+    fn quantile(self, quantile: f64) -> Option<u64> {
+        is_resolved(self.latency, self.lag, quantile).then(|| self.latency.quantile(quantile)).flatten()
+    }
+}
+
+fn operations(run: &RunRecord) -> Vec<(String, Calls<'_>)> {
+    let events = Calls { latency: &run.ingester.latency, lag: &run.ingester.driver_lag };
+    let reads = run.queries.iter().map(|query| {
+        let calls = Calls { latency: &query.latency, lag: &query.driver_lag };
+        (query.name(), calls)
+    });
+    [("events".to_owned(), events)].into_iter().chain(reads).collect()
 }
 
 /// The latencies of a kind of call in each run; `None` if a run has no such calls.
-fn in_all<'a>(runs: impl IntoIterator<Item = &'a RunRecord>, name: &str) -> Option<Vec<&'a LatencyHistogram>> {
+fn in_all<'a>(runs: impl IntoIterator<Item = &'a RunRecord>, name: &str) -> Option<Vec<Calls<'a>>> {
     runs.into_iter()
         .map(|run| operations(run).into_iter().find(|(other, _)| other == name).map(|(_, latency)| latency))
         .collect()
@@ -205,7 +220,7 @@ fn ratios(before: &[RunRecord], now: &[RunRecord], tolerance: f64, found: &mut V
         let (Some(old), Some(new)) = (in_all(before, &operation), in_all(now, &operation)) else { continue };
         for (at, other) in now.iter().enumerate().skip(1) {
             for (percentile, quantile) in PERCENTILES {
-                let ratio = |latencies: &[&LatencyHistogram]| {
+                let ratio = |latencies: &[Calls<'_>]| {
                     Some(latencies[at].quantile(quantile)? as f64 / latencies[0].quantile(quantile)? as f64)
                 };
                 let (Some(before), Some(now)) = (ratio(&old), ratio(&new)) else { continue };

@@ -182,9 +182,12 @@ pub async fn run(args: &RunArgs) -> Result<Verdict, Failure> {
         report::note(format!("share {share}: waiting up to {:?} for the others", options.share_wait));
     }
     let record = execute(&plan, &options, args.find_rate, &files).await?;
-    files.finish(&ResultFile::new(&record, plan.config.upstream()).to_json()?, &record.to_json()?)?;
+    let written = files.finish(&ResultFile::new(&record, plan.config.upstream()).to_json()?, &record.to_json()?);
     Output::default().line(Summary { record: &record, files: &files.paths() })?;
-    verdict(&record)
+    let verdict = verdict(&record);
+    // An error of the files must not hide the result.
+    written?;
+    verdict
 }
 
 /// Executes the plan. A signal stops the load and shortens the drain.

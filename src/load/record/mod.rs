@@ -400,10 +400,11 @@ impl RunRecord {
         self.phases.iter().find(|record| record.phase == phase)
     }
 
-    /// Returns true if the run is valid and complete, and its census found no differences.
+    /// Returns true if the run is valid and complete, all of its steps succeeded, and its census found no differences.
     pub fn is_sound(&self) -> bool {
         self.invalid.is_empty()
             && self.aborted.is_none()
+            && self.failures.is_empty()
             && !self.partial
             && self.census.as_ref().is_none_or(|census| census.differences.is_empty())
     }

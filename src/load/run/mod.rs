@@ -157,7 +157,8 @@ impl Run<'_> {
     async fn execute(&mut self) -> Result<RunRecord> {
         self.observer.phase(Phase::Setup);
         // If this fails, the store may contain other data and must not be torn down.
-        let population = store::prepare(&*self.database, self.config).await?;
+        let prepared = unless_stopped(&mut self.stop, store::prepare(&*self.database, self.config)).await;
+        let Some(population) = prepared.transpose()? else { return Ok(self.unloaded()) };
         let share = self.options.generator.share;
         if share.parts() > 1 {
             let (database, limit) = (self.database.clone(), self.options.share_wait);
@@ -221,11 +222,22 @@ impl Run<'_> {
 
     /// Executes a step after the load. An error becomes a part of the record.
     async fn step<T>(&mut self, phase: Phase, step: impl Future<Output = Result<T>>) -> Option<T> {
-        let limit = if *self.stop.borrow() { STEP_WHEN_STOPPED } else { self.options.drain };
-        let error = match timeout(limit, step).await {
-            Ok(Ok(value)) => return Some(value),
-            Ok(Err(error)) => error.to_string(),
-            Err(_) => format!("not completed within {limit:?}"),
+        let limit = self.options.drain;
+        let mut stop = self.stop.clone();
+        let stopped = async move {
+            // Fails if the caller has dropped the sender: then nobody can stop the run.
+            if stop.wait_for(|stop| *stop).await.is_err() {
+                std::future::pending::<()>().await;
+            }
+            tokio::time::sleep(STEP_WHEN_STOPPED).await;
+        };
+        let error = tokio::select! {
+            done = timeout(limit, step) => match done {
+                Ok(Ok(value)) => return Some(value),
+                Ok(Err(error)) => error.to_string(),
+                Err(_) => format!("not completed within {limit:?}"),
+            },
+            () = stopped => format!("not completed within {STEP_WHEN_STOPPED:?} after the run was stopped"),
         };
         self.failures.push(FailureRecord { phase, error });
         None
@@ -233,7 +245,10 @@ impl Run<'_> {
 
     /// Runs the phases from the historical jobs to the census.
     async fn load(&mut self, population: &Population) -> Result<RunRecord> {
-        let info = self.sample_resources().await?;
+        let database = self.database.clone();
+        let sampled = unless_stopped(&mut self.stop, async move { database.store_info().await }).await;
+        let Some(info) = sampled.transpose()? else { return Ok(self.unloaded()) };
+        self.add_sample(&info);
         self.observer.phase(Phase::Historical);
         let populated = self.populate(population).await?;
         let rested = populated.is_none() || self.rest().await?;
@@ -253,7 +268,10 @@ impl Run<'_> {
         };
         let driven = self.drive(population, skeleton, time, (monitor, thread)).await?;
         let census = self.census(&driven, before).await;
-        self.sample_after().await;
+        // A store that does not respond would delay the end of the run.
+        if driven.aborted.is_none() {
+            self.sample_after().await;
+        }
         Ok(self.record(driven, census))
     }
 
@@ -392,12 +410,6 @@ impl Run<'_> {
         if let Some(info) = self.step(Phase::Census, async move { database.store_info().await }).await {
             self.add_sample(&info);
         }
-    }
-
-    async fn sample_resources(&mut self) -> Result<StoreInfo> {
-        let info = self.database.store_info().await?;
-        self.add_sample(&info);
-        Ok(info)
     }
 
     fn add_sample(&mut self, info: &StoreInfo) {
