@@ -34,6 +34,10 @@ impl Objective {
             Bound::Latency(statistic, limit) => {
                 let nanos = statistic.of(&calls.latency);
                 let held = nanos.is_some_and(|nanos| u128::from(nanos) < limit.as_nanos());
+                // The lag matters only if the objective would be met without it.
+                let lag = statistic.of(&calls.driver_lag).unwrap_or_default();
+                let is_met_without_lag =
+                    nanos.is_some_and(|nanos| u128::from(nanos.saturating_sub(lag)) < limit.as_nanos());
                 let is_resolved = match statistic {
                     Statistic::Quantile(quantile) => is_resolved(&calls.latency, &calls.driver_lag, quantile),
                     Statistic::Max => is_resolved(&calls.latency, &calls.driver_lag, 1.0),
@@ -45,7 +49,7 @@ impl Objective {
                     measured: nanos.map(|nanos| GoDuration::from_nanos(nanos).to_string()),
                     interval: statistic.interval(&calls.latency),
                     held,
-                    is_unresolved: !held && !is_resolved,
+                    is_unresolved: !held && !is_resolved && is_met_without_lag,
                 }
             }
             Bound::Errors(limit) => {
