@@ -149,6 +149,7 @@ fn attribute(record: &mut RunRecord, share: Share) {
 /// Adds the record of another share. Returns a problem of its series.
 fn add(sum: &mut RunRecord, mut other: RunRecord) -> Result<(), String> {
     add_series(sum, &mut other)?;
+    extend_test(sum, &other);
     extend_drain(sum, &other);
     for (action, other) in sum.actions.iter_mut().zip(std::mem::take(&mut other.actions)) {
         add_action(action, other);
@@ -206,6 +207,19 @@ fn add_series(sum: &mut RunRecord, other: &mut RunRecord) -> Result<(), String> 
     Ok(())
 }
 
+/// Extends the test phase to that of another share, and shifts the later phases: the rates of a sum are those of the
+/// longest test, also if the last share ended early.
+fn extend_test(sum: &mut RunRecord, other: &RunRecord) {
+    let length = |run: &RunRecord| run.phase(Phase::Test).map(|test| test.end_nanos - test.start_nanos);
+    let (Some(own), Some(longest)) = (length(sum), length(other)) else { return };
+    let missing = longest.saturating_sub(own);
+    let later = sum.phases.iter_mut().skip_while(|phase| phase.phase != Phase::Test);
+    for phase in later {
+        phase.start_nanos += if phase.phase == Phase::Test { 0 } else { missing };
+        phase.end_nanos += missing;
+    }
+}
+
 /// Extends the drain to that of another share. The last share waits for the others in its census.
 fn extend_drain(sum: &mut RunRecord, other: &RunRecord) {
     let Some(longest) = other.phase(Phase::Drain).map(|drain| drain.end_nanos - drain.start_nanos) else { return };
@@ -229,4 +243,25 @@ fn add_action(action: &mut ActionRecord, other: ActionRecord) {
     action.end_nanos = longest.map(|nanos| action.due_nanos + nanos);
     action.jobs += other.jobs;
     action.error = action.error.take().or(other.error);
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::load::fixtures;
+    use crate::load::record::PhaseRecord;
+
+    #[test]
+    fn the_test_of_a_sum_is_the_longest_one() {
+        let phases =
+            |end: u64| {
+                [(Phase::Test, 2, end), (Phase::Drain, end, end + 3)]
+                    .map(|(phase, start_nanos, end_nanos)| PhaseRecord { phase, start_nanos, end_nanos })
+            };
+        for (own, other, sum) in [(5, 12, 12), (12, 5, 12)] {
+            let mut run = RunRecord { phases: phases(own).into(), ..fixtures::run() };
+            extend_test(&mut run, &RunRecord { phases: phases(other).into(), ..fixtures::run() });
+            assert_eq!(run.phases, phases(sum));
+        }
+    }
 }
