@@ -225,10 +225,7 @@ impl Run<'_> {
         let limit = self.options.drain;
         let mut stop = self.stop.clone();
         let stopped = async move {
-            // Fails if the caller has dropped the sender: then nobody can stop the run.
-            if stop.wait_for(|stop| *stop).await.is_err() {
-                std::future::pending::<()>().await;
-            }
+            until_stopped(&mut stop).await;
             tokio::time::sleep(STEP_WHEN_STOPPED).await;
         };
         let error = tokio::select! {
@@ -424,15 +421,17 @@ impl Run<'_> {
 
 /// Executes a step before the load; `None` if the run is stopped meanwhile.
 async fn unless_stopped<T>(stop: &mut watch::Receiver<bool>, step: impl Future<Output = T>) -> Option<T> {
-    let stopped = async {
-        // Fails if the caller has dropped the sender: then nobody can stop the run.
-        if stop.wait_for(|stop| *stop).await.is_err() {
-            std::future::pending::<()>().await;
-        }
-    };
     tokio::select! {
         biased;
-        () = stopped => None,
+        () = until_stopped(stop) => None,
         done = step => Some(done),
+    }
+}
+
+/// Waits until the run is stopped.
+async fn until_stopped(stop: &mut watch::Receiver<bool>) {
+    // Fails if the caller has dropped the sender: then nobody can stop the run.
+    if stop.wait_for(|stop| *stop).await.is_err() {
+        std::future::pending::<()>().await;
     }
 }
