@@ -178,13 +178,13 @@ pub trait Database: fmt::Debug + Send + Sync {
         Ok(None)
     }
 
-    /// Sets a property of the store, a string by key. `tear_down` removes all properties. Load tests store the
-    /// fingerprint of the configuration of the historical jobs.
+    /// Sets a property of the store, a string by key, or removes it if the value is `None`. `tear_down` removes all
+    /// properties. Load tests store the fingerprint of the configuration of the historical jobs.
     ///
     /// # Errors
     ///
     /// `NotInitialised`, and `Backend` from a store without properties, which is the default.
-    async fn set_property(&self, key: &str, value: &str) -> Result<()> {
+    async fn set_property(&self, key: &str, value: Option<&str>) -> Result<()> {
         let _ = (key, value);
         Err(Error::new(ErrorKind::Backend, Operation::Property, "the store does not support properties")
             .with_backend(self.backend()))

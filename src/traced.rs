@@ -92,7 +92,7 @@ impl Database for Traced {
         Analyse {} analyse<>() -> ();
         Explain { ?call, } explain<'a>(call: &'a ReadCall) -> Explanation;
         Property { key, } property<'a>(key: &'a str) -> Option<String>;
-        Property { key, } set_property<'a, 'b>(key: &'a str, value: &'b str) -> ();
+        Property { key, } set_property<'a, 'b>(key: &'a str, value: Option<&'b str>) -> ();
         TearDown {} tear_down<>() -> ();
         Close {} close<>() -> ();
     }

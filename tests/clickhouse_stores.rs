@@ -112,7 +112,7 @@ async fn write_errors(database: &dyn Database) -> Vec<Error> {
     let results = [
         database.execute_ingestion_query_batch(&batch([new_job("new")])).await,
         database.populate_historical_jobs(&historical(1), &|_| ()).await,
-        database.set_property("key", "value").await,
+        database.set_property("key", Some("value")).await,
         database.tear_down().await,
     ];
     results.into_iter().map(Result::unwrap_err).collect()
@@ -239,16 +239,22 @@ async fn properties() {
         let database = store.database();
         assert_eq!(database.property("key").await.unwrap(), None);
         for value in ["one", "", "two'\\\n"] {
-            database.set_property("key", value).await.unwrap();
+            database.set_property("key", Some(value)).await.unwrap();
             let other = connect(&address_of(&store, layout)).await.unwrap();
             assert_eq!(other.property("key").await.unwrap().as_deref(), Some(value));
         }
         assert_eq!(database.property("ke").await.unwrap(), None);
         database.initialise_schema().await.unwrap();
         assert!(database.property("key").await.unwrap().is_some());
+        database.set_property("other", Some("kept")).await.unwrap();
+        database.set_property("key", None).await.unwrap();
+        assert_eq!(database.property("key").await.unwrap(), None);
+        assert_eq!(database.property("other").await.unwrap().as_deref(), Some("kept"));
+        database.set_property("key", Some("anew")).await.unwrap();
+        assert_eq!(database.property("key").await.unwrap().as_deref(), Some("anew"));
         database.tear_down().await.unwrap();
         assert_eq!(database.property("key").await.unwrap(), None);
-        database.set_property("key", "again").await.unwrap();
+        database.set_property("key", Some("again")).await.unwrap();
         assert_eq!(database.property("key").await.unwrap().as_deref(), Some("again"));
         store.remove().await.unwrap();
     }

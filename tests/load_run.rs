@@ -200,7 +200,7 @@ async fn store_is_reused(store: TestStoreRef) -> Verdict {
     let few = "testDuration: 200ms\nwarmupDuration: 0s\nactionsConfig: {jobSetReprioritisations: [], jobSetCancellations: []}\nskipTearDown: true";
     let options = RunOptions::default();
     let first = run(store.database.clone(), &config(few), &options).await.map_err(fail)?;
-    if let Err(error) = store.database.set_property("load.probe", "").await {
+    if let Err(error) = store.database.set_property("load.probe", Some("")).await {
         // A store without properties cannot be reused.
         assert_eq!(error.kind(), ErrorKind::Backend, "{error}");
         let error = run(store.database.clone(), &config(few), &options).await.unwrap_err();

@@ -18,6 +18,7 @@ use support::harness::server_trial;
 use support::postgres::{schema, shared, store};
 use support::server::with;
 use tokio::sync::watch;
+use tokio_postgres::NoTls;
 
 fn main() {
     let arguments = Arguments::from_args();
@@ -241,6 +242,24 @@ async fn refusals() {
     let directory = directory("shares-refusals");
     let store = store(&shared("")).await;
     let address = address_of(&store);
+    let (session, connection) = tokio_postgres::connect(&shared(""), NoTls).await.unwrap();
+    tokio::spawn(connection);
+    let content = async || {
+        let rows = format!(
+            "SELECT string_agg(row, '\n' ORDER BY row) FROM (
+            SELECT m::text AS row FROM {0}.broadside_store AS m
+            UNION ALL SELECT relname::text FROM pg_class WHERE relnamespace = '{0}'::regnamespace) AS rows",
+            schema(&store)
+        );
+        session.query_one(&rows, &[]).await.unwrap().get::<_, String>(0)
+    };
+    let before = content().await;
+    // The tuning is a statement that cannot be executed twice.
+    let split = with(&address, "hot_cold_split=true&tuning_sql=CREATE TABLE tuned()");
+    let output = start(&directory, &split, "split", &["--share", "2/2"]).wait_with_output().unwrap();
+    assert_eq!(output.status.code(), Some(2), "{}", stderr(&output));
+    assert!(stderr(&output).contains("has another layout than the address"), "{}", stderr(&output));
+    assert_eq!(content().await, before);
     let mut first = start(&directory, &address, "first", &["--share", "1/2"]);
     while store.database().property("load.share.1").await.unwrap().is_none() {
         tokio::time::sleep(Duration::from_millis(20)).await;
@@ -256,7 +275,7 @@ async fn refusals() {
         assert_eq!(output.status.code(), Some(2), "{}", stderr(&output));
         assert!(stderr(&output).contains("share 1/2 has another plan than share 2/2"), "{}", stderr(&output));
     }
-    assert!(states(&**store.database()).await.is_empty());
+    assert_eq!(content().await, before);
 
     // A share that waits can be interrupted.
     let waiting = start(&directory, &address, "waiting", &["--share", "2/2"]);
@@ -264,6 +283,8 @@ async fn refusals() {
     let pid = waiting.id().to_string();
     assert!(Command::new("kill").args(["-INT", &pid]).status().unwrap().success());
     assert_eq!(waiting.wait_with_output().unwrap().status.code(), Some(130));
+    assert_eq!(content().await, before);
+    assert!(states(&**store.database()).await.is_empty());
     store.remove().await.unwrap();
 }
 
@@ -345,6 +366,9 @@ async fn a_missing_share() {
     assert_eq!(error.message(), "share 1/2 did not join the load within 500ms");
     let error = run(&database, &config, RunOptions { generator: options("1/2").generator, ..short }).await.unwrap_err();
     assert_eq!(error.message(), "share 2/2 did not join the load within 500ms");
+    for key in ["load.share.1", "load.share.last"] {
+        assert_eq!(database.property(key).await.unwrap(), None);
+    }
     assert!(states(&*database).await.is_empty());
 }
 
@@ -354,8 +378,10 @@ async fn a_second_last_share() {
     let config = config(&CONFIG.replace("skipTearDown: true", "skipTearDown: false"));
     let second = async {
         wait_for_load(&*database).await;
+        let entry = database.property("load.share.last").await.unwrap();
         let short = RunOptions { share_wait: Duration::from_millis(500), ..options("2/2") };
         let error = run(&database, &config, short).await.unwrap_err();
+        assert!(entry.is_some() && database.property("load.share.last").await.unwrap() == entry);
         (error.message().to_owned(), states(&*database).await.values().sum::<u64>())
     };
     let (first, last) = (run(&database, &config, options("1/2")), run(&database, &config, options("2/2")));

@@ -211,16 +211,20 @@ async fn properties() {
     let config: DatabaseConfig = shared("").parse().unwrap();
     let store = config.create_scratch(Arc::new(SystemClock)).await.unwrap();
     let database = store.database();
-    let error = database.set_property("key", "value").await.unwrap_err();
+    let error = database.set_property("key", Some("value")).await.unwrap_err();
     assert_eq!(error.kind(), ErrorKind::NotInitialised, "{error:?}");
     database.initialise_schema().await.unwrap();
     assert_eq!(database.property("key").await.unwrap(), None);
     for value in ["first", "it's \"second\""] {
-        database.set_property("key", value).await.unwrap();
+        database.set_property("key", Some(value)).await.unwrap();
         assert_eq!(database.property("key").await.unwrap().as_deref(), Some(value));
     }
+    database.set_property("other", Some("removed")).await.unwrap();
+    database.set_property("other", None).await.unwrap();
+    assert_eq!(database.property("other").await.unwrap(), None);
+    assert!(database.property("key").await.unwrap().is_some());
     // Properties cannot change the marker.
-    database.set_property("layout", "mine").await.unwrap();
+    database.set_property("layout", Some("mine")).await.unwrap();
     handle(&store, &shared("")).await.tear_down().await.unwrap();
     assert_eq!(database.property("key").await.unwrap(), None);
     store.remove().await.unwrap();

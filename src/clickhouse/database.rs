@@ -238,10 +238,14 @@ impl Database for ClickHouseDatabase {
         Ok(rows.into_iter().next().map(|row| row.id.into()))
     }
 
-    async fn set_property(&self, key: &str, value: &str) -> Result<()> {
+    async fn set_property(&self, key: &str, value: Option<&str>) -> Result<()> {
         let operation = Operation::Property;
         self.open(operation)?;
         let store = self.store(operation).await?;
+        let Some(value) = value else {
+            let delete = record::delete_property(key, self.config.cluster.as_deref());
+            return self.connection.execute(operation, &delete).await;
+        };
         store.versions.synchronise(&self.connection, operation).await?;
         let row = PropertyRow { key: key.to_owned(), value: value.to_owned(), version: store.versions.draw(0) };
         self.connection.insert(operation, STORE, &[row], None).await

@@ -1,7 +1,7 @@
 //! Reads of single records: specs, errors, debug messages and properties.
 
 use super::statement::{Statement, Values};
-use super::tables::STORE;
+use super::tables::{STORE, local};
 use crate::error::Operation;
 
 /// A kind of record.
@@ -53,4 +53,11 @@ pub(super) fn property(key: &str) -> Statement {
     let key = values.text(key);
     let sql = format!("SELECT value AS id FROM {STORE} WHERE key = {key} ORDER BY version DESC LIMIT 1");
     Statement { sql, values }
+}
+
+/// The statement that deletes all versions of a property.
+pub(super) fn delete_property(key: &str, cluster: Option<&str>) -> Statement {
+    let mut values = Values::default();
+    let key = values.text(key);
+    Statement { sql: format!("DELETE FROM {} WHERE key = {key}", local(STORE, cluster)), values }
 }

@@ -216,17 +216,18 @@ fn create_distributed_table(table: &Table, database: &str, cluster: &str) -> Vec
     ]
 }
 
+/// The table that has the rows, on every host of a cluster.
+pub(super) fn local(table: &str, cluster: Option<&str>) -> String {
+    cluster.map_or_else(|| table.to_owned(), |cluster| format!("{table}_local{}", on_cluster(cluster)))
+}
+
 /// The statements that clear the tables.
 pub(super) fn truncate_tables(cluster: Option<&str>) -> Vec<Statement> {
     // An adopted store has no such table until it gets a marker.
     let if_exists = |table: &str| if table == STORE { "IF EXISTS " } else { "" };
-    let truncate = |table: &str| match cluster {
-        None => format!("TRUNCATE TABLE {}{table} SYNC SETTINGS max_table_size_to_drop = 0", if_exists(table)),
-        Some(cluster) => format!(
-            "TRUNCATE TABLE {}{table}_local{} SYNC SETTINGS max_table_size_to_drop = 0",
-            if_exists(table),
-            on_cluster(cluster)
-        ),
+    let truncate = |table: &str| {
+        let (if_exists, table) = (if_exists(table), local(table, cluster));
+        format!("TRUNCATE TABLE {if_exists}{table} SYNC SETTINGS max_table_size_to_drop = 0")
     };
     // Jobs first: until a job is deleted, its runs, spec and error exist.
     TABLES.iter().rev().chain([&STORE]).map(|table| Statement::plain(truncate(table))).collect()

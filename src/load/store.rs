@@ -36,6 +36,8 @@ pub(super) struct Population {
     jobs: Vec<HistoricalJobs>,
     /// Whether the store has jobs of an earlier run.
     is_resumed: bool,
+    /// Whether Broadside has initialised the store, in this layout or another one.
+    pub(super) has_marker: bool,
     fingerprint: Fingerprint,
 }
 
@@ -44,6 +46,7 @@ struct Found {
     jobs: u64,
     /// `None` if no load test has prepared the store.
     fingerprint: Option<String>,
+    has_marker: bool,
 }
 
 impl Found {
@@ -54,17 +57,17 @@ impl Found {
     /// `WrongStore` if the store contains jobs that no load test has created. Other errors of the store.
     async fn read(database: &dyn Database) -> Result<Self> {
         let jobs = database.job_count().await?;
-        let fingerprint = match database.property(FINGERPRINT).await {
+        let (fingerprint, has_marker) = match database.property(FINGERPRINT).await {
             // The store has no marker yet. `initialise_schema` checks whether it may get one, before its first change.
-            Err(error) if matches!(error.kind(), ErrorKind::NotInitialised | ErrorKind::WrongStore) => None,
-            property => property?,
+            Err(error) if matches!(error.kind(), ErrorKind::NotInitialised | ErrorKind::WrongStore) => (None, false),
+            property => (property?, true),
         };
         if jobs > 0 && fingerprint.is_none() {
             return Err(wrong_store(&format!(
                 "contains {jobs} jobs that no load test has created; a load test requires a separate store"
             )));
         }
-        Ok(Self { jobs, fingerprint })
+        Ok(Self { jobs, fingerprint, has_marker })
     }
 }
 
@@ -88,9 +91,8 @@ pub async fn tear_down(database: &dyn Database) -> Result<()> {
     database.tear_down().await
 }
 
-/// Checks that the store is empty or left by an earlier run with the same historical jobs, and initialises the schema.
-/// Every check precedes the first change.
-pub(super) async fn prepare(database: &dyn Database, config: &LoadConfig) -> Result<Population> {
+/// Checks that the store is empty or left by an earlier run with the same historical jobs, without a change of the store.
+pub(super) async fn check(database: &dyn Database, config: &LoadConfig) -> Result<Population> {
     let found = Found::read(database).await?;
     let historical_jobs = hash(config)?;
     let stored = found.fingerprint.map(|text| serde_json::from_str::<Fingerprint>(&text));
@@ -105,13 +107,17 @@ pub(super) async fn prepare(database: &dyn Database, config: &LoadConfig) -> Res
     };
     let params = config.historical_jobs(reference_time);
     let jobs = params.into_iter().map(HistoricalJobs::try_from).collect::<Result<_>>()?;
-    database.initialise_schema().await?;
-    Ok(Population { jobs, is_resumed: found.jobs > 0, fingerprint: Fingerprint { historical_jobs, reference_time } })
+    Ok(Population {
+        jobs,
+        is_resumed: found.jobs > 0,
+        has_marker: found.has_marker,
+        fingerprint: Fingerprint { historical_jobs, reference_time },
+    })
 }
 
 async fn store_fingerprint(database: &dyn Database, fingerprint: &Fingerprint) -> Result<()> {
     let text = serde_json::to_string(fingerprint).map_err(not_json)?;
-    match database.set_property(FINGERPRINT, &text).await {
+    match database.set_property(FINGERPRINT, Some(&text)).await {
         // A store without properties cannot be reused: it is rejected if it contains jobs.
         Err(error) if error.kind() == ErrorKind::Backend => Ok(()),
         other => other,

@@ -75,6 +75,8 @@ pub(super) struct Team {
     entry: Entry,
     /// The entry of the last share when this share joined, which may be that of an earlier load.
     earlier: Option<Entry>,
+    /// The entry that this share has replaced, of another load.
+    replaced: Option<Entry>,
 }
 
 impl Team {
@@ -101,13 +103,56 @@ impl Team {
             begun: None,
             refused: None,
         };
-        let mut team = Self { database, share, limit, stop, entry, earlier: None };
-        team.earlier = team.read(&entry_of(share.last())).await?;
-        team.claim().await?;
-        if !share.is_last() {
-            return Ok(Some(team));
+        let mut team = Self { database, share, limit, stop, entry, earlier: None, replaced: None };
+        match team.enter().await {
+            Ok(true) => Ok(Some(team)),
+            refused => {
+                team.leave().await;
+                refused.map(|_| None)
+            }
         }
-        Ok(team.gather().await?.map(|_| team))
+    }
+
+    async fn enter(&mut self) -> Result<bool> {
+        if !self.share.is_last() && !self.initialised().await? {
+            return Ok(false);
+        }
+        self.earlier = self.read(&entry_of(self.share.last())).await?;
+        self.claim().await?;
+        Ok(!self.share.is_last() || self.gather().await?.is_some())
+    }
+
+    /// Waits until the last share has given the store a marker. Returns false if `stop` is set meanwhile.
+    async fn initialised(&self) -> Result<bool> {
+        let began = Instant::now();
+        while !*self.stop.borrow() {
+            match self.database.property(&entry_of(self.share)).await {
+                Err(error) if !matches!(error.kind(), ErrorKind::NotInitialised | ErrorKind::WrongStore) => {
+                    return Err(error);
+                }
+                Err(_) if began.elapsed() < self.limit => sleep(BEAT).await,
+                Err(error) if error.kind() == ErrorKind::WrongStore => return Err(error),
+                Err(_) => return Err(self.missing(&names([self.share.last()]))),
+                Ok(_) => return Ok(true),
+            }
+        }
+        Ok(false)
+    }
+
+    /// Restores the property of this share, whose load does not begin.
+    pub(super) async fn leave(&self) {
+        if self.entry.refused.is_some() {
+            // The others read the reason first.
+            sleep(BEAT * 4).await;
+        }
+        let key = entry_of(self.share);
+        // An error leaves an entry without an owner, which no share believes.
+        if let Ok(Some(Entry { token, .. })) = self.read(&key).await
+            && token == self.entry.token
+        {
+            let replaced = self.replaced.as_ref().and_then(|entry| serde_json::to_string(entry).ok());
+            self.database.set_property(&key, replaced.as_deref()).await.ok();
+        }
     }
 
     /// Executes the work of the last share before the load. The others wait as long as it shows signs of life.
@@ -207,15 +252,23 @@ impl Team {
     }
 
     /// Takes the property of the share, unless a process that is alive has it.
-    async fn claim(&self) -> Result<()> {
+    async fn claim(&mut self) -> Result<()> {
         let key = entry_of(self.share);
         if let Some(found) = self.read::<Entry>(&key).await? {
             sleep(WATCH).await;
             if self.read(&key).await?.is_some_and(|now: Entry| now != found) {
                 return Err(self.taken(&found.share));
             }
+            self.replaced = Some(found);
         }
-        self.write_entry().await
+        self.write_entry().await.map_err(|error| match error.kind() {
+            // The store has a marker, and a split would change it before the shares agree.
+            ErrorKind::NotInitialised => {
+                let message = "the store has another layout than the address: change it by a run without --share first";
+                Error::new(ErrorKind::WrongStore, Operation::LoadTest, message)
+            }
+            _ => error,
+        })
     }
 
     fn taken(&self, share: &str) -> Error {
@@ -344,7 +397,7 @@ impl Team {
 
     async fn write(&self, key: &str, value: &impl Serialize) -> Result<()> {
         let text = serde_json::to_string(value).map_err(|error| invalid("not JSON".to_owned()).with_source(error))?;
-        self.database.set_property(key, &text).await
+        self.database.set_property(key, Some(&text)).await
     }
 }
 

@@ -242,7 +242,7 @@ impl Database for MemoryDatabase {
         property.ok_or_else(|| not_initialised(Operation::Property))
     }
 
-    async fn set_property(&self, key: &str, value: &str) -> Result<()> {
+    async fn set_property(&self, key: &str, value: Option<&str>) -> Result<()> {
         self.check_open(Operation::Property)?;
         let set = self.engine.write(|store| store.set_property(key, value)).await;
         set.ok_or_else(|| not_initialised(Operation::Property))

@@ -314,7 +314,7 @@ impl Database for PostgresDatabase {
         self.diagnosed(connections.run(Operation::Property, |client| marker::property(client, key)).await).await
     }
 
-    async fn set_property(&self, key: &str, value: &str) -> Result<()> {
+    async fn set_property(&self, key: &str, value: Option<&str>) -> Result<()> {
         let connections = self.writable(Operation::Property).await?;
         let layout = self.layout;
         let set = |client: Client| async move {

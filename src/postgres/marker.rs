@@ -308,12 +308,17 @@ pub(super) async fn property(client: Client, key: &str) -> Attempt<Option<String
     Ok(row.map(|row| row.try_get(0)).transpose()?)
 }
 
-/// Sets a property of the store.
-pub(super) async fn set_property(client: &Client, key: &str, value: &str) -> Attempt<()> {
+/// Sets or removes a property of the store.
+pub(super) async fn set_property(client: &Client, key: &str, value: Option<&str>) -> Attempt<()> {
+    let key = format!("{PROPERTY}{key}");
+    let Some(value) = value else {
+        client.execute("DELETE FROM broadside_store WHERE key = $1", &[&key]).await?;
+        return Ok(());
+    };
     let upsert = "INSERT INTO broadside_store (key, value) VALUES ($1, $2)
         ON CONFLICT (key) DO UPDATE SET value = excluded.value";
     let statement = client.prepare(upsert).await?;
-    client.execute(&statement, &[&format!("{PROPERTY}{key}"), &value]).await?;
+    client.execute(&statement, &[&key, &value]).await?;
     Ok(())
 }
 

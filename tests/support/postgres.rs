@@ -126,7 +126,7 @@ pub async fn write_errors(database: &dyn Database) -> Vec<Error> {
     vec![
         database.execute_ingestion_query_batch(&batch([insert("new", "js")])).await.unwrap_err(),
         database.populate_historical_jobs(&historical, &|_| ()).await.unwrap_err(),
-        database.set_property("key", "value").await.unwrap_err(),
+        database.set_property("key", Some("value")).await.unwrap_err(),
         database.tear_down().await.unwrap_err(),
     ]
 }

@@ -41,8 +41,9 @@ pub use summary::Summary;
 ///
 /// With --share, several processes on one or several machines generate one load. They wait for each other for up to
 /// 60 s and begin together. Each has the workers and the concurrent reads of the configuration. The last share, N/N,
-/// creates the historical jobs, and after the load waits for the others, counts the jobs of the store and tears it
-/// down; if a share has not ended, the data stay. `broadside report --merge` adds the records and evaluates the
+/// initialises the store and creates the historical jobs, and after the load waits for the others, counts the jobs of
+/// the store and tears it down; if a share has not ended, the data stay. A store without tables gets them before the
+/// shares agree, any other store afterwards. `broadside report --merge` adds the records and evaluates the
 /// objectives. After a killed process, start all shares again.
 ///
 /// The command writes two files to --results-dir. `broadside-result-….json` is for the viewer of Armada's

@@ -48,7 +48,9 @@ const STEP_WHEN_STOPPED: Duration = Duration::from_secs(10);
 /// load is part of the record, and the data stay.
 ///
 /// With a [share](super::GeneratorOptions::share), the run waits until all shares of the load, which other processes run
-/// on the same store, are ready, and begins the load together with them. Each share compares a sample of its jobs with
+/// on the same store, are ready, and begins the load together with them. The last share initialises the schema after the
+/// others have joined; a store without a marker of Broadside gets it before, because the shares agree through properties.
+/// A share that does not begin restores its property. Each share compares a sample of its jobs with
 /// the store. The last share creates the historical jobs before, and after the load waits for the ends of the others,
 /// compares the counts of the whole store, and tears it down. If a share does not report its end, that is a failure of
 /// the last one, and the data stay. Objectives are not evaluated: the sum of the records by [`merge`](super::merge()) has
@@ -157,18 +159,51 @@ impl Run<'_> {
     async fn execute(&mut self) -> Result<RunRecord> {
         self.observer.phase(Phase::Setup);
         // If this fails, the store may contain other data and must not be torn down.
-        let prepared = unless_stopped(&mut self.stop, store::prepare(&*self.database, self.config)).await;
-        let Some(population) = prepared.transpose()? else { return Ok(self.unloaded()) };
+        let record = match self.prepare().await {
+            Ok(Some(population)) => self.prepared(&population).await,
+            Ok(None) => Ok(self.unloaded()),
+            Err(error) => Err(error),
+        };
+        if let Some(team) = self.team.as_ref().filter(|_| !self.outcome.begun) {
+            team.leave().await;
+        }
+        record
+    }
+
+    /// Checks the store, joins the other shares and initialises the schema, in this order; `None` if the run was stopped.
+    async fn prepare(&mut self) -> Result<Option<Population>> {
+        let (database, config) = (self.database.clone(), self.config);
+        let check = async move { store::check(&*database, config).await };
+        let Some(population) = unless_stopped(&mut self.stop, check).await.transpose()? else { return Ok(None) };
         let share = self.options.generator.share;
-        if share.parts() > 1 {
+        let is_alone = share.parts() == 1;
+        // The shares agree through properties, for which a store without a marker must get one first.
+        let initialises_first = is_alone || !population.has_marker;
+        if share.is_last() && initialises_first && !self.initialise().await? {
+            return Ok(None);
+        }
+        if !is_alone {
             let (database, limit) = (self.database.clone(), self.options.share_wait);
             self.team = Team::join(database, share, self.plan(), limit, self.stop.clone()).await?;
-            if self.team.is_none() {
-                return Ok(self.unloaded());
+            if self.team.is_none() || share.is_last() && !initialises_first && !self.initialise().await? {
+                return Ok(None);
             }
         }
+        Ok(Some(population))
+    }
+
+    /// Initialises the schema. Returns false if the run was stopped.
+    async fn initialise(&mut self) -> Result<bool> {
+        let database = self.database.clone();
+        let initialise = async move { database.initialise_schema().await };
+        Ok(unless_stopped(&mut self.stop, initialise).await.transpose()?.is_some())
+    }
+
+    /// Runs the phases of a load on a store with the schema.
+    async fn prepared(&mut self, population: &Population) -> Result<RunRecord> {
         self.end_phase(Phase::Setup, Instant::now());
-        let record = self.load(&population).await;
+        let record = self.load(population).await;
+        let share = self.options.generator.share;
         let aborted = record.as_ref().is_ok_and(|record| record.aborted.is_some());
         if share.is_last() {
             if !self.keeps_data() && !aborted {
@@ -248,7 +283,8 @@ impl Run<'_> {
         self.add_sample(&info);
         self.observer.phase(Phase::Historical);
         let populated = self.populate(population).await?;
-        let rested = populated.is_none() || self.rest().await?;
+        let share = self.options.generator.share;
+        let rested = populated.is_none() || !share.is_last() || self.rest().await?;
         // Before the start, because it connects.
         let thread = GeneratorThread::default();
         let monitor = Monitor::new(self.database.clone(), self.observer.clone(), self.start, thread.clone()).await;

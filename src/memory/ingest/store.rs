@@ -61,9 +61,12 @@ impl Store {
         self.properties.get(key).cloned()
     }
 
-    /// Sets a property.
-    pub(in crate::memory) fn set_property(&mut self, key: &str, value: &str) {
-        self.properties.insert(key.to_owned(), value.to_owned());
+    /// Sets a property, or removes it.
+    pub(in crate::memory) fn set_property(&mut self, key: &str, value: Option<&str>) {
+        match value {
+            Some(value) => self.properties.insert(key.to_owned(), value.to_owned()),
+            None => self.properties.remove(key),
+        };
     }
 
     pub(super) fn check_room(&self, operation: Operation, jobs: usize, runs: usize) -> Result<()> {
