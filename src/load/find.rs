@@ -8,7 +8,7 @@ use tokio::time::timeout;
 
 use super::config::LoadConfig;
 use super::observer::Observer;
-use super::record::{FailureRecord, Phase, RateTrial, RunRecord, TrialOutcome};
+use super::record::{FailureRecord, Phase, RateSearchRecord, RateTrial, RunRecord, TrialOutcome};
 use super::run::{RunOptions, run_unchecked};
 use super::search::{NextTrial, RateSearch};
 use super::verdict::Tolerance;
@@ -49,17 +49,17 @@ pub async fn find_rate(
     let rest = options.rest.max(REST.min(config.test_duration.mul_f64(REST_SHARE)));
     let options = RunOptions { rest, ..options.clone() };
     let mut number = 0;
-    let mut run = |trial: NextTrial| {
+    let mut run = |trial: NextTrial, trials: RateSearchRecord| {
         number += 1;
         observer.trial(number, trial.rate, trial.confirms);
         let (database, observer, stop) = (database.clone(), observer.clone(), stop.clone());
         let (config, options) = (of_trial(config, trial), &options);
-        async move { run_unchecked(database, &config, options, observer, stop).await }
+        async move { run_unchecked(database, &config, options, observer, stop, Some(trials)).await }
     };
     let mut search = RateSearch::default();
     let first = config.ingestion.submissions_per_hour.max(3600) as f64 / 3600.0;
     let mut trial = NextTrial { rate: first, confirms: false };
-    let mut record = run(trial).await?;
+    let mut record = run(trial, search.trials()).await?;
     while !record.partial {
         let next = search.record(measured(&record, config, trial));
         if !is_torn_down(&*database, &mut record).await {
@@ -72,7 +72,7 @@ pub async fn find_rate(
             break;
         }
         trial = next;
-        match run(trial).await {
+        match run(trial, search.trials()).await {
             Ok(of_trial) => record = of_trial,
             Err(error) => {
                 record.failures.push(FailureRecord { phase: Phase::Setup, error: error.to_string() });

@@ -107,6 +107,11 @@ impl RateSearch {
         None
     }
 
+    /// The trials so far.
+    pub(super) fn trials(&self) -> RateSearchRecord {
+        self.record.clone()
+    }
+
     /// Returns the trials and the highest rate.
     pub(super) fn into_record(self) -> RateSearchRecord {
         self.record

@@ -30,6 +30,7 @@ pub fn trials() -> Vec<Trial> {
         server_trial(Backend::POSTGRES, "a-run-ends-after-its-server", server_is_gone),
         server_trial(Backend::POSTGRES, "an-interrupted-run-beside-a-silent-server-writes", interrupted),
         server_trial(Backend::MEMORY, "a-killed-run-leaves-its-measurements", killed),
+        server_trial(Backend::MEMORY, "a-killed-search-leaves-its-trials", killed_search),
         server_trial(Backend::MEMORY, "runs-that-end-at-once-keep-all-files", at_once),
         server_trial(Backend::MEMORY, "a-stopped-driver-is-invalid", stopped_driver),
         server_trial(Backend::MEMORY, "a-driver-stopped-in-the-warm-up-is-valid", stopped_in_warm_up),
@@ -271,6 +272,27 @@ async fn killed() {
     let mut report = Command::new(env!("CARGO_BIN_EXE_broadside"));
     let report = report.arg("report").arg(&path).arg("--out").arg(&out).stdin(Stdio::null()).output().unwrap();
     assert!(report.status.success() && out.exists(), "{}", String::from_utf8_lossy(&report.stderr));
+}
+
+/// A search that is killed in its third trial has the first two in its record, beside the measurements of the third.
+async fn killed_search() {
+    let mut load = Load::start("killed-search", "testDuration: 2s\nslo: [ingest.p95 < 60s]", &["--find-rate"]);
+    load.until("trial 3 at").await;
+    let record = |load: &Load| {
+        let path = load.results("broadside-run-").into_iter().next()?;
+        RunRecord::from_json(&fs::read(path).unwrap()).ok()
+    };
+    let trials = |record: &RunRecord| record.rate_search.as_ref().map_or(0, |search| search.trials.len());
+    while !record(&load).is_some_and(|record| trials(&record) == 2 && record.ingester.batches_executed > 0) {
+        sleep(POLL).await;
+    }
+    load.signal("KILL");
+    assert_eq!(load.end(LIMIT).await, None);
+    let search = load.record().rate_search.unwrap();
+    let rates: Vec<_> = search.trials.iter().map(|trial| trial.rate).collect();
+    assert_eq!(search.highest, None);
+    // Idle machines pass both trials, and others may repeat the first one or halve the rate.
+    assert!(rates[0] == 200.0 && [100.0, 200.0, 400.0].contains(&rates[1]), "{rates:?}");
 }
 
 /// Three runs in one directory end in the same second.

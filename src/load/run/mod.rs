@@ -21,7 +21,9 @@ use super::generator::Generator;
 use super::monitor::Monitor;
 use super::observer::Observer;
 use super::reads::Reads;
-use super::record::{ActivitySample, CensusRecord, FailureRecord, Phase, PhaseRecord, ResourceSample, RunRecord};
+use super::record::{
+    ActivitySample, CensusRecord, FailureRecord, Phase, PhaseRecord, RateSearchRecord, ResourceSample, RunRecord,
+};
 use super::recorder::Recorder;
 use super::requests::Requests;
 use super::store::{self, Population};
@@ -94,16 +96,17 @@ pub async fn run(
     if options.recorded.is_empty() {
         config.slo.iter().try_for_each(|objective| objective.check_samples(config))?;
     }
-    run_unchecked(database, config, options, observer, stop).await
+    run_unchecked(database, config, options, observer, stop, None).await
 }
 
-/// Runs a load test whose objectives may have too few samples.
+/// Runs a load test whose objectives may have too few samples. A trial of a search has the earlier trials in its record.
 pub(super) async fn run_unchecked(
     database: Arc<dyn Database>,
     config: &LoadConfig,
     options: &RunOptions,
     observer: Arc<dyn Observer>,
     stop: watch::Receiver<bool>,
+    search: Option<RateSearchRecord>,
 ) -> Result<RunRecord> {
     let mut run = Run {
         database,
@@ -119,6 +122,7 @@ pub(super) async fn run_unchecked(
         activity: Vec::new(),
         activity_problems: Vec::new(),
         team: None,
+        search,
         outcome: Outcome::default(),
     };
     run.execute().await
@@ -141,6 +145,8 @@ struct Run<'a> {
     activity_problems: Vec<String>,
     /// The other shares of the load; `None` without any.
     team: Option<Team>,
+    /// The search of which the run is a trial.
+    search: Option<RateSearchRecord>,
     outcome: Outcome,
 }
 

@@ -65,7 +65,7 @@ impl Run<'_> {
             activity_problems: self.activity_problems.clone(),
             census: None,
             objectives: Vec::new(),
-            rate_search: None,
+            rate_search: self.search.clone(),
             share: self.team.as_ref().map(|team| ShareRecord {
                 share: self.options.generator.share.to_string(),
                 load: team.load().to_owned(),
