@@ -4,6 +4,7 @@
 
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
+use std::sync::LazyLock;
 
 use serde_json::Value;
 
@@ -14,8 +15,8 @@ fn broadside(arguments: &[&str]) -> Output {
 }
 
 /// Runs `broadside compare` with two memory stores and few jobs.
-fn compare(more: &[&str]) -> Output {
-    let arguments = ["compare", "--jobs", "400", "--samples", "3", "--backend", "memory", "--backend", "memory"];
+fn compare(samples: &str, more: &[&str]) -> Output {
+    let arguments = ["compare", "--jobs", "400", "--samples", samples, "--backend", "memory", "--backend", "memory"];
     broadside(&[&arguments, more].concat())
 }
 
@@ -41,7 +42,7 @@ fn results(path: &Path) -> Value {
 #[test]
 fn a_comparison_prints_a_table_and_writes_its_results() {
     let out = directory("out").join("new");
-    let output = compare(&["--out", out.to_str().unwrap(), "--layout", "queue-contiguous", "--seed", "7"]);
+    let output = compare("3", &["--out", out.to_str().unwrap(), "--layout", "queue-contiguous", "--seed", "7"]);
     assert_eq!(code(&output), 0, "{}", text(&output.stderr));
     let table = text(&output.stdout);
     for word in [
@@ -103,13 +104,21 @@ fn clickhouse_agrees_with_memory() {
     compare_with_server("clickhouse", broadside::CLICKHOUSE_URL_VARIABLE);
 }
 
-/// Writes the modified results of a comparison.
+/// Runs `broadside compare` with enough executions for intervals.
+fn compare_with_baseline(path: &str, more: &[&str]) -> Output {
+    compare("50", &[&["--brief", "--baseline", path], more].concat())
+}
+
+/// Writes the modified results of a comparison with enough executions for intervals.
 fn baseline(name: &str, change: impl FnOnce(&mut Value)) -> String {
-    let directory = directory(name);
-    let output = compare(&["--out", directory.to_str().unwrap()]);
-    assert_eq!(code(&output), 0, "{}", text(&output.stderr));
-    let path = directory.join("results.json");
-    let mut results = results(&path);
+    static RESULTS: LazyLock<Value> = LazyLock::new(|| {
+        let directory = directory("baseline");
+        let output = compare("50", &["--brief", "--out", directory.to_str().unwrap()]);
+        assert_eq!(code(&output), 0, "{}", text(&output.stderr));
+        results(&directory.join("results.json"))
+    });
+    let path = directory(name).join("results.json");
+    let mut results = RESULTS.clone();
     change(&mut results);
     std::fs::write(&path, results.to_string()).unwrap();
     path.to_str().unwrap().to_owned()
@@ -118,31 +127,38 @@ fn baseline(name: &str, change: impl FnOnce(&mut Value)) -> String {
 /// Multiplies the ratios of the second backend by a factor.
 fn slow_down(results: &mut Value, factor: f64) {
     for operation in results["operations"].as_array_mut().unwrap() {
-        let ratio = &mut operation["measurements"][1]["ratio"]["value"];
-        *ratio = (ratio.as_f64().unwrap() * factor).into();
+        let ratio = &mut operation["measurements"][1]["ratio"];
+        let [low, high] = [0, 1].map(|end| ratio["interval"][end].as_f64());
+        for (key, value) in [("/value", ratio["value"].as_f64()), ("/interval/0", low), ("/interval/1", high)] {
+            if let Some(value) = value {
+                *ratio.pointer_mut(key).unwrap() = (value * factor).into();
+            }
+        }
     }
 }
 
 #[test]
 fn a_regression_from_the_baseline_exits_with_1() {
     let path = baseline("worse", |results| slow_down(results, 1e6));
-    let output = compare(&["--baseline", &path]);
+    let output = compare_with_baseline(&path, &[]);
     assert_eq!(code(&output), 1);
     let problems = text(&output.stderr);
     assert!(problems.contains("page by queue ASC: memory fell behind memory 2 by "), "{problems}");
+    // An operation that is executed once has no interval.
+    assert!(!problems.contains("load"), "{problems}");
 }
 
 #[test]
 fn an_improvement_over_the_baseline_is_not_a_regression() {
     let path = baseline("better", |results| slow_down(results, 1e-6));
-    let output = compare(&["--baseline", &path]);
+    let output = compare_with_baseline(&path, &[]);
     assert_eq!(code(&output), 0, "{}", text(&output.stderr));
 }
 
 #[test]
 fn a_ratio_within_the_tolerance_is_not_a_regression() {
     let path = baseline("tolerated", |results| slow_down(results, 1e6));
-    let output = compare(&["--baseline", &path, "--tolerance", "1e12"]);
+    let output = compare_with_baseline(&path, &["--tolerance", "1e12"]);
     assert_eq!(code(&output), 0, "{}", text(&output.stderr));
 }
 
@@ -155,10 +171,18 @@ fn a_baseline_must_have_the_same_format_jobs_and_backends() {
     for (path, reason) in
         [(other_jobs, "other jobs"), (other_format, "format 0"), (other_first, "postgres"), (only_one, "no ratios")]
     {
-        let output = compare(&["--baseline", &path]);
+        let output = compare_with_baseline(&path, &[]);
         assert_eq!(code(&output), 2, "{path}");
         assert!(text(&output.stderr).contains(reason), "{}", text(&output.stderr));
     }
+    let path = baseline("few-samples", |_| ());
+    let output = compare("49", &["--brief", "--baseline", &path]);
+    assert_eq!(code(&output), 2);
+    assert!(
+        text(&output.stderr).contains("requires 50 samples of both, and one of them has 49"),
+        "{}",
+        text(&output.stderr)
+    );
 }
 
 /// Runs a comparison with an unreachable server: there is no server on port 1.
@@ -202,13 +226,13 @@ fn a_comparison_with_regressions_keeps_the_baseline() {
     let path = baseline("kept", |results| slow_down(results, 1e6));
     let directory = Path::new(&path).parent().unwrap().to_owned();
     let before = std::fs::read(&path).unwrap();
-    let arguments = ["--baseline", &path, "--out", directory.to_str().unwrap()];
-    let output = compare(&arguments);
+    let out = ["--out", directory.to_str().unwrap()];
+    let output = compare_with_baseline(&path, &out);
     assert_eq!(code(&output), 1, "{}", text(&output.stderr));
     assert!(text(&output.stderr).contains("results.json is the baseline and is kept"), "{}", text(&output.stderr));
     assert_eq!(std::fs::read(&path).unwrap(), before);
     assert_eq!(results(&directory.join("results.failed.json"))["format"], 3);
-    let output = compare(&[&arguments[..], &["--tolerance", "1e12"]].concat());
+    let output = compare_with_baseline(&path, &[&out[..], &["--tolerance", "1e12"]].concat());
     assert_eq!(code(&output), 0, "{}", text(&output.stderr));
     assert_ne!(std::fs::read(&path).unwrap(), before);
     let left: Vec<_> = std::fs::read_dir(&directory).unwrap().map(|entry| entry.unwrap().file_name()).collect();
@@ -217,13 +241,13 @@ fn a_comparison_with_regressions_keeps_the_baseline() {
 
 #[test]
 fn missing_files_and_unknown_backends_are_errors() {
-    let missing = compare(&["--baseline", "no/such/file"]);
+    let missing = compare("3", &["--baseline", "no/such/file"]);
     assert_eq!((code(&missing), text(&missing.stdout)), (2, String::new()));
     assert!(text(&missing.stderr).contains("no/such/file"), "{}", text(&missing.stderr));
     let unknown = broadside(&["compare", "--backend", "nonsense"]);
     assert_eq!(code(&unknown), 2);
-    assert_eq!(code(&compare(&["--tolerance", "2"])), 2);
-    assert_eq!(code(&compare(&["--baseline", "x", "--tolerance", "0.5"])), 2);
+    assert_eq!(code(&compare("3", &["--tolerance", "2"])), 2);
+    assert_eq!(code(&compare("3", &["--baseline", "x", "--tolerance", "0.5"])), 2);
 }
 
 #[test]

@@ -3,16 +3,19 @@
 //! Absolute times depend on the machine and its load. The ratio of two backends in the same run depends on them far
 //! less, so only ratios are compared: the time of each other backend divided by that of the first. A ratio is worse if
 //! its whole interval is below that of the baseline by more than the tolerance: two intervals that overlap may be of the
-//! same ratio. A ratio without an interval counts as itself.
+//! same ratio. A ratio without an interval, such as that of an operation that is executed once, is not compared.
 
 use std::fmt;
 
 use serde::Deserialize;
 
-use super::ratio::Ratio;
-use super::results::{OperationResult, Results};
+use super::ratio::{MIN_TURNS, Ratio};
+use super::results::{OperationResult, Results, Settings};
+use super::turns::RUNS_PER_TURN;
 use crate::json;
-use crate::workload::WorkloadOptions;
+
+/// The smallest number of executions of a fast operation whose ratio has an interval.
+const MIN_SAMPLES: usize = MIN_TURNS * RUNS_PER_TURN;
 
 /// A ratio that is worse than in the baseline: the first backend fell behind another.
 #[derive(Debug, Clone, PartialEq)]
@@ -53,6 +56,8 @@ pub enum Incomparable {
     Watched(String, String),
     /// The jobs differ.
     Workload,
+    /// One of the comparisons has too few executions for the intervals of ratios: this number.
+    Samples(usize),
     /// The comparisons have no other backend in common.
     Backends,
 }
@@ -66,6 +71,10 @@ impl fmt::Display for Incomparable {
             }
             Self::Watched(before, now) => write!(f, "the first backend of the baseline is {before} instead of {now}"),
             Self::Workload => f.write_str("the baseline has other jobs: their number, seed or layout differs"),
+            Self::Samples(samples) => write!(
+                f,
+                "a comparison with a baseline requires {MIN_SAMPLES} samples of both, and one of them has {samples}"
+            ),
             Self::Backends => {
                 f.write_str("the baseline has no second backend in common with this comparison, so there are no ratios")
             }
@@ -93,30 +102,30 @@ pub fn read_baseline(file: &[u8]) -> Result<Results, Incomparable> {
     }
 }
 
-/// Checks that a comparison of this workload on these backends, in their order, can be compared with an earlier one.
+/// Checks that a comparison with these settings on these backends, in their order, can be compared with an earlier one.
 ///
 /// # Errors
 ///
 /// The reason for which it cannot.
 pub fn check_baseline<'a>(
     before: &Results,
-    workload: &WorkloadOptions,
+    settings: &Settings,
     backends: impl IntoIterator<Item = &'a str>,
 ) -> Result<(), Incomparable> {
-    in_common(before, workload, &backends.into_iter().collect::<Vec<_>>()).map(drop)
+    in_common(before, settings, &backends.into_iter().collect::<Vec<_>>()).map(drop)
 }
 
 /// The backends of both comparisons except the first, by their positions in the baseline and now.
-fn in_common(
-    before: &Results,
-    workload: &WorkloadOptions,
-    backends: &[&str],
-) -> Result<Vec<(usize, usize)>, Incomparable> {
+fn in_common(before: &Results, settings: &Settings, backends: &[&str]) -> Result<Vec<(usize, usize)>, Incomparable> {
     if before.format != Results::FORMAT {
         return Err(Incomparable::Format(before.format.into()));
     }
-    if before.settings.workload != *workload {
+    if before.settings.workload != settings.workload {
         return Err(Incomparable::Workload);
+    }
+    let samples = before.settings.samples.min(settings.samples);
+    if samples < MIN_SAMPLES {
+        return Err(Incomparable::Samples(samples));
     }
     let (Some(first_before), Some(&first_now)) = (before.backends.first(), backends.first()) else {
         return Err(Incomparable::Backends);
@@ -131,19 +140,20 @@ fn in_common(
 }
 
 /// The ratios whose intervals are below those of the baseline by more than a factor, in descending order of the quotient
-/// of the ratios.
+/// of the ratios. [`Ratio::interval`] says which ratios have one.
 ///
 /// # Errors
 ///
 /// The reason for which the results cannot be compared.
 pub fn regressions(before: &Results, now: &Results, tolerance: f64) -> Result<Vec<Regression>, Incomparable> {
     let names: Vec<_> = now.backends.iter().map(|backend| backend.name.as_str()).collect();
-    let in_common = in_common(before, &now.settings.workload, &names)?;
+    let in_common = in_common(before, &now.settings, &names)?;
     let mut regressions = Vec::new();
     for (old, new) in operations_in_common(before, now) {
         for &(old_at, new_at) in &in_common {
             let (Some(before), Some(ratio)) = (old.ratio(old_at), new.ratio(new_at)) else { continue };
-            if ratio.high() * tolerance < before.low() {
+            let (Some([low, _]), Some([_, high])) = (before.interval, ratio.interval) else { continue };
+            if high * tolerance < low {
                 regressions.push(Regression {
                     operation: new.name.clone(),
                     watched: now.backends[0].name.clone(),

@@ -44,16 +44,6 @@ impl Ratio {
         });
         Some(Self { value: log.exp(), interval })
     }
-
-    /// The lower end of the interval; without an interval, the ratio.
-    pub(super) fn low(&self) -> f64 {
-        self.interval.map_or(self.value, |[low, _]| low)
-    }
-
-    /// The upper end of the interval; without an interval, the ratio.
-    pub(super) fn high(&self) -> f64 {
-        self.interval.map_or(self.value, |[_, high]| high)
-    }
 }
 
 /// The ratio, and its interval in parentheses.
@@ -143,7 +133,7 @@ mod tests {
         for (first, other, has_interval) in [(4, 4, false), (5, 4, false), (4, 9, false), (5, 5, true), (6, 5, true)] {
             let ratio = Ratio::new(&turns(first), &turns(other)).unwrap();
             assert_eq!(ratio.interval.is_some(), has_interval, "{first} {other}");
-            assert!(ratio.low() <= ratio.value && ratio.value <= ratio.high());
+            assert!(ratio.interval.is_none_or(|[low, high]| low <= ratio.value && ratio.value <= high));
         }
     }
 

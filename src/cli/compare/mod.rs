@@ -8,7 +8,7 @@ use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use broadside::compare::{
-    Activity, Backend, Comparison, ComparisonOutcome, Results, Target, check_baseline, regressions,
+    Activity, Backend, Comparison, ComparisonOutcome, Results, Settings, Target, check_baseline, regressions,
 };
 use broadside::workload::{Layout, QueryKind, Workload, WorkloadOptions};
 use broadside::{DatabaseConfig, ManualClock};
@@ -77,7 +77,7 @@ pub struct CompareArgs {
 
     /// Results of an earlier comparison of the same jobs. Exit with 1 if a ratio of the first backend to another
     /// is worse by more than --tolerance: the whole interval of the ratio is below that of the baseline. Times are
-    /// not compared.
+    /// not compared, nor are ratios without an interval, such as those of the load.
     #[arg(long, value_name = "FILE")]
     baseline: Option<PathBuf>,
 
@@ -157,14 +157,15 @@ pub async fn run(args: &CompareArgs) -> Result<Verdict, Failure> {
         WorkloadOptions { seed: args.seed, jobs: args.jobs, layout: args.layout.into(), ..WorkloadOptions::default() };
     let workload = Workload::new(options.clone());
     let kinds = if args.brief { QueryKind::essential() } else { QueryKind::all() };
-    let comparison = Comparison { workload: &workload, kinds, samples: args.samples as usize };
+    let settings = Settings { workload: options, samples: args.samples as usize };
+    let comparison = Comparison { workload: &workload, kinds, samples: settings.samples };
     let peers = open_peers(args, &workload)?;
     // Inputs and outputs are checked before a comparison that may take hours.
     let baseline = args.baseline.as_deref().map(Baseline::read).transpose()?;
     if let Some(baseline) = &baseline {
         let names = names(&configs);
         let names = names.iter().map(String::as_str).chain(peers.iter().map(|peer| peer.name()));
-        check_baseline(&baseline.results, &options, names)?;
+        check_baseline(&baseline.results, &settings, names)?;
     }
     let directory = args.out.as_deref().map(OutputDirectory::check).transpose()?;
     check_reachable(&configs).await?;
