@@ -233,7 +233,8 @@ fn ratios_of_several_runs_are_compared() {
     let (worse, problems) = report_with_baseline("ratios-worse", &baseline, &slow);
     assert_eq!(worse, 1);
     assert!(problems.contains("GetJobs annotations p50: memory fell behind postgres by "), "{problems}");
-    assert!(problems.contains("GetJobs annotations p99"), "{problems}");
+    // The tail is so long that these few calls do not bound the p99.
+    assert!(!problems.contains("p99"), "{problems}");
     // A slower machine does not change the ratios.
     let both = [slowed("memory", 80.0, 2.0), slowed("postgres", 900.0, 2.0)];
     let (_, problems) = report_with_baseline("ratios-machine", &baseline, &both);

@@ -2,7 +2,8 @@
 //!
 //! Latencies depend on the machine and its other load, ratios between runs far less. For two or more runs only
 //! the ratios to the first run are compared, as by [`compare`](crate::compare::regressions). A single run has no
-//! ratio; its latencies are compared, and the baseline must be from the same machine.
+//! ratio; its latencies are compared, and the baseline must be from the same machine. A percentile is worse only if its
+//! interval is, so that few calls do not fail by chance.
 
 use std::fmt;
 
@@ -47,6 +48,13 @@ pub enum Regression {
         /// The measured value; `None` if there were too few samples.
         measured: Option<String>,
     },
+    /// The run is not sustained, and the baseline was.
+    NotSustained {
+        /// The backend.
+        backend: String,
+        /// The first of [`RunRecord::unsustained`].
+        reason: String,
+    },
     /// The highest rate that meets all objectives is lower.
     Rate {
         /// The backend.
@@ -73,6 +81,9 @@ impl fmt::Display for Regression {
             Self::Objective { backend, objective, measured } => {
                 let measured = measured.as_deref().unwrap_or("too few samples");
                 write!(f, "{backend}: {objective} was met in the baseline and is missed now: {measured}")
+            }
+            Self::NotSustained { backend, reason } => {
+                write!(f, "{backend}: the baseline was sustained, and now it is not: {reason}")
             }
             Self::Rate { backend, before, now } => {
                 write!(f, "{backend}: the highest rate was {before:.1} submissions per second and is now {now:.1}")
@@ -119,7 +130,8 @@ impl std::error::Error for BaselineError {}
 /// Returns the measurements of `now` that are worse than those of the baseline `before` by more than a factor.
 ///
 /// Both slices have the same backends in the same order. `tolerance` is a factor of at least 1. Compared are the
-/// p50 and p99 of each kind of call with enough samples, the objectives, and the highest rate.
+/// p50 and p99 of each kind of call, the objectives, whether the load was sustained, and the highest rate. A percentile
+/// is worse if its 95 % intervals are, which requires about 20 calls for p50 and 600 for p99.
 ///
 /// # Errors
 ///
@@ -178,9 +190,19 @@ struct Calls<'a> {
 
 impl Calls<'_> {
     /// The latency at a quantile; `None` if there are too few calls, or the driver's lag distorts it.
-    fn quantile(self, quantile: f64) -> Option<u64> {
-        is_resolved(self.latency, self.lag, quantile).then(|| self.latency.quantile(quantile)).flatten()
+    fn quantile(self, quantile: f64) -> Option<Percentile> {
+        let (low, high) =
+            is_resolved(self.latency, self.lag, quantile).then(|| self.latency.interval(quantile)).flatten()?;
+        Some(Percentile { low, value: self.latency.quantile(quantile)?, high: high? })
     }
+}
+
+/// A percentile and its 95 % interval, in nanoseconds.
+#[derive(Clone, Copy)]
+struct Percentile {
+    low: u64,
+    value: u64,
+    high: u64,
 }
 
 fn operations(run: &RunRecord) -> Vec<(String, Calls<'_>)> {
@@ -207,7 +229,8 @@ fn latencies(before: &RunRecord, now: &RunRecord, tolerance: f64, found: &mut Ve
         let Some(old) = in_all([before], &operation) else { continue };
         for (percentile, quantile) in PERCENTILES {
             let (Some(before), Some(now)) = (old[0].quantile(quantile), latency.quantile(quantile)) else { continue };
-            if now as f64 > before as f64 * tolerance {
+            if now.low as f64 > before.high as f64 * tolerance {
+                let (before, now) = (before.value, now.value);
                 found.push(Regression::Latency { measure: format!("{operation} {percentile}"), before, now });
             }
         }
@@ -221,10 +244,15 @@ fn ratios(before: &[RunRecord], now: &[RunRecord], tolerance: f64, found: &mut V
         for (at, other) in now.iter().enumerate().skip(1) {
             for (percentile, quantile) in PERCENTILES {
                 let ratio = |latencies: &[Calls<'_>]| {
-                    Some(latencies[at].quantile(quantile)? as f64 / latencies[0].quantile(quantile)? as f64)
+                    let (other, first) = (latencies[at].quantile(quantile)?, latencies[0].quantile(quantile)?);
+                    let ratio = |other: u64, first: u64| other as f64 / first as f64;
+                    Some(
+                        [(other.low, first.high), (other.value, first.value), (other.high, first.low)]
+                            .map(|(o, f)| ratio(o, f)),
+                    )
                 };
-                let (Some(before), Some(now)) = (ratio(&old), ratio(&new)) else { continue };
-                if now * tolerance < before {
+                let (Some([low, before, _]), Some([_, now, high])) = (ratio(&old), ratio(&new)) else { continue };
+                if high * tolerance < low {
                     found.push(Regression::Ratio {
                         measure: format!("{operation} {percentile}"),
                         watched: watched.store.backend.clone(),
@@ -248,6 +276,9 @@ fn objectives(before: &RunRecord, now: &RunRecord, tolerance: f64, found: &mut V
                 measured: objective.measured.clone(),
             });
         }
+    }
+    if let Some(reason) = now.unsustained.first().filter(|_| before.unsustained.is_empty()) {
+        found.push(Regression::NotSustained { backend: backend.clone(), reason: reason.clone() });
     }
     let highest = |run: &RunRecord| Some(run.rate_search.as_ref()?.highest.unwrap_or_default());
     if let (Some(before), Some(now)) = (highest(before), highest(now))

@@ -36,8 +36,9 @@ use super::{Failure, Verdict, report};
 /// With --baseline, given once for each FILE in the same order, the command exits with 1 if a measurement is
 /// worse by more than --tolerance: for several runs, the ratio of the p50 or p99 of a kind of call to that of
 /// the first run; for a single run, its p50 or p99, if both runs are from the same machine; for each run, an
-/// objective that the baseline met, and the highest rate of --find-rate. The configuration of the load and the
-/// backends must be the same, and the runs must be valid and complete.
+/// objective that the baseline met, a load that the baseline sustained, and the highest rate of --find-rate. A
+/// percentile is worse if its 95 % interval is. The configuration of the load and the backends must be the same, and
+/// the runs must be valid and complete.
 #[derive(Debug, Args)]
 #[command(after_long_help = AFTER_HELP)]
 pub struct ResultsArgs {
@@ -75,7 +76,7 @@ Examples:
 
 Exit codes:
   0  the report is written, and no measurement is worse than in the baseline
-  1  a ratio, latency, rate or objective is worse than in the baseline
+  1  a ratio, latency, rate or objective is worse than in the baseline, or the load is no longer sustained
   2  a file cannot be read or written, the runs cannot be compared with the baseline, or the records are not those
      of all shares of one load
   With --merge also 1, 3 and 4 as `broadside run`, and 2 if a share was interrupted or a step after the load failed";

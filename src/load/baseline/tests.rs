@@ -8,7 +8,7 @@ use super::*;
 fn on(backend: &str, pages: u64, batches: u64) -> RunRecord {
     let mut run = run();
     run.store.backend = backend.to_owned();
-    run.queries = vec![reads(QueryType::GetJobs, "owner", vec![pages; 100])];
+    run.queries = vec![reads(QueryType::GetJobs, "owner", vec![pages; 1000])];
     run.ingester.latency = millis(vec![batches; 99]);
     run
 }
@@ -32,8 +32,22 @@ fn the_latencies_of_a_single_run_are_compared() {
             other => panic!("{other}"),
         })
         .collect();
-    // 99 events are too few for a p99.
+    // 99 events do not bound a p99.
     assert_eq!(measures, ["events p50", "GetJobs owner p50", "GetJobs owner p99"]);
+    // The intervals of the medians of 99 times from 0.6 to 1.4 of these overlap up to a quotient of 1.5 · 1.08 / 0.92.
+    let spread = |center: u64| {
+        let mut run = on("postgres", 100, 10);
+        run.ingester.latency = millis((0..99).map(|at| center * (600 + 800 * at / 98) / 1000));
+        [run]
+    };
+    assert_eq!(found(&spread(1000), &spread(1600)), []);
+    assert_eq!(found(&spread(1000), &spread(2000)).len(), 1);
+    let few = |millis_of_each| {
+        let mut run = on("postgres", 100, 10);
+        run.ingester.latency = millis(vec![millis_of_each; 3]);
+        [run]
+    };
+    assert_eq!(found(&few(10), &few(100)), [], "three calls do not bound a median");
     let mut other = on("postgres", 900, 10);
     other.queries[0].filter_combo = "pool".to_owned();
     assert_eq!(found(&before, &[other]), [], "the baseline has no such reads");
@@ -86,6 +100,16 @@ fn an_objective_that_was_met_and_a_lower_rate_are_regressions() {
         let rate = Regression::Rate { backend: "postgres".to_owned(), before: 300.0, now };
         assert_eq!(found(&met, &with(true, highest)), [rate]);
     }
+}
+
+/// All reads failed at once, so that their latencies are no worse.
+#[test]
+fn a_run_that_is_not_sustained_is_a_regression() {
+    let sustained = [on("postgres", 100, 10)];
+    let failed = [RunRecord { unsustained: vec!["GetJobs: all failed".to_owned()], ..on("postgres", 100, 10) }];
+    let reason = "GetJobs: all failed".to_owned();
+    assert_eq!(found(&sustained, &failed), [Regression::NotSustained { backend: "postgres".to_owned(), reason }]);
+    assert_eq!((found(&failed, &failed), found(&failed, &sustained)), (vec![], vec![]));
 }
 
 #[test]
