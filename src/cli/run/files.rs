@@ -9,6 +9,7 @@ use broadside::load::RunRecord;
 use broadside::load::record::SecondRecord;
 use broadside::load::upstream::file_names;
 use parking_lot::Mutex;
+use serde::Serialize;
 
 use crate::cli::file::{self, FileError};
 use crate::cli::report;
@@ -28,8 +29,25 @@ pub struct Files {
 
 struct Journal {
     file: File,
-    /// The first error has been reported. Nothing is written after it.
-    failed: bool,
+    /// The length of the complete lines of the file.
+    length: u64,
+    /// The lines that could not be written, for lack of space for example. They are written with the next one.
+    pending: Vec<u8>,
+    /// Whether an error has been reported.
+    has_failed: bool,
+}
+
+impl Journal {
+    /// Writes the pending lines. An error leaves the complete lines.
+    fn write(&mut self) -> io::Result<()> {
+        if let Err(error) = self.file.write_all(&self.pending) {
+            self.file.set_len(self.length)?;
+            return Err(error);
+        }
+        self.length += self.pending.len() as u64;
+        self.pending.clear();
+        Ok(())
+    }
 }
 
 impl Files {
@@ -46,7 +64,8 @@ impl Files {
                 Err(error) if error.kind() == io::ErrorKind::AlreadyExists => continue,
                 created => created.map_err(|error| FileError::new(&record, error))?,
             };
-            let files = Self { result, record, directories, journal: Mutex::new(Journal { file, failed: false }) };
+            let journal = Journal { file, length: 0, pending: Vec::new(), has_failed: false };
+            let files = Self { result, record, directories, journal: Mutex::new(journal) };
             if let Err(error) = create_new(&files.result) {
                 return Err(FileError::new(&files.result, error));
             }
@@ -60,28 +79,32 @@ impl Files {
         [&self.result, &self.record]
     }
 
-    /// Begins the record of a load, without measurements.
+    /// Begins the record of a load, without measurements. A search for a rate begins a record for each trial.
     pub fn begin(&self, record: &RunRecord) {
-        self.append(|file| {
-            // A search for a rate begins a record for each trial.
-            file.set_len(0)?;
-            write_line(file, record)
-        });
+        let emptied = |journal: &mut Journal| {
+            journal.pending.clear();
+            journal.length = 0;
+            journal.file.set_len(0)
+        };
+        self.append(emptied, record);
     }
 
     /// Appends the measurements of a second.
     pub fn append_second(&self, second: &SecondRecord) {
-        self.append(|file| write_line(file, second));
+        self.append(|_| Ok(()), second);
     }
 
-    fn append(&self, write: impl FnOnce(&mut File) -> io::Result<()>) {
-        let Journal { file, failed } = &mut *self.journal.lock();
-        if *failed {
-            return;
-        }
-        if let Err(error) = write(file) {
-            *failed = true;
-            report::warning(FileError::new(&self.record, format!("{error}; the record is written at the end")));
+    fn append(&self, prepare: impl FnOnce(&mut Journal) -> io::Result<()>, line: &impl Serialize) {
+        let journal = &mut *self.journal.lock();
+        let written = prepare(journal).and_then(|()| {
+            serde_json::to_writer(&mut journal.pending, line)?;
+            journal.pending.push(b'\n');
+            journal.write()
+        });
+        if let Err(error) = written
+            && !std::mem::replace(&mut journal.has_failed, true)
+        {
+            report::warning(FileError::new(&self.record, format!("{error}; the record is written later")));
         }
     }
 
@@ -116,8 +139,37 @@ fn numbered(name: &str, number: u32) -> String {
     }
 }
 
-fn write_line(file: &mut File, value: &impl serde::Serialize) -> io::Result<()> {
-    let mut line = serde_json::to_vec(value)?;
-    line.push(b'\n');
-    file.write_all(&line)
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn lines_that_could_not_be_written_are_written_later() {
+        let directory = std::env::temp_dir().join(format!("broadside-files-{}", std::process::id()));
+        let started: Timestamp = "2026-08-01T09:30:00Z".parse().unwrap();
+        let record: RunRecord = serde_json::from_value(json!({
+            "format": RunRecord::FORMAT, "broadside": "", "seed": 1, "options": {}, "configuration": {}, "queries": [],
+            "series": [], "started": started, "ended": started, "store": {"backend": "memory", "address": ""},
+            "machine": {"system": ""}, "phases": [], "ingester": {},
+        }))
+        .unwrap();
+        let files = Files::create(&directory, started).unwrap();
+        let stored = || RunRecord::from_json(&fs::read(files.paths()[1]).unwrap()).unwrap().error_count;
+        let second: SecondRecord = serde_json::from_value(json!({"errorCount": 1})).unwrap();
+        files.begin(&record);
+        files.append_second(&second);
+        // A file without access instead of a disk without space.
+        let writable = std::mem::replace(&mut files.journal.lock().file, File::open(files.paths()[1]).unwrap());
+        files.append_second(&second);
+        files.append_second(&second);
+        assert_eq!(stored(), 1);
+        files.journal.lock().file = writable;
+        files.append_second(&second);
+        assert_eq!(stored(), 4);
+        files.begin(&record);
+        assert_eq!(stored(), 0);
+        fs::remove_dir_all(&directory).unwrap();
+    }
 }
