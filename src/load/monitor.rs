@@ -44,6 +44,8 @@ pub(super) struct Monitor {
     /// The last totals of the counters.
     totals: BTreeMap<String, u64>,
     sizes: Option<Instant>,
+    /// Whether the server answered the last sample.
+    has_answered: bool,
     samples: Vec<ActivitySample>,
     problems: Vec<String>,
 }
@@ -70,6 +72,7 @@ impl Monitor {
             start,
             totals: BTreeMap::new(),
             sizes: None,
+            has_answered: true,
             samples: Vec::new(),
             problems: Vec::new(),
         };
@@ -77,7 +80,8 @@ impl Monitor {
         monitor
     }
 
-    /// Samples the activity until the load is complete, and once more.
+    /// Samples the activity until the load is complete, and once more, unless the server has ceased to answer: it would
+    /// delay the end of the run.
     pub(super) async fn during<T>(mut self, load: impl Future<Output = T>) -> (T, Monitored) {
         let mut load = pin!(load);
         self.report();
@@ -95,9 +99,11 @@ impl Monitor {
                 () = sampled => {}
             }
         };
-        self.sizes = None;
-        self.sample().await;
-        self.report();
+        if self.has_answered {
+            self.sizes = None;
+            self.sample().await;
+            self.report();
+        }
         if let Some(handle) = self.handle {
             let _ = timeout(TIMEOUT, handle.close()).await;
         }
@@ -126,6 +132,7 @@ impl Monitor {
             (GENERATOR_WAIT, self.generator.wait_time()),
         ];
         let (activity, info) = self.read(now).await;
+        self.has_answered = activity.is_some();
         let activity = activity.unwrap_or_default();
         for view in &activity.unreadable {
             self.problem(format!("the user may not read {view}"));
