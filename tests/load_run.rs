@@ -4,7 +4,7 @@ mod support;
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use async_trait::async_trait;
 use broadside::ingest::InsertJob;
@@ -36,13 +36,14 @@ fn on_every_backend(backend: Backend) -> [Trial; 3] {
     ]
 }
 
-fn on_the_model() -> [Trial; 5] {
+fn on_the_model() -> [Trial; 6] {
     [
         trial(Backend::MODEL, "a-stopped-run-has-a-partial-record", stopped_run),
         trial(Backend::MODEL, "the-census-finds-lost-batches", |_| lost_batches()),
         trial(Backend::MODEL, "failed-batches-are-sent-again", |_| failed_batches()),
         trial(Backend::MODEL, "unfinished-reads-are-counted", |_| unfinished_reads()),
         trial(Backend::MODEL, "a-server-without-an-answer-leaves-gaps", |_| silent_server()),
+        trial(Backend::MODEL, "a-server-that-falls-silent-ends-the-run", |_| server_falls_silent()),
     ]
 }
 
@@ -273,6 +274,8 @@ enum Kind {
     HangsOnPages,
     /// The server's activity fails at first, and later never comes.
     HidesActivity,
+    /// The server does not respond from the first read on that follows this number of batches.
+    FallsSilent(u64),
 }
 
 async fn faulty(kind: Kind) -> Arc<dyn Database> {
@@ -282,6 +285,11 @@ async fn faulty(kind: Kind) -> Arc<dyn Database> {
 #[async_trait]
 impl Fault for Counted {
     async fn activity(&self, store: &dyn Database) -> Result<Activity> {
+        if let Kind::FallsSilent(_) = self.kind
+            && self.samples.load(Ordering::Relaxed) > 0
+        {
+            std::future::pending::<()>().await;
+        }
         if self.kind != Kind::HidesActivity {
             return store.activity().await;
         }
@@ -309,6 +317,12 @@ impl Fault for Counted {
     }
 
     async fn read(&self, call: ReadCall) -> Result<()> {
+        if let Kind::FallsSilent(batches) = self.kind
+            && self.batches.load(Ordering::Relaxed) >= batches
+        {
+            self.samples.store(1, Ordering::Relaxed);
+            std::future::pending::<()>().await;
+        }
         let hangs = self.kind == Kind::HangsOnPages && self.batches.load(Ordering::Relaxed) > 0;
         if let ReadCall::Jobs(query) = call
             && hangs
@@ -362,6 +376,30 @@ async fn unfinished_reads() -> Verdict {
     assert_eq!(pages.iter().map(|query| query.failed).sum::<u64>(), 40);
     assert!(pages.iter().all(|query| query.latency.min_nanos().unwrap() >= 199_000_000));
     assert!(record.census.unwrap().differences.is_empty());
+    Ok(())
+}
+
+/// The census of a load without reads does not complete, nor the check of the store before it.
+async fn server_falls_silent() -> Verdict {
+    let quiet = "
+abortAfter: 1s
+actionsConfig: {jobSetReprioritisations: [], jobSetCancellations: []}
+queryConfig: {getJobsQueriesPerHour: 0, getJobGroupsQueriesPerHour: 0, getJobSpecQueriesPerHour: 0,
+  getJobRunErrorQueriesPerHour: 0, getJobRunDebugMessageQueriesPerHour: 0}
+lookoutQueryConfig: {activeJobSetsQueriesPerHour: 0, containsQueriesPerHour: 0, deepOffsetQueriesPerHour: 0,
+  ownerQueriesPerHour: 0, poolQueriesPerHour: 0}
+slo: [ingest.max < 10m]
+";
+    let options = RunOptions::default();
+    let began = Instant::now();
+    let record = run(faulty(Kind::FallsSilent(1)).await, &config(quiet), &options).await.map_err(fail)?;
+    let [census] = record.failures.as_slice() else { panic!("{:?}", record.failures) };
+    assert_eq!((census.phase, census.error.as_str()), (Phase::Census, "the store did not respond for 1s"));
+    assert!(record.phase(Phase::TearDown).is_none() && record.ingester.batches_executed > 0);
+    let error = run(faulty(Kind::FallsSilent(0)).await, &config(quiet), &options).await.unwrap_err();
+    assert_eq!((error.kind(), error.message()), (ErrorKind::Timeout, "the store did not respond for 1s"));
+    // Without the limit both would wait for the drain of 300 s.
+    assert!(began.elapsed() < Duration::from_secs(60), "{:?}", began.elapsed());
     Ok(())
 }
 

@@ -12,7 +12,7 @@ use super::cpu::{GeneratorThread, process_cpu_time};
 use super::observer::Observer;
 use super::record::{ActivitySample, PhaseRecord, SecondRecord};
 use crate::database::{Activity, Database, StoreInfo};
-use crate::error::Result;
+use crate::error::{ErrorKind, Result};
 
 /// The interval of the samples.
 const INTERVAL: Duration = Duration::from_secs(1);
@@ -132,7 +132,6 @@ impl Monitor {
             (GENERATOR_WAIT, self.generator.wait_time()),
         ];
         let (activity, info) = self.read(now).await;
-        self.has_answered = activity.is_some();
         let activity = activity.unwrap_or_default();
         for view in &activity.unreadable {
             self.problem(format!("the user may not read {view}"));
@@ -156,12 +155,14 @@ impl Monitor {
         }
         let sizes = async { if sizes_are_due { Some(timeout(TIMEOUT, handle.store_info()).await.ok()) } else { None } };
         let (activity, info) = join!(timeout(TIMEOUT, handle.activity()), sizes);
-        let activity = self.answer("cannot read the server's activity", activity.ok());
-        (activity, info.and_then(|info| self.answer("cannot read the sizes of the store", info)))
+        let info = info.and_then(|info| self.answer("cannot read the sizes of the store", info));
+        // The last one, because it tells whether the server answers.
+        (self.answer("cannot read the server's activity", activity.ok()), info)
     }
 
     /// The value of an answer; `None` is an answer that did not come in time.
     fn answer<T>(&mut self, failed: &str, answer: Option<Result<T>>) -> Option<T> {
+        self.has_answered = answer.as_ref().is_some_and(is_answer);
         match answer {
             Some(Ok(value)) => return Some(value),
             Some(Err(error)) => self.problem(format!("{failed}: {error}")),
@@ -175,6 +176,11 @@ impl Monitor {
             self.problems.push(problem);
         }
     }
+}
+
+/// Returns false if the result is the error of a server that cannot be reached.
+pub(super) fn is_answer<T>(result: &Result<T>) -> bool {
+    !matches!(result, Err(error) if matches!(error.kind(), ErrorKind::Unavailable | ErrorKind::Timeout))
 }
 
 /// The growth of counters since their last totals; 0 without one, and if the server has reset the counter.

@@ -2,13 +2,13 @@
 
 mod options;
 mod record;
+mod step;
 
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use tokio::runtime::Handle;
 use tokio::sync::watch;
-use tokio::time::timeout;
 
 use super::actions;
 use super::census;
@@ -34,9 +34,7 @@ use crate::measure::bytes_of;
 use crate::time::{Clock, SystemClock, Timestamp};
 
 pub use options::RunOptions;
-
-/// The maximum duration of a step after the load of a run that was stopped, whose store may not respond.
-const STEP_WHEN_STOPPED: Duration = Duration::from_secs(10);
+use step::STEP_WHEN_STOPPED;
 
 /// Runs a load test on a store, from the schema to the tear-down, and returns its record.
 ///
@@ -119,6 +117,7 @@ pub(super) async fn run_unchecked(
         phases: Vec::new(),
         resources: Vec::new(),
         failures: Vec::new(),
+        is_silent: false,
         activity: Vec::new(),
         activity_problems: Vec::new(),
         team: None,
@@ -141,6 +140,8 @@ struct Run<'a> {
     resources: Vec<ResourceSample>,
     /// The errors after the load.
     failures: Vec<FailureRecord>,
+    /// Whether the store has not responded in a step after the load.
+    is_silent: bool,
     activity: Vec<ActivitySample>,
     activity_problems: Vec<String>,
     /// The other shares of the load; `None` without any.
@@ -180,7 +181,7 @@ impl Run<'_> {
     async fn prepare(&mut self) -> Result<Option<Population>> {
         let (database, config) = (self.database.clone(), self.config);
         let check = async move { store::check(&*database, config).await };
-        let Some(population) = unless_stopped(&mut self.stop, check).await.transpose()? else { return Ok(None) };
+        let Some(population) = self.attempt(check).await? else { return Ok(None) };
         let share = self.options.generator.share;
         let is_alone = share.parts() == 1;
         // The shares agree through properties, for which a store without a marker must get one first.
@@ -202,7 +203,7 @@ impl Run<'_> {
     async fn initialise(&mut self) -> Result<bool> {
         let database = self.database.clone();
         let initialise = async move { database.initialise_schema().await };
-        Ok(unless_stopped(&mut self.stop, initialise).await.transpose()?.is_some())
+        Ok(self.attempt(initialise).await?.is_some())
     }
 
     /// Runs the phases of a load on a store with the schema.
@@ -261,31 +262,11 @@ impl Run<'_> {
         self.end_phase(Phase::TearDown, Instant::now());
     }
 
-    /// Executes a step after the load. An error becomes a part of the record.
-    async fn step<T>(&mut self, phase: Phase, step: impl Future<Output = Result<T>>) -> Option<T> {
-        let limit = self.options.drain;
-        let mut stop = self.stop.clone();
-        let stopped = async move {
-            until_stopped(&mut stop).await;
-            tokio::time::sleep(STEP_WHEN_STOPPED).await;
-        };
-        let error = tokio::select! {
-            done = timeout(limit, step) => match done {
-                Ok(Ok(value)) => return Some(value),
-                Ok(Err(error)) => error.to_string(),
-                Err(_) => format!("not completed within {limit:?}"),
-            },
-            () = stopped => format!("not completed within {STEP_WHEN_STOPPED:?} after the run was stopped"),
-        };
-        self.failures.push(FailureRecord { phase, error });
-        None
-    }
-
     /// Runs the phases from the historical jobs to the census.
     async fn load(&mut self, population: &Population) -> Result<RunRecord> {
         let database = self.database.clone();
-        let sampled = unless_stopped(&mut self.stop, async move { database.store_info().await }).await;
-        let Some(info) = sampled.transpose()? else { return Ok(self.unloaded()) };
+        let sampled = self.attempt(async move { database.store_info().await }).await?;
+        let Some(info) = sampled else { return Ok(self.unloaded()) };
         self.add_sample(&info);
         self.observer.phase(Phase::Historical);
         let populated = self.populate(population).await?;
@@ -322,14 +303,16 @@ impl Run<'_> {
         }
         let workers = self.config.ingestion.historical_job_workers;
         let populate = population.populate(&*self.database, workers, &*self.observer);
-        let team = &mut self.team;
+        let mut team = self.team.take();
         let populate = async {
-            match team {
+            match &mut team {
                 Some(team) => team.beating(populate).await,
                 None => populate.await,
             }
         };
-        unless_stopped(&mut self.stop, populate).await.transpose()
+        let populated = self.attempt(populate).await;
+        self.team = team;
+        populated
     }
 
     /// Updates the statistics of the planner, which a store that has just been filled does not have, and waits before
@@ -341,7 +324,7 @@ impl Run<'_> {
             tokio::time::sleep(time).await;
             Ok(())
         };
-        Ok(unless_stopped(&mut self.stop, rest).await.transpose()?.is_some())
+        Ok(self.attempt(rest).await?.is_some())
     }
 
     /// Drives the load, which starts now. The ids and times of its jobs derive from `time`, the wall-clock time of the
@@ -458,22 +441,5 @@ impl Run<'_> {
             server_memory_bytes: info.server_memory,
             process_memory_bytes: bytes_of("/proc/self/status", "VmRSS"),
         });
-    }
-}
-
-/// Executes a step before the load; `None` if the run is stopped meanwhile.
-async fn unless_stopped<T>(stop: &mut watch::Receiver<bool>, step: impl Future<Output = T>) -> Option<T> {
-    tokio::select! {
-        biased;
-        () = until_stopped(stop) => None,
-        done = step => Some(done),
-    }
-}
-
-/// Waits until the run is stopped.
-async fn until_stopped(stop: &mut watch::Receiver<bool>) {
-    // Fails if the caller has dropped the sender: then nobody can stop the run.
-    if stop.wait_for(|stop| *stop).await.is_err() {
-        std::future::pending::<()>().await;
     }
 }
