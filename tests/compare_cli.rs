@@ -259,26 +259,3 @@ fn stats_are_a_table_or_json() {
     assert!(json["parts"].as_array().unwrap().iter().any(|part| part["bytes"].as_u64() > Some(0)));
     assert_eq!(code(&broadside(&["stats", "--jobs", "0"])), 0);
 }
-
-/// DuckDB requires `python3` with the package `duckdb`.
-#[cfg(feature = "peers")]
-#[test]
-fn peers_agree_with_memory() {
-    for layout in ["time-interleaved", "queue-contiguous"] {
-        let output = broadside(&[
-            "compare",
-            "--jobs",
-            "3000",
-            "--samples",
-            "3",
-            "--layout",
-            layout,
-            "--peer",
-            "sqlite",
-            "--peer",
-            "duckdb",
-        ]);
-        assert_eq!(code(&output), 0, "{}", text(&output.stderr));
-        assert!(text(&output.stdout).contains("duckdb"), "{}", text(&output.stdout));
-    }
-}

@@ -6,8 +6,6 @@
 mod baseline;
 mod check;
 mod operation;
-#[cfg(feature = "peers")]
-pub mod peer;
 mod ratio;
 mod reads;
 mod results;

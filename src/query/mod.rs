@@ -10,7 +10,6 @@ mod groups;
 mod jobs;
 mod page;
 mod predicate;
-#[cfg(any(feature = "postgres", feature = "clickhouse", feature = "peers"))]
 mod sql;
 
 pub use call::ReadCall;

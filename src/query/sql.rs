@@ -4,7 +4,7 @@ use super::field::{IntegerField, TextField, TimeField};
 
 impl TextField {
     /// The column of the field in `job`, or in `job_run` for a field of the latest run.
-    pub(crate) const fn column(self) -> &'static str {
+    pub const fn column(self) -> &'static str {
         match self {
             Self::JobId => "job_id",
             Self::Queue => "queue",
@@ -21,7 +21,7 @@ impl TextField {
 
 impl IntegerField {
     /// The column of the field in `job`.
-    pub(crate) const fn column(self) -> &'static str {
+    pub const fn column(self) -> &'static str {
         match self {
             Self::Cpu => "cpu",
             Self::Memory => "memory",
@@ -34,7 +34,7 @@ impl IntegerField {
 
 impl TimeField {
     /// The column of the field in `job`.
-    pub(crate) const fn column(self) -> &'static str {
+    pub const fn column(self) -> &'static str {
         match self {
             Self::Submitted => "submitted",
             Self::LastTransitionTime => "last_transition_time",

@@ -43,11 +43,6 @@ pub struct CompareArgs {
     #[arg(long = "backend", value_name = "BACKEND", default_value = "memory")]
     backends: Vec<Address>,
 
-    /// Another engine to include in the comparison.
-    #[cfg(feature = "peers")]
-    #[arg(long = "peer", value_enum, value_name = "PEER")]
-    peers: Vec<Peer>,
-
     /// Number of jobs to generate.
     #[arg(long, value_name = "N", default_value_t = 100_000, value_parser = clap::value_parser!(u64).range(..=fill::MAX_JOBS))]
     jobs: u64,
@@ -115,34 +110,6 @@ impl From<LayoutArg> for Layout {
     }
 }
 
-/// An engine that is not a backend of Broadside.
-#[cfg(feature = "peers")]
-#[derive(Debug, Clone, Copy, ValueEnum)]
-enum Peer {
-    /// SQLite in memory.
-    Sqlite,
-    /// DuckDB in memory with one thread; requires python3 and the package duckdb.
-    Duckdb,
-}
-
-#[cfg(feature = "peers")]
-fn open_peers(args: &CompareArgs, workload: &Workload) -> broadside::Result<Vec<Box<dyn Target>>> {
-    use broadside::compare::peer::{DuckDb, Sqlite};
-
-    let open = |peer: &Peer| -> broadside::Result<Box<dyn Target>> {
-        Ok(match peer {
-            Peer::Sqlite => Box::new(Sqlite::new(workload.now())?),
-            Peer::Duckdb => Box::new(DuckDb::new(workload.now())?),
-        })
-    };
-    args.peers.iter().map(open).collect()
-}
-
-#[cfg(not(feature = "peers"))]
-fn open_peers(_args: &CompareArgs, _workload: &Workload) -> broadside::Result<Vec<Box<dyn Target>>> {
-    Ok(Vec::new())
-}
-
 /// Parses a tolerance: a finite factor of at least 1.
 pub fn tolerance(text: &str) -> Result<f64, String> {
     match text.parse::<f64>() {
@@ -159,17 +126,15 @@ pub async fn run(args: &CompareArgs) -> Result<Verdict, Failure> {
     let kinds = if args.brief { QueryKind::essential() } else { QueryKind::all() };
     let settings = Settings { workload: options, samples: args.samples as usize };
     let comparison = Comparison { workload: &workload, kinds, samples: settings.samples };
-    let peers = open_peers(args, &workload)?;
     // Inputs and outputs are checked before a comparison that may take hours.
     let baseline = args.baseline.as_deref().map(Baseline::read).transpose()?;
     if let Some(baseline) = &baseline {
         let names = names(&configs);
-        let names = names.iter().map(String::as_str).chain(peers.iter().map(|peer| peer.name()));
-        check_baseline(&baseline.results, &settings, names)?;
+        check_baseline(&baseline.results, &settings, names.iter().map(String::as_str))?;
     }
     let directory = args.out.as_deref().map(OutputDirectory::check).transpose()?;
     check_reachable(&configs).await?;
-    let results = match compare(&comparison, &configs, peers).await? {
+    let results = match compare(&comparison, &configs).await? {
         ComparisonOutcome::Agreed(results) => results,
         ComparisonOutcome::Differed(differences) => {
             differences.iter().for_each(report::answers_differ);
@@ -195,11 +160,7 @@ pub async fn run(args: &CompareArgs) -> Result<Verdict, Failure> {
 }
 
 /// Runs the comparison on a scratch store of each backend.
-async fn compare(
-    comparison: &Comparison<'_>,
-    configs: &[DatabaseConfig],
-    peers: Vec<Box<dyn Target>>,
-) -> Result<ComparisonOutcome, Failure> {
+async fn compare(comparison: &Comparison<'_>, configs: &[DatabaseConfig]) -> Result<ComparisonOutcome, Failure> {
     let clock = Arc::new(ManualClock::default());
     clock.set(comparison.workload.now());
     with_scratches(configs, &clock, async |databases| {
@@ -208,7 +169,6 @@ async fn compare(
             database.initialise_schema().await?;
             targets.push(Box::new(Backend::new(name, Arc::clone(database))));
         }
-        targets.extend(peers);
         let bar = ActivityBar::default();
         Ok(comparison.run(&targets, &|stage, done, total| bar.show(stage, done, total)).await?)
     })

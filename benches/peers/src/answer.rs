@@ -6,14 +6,14 @@ use std::time::Duration;
 use prost::Message;
 use smol_str::SmolStr;
 
-use super::cell::{Cell, failed};
-use super::row::Columns;
-use super::sql::{self, Dialect, Statement};
-use crate::api;
-use crate::error::{Error, Operation, Result};
-use crate::model::Run;
-use crate::time::Timestamp;
-use crate::workload::{Answer, Query, Record};
+use crate::cell::{Cell, failed};
+use crate::row::Columns;
+use crate::sql::{self, Dialect, Statement};
+use broadside::Timestamp;
+use broadside::api;
+use broadside::model::Run;
+use broadside::workload::{Answer, Query, Record};
+use broadside::{Error, Operation, Result};
 
 /// An engine that executes SQL.
 pub(super) trait SqlEngine {

@@ -1,13 +1,13 @@
 //! Queries of the workload as SQL.
 
-use crate::model::{JobState, StateSet};
-use crate::query::{
+use broadside::model::{JobState, StateSet};
+use broadside::query::{
     Aggregates, AnnotationTest, Comparison, GroupBy, GroupOrder, GroupOrderKey, GroupQuery, IntegerTest, JobOrderKey,
     JobQuery, Page, Predicate, Selection, TextField, TextTest, TimeAggregate,
 };
-use crate::workload::Record;
+use broadside::workload::Record;
 
-use super::cell::Cell;
+use crate::cell::Cell;
 
 /// The differences in SQL and in access paths between the engines.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -1,7 +1,7 @@
 //! Values of columns and parameters, and the errors of the engines.
 
-use crate::error::{Error, ErrorKind, Operation};
-use crate::time::Timestamp;
+use broadside::Timestamp;
+use broadside::{Error, ErrorKind, Operation};
 
 /// A value of a column or a parameter.
 #[derive(Debug, Clone, PartialEq)]

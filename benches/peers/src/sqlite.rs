@@ -7,17 +7,17 @@ use parking_lot::Mutex;
 use rusqlite::types::{ToSqlOutput, Value, ValueRef};
 use rusqlite::{CachedStatement, Connection, ToSql, Transaction, params, params_from_iter};
 
-use super::answer::{SqlEngine, answer};
-use super::cell::{Cell, failed};
-use super::schema::{ANNOTATION, JOB, JOB_ERROR, JOB_RUN, JOB_SPEC, create};
-use super::sql::{Dialect, Statement};
-use crate::compare::target::Target;
-use crate::database::StoreInfo;
-use crate::error::Result;
-use crate::ingest::{IngestionBatch, JobInsert, JobPatch, JobUpdate, RunInsert, RunUpdate};
-use crate::model::{JobState, RunState, StateSet};
-use crate::time::Timestamp;
-use crate::workload::{Answer, Query};
+use crate::answer::{SqlEngine, answer};
+use crate::cell::{Cell, failed};
+use crate::schema::{ANNOTATION, JOB, JOB_ERROR, JOB_RUN, JOB_SPEC, create};
+use crate::sql::{Dialect, Statement};
+use broadside::Result;
+use broadside::StoreInfo;
+use broadside::Timestamp;
+use broadside::compare::Target;
+use broadside::ingest::{IngestionBatch, JobInsert, JobPatch, JobUpdate, RunInsert, RunUpdate};
+use broadside::model::{JobState, RunState, StateSet};
+use broadside::workload::{Answer, Query};
 
 /// Each kind of page has an index in its order if possible. Tables that are read only by their key are clustered by it
 /// (WITHOUT ROWID), except those with long rows.
@@ -94,7 +94,9 @@ impl Target for Sqlite {
         let bytes: i64 =
             self.connection.lock().query_row(pages, [], |row| row.get(0)).map_err(|error| failed(&error))?;
         let version = format!("SQLite {}, in memory", rusqlite::version());
-        Ok(StoreInfo { version: Some(version), bytes: u64::try_from(bytes).ok(), ..StoreInfo::default() })
+        let mut info = StoreInfo::default();
+        (info.version, info.bytes) = (Some(version), u64::try_from(bytes).ok());
+        Ok(info)
     }
 }
 

@@ -17,17 +17,17 @@ use parking_lot::Mutex;
 use serde::Deserialize;
 use serde_json::{Value, json};
 
-use super::answer::{SqlEngine, answer};
-use super::cell::{Cell, failed};
-use super::schema::{ANNOTATION, JOB, JOB_ERROR, JOB_RUN, JOB_SPEC, Table, create};
-use super::sql::{Dialect, Statement};
-use crate::compare::target::Target;
-use crate::database::StoreInfo;
-use crate::error::Result;
-use crate::ingest::{IngestionBatch, JobInsert, JobUpdate, RecordInsert, RunInsert, RunUpdate};
-use crate::model::{JobState, RunState};
-use crate::time::Timestamp;
-use crate::workload::{Answer, Query};
+use crate::answer::{SqlEngine, answer};
+use crate::cell::{Cell, failed};
+use crate::schema::{ANNOTATION, JOB, JOB_ERROR, JOB_RUN, JOB_SPEC, Table, create};
+use crate::sql::{Dialect, Statement};
+use broadside::Result;
+use broadside::StoreInfo;
+use broadside::Timestamp;
+use broadside::compare::Target;
+use broadside::ingest::{IngestionBatch, JobInsert, JobUpdate, RecordInsert, RunInsert, RunUpdate};
+use broadside::model::{JobState, RunState};
+use broadside::workload::{Answer, Query};
 
 const SCRIPT: &str = include_str!("duckdb.py");
 /// One thread, and late materialization of whole pages.
@@ -228,7 +228,9 @@ impl Target for DuckDb {
             Some([Cell::Integer(bytes)]) => u64::try_from(*bytes).ok(),
             _ => None,
         };
-        Ok(StoreInfo { version: Some(self.version.clone()), bytes, ..StoreInfo::default() })
+        let mut info = StoreInfo::default();
+        (info.version, info.bytes) = (Some(self.version.clone()), bytes);
+        Ok(info)
     }
 }
 

@@ -4,11 +4,11 @@ use std::vec;
 
 use smol_str::SmolStr;
 
-use super::cell::{Cell, failed};
-use crate::error::Result;
-use crate::model::{GroupAggregates, Job, JobGroup, JobState, Run, RunState, StateSet};
-use crate::query::{GroupBy, GroupQuery, TimeAggregate};
-use crate::time::Timestamp;
+use crate::cell::{Cell, failed};
+use broadside::Result;
+use broadside::Timestamp;
+use broadside::model::{GroupAggregates, Job, JobGroup, JobState, Run, RunState, StateSet};
+use broadside::query::{GroupBy, GroupQuery, TimeAggregate};
 
 /// Reads the columns of a row in order.
 pub(super) struct Columns(vec::IntoIter<Cell>);
