@@ -94,16 +94,9 @@ impl fmt::Debug for Timestamp {
 }
 
 /// The error of parsing a string that is not an RFC 3339 time.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("not an RFC 3339 time: {0}")]
 pub struct ParseTimestampError(chrono::ParseError);
-
-impl fmt::Display for ParseTimestampError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "not an RFC 3339 time: {}", self.0)
-    }
-}
-
-impl std::error::Error for ParseTimestampError {}
 
 impl FromStr for Timestamp {
     type Err = ParseTimestampError;

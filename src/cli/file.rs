@@ -6,7 +6,8 @@ use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 
 /// A file that cannot be read or written, or has invalid content.
-#[derive(Debug)]
+#[derive(Debug, thiserror::Error)]
+#[error("{}: {problem}", path.display())]
 pub struct FileError {
     path: PathBuf,
     problem: String,
@@ -18,14 +19,6 @@ impl FileError {
         Self { path: path.to_owned(), problem: problem.to_string() }
     }
 }
-
-impl fmt::Display for FileError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}: {}", self.path.display(), self.problem)
-    }
-}
-
-impl std::error::Error for FileError {}
 
 /// Reads a file.
 pub fn read(path: &Path) -> Result<Vec<u8>, FileError> {

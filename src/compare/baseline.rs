@@ -45,44 +45,28 @@ impl fmt::Display for Regression {
 }
 
 /// The reason for which two comparisons cannot be compared.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum Incomparable {
     /// The baseline is not the JSON of a comparison.
+    #[error("the baseline is not the results.json of a comparison: {0}")]
     Unreadable(String),
     /// The baseline has another format.
+    #[error("the baseline has format {0}, and this version reads format {current}", current = Results::FORMAT)]
     Format(u64),
     /// The first backends differ: that of the baseline, and that of this comparison.
+    #[error("the first backend of the baseline is {0} instead of {1}")]
     Watched(String, String),
     /// The jobs differ.
+    #[error("the baseline has other jobs: their number, seed or layout differs")]
     Workload,
     /// One of the comparisons has too few executions for the intervals of ratios: this number.
+    #[error("a comparison with a baseline requires {MIN_SAMPLES} samples of both, and one of them has {0}")]
     Samples(usize),
     /// The comparisons have no other backend in common.
+    #[error("the baseline has no second backend in common with this comparison, so there are no ratios")]
     Backends,
 }
-
-impl fmt::Display for Incomparable {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Unreadable(problem) => write!(f, "the baseline is not the results.json of a comparison: {problem}"),
-            Self::Format(format) => {
-                write!(f, "the baseline has format {format}, and this version reads format {}", Results::FORMAT)
-            }
-            Self::Watched(before, now) => write!(f, "the first backend of the baseline is {before} instead of {now}"),
-            Self::Workload => f.write_str("the baseline has other jobs: their number, seed or layout differs"),
-            Self::Samples(samples) => write!(
-                f,
-                "a comparison with a baseline requires {MIN_SAMPLES} samples of both, and one of them has {samples}"
-            ),
-            Self::Backends => {
-                f.write_str("the baseline has no second backend in common with this comparison, so there are no ratios")
-            }
-        }
-    }
-}
-
-impl std::error::Error for Incomparable {}
 
 /// Reads the `results.json` of an earlier comparison.
 ///

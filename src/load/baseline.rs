@@ -93,39 +93,22 @@ impl fmt::Display for Regression {
 }
 
 /// The reason for which runs cannot be compared with a baseline.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum BaselineError {
     /// The backends of the baseline and of the runs differ, or their order does.
+    #[error("the baseline has the backends {}, the runs have {}", .0.join(", "), .1.join(", "))]
     Backends(Vec<String>, Vec<String>),
     /// The configuration, options or seed of the runs of this backend differ.
+    #[error("the baseline of {0} has another load: its configuration, options or seed differ")]
     Configuration(String),
     /// A single run is from another machine than the baseline.
+    #[error("the baseline is from another machine, and a single run has no ratios to compare")]
     Machine,
     /// A run of this backend is invalid or partial, or its census found differences.
+    #[error("a run of {0} is invalid or partial, or its census found differences")]
     Unreliable(String),
 }
-
-impl fmt::Display for BaselineError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Backends(before, now) => {
-                write!(f, "the baseline has the backends {}, the runs have {}", before.join(", "), now.join(", "))
-            }
-            Self::Configuration(backend) => {
-                write!(f, "the baseline of {backend} has another load: its configuration, options or seed differ")
-            }
-            Self::Machine => {
-                f.write_str("the baseline is from another machine, and a single run has no ratios to compare")
-            }
-            Self::Unreliable(backend) => {
-                write!(f, "a run of {backend} is invalid or partial, or its census found differences")
-            }
-        }
-    }
-}
-
-impl std::error::Error for BaselineError {}
 
 /// Returns the measurements of `now` that are worse than those of the baseline `before` by more than a factor.
 ///

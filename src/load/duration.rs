@@ -1,6 +1,5 @@
 //! Durations in Go's text format.
 
-use std::fmt;
 use std::time::Duration;
 
 use serde::{Serialize, Serializer};
@@ -10,28 +9,19 @@ use super::upstream::GoDuration;
 const NANOS_PER_SECOND: u128 = 1_000_000_000;
 
 /// An error of [`parse_duration`].
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum ParseDurationError {
     /// The string does not have Go's format.
+    #[error("must be a duration such as 1m30s, 500ms or 1.5h")]
     Malformed,
     /// The duration is negative.
+    #[error("must not be negative")]
     Negative,
     /// The duration exceeds the range of Go's durations, about 292 years.
+    #[error("must be less than 292 years")]
     OutOfRange,
 }
-
-impl fmt::Display for ParseDurationError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Self::Malformed => "must be a duration such as 1m30s, 500ms or 1.5h",
-            Self::Negative => "must not be negative",
-            Self::OutOfRange => "must be less than 292 years",
-        })
-    }
-}
-
-impl std::error::Error for ParseDurationError {}
 
 /// Parses a duration in Go's format: numbers with units from `ns` to `h`, or an integer number of nanoseconds.
 /// Fractions of a nanosecond are truncated.

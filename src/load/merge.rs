@@ -1,7 +1,5 @@
 //! The sum of the records of the shares of a load.
 
-use std::fmt;
-
 use super::config::LoadConfig;
 use super::record::{
     ActionRecord, CensusRecord, FailureRecord, Phase, RunRecord, SecondRecord, SeriesRecord, ShareRecord,
@@ -10,14 +8,17 @@ use super::share::Share;
 use crate::error::BackendKind;
 
 /// The reason for which records cannot be added.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum MergeError {
     /// The record with this name is not that of a share.
+    #[error("{0} is the record of a whole load, not of a share")]
     NotAShare(String),
     /// The records with these names are from different loads.
+    #[error("{0} and {1} are records of different loads")]
     OtherLoad(String, String),
     /// The records with these names are of the same share.
+    #[error("{} and {} are both records of share {share}", names[0], names[1])]
     Repeated {
         /// The share, as `2/4`.
         share: String,
@@ -25,8 +26,10 @@ pub enum MergeError {
         names: [String; 2],
     },
     /// No record is of these shares.
+    #[error("no record is of the shares {}", .0.join(", "))]
     Missing(Vec<String>),
     /// The record with a name has an invalid part.
+    #[error("{name}: {problem}")]
     Invalid {
         /// The name of the record.
         name: String,
@@ -34,22 +37,6 @@ pub enum MergeError {
         problem: String,
     },
 }
-
-impl fmt::Display for MergeError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::NotAShare(name) => write!(f, "{name} is the record of a whole load, not of a share"),
-            Self::OtherLoad(name, other) => write!(f, "{name} and {other} are records of different loads"),
-            Self::Repeated { share, names: [first, second] } => {
-                write!(f, "{first} and {second} are both records of share {share}")
-            }
-            Self::Missing(shares) => write!(f, "no record is of the shares {}", shares.join(", ")),
-            Self::Invalid { name, problem } => write!(f, "{name}: {problem}"),
-        }
-    }
-}
-
-impl std::error::Error for MergeError {}
 
 /// A record of a share and its name in errors.
 struct Part {

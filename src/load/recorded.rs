@@ -19,7 +19,8 @@ pub struct RecordedRead {
 }
 
 /// An invalid line of a file with recorded reads.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("line {line}: {problem}")]
 #[non_exhaustive]
 pub struct RecordedReadError {
     /// The line, starting at 1.
@@ -27,14 +28,6 @@ pub struct RecordedReadError {
     /// The description of the problem.
     pub problem: String,
 }
-
-impl fmt::Display for RecordedReadError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "line {}: {}", self.line, self.problem)
-    }
-}
-
-impl std::error::Error for RecordedReadError {}
 
 impl RecordedRead {
     /// Parses JSON Lines. Each line is a `getJobs` or `getJobGroups` call as in a scenario file, with the `time` of the

@@ -34,16 +34,9 @@ const HIGHEST: u64 = 3_600_000_000_000;
 pub struct Histogram(hdrhistogram::Histogram<u64>);
 
 /// An error of [`Histogram::decode`].
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("not an encoded histogram: {0}")]
 pub struct DecodeHistogramError(String);
-
-impl fmt::Display for DecodeHistogramError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "not an encoded histogram: {}", self.0)
-    }
-}
-
-impl std::error::Error for DecodeHistogramError {}
 
 impl Default for Histogram {
     fn default() -> Self {

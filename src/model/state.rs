@@ -6,16 +6,9 @@ use std::str::FromStr;
 use serde::{Deserialize, Serialize};
 
 /// The error of parsing the name of an unknown state.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("unknown state {0:?}")]
 pub struct UnknownState(String);
-
-impl fmt::Display for UnknownState {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "unknown state {:?}", self.0)
-    }
-}
-
-impl std::error::Error for UnknownState {}
 
 /// Declares an enum of states, each with Lookout's ordinal and its name in JSON. The order of the variants is that of
 /// lists and aggregates.

@@ -89,16 +89,9 @@ impl fmt::Display for Match {
 }
 
 /// The error of parsing the name of an unknown match operator.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("unknown match")]
 pub struct UnknownMatch;
-
-impl fmt::Display for UnknownMatch {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("unknown match")
-    }
-}
-
-impl std::error::Error for UnknownMatch {}
 
 impl FromStr for Match {
     type Err = UnknownMatch;

@@ -1,7 +1,5 @@
 //! Parsing of scenario files.
 
-use std::fmt;
-
 use serde::Deserialize;
 use serde_json::{Map, Value};
 
@@ -10,7 +8,8 @@ use crate::ingest::IngestionQuery;
 use crate::json;
 
 /// The error of a line that is not a valid call.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("line {line}: {problem}")]
 pub struct ParseError {
     line: usize,
     problem: String,
@@ -27,14 +26,6 @@ impl ParseError {
         &self.problem
     }
 }
-
-impl fmt::Display for ParseError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "line {}: {}", self.line, self.problem)
-    }
-}
-
-impl std::error::Error for ParseError {}
 
 impl Scenario {
     /// Parses a scenario file.

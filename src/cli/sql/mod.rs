@@ -61,16 +61,9 @@ Exit codes:
   2  a query or the scenario is invalid, or a query failed"#;
 
 /// An invalid combination of arguments.
-#[derive(Debug)]
+#[derive(Debug, thiserror::Error)]
+#[error("{0}")]
 struct UsageError(&'static str);
-
-impl std::fmt::Display for UsageError {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str(self.0)
-    }
-}
-
-impl std::error::Error for UsageError {}
 
 pub async fn run(args: &SqlArgs) -> Result<Verdict, Failure> {
     let texts: Vec<&str> = args.commands.iter().chain(&args.query).map(String::as_str).collect();

@@ -1,7 +1,5 @@
 //! The seconds of a run, and the JSON of its record.
 
-use std::fmt;
-
 use serde::{Deserialize, Serialize};
 
 use super::{ActivitySample, DelayRecord, ErrorRecord, IngesterRecord, QueryRecord, RunRecord, SeriesRecord};
@@ -130,36 +128,18 @@ impl RunRecord {
 }
 
 /// An error of [`RunRecord::from_json`].
-#[derive(Debug)]
+#[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum ReadRecordError {
     /// The record has another format.
+    #[error("the record has format {0}, and this version supports format {current}", current = RunRecord::FORMAT)]
     Format(u32),
     /// The text is empty: the run was killed before its load.
+    #[error("the record is empty: the run ended before its load")]
     Empty,
     /// The text is not the JSON of a record.
-    Json(serde_json::Error),
-}
-
-impl fmt::Display for ReadRecordError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Format(format) => {
-                write!(f, "the record has format {format}, and this version supports format {}", RunRecord::FORMAT)
-            }
-            Self::Empty => f.write_str("the record is empty: the run ended before its load"),
-            Self::Json(error) => write!(f, "not a record of a run: {error}"),
-        }
-    }
-}
-
-impl std::error::Error for ReadRecordError {
-    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
-        match self {
-            Self::Format(_) | Self::Empty => None,
-            Self::Json(error) => Some(error),
-        }
-    }
+    #[error("not a record of a run: {0}")]
+    Json(#[source] serde_json::Error),
 }
 
 #[cfg(test)]

@@ -4,8 +4,6 @@ mod bars;
 mod lines;
 mod scale;
 
-use std::fmt::{self, Display};
-
 use plotters::prelude::*;
 
 pub use bars::{BarRow, bars};
@@ -39,7 +37,8 @@ pub fn css_colour(at: usize) -> String {
 }
 
 /// A chart that could not be drawn.
-#[derive(Debug)]
+#[derive(Debug, thiserror::Error)]
+#[error("cannot draw a chart: {0}")]
 pub struct ChartError(String);
 
 impl<E: std::error::Error + Send + Sync> From<DrawingAreaErrorKind<E>> for ChartError {
@@ -47,11 +46,3 @@ impl<E: std::error::Error + Send + Sync> From<DrawingAreaErrorKind<E>> for Chart
         Self(error.to_string())
     }
 }
-
-impl Display for ChartError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "cannot draw a chart: {}", self.0)
-    }
-}
-
-impl std::error::Error for ChartError {}
