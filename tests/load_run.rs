@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 use async_trait::async_trait;
 use broadside::ingest::InsertJob;
 use broadside::load::record::{ActionType, Phase, QueryType, RunRecord};
-use broadside::load::{self, LoadConfig, NullObserver, RecordedRead, RunOptions};
+use broadside::load::{self, LoadConfig, LoadTest, RecordedRead, RunOptions};
 use broadside::{
     Activity, BackendKind, Database, Error, ErrorKind, IngestionBatch, JobQuery, Operation, ReadCall, Result,
 };
@@ -36,9 +36,10 @@ fn on_every_backend(backend: Backend) -> [Trial; 3] {
     ]
 }
 
-fn on_the_model() -> [Trial; 6] {
+fn on_the_model() -> [Trial; 7] {
     [
         trial(Backend::MODEL, "a-stopped-run-has-a-partial-record", stopped_run),
+        trial(Backend::MODEL, "a-dropped-run-ends", dropped_run),
         trial(Backend::MODEL, "the-census-finds-lost-batches", |_| lost_batches()),
         trial(Backend::MODEL, "failed-batches-are-sent-again", |_| failed_batches()),
         trial(Backend::MODEL, "unfinished-reads-are-counted", |_| unfinished_reads()),
@@ -102,8 +103,7 @@ fn config(overrides: &str) -> LoadConfig {
 
 /// A run that is not stopped.
 async fn run(database: Arc<dyn Database>, config: &LoadConfig, options: &RunOptions) -> Result<RunRecord> {
-    let (_stop, stopped) = watch::channel(false);
-    load::run(database, config, options, Arc::new(NullObserver), stopped).await
+    LoadTest::new(config.clone()).with_options(options.clone()).run(database).await
 }
 
 fn fail(error: Error) -> String {
@@ -241,9 +241,8 @@ async fn other_jobs_are_rejected(store: TestStoreRef) -> Verdict {
 
 async fn stopped_run(store: TestStoreRef) -> Verdict {
     let (stop, stopped) = watch::channel(false);
-    let config = config("testDuration: 1h\nwarmupDuration: 0s");
-    let options = RunOptions::default();
-    let running = load::run(store.database.clone(), &config, &options, Arc::new(NullObserver), stopped);
+    let test = LoadTest::new(config("testDuration: 1h\nwarmupDuration: 0s")).with_stop(stopped);
+    let running = test.run(store.database.clone());
     let stopping = async {
         tokio::time::sleep(Duration::from_millis(700)).await;
         stop.send(true).unwrap();
@@ -252,6 +251,18 @@ async fn stopped_run(store: TestStoreRef) -> Verdict {
     let record = record.map_err(fail)?;
     assert!(record.partial && record.ingester.queries_executed > 0);
     assert_eq!(record.census.unwrap().differences, Vec::<String>::new());
+    Ok(())
+}
+
+async fn dropped_run(store: TestStoreRef) -> Verdict {
+    let test = LoadTest::new(config("testDuration: 1h\nwarmupDuration: 0s"));
+    tokio::time::timeout(Duration::from_millis(700), test.run(store.database.clone())).await.unwrap_err();
+    // A batch in flight may complete.
+    tokio::time::sleep(Duration::from_millis(300)).await;
+    let jobs = store.database.job_count().await.map_err(fail)?;
+    tokio::time::sleep(Duration::from_millis(500)).await;
+    assert_eq!(store.database.job_count().await.map_err(fail)?, jobs);
+    assert!(jobs > 600, "the load has begun");
     Ok(())
 }
 

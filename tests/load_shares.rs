@@ -9,7 +9,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use broadside::load::record::{Phase, QueryRecord, RunRecord};
-use broadside::load::{self, GeneratorOptions, LoadConfig, MergeError, NullObserver, RunOptions, Share, merge};
+use broadside::load::{GeneratorOptions, LoadConfig, LoadTest, MergeError, RunOptions, Share, merge};
 use broadside::query::{GroupField, StateField};
 use broadside::{Database, DatabaseConfig, GroupQuery, JobQuery, JobState, ScratchStore, SystemClock};
 use libtest_mimic::{Arguments, Trial};
@@ -17,7 +17,6 @@ use support::backends::{Backend, runtime};
 use support::harness::server_trial;
 use support::postgres::{schema, shared, store};
 use support::server::with;
-use tokio::sync::watch;
 use tokio_postgres::NoTls;
 
 fn main() {
@@ -318,8 +317,7 @@ fn options(share: &str) -> RunOptions {
 }
 
 async fn run(database: &Arc<dyn Database>, config: &LoadConfig, options: RunOptions) -> broadside::Result<RunRecord> {
-    let (_stop, stopped) = watch::channel(false);
-    load::run(database.another_handle().await.unwrap(), config, &options, Arc::new(NullObserver), stopped).await
+    LoadTest::new(config.clone()).with_options(options).run(database.another_handle().await.unwrap()).await
 }
 
 /// An action updates the active jobs of the load and of an earlier one, each by exactly one share.

@@ -3,13 +3,11 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::sync::watch;
 use tokio::time::timeout;
 
 use super::config::LoadConfig;
-use super::observer::Observer;
 use super::record::{FailureRecord, Phase, RateSearchRecord, RateTrial, RunRecord, TrialOutcome};
-use super::run::{RunOptions, run_unchecked};
+use super::run::{LoadTest, RunOptions, run_unchecked};
 use super::search::{NextTrial, RateSearch};
 use super::verdict::Tolerance;
 use crate::database::Database;
@@ -24,65 +22,62 @@ const REST_SHARE: f64 = 0.25;
 /// The maximum duration of the removal of the data of a run that was ended early.
 const TEAR_DOWN: Duration = Duration::from_secs(60);
 
-/// Searches for the highest submission rate at which all objectives are met and ingestion keeps up.
-///
-/// The search starts at the configured rate, but at least at 1 submission per second. Each trial is a run on the store,
-/// which is torn down afterwards. A trial passes if all objectives are met and the store has neither a backlog at the end
-/// nor one that grows. A trial with invalid measurements is repeated up to twice. A test five times as long as configured
-/// confirms the result.
-///
-/// Returns the record of the run that confirms the highest rate, or of the last run if there is none, with the given
-/// configuration and the trials in [`rate_search`](RunRecord::rate_search). A stop, or a trial after which the store
-/// cannot be torn down, ends the search without a result.
-///
-/// # Errors
-///
-/// As for [`run`](super::run()).
-pub async fn find_rate(
-    database: Arc<dyn Database>,
-    config: &LoadConfig,
-    options: &RunOptions,
-    observer: Arc<dyn Observer>,
-    stop: watch::Receiver<bool>,
-) -> Result<RunRecord> {
-    check_samples(config)?;
-    let rest = options.rest.max(REST.min(config.test_duration.mul_f64(REST_SHARE)));
-    let options = RunOptions { rest, ..options.clone() };
-    let mut number = 0;
-    let mut run = |trial: NextTrial, trials: RateSearchRecord| {
-        number += 1;
-        observer.trial(number, trial.rate, trial.confirms);
-        let (database, observer, stop) = (database.clone(), observer.clone(), stop.clone());
-        let (config, options) = (of_trial(config, trial), &options);
-        async move { run_unchecked(database, &config, options, observer, stop, Some(trials)).await }
-    };
-    let mut search = RateSearch::default();
-    let first = config.ingestion.submissions_per_hour.max(3600) as f64 / 3600.0;
-    let mut trial = NextTrial { rate: first, confirms: false };
-    let mut record = run(trial, search.trials()).await?;
-    while !record.partial {
-        let next = search.record(measured(&record, config, trial));
-        if !is_torn_down(&*database, &mut record).await {
-            break;
-        }
-        let Some(next) = next else { break };
-        // A lower rate may have too few samples.
-        if let Err(error) = check_samples(&of_trial(config, next)) {
-            search.end(error.to_string());
-            break;
-        }
-        trial = next;
-        match run(trial, search.trials()).await {
-            Ok(of_trial) => record = of_trial,
-            Err(error) => {
-                record.failures.push(FailureRecord { phase: Phase::Setup, error: error.to_string() });
+impl LoadTest {
+    /// Searches for the highest submission rate at which all objectives are met and ingestion keeps up.
+    ///
+    /// The search starts at the configured rate, but at least at 1 submission per second. Each trial is a run on the store,
+    /// which is torn down afterwards. A trial passes if all objectives are met and the store has neither a backlog at the end
+    /// nor one that grows. A trial with invalid measurements is repeated up to twice. A test five times as long as configured
+    /// confirms the result.
+    ///
+    /// Returns the record of the run that confirms the highest rate, or of the last run if there is none, with the given
+    /// configuration and the trials in [`rate_search`](RunRecord::rate_search). A stop, or a trial after which the store
+    /// cannot be torn down, ends the search without a result.
+    ///
+    /// # Errors
+    ///
+    /// As for [`run`](Self::run).
+    pub async fn find_rate(&self, database: Arc<dyn Database>) -> Result<RunRecord> {
+        let config = &self.config;
+        check_samples(config)?;
+        let rest = self.options.rest.max(REST.min(config.test_duration.mul_f64(REST_SHARE)));
+        let options = RunOptions { rest, ..self.options.clone() };
+        let mut number = 0;
+        let mut run = |trial: NextTrial, trials: RateSearchRecord| {
+            number += 1;
+            self.observer.trial(number, trial.rate, trial.confirms);
+            let (database, config) = (database.clone(), of_trial(config, trial));
+            let test = Self { config, ..self.clone().with_options(options.clone()) };
+            async move { run_unchecked(database, &test, Some(trials)).await }
+        };
+        let mut search = RateSearch::default();
+        let first = config.ingestion.submissions_per_hour.max(3600) as f64 / 3600.0;
+        let mut trial = NextTrial { rate: first, confirms: false };
+        let mut record = run(trial, search.trials()).await?;
+        while !record.partial {
+            let next = search.record(measured(&record, config, trial));
+            if !is_torn_down(&*database, &mut record).await {
                 break;
             }
+            let Some(next) = next else { break };
+            // A lower rate may have too few samples.
+            if let Err(error) = check_samples(&of_trial(config, next)) {
+                search.end(error.to_string());
+                break;
+            }
+            trial = next;
+            match run(trial, search.trials()).await {
+                Ok(of_trial) => record = of_trial,
+                Err(error) => {
+                    record.failures.push(FailureRecord { phase: Phase::Setup, error: error.to_string() });
+                    break;
+                }
+            }
         }
+        record.configuration = serde_json::to_value(config).unwrap_or_default();
+        record.rate_search = Some(search.into_record());
+        Ok(record)
     }
-    record.configuration = serde_json::to_value(config).unwrap_or_default();
-    record.rate_search = Some(search.into_record());
-    Ok(record)
 }
 
 fn check_samples(config: &LoadConfig) -> Result<()> {

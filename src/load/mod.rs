@@ -1,7 +1,7 @@
 //! Load tests: sustained ingestion with concurrent reads.
 //!
-//! [`LoadConfig`] is parsed from the YAML configuration of Armada's Broadside. [`run()`] takes a store through the
-//! phases of a test and returns a [`RunRecord`] with the measurements.
+//! [`LoadConfig`] is parsed from the YAML configuration of Armada's Broadside. A [`LoadTest`] takes a store
+//! through the phases of a test and returns a [`RunRecord`] with the measurements.
 //!
 //! The load is open: the due times of jobs, state transitions and reads do not depend on the store. Latency is measured
 //! from the due time to completion, so that it includes the time in which a stalled store delays calls (no coordinated
@@ -58,16 +58,15 @@ pub use config::{
     StageConfig, TransitionConfig,
 };
 pub use duration::{ParseDurationError, parse_duration};
-pub use find::find_rate;
 pub use generator::{Generator, GeneratorOptions, PlannedBatch, ShedJobs};
 pub use ids::{LiveId, worker};
 pub use merge::{MergeError, merge};
 pub use objective::Objective;
-pub use observer::{KindSnapshot, NullObserver, Observer, Snapshot};
+pub use observer::{KindSnapshot, Observer, Snapshot};
 pub use record::RunRecord;
 pub use recorded::{RecordedRead, RecordedReadError};
 pub use requests::{LookoutPage, NamedQuery, Requests};
-pub use run::{RunOptions, run};
+pub use run::{LoadTest, RunOptions};
 pub use selection::{Selection, SelectionKind, Selector};
 pub use share::Share;
 pub use store::tear_down;

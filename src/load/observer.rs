@@ -42,8 +42,8 @@ pub trait Observer: Send + Sync {
 }
 
 /// An observer that ignores all reports.
-#[derive(Debug, Clone, Copy, Default)]
-pub struct NullObserver;
+#[derive(Debug)]
+pub(super) struct NullObserver;
 
 impl Observer for NullObserver {}
 

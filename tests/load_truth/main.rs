@@ -13,10 +13,9 @@ use std::time::Duration;
 
 use broadside::Database;
 use broadside::load::record::RunRecord;
-use broadside::load::{self, LoadConfig, NullObserver, RunOptions};
+use broadside::load::{LoadConfig, LoadTest, RunOptions};
 use broadside::measure::LatencyHistogram;
 use libtest_mimic::Arguments;
-use tokio::sync::watch;
 
 fn main() {
     // The longest ones first.
@@ -48,8 +47,7 @@ fn config(overrides: &str) -> LoadConfig {
 
 /// A run that is not stopped.
 async fn run(database: Arc<dyn Database>, config: &LoadConfig, options: &RunOptions) -> RunRecord {
-    let (_stop, stopped) = watch::channel(false);
-    load::run(database, config, options, Arc::new(NullObserver), stopped).await.unwrap()
+    LoadTest::new(config.clone()).with_options(options.clone()).run(database).await.unwrap()
 }
 
 /// The value of a sorted list at a quantile by nearest rank.

@@ -5,12 +5,11 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use broadside::load::record::{Phase, QueryType, RunRecord, TrialOutcome};
-use broadside::load::{self, LoadConfig, NullObserver, RunOptions};
+use broadside::load::{LoadConfig, LoadTest, RunOptions};
 use broadside::measure::LatencyHistogram;
 use broadside::{Database, IngestionBatch, ReadCall, Result};
 use libtest_mimic::Trial;
 use parking_lot::Mutex;
-use tokio::sync::watch;
 use tokio::time::Instant;
 
 use crate::support::backends::Backend;
@@ -149,8 +148,7 @@ ingestionConfig:
 
 async fn find_rate(fault: impl Fault + 'static, config: &LoadConfig) -> RunRecord {
     let store = Faulty::memory(Arc::new(fault)).await;
-    let (_stop, stopped) = watch::channel(false);
-    load::find_rate(Arc::new(store), config, &RunOptions::default(), Arc::new(NullObserver), stopped).await.unwrap()
+    LoadTest::new(config.clone()).find_rate(Arc::new(store)).await.unwrap()
 }
 
 /// A trial that `abortOn` ends early is a violation, and its data are removed: the next trial requires an empty store.

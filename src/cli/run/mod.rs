@@ -11,7 +11,7 @@ use std::time::Duration;
 
 use broadside::load::record::RateSearchRecord;
 use broadside::load::upstream::ResultFile;
-use broadside::load::{self, ArrivalKind, GeneratorOptions, RunOptions, RunRecord, SelectionKind, Share};
+use broadside::load::{self, ArrivalKind, GeneratorOptions, LoadTest, RunOptions, RunRecord, SelectionKind, Share};
 use broadside::{BackendKind, Clock, Database, DatabaseConfig, SystemClock};
 use clap::Args;
 use tokio::sync::watch;
@@ -196,14 +196,10 @@ async fn execute(plan: &Plan, options: &RunOptions, find_rate: bool, files: &Arc
     let (stop, stopped) = watch::channel(false);
     let database = connect(&plan.database).await?;
     let live = Arc::new(LiveProgress::new(&plan.config, files.clone()));
-    let config = &plan.config;
-    let run = async {
-        if find_rate {
-            load::find_rate(database.clone(), config, options, live.clone(), stopped).await
-        } else {
-            load::run(database.clone(), config, options, live.clone(), stopped).await
-        }
-    };
+    let test =
+        LoadTest::new(plan.config.clone()).with_options(options.clone()).with_observer(live.clone()).with_stop(stopped);
+    let run =
+        async { if find_rate { test.find_rate(database.clone()).await } else { test.run(database.clone()).await } };
     let signal = async {
         interrupt::requested().await;
         report::note("interrupted: waiting up to 10 s for outstanding calls");

@@ -33,85 +33,73 @@ use crate::error::Result;
 use crate::measure::bytes_of;
 use crate::time::{Clock, SystemClock, Timestamp};
 
-pub use options::RunOptions;
+pub use options::{LoadTest, RunOptions};
 use step::STEP_WHEN_STOPPED;
 
-/// Runs a load test on a store, from the schema to the tear-down, and returns its record.
-///
-/// The store must be empty, or left by an earlier run with the same historical jobs. Calls run on the current tokio
-/// runtime, the load generator on a separate thread. When `stop` becomes true, arrivals end, outstanding calls may
-/// complete within [`RunOptions::drain_when_stopped`], and the record is marked partial.
-///
-/// A failed batch is sent again with exponential backoff until it succeeds, and each failure is counted. If no batch
-/// succeeds for [`LoadConfig::abort_after`], or the error of a batch is permanent, the load ends, and the data stay.
-/// After the drain, if all batches are stored, the census compares the store with the ingested jobs. An error after the
-/// load is part of the record, and the data stay.
-///
-/// With a [share](super::GeneratorOptions::share), the run waits until all shares of the load, which other processes run
-/// on the same store, are ready, and begins the load together with them. The last share initialises the schema after the
-/// others have joined; a store without a marker of Broadside gets it before, because the shares agree through properties.
-/// A share that does not begin restores its property. Each share compares a sample of its jobs with
-/// the store. The last share creates the historical jobs before, and after the load waits for the ends of the others,
-/// compares the counts of the whole store, and tears it down. If a share does not report its end, that is a failure of
-/// the last one, and the data stay. Objectives are not evaluated: the sum of the records by [`merge`](super::merge()) has
-/// them.
-///
-/// ```
-/// use std::sync::Arc;
-/// use broadside::load::{self, LoadConfig, RunOptions, NullObserver};
-/// use broadside::{DatabaseConfig, SystemClock};
-///
-/// # #[tokio::main]
-/// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
-/// let config = LoadConfig::parse([("short.yaml", "
-/// testDuration: 300ms
-/// databaseConfig: {inMemory: true}
-/// ingestionConfig: {batchSize: 100, batchTimeout: 20ms, submissionsPerHour: 720000}
-/// queryConfig: {getJobsQueriesPerHour: 72000}
-/// queueConfig: [{name: q, proportion: 1, jobSetConfig: [{name: s, proportion: 1}]}]
-/// ")], [])?.config;
-/// let database = config.database.config()?.connect(Arc::new(SystemClock)).await?;
-/// let (_stop, stopped) = tokio::sync::watch::channel(false);
-/// let record = load::run(database, &config, &RunOptions::default(), Arc::new(NullObserver), stopped).await?;
-/// assert!(record.ingester.queries_executed > 0);
-/// assert!(record.census.is_some_and(|census| census.differences.is_empty()));
-/// # Ok(())
-/// # }
-/// ```
-///
-/// # Errors
-///
-/// `InvalidArgument` if the test makes too few calls for the statistic of an objective, unless recorded reads are
-/// replayed, if another process runs the same share, or if a share has another plan. `Timeout` if a share does not join.
-/// `WrongStore` if the store does not belong to Broadside or contains other jobs. Errors of the store before the load.
-pub async fn run(
-    database: Arc<dyn Database>,
-    config: &LoadConfig,
-    options: &RunOptions,
-    observer: Arc<dyn Observer>,
-    stop: watch::Receiver<bool>,
-) -> Result<RunRecord> {
-    if options.recorded.is_empty() {
-        config.slo.iter().try_for_each(|objective| objective.check_samples(config))?;
+impl LoadTest {
+    /// Runs the load test on a store, from the schema to the tear-down, and returns its record.
+    ///
+    /// The store must be empty, or left by an earlier run with the same historical jobs. Calls run on the current tokio
+    /// runtime, the load generator on a separate thread. Dropping the future ends the load and leaves the data.
+    ///
+    /// A failed batch is sent again with exponential backoff until it succeeds, and each failure is counted. If no batch
+    /// succeeds for [`LoadConfig::abort_after`], or the error of a batch is permanent, the load ends, and the data stay.
+    /// After the drain, if all batches are stored, the census compares the store with the ingested jobs. An error after the
+    /// load is part of the record, and the data stay.
+    ///
+    /// With a [share](super::GeneratorOptions::share), the run waits until all shares of the load, which other processes run
+    /// on the same store, are ready, and begins the load together with them. The last share initialises the schema after the
+    /// others have joined; a store without a marker of Broadside gets it before, because the shares agree through properties.
+    /// A share that does not begin restores its property. Each share compares a sample of its jobs with
+    /// the store. The last share creates the historical jobs before, and after the load waits for the ends of the others,
+    /// compares the counts of the whole store, and tears it down. If a share does not report its end, that is a failure of
+    /// the last one, and the data stay. Objectives are not evaluated: the sum of the records by [`merge`](super::merge()) has
+    /// them.
+    ///
+    /// ```
+    /// use broadside::load::{LoadConfig, LoadTest};
+    ///
+    /// # #[tokio::main]
+    /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// let config = LoadConfig::parse([("short.yaml", "
+    /// testDuration: 300ms
+    /// databaseConfig: {inMemory: true}
+    /// ingestionConfig: {batchSize: 100, batchTimeout: 20ms, submissionsPerHour: 720000}
+    /// queryConfig: {getJobsQueriesPerHour: 72000}
+    /// queueConfig: [{name: q, proportion: 1, jobSetConfig: [{name: s, proportion: 1}]}]
+    /// ")], [])?.config;
+    /// let record = LoadTest::new(config).run(broadside::connect("memory").await?).await?;
+    /// assert!(record.ingester.queries_executed > 0);
+    /// assert!(record.census.is_some_and(|census| census.differences.is_empty()));
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
+    /// # Errors
+    ///
+    /// `InvalidArgument` if the test makes too few calls for the statistic of an objective, unless recorded reads are
+    /// replayed, if another process runs the same share, or if a share has another plan. `Timeout` if a share does not join.
+    /// `WrongStore` if the store does not belong to Broadside or contains other jobs. Errors of the store before the load.
+    pub async fn run(&self, database: Arc<dyn Database>) -> Result<RunRecord> {
+        if self.options.recorded.is_empty() {
+            self.config.slo.iter().try_for_each(|objective| objective.check_samples(&self.config))?;
+        }
+        run_unchecked(database, self, None).await
     }
-    run_unchecked(database, config, options, observer, stop, None).await
 }
 
 /// Runs a load test whose objectives may have too few samples. A trial of a search has the earlier trials in its record.
 pub(super) async fn run_unchecked(
     database: Arc<dyn Database>,
-    config: &LoadConfig,
-    options: &RunOptions,
-    observer: Arc<dyn Observer>,
-    stop: watch::Receiver<bool>,
+    test: &LoadTest,
     search: Option<RateSearchRecord>,
 ) -> Result<RunRecord> {
     let mut run = Run {
         database,
-        config,
-        options,
-        observer,
-        stop,
+        config: &test.config,
+        options: &test.options,
+        observer: test.observer.clone(),
+        stop: test.stop.clone(),
         started: SystemClock.now(),
         start: Instant::now(),
         phases: Vec::new(),

@@ -1,9 +1,49 @@
-//! The options of a run.
+//! A load test and its options.
 
+use std::sync::Arc;
 use std::time::Duration;
 
+use tokio::sync::watch;
+
+use crate::load::config::LoadConfig;
 use crate::load::generator::GeneratorOptions;
+use crate::load::observer::{NullObserver, Observer};
 use crate::load::recorded::RecordedRead;
+
+/// A load test of a store. [`run`](Self::run) executes it, and [`find_rate`](Self::find_rate) searches for the highest
+/// rate that the store sustains.
+#[derive(Clone)]
+pub struct LoadTest {
+    pub(in crate::load) config: LoadConfig,
+    pub(in crate::load) options: RunOptions,
+    pub(in crate::load) observer: Arc<dyn Observer>,
+    pub(in crate::load) stop: watch::Receiver<bool>,
+}
+
+impl LoadTest {
+    /// A load test with the default options and without an observer.
+    pub fn new(config: LoadConfig) -> Self {
+        // Without a sender, nobody can stop the test.
+        let (_, stop) = watch::channel(false);
+        Self { config, options: RunOptions::default(), observer: Arc::new(NullObserver), stop }
+    }
+
+    /// Replaces the options.
+    pub fn with_options(self, options: RunOptions) -> Self {
+        Self { options, ..self }
+    }
+
+    /// Adds an observer of the progress.
+    pub fn with_observer(self, observer: Arc<dyn Observer>) -> Self {
+        Self { observer, ..self }
+    }
+
+    /// Stops the test when the value becomes true: arrivals end, outstanding calls may complete within
+    /// [`RunOptions::drain_when_stopped`], and the record is marked partial.
+    pub fn with_stop(self, stop: watch::Receiver<bool>) -> Self {
+        Self { stop, ..self }
+    }
+}
 
 /// Options of a run in addition to its configuration.
 #[derive(Debug, Clone)]
