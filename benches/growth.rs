@@ -16,7 +16,7 @@ use std::time::{Duration, Instant};
 use broadside::Database;
 use broadside::compare::Ingestion;
 use broadside::measure::LatencyHistogram;
-use broadside::memory::{MemoryConfig, MemoryDatabase};
+use broadside::memory::MemoryDatabase;
 use broadside::workload::{Query, QueryKind, Workload};
 use support::{apply, clock, workload};
 
@@ -66,7 +66,7 @@ struct Store {
 impl Store {
     async fn filled(jobs: u64) -> Self {
         let workload = workload(jobs);
-        let database = MemoryDatabase::new(&MemoryConfig::default(), clock(&workload));
+        let database = MemoryDatabase::new().with_clock(clock(&workload));
         database.initialise_schema().await.expect("the store can be created");
         for ingestion in Ingestion::ALL {
             apply(&database, ingestion.batches(&workload)).await;

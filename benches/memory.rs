@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 
 use broadside::compare::Ingestion;
 use broadside::ingest::{IngestionBatch, UpdateJobPriority};
-use broadside::memory::{MemoryConfig, MemoryDatabase};
+use broadside::memory::MemoryDatabase;
 use broadside::query::{Direction, GroupField, JobOrderKey, StateField, TextField, TimeAggregate};
 use broadside::workload::{PageKind, QueryKind, Workload};
 use broadside::{Database, GroupQuery, JobQuery, JobState};
@@ -37,7 +37,7 @@ fn sizes() -> Vec<u64> {
 }
 
 fn store(workload: &Workload) -> Arc<MemoryDatabase> {
-    Arc::new(MemoryDatabase::new(&MemoryConfig::default(), clock(workload)))
+    Arc::new(MemoryDatabase::new().with_clock(clock(workload)))
 }
 
 /// A store that is filled on first use.

@@ -21,10 +21,10 @@ use crate::database::Database;
 use crate::error::ErrorKind;
 use crate::error::{BackendKind, Error, Operation, Outcome, Result};
 #[cfg(feature = "memory")]
-use crate::memory::{MemoryConfig, MemoryDatabase};
+use crate::memory::MemoryDatabase;
 #[cfg(feature = "postgres")]
 use crate::postgres::{self, PostgresConfig};
-use crate::time::{SharedClock, Timestamp};
+use crate::time::{SharedClock, SystemClock, Timestamp};
 use crate::traced::Traced;
 
 /// The environment variable with the address of the PostgreSQL server for `postgres`.
@@ -40,6 +40,26 @@ const URL_PREFIXES: &[&[&str]] = &[
     &clickhouse::URL_PREFIXES,
 ];
 
+/// Opens the store at an address, with the system's clock. [`DatabaseConfig`] documents the addresses, and
+/// [`DatabaseConfig::connect`] opens a store with another clock. The schema of the store need not exist.
+///
+/// ```
+/// # #[tokio::main(flavor = "current_thread")]
+/// # async fn main() -> broadside::Result<()> {
+/// let database = broadside::connect("memory").await?;
+/// database.initialise_schema().await?;
+/// # Ok(())
+/// # }
+/// ```
+///
+/// # Errors
+///
+/// `InvalidArgument` if the text is not an address of a backend of this build, and those of
+/// [`DatabaseConfig::connect`].
+pub async fn connect(address: &str) -> Result<Arc<dyn Database>> {
+    address.parse::<DatabaseConfig>()?.connect(Arc::new(SystemClock)).await
+}
+
 /// The configuration of a backend.
 ///
 /// The accepted strings are
@@ -54,11 +74,9 @@ const URL_PREFIXES: &[&[&str]] = &[
 ///
 /// ```
 /// use broadside::DatabaseConfig;
-/// use broadside::memory::MemoryConfig;
 ///
 /// let parsed: DatabaseConfig = "memory".parse()?;
-/// let built = DatabaseConfig::from(MemoryConfig::new());
-/// assert_eq!(parsed.to_string(), built.to_string());
+/// assert_eq!((parsed.backend().name(), parsed.to_string().as_str()), ("memory", "memory"));
 /// # Ok::<(), broadside::Error>(())
 /// ```
 #[derive(Debug, Clone)]
@@ -67,20 +85,13 @@ const URL_PREFIXES: &[&[&str]] = &[
 pub enum DatabaseConfig {
     /// The embedded engine.
     #[cfg(feature = "memory")]
-    Memory(MemoryConfig),
+    Memory,
     /// A PostgreSQL server.
     #[cfg(feature = "postgres")]
     Postgres(PostgresConfig),
     /// A ClickHouse server.
     #[cfg(feature = "clickhouse")]
     ClickHouse(ClickHouseConfig),
-}
-
-#[cfg(feature = "memory")]
-impl From<MemoryConfig> for DatabaseConfig {
-    fn from(config: MemoryConfig) -> Self {
-        Self::Memory(config)
-    }
 }
 
 #[cfg(feature = "postgres")]
@@ -102,7 +113,7 @@ impl fmt::Display for DatabaseConfig {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match *self {
             #[cfg(feature = "memory")]
-            Self::Memory(ref config) => config.fmt(f),
+            Self::Memory => f.write_str("memory"),
             #[cfg(feature = "postgres")]
             Self::Postgres(ref config) => config.fmt(f),
             #[cfg(feature = "clickhouse")]
@@ -117,7 +128,7 @@ impl FromStr for DatabaseConfig {
     fn from_str(text: &str) -> Result<Self> {
         match text {
             #[cfg(feature = "memory")]
-            "memory" => Ok(Self::Memory(MemoryConfig::default())),
+            "memory" => Ok(Self::Memory),
             "postgres" => from_variable(POSTGRES_URL_VARIABLE, BackendKind::Postgres),
             "clickhouse" => from_variable(CLICKHOUSE_URL_VARIABLE, BackendKind::ClickHouse),
             _ => Self::from_address(text),
@@ -170,7 +181,7 @@ impl DatabaseConfig {
     pub fn backend(&self) -> BackendKind {
         match *self {
             #[cfg(feature = "memory")]
-            Self::Memory(_) => BackendKind::Memory,
+            Self::Memory => BackendKind::Memory,
             #[cfg(feature = "postgres")]
             Self::Postgres(_) => BackendKind::Postgres,
             #[cfg(feature = "clickhouse")]
@@ -186,7 +197,7 @@ impl DatabaseConfig {
     pub async fn connect(&self, clock: SharedClock) -> Result<Arc<dyn Database>> {
         let database: Arc<dyn Database> = match *self {
             #[cfg(feature = "memory")]
-            Self::Memory(ref config) => Arc::new(MemoryDatabase::new(config, clock)),
+            Self::Memory => Arc::new(MemoryDatabase::new().with_clock(clock)),
             #[cfg(feature = "postgres")]
             Self::Postgres(ref config) => Arc::new(config.connect(clock).await?),
             #[cfg(feature = "clickhouse")]
@@ -216,7 +227,7 @@ impl DatabaseConfig {
     pub async fn create_scratch_named(&self, name: &str, clock: SharedClock) -> Result<ScratchStore> {
         let created: Result<Self> = match *self {
             #[cfg(feature = "memory")]
-            Self::Memory(ref config) => Ok(Self::Memory(config.clone())),
+            Self::Memory => Ok(Self::Memory),
             #[cfg(feature = "postgres")]
             Self::Postgres(ref config) => config.create_scratch(name).await.map(Self::Postgres),
             #[cfg(feature = "clickhouse")]
@@ -255,7 +266,7 @@ impl DatabaseConfig {
     async fn drop_scratch(&self) -> Result<()> {
         match *self {
             #[cfg(feature = "memory")]
-            Self::Memory(_) => Ok(()),
+            Self::Memory => Ok(()),
             #[cfg(feature = "postgres")]
             Self::Postgres(ref config) => config.drop_scratch().await,
             #[cfg(feature = "clickhouse")]
@@ -271,7 +282,7 @@ impl DatabaseConfig {
     pub async fn scratch_stores(&self) -> Result<Vec<ScratchInfo>> {
         match *self {
             #[cfg(feature = "memory")]
-            Self::Memory(_) => Ok(Vec::new()),
+            Self::Memory => Ok(Vec::new()),
             #[cfg(feature = "postgres")]
             Self::Postgres(ref config) => config.scratch_stores().await,
             #[cfg(feature = "clickhouse")]
@@ -287,7 +298,7 @@ impl DatabaseConfig {
     pub async fn remove_scratch(&self, name: &str) -> Result<()> {
         match *self {
             #[cfg(feature = "memory")]
-            Self::Memory(_) => Err(Error::new(
+            Self::Memory => Err(Error::new(
                 ErrorKind::WrongStore,
                 Operation::Connect,
                 format!("{name:?} is not a scratch store: those of the memory engine end with their process"),
@@ -335,7 +346,7 @@ impl ScratchStore {
     pub fn name(&self) -> Option<&str> {
         match self.config {
             #[cfg(feature = "memory")]
-            DatabaseConfig::Memory(_) => None,
+            DatabaseConfig::Memory => None,
             #[cfg(feature = "postgres")]
             DatabaseConfig::Postgres(ref config) => config.schema(),
             #[cfg(feature = "clickhouse")]

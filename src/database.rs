@@ -9,7 +9,7 @@ use async_trait::async_trait;
 use crate::api;
 use crate::error::{BackendKind, Error, ErrorKind, Operation, Result};
 use crate::historical::HistoricalJobs;
-use crate::ingest::IngestionBatch;
+use crate::ingest::{IngestionBatch, IngestionQuery};
 use crate::model::{Job, JobGroup};
 use crate::query::{GroupField, GroupQuery, JobQuery, ReadCall};
 
@@ -218,3 +218,35 @@ pub trait Database: fmt::Debug + Send + Sync {
     /// Closes the handle: every later call returns `Closed`. Closing it again has no effect.
     async fn close(&self) -> Result<()>;
 }
+
+/// Shorter forms of the calls of [`Database`], for any of its implementations.
+pub trait DatabaseExt: Database {
+    /// Validates ingestion queries and applies them as one batch.
+    ///
+    /// ```
+    /// use broadside::ingest::{InsertJob, NewJob};
+    /// use broadside::{DatabaseExt, Timestamp};
+    ///
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> broadside::Result<()> {
+    /// let database = broadside::connect("memory").await?;
+    /// database.initialise_schema().await?;
+    /// let job = NewJob::new("job-1", "risk", "nightly", "ann", Timestamp::from_seconds(1_767_225_600));
+    /// database.ingest([InsertJob { job, job_spec: None }]).await?;
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
+    /// # Errors
+    ///
+    /// Those of [`IngestionBatch::new`] and of [`Database::execute_ingestion_query_batch`].
+    fn ingest<Q: Into<IngestionQuery>>(
+        &self,
+        queries: impl IntoIterator<Item = Q>,
+    ) -> impl Future<Output = Result<()>> + Send {
+        let batch = IngestionBatch::new(queries.into_iter().map(Into::into));
+        async move { self.execute_ingestion_query_batch(&batch?).await }
+    }
+}
+
+impl<D: Database + ?Sized> DatabaseExt for D {}

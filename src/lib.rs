@@ -4,7 +4,7 @@
 //! database behind it: [`Database`] is the interface of the store, implemented by an embedded engine (`memory`), by
 //! PostgreSQL with Lookout's schema (`postgres`) and by ClickHouse (`clickhouse`). All of them return the same results.
 //!
-//! Start with [`DatabaseConfig`], which opens a handle. Write with an [`IngestionBatch`] of [ingestion
+//! Start with [`connect()`], which opens a handle. Write with an [`IngestionBatch`] of [ingestion
 //! queries](ingest), and read with a [`JobQuery`] or a [`GroupQuery`]. Both are validated before they reach a store:
 //!
 //! | | input | validated | executed by |
@@ -22,14 +22,12 @@
 //! | `compare` (feature) | comparisons of stores |
 //!
 //! ```
-//! use std::sync::Arc;
+//! use broadside::JobQuery;
 //! use broadside::query::{Direction, JobOrderKey, TextField};
-//! use broadside::{Database, DatabaseConfig, JobQuery, SystemClock};
 //!
 //! # #[tokio::main(flavor = "current_thread")]
 //! # async fn main() -> broadside::Result<()> {
-//! let config: DatabaseConfig = "memory".parse()?;
-//! let database: Arc<dyn Database> = config.connect(Arc::new(SystemClock)).await?;
+//! let database = broadside::connect("memory").await?;
 //! database.initialise_schema().await?;
 //! let newest = JobQuery::new()
 //!     .filter(TextField::Queue.equals("risk"))
@@ -71,8 +69,8 @@ mod time;
 mod traced;
 pub mod workload;
 
-pub use connect::{CLICKHOUSE_URL_VARIABLE, DatabaseConfig, POSTGRES_URL_VARIABLE, ScratchInfo, ScratchStore};
-pub use database::{Activity, Database, ExplainedStatement, Explanation, Progress, ProgressFn, StoreInfo};
+pub use connect::{CLICKHOUSE_URL_VARIABLE, DatabaseConfig, POSTGRES_URL_VARIABLE, ScratchInfo, ScratchStore, connect};
+pub use database::{Activity, Database, DatabaseExt, ExplainedStatement, Explanation, Progress, ProgressFn, StoreInfo};
 pub use error::{BackendKind, Error, ErrorKind, Operation, Outcome, Result};
 pub use historical::{HistoricalJobs, HistoricalJobsParams};
 pub use ingest::{IngestionBatch, IngestionQuery};

@@ -12,7 +12,7 @@ use broadside::compare::{
     Backend, Comparison, ComparisonOutcome, Ingestion, OperationResult, Results, Target, regressions,
 };
 use broadside::ingest::IngestionBatch;
-use broadside::memory::{MemoryConfig, MemoryDatabase};
+use broadside::memory::MemoryDatabase;
 use broadside::query::{self, Direction, GroupField, JobOrderKey};
 use broadside::workload::{Aggregate, Answer, Grouping, PageKind, Query, QueryKind, Record, Workload, WorkloadOptions};
 use broadside::{Database, Error, ManualClock, Operation, Result, StoreInfo, Timestamp};
@@ -53,7 +53,7 @@ impl Target for Altered {
 async fn store(name: &str, workload: &Workload) -> Backend {
     let clock = ManualClock::default();
     clock.set(workload.now());
-    let database = MemoryDatabase::new(&MemoryConfig::default(), Arc::new(clock));
+    let database = MemoryDatabase::new().with_clock(Arc::new(clock));
     database.initialise_schema().await.unwrap();
     Backend::new(name, Arc::new(database))
 }

@@ -1,10 +1,8 @@
 //! `broadside stats`: memory usage of the memory engine.
 
 use std::fmt;
-use std::sync::Arc;
 
-use broadside::SystemClock;
-use broadside::memory::{MemoryConfig, MemoryDatabase, MemoryStats};
+use broadside::memory::{MemoryDatabase, MemoryStats};
 use clap::Args;
 use comfy_table::presets::UTF8_FULL_CONDENSED;
 use comfy_table::{Cell, CellAlignment, Table};
@@ -39,7 +37,7 @@ pub async fn run(args: &StatsArgs) -> Result<Verdict, Failure> {
 }
 
 async fn measure(jobs: u64) -> Result<MemoryStats, Failure> {
-    let database = MemoryDatabase::new(&MemoryConfig::default(), Arc::new(SystemClock));
+    let database = MemoryDatabase::new();
     fill::generate(&database, jobs).await?;
     Ok(database.stats().await?)
 }

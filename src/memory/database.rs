@@ -7,7 +7,6 @@ use async_trait::async_trait;
 use datafusion::prelude::SessionContext;
 use prost::Message;
 
-use super::config::MemoryConfig;
 use super::engine::Engine;
 use super::error::engine_error;
 use super::ingest::Store;
@@ -22,7 +21,7 @@ use crate::historical::HistoricalJobs;
 use crate::ingest::IngestionBatch;
 use crate::model::{Job, JobGroup};
 use crate::query::{GroupQuery, JobQuery, ReadCall};
-use crate::time::SharedClock;
+use crate::time::{SharedClock, SystemClock};
 
 /// A batch with more queries than this is applied on a blocking thread, so that it does not delay other tasks of the
 /// executor.
@@ -42,10 +41,21 @@ pub struct MemoryDatabase {
     closed: AtomicBool,
 }
 
+impl Default for MemoryDatabase {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
 impl MemoryDatabase {
-    /// Creates a store without a schema.
-    pub fn new(_config: &MemoryConfig, clock: SharedClock) -> Self {
-        Self { engine: Arc::default(), clock, closed: AtomicBool::new(false) }
+    /// Creates a store without a schema, with the system's clock.
+    pub fn new() -> Self {
+        Self { engine: Arc::default(), clock: Arc::new(SystemClock), closed: AtomicBool::new(false) }
+    }
+
+    /// Replaces the clock, from which reads take the current time.
+    pub fn with_clock(self, clock: SharedClock) -> Self {
+        Self { clock, ..self }
     }
 
     /// Creates another handle to the same store. Each handle is closed separately.

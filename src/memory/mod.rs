@@ -17,7 +17,6 @@
 //! | `sql_planner`, `sql` | sessions that plan and execute SQL over a snapshot |
 //! | `database` | the implementation of the trait |
 
-mod config;
 mod cost;
 mod database;
 mod engine;
@@ -38,7 +37,6 @@ mod storage;
 #[cfg(test)]
 mod tests;
 
-pub use config::MemoryConfig;
 pub use database::MemoryDatabase;
 #[cfg(feature = "sql")]
 pub use sql::{SqlAnswer, SqlSession};

@@ -39,10 +39,10 @@ const BATCHES_AHEAD: usize = 2;
 /// ```
 /// # use std::sync::Arc;
 /// # use broadside::{Database, SystemClock};
-/// # use broadside::memory::{MemoryConfig, MemoryDatabase};
+/// # use broadside::memory::MemoryDatabase;
 /// # #[tokio::main(flavor = "current_thread")]
 /// # async fn main() -> broadside::Result<()> {
-/// let database = MemoryDatabase::new(&MemoryConfig::default(), Arc::new(SystemClock));
+/// let database = MemoryDatabase::new();
 /// database.initialise_schema().await?;
 /// let session = database.sql_session().await?;
 /// let answer = session.query("SELECT count(*) AS jobs FROM job").await?;

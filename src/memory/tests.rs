@@ -10,10 +10,10 @@ use crate::ingest::{IngestionBatch, IngestionQuery};
 use crate::model::JobState;
 use crate::query::{Direction, GroupField, GroupQuery, IntegerField, JobOrderKey, JobQuery, ReadCall, StateField};
 use crate::workload::{Workload, WorkloadOptions};
-use crate::{Database, ErrorKind, SystemClock};
+use crate::{Database, ErrorKind};
 
 async fn store() -> MemoryDatabase {
-    let database = MemoryDatabase::new(&MemoryConfig::default(), Arc::new(SystemClock));
+    let database = MemoryDatabase::new();
     database.initialise_schema().await.unwrap();
     database
 }
@@ -146,8 +146,7 @@ async fn explain_shows_plans_with_their_metrics() {
             "{explanation:?}"
         );
     }
-    let (uninitialised, call) =
-        (MemoryDatabase::new(&MemoryConfig::default(), Arc::new(SystemClock)), ReadCall::JobSpec("j".to_owned()));
+    let (uninitialised, call) = (MemoryDatabase::new(), ReadCall::JobSpec("j".to_owned()));
     let error = uninitialised.explain(&call);
     assert_eq!(error.await.unwrap_err().kind(), ErrorKind::NotInitialised);
 }

@@ -111,7 +111,7 @@ mod tests {
     use serde_json::json;
 
     use super::*;
-    use crate::memory::{MemoryConfig, MemoryDatabase};
+    use crate::memory::MemoryDatabase;
     use crate::{Clock, ManualClock, json};
 
     /// A line for each call.
@@ -266,7 +266,7 @@ mod tests {
     #[tokio::test]
     async fn calls_without_a_store_and_bad_arguments_need_no_schema() {
         let clock = Arc::new(ManualClock::default());
-        let database = MemoryDatabase::new(&MemoryConfig::default(), clock.clone());
+        let database = MemoryDatabase::new().with_clock(clock.clone());
         let mut responses = Vec::new();
         let file = r#"{"op":"jobIdFromQuery","query":{"type":"setJobRunPending","jobRunId":"r","time":"2026-01-01T00:00:00Z"}}
 {"op":"setClock","now":"2026-01-01T02:00:00.1234567+02:00"}

@@ -14,7 +14,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use broadside::ingest::{IngestionBatch, InsertJob, InsertJobError, NewJob};
-use broadside::memory::{MemoryConfig, MemoryDatabase, SqlSession};
+use broadside::memory::{MemoryDatabase, SqlSession};
 use broadside::scenario::Call;
 use broadside::{Database, ErrorKind, IngestionQuery, ManualClock, Timestamp};
 use question::{Random, Statement};
@@ -48,7 +48,7 @@ async fn session_over(jobs: Vec<NewJob>) -> SqlSession {
 }
 
 async fn session_after(queries: impl IntoIterator<Item = IngestionQuery>) -> SqlSession {
-    let database = MemoryDatabase::new(&MemoryConfig::default(), Arc::new(ManualClock::default()));
+    let database = MemoryDatabase::new().with_clock(Arc::new(ManualClock::default()));
     database.initialise_schema().await.unwrap();
     database.execute_ingestion_query_batch(&IngestionBatch::new(queries).unwrap()).await.unwrap();
     database.sql_session().await.unwrap()
@@ -272,7 +272,7 @@ async fn predicates_on_strings_use_the_indexes() {
 async fn filled(calls: impl IntoIterator<Item = Call>) -> (SqlSession, Table) {
     let clock = Arc::new(ManualClock::default());
     clock.set(EPOCH);
-    let database = MemoryDatabase::new(&MemoryConfig::default(), clock.clone());
+    let database = MemoryDatabase::new().with_clock(clock.clone());
     let model = NaiveModel::new(clock.clone());
     for call in calls {
         for store in [&database as &dyn Database, &model] {

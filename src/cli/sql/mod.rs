@@ -10,7 +10,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use broadside::ManualClock;
-use broadside::memory::{MemoryConfig, MemoryDatabase, SqlSession};
+use broadside::memory::{MemoryDatabase, SqlSession};
 use clap::Args;
 
 use self::output::{Format, Stdout};
@@ -70,7 +70,7 @@ pub async fn run(args: &SqlArgs) -> Result<Verdict, Failure> {
     let queries: Vec<&str> = texts.iter().flat_map(|text| all_statements(text)).collect();
     check(args, texts.is_empty(), queries.len())?;
     let clock = Arc::new(ManualClock::default());
-    let database = MemoryDatabase::new(&MemoryConfig::default(), clock.clone());
+    let database = MemoryDatabase::new().with_clock(clock.clone());
     match &args.scenario {
         Some(path) => {
             let source = Source(path);
