@@ -1,5 +1,5 @@
-//! The schema: equality with the tables of Lookout's migrations, concurrent initialisation, layouts, tuning and
-//! locales.
+//! The schema: equality with the tables of Lookout's migrations, concurrent initialisation, layouts, tuning, locales,
+//! and the use of the indexes by pages.
 
 mod support;
 
@@ -7,9 +7,13 @@ use std::future::Future;
 use std::sync::Arc;
 
 use broadside::postgres::PostgresConfig;
-use broadside::query::{Direction, GroupField, GroupOrderKey};
-use broadside::{DatabaseConfig, ErrorKind, GroupQuery, IngestionQuery, Outcome, ScratchStore, SystemClock};
+use broadside::query::{Direction, GroupField, GroupOrderKey, JobOrderKey, ReadCall};
+use broadside::{
+    Database, DatabaseConfig, ErrorKind, GroupQuery, HistoricalJobsParams, IngestionQuery, Job, JobQuery, Outcome,
+    ScratchStore, SystemClock,
+};
 use libtest_mimic::{Arguments, Trial};
+use serde_json::json;
 use support::backends::Backend;
 use support::harness::server_trial;
 use support::jobs::all_jobs;
@@ -22,17 +26,41 @@ use tokio_postgres::NoTls;
 const TUNE_JOB: &str = "ALTER TABLE job SET (autovacuum_enabled = off)";
 const TUNE_RUN: &str = "ALTER TABLE job_run SET (fillfactor = 50)";
 const REVERT: &str = "ALTER TABLE job RESET (autovacuum_enabled)";
+/// The number of ended jobs whose pages are explained.
+const JOBS: usize = 20_000;
+/// The number of active jobs beside them.
+const ACTIVE_JOBS: usize = 300;
 const TABLES: [&str; 5] = ["job", "job_run", "job_spec", "job_error", "job_deduplication"];
+
+/// Gives the columns of a scratch store the collation of the database, and removes the mark of its layout.
+const LOOKOUTS_COLLATION: &str = r#"
+DO $$
+DECLARE a record;
+BEGIN
+    FOR a IN
+        SELECT attrelid::regclass AS relation, attname, format_type(atttypid, atttypmod) AS type FROM pg_attribute
+        WHERE attrelid IN ('job'::regclass, 'job_run'::regclass, 'job_spec'::regclass, 'job_error'::regclass)
+            AND attcollation = (SELECT oid FROM pg_collation WHERE collname = 'C') AND NOT attisdropped
+    LOOP
+        EXECUTE format('ALTER TABLE %s ALTER COLUMN %I TYPE %s COLLATE "default"', a.relation, a.attname, a.type);
+    END LOOP;
+    DROP TABLE broadside_migration, broadside_deferred_index;
+    DELETE FROM broadside_store WHERE key IN ('layout', 'version');
+END $$"#;
 
 fn main() {
     let arguments = Arguments::from_args();
-    let trials = vec![
+    let mut trials = vec![
         trial("the-schema-is-lookouts", schema_is_lookouts),
         trial("many-handles-initialise-a-schema-concurrently", initialise_at_once),
         trial("a-schema-is-used-only-in-its-layout", kept_layout),
         trial("tuning-is-applied-and-reverted", tuning),
         trial("strings-are-ordered-by-bytes-in-any-locale", other_locale),
     ];
+    for layout in LAYOUTS {
+        let name = format!("pages-are-read-by-indexes::{}", layout.name);
+        trials.push(trial(&name, move || indexed_pages(layout)));
+    }
     libtest_mimic::run(&arguments, trials).exit();
 }
 
@@ -119,6 +147,82 @@ async fn assert_tuned(store: ScratchStore) {
     store.remove().await.unwrap();
 }
 
+/// Pages of ten jobs are read without reading all jobs, as Lookout's own statements do, and have the same jobs.
+async fn indexed_pages(layout: Layout) {
+    let store = store(&shared(layout.parameter)).await;
+    let database = store.database();
+    let params = json!({
+        "queueIdx": 0, "jobSetIdx": 0, "queueName": "queue", "jobSetName": "js", "nJobs": JOBS, "chunkSize": 5000,
+        "jobAgeDays": [0, 7], "referenceTime": "2026-01-01T00:00:00Z",
+    });
+    let jobs = serde_json::from_value::<HistoricalJobsParams>(params).unwrap().try_into().unwrap();
+    database.populate_historical_jobs(&jobs, &|_| ()).await.unwrap();
+    let active = (0..ACTIVE_JOBS).map(|number| insert(&format!("active-{number}"), "js"));
+    database.execute_ingestion_query_batch(&batch(active.chain([insert("other", "js2")]))).await.unwrap();
+    database.analyse().await.unwrap();
+    let lookouts = handle(&store, &shared(&with_key(layout.parameter, "queries=lookout"))).await;
+
+    let all = JobQuery::new().limit(10);
+    let ordered = [
+        JobOrderKey::JobId,
+        JobOrderKey::Queue,
+        JobOrderKey::JobSet,
+        JobOrderKey::State,
+        JobOrderKey::Submitted,
+        JobOrderKey::LastTransitionTime,
+    ]
+    .into_iter()
+    .flat_map(|key| [all.clone(), all.clone().in_active_job_sets()].map(|query| (key, query)));
+    for (key, query) in ordered {
+        for direction in [Direction::Ascending, Direction::Descending] {
+            let query = query.clone().order_by(key, direction);
+            let (rows, plan) = rows_read(&**database, &query).await;
+            assert!(rows < 500, "{query:?} reads {rows} rows: {plan}");
+            let sort_keys = |jobs: Vec<Job>| jobs.iter().map(|job| sort_key(job, key)).collect::<Vec<_>>();
+            let page = sort_keys(database.get_jobs(&query).await.unwrap());
+            assert_eq!(page, sort_keys(lookouts.get_jobs(&query).await.unwrap()), "{query:?}");
+        }
+    }
+    for key in [JobOrderKey::JobSet, JobOrderKey::LastTransitionTime] {
+        let (rows, plan) = rows_read(&*lookouts, &all.clone().order_by(key, Direction::Ascending)).await;
+        assert!(rows >= JOBS, "{key:?} reads {rows} rows: {plan}");
+    }
+    let groups = GroupQuery::by(GroupField::JobSet).in_active_job_sets().count_states();
+    let groups = groups.order_by(GroupOrderKey::Name, Direction::Descending);
+    assert_eq!(database.get_job_groups(&groups).await.unwrap(), lookouts.get_job_groups(&groups).await.unwrap());
+    lookouts.close().await.unwrap();
+    store.remove().await.unwrap();
+}
+
+fn with_key(parameter: &str, key: &str) -> String {
+    if parameter.is_empty() { key.to_owned() } else { format!("{parameter}&{key}") }
+}
+
+fn sort_key(job: &Job, key: JobOrderKey) -> String {
+    match key {
+        JobOrderKey::JobId => job.job_id.to_string(),
+        JobOrderKey::Queue => job.queue.to_string(),
+        JobOrderKey::JobSet => job.job_set.to_string(),
+        JobOrderKey::State => job.state.to_string(),
+        JobOrderKey::Submitted => job.submitted.to_string(),
+        JobOrderKey::LastTransitionTime => job.last_transition_time.floor_seconds().to_string(),
+    }
+}
+
+/// The largest number of rows that a node of the plan of a page has returned, with the plan.
+async fn rows_read(database: &dyn Database, query: &JobQuery) -> (usize, String) {
+    let mut explanation = database.explain(&ReadCall::Jobs(query.clone())).await.unwrap();
+    let plan = explanation.statements.pop().unwrap().plan;
+    let number = |text: &str| text.split([' ', ')']).next().unwrap().parse::<f64>().unwrap();
+    let rows = plan.lines().filter_map(|line| {
+        let (_, actual) = line.split_once("(actual ")?;
+        let (_, rows) = actual.split_once("rows=")?;
+        let (_, loops) = actual.split_once("loops=")?;
+        Some(number(rows) * number(loops))
+    });
+    (rows.fold(0.0, f64::max) as usize, plan)
+}
+
 /// In English, "a" precedes "B", and "_" precedes both.
 async fn other_locale() {
     let server = Server::postgres("locale", "");
@@ -127,21 +231,43 @@ async fn other_locale() {
     let create = "CREATE DATABASE english LOCALE_PROVIDER icu ICU_LOCALE 'en-US' TEMPLATE template0";
     session.batch_execute(create).await.unwrap();
 
-    let store = store(&with(server.address(), "dbname=english")).await;
+    let english = with(server.address(), "dbname=english");
+    let store = store(&english).await;
+    assert_byte_order(&**store.database()).await;
+    store.remove().await.unwrap();
+
+    // Lookout's own tables have the collation of the database.
+    let store = self::store(&english).await;
+    self::session(&store, &english).await.batch_execute(LOOKOUTS_COLLATION).await.unwrap();
+    let adopted = handle(&store, &with(&english, "adopt=true")).await;
+    assert_byte_order(&*adopted).await;
+    adopted.close().await.unwrap();
+    store.remove().await.unwrap();
+}
+
+async fn assert_byte_order(database: &dyn Database) {
     let texts = ["B", "_", "a", "é"];
     let inserts = texts.map(|text| {
         let IngestionQuery::InsertJob(mut query) = insert(text, text) else { unreachable!() };
+        query.job.queue = text.to_owned();
+        query.job.namespace = Some(text.to_owned());
         query.job.annotations = [("key".to_owned(), text.to_owned())].into();
         query.into()
     });
-    store.database().execute_ingestion_query_batch(&batch(inserts)).await.unwrap();
-    let found: Vec<_> = all_jobs(&**store.database()).await.into_iter().map(|job| job.job_id).collect();
-    assert_eq!(found, texts);
-    for query in [GroupQuery::by(GroupField::JobSet), GroupQuery::by_annotation("key")] {
-        let query = query.order_by(GroupOrderKey::Name, Direction::Descending);
-        let groups = store.database().get_job_groups(&query).await.unwrap();
-        let found: Vec<_> = groups.into_iter().rev().map(|group| group.name).collect();
-        assert_eq!(found, texts);
+    database.execute_ingestion_query_batch(&batch(inserts)).await.unwrap();
+    for key in [JobOrderKey::JobId, JobOrderKey::Queue, JobOrderKey::JobSet] {
+        let found = |jobs: Vec<Job>| jobs.into_iter().map(|job| job.job_id).collect::<Vec<_>>();
+        let ascending = JobQuery::new().order_by(key, Direction::Ascending);
+        assert_eq!(found(database.get_jobs(&ascending).await.unwrap()), texts, "{key:?}");
+        let mut descending = database.get_jobs(&ascending.order_by(key, Direction::Descending)).await.unwrap();
+        descending.reverse();
+        assert_eq!(found(descending), texts, "{key:?}");
     }
-    store.remove().await.unwrap();
+    let fields = [GroupField::Queue, GroupField::JobSet, GroupField::Namespace].map(GroupQuery::by);
+    for query in fields.into_iter().chain([GroupQuery::by_annotation("key")]) {
+        let query = query.order_by(GroupOrderKey::Name, Direction::Descending);
+        let groups = database.get_job_groups(&query).await.unwrap();
+        let found: Vec<_> = groups.into_iter().rev().map(|group| group.name).collect();
+        assert_eq!(found, texts, "{query:?}");
+    }
 }

@@ -7,7 +7,7 @@ use std::time::Duration;
 use tokio_postgres::config::{ChannelBinding, Host, LoadBalanceHosts, TargetSessionAttrs};
 
 use super::address::{MAX_CONNECTIONS, MAX_NAME_BYTES};
-use super::config::{PostgresConfig, SslMode, invalid};
+use super::config::{PostgresConfig, Queries, SslMode, invalid};
 use super::layout::Layout;
 use super::settings;
 use crate::address::MAX_SECONDS;
@@ -248,6 +248,12 @@ impl PostgresConfig {
         self
     }
 
+    /// Sets the form of the statements that read pages.
+    pub fn with_queries(mut self, queries: Queries) -> Self {
+        self.queries = queries;
+        self
+    }
+
     /// Sets the statements that `initialise_schema` executes last. They must be idempotent.
     ///
     /// Each string is sent separately. A string with several statements is executed as a transaction, which excludes
@@ -323,7 +329,7 @@ mod tests {
             keepalives_interval=5 keepalives_count=6 target_session_attrs=read-only channel_binding=require \
             load_balance_hosts=random schema=s pool_size=7 acquire_timeout=8 statement_timeout=9 statement_cache=10 \
             max_lifetime=11 max_idle_time=12 \
-            hot_cold_split=true tuning_sql=t revert_sql=r adopt=true";
+            hot_cold_split=true queries=lookout tuning_sql=t revert_sql=r adopt=true";
         let built = PostgresConfig::new()
             .with_user("u")
             .with_password("hunter2")
@@ -347,6 +353,7 @@ mod tests {
             .with_max_idle_time(Duration::from_secs(12))
             .with_statement_cache(10)
             .with_layout(Layout::HotColdSplit)
+            .with_queries(Queries::Lookout)
             .with_tuning_sql(["t"])
             .with_revert_sql(["r"])
             .with_adopt(true)
@@ -375,6 +382,7 @@ mod tests {
             assert_eq!((config.max_lifetime().as_secs(), config.max_idle_time().as_secs()), (11, 12));
             assert_eq!((config.statement_timeout(), config.statement_cache()), (Duration::from_secs(9), 10));
             assert_eq!((config.layout(), config.adopt()), (Layout::HotColdSplit, true));
+            assert_eq!(config.queries(), Queries::Lookout);
             assert_eq!([config.tuning_sql(), config.revert_sql()], [["t"], ["r"]]);
             assert_eq!(
                 config.to_string(),

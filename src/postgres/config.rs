@@ -50,6 +50,7 @@ pub enum SslMode {
 /// | `statement_cache` | the maximum number of prepared statements of a connection | 256 |
 /// | `hot_cold_split` | `true`: terminal jobs are moved to a table of their own | `false` |
 /// | `partition_by_submitted` | `true`: jobs are partitioned by day of submission | `false` |
+/// | `queries` | `lookout`: pages are read with the joins and orders of Lookout's own statements, see below | `indexed` |
 /// | `tuning_sql` | SQL that `initialise_schema` executes last, after all checks and on the complete schema | none |
 /// | `revert_sql` | SQL that `tear_down` executes last, to undo the tuning | none |
 /// | `adopt` | `true`: Lookout's tables are used in their own layout, and may be changed and cleared | `false` |
@@ -66,6 +67,24 @@ pub enum SslMode {
 /// At most one of the two layouts can be chosen. A schema keeps its layout, except that `initialise_schema` with
 /// `hot_cold_split` splits a schema that has neither; this cannot be undone. The SQL of `tuning_sql` and `revert_sql`
 /// must be idempotent.
+///
+/// # Queries
+///
+/// Lookout's own statements do not suit some of its indexes. It orders pages by `last_transition_time_seconds`, which
+/// only an index that begins with the queue contains, and by `jobset`, which has only an index for patterns; both sort
+/// all jobs. It joins jobs with `SELECT DISTINCT queue, jobset FROM job WHERE state IN (1, 2, 3, 8)` for active job sets,
+/// which reads all of them before the first job of the page. It tests parts of annotations without the condition that
+/// the annotation exists, which has an index. And it orders texts by the collation of the database.
+///
+/// By default the backend orders by `last_transition_time` (seconds are ties) and by `jobset USING ~<~` unless one queue
+/// is selected, tests active job sets with `EXISTS`, adds the condition on annotations, and orders texts by bytes in
+/// each database. The primary key of Lookout's `job` has the collation of the database. If that is not `C`, a page in
+/// the order of job ids sorts all jobs, unless `tuning_sql` creates an index on `(job_id COLLATE "C")`.
+///
+/// With `queries=lookout` the statements have the joins, conditions and orders of Lookout's, so that a measurement is
+/// that of Lookout. Texts are then in the order of the database's collation.
+///
+/// # Timeouts
 ///
 /// Timeouts are in seconds and may have fractions. `connect_timeout` (10 by default; 0 is no limit) is the time limit
 /// of attempts to reach a server that is down or restarting, or lacks connections, locks, memory or disk space.
@@ -96,10 +115,22 @@ pub struct PostgresConfig {
     pub(super) statement_timeout: Duration,
     pub(super) statement_cache: usize,
     pub(super) layout: Layout,
+    pub(super) queries: Queries,
     pub(super) tuning_sql: Vec<String>,
     pub(super) revert_sql: Vec<String>,
     pub(super) adopt: bool,
     pub(super) options: String,
+}
+
+/// The form of the statements that read pages of jobs and groups.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Queries {
+    /// Conditions and orders that the indexes of Lookout's schema serve.
+    #[default]
+    Indexed,
+    /// The joins, conditions and orders of Lookout's own statements.
+    Lookout,
 }
 
 impl SslMode {
@@ -153,6 +184,7 @@ impl Default for PostgresConfig {
             statement_timeout: Duration::ZERO,
             statement_cache: 256,
             layout: Layout::Lookout,
+            queries: Queries::Indexed,
             tuning_sql: Vec::new(),
             revert_sql: Vec::new(),
             adopt: false,
@@ -284,6 +316,11 @@ impl PostgresConfig {
     /// The layout of the tables.
     pub fn layout(&self) -> Layout {
         self.layout
+    }
+
+    /// The form of the statements that read pages.
+    pub fn queries(&self) -> Queries {
+        self.queries
     }
 
     /// The statements that `initialise_schema` executes last.

@@ -219,7 +219,7 @@ impl Database for PostgresDatabase {
 
     async fn get_jobs(&self, query: &JobQuery) -> Result<Vec<Job>> {
         let connections = self.open(Operation::GetJobs)?;
-        let (layout, statement) = (self.layout, &query::jobs(query, self.layout));
+        let (layout, statement) = (self.layout, &query::jobs(query, self.layout, self.config.queries));
         let read = |client: Client| async move {
             let rows = query::fetch(&client, layout, statement).await?;
             let now = self.clock.now();
@@ -230,7 +230,7 @@ impl Database for PostgresDatabase {
 
     async fn get_job_groups(&self, query: &GroupQuery) -> Result<Vec<JobGroup>> {
         let connections = self.open(Operation::GetJobGroups)?;
-        let (layout, statement) = (self.layout, &query::groups(query, self.layout));
+        let (layout, statement) = (self.layout, &query::groups(query, self.layout, self.config.queries));
         let read = |client: Client| async move {
             query::fetch(&client, layout, statement).await?.iter().map(|row| query::group(query, row)).collect()
         };
@@ -304,8 +304,9 @@ impl Database for PostgresDatabase {
 
     async fn explain(&self, call: &ReadCall) -> Result<Explanation> {
         let connections = self.open(Operation::Explain)?;
-        let layout = self.layout;
-        let explained = connections.run(Operation::Explain, |client| explain::explain(client, layout, call)).await;
+        let (layout, queries) = (self.layout, self.config.queries);
+        let explain = |client| explain::explain(client, layout, queries, call);
+        let explained = connections.run(Operation::Explain, explain).await;
         self.diagnosed(explained).await
     }
 

@@ -2,6 +2,7 @@
 
 use tokio_postgres::types::ToSql;
 
+use super::config::Queries;
 use super::connection::Client;
 use super::error::Attempt;
 use super::layout::Layout;
@@ -11,14 +12,14 @@ use crate::query::ReadCall;
 use crate::{ExplainedStatement, Explanation};
 
 /// The plan of a call. The statement is executed in a read-only transaction that is rolled back.
-pub(super) async fn explain(client: Client, layout: Layout, call: &ReadCall) -> Attempt<Explanation> {
+pub(super) async fn explain(client: Client, layout: Layout, queries: Queries, call: &ReadCall) -> Attempt<Explanation> {
     let statement = match call {
         ReadCall::Jobs(query) => {
-            let statement = query::jobs(query, layout);
+            let statement = query::jobs(query, layout, queries);
             explained(&client, statement.text(), &statement.parameters()).await?
         }
         ReadCall::Groups(query) => {
-            let statement = query::groups(query, layout);
+            let statement = query::groups(query, layout, queries);
             explained(&client, statement.text(), &statement.parameters()).await?
         }
         ReadCall::JobSpec(id) => one(&client, layout, &record::JOB_SPEC, id).await?,

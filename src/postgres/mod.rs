@@ -54,7 +54,7 @@ mod tests;
 mod tls;
 
 pub(crate) use address::URL_PREFIXES;
-pub use config::{PostgresConfig, SslMode};
+pub use config::{PostgresConfig, Queries, SslMode};
 pub use database::PostgresDatabase;
 pub use layout::Layout;
 pub use tokio_postgres::config::{ChannelBinding, LoadBalanceHosts, TargetSessionAttrs};

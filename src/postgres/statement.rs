@@ -4,6 +4,7 @@ use std::fmt::Write;
 
 use tokio_postgres::types::ToSql;
 
+use super::config::Queries;
 use crate::query::{Direction, Page};
 
 type Parameter = Box<dyn ToSql + Send + Sync>;
@@ -23,9 +24,16 @@ pub(super) fn literal(text: &str) -> String {
 pub(super) struct Statement {
     text: String,
     parameters: Vec<Parameter>,
+    /// The form of the parts that are appended.
+    pub(super) queries: Queries,
 }
 
 impl Statement {
+    /// An empty statement whose parts have this form.
+    pub(super) fn new(queries: Queries) -> Self {
+        Self { queries, ..Self::default() }
+    }
+
     /// Appends SQL.
     pub(super) fn push(&mut self, sql: &str) -> &mut Self {
         self.text.push_str(sql);

@@ -2,6 +2,7 @@
 
 use serde_json::{Value, json};
 
+use super::config::Queries;
 use super::layout::Layout;
 use super::query::{groups, jobs};
 use super::statement::Statement;
@@ -9,13 +10,21 @@ use crate::query::{GroupQuery, JobQuery};
 use crate::scenario::{GetJobGroupsRequest, GetJobsRequest};
 
 fn job_page(request: Value) -> String {
+    job_page_as(Queries::Indexed, request)
+}
+
+fn job_page_as(queries: Queries, request: Value) -> String {
     let request: GetJobsRequest = serde_json::from_value(request).unwrap();
-    with_parameters(&jobs(&JobQuery::try_from(request).unwrap(), Layout::Lookout))
+    with_parameters(&jobs(&JobQuery::try_from(request).unwrap(), Layout::Lookout, queries))
 }
 
 fn group_page(request: Value) -> String {
+    group_page_as(Queries::Indexed, request)
+}
+
+fn group_page_as(queries: Queries, request: Value) -> String {
     let request: GetJobGroupsRequest = serde_json::from_value(request).unwrap();
-    with_parameters(&groups(&GroupQuery::try_from(request).unwrap(), Layout::Lookout))
+    with_parameters(&groups(&GroupQuery::try_from(request).unwrap(), Layout::Lookout, queries))
 }
 
 fn with_parameters(statement: &Statement) -> String {
@@ -169,4 +178,35 @@ fn groups_by_an_annotation_that_cannot_be() {
         "groupedField": { "field": "\0", "isAnnotation": true },
         "order": { "field": "\0", "direction": "ASC" },
     })));
+}
+
+#[test]
+fn pages_of_lookouts_queries() {
+    let [ordered, grouped] = [
+        json!({
+            "filters": [annotation("a", "startsWith", json!("v"))],
+            "activeJobSets": true,
+            "order": { "field": "lastTransitionTime", "direction": "DESC" },
+            "take": 10,
+        }),
+        json!({
+            "activeJobSets": true,
+            "groupedField": { "field": "key", "isAnnotation": true },
+            "order": { "field": "key", "direction": "ASC" },
+        }),
+    ];
+    let pages = [job_page_as(Queries::Lookout, ordered), group_page_as(Queries::Lookout, grouped)];
+    insta::assert_snapshot!(pages.join("\n\n"));
+}
+
+/// The orders that differ from those of one queue.
+#[test]
+fn orders_of_pages_of_all_queues() {
+    let page = |field: &str, direction: &str| {
+        let page = job_page(json!({ "order": { "field": field, "direction": direction }, "take": 10 }));
+        page.lines().filter(|line| line.starts_with("ORDER BY")).map(|line| format!("{line}\n")).collect::<String>()
+    };
+    let orders =
+        [("lastTransitionTime", "ASC"), ("jobSet", "ASC"), ("jobSet", "DESC"), ("queue", "DESC"), ("state", "ASC")];
+    insta::assert_snapshot!(orders.map(|(field, direction)| page(field, direction)).concat());
 }

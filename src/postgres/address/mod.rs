@@ -12,7 +12,7 @@ use std::time::Duration;
 use tokio_postgres::config::Host;
 
 use self::password_file::Login;
-use super::config::{PostgresConfig, SslMode};
+use super::config::{PostgresConfig, Queries, SslMode};
 use super::layout::Layout;
 use crate::address::{
     HOST, Keys, MAX_SECONDS, Problem, UrlParts, decode, host_and_port, is_host, number, plain, put, seconds,
@@ -101,6 +101,7 @@ const KEYS: Keys<Draft> = Keys(&[
     ("partition_by_submitted", |draft, value| {
         draft.set_layout(value, Layout::PartitionBySubmitted, "false where hot_cold_split is true")
     }),
+    ("queries", |draft, value| put(&mut draft.config.queries, queries(value), "indexed or lookout")),
     ("tuning_sql", |draft, value| put(&mut draft.config.tuning_sql, Some(vec![value.to_owned()]), TEXT)),
     ("revert_sql", |draft, value| put(&mut draft.config.revert_sql, Some(vec![value.to_owned()]), TEXT)),
     ("adopt", |draft, value| put(&mut draft.config.adopt, value.parse().ok(), TRUE_OR_FALSE)),
@@ -347,6 +348,14 @@ fn ssl_mode(value: &str) -> Option<SslMode> {
         "require" => Some(SslMode::Require),
         "verify-ca" => Some(SslMode::VerifyCa),
         "verify-full" => Some(SslMode::VerifyFull),
+        _ => None,
+    }
+}
+
+fn queries(value: &str) -> Option<Queries> {
+    match value {
+        "indexed" => Some(Queries::Indexed),
+        "lookout" => Some(Queries::Lookout),
         _ => None,
     }
 }

@@ -4,16 +4,19 @@ use tokio_postgres::Row;
 
 use super::selection::{LatestRun, text_column};
 use crate::model::{GroupAggregates, JobGroup, StateCounts};
+use crate::postgres::config::Queries;
 use crate::postgres::error::Attempt;
 use crate::postgres::layout::Layout;
 use crate::postgres::row::{Reader, job_state};
 use crate::postgres::statement::Statement;
-use crate::query::{GroupBy, GroupOrder, GroupOrderKey, GroupQuery, TextField, TimeAggregate};
+use crate::query::{
+    AnnotationTest, GroupBy, GroupOrder, GroupOrderKey, GroupQuery, Predicate, TextField, TimeAggregate,
+};
 use crate::time::Timestamp;
 
 /// A page of groups; [`group`] reads its rows.
-pub(in crate::postgres) fn groups(query: &GroupQuery, layout: Layout) -> Statement {
-    let mut statement = Statement::default();
+pub(in crate::postgres) fn groups(query: &GroupQuery, layout: Layout, queries: Queries) -> Statement {
+    let mut statement = Statement::new(queries);
     let aggregates = query.aggregates();
     statement.push("SELECT ").push_name(query.group_by()).push(" AS name, count(*)");
     for state in aggregates.states().into_iter().flat_map(|states| states.iter()) {
@@ -25,8 +28,12 @@ pub(in crate::postgres) fn groups(query: &GroupQuery, layout: Layout) -> Stateme
     if let Some(aggregate) = aggregates.last_transition_time() {
         statement.push(", ").push_rounded(aggregate);
     }
-    statement.push_selection(query.selection(), layout, latest_run(query));
-    statement.push_membership(query).push("\nGROUP BY 1");
+    let is_in_a_group = match query.group_by() {
+        GroupBy::Annotation(key) => Some(Predicate::Annotation(key.clone(), AnnotationTest::Exists)),
+        GroupBy::State | GroupBy::Text(_) => None,
+    };
+    statement.push_selection(query.selection(), is_in_a_group.as_ref(), layout, latest_run(query));
+    statement.push("\nGROUP BY 1");
     if let Some(GroupOrder { key, direction }) = query.order() {
         statement.push("\nORDER BY ");
         match key {
@@ -58,21 +65,19 @@ impl Statement {
         match group_by {
             GroupBy::State => self.push("j.state"),
             GroupBy::Text(field @ (TextField::JobId | TextField::Queue | TextField::JobSet | TextField::Owner)) => {
-                self.push(&text_column(*field))
+                self.push(&text_column(*field)).push_by_bytes()
             }
-            GroupBy::Text(field) => self.push("coalesce(").push(&text_column(*field)).push(", '')"),
+            GroupBy::Text(field) => self.push("coalesce(").push(&text_column(*field)).push(", '')").push_by_bytes(),
             // No stored key contains a NUL, and the protocol cannot send one.
             GroupBy::Annotation(key) if key.contains('\0') => self.push("NULL::text"),
-            // Values of JSON have the database's collation; all text columns have "C".
-            GroupBy::Annotation(key) => self.push("(j.annotations ->> ").bind(key.clone()).push(") COLLATE \"C\""),
+            GroupBy::Annotation(key) => self.push("(j.annotations ->> ").bind(key.clone()).push(")").push_by_bytes(),
         }
     }
 
-    /// Appends the condition that a job has the grouped annotation.
-    fn push_membership(&mut self, query: &GroupQuery) -> &mut Self {
-        let GroupBy::Annotation(key) = query.group_by() else { return self };
-        self.push(if query.selection().predicates().is_empty() { "\nWHERE " } else { "\n    AND " });
-        if key.contains('\0') { self.push("false") } else { self.push("j.annotations ? ").bind(key.clone()) }
+    /// Appends the collation of an order by bytes. Values of JSON and the columns of Lookout's own tables have the
+    /// database's collation.
+    fn push_by_bytes(&mut self) -> &mut Self {
+        if self.queries == Queries::Lookout { self } else { self.push(" COLLATE \"C\"") }
     }
 
     fn push_rounded(&mut self, aggregate: TimeAggregate) -> &mut Self {

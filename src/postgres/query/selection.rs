@@ -1,10 +1,12 @@
 //! Selections of jobs: joins and conditions.
 
 use std::collections::BTreeMap;
+use std::iter;
 
 use tokio_postgres::types::Json;
 
 use crate::model::StateSet;
+use crate::postgres::config::Queries;
 use crate::postgres::layout::Layout;
 use crate::postgres::row::PgTimestamp;
 use crate::postgres::statement::Statement;
@@ -25,21 +27,37 @@ pub(super) enum LatestRun {
 }
 
 impl Statement {
-    /// Appends the tables and the conditions of a selection.
-    pub(super) fn push_selection(&mut self, selection: &Selection, layout: Layout, latest_run: LatestRun) -> &mut Self {
+    /// Appends the tables and the conditions of a selection, and a further condition.
+    pub(super) fn push_selection(
+        &mut self,
+        selection: &Selection,
+        further: Option<&Predicate>,
+        layout: Layout,
+        latest_run: LatestRun,
+    ) -> &mut Self {
         self.push("\nFROM ").push(layout.all_jobs()).push(" AS j");
         match latest_run {
             LatestRun::Unused => {}
             LatestRun::Required => drop(self.push("\nJOIN job_run AS lr ON lr.run_id = j.latest_run_id")),
             LatestRun::Optional => drop(self.push("\nLEFT JOIN job_run AS lr ON lr.run_id = j.latest_run_id")),
         }
-        if selection.active_job_sets() {
-            self.push("\nJOIN (SELECT DISTINCT queue, jobset FROM job WHERE state IN (");
-            self.push(&StateSet::ACTIVE.ordinals()).push(")) AS active");
-            self.push("\n    ON active.queue = j.queue AND active.jobset = j.jobset");
+        let mut conjunctions = iter::once("\nWHERE ").chain(iter::repeat("\n    AND "));
+        let mut conjunction = || conjunctions.next().unwrap_or_default();
+        let active = StateSet::ACTIVE.ordinals();
+        match self.queries {
+            _ if !selection.active_job_sets() => {}
+            Queries::Lookout => {
+                self.push("\nJOIN (SELECT DISTINCT queue, jobset FROM job WHERE state IN (").push(&active);
+                self.push(")) AS active\n    ON active.queue = j.queue AND active.jobset = j.jobset");
+            }
+            // In contrast to the join, it permits the planner to read jobs in their order until the page is full.
+            Queries::Indexed => {
+                self.push(conjunction()).push("EXISTS (SELECT FROM job AS active WHERE active.queue = j.queue");
+                self.push(" AND active.jobset = j.jobset AND active.state IN (").push(&active).push("))");
+            }
         }
-        for (position, predicate) in selection.predicates().iter().enumerate() {
-            self.push(if position == 0 { "\nWHERE " } else { "\n    AND " });
+        for predicate in selection.predicates().iter().chain(further) {
+            self.push(conjunction());
             self.push_predicate(predicate);
         }
         self
@@ -108,7 +126,9 @@ impl Statement {
             AnnotationTest::Exists => drop(self.push(ANNOTATIONS).push(" ? ").bind(key.to_owned())),
             AnnotationTest::Value(test) => {
                 let key = self.add_parameter(key.to_owned());
-                self.push(ANNOTATIONS).push(" ? ").push_parameter(key).push(" AND ");
+                if self.queries != Queries::Lookout {
+                    self.push(ANNOTATIONS).push(" ? ").push_parameter(key).push(" AND ");
+                }
                 self.push_text_test(test, |statement| {
                     statement.push("(j.annotations ->> ").push_parameter(key).push(")")
                 });
