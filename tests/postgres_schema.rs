@@ -1,9 +1,11 @@
 //! The schema: equality with the tables of Lookout's migrations, concurrent initialisation, layouts, tuning, locales,
-//! and the use of the indexes by pages.
+//! and the use of the indexes by pages. And connections: the choice among several hosts, and client certificates.
 
 mod support;
 
 use std::future::Future;
+use std::os::unix::fs::PermissionsExt;
+use std::path::Path;
 use std::sync::Arc;
 
 use broadside::postgres::PostgresConfig;
@@ -18,7 +20,8 @@ use support::backends::Backend;
 use support::harness::server_trial;
 use support::jobs::all_jobs;
 use support::postgres::{
-    LAYOUTS, Layout, batch, describe, errors, handle, insert, session, shared, store, succeeded, try_handle,
+    LAYOUTS, Layout, batch, connect, describe, errors, handle, insert, session, shared, store, succeeded, try_handle,
+    until,
 };
 use support::server::{Server, with};
 use tokio_postgres::NoTls;
@@ -32,7 +35,7 @@ const JOBS: usize = 20_000;
 const ACTIVE_JOBS: usize = 300;
 const TABLES: [&str; 5] = ["job", "job_run", "job_spec", "job_error", "job_deduplication"];
 
-/// Gives the columns of a scratch store the collation of the database, and removes the mark of its layout.
+/// Gives the columns of a scratch store another collation, as those of Lookout's tables have, and removes the mark of its layout.
 const LOOKOUTS_COLLATION: &str = r#"
 DO $$
 DECLARE a record;
@@ -42,7 +45,7 @@ BEGIN
         WHERE attrelid IN ('job'::regclass, 'job_run'::regclass, 'job_spec'::regclass, 'job_error'::regclass)
             AND attcollation = (SELECT oid FROM pg_collation WHERE collname = 'C') AND NOT attisdropped
     LOOP
-        EXECUTE format('ALTER TABLE %s ALTER COLUMN %I TYPE %s COLLATE "default"', a.relation, a.attname, a.type);
+        EXECUTE format('ALTER TABLE %s ALTER COLUMN %I TYPE %s COLLATE "{}"', a.relation, a.attname, a.type);
     END LOOP;
     DROP TABLE broadside_migration, broadside_deferred_index;
     DELETE FROM broadside_store WHERE key IN ('layout', 'version');
@@ -56,6 +59,8 @@ fn main() {
         trial("a-schema-is-used-only-in-its-layout", kept_layout),
         trial("tuning-is-applied-and-reverted", tuning),
         trial("strings-are-ordered-by-bytes-in-any-locale", other_locale),
+        trial("the-kind-of-session-selects-the-host", hosts),
+        trial("a-client-certificate-is-a-login", client_certificates),
     ];
     for layout in LAYOUTS {
         let name = format!("pages-are-read-by-indexes::{}", layout.name);
@@ -228,7 +233,12 @@ async fn other_locale() {
     let server = Server::postgres("locale", "");
     let (session, connection) = tokio_postgres::connect(server.address(), NoTls).await.unwrap();
     tokio::spawn(connection);
-    let create = "CREATE DATABASE english LOCALE_PROVIDER icu ICU_LOCALE 'en-US' TEMPLATE template0";
+    let version = session.query_one("SELECT current_setting('server_version_num')::integer", &[]).await.unwrap();
+    // Before version 15, ICU has collations of columns, but not of databases.
+    let (create, collation) = match version.get::<_, i32>(0) {
+        ..150_000 => ("CREATE DATABASE english", "en-US-x-icu"),
+        _ => ("CREATE DATABASE english LOCALE_PROVIDER icu ICU_LOCALE 'en-US' TEMPLATE template0", "default"),
+    };
     session.batch_execute(create).await.unwrap();
 
     let english = with(server.address(), "dbname=english");
@@ -238,7 +248,7 @@ async fn other_locale() {
 
     // Lookout's own tables have the collation of the database.
     let store = self::store(&english).await;
-    self::session(&store, &english).await.batch_execute(LOOKOUTS_COLLATION).await.unwrap();
+    self::session(&store, &english).await.batch_execute(&LOOKOUTS_COLLATION.replace("{}", collation)).await.unwrap();
     let adopted = handle(&store, &with(&english, "adopt=true")).await;
     assert_byte_order(&*adopted).await;
     adopted.close().await.unwrap();
@@ -269,5 +279,88 @@ async fn assert_byte_order(database: &dyn Database) {
         let groups = database.get_job_groups(&query).await.unwrap();
         let found: Vec<_> = groups.into_iter().rev().map(|group| group.name).collect();
         assert_eq!(found, texts, "{query:?}");
+    }
+}
+
+async fn hosts() {
+    let (primary, standby) = (Server::postgres("primary", ""), Server::postgres("standby", ""));
+    let data = Path::new(standby.exported("BROADSIDE_POSTGRES_CA")).parent().unwrap();
+    standby.kill();
+    std::fs::write(data.join("standby.signal"), "").unwrap();
+    standby.resume();
+    // It accepts connections and does not answer.
+    let hung = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let hung = hung.local_addr().unwrap().to_string();
+    let (session, connection) = tokio_postgres::connect(primary.address(), NoTls).await.unwrap();
+    tokio::spawn(connection);
+
+    let host = |server: &Server| server.address().split(['@', '/']).nth(3).unwrap().to_owned();
+    let (primary_host, standby_host) = (host(&primary), host(&standby));
+    let connect_to = async |hosts: &[&String], attrs: &str| {
+        let hosts: Vec<_> = hosts.iter().map(|host| host.as_str()).collect();
+        let keys = "sslmode=disable&connect_timeout=2&application_name=chosen";
+        let hosts = hosts.join(",");
+        connect(&format!("postgres://broadside:broadside@{hosts}/postgres?{keys}&target_session_attrs={attrs}")).await
+    };
+    let is_on_primary = async |hosts: &[&String], attrs: &str| {
+        let database = connect_to(hosts, attrs).await.unwrap();
+        let count = "SELECT count(*) > 0 FROM pg_stat_activity WHERE application_name = 'chosen'";
+        let found: bool = session.query_one(count, &[]).await.unwrap().get(0);
+        database.close().await.unwrap();
+        until(&session, &count.replace("> 0", "= 0")).await;
+        found
+    };
+    for (attrs, chosen) in [
+        ("any", false),
+        ("read-write", true),
+        ("primary", true),
+        ("read-only", false),
+        ("standby", false),
+        ("prefer-standby", false),
+    ] {
+        assert_eq!(is_on_primary(&[&standby_host, &primary_host], attrs).await, chosen, "{attrs}");
+        let chosen = chosen || attrs == "any";
+        assert_eq!(is_on_primary(&[&primary_host, &standby_host], attrs).await, chosen, "{attrs}");
+    }
+    assert!(is_on_primary(&[&primary_host], "prefer-standby").await);
+    assert!(is_on_primary(&[&hung, &primary_host], "any").await);
+    session.batch_execute("ALTER ROLE broadside SET default_transaction_read_only = on").await.unwrap();
+    assert!(is_on_primary(&[&standby_host, &primary_host], "primary").await);
+    let absent = [(&primary_host, "standby"), (&primary_host, "read-write"), (&standby_host, "primary")];
+    let refused = absent.map(async |(host, attrs)| connect_to(&[host], attrs).await.unwrap_err());
+    for error in futures::future::join_all(refused).await {
+        assert_eq!(error.kind(), ErrorKind::Unavailable, "{error:?}");
+        assert!(error.message().contains("target_session_attrs"), "{error:?}");
+    }
+}
+
+async fn client_certificates() {
+    let server = Server::postgres("certificates", "");
+    let (session, connection) = tokio_postgres::connect(server.address(), NoTls).await.unwrap();
+    tokio::spawn(connection);
+    session.batch_execute("CREATE ROLE certified LOGIN").await.unwrap();
+    let data = Path::new(server.exported("BROADSIDE_POSTGRES_CA")).parent().unwrap();
+    let address = server.address().replace("broadside:broadside", "certified").replace("=disable", "=require");
+    let file = |name: &str| data.join(name).display().to_string();
+    let with_key = |key: &str| with(&address, &format!("sslcert={}&sslkey={key}", file("client.crt")));
+    let encrypted = with_key(&file("client-encrypted.key"));
+    for accepted in [with_key(&file("client.key")), with(&encrypted, "sslpassword=hunter2")] {
+        connect(&accepted).await.unwrap().close().await.unwrap();
+    }
+    let exposed = file("exposed.key");
+    std::fs::copy(file("client.key"), &exposed).unwrap();
+    std::fs::set_permissions(&exposed, std::fs::Permissions::from_mode(0o644)).unwrap();
+    for (refused, kind) in [
+        (address.clone(), ErrorKind::Backend),
+        (encrypted.clone(), ErrorKind::InvalidArgument),
+        (with(&encrypted, "sslpassword=unter2"), ErrorKind::InvalidArgument),
+        (with_key(&exposed), ErrorKind::InvalidArgument),
+        (with_key(&file("client.crt")), ErrorKind::InvalidArgument),
+        (with_key(&file("server.key")), ErrorKind::InvalidArgument),
+        (with(&address, &format!("sslcert={}", file("client.crt"))), ErrorKind::InvalidArgument),
+    ] {
+        let error = connect(&refused).await.unwrap_err();
+        assert_eq!(error.kind(), kind, "{error:?}");
+        assert!(!format!("{error:?}").contains("unter2"), "{error:?}");
     }
 }

@@ -45,7 +45,7 @@ fn trials(path: &Path) -> Vec<Trial> {
         trial(backend, &name, move |store| async move { replay(&scenario, store).await })
     };
     let (checked, split, written) = (scenario.clone(), scenario.clone(), scenario.clone());
-    let mut trials: Vec<_> = Backend::ALL.into_iter().map(on).collect();
+    let mut trials: Vec<_> = Backend::ALL.into_iter().chain([Backend::POSTGRES_LOOKOUT]).map(on).collect();
     trials.extend([
         on(Backend::MODEL),
         Trial::test(format!("fixtures::{name}"), move || check_expectations(&checked).map_err(Into::into)),

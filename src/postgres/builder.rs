@@ -4,10 +4,10 @@ use std::net::IpAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use tokio_postgres::config::{ChannelBinding, Host, LoadBalanceHosts, TargetSessionAttrs};
+use tokio_postgres::config::{ChannelBinding, Host, LoadBalanceHosts};
 
 use super::address::{MAX_CONNECTIONS, MAX_NAME_BYTES};
-use super::config::{PostgresConfig, Queries, SslMode, invalid};
+use super::config::{PostgresConfig, Queries, SslMode, TargetSessionAttrs, invalid};
 use super::layout::Layout;
 use super::settings;
 use crate::address::MAX_SECONDS;
@@ -143,6 +143,19 @@ impl PostgresConfig {
         self
     }
 
+    /// Sets the file with the certificate of the client, and the file with its key, which must be readable only by the
+    /// user of the process, or by root and a group.
+    pub fn with_ssl_cert(mut self, cert: impl Into<PathBuf>, key: impl Into<PathBuf>) -> Self {
+        (self.ssl_cert, self.ssl_key) = (Some(cert.into()), Some(key.into()));
+        self
+    }
+
+    /// Sets the password of an encrypted key in the format PKCS #8. There is no getter for it.
+    pub fn with_ssl_password(mut self, password: impl Into<String>) -> Self {
+        self.ssl_password = Some(password.into());
+        self
+    }
+
     /// Sets the time limit of attempts to reach a server that is down or restarting; zero for no limit.
     pub fn with_connect_timeout(mut self, timeout: Duration) -> Self {
         let longest = Duration::from_secs(MAX_SECONDS.into());
@@ -174,9 +187,9 @@ impl PostgresConfig {
         self
     }
 
-    /// Sets the kind of session that is accepted: any, read-write or read-only.
+    /// Sets the kind of session that is accepted.
     pub fn with_target_session_attrs(mut self, attrs: TargetSessionAttrs) -> Self {
-        self.server.target_session_attrs(attrs);
+        self.target_session_attrs = attrs;
         self
     }
 
@@ -277,7 +290,7 @@ impl PostgresConfig {
     }
 
     /// The driver's configuration without hosts, because the driver can only add hosts.
-    fn server_without_hosts(&self) -> tokio_postgres::Config {
+    pub(super) fn server_without_hosts(&self) -> tokio_postgres::Config {
         let from = &self.server;
         let mut to = tokio_postgres::Config::new();
         if let Some(user) = from.get_user() {
@@ -300,14 +313,13 @@ impl PostgresConfig {
         }
         to.keepalives(from.get_keepalives())
             .keepalives_idle(from.get_keepalives_idle())
-            .target_session_attrs(from.get_target_session_attrs())
             .channel_binding(from.get_channel_binding())
             .load_balance_hosts(from.get_load_balance_hosts());
         to
     }
 }
 
-fn add_host(server: &mut tokio_postgres::Config, host: Host) {
+pub(super) fn add_host(server: &mut tokio_postgres::Config, host: Host) {
     match host {
         Host::Tcp(name) => server.host(name),
         #[cfg(unix)]
@@ -325,8 +337,8 @@ mod tests {
     #[test]
     fn builder_and_address_have_the_same_keys() {
         let text = "host=a,b port=1,2 hostaddr=127.0.0.1,::1 user=u password=hunter2 dbname=d application_name=n \
-            options='-c x=y' sslmode=verify-ca sslrootcert=/r connect_timeout=3 keepalives=0 keepalives_idle=4 \
-            keepalives_interval=5 keepalives_count=6 target_session_attrs=read-only channel_binding=require \
+            options='-c x=y' sslmode=verify-ca sslrootcert=/r sslcert=/c sslkey=/k sslpassword=hunter2 connect_timeout=3 keepalives=0 keepalives_idle=4 \
+            keepalives_interval=5 keepalives_count=6 target_session_attrs=prefer-standby channel_binding=require \
             load_balance_hosts=random schema=s pool_size=7 acquire_timeout=8 statement_timeout=9 statement_cache=10 \
             max_lifetime=11 max_idle_time=12 \
             hot_cold_split=true queries=lookout tuning_sql=t revert_sql=r adopt=true";
@@ -338,12 +350,14 @@ mod tests {
             .with_options("-c x=y")
             .with_ssl_mode(SslMode::VerifyCa)
             .with_ssl_root_cert("/r")
+            .with_ssl_cert("/c", "/k")
+            .with_ssl_password("hunter2")
             .with_connect_timeout(Duration::from_secs(3))
             .with_keepalives(false)
             .with_keepalives_idle(Duration::from_secs(4))
             .with_keepalives_interval(Duration::from_secs(5))
             .with_keepalives_count(6)
-            .with_target_session_attrs(TargetSessionAttrs::ReadOnly)
+            .with_target_session_attrs(TargetSessionAttrs::PreferStandby)
             .with_channel_binding(ChannelBinding::Require)
             .with_load_balance_hosts(LoadBalanceHosts::Random)
             .with_pool_size(7)
@@ -374,7 +388,9 @@ mod tests {
             assert_eq!((config.keepalives(), config.keepalives_idle()), (false, Duration::from_secs(4)));
             assert_eq!(config.keepalives_interval(), Some(Duration::from_secs(5)));
             assert_eq!(config.keepalives_count(), Some(6));
-            assert_eq!(config.target_session_attrs(), TargetSessionAttrs::ReadOnly);
+            assert_eq!(config.target_session_attrs(), TargetSessionAttrs::PreferStandby);
+            assert_eq!((config.ssl_cert(), config.ssl_key()), (Some(Path::new("/c")), Some(Path::new("/k"))));
+            assert_eq!(config.ssl_password.as_deref(), Some("hunter2"));
             assert_eq!(config.channel_binding(), ChannelBinding::Require);
             assert_eq!(config.load_balance_hosts(), LoadBalanceHosts::Random);
             assert_eq!((config.schema(), config.pool_size()), (Some("s"), 7));

@@ -5,8 +5,9 @@ use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use tokio_postgres::config::{ChannelBinding, Host, LoadBalanceHosts, TargetSessionAttrs};
+use tokio_postgres::config::{ChannelBinding, Host, LoadBalanceHosts};
 
+use super::builder::add_host;
 use super::layout::Layout;
 use crate::error::{BackendKind, Error, ErrorKind, Operation};
 
@@ -32,12 +33,13 @@ pub enum SslMode {
 ///
 /// It is parsed from a URL (`postgres://user:password@host:port/dbname?key=value&…`), from libpq's
 /// `key=value` text or from pairs, by libpq's rules. It supports libpq's keys host, hostaddr and port (each may be
-/// a list), user, password, passfile, dbname, application_name (`broadside` by default), options, sslmode,
-/// sslrootcert, connect_timeout, keepalives, keepalives_idle, keepalives_interval, keepalives_count,
-/// target_session_attrs, channel_binding and load_balance_hosts. Keys that an address leaves out come from libpq's
+/// a list), user, password, passfile, dbname, application_name (`broadside` by default), options, service, sslmode,
+/// sslrootcert, sslcert, sslkey, sslpassword, connect_timeout, keepalives, keepalives_idle, keepalives_interval,
+/// keepalives_count, target_session_attrs, channel_binding and load_balance_hosts. Keys that an address leaves out come
+/// from the service (PGSERVICEFILE, `~/.pg_service.conf` or `pg_service.conf` in PGSYSCONFDIR), then from libpq's
 /// environment variables (PGHOST, PGPORT, PGDATABASE, PGUSER, PGPASSWORD and so on), and the password from the
 /// password file (PGPASSFILE or `~/.pgpass`), which is ignored if group or others have access to it. The host is
-/// `localhost` by default. The backend's own keys are
+/// `localhost` by default; certificates and their keys have no default. The backend's own keys are
 ///
 /// | key | meaning | default |
 /// |---|---|---|
@@ -87,7 +89,8 @@ pub enum SslMode {
 /// # Timeouts
 ///
 /// Timeouts are in seconds and may have fractions. `connect_timeout` (10 by default; 0 is no limit) is the time limit
-/// of attempts to reach a server that is down or restarting, or lacks connections, locks, memory or disk space.
+/// of attempts to reach a server that is down or restarting, or lacks connections, locks, memory or disk space. Several
+/// hosts share it equally, and are tried again until one accepts a session of the kind of `target_session_attrs`.
 ///
 /// `Debug`, `Display` and errors contain no part of the address: in a mistyped address, any part may be the password.
 ///
@@ -106,6 +109,10 @@ pub struct PostgresConfig {
     pub(super) server: Box<tokio_postgres::Config>,
     pub(super) ssl_mode: SslMode,
     pub(super) ssl_root_cert: Option<PathBuf>,
+    pub(super) ssl_cert: Option<PathBuf>,
+    pub(super) ssl_key: Option<PathBuf>,
+    pub(super) ssl_password: Option<String>,
+    pub(super) target_session_attrs: TargetSessionAttrs,
     pub(super) schema: Option<String>,
     pub(super) pool_size: usize,
     pub(super) connect_timeout: Duration,
@@ -120,6 +127,25 @@ pub struct PostgresConfig {
     pub(super) revert_sql: Vec<String>,
     pub(super) adopt: bool,
     pub(super) options: String,
+}
+
+/// The kind of session that is accepted: libpq's `target_session_attrs`.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum TargetSessionAttrs {
+    /// Any session.
+    #[default]
+    Any,
+    /// A session whose transactions may write by default.
+    ReadWrite,
+    /// A session whose transactions are read-only by default.
+    ReadOnly,
+    /// A session on a server that is not a standby.
+    Primary,
+    /// A session on a standby.
+    Standby,
+    /// A session on a standby, or on any server if no host is a standby.
+    PreferStandby,
 }
 
 /// The form of the statements that read pages of jobs and groups.
@@ -175,6 +201,10 @@ impl Default for PostgresConfig {
             server: Box::new(server),
             ssl_mode: SslMode::Prefer,
             ssl_root_cert: None,
+            ssl_cert: None,
+            ssl_key: None,
+            ssl_password: None,
+            target_session_attrs: TargetSessionAttrs::Any,
             schema: None,
             pool_size: 8,
             connect_timeout: Duration::from_secs(10),
@@ -238,6 +268,16 @@ impl PostgresConfig {
         self.ssl_root_cert.as_deref()
     }
 
+    /// The file with the certificate of the client.
+    pub fn ssl_cert(&self) -> Option<&Path> {
+        self.ssl_cert.as_deref()
+    }
+
+    /// The file with the key of the certificate of the client.
+    pub fn ssl_key(&self) -> Option<&Path> {
+        self.ssl_key.as_deref()
+    }
+
     /// The time limit of attempts to reach a server that is down or restarting; zero for no limit.
     pub fn connect_timeout(&self) -> Duration {
         self.connect_timeout
@@ -265,7 +305,7 @@ impl PostgresConfig {
 
     /// The kind of session that is accepted.
     pub fn target_session_attrs(&self) -> TargetSessionAttrs {
-        self.server.get_target_session_attrs()
+        self.target_session_attrs
     }
 
     /// Whether SCRAM uses channel binding.
@@ -338,15 +378,27 @@ impl PostgresConfig {
         self.adopt
     }
 
-    /// The driver's configuration.
-    pub(super) fn driver_config(&self) -> tokio_postgres::Config {
-        let mut server = tokio_postgres::Config::clone(&self.server);
-        server.connect_timeout(self.connect_timeout).ssl_mode(match self.ssl_mode {
-            SslMode::Disable => tokio_postgres::config::SslMode::Disable,
-            SslMode::Prefer => tokio_postgres::config::SslMode::Prefer,
-            SslMode::Require | SslMode::VerifyCa | SslMode::VerifyFull => tokio_postgres::config::SslMode::Require,
-        });
-        server
+    /// The driver's configuration of each host.
+    pub(super) fn driver_configs(&self) -> Vec<tokio_postgres::Config> {
+        let (hosts, addresses) = (self.server.get_hosts(), self.server.get_hostaddrs());
+        let ports = self.server.get_ports();
+        let of_host = |at: usize| {
+            let mut server = self.server_without_hosts();
+            if let Some(host) = hosts.get(at) {
+                add_host(&mut server, host.clone());
+            }
+            if let Some(address) = addresses.get(at) {
+                server.hostaddr(*address);
+            }
+            server.port(ports.get(at).or(ports.first()).copied().unwrap_or(DEFAULT_PORT));
+            server.connect_timeout(self.connect_timeout).ssl_mode(match self.ssl_mode {
+                SslMode::Disable => tokio_postgres::config::SslMode::Disable,
+                SslMode::Prefer => tokio_postgres::config::SslMode::Prefer,
+                SslMode::Require | SslMode::VerifyCa | SslMode::VerifyFull => tokio_postgres::config::SslMode::Require,
+            });
+            server
+        };
+        (0..hosts.len().max(addresses.len())).map(of_host).collect()
     }
 }
 

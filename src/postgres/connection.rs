@@ -14,6 +14,7 @@ use tracing::{Instrument, debug, debug_span, info};
 
 use super::config::{PostgresConfig, invalid};
 use super::error::{Attempt, Failure, Remedy, Step};
+use super::hosts::Hosts;
 use super::retry;
 use super::session::{Session, SessionConfig};
 use super::settings::Settings;
@@ -22,7 +23,7 @@ use crate::error::{Operation, Result};
 
 /// The connections of a handle.
 pub(super) struct Connections {
-    server: tokio_postgres::Config,
+    hosts: Hosts,
     sessions: Arc<SessionConfig>,
     connect_timeout: Duration,
     acquire_timeout: Duration,
@@ -138,7 +139,7 @@ impl Connections {
             tls: tls::connector(config)?,
         };
         let mut connections = Self {
-            server: config.driver_config(),
+            hosts: Hosts::new(config),
             sessions: Arc::new(sessions),
             connect_timeout: config.connect_timeout,
             acquire_timeout: config.acquire_timeout,
@@ -262,7 +263,7 @@ impl Connections {
             if let Some(session) = self.pool.take_idle() {
                 return Ok(session);
             }
-            let opening = Session::open(&self.server, self.pool.tls.clone(), Arc::clone(&self.sessions));
+            let opening = self.hosts.open(&self.pool.tls, &self.sessions);
             let opened = match deadline {
                 Some(deadline) => timeout_at(deadline, opening).await,
                 None => Ok(opening.await),
@@ -275,7 +276,8 @@ impl Connections {
             };
             let delay = delays.next().unwrap_or(retry::MAX_DELAY);
             let in_time = deadline.is_none_or(|deadline| Instant::now() + delay < deadline);
-            if failure.remedy() != Remedy::Reconnect || !in_time || self.is_closed() {
+            let may_pass = failure.remedy() == Remedy::Reconnect || matches!(failure, Failure::NoHost);
+            if !may_pass || !in_time || self.is_closed() {
                 return Err(failure.while_connecting());
             }
             info!(target: "broadside::postgres", %failure, ?delay, "reconnects");

@@ -16,6 +16,8 @@ pub(super) enum Failure {
     NoFreeConnection,
     /// The server did not accept a connection within the connect timeout.
     ConnectTimeout,
+    /// No host accepted a session of the configured kind in its share of the connect timeout.
+    NoHost,
     /// The last attempt to connect failed.
     Unreachable(tokio_postgres::Error),
     /// The driver or the server failed.
@@ -79,6 +81,7 @@ impl fmt::Display for Failure {
             Self::Closed => f.write_str("closed"),
             Self::NoFreeConnection => f.write_str("no free connection"),
             Self::ConnectTimeout => f.write_str("connect timeout"),
+            Self::NoHost => f.write_str("no host accepts such a session"),
             Self::Driver(error) | Self::Unreachable(error) | Self::InDoubt(error) | Self::Configured(_, error) => {
                 f.write_str(&text(error))
             }
@@ -117,6 +120,7 @@ impl Failure {
             Self::Closed
             | Self::NoFreeConnection
             | Self::ConnectTimeout
+            | Self::NoHost
             | Self::Unreachable(_)
             | Self::UnknownValue(_)
             | Self::WrongStore(_)
@@ -143,6 +147,9 @@ impl Failure {
             Self::Closed => Error::closed(operation),
             Self::NoFreeConnection => unavailable("no connection became free within the acquire timeout"),
             Self::ConnectTimeout => unavailable("the server accepted no connection within the connect timeout"),
+            Self::NoHost => {
+                unavailable("no host accepted a session of the kind of target_session_attrs within the connect timeout")
+            }
             Self::Driver(error) | Self::Unreachable(error) => driver_error(error, step),
             Self::InDoubt(error) => unavailable("the connection was lost during the commit").with_source(error),
             Self::UnknownValue(message) => Error::new(ErrorKind::Backend, operation, message),

@@ -22,8 +22,8 @@
 //! | `address`, `config`, `builder` | addresses, the configuration, and its construction in code |
 //! | `tests` | the SQL of each kind of query, as snapshots |
 //!
-//! PostgreSQL alone has `session` and `process` (connection state, and detection of poolers), `tls`, `indexes`
-//! (secondary indexes that are dropped during a bulk load) and `partitions` (partitions by day).
+//! PostgreSQL alone has `session` and `process` (connection state, and detection of poolers), `tls`, `hosts`
+//! (the choice of a server among several), `indexes` (secondary indexes that are dropped during a bulk load) and `partitions` (partitions by day).
 
 mod activity;
 mod address;
@@ -34,6 +34,7 @@ mod database;
 mod error;
 mod explain;
 mod historical;
+mod hosts;
 mod indexes;
 mod ingest;
 mod layout;
@@ -54,7 +55,7 @@ mod tests;
 mod tls;
 
 pub(crate) use address::URL_PREFIXES;
-pub use config::{PostgresConfig, Queries, SslMode};
+pub use config::{PostgresConfig, Queries, SslMode, TargetSessionAttrs};
 pub use database::PostgresDatabase;
 pub use layout::Layout;
-pub use tokio_postgres::config::{ChannelBinding, LoadBalanceHosts, TargetSessionAttrs};
+pub use tokio_postgres::config::{ChannelBinding, LoadBalanceHosts};

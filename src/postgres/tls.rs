@@ -1,13 +1,15 @@
 //! TLS with the semantics of libpq's `sslmode`.
 
+use std::fs::{self, Metadata};
 use std::path::Path;
 use std::sync::Arc;
 
+use pkcs8::{EncryptedPrivateKeyInfoRef, SecretDocument};
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
 use rustls::client::verify_server_cert_signed_by_trust_anchor;
 use rustls::crypto::{CryptoProvider, verify_tls12_signature, verify_tls13_signature};
 use rustls::pki_types::pem::PemObject;
-use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
+use rustls::pki_types::{CertificateDer, PrivateKeyDer, PrivatePkcs8KeyDer, ServerName, UnixTime};
 use rustls::server::ParsedCertificate;
 use rustls::{ClientConfig, DigitallySignedStruct, RootCertStore, SignatureScheme};
 use tokio_postgres_rustls::MakeRustlsConnect;
@@ -22,17 +24,69 @@ pub(super) fn connector(config: &PostgresConfig) -> Result<MakeRustlsConnect> {
         .with_safe_default_protocol_versions()
         .map_err(|error| invalid("cannot configure TLS").with_source(error))?;
     let roots = || roots(config.ssl_root_cert.as_deref());
-    let authorities = match config.ssl_mode {
-        SslMode::VerifyFull => {
-            return Ok(MakeRustlsConnect::new(builder.with_root_certificates(roots()?).with_no_client_auth()));
-        }
-        SslMode::VerifyCa => Some(roots()?),
-        // As in libpq, `require` with an `sslrootcert` means `verify-ca`.
-        SslMode::Require if config.ssl_root_cert.is_some() => Some(roots()?),
-        SslMode::Disable | SslMode::Prefer | SslMode::Require => None,
+    let unverified = |authorities| {
+        let verifier = Arc::new(Verifier { provider, authorities });
+        builder.clone().dangerous().with_custom_certificate_verifier(verifier)
     };
-    let verifier = Arc::new(Verifier { provider, authorities });
-    Ok(MakeRustlsConnect::new(builder.dangerous().with_custom_certificate_verifier(verifier).with_no_client_auth()))
+    let builder = match config.ssl_mode {
+        SslMode::VerifyFull => builder.with_root_certificates(roots()?),
+        SslMode::VerifyCa => unverified(Some(roots()?)),
+        // As in libpq, `require` with an `sslrootcert` means `verify-ca`.
+        SslMode::Require if config.ssl_root_cert.is_some() => unverified(Some(roots()?)),
+        SslMode::Disable | SslMode::Prefer | SslMode::Require => unverified(None),
+    };
+    let tls = match (&config.ssl_cert, &config.ssl_key) {
+        (None, None) => builder.with_no_client_auth(),
+        (Some(certificate), Some(key)) => builder
+            .with_client_auth_cert(certificates("sslcert", certificate)?, private_key(config, key)?)
+            .map_err(|error| invalid("sslcert and sslkey cannot be used together").with_source(error))?,
+        _ => return Err(invalid("sslcert requires sslkey, and sslkey requires sslcert")),
+    };
+    Ok(MakeRustlsConnect::new(tls))
+}
+
+/// The key of the client's certificate. Errors have no source, because it may contain a line of the file.
+fn private_key(config: &PostgresConfig, file: &Path) -> Result<PrivateKeyDer<'static>> {
+    let unreadable = || invalid("the file of sslkey cannot be read, or contains no key");
+    if is_exposed(&fs::metadata(file).map_err(|_| unreadable())?) {
+        return Err(invalid(
+            "the file of sslkey is accessible to others: its mode must be 0600, or 0640 if root is the owner, or less",
+        ));
+    }
+    let text = fs::read_to_string(file).map_err(|_| unreadable())?;
+    if !text.contains("ENCRYPTED") {
+        return PrivateKeyDer::from_pem_slice(text.as_bytes()).map_err(|_| unreadable());
+    }
+    let password = config.ssl_password.as_ref().ok_or_else(|| invalid("sslkey is encrypted: set sslpassword"))?;
+    let undecrypted = || invalid("sslkey cannot be decrypted with sslpassword: it must be PKCS #8 with PBES2");
+    let (_, document) = SecretDocument::from_pem(&text).map_err(|_| undecrypted())?;
+    let encrypted = EncryptedPrivateKeyInfoRef::try_from(document.as_bytes()).map_err(|_| undecrypted())?;
+    let key = encrypted.decrypt(password).map_err(|_| undecrypted())?;
+    Ok(PrivatePkcs8KeyDer::from(key.as_bytes().to_vec()).into())
+}
+
+/// Whether others can read the file of a key, by libpq's rule.
+#[cfg(unix)]
+fn is_exposed(file: &Metadata) -> bool {
+    use std::os::unix::fs::MetadataExt;
+
+    file.mode() & (if file.uid() == 0 { 0o037 } else { 0o077 }) != 0
+}
+
+#[cfg(not(unix))]
+fn is_exposed(_file: &Metadata) -> bool {
+    false
+}
+
+/// The certificates in the file of a key of the address.
+fn certificates(key: &str, file: &Path) -> Result<Vec<CertificateDer<'static>>> {
+    let unreadable = |error| invalid(format!("the file of {key} cannot be read")).with_source(error);
+    let certificates: Vec<_> =
+        CertificateDer::pem_file_iter(file).map_err(unreadable)?.collect::<Result<_, _>>().map_err(unreadable)?;
+    if certificates.is_empty() {
+        return Err(invalid(format!("the file of {key} contains no certificate")));
+    }
+    Ok(certificates)
 }
 
 /// The authorities of a file, or else the root certificates of Mozilla.
@@ -40,15 +94,11 @@ fn roots(file: Option<&Path>) -> Result<RootCertStore> {
     let Some(file) = file else {
         return Ok(RootCertStore { roots: webpki_roots::TLS_SERVER_ROOTS.to_vec() });
     };
-    let unreadable = |error| invalid("the file of sslrootcert cannot be read").with_source(error);
     let mut roots = RootCertStore::empty();
-    for certificate in CertificateDer::pem_file_iter(file).map_err(unreadable)? {
+    for certificate in certificates("sslrootcert", file)? {
         roots
-            .add(certificate.map_err(unreadable)?)
+            .add(certificate)
             .map_err(|error| invalid("the file of sslrootcert contains an invalid certificate").with_source(error))?;
-    }
-    if roots.is_empty() {
-        return Err(invalid("the file of sslrootcert contains no certificate"));
     }
     Ok(roots)
 }

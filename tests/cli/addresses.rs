@@ -16,7 +16,7 @@ fn an_unreachable_backend_exits_with_2_without_showing_the_password() {
 }
 
 /// Arguments with mistyped addresses that contain the password hunter2.
-const MISTYPED: [&[&str]; 27] = [
+const MISTYPED: [&[&str]; 30] = [
     &["--backend=postgres:/u:hunter2@h/d"],
     &["--backend=u:hunter2@h:5432/d"],
     &["--backend=clickhouse+http:/u:hunter2@h/d"],
@@ -35,6 +35,9 @@ const MISTYPED: [&[&str]; 27] = [
     &["--backend", "postgres://u@h/d?password=x&hunter2"],
     &["--backend", "postgres://u@h/d?password=x&hunter2=y"],
     &["--backend", "postgres://u@h/d?pool_size=hunter2"],
+    &["--backend", "postgres://u@h/d?service=hunter2"],
+    &["--backend", "postgres://u@h/d?sslcert=hunter2&sslkey=hunter2"],
+    &["--backend", "postgres://u@h/d?sslcert=/x&sslpassword=hunter2"],
     &["--backend", "clickhouse+http://u:hun@ter2@h/d"],
     &["--backend", "clickhouse+https://u:12/hunter2@h/d"],
     &["--backend", "clickhouse+http://h/d?timeout=hunter2"],

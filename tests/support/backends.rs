@@ -39,6 +39,8 @@ impl Backend {
     /// PostgreSQL with a partition for each day of submission.
     pub const POSTGRES_PARTITIONED: Self =
         Self::server("postgres-partitioned", POSTGRES_URL_VARIABLE, "partition_by_submitted=true");
+    /// PostgreSQL, read by statements with the joins and orders of Lookout's own.
+    pub const POSTGRES_LOOKOUT: Self = Self::server("postgres-lookout", POSTGRES_URL_VARIABLE, "queries=lookout");
     /// ClickHouse.
     pub const CLICKHOUSE: Self = Self::server("clickhouse", CLICKHOUSE_URL_VARIABLE, "");
     /// ClickHouse with lightweight updates.

@@ -2,6 +2,7 @@
 //! missing keys, and the driver's own parser reads the values.
 
 mod password_file;
+mod service;
 
 use std::borrow::Cow;
 use std::collections::{BTreeMap, BTreeSet};
@@ -12,7 +13,7 @@ use std::time::Duration;
 use tokio_postgres::config::Host;
 
 use self::password_file::Login;
-use super::config::{PostgresConfig, Queries, SslMode};
+use super::config::{PostgresConfig, Queries, SslMode, TargetSessionAttrs};
 use super::layout::Layout;
 use crate::address::{
     HOST, Keys, MAX_SECONDS, Problem, UrlParts, decode, host_and_port, is_host, number, plain, put, seconds,
@@ -23,7 +24,7 @@ use crate::error::{BackendKind, Result};
 pub(crate) const URL_PREFIXES: [&str; 2] = ["postgres://", "postgresql://"];
 
 /// The environment variables that supply keys that the address does not have.
-const VARIABLES: [(&str, &str); 15] = [
+const VARIABLES: [(&str, &str); 17] = [
     ("PGHOST", "host"),
     ("PGHOSTADDR", "hostaddr"),
     ("PGPORT", "port"),
@@ -35,6 +36,8 @@ const VARIABLES: [(&str, &str); 15] = [
     ("PGAPPNAME", "application_name"),
     ("PGSSLMODE", "sslmode"),
     ("PGSSLROOTCERT", "sslrootcert"),
+    ("PGSSLCERT", "sslcert"),
+    ("PGSSLKEY", "sslkey"),
     ("PGCONNECT_TIMEOUT", "connect_timeout"),
     ("PGCHANNELBINDING", "channel_binding"),
     ("PGTARGETSESSIONATTRS", "target_session_attrs"),
@@ -52,6 +55,7 @@ const SECONDS: &str = "a number of seconds from 0 to 2147483647";
 const TEXT: &str = "a text";
 const TRUE_OR_FALSE: &str = "true or false";
 const WHOLE_NUMBER: &str = "a whole number";
+const SESSIONS: &str = "any, read-write, read-only, primary, standby or prefer-standby";
 const SSL_MODES: &str = "disable, prefer, require, verify-ca or verify-full";
 
 /// The keys of addresses, each with its setter.
@@ -65,15 +69,20 @@ const KEYS: Keys<Draft> = Keys(&[
     ("dbname", |draft, value| draft.set_driver("dbname", value, TEXT)),
     ("application_name", |draft, value| draft.set_driver("application_name", value, TEXT)),
     ("options", |draft, value| put(&mut draft.config.options, Some(value.to_owned()), TEXT)),
+    // Its keys are those of the file, which `into_config` reads.
+    ("service", |_, _| Ok(())),
     ("sslmode", |draft, value| put(&mut draft.config.ssl_mode, ssl_mode(value), SSL_MODES)),
     ("sslrootcert", |draft, value| put(&mut draft.config.ssl_root_cert, Some(Some(value.into())), TEXT)),
+    ("sslcert", |draft, value| put(&mut draft.config.ssl_cert, Some(Some(value.into())), TEXT)),
+    ("sslkey", |draft, value| put(&mut draft.config.ssl_key, Some(Some(value.into())), TEXT)),
+    ("sslpassword", |draft, value| put(&mut draft.config.ssl_password, Some(Some(value.to_owned())), TEXT)),
     ("connect_timeout", |draft, value| put(&mut draft.config.connect_timeout, connect_timeout(value), SECONDS)),
     ("keepalives", |draft, value| draft.set_driver("keepalives", value, "0 or 1")),
     ("keepalives_idle", |draft, value| draft.set_driver("keepalives_idle", value, WHOLE_NUMBER)),
     ("keepalives_interval", |draft, value| draft.set_driver("keepalives_interval", value, WHOLE_NUMBER)),
     ("keepalives_count", |draft, value| draft.set_driver("keepalives_retries", value, WHOLE_NUMBER)),
     ("target_session_attrs", |draft, value| {
-        draft.set_driver("target_session_attrs", value, "any, read-write or read-only")
+        put(&mut draft.config.target_session_attrs, target_session_attrs(value), SESSIONS)
     }),
     ("channel_binding", |draft, value| draft.set_driver("channel_binding", value, "disable, prefer or require")),
     ("load_balance_hosts", |draft, value| draft.set_driver("load_balance_hosts", value, "disable or random")),
@@ -209,7 +218,14 @@ impl Pairs {
     }
 
     /// Creates the configuration. `variable` reads an environment variable.
-    fn into_config(self, variable: &dyn Fn(&str) -> Option<OsString>) -> Result<PostgresConfig, Problem> {
+    fn into_config(mut self, variable: &dyn Fn(&str) -> Option<OsString>) -> Result<PostgresConfig, Problem> {
+        let named = variable("PGSERVICE").filter(|name| !name.is_empty()).map(OsString::into_string).transpose();
+        let named = named.map_err(|_| Problem::new("not UTF-8").within("PGSERVICE"))?;
+        if let Some(name) = self.0.get("service").or(named.as_ref()) {
+            for (key, value) in service::read(name, variable)? {
+                self.0.entry(key).or_insert(value);
+            }
+        }
         let mut draft = Draft::default();
         for (&key, value) in &self.0 {
             KEYS.set(&mut draft, key, value)?;
@@ -348,6 +364,18 @@ fn ssl_mode(value: &str) -> Option<SslMode> {
         "require" => Some(SslMode::Require),
         "verify-ca" => Some(SslMode::VerifyCa),
         "verify-full" => Some(SslMode::VerifyFull),
+        _ => None,
+    }
+}
+
+fn target_session_attrs(value: &str) -> Option<TargetSessionAttrs> {
+    match value {
+        "any" => Some(TargetSessionAttrs::Any),
+        "read-write" => Some(TargetSessionAttrs::ReadWrite),
+        "read-only" => Some(TargetSessionAttrs::ReadOnly),
+        "primary" => Some(TargetSessionAttrs::Primary),
+        "standby" => Some(TargetSessionAttrs::Standby),
+        "prefer-standby" => Some(TargetSessionAttrs::PreferStandby),
         _ => None,
     }
 }

@@ -104,6 +104,7 @@ fn errors_name_the_key_and_contain_no_value() {
         ("host=a%20b", "host must be a host name"),
         ("sslmode=hunter2", "sslmode must be disable, prefer"),
         ("target_session_attrs=hunter2", "target_session_attrs must be any"),
+        ("service=hunter2", "no service file defines the service"),
         ("schema=", "schema must be a name"),
         ("hot_cold_split=hunter2", "hot_cold_split must be true or false"),
         ("hot_cold_split=true&partition_by_submitted=true", "partition_by_submitted must be false"),
@@ -150,6 +151,22 @@ fn the_environment_adds_what_is_missing() {
     assert_eq!((config.get_password(), config.get_ports()), (Some(b"p".as_slice()), &[1][..]));
     let problem = read_in("host=h", &[("PGPORT", "hunter2")]).unwrap_err();
     assert_eq!(problem, Problem::value("port", "a number from 1 to 65535, or several with commas").within("PGPORT"));
+}
+
+#[test]
+fn a_service_adds_what_the_address_leaves_out() {
+    let file = std::env::temp_dir().join(format!("broadside-service-{}", std::process::id()));
+    std::fs::write(&file, "[prod]\nhost=s\nport=9\nuser=su\ntarget_session_attrs=primary\n").unwrap();
+    let environment = [("PGSERVICEFILE", file.to_str().unwrap()), ("PGUSER", "eu"), ("PGDATABASE", "ed")];
+    let named = [("PGSERVICE", "prod")].into_iter().chain(environment).collect::<Vec<_>>();
+    for config in [read_in("postgres://h/?service=prod", &environment), read_in("host=h", &named)] {
+        let config = config.unwrap();
+        assert_eq!((config.server.get_hosts(), config.server.get_ports()), (&tcp(&["h"])[..], &[9][..]));
+        assert_eq!((config.server.get_user(), config.server.get_dbname()), (Some("su"), Some("ed")));
+        assert_eq!(config.target_session_attrs, TargetSessionAttrs::Primary);
+    }
+    assert!(read_in("service=other", &environment).is_err());
+    std::fs::remove_file(&file).unwrap();
 }
 
 #[test]

@@ -124,11 +124,14 @@ impl Statement {
                 self.push(ANNOTATIONS).push(" @> ").bind(Json(wanted));
             }
             AnnotationTest::Exists => drop(self.push(ANNOTATIONS).push(" ? ").bind(key.to_owned())),
+            AnnotationTest::Value(test) if self.queries == Queries::Lookout => {
+                self.push_text_test(test, |statement| {
+                    statement.push("(j.annotations ->> ").bind(key.to_owned()).push(")")
+                });
+            }
             AnnotationTest::Value(test) => {
                 let key = self.add_parameter(key.to_owned());
-                if self.queries != Queries::Lookout {
-                    self.push(ANNOTATIONS).push(" ? ").push_parameter(key).push(" AND ");
-                }
+                self.push(ANNOTATIONS).push(" ? ").push_parameter(key).push(" AND ");
                 self.push_text_test(test, |statement| {
                     statement.push("(j.annotations ->> ").push_parameter(key).push(")")
                 });
