@@ -39,18 +39,14 @@ const ONLY_OF_PGX: [&str; 7] = [
 ];
 /// The keys that pgx does not pass to the server, and that change how it connects in ways that are not supported.
 #[cfg(feature = "postgres")]
-const UNSUPPORTED: [&str; 12] = [
+const UNSUPPORTED: [&str; 8] = [
     "krbspn",
     "krbsrvname",
     "max_protocol_version",
     "min_protocol_version",
     "require_auth",
-    "service",
     "servicefile",
-    "sslcert",
-    "sslkey",
     "sslnegotiation",
-    "sslpassword",
     "sslsni",
 ];
 

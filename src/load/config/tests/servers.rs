@@ -30,6 +30,10 @@ fn postgres_supports_the_keys_of_pgx_in_its_units() {
     assert!(settings.statement_timeout().is_zero(), "the server's setting is in milliseconds");
     assert_eq!(settings.options(), r"-c jit=off -c lock_timeout=5s -c search_path=a,\ b -c statement_timeout=30000");
     assert_eq!(postgres("dbname: other").database(), Some("other"));
+    let certified = "sslcert: /c, sslkey: /k, sslpassword: hunter2, target_session_attrs: standby";
+    assert_eq!(postgres(certified).ssl_key(), Some(std::path::Path::new("/k")));
+    let parsed = on(&format!("{{postgres: {{host: h, port: 1, database: d, {certified}}}}}")).unwrap();
+    assert!(!format!("{:?}", parsed.config).contains("hunter2"));
 }
 
 #[test]
@@ -39,8 +43,8 @@ fn keys_that_only_apply_to_pgx_are_warnings_and_those_of_other_connections_probl
     let warned: Vec<_> = parsed.warnings.iter().map(|warning| warning.key.as_str()).collect();
     assert_eq!(warned, ["databaseConfig.postgres.pool_min_conns", "databaseConfig.postgres.default_query_exec_mode"]);
     assert_eq!(postgres(keys).options(), "");
-    let error = on("{postgres: {host: h, port: 1, database: d, sslpassword: hunter2}}").unwrap_err();
-    assert_eq!(error.to_string(), "a.yaml:3: databaseConfig.postgres.sslpassword is not supported");
+    let error = on("{postgres: {host: h, port: 1, database: d, require_auth: hunter2}}").unwrap_err();
+    assert_eq!(error.to_string(), "a.yaml:3: databaseConfig.postgres.require_auth is not supported");
 }
 
 #[test]
