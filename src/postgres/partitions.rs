@@ -91,12 +91,13 @@ async fn all(client: &Client) -> Attempt<Vec<String>> {
 }
 
 /// Sets the submission time in each staged update. It determines the partition.
+/// The subtraction is exact; before version 14, an epoch is a double, which is rounded.
 const LOCATE: &str = "WITH located AS (
     UPDATE pg_temp.staged AS u SET submitted = k.submitted FROM job_key AS k
     WHERE u.target = 'job update' AND u.job_id = k.job_id
     RETURNING k.submitted
 )
-SELECT DISTINCT floor(extract(epoch FROM submitted) / 86400)::bigint FROM located ORDER BY 1";
+SELECT DISTINCT (submitted::date - DATE '1970-01-01')::bigint FROM located ORDER BY 1";
 
 /// The partitions of the jobs of the staged updates, in order of days.
 pub(super) async fn of_updates(client: &Client) -> Attempt<Vec<String>> {

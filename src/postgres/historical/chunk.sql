@@ -105,7 +105,8 @@ added AS (
         CASE WHEN ending = 3 THEN ended END,
         states[ending],
         ended,
-        floor(extract(epoch FROM ended)),
+        -- Whole seconds first: before version 14 the result is a double, which is rounded.
+        extract(epoch FROM date_trunc('second', ended)),
         priority_classes[(i % cardinality(priority_classes))::integer + 1],
         run_id,
         CASE WHEN ending = 3 THEN cancel_reason END,
