@@ -4,16 +4,14 @@ use std::net::IpAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use tokio_postgres::config::{ChannelBinding, Host, LoadBalanceHosts};
+use tokio_postgres::config::{ChannelBinding, LoadBalanceHosts};
 
 use super::address::{MAX_CONNECTIONS, MAX_NAME_BYTES};
-use super::config::{PostgresConfig, Queries, SslMode, TargetSessionAttrs, invalid};
+use super::config::{DEFAULT_HOST, PostgresConfig, Queries, SslMode, TargetSessionAttrs, invalid};
 use super::layout::Layout;
 use super::settings;
 use crate::address::MAX_SECONDS;
 use crate::error::Result;
-
-const DEFAULT_HOST: &str = "localhost";
 
 /// The builder. It does not read environment variables or the password file.
 ///
@@ -40,9 +38,7 @@ const DEFAULT_HOST: &str = "localhost";
 impl PostgresConfig {
     /// Creates the configuration of a server on `localhost` with the defaults of [`PostgresConfig`].
     pub fn new() -> Self {
-        let mut config = Self::default();
-        config.server.host(DEFAULT_HOST);
-        config
+        Self { hosts: vec![DEFAULT_HOST.to_owned()], ..Self::default() }
     }
 
     /// Sets the host. A name that begins with a slash is the directory of a Unix socket.
@@ -52,15 +48,12 @@ impl PostgresConfig {
 
     /// Sets the hosts with their ports, which are tried in order. An empty list means `localhost`.
     pub fn with_hosts<H: Into<String>>(mut self, hosts: impl IntoIterator<Item = (H, u16)>) -> Self {
-        let mut server = self.server_without_hosts();
-        let hosts: Vec<(String, u16)> = hosts.into_iter().map(|(host, port)| (host.into(), port)).collect();
-        if hosts.is_empty() {
-            server.host(DEFAULT_HOST);
+        let hosts = hosts.into_iter().map(|(host, port)| (host.into(), port));
+        (self.hosts, self.ports) = hosts.unzip();
+        if self.hosts.is_empty() {
+            self.hosts.push(DEFAULT_HOST.to_owned());
         }
-        for (host, port) in hosts {
-            server.host(host).port(port);
-        }
-        *self.server = server;
+        self.host_addresses.clear();
         self
     }
 
@@ -71,21 +64,10 @@ impl PostgresConfig {
     /// `InvalidArgument` if the number of addresses is not that of the hosts.
     pub fn with_host_addresses(mut self, addresses: impl IntoIterator<Item = IpAddr>) -> Result<Self> {
         let addresses: Vec<_> = addresses.into_iter().collect();
-        let (hosts, ports) = (self.server.get_hosts().to_vec(), self.server.get_ports().to_vec());
-        if addresses.len() != hosts.len() {
+        if addresses.len() != self.hosts.len() {
             return Err(invalid("there must be as many addresses as there are hosts"));
         }
-        let mut server = self.server_without_hosts();
-        for host in hosts {
-            add_host(&mut server, host);
-        }
-        for port in ports {
-            server.port(port);
-        }
-        for address in addresses {
-            server.hostaddr(address);
-        }
-        *self.server = server;
+        self.host_addresses = addresses;
         Ok(self)
     }
 
@@ -288,43 +270,6 @@ impl PostgresConfig {
         self.adopt = adopt;
         self
     }
-
-    /// The driver's configuration without hosts, because the driver can only add hosts.
-    pub(super) fn server_without_hosts(&self) -> tokio_postgres::Config {
-        let from = &self.server;
-        let mut to = tokio_postgres::Config::new();
-        if let Some(user) = from.get_user() {
-            to.user(user);
-        }
-        if let Some(password) = from.get_password() {
-            to.password(password);
-        }
-        if let Some(database) = from.get_dbname() {
-            to.dbname(database);
-        }
-        if let Some(name) = from.get_application_name() {
-            to.application_name(name);
-        }
-        if let Some(interval) = from.get_keepalives_interval() {
-            to.keepalives_interval(interval);
-        }
-        if let Some(probes) = from.get_keepalives_retries() {
-            to.keepalives_retries(probes);
-        }
-        to.keepalives(from.get_keepalives())
-            .keepalives_idle(from.get_keepalives_idle())
-            .channel_binding(from.get_channel_binding())
-            .load_balance_hosts(from.get_load_balance_hosts());
-        to
-    }
-}
-
-pub(super) fn add_host(server: &mut tokio_postgres::Config, host: Host) {
-    match host {
-        Host::Tcp(name) => server.host(name),
-        #[cfg(unix)]
-        Host::Unix(directory) => server.host_path(directory),
-    };
 }
 
 #[cfg(test)]

@@ -5,13 +5,13 @@ use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use tokio_postgres::config::{ChannelBinding, Host, LoadBalanceHosts};
+use tokio_postgres::config::{ChannelBinding, LoadBalanceHosts};
 
-use super::builder::add_host;
 use super::layout::Layout;
 use crate::error::{BackendKind, Error, ErrorKind, Operation};
 
-const DEFAULT_PORT: u16 = 5432;
+pub(super) const DEFAULT_HOST: &str = "localhost";
+pub(super) const DEFAULT_PORT: u16 = 5432;
 
 /// The TLS mode of a connection: libpq's `sslmode`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -105,7 +105,12 @@ pub enum SslMode {
 /// ```
 #[derive(Clone)]
 pub struct PostgresConfig {
-    /// Boxed because it is much larger than the configurations of the other backends.
+    /// The names, and the addresses if they are known; if both are given, of the same number.
+    pub(super) hosts: Vec<String>,
+    pub(super) host_addresses: Vec<IpAddr>,
+    /// One for all hosts, or one for each.
+    pub(super) ports: Vec<u16>,
+    /// The driver's other keys. Boxed because it is much larger than the configurations of the other backends.
     pub(super) server: Box<tokio_postgres::Config>,
     pub(super) ssl_mode: SslMode,
     pub(super) ssl_root_cert: Option<PathBuf>,
@@ -198,6 +203,9 @@ impl Default for PostgresConfig {
         let mut server = tokio_postgres::Config::new();
         server.application_name("broadside");
         Self {
+            hosts: Vec::new(),
+            host_addresses: Vec::new(),
+            ports: Vec::new(),
             server: Box::new(server),
             ssl_mode: SslMode::Prefer,
             ssl_root_cert: None,
@@ -226,16 +234,12 @@ impl Default for PostgresConfig {
 impl PostgresConfig {
     /// The hosts with their ports.
     pub fn hosts(&self) -> impl Iterator<Item = (String, u16)> + '_ {
-        let ports = self.server.get_ports();
-        self.server.get_hosts().iter().enumerate().map(move |(at, host)| {
-            let port = ports.get(at).or(ports.first()).copied().unwrap_or(DEFAULT_PORT);
-            (host_name(host), port)
-        })
+        self.hosts.iter().enumerate().map(|(at, host)| (host.clone(), self.port(at)))
     }
 
     /// The addresses of the hosts.
     pub fn host_addresses(&self) -> &[IpAddr] {
-        self.server.get_hostaddrs()
+        &self.host_addresses
     }
 
     /// The user.
@@ -378,35 +382,29 @@ impl PostgresConfig {
         self.adopt
     }
 
+    /// The port of a host.
+    pub(super) fn port(&self, host: usize) -> u16 {
+        self.ports.get(host).or(self.ports.first()).copied().unwrap_or(DEFAULT_PORT)
+    }
+
     /// The driver's configuration of each host.
     pub(super) fn driver_configs(&self) -> Vec<tokio_postgres::Config> {
-        let (hosts, addresses) = (self.server.get_hosts(), self.server.get_hostaddrs());
-        let ports = self.server.get_ports();
         let of_host = |at: usize| {
-            let mut server = self.server_without_hosts();
-            if let Some(host) = hosts.get(at) {
-                add_host(&mut server, host.clone());
+            let mut server = tokio_postgres::Config::clone(&self.server);
+            if let Some(host) = self.hosts.get(at) {
+                server.host(host);
             }
-            if let Some(address) = addresses.get(at) {
+            if let Some(address) = self.host_addresses.get(at) {
                 server.hostaddr(*address);
             }
-            server.port(ports.get(at).or(ports.first()).copied().unwrap_or(DEFAULT_PORT));
-            server.connect_timeout(self.connect_timeout).ssl_mode(match self.ssl_mode {
+            server.port(self.port(at)).connect_timeout(self.connect_timeout).ssl_mode(match self.ssl_mode {
                 SslMode::Disable => tokio_postgres::config::SslMode::Disable,
                 SslMode::Prefer => tokio_postgres::config::SslMode::Prefer,
                 SslMode::Require | SslMode::VerifyCa | SslMode::VerifyFull => tokio_postgres::config::SslMode::Require,
             });
             server
         };
-        (0..hosts.len().max(addresses.len())).map(of_host).collect()
-    }
-}
-
-fn host_name(host: &Host) -> String {
-    match host {
-        Host::Tcp(name) => name.clone(),
-        #[cfg(unix)]
-        Host::Unix(directory) => directory.to_string_lossy().into_owned(),
+        (0..self.hosts.len().max(self.host_addresses.len())).map(of_host).collect()
     }
 }
 

@@ -65,22 +65,20 @@ impl Hosts {
     async fn servers(&self) -> Vec<Config> {
         let mut servers = Vec::new();
         for server in &self.servers {
-            match (server.get_hosts(), server.get_hostaddrs(), server.get_ports()) {
+            let addresses = match (server.get_hosts(), server.get_hostaddrs(), server.get_ports()) {
                 ([Host::Tcp(name)], [], &[port]) if self.wanted != TargetSessionAttrs::Any => {
-                    // The driver reports a failure.
-                    let addresses = lookup_host((name.as_str(), port)).await.map(Iterator::collect::<Vec<_>>);
-                    let known = addresses.unwrap_or_default().into_iter().map(|address| {
-                        let mut server = server.clone();
-                        server.hostaddr(address.ip());
-                        server
-                    });
-                    let before = servers.len();
-                    servers.extend(known);
-                    if servers.len() == before {
-                        servers.push(server.clone());
-                    }
+                    lookup_host((name.as_str(), port)).await.map(Vec::from_iter).unwrap_or_default()
                 }
-                _ => servers.push(server.clone()),
+                _ => Vec::new(),
+            };
+            // The driver reports a failure to resolve the name.
+            if addresses.is_empty() {
+                servers.push(server.clone());
+            }
+            for address in addresses {
+                let mut server = server.clone();
+                server.hostaddr(address.ip());
+                servers.push(server);
             }
         }
         if servers.first().is_some_and(|server| server.get_load_balance_hosts() == LoadBalanceHosts::Random) {

@@ -10,10 +10,8 @@ use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use tokio_postgres::config::Host;
-
 use self::password_file::Login;
-use super::config::{PostgresConfig, Queries, SslMode, TargetSessionAttrs};
+use super::config::{DEFAULT_HOST, DEFAULT_PORT, PostgresConfig, Queries, SslMode, TargetSessionAttrs};
 use super::layout::Layout;
 use crate::address::{
     HOST, Keys, MAX_SECONDS, Problem, UrlParts, decode, host_and_port, is_host, number, plain, put, seconds,
@@ -61,7 +59,10 @@ const SSL_MODES: &str = "disable, prefer, require, verify-ca or verify-full";
 /// The keys of addresses, each with its setter.
 const KEYS: Keys<Draft> = Keys(&[
     ("host", Draft::set_hosts),
-    ("hostaddr", |draft, value| draft.set_driver("hostaddr", value, "an IP address, or several with commas")),
+    ("hostaddr", |draft, value| {
+        let addresses = value.split(',').map(|address| address.parse().ok()).collect();
+        put(&mut draft.config.host_addresses, addresses, "an IP address, or several with commas")
+    }),
     ("port", Draft::set_ports),
     ("user", |draft, value| draft.set_driver("user", value, TEXT)),
     ("password", |draft, value| draft.set_driver("password", value, TEXT)),
@@ -252,15 +253,16 @@ struct Draft {
 
 impl Draft {
     fn set_hosts(&mut self, value: &str) -> Result<(), &'static str> {
-        let hosts: Vec<_> = value.split(',').map(|host| if host.is_empty() { "localhost" } else { host }).collect();
+        let named = |host: &str| if host.is_empty() { DEFAULT_HOST.to_owned() } else { host.to_owned() };
+        let hosts: Vec<_> = value.split(',').map(named).collect();
         let valid = hosts.iter().all(|host| is_host(host) || (cfg!(unix) && host.starts_with('/')));
-        if valid { self.set_driver("host", &hosts.join(","), HOST) } else { Err(HOST) }
+        put(&mut self.config.hosts, valid.then_some(hosts), HOST)
     }
 
     fn set_ports(&mut self, value: &str) -> Result<(), &'static str> {
         const PORTS: &str = "a number from 1 to 65535, or several with commas";
-        let valid = value.split(',').all(|port| port.is_empty() || number(port, 1, u16::MAX).is_some());
-        if valid { self.set_driver("port", value, PORTS) } else { Err(PORTS) }
+        let port = |port: &str| if port.is_empty() { Some(DEFAULT_PORT) } else { number(port, 1, u16::MAX) };
+        put(&mut self.config.ports, value.split(',').map(port).collect(), PORTS)
     }
 
     /// Passes a key to the driver. The driver's error would contain the value.
@@ -285,59 +287,55 @@ impl Draft {
         let text = format!("application_name=broadside {}", self.driver);
         let mut server: tokio_postgres::Config =
             text.parse().map_err(|_| Problem::new("the driver does not accept these keys together"))?;
-        if server.get_hosts().is_empty() && server.get_hostaddrs().is_empty() {
-            server.host("localhost");
+        let mut config = self.config;
+        if config.hosts.is_empty() && config.host_addresses.is_empty() {
+            config.hosts.push(DEFAULT_HOST.to_owned());
         }
-        let (hosts, addresses, ports) = (server.get_hosts(), server.get_hostaddrs(), server.get_ports());
-        if !hosts.is_empty() && !addresses.is_empty() && hosts.len() != addresses.len() {
+        let (hosts, addresses) = (config.hosts.len(), config.host_addresses.len());
+        if hosts != addresses && hosts != 0 && addresses != 0 {
             return Err(Problem::value("hostaddr", "as many addresses as there are hosts"));
         }
-        if ports.len() > 1 && ports.len() != hosts.len().max(addresses.len()) {
+        if config.ports.len() > 1 && config.ports.len() != hosts.max(addresses) {
             return Err(Problem::value("port", "one port or as many as there are hosts"));
         }
         if server.get_password().is_none_or(<[u8]>::is_empty)
             && let Some(file) = self.password_file.or(home_password_file).and_then(|path| password_file::read(&path))
-            && let Some(password) = stored_password(&file, &server)?
+            && let Some(password) = stored_password(&file, &config, &server)?
         {
             server.password(password);
         }
-        Ok(PostgresConfig { server: Box::new(server), ..self.config })
+        Ok(PostgresConfig { server: Box::new(server), ..config })
     }
 }
 
 /// The password of a server in the password file.
-fn stored_password(file: &[u8], server: &tokio_postgres::Config) -> Result<Option<Vec<u8>>, Problem> {
+fn stored_password(
+    file: &[u8],
+    config: &PostgresConfig,
+    server: &tokio_postgres::Config,
+) -> Result<Option<Vec<u8>>, Problem> {
     // The driver's defaults are the user of the process and the database with the name of the user.
     let user = server.get_user().map_or_else(|| whoami::username().unwrap_or_default().into(), Cow::from);
     let database = server.get_dbname().unwrap_or(&user);
-    let (hosts, addresses, ports) = (server.get_hosts(), server.get_hostaddrs(), server.get_ports());
+    let (hosts, addresses) = (&config.hosts, &config.host_addresses);
     let found: BTreeSet<_> = (0..hosts.len().max(addresses.len()))
         .filter_map(|at| {
-            let host = hosts.get(at).map_or_else(|| addresses[at].to_string(), listed_host);
-            let port = ports.get(at).or(ports.first()).copied().unwrap_or(5432).to_string();
+            let host = hosts.get(at).map_or_else(|| addresses[at].to_string(), |host| listed_host(host).to_owned());
+            let port = config.port(at).to_string();
             password_file::find(file, Login { host: &host, port: &port, database, user: &user })
         })
         .collect();
     match found.len() {
         0 | 1 => Ok(found.into_iter().next()),
-        _ => Err(Problem::new(
-            "the password file has different passwords for the hosts, but the driver accepts only one",
-        )),
+        _ => Err(Problem::new("the password file has different passwords for the hosts, which is not supported")),
     }
 }
 
 /// The name of a host in the password file: `localhost` for the default socket directories.
-fn listed_host(host: &Host) -> String {
+fn listed_host(host: &str) -> &str {
     match host {
-        Host::Tcp(name) => name.clone(),
-        #[cfg(unix)]
-        Host::Unix(path)
-            if ["/var/run/postgresql", "/run/postgresql", "/tmp"].map(Path::new).contains(&path.as_path()) =>
-        {
-            "localhost".to_owned()
-        }
-        #[cfg(unix)]
-        Host::Unix(path) => path.to_string_lossy().into_owned(),
+        "/var/run/postgresql" | "/run/postgresql" | "/tmp" => DEFAULT_HOST,
+        host => host,
     }
 }
 

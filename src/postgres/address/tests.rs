@@ -13,10 +13,6 @@ fn read_in(text: &str, environment: &[(&str, &str)]) -> Result<PostgresConfig, P
     pairs?.into_config(&value)
 }
 
-fn tcp(names: &[&str]) -> Vec<Host> {
-    names.iter().map(|&name| Host::Tcp(name.to_owned())).collect()
-}
-
 #[test]
 fn a_url_and_its_key_values_are_equivalent() {
     let url = "postgres://us%20er:p%40ss%25@example.com:5433/d%2Fb?sslmode=verify-full&schema=s&pool_size=3";
@@ -26,8 +22,8 @@ fn a_url_and_its_key_values_are_equivalent() {
         assert_eq!(config.server.get_user(), Some("us er"));
         assert_eq!(config.server.get_password(), Some(b"p@ss%".as_slice()));
         assert_eq!(config.server.get_dbname(), Some("d/b"));
-        assert_eq!(config.server.get_ports(), [5433]);
-        assert_eq!(config.server.get_hosts(), tcp(&["example.com"]));
+        assert_eq!(config.ports, [5433]);
+        assert_eq!(config.hosts, ["example.com"]);
         assert_eq!(config.server.get_application_name(), Some("broadside"));
         assert_eq!(config.ssl_mode, SslMode::VerifyFull);
         assert_eq!(config.schema.as_deref(), Some("s"));
@@ -37,18 +33,17 @@ fn a_url_and_its_key_values_are_equivalent() {
 
 #[test]
 fn urls_are_read_by_libpqs_rules() {
-    let server = |url: &str| *read(url).unwrap().server;
-    let config = server("postgresql://u@h1:1,h2,[::1]:3/d");
-    assert_eq!(config.get_hosts(), tcp(&["h1", "h2", "::1"]));
-    assert_eq!(config.get_ports(), [1, 5432, 3]);
-    let config = server("postgres://u:p+q@h/d?application_name=a+b%20c&password=r@s");
+    let config = read("postgresql://u@h1:1,h2,[::1]:3/d").unwrap();
+    assert_eq!(config.hosts, ["h1", "h2", "::1"]);
+    assert_eq!(config.ports, [1, 5432, 3]);
+    let config = read("postgres://u:p+q@h/d?application_name=a+b%20c&password=r@s").unwrap().server;
     assert_eq!(config.get_application_name(), Some("a+b c"));
     assert_eq!(config.get_password(), Some(b"r@s".as_slice()));
     // A key of the query takes precedence, and the last of two.
-    let config = server("postgres://h1:1/d?host=h2&port=2&port=3");
-    assert_eq!((config.get_hosts(), config.get_ports()), (&tcp(&["h2"])[..], &[3][..]));
-    assert_eq!(server("postgres://").get_hosts(), tcp(&["localhost"]));
-    assert_eq!(server("postgres://h,/d").get_hosts(), tcp(&["h", "localhost"]));
+    let config = read("postgres://h1:1/d?host=h2&port=2&port=3").unwrap();
+    assert_eq!((config.hosts, config.ports), (vec!["h2".to_owned()], vec![3]));
+    assert_eq!(read("postgres://").unwrap().hosts, ["localhost"]);
+    assert_eq!(read("postgres://h,/d").unwrap().hosts, ["h", "localhost"]);
     assert_eq!(read("postgres://h/d?ssl=true").unwrap().ssl_mode, SslMode::Require);
 }
 
@@ -56,8 +51,10 @@ fn urls_are_read_by_libpqs_rules() {
 #[test]
 fn a_directory_is_a_host() {
     for text in ["postgres://user@/db?host=/dir", "postgres://user@%2Fdir/db", "host=/dir user=user dbname=db"] {
-        let config = read(text).unwrap().server;
-        assert_eq!(config.get_hosts(), [Host::Unix("/dir".into())]);
+        let config = read(text).unwrap();
+        assert_eq!(config.hosts, ["/dir"]);
+        let config = &config.driver_configs()[0];
+        assert_eq!(config.get_hosts(), [tokio_postgres::config::Host::Unix("/dir".into())]);
         assert_eq!((config.get_user(), config.get_dbname()), (Some("user"), Some("db")));
     }
 }
@@ -142,13 +139,13 @@ fn the_environment_adds_what_is_missing() {
     let environment =
         [("PGHOST", "e"), ("PGPORT", "7"), ("PGUSER", "eu"), ("PGPASSWORD", "ep"), ("PGSSLMODE", "require")];
     let config = read_in("postgres://u@/d", &environment).unwrap();
-    assert_eq!(config.server.get_hosts(), tcp(&["e"]));
-    assert_eq!(config.server.get_ports(), [7]);
+    assert_eq!(config.hosts, ["e"]);
+    assert_eq!(config.ports, [7]);
     assert_eq!(config.server.get_user(), Some("u"));
     assert_eq!(config.server.get_password(), Some(b"ep".as_slice()));
     assert_eq!(config.ssl_mode, SslMode::Require);
-    let config = read_in("postgres://u:p@h:1/d", &environment).unwrap().server;
-    assert_eq!((config.get_password(), config.get_ports()), (Some(b"p".as_slice()), &[1][..]));
+    let config = read_in("postgres://u:p@h:1/d", &environment).unwrap();
+    assert_eq!((config.server.get_password(), config.ports), (Some(b"p".as_slice()), vec![1]));
     let problem = read_in("host=h", &[("PGPORT", "hunter2")]).unwrap_err();
     assert_eq!(problem, Problem::value("port", "a number from 1 to 65535, or several with commas").within("PGPORT"));
 }
@@ -161,7 +158,7 @@ fn a_service_adds_what_the_address_leaves_out() {
     let named = [("PGSERVICE", "prod")].into_iter().chain(environment).collect::<Vec<_>>();
     for config in [read_in("postgres://h/?service=prod", &environment), read_in("host=h", &named)] {
         let config = config.unwrap();
-        assert_eq!((config.server.get_hosts(), config.server.get_ports()), (&tcp(&["h"])[..], &[9][..]));
+        assert_eq!(config.hosts().collect::<Vec<_>>(), [("h".to_owned(), 9)]);
         assert_eq!((config.server.get_user(), config.server.get_dbname()), (Some("su"), Some("ed")));
         assert_eq!(config.target_session_attrs, TargetSessionAttrs::Primary);
     }
@@ -171,7 +168,10 @@ fn a_service_adds_what_the_address_leaves_out() {
 
 #[test]
 fn the_password_file_is_looked_up_by_all_of_a_login() {
-    let password = |text: &str, file: &str| stored_password(file.as_bytes(), &read(text).unwrap().server);
+    let password = |text: &str, file: &str| {
+        let config = read(text).unwrap();
+        stored_password(file.as_bytes(), &config, &config.server)
+    };
     let found = |text: &str| Ok(Some(text.as_bytes().to_vec()));
     assert_eq!(password("host=h user=u dbname=d", "h:5432:x:u:no\nh:5432:d:u:yes"), found("yes"));
     assert_eq!(password("host=h port=1 user=u", "h:1:u:u:yes"), found("yes"));
