@@ -35,7 +35,8 @@ const JOBS: usize = 20_000;
 const ACTIVE_JOBS: usize = 300;
 const TABLES: [&str; 5] = ["job", "job_run", "job_spec", "job_error", "job_deduplication"];
 
-/// Gives the columns of a scratch store another collation, as those of Lookout's tables have, and removes the mark of its layout.
+/// Gives the columns of a scratch store another collation, as those of Lookout's tables have, and removes its layout from
+/// the marker.
 const LOOKOUTS_COLLATION: &str = r#"
 DO $$
 DECLARE a record;

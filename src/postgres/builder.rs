@@ -282,10 +282,10 @@ mod tests {
     #[test]
     fn builder_and_address_have_the_same_keys() {
         let text = "host=a,b port=1,2 hostaddr=127.0.0.1,::1 user=u password=hunter2 dbname=d application_name=n \
-            options='-c x=y' sslmode=verify-ca sslrootcert=/r sslcert=/c sslkey=/k sslpassword=hunter2 connect_timeout=3 keepalives=0 keepalives_idle=4 \
-            keepalives_interval=5 keepalives_count=6 target_session_attrs=prefer-standby channel_binding=require \
-            load_balance_hosts=random schema=s pool_size=7 acquire_timeout=8 statement_timeout=9 statement_cache=10 \
-            max_lifetime=11 max_idle_time=12 \
+            options='-c x=y' sslmode=verify-ca sslrootcert=/r sslcert=/c sslkey=/k sslpassword=hunter2 \
+            connect_timeout=3 keepalives=0 keepalives_idle=4 keepalives_interval=5 keepalives_count=6 \
+            target_session_attrs=prefer-standby channel_binding=require load_balance_hosts=random \
+            schema=s pool_size=7 acquire_timeout=8 statement_timeout=9 statement_cache=10 max_lifetime=11 max_idle_time=12 \
             hot_cold_split=true queries=lookout tuning_sql=t revert_sql=r adopt=true";
         let built = PostgresConfig::new()
             .with_user("u")

@@ -52,7 +52,7 @@ pub enum SslMode {
 /// | `statement_cache` | the maximum number of prepared statements of a connection | 256 |
 /// | `hot_cold_split` | `true`: terminal jobs are moved to a table of their own | `false` |
 /// | `partition_by_submitted` | `true`: jobs are partitioned by day of submission | `false` |
-/// | `queries` | `lookout`: pages are read with the joins and orders of Lookout's own statements, see below | `indexed` |
+/// | `queries` | `lookout`: pages are read with the joins and orders of Lookout's own statements | `indexed` |
 /// | `tuning_sql` | SQL that `initialise_schema` executes last, after all checks and on the complete schema | none |
 /// | `revert_sql` | SQL that `tear_down` executes last, to undo the tuning | none |
 /// | `adopt` | `true`: Lookout's tables are used in their own layout, and may be changed and cleared | `false` |
@@ -74,14 +74,14 @@ pub enum SslMode {
 ///
 /// Lookout's own statements do not suit some of its indexes. It orders pages by `last_transition_time_seconds`, which
 /// only an index that begins with the queue contains, and by `jobset`, which has only an index for patterns; both sort
-/// all jobs. It joins jobs with `SELECT DISTINCT queue, jobset FROM job WHERE state IN (1, 2, 3, 8)` for active job sets,
-/// which reads all of them before the first job of the page. It tests parts of annotations without the condition that
-/// the annotation exists, which has an index. And it orders texts by the collation of the database.
+/// all jobs. For active job sets it joins jobs with `SELECT DISTINCT queue, jobset FROM job WHERE state IN (…)`, which
+/// leaves the planner fewer choices than `EXISTS`. It tests parts of annotations without the condition that the
+/// annotation exists, which has an index. And it orders texts by the collation of the database.
 ///
-/// By default the backend orders by `last_transition_time` (seconds are ties) and by `jobset USING ~<~` unless one queue
+/// By default the backend orders by `last_transition_time` (seconds are ties) and by `jobset USING ~<~` unless a queue
 /// is selected, tests active job sets with `EXISTS`, adds the condition on annotations, and orders texts by bytes in
-/// each database. The primary key of Lookout's `job` has the collation of the database. If that is not `C`, a page in
-/// the order of job ids sorts all jobs, unless `tuning_sql` creates an index on `(job_id COLLATE "C")`.
+/// each database. In tables that Lookout created, the indexes on job ids and queues have the collation of the database,
+/// so that a page in such an order sorts all jobs, unless `tuning_sql` creates an index on `(job_id COLLATE "C")`.
 ///
 /// With `queries=lookout` the statements have the joins, conditions and orders of Lookout's, so that a measurement is
 /// that of Lookout. Texts are then in the order of the database's collation.

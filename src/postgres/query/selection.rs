@@ -50,7 +50,7 @@ impl Statement {
                 self.push("\nJOIN (SELECT DISTINCT queue, jobset FROM job WHERE state IN (").push(&active);
                 self.push(")) AS active\n    ON active.queue = j.queue AND active.jobset = j.jobset");
             }
-            // In contrast to the join, it permits the planner to read jobs in their order until the page is full.
+            // The planner has more choices than for the join. It can read jobs in their order until the page is full.
             Queries::Indexed => {
                 self.push(conjunction()).push("EXISTS (SELECT FROM job AS active WHERE active.queue = j.queue");
                 self.push(" AND active.jobset = j.jobset AND active.state IN (").push(&active).push("))");
