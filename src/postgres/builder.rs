@@ -285,8 +285,8 @@ mod tests {
             options='-c x=y' sslmode=verify-ca sslrootcert=/r sslcert=/c sslkey=/k sslpassword=hunter2 \
             connect_timeout=3 keepalives=0 keepalives_idle=4 keepalives_interval=5 keepalives_count=6 \
             target_session_attrs=prefer-standby channel_binding=require load_balance_hosts=random \
-            schema=s pool_size=7 acquire_timeout=8 statement_timeout=9 statement_cache=10 max_lifetime=11 max_idle_time=12 \
-            hot_cold_split=true queries=lookout tuning_sql=t revert_sql=r adopt=true";
+            schema=s pool_size=7 acquire_timeout=8 statement_timeout=9 statement_cache=10 max_lifetime=11 \
+            max_idle_time=12 hot_cold_split=true queries=lookout tuning_sql=t revert_sql=r adopt=true";
         let built = PostgresConfig::new()
             .with_user("u")
             .with_password("hunter2")
