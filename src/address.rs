@@ -39,8 +39,8 @@ impl Problem {
     }
 
     /// Adds the location of the problem: a part of the address or an environment variable.
-    pub(crate) fn within(self, place: &'static str) -> Self {
-        Self(format!("{place}: {}", self.0))
+    pub(crate) fn within(self, part: &'static str) -> Self {
+        Self(format!("{part}: {}", self.0))
     }
 
     /// Converts the problem to an error of the public API.

@@ -87,12 +87,12 @@ fn scaled(value: f64, units: &[(&str, f64)]) -> String {
 
 /// Formats a number with three significant digits, or as an integer from 100 on.
 pub fn digits(value: f64) -> String {
-    let places = match value {
+    let digits = match value {
         below if below < 9.995 => 2,
         below if below < 99.95 => 1,
         _ => 0,
     };
-    format!("{value:.places$}")
+    format!("{value:.digits$}")
 }
 
 #[cfg(test)]

@@ -46,12 +46,12 @@ pub fn difference(file: impl Display, step: &Step, response: &Response) {
     let (Some(expected), Some(difference)) = (&step.expect, step.difference(response)) else {
         return;
     };
-    let place = match difference.pointer.as_str() {
+    let pointer = match difference.pointer.as_str() {
         "" => String::new(),
         pointer => format!(" at {pointer}"),
     };
     write(format_args!(
-        "{file}:{}: the response {BAD}differs{BAD:#}{place}\n  expected {EXPECTED}{expected}{EXPECTED:#}\n  got      {GOT}{response}{GOT:#}\n",
+        "{file}:{}: the response {BAD}differs{BAD:#}{pointer}\n  expected {EXPECTED}{expected}{EXPECTED:#}\n  got      {GOT}{response}{GOT:#}\n",
         step.line
     ));
 }

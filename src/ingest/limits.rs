@@ -98,7 +98,7 @@ pub(crate) fn time(field: &'static str, value: Timestamp) -> Check {
 pub(crate) fn spec(field: &'static str, value: &[u8]) -> Check {
     match api::Job::decode(value) {
         Ok(_) => Ok(()),
-        Err(error) => violation(field, format!("({} bytes) is no valid api.Job: {error}", value.len())),
+        Err(error) => violation(field, format!("({} bytes) is not a valid api.Job: {error}", value.len())),
     }
 }
 

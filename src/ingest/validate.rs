@@ -144,7 +144,7 @@ mod tests {
         // A spec of a job that has one is not stored, but it is checked.
         for id in ["a", "b"] {
             let error = batch(&[("a", &valid), (id, &invalid)]).unwrap_err().to_string();
-            assert!(error.contains("query 1 (InsertJobSpec): jobSpec (8 bytes) is no valid api.Job"), "{error}");
+            assert!(error.contains("query 1 (InsertJobSpec): jobSpec (8 bytes) is not a valid api.Job"), "{error}");
         }
         assert!(batch(&[("a", &invalid), ("b", &invalid)]).unwrap_err().to_string().contains("query 0"));
     }

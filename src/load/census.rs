@@ -122,7 +122,7 @@ fn expected_job(generator: &Generator, job: &LiveJob) -> Job {
 
 fn expected_run(generator: &Generator, job: &LiveJob, reached: LifeStage) -> Run {
     let factory = generator.factory();
-    let place = factory.attributes().placement(job.number);
+    let placement = factory.attributes().placement(job.number);
     let at = |stage: LifeStage| -> Option<Timestamp> {
         (reached >= stage).then(|| factory.time(factory.delays().due(job, stage)))
     };
@@ -136,9 +136,9 @@ fn expected_run(generator: &Generator, job: &LiveJob, reached: LifeStage) -> Run
     let end = if job.succeeds { LifeStage::Succeeded } else { LifeStage::Failed };
     Run {
         run_id: factory.id(job).run().into(),
-        cluster: place.cluster.into(),
-        node: Some(place.node.into()),
-        pool: Some(place.pool.into()),
+        cluster: placement.cluster.into(),
+        node: Some(placement.node.into()),
+        pool: Some(placement.pool.into()),
         leased: at(LifeStage::Leased),
         pending: at(LifeStage::Pending),
         started: at(LifeStage::Running),

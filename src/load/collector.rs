@@ -28,7 +28,7 @@ enum Entry {
 
 impl Collector {
     /// Starts a thread that adds measurements to a record, and ends the load if one of the objectives, each with the
-    /// [greatest number of its calls](Objective::most_calls), cannot be met. The observer's displays run on `runtime`,
+    /// [maximum number of its calls](Objective::max_calls), cannot be met. The observer's displays run on `runtime`,
     /// because they may block.
     ///
     /// # Errors

@@ -63,7 +63,7 @@ impl Objective {
     }
 
     /// Returns true if a run in progress cannot meet the objective any more, whatever its further calls. `most` is the
-    /// [greatest number of calls](Self::most_calls).
+    /// [maximum number of calls](Self::max_calls).
     pub(super) fn is_lost(&self, run: &RunRecord, most: f64) -> bool {
         let calls = self.calls(run);
         let total = most.max(calls.latency.count() as f64);
@@ -85,9 +85,9 @@ impl Objective {
         }
     }
 
-    /// The greatest number of calls that a run can make: reads, of which `recorded` are replayed, or the events of
+    /// The maximum number of calls that a run can make: reads, of which `recorded` are replayed, or the events of
     /// ingestion, of which there are more than batches.
-    pub(super) fn most_calls(&self, config: &LoadConfig, recorded: &[RecordedRead]) -> f64 {
+    pub(super) fn max_calls(&self, config: &LoadConfig, recorded: &[RecordedRead]) -> f64 {
         let expected = match self.kind {
             Kind::Ingest => {
                 let actions = &config.actions;

@@ -302,8 +302,8 @@ impl Sample {
         if self.jobs.len() < SAMPLE_SIZE {
             return self.jobs.push(job);
         }
-        let place = ((u128::from(random) * u128::from(self.offered)) >> 64) as usize;
-        if let Some(kept) = self.jobs.get_mut(place) {
+        let slot = ((u128::from(random) * u128::from(self.offered)) >> 64) as usize;
+        if let Some(kept) = self.jobs.get_mut(slot) {
             *kept = job;
         }
     }

@@ -208,14 +208,14 @@ impl JobFactory {
                 queries.push_back(InsertJob { job: new, job_spec: Some(records::spec()) }.into());
             }
             LifeStage::Leased => {
-                let place = self.attributes.placement(job.number);
+                let placement = self.attributes.placement(job.number);
                 queries.push_back(SetJobLeased { job_id: job_id(), time, run_id: run_id(), submitted }.into());
                 let run = InsertJobRun {
                     job_run_id: run_id(),
                     job_id: job_id(),
-                    cluster: place.cluster,
-                    node: Some(place.node),
-                    pool: Some(place.pool.to_owned()),
+                    cluster: placement.cluster,
+                    node: Some(placement.node),
+                    pool: Some(placement.pool.to_owned()),
                     time,
                     submitted,
                 };

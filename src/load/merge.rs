@@ -187,7 +187,7 @@ fn add_series(sum: &mut RunRecord, other: &mut RunRecord) -> Result<(), String> 
                 Ok(same) => series[same]
                     .merge(&interval)
                     .map_err(|error| format!("the latencies of second {}: {error}", interval.second))?,
-                Err(place) => series.insert(place, interval),
+                Err(index) => series.insert(index, interval),
             }
         }
     }

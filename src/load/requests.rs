@@ -220,9 +220,9 @@ fn on_node(q: u64) -> Vec<Predicate> {
 
 /// The sort order of query `q`, which cycles through the keys in ascending and descending order.
 fn nth_order<K: Copy>(keys: &[K], q: u64) -> (K, Direction) {
-    let place = q % (2 * keys.len() as u64);
-    let direction = if place.is_multiple_of(2) { Direction::Ascending } else { Direction::Descending };
-    (keys[(place / 2) as usize], direction)
+    let slot = q % (2 * keys.len() as u64);
+    let direction = if slot.is_multiple_of(2) { Direction::Ascending } else { Direction::Descending };
+    (keys[(slot / 2) as usize], direction)
 }
 
 /// The group query without filters, and whether the name is one of its sort keys, which it is not for annotations.

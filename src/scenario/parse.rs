@@ -71,8 +71,8 @@ fn step(text: &[u8], line: usize) -> Result<Step, String> {
 /// The message without serde_json's line number, which is relative to the line of the file.
 fn not_an_object(error: &serde_json::Error) -> String {
     let text = error.to_string();
-    let place = format!(" at line {} column {}", error.line(), error.column());
-    match text.strip_suffix(&place) {
+    let position = format!(" at line {} column {}", error.line(), error.column());
+    match text.strip_suffix(&position) {
         Some(problem) => format!("not a JSON object: {problem} at column {}", error.column()),
         None => format!("not a JSON object: {text}"),
     }

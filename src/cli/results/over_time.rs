@@ -188,8 +188,8 @@ pub fn errors(runs: &[RunRecord]) -> Result<Markup, ChartError> {
         for series in run.series.iter().filter(|series| series.query_type.is_some()) {
             for interval in &series.intervals {
                 match sums.binary_search_by_key(&interval.second, |sum| sum.second) {
-                    Ok(place) => sums[place].errors += interval.errors,
-                    Err(place) => sums.insert(place, interval.clone()),
+                    Ok(index) => sums[index].errors += interval.errors,
+                    Err(index) => sums.insert(index, interval.clone()),
                 }
             }
         }

@@ -12,7 +12,7 @@ use super::problem::{Problem, SourceLocation};
 /// A node of a configuration, which may be merged from several files.
 #[derive(Debug, Clone)]
 pub(super) struct Node {
-    pub(super) place: SourceLocation,
+    pub(super) location: SourceLocation,
     pub(super) content: Content,
 }
 
@@ -32,7 +32,7 @@ impl Node {
         let file: Arc<str> = file.into();
         let whole = SourceLocation { file: file.clone(), line: 1 };
         if text.lines().all(|line| line.trim().is_empty() || line.trim_start().starts_with('#')) {
-            return Ok(Self { place: whole, content: Content::Map(Vec::new()) });
+            return Ok(Self { location: whole, content: Content::Map(Vec::new()) });
         }
         let options = serde_saphyr::options! { with_snippet: false };
         let raw: Spanned<RawNode> = serde_saphyr::from_str_with_options(text, options).map_err(|error| {
@@ -48,7 +48,7 @@ impl Node {
 
     fn from_raw(raw: Spanned<RawNode>, file: &Arc<str>, text: &str) -> Self {
         // For aliases and merged values, the location of the definition.
-        let place = SourceLocation { file: file.clone(), line: raw.defined.line() };
+        let location = SourceLocation { file: file.clone(), line: raw.defined.line() };
         let content = match raw.value {
             RawNode::Null => Content::Null,
             RawNode::Text(text) => Content::Scalar(text),
@@ -60,7 +60,7 @@ impl Node {
                 Content::Map(pairs.into_iter().map(|(key, node)| (key, Self::from_raw(node, file, text))).collect())
             }
         };
-        Self { place, content }
+        Self { location, content }
     }
 
     /// The node of a key of a mapping.
@@ -82,7 +82,7 @@ impl Node {
             }
             (content, later_content) => {
                 *content = later_content;
-                self.place = later.place;
+                self.location = later.location;
             }
         }
     }

@@ -39,10 +39,10 @@ pub struct Problem {
 }
 
 impl Problem {
-    pub(super) fn new(place: &SourceLocation, key: &str, value: &str, message: impl Into<String>) -> Self {
+    pub(super) fn new(location: &SourceLocation, key: &str, value: &str, message: impl Into<String>) -> Self {
         Self {
-            file: place.file.to_string(),
-            line: place.line,
+            file: location.file.to_string(),
+            line: location.line,
             key: key.to_owned(),
             value: value.to_owned(),
             message: message.into(),

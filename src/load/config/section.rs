@@ -20,7 +20,7 @@ pub(super) struct Diagnostics {
 #[derive(Debug)]
 pub(super) struct Section<'a> {
     path: String,
-    place: SourceLocation,
+    location: SourceLocation,
     pairs: &'a [(String, Node)],
     read: Vec<Cell<bool>>,
     diagnostics: &'a Diagnostics,
@@ -38,12 +38,12 @@ impl<'a> Section<'a> {
             Content::Null => &[],
             other => {
                 let value = displayed(&path, other);
-                diagnostics.problems.borrow_mut().push(Problem::new(&node.place, &path, value, "must be a mapping"));
+                diagnostics.problems.borrow_mut().push(Problem::new(&node.location, &path, value, "must be a mapping"));
                 &[]
             }
         };
         let read = pairs.iter().map(|_| Cell::new(false)).collect();
-        Self { path, place: node.place.clone(), pairs, read, diagnostics }
+        Self { path, location: node.location.clone(), pairs, read, diagnostics }
     }
 
     fn key(&self, name: &str) -> String {
@@ -72,7 +72,7 @@ impl<'a> Section<'a> {
             Some(node) => Section::new(self.key(name), node, self.diagnostics),
             None => Section {
                 path: self.key(name),
-                place: self.place.clone(),
+                location: self.location.clone(),
                 pairs: &[],
                 read: Vec::new(),
                 diagnostics: self.diagnostics,
@@ -208,7 +208,7 @@ impl<'a> Section<'a> {
     pub(super) fn warn_of_unknown_keys(&self) {
         for ((key, node), read) in self.pairs.iter().zip(&self.read) {
             // Other programs of Armada have variables with the same prefix.
-            let of_others = self.path.is_empty() && node.place.is_variable();
+            let of_others = self.path.is_empty() && node.location.is_variable();
             if !read.get() && !of_others {
                 self.warn(key, "is an unknown key and is ignored");
             }
@@ -229,12 +229,12 @@ impl<'a> Section<'a> {
     }
 
     fn place_of(&self, name: &str) -> &SourceLocation {
-        self.pairs.iter().find(|(key, _)| same_key(key, name)).map_or(&self.place, |(_, node)| &node.place)
+        self.pairs.iter().find(|(key, _)| same_key(key, name)).map_or(&self.location, |(_, node)| &node.location)
     }
 }
 
 /// The value of a key for a problem: empty for values that may be secrets, and for lists and mappings. Any value of the
-/// database may be a secret, because an address with a password may stand in a wrong place.
+/// database may be a secret, because an address with a password may be the value of a wrong key.
 fn displayed<'a>(key: &str, content: &'a Content) -> &'a str {
     let is_shown =
         |text: &str| !key.starts_with("databaseConfig") || key.ends_with(".port") && text.parse::<u16>().is_ok();

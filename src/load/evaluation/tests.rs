@@ -131,7 +131,7 @@ fn the_greatest_number_of_calls_covers_stages_actions_and_replayed_reads() {
     // 1,000 submissions and 100 pages in 10 s, and twice as many in a stage of rate 2.
     let most = |text: &str, overrides: &str, recorded: &[RecordedRead]| {
         let config = config(&format!("queryConfig: {{getJobsQueriesPerHour: 36000}}\n{overrides}"));
-        objective(text).most_calls(&config, recorded)
+        objective(text).max_calls(&config, recorded)
     };
     let twice = "stages: [{duration: 5s, rate: 1}, {duration: 5s, rate: 3}]";
     for (overrides, jobs) in [("", 1000.0), (twice, 2000.0), ("warmupDuration: 10s", 2000.0)] {

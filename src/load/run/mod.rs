@@ -331,7 +331,7 @@ impl Run<'_> {
         let requests = Requests::new(self.config, generator.factory().time(warm_up));
         let abort_on = self.config.abort_on.iter();
         let abort_on = abort_on
-            .map(|objective| (objective.clone(), objective.most_calls(self.config, &self.options.recorded)))
+            .map(|objective| (objective.clone(), objective.max_calls(self.config, &self.options.recorded)))
             .collect();
         let recorded = self.options.recorded.iter().map(|read| read.clone().delayed(warm_up)).collect();
         let mut reads = Reads::new(self.config, options, requests, recorded);

@@ -54,8 +54,8 @@ fn decimal(f: &mut fmt::Formatter<'_>, nanos: u128, unit: u128, name: &str) -> f
     let (whole, fraction) = (nanos / unit, nanos % unit);
     write!(f, "{whole}")?;
     if fraction > 0 {
-        let places = unit.ilog10() as usize;
-        let digits = format!("{fraction:0places$}");
+        let width = unit.ilog10() as usize;
+        let digits = format!("{fraction:0width$}");
         write!(f, ".{}", digits.trim_end_matches('0'))?;
     }
     f.write_str(name)
