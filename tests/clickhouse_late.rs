@@ -9,9 +9,10 @@ use broadside::ingest::{
     IngestionBatch, IngestionQuery, InsertJob, InsertJobError, InsertJobRun, NewJob, SetJobRunFailed, SetJobRunPending,
     SetJobRunning, SetJobSucceeded, UpdateJobPriority,
 };
+use broadside::query::{Annotation, IntegerField};
 use broadside::{
-    CLICKHOUSE_URL_VARIABLE, Database, DatabaseConfig, ErrorKind, Job, JobState, Outcome, RunState, ScratchStore,
-    SystemClock, Timestamp,
+    CLICKHOUSE_URL_VARIABLE, Database, DatabaseConfig, ErrorKind, Job, JobQuery, JobState, Outcome, RunState,
+    ScratchStore, SystemClock, Timestamp,
 };
 use libtest_mimic::{Arguments, Trial};
 use support::backends::Backend;
@@ -99,7 +100,8 @@ fn time(seconds: i64) -> Timestamp {
 }
 
 fn new_job(priority: i64) -> IngestionQuery {
-    InsertJob { job: NewJob { priority, ..plain_job("job", "set") }, job_spec: None }.into()
+    let annotations = [("priority".to_owned(), priority.to_string()), (format!("{priority}"), String::new())].into();
+    InsertJob { job: NewJob { priority, annotations, ..plain_job("job", "set") }, job_spec: None }.into()
 }
 
 fn new_run(cluster: &str) -> IngestionQuery {
@@ -164,6 +166,18 @@ async fn late_insert_of_jobs() {
         store.land().await;
         let job = store.job().await;
         assert_eq!((job.state, job.priority), (JobState::Succeeded, 2), "{layout}: {job:?}");
+        // No filter finds the older version, whose annotations differ.
+        for (priority, jobs) in [(1, 0), (2, 1)] {
+            for filter in [
+                Annotation("priority").equals(priority.to_string()),
+                Annotation("priority").starts_with(priority.to_string()),
+                Annotation(priority.to_string()).exists(),
+                IntegerField::Priority.equals(priority),
+            ] {
+                let found = store.direct.get_jobs(&JobQuery::new().filter(filter.clone())).await.unwrap();
+                assert_eq!(found.len(), jobs, "{layout}, {filter:?}: {found:?}");
+            }
+        }
         store.remove().await;
     }
 }

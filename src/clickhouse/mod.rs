@@ -20,7 +20,7 @@
 //! - **Types.** LowCardinality for repeated strings (queue, job set, owner, cluster, node and so on); Enum8 with
 //!   Lookout's ordinals for states, which sorts by ordinal; DateTime64(6), whose range, 1900 to 2299, is that of
 //!   ingestion; ZSTD for other strings. Null strings are stored as empty strings, which ingestion rejects.
-//! - **Annotations** are a map in the job's row, because they never change. A bloom filter on "key NUL value" selects a
+//! - **Annotations** are a map in the job's row. A bloom filter on "key NUL value" selects a
 //!   few percent of the granules for an exact match of a rare value.
 //! - **Latest runs** are joined by reads. They may belong to another job and may be inserted after the job's update, so
 //!   every batch of runs would have to maintain a copy in the job's row. A filter on a field of the latest run becomes

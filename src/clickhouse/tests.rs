@@ -90,7 +90,7 @@ p6 = 1767225600000001
 }
 
 #[test]
-fn annotations_are_tested_before_versions_are_merged() {
+fn annotations_are_tested_after_versions_are_merged() {
     insta::assert_snapshot!(jobs(Layout::Replacing, json!({"filters": [
         {"field": "k", "match": "exact", "value": "v", "isAnnotation": true},
         {"field": "k", "match": "anyOf", "value": ["v", ""], "isAnnotation": true},
@@ -99,7 +99,7 @@ fn annotations_are_tested_before_versions_are_merged() {
         {"field": "k", "match": "exists", "isAnnotation": true},
         {"field": "queue", "match": "exact", "value": "q"},
     ]})), @r#"
-SELECT job_id, version, queue, job_set, owner, namespace, priority, priority_class, submitted, cpu, memory, ephemeral_storage, gpu, annotations, state, last_transition_time, latest_run_id, cancelled, cancel_reason, cancel_user FROM job FINAL PREWHERE has(arrayMap((k, v) -> concat(k, '\0', v), mapKeys(annotations), mapValues(annotations)), {p0:String}) AND hasAny(arrayMap((k, v) -> concat(k, '\0', v), mapKeys(annotations), mapValues(annotations)), {p1:Array(String)}) AND mapContains(annotations, {p2:String}) AND startsWith(annotations[{p3:String}], {p4:String}) AND mapContains(annotations, {p5:String}) AND position(annotations[{p6:String}], {p7:String}) > 0 AND mapContains(annotations, {p8:String}) WHERE queue = {p9:String}
+SELECT job_id, version, queue, job_set, owner, namespace, priority, priority_class, submitted, cpu, memory, ephemeral_storage, gpu, annotations, state, last_transition_time, latest_run_id, cancelled, cancel_reason, cancel_user FROM job FINAL WHERE has(arrayMap((k, v) -> concat(k, '\0', v), mapKeys(annotations), mapValues(annotations)), {p0:String}) AND hasAny(arrayMap((k, v) -> concat(k, '\0', v), mapKeys(annotations), mapValues(annotations)), {p1:Array(String)}) AND mapContains(annotations, {p2:String}) AND startsWith(annotations[{p3:String}], {p4:String}) AND mapContains(annotations, {p5:String}) AND position(annotations[{p6:String}], {p7:String}) > 0 AND mapContains(annotations, {p8:String}) AND queue = {p9:String}
 p0 = "k\u0000v"
 p1 = ["k\u0000v","k\u0000"]
 p2 = "k"
@@ -164,7 +164,7 @@ fn groups_by_state_by_the_latest_run_and_by_an_annotation() {
     insta::assert_snapshot!(groups(json!({
         "groupedField": {"field": "k", "isAnnotation": true}, "order": {"field": "count", "direction": "DESC"},
     })), @r#"
-SELECT annotations[{p0:String}] AS name, count() AS count, emptyArrayUInt64() AS states, toInt64(0) AS earliest, toInt128(0) AS transition FROM job FINAL PREWHERE mapContains(annotations, {p1:String}) GROUP BY name ORDER BY count DESC
+SELECT annotations[{p0:String}] AS name, count() AS count, emptyArrayUInt64() AS states, toInt64(0) AS earliest, toInt128(0) AS transition FROM job FINAL WHERE mapContains(annotations, {p1:String}) GROUP BY name ORDER BY count DESC
 p0 = "k"
 p1 = "k"
 "#);

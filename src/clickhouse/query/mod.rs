@@ -4,10 +4,8 @@
 //! afterwards, but prunes granules before it by the primary key and by skip indexes, and then adds all granules that
 //! may contain another version of a row (`use_skip_indexes_if_final_exact_mode`).
 //!
-//! `PREWHERE` is applied before `FINAL`. That is exact only for columns that are equal in all versions of a row, such
-//! as the annotations, which never change; it saves the merge from reading the map of every row. Conditions on other
-//! columns are in `WHERE`: they are cheap to read, and an order by job id can then be read in order, and end with the
-//! page.
+//! `PREWHERE`, which is applied before `FINAL`, is not used. The versions of a job may differ in every column but the
+//! id, also in the annotations: a late insert of a job is older than the insert that was acknowledged.
 
 mod groups;
 mod jobs;

@@ -1,4 +1,4 @@
-//! Selections of jobs: conditions of PREWHERE and WHERE.
+//! Selections of jobs: conditions of WHERE.
 
 use crate::clickhouse::statement::Values;
 use crate::clickhouse::tables::ANNOTATION_PAIRS;
@@ -12,14 +12,9 @@ const MAX_PAIRS: usize = 1000;
 /// A condition that is always false.
 const NONE: &str = "false";
 
-/// Conditions of PREWHERE and WHERE.
+/// The conditions of `WHERE`.
 #[derive(Default)]
-pub(super) struct Conditions {
-    /// `PREWHERE`: conditions on columns that never change.
-    before_merge: Vec<String>,
-    /// `WHERE`
-    after_merge: Vec<String>,
-}
+pub(super) struct Conditions(Vec<String>);
 
 impl Conditions {
     /// The conditions of a selection.
@@ -31,30 +26,26 @@ impl Conditions {
                 Predicate::Text(field, test) if field.is_of_latest_run() => {
                     of_latest_run.push(text_test(field.column(), test, values));
                 }
-                Predicate::Text(field, test) => {
-                    conditions.after_merge.push(text_test(field.column(), test, values));
-                }
-                Predicate::State(states) => conditions.after_merge.push(state_test(*states, values)),
-                Predicate::Integer(field, test) => conditions.after_merge.push(integer_test(*field, test, values)),
-                Predicate::Time(field, comparison, time) => conditions.after_merge.push(format!(
+                Predicate::Text(field, test) => conditions.0.push(text_test(field.column(), test, values)),
+                Predicate::State(states) => conditions.0.push(state_test(*states, values)),
+                Predicate::Integer(field, test) => conditions.0.push(integer_test(*field, test, values)),
+                Predicate::Time(field, comparison, time) => conditions.0.push(format!(
                     "toUnixTimestamp64Micro({}) {} {}",
                     field.column(),
                     comparison,
                     values.integer(time.as_micros())
                 )),
-                Predicate::Annotation(key, test) => {
-                    conditions.before_merge.push(annotation_test(key, test, values));
-                }
+                Predicate::Annotation(key, test) => conditions.0.push(annotation_test(key, test, values)),
             }
         }
         if !of_latest_run.is_empty() {
-            conditions.after_merge.push(format!(
+            conditions.0.push(format!(
                 "latest_run_id IN (SELECT run_id FROM job_run{merged} WHERE {})",
                 of_latest_run.join(" AND ")
             ));
         }
         if selection.active_job_sets() {
-            conditions.after_merge.push(format!(
+            conditions.0.push(format!(
                 "(queue, job_set) IN (SELECT queue, job_set FROM job{merged} WHERE {} GROUP BY queue, job_set)",
                 state_test(StateSet::ACTIVE, values)
             ));
@@ -64,16 +55,12 @@ impl Conditions {
 
     /// Adds the condition that a job has an annotation.
     pub(super) fn require_annotation(&mut self, key: &str, values: &mut Values) {
-        self.before_merge.push(annotation_exists(key, values));
+        self.0.push(annotation_exists(key, values));
     }
 
-    /// The PREWHERE and WHERE clauses.
+    /// The WHERE clause.
     pub(super) fn sql(self) -> String {
-        let clause = |word: &str, conditions: &[String]| match conditions {
-            [] => String::new(),
-            _ => format!(" {word} {}", conditions.join(" AND ")),
-        };
-        clause("PREWHERE", &self.before_merge) + &clause("WHERE", &self.after_merge)
+        if self.0.is_empty() { String::new() } else { format!(" WHERE {}", self.0.join(" AND ")) }
     }
 }
 
