@@ -35,6 +35,9 @@ fn main() {
         trial("a-silent-server-times-out", silent_server),
         trial("a-request-on-a-cut-connection-is-retried", cut_connection),
         trial("a-response-of-a-gateway-is-unavailable", another_server),
+        trial("a-stale-replica-is-not-read-for-a-write", stale_replica),
+        trial("an-insert-waits-for-the-quorum-of-another-one", quorum),
+        trial("a-server-without-memory-is-unavailable", no_memory),
         trial("an-unknown-database-is-not-initialised", unknown_database),
         trial("a-rejected-password-is-not-shown", wrong_password),
         trial("an-unknown-setting-is-an-error-with-its-code", bad_setting),
@@ -220,6 +223,49 @@ async fn another_server() {
     proxy.set(Mode::BadGateway);
     let error = store.database().execute_ingestion_query_batch(&running(0, JOBS)).await.unwrap_err();
     assert_eq!((error.kind(), error.outcome()), (ErrorKind::Unavailable, Outcome::NotApplied), "{error:?}");
+    proxy.set(Mode::Open);
+    store.database().execute_ingestion_query_batch(&running(0, JOBS)).await.unwrap();
+    store.remove().await.unwrap();
+}
+
+/// A replica of a real server responds with this code if sequential consistency is requested, and with old rows if not.
+async fn stale_replica() {
+    let proxy = Proxy::start(&shared(LAYOUTS[0])).await;
+    let store = store(proxy.address()).await;
+    for batch in [running(0, JOBS), ended(0, JOBS)] {
+        let before = proxy.cuts();
+        proxy.set(Mode::Refused("select_sequential_consistency=1", 289));
+        let error = store.database().execute_ingestion_query_batch(&batch).await.unwrap_err();
+        assert_eq!((error.kind(), error.outcome()), (ErrorKind::Unavailable, Outcome::NotApplied), "{error:?}");
+        assert!(proxy.cuts() > before, "the reads of the batch were not refused");
+        proxy.set(Mode::Open);
+        store.database().execute_ingestion_query_batch(&batch).await.unwrap();
+    }
+    assert_ended(&**store.database(), 1, JOBS).await;
+    store.remove().await.unwrap();
+}
+
+async fn quorum() {
+    let proxy = Proxy::start(&shared(LAYOUTS[0])).await;
+    let store = store(proxy.address()).await;
+    proxy.set(Mode::Refused("INSERT", 286));
+    let database = store.database().clone();
+    let batch = tokio::spawn(async move { database.execute_ingestion_query_batch(&running(0, JOBS)).await });
+    // Longer than other failures are retried.
+    tokio::time::sleep(Duration::from_millis(3_500)).await;
+    proxy.set(Mode::Open);
+    batch.await.unwrap().unwrap();
+    assert!(proxy.cuts() > 5, "{} inserts were refused", proxy.cuts());
+    assert_eq!(all_jobs(&**store.database()).await.len(), JOBS);
+    store.remove().await.unwrap();
+}
+
+async fn no_memory() {
+    let proxy = Proxy::start(&shared(LAYOUTS[0])).await;
+    let store = store(proxy.address()).await;
+    proxy.set(Mode::Refused("INSERT", 241));
+    let error = store.database().execute_ingestion_query_batch(&running(0, JOBS)).await.unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Unavailable, "{error:?}");
     proxy.set(Mode::Open);
     store.database().execute_ingestion_query_batch(&running(0, JOBS)).await.unwrap();
     store.remove().await.unwrap();

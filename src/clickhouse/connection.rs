@@ -177,7 +177,8 @@ impl Connection {
         .await
     }
 
-    /// Sends a request with a timeout for each attempt, and retries it after a transient failure.
+    /// Sends a request with a timeout for each attempt, and retries it after a transient failure: up to
+    /// [`retry::MAX_REPEATS`] times, or until the timeout while inserts of other processes wait for their quorum.
     async fn repeated<T, F>(&self, operation: Operation, effect: Effect, mut request: impl FnMut() -> F) -> Result<T>
     where
         F: Future<Output = clickhouse::error::Result<T>>,
@@ -199,7 +200,8 @@ impl Connection {
             .when(|failure: &Failure| {
                 attempts += 1;
                 outcome_unknown |= effect == Effect::Writes && !failure.had_no_effect();
-                failure.is_transient()
+                let waits = failure.waits_for_quorum() && started.elapsed() < self.timeout;
+                failure.is_transient() && (attempts <= retry::MAX_REPEATS || waits)
             })
             .notify(|failure, delay| {
                 warn!(target: TARGET, %operation, failure = failure.summary(), ?delay, "repeats a failed request");
@@ -252,31 +254,15 @@ fn client(config: &ClickHouseConfig) -> Result<Client> {
 
 /// The client with all settings that the user may change.
 fn with_settings(client: Client, config: &ClickHouseConfig, to_send: &ToSend) -> Client {
-    let set = |client: Client, (name, value): (&str, &str)| client.with_setting(name, value);
-    let mut client = to_send.settings.iter().copied().fold(client, set);
+    let set = |client: Client, &(name, value): &(&str, &str)| client.with_setting(name, value);
+    let mut client = to_send.settings.iter().fold(client, set);
     if to_send.may_set {
         // The query ends soon after the timeout of its request.
         client = client.with_setting("max_execution_time", config.timeout.as_secs().saturating_add(1).to_string());
         if config.compression == Compression::Lz4 {
             client = client.with_compression(clickhouse::Compression::Lz4).with_setting("enable_http_compression", "1");
         }
-        if config.cluster.is_some() {
-            client = CLUSTER_SETTINGS.iter().copied().fold(client, set);
-        }
     }
     // The server reports an error if the user may not change these.
     config.settings.iter().fold(client, |client, (name, value)| client.with_setting(name, value))
 }
-
-/// The settings that make a cluster behave like one server.
-const CLUSTER_SETTINGS: [(&str, &str); 5] = [
-    // An insert returns when every shard has stored its rows …
-    ("distributed_foreground_insert", "1"),
-    // … on a quorum of replicas, one insert after another, …
-    ("insert_quorum", "auto"),
-    ("insert_quorum_parallel", "0"),
-    // … and a read on any replica sees all of these rows.
-    ("select_sequential_consistency", "1"),
-    // The latest run of a job may be on another shard.
-    ("distributed_product_mode", "global"),
-];

@@ -23,10 +23,16 @@ const DATABASE_NOT_EMPTY: u32 = 219;
 const NO_ZOOKEEPER: u32 = 225;
 const ABORTED: u32 = 236;
 const TABLE_IS_READ_ONLY: u32 = 242;
+/// The query's own limit, or that of all queries and merges of the server. The latter is often exceeded only for a while,
+/// and the inserts and the reads of a batch are bounded.
+const MEMORY_LIMIT_EXCEEDED: u32 = 241;
 const TOO_MANY_PARTS: u32 = 252;
 const ALL_CONNECTION_TRIES_FAILED: u32 = 279;
 const TOO_FEW_LIVE_REPLICAS: u32 = 285;
+/// Another insert into the table waits for its quorum.
 const UNSATISFIED_QUORUM_FOR_PREVIOUS_WRITE: u32 = 286;
+/// The replica does not have all rows yet.
+const REPLICA_IS_NOT_IN_QUORUM: u32 = 289;
 const UNKNOWN_STATUS_OF_INSERT: u32 = 319;
 const QUERY_WAS_CANCELLED: u32 = 394;
 const AUTHENTICATION_FAILED: u32 = 516;
@@ -54,6 +60,11 @@ impl Failure {
     /// the full timeout.
     pub(super) fn is_transient(&self) -> bool {
         self.kind() == ErrorKind::Unavailable && !self.is_connect_timeout()
+    }
+
+    /// Whether the server refuses an insert only until that of another client has its quorum of replicas.
+    pub(super) fn waits_for_quorum(&self) -> bool {
+        matches!(self, Self::Driver(error) if exception_code(error) == Some(UNSATISFIED_QUORUM_FOR_PREVIOUS_WRITE))
     }
 
     /// Whether the request certainly had no effect: it was not sent, or the server rejected it.
@@ -175,11 +186,13 @@ fn kind_of_code(code: u32) -> ErrorKind {
         | DATABASE_NOT_EMPTY
         | NO_ZOOKEEPER
         | ABORTED
+        | MEMORY_LIMIT_EXCEEDED
         | TABLE_IS_READ_ONLY
         | TOO_MANY_PARTS
         | ALL_CONNECTION_TRIES_FAILED
         | TOO_FEW_LIVE_REPLICAS
         | UNSATISFIED_QUORUM_FOR_PREVIOUS_WRITE
+        | REPLICA_IS_NOT_IN_QUORUM
         | UNKNOWN_STATUS_OF_INSERT
         | QUERY_WAS_CANCELLED
         | SERVER_OVERLOADED
@@ -203,6 +216,8 @@ mod tests {
             ("Code: 81. DB::Exception: Database x does not exist", ErrorKind::NotInitialised),
             ("Code: 159. DB::Exception: Timeout exceeded", ErrorKind::Timeout),
             ("Code: 202. DB::Exception: Too many", ErrorKind::Unavailable),
+            ("Code: 241. DB::Exception: Memory limit (total) exceeded", ErrorKind::Unavailable),
+            ("Code: 289. DB::Exception: Replica doesn't have part", ErrorKind::Unavailable),
             ("Code: 516. DB::Exception: default: Authentication failed", ErrorKind::Backend),
             ("Code: 62. DB::Exception: Syntax error, Code: 60.", ErrorKind::Backend),
             ("502 Bad Gateway", ErrorKind::Unavailable),

@@ -42,8 +42,10 @@
 //!
 //! # Guarantees
 //!
-//! - **Read-your-writes.** Inserts are synchronous (`async_insert = 0`), so later reads from every handle see them. On
-//!   a cluster, inserts wait for all shards and a quorum of replicas, and reads request sequential consistency.
+//! - **Read-your-writes.** Inserts are synchronous (`async_insert = 0`), so later reads from every handle see them. With
+//!   replicated or sharded tables, also adopted ones, an insert waits for all shards and a quorum of replicas, and every
+//!   read requests sequential consistency: a replica without all rows refuses it, and the read is retried. So a batch
+//!   behind a load balancer never computes a row from an outdated one.
 //! - **Atomicity.** A batch is one insert for each table, in the order specs, errors, runs, jobs. Each insert is one
 //!   part of any size, so readers see all of it or nothing. If one fails, the earlier ones remain, and repeating the
 //!   batch completes it. (`layout=patch` has two statements for `job_run` and for `job`: the insert and the update.)
@@ -51,14 +53,17 @@
 //! - **Isolation of batches.** Among the handles of one process to one store, identified by the id in its marker,
 //!   batches on a common job or run exclude each other; other batches are executed concurrently. Processes do not
 //!   exclude each other: those that write concurrently must write different jobs, as Lookout's ingesters do, each of
-//!   which has its own job sets.
+//!   which has its own job sets. If two processes compute rows of a job from the same stored row, the row with the
+//!   higher version replaces the other one as a whole: the other process's change is lost, even if it ended the job.
+//!   With `layout=patch`, the same holds for the changeable columns.
 //! - **Isolation of reads.** Reads do not wait for writes, nor writes for reads. Each table is read at one point in
 //!   time, so a read sees all rows of a batch in a table or none. Across tables, a read may see part of a batch: runs,
 //!   specs and errors whose jobs have not changed yet. A page never shows jobs before their runs, because it reads jobs
 //!   first and batches write them last. An upper bound of versions, published by the writer, would not improve this: a
 //!   merge removes the version that a reader below the bound needs. ClickHouse has no snapshots of several tables.
-//! - **Retries.** A request is retried up to four times within about two seconds if its connection failed or the server
-//!   was overloaded. A request that timed out is not retried.
+//! - **Retries.** A request is retried up to four times within about two seconds if its connection failed, or if the
+//!   server was overloaded or had no memory for it (241). An insert that is refused while another one waits for its
+//!   quorum (286) is retried until the timeout. A request that timed out is not retried.
 //! - **Profiles.** Every setting that results depend on is sent with every request. A user who may not change settings
 //!   (`readonly=1`) is accepted if the profile has the right values, and rejected otherwise.
 //!

@@ -18,7 +18,7 @@ use crate::error::{BackendKind, Error, ErrorKind, Operation, Result};
 pub(super) type Setting = (&'static str, &'static str);
 
 /// The settings that the results of reads depend on.
-const FOR_READS: [Setting; 36] = [
+const FOR_READS: [Setting; 38] = [
     // Results are complete.
     ("limit", "0"),
     ("offset", "0"),
@@ -63,13 +63,17 @@ const FOR_READS: [Setting; 36] = [
     ("describe_include_virtual_columns", "0"),
     ("convert_query_to_cnf", "0"),
     ("data_type_default_nullable", "0"),
+    // The rows of all shards are read, and their groups are merged.
+    ("skip_unavailable_shards", "0"),
+    ("distributed_group_by_no_merge", "0"),
 ];
 
 /// The number of these settings, counted from the first, that the read of the profile depends on.
 const FOR_PROFILE: usize = 6;
 
-/// The settings that the results of writes depend on.
-const FOR_WRITES: [Setting; 6] = [
+/// The settings that the results of writes depend on, and of reads of replicated or sharded tables. Other tables ignore
+/// the latter, so the profile of a user who may not change them need not have them.
+const FOR_WRITES: [Setting; 12] = [
     // An insert is stored as one part when it returns.
     ("async_insert", "0"),
     ("max_insert_threads", "1"),
@@ -79,6 +83,17 @@ const FOR_WRITES: [Setting; 6] = [
     // the store may have been cleared in between.
     ("insert_deduplicate", "0"),
     ("input_format_binary_decode_types_in_binary_format", "0"),
+    // An insert returns when every shard has stored its rows …
+    ("distributed_foreground_insert", "1"),
+    ("insert_shard_id", "0"),
+    // … on a quorum of replicas, one insert after another, …
+    ("insert_quorum", "auto"),
+    ("insert_quorum_parallel", "0"),
+    // … and a read on any replica sees all of these rows, or fails. A batch that read an older version of a row would
+    // overwrite the newest one.
+    ("select_sequential_consistency", "1"),
+    // The latest run of a job may be on another shard.
+    ("distributed_product_mode", "global"),
 ];
 
 /// Settings that are sent if possible; results do not depend on them.
@@ -200,6 +215,15 @@ mod tests {
         let profile = profile(&[("join_use_nulls", "1", 0), ("limit", "0", 0), ("readonly", "2", 0)]);
         let sent = choose(&profile).unwrap();
         assert_eq!((sent.settings, sent.may_set), (vec![("limit", "0"), ("join_use_nulls", "0")], true));
+    }
+
+    #[test]
+    fn settings_of_replicated_and_sharded_tables_are_always_sent() {
+        let names = ["insert_quorum", "insert_quorum_parallel", "select_sequential_consistency", "insert_shard_id"];
+        let rows: Vec<_> = names.iter().map(|&name| (name, "9", 0)).chain([("readonly", "0", 0)]).collect();
+        let sent: HashMap<_, _> = choose(&profile(&rows)).unwrap().settings.into_iter().collect();
+        assert_eq!(names.map(|name| sent[name]), ["auto", "0", "1", "0"]);
+        assert!(names.iter().all(|name| !may_be_set(name)));
     }
 
     #[test]

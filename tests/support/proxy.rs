@@ -28,6 +28,8 @@ pub enum Mode {
     Gone,
     /// The proxy responds with 502, as a gateway without a server.
     BadGateway,
+    /// Responses of ClickHouse to requests that contain this string are replaced by the error with this code.
+    Refused(&'static str, u32),
     /// Requests that contain this string are held until the mode changes.
     HoldRequests(&'static str),
     /// Requests that insert or update rows are held until the mode changes, and then forwarded even if the client has
@@ -42,8 +44,8 @@ impl Mode {
         matches!(self, Self::HoldRequests(text) if request.contains(text))
     }
 
-    fn holds_answer(self, request: &str) -> bool {
-        matches!(self, Self::HoldAnswers(text) if request.contains(text))
+    fn concerns_answer(self, request: &str) -> bool {
+        matches!(self, Self::HoldAnswers(text) | Self::Refused(text, _) if request.contains(text))
     }
 }
 
@@ -103,7 +105,7 @@ impl Proxy {
         self.late.subscribe().wait_for(|&landed| landed >= requests).await.expect("the proxy has the sender");
     }
 
-    /// The number of cut connections.
+    /// The number of cut connections and refused requests.
     pub fn cuts(&self) -> usize {
         self.cuts.load(Ordering::Relaxed)
     }
@@ -133,7 +135,7 @@ impl Connection {
         let (from_server, to_server) = server.into_split();
         // Whether the current request inserts or updates.
         let writes = watch::Sender::new(false);
-        // Whether its answer is held.
+        // Whether its answer is held or refused.
         let awaited = watch::Sender::new(false);
         // Whether it is an insert or update that was held.
         let late = AtomicBool::new(false);
@@ -174,7 +176,7 @@ impl Connection {
                 *writes = continues && *writes || text.contains("INSERT") || text.contains("UPDATE ");
             });
             let mode = *self.mode.borrow();
-            awaited.send_modify(|awaited| *awaited |= mode.holds_answer(&text));
+            awaited.send_modify(|awaited| *awaited |= mode.concerns_answer(&text));
             if mode.holds_request(&text) {
                 // The server must detect that its client has disconnected, because its transaction has locks.
                 tokio::select! {
@@ -230,8 +232,19 @@ impl Connection {
             if late.swap(false, Ordering::Relaxed) {
                 self.late.send_modify(|landed| *landed += 1);
             }
-            if awaited.send_replace(false) {
-                self.hold().await;
+            let awaited = awaited.send_replace(false);
+            match mode {
+                Mode::Refused(_, code) if awaited => {
+                    self.cuts.fetch_add(1, Ordering::Relaxed);
+                    let error = format!("Code: {code}. DB::Exception: refused by the proxy");
+                    let page = format!("HTTP/1.1 500 Refused\r\ncontent-length: {}\r\n\r\n{error}", error.len());
+                    if to.write_all(page.as_bytes()).await.is_err() {
+                        return;
+                    }
+                    continue;
+                }
+                _ if awaited => self.hold().await,
+                _ => {}
             }
             match mode {
                 Mode::Silent => return std::future::pending().await,
