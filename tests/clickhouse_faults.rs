@@ -7,14 +7,18 @@ use std::future::Future;
 use std::sync::Arc;
 use std::time::Duration;
 
+use base64::prelude::{BASE64_STANDARD, Engine};
 use broadside::ingest::{
-    IngestionBatch, IngestionQuery, InsertJob, InsertJobRun, NewJob, SetJobRunFailed, SetJobRunning, SetJobSucceeded,
+    IngestionBatch, IngestionQuery, InsertJob, InsertJobError, InsertJobRun, NewJob, SetJobRunFailed, SetJobRunning,
+    SetJobSucceeded,
 };
+use broadside::query::GroupField;
 use broadside::{
-    CLICKHOUSE_URL_VARIABLE, Database, DatabaseConfig, ErrorKind, JobState, Outcome, RunState, ScratchStore,
-    SystemClock, Timestamp,
+    CLICKHOUSE_URL_VARIABLE, Database, DatabaseConfig, ErrorKind, GroupQuery, HistoricalJobsParams, JobState, Outcome,
+    RunState, ScratchStore, SystemClock, Timestamp, api,
 };
 use libtest_mimic::{Arguments, Trial};
+use prost::Message;
 use support::backends::Backend;
 use support::harness::server_trial;
 use support::jobs::{all_jobs, plain_job};
@@ -42,6 +46,7 @@ fn main() {
         trial("a-rejected-password-is-not-shown", wrong_password),
         trial("an-unknown-setting-is-an-error-with-its-code", bad_setting),
         trial("batches-and-pages-have-any-size", any_size),
+        trial("inserts-need-bounded-memory", bounded_memory),
         trial("requests-and-responses-are-compressed", compressed),
         trial("a-store-keeps-its-layout", another_layout),
     ];
@@ -320,6 +325,35 @@ async fn any_size() {
         assert_ended(&**database, 1, MANY_JOBS).await;
         let error = database.get_job_run_error(&format!("{}-r", job_id(0, MANY_JOBS - 1))).await.unwrap();
         assert_eq!(error, "\u{fffd}\0");
+        store.remove().await.unwrap();
+    }
+}
+
+/// The rows need more memory than the server provides for a query.
+async fn bounded_memory() {
+    for layout in LAYOUTS {
+        let store = store(&shared(&format!("{layout}&setting.max_memory_usage=400000000"))).await;
+        let spec = api::Job { owner: "o".repeat(8_000), ..Default::default() };
+        let params = serde_json::json!({"queueIdx": 0, "jobSetIdx": 0, "queueName": "q", "jobSetName": "s",
+            "nJobs": 30_000, "chunkSize": 30_000, "succeededThreshold": 1000, "jobAgeDays": [1],
+            "jobSpecBytes": BASE64_STANDARD.encode(spec.encode_to_vec()), "referenceTime": "2026-01-01T00:00:00Z"});
+        let jobs = serde_json::from_value::<HistoricalJobsParams>(params).unwrap().try_into().unwrap();
+        let database = store.database();
+        database.populate_historical_jobs(&jobs, &|_| ()).await.unwrap();
+        let groups = database.get_job_groups(&GroupQuery::by(GroupField::State)).await.unwrap();
+        assert_eq!(groups.iter().map(|group| group.count).collect::<Vec<_>>(), [30_000]);
+
+        let text = "x".repeat(50_000_000);
+        let queries = (0..5).flat_map(|number| {
+            let job_id = format!("job-{number}");
+            let error = Some(text.clone().into_bytes().into());
+            let error = InsertJobError { job_id: job_id.clone(), error, submitted: None };
+            [InsertJob { job: plain_job(&job_id, "set"), job_spec: None }.into(), error.into()]
+        });
+        database.execute_ingestion_query_batch(&IngestionBatch::new(queries).unwrap()).await.unwrap();
+        for number in 0..5 {
+            assert!(database.get_job_error(&format!("job-{number}")).await.unwrap() == text);
+        }
         store.remove().await.unwrap();
     }
 }

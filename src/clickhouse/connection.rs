@@ -28,6 +28,9 @@ const IDLE_TIMEOUT: Duration = Duration::from_secs(5);
 /// The target of the tracing events.
 pub(super) const TARGET: &str = "broadside::clickhouse";
 
+/// The maximum number of bytes of the rows of an insert, beyond which a server needs several times as much memory.
+pub(super) const INSERT_BYTES: usize = 128 << 20;
+
 /// The settings with which every insert is one block, and therefore one part: readers see all of it or nothing.
 const WHOLE_INSERT: [(&str, &str); 3] = [
     ("max_insert_block_size", "1000000000"),

@@ -4,6 +4,7 @@
 
 use bytes::Bytes;
 
+use super::connection::INSERT_BYTES;
 use super::statement::{Statement, Values};
 use super::tables::{JOB_COLUMNS, STORED_RUN_COLUMNS};
 use crate::historical::{
@@ -16,6 +17,9 @@ use crate::time::Timestamp;
 /// Lower than every version of a batch: a late insert never replaces a row of a batch.
 const VERSION: &str = "1";
 
+/// More bytes than a row has without its spec, errors and debug message.
+const ROW_BYTES: usize = 1024;
+
 /// A range of the historical jobs, starting at number `first`.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Chunk {
@@ -24,9 +28,13 @@ pub(super) struct Chunk {
 }
 
 impl Chunk {
-    /// The chunks of all jobs, in order.
+    /// The chunks of all jobs, in order, each with at most [`INSERT_BYTES`] in a table.
     pub(super) fn all(jobs: &HistoricalJobs) -> impl Iterator<Item = Self> + Send + use<> {
-        let (total, size) = (jobs.count(), jobs.chunk_size());
+        let bytes = |bytes: Option<&Bytes>| bytes.map_or(0, Bytes::len);
+        let run = (bytes(jobs.error()) + bytes(jobs.debug())).max(bytes(jobs.preemption()));
+        let row = ROW_BYTES + run.max(bytes(jobs.spec()));
+        let size = jobs.chunk_size().min((INSERT_BYTES / row).max(1) as u64);
+        let total = jobs.count();
         let mut first = 0;
         std::iter::from_fn(move || {
             let chunk = Self { first, count: size.min(total - first) };

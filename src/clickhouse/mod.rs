@@ -47,9 +47,11 @@
 //!   read requests sequential consistency: a replica without all rows refuses it, and the read is retried. So a batch
 //!   behind a load balancer never computes a row from an outdated one.
 //! - **Atomicity.** A batch is one insert for each table, in the order specs, errors, runs, jobs. Each insert is one
-//!   part of any size, so readers see all of it or nothing. If one fails, the earlier ones remain, and repeating the
-//!   batch completes it. (`layout=patch` has two statements for `job_run` and for `job`: the insert and the update.)
-//!   Once the first insert has started, a batch is completed even if the caller's future is dropped.
+//!   part, so readers see all of it or nothing. If one fails, the earlier ones remain, and repeating the batch completes
+//!   it. (`layout=patch` has two statements for `job_run` and for `job`: the insert and the update.) Once the first
+//!   insert has started, a batch is completed even if the caller's future is dropped.
+//! - **Memory.** A server needs several times the bytes of an insert. So a batch with more than 128 MiB of specs, errors,
+//!   messages or annotations is several inserts into that table, and a chunk of historical jobs is reduced to 128 MiB.
 //! - **Isolation of batches.** Among the handles of one process to one store, identified by the id in its marker,
 //!   batches on a common job or run exclude each other; other batches are executed concurrently. Processes do not
 //!   exclude each other: those that write concurrently must write different jobs, as Lookout's ingesters do, each of

@@ -73,10 +73,14 @@ const FOR_PROFILE: usize = 6;
 
 /// The settings that the results of writes depend on, and of reads of replicated or sharded tables. Other tables ignore
 /// the latter, so the profile of a user who may not change them need not have them.
-const FOR_WRITES: [Setting; 12] = [
+const FOR_WRITES: [Setting; 16] = [
     // An insert is stored as one part when it returns.
     ("async_insert", "0"),
     ("max_insert_threads", "1"),
+    ("max_insert_block_size_bytes", "0"),
+    ("use_strict_insert_block_limits", "0"),
+    ("min_insert_block_size_rows_for_materialized_views", "0"),
+    ("min_insert_block_size_bytes_for_materialized_views", "0"),
     ("insert_null_as_default", "1"),
     ("materialized_views_ignore_errors", "0"),
     // Rows have versions, or inserts have tokens. A block that is equal to an earlier one must not be dropped, because

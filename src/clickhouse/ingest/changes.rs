@@ -2,6 +2,7 @@
 
 use std::collections::{HashMap, HashSet};
 
+use bytes::Bytes;
 use smol_str::SmolStr;
 
 use super::Stored;
@@ -64,30 +65,45 @@ impl Changes {
     }
 }
 
-/// A row that has a version.
-trait Versioned {
+/// A row that a batch writes.
+pub(super) trait ChangedRow {
     fn version_mut(&mut self) -> &mut u64;
+
+    /// The number of bytes of the values of unlimited length.
+    fn bytes(&self) -> usize;
 }
 
-impl Versioned for RecordRow {
+impl ChangedRow for RecordRow {
     fn version_mut(&mut self) -> &mut u64 {
         &mut self.version
     }
-}
 
-impl Versioned for StoredRun {
-    fn version_mut(&mut self) -> &mut u64 {
-        &mut self.version
+    fn bytes(&self) -> usize {
+        self.value.as_ref().map_or(0, Bytes::len)
     }
 }
 
-impl Versioned for JobRow {
+impl ChangedRow for StoredRun {
     fn version_mut(&mut self) -> &mut u64 {
         &mut self.version
     }
+
+    fn bytes(&self) -> usize {
+        self.error.iter().chain(&self.debug).map(Bytes::len).sum()
+    }
 }
 
-fn set_version<'a, T: Versioned + 'a>(rows: impl IntoIterator<Item = &'a mut T>, version: u64) {
+impl ChangedRow for JobRow {
+    fn version_mut(&mut self) -> &mut u64 {
+        &mut self.version
+    }
+
+    fn bytes(&self) -> usize {
+        self.annotations.iter().map(|(key, value)| key.len() + value.len()).sum()
+    }
+}
+
+fn set_version<'a, T: ChangedRow + 'a>(rows: impl IntoIterator<Item = &'a mut T>, version: u64) {
     rows.into_iter().for_each(|row| *row.version_mut() = version);
 }
 

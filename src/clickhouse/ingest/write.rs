@@ -3,10 +3,10 @@
 use clickhouse::{Row, RowOwned, RowWrite};
 use uuid::Uuid;
 
-use super::changes::{Changed, Changes};
+use super::changes::{Changed, ChangedRow, Changes};
 use super::{OPERATION, patch};
 use crate::clickhouse::change::Change;
-use crate::clickhouse::connection::Connection;
+use crate::clickhouse::connection::{Connection, INSERT_BYTES};
 use crate::clickhouse::layout::Layout;
 use crate::clickhouse::statement::{MAX_IDS, Statement};
 use crate::clickhouse::tables;
@@ -21,7 +21,7 @@ use crate::error::Result;
 pub(in crate::clickhouse) struct Writer<'a> {
     connection: &'a Connection,
     layout: Layout,
-    /// The deduplication token of the batch's inserts.
+    /// The first part of the deduplication tokens of the batch's inserts.
     token: String,
     change: Change,
 }
@@ -46,7 +46,7 @@ impl<'a> Writer<'a> {
         update: impl Fn(&[T]) -> Statement,
     ) -> Result<()>
     where
-        T: RowOwned + RowWrite + for<'r> Row<Value<'r> = T>,
+        T: ChangedRow + RowOwned + RowWrite + for<'r> Row<Value<'r> = T>,
     {
         let Changed { mut inserted, mut updated } = changed;
         match self.layout {
@@ -63,17 +63,14 @@ impl<'a> Writer<'a> {
 
     async fn insert<T>(&mut self, table: &str, rows: &[T]) -> Result<()>
     where
-        T: RowOwned + RowWrite + for<'r> Row<Value<'r> = T>,
+        T: ChangedRow + RowOwned + RowWrite + for<'r> Row<Value<'r> = T>,
     {
-        if rows.is_empty() {
-            return Ok(());
+        for (number, rows) in inserts(rows).enumerate() {
+            let token = (self.layout == Layout::Patch).then(|| format!("{}-{number}", self.token));
+            let inserted = self.connection.insert(OPERATION, table, rows, token.as_deref()).await;
+            self.change.write(inserted)?;
         }
-        let token = match self.layout {
-            Layout::Replacing => None,
-            Layout::Patch => Some(self.token.as_str()),
-        };
-        let inserted = self.connection.insert(OPERATION, table, rows, token).await;
-        self.change.write(inserted)
+        Ok(())
     }
 
     async fn update<T>(&mut self, rows: &[T], statement: impl Fn(&[T]) -> Statement) -> Result<()> {
@@ -83,6 +80,19 @@ impl<'a> Writer<'a> {
         }
         Ok(())
     }
+}
+
+/// The rows of each insert into a table: all of them, unless they exceed [`INSERT_BYTES`].
+fn inserts<T: ChangedRow>(rows: &[T]) -> impl Iterator<Item = &[T]> {
+    let mut bytes = 0;
+    rows.chunk_by(move |row, next| {
+        bytes += row.bytes();
+        let fits = bytes + next.bytes() <= INSERT_BYTES;
+        if !fits {
+            bytes = 0;
+        }
+        fits
+    })
 }
 
 /// A unique token of an insert.
