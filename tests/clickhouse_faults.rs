@@ -295,6 +295,8 @@ async fn wrong_password() {
     let error = config.connect(Arc::new(SystemClock)).await.unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Backend, "{error:?}");
     assert!(!format!("{error} {error:?}").contains("wr ong"), "{error:?}");
+    let without_user = server.address().replace("//", "//:right@");
+    self::config(&without_user).connect(Arc::new(SystemClock)).await.unwrap();
     let store = store(&address("right")).await;
     assert!(!format!("{store:?}").contains("right"));
     assert_eq!(all_jobs(&**store.database()).await.len(), 0);

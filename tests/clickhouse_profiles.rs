@@ -1,8 +1,9 @@
-//! Users whose profile has settings that results depend on, and users who may not change settings.
+//! Users whose profile has settings that results depend on, users who may not change settings, and users with TLS.
 
 mod support;
 
 use std::future::Future;
+use std::process::Command;
 use std::sync::Arc;
 
 use broadside::ingest::{
@@ -15,6 +16,7 @@ use support::backends::Backend;
 use support::harness::server_trial;
 use support::jobs::{all_jobs, plain_job};
 use support::server::{Server, with};
+use tokio::task::block_in_place;
 
 /// Each of these settings alone would make results wrong.
 const PROFILES: [&str; 26] = [
@@ -55,6 +57,7 @@ fn main() {
     let trials = vec![
         trial("no-profile-makes-a-result-wrong", any_profile),
         trial("a-read-only-user-with-a-safe-profile-can-read", read_only),
+        trial("tls-verifies-the-server-and-the-user", tls),
         trial("the-address-cannot-choose-another-database", redirected),
     ];
     libtest_mimic::run(&arguments, trials).exit();
@@ -173,6 +176,44 @@ async fn read_only() {
     }
     server.set_profile("");
     assert_eq!(jobs(&*database).await.unwrap(), JOBS);
+}
+
+async fn tls() {
+    let (server, certificates) = Server::clickhouse_with_tls("tls");
+    let file = |name: &str| certificates.join(name).display().to_string();
+    let (ca, client, key) = (file("ca.crt"), file("client.pem"), file("client.key"));
+    let trusted = with(server.address(), &format!("ca_file={ca}"));
+    let as_user = |address: &str| address.replace("//", "//default@");
+
+    connect(&trusted).await.unwrap();
+    connect(&as_user(&with(&trusted, &format!("cert_file={client}")))).await.unwrap();
+    connect(&as_user(&with(&trusted, &format!("cert_file={}&key_file={key}", file("client.crt"))))).await.unwrap();
+
+    // The environment is that of a process.
+    let clean = |variable: &str, file: &str| {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_broadside"));
+        command.args(["clean", "--backend", server.address()]).env(variable, file);
+        block_in_place(|| command.output()).unwrap().status.code()
+    };
+    assert_eq!(clean("SSL_CERT_FILE", &ca), Some(0));
+    assert_eq!(clean("SSL_CERT_FILE", &key), Some(2));
+
+    for (address, kind, message) in [
+        // The server's certificate is not for this host, or its authority is unknown.
+        (trusted.replace("localhost", "127.0.0.1"), ErrorKind::Backend, "TLS"),
+        (server.address().to_owned(), ErrorKind::Backend, "TLS"),
+        // The certificate is that of another user.
+        (trusted.replace("//", "//other@") + &format!("&cert_file={client}"), ErrorKind::Backend, "refuses the user"),
+        (with(server.address(), &format!("ca_file={key}")), ErrorKind::InvalidArgument, "ca_file"),
+        (with(server.address(), "ca_file=/there/is/none"), ErrorKind::InvalidArgument, "ca_file"),
+        (with(&trusted, "cert_file=/there/is/none"), ErrorKind::InvalidArgument, "private key"),
+        (with(&trusted, &format!("key_file={key}")), ErrorKind::InvalidArgument, "cert_file"),
+        (trusted.replace("https", "http"), ErrorKind::InvalidArgument, "clickhouse+https"),
+    ] {
+        let error = connect(&address).await.unwrap_err();
+        assert_eq!(error.kind(), kind, "{address}: {error:?}");
+        assert!(error.message().contains(message) && !format!("{error:?}").contains("/there"), "{address}: {error:?}");
+    }
 }
 
 async fn redirected() {

@@ -1,6 +1,7 @@
 //! Addresses: URLs, parsed by the same rules as those of PostgreSQL.
 
 use std::collections::BTreeMap;
+use std::path::PathBuf;
 use std::str::FromStr;
 use std::time::Duration;
 
@@ -24,6 +25,8 @@ const SETTING_PREFIX: &str = "setting.";
 
 const SECONDS: &str = "a number of seconds from 0.001 to 2147483647";
 
+const FILE: &str = "the path of a PEM file";
+
 /// The keys of addresses, each with its setter.
 const KEYS: Keys<ClickHouseConfig> = Keys(&[
     ("compression", |config, value| put(&mut config.compression, value.parse().ok(), "lz4 or none")),
@@ -35,6 +38,9 @@ const KEYS: Keys<ClickHouseConfig> = Keys(&[
         let name = (!value.is_empty()).then(|| Some(value.to_owned()));
         put(&mut config.cluster, name, "the name of a cluster").and_then(|()| layout_fits_cluster(config))
     }),
+    ("ca_file", |config, value| put(&mut config.ca_file, file(value), FILE)),
+    ("cert_file", |config, value| put(&mut config.cert_file, file(value), FILE)),
+    ("key_file", |config, value| put(&mut config.key_file, file(value), FILE)),
     ("connect_timeout", |config, value| put(&mut config.connect_timeout, positive_seconds(value), SECONDS)),
     ("timeout", |config, value| put(&mut config.timeout, positive_seconds(value), SECONDS)),
     // Only for the list in errors: the names of settings are the server's.
@@ -67,6 +73,9 @@ fn read(url: &str) -> Result<ClickHouseConfig, Problem> {
         layout: Layout::Replacing,
         adopt: false,
         cluster: None,
+        ca_file: None,
+        cert_file: None,
+        key_file: None,
         connect_timeout: DEFAULT_CONNECT_TIMEOUT,
         timeout: DEFAULT_TIMEOUT,
         settings: BTreeMap::new(),
@@ -123,6 +132,10 @@ fn layout_fits_cluster(config: &ClickHouseConfig) -> Result<(), &'static str> {
     Ok(())
 }
 
+fn file(path: &str) -> Option<Option<PathBuf>> {
+    (!path.is_empty()).then(|| Some(path.into()))
+}
+
 fn positive_seconds(value: &str) -> Option<Duration> {
     seconds(value).filter(|&seconds| seconds >= Duration::from_millis(1))
 }
@@ -172,6 +185,7 @@ mod tests {
             ("clickhouse+http://h/?timeout=0", "timeout must be a number of seconds"),
             ("clickhouse+http://h/?timeout=10000000000000000000", "timeout must be"),
             ("clickhouse+http://h/?connect_timeout=hunter2", "connect_timeout must be"),
+            ("clickhouse+https://h/?ca_file=", "ca_file must be the path of a PEM file"),
             ("clickhouse+http://h/?cluster=", "cluster must be the name of a cluster"),
             ("clickhouse+http://h/?layout=patch&cluster=c", "layout=patch cannot be used with a cluster"),
             ("clickhouse+http://h/?cluster=c&layout=patch", "layout=patch cannot be used with a cluster"),

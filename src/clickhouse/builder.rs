@@ -1,14 +1,15 @@
 //! Construction of the configuration in code: a `with_*` method for each parameter of an address.
 
+use std::path::PathBuf;
 use std::time::Duration;
 
 use url::Url;
 
-use super::config::{ClickHouseConfig, Compression};
+use super::config::{ClickHouseConfig, Compression, invalid};
 use super::layout::Layout;
 use super::settings;
 use crate::address::{MAX_SECONDS, is_host};
-use crate::error::{BackendKind, Error, Operation, Result};
+use crate::error::Result;
 
 const DEFAULT_TLS_PORT: u16 = 8443;
 const MIN_TIMEOUT: Duration = Duration::from_millis(1);
@@ -48,6 +49,20 @@ impl ClickHouseConfig {
     /// Enables TLS, on port 8443 unless [`with_port`](Self::with_port) is called afterwards.
     pub fn with_tls(self) -> Self {
         self.with_server(|server| server.set_scheme("https").is_ok() && server.set_port(Some(DEFAULT_TLS_PORT)).is_ok())
+    }
+
+    /// Sets a PEM file with the trusted authorities. The default is those of `SSL_CERT_FILE` and `SSL_CERT_DIR`, else
+    /// those of the system, else those of Mozilla.
+    pub fn with_ca_file(mut self, file: impl Into<PathBuf>) -> Self {
+        self.ca_file = Some(file.into());
+        self
+    }
+
+    /// Sets PEM files with the client's certificate chain and its private key, which may be the same file. Without a
+    /// password, the server identifies the user by the certificate.
+    pub fn with_client_certificate(mut self, chain: impl Into<PathBuf>, key: impl Into<PathBuf>) -> Self {
+        (self.cert_file, self.key_file) = (Some(chain.into()), Some(key.into()));
+        self
     }
 
     /// Sets the port.
@@ -157,10 +172,6 @@ fn limited(timeout: Duration) -> Duration {
     timeout.clamp(MIN_TIMEOUT, Duration::from_secs(MAX_SECONDS.into()))
 }
 
-fn invalid(message: &str) -> Error {
-    Error::invalid(Operation::Connect, message).with_backend(BackendKind::ClickHouse)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -169,7 +180,7 @@ mod tests {
     fn builder_and_address_have_the_same_parameters() {
         let read = ClickHouseConfig::from_url(
             "clickhouse+https://u:hunter2@[::1]:1/d?compression=none&adopt=true&cluster=c&connect_timeout=2&timeout=3\
-             &setting.max_threads=4",
+             &ca_file=/a&cert_file=/b&key_file=/c&setting.max_threads=4",
         )
         .unwrap();
         let built = ClickHouseConfig::new("::1")
@@ -183,11 +194,17 @@ mod tests {
             .with_adopt(true)
             .with_cluster("c")
             .unwrap()
+            .with_ca_file("/a")
+            .with_client_certificate("/b", "/c")
             .with_connect_timeout(Duration::from_secs(2))
             .with_timeout(Duration::from_secs(3))
             .with_setting("max_threads", "4")
             .unwrap();
         assert_eq!(built.password, read.password);
+        let files =
+            |config: &ClickHouseConfig| [&config.ca_file, &config.cert_file, &config.key_file].map(Clone::clone);
+        assert_eq!(files(&built), files(&read));
+        assert_eq!(files(&read), ["/a", "/b", "/c"].map(|file| Some(file.into())));
         for config in [&built, &read] {
             assert_eq!((config.server().as_str(), config.database()), ("https://[::1]:1/", "d"));
             assert_eq!((config.user(), config.cluster()), (Some("u"), Some("c")));

@@ -2,16 +2,18 @@
 
 use std::collections::BTreeMap;
 use std::fmt;
+use std::path::PathBuf;
 use std::time::Duration;
 
 use url::Url;
 
 use super::layout::Layout;
+use crate::error::{BackendKind, Error, Operation};
 
 /// The configuration of the ClickHouse backend.
 ///
 /// It is parsed from a URL, `clickhouse+http://user:password@host:port/database?parameter=value&…`, or
-/// `clickhouse+https://…` for TLS with the root certificates of Mozilla. The default port is ClickHouse's, 8123 or
+/// `clickhouse+https://…` for TLS. The default port is ClickHouse's, 8123 or
 /// 8443, and the default database is `broadside`. Parameters:
 ///
 /// | parameter | values | default |
@@ -20,9 +22,15 @@ use super::layout::Layout;
 /// | `layout` | `replacing`, `patch`: see the [module](crate::clickhouse) | `replacing` |
 /// | `adopt` | `true`, `false`: whether tables without Broadside's marker may be changed and cleared | `false` |
 /// | `cluster` | a cluster of the server's configuration, for replicated and sharded tables | no cluster |
+/// | `ca_file` | a PEM file with the trusted authorities | see below |
+/// | `cert_file` | a PEM file with the client's certificate chain | no certificate |
+/// | `key_file` | a PEM file with its private key, not encrypted | the file of `cert_file` |
 /// | `connect_timeout` | seconds | 5 |
 /// | `timeout` | seconds, for each request | 60 |
 /// | `setting.NAME` | a ClickHouse setting, sent with every request | |
+///
+/// Without `ca_file`, the authorities are those of the environment variables `SSL_CERT_FILE` and `SSL_CERT_DIR`, else
+/// those of the system, else those of Mozilla. Without a password, the server identifies the user by `cert_file`.
 ///
 /// The characters `% @ : / ? # [ ] & =` of a user, a password or a value are percent-encoded. A plus sign is not
 /// decoded.
@@ -48,6 +56,9 @@ pub struct ClickHouseConfig {
     pub(super) layout: Layout,
     pub(super) adopt: bool,
     pub(super) cluster: Option<String>,
+    pub(super) ca_file: Option<PathBuf>,
+    pub(super) cert_file: Option<PathBuf>,
+    pub(super) key_file: Option<PathBuf>,
     pub(super) connect_timeout: Duration,
     pub(super) timeout: Duration,
     pub(super) settings: BTreeMap<String, String>,
@@ -139,4 +150,9 @@ impl ClickHouseConfig {
     pub fn settings(&self) -> &BTreeMap<String, String> {
         &self.settings
     }
+}
+
+/// The error of an invalid configuration.
+pub(super) fn invalid(message: &str) -> Error {
+    Error::invalid(Operation::Connect, message).with_backend(BackendKind::ClickHouse)
 }

@@ -19,7 +19,8 @@ use super::retry;
 use super::row::SettingRow;
 use super::settings::{self, ToSend};
 use super::statement::{Statement, Value};
-use crate::error::{BackendKind, Error, ErrorKind, Operation, Result};
+use super::tls;
+use crate::error::{Operation, Result};
 
 /// The lifetime of idle connections; shorter than the server's 10 seconds (`keep_alive_timeout`), so that no request is
 /// sent on a connection that the server has closed.
@@ -231,12 +232,7 @@ fn client(config: &ClickHouseConfig) -> Result<Client> {
     connector.set_connect_timeout(Some(config.connect_timeout));
     connector.enforce_http(false);
     let connector = HttpsConnectorBuilder::new()
-        .with_provider_and_webpki_roots(rustls::crypto::ring::default_provider())
-        .map_err(|error| {
-            Error::new(ErrorKind::Backend, Operation::Connect, "cannot configure TLS")
-                .with_backend(BackendKind::ClickHouse)
-                .with_source(error)
-        })?
+        .with_tls_config(tls::client_config(config)?)
         .https_or_http()
         .enable_http1()
         .wrap_connector(connector);
@@ -244,13 +240,14 @@ fn client(config: &ClickHouseConfig) -> Result<Client> {
 
     let mut client = Client::with_http_client(http)
         .with_url(config.server.as_str())
+        .with_user(config.user.as_deref().unwrap_or("default"))
         .with_product_info("broadside", env!("CARGO_PKG_VERSION"))
         .with_compression(clickhouse::Compression::None);
-    if let Some(user) = &config.user {
-        client = client.with_user(user);
-    }
-    if let Some(password) = &config.password {
-        client = client.with_password(password);
+    match &config.password {
+        Some(password) => client = client.with_password(password),
+        // The server rejects a request with both.
+        None if config.cert_file.is_some() => client = client.with_header("X-ClickHouse-SSL-Certificate-Auth", "on"),
+        None => {}
     }
     Ok(client)
 }

@@ -95,6 +95,7 @@ impl Failure {
     fn kind(&self) -> ErrorKind {
         match self {
             Self::TimedOut | Self::Driver(DriverError::TimedOut) => ErrorKind::Timeout,
+            Self::Driver(DriverError::Network(_)) if self.is_of_tls() => ErrorKind::Backend,
             Self::Driver(DriverError::Network(_)) => ErrorKind::Unavailable,
             Self::Driver(error) => exception_code(error).map_or_else(|| kind_without_code(error), kind_of_code),
         }
@@ -105,14 +106,19 @@ impl Failure {
     }
 
     fn is_connect_timeout(&self) -> bool {
-        let mut cause = self.http_error().and_then(StdError::source);
-        while let Some(error) = cause {
-            if error.downcast_ref::<io::Error>().is_some_and(|error| error.kind() == io::ErrorKind::TimedOut) {
-                return self.is_connect();
-            }
-            cause = error.source();
-        }
-        false
+        self.is_connect() && self.io_error().is_some_and(|error| error.kind() == io::ErrorKind::TimedOut)
+    }
+
+    /// Whether TLS failed: one side rejects the certificate of the other, or the server has no TLS.
+    fn is_of_tls(&self) -> bool {
+        std::iter::successors(self.io_error(), |&error| error.get_ref()?.downcast_ref())
+            .filter_map(io::Error::get_ref)
+            .any(|error| error.is::<rustls::Error>())
+    }
+
+    fn io_error(&self) -> Option<&io::Error> {
+        let first = self.http_error().and_then(StdError::source);
+        std::iter::successors(first, |&error| error.source()).find_map(|error| error.downcast_ref())
     }
 
     fn http_error(&self) -> Option<&hyper_util::client::legacy::Error> {
@@ -153,6 +159,7 @@ impl Failure {
                         .to_owned()
                 }
                 Some(code) => format!("the server refuses or fails (code {code})"),
+                None if self.is_of_tls() => "the TLS connection was refused".to_owned(),
                 None => "the server or the driver failed".to_owned(),
             },
         }

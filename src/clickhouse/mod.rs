@@ -110,7 +110,7 @@
 //! | `record` | reads of single specs, errors and debug messages |
 //! | `schema` | the tables, and the statements that create and clear them |
 //! | `marker` | identification of stores: layout, version and creator |
-//! | `connection`, `retry` | connections, timeouts and retries |
+//! | `connection`, `retry`, `tls` | connections, timeouts, retries and TLS |
 //! | `settings` | the server settings that results depend on |
 //! | `row` | conversion of rows and values |
 //! | `statement` | SQL text with its parameters |
@@ -147,6 +147,7 @@ mod store;
 mod tables;
 #[cfg(test)]
 mod tests;
+mod tls;
 mod version;
 mod write_lock;
 

@@ -9,8 +9,9 @@
 #   clickhouse.sh test          run the front's own tests
 #
 # The file DIR/profile with lines `name=value` is the profile of its user.
-# DIR (target/servers/clickhouse by default) is the server's directory. PASSWORD, if set, is that of its
-# user `default`. With BROADSIDE_CLICKHOUSE_URL set, `start` without DIR does nothing: that server is used.
+# DIR (target/servers/clickhouse by default) is the server's directory. PASSWORD, if set, is that of its user `default`.
+# With TLS=1 the server has TLS; DIR/certificates contains ca.crt, and client.pem for the user `default`.
+# With BROADSIDE_CLICKHOUSE_URL set, `start` without DIR does nothing: that server is used.
 set -euo pipefail
 
 root=$(cd "$(dirname "$0")/../.." && pwd)
@@ -37,12 +38,26 @@ install() {
     ) 9>"$engine/lock"
 }
 
+# Creates a certificate authority, and the certificates of the server and of the user `default`.
+make_certificates() {
+    local made=$dir/certificates name
+    mkdir -p "$made"
+    openssl req -x509 -newkey rsa:2048 -nodes -days 30 -subj "/CN=Broadside test authority" \
+        -keyout "$made/ca.key" -out "$made/ca.crt" 2>/dev/null
+    for name in server client; do
+        openssl req -newkey rsa:2048 -nodes -subj "/CN=default" -keyout "$made/$name.key" 2>/dev/null |
+            openssl x509 -req -CA "$made/ca.crt" -CAkey "$made/ca.key" -CAcreateserial -days 30 \
+                -extfile <(echo "subjectAltName=DNS:localhost") -out "$made/$name.crt" 2>/dev/null
+    done
+    cat "$made/client.crt" "$made/client.key" >"$made/client.pem"
+}
+
 # Starts the front on a port, 0 for a free one, and waits until it responds.
 run() {
     rm -f "$dir/port"
     PYTHONDONTWRITEBYTECODE=1 setsid "$engine/venv/bin/python" "$root/fixtures/clickhouse-front/front.py" \
         --data "$dir/data" --port "$1" --port-file "$dir/port" --password "${PASSWORD:-}" \
-        --profile "$dir/profile" \
+        --profile "$dir/profile" ${TLS:+--certificates "$dir/certificates"} \
         >"$dir/log" 2>&1 9>&- </dev/null &
     echo $! >"$dir/pid"
     for _ in $(seq 600); do
@@ -73,9 +88,12 @@ start)
     end KILL
     rm -rf "$dir"
     mkdir -p "$dir"
+    [ -z "${TLS:-}" ] || make_certificates
     run 0
     cp "$dir/port" "$dir/kept-port"
-    echo "export BROADSIDE_CLICKHOUSE_URL='clickhouse+http://127.0.0.1:$(cat "$dir/port")/?compression=none'"
+    server=http://127.0.0.1
+    [ -z "${TLS:-}" ] || server=https://localhost
+    echo "export BROADSIDE_CLICKHOUSE_URL='clickhouse+$server:$(cat "$dir/port")/?compression=none'"
     ;;
 stop)
     end TERM

@@ -29,6 +29,13 @@ impl Server {
         Self::start("clickhouse.sh", CLICKHOUSE_URL_VARIABLE, name, ("PASSWORD", password))
     }
 
+    /// Starts ClickHouse with TLS. Returns the directory of its certificates, too.
+    pub fn clickhouse_with_tls(name: &str) -> (Self, PathBuf) {
+        let server = Self::start("clickhouse.sh", CLICKHOUSE_URL_VARIABLE, name, ("TLS", "1"));
+        let certificates = server.directory.join("certificates");
+        (server, certificates)
+    }
+
     fn start(script: &str, variable: &'static str, name: &str, environment: (&'static str, &str)) -> Self {
         let mut server = Self {
             script: PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("tests/servers").join(script),
