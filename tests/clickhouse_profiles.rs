@@ -179,8 +179,8 @@ async fn read_only() {
 }
 
 async fn tls() {
-    let (server, certificates) = Server::clickhouse_with_tls("tls");
-    let file = |name: &str| certificates.join(name).display().to_string();
+    let server = Server::clickhouse_with("tls", ("TLS", "1"));
+    let file = |name: &str| server.directory().join("certificates").join(name).display().to_string();
     let (ca, client, key) = (file("ca.crt"), file("client.pem"), file("client.key"));
     let trusted = with(server.address(), &format!("ca_file={ca}"));
     let as_user = |address: &str| address.replace("//", "//default@");

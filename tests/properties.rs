@@ -1,7 +1,7 @@
 //! Random workloads, compared with the naive model.
 //!
 //! A failure is shrunk and printed as a scenario. `BROADSIDE_PROPERTY_CASES` sets the number of cases of each property
-//! (servers get an eighth).
+//! (servers get an eighth, the cluster a quarter of it).
 
 mod support;
 
@@ -69,7 +69,11 @@ fn holds<S: Strategy>(
     let number = std::env::var(CASES_VARIABLE).ok().map_or(Ok(CASES), |text| text.parse());
     let number = number.map_err(|error| format!("{CASES_VARIABLE}: {error}"))?;
     let config = Config {
-        cases: if backend.is_server() { number.div_ceil(8) } else { number },
+        cases: match backend {
+            Backend::CLICKHOUSE_CLUSTER => number.div_ceil(32),
+            backend if backend.is_server() => number.div_ceil(8),
+            _ => number,
+        },
         max_shrink_iters: if backend.is_server() { 200 } else { 2000 },
         failure_persistence: None,
         max_global_rejects: number * 8,

@@ -10,6 +10,7 @@
 #
 # The file DIR/profile with lines `name=value` is the profile of its user.
 # DIR (target/servers/clickhouse by default) is the server's directory. PASSWORD, if set, is that of its user `default`.
+# QUORUM is the time in seconds for which an insert on the cluster waits for its quorum.
 # With TLS=1 the server has TLS; DIR/certificates contains ca.crt, and client.pem for the user `default`.
 # With BROADSIDE_CLICKHOUSE_URL set, `start` without DIR does nothing: that server is used.
 set -euo pipefail
@@ -57,7 +58,7 @@ run() {
     rm -f "$dir/port"
     PYTHONDONTWRITEBYTECODE=1 setsid "$engine/venv/bin/python" "$root/fixtures/clickhouse-front/front.py" \
         --data "$dir/data" --port "$1" --port-file "$dir/port" --password "${PASSWORD:-}" \
-        --profile "$dir/profile" ${TLS:+--certificates "$dir/certificates"} \
+        --profile "$dir/profile" --quorum "${QUORUM:-0.002}" ${TLS:+--certificates "$dir/certificates"} \
         >"$dir/log" 2>&1 9>&- </dev/null &
     echo $! >"$dir/pid"
     for _ in $(seq 600); do
@@ -93,7 +94,9 @@ start)
     cp "$dir/port" "$dir/kept-port"
     server=http://127.0.0.1
     [ -z "${TLS:-}" ] || server=https://localhost
-    echo "export BROADSIDE_CLICKHOUSE_URL='clickhouse+$server:$(cat "$dir/port")/?compression=none'"
+    address="clickhouse+$server:$(cat "$dir/port")/?compression=none"
+    echo "export BROADSIDE_CLICKHOUSE_URL='$address'"
+    echo "export BROADSIDE_CLICKHOUSE_CLUSTER_URL='$address&cluster=tests'"
     ;;
 stop)
     end TERM

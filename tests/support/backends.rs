@@ -45,14 +45,17 @@ impl Backend {
     pub const CLICKHOUSE: Self = Self::server("clickhouse", CLICKHOUSE_URL_VARIABLE, "");
     /// ClickHouse with lightweight updates.
     pub const CLICKHOUSE_PATCH: Self = Self::server("clickhouse-patch", CLICKHOUSE_URL_VARIABLE, "layout=patch");
+    /// ClickHouse with replicated and sharded tables.
+    pub const CLICKHOUSE_CLUSTER: Self = Self::server("clickhouse-cluster", "BROADSIDE_CLICKHOUSE_CLUSTER_URL", "");
     /// The backends, one for each layout of a server's tables.
-    pub const ALL: [Self; 6] = [
+    pub const ALL: [Self; 7] = [
         Self::MEMORY,
         Self::POSTGRES,
         Self::POSTGRES_HOT_COLD,
         Self::POSTGRES_PARTITIONED,
         Self::CLICKHOUSE,
         Self::CLICKHOUSE_PATCH,
+        Self::CLICKHOUSE_CLUSTER,
     ];
 
     const fn server(name: &'static str, variable: &'static str, parameters: &'static str) -> Self {

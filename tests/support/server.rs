@@ -1,6 +1,6 @@
 //! Servers that tests can kill.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 
 use broadside::{CLICKHOUSE_URL_VARIABLE, POSTGRES_URL_VARIABLE};
@@ -26,14 +26,22 @@ impl Server {
 
     /// Starts ClickHouse with a password for its user; empty for no password.
     pub fn clickhouse(name: &str, password: &str) -> Self {
-        Self::start("clickhouse.sh", CLICKHOUSE_URL_VARIABLE, name, ("PASSWORD", password))
+        Self::clickhouse_with(name, ("PASSWORD", password))
     }
 
-    /// Starts ClickHouse with TLS. Returns the directory of its certificates, too.
-    pub fn clickhouse_with_tls(name: &str) -> (Self, PathBuf) {
-        let server = Self::start("clickhouse.sh", CLICKHOUSE_URL_VARIABLE, name, ("TLS", "1"));
-        let certificates = server.directory.join("certificates");
-        (server, certificates)
+    /// Starts ClickHouse with an environment variable of its script.
+    pub fn clickhouse_with(name: &str, variable: (&'static str, &str)) -> Self {
+        Self::start("clickhouse.sh", CLICKHOUSE_URL_VARIABLE, name, variable)
+    }
+
+    /// The server's directory.
+    pub fn directory(&self) -> &Path {
+        &self.directory
+    }
+
+    /// The log of a ClickHouse server.
+    pub fn log(&self) -> String {
+        std::fs::read_to_string(self.directory.join("log")).expect("the server has a log")
     }
 
     fn start(script: &str, variable: &'static str, name: &str, environment: (&'static str, &str)) -> Self {
