@@ -6,7 +6,8 @@ use std::future::Future;
 use std::sync::Arc;
 
 use broadside::ingest::{
-    IngestionBatch, IngestionQuery, InsertJob, InsertJobRun, NewJob, SetJobCancelled, SetJobRunning, UpdateJobPriority,
+    IngestionBatch, IngestionQuery, InsertJob, InsertJobError, InsertJobRun, NewJob, SetJobCancelled, SetJobRunning,
+    UpdateJobPriority,
 };
 use broadside::query::TextField;
 use broadside::{
@@ -18,7 +19,7 @@ use support::backends::Backend;
 use support::harness::server_trial;
 use support::jobs::{all_jobs, plain_job};
 use support::proxy::Proxy;
-use support::server::with;
+use support::server::{Server, with};
 
 const LAYOUTS: [&str; 2] = ["layout=replacing", "layout=patch"];
 
@@ -36,6 +37,7 @@ fn main() {
         trial("a-read-is-explained-by-its-statements", explained),
         #[cfg(feature = "cli")]
         trial("a-refused-command-changes-nothing", refusals),
+        trial("inserts-into-a-cluster-take-turns", turns),
         trial("the-activity-is-that-of-the-server", activity),
     ];
     libtest_mimic::run(&arguments, trials).exit();
@@ -69,9 +71,13 @@ fn address_of(store: &ScratchStore, parameter: &str) -> String {
     shared(parameter).replace("/?", &format!("/{}?", database_of(store)))
 }
 
-fn client() -> clickhouse::Client {
-    let url = shared("compression=none").replace("clickhouse+", "");
+fn client_of(address: &str) -> clickhouse::Client {
+    let url = address.replace("clickhouse+", "");
     clickhouse::Client::default().with_url(url.split_once('?').unwrap().0)
+}
+
+fn client() -> clickhouse::Client {
+    client_of(&shared("compression=none"))
 }
 
 /// Executes a statement on the server.
@@ -285,7 +291,8 @@ async fn explained() {
     for layout in LAYOUTS {
         let store = scratch(&shared(layout)).await;
         let database = store.database();
-        database.execute_ingestion_query_batch(&batch([new_job("job"), new_run("job", "run")])).await.unwrap();
+        let error = InsertJobError { job_id: "job".to_owned(), error: Some("e".into()), submitted: None }.into();
+        database.execute_ingestion_query_batch(&batch([new_job("job"), new_run("job", "run"), error])).await.unwrap();
         let query = JobQuery::new().filter(TextField::JobId.equals("job")).limit(3);
         let page = database.explain(&ReadCall::Jobs(query)).await.unwrap();
         let [jobs, runs] = page.statements.as_slice() else { panic!("{page:?}") };
@@ -297,9 +304,9 @@ async fn explained() {
         for statement in &page.statements {
             assert!(statement.plan.contains("PrimaryKey") && statement.plan.contains("Granules"), "{statement:?}");
         }
-        let spec = database.explain(&ReadCall::JobSpec("job".to_owned())).await.unwrap();
-        assert!(spec.statements[0].statement.contains("FROM job_spec"), "{spec:?}");
-        assert!(spec.statements[0].plan.contains("PrimaryKey"), "{spec:?}");
+        let error = database.explain(&ReadCall::JobError("job".to_owned())).await.unwrap();
+        assert!(error.statements[0].statement.contains("FROM job_error"), "{error:?}");
+        assert!(error.statements[0].plan.contains("PrimaryKey"), "{error:?}");
         store.remove().await.unwrap();
     }
 }
@@ -367,10 +374,7 @@ async fn refusals() {
 
 /// The first column of a row, read without Broadside.
 async fn value(store: &ScratchStore, sql: &str) -> u64 {
-    let url = shared("compression=none").replace("clickhouse+", "");
-    let url = url.split_once('?').unwrap().0;
-    let client = clickhouse::Client::default().with_url(url).with_database(database_of(store));
-    client.query(sql).fetch_one().await.unwrap()
+    client().with_database(database_of(store)).query(sql).fetch_one().await.unwrap()
 }
 
 async fn activity() {
@@ -402,4 +406,37 @@ async fn activity() {
         }
     }
     store.remove().await.unwrap();
+}
+
+/// The front refuses an insert into a replicated table while another one waits for its quorum, as servers do.
+async fn turns() {
+    let server = Server::clickhouse_with("turns", ("QUORUM", "0.1"));
+    let address = with(server.address(), "cluster=tests");
+    let first = connect(&address).await.unwrap();
+    first.initialise_schema().await.unwrap();
+    let second = connect(&address).await.unwrap();
+    let writes = (0..8).map(|number| {
+        let (database, job_id) = ([&first, &second][number % 2].clone(), format!("job-{number}"));
+        async move {
+            let queries = [new_job(&job_id), new_run(&job_id, &format!("{job_id}-r"))];
+            database.execute_ingestion_query_batch(&batch(queries)).await
+        }
+    });
+    futures::future::try_join_all(writes).await.unwrap();
+    let jobs = all_jobs(&*first).await;
+    assert!(jobs.len() == 8 && jobs.iter().all(|job| job.runs.len() == 1), "{jobs:?}");
+    assert_eq!(server.log().matches("refused").count(), 0, "{}", server.log());
+
+    // The size of the tables, read without Broadside.
+    let client = client_of(server.address());
+    const SIZE: &str = "SELECT sum(bytes_on_disk) FROM system.parts WHERE active AND database = 'broadside'";
+    loop {
+        let before: u64 = client.query(SIZE).fetch_one().await.unwrap();
+        let info = first.store_info().await.unwrap();
+        if before == client.query(SIZE).fetch_one::<u64>().await.unwrap() {
+            assert!(before > 0);
+            assert_eq!(info.bytes, Some(before));
+            break;
+        }
+    }
 }

@@ -33,11 +33,6 @@ use crate::query::{GroupQuery, JobQuery, ReadCall};
 use crate::time::{SharedClock, Timestamp};
 use crate::{Activity, Database, Explanation, Progress, ProgressFn, StoreInfo};
 
-/// The server's version, the size of the database's tables with their indexes, and that of the skip indexes.
-const STORE_INFO: &str = "
-    SELECT concat('ClickHouse ', version()) AS version, sum(bytes_on_disk) AS bytes,
-        sum(secondary_indices_compressed_bytes) AS index_bytes
-    FROM system.parts WHERE database = currentDatabase() AND active";
 /// The settings of the user's profile and of tables that affect measurements.
 const SETTINGS: &str = "
     SELECT name, value, toUInt8(readonly) AS readonly FROM system.settings WHERE name IN (
@@ -66,7 +61,7 @@ impl ClickHouseDatabase {
         Self {
             connection,
             config: config.clone(),
-            reads: Reads::of(config.layout),
+            reads: Reads::of(config),
             store: OnceCell::new(),
             clock,
             closed: AtomicBool::new(false),
@@ -126,10 +121,11 @@ impl Database for ClickHouseDatabase {
         }
         changes.set_version(store.versions.draw(replaced));
         // From here on, the batch is completed even if this future is dropped.
-        let (connection, layout) = (self.connection.clone(), self.config.layout);
+        let (connection, layout, store) = (self.connection.clone(), self.config.layout, Arc::clone(store));
+        let replicated = self.config.cluster.is_some();
         detached(operation, async move {
             let _guard = guard;
-            Writer::new(&connection, layout).write(changes).await
+            Writer::new(&connection, layout, replicated.then_some(&store)).write(changes).await
         })
         .await
     }
@@ -205,7 +201,7 @@ impl Database for ClickHouseDatabase {
     async fn store_info(&self) -> Result<StoreInfo> {
         let operation = Operation::StoreInfo;
         self.open(operation)?;
-        let rows: Vec<InfoRow> = self.connection.fetch(operation, &Statement::plain(STORE_INFO)).await?;
+        let rows: Vec<InfoRow> = self.connection.fetch(operation, &tables::store_info(&self.config)).await?;
         let info = rows.into_iter().next();
         let settings: Vec<SettingRow> = self.connection.fetch(operation, &Statement::plain(SETTINGS)).await?;
         let memory: Vec<MemoryRow> = match self.connection.fetch(operation, &Statement::plain(MEMORY)).await {

@@ -92,8 +92,21 @@
 //! # Clusters
 //!
 //! With `cluster=NAME` the tables are created ON CLUSTER: Replicated tables on every host, under Distributed tables
-//! that shard by job id, so that a job, its runs and all their versions are on one shard. The statements have snapshot
-//! tests; the tests do not execute them on a cluster.
+//! that shard by job id, so that a job, its spec, its error, its runs and all their versions are on one shard. The
+//! cluster must have `internal_replication`, and the hosts Keeper and the macros of replicated tables.
+//!
+//! - The server divides an insert into one part for each shard. Each is atomic; if one fails, those of other shards
+//!   remain, and repeating the batch completes it.
+//! - A table accepts one insert at a time until it has its quorum (`insert_quorum_parallel=0`, which sequential
+//!   consistency requires). So the handles of a process take turns, and more writers do not increase the rate of writes.
+//!   The inserts of several processes are refused (286) and retried. A shard without a majority of its replicas refuses
+//!   writes.
+//! - Subqueries are GLOBAL: the latest run of a job, and other jobs of its job set, may be on other shards.
+//! - The size of a store is that of all shards, each counted once. The activity is that of the host that responds.
+//!
+//! The tests execute all scenarios, properties and a load test on a cluster of one shard in the engine of the tests:
+//! Distributed tables, GLOBAL subqueries and turns. Nothing has been executed on a real cluster: several shards,
+//! replication with its quorums and sequential consistency, the queue of ON CLUSTER, and the failure of a host.
 //!
 //! # Modules
 //!

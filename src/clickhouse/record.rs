@@ -34,7 +34,7 @@ fn of_job(table: &str, job_id: &str) -> Statement {
     let id = values.text(job_id);
     let sql = format!(
         "SELECT value FROM {table} WHERE job_id = {id} \
-         AND job_id IN (SELECT job_id FROM job WHERE job_id = {id}) ORDER BY version DESC LIMIT 1"
+         AND (SELECT count() FROM job WHERE job_id = {id}) > 0 ORDER BY version DESC LIMIT 1"
     );
     Statement { sql, values }
 }

@@ -73,7 +73,7 @@ const FOR_PROFILE: usize = 6;
 
 /// The settings that the results of writes depend on, and of reads of replicated or sharded tables. Other tables ignore
 /// the latter, so the profile of a user who may not change them need not have them.
-const FOR_WRITES: [Setting; 16] = [
+const FOR_WRITES: [Setting; 15] = [
     // An insert is stored as one part when it returns.
     ("async_insert", "0"),
     ("max_insert_threads", "1"),
@@ -96,8 +96,6 @@ const FOR_WRITES: [Setting; 16] = [
     // … and a read on any replica sees all of these rows, or fails. A batch that read an older version of a row would
     // overwrite the newest one.
     ("select_sequential_consistency", "1"),
-    // The latest run of a job may be on another shard.
-    ("distributed_product_mode", "global"),
 ];
 
 /// Settings that are sent if possible; results do not depend on them.

@@ -3,8 +3,9 @@
 use std::collections::HashMap;
 use std::sync::{Arc, LazyLock, Weak};
 
-use parking_lot::Mutex;
+use tokio::sync::{Mutex, MutexGuard};
 
+use super::tables::TABLES;
 use super::version::Versions;
 use super::write_lock::WriteLock;
 
@@ -13,11 +14,20 @@ use super::write_lock::WriteLock;
 pub(super) struct Store {
     pub(super) write_lock: WriteLock,
     pub(super) versions: Versions,
+    /// A lock for each of [`TABLES`].
+    turns: [Mutex<()>; TABLES.len()],
 }
 
-static STORES: LazyLock<Mutex<HashMap<String, Weak<Store>>>> = LazyLock::new(Mutex::default);
+static STORES: LazyLock<parking_lot::Mutex<HashMap<String, Weak<Store>>>> = LazyLock::new(parking_lot::Mutex::default);
 
 impl Store {
+    /// Waits for the turn to insert into a replicated table: the server refuses an insert (286) while another one waits
+    /// for its quorum.
+    pub(super) async fn turn(&self, table: &str) -> Option<MutexGuard<'_, ()>> {
+        let at = TABLES.iter().position(|&name| name == table)?;
+        Some(self.turns[at].lock().await)
+    }
+
     /// The store with an id. The id is that of its marker, so it is independent of the address.
     pub(super) fn of(id: &str) -> Arc<Self> {
         let mut stores = STORES.lock();

@@ -1,7 +1,8 @@
 //! The tables: columns, codecs and indexes, and the statements that create, clear and drop them.
 
+use super::config::ClickHouseConfig;
 use super::layout::Layout;
-use super::statement::{Statement, identifier, literal};
+use super::statement::{Statement, Values, identifier, literal};
 use crate::model::{JobState, RunState};
 
 /// The table of the marker and of the properties.
@@ -231,6 +232,22 @@ pub(super) fn truncate_tables(cluster: Option<&str>) -> Vec<Statement> {
     };
     // Jobs first: until a job is deleted, its runs, spec and error exist.
     TABLES.iter().rev().chain([&STORE]).map(|table| Statement::plain(truncate(table))).collect()
+}
+
+/// The statement that reads the server's version, the size of the tables with their indexes, and that of the skip
+/// indexes. On a cluster, each shard counts once, whatever its number of replicas.
+pub(super) fn store_info(config: &ClickHouseConfig) -> Statement {
+    let mut values = Values::default();
+    let database = values.text(&config.database);
+    let parts = match &config.cluster {
+        None => "system.parts".to_owned(),
+        Some(cluster) => format!("cluster({}, system.parts)", identifier(cluster)),
+    };
+    let sql = format!(
+        "SELECT concat('ClickHouse ', assumeNotNull((SELECT version()))) AS version, sum(bytes_on_disk) AS bytes, \
+         sum(secondary_indices_compressed_bytes) AS index_bytes FROM {parts} WHERE database = {database} AND active"
+    );
+    Statement { sql, values }
 }
 
 /// Creates a database with the engine Atomic, independent of the server's default: its CREATE and DROP are atomic.

@@ -4,6 +4,7 @@ use std::fmt::Write;
 
 use serde_json::json;
 
+use super::config::ClickHouseConfig;
 use super::historical::Chunk;
 use super::ingest::{known, newest, update_jobs, update_runs};
 use super::layout::Layout;
@@ -11,7 +12,7 @@ use super::query::Reads;
 use super::record::{JOB_SPEC, RUN_DEBUG_MESSAGE};
 use super::row::{JobRow, StoredRun};
 use super::statement::Statement;
-use super::tables::{self, JOB_COLUMNS};
+use super::tables::{self, JOB_COLUMNS, TABLES};
 use crate::ingest::IngestionBatch;
 use crate::query::{GroupQuery, JobQuery};
 use crate::scenario::{GetJobGroupsRequest, GetJobsRequest};
@@ -30,14 +31,22 @@ fn statements_with_values(statements: &[Statement]) -> String {
     statements.iter().map(with_values).collect::<Vec<_>>().join("\n\n")
 }
 
-fn jobs(layout: Layout, request: serde_json::Value) -> String {
+fn config(parameters: &str) -> ClickHouseConfig {
+    ClickHouseConfig::from_url(&format!("clickhouse+http://host/jobs?{parameters}")).unwrap()
+}
+
+fn reads(parameters: &str) -> Reads {
+    Reads::of(&config(parameters))
+}
+
+fn jobs(parameters: &str, request: serde_json::Value) -> String {
     let request: GetJobsRequest = serde_json::from_value(request).unwrap();
-    with_values(&Reads::of(layout).jobs(&JobQuery::try_from(request).unwrap()))
+    with_values(&reads(parameters).jobs(&JobQuery::try_from(request).unwrap()))
 }
 
 fn groups(request: serde_json::Value) -> String {
     let request: GetJobGroupsRequest = serde_json::from_value(request).unwrap();
-    with_values(&Reads::of(Layout::Replacing).groups(&GroupQuery::try_from(request).unwrap()))
+    with_values(&reads("").groups(&GroupQuery::try_from(request).unwrap()))
 }
 
 #[test]
@@ -49,14 +58,14 @@ fn a_page_of_jobs() {
         ],
         "order": {"field": "jobId", "direction": "DESC"}, "skip": 20, "take": 10,
     });
-    insta::assert_snapshot!(jobs(Layout::Replacing, request.clone()), @r#"
+    insta::assert_snapshot!(jobs("", request.clone()), @r#"
 SELECT job_id, version, queue, job_set, owner, namespace, priority, priority_class, submitted, cpu, memory, ephemeral_storage, gpu, annotations, state, last_transition_time, latest_run_id, cancelled, cancel_reason, cancel_user FROM job FINAL WHERE queue = {p0:String} AND state IN {p1:Array(String)} ORDER BY job_id DESC LIMIT {p2:UInt64} OFFSET {p3:UInt64}
 p0 = "a'; DROP TABLE job"
 p1 = ["QUEUED","RUNNING"]
 p2 = 10
 p3 = 20
 "#);
-    insta::assert_snapshot!(jobs(Layout::Patch, request), @r#"
+    insta::assert_snapshot!(jobs("layout=patch", request), @r#"
 SELECT job_id, version, queue, job_set, owner, namespace, priority, priority_class, submitted, cpu, memory, ephemeral_storage, gpu, annotations, state, last_transition_time, latest_run_id, cancelled, cancel_reason, cancel_user FROM job WHERE queue = {p0:String} AND state IN {p1:Array(String)} ORDER BY job_id DESC LIMIT {p2:UInt64} OFFSET {p3:UInt64}
 p0 = "a'; DROP TABLE job"
 p1 = ["QUEUED","RUNNING"]
@@ -67,7 +76,7 @@ p3 = 20
 
 #[test]
 fn every_kind_of_filter() {
-    insta::assert_snapshot!(jobs(Layout::Replacing, json!({"filters": [
+    insta::assert_snapshot!(jobs("", json!({"filters": [
         {"field": "jobSet", "match": "startsWith", "value": "100%"},
         {"field": "owner", "match": "contains", "value": "_"},
         {"field": "namespace", "match": "startsWith", "value": ""},
@@ -91,7 +100,7 @@ p6 = 1767225600000001
 
 #[test]
 fn annotations_are_tested_after_versions_are_merged() {
-    insta::assert_snapshot!(jobs(Layout::Replacing, json!({"filters": [
+    insta::assert_snapshot!(jobs("", json!({"filters": [
         {"field": "k", "match": "exact", "value": "v", "isAnnotation": true},
         {"field": "k", "match": "anyOf", "value": ["v", ""], "isAnnotation": true},
         {"field": "k", "match": "startsWith", "value": "v", "isAnnotation": true},
@@ -115,7 +124,7 @@ p9 = "q"
 
 #[test]
 fn latest_runs_and_active_job_sets() {
-    insta::assert_snapshot!(jobs(Layout::Replacing, json!({
+    insta::assert_snapshot!(jobs("", json!({
         "filters": [
             {"field": "cluster", "match": "exact", "value": "c"},
             {"field": "node", "match": "startsWith", "value": "n"},
@@ -132,7 +141,7 @@ p2 = ["QUEUED","LEASED","PENDING","RUNNING"]
 
 #[test]
 fn the_runs_of_a_page() {
-    insta::assert_snapshot!(with_values(&Reads::of(Layout::Replacing).runs(["a", "b"])), @r#"
+    insta::assert_snapshot!(with_values(&reads("").runs(["a", "b"])), @r#"
 SELECT run_id, job_id, cluster, node, pool, state, leased, pending, started, finished, exit_code FROM job_run FINAL WHERE job_id IN {p0:Array(String)}
 p0 = ["a","b"]
 "#);
@@ -173,7 +182,7 @@ p1 = "k"
 #[test]
 fn single_records() {
     insta::assert_snapshot!(with_values(&(JOB_SPEC.statement)("a")), @r#"
-SELECT value FROM job_spec WHERE job_id = {p0:String} AND job_id IN (SELECT job_id FROM job WHERE job_id = {p0:String}) ORDER BY version DESC LIMIT 1
+SELECT value FROM job_spec WHERE job_id = {p0:String} AND (SELECT count() FROM job WHERE job_id = {p0:String}) > 0 ORDER BY version DESC LIMIT 1
 p0 = "a"
 "#);
     insta::assert_snapshot!(with_values(&(RUN_DEBUG_MESSAGE.statement)("r")), @r#"
@@ -418,4 +427,42 @@ TRUNCATE TABLE job_spec_local ON CLUSTER `my-cluster` SYNC SETTINGS max_table_si
 TRUNCATE TABLE IF EXISTS broadside_store_local ON CLUSTER `my-cluster` SYNC SETTINGS max_table_size_to_drop = 0
 "#);
     insta::assert_snapshot!(with_values(&tables::drop_database("jobs", cluster)), @"DROP DATABASE IF EXISTS `jobs` ON CLUSTER `my-cluster` SYNC");
+}
+
+/// The latest run and the job set of a job may be on other shards, its spec and its error are not.
+#[test]
+fn subqueries_of_a_cluster_read_all_shards() {
+    let filters = json!([{"field": "cluster", "match": "exact", "value": "c"}]);
+    let selection = jobs("cluster=c", json!({"filters": filters, "activeJobSets": true}));
+    assert_eq!(selection.matches(" GLOBAL IN (SELECT ").count(), 2, "{selection}");
+    let group: GetJobGroupsRequest = serde_json::from_value(json!({
+        "filters": filters, "activeJobSets": true, "groupedField": {"field": "node"},
+    }))
+    .unwrap();
+    let groups = with_values(&reads("cluster=c").groups(&GroupQuery::try_from(group).unwrap()));
+    assert_eq!(groups.matches(" GLOBAL ANY LEFT JOIN (SELECT ").count(), 1, "{groups}");
+    assert_eq!(groups.matches(" GLOBAL IN (SELECT ").count(), 2, "{groups}");
+    for text in [selection, groups, with_values(&(JOB_SPEC.statement)("a"))] {
+        for local in text.match_indices(" IN (SELECT ").chain(text.match_indices(" ANY LEFT JOIN ")) {
+            assert!(text[..local.0].ends_with(" GLOBAL"), "{text}");
+        }
+    }
+}
+
+#[test]
+fn all_rows_of_a_job_are_on_one_shard() {
+    let statements = tables::create_tables(Layout::Replacing, "jobs", Some("c"));
+    for table in TABLES {
+        let on_shards = format!("{table}_local, cityHash64(job_id))");
+        assert_eq!(statements.iter().filter(|statement| statement.sql.contains(&on_shards)).count(), 1, "{table}");
+        assert!(tables::columns(table).any(|column| column == "job_id"), "{table}");
+    }
+}
+
+#[test]
+fn the_size_of_a_store_is_that_of_all_shards() {
+    insta::assert_snapshot!(with_values(&tables::store_info(&config("cluster=c"))), @r#"
+SELECT concat('ClickHouse ', assumeNotNull((SELECT version()))) AS version, sum(bytes_on_disk) AS bytes, sum(secondary_indices_compressed_bytes) AS index_bytes FROM cluster(`c`, system.parts) WHERE database = {p0:String} AND active
+p0 = "jobs"
+"#);
 }

@@ -9,6 +9,7 @@ use crate::clickhouse::change::Change;
 use crate::clickhouse::connection::{Connection, INSERT_BYTES};
 use crate::clickhouse::layout::Layout;
 use crate::clickhouse::statement::{MAX_IDS, Statement};
+use crate::clickhouse::store::Store;
 use crate::clickhouse::tables;
 use crate::error::Result;
 
@@ -21,14 +22,20 @@ use crate::error::Result;
 pub(in crate::clickhouse) struct Writer<'a> {
     connection: &'a Connection,
     layout: Layout,
+    /// The store if its tables are replicated, so that inserts take turns.
+    replicated: Option<&'a Store>,
     /// The first part of the deduplication tokens of the batch's inserts.
     token: String,
     change: Change,
 }
 
 impl<'a> Writer<'a> {
-    pub(in crate::clickhouse) fn new(connection: &'a Connection, layout: Layout) -> Self {
-        Self { connection, layout, token: unique_token(), change: Change::default() }
+    pub(in crate::clickhouse) fn new(
+        connection: &'a Connection,
+        layout: Layout,
+        replicated: Option<&'a Store>,
+    ) -> Self {
+        Self { connection, layout, replicated, token: unique_token(), change: Change::default() }
     }
 
     pub(in crate::clickhouse) async fn write(mut self, changes: Changes) -> Result<()> {
@@ -67,6 +74,10 @@ impl<'a> Writer<'a> {
     {
         for (number, rows) in inserts(rows).enumerate() {
             let token = (self.layout == Layout::Patch).then(|| format!("{}-{number}", self.token));
+            let _turn = match self.replicated {
+                Some(store) => store.turn(table).await,
+                None => None,
+            };
             let inserted = self.connection.insert(OPERATION, table, rows, token.as_deref()).await;
             self.change.write(inserted)?;
         }

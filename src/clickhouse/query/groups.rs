@@ -1,16 +1,16 @@
 //! Pages of groups.
 
-use super::page;
 use super::selection::Conditions;
+use super::{Reads, page};
 use crate::clickhouse::statement::{Statement, Values};
 use crate::query::{Aggregates, GroupBy, GroupOrder, GroupOrderKey, GroupQuery, TimeAggregate};
 
-pub(super) fn groups(merged: &str, query: &GroupQuery) -> Statement {
+pub(super) fn groups(reads: Reads, query: &GroupQuery) -> Statement {
     let mut values = Values::default();
     let (name, grouped) = group_key(query.group_by(), &mut values);
     let aggregates = aggregates(query.aggregates());
-    let source = source(merged, query.group_by());
-    let conditions = conditions(merged, query, &mut values);
+    let source = source(reads, query.group_by());
+    let conditions = conditions(reads, query, &mut values);
     let order = query.order().map(|order| group_order(order, &grouped, query.aggregates())).unwrap_or_default();
     let page = page(query.page(), &mut values);
     let sql = format!(
@@ -23,18 +23,18 @@ pub(super) fn groups(merged: &str, query: &GroupQuery) -> Statement {
 ///
 /// The latest run is joined by the read and not stored by the write, because it may belong to another job, and may be
 /// inserted after the job's update.
-fn source(merged: &str, group_by: &GroupBy) -> String {
+fn source(Reads { merged, global }: Reads, group_by: &GroupBy) -> String {
     match group_by {
         GroupBy::Text(field) if field.is_of_latest_run() => format!(
-            "job{merged} ANY LEFT JOIN (SELECT run_id, {} FROM job_run{merged}) AS run ON run.run_id = job.latest_run_id",
+            "job{merged} {global}ANY LEFT JOIN (SELECT run_id, {} FROM job_run{merged}) AS run ON run.run_id = job.latest_run_id",
             field.column()
         ),
         _ => format!("job{merged}"),
     }
 }
 
-fn conditions(merged: &str, query: &GroupQuery, values: &mut Values) -> String {
-    let mut conditions = Conditions::of(merged, query.selection(), values);
+fn conditions(reads: Reads, query: &GroupQuery, values: &mut Values) -> String {
+    let mut conditions = Conditions::of(reads, query.selection(), values);
     if let GroupBy::Annotation(key) = query.group_by() {
         conditions.require_annotation(key, values);
     }

@@ -1,17 +1,17 @@
 //! Pages of jobs, and the runs of their jobs.
 
-use super::page;
 use super::selection::Conditions;
+use super::{Reads, page};
 use crate::clickhouse::statement::{Statement, Values};
 use crate::clickhouse::tables::{JOB_COLUMNS, RUN_COLUMNS};
 use crate::query::{JobOrder, JobOrderKey, JobQuery};
 
-pub(super) fn jobs(merged: &str, query: &JobQuery) -> Statement {
+pub(super) fn jobs(reads: Reads, query: &JobQuery) -> Statement {
     let mut values = Values::default();
-    let conditions = Conditions::of(merged, query.selection(), &mut values).sql();
+    let conditions = Conditions::of(reads, query.selection(), &mut values).sql();
     let order = query.order().map(order).unwrap_or_default();
     let page = page(query.page(), &mut values);
-    let sql = format!("SELECT {JOB_COLUMNS} FROM job{merged}{conditions}{order}{page}");
+    let sql = format!("SELECT {JOB_COLUMNS} FROM job{}{conditions}{order}{page}", reads.merged);
     Statement { sql, values }
 }
 

@@ -11,30 +11,34 @@ mod groups;
 mod jobs;
 mod selection;
 
+use super::config::ClickHouseConfig;
 use super::layout::Layout;
 use super::statement::{Statement, Values};
 use crate::query::{GroupQuery, JobQuery, Page};
 
-/// Builds the reads of a layout.
+/// Builds the reads of a store.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Reads {
     /// The modifier of a table's name that selects the newest version of each row.
     merged: &'static str,
+    /// The modifier of `IN` and `JOIN` with which a subquery is executed once, over all shards, and not by each shard
+    /// over its own rows: the latest run and the job set of a job may be on other shards.
+    global: &'static str,
 }
 
 impl Reads {
-    pub(super) fn of(layout: Layout) -> Self {
-        let merged = match layout {
+    pub(super) fn of(config: &ClickHouseConfig) -> Self {
+        let merged = match config.layout {
             Layout::Replacing => " FINAL",
             // Every read applies the patches, and rows have one version.
             Layout::Patch => "",
         };
-        Self { merged }
+        Self { merged, global: if config.cluster.is_some() { "GLOBAL " } else { "" } }
     }
 
     /// A page of jobs, without their runs.
     pub(super) fn jobs(self, query: &JobQuery) -> Statement {
-        jobs::jobs(self.merged, query)
+        jobs::jobs(self, query)
     }
 
     /// The runs of jobs.
@@ -44,7 +48,7 @@ impl Reads {
 
     /// A page of groups, in the columns of [`GroupRow`](super::row::GroupRow).
     pub(super) fn groups(self, query: &GroupQuery) -> Statement {
-        groups::groups(self.merged, query)
+        groups::groups(self, query)
     }
 }
 

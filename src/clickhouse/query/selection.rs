@@ -1,5 +1,6 @@
 //! Selections of jobs: conditions of WHERE.
 
+use super::Reads;
 use crate::clickhouse::statement::Values;
 use crate::clickhouse::tables::ANNOTATION_PAIRS;
 use crate::model::{JobState, StateSet};
@@ -18,7 +19,8 @@ pub(super) struct Conditions(Vec<String>);
 
 impl Conditions {
     /// The conditions of a selection.
-    pub(super) fn of(merged: &str, selection: &Selection, values: &mut Values) -> Self {
+    pub(super) fn of(reads: Reads, selection: &Selection, values: &mut Values) -> Self {
+        let Reads { merged, global } = reads;
         let mut conditions = Self::default();
         let mut of_latest_run = Vec::new();
         for predicate in selection.predicates() {
@@ -40,13 +42,13 @@ impl Conditions {
         }
         if !of_latest_run.is_empty() {
             conditions.0.push(format!(
-                "latest_run_id IN (SELECT run_id FROM job_run{merged} WHERE {})",
+                "latest_run_id {global}IN (SELECT run_id FROM job_run{merged} WHERE {})",
                 of_latest_run.join(" AND ")
             ));
         }
         if selection.active_job_sets() {
             conditions.0.push(format!(
-                "(queue, job_set) IN (SELECT queue, job_set FROM job{merged} WHERE {} GROUP BY queue, job_set)",
+                "(queue, job_set) {global}IN (SELECT queue, job_set FROM job{merged} WHERE {} GROUP BY queue, job_set)",
                 state_test(StateSet::ACTIVE, values)
             ));
         }
