@@ -27,10 +27,6 @@ fn with_values(statement: &Statement) -> String {
     text
 }
 
-fn statements_with_values(statements: &[Statement]) -> String {
-    statements.iter().map(with_values).collect::<Vec<_>>().join("\n\n")
-}
-
 fn config(parameters: &str) -> ClickHouseConfig {
     ClickHouseConfig::from_url(&format!("clickhouse+http://host/jobs?{parameters}")).unwrap()
 }
@@ -247,140 +243,22 @@ p9 = 0
 }
 
 #[test]
-fn historical_jobs_are_made_in_the_server() {
+fn chunks_of_historical_jobs_have_bounded_bytes() {
     let params: HistoricalJobsParams = serde_json::from_value(json!({
         "queueIdx": 1, "jobSetIdx": 2, "queueName": "q", "jobSetName": "s", "nJobs": 25, "chunkSize": 10,
-        "succeededThreshold": 500, "erroredThreshold": 700, "cancelledThreshold": 800, "jobAgeDays": [0, 30],
-        "jobSpecBytes": "CgFh", "errorBytes": "ZQ==", "referenceTime": "2026-01-01T00:00:00Z",
+        "jobAgeDays": [0, 30], "referenceTime": "2026-01-01T00:00:00Z",
     }))
     .unwrap();
-    let jobs = HistoricalJobs::try_from(params).unwrap();
-    let chunks: Vec<_> = Chunk::all(&jobs).collect();
-    assert_eq!(chunks.iter().map(|chunk| chunk.end()).collect::<Vec<_>>(), [10, 20, 25]);
-    insta::assert_snapshot!(statements_with_values(&chunks[2].statements(&jobs)), @r#"
-INSERT INTO job_spec (job_id, version, value) WITH concat({p2:String}, leftPad(toString(number), greatest(10, length(toString(number))), '0')) AS new_job_id, concat({p2:String}, leftPad(toString(number), greatest(10, length(toString(number))), '0'), '00') AS new_run_id SELECT new_job_id, 1, unhex({p7:String}) FROM numbers({p0:UInt64}, {p1:UInt64}) WHERE new_job_id NOT IN (SELECT job_id FROM job WHERE job_id IN (SELECT concat({p2:String}, leftPad(toString(number), greatest(10, length(toString(number))), '0')) FROM numbers({p0:UInt64}, {p1:UInt64}))) AND new_job_id NOT IN (SELECT job_id FROM job_spec WHERE job_id IN (SELECT concat({p2:String}, leftPad(toString(number), greatest(10, length(toString(number))), '0')) FROM numbers({p0:UInt64}, {p1:UInt64})))
-p0 = 20
-p1 = 5
-p2 = "00010002"
-p3 = [1767225600000000,1764633600000000]
-p4 = 500
-p5 = 700
-p6 = 800
-p7 = "0a0161"
-
-INSERT INTO job_error (job_id, version, value) WITH concat({p2:String}, leftPad(toString(number), greatest(10, length(toString(number))), '0')) AS new_job_id, concat({p2:String}, leftPad(toString(number), greatest(10, length(toString(number))), '0'), '00') AS new_run_id SELECT new_job_id, 1, unhex({p7:String}) FROM numbers({p0:UInt64}, {p1:UInt64}) WHERE new_job_id NOT IN (SELECT job_id FROM job WHERE job_id IN (SELECT concat({p2:String}, leftPad(toString(number), greatest(10, length(toString(number))), '0')) FROM numbers({p0:UInt64}, {p1:UInt64}))) AND multiIf(number % 1000 < {p4:UInt64}, false, number % 1000 < {p5:UInt64}, true, number % 1000 < {p6:UInt64}, false, false) AND new_job_id NOT IN (SELECT job_id FROM job_error WHERE job_id IN (SELECT concat({p2:String}, leftPad(toString(number), greatest(10, length(toString(number))), '0')) FROM numbers({p0:UInt64}, {p1:UInt64})))
-p0 = 20
-p1 = 5
-p2 = "00010002"
-p3 = [1767225600000000,1764633600000000]
-p4 = 500
-p5 = 700
-p6 = 800
-p7 = "65"
-
-INSERT INTO job_run (run_id, job_id, version, cluster, node, pool, state, leased, pending, started, finished, exit_code, error, debug) WITH concat({p2:String}, leftPad(toString(number), greatest(10, length(toString(number))), '0')) AS new_job_id, concat({p2:String}, leftPad(toString(number), greatest(10, length(toString(number))), '0'), '00') AS new_run_id SELECT new_run_id, new_job_id, 1, concat('broadside-cluster-', toString(number % 40 + 1)) AS new_cluster, concat(new_cluster, '-node-', toString(number % 80 + 1)), {p7:Array(String)}[number % 4 + 1], multiIf(number % 1000 < {p4:UInt64}, {p8:String}, number % 1000 < {p5:UInt64}, {p9:String}, number % 1000 < {p6:UInt64}, {p10:String}, {p11:String}), fromUnixTimestamp64Micro({p3:Array(Int64)}[number % length({p3:Array(Int64)}) + 1] + 1000000, 'UTC'), fromUnixTimestamp64Micro({p3:Array(Int64)}[number % length({p3:Array(Int64)}) + 1] + 2000000, 'UTC'), fromUnixTimestamp64Micro({p3:Array(Int64)}[number % length({p3:Array(Int64)}) + 1] + 3000000, 'UTC'), fromUnixTimestamp64Micro({p3:Array(Int64)}[number % length({p3:Array(Int64)}) + 1] + 10000000, 'UTC'), multiIf(number % 1000 < {p4:UInt64}, 0, number % 1000 < {p5:UInt64}, 0, number % 1000 < {p6:UInt64}, NULL, NULL), multiIf(number % 1000 < {p4:UInt64}, '', number % 1000 < {p5:UInt64}, unhex({p12:String}), number % 1000 < {p6:UInt64}, '', ''), multiIf(number % 1000 < {p4:UInt64}, '', number % 1000 < {p5:UInt64}, '', number % 1000 < {p6:UInt64}, '', '') FROM numbers({p0:UInt64}, {p1:UInt64}) WHERE new_job_id NOT IN (SELECT job_id FROM job WHERE job_id IN (SELECT concat({p2:String}, leftPad(toString(number), greatest(10, length(toString(number))), '0')) FROM numbers({p0:UInt64}, {p1:UInt64}))) AND new_run_id NOT IN (SELECT run_id FROM job_run WHERE run_id IN (SELECT concat({p2:String}, leftPad(toString(number), greatest(10, length(toString(number))), '0'), '00') FROM numbers({p0:UInt64}, {p1:UInt64})))
-p0 = 20
-p1 = 5
-p2 = "00010002"
-p3 = [1767225600000000,1764633600000000]
-p4 = 500
-p5 = 700
-p6 = 800
-p7 = ["general-purpose","high-memory","high-cpu","gpu"]
-p8 = "RUN_SUCCEEDED"
-p9 = "RUN_FAILED"
-p10 = "RUN_CANCELLED"
-p11 = "RUN_PREEMPTED"
-p12 = "65"
-
-INSERT INTO job (job_id, version, queue, job_set, owner, namespace, priority, priority_class, submitted, cpu, memory, ephemeral_storage, gpu, annotations, state, last_transition_time, latest_run_id, cancelled, cancel_reason, cancel_user) WITH concat({p2:String}, leftPad(toString(number), greatest(10, length(toString(number))), '0')) AS new_job_id, concat({p2:String}, leftPad(toString(number), greatest(10, length(toString(number))), '0'), '00') AS new_run_id SELECT new_job_id, 1, {p7:String}, {p9:String}, {p7:String}, {p10:Array(String)}[number % 7 + 1], number % 2000 + 1, {p11:Array(String)}[number % 4 + 1], fromUnixTimestamp64Micro({p3:Array(Int64)}[number % length({p3:Array(Int64)}) + 1] + 0, 'UTC'), {p12:Array(Int64)}[number % 6 + 1], {p13:Array(Int64)}[number % 4 + 1], {p14:Array(Int64)}[number % 5 + 1], {p15:Array(Int64)}[number % 8 + 1], map({p16:String}, concat('value-', toString(number % 10)), {p17:String}, concat('value-', toString(number % 100)), {p18:String}, concat('value-', toString(number % 1000)), {p19:String}, concat('value-', toString(number % 10000)), {p20:String}, concat('value-', toString(number % 100000))), multiIf(number % 1000 < {p4:UInt64}, {p21:String}, number % 1000 < {p5:UInt64}, {p22:String}, number % 1000 < {p6:UInt64}, {p23:String}, {p24:String}), fromUnixTimestamp64Micro({p3:Array(Int64)}[number % length({p3:Array(Int64)}) + 1] + 10000000, 'UTC'), new_run_id, multiIf(number % 1000 < {p4:UInt64}, NULL, number % 1000 < {p5:UInt64}, NULL, number % 1000 < {p6:UInt64}, fromUnixTimestamp64Micro({p3:Array(Int64)}[number % length({p3:Array(Int64)}) + 1] + 10000000, 'UTC'), NULL), multiIf(number % 1000 < {p4:UInt64}, '', number % 1000 < {p5:UInt64}, '', number % 1000 < {p6:UInt64}, {p8:String}, ''), multiIf(number % 1000 < {p4:UInt64}, '', number % 1000 < {p5:UInt64}, '', number % 1000 < {p6:UInt64}, {p7:String}, '') FROM numbers({p0:UInt64}, {p1:UInt64}) WHERE new_job_id NOT IN (SELECT job_id FROM job WHERE job_id IN (SELECT concat({p2:String}, leftPad(toString(number), greatest(10, length(toString(number))), '0')) FROM numbers({p0:UInt64}, {p1:UInt64})))
-p0 = 20
-p1 = 5
-p2 = "00010002"
-p3 = [1767225600000000,1764633600000000]
-p4 = 500
-p5 = 700
-p6 = 800
-p7 = "q"
-p8 = "user requested"
-p9 = "s"
-p10 = ["default","dev","staging","research-red","research-blue","research-green","research-yellow"]
-p11 = ["armada-default","armada-resilient","armada-high","armada-custom"]
-p12 = [1,2,4,8,16,32]
-p13 = [1073741824,4294967296,68719476736,1099511627776]
-p14 = [536870912,2147483648,10737418240,1099511627776,32985348833280]
-p15 = [0,0,0,1,0,0,0,8]
-p16 = "example.com/broadside-alpha"
-p17 = "example.com/broadside-beta"
-p18 = "example.com/broadside-charlie"
-p19 = "example.com/broadside-delta"
-p20 = "example.com/broadside-echo"
-p21 = "SUCCEEDED"
-p22 = "FAILED"
-p23 = "CANCELLED"
-p24 = "PREEMPTED"
-"#);
-}
-
-#[test]
-fn tables_of_whole_rows() {
-    insta::assert_snapshot!(statements_with_values(&tables::create_tables(Layout::Replacing, "jobs", None)), @r#"
-CREATE TABLE IF NOT EXISTS job_spec (
-    job_id String CODEC(ZSTD(1)),
-    version UInt64 CODEC(T64, ZSTD(1)),
-    value String CODEC(ZSTD(3))
-) ENGINE = ReplacingMergeTree(version) ORDER BY (job_id) SETTINGS index_granularity = 1024
-
-CREATE TABLE IF NOT EXISTS job_error (
-    job_id String CODEC(ZSTD(1)),
-    version UInt64 CODEC(T64, ZSTD(1)),
-    value String CODEC(ZSTD(3))
-) ENGINE = ReplacingMergeTree(version) ORDER BY (job_id) SETTINGS index_granularity = 1024
-
-CREATE TABLE IF NOT EXISTS job_run (
-    run_id String CODEC(ZSTD(1)),
-    job_id String CODEC(ZSTD(1)),
-    version UInt64 CODEC(T64, ZSTD(1)),
-    cluster LowCardinality(String),
-    node LowCardinality(String),
-    pool LowCardinality(String),
-    state Enum8('RUN_LEASED' = 11, 'RUN_PENDING' = 1, 'RUN_RUNNING' = 2, 'RUN_SUCCEEDED' = 3, 'RUN_FAILED' = 4, 'RUN_TERMINATED' = 5, 'RUN_PREEMPTED' = 6, 'RUN_UNABLE_TO_SCHEDULE' = 7, 'RUN_LEASE_RETURNED' = 8, 'RUN_LEASE_EXPIRED' = 9, 'RUN_MAX_RUNS_EXCEEDED' = 10, 'RUN_CANCELLED' = 12),
-    leased DateTime64(6, 'UTC') CODEC(Delta, ZSTD(1)),
-    pending Nullable(DateTime64(6, 'UTC')) CODEC(ZSTD(1)),
-    started Nullable(DateTime64(6, 'UTC')) CODEC(ZSTD(1)),
-    finished Nullable(DateTime64(6, 'UTC')) CODEC(ZSTD(1)),
-    exit_code Nullable(Int32),
-    error String CODEC(ZSTD(3)),
-    debug String CODEC(ZSTD(3)),
-    INDEX run_id_range run_id TYPE minmax GRANULARITY 1,
-    INDEX run_id_filter run_id TYPE bloom_filter(0.0001) GRANULARITY 1
-) ENGINE = ReplacingMergeTree(version) ORDER BY (job_id, run_id) SETTINGS index_granularity = 1024
-
-CREATE TABLE IF NOT EXISTS job (
-    job_id String CODEC(ZSTD(1)),
-    version UInt64 CODEC(T64, ZSTD(1)),
-    queue LowCardinality(String),
-    job_set LowCardinality(String),
-    owner LowCardinality(String),
-    namespace LowCardinality(String),
-    priority Int64 CODEC(T64, ZSTD(1)),
-    priority_class LowCardinality(String),
-    submitted DateTime64(6, 'UTC') CODEC(Delta, ZSTD(1)),
-    cpu Int64 CODEC(T64, ZSTD(1)),
-    memory Int64 CODEC(ZSTD(1)),
-    ephemeral_storage Int64 CODEC(ZSTD(1)),
-    gpu Int64 CODEC(T64, ZSTD(1)),
-    annotations Map(String, String) CODEC(ZSTD(1)),
-    state Enum8('QUEUED' = 1, 'LEASED' = 8, 'PENDING' = 2, 'RUNNING' = 3, 'SUCCEEDED' = 4, 'FAILED' = 5, 'CANCELLED' = 6, 'PREEMPTED' = 7, 'REJECTED' = 9),
-    last_transition_time DateTime64(6, 'UTC') CODEC(Delta, ZSTD(1)),
-    last_transition_seconds Int64 ALIAS intDiv(toUnixTimestamp64Micro(last_transition_time) + 2208988800000000, 1000000) - 2208988800,
-    latest_run_id String CODEC(ZSTD(1)),
-    cancelled Nullable(DateTime64(6, 'UTC')) CODEC(ZSTD(1)),
-    cancel_reason LowCardinality(String),
-    cancel_user LowCardinality(String),
-    INDEX annotation_pairs arrayMap((k, v) -> concat(k, '\0', v), mapKeys(annotations), mapValues(annotations)) TYPE bloom_filter(0.01) GRANULARITY 1
-) ENGINE = ReplacingMergeTree(version) ORDER BY (job_id) SETTINGS index_granularity = 1024
-"#);
+    let ends = |params: HistoricalJobsParams| {
+        let jobs = HistoricalJobs::try_from(params).unwrap();
+        Chunk::all(&jobs).map(Chunk::end).collect::<Vec<_>>()
+    };
+    assert_eq!(ends(params.clone()), [10, 20, 25]);
+    let long = |bytes: usize| Some(vec![b'x'; bytes].into());
+    let runs = HistoricalJobsParams { error_bytes: long(10 << 20), debug_bytes: long(6 << 20), ..params.clone() };
+    assert_eq!(ends(runs), [7, 14, 21, 25]);
+    let huge = HistoricalJobsParams { preemption_bytes: long(200 << 20), n_jobs: 2, ..params };
+    assert_eq!(ends(huge), [1, 2]);
 }
 
 /// Statements without the columns, which are the same in every layout.
@@ -389,6 +267,16 @@ fn outlines(statements: &[Statement]) -> String {
         statement.sql.lines().filter(|line| !line.starts_with(' ')).collect::<Vec<_>>().join(" … ")
     };
     statements.iter().map(outline).collect::<Vec<_>>().join("\n")
+}
+
+#[test]
+fn tables_of_whole_rows() {
+    insta::assert_snapshot!(outlines(&tables::create_tables(Layout::Replacing, "jobs", None)), @r#"
+CREATE TABLE IF NOT EXISTS job_spec ( … ) ENGINE = ReplacingMergeTree(version) ORDER BY (job_id) SETTINGS index_granularity = 1024
+CREATE TABLE IF NOT EXISTS job_error ( … ) ENGINE = ReplacingMergeTree(version) ORDER BY (job_id) SETTINGS index_granularity = 1024
+CREATE TABLE IF NOT EXISTS job_run ( … ) ENGINE = ReplacingMergeTree(version) ORDER BY (job_id, run_id) SETTINGS index_granularity = 1024
+CREATE TABLE IF NOT EXISTS job ( … ) ENGINE = ReplacingMergeTree(version) ORDER BY (job_id) SETTINGS index_granularity = 1024
+"#);
 }
 
 #[test]
