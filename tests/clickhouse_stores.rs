@@ -9,9 +9,9 @@ use broadside::ingest::{
     IngestionBatch, IngestionQuery, InsertJob, InsertJobError, InsertJobRun, NewJob, SetJobCancelled, SetJobRunning,
     UpdateJobPriority,
 };
-use broadside::query::TextField;
+use broadside::query::{GroupField, TextField};
 use broadside::{
-    Activity, CLICKHOUSE_URL_VARIABLE, Database, DatabaseConfig, Error, ErrorKind, HistoricalJobs,
+    Activity, CLICKHOUSE_URL_VARIABLE, Database, DatabaseConfig, Error, ErrorKind, GroupQuery, HistoricalJobs,
     HistoricalJobsParams, JobQuery, JobState, Outcome, ReadCall, ScratchStore, SystemClock, Timestamp,
 };
 use libtest_mimic::{Arguments, Trial};
@@ -426,6 +426,23 @@ async fn turns() {
     let jobs = all_jobs(&*first).await;
     assert!(jobs.len() == 8 && jobs.iter().all(|job| job.runs.len() == 1), "{jobs:?}");
     assert_eq!(server.log().matches("refused").count(), 0, "{}", server.log());
+
+    // The server rejects subqueries over several shards that are not GLOBAL.
+    let twice = connect(&with(&server.address().replace("/?", "/twice?"), "cluster=twice")).await.unwrap();
+    twice.initialise_schema().await.unwrap();
+    let time = Timestamp::from_seconds(1);
+    let running = SetJobRunning { job_id: "job".into(), time, latest_run_id: "run".into(), submitted: None };
+    let error = InsertJobError { job_id: "job".into(), error: Some("e".into()), submitted: None };
+    let queries = [new_job("job"), new_run("job", "run"), error.into(), running.into()];
+    twice.execute_ingestion_query_batch(&batch(queries)).await.unwrap();
+    let filter = TextField::Cluster.equals("cluster");
+    let page = twice.get_jobs(&JobQuery::new().filter(filter.clone()).in_active_job_sets()).await.unwrap();
+    assert_eq!(page.iter().map(|job| job.job_id.as_str()).collect::<Vec<_>>(), ["job"; 2]);
+    let query = GroupQuery::by(GroupField::Node).filter(filter).in_active_job_sets();
+    assert_eq!(twice.get_job_groups(&query).await.unwrap()[0].count, 2);
+    assert_eq!(twice.get_job_error("job").await.unwrap(), "e");
+    twice.populate_historical_jobs(&historical(3), &|_| ()).await.unwrap();
+    assert_eq!(all_jobs(&*twice).await.len(), 8);
 
     // The size of the tables, read without Broadside.
     let client = client_of(server.address());
