@@ -57,7 +57,8 @@
 //!   exclude each other: those that write concurrently must write different jobs, as Lookout's ingesters do, each of
 //!   which has its own job sets. If two processes compute rows of a job from the same stored row, the row with the
 //!   higher version replaces the other one as a whole: the other process's change is lost, even if it ended the job.
-//!   With `layout=patch`, the same holds for the changeable columns.
+//!   With `layout=patch`, the same holds for the changeable columns. A process that updates a row which is newer than
+//!   its own last batch logs a warning, once.
 //! - **Isolation of reads.** Reads do not wait for writes, nor writes for reads. Each table is read at one point in
 //!   time, so a read sees all rows of a batch in a table or none. Across tables, a read may see part of a batch: runs,
 //!   specs and errors whose jobs have not changed yet. A page never shows jobs before their runs, because it reads jobs

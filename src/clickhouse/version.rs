@@ -16,8 +16,9 @@
 use std::time::{Duration, Instant};
 
 use parking_lot::Mutex;
+use tracing::warn;
 
-use super::connection::Connection;
+use super::connection::{Connection, TARGET};
 use super::row::MicrosRow;
 use super::statement::Statement;
 use crate::error::{Operation, Result};
@@ -33,6 +34,8 @@ pub(super) struct Versions(Mutex<State>);
 struct State {
     /// The version drawn last.
     last: u64,
+    /// Whether another process has written rows that this one updates.
+    overtaken: bool,
     reading: Option<Reading>,
 }
 
@@ -68,6 +71,10 @@ impl Versions {
     /// Draws a version greater than all drawn ones and than `stored`.
     pub(super) fn draw(&self, stored: u64) -> u64 {
         let mut state = self.0.lock();
+        // Only another process can have drawn a version after the last one of this process.
+        if state.last > 0 && stored > state.last && !std::mem::replace(&mut state.overtaken, true) {
+            warn!(target: TARGET, "another process writes the same jobs concurrently: changes may be lost");
+        }
         let now = state.reading.map_or(0, Reading::now);
         state.last = now.max(state.last + 1).max(stored + 1);
         state.last
@@ -77,6 +84,18 @@ impl Versions {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_newer_version_than_the_last_is_that_of_another_process() {
+        let (one, other) = (Versions::default(), Versions::default());
+        let stored = one.draw(0);
+        assert!(other.draw(stored) > stored && !other.0.lock().overtaken, "the other process began later");
+        let stored = other.draw(stored);
+        one.draw(stored);
+        assert!(one.0.lock().overtaken);
+        other.draw(stored);
+        assert!(!other.0.lock().overtaken, "its own row");
+    }
 
     #[test]
     fn versions_only_grow() {
