@@ -111,7 +111,7 @@ impl PostgresDatabase {
             return Err(Error::not_initialised(operation).with_backend(BackendKind::Postgres));
         }
         let message = "a table of the store is missing".to_owned();
-        Err(Error::new(ErrorKind::Backend, operation, message).with_backend(BackendKind::Postgres).with_source(error))
+        Err(Error::new(ErrorKind::Backend, operation, message).with_backend(BackendKind::Postgres))
     }
 
     /// The bytes of a record; never empty.

@@ -144,7 +144,9 @@ impl Failure {
             Self::NoFreeConnection => unavailable("no connection became free within the acquire timeout"),
             Self::ConnectTimeout => unavailable("the server accepted no connection within the connect timeout"),
             Self::Driver(error) | Self::Unreachable(error) => driver_error(error, step),
-            Self::InDoubt(error) => unavailable("the connection was lost during the commit").with_source(error),
+            Self::InDoubt(error) => {
+                with_cause(unavailable(&format!("the connection was lost during the commit: {}", text(&error))), error)
+            }
             Self::UnknownValue(message) => Error::new(ErrorKind::Backend, operation, message),
             Self::WrongStore(message) => Error::new(ErrorKind::WrongStore, operation, message),
             Self::Encoding(encoding) => Error::new(
@@ -153,8 +155,7 @@ impl Failure {
                 format!("the encoding of the database is {encoding}: it must be UTF8 or SQL_ASCII"),
             ),
             Self::Configured(key, error) => {
-                let message = format!("{key}: {}", text(&error));
-                Error::new(kind(&error), operation, message).with_source(error)
+                with_cause(Error::new(kind(&error), operation, format!("{key}: {}", text(&error))), error)
             }
         };
         let error = error.with_backend(BackendKind::Postgres);
@@ -252,11 +253,18 @@ fn driver_error(error: tokio_postgres::Error, step: Step) -> Error {
     if step.done.is_none() && error.code().is_some_and(is_undefined) {
         return Error::not_initialised(step.operation);
     }
-    // The source would contain the server's message.
-    if let Some(refused) = error.code().and_then(refused_login) {
-        return Error::new(ErrorKind::Backend, step.operation, refused);
+    with_cause(Error::new(kind(&error), step.operation, text(&error)), error)
+}
+
+/// Adds the cause of the driver's error, unless it is the server's answer, which the message contains.
+fn with_cause(error: Error, driver: tokio_postgres::Error) -> Error {
+    if driver.as_db_error().is_some() {
+        return error;
     }
-    Error::new(kind(&error), step.operation, text(&error)).with_source(error)
+    match driver.into_source() {
+        Some(cause) => error.with_source(cause),
+        None => error,
+    }
 }
 
 fn kind(error: &tokio_postgres::Error) -> ErrorKind {
@@ -268,12 +276,13 @@ fn kind(error: &tokio_postgres::Error) -> ErrorKind {
     }
 }
 
-/// The server's message, SQLSTATE and hint.
+/// The server's message, SQLSTATE, detail and hint, or the driver's message without its cause.
 fn text(error: &tokio_postgres::Error) -> String {
     let Some(answer) = error.as_db_error() else { return error.to_string() };
     if let Some(refused) = refused_login(answer.code()) {
         return refused.to_owned();
     }
-    let advice = answer.hint().map(|hint| format!("; {hint}")).unwrap_or_default();
-    format!("{} (SQLSTATE {}){advice}", answer.message(), answer.code().code())
+    let notes: String =
+        [answer.detail(), answer.hint()].into_iter().flatten().map(|note| format!("; {note}")).collect();
+    format!("{} (SQLSTATE {}){notes}", answer.message(), answer.code().code())
 }
