@@ -174,6 +174,13 @@ impl PostgresConfig {
         self
     }
 
+    /// Sets the time after which a connection whose data the server has not acknowledged is closed; zero for the
+    /// system's.
+    pub fn with_tcp_user_timeout(mut self, timeout: Duration) -> Self {
+        self.tcp_user_timeout = timeout;
+        self
+    }
+
     /// Sets the kind of session that is accepted: any, read-write or read-only.
     pub fn with_target_session_attrs(mut self, attrs: TargetSessionAttrs) -> Self {
         self.server.target_session_attrs(attrs);
@@ -320,7 +327,7 @@ mod tests {
     fn builder_and_address_have_the_same_keys() {
         let text = "host=a,b port=1,2 hostaddr=127.0.0.1,::1 user=u password=hunter2 dbname=d application_name=n \
             options='-c x=y' sslmode=verify-ca sslrootcert=/r connect_timeout=3 keepalives=0 keepalives_idle=4 \
-            keepalives_interval=5 keepalives_count=6 target_session_attrs=read-only channel_binding=require \
+            keepalives_interval=5 keepalives_count=6 tcp_user_timeout=7500 target_session_attrs=read-only channel_binding=require \
             load_balance_hosts=random schema=s pool_size=7 acquire_timeout=8 statement_timeout=9 statement_cache=10 \
             max_lifetime=11 max_idle_time=12 \
             hot_cold_split=true tuning_sql=t revert_sql=r adopt=true";
@@ -337,6 +344,7 @@ mod tests {
             .with_keepalives_idle(Duration::from_secs(4))
             .with_keepalives_interval(Duration::from_secs(5))
             .with_keepalives_count(6)
+            .with_tcp_user_timeout(Duration::from_millis(7500))
             .with_target_session_attrs(TargetSessionAttrs::ReadOnly)
             .with_channel_binding(ChannelBinding::Require)
             .with_load_balance_hosts(LoadBalanceHosts::Random)
@@ -367,6 +375,7 @@ mod tests {
             assert_eq!((config.keepalives(), config.keepalives_idle()), (false, Duration::from_secs(4)));
             assert_eq!(config.keepalives_interval(), Some(Duration::from_secs(5)));
             assert_eq!(config.keepalives_count(), Some(6));
+            assert_eq!(config.tcp_user_timeout(), Duration::from_millis(7500));
             assert_eq!(config.target_session_attrs(), TargetSessionAttrs::ReadOnly);
             assert_eq!(config.channel_binding(), ChannelBinding::Require);
             assert_eq!(config.load_balance_hosts(), LoadBalanceHosts::Random);

@@ -12,6 +12,9 @@ use crate::error::{BackendKind, Error, ErrorKind, Operation};
 
 const DEFAULT_PORT: u16 = 5432;
 
+/// The default of `keepalives_idle` and `tcp_user_timeout`: a server that has vanished is detected in about this time.
+pub(super) const MAX_SILENCE: Duration = Duration::from_secs(60);
+
 /// The TLS mode of a connection: libpq's `sslmode`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[non_exhaustive]
@@ -33,8 +36,8 @@ pub enum SslMode {
 /// It is parsed from a URL (`postgres://user:password@host:port/dbname?key=value&…`), from libpq's
 /// `key=value` text or from pairs, by libpq's rules. It supports libpq's keys host, hostaddr and port (each may be
 /// a list), user, password, passfile, dbname, application_name (`broadside` by default), options, sslmode,
-/// sslrootcert, connect_timeout, keepalives, keepalives_idle, keepalives_interval, keepalives_count,
-/// target_session_attrs, channel_binding and load_balance_hosts. Keys that an address leaves out come from libpq's
+/// sslrootcert, connect_timeout, keepalives, keepalives_idle (60 by default), keepalives_interval,
+/// keepalives_count, tcp_user_timeout (in milliseconds; 60000 by default), target_session_attrs, channel_binding and load_balance_hosts. Keys that an address leaves out come from libpq's
 /// environment variables (PGHOST, PGPORT, PGDATABASE, PGUSER, PGPASSWORD and so on), and the password from the
 /// password file (PGPASSFILE or `~/.pgpass`), which is ignored if group or others have access to it. The host is
 /// `localhost` by default. The backend's own keys are
@@ -90,6 +93,7 @@ pub struct PostgresConfig {
     pub(super) schema: Option<String>,
     pub(super) pool_size: usize,
     pub(super) connect_timeout: Duration,
+    pub(super) tcp_user_timeout: Duration,
     pub(super) acquire_timeout: Duration,
     pub(super) max_lifetime: Duration,
     pub(super) max_idle_time: Duration,
@@ -139,7 +143,7 @@ impl fmt::Display for PostgresConfig {
 impl Default for PostgresConfig {
     fn default() -> Self {
         let mut server = tokio_postgres::Config::new();
-        server.application_name("broadside");
+        server.application_name("broadside").keepalives_idle(MAX_SILENCE);
         Self {
             server: Box::new(server),
             ssl_mode: SslMode::Prefer,
@@ -147,6 +151,7 @@ impl Default for PostgresConfig {
             schema: None,
             pool_size: 8,
             connect_timeout: Duration::from_secs(10),
+            tcp_user_timeout: MAX_SILENCE,
             acquire_timeout: Duration::from_secs(30),
             max_lifetime: Duration::ZERO,
             max_idle_time: Duration::ZERO,
@@ -231,6 +236,11 @@ impl PostgresConfig {
         self.server.get_keepalives_retries()
     }
 
+    /// The time after which a connection whose data the server has not acknowledged is closed; zero for the system's.
+    pub fn tcp_user_timeout(&self) -> Duration {
+        self.tcp_user_timeout
+    }
+
     /// The kind of session that is accepted.
     pub fn target_session_attrs(&self) -> TargetSessionAttrs {
         self.server.get_target_session_attrs()
@@ -309,6 +319,9 @@ impl PostgresConfig {
             SslMode::Prefer => tokio_postgres::config::SslMode::Prefer,
             SslMode::Require | SslMode::VerifyCa | SslMode::VerifyFull => tokio_postgres::config::SslMode::Require,
         });
+        if !self.tcp_user_timeout.is_zero() {
+            server.tcp_user_timeout(self.tcp_user_timeout);
+        }
         server
     }
 }

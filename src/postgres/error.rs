@@ -22,6 +22,8 @@ pub(super) enum Failure {
     Driver(tokio_postgres::Error),
     /// The connection was lost during COMMIT; the transaction may have committed.
     InDoubt(tokio_postgres::Error),
+    /// The server is read-only, and has accepted writes of this handle before: another one has taken its place.
+    Demoted(tokio_postgres::Error),
     /// The store contains a value that this version does not know.
     UnknownValue(String),
     /// The store is not the one that the configuration describes.
@@ -65,7 +67,7 @@ pub(super) enum Remedy {
     None,
     /// A retry: two transactions conflicted.
     Repeat,
-    /// A new connection: the server is down, overloaded or restarting.
+    /// A new connection: the server is down, overloaded, restarting or replaced by another one.
     Reconnect,
 }
 
@@ -79,9 +81,11 @@ impl fmt::Display for Failure {
             Self::Closed => f.write_str("closed"),
             Self::NoFreeConnection => f.write_str("no free connection"),
             Self::ConnectTimeout => f.write_str("connect timeout"),
-            Self::Driver(error) | Self::Unreachable(error) | Self::InDoubt(error) | Self::Configured(_, error) => {
-                f.write_str(&text(error))
-            }
+            Self::Driver(error)
+            | Self::Unreachable(error)
+            | Self::InDoubt(error)
+            | Self::Demoted(error)
+            | Self::Configured(_, error) => f.write_str(&text(error)),
             Self::UnknownValue(message) | Self::WrongStore(message) => f.write_str(message),
             Self::Encoding(encoding) => write!(f, "encoding {encoding}"),
         }
@@ -101,6 +105,28 @@ impl Failure {
         if is_lost { Self::InDoubt(error) } else { Self::Driver(error) }
     }
 
+    /// Whether the transaction is read-only.
+    pub(super) fn is_read_only(&self) -> bool {
+        matches!(self, Self::Driver(error) if is_read_only(error))
+    }
+
+    /// The failure of a handle whose writes the server has accepted before.
+    pub(super) fn after_writes(self) -> Self {
+        match self {
+            Self::Driver(error) if is_read_only(&error) => Self::Demoted(error),
+            other => other,
+        }
+    }
+
+    /// Whether the session cannot be used for another call.
+    pub(super) fn ends_session(&self) -> bool {
+        let answer = match self {
+            Self::Driver(error) | Self::InDoubt(error) => error.as_db_error(),
+            _ => None,
+        };
+        self.remedy() == Remedy::Reconnect || self.is_read_only() || answer.is_some_and(ends_session)
+    }
+
     /// The failure of the last attempt to connect.
     pub(super) fn while_connecting(self) -> Self {
         match self {
@@ -114,6 +140,7 @@ impl Failure {
         match self {
             Self::Driver(error) | Self::InDoubt(error) => remedy(error),
             Self::Configured(_, error) => remedy(error),
+            Self::Demoted(_) => Remedy::Reconnect,
             Self::Closed
             | Self::NoFreeConnection
             | Self::ConnectTimeout
@@ -131,8 +158,8 @@ impl Failure {
 
     /// Whether the user lacks a privilege, or the transaction is read-only.
     pub(super) fn is_forbidden(&self) -> bool {
-        let codes = [SqlState::INSUFFICIENT_PRIVILEGE, SqlState::READ_ONLY_SQL_TRANSACTION];
-        matches!(self, Self::Driver(error) if error.code().is_some_and(|code| codes.contains(code)))
+        let is_denied = matches!(self, Self::Driver(error) if error.code() == Some(&SqlState::INSUFFICIENT_PRIVILEGE));
+        is_denied || self.is_read_only()
     }
 
     /// Converts the failure to an error of the API.
@@ -147,6 +174,7 @@ impl Failure {
             Self::InDoubt(error) => {
                 with_cause(unavailable(&format!("the connection was lost during the commit: {}", text(&error))), error)
             }
+            Self::Demoted(error) => unavailable(&text(&error)),
             Self::UnknownValue(message) => Error::new(ErrorKind::Backend, operation, message),
             Self::WrongStore(message) => Error::new(ErrorKind::WrongStore, operation, message),
             Self::Encoding(encoding) => Error::new(
@@ -164,6 +192,10 @@ impl Failure {
             None => error,
         }
     }
+}
+
+fn is_read_only(error: &tokio_postgres::Error) -> bool {
+    error.code() == Some(&SqlState::READ_ONLY_SQL_TRANSACTION)
 }
 
 /// Whether a table or schema does not exist.
@@ -234,15 +266,18 @@ fn remedy(error: &tokio_postgres::Error) -> Remedy {
     }
 }
 
-/// Whether the network failed. The driver also reports an untrusted certificate as an I/O error, of kind `InvalidData`.
+/// Whether the network failed, or no server of the address has the required `target_session_attrs` yet: the driver
+/// reports that as `PermissionDenied`, as the system a socket without access, and an untrusted certificate as
+/// `InvalidData`.
 fn is_network_failure(error: &tokio_postgres::Error) -> bool {
     let mut source = error.source();
     while let Some(cause) = source {
         if let Some(io_error) = cause.downcast_ref::<io::Error>() {
-            return !matches!(
-                io_error.kind(),
-                io::ErrorKind::InvalidData | io::ErrorKind::InvalidInput | io::ErrorKind::PermissionDenied
-            );
+            return match io_error.kind() {
+                io::ErrorKind::InvalidData | io::ErrorKind::InvalidInput => false,
+                io::ErrorKind::PermissionDenied => io_error.raw_os_error().is_none(),
+                _ => true,
+            };
         }
         source = cause.source();
     }

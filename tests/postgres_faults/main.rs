@@ -1,5 +1,7 @@
 //! Faults of a PostgreSQL server: it is killed, has no free connections, ends connections, and has lock conflicts.
 
+mod failover;
+#[path = "../support/mod.rs"]
 mod support;
 
 use std::future::Future;
@@ -36,6 +38,7 @@ fn main() {
         trial("a-rejected-password-is-not-shown", wrong_password),
         trial("tls-follows-sslmode", tls),
     ];
+    trials.extend(failover::trials());
     for layout in LAYOUTS {
         let name = |test: &str| format!("{test}::{}", layout.name);
         trials.push(trial(&name("a-blocked-update-applies-to-the-new-row"), move || contended_job(layout)));

@@ -12,7 +12,7 @@ use std::time::Duration;
 use tokio_postgres::config::Host;
 
 use self::password_file::Login;
-use super::config::{PostgresConfig, SslMode};
+use super::config::{MAX_SILENCE, PostgresConfig, SslMode};
 use super::layout::Layout;
 use crate::address::{
     HOST, Keys, MAX_SECONDS, Problem, UrlParts, decode, host_and_port, is_host, number, plain, put, seconds,
@@ -72,6 +72,10 @@ const KEYS: Keys<Draft> = Keys(&[
     ("keepalives_idle", |draft, value| draft.set_driver("keepalives_idle", value, WHOLE_NUMBER)),
     ("keepalives_interval", |draft, value| draft.set_driver("keepalives_interval", value, WHOLE_NUMBER)),
     ("keepalives_count", |draft, value| draft.set_driver("keepalives_retries", value, WHOLE_NUMBER)),
+    ("tcp_user_timeout", |draft, value| {
+        let timeout = number(value, 0, MAX_SECONDS.into()).map(Duration::from_millis);
+        put(&mut draft.config.tcp_user_timeout, timeout, "a number of milliseconds from 0 to 2147483647")
+    }),
     ("target_session_attrs", |draft, value| {
         draft.set_driver("target_session_attrs", value, "any, read-write or read-only")
     }),
@@ -265,7 +269,7 @@ impl Draft {
     }
 
     fn finish(self, home_password_file: Option<PathBuf>) -> Result<PostgresConfig, Problem> {
-        let text = format!("application_name=broadside {}", self.driver);
+        let text = format!("application_name=broadside keepalives_idle={} {}", MAX_SILENCE.as_secs(), self.driver);
         let mut server: tokio_postgres::Config =
             text.parse().map_err(|_| Problem::new("the driver does not accept these keys together"))?;
         if server.get_hosts().is_empty() && server.get_hostaddrs().is_empty() {
