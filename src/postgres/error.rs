@@ -239,6 +239,11 @@ fn is_fatal_shortage(answer: &DbError) -> bool {
     ends_session(answer) && is_shortage(answer.code())
 }
 
+/// Whether a column of a cached statement has got another type.
+fn is_outdated_plan(answer: &DbError) -> bool {
+    *answer.code() == SqlState::FEATURE_NOT_SUPPORTED && answer.routine() == Some("RevalidateCachedQuery")
+}
+
 /// Whether the statement was cancelled by the server or a timeout.
 fn is_timeout(code: &SqlState) -> bool {
     [SqlState::QUERY_CANCELED, SqlState::LOCK_NOT_AVAILABLE].contains(code)
@@ -259,7 +264,9 @@ fn remedy(error: &tokio_postgres::Error) -> Remedy {
     match error.code() {
         Some(code) if is_conflict(code) => Remedy::Repeat,
         Some(code) if is_disconnection(code) => Remedy::Reconnect,
-        Some(_) if error.as_db_error().is_some_and(is_fatal_shortage) => Remedy::Reconnect,
+        Some(_) if error.as_db_error().is_some_and(|answer| is_fatal_shortage(answer) || is_outdated_plan(answer)) => {
+            Remedy::Reconnect
+        }
         Some(_) => Remedy::None,
         None if error.is_closed() || is_network_failure(error) => Remedy::Reconnect,
         None => Remedy::None,

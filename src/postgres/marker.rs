@@ -27,17 +27,19 @@ const SCRATCH: &str = "scratch";
 /// The server's time in the form of the marker.
 const NOW: &str = r#"to_char(now() AT TIME ZONE 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS.US"Z"')"#;
 
+/// The columns of a job that the statements of this backend use. The table may have more, in any order.
+pub(super) const JOB_COLUMNS: &str = "job_id, queue, owner, jobset, cpu, memory, ephemeral_storage, gpu, priority, \
+    submitted, cancelled, state, last_transition_time, last_transition_time_seconds, job_spec, duplicate, \
+    priority_class, latest_run_id, cancel_reason, namespace, annotations, cancel_user";
 /// The columns that the statements of this backend use, by table.
 const LOOKOUT: [(&str, &str); 4] = [
+    ("job", JOB_COLUMNS),
     (
-        "job",
-        "job_id queue owner jobset cpu memory ephemeral_storage gpu priority submitted cancelled state \
-         last_transition_time last_transition_time_seconds job_spec duplicate priority_class latest_run_id \
-         cancel_reason namespace annotations cancel_user",
+        "job_run",
+        "run_id, job_id, cluster, node, pending, started, finished, job_run_state, error, exit_code, leased, debug, pool",
     ),
-    ("job_run", "run_id job_id cluster node pending started finished job_run_state error exit_code leased debug pool"),
-    ("job_spec", "job_id job_spec"),
-    ("job_error", "job_id error"),
+    ("job_spec", "job_id, job_spec"),
+    ("job_error", "job_id, error"),
 ];
 
 /// The names of all tables and views of all layouts, and of the marker's table.
@@ -110,7 +112,7 @@ impl Found {
     pub(super) fn layout(&self) -> Option<Layout> {
         let has_columns = |(table, columns): &(&str, &str)| {
             let found = self.relations.get(*table);
-            found.is_some_and(|found| columns.split_whitespace().all(|column| found.columns.contains(column)))
+            found.is_some_and(|found| columns.split(", ").all(|column| found.columns.contains(column)))
         };
         if !LOOKOUT.iter().all(has_columns) {
             return None;

@@ -105,7 +105,7 @@ WITH ended AS (
     WHERE u.target = 'job update' AND j.job_id = u.job_id AND j.state NOT IN ({active})
     RETURNING j.*
 )
-INSERT INTO job_historical SELECT * FROM ended;
+INSERT INTO job_historical ({columns}) SELECT {columns} FROM ended;
 UPDATE job_historical AS j SET
     state = {preempted}, last_transition_time = u.preempted, last_transition_time_seconds = u.preempted_seconds
 FROM pg_temp.staged AS u
@@ -124,7 +124,8 @@ fn update_jobs(layout: Layout, partitions: &[String]) -> String {
             format!("{statements}{update}\nWHERE j.job_id = u.job_id AND j.submitted = u.submitted AND {IS_CHANGED};")
         }),
     };
-    sql.replace("{active}", &StateSet::ACTIVE.ordinals())
+    sql.replace("{columns}", marker::JOB_COLUMNS)
+        .replace("{active}", &StateSet::ACTIVE.ordinals())
         .replace("{preemptible}", &StateSet::PREEMPTIBLE_ENDS.ordinals())
         .replace("{preempted}", &JobState::Preempted.ordinal().to_string())
 }

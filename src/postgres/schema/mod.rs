@@ -23,8 +23,9 @@ const DEFERRED_TABLE: &str = "CREATE TABLE IF NOT EXISTS broadside_deferred_inde
     definition text NOT NULL
 )";
 
-/// The placeholder in migrations for the ordinals of the active states.
+/// The placeholders in migrations for the ordinals of the active states, and for the columns of a job.
 const ACTIVE: &str = "{active}";
+const COLUMNS: &str = "{columns}";
 
 /// Waits until no other transaction changes the schema.
 pub(super) async fn lock(client: &Client, schema: &str) -> Attempt<()> {
@@ -56,7 +57,8 @@ pub(super) async fn migrate(client: Client, schema: &str, layout: Layout, adopt:
         )));
     }
     for (version, (name, statements)) in (1i32..).zip(migrations).skip(applied.len()) {
-        client.batch_execute(&statements.replace(ACTIVE, &StateSet::ACTIVE.ordinals())).await?;
+        let statements = statements.replace(ACTIVE, &StateSet::ACTIVE.ordinals());
+        client.batch_execute(&statements.replace(COLUMNS, marker::JOB_COLUMNS)).await?;
         record(&client, version, name).await?;
     }
     Ok(client.batch_execute(&marker::record(layout)).await?)
