@@ -24,8 +24,6 @@ pub(super) enum Failure {
     InDoubt(tokio_postgres::Error),
     /// The server is read-only, and has accepted writes of this handle before: another one has taken its place.
     Demoted(tokio_postgres::Error),
-    /// The store contains a value that this version does not know.
-    UnknownValue(String),
     /// The store is not the one that the configuration describes.
     WrongStore(String),
     /// The encoding of the database, in which strings cannot be stored or compared correctly.
@@ -86,7 +84,7 @@ impl fmt::Display for Failure {
             | Self::InDoubt(error)
             | Self::Demoted(error)
             | Self::Configured(_, error) => f.write_str(&text(error)),
-            Self::UnknownValue(message) | Self::WrongStore(message) => f.write_str(message),
+            Self::WrongStore(message) => f.write_str(message),
             Self::Encoding(encoding) => write!(f, "encoding {encoding}"),
         }
     }
@@ -145,7 +143,6 @@ impl Failure {
             | Self::NoFreeConnection
             | Self::ConnectTimeout
             | Self::Unreachable(_)
-            | Self::UnknownValue(_)
             | Self::WrongStore(_)
             | Self::Encoding(_) => Remedy::None,
         }
@@ -175,7 +172,6 @@ impl Failure {
                 with_cause(unavailable(&format!("the connection was lost during the commit: {}", text(&error))), error)
             }
             Self::Demoted(error) => unavailable(&text(&error)),
-            Self::UnknownValue(message) => Error::new(ErrorKind::Backend, operation, message),
             Self::WrongStore(message) => Error::new(ErrorKind::WrongStore, operation, message),
             Self::Encoding(encoding) => Error::new(
                 ErrorKind::Backend,

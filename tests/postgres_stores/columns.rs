@@ -1,10 +1,12 @@
 //! Tables and values of a later version of Lookout, beside a running process.
 
-use broadside::JobState;
+use broadside::query::{Direction, GroupField, GroupOrderKey};
+use broadside::{GroupQuery, Job, JobState};
 use libtest_mimic::Trial;
+use serde_json::json;
 
 use crate::support::jobs::all_jobs;
-use crate::support::postgres::{LAYOUTS, Layout, batch, insert, running, session, shared, store, succeeded};
+use crate::support::postgres::{LAYOUTS, Layout, batch, insert, job_set, running, session, shared, store, succeeded};
 use crate::support::server::with;
 use crate::trial;
 
@@ -13,6 +15,7 @@ pub fn trials() -> Vec<Trial> {
     for layout in LAYOUTS {
         let name = |test: &str| format!("{test}::{}", layout.name);
         trials.push(trial(&name("columns-come-go-and-move"), move || moving_columns(layout)));
+        trials.push(trial(&name("an-odd-value-does-not-fail-its-page"), move || odd_values(layout)));
     }
     trials
 }
@@ -72,5 +75,49 @@ async fn moving_columns(layout: Layout) {
         session.batch_execute(&change).await.unwrap();
         write_and_read().await;
     }
+    store.remove().await.unwrap();
+}
+
+/// Values that no batch can contain, in a page with other jobs.
+async fn odd_values(layout: Layout) {
+    let store = store(&shared(layout.parameter)).await;
+    let (database, session) = (store.database(), session(&store, &shared("")).await);
+    database.execute_ingestion_query_batch(&job_set("js")).await.unwrap();
+    let before = all_jobs(&**database).await;
+    let odd = r#"
+        UPDATE job SET state = 77, cancelled = 'infinity', last_transition_time = '12345-06-07', annotations = '{"a": 1, "b": "x"}'
+            WHERE job_id = 'js-00';
+        UPDATE job SET cancelled = '0044-03-15 BC', annotations = '[1]' WHERE job_id = 'js-01';
+        UPDATE job_run SET job_run_state = 13, leased = '-infinity', pending = '0044-03-15 BC', started = '0001-01-01',
+            finished = 'infinity' WHERE job_id = 'js-00';
+        UPDATE job_run SET job_run_state = -1, finished = '12345-01-01' WHERE job_id = 'js-01'"#;
+    session.batch_execute(odd).await.unwrap();
+    let first = json!("1900-01-01T00:00:00Z");
+    let last = json!("2299-12-31T23:59:59.999999Z");
+    let after = all_jobs(&**database).await;
+    assert_eq!(after[2..], before[2..]);
+    let shown = |job: &Job| serde_json::to_value(job).unwrap();
+    let [mut one, mut two] = [shown(&before[0]), shown(&before[1])];
+    one["state"] = json!("UNKNOWN_77");
+    one["cancelled"] = last.clone();
+    one["lastTransitionTime"] = last.clone();
+    one["annotations"] = json!({"a": "1", "b": "x"});
+    for (field, value) in [("leased", &first), ("pending", &first), ("started", &first), ("finished", &last)] {
+        one["runs"][0][field] = value.clone();
+    }
+    one["runs"][0]["jobRunState"] = json!("UNKNOWN_13");
+    // 400 years are 146,097 days.
+    one["runtimeSeconds"] = json!(146_097i64 * 86_400);
+    two["cancelled"] = first.clone();
+    two["annotations"] = json!({});
+    two["runs"][0]["jobRunState"] = json!("UNKNOWN_-1");
+    two["runs"][0]["finished"] = last.clone();
+    assert_eq!([shown(&after[0]), shown(&after[1])], [one.clone(), two]);
+    assert_eq!(serde_json::from_value::<Job>(one).unwrap(), after[0]);
+
+    let query = GroupQuery::by(GroupField::State).order_by(GroupOrderKey::Count, Direction::Ascending);
+    let groups = database.get_job_groups(&query).await.unwrap();
+    let groups: Vec<_> = groups.iter().map(|group| (group.name.as_str(), group.count)).collect();
+    assert_eq!(groups, [("UNKNOWN_77", 1), ("QUEUED", before.len() as u64 - 1)]);
     store.remove().await.unwrap();
 }
