@@ -303,7 +303,7 @@ impl Database for PostgresDatabase {
             marker::guard(&client, layout, Lock::None).await?;
             Ok(client.batch_execute(&format!("ANALYZE {}", layout.tables())).await?)
         };
-        self.diagnosed(connections.transact(Operation::Analyse, analyse).await).await
+        self.diagnosed(connections.run(Operation::Analyse, analyse).await).await
     }
 
     async fn explain(&self, call: &ReadCall) -> Result<Explanation> {
