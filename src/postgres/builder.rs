@@ -239,7 +239,7 @@ impl PostgresConfig {
 
     /// Sets the server's statement timeout; zero for no limit.
     pub fn with_statement_timeout(mut self, timeout: Duration) -> Self {
-        self.statement_timeout = timeout.min(Duration::from_millis(MAX_SECONDS.into()));
+        self.statement_timeout = Some(timeout.min(Duration::from_millis(MAX_SECONDS.into())));
         self
     }
 
@@ -382,7 +382,7 @@ mod tests {
             assert_eq!((config.schema(), config.pool_size()), (Some("s"), 7));
             assert_eq!(config.acquire_timeout(), Duration::from_secs(8));
             assert_eq!((config.max_lifetime().as_secs(), config.max_idle_time().as_secs()), (11, 12));
-            assert_eq!((config.statement_timeout(), config.statement_cache()), (Duration::from_secs(9), 10));
+            assert_eq!((config.statement_timeout(), config.statement_cache()), (Some(Duration::from_secs(9)), 10));
             assert_eq!((config.layout(), config.adopt()), (Layout::HotColdSplit, true));
             assert_eq!([config.tuning_sql(), config.revert_sql()], [["t"], ["r"]]);
             assert_eq!(
@@ -401,7 +401,7 @@ mod tests {
             .with_statement_timeout(Duration::MAX);
         assert_eq!((config.pool_size(), config.statement_cache()), (1, 1));
         assert_eq!(config.connect_timeout(), Duration::from_secs(MAX_SECONDS.into()));
-        assert_eq!(config.statement_timeout(), Duration::from_millis(MAX_SECONDS.into()));
+        assert_eq!(config.statement_timeout(), Some(Duration::from_millis(MAX_SECONDS.into())));
         assert!(PostgresConfig::new().with_schema("").is_err());
         assert!(PostgresConfig::new().with_host_addresses([]).is_err());
         assert_eq!(PostgresConfig::new().with_host("/dir", 1).hosts().next(), Some(("/dir".to_owned(), 1)));

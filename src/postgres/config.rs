@@ -49,7 +49,7 @@ pub enum SslMode {
 /// | `acquire_timeout` | the time limit of waiting for a connection from the pool | 30 |
 /// | `max_lifetime` | the age of a connection from which it is not used for a further call; 0 for no limit | 0 |
 /// | `max_idle_time` | the idle time from which a connection is closed by the next call; 0 for no limit | 0 |
-/// | `statement_timeout` | the server's statement timeout; 0 for no limit | 0 |
+/// | `statement_timeout` | the server's statement timeout; 0 for no limit | the server's |
 /// | `statement_cache` | the maximum number of prepared statements of a connection | 256 |
 /// | `hot_cold_split` | `true`: terminal jobs are moved to a table of their own | `false` |
 /// | `partition_by_submitted` | `true`: jobs are partitioned by day of submission | `false` |
@@ -97,7 +97,7 @@ pub struct PostgresConfig {
     pub(super) acquire_timeout: Duration,
     pub(super) max_lifetime: Duration,
     pub(super) max_idle_time: Duration,
-    pub(super) statement_timeout: Duration,
+    pub(super) statement_timeout: Option<Duration>,
     pub(super) statement_cache: usize,
     pub(super) layout: Layout,
     pub(super) tuning_sql: Vec<String>,
@@ -155,7 +155,7 @@ impl Default for PostgresConfig {
             acquire_timeout: Duration::from_secs(30),
             max_lifetime: Duration::ZERO,
             max_idle_time: Duration::ZERO,
-            statement_timeout: Duration::ZERO,
+            statement_timeout: None,
             statement_cache: 256,
             layout: Layout::Lookout,
             tuning_sql: Vec::new(),
@@ -281,8 +281,8 @@ impl PostgresConfig {
         self.max_idle_time
     }
 
-    /// The server's statement timeout; zero for no limit.
-    pub fn statement_timeout(&self) -> Duration {
+    /// The server's statement timeout; zero for no limit, `None` for that of the user or the server.
+    pub fn statement_timeout(&self) -> Option<Duration> {
         self.statement_timeout
     }
 

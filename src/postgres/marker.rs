@@ -115,6 +115,8 @@ pub(super) struct Found {
     relations: BTreeMap<String, Relation>,
     /// `None` if there is no marker, or the user may not read it.
     pub marker: Option<Marker>,
+    /// Whether there may be a marker that the user may not read.
+    is_marker_hidden: bool,
     /// The collation of ids as a quoted identifier; in tables created by Lookout, that of the database.
     pub collation: String,
 }
@@ -220,6 +222,12 @@ impl Found {
         if self.is_initialised() || !self.has_tables() {
             return Ok(());
         }
+        if self.is_marker_hidden {
+            let schema = &self.schema;
+            return Err(Failure::WrongStore(format!(
+                "the user may not read the marker of schema {schema:?}: grant SELECT on its table broadside_store"
+            )));
+        }
         Err(Failure::WrongStore(format!(
             "schema {:?} contains tables that Broadside did not create: if they are Lookout's and may be changed, \
              add adopt=true to the address",
@@ -235,6 +243,7 @@ pub(super) async fn inspect(client: &Client, schema: &str) -> Attempt<Found> {
         schema: schema.to_owned(),
         relations: BTreeMap::new(),
         marker: None,
+        is_marker_hidden: false,
         collation: r#""C""#.to_owned(),
     };
     let mut is_readable = false;
@@ -248,7 +257,9 @@ pub(super) async fn inspect(client: &Client, schema: &str) -> Attempt<Found> {
             has_active_jobs_only: row.try_get(6)?,
         };
         match (name.as_str(), row.try_get::<_, Option<String>>(4)?) {
-            ("broadside_store", _) if relation.can_be_marker() => is_readable = readable,
+            ("broadside_store", _) if relation.can_be_marker() => {
+                (is_readable, found.is_marker_hidden) = (readable, !readable);
+            }
             ("job", Some(collation)) => found.collation = identifier(&collation),
             _ => {}
         }
@@ -319,7 +330,12 @@ impl Lock {
             Self::None => "",
             Self::Layout => "LOCK TABLE ONLY job IN ROW EXCLUSIVE MODE;",
             Self::Writes => "LOCK TABLE ONLY job IN SHARE MODE;",
-            Self::Reads => "LOCK TABLE ONLY job IN ACCESS EXCLUSIVE MODE;",
+            // All later reads and writes wait behind this lock, so the wait for it has a limit.
+            Self::Reads => {
+                "SELECT 'lock_timeout', set_config('lock_timeout', '5s', true)
+                WHERE current_setting('lock_timeout') = '0';
+                LOCK TABLE ONLY job IN ACCESS EXCLUSIVE MODE;"
+            }
         }
     }
 }

@@ -2,6 +2,7 @@
 
 mod activity;
 mod columns;
+mod rights;
 mod strangers;
 #[path = "../support/mod.rs"]
 mod support;
@@ -38,6 +39,7 @@ fn main() {
     ];
     trials.extend(activity::trials());
     trials.extend(columns::trials());
+    trials.extend(rights::trials());
     trials.extend(strangers::trials());
     #[cfg(feature = "cli")]
     trials.push(trial("a-refused-command-changes-nothing", refusals));

@@ -92,7 +92,7 @@ const KEYS: Keys<Draft> = Keys(&[
     ("max_lifetime", |draft, value| put(&mut draft.config.max_lifetime, seconds(value), SECONDS)),
     ("max_idle_time", |draft, value| put(&mut draft.config.max_idle_time, seconds(value), SECONDS)),
     ("statement_timeout", |draft, value| {
-        let timeout = number(value, 0.0, MAX_STATEMENT_SECONDS).map(Duration::from_secs_f64);
+        let timeout = number(value, 0.0, MAX_STATEMENT_SECONDS).map(Duration::from_secs_f64).map(Some);
         put(&mut draft.config.statement_timeout, timeout, "a number of seconds from 0 to 2147483.647")
     }),
     ("statement_cache", |draft, value| {

@@ -3,7 +3,9 @@
 -- Waits for writers that know only `job`; later ones find the changed marker.
 LOCK TABLE job IN ACCESS EXCLUSIVE MODE;
 
-CREATE TABLE job_historical (LIKE job INCLUDING ALL) WITH (fillfactor = 70);
+CREATE TABLE job_historical (LIKE job INCLUDING ALL EXCLUDING INDEXES, PRIMARY KEY (job_id)) WITH (fillfactor = 70);
+
+{historical_indexes}
 
 CREATE VIEW job_all AS SELECT {columns} FROM job UNION ALL SELECT {columns} FROM job_historical;
 
