@@ -1,9 +1,10 @@
 //! Failover: a server that becomes read-only or rejects sessions for a while, and another one that takes its place.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::Duration;
 
+use broadside::scenario::Response;
 use broadside::{Database, ErrorKind, Outcome};
 use libtest_mimic::Trial;
 use tokio_postgres::Client;
@@ -31,12 +32,18 @@ async fn set_read_only(session: &Client, value: &str) {
 }
 
 /// Writes job sets until it is told to stop. Returns their names.
-async fn write_until(stop: &AtomicBool, database: Arc<dyn Database>, writer: usize) -> Vec<String> {
+async fn write_until(
+    stop: &AtomicBool,
+    written: &AtomicUsize,
+    database: Arc<dyn Database>,
+    writer: usize,
+) -> Vec<String> {
     let mut names = Vec::new();
     while !stop.load(Ordering::Relaxed) {
         let name = format!("{writer}-{:04}", names.len());
         database.execute_ingestion_query_batch(&job_set(&name)).await.unwrap();
         names.push(name);
+        written.fetch_add(1, Ordering::Relaxed);
     }
     names
 }
@@ -53,16 +60,22 @@ async fn swapped_servers() {
         session.batch_execute("SET default_transaction_read_only = off").await.unwrap();
     }
 
-    let stop = AtomicBool::new(false);
+    let (stop, written) = (AtomicBool::new(false), AtomicUsize::new(0));
+    let more_batches = async || {
+        let before = written.load(Ordering::Relaxed);
+        while written.load(Ordering::Relaxed) < before + 5 {
+            tokio::time::sleep(Duration::from_millis(1)).await;
+        }
+    };
     let failovers = async {
         for turn in 1..=TURNS {
-            tokio::time::sleep(Duration::from_millis(150)).await;
+            more_batches().await;
             set_read_only(&sessions[(turn - 1) % 2], "on").await;
             tokio::time::sleep(Duration::from_millis(50)).await;
             set_read_only(&sessions[turn % 2], "off").await;
             proxy.forward_to(servers[turn % 2].address());
         }
-        tokio::time::sleep(Duration::from_millis(150)).await;
+        more_batches().await;
         stop.store(true, Ordering::Relaxed);
     };
     let read = async {
@@ -71,14 +84,18 @@ async fn swapped_servers() {
         }
     };
     let second = handle(&store, proxy.address()).await;
-    let (mut written, more, (), ()) =
-        tokio::join!(write_until(&stop, store.database().clone(), 1), write_until(&stop, second, 2), failovers, read);
-    written.extend(more);
+    let (mut expected, more, (), ()) = tokio::join!(
+        write_until(&stop, &written, store.database().clone(), 1),
+        write_until(&stop, &written, second, 2),
+        failovers,
+        read
+    );
+    expected.extend(more);
     let (first, second) = (whole_job_sets(&*direct[0]).await, whole_job_sets(&*direct[1]).await);
     assert!(!first.is_empty() && !second.is_empty());
     let mut stored = [first, second].concat();
     stored.sort();
-    assert_eq!(stored, written);
+    assert_eq!(stored, expected);
 }
 
 /// A role whose sessions become read-only and writable again.
@@ -102,6 +119,9 @@ async fn read_only_role() {
     let reader = handle(&store, &address).await;
     let error = reader.execute_ingestion_query_batch(&job_set("refused")).await.unwrap_err();
     assert_eq!((error.kind(), error.outcome()), (ErrorKind::Backend, Outcome::NotApplied), "{error:?}");
+    let shown = Response::from(&error).to_string();
+    assert_eq!(shown.matches("read-only transaction").count(), 1, "{shown}");
+    assert!(!shown.contains("db error"), "{shown}");
     let call = tokio::spawn(async move { writer.execute_ingestion_query_batch(&job_set("during")).await });
     tokio::time::sleep(Duration::from_millis(300)).await;
     assert!(!call.is_finished());

@@ -10,6 +10,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use broadside::query::{Direction, GroupField, GroupOrderKey};
+use broadside::scenario::Response;
 use broadside::{Database, DatabaseConfig, Error, ErrorKind, GroupQuery, JobState, Outcome, SystemClock, Timestamp};
 use libtest_mimic::{Arguments, Trial};
 use support::backends::Backend;
@@ -103,6 +104,9 @@ async fn down_server() {
     assert_eq!((error.kind(), error.outcome()), (ErrorKind::Unavailable, Outcome::NotApplied), "{error:?}");
     let error = database.get_job_error("a").await.unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Unavailable, "{error:?}");
+    let shown = Response::from(&error).to_string();
+    assert_eq!(shown.matches("error connecting to server").count(), 1, "{shown}");
+    assert_eq!(shown.matches("onnection refused").count(), 1, "{shown}");
     let error = store.config().connect(Arc::new(SystemClock)).await.unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Unavailable, "{error:?}");
     server.resume();
