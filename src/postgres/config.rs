@@ -70,6 +70,10 @@ pub enum SslMode {
 /// `hot_cold_split` splits a schema that has neither; this cannot be undone. The SQL of `tuning_sql` and `revert_sql`
 /// must be idempotent.
 ///
+/// After a failover, the sessions of a server that has become read-only are closed. A handle that has written before
+/// repeats its call on a new session for some seconds, until the address leads to a server that accepts writes. With
+/// `target_session_attrs=read-write`, connecting waits for one within `connect_timeout`.
+///
 /// Timeouts are in seconds and may have fractions. `connect_timeout` (10 by default; 0 is no limit) is the time limit
 /// of attempts to reach a server that is down or restarting, or lacks connections, locks, memory or disk space.
 ///

@@ -259,6 +259,9 @@ fn refused_login(code: &SqlState) -> Option<&'static str> {
 fn remedy(error: &tokio_postgres::Error) -> Remedy {
     match error.code() {
         Some(code) if is_conflict(code) => Remedy::Repeat,
+        // The statements of a transaction are sent without waiting for responses, so the error of the one that failed may
+        // be read after that of a later one, which does not tell the cause.
+        Some(code) if *code == SqlState::IN_FAILED_SQL_TRANSACTION => Remedy::Repeat,
         Some(code) if is_disconnection(code) => Remedy::Reconnect,
         Some(_) if error.as_db_error().is_some_and(|answer| is_fatal_shortage(answer) || is_outdated_plan(answer)) => {
             Remedy::Reconnect

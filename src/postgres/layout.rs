@@ -9,7 +9,8 @@ pub enum Layout {
     /// Lookout's layout: all jobs in `job`.
     #[default]
     Lookout,
-    /// Terminal jobs are moved from `job` to `job_historical`; the view `job_all` is the union of both.
+    /// Terminal jobs are moved from `job` to `job_historical`; the view `job_all` is the union of both. Columns that
+    /// this backend does not use are not moved.
     HotColdSplit,
     /// `job` has a partition for each day of submission, so that a whole day can be dropped. The primary key of a
     /// partitioned table must contain the partition key, so the table `job_key` enforces the uniqueness of job ids. It
