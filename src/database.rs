@@ -115,6 +115,9 @@ pub trait Database: fmt::Debug + Send + Sync {
 
     /// Returns the jobs that a query selects, in its sort order, each with its annotations and all its runs. The order
     /// of ties is undefined. An offset beyond the last job returns an empty list.
+    ///
+    /// A stored value that no batch can contain does not fail the page: an unknown state is returned as such, and a time
+    /// outside the limits as the nearest one within them.
     async fn get_jobs(&self, query: &JobQuery) -> Result<Vec<Job>>;
 
     /// Returns the groups of the jobs that a query selects, in its sort order.

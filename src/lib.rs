@@ -61,6 +61,8 @@ pub mod measure;
 #[cfg(feature = "memory")]
 pub mod memory;
 pub mod model;
+#[cfg(any(feature = "postgres", feature = "clickhouse"))]
+mod odd_values;
 #[cfg(feature = "postgres")]
 pub mod postgres;
 pub mod query;

@@ -39,6 +39,7 @@ fn main() {
         trial("a-refused-command-changes-nothing", refusals),
         trial("inserts-into-a-cluster-take-turns", turns),
         trial("the-activity-is-that-of-the-server", activity),
+        trial("an-odd-value-does-not-fail-its-page", odd_values),
     ];
     libtest_mimic::run(&arguments, trials).exit();
 }
@@ -455,5 +456,39 @@ async fn turns() {
             assert_eq!(info.bytes, Some(before));
             break;
         }
+    }
+}
+
+/// Values that no batch can contain, in a page with another job.
+async fn odd_values() {
+    for layout in LAYOUTS {
+        let store = scratch(&shared(layout)).await;
+        let database = store.database();
+        let jobs = ["a", "b"].map(|id| [new_job(id), new_run(id, &format!("{id}-1"))]);
+        database.execute_ingestion_query_batch(&batch(jobs.into_iter().flatten())).await.unwrap();
+        let before = all_jobs(&**database).await;
+        run(&store, "ALTER TABLE job_run MODIFY COLUMN state Enum8('RUN_LEASED' = 11, 'RUN_NEW' = 13)").await;
+        run(&store, "ALTER TABLE job MODIFY COLUMN state Enum8('QUEUED' = 1, 'NEW' = -7)").await;
+        let far = "fromUnixTimestamp64Micro(toInt64(9000000000000000000))";
+        for set in [
+            format!("job UPDATE state = 'NEW', cancelled = {far}"),
+            format!("job_run UPDATE state = 'RUN_NEW', finished = {far}"),
+        ] {
+            run(&store, &format!("ALTER TABLE {set} WHERE job_id = 'a' SETTINGS mutations_sync = 1")).await;
+        }
+        let last = Timestamp::from_micros(broadside::ingest::END.as_micros() - 1);
+        let check = async || {
+            let after = all_jobs(&**database).await;
+            assert_eq!(after[1], before[1]);
+            let (job, run) = (&after[0], &after[0].runs[0]);
+            assert_eq!((job.state, job.cancelled), (JobState::Unknown(-7), Some(last)), "{job:?}");
+            assert_eq!((run.job_run_state.to_string().as_str(), run.finished), ("UNKNOWN_13", Some(last)));
+        };
+        check().await;
+        // An update of the job is ignored, and one of the run keeps the values that it does not set.
+        let priority = UpdateJobPriority { job_id: "a".to_owned(), priority: 9, submitted: None };
+        database.execute_ingestion_query_batch(&batch([priority.into()])).await.unwrap();
+        check().await;
+        store.remove().await.unwrap();
     }
 }

@@ -132,9 +132,18 @@ async fn postgres() {
     call.await.unwrap().unwrap();
 
     call_without_server(&server, database, TARGET, "reconnects").await;
+    let (session, connection) = tokio_postgres::connect(server.address(), NoTls).await.unwrap();
+    tokio::spawn(connection);
+    let odd = format!("UPDATE {}.job_run SET job_run_state = 13 WHERE run_id LIKE '%0000%'", store.name().unwrap());
+    let changed = session.execute(&odd, &[]).await.unwrap();
     assert_eq!(all_jobs(&**database).await.len(), BULK + 1);
     database.get_job_spec("a").await.unwrap_err();
     store.remove().await.unwrap();
+    // The first such value, and when the handle is dropped the number of all.
+    let column = r#"column="job_run.job_run_state""#;
+    let warnings = logged().lines().filter(|line| line.contains(column)).count();
+    assert!(warnings == 2 && has(column, "id=\"0000"), "{warnings}");
+    assert!(has(column, &format!("values={changed}")));
     let expected = [
         "operation=ExecuteIngestionQueryBatch",
         "connected",

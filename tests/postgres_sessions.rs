@@ -67,10 +67,11 @@ async fn pooled_store(pooler: String) {
     let before = all_jobs(&**theirs.database()).await;
     let path = format!("search_path%3D{}", schema(&theirs));
     let spoil = async || {
-        // Another client of the pooler leaves its search path in the sessions.
+        // Another client of the pooler leaves its search path and a temporary table in the sessions.
         let (client, connection) = tokio_postgres::connect(&pooler, NoTls).await.unwrap();
         tokio::spawn(connection);
-        client.batch_execute(&format!("SET search_path = {}", schema(&theirs))).await.unwrap();
+        let leave = format!("SET search_path = {}; CREATE TEMPORARY TABLE IF NOT EXISTS staged ()", schema(&theirs));
+        client.batch_execute(&leave).await.unwrap();
     };
     for layout in LAYOUTS {
         spoil().await;
@@ -129,7 +130,7 @@ async fn pooled_settings(pooler: String) {
     tokio::spawn(connection);
     let question = "SELECT current_setting('statement_timeout') || current_setting('lock_timeout')
         || current_setting('plan_cache_mode') || (SELECT count(*) FROM pg_prepared_statements WHERE statement LIKE '%job%')
-        || (SELECT count(*) FROM pg_class WHERE relname = 'staged' AND relnamespace = pg_my_temp_schema())";
+        || (SELECT count(*) FROM pg_class WHERE relname = 'broadside_staged' AND relnamespace = pg_my_temp_schema())";
     let answers = client.simple_query(question).await.unwrap();
     let answer = answers.iter().find_map(|message| match message {
         tokio_postgres::SimpleQueryMessage::Row(row) => row.get(0).map(str::to_owned),

@@ -29,6 +29,7 @@ use crate::error::{BackendKind, Error, ErrorKind, Operation, Result};
 use crate::historical::HistoricalJobs;
 use crate::ingest::IngestionBatch;
 use crate::model::{Job, JobGroup, Run};
+use crate::odd_values::OddValues;
 use crate::query::{GroupQuery, JobQuery, ReadCall};
 use crate::time::{SharedClock, Timestamp};
 use crate::{Activity, Database, Explanation, Progress, ProgressFn, StoreInfo};
@@ -53,6 +54,7 @@ pub struct ClickHouseDatabase {
     /// Set by the first writing call, because the store need not exist before.
     store: OnceCell<Arc<Store>>,
     clock: SharedClock,
+    odd: OddValues,
     closed: AtomicBool,
 }
 
@@ -64,6 +66,7 @@ impl ClickHouseDatabase {
             reads: Reads::of(config),
             store: OnceCell::new(),
             clock,
+            odd: OddValues::default(),
             closed: AtomicBool::new(false),
         }
     }
@@ -139,14 +142,14 @@ impl Database for ClickHouseDatabase {
             let statement = self.reads.runs(rows.iter().map(|row| row.job_id.as_str()));
             runs.extend(self.connection.fetch(operation, &statement).await?);
         }
-        Ok(hydrate(rows, runs, self.clock.now()))
+        Ok(hydrate(rows, runs, self.clock.now(), &self.odd))
     }
 
     async fn get_job_groups(&self, query: &GroupQuery) -> Result<Vec<JobGroup>> {
         let operation = Operation::GetJobGroups;
         self.open(operation)?;
         let rows: Vec<GroupRow> = self.connection.fetch(operation, &self.reads.groups(query)).await?;
-        Ok(rows.into_iter().map(|row| row.into_group(query.aggregates())).collect())
+        Ok(rows.into_iter().map(|row| row.into_group(query.aggregates(), &self.odd)).collect())
     }
 
     async fn get_job_spec(&self, job_id: &str) -> Result<api::Job> {
@@ -304,14 +307,18 @@ fn text(bytes: Bytes) -> String {
 }
 
 /// The jobs of a page with their runs.
-fn hydrate(rows: Vec<JobRow>, runs: Vec<RunRow>, now: Timestamp) -> Vec<Job> {
+fn hydrate(rows: Vec<JobRow>, runs: Vec<RunRow>, now: Timestamp, odd: &OddValues) -> Vec<Job> {
     let mut runs_of: HashMap<SmolStr, Vec<Run>> = HashMap::with_capacity(rows.len());
     for mut run in runs {
-        runs_of.entry(std::mem::take(&mut run.job_id)).or_default().push(run.into());
+        let job_id = std::mem::take(&mut run.job_id);
+        let mut run = Run::from(run);
+        odd.settle_run(&mut run);
+        runs_of.entry(job_id).or_default().push(run);
     }
     let job = |row: JobRow| {
         let runs = runs_of.remove(&row.job_id).unwrap_or_default();
         let mut job = Job::from(row);
+        odd.settle_job(&mut job);
         job.attach_runs(runs, now);
         job
     };

@@ -10,6 +10,7 @@ use smol_str::SmolStr;
 
 use crate::ingest::{JobInsert, RecordInsert, RunInsert};
 use crate::model::{Annotations, GroupAggregates, Job, JobGroup, JobState, Run, RunState};
+use crate::odd_values::OddValues;
 use crate::query::{Aggregates, TimeAggregate};
 use crate::time::Timestamp;
 
@@ -204,20 +205,18 @@ pub(super) struct GroupRow {
 
 impl GroupRow {
     /// The group with the requested aggregates.
-    pub(super) fn into_group(self, aggregates: Aggregates) -> JobGroup {
+    pub(super) fn into_group(self, aggregates: Aggregates, odd: &OddValues) -> JobGroup {
         let transition_time = |aggregate| match aggregate {
             TimeAggregate::Average => Timestamp::from_average_seconds(self.transition, self.count),
             TimeAggregate::Earliest | TimeAggregate::Latest => Timestamp::from_seconds(self.transition as i64),
         };
-        JobGroup {
-            name: self.name,
-            count: self.count,
-            aggregates: GroupAggregates {
-                state: aggregates.states().map(|states| states.iter().zip(self.states).collect()),
-                submitted: aggregates.submitted().then_some(self.earliest),
-                last_transition_time: aggregates.last_transition_time().map(transition_time),
-            },
-        }
+        let mut aggregates = GroupAggregates {
+            state: aggregates.states().map(|states| states.iter().zip(self.states).collect()),
+            submitted: aggregates.submitted().then_some(self.earliest),
+            last_transition_time: aggregates.last_transition_time().map(transition_time),
+        };
+        odd.settle_group(&self.name, &mut aggregates);
+        JobGroup { name: self.name, count: self.count, aggregates }
     }
 }
 
@@ -406,19 +405,19 @@ mod nullable_bytes {
 macro_rules! enum8 {
     ($module:ident, $state:ty) => {
         mod $module {
-            use serde::de::Error;
             use serde::{Deserialize, Deserializer, Serializer};
 
-            pub(super) fn serialize<S: Serializer>(state: &$state, serializer: S) -> Result<S::Ok, S::Error> {
-                serializer.serialize_i8(state.ordinal() as i8)
+            type State = $state;
+
+            pub(super) fn serialize<S: Serializer>(state: &State, serializer: S) -> Result<S::Ok, S::Error> {
+                match state {
+                    State::Unknown(ordinal) => serializer.serialize_i8(*ordinal as i8),
+                    known => serializer.serialize_i8(known.ordinal() as i8),
+                }
             }
 
-            pub(super) fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<$state, D::Error> {
-                let ordinal = i8::deserialize(deserializer)?;
-                u8::try_from(ordinal)
-                    .ok()
-                    .and_then(<$state>::from_ordinal)
-                    .ok_or_else(|| D::Error::custom(format!("no state has the ordinal {ordinal}")))
+            pub(super) fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<State, D::Error> {
+                i8::deserialize(deserializer).map(|ordinal| State::from_stored(ordinal.into()))
             }
         }
     };

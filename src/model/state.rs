@@ -3,31 +3,39 @@
 use std::fmt;
 use std::str::FromStr;
 
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
 
 /// The error of parsing the name of an unknown state.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("unknown state {0:?}")]
 pub struct UnknownState(String);
 
+/// The prefix of the name of an unknown state, before its ordinal.
+const UNKNOWN: &str = "UNKNOWN_";
+
 /// Declares an enum of states, each with Lookout's ordinal and its name in JSON. The order of the variants is that of
 /// lists and aggregates.
 macro_rules! states {
     ($(#[$doc:meta])* $type:ident { $($(#[$variant_doc:meta])* $variant:ident = $ordinal:literal $name:literal,)* }) => {
         $(#[$doc])*
-        #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
-        #[repr(u8)]
+        #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
         pub enum $type {
-            $($(#[$variant_doc])* #[serde(rename = $name)] $variant = $ordinal,)*
+            $($(#[$variant_doc])* $variant,)*
+            /// A state that only a later version of Lookout has, by its ordinal. Reads return it as `UNKNOWN_` with the
+            /// ordinal. No batch can set it, no filter selects it, and aggregates by state do not count it.
+            Unknown(i16),
         }
 
         impl $type {
-            /// All states, in the order of lists and aggregates.
+            /// All known states, in the order of lists and aggregates.
             pub const ALL: [Self; [$($ordinal),*].len()] = [$(Self::$variant),*];
 
-            /// Lookout's ordinal of the state.
+            /// Lookout's ordinal of the state; 0 for an unknown one.
             pub const fn ordinal(self) -> u8 {
-                self as u8
+                match self {
+                    $(Self::$variant => $ordinal,)*
+                    Self::Unknown(_) => 0,
+                }
             }
 
             /// The state with an ordinal, if there is one.
@@ -38,17 +46,46 @@ macro_rules! states {
                 }
             }
 
-            /// The name of the state in JSON.
+            /// The state that is stored with an ordinal.
+            #[cfg(any(feature = "postgres", feature = "clickhouse"))]
+            pub(crate) const fn from_stored(ordinal: i16) -> Self {
+                match ordinal {
+                    $($ordinal => Self::$variant,)*
+                    _ => Self::Unknown(ordinal),
+                }
+            }
+
+            /// The name of the state in JSON; without the ordinal for an unknown one.
             pub const fn name(self) -> &'static str {
                 match self {
                     $(Self::$variant => $name,)*
+                    Self::Unknown(_) => "UNKNOWN",
                 }
             }
         }
 
         impl fmt::Display for $type {
             fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                f.write_str(self.name())
+                match self {
+                    Self::Unknown(ordinal) => write!(f, "{UNKNOWN}{ordinal}"),
+                    known => f.write_str(known.name()),
+                }
+            }
+        }
+
+        impl Serialize for $type {
+            fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+                serializer.collect_str(self)
+            }
+        }
+
+        impl<'de> Deserialize<'de> for $type {
+            fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+                let name = <std::borrow::Cow<'de, str>>::deserialize(deserializer)?;
+                match name.strip_prefix(UNKNOWN).and_then(|ordinal| ordinal.parse().ok()) {
+                    Some(ordinal) => Ok(Self::Unknown(ordinal)),
+                    None => name.parse().map_err(de::Error::custom),
+                }
             }
         }
 
@@ -161,9 +198,16 @@ impl StateSet {
     pub const PREEMPTIBLE_ENDS: Self =
         Self::EMPTY.with(JobState::Succeeded).with(JobState::Failed).with(JobState::Cancelled);
 
-    /// The set with a further state.
+    /// The set with a further state, which is ignored if it is unknown.
     pub const fn with(self, state: JobState) -> Self {
-        Self(self.0 | 1 << state.ordinal())
+        Self(self.0 | Self::bit(state))
+    }
+
+    const fn bit(state: JobState) -> u16 {
+        match state {
+            JobState::Unknown(_) => 0,
+            known => 1 << known.ordinal(),
+        }
     }
 
     /// The intersection.
@@ -173,7 +217,7 @@ impl StateSet {
 
     /// Whether the set contains a state.
     pub const fn contains(self, state: JobState) -> bool {
-        self.0 & 1 << state.ordinal() != 0
+        self.0 & Self::bit(state) != 0
     }
 
     /// Whether the set is empty.
@@ -227,6 +271,15 @@ mod tests {
         }
         assert_eq!(JobState::from_ordinal(0), None);
         assert!("queued".parse::<JobState>().is_err());
+    }
+
+    #[test]
+    fn an_unknown_state_is_shown_but_not_selected() {
+        let state = JobState::Unknown(-13);
+        assert_eq!(serde_json::to_string(&state).unwrap(), r#""UNKNOWN_-13""#);
+        assert_eq!(serde_json::from_str::<JobState>(r#""UNKNOWN_-13""#).unwrap(), state);
+        assert!("UNKNOWN_-13".parse::<JobState>().is_err() && serde_json::from_str::<JobState>(r#""QUEUE""#).is_err());
+        assert!(StateSet::EMPTY.with(state).is_empty() && !StateSet::ALL.contains(state) && state.is_terminal());
     }
 
     #[test]

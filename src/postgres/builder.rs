@@ -169,6 +169,13 @@ impl PostgresConfig {
         self
     }
 
+    /// Sets the time after which a connection whose data the server has not acknowledged is closed; zero for the
+    /// system's.
+    pub fn with_tcp_user_timeout(mut self, timeout: Duration) -> Self {
+        self.tcp_user_timeout = timeout;
+        self
+    }
+
     /// Sets the kind of session that is accepted.
     pub fn with_target_session_attrs(mut self, attrs: TargetSessionAttrs) -> Self {
         self.target_session_attrs = attrs;
@@ -227,7 +234,7 @@ impl PostgresConfig {
 
     /// Sets the server's statement timeout; zero for no limit.
     pub fn with_statement_timeout(mut self, timeout: Duration) -> Self {
-        self.statement_timeout = timeout.min(Duration::from_millis(MAX_SECONDS.into()));
+        self.statement_timeout = Some(timeout.min(Duration::from_millis(MAX_SECONDS.into())));
         self
     }
 
@@ -284,6 +291,7 @@ mod tests {
         let text = "host=a,b port=1,2 hostaddr=127.0.0.1,::1 user=u password=hunter2 dbname=d application_name=n \
             options='-c x=y' sslmode=verify-ca sslrootcert=/r sslcert=/c sslkey=/k sslpassword=hunter2 \
             connect_timeout=3 keepalives=0 keepalives_idle=4 keepalives_interval=5 keepalives_count=6 \
+            tcp_user_timeout=7500 \
             target_session_attrs=prefer-standby channel_binding=require load_balance_hosts=random \
             schema=s pool_size=7 acquire_timeout=8 statement_timeout=9 statement_cache=10 max_lifetime=11 \
             max_idle_time=12 hot_cold_split=true queries=lookout tuning_sql=t revert_sql=r adopt=true";
@@ -302,6 +310,7 @@ mod tests {
             .with_keepalives_idle(Duration::from_secs(4))
             .with_keepalives_interval(Duration::from_secs(5))
             .with_keepalives_count(6)
+            .with_tcp_user_timeout(Duration::from_millis(7500))
             .with_target_session_attrs(TargetSessionAttrs::PreferStandby)
             .with_channel_binding(ChannelBinding::Require)
             .with_load_balance_hosts(LoadBalanceHosts::Random)
@@ -333,6 +342,7 @@ mod tests {
             assert_eq!((config.keepalives(), config.keepalives_idle()), (false, Duration::from_secs(4)));
             assert_eq!(config.keepalives_interval(), Some(Duration::from_secs(5)));
             assert_eq!(config.keepalives_count(), Some(6));
+            assert_eq!(config.tcp_user_timeout(), Duration::from_millis(7500));
             assert_eq!(config.target_session_attrs(), TargetSessionAttrs::PreferStandby);
             assert_eq!((config.ssl_cert(), config.ssl_key()), (Some(Path::new("/c")), Some(Path::new("/k"))));
             assert_eq!(config.ssl_password.as_deref(), Some("hunter2"));
@@ -341,7 +351,7 @@ mod tests {
             assert_eq!((config.schema(), config.pool_size()), (Some("s"), 7));
             assert_eq!(config.acquire_timeout(), Duration::from_secs(8));
             assert_eq!((config.max_lifetime().as_secs(), config.max_idle_time().as_secs()), (11, 12));
-            assert_eq!((config.statement_timeout(), config.statement_cache()), (Duration::from_secs(9), 10));
+            assert_eq!((config.statement_timeout(), config.statement_cache()), (Some(Duration::from_secs(9)), 10));
             assert_eq!((config.layout(), config.adopt()), (Layout::HotColdSplit, true));
             assert_eq!(config.queries(), Queries::Lookout);
             assert_eq!([config.tuning_sql(), config.revert_sql()], [["t"], ["r"]]);
@@ -361,7 +371,7 @@ mod tests {
             .with_statement_timeout(Duration::MAX);
         assert_eq!((config.pool_size(), config.statement_cache()), (1, 1));
         assert_eq!(config.connect_timeout(), Duration::from_secs(MAX_SECONDS.into()));
-        assert_eq!(config.statement_timeout(), Duration::from_millis(MAX_SECONDS.into()));
+        assert_eq!(config.statement_timeout(), Some(Duration::from_millis(MAX_SECONDS.into())));
         assert!(PostgresConfig::new().with_schema("").is_err());
         assert!(PostgresConfig::new().with_host_addresses([]).is_err());
         assert_eq!(PostgresConfig::new().with_host("/dir", 1).hosts().next(), Some(("/dir".to_owned(), 1)));

@@ -13,6 +13,9 @@ use crate::error::{BackendKind, Error, ErrorKind, Operation};
 pub(super) const DEFAULT_HOST: &str = "localhost";
 pub(super) const DEFAULT_PORT: u16 = 5432;
 
+/// The default of `keepalives_idle` and `tcp_user_timeout`: a server that has vanished is detected in about this time.
+pub(super) const MAX_SILENCE: Duration = Duration::from_secs(60);
+
 /// The TLS mode of a connection: libpq's `sslmode`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[non_exhaustive]
@@ -34,8 +37,9 @@ pub enum SslMode {
 /// It is parsed from a URL (`postgres://user:password@host:port/dbname?key=value&…`), from libpq's
 /// `key=value` text or from pairs, by libpq's rules. It supports libpq's keys host, hostaddr and port (each may be
 /// a list), user, password, passfile, dbname, application_name (`broadside` by default), options, service, sslmode,
-/// sslrootcert, sslcert, sslkey, sslpassword, connect_timeout, keepalives, keepalives_idle, keepalives_interval,
-/// keepalives_count, target_session_attrs, channel_binding and load_balance_hosts. Keys that an address leaves out come
+/// sslrootcert, sslcert, sslkey, sslpassword, connect_timeout, keepalives, keepalives_idle (60 by default),
+/// keepalives_interval, keepalives_count, tcp_user_timeout (in milliseconds, 60000 by default), target_session_attrs,
+/// channel_binding and load_balance_hosts. Keys that an address leaves out come
 /// from the service (PGSERVICEFILE, `~/.pg_service.conf` or `pg_service.conf` in PGSYSCONFDIR), then from libpq's
 /// environment variables (PGHOST, PGPORT, PGDATABASE, PGUSER, PGPASSWORD and so on), and the password from the
 /// password file (PGPASSFILE or `~/.pgpass`), which is ignored if group or others have access to it. The host is
@@ -48,7 +52,7 @@ pub enum SslMode {
 /// | `acquire_timeout` | the time limit of waiting for a connection from the pool | 30 |
 /// | `max_lifetime` | the age of a connection from which it is not used for a further call; 0 for no limit | 0 |
 /// | `max_idle_time` | the idle time from which a connection is closed by the next call; 0 for no limit | 0 |
-/// | `statement_timeout` | the server's statement timeout; 0 for no limit | 0 |
+/// | `statement_timeout` | the server's statement timeout; 0 for no limit | the server's |
 /// | `statement_cache` | the maximum number of prepared statements of a connection | 256 |
 /// | `hot_cold_split` | `true`: terminal jobs are moved to a table of their own | `false` |
 /// | `partition_by_submitted` | `true`: jobs are partitioned by day of submission | `false` |
@@ -86,7 +90,11 @@ pub enum SslMode {
 /// With `queries=lookout` the statements have the joins, conditions and orders of Lookout's, so that a measurement is
 /// that of Lookout. Texts are then in the order of the database's collation.
 ///
-/// # Timeouts
+/// # Failover and timeouts
+///
+/// After a failover, the sessions of a server that has become read-only are closed. A handle that has written before
+/// repeats its call on a new session for some seconds, until the address leads to a server that accepts writes. With
+/// `target_session_attrs=read-write`, connecting waits for one within `connect_timeout`.
 ///
 /// Timeouts are in seconds and may have fractions. `connect_timeout` (10 by default; 0 is no limit) is the time limit
 /// of attempts to reach a server that is down or restarting, or lacks connections, locks, memory or disk space. Several
@@ -121,10 +129,11 @@ pub struct PostgresConfig {
     pub(super) schema: Option<String>,
     pub(super) pool_size: usize,
     pub(super) connect_timeout: Duration,
+    pub(super) tcp_user_timeout: Duration,
     pub(super) acquire_timeout: Duration,
     pub(super) max_lifetime: Duration,
     pub(super) max_idle_time: Duration,
-    pub(super) statement_timeout: Duration,
+    pub(super) statement_timeout: Option<Duration>,
     pub(super) statement_cache: usize,
     pub(super) layout: Layout,
     pub(super) queries: Queries,
@@ -201,7 +210,7 @@ impl fmt::Display for PostgresConfig {
 impl Default for PostgresConfig {
     fn default() -> Self {
         let mut server = tokio_postgres::Config::new();
-        server.application_name("broadside");
+        server.application_name("broadside").keepalives_idle(MAX_SILENCE);
         Self {
             hosts: Vec::new(),
             host_addresses: Vec::new(),
@@ -216,10 +225,11 @@ impl Default for PostgresConfig {
             schema: None,
             pool_size: 8,
             connect_timeout: Duration::from_secs(10),
+            tcp_user_timeout: MAX_SILENCE,
             acquire_timeout: Duration::from_secs(30),
             max_lifetime: Duration::ZERO,
             max_idle_time: Duration::ZERO,
-            statement_timeout: Duration::ZERO,
+            statement_timeout: None,
             statement_cache: 256,
             layout: Layout::Lookout,
             queries: Queries::Indexed,
@@ -307,6 +317,11 @@ impl PostgresConfig {
         self.server.get_keepalives_retries()
     }
 
+    /// The time after which a connection whose data the server has not acknowledged is closed; zero for the system's.
+    pub fn tcp_user_timeout(&self) -> Duration {
+        self.tcp_user_timeout
+    }
+
     /// The kind of session that is accepted.
     pub fn target_session_attrs(&self) -> TargetSessionAttrs {
         self.target_session_attrs
@@ -347,8 +362,8 @@ impl PostgresConfig {
         self.max_idle_time
     }
 
-    /// The server's statement timeout; zero for no limit.
-    pub fn statement_timeout(&self) -> Duration {
+    /// The server's statement timeout; zero for no limit, `None` for that of the user or the server.
+    pub fn statement_timeout(&self) -> Option<Duration> {
         self.statement_timeout
     }
 
@@ -402,6 +417,9 @@ impl PostgresConfig {
                 SslMode::Prefer => tokio_postgres::config::SslMode::Prefer,
                 SslMode::Require | SslMode::VerifyCa | SslMode::VerifyFull => tokio_postgres::config::SslMode::Require,
             });
+            if !self.tcp_user_timeout.is_zero() {
+                server.tcp_user_timeout(self.tcp_user_timeout);
+            }
             server
         };
         (0..self.hosts.len().max(self.host_addresses.len())).map(of_host).collect()

@@ -3,6 +3,7 @@
 use std::fmt;
 use std::ops::Deref;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use parking_lot::Mutex;
@@ -37,6 +38,10 @@ struct Pool {
     max_idle_time: Duration,
     permits: Arc<Semaphore>,
     idle: Mutex<Vec<(Session, Instant)>>,
+    /// Whether the server has accepted a write of this handle.
+    has_written: AtomicBool,
+    /// Sessions that were opened earlier may be those of a server that another one has replaced.
+    usable_since: Mutex<Instant>,
     tls: MakeRustlsConnect,
 }
 
@@ -74,9 +79,13 @@ impl Pool {
     /// The session that was used last. Closes those that cannot be used or have exceeded a limit.
     fn take_idle(&self) -> Option<Session> {
         let exceeds = |since: Instant, limit: Duration| !limit.is_zero() && since.elapsed() >= limit;
+        let usable_since = *self.usable_since.lock();
         let mut idle = self.idle.lock();
         idle.retain(|(session, since)| {
-            session.is_usable() && !exceeds(session.opened(), self.max_lifetime) && !exceeds(*since, self.max_idle_time)
+            session.is_usable()
+                && session.opened() >= usable_since
+                && !exceeds(session.opened(), self.max_lifetime)
+                && !exceeds(*since, self.max_idle_time)
         });
         idle.pop().map(|(session, _)| session)
     }
@@ -136,6 +145,8 @@ impl Connections {
             max_idle_time: config.max_idle_time,
             permits: Arc::new(Semaphore::new(config.pool_size)),
             idle: Mutex::default(),
+            has_written: AtomicBool::new(false),
+            usable_since: Mutex::new(Instant::now()),
             tls: tls::connector(config)?,
         };
         let mut connections = Self {
@@ -218,6 +229,7 @@ impl Connections {
             let mut in_doubt = false;
             loop {
                 let Err(failure) = self.attempt(once).await else {
+                    self.pool.has_written.store(true, Ordering::Relaxed);
                     return Ok(());
                 };
                 in_doubt |= matches!(failure, Failure::InDoubt(_));
@@ -235,7 +247,17 @@ impl Connections {
         F: Future<Output = Attempt<T>>,
     {
         let client = Arc::new(self.acquire().await?);
-        let answer = work(Arc::clone(&client)).await;
+        let mut answer = work(Arc::clone(&client)).await;
+        if self.pool.has_written.load(Ordering::Relaxed) {
+            answer = answer.map_err(Failure::after_writes);
+        }
+        match &answer {
+            Err(failure) if failure.ends_session() => client.mark_dirty(),
+            _ => {}
+        }
+        if matches!(answer, Err(Failure::Demoted(_))) {
+            *self.pool.usable_since.lock() = Instant::now();
+        }
         if let Some(lease) = Arc::into_inner(client) {
             lease.release();
         }
@@ -276,7 +298,7 @@ impl Connections {
             };
             let delay = delays.next().unwrap_or(retry::MAX_DELAY);
             let in_time = deadline.is_none_or(|deadline| Instant::now() + delay < deadline);
-            let may_pass = failure.remedy() == Remedy::Reconnect || matches!(failure, Failure::NoHost);
+            let may_pass = failure.remedy() != Remedy::None || matches!(failure, Failure::NoHost);
             if !may_pass || !in_time || self.is_closed() {
                 return Err(failure.while_connecting());
             }

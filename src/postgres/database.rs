@@ -19,6 +19,7 @@ use crate::error::{BackendKind, Error, ErrorKind, Operation, Outcome, Result};
 use crate::historical::HistoricalJobs;
 use crate::ingest::IngestionBatch;
 use crate::model::{Job, JobGroup};
+use crate::odd_values::OddValues;
 use crate::query::{GroupQuery, JobQuery, ReadCall};
 use crate::time::SharedClock;
 use crate::{Activity, Database, Explanation, ProgressFn, StoreInfo};
@@ -48,6 +49,7 @@ pub struct PostgresDatabase {
     is_to_be_adopted: AtomicBool,
     config: PostgresConfig,
     clock: SharedClock,
+    odd: OddValues,
 }
 
 impl PostgresDatabase {
@@ -65,6 +67,7 @@ impl PostgresDatabase {
             is_to_be_adopted: AtomicBool::new(config.adopt && !found.is_initialised() && found.layout().is_some()),
             config: config.clone(),
             clock,
+            odd: OddValues::default(),
         }
     }
 
@@ -111,7 +114,7 @@ impl PostgresDatabase {
             return Err(Error::not_initialised(operation).with_backend(BackendKind::Postgres));
         }
         let message = "a table of the store is missing".to_owned();
-        Err(Error::new(ErrorKind::Backend, operation, message).with_backend(BackendKind::Postgres).with_source(error))
+        Err(Error::new(ErrorKind::Backend, operation, message).with_backend(BackendKind::Postgres))
     }
 
     /// The bytes of a record; never empty.
@@ -223,7 +226,7 @@ impl Database for PostgresDatabase {
         let read = |client: Client| async move {
             let rows = query::fetch(&client, layout, statement).await?;
             let now = self.clock.now();
-            rows.iter().map(|row| row::job(row, now)).collect()
+            rows.iter().map(|row| row::job(row, now, &self.odd)).collect()
         };
         self.diagnosed(connections.run(Operation::GetJobs, read).await).await
     }
@@ -232,7 +235,8 @@ impl Database for PostgresDatabase {
         let connections = self.open(Operation::GetJobGroups)?;
         let (layout, statement) = (self.layout, &query::groups(query, self.layout, self.config.queries));
         let read = |client: Client| async move {
-            query::fetch(&client, layout, statement).await?.iter().map(|row| query::group(query, row)).collect()
+            let rows = query::fetch(&client, layout, statement).await?;
+            rows.iter().map(|row| query::group(query, row, &self.odd)).collect()
         };
         self.diagnosed(connections.run(Operation::GetJobGroups, read).await).await
     }
@@ -299,7 +303,7 @@ impl Database for PostgresDatabase {
             marker::guard(&client, layout, Lock::None).await?;
             Ok(client.batch_execute(&format!("ANALYZE {}", layout.tables())).await?)
         };
-        self.diagnosed(connections.transact(Operation::Analyse, analyse).await).await
+        self.diagnosed(connections.run(Operation::Analyse, analyse).await).await
     }
 
     async fn explain(&self, call: &ReadCall) -> Result<Explanation> {

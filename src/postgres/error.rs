@@ -24,8 +24,8 @@ pub(super) enum Failure {
     Driver(tokio_postgres::Error),
     /// The connection was lost during COMMIT; the transaction may have committed.
     InDoubt(tokio_postgres::Error),
-    /// The store contains a value that this version does not know.
-    UnknownValue(String),
+    /// The server is read-only, and has accepted writes of this handle before: another one has taken its place.
+    Demoted(tokio_postgres::Error),
     /// The store is not the one that the configuration describes.
     WrongStore(String),
     /// The encoding of the database, in which strings cannot be stored or compared correctly.
@@ -67,7 +67,7 @@ pub(super) enum Remedy {
     None,
     /// A retry: two transactions conflicted.
     Repeat,
-    /// A new connection: the server is down, overloaded or restarting.
+    /// A new connection: the server is down, overloaded, restarting or replaced by another one.
     Reconnect,
 }
 
@@ -82,10 +82,12 @@ impl fmt::Display for Failure {
             Self::NoFreeConnection => f.write_str("no free connection"),
             Self::ConnectTimeout => f.write_str("connect timeout"),
             Self::NoHost => f.write_str("no host accepts such a session"),
-            Self::Driver(error) | Self::Unreachable(error) | Self::InDoubt(error) | Self::Configured(_, error) => {
-                f.write_str(&text(error))
-            }
-            Self::UnknownValue(message) | Self::WrongStore(message) => f.write_str(message),
+            Self::Driver(error)
+            | Self::Unreachable(error)
+            | Self::InDoubt(error)
+            | Self::Demoted(error)
+            | Self::Configured(_, error) => f.write_str(&text(error)),
+            Self::WrongStore(message) => f.write_str(message),
             Self::Encoding(encoding) => write!(f, "encoding {encoding}"),
         }
     }
@@ -104,6 +106,28 @@ impl Failure {
         if is_lost { Self::InDoubt(error) } else { Self::Driver(error) }
     }
 
+    /// Whether the transaction is read-only.
+    pub(super) fn is_read_only(&self) -> bool {
+        matches!(self, Self::Driver(error) if is_read_only(error))
+    }
+
+    /// The failure of a handle whose writes the server has accepted before.
+    pub(super) fn after_writes(self) -> Self {
+        match self {
+            Self::Driver(error) if is_read_only(&error) => Self::Demoted(error),
+            other => other,
+        }
+    }
+
+    /// Whether the session cannot be used for another call.
+    pub(super) fn ends_session(&self) -> bool {
+        let answer = match self {
+            Self::Driver(error) | Self::InDoubt(error) => error.as_db_error(),
+            _ => None,
+        };
+        self.remedy() == Remedy::Reconnect || self.is_read_only() || answer.is_some_and(ends_session)
+    }
+
     /// The failure of the last attempt to connect.
     pub(super) fn while_connecting(self) -> Self {
         match self {
@@ -117,12 +141,12 @@ impl Failure {
         match self {
             Self::Driver(error) | Self::InDoubt(error) => remedy(error),
             Self::Configured(_, error) => remedy(error),
+            Self::Demoted(_) => Remedy::Reconnect,
             Self::Closed
             | Self::NoFreeConnection
             | Self::ConnectTimeout
             | Self::NoHost
             | Self::Unreachable(_)
-            | Self::UnknownValue(_)
             | Self::WrongStore(_)
             | Self::Encoding(_) => Remedy::None,
         }
@@ -135,8 +159,8 @@ impl Failure {
 
     /// Whether the user lacks a privilege, or the transaction is read-only.
     pub(super) fn is_forbidden(&self) -> bool {
-        let codes = [SqlState::INSUFFICIENT_PRIVILEGE, SqlState::READ_ONLY_SQL_TRANSACTION];
-        matches!(self, Self::Driver(error) if error.code().is_some_and(|code| codes.contains(code)))
+        let is_denied = matches!(self, Self::Driver(error) if error.code() == Some(&SqlState::INSUFFICIENT_PRIVILEGE));
+        is_denied || self.is_read_only()
     }
 
     /// Converts the failure to an error of the API.
@@ -151,8 +175,10 @@ impl Failure {
                 unavailable("no host accepted a session of the kind of target_session_attrs within the connect timeout")
             }
             Self::Driver(error) | Self::Unreachable(error) => driver_error(error, step),
-            Self::InDoubt(error) => unavailable("the connection was lost during the commit").with_source(error),
-            Self::UnknownValue(message) => Error::new(ErrorKind::Backend, operation, message),
+            Self::InDoubt(error) => {
+                with_cause(unavailable(&format!("the connection was lost during the commit: {}", text(&error))), error)
+            }
+            Self::Demoted(error) => unavailable(&text(&error)),
             Self::WrongStore(message) => Error::new(ErrorKind::WrongStore, operation, message),
             Self::Encoding(encoding) => Error::new(
                 ErrorKind::Backend,
@@ -160,8 +186,7 @@ impl Failure {
                 format!("the encoding of the database is {encoding}: it must be UTF8 or SQL_ASCII"),
             ),
             Self::Configured(key, error) => {
-                let message = format!("{key}: {}", text(&error));
-                Error::new(kind(&error), operation, message).with_source(error)
+                with_cause(Error::new(kind(&error), operation, format!("{key}: {}", text(&error))), error)
             }
         };
         let error = error.with_backend(BackendKind::Postgres);
@@ -170,6 +195,10 @@ impl Failure {
             None => error,
         }
     }
+}
+
+fn is_read_only(error: &tokio_postgres::Error) -> bool {
+    error.code() == Some(&SqlState::READ_ONLY_SQL_TRANSACTION)
 }
 
 /// Whether a table or schema does not exist.
@@ -213,6 +242,11 @@ fn is_fatal_shortage(answer: &DbError) -> bool {
     ends_session(answer) && is_shortage(answer.code())
 }
 
+/// Whether a column of a cached statement has got another type.
+fn is_outdated_plan(answer: &DbError) -> bool {
+    *answer.code() == SqlState::FEATURE_NOT_SUPPORTED && answer.routine() == Some("RevalidateCachedQuery")
+}
+
 /// Whether the statement was cancelled by the server or a timeout.
 fn is_timeout(code: &SqlState) -> bool {
     [SqlState::QUERY_CANCELED, SqlState::LOCK_NOT_AVAILABLE].contains(code)
@@ -232,8 +266,13 @@ fn refused_login(code: &SqlState) -> Option<&'static str> {
 fn remedy(error: &tokio_postgres::Error) -> Remedy {
     match error.code() {
         Some(code) if is_conflict(code) => Remedy::Repeat,
+        // The statements of a transaction are sent without waiting for responses, so the error of the one that failed may
+        // be read after that of a later one, which does not tell the cause.
+        Some(code) if *code == SqlState::IN_FAILED_SQL_TRANSACTION => Remedy::Repeat,
         Some(code) if is_disconnection(code) => Remedy::Reconnect,
-        Some(_) if error.as_db_error().is_some_and(is_fatal_shortage) => Remedy::Reconnect,
+        Some(_) if error.as_db_error().is_some_and(|answer| is_fatal_shortage(answer) || is_outdated_plan(answer)) => {
+            Remedy::Reconnect
+        }
         Some(_) => Remedy::None,
         None if error.is_closed() || is_network_failure(error) => Remedy::Reconnect,
         None => Remedy::None,
@@ -259,11 +298,18 @@ fn driver_error(error: tokio_postgres::Error, step: Step) -> Error {
     if step.done.is_none() && error.code().is_some_and(is_undefined) {
         return Error::not_initialised(step.operation);
     }
-    // The source would contain the server's message.
-    if let Some(refused) = error.code().and_then(refused_login) {
-        return Error::new(ErrorKind::Backend, step.operation, refused);
+    with_cause(Error::new(kind(&error), step.operation, text(&error)), error)
+}
+
+/// Adds the cause of the driver's error, unless it is the server's answer, which the message contains.
+fn with_cause(error: Error, driver: tokio_postgres::Error) -> Error {
+    if driver.as_db_error().is_some() {
+        return error;
     }
-    Error::new(kind(&error), step.operation, text(&error)).with_source(error)
+    match driver.into_source() {
+        Some(cause) => error.with_source(cause),
+        None => error,
+    }
 }
 
 fn kind(error: &tokio_postgres::Error) -> ErrorKind {
@@ -275,12 +321,13 @@ fn kind(error: &tokio_postgres::Error) -> ErrorKind {
     }
 }
 
-/// The server's message, SQLSTATE and hint.
+/// The server's message, SQLSTATE, detail and hint, or the driver's message without its cause.
 fn text(error: &tokio_postgres::Error) -> String {
     let Some(answer) = error.as_db_error() else { return error.to_string() };
     if let Some(refused) = refused_login(answer.code()) {
         return refused.to_owned();
     }
-    let advice = answer.hint().map(|hint| format!("; {hint}")).unwrap_or_default();
-    format!("{} (SQLSTATE {}){advice}", answer.message(), answer.code().code())
+    let notes: String =
+        [answer.detail(), answer.hint()].into_iter().flatten().map(|note| format!("; {note}")).collect();
+    format!("{} (SQLSTATE {}){notes}", answer.message(), answer.code().code())
 }

@@ -1,13 +1,13 @@
 //! Deferral of secondary indexes: a bulk load drops them first and recreates them at its end.
 //!
 //! Maintaining an index costs a search and a write for each row; building it from existing rows costs one sort. The
-//! transaction that drops an index records its definition in `broadside_deferred_index`, and the transaction that
-//! recreates it deletes the record. So the missing indexes are known after any interruption, and concurrent callers
-//! recreate each index once. Primary keys are never dropped, because inserts require them.
+//! transaction that drops an index records its name in `broadside_deferred_index`, and the transaction that recreates it
+//! deletes the record. So the missing indexes are known after any interruption, and concurrent callers recreate each
+//! index once. Only indexes with the names of this backend's are dropped; the definitions are those of its migrations.
 
 use futures::{StreamExt, TryStreamExt, stream};
 
-use tracing::info;
+use tracing::{info, warn};
 
 use super::connection::{Client, Connections};
 use super::error::{Attempt, Step};
@@ -16,18 +16,13 @@ use super::marker::{self, Lock};
 use super::partitions;
 use super::statement::identifier;
 use crate::error::Result;
+use crate::model::StateSet;
 
-/// Records the secondary indexes of a table. The definition of a partitioned index contains ON ONLY; without it, the
-/// statement also creates the indexes of the partitions.
+/// Records the secondary indexes of a table that have one of these names.
 const RECORD: &str = "INSERT INTO broadside_deferred_index (name, definition)
-SELECT
-    c.relname,
-    replace(
-        replace(pg_get_indexdef(c.oid), 'CREATE INDEX ', 'CREATE INDEX IF NOT EXISTS '),
-        ' ON ONLY ', ' ON '
-    )
+SELECT c.relname, ''
 FROM pg_index AS i JOIN pg_class AS c ON c.oid = i.indexrelid
-WHERE i.indrelid = to_regclass($1) AND NOT i.indisunique AND NOT i.indisexclusion
+WHERE i.indrelid = to_regclass($1) AND c.relname = ANY($2) AND NOT i.indisunique AND NOT i.indisexclusion
 ON CONFLICT DO NOTHING
 RETURNING name";
 
@@ -45,7 +40,8 @@ pub(super) async fn defer(client: Client, layout: Layout, table: &str, max_rows:
     if client.query_opt(&one_more, &[&max_rows]).await?.is_some() {
         return Ok(());
     }
-    let recorded = client.query(RECORD, &[&table]).await?;
+    let known: Vec<String> = Layout::secondary_indexes().into_keys().collect();
+    let recorded = client.query(RECORD, &[&table, &known]).await?;
     let names = recorded.iter().map(|row| row.try_get(0)).collect::<Result<Vec<String>, _>>()?;
     if !names.is_empty() {
         info!(target: "broadside::postgres", table, indexes = ?names, "drops the indexes for the duration of the load");
@@ -80,13 +76,18 @@ async fn deferred(client: Client) -> Attempt<Vec<String>> {
 }
 
 async fn create(client: Client, name: &str) -> Attempt<()> {
+    let Some(create) = Layout::secondary_indexes().remove(name) else {
+        warn!(target: "broadside::postgres", index = name, "an index that was dropped is not known: create it");
+        return Ok(());
+    };
     // Waits for a concurrent transaction that recreates the index, and then finds no row.
-    let take = "DELETE FROM broadside_deferred_index WHERE name = $1 RETURNING definition";
-    if let Some(row) = client.query_opt(take, &[&name]).await? {
-        // The build time depends on the size of the table; the user's timeout could prevent it forever.
-        let definition: String = row.try_get(0)?;
+    if client.execute("DELETE FROM broadside_deferred_index WHERE name = $1", &[&name]).await? > 0 {
         info!(target: "broadside::postgres", index = name, "recreates an index");
-        client.batch_execute(&format!("SET LOCAL statement_timeout = 0; {definition}")).await?;
+        // The build time depends on the size of the table; the user's timeout could prevent it forever.
+        let create = create
+            .replacen("CREATE INDEX", "CREATE INDEX IF NOT EXISTS", 1)
+            .replace("{active}", &StateSet::ACTIVE.ordinals());
+        client.batch_execute(&format!("SET LOCAL statement_timeout = 0; {create}")).await?;
     }
     Ok(())
 }

@@ -1,5 +1,7 @@
 //! The layouts of the tables: Lookout's, and two alternatives.
 
+use std::collections::BTreeMap;
+
 /// A layout of the tables. The semantics are the same in each.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 #[non_exhaustive]
@@ -7,7 +9,8 @@ pub enum Layout {
     /// Lookout's layout: all jobs in `job`.
     #[default]
     Lookout,
-    /// Terminal jobs are moved from `job` to `job_historical`; the view `job_all` is the union of both.
+    /// Terminal jobs are moved from `job` to `job_historical`; the view `job_all` is the union of both. Columns that
+    /// this backend does not use are not moved.
     HotColdSplit,
     /// `job` has a partition for each day of submission, so that a whole day can be dropped. The primary key of a
     /// partitioned table must contain the partition key, so the table `job_key` enforces the uniqueness of job ids. It
@@ -26,6 +29,11 @@ const PARTITIONED_JOB: Migration = ("partitioned job", include_str!("schema/part
 
 /// Inserts the ids of historical jobs into `job_key`.
 const CLAIM: &str = "claimed AS (INSERT INTO job_key (job_id, submitted) SELECT job_id, submitted FROM made),";
+
+/// The statements that create the indexes of `job_historical`: those of `job`.
+pub(super) fn historical_indexes() -> String {
+    JOB_INDEXES.1.replace("idx_job_", "idx_job_historical_").replace(" ON job ", " ON job_historical ")
+}
 
 impl Layout {
     /// The migrations of the layout, oldest first. A released migration never changes.
@@ -84,6 +92,14 @@ impl Layout {
             .replace("{claimed}", claimed)
             .replace("{ended_jobs}", self.ended_jobs())
             .replace("{collation}", collation)
+    }
+
+    /// The statements that create the secondary indexes which a bulk load may drop, by name.
+    pub(super) fn secondary_indexes() -> BTreeMap<String, String> {
+        let sources = [JOB_INDEXES.1.to_owned(), TABLES.1.to_owned(), historical_indexes()];
+        let statements = sources.iter().flat_map(|sql| sql.split(';'));
+        let create = statements.filter_map(|text| text.find("CREATE INDEX ").map(|start| &text[start..]));
+        create.filter_map(|create| Some((create.split_whitespace().nth(2)?.to_owned(), create.to_owned()))).collect()
     }
 
     /// The tables of the data.

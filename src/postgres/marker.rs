@@ -27,17 +27,19 @@ const SCRATCH: &str = "scratch";
 /// The server's time in the form of the marker.
 const NOW: &str = r#"to_char(now() AT TIME ZONE 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS.US"Z"')"#;
 
+/// The columns of a job that the statements of this backend use. The table may have more, in any order.
+pub(super) const JOB_COLUMNS: &str = "job_id, queue, owner, jobset, cpu, memory, ephemeral_storage, gpu, priority, \
+    submitted, cancelled, state, last_transition_time, last_transition_time_seconds, job_spec, duplicate, \
+    priority_class, latest_run_id, cancel_reason, namespace, annotations, cancel_user";
 /// The columns that the statements of this backend use, by table.
 const LOOKOUT: [(&str, &str); 4] = [
+    ("job", JOB_COLUMNS),
     (
-        "job",
-        "job_id queue owner jobset cpu memory ephemeral_storage gpu priority submitted cancelled state \
-         last_transition_time last_transition_time_seconds job_spec duplicate priority_class latest_run_id \
-         cancel_reason namespace annotations cancel_user",
+        "job_run",
+        "run_id, job_id, cluster, node, pending, started, finished, job_run_state, error, exit_code, leased, debug, pool",
     ),
-    ("job_run", "run_id job_id cluster node pending started finished job_run_state error exit_code leased debug pool"),
-    ("job_spec", "job_id job_spec"),
-    ("job_error", "job_id error"),
+    ("job_spec", "job_id, job_spec"),
+    ("job_error", "job_id, error"),
 ];
 
 /// The names of all tables and views of all layouts, and of the marker's table.
@@ -53,8 +55,9 @@ const NAMES: [&str; 9] = [
     "broadside_store",
 ];
 
-/// The relations of a schema with one of these names: the kind, whether the user may read it, its columns, and the
-/// collation of its job ids.
+/// The relations of a schema with one of these names: the kind, whether the user may read it (null if it has been
+/// dropped meanwhile), its columns, the collation of its job ids, its partition key, and whether it has the constraint of
+/// upstream's `hotColdSplit`.
 const CATALOG: &str = "
 SELECT
     c.relname::text,
@@ -63,7 +66,9 @@ SELECT
     (SELECT array_agg(a.attname::text) FROM pg_attribute AS a
         WHERE a.attrelid = c.oid AND a.attnum > 0 AND NOT a.attisdropped),
     (SELECT l.collname::text FROM pg_attribute AS a JOIN pg_collation AS l ON l.oid = a.attcollation
-        WHERE a.attrelid = c.oid AND a.attname = 'job_id' AND l.collnamespace = 'pg_catalog'::regnamespace)
+        WHERE a.attrelid = c.oid AND a.attname = 'job_id' AND l.collnamespace = 'pg_catalog'::regnamespace),
+    pg_get_partkeydef(c.oid),
+    EXISTS (SELECT FROM pg_constraint AS s WHERE s.conrelid = c.oid AND s.conname = 'chk_job_active_state')
 FROM pg_class AS c JOIN pg_namespace AS n ON n.oid = c.relnamespace
 WHERE n.nspname = $1 AND c.relname = ANY($2) AND c.relkind IN ('r', 'p', 'v', 'm', 'f')";
 
@@ -72,6 +77,15 @@ WHERE n.nspname = $1 AND c.relname = ANY($2) AND c.relkind IN ('r', 'p', 'v', 'm
 struct Relation {
     kind: String,
     columns: BTreeSet<String>,
+    partition_key: Option<String>,
+    has_active_jobs_only: bool,
+}
+
+impl Relation {
+    /// Whether the table can be that of the marker. Another program may have a table of the same name.
+    fn can_be_marker(&self) -> bool {
+        self.kind == "r" && ["key", "value"].iter().all(|&column| self.columns.contains(column))
+    }
 }
 
 /// The marker of a store.
@@ -101,6 +115,8 @@ pub(super) struct Found {
     relations: BTreeMap<String, Relation>,
     /// `None` if there is no marker, or the user may not read it.
     pub marker: Option<Marker>,
+    /// Whether there may be a marker that the user may not read.
+    is_marker_hidden: bool,
     /// The collation of ids as a quoted identifier; in tables created by Lookout, that of the database.
     pub collation: String,
 }
@@ -110,7 +126,7 @@ impl Found {
     pub(super) fn layout(&self) -> Option<Layout> {
         let has_columns = |(table, columns): &(&str, &str)| {
             let found = self.relations.get(*table);
-            found.is_some_and(|found| columns.split_whitespace().all(|column| found.columns.contains(column)))
+            found.is_some_and(|found| columns.split(", ").all(|column| found.columns.contains(column)))
         };
         if !LOOKOUT.iter().all(has_columns) {
             return None;
@@ -120,6 +136,19 @@ impl Found {
             (Some("r"), None, None, None) => Some(Layout::Lookout),
             (Some("r"), Some("r"), Some("v"), None) => Some(Layout::HotColdSplit),
             (Some("p"), None, None, Some("r")) => Some(Layout::PartitionBySubmitted),
+            _ => None,
+        }
+    }
+
+    /// The name of a layout of another program whose tables have the same names.
+    fn foreign_layout(&self) -> Option<&'static str> {
+        let job = self.relations.get("job")?;
+        match job.partition_key.as_deref() {
+            None if job.has_active_jobs_only => Some("hotColdSplit of upstream Broadside (hotcold_up.sql)"),
+            Some("LIST (state)") => Some("experimentalHotColdSplit of Lookout"),
+            Some("RANGE (submitted)") if !self.relations.contains_key("job_key") => {
+                Some("partitionBySubmitted of upstream Broadside (partition_up.sql)")
+            }
             _ => None,
         }
     }
@@ -149,6 +178,15 @@ impl Found {
     /// unsplit store, which `initialise_schema` then splits.
     pub(super) fn check(&self, layout: Layout) -> Attempt<()> {
         let schema = &self.schema;
+        if let Some(layout) = self.foreign_layout() {
+            return Err(Failure::WrongStore(format!(
+                "schema {schema:?} has the layout {layout}, which this build does not support: choose another one by the \
+                 key schema"
+            )));
+        }
+        if self.relations.get("broadside_store").is_some_and(|table| !table.can_be_marker()) {
+            return Err(self.not_lookouts());
+        }
         let (made, version) = match &self.marker {
             Some(marker) if self.is_initialised() => (marker.layout(), marker.version()),
             _ if !self.has_tables() => return Ok(()),
@@ -184,6 +222,12 @@ impl Found {
         if self.is_initialised() || !self.has_tables() {
             return Ok(());
         }
+        if self.is_marker_hidden {
+            let schema = &self.schema;
+            return Err(Failure::WrongStore(format!(
+                "the user may not read the marker of schema {schema:?}: grant SELECT on its table broadside_store"
+            )));
+        }
         Err(Failure::WrongStore(format!(
             "schema {:?} contains tables that Broadside did not create: if they are Lookout's and may be changed, \
              add adopt=true to the address",
@@ -195,23 +239,38 @@ impl Found {
 /// Reads the marker and the catalog of a schema.
 pub(super) async fn inspect(client: &Client, schema: &str) -> Attempt<Found> {
     let rows = client.query(&client.prepare(CATALOG).await?, &[&schema, &NAMES.as_slice()]).await?;
-    let mut found =
-        Found { schema: schema.to_owned(), relations: BTreeMap::new(), marker: None, collation: r#""C""#.to_owned() };
+    let mut found = Found {
+        schema: schema.to_owned(),
+        relations: BTreeMap::new(),
+        marker: None,
+        is_marker_hidden: false,
+        collation: r#""C""#.to_owned(),
+    };
     let mut is_readable = false;
     for row in rows {
-        let (name, kind, readable): (String, String, bool) = (row.try_get(0)?, row.try_get(1)?, row.try_get(2)?);
-        let columns: Option<Vec<String>> = row.try_get(3)?;
+        let (name, readable): (String, Option<bool>) = (row.try_get(0)?, row.try_get(2)?);
+        let Some(readable) = readable else { continue };
+        let relation = Relation {
+            kind: row.try_get(1)?,
+            columns: row.try_get::<_, Option<Vec<String>>>(3)?.into_iter().flatten().collect(),
+            partition_key: row.try_get(5)?,
+            has_active_jobs_only: row.try_get(6)?,
+        };
         match (name.as_str(), row.try_get::<_, Option<String>>(4)?) {
-            ("broadside_store", _) => is_readable = readable,
+            ("broadside_store", _) if relation.can_be_marker() => {
+                (is_readable, found.is_marker_hidden) = (readable, !readable);
+            }
             ("job", Some(collation)) => found.collation = identifier(&collation),
             _ => {}
         }
-        found.relations.insert(name, Relation { kind, columns: columns.into_iter().flatten().collect() });
+        found.relations.insert(name, relation);
     }
     if is_readable {
         let keys = [LAYOUT, VERSION, MADE_BY, CREATED, SCRATCH].as_slice();
         let table = format!("{}.broadside_store", identifier(schema));
-        let select = format!("SELECT key, value FROM {table} WHERE key = ANY($1)");
+        // The columns of a table of another program may have any type and contain nulls.
+        let select =
+            format!("SELECT key::text, value::text FROM {table} WHERE key::text = ANY($1) AND value IS NOT NULL");
         let rows = client.query(&client.prepare(&select).await?, &[&keys]).await?;
         let pairs: BTreeMap<String, String> =
             rows.iter().map(|row| Ok((row.try_get(0)?, row.try_get(1)?))).collect::<Attempt<_>>()?;
@@ -271,7 +330,12 @@ impl Lock {
             Self::None => "",
             Self::Layout => "LOCK TABLE ONLY job IN ROW EXCLUSIVE MODE;",
             Self::Writes => "LOCK TABLE ONLY job IN SHARE MODE;",
-            Self::Reads => "LOCK TABLE ONLY job IN ACCESS EXCLUSIVE MODE;",
+            // All later reads and writes wait behind this lock, so the wait for it has a limit.
+            Self::Reads => {
+                "SELECT 'lock_timeout', set_config('lock_timeout', '5s', true)
+                WHERE current_setting('lock_timeout') = '0';
+                LOCK TABLE ONLY job IN ACCESS EXCLUSIVE MODE;"
+            }
         }
     }
 }

@@ -71,7 +71,10 @@ pub(super) async fn drop_all(connections: &Connections, operation: Operation) ->
     for names in names.chunks(CHUNK) {
         let drop_some = |client: Client| async move {
             marker::guard(&client, Layout::PartitionBySubmitted, Lock::Reads).await?;
-            let statements: String = names.iter().map(|name| drop_with_keys(&identifier(name))).collect();
+            // Another process may have dropped some of them before this one got the lock.
+            let left = all(&client).await?;
+            let names = names.iter().filter(|name| left.contains(name));
+            let statements: String = names.map(|name| drop_with_keys(&identifier(name))).collect();
             Ok(client.batch_execute(&statements).await?)
         };
         connections.transact(step, drop_some).await?;
@@ -82,7 +85,7 @@ pub(super) async fn drop_all(connections: &Connections, operation: Operation) ->
 
 /// Drops a partition and deletes the keys of its jobs.
 fn drop_with_keys(name: &str) -> String {
-    format!("DELETE FROM job_key AS k USING {name} AS j WHERE k.job_id = j.job_id; DROP TABLE IF EXISTS {name};")
+    format!("DELETE FROM job_key AS k USING {name} AS j WHERE k.job_id = j.job_id; DROP TABLE {name};")
 }
 
 async fn all(client: &Client) -> Attempt<Vec<String>> {
@@ -93,7 +96,7 @@ async fn all(client: &Client) -> Attempt<Vec<String>> {
 /// Sets the submission time in each staged update. It determines the partition.
 /// The subtraction is exact; before version 14, an epoch is a double, which is rounded.
 const LOCATE: &str = "WITH located AS (
-    UPDATE pg_temp.staged AS u SET submitted = k.submitted FROM job_key AS k
+    UPDATE pg_temp.broadside_staged AS u SET submitted = k.submitted FROM job_key AS k
     WHERE u.target = 'job update' AND u.job_id = k.job_id
     RETURNING k.submitted
 )

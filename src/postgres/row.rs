@@ -4,12 +4,14 @@ use std::error::Error as StdError;
 
 use bytes::{BufMut, BytesMut};
 use serde::Deserialize;
+use serde_json::Value;
 use smol_str::SmolStr;
 use tokio_postgres::types::{FromSql, IsNull, Json, ToSql, Type, accepts, to_sql_checked};
 use tokio_postgres::{Error as DriverError, Row};
 
-use super::error::{Attempt, Failure};
-use crate::model::{Job, JobState, Run, RunState};
+use super::error::Attempt;
+use crate::model::{Annotations, Job, JobState, Run, RunState};
+use crate::odd_values::OddValues;
 use crate::time::Timestamp;
 
 /// PostgreSQL's epoch, 2000-01-01T00:00:00Z, in microseconds since 1970.
@@ -47,6 +49,7 @@ impl ToSql for PgTimestamp {
 
 impl<'a> FromSql<'a> for PgTimestamp {
     fn from_sql(_: &Type, raw: &'a [u8]) -> Result<Self, Box<dyn StdError + Sync + Send>> {
+        // The infinities are at the ends of the range.
         let micros = i64::from_be_bytes(raw.try_into()?);
         Ok(Self(Timestamp::from_micros(micros.saturating_add(EPOCH))))
     }
@@ -55,9 +58,16 @@ impl<'a> FromSql<'a> for PgTimestamp {
 }
 
 impl<'de> Deserialize<'de> for PgTimestamp {
-    /// Parses the text of a timestamp in PostgreSQL's JSON: RFC 3339 without the offset.
+    /// Parses the text of a timestamp in PostgreSQL's JSON: RFC 3339 without the offset, except for an infinity, a year
+    /// with more than four digits, and one before Christ, which are represented by the ends of the range.
     fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         let mut text = String::deserialize(deserializer)?;
+        if text.ends_with(" BC") || text == "-infinity" {
+            return Ok(Self(Timestamp::from_micros(i64::MIN)));
+        }
+        if text == "infinity" || text.as_bytes().get(4).is_some_and(u8::is_ascii_digit) {
+            return Ok(Self(Timestamp::from_micros(i64::MAX)));
+        }
         text.push('Z');
         text.parse().map(Self).map_err(serde::de::Error::custom)
     }
@@ -131,6 +141,20 @@ impl<'r> Reader<'r> {
         Ok(self.next::<Option<&str>>()?.map(SmolStr::new))
     }
 
+    /// The annotations. Lookout writes an object of strings; of another value, the text is returned.
+    fn next_annotations(&mut self, odd: &OddValues) -> Result<Annotations, DriverError> {
+        let at = self.at;
+        let strings = self.next::<Option<Json<Annotations>>>();
+        if let Ok(strings) = strings {
+            return Ok(strings.map(|json| json.0).unwrap_or_default());
+        }
+        let Json(value) = self.row.try_get::<_, Json<Value>>(at)?;
+        odd.note("job.annotations", self.row.try_get(0)?, &value);
+        let text = |value: &Value| value.as_str().map_or_else(|| value.to_string().into(), SmolStr::new);
+        let pairs = value.as_object().into_iter().flatten();
+        Ok(pairs.map(|(key, value)| (SmolStr::new(key), text(value))).collect())
+    }
+
     pub(super) fn next_count(&mut self) -> Result<u64, DriverError> {
         self.next().map(i64::unsigned_abs)
     }
@@ -141,7 +165,7 @@ impl<'r> Reader<'r> {
 }
 
 /// Reads a job from a row of [`JOB_COLUMNS`] and a JSON array of runs, which may be null.
-pub(super) fn job(row: &Row, now: Timestamp) -> Attempt<Job> {
+pub(super) fn job(row: &Row, now: Timestamp, odd: &OddValues) -> Attempt<Job> {
     let mut reader = Reader::new(row);
     let mut job = Job {
         job_id: reader.next_text()?,
@@ -157,11 +181,11 @@ pub(super) fn job(row: &Row, now: Timestamp) -> Attempt<Job> {
         priority_class: reader.next_optional_text()?,
         submitted: reader.next_time()?,
         cancelled: reader.next::<Option<PgTimestamp>>()?.map(|time| time.0),
-        state: job_state(reader.next()?)?,
+        state: JobState::from_stored(reader.next()?),
         last_transition_time: reader.next_time()?,
         last_active_run_id: reader.next_optional_text()?,
         duplicate: reader.next()?,
-        annotations: reader.next::<Option<Json<_>>>()?.map(|json| json.0).unwrap_or_default(),
+        annotations: reader.next_annotations(odd)?,
         runs: Vec::new(),
         cancel_reason: reader.next_optional_text()?,
         cancel_user: reader.next_optional_text()?,
@@ -171,15 +195,16 @@ pub(super) fn job(row: &Row, now: Timestamp) -> Attempt<Job> {
         exit_code: None,
         runtime_seconds: 0,
     };
+    odd.settle_job(&mut job);
     let runs = reader.next::<Option<Json<Vec<RunRow>>>>()?.map(|json| json.0).unwrap_or_default();
-    job.attach_runs(runs.into_iter().map(run).collect::<Attempt<_>>()?, now);
+    job.attach_runs(runs.into_iter().map(|row| run(row, odd)).collect(), now);
     Ok(job)
 }
 
-fn run(row: RunRow) -> Attempt<Run> {
+fn run(row: RunRow, odd: &OddValues) -> Run {
     let RunRow(run_id, cluster, node, pool, leased, pending, started, finished, state, exit_code) = row;
     let time = |time: Option<PgTimestamp>| time.map(|time| time.0);
-    Ok(Run {
+    let mut run = Run {
         run_id,
         cluster,
         node,
@@ -188,16 +213,9 @@ fn run(row: RunRow) -> Attempt<Run> {
         pending: time(pending),
         started: time(started),
         finished: time(finished),
-        job_run_state: u8::try_from(state).ok().and_then(RunState::from_ordinal).ok_or_else(|| unknown(state))?,
+        job_run_state: RunState::from_stored(state),
         exit_code,
-    })
-}
-
-/// The job state with a stored ordinal.
-pub(super) fn job_state(ordinal: i16) -> Attempt<JobState> {
-    u8::try_from(ordinal).ok().and_then(JobState::from_ordinal).ok_or_else(|| unknown(ordinal))
-}
-
-fn unknown(ordinal: i16) -> Failure {
-    Failure::UnknownValue(format!("the store contains the unknown state {ordinal}"))
+    };
+    odd.settle_run(&mut run);
+    run
 }

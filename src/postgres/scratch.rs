@@ -16,6 +16,8 @@ use crate::time::SharedClock;
 const MARKED: &str = "
 SELECT n.nspname::text FROM pg_class AS c JOIN pg_namespace AS n ON n.oid = c.relnamespace
 WHERE c.relname = 'broadside_store' AND c.relkind = 'r'
+    AND (SELECT count(*) FROM pg_attribute AS a
+        WHERE a.attrelid = c.oid AND a.attname IN ('key', 'value') AND NOT a.attisdropped) = 2
     AND has_schema_privilege(n.oid, 'USAGE') AND has_table_privilege(c.oid, 'SELECT')";
 
 const OPERATION: Operation = Operation::Connect;

@@ -130,7 +130,8 @@ impl Session {
         self.dedicated
     }
 
-    /// Marks a session whose settings may have been changed by a statement of the user. It is closed instead of reused.
+    /// Marks a session that is closed instead of reused: a statement of the user may have changed its settings, or the
+    /// server ends it or has made it read-only.
     pub(super) fn mark_dirty(&self) {
         self.dirty.store(true, Ordering::Relaxed);
     }

@@ -23,9 +23,9 @@ impl Settings {
     /// `InvalidArgument` if `options` contain anything but settings.
     pub(super) fn new(config: &PostgresConfig) -> Result<Self> {
         let mut pairs = Vec::new();
-        if !config.statement_timeout.is_zero() {
-            let millis = format!("{}ms", config.statement_timeout.as_millis().max(1));
-            pairs.push(("statement_timeout".to_owned(), millis));
+        if let Some(timeout) = config.statement_timeout {
+            let shortest = u128::from(!timeout.is_zero());
+            pairs.push(("statement_timeout".to_owned(), format!("{}ms", timeout.as_millis().max(shortest))));
         }
         // The best plan depends on the values, because the frequencies of states and queues differ. A generic plan
         // would save planning time, but be inefficient for some values.

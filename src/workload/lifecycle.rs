@@ -222,7 +222,7 @@ fn end_of(job: &GeneratedJob, latest: Option<&GeneratedRun>) -> Stage {
             .into(),
         ),
         JobState::Preempted => stage.push(SetJobPreempted { job_id, time, submitted }.into()),
-        JobState::Queued | JobState::Leased | JobState::Pending | JobState::Running => {}
+        _ => {}
     }
     stage
 }

@@ -1,7 +1,7 @@
 //! A TCP proxy in front of a server, which delays or drops requests and responses.
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex};
 
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::tcp::{OwnedReadHalf, OwnedWriteHalf};
@@ -53,6 +53,8 @@ impl Mode {
 #[derive(Debug)]
 pub struct Proxy {
     address: String,
+    /// The host and port of the server.
+    target: Arc<Mutex<String>>,
     mode: Arc<watch::Sender<Mode>>,
     cuts: Arc<AtomicUsize>,
     held: Arc<watch::Sender<usize>>,
@@ -64,7 +66,7 @@ impl Proxy {
     /// Starts a proxy in front of the server with an address.
     pub async fn start(server: &str) -> Self {
         let mut url: Url = server.parse().unwrap();
-        let target = format!("{}:{}", url.host_str().unwrap(), url.port().unwrap());
+        let target = Arc::new(Mutex::new(host_and_port(&url)));
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let port = listener.local_addr().unwrap().port();
         url.set_host(Some("127.0.0.1")).unwrap();
@@ -73,21 +75,28 @@ impl Proxy {
         let held = Arc::new(watch::Sender::new(0));
         let late = Arc::new(watch::Sender::new(0));
         let shared = Connection { mode: mode.clone(), cuts: cuts.clone(), held: held.clone(), late: late.clone() };
+        let current = target.clone();
         let task = tokio::spawn(async move {
             while let Ok((client, _)) = listener.accept().await {
                 if *shared.mode.borrow() == Mode::Gone {
                     continue;
                 }
-                let server = TcpStream::connect(&target).await.unwrap();
+                let target = current.lock().unwrap().clone();
+                let server = TcpStream::connect(target).await.unwrap();
                 tokio::spawn(shared.clone().relay(client, server));
             }
         });
-        Self { address: url.into(), mode, cuts, held, late, task }
+        Self { address: url.into(), target, mode, cuts, held, late, task }
     }
 
     /// The address of the server through the proxy.
     pub fn address(&self) -> &str {
         &self.address
+    }
+
+    /// Forwards new connections to another server.
+    pub fn forward_to(&self, server: &str) {
+        *self.target.lock().unwrap() = host_and_port(&server.parse().unwrap());
     }
 
     /// Sets the behaviour.
@@ -115,6 +124,10 @@ impl Drop for Proxy {
     fn drop(&mut self) {
         self.task.abort();
     }
+}
+
+fn host_and_port(url: &Url) -> String {
+    format!("{}:{}", url.host_str().unwrap(), url.port().unwrap())
 }
 
 #[derive(Clone)]

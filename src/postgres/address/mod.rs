@@ -11,7 +11,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use self::password_file::Login;
-use super::config::{DEFAULT_HOST, DEFAULT_PORT, PostgresConfig, Queries, SslMode, TargetSessionAttrs};
+use super::config::{DEFAULT_HOST, DEFAULT_PORT, MAX_SILENCE, PostgresConfig, Queries, SslMode, TargetSessionAttrs};
 use super::layout::Layout;
 use crate::address::{
     HOST, Keys, MAX_SECONDS, Problem, UrlParts, decode, host_and_port, is_host, number, plain, put, seconds,
@@ -82,6 +82,10 @@ const KEYS: Keys<Draft> = Keys(&[
     ("keepalives_idle", |draft, value| draft.set_driver("keepalives_idle", value, WHOLE_NUMBER)),
     ("keepalives_interval", |draft, value| draft.set_driver("keepalives_interval", value, WHOLE_NUMBER)),
     ("keepalives_count", |draft, value| draft.set_driver("keepalives_retries", value, WHOLE_NUMBER)),
+    ("tcp_user_timeout", |draft, value| {
+        let timeout = number(value, 0, MAX_SECONDS.into()).map(Duration::from_millis);
+        put(&mut draft.config.tcp_user_timeout, timeout, "a number of milliseconds from 0 to 2147483647")
+    }),
     ("target_session_attrs", |draft, value| {
         put(&mut draft.config.target_session_attrs, target_session_attrs(value), SESSIONS)
     }),
@@ -98,7 +102,7 @@ const KEYS: Keys<Draft> = Keys(&[
     ("max_lifetime", |draft, value| put(&mut draft.config.max_lifetime, seconds(value), SECONDS)),
     ("max_idle_time", |draft, value| put(&mut draft.config.max_idle_time, seconds(value), SECONDS)),
     ("statement_timeout", |draft, value| {
-        let timeout = number(value, 0.0, MAX_STATEMENT_SECONDS).map(Duration::from_secs_f64);
+        let timeout = number(value, 0.0, MAX_STATEMENT_SECONDS).map(Duration::from_secs_f64).map(Some);
         put(&mut draft.config.statement_timeout, timeout, "a number of seconds from 0 to 2147483.647")
     }),
     ("statement_cache", |draft, value| {
@@ -284,7 +288,7 @@ impl Draft {
     }
 
     fn finish(self, home_password_file: Option<PathBuf>) -> Result<PostgresConfig, Problem> {
-        let text = format!("application_name=broadside {}", self.driver);
+        let text = format!("application_name=broadside keepalives_idle={} {}", MAX_SILENCE.as_secs(), self.driver);
         let mut server: tokio_postgres::Config =
             text.parse().map_err(|_| Problem::new("the driver does not accept these keys together"))?;
         let mut config = self.config;

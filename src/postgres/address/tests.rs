@@ -74,7 +74,7 @@ fn a_timeout_of_zero_is_no_limit() {
         assert_eq!(config.connect_timeout, Duration::from_secs(MAX_SECONDS.into()));
     }
     assert_eq!(read("connect_timeout=1.5").unwrap().connect_timeout, Duration::from_millis(1500));
-    assert_eq!(read("statement_timeout=0").unwrap().statement_timeout, Duration::ZERO);
+    assert_eq!(read("statement_timeout=0").unwrap().statement_timeout, Some(Duration::ZERO));
 }
 
 #[test]

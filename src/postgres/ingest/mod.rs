@@ -18,16 +18,16 @@ use crate::ingest::IngestionBatch;
 use crate::model::{JobState, StateSet};
 
 const INSERT_SPECS: &str = "
-INSERT INTO job_spec (job_id, job_spec) SELECT job_id, job_spec FROM pg_temp.staged WHERE target = 'spec'
+INSERT INTO job_spec (job_id, job_spec) SELECT job_id, job_spec FROM pg_temp.broadside_staged WHERE target = 'spec'
 ON CONFLICT DO NOTHING;";
 
 const INSERT_ERRORS: &str = "
-INSERT INTO job_error (job_id, error) SELECT job_id, error FROM pg_temp.staged WHERE target = 'error'
+INSERT INTO job_error (job_id, error) SELECT job_id, error FROM pg_temp.broadside_staged WHERE target = 'error'
 ON CONFLICT DO NOTHING;";
 
 const INSERT_RUNS: &str = "
 INSERT INTO job_run (run_id, job_id, cluster, node, pool, leased, job_run_state)
-SELECT run_id, job_id, cluster, node, pool, leased, job_run_state FROM pg_temp.staged WHERE target = 'run'
+SELECT run_id, job_id, cluster, node, pool, leased, job_run_state FROM pg_temp.broadside_staged WHERE target = 'run'
 ON CONFLICT DO NOTHING;";
 
 const INSERT_JOBS: &str = "
@@ -38,7 +38,7 @@ INSERT INTO job (
 SELECT
     s.job_id, s.queue, s.owner, s.jobset, s.cpu, s.memory, s.ephemeral_storage, s.gpu, s.priority, s.submitted, s.state,
     s.last_transition_time, s.last_transition_time_seconds, s.priority_class, s.namespace, s.annotations
-FROM pg_temp.staged AS s";
+FROM pg_temp.broadside_staged AS s";
 
 fn insert_jobs(layout: Layout) -> String {
     match layout {
@@ -53,7 +53,7 @@ WHERE s.target = 'job' AND NOT EXISTS (SELECT FROM job_historical AS h WHERE h.j
 ON CONFLICT DO NOTHING;
 WITH moved AS MATERIALIZED (
     SELECT s.job_id
-    FROM pg_temp.staged AS s
+    FROM pg_temp.broadside_staged AS s
     CROSS JOIN LATERAL (SELECT FROM job_historical AS h WHERE h.job_id = s.job_id OFFSET 0) AS known
     WHERE s.target = 'job'
 )
@@ -62,7 +62,7 @@ DELETE FROM job AS j USING moved WHERE j.job_id = moved.job_id;"
         Layout::PartitionBySubmitted => format!(
             "
 WITH fresh AS (
-    INSERT INTO job_key (job_id, submitted) SELECT job_id, submitted FROM pg_temp.staged WHERE target = 'job'
+    INSERT INTO job_key (job_id, submitted) SELECT job_id, submitted FROM pg_temp.broadside_staged WHERE target = 'job'
     ON CONFLICT DO NOTHING
     RETURNING job_id
 ){INSERT_JOBS}
@@ -92,7 +92,7 @@ UPDATE job AS j SET
     cancelled = CASE WHEN j.state IN ({active}) THEN u.cancelled ELSE j.cancelled END,
     cancel_reason = CASE WHEN j.state IN ({active}) THEN u.cancel_reason ELSE j.cancel_reason END,
     cancel_user = CASE WHEN j.state IN ({active}) THEN u.cancel_user ELSE j.cancel_user END
-FROM pg_temp.staged AS u";
+FROM pg_temp.broadside_staged AS u";
 
 /// The condition that an update changes the job of its id: the rule of `JobUpdate::effect_on`.
 const IS_CHANGED: &str = "u.target = 'job update'
@@ -101,14 +101,14 @@ const IS_CHANGED: &str = "u.target = 'job update'
 /// Moves the jobs that the batch has ended, and preempts jobs that had ended before.
 const MOVE_JOBS: &str = "
 WITH ended AS (
-    DELETE FROM job AS j USING pg_temp.staged AS u
+    DELETE FROM job AS j USING pg_temp.broadside_staged AS u
     WHERE u.target = 'job update' AND j.job_id = u.job_id AND j.state NOT IN ({active})
     RETURNING j.*
 )
-INSERT INTO job_historical SELECT * FROM ended;
+INSERT INTO job_historical ({columns}) SELECT {columns} FROM ended;
 UPDATE job_historical AS j SET
     state = {preempted}, last_transition_time = u.preempted, last_transition_time_seconds = u.preempted_seconds
-FROM pg_temp.staged AS u
+FROM pg_temp.broadside_staged AS u
 WHERE u.target = 'job update' AND u.preempted IS NOT NULL AND j.job_id = u.job_id AND j.state IN ({preemptible});";
 
 /// Updates the jobs; in a partitioned layout, those of the given partitions.
@@ -124,7 +124,8 @@ fn update_jobs(layout: Layout, partitions: &[String]) -> String {
             format!("{statements}{update}\nWHERE j.job_id = u.job_id AND j.submitted = u.submitted AND {IS_CHANGED};")
         }),
     };
-    sql.replace("{active}", &StateSet::ACTIVE.ordinals())
+    sql.replace("{columns}", marker::JOB_COLUMNS)
+        .replace("{active}", &StateSet::ACTIVE.ordinals())
         .replace("{preemptible}", &StateSet::PREEMPTIBLE_ENDS.ordinals())
         .replace("{preempted}", &JobState::Preempted.ordinal().to_string())
 }
@@ -139,7 +140,7 @@ UPDATE job_run AS r SET
     exit_code = coalesce(u.exit_code, r.exit_code),
     error = coalesce(u.error, r.error),
     debug = coalesce(u.debug, r.debug)
-FROM pg_temp.staged AS u
+FROM pg_temp.broadside_staged AS u
 WHERE u.target = 'run update' AND r.run_id = u.run_id;";
 
 /// Applies a batch in the open transaction. Ids have the given collation.

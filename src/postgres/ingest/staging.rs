@@ -16,9 +16,10 @@ use crate::time::Timestamp;
 /// The temporary table with all rows of a batch. A dedicated session creates it with its first batch, and each commit
 /// empties it; in a shared session, each commit drops it. It is one table for all targets, because each further table
 /// would have to be emptied at every commit, which costs a small batch more than the filter on `target`. Statements
-/// qualify its name, because the user's schema may contain a table of that name.
+/// qualify its name, because the user's schema may contain a table of that name; the prefix distinguishes it from a
+/// temporary table that another client of a pooler has left in the session.
 const TABLE: &str = r#"
-CREATE TEMPORARY TABLE staged (
+CREATE TEMPORARY TABLE broadside_staged (
     target text COLLATE {collation} NOT NULL,
     job_id text COLLATE {collation},
     run_id text COLLATE {collation},
@@ -277,7 +278,7 @@ pub(super) async fn copy<T: Staged>(client: &Client, rows: &[T]) -> Attempt<()> 
     rows.sort_unstable_by_key(|row| row.id());
     let columns: Vec<_> = T::COLUMNS.iter().map(|(name, _)| *name).collect();
     let types: Vec<_> = T::COLUMNS.iter().map(|(_, of_type)| of_type.clone()).collect();
-    let copy = format!("COPY pg_temp.staged ({}) FROM STDIN (FORMAT binary)", columns.join(", "));
+    let copy = format!("COPY pg_temp.broadside_staged ({}) FROM STDIN (FORMAT binary)", columns.join(", "));
     let copy = client.prepare(&copy).await?;
     let mut writer = Box::pin(BinaryCopyInWriter::new(client.copy_in(&copy).await?, &types));
     for row in rows {

@@ -1,13 +1,15 @@
 //! Pages of groups.
 
+use smol_str::ToSmolStr;
 use tokio_postgres::Row;
 
 use super::selection::{LatestRun, text_column};
-use crate::model::{GroupAggregates, JobGroup, StateCounts};
+use crate::model::{GroupAggregates, JobGroup, JobState, StateCounts};
+use crate::odd_values::OddValues;
 use crate::postgres::config::Queries;
 use crate::postgres::error::Attempt;
 use crate::postgres::layout::Layout;
-use crate::postgres::row::{Reader, job_state};
+use crate::postgres::row::Reader;
 use crate::postgres::statement::Statement;
 use crate::query::{
     AnnotationTest, GroupBy, GroupOrder, GroupOrderKey, GroupQuery, Predicate, TextField, TimeAggregate,
@@ -97,10 +99,10 @@ fn aggregated(aggregate: TimeAggregate) -> &'static str {
 }
 
 /// The group of a row of [`groups`].
-pub(in crate::postgres) fn group(query: &GroupQuery, row: &Row) -> Attempt<JobGroup> {
+pub(in crate::postgres) fn group(query: &GroupQuery, row: &Row, odd: &OddValues) -> Attempt<JobGroup> {
     let mut reader = Reader::new(row);
     let name = match query.group_by() {
-        GroupBy::State => job_state(reader.next()?)?.name().into(),
+        GroupBy::State => JobState::from_stored(reader.next()?).to_smolstr(),
         GroupBy::Text(_) | GroupBy::Annotation(_) => reader.next_text()?,
     };
     let count = reader.next_count()?;
@@ -116,5 +118,6 @@ pub(in crate::postgres) fn group(query: &GroupQuery, row: &Row) -> Attempt<JobGr
     if query.aggregates().last_transition_time().is_some() {
         aggregates.last_transition_time = Some(Timestamp::from_seconds(reader.next()?));
     }
+    odd.settle_group(&name, &mut aggregates);
     Ok(JobGroup { name, count, aggregates })
 }

@@ -2,7 +2,7 @@
 
 use super::connection::Client;
 use super::error::{Attempt, Failure};
-use super::layout::Layout;
+use super::layout::{Layout, historical_indexes};
 use super::marker::{self, Found};
 use super::statement::identifier;
 use crate::model::StateSet;
@@ -17,14 +17,12 @@ const APPLIED_TABLE: &str = "CREATE TABLE IF NOT EXISTS broadside_migration (
     applied timestamptz NOT NULL DEFAULT now()
 )";
 
-/// The indexes that a bulk load has dropped and not yet recreated.
+/// The names of the indexes that a bulk load has dropped and not yet recreated. The definitions are empty: whoever could
+/// write them would execute statements with the rights of the user who recreates the indexes.
 const DEFERRED_TABLE: &str = "CREATE TABLE IF NOT EXISTS broadside_deferred_index (
     name text COLLATE \"C\" NOT NULL PRIMARY KEY,
     definition text NOT NULL
 )";
-
-/// The placeholder in migrations for the ordinals of the active states.
-const ACTIVE: &str = "{active}";
 
 /// Waits until no other transaction changes the schema.
 pub(super) async fn lock(client: &Client, schema: &str) -> Attempt<()> {
@@ -56,7 +54,11 @@ pub(super) async fn migrate(client: Client, schema: &str, layout: Layout, adopt:
         )));
     }
     for (version, (name, statements)) in (1i32..).zip(migrations).skip(applied.len()) {
-        client.batch_execute(&statements.replace(ACTIVE, &StateSet::ACTIVE.ordinals())).await?;
+        let statements = statements
+            .replace("{historical_indexes}", &historical_indexes())
+            .replace("{active}", &StateSet::ACTIVE.ordinals())
+            .replace("{columns}", marker::JOB_COLUMNS);
+        client.batch_execute(&statements).await?;
         record(&client, version, name).await?;
     }
     Ok(client.batch_execute(&marker::record(layout)).await?)

@@ -1,5 +1,7 @@
 //! Faults of a PostgreSQL server: it is killed, has no free connections, ends connections, and has lock conflicts.
 
+mod failover;
+#[path = "../support/mod.rs"]
 mod support;
 
 use std::future::Future;
@@ -8,6 +10,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use broadside::query::{Direction, GroupField, GroupOrderKey};
+use broadside::scenario::Response;
 use broadside::{Database, DatabaseConfig, Error, ErrorKind, GroupQuery, JobState, Outcome, SystemClock, Timestamp};
 use libtest_mimic::{Arguments, Trial};
 use support::backends::Backend;
@@ -36,6 +39,7 @@ fn main() {
         trial("a-rejected-password-is-not-shown", wrong_password),
         trial("tls-follows-sslmode", tls),
     ];
+    trials.extend(failover::trials());
     for layout in LAYOUTS {
         let name = |test: &str| format!("{test}::{}", layout.name);
         trials.push(trial(&name("a-blocked-update-applies-to-the-new-row"), move || contended_job(layout)));
@@ -100,6 +104,9 @@ async fn down_server() {
     assert_eq!((error.kind(), error.outcome()), (ErrorKind::Unavailable, Outcome::NotApplied), "{error:?}");
     let error = database.get_job_error("a").await.unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Unavailable, "{error:?}");
+    let shown = Response::from(&error).to_string();
+    assert_eq!(shown.matches("error connecting to server").count(), 1, "{shown}");
+    assert_eq!(shown.matches("onnection refused").count(), 1, "{shown}");
     let error = store.config().connect(Arc::new(SystemClock)).await.unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Unavailable, "{error:?}");
     server.resume();

@@ -1,20 +1,24 @@
 //! Stores: markers, adoption, scratch stores, and settings that name another schema.
 
+mod activity;
+mod columns;
+mod rights;
+mod strangers;
+#[path = "../support/mod.rs"]
 mod support;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::future::Future;
 use std::sync::Arc;
-use std::time::Duration;
 
-use broadside::{Activity, Database, DatabaseConfig, ErrorKind, Outcome, ScratchStore, SystemClock};
+use broadside::{DatabaseConfig, ErrorKind, Outcome, ScratchStore, SystemClock};
 use libtest_mimic::{Arguments, Trial};
 use support::backends::Backend;
 use support::harness::server_trial;
 use support::jobs::all_jobs;
 use support::postgres::{
-    JOBS, LAYOUTS, Layout, batch, connect, handle, insert, job_set, schema, session, shared, store, succeeded,
-    try_handle, write_errors,
+    LAYOUTS, Layout, batch, connect, handle, insert, job_set, schema, session, shared, store, succeeded, try_handle,
+    write_errors,
 };
 use support::server::{Server, with};
 use tokio_postgres::{Client, NoTls};
@@ -32,9 +36,11 @@ fn main() {
         trial("a-long-name-is-rejected", long_name),
         trial("an-encoding-without-all-of-unicode-is-rejected", encoding),
         trial("many-partitions-are-dropped-in-several-transactions", many_partitions),
-        trial("the-activity-is-that-of-the-server", activity),
-        trial("a-lock-is-part-of-the-activity-and-does-not-delay-it", activity_beside_a_lock),
     ];
+    trials.extend(activity::trials());
+    trials.extend(columns::trials());
+    trials.extend(rights::trials());
+    trials.extend(strangers::trials());
     #[cfg(feature = "cli")]
     trials.push(trial("a-refused-command-changes-nothing", refusals));
     for layout in LAYOUTS {
@@ -355,9 +361,9 @@ async fn many_partitions() {
 /// Lookout's tables with five jobs, two of which have ended.
 #[cfg(feature = "cli")]
 const LOOKOUT: [&str; 4] = [
-    include_str!("../src/postgres/schema/tables.sql"),
-    include_str!("../src/postgres/schema/job.sql"),
-    include_str!("../src/postgres/schema/job_indexes.sql"),
+    include_str!("../../src/postgres/schema/tables.sql"),
+    include_str!("../../src/postgres/schema/job.sql"),
+    include_str!("../../src/postgres/schema/job_indexes.sql"),
     "INSERT INTO job (job_id, queue, owner, jobset, cpu, memory, ephemeral_storage, gpu, priority, submitted, state,
         last_transition_time, last_transition_time_seconds)
     SELECT 'job-' || n, 'q', 'o', 's', 1, 1, 1, 0, 0, now(), CASE WHEN n > 3 THEN 4 ELSE 1 END, now(), 0
@@ -452,108 +458,4 @@ async fn refusals() {
     refusals.loads(&split, "has version 99").await;
     scratch.remove().await.unwrap();
     server.batch_execute(&format!("DROP DATABASE {name} WITH (FORCE)")).await.unwrap();
-}
-
-/// The activity as soon as the server has counted what the condition requires: sessions report their transactions, and
-/// the checkpointer its checkpoints, only after some time.
-async fn activity_with(database: &dyn Database, counted: impl Fn(&Activity) -> bool) -> Activity {
-    loop {
-        let activity = database.activity().await.unwrap();
-        if counted(&activity) {
-            return activity;
-        }
-        tokio::time::sleep(Duration::from_millis(50)).await;
-    }
-}
-
-async fn value(session: &Client, sql: &str) -> u64 {
-    u64::try_from(session.query_one(sql, &[]).await.unwrap().get::<_, i64>(0)).unwrap()
-}
-
-async fn activity() {
-    const BATCHES: u64 = 60;
-    const WAL: &str = "SELECT (pg_current_wal_insert_lsn() - '0/0')::bigint";
-    const INDEXES: &str = "SELECT sum(pg_relation_size(c.oid, f))::bigint
-        FROM pg_class AS c, unnest('{main,fsm,vm,init}'::text[]) AS f
-        WHERE relkind = 'i' AND relnamespace = current_schema()::regnamespace";
-    // Nothing else writes to this server.
-    let server = Server::postgres("activity", "-c autovacuum=off -c track_io_timing=on");
-    let store = store(server.address()).await;
-    let session = session(&store, server.address()).await;
-    let loaded = store.database().another_handle().await.unwrap();
-
-    let (wal, xid) = (value(&session, WAL).await, value(&session, "SELECT txid_current()").await);
-    let before = store.database().activity().await.unwrap();
-    for number in 0..BATCHES {
-        loaded.execute_ingestion_query_batch(&job_set(&format!("set-{number}"))).await.unwrap();
-    }
-    // A session that ends reports all its transactions.
-    loaded.close().await.unwrap();
-    let transactions = value(&session, "SELECT txid_current()").await - xid;
-    assert!((BATCHES..BATCHES + 5).contains(&transactions), "{transactions}");
-    let committed = before.counters["commits"] + BATCHES;
-    let counted = activity_with(&**store.database(), |activity| activity.counters["commits"] >= committed).await;
-    // The connections and the readings commit too.
-    assert!(counted.counters["commits"] < committed + BATCHES / 2, "{counted:?}");
-    assert!(wal <= before.counters["walBytes"] && counted.counters["walBytes"] <= value(&session, WAL).await);
-    assert!(counted.counters["walBytes"] > before.counters["walBytes"] + BATCHES * 40 * 100);
-    assert!(before.counters.contains_key("blockReadMicros"));
-    assert_eq!(before.unreadable, Vec::<String>::new());
-
-    let grown = |name: &'static str| {
-        let (one_more, database) = (counted.counters[name] + 1, store.database().clone());
-        async move {
-            let activity = activity_with(&*database, |activity| activity.counters[name] >= one_more).await;
-            assert_eq!(activity.counters[name], one_more, "{name}");
-        }
-    };
-    session.batch_execute("CHECKPOINT").await.unwrap();
-    grown("checkpoints").await;
-    support::postgres::session(&store, server.address()).await.batch_execute("DELETE FROM job_run").await.unwrap();
-    let deleted = BATCHES * JOBS as u64;
-    let dead = activity_with(&**store.database(), |activity| activity.gauges["deadRows"] >= deleted).await;
-    assert_eq!(
-        dead.gauges["deadRows"],
-        value(&session, "SELECT n_dead_tup FROM pg_stat_user_tables WHERE relname = 'job_run'").await
-    );
-    session.batch_execute("VACUUM job_run").await.unwrap();
-    grown("vacuums").await;
-    let info = store.database().store_info().await.unwrap();
-    assert_eq!(info.index_bytes, Some(value(&session, INDEXES).await));
-
-    // What a user may not read is left out.
-    session
-        .batch_execute(&format!(
-            "CREATE ROLE reader LOGIN PASSWORD 'reader'; REVOKE SELECT ON pg_stat_bgwriter, pg_stat_database FROM PUBLIC;
-            REVOKE EXECUTE ON FUNCTION pg_current_wal_insert_lsn FROM PUBLIC;
-            GRANT USAGE ON SCHEMA {0} TO reader; GRANT SELECT ON ALL TABLES IN SCHEMA {0} TO reader",
-            schema(&store)
-        ))
-        .await
-        .unwrap();
-    let reader = with(server.address(), "user=reader&password=reader");
-    let activity = handle(&store, &reader).await.activity().await.unwrap();
-    assert_eq!(activity.unreadable.len(), 3, "{:?}", activity.unreadable);
-    for view in ["pg_stat_bgwriter", "pg_stat_database", "pg_stat_activity (autovacuum workers"] {
-        assert!(activity.unreadable.iter().any(|unreadable| unreadable.starts_with(view)), "{:?}", activity.unreadable);
-    }
-    let names: Vec<_> = activity.counters.keys().chain(activity.gauges.keys()).map(String::as_str).collect();
-    let readable = ["analyses", "vacuums", "walBuffersFull", "walFullPages", "deadRows", "lockWaits", "runningVacuums"];
-    assert_eq!(names, readable);
-    assert_eq!(activity.counters["vacuums"], counted.counters["vacuums"] + 1);
-}
-
-async fn activity_beside_a_lock() {
-    let store = store(&shared("")).await;
-    let session = session(&store, &shared("")).await;
-    session.batch_execute("BEGIN; LOCK TABLE job IN ACCESS EXCLUSIVE MODE").await.unwrap();
-    let blocked = store.database().another_handle().await.unwrap();
-    let batch = job_set("blocked");
-    let unlocked = async {
-        activity_with(&**store.database(), |activity| activity.gauges["lockWaits"] > 0).await;
-        session.batch_execute("ROLLBACK").await.unwrap();
-    };
-    let (stored, ()) = tokio::join!(blocked.execute_ingestion_query_batch(&batch), unlocked);
-    stored.unwrap();
-    store.remove().await.unwrap();
 }
