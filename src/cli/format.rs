@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use broadside::load::is_resolved;
+use broadside::load::record::{RateSearchRecord, TrialOutcome};
 use broadside::measure::LatencyHistogram;
 
 /// Formats nanoseconds with three significant digits: `1.23 ms`.
@@ -93,6 +94,16 @@ pub fn digits(value: f64) -> String {
         _ => 0,
     };
     format!("{value:.digits$}")
+}
+
+/// The highest rate that a search has found, in submissions per second.
+pub fn highest_rate(search: &RateSearchRecord) -> String {
+    let passed = search.trials.iter().filter(|trial| trial.outcome == TrialOutcome::Passed).map(|trial| trial.rate);
+    match (search.highest, passed.reduce(f64::max)) {
+        (Some(confirmed), _) => format!("{confirmed:.1} submissions per second"),
+        (None, Some(passed)) => format!("none confirmed, {passed:.1} submissions per second passed"),
+        (None, None) => "none".to_owned(),
+    }
 }
 
 #[cfg(test)]

@@ -1,5 +1,6 @@
 //! The activity of the server and of the load driver during a load, sampled once a second.
 
+use std::borrow::Borrow;
 use std::collections::BTreeMap;
 use std::pin::pin;
 use std::sync::Arc;
@@ -12,7 +13,7 @@ use super::cpu::{GeneratorThread, process_cpu_time};
 use super::observer::Observer;
 use super::record::{ActivitySample, PhaseRecord, SecondRecord};
 use crate::database::{Activity, Database, StoreInfo};
-use crate::error::{ErrorKind, Result};
+use crate::error::{Error, ErrorKind, Result};
 
 /// The interval of the samples.
 const INTERVAL: Duration = Duration::from_secs(1);
@@ -179,8 +180,8 @@ impl Monitor {
 }
 
 /// Returns false if the result is the error of a server that cannot be reached.
-pub(super) fn is_answer<T>(result: &Result<T>) -> bool {
-    !matches!(result, Err(error) if matches!(error.kind(), ErrorKind::Unavailable | ErrorKind::Timeout))
+pub(super) fn is_answer<T, E: Borrow<Error>>(result: &std::result::Result<T, E>) -> bool {
+    !matches!(result, Err(error) if matches!(error.borrow().kind(), ErrorKind::Unavailable | ErrorKind::Timeout))
 }
 
 /// The growth of counters since their last totals; 0 without one, and if the server has reset the counter.

@@ -57,6 +57,15 @@ struct Series {
     backlog: u64,
 }
 
+/// The times of a call that stored a batch.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct CallTimes {
+    /// The start of the first attempt: what precedes it is the driver's lag, and failed attempts are not.
+    pub(super) first: Instant,
+    pub(super) began: Instant,
+    pub(super) ended: Instant,
+}
+
 impl Series {
     fn close(&mut self, second: u64, backlog: u64) -> Interval {
         let interval = self.recorder.close(second, self.due as f64, backlog);
@@ -127,10 +136,10 @@ impl Recorder {
     }
 
     /// Records that a batch is stored. The latency of each of its events is split into the driver's lag, the wait and
-    /// the service time.
-    pub(super) fn batch_stored(&mut self, batch: &PlannedBatch, began: Instant, ended: Instant) {
+    /// the service time. The wait includes failed attempts.
+    pub(super) fn batch_stored(&mut self, batch: &PlannedBatch, CallTimes { first, began, ended }: CallTimes) {
         let service = ended.saturating_duration_since(began);
-        let dispatch = self.since(batch.ready, began);
+        let dispatch = self.since(batch.ready, first);
         let in_time = self.is_in_time(ended);
         for event in batch.events.iter() {
             let latency = self.since(event.micros, ended);
@@ -163,9 +172,11 @@ impl Recorder {
         self.second.ingester.batches_redelivered += u64::from(self.has_event_of_test(batch));
     }
 
-    /// Records a failed attempt to send a batch.
-    pub(super) fn batch_failed(&mut self, batch: &PlannedBatch, error: &Error) {
-        let of_test = self.has_event_of_test(batch);
+    /// Records a failed attempt to send a batch. It belongs to the test if an event of the batch does or if it began in
+    /// the test, because a batch of the warm-up that fails delays those of the test.
+    pub(super) fn batch_failed(&mut self, batch: &PlannedBatch, began: Instant, error: &Error) {
+        let began = began.saturating_duration_since(self.start).as_micros() as u64;
+        let of_test = self.has_event_of_test(batch) || self.is_of_test(began);
         self.second.ingester.batches_failed += u64::from(of_test);
         self.ingestion.recorder.record_attempt();
         self.last_error = Some(error.to_string());

@@ -76,9 +76,13 @@ impl RateSearch {
         next
     }
 
-    /// Ends the search without a result.
+    /// Ends the search before the next trial, for a reason. If the store has not sustained the last rate, that is the
+    /// result.
     pub(super) fn end(&mut self, reason: String) {
-        self.record.inconclusive = Some(reason);
+        match (&self.high, self.record.trials.last_mut()) {
+            (Some((_, None)), Some(last)) => last.reasons.push(format!("no lower rate was tried: {reason}")),
+            _ => self.record.inconclusive = Some(reason),
+        }
     }
 
     fn after_step(&self) -> Option<NextTrial> {
@@ -190,6 +194,29 @@ mod tests {
         let never = search(100.0, |next| if next.confirms { SLOW } else { PASSED });
         assert_eq!((never.highest, never.inconclusive), (None, None));
         assert_eq!(never.trials.len(), MAX_STEPS * 2);
+    }
+
+    #[test]
+    fn a_search_that_cannot_try_a_lower_rate_has_found_that_the_store_does_not_sustain_the_last_one() {
+        let trial = |outcome| RateTrial {
+            rate: 15.0,
+            confirms: false,
+            outcome,
+            reasons: Vec::new(),
+            test_nanos: 1,
+            achieved: 5.0,
+            ingest_p99_nanos: None,
+        };
+        let mut search = RateSearch::default();
+        search.record(trial(TrialOutcome::Violated));
+        search.end("too few samples".to_owned());
+        let found = search.into_record();
+        assert_eq!((found.highest, found.inconclusive), (None, None));
+        assert_eq!(found.trials[0].reasons, ["no lower rate was tried: too few samples"]);
+        let mut search = RateSearch::default();
+        search.record(trial(TrialOutcome::Inconclusive));
+        search.end("too few samples".to_owned());
+        assert_eq!(search.into_record().inconclusive.as_deref(), Some("too few samples"));
     }
 
     #[test]

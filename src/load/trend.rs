@@ -55,7 +55,8 @@ impl DelayRecord {
         }
         let slope = slope(&points).filter(Slope::is_significant)?;
         let second_half = self::slope(&points[points.len() / 2..])?;
-        Some(slope.value.min(second_half.value) * PARTS as f64 / seconds)
+        // A jump fits a steeper line, but a delay grows for long only as fast as the time.
+        Some((slope.value.min(second_half.value) * PARTS as f64 / seconds).min(1.0))
     }
 }
 

@@ -243,7 +243,9 @@ impl RunRecord {
         kinds.dedup();
         let reads = kinds.into_iter().map(|kind| {
             let of_kind = || self.queries.iter().filter(|query| query.query_type == kind);
-            let failed = of_kind().map(|query| query.failed + query.unfinished).sum();
+            // A run that ends early cuts off calls of a store that responds.
+            let cut_off = self.aborted.is_some();
+            let failed = of_kind().map(|query| query.failed + if cut_off { 0 } else { query.unfinished }).sum();
             reason(Some(kind), failed, of_kind().map(QueryRecord::due).sum())
         });
         [reason(None, batches_failed, batches_executed + batches_failed)].into_iter().chain(reads).flatten().collect()

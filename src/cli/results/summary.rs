@@ -121,7 +121,7 @@ fn census(census: &CensusRecord) -> String {
 }
 
 fn highest_rate(search: &RateSearchRecord) -> String {
-    let highest = search.highest.map_or_else(|| "none".to_owned(), format::rate);
+    let highest = format::highest_rate(search);
     match &search.inconclusive {
         Some(reason) => format!("{highest}; inconclusive: {reason}"),
         None => highest,

@@ -79,6 +79,12 @@ impl Files {
         [&self.result, &self.record]
     }
 
+    /// The paths of the files that have a content.
+    pub fn written(&self) -> Vec<&Path> {
+        let has_content = |path: &&Path| fs::metadata(path).is_ok_and(|metadata| metadata.len() > 0);
+        self.paths().into_iter().filter(has_content).collect()
+    }
+
     /// Begins the record of a load, without measurements. A search for a rate begins a record for each trial.
     pub fn begin(&self, record: &RunRecord) {
         let emptied = |journal: &mut Journal| {
@@ -117,10 +123,9 @@ impl Files {
 
 impl Drop for Files {
     fn drop(&mut self) {
-        for path in self.paths() {
-            if fs::metadata(path).is_ok_and(|metadata| metadata.len() == 0) {
-                fs::remove_file(path).ok();
-            }
+        let written = self.written();
+        for path in self.paths().into_iter().filter(|path| !written.contains(path)) {
+            fs::remove_file(path).ok();
         }
         // Directories with other files are kept.
         self.directories.iter().take_while(|directory| fs::remove_dir(directory).is_ok()).for_each(drop);

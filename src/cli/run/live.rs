@@ -18,8 +18,6 @@ const LINE_INTERVAL: Duration = Duration::from_secs(10);
 
 /// Displays the progress of a run on standard error, and appends its measurements to the record file.
 pub struct LiveProgress {
-    /// The duration of warm-up and test.
-    length: Duration,
     warm_up: Duration,
     /// The display on a terminal; `None` if standard error is not one.
     bar: Option<ProgressBar>,
@@ -31,6 +29,8 @@ struct State {
     phase: Phase,
     /// The current run of a search.
     trial: Option<String>,
+    /// The duration of warm-up and test, which is longer for a run that confirms a search.
+    length: Duration,
     last_line: Instant,
 }
 
@@ -38,10 +38,14 @@ impl LiveProgress {
     pub fn new(config: &LoadConfig, files: Arc<Files>) -> Self {
         let bar = io::stderr().is_terminal().then(progress::lines);
         Self {
-            length: config.warmup_duration + config.test_duration,
             warm_up: config.warmup_duration,
             bar,
-            state: Mutex::new(State { phase: Phase::Setup, trial: None, last_line: Instant::now() }),
+            state: Mutex::new(State {
+                phase: Phase::Setup,
+                trial: None,
+                length: config.warmup_duration + config.test_duration,
+                last_line: Instant::now(),
+            }),
             files,
         }
     }
@@ -70,6 +74,8 @@ impl LiveProgress {
 
 impl Observer for LiveProgress {
     fn started(&self, record: &RunRecord) {
+        let load = record.phases.iter().filter(|phase| matches!(phase.phase, Phase::WarmUp | Phase::Test));
+        self.state.lock().length = load.map(|phase| Duration::from_nanos(phase.end_nanos - phase.start_nanos)).sum();
         self.files.begin(record);
     }
 
@@ -107,16 +113,16 @@ impl Observer for LiveProgress {
             let call = error.query_type.map_or_else(|| "a batch".to_owned(), |kind| kind.to_string());
             report::warning(format!("{call} failed: {}", error.error));
         }
-        let (phase, trial) = {
+        let (phase, trial, length) = {
             let mut state = self.state.lock();
             if state.phase == Phase::WarmUp && snapshot.elapsed > self.warm_up {
                 state.phase = Phase::Test;
             }
-            (state.phase, state.trial.clone())
+            (state.phase, state.trial.clone(), state.length)
         };
         let mut lines = Vec::from_iter(trial);
         lines.extend([
-            format!("{phase}: {} of {} s", snapshot.elapsed.as_secs(), self.length.as_secs()),
+            format!("{phase}: {} of {} s", snapshot.elapsed.as_secs(), length.as_secs()),
             format!(
                 "ingestion {} of {}, backlog {}, {} active jobs",
                 format::rate(snapshot.achieved),

@@ -9,7 +9,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use broadside::load::record::RateSearchRecord;
+use broadside::load::record::{Phase, RateSearchRecord};
 use broadside::load::upstream::ResultFile;
 use broadside::load::{self, ArrivalKind, GeneratorOptions, LoadTest, RunOptions, RunRecord, SelectionKind, Share};
 use broadside::{BackendKind, Clock, Database, DatabaseConfig, SystemClock};
@@ -112,7 +112,7 @@ Configuration keys in addition to those of Armada's Broadside:
   reads: FILE             recorded reads to replay, as JSON Lines: getJobs and getJobGroups calls as
                           in scenarios, each with its `time`
   slo: [page.p99 < 50ms]  objectives on page, groups, spec, runError, debugMessage or ingest, by
-                          p50, p95, p99, mean, max or errors (ingest.errors < 0.1%), optionally
+                          p50, p95, p99, p99.9, mean, max or errors (ingest.errors < 0.1%), optionally
                           for one filter (page.annotations.p99 < 1s)
   stages                  parts of the test, [{duration: 5m, rate: 0.5}, …], each with a factor of
                           all rates; the durations sum to testDuration
@@ -142,7 +142,7 @@ Exit codes:
   1    the census found differences, or an objective is missed
   2    invalid configuration, a store with other data, no connection
   3    not sustained: less was stored or read than was due, the backlog grew until the end, more than 0.1 % of
-       the operations failed without an objective on their errors, or the store stopped responding
+       the operations failed without an objective on their errors, or the run ended early (abortAfter, abortOn)
   4    invalid: the load generator did not keep its schedule, or a search for this reason found no rate
   130  interrupted; the measurements up to the interruption are written";
 
@@ -184,7 +184,7 @@ pub async fn run(args: &RunArgs) -> Result<Verdict, Failure> {
     }
     let record = execute(&plan, &options, args.find_rate, &files).await?;
     let written = files.finish(&ResultFile::new(&record, plan.config.upstream()).to_json()?, &record.to_json()?);
-    Output::default().line(Summary { record: &record, files: &files.paths() })?;
+    Output::default().line(Summary { record: &record, files: &files.written() })?;
     let verdict = verdict(&record);
     // An error of the files must not hide the result.
     written?;
@@ -228,7 +228,8 @@ async fn connect(config: &DatabaseConfig) -> Result<Arc<dyn Database>, Failure> 
 /// Reports the reasons for the verdict.
 fn verdict(record: &RunRecord) -> Result<Verdict, Failure> {
     for failure in &record.failures {
-        report::problem(format!("{}: {}; the data are kept", failure.phase, failure.error));
+        let kept = if failure.phase == Phase::TearDown { "" } else { "; the data are kept" };
+        report::problem(format!("{}: {}{kept}", failure.phase, failure.error));
     }
     let differences = record.census.iter().flat_map(|census| &census.differences);
     differences.for_each(|difference| report::problem(format!("census: {difference}")));
@@ -251,7 +252,8 @@ fn verdict(record: &RunRecord) -> Result<Verdict, Failure> {
 /// The exit code of a record.
 pub fn exit(record: &RunRecord) -> Verdict {
     match record.verdict() {
-        load::Verdict::Passed if record.failures.is_empty() && !record.partial => Verdict::Passed,
+        _ if record.partial => Verdict::Failed,
+        load::Verdict::Passed if record.failures.is_empty() => Verdict::Passed,
         load::Verdict::Passed => Verdict::Failed,
         load::Verdict::NotSustained => Verdict::NotSustained,
         load::Verdict::Invalid => Verdict::Invalid,

@@ -42,7 +42,10 @@ impl fmt::Display for Summary<'_> {
                 census.sampled,
                 census.differences.len()
             )?,
-            None => writeln!(f, "census: skipped, because the outcome of some batches is unknown")?,
+            None if record.failures.is_empty() => {
+                writeln!(f, "census: skipped, because the outcome of some batches is unknown")?;
+            }
+            None => writeln!(f, "census: none, because of an error")?,
         }
         for objective in &record.objectives {
             let measured = objective.measured.as_deref().unwrap_or("too few samples");
@@ -76,9 +79,7 @@ impl Summary<'_> {
             let (number, achieved) = (number + 1, format::rate(trial.achieved));
             writeln!(f, "trial {number} at {:.1}{purpose}: {achieved} achieved, {trial}", trial.rate)?;
         }
-        let highest =
-            search.highest.map_or_else(|| "none".to_owned(), |rate| format!("{rate:.1} submissions per second"));
-        writeln!(f, "highest rate: {highest} ({} trials)", search.trials.len())?;
+        writeln!(f, "highest rate: {} ({} trials)", format::highest_rate(search), search.trials.len())?;
         search.inconclusive.iter().try_for_each(|reason| writeln!(f, "INCONCLUSIVE: {reason}"))
     }
 

@@ -25,7 +25,7 @@ use super::liveness::{self, Dead, Liveness};
 use super::observer::Snapshot;
 use super::reads::{self, CompletedRead, KnownIds, Reads};
 use super::record::{Phase, RunRecord};
-use super::recorder::Recorder;
+use super::recorder::{CallTimes, Recorder};
 use super::wake::{Wake, receive_until};
 use crate::database::Database;
 use crate::error::{Error, ErrorKind, Operation, Result};
@@ -110,8 +110,7 @@ enum Message {
 enum Completion {
     Stored {
         delivery: Delivery,
-        began: Instant,
-        ended: Instant,
+        times: CallTimes,
         /// The end of the redelivery, if any.
         free: Instant,
         redelivered: bool,
@@ -119,6 +118,8 @@ enum Completion {
     /// The batch failed, and its outcome may be unknown.
     Failed {
         delivery: Delivery,
+        /// The start of the attempt.
+        began: Instant,
         error: Error,
     },
     Read(CompletedRead),
@@ -347,10 +348,10 @@ impl Driver {
 
     fn completed(&mut self, completion: Completion) {
         match completion {
-            Completion::Stored { delivery, began, ended, free, redelivered } => {
-                self.stored(&delivery.planned, [began, ended, free], redelivered);
+            Completion::Stored { delivery, times, free, redelivered } => {
+                self.stored(&delivery.planned, times, free, redelivered);
             }
-            Completion::Failed { delivery, error } => self.failed(delivery, error),
+            Completion::Failed { delivery, began, error } => self.failed(delivery, began, error),
             Completion::Retry(delivery) => self.deliver(delivery),
             Completion::Read(done) => self.read(done),
             Completion::ActionJobs { action, jobs } => self.apply_action(action, jobs),
@@ -370,10 +371,10 @@ impl Driver {
         self.setup.reads.add_ids(seen);
     }
 
-    fn stored(&mut self, planned: &PlannedBatch, [began, ended, free]: [Instant; 3], redelivered: bool) {
+    fn stored(&mut self, planned: &PlannedBatch, times: CallTimes, free: Instant, redelivered: bool) {
         let (now, free) = (self.now(), self.micros(free));
         let Setup { generator, recorder, reads, .. } = &mut self.setup;
-        recorder.batch_stored(planned, began, ended);
+        recorder.batch_stored(planned, times);
         if redelivered {
             recorder.batch_redelivered(planned);
         }
@@ -389,8 +390,8 @@ impl Driver {
     }
 
     /// Schedules a repetition of a failed batch, or ends the load if a repetition cannot succeed.
-    fn failed(&mut self, delivery: Delivery, error: Error) {
-        self.setup.recorder.batch_failed(&delivery.planned, &error);
+    fn failed(&mut self, delivery: Delivery, began: Instant, error: Error) {
+        self.setup.recorder.batch_failed(&delivery.planned, began, &error);
         if !matches!(error.kind(), ErrorKind::Unavailable | ErrorKind::Timeout | ErrorKind::Backend) {
             return self.abort(format!("a batch failed: {error}"));
         }

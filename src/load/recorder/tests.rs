@@ -37,29 +37,37 @@ fn assert_millis(histogram: &LatencyHistogram, expected: &[u64]) {
     assert!(are_equal, "{found:?} instead of {expected:?}");
 }
 
+/// A call that succeeded at the first attempt.
+fn call(began: Instant, ended: Instant) -> CallTimes {
+    CallTimes { first: began, began, ended }
+}
+
 #[test]
 fn an_event_belongs_to_the_phase_in_which_it_is_due() {
     let mut recorder = recorder(0);
     let events = [(999_999, 0), (1_000_000, 0), (2_999_999, 0), (3_000_000, 0)];
     let (began, ended) = (recorder.at(2_999_998), recorder.at(2_999_999));
-    recorder.batch_stored(&batch(0, &events), began, ended);
+    recorder.batch_stored(&batch(0, &events), call(began, ended));
     recorder.batch_redelivered(&batch(0, &events));
     let SecondRecord { ingester, .. } = recorder.take();
     assert_eq!((ingester.queries_due, ingester.queries_executed, ingester.queries_in_time), (4, 4, 4));
     assert_eq!((ingester.batches_executed, ingester.batches_redelivered), (1, 1));
     assert_millis(&ingester.latency, &[0, 2000]);
     for of_no_event in [vec![(999_999, 0)], vec![(3_000_000, 0)]] {
-        recorder.batch_stored(&batch(0, &of_no_event), began, ended);
+        recorder.batch_stored(&batch(0, &of_no_event), call(began, ended));
         recorder.batch_redelivered(&batch(0, &of_no_event));
         recorder.event_unfinished(of_no_event[0].0, 1, ended);
-        recorder.batch_failed(&batch(0, &of_no_event), &away());
+        recorder.batch_failed(&batch(0, &of_no_event), recorder.at(of_no_event[0].0), &away());
         assert_eq!(recorder.take(), SecondRecord::default());
     }
+    // A batch of the warm-up that fails in the test delays the events of the test.
+    recorder.batch_failed(&batch(0, &[(999_999, 0)]), began, &away());
+    assert_eq!(recorder.take().ingester.batches_failed, 1);
     // At the end of the test, it is too late.
     let ended = recorder.at(3_000_000);
-    recorder.batch_stored(&batch(0, &[(2_000_000, 0)]), began, ended);
+    recorder.batch_stored(&batch(0, &[(2_000_000, 0)]), call(began, ended));
     recorder.event_unfinished(1_000_000, 3, ended);
-    recorder.batch_failed(&batch(0, &[(2_000_000, 0)]), &away());
+    recorder.batch_failed(&batch(0, &[(2_000_000, 0)]), ended, &away());
     let SecondRecord { ingester, error_count, .. } = recorder.take();
     assert_eq!((ingester.queries_due, ingester.queries_executed, ingester.queries_in_time), (5, 2, 0));
     assert_eq!((ingester.latency.unfinished(), ingester.batches_failed, error_count), (1, 1, 1));
@@ -70,7 +78,7 @@ fn an_event_belongs_to_the_phase_in_which_it_is_due() {
     recorder.event_unfinished(2_000_000, 1, ended);
     recorder.event_unfinished(1_999_999, 1, ended);
     let at_end = recorder.at(2_000_000);
-    recorder.batch_stored(&batch(0, &[(1_500_000, 0)]), began.min(at_end), at_end);
+    recorder.batch_stored(&batch(0, &[(1_500_000, 0)]), call(began.min(at_end), at_end));
     let SecondRecord { ingester, .. } = recorder.take();
     assert_eq!((ingester.queries_due, ingester.queries_executed, ingester.queries_in_time), (3, 2, 0));
 }
@@ -80,15 +88,22 @@ fn the_latency_of_an_event_is_split_into_lag_wait_and_service_time() {
     let mut recorder = recorder(0);
     // Generated 10 ms late, sent 10 ms after it was ready, and stored in 40 ms.
     let (began, ended) = (recorder.at(1_060_000), recorder.at(1_100_000));
-    recorder.batch_stored(&batch(1_050_000, &[(1_000_000, 10_000)]), began, ended);
+    recorder.batch_stored(&batch(1_050_000, &[(1_000_000, 10_000)]), call(began, ended));
     let SecondRecord { ingester, .. } = recorder.take();
     assert_millis(&ingester.latency, &[100]);
     assert_millis(&ingester.service_time, &[40]);
     assert_millis(&ingester.call_time, &[40]);
     assert_millis(&ingester.driver_lag, &[20]);
     assert_millis(&ingester.backlog_wait, &[40]);
+    // Failed attempts are a part of the wait.
+    let times = CallTimes { first: began, began: recorder.at(9_060_000), ended: recorder.at(9_100_000) };
+    recorder.batch_stored(&batch(1_050_000, &[(1_000_000, 10_000)]), times);
+    let SecondRecord { ingester, .. } = recorder.take();
+    assert_millis(&ingester.latency, &[8100]);
+    assert_millis(&ingester.driver_lag, &[20]);
+    assert_millis(&ingester.backlog_wait, &[8040]);
     // The lag is at most the time before the call, and the service time at most the latency.
-    recorder.batch_stored(&batch(1_050_000, &[(1_000_000, 55_000), (1_080_000, 0)]), began, ended);
+    recorder.batch_stored(&batch(1_050_000, &[(1_000_000, 55_000), (1_080_000, 0)]), call(began, ended));
     let SecondRecord { ingester, .. } = recorder.take();
     assert_millis(&ingester.latency, &[20, 100]);
     assert_millis(&ingester.service_time, &[20, 40]);
@@ -155,7 +170,7 @@ fn the_record_has_the_first_errors_of_the_test_and_the_display_the_first_of_each
     fail(&mut recorder, 1_000_000, ErrorKind::Unavailable, "third");
     fail(&mut recorder, 1_000_000, ErrorKind::Backend, "fourth");
     assert_eq!(recorder.last_error(), None, "no batch has failed");
-    recorder.batch_failed(&batch(0, &[(500_000, 0)]), &away());
+    recorder.batch_failed(&batch(0, &[(500_000, 0)]), recorder.at(500_000), &away());
     recorder.action_failed(500_000);
     recorder.action_failed(1_000_000);
     assert!(recorder.last_error().unwrap().contains("away"));
@@ -176,7 +191,7 @@ fn an_interval_has_what_was_due_and_what_completed() {
     let mut recorder = recorder(0);
     let at = recorder.at(500_000);
     // The load starts 2.5 s after the run. Four queries are stored, and ten wait.
-    recorder.batch_stored(&batch(0, &[(0, 0), (0, 0)]), at, at);
+    recorder.batch_stored(&batch(0, &[(0, 0), (0, 0)]), call(at, at));
     (0..3).for_each(|_| recorder.read_due(&page(0, 0)));
     let completed = done(&recorder, [0, 100_000], Err(away()));
     recorder.read_done(&page(0, 0), completed);
@@ -191,8 +206,8 @@ fn an_interval_has_what_was_due_and_what_completed() {
     let specs = Some(QueryType::GetJobSpec);
     assert_eq!(intervals(&mut recorder, 1, 10), [(None, 2, 14.0, 4.0, 10, 0), (specs, 2, 3.0, 1.0, 2, 1)]);
     // In the next second, two are stored, one attempt fails, and one query becomes due.
-    recorder.batch_stored(&batch(0, &[(0, 0)]), at, at);
-    recorder.batch_failed(&batch(0, &[(0, 0)]), &away());
+    recorder.batch_stored(&batch(0, &[(0, 0)]), call(at, at));
+    recorder.batch_failed(&batch(0, &[(0, 0)]), at, &away());
     assert_eq!(intervals(&mut recorder, 2, 9), [(None, 3, 1.0, 2.0, 9, 1), (specs, 3, 0.0, 0.0, 2, 0)]);
     // Jobs that were shed or cancelled leave the backlog.
     assert_eq!(intervals(&mut recorder, 3, 4)[0], (None, 4, 0.0, 0.0, 4, 0));

@@ -18,7 +18,7 @@ use super::cpu::GeneratorThread;
 use super::driver::{self, Drain, LoadOutcome, Setup};
 use super::expectation::ExpectedCounts;
 use super::generator::Generator;
-use super::monitor::Monitor;
+use super::monitor::{self, Monitor};
 use super::observer::Observer;
 use super::reads::Reads;
 use super::record::{
@@ -34,7 +34,7 @@ use crate::measure::bytes_of;
 use crate::time::{Clock, SystemClock, Timestamp};
 
 pub use options::{LoadTest, RunOptions};
-use step::STEP_WHEN_STOPPED;
+use step::{STEP_WHEN_ABORTED, STEP_WHEN_STOPPED};
 
 impl LoadTest {
     /// Runs the load test on a store, from the schema to the tear-down, and returns its record.
@@ -106,6 +106,7 @@ pub(super) async fn run_unchecked(
         resources: Vec::new(),
         failures: Vec::new(),
         is_silent: false,
+        is_aborted: false,
         activity: Vec::new(),
         activity_problems: Vec::new(),
         team: None,
@@ -130,6 +131,8 @@ struct Run<'a> {
     failures: Vec<FailureRecord>,
     /// Whether the store has not responded in a step after the load.
     is_silent: bool,
+    /// Whether the load has ended before its time.
+    is_aborted: bool,
     activity: Vec<ActivitySample>,
     activity_problems: Vec<String>,
     /// The other shares of the load; `None` without any.
@@ -199,13 +202,12 @@ impl Run<'_> {
         self.end_phase(Phase::Setup, Instant::now());
         let record = self.load(population).await;
         let share = self.options.generator.share;
-        let aborted = record.as_ref().is_ok_and(|record| record.aborted.is_some());
         if share.is_last() {
-            if !self.keeps_data() && !aborted {
+            if !self.keeps_data() && !self.is_aborted {
                 self.tear_down().await;
             }
         } else if self.outcome.begun {
-            self.report_end(record.is_err() || aborted).await;
+            self.report_end(record.is_err() || self.is_aborted).await;
         }
         let mut record = record?;
         record.ended = SystemClock.now();
@@ -257,9 +259,14 @@ impl Run<'_> {
         let Some(info) = sampled else { return Ok(self.unloaded()) };
         self.add_sample(&info);
         self.observer.phase(Phase::Historical);
-        let populated = self.populate(population).await?;
-        let share = self.options.generator.share;
-        let rested = populated.is_none() || !share.is_last() || self.rest().await?;
+        let (populated, rested) = match self.fill(population).await {
+            Ok(filled) => filled,
+            Err(error) => {
+                self.is_silent = !monitor::is_answer(&Err::<(), _>(&error));
+                self.failures.push(FailureRecord { phase: Phase::Historical, error: error.to_string() });
+                return Ok(RunRecord { partial: false, ..self.unloaded() });
+            }
+        };
         // Before the start, because it connects.
         let thread = GeneratorThread::default();
         let monitor = Monitor::new(self.database.clone(), self.observer.clone(), self.start, thread.clone()).await;
@@ -275,12 +282,22 @@ impl Run<'_> {
             return Ok(skeleton);
         };
         let driven = self.drive(population, skeleton, time, (monitor, thread)).await?;
+        self.is_aborted = driven.aborted.is_some();
         let census = self.census(&driven, before).await;
         // A store that does not respond would delay the end of the run.
-        if driven.aborted.is_none() {
+        if !self.is_aborted {
             self.sample_after().await;
         }
         Ok(self.record(driven, census))
+    }
+
+    /// Creates the historical jobs and waits before the load. Returns the expected counts, `None` if the run was stopped,
+    /// and false if it was stopped afterwards.
+    async fn fill(&mut self, population: &Population) -> Result<(Option<ExpectedCounts>, bool)> {
+        let populated = self.populate(population).await?;
+        let is_last = self.options.generator.share.is_last();
+        let rested = populated.is_none() || !is_last || self.rest().await?;
+        Ok((populated, rested))
     }
 
     /// Creates the historical jobs, except for a share that is not the last. Returns the expected counts; `None` if the
@@ -399,10 +416,19 @@ impl Run<'_> {
         if !self.options.generator.share.is_last() {
             return None;
         }
-        let limit = if *self.stop.borrow() { STEP_WHEN_STOPPED } else { self.options.drain };
-        let (error, ends) = match team.ends(limit).await {
+        let limit = match *self.stop.borrow() {
+            _ if self.is_aborted => STEP_WHEN_ABORTED,
+            true => STEP_WHEN_STOPPED,
+            false => self.options.drain,
+        };
+        let ends = tokio::select! {
+            biased;
+            ends = team.ends(limit) => ends.map_err(|error| error.to_string()),
+            silent = self.silent() => Err(silent),
+        };
+        let (error, ends) = match ends {
             Ok(ends) => (team.failed(&ends), Some(ends)),
-            Err(error) => (Some(error.to_string()), None),
+            Err(error) => (Some(error), None),
         };
         self.failures.extend(error.map(|error| FailureRecord { phase: Phase::Census, error }));
         ends

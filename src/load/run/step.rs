@@ -14,6 +14,8 @@ use crate::load::record::{FailureRecord, Phase};
 
 /// The maximum duration of a step after the load of a run that was stopped, whose store may not respond.
 pub(super) const STEP_WHEN_STOPPED: Duration = Duration::from_secs(10);
+/// The maximum duration of a step after a load that ended because the store accepted no batches.
+pub(super) const STEP_WHEN_ABORTED: Duration = Duration::from_secs(2);
 /// The interval between the calls that show whether the store responds.
 const PROBE_INTERVAL: Duration = Duration::from_secs(1);
 
@@ -38,7 +40,7 @@ impl Run<'_> {
         if self.is_silent {
             return None;
         }
-        let limit = self.options.drain;
+        let limit = if self.is_aborted { STEP_WHEN_ABORTED } else { self.options.drain };
         let stop = self.stop.clone();
         let stopped = async move {
             stopped(stop).await;
@@ -55,14 +57,17 @@ impl Run<'_> {
                 self.is_silent = true;
                 silent
             }
-            () = stopped => format!("not completed within {STEP_WHEN_STOPPED:?} after the run was stopped"),
+            () = stopped => {
+                self.is_silent = true;
+                format!("not completed within {STEP_WHEN_STOPPED:?} after the run was stopped")
+            }
         };
         self.failures.push(FailureRecord { phase, error });
         None
     }
 
     /// Waits until the store has not responded for [`LoadConfig::abort_after`](crate::load::LoadConfig::abort_after).
-    async fn silent(&self) -> String {
+    pub(super) async fn silent(&self) -> String {
         let limit = self.config.abort_after;
         if limit.is_zero() {
             return std::future::pending().await;
