@@ -182,7 +182,6 @@ impl JobScanExec {
     fn rows(&self, rows: &[u32], metrics: &BaselineMetrics) -> EngineResult<RecordBatch> {
         let _timer = metrics.elapsed_compute().timer();
         let located = LocatedRows::new(self.tables.jobs.chunks(), rows);
-        JobColumn::prefetch(&self.columns, &located);
         let columns = self.columns.iter().map(|column| column.of_rows(&located, &self.tables));
         self.batch(columns.collect::<EngineResult<Vec<_>>>()?, rows.len(), metrics)
     }

@@ -12,7 +12,7 @@ use super::indexed_rows::IndexedRows;
 use super::text_index::{index_trigrams, text_order};
 use crate::memory::cost;
 use crate::memory::storage::{
-    BitmapIndex, Dictionary, JobId, ListedRows, LocatedRows, PREFETCH_MAX_ROWS, PostingList, RowSet, Tables, first_row,
+    BitmapIndex, Dictionary, JobId, ListedRows, LocatedRows, PostingList, RowSet, Tables, first_row,
     locate,
 };
 use crate::model::StateSet;
@@ -22,6 +22,8 @@ use crate::query::{AnnotationTest, Comparison, IntegerField, IntegerTest, Predic
 const TEXTS_PER_UNIT: u32 = 2048;
 /// The number of posting lists that are merged per unit of budget.
 const CODES_PER_UNIT: usize = 256;
+/// The number of changed rows whose priorities are read in one call.
+const ROWS_AT_A_TIME: usize = 1024;
 
 /// The access path of a predicate.
 pub(super) enum AccessPath {
@@ -198,7 +200,7 @@ fn with_priority(tables: &Tables, listed: ListedRows, test: &IntegerTest) -> Arc
 /// The rows that are newer than this snapshot, or whose priority in it fails the test.
 fn without_priority(tables: &Tables, changed: &RoaringBitmap, test: &IntegerTest) -> RoaringBitmap {
     let (mut others, mut rows) = (RoaringBitmap::new(), changed.iter());
-    let mut buffer = [0; PREFETCH_MAX_ROWS];
+    let mut buffer = [0; ROWS_AT_A_TIME];
     loop {
         let part = rows.next_many(&mut buffer);
         if part.is_empty() {

@@ -17,8 +17,7 @@ use super::select::RowSelection;
 use crate::ingest::JOB_ID_BYTES;
 use crate::memory::cost::{CHUNK_PROBE_MAX_ROWS, GATHER_MAX_CANDIDATES, OFFSET_MAX_NODES};
 use crate::memory::storage::{
-    BLOCK_ROWS, CHUNK_ROWS, Chunk, GROUP_ROWS, JobChunk, JobColumnIndex, JobId, Node, Tables, Zone, ZoneTree, Zones,
-    first_row, locate, prefetch,
+    BLOCK_ROWS, CHUNK_ROWS, GROUP_ROWS, JobChunk, JobId, Node, Tables, Zone, ZoneTree, Zones, first_row, locate,
 };
 
 /// The number of rows of a block that are compared with the last row found in one loop.
@@ -29,8 +28,6 @@ pub(super) trait ZonedColumn: Send {
     type Value: Copy + Ord + Send + Sync;
     /// A value in the column.
     type Stored: Copy + Send + Into<Self::Value>;
-    /// The index of the column.
-    const COLUMN: JobColumnIndex;
 
     fn tree(tables: &Tables) -> &ZoneTree<Self::Value>;
     fn zones(chunk: &JobChunk) -> &Zones<Self::Value>;
@@ -42,7 +39,6 @@ pub(super) struct Ids;
 impl ZonedColumn for Ids {
     type Value = JobId;
     type Stored = [u8; JOB_ID_BYTES];
-    const COLUMN: JobColumnIndex = JobColumnIndex::job_id;
 
     fn tree(tables: &Tables) -> &ZoneTree<JobId> {
         &tables.indexes.zones.ids
@@ -62,7 +58,6 @@ pub(super) struct Submissions;
 impl ZonedColumn for Submissions {
     type Value = i64;
     type Stored = i64;
-    const COLUMN: JobColumnIndex = JobColumnIndex::submitted;
 
     fn tree(tables: &Tables) -> &ZoneTree<i64> {
         &tables.indexes.zones.submitted
@@ -83,7 +78,6 @@ pub(super) struct LastTransitions;
 impl ZonedColumn for LastTransitions {
     type Value = i64;
     type Stored = i64;
-    const COLUMN: JobColumnIndex = JobColumnIndex::last_transition_seconds;
 
     fn tree(tables: &Tables) -> &ZoneTree<i64> {
         &tables.indexes.zones.last_transition_seconds
@@ -285,7 +279,6 @@ impl<'a, C: ZonedColumn, W: SortDirection<C::Value>> BestFirst<'a, C, W> {
         let key = |row: u32| W::key(values[locate(row).1].into());
         let mut rows = Vec::new();
         self.selected.visit(self.tables, node.rows(), |row| rows.push(row));
-        rows.iter().for_each(|&row| prefetch(&values[locate(row).1]));
         // All keys are read before the first is compared, so that their cache misses overlap.
         let keys: Vec<W::Key> = rows.iter().map(|&row| key(row)).collect();
         let mut keys = keys.iter();
@@ -340,10 +333,6 @@ impl<'a, C: ZonedColumn, W: SortDirection<C::Value>> BestFirst<'a, C, W> {
         if let Some((least, _)) = bounds::<C, W>(self.tables, node)
             && !self.is_pruned(&least)
         {
-            // The search reads the keys of most of these chunks next.
-            if let Some(chunk) = node.as_chunk() {
-                self.tables.jobs.chunks()[chunk].prefetch_cells(C::COLUMN);
-            }
             self.open.push(Reverse((least, node)));
         }
     }
