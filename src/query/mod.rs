@@ -10,7 +10,7 @@ mod groups;
 mod jobs;
 mod page;
 mod predicate;
-#[cfg(any(feature = "postgres", feature = "clickhouse", feature = "peers"))]
+#[cfg(any(feature = "postgres", feature = "clickhouse", feature = "memory", feature = "peers"))]
 mod sql;
 
 pub use call::ReadCall;

@@ -48,13 +48,15 @@ pub(super) async fn access_path(tables: &Tables, predicate: &Predicate) -> Acces
         Predicate::Text(TextField::JobId, TextTest::AnyOf(ids)) => {
             AccessPath::Rows(by_ids(tables, &ids.iter().collect::<Vec<_>>()).into())
         }
-        Predicate::Text(field, test) => match (tables.dictionaries.of(*field), tables.indexes.of_latest_run(*field)) {
-            (Some(texts), Some(index)) => {
-                by_codes(tables, texts, test, |codes| latest_run_rows(tables, index, codes)).await
+        Predicate::Text(field, test) => {
+            match (tables.dictionaries.of(field.column()), tables.indexes.of_latest_run(*field)) {
+                (Some(texts), Some(index)) => {
+                    by_codes(tables, texts, test, |codes| latest_run_rows(tables, index, codes)).await
+                }
+                (Some(texts), None) => by_codes(tables, texts, test, |codes| posted_rows(tables, texts, codes)).await,
+                (None, _) => AccessPath::Expression,
             }
-            (Some(texts), None) => by_codes(tables, texts, test, |codes| posted_rows(tables, texts, codes)).await,
-            (None, _) => AccessPath::Expression,
-        },
+        }
         Predicate::Annotation(key, test) => by_annotation(tables, key, test).await,
         Predicate::Integer(IntegerField::Priority, test) => by_priority(tables, test),
         Predicate::Integer(..) | Predicate::Time(..) => AccessPath::Expression,

@@ -210,10 +210,15 @@ macro_rules! table {
         #[derive(Debug, Clone, Copy, PartialEq, Eq)]
         pub(crate) enum $place { $($column,)* }
 
-        #[cfg(test)]
         #[allow(dead_code)]
         impl $place {
             pub(crate) const ALL: &[Self] = &[$(Self::$column,)*];
+
+            /// The column with a name.
+            pub(crate) fn named(name: &str) -> Option<Self> {
+                let names = [$(stringify!($column),)*];
+                names.iter().position(|of_column| *of_column == name).map(|at| Self::ALL[at])
+            }
         }
 
         static SCHEMA: LazyLock<SchemaRef> = LazyLock::new(|| {
