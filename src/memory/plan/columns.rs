@@ -204,7 +204,7 @@ fn annotations(tables: &Tables, rows: &LocatedRows<'_, JobChunk>) -> EngineResul
         }
         keys.extend_from_slice(of_key_set);
         lengths.push(of_key_set.len());
-        values.extend(columns.iter().filter_map(|column| column.get_valid(at)));
+        values.extend(columns.iter().filter_map(|column| column.get(at)));
     }
     if values.len() != keys.len() {
         return internal_err!("a job has no value for a key of its key set");

@@ -12,8 +12,7 @@ use super::indexed_rows::IndexedRows;
 use super::text_index::{index_trigrams, text_order};
 use crate::memory::cost;
 use crate::memory::storage::{
-    BitmapIndex, Dictionary, JobId, ListedRows, LocatedRows, PostingList, RowSet, Tables, first_row,
-    locate,
+    BitmapIndex, Dictionary, JobId, ListedRows, LocatedRows, PostingList, RowSet, Tables, first_row, locate,
 };
 use crate::model::StateSet;
 use crate::query::{AnnotationTest, Comparison, IntegerField, IntegerTest, Predicate, TextField, TextTest};
@@ -209,7 +208,7 @@ fn without_priority(tables: &Tables, changed: &RoaringBitmap, test: &IntegerTest
             return others;
         }
         let (known, newer) = part.split_at(part.partition_point(|&row| (row as usize) < tables.jobs.len()));
-        let priorities = LocatedRows::new(tables.jobs.chunks(), known).read_values(|chunk| &chunk.cells.priority);
+        let priorities = LocatedRows::new(tables.jobs.chunks(), known).read(|chunk| |at| chunk.cells.priority[at]);
         let fail = known.iter().zip(priorities).filter(|&(_, priority)| !test.holds(priority));
         others.extend(fail.map(|(&row, _)| row).chain(newer.iter().copied()));
     }

@@ -8,10 +8,10 @@ use std::cmp::Reverse;
 use std::collections::{BTreeMap, BinaryHeap};
 use std::ops::Range;
 
+use datafusion::arrow::buffer::BooleanBuffer;
 use datafusion::error::Result as EngineResult;
 
 use super::budget::consume_budget;
-use super::rows::ChunkRows;
 use super::search::{PageRange, Search};
 use super::select::RowSelection;
 use crate::ingest::JOB_ID_BYTES;
@@ -226,7 +226,7 @@ struct BestFirst<'a, C: ZonedColumn, W: SortDirection<C::Value>> {
     /// A heap of the best rows so far, the last of them on top.
     best: BinaryHeap<(W::Key, u32)>,
     /// The rows of a chunk that pass the residual predicate, which is evaluated once per chunk.
-    tested: BTreeMap<usize, ChunkRows>,
+    tested: BTreeMap<usize, BooleanBuffer>,
 }
 
 impl<'a, C: ZonedColumn, W: SortDirection<C::Value>> BestFirst<'a, C, W> {
@@ -296,8 +296,10 @@ impl<'a, C: ZonedColumn, W: SortDirection<C::Value>> BestFirst<'a, C, W> {
         let values = C::values(&tables.jobs.chunks()[chunk]);
         let (best, limit) = (&mut self.best, self.limit);
         if let Some(tested) = self.tested.get(&chunk) {
-            let row_at = |at: usize| first_row(chunk) + at as u32;
-            tested.block(first / BLOCK_ROWS).for_each(|at| offer(best, limit, (W::key(values[at].into()), row_at(at))));
+            let of_block = tested.slice(first, BLOCK_ROWS.min(tested.len() - first));
+            for at in of_block.set_indices().map(|at| first + at) {
+                offer(best, limit, (W::key(values[at].into()), first_row(chunk) + at as u32));
+            }
         } else if best.len() < limit && self.selected.is_narrowed() {
             let key = |row: u32| W::key(values[locate(row).1].into());
             self.selected.visit(tables, rows, |row| offer(best, limit, (key(row), row)));

@@ -108,7 +108,10 @@ impl Search<'_> {
         let mut keyed: Vec<(K, u32)> = Vec::with_capacity(rows.len());
         for rows in rows.chunks(ROWS_PER_GATHER) {
             consume_budget().await;
-            let values = LocatedRows::new(self.tables.jobs.chunks(), rows).read_values(&column);
+            let values = LocatedRows::new(self.tables.jobs.chunks(), rows).read(|chunk| {
+                let values = column(chunk);
+                |at| values[at]
+            });
             keyed.extend(values.into_iter().map(&key).zip(rows.iter().copied()));
         }
         drop(rows);
@@ -137,7 +140,7 @@ impl Search<'_> {
             for chunk in self.selected.chunks_of(self.tables, node) {
                 consume_budget().await;
                 let rows = self.selected.chunk(self.tables, chunk)?;
-                rows.iter().for_each(|at| visit(first_row(chunk) + at as u32));
+                rows.set_indices().for_each(|at| visit(first_row(chunk) + at as u32));
             }
         }
         Ok(())

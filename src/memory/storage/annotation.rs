@@ -56,16 +56,6 @@ impl KeyColumn {
         }
     }
 
-    /// The code of a row whose key set contains the key. Ingestion writes a value for each key of a key set, so the
-    /// validity is not read, which saves a cache miss.
-    #[inline]
-    pub(crate) fn get_valid(&self, at: usize) -> Option<u32> {
-        match self {
-            Self::Sparse(sparse) => sparse.get(at),
-            Self::Dense(codes) => Some(codes.get_valid(at)),
-        }
-    }
-
     /// The codes of the first `rows` rows, null for rows without the key.
     pub(crate) fn to_array(&self, rows: usize) -> UInt32Array {
         match self {

@@ -14,7 +14,6 @@ use datafusion::arrow::util::bit_util;
 
 use super::id::FixedId;
 use super::located_rows::{CHUNK_ROWS, LocatedRows};
-use super::validity::validity;
 
 /// The type of a column: its Arrow array and its writer.
 pub(crate) trait ColumnType {
@@ -120,20 +119,7 @@ impl<V: ArrowNativeType> OptionalCells<V> {
     /// The value at an index. The values of null rows are not read, which saves a cache miss.
     #[inline]
     pub(crate) fn get(&self, at: usize) -> Option<V> {
-        self.is_valid(at).then(|| self.get_valid(at))
-    }
-
-    /// Whether the value at an index is valid.
-    #[inline]
-    fn is_valid(&self, at: usize) -> bool {
-        is_valid(self.validity.as_deref(), at)
-    }
-
-    /// The value at the index of a row that is not null.
-    #[inline]
-    pub(super) fn get_valid(&self, at: usize) -> V {
-        debug_assert!(self.is_valid(at), "the value at {at} is null");
-        self.values[at]
+        is_valid(self.validity.as_deref(), at).then(|| self.values[at])
     }
 
     /// The cells as an array.
@@ -163,20 +149,13 @@ impl<T: ArrowPrimitiveType> CellType for Optional<T> {
         rows: &LocatedRows<'a, C>,
         cells: impl Fn(&'a C) -> &'a OptionalCells<T::Native>,
     ) -> Result<ArrayRef, ArrowError> {
-        // The validity of all rows is read before the first value. A mispredicted branch on a validity bit that is not
-        // in a cache would delay the reads of other rows.
         let valid = rows.read(|chunk| {
             let validity = cells(chunk).validity.as_deref();
             move |at| is_valid(validity, at)
         });
-        let nulls = validity(&valid);
+        let nulls = Some(NullBuffer::from(valid)).filter(|nulls| nulls.null_count() > 0);
         let values = match &nulls {
-            Some(nulls) if nulls.null_count() == valid.len() => vec![T::Native::default(); valid.len()],
-            Some(_) if rows.is_sparse() => {
-                let value =
-                    |((chunk, at), &valid)| if valid { cells(chunk).get_valid(at) } else { T::Native::default() };
-                rows.iter().zip(&valid).map(value).collect()
-            }
+            Some(nulls) if nulls.null_count() == nulls.len() => vec![T::Native::default(); nulls.len()],
             _ => rows.read(|chunk| {
                 let values: &[T::Native] = &cells(chunk).values;
                 |at| values[at]

@@ -26,11 +26,7 @@ pub(crate) struct LocatedRows<'a, C> {
     located: Vec<(&'a C, u32)>,
     /// The ends of the parts of consecutive rows in the same chunk.
     parts: Vec<usize>,
-    is_sparse: bool,
 }
-
-/// Four-byte values of rows at least this far from each other are in different cache lines.
-const SPARSE_DISTANCE: u32 = 16;
 
 impl<'a, C> LocatedRows<'a, C> {
     /// Locates rows in the chunks of a table.
@@ -42,8 +38,7 @@ impl<'a, C> LocatedRows<'a, C> {
             located.extend(part.iter().map(|&row| (chunk, locate(row).1 as u32)));
             parts.push(located.len());
         }
-        let far = rows.array_windows().filter(|&&[a, b]| a.abs_diff(b) >= SPARSE_DISTANCE).count();
-        Self { rows, located, parts, is_sparse: 2 * (far + 1) > rows.len() }
+        Self { rows, located, parts }
     }
 
     pub(crate) fn rows(&self) -> &'a [u32] {
@@ -53,11 +48,6 @@ impl<'a, C> LocatedRows<'a, C> {
     /// The chunk of each row, and the row's index in it.
     pub(crate) fn iter(&self) -> impl ExactSizeIterator<Item = (&'a C, usize)> {
         self.located.iter().map(|&(chunk, at)| (chunk, at as usize))
-    }
-
-    /// Whether most rows are at least [`SPARSE_DISTANCE`] from the row before.
-    pub(crate) fn is_sparse(&self) -> bool {
-        self.is_sparse
     }
 
     /// A value of each row. `open` opens a chunk for reads of the values at indices of the chunk.
@@ -76,14 +66,6 @@ impl<'a, C> LocatedRows<'a, C> {
             start = end;
         }
         values
-    }
-
-    /// The value of each row in a column without nulls.
-    pub(crate) fn read_values<V: Copy + 'a>(&self, column: impl Fn(&'a C) -> &'a [V]) -> Vec<V> {
-        self.read(|chunk| {
-            let values = column(chunk);
-            |at| values[at]
-        })
     }
 
     /// Whether most rows are in another chunk than the row before.

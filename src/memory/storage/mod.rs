@@ -3,7 +3,7 @@
 //! | module | contents |
 //! |---|---|
 //! | `located_rows` | the chunks of rows, and reads of rows in several chunks |
-//! | `column`, `table`, `validity` | chunks of a table: Arrow record batches, opened as builders by a batch of ingestion |
+//! | `column`, `table` | chunks of a table: Arrow record batches, opened as builders by a batch of ingestion |
 //! | `jobs`, `runs`, `records`, `reference` | the tables, and references between them |
 //! | `annotation` | a dictionary column per annotation key and chunk |
 //! | `arena`, `dictionary` | append-only values, and dictionaries |
@@ -36,7 +36,6 @@ mod row_set;
 mod runs;
 mod table;
 mod tables;
-mod validity;
 mod window;
 mod zone;
 
