@@ -69,9 +69,6 @@ pub(super) const PARTIAL_BYTES_PER_JOB: usize = 7;
 /// The minima and maxima of at most this many groups are looked up in each segment by binary search; for more, all
 /// segments are scanned.
 pub(super) const PARTIAL_MAX_SCANS: usize = 16;
-/// With at most this many combinations of dictionary codes, the group of a combination is looked up in an array; with
-/// more, in a hash table.
-pub(super) const DENSE_MAX_COMBINATIONS: usize = 1 << 22;
 /// The minimum number of rows of a partition of a scan: 16 chunks. A partition adds a task and a merge of results,
 /// which takes as long as the aggregation of a few chunks.
 pub(super) const SCAN_PARTITION_ROWS: usize = 1 << 17;

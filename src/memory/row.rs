@@ -2,7 +2,6 @@
 //!
 //! Batches contain strings as dictionary codes. A decoded job shares the values of the snapshot's dictionaries.
 
-use std::iter;
 use std::ops::Range;
 use std::sync::Arc;
 
@@ -17,7 +16,7 @@ use datafusion::arrow::record_batch::RecordBatch;
 use smol_str::SmolStr;
 
 use super::query::GroupKey;
-use super::storage::{AnnotationCatalog, Arena, Dictionary, FixedId, Tables, TextPrefetch, job_state};
+use super::storage::{AnnotationCatalog, Arena, Dictionary, FixedId, Tables, job_state};
 use crate::ingest::{JOB_ID_BYTES, RUN_ID_BYTES};
 use crate::model::{Annotations, GroupAggregates, Job, JobGroup, Run, RunState, StateSet};
 use crate::query::Aggregates;
@@ -27,17 +26,8 @@ use crate::time::Timestamp;
 pub(super) fn jobs(tables: &Tables, batch: &RecordBatch, now: Timestamp) -> Vec<Job> {
     let mut jobs = JobArrays::new(tables, batch);
     let count = batch.num_rows();
-    let job = |at: usize| {
-        if at.is_multiple_of(PREFETCHED_JOBS) {
-            jobs.prefetch(at..count.min(at + PREFETCHED_JOBS));
-        }
-        jobs.job(at, now)
-    };
-    (0..count).map(job).collect()
+    (0..count).map(|at| jobs.job(at, now)).collect()
 }
-
-/// The number of jobs whose strings are prefetched together.
-const PREFETCHED_JOBS: usize = 128;
 
 /// A column of codes with the values of its dictionary.
 struct Texts<'a> {
@@ -52,11 +42,6 @@ impl<'a> Texts<'a> {
 
     fn text(&self, at: usize) -> SmolStr {
         self.values.get(self.codes.value(at)).clone()
-    }
-
-    fn prefetch(&self, rows: Range<usize>, strings: &mut TextPrefetch<'a>) {
-        let codes = rows.filter(|&at| self.codes.is_valid(at)).map(|at| self.codes.value(at));
-        strings.extend(self.values, codes);
     }
 
     fn optional(&self, at: usize) -> Option<SmolStr> {
@@ -111,17 +96,6 @@ impl<'a> JobArrays<'a> {
             latest_run_id: next().as_fixed_size_binary(),
             annotations: AnnotationArrays::new(tables, next()),
         }
-    }
-
-    /// Prefetches the strings of some jobs, of the columns whose dictionaries can be large.
-    fn prefetch(&self, jobs: Range<usize>) {
-        let mut strings = TextPrefetch::default();
-        for column in [&self.queue, &self.job_set, &self.owner, &self.namespace] {
-            column.prefetch(jobs.clone(), &mut strings);
-        }
-        self.annotations.prefetch(jobs.clone(), &mut strings);
-        self.runs.prefetch(jobs, &mut strings);
-        strings.finish();
     }
 
     // Inlined, so that the job is constructed in the vector and not moved to it.
@@ -199,14 +173,6 @@ impl<'a> AnnotationArrays<'a> {
         self.offsets[jobs.start] as usize..self.offsets[jobs.end] as usize
     }
 
-    fn prefetch(&self, jobs: Range<usize>, strings: &mut TextPrefetch<'a>) {
-        let entries = self.entries(jobs);
-        let (keys, values) = (&self.keys[entries.clone()], &self.values[entries]);
-        for (&key, &value) in keys.iter().zip(values) {
-            strings.extend(self.catalog.values(key).texts(), iter::once(value));
-        }
-    }
-
     fn of_job(&mut self, at: usize) -> Annotations {
         let entries = self.entries(at..at + 1);
         let (codes, values) = (&self.keys[entries.clone()], &self.values[entries]);
@@ -264,13 +230,6 @@ impl<'a> RunArrays<'a> {
     /// The indices of the runs of a range of jobs.
     fn runs_of(&self, jobs: Range<usize>) -> Range<usize> {
         self.offsets[jobs.start] as usize..self.offsets[jobs.end] as usize
-    }
-
-    fn prefetch(&self, jobs: Range<usize>, strings: &mut TextPrefetch<'a>) {
-        let runs = self.runs_of(jobs);
-        for column in [&self.cluster, &self.node, &self.pool] {
-            column.prefetch(runs.clone(), strings);
-        }
     }
 
     fn of_job(&self, at: usize) -> Vec<Run> {

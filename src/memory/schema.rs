@@ -207,32 +207,17 @@ struct JobColumns<'a> {
 
 impl<'a> JobColumns<'a> {
     fn named(&self, name: &str) -> EngineResult<ArrayRef> {
-        let texts = &self.tables.dictionaries;
         match name {
             "job_id" => self.job_ids(),
-            "queue" => self.texts(&texts.queues, JobColumnIndex::queue),
-            "job_set" => self.texts(&texts.job_sets, JobColumnIndex::job_set),
-            "owner" => self.texts(&texts.owners, JobColumnIndex::owner),
-            "namespace" => self.texts(&texts.namespaces, JobColumnIndex::namespace),
-            "priority_class" => self.texts(&texts.priority_classes, JobColumnIndex::priority_class),
-            "cpu" => self.stored(JobColumnIndex::cpu),
-            "memory" => self.stored(JobColumnIndex::memory),
-            "ephemeral_storage" => self.stored(JobColumnIndex::ephemeral_storage),
-            "gpu" => self.stored(JobColumnIndex::gpu),
-            "priority" => self.stored(JobColumnIndex::priority),
-            "submitted" => self.stored(JobColumnIndex::submitted),
-            "cancelled" => self.stored(JobColumnIndex::cancelled),
             "state" => Ok(states(self.stored(JobColumnIndex::state)?.as_primitive(), &JOB_STATES)?),
-            "last_transition_time" => self.stored(JobColumnIndex::last_transition_time),
             "latest_run_id" => self.latest_run_ids(),
             "duplicate" => Ok(Arc::new(BooleanArray::from(vec![false; self.places.len()]))),
-            "cancel_reason" => self.texts(&texts.cancel_reasons, JobColumnIndex::cancel_reason),
-            "cancel_user" => self.texts(&texts.cancel_users, JobColumnIndex::cancel_user),
-            "cluster" => self.texts(&texts.clusters, JobColumnIndex::cluster),
-            "node" => self.texts(&texts.nodes, JobColumnIndex::node),
-            "pool" => self.texts(&texts.pools, JobColumnIndex::pool),
             "annotations" => self.annotations(),
-            other => internal_err!("the table of jobs has no column {other:?}"),
+            _ => match (JobColumnIndex::named(name), self.tables.dictionaries.of(name)) {
+                (Some(column), Some(dictionary)) => self.texts(dictionary, column),
+                (Some(column), None) => self.stored(column),
+                (None, _) => internal_err!("the table of jobs has no column {name:?}"),
+            },
         }
     }
 

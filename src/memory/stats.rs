@@ -2,7 +2,7 @@
 
 use serde::Serialize;
 
-use super::storage::{Dictionaries, Dictionary, Tables};
+use super::storage::Tables;
 
 /// The memory usage of a store by part.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
@@ -59,14 +59,14 @@ pub(super) fn measure(tables: &Tables, writer_bytes: usize) -> MemoryStats {
     add("job_run", "dangling ids", records.dangling_runs.block_bytes() + records.missing_jobs.block_bytes());
     add("job_spec", "all", records.specs.heap_bytes());
     add("job_error", "all", records.errors.heap_bytes());
-    for (name, dictionary) in dictionaries(&tables.dictionaries) {
+    let dictionaries = tables.dictionaries.by_column();
+    for (name, dictionary) in dictionaries {
         add("dictionary", name, dictionary.heap_bytes());
         add("index", name, dictionary.posting_bytes());
     }
     add("dictionary", "annotations", tables.dictionaries.annotations.heap_bytes());
     add("index", "annotations", tables.dictionaries.annotations.posting_bytes());
-    let ngrams =
-        dictionaries(&tables.dictionaries).iter().map(|(_, dictionary)| dictionary.ngram_bytes()).sum::<usize>();
+    let ngrams = dictionaries.iter().map(|(_, dictionary)| dictionary.ngram_bytes()).sum::<usize>();
     add("index", "trigrams", ngrams + tables.dictionaries.annotations.ngram_bytes());
     let indexes = &tables.indexes;
     add("index", "state", indexes.states.heap_bytes());
@@ -82,19 +82,4 @@ pub(super) fn measure(tables: &Tables, writer_bytes: usize) -> MemoryStats {
     add("index", "partial aggregates", indexes.partials.heap_bytes());
     add("index", "writer's own", writer_bytes);
     MemoryStats { jobs: tables.jobs.len() as u64, runs: tables.runs.len() as u64, parts }
-}
-
-fn dictionaries(of: &Dictionaries) -> [(&'static str, &Dictionary); 10] {
-    [
-        ("queue", &of.queues),
-        ("job_set", &of.job_sets),
-        ("owner", &of.owners),
-        ("namespace", &of.namespaces),
-        ("priority_class", &of.priority_classes),
-        ("cluster", &of.clusters),
-        ("node", &of.nodes),
-        ("pool", &of.pools),
-        ("cancel_reason", &of.cancel_reasons),
-        ("cancel_user", &of.cancel_users),
-    ]
 }

@@ -13,8 +13,7 @@ use datafusion::error::Result as EngineResult;
 use crate::ingest::RUN_ID_BYTES;
 use crate::memory::schema::{JOB_SCHEMA, JobIndices, annotation_column, job_column, text_type};
 use crate::memory::storage::{
-    Chunk, JobChunk, JobColumnIndex, KeyColumn, LocatedRows, PREFETCH_MAX_ROWS, RunChunk, RunColumnIndex, RunId,
-    Tables, first_row,
+    Chunk, JobChunk, JobColumnIndex, KeyColumn, LocatedRows, RunChunk, RunColumnIndex, RunId, Tables, first_row,
 };
 
 /// An output column of the scan.
@@ -158,22 +157,6 @@ impl JobColumn {
         }
     }
 
-    /// The stored column that is read first.
-    fn stored(&self) -> Option<JobColumnIndex> {
-        match self {
-            Self::Stored(place) => Some(*place),
-            Self::LatestRunId => Some(JobColumnIndex::latest_run),
-            Self::Annotations => Some(JobColumnIndex::key_set),
-            Self::Runs => Some(JobColumnIndex::last_run),
-            Self::Annotation(_) | Self::Sql(_) | Self::SqlAnnotation(_) => None,
-        }
-    }
-
-    /// Prefetches the stored columns in sparse rows.
-    pub(super) fn prefetch(columns: &[Self], rows: &LocatedRows<'_, JobChunk>) {
-        JobChunk::prefetch_columns(columns.iter().filter_map(Self::stored), rows);
-    }
-
     /// The values of some rows.
     pub(super) fn of_rows(&self, rows: &LocatedRows<'_, JobChunk>, tables: &Tables) -> EngineResult<ArrayRef> {
         Ok(match self {
@@ -209,11 +192,6 @@ fn annotations(tables: &Tables, rows: &LocatedRows<'_, JobChunk>) -> EngineResul
     let entries = rows.rows().len() * ENTRIES_PER_JOB;
     let (mut keys, mut values) = (Vec::with_capacity(entries), Vec::with_capacity(entries));
     let mut lengths = Vec::with_capacity(rows.rows().len());
-    let mut located = Vec::new();
-    if rows.prefetches() {
-        rows.chunks().for_each(|chunk| chunk.annotations.prefetch());
-        rows.chunks().for_each(|chunk| chunk.annotations.prefetch_columns());
-    }
     // The columns of the previous row: most jobs of a chunk have the same key set.
     let mut previous: Option<(*const JobChunk, u32)> = None;
     let mut columns: Vec<&KeyColumn> = Vec::new();
@@ -226,17 +204,7 @@ fn annotations(tables: &Tables, rows: &LocatedRows<'_, JobChunk>) -> EngineResul
         }
         keys.extend_from_slice(of_key_set);
         lengths.push(of_key_set.len());
-        if rows.is_sparse() {
-            located.extend(columns.iter().map(|&column| (column, at)));
-        } else {
-            values.extend(columns.iter().filter_map(|column| column.get_valid(at)));
-        }
-    }
-    // The values of sparse rows are located and prefetched before the first is read, so that their cache misses
-    // overlap.
-    for located in located.chunks(PREFETCH_MAX_ROWS) {
-        located.iter().for_each(|(column, at)| column.prefetch_valid(*at));
-        values.extend(located.iter().filter_map(|(column, at)| column.get_valid(*at)));
+        values.extend(columns.iter().filter_map(|column| column.get(at)));
     }
     if values.len() != keys.len() {
         return internal_err!("a job has no value for a key of its key set");
@@ -257,12 +225,6 @@ fn runs(tables: &Tables, jobs: &LocatedRows<'_, JobChunk>) -> Result<ArrayRef, A
     };
     // The last two runs of all jobs are read before the others, so that their cache misses overlap.
     let last = jobs.read(|chunk| |at| chunk.cells.last_run.get(at));
-    if jobs.prefetches() {
-        // Most jobs have one run, so most of their runs are among these.
-        let rows: Vec<u32> = last.iter().copied().flatten().collect();
-        let columns = RUN_COLUMNS.into_iter().chain([RunColumnIndex::previous]);
-        RunChunk::prefetch_columns(columns, &LocatedRows::new(tables.runs.chunks(), &rows));
-    }
     let second: Vec<Option<u32>> = last.iter().map(|last| previous((*last)?)).collect();
     for (last, mut next) in last.into_iter().zip(second) {
         let before = rows.len();

@@ -62,23 +62,10 @@ enum Column {
 
 impl Column {
     fn named(name: &str) -> Option<Self> {
-        Some(match name {
-            "job_id" => Self::Text(TextField::JobId),
-            "queue" => Self::Text(TextField::Queue),
-            "job_set" => Self::Text(TextField::JobSet),
-            "owner" => Self::Text(TextField::Owner),
-            "namespace" => Self::Text(TextField::Namespace),
-            "priority_class" => Self::Text(TextField::PriorityClass),
-            "state" => Self::State,
-            "cpu" => Self::Integer(IntegerField::Cpu),
-            "memory" => Self::Integer(IntegerField::Memory),
-            "ephemeral_storage" => Self::Integer(IntegerField::EphemeralStorage),
-            "gpu" => Self::Integer(IntegerField::Gpu),
-            "priority" => Self::Integer(IntegerField::Priority),
-            "submitted" => Self::Time(TimeField::Submitted),
-            "last_transition_time" => Self::Time(TimeField::LastTransitionTime),
-            _ => return None,
-        })
+        let text = TextField::ALL.into_iter().find(|field| field.column() == name).map(Self::Text);
+        let integer = || IntegerField::ALL.into_iter().find(|field| field.column() == name).map(Self::Integer);
+        let time = || TimeField::ALL.into_iter().find(|field| field.column() == name).map(Self::Time);
+        text.or_else(integer).or_else(time).or_else(|| (name == "state").then_some(Self::State))
     }
 
     fn compare(self, comparison: Comparison, value: Literal) -> Option<Predicate> {

@@ -23,7 +23,7 @@ use futures::{StreamExt, stream};
 use super::columns::JobColumn;
 use super::properties::{of_scan, part_of};
 use super::sql_order::{Ordered, ScanOrder};
-use crate::memory::query::{ChunkRows, PageRange, RowSelection, consume_budget};
+use crate::memory::query::{PageRange, RowSelection, consume_budget};
 use crate::memory::schema::JOB_SCHEMA;
 use crate::memory::storage::{CHUNK_ROWS, LocatedRows, Tables};
 use crate::query::Predicate;
@@ -165,15 +165,11 @@ impl JobScanExec {
     fn chunk(&self, chunk: usize, metrics: &BaselineMetrics) -> EngineResult<Option<RecordBatch>> {
         let _timer = metrics.elapsed_compute().timer();
         let rows = self.selected.chunk(&self.tables, chunk)?;
-        let count = rows.count();
+        let count = rows.count_set_bits();
         if count == 0 && self.chunks.is_none() {
             return Ok(None);
         }
-        let all = self.tables.jobs.chunks()[chunk].len();
-        let passing = match &rows {
-            ChunkRows::Some(_) if count < all => Some(BooleanArray::new(rows.to_buffer(all), None)),
-            _ => None,
-        };
+        let passing = (count < rows.len()).then(|| BooleanArray::new(rows, None));
         let column = |column: &JobColumn| column.of_chunk(&self.tables, chunk, passing.as_ref());
         let columns = self.columns.iter().map(column).collect::<EngineResult<Vec<_>>>()?;
         self.batch(columns, count, metrics).map(Some)
@@ -182,7 +178,6 @@ impl JobScanExec {
     fn rows(&self, rows: &[u32], metrics: &BaselineMetrics) -> EngineResult<RecordBatch> {
         let _timer = metrics.elapsed_compute().timer();
         let located = LocatedRows::new(self.tables.jobs.chunks(), rows);
-        JobColumn::prefetch(&self.columns, &located);
         let columns = self.columns.iter().map(|column| column.of_rows(&located, &self.tables));
         self.batch(columns.collect::<EngineResult<Vec<_>>>()?, rows.len(), metrics)
     }

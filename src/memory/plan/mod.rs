@@ -9,15 +9,11 @@
 //! | `RecordScanExec` | columns of the tables `job_run`, `job_spec` and `job_error` |
 //! | `DenseAggregateExec` | aggregates per group of its input, by dictionary codes |
 //! | `GroupSortExec` | the groups of its input, with an optional order and limit |
-//! | `DictionaryAggregateExec` | the aggregates of an SQL `GROUP BY` by dictionary columns and truncated times |
 
 mod aggregate;
 mod columns;
-#[cfg(feature = "sql")]
-mod date_trunc;
-mod dictionary_aggregate;
-mod dictionary_groups;
 mod filters;
+mod group_codes;
 mod group_sort;
 mod job_scan;
 mod properties;

@@ -3,9 +3,9 @@
 use std::fmt;
 use std::sync::Arc;
 
-use datafusion::arrow::array::{ArrayRef, BinaryViewBuilder, DictionaryArray, UInt32Array};
+use datafusion::arrow::array::{ArrayRef, AsArray, BinaryViewBuilder, DictionaryArray, UInt32Array};
 use datafusion::arrow::buffer::Buffer;
-use datafusion::arrow::datatypes::{Field, SchemaRef};
+use datafusion::arrow::datatypes::{Field, SchemaRef, UInt32Type};
 use datafusion::arrow::record_batch::{RecordBatch, RecordBatchOptions};
 use datafusion::common::stats::Precision;
 use datafusion::common::tree_node::TreeNodeRecursion;
@@ -22,7 +22,7 @@ use super::properties::{of_scan, part_of};
 use crate::ingest::RUN_ID_BYTES;
 use crate::memory::query::consume_budget;
 use crate::memory::schema::{RUN_STATES, id_strings, id_views, messages, states};
-use crate::memory::storage::{Chunk, Dictionary, Records, RunChunk, Tables};
+use crate::memory::storage::{Chunk, Records, RunChunk, Tables};
 
 /// A table other than `job`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -203,29 +203,28 @@ impl RecordChunks {
     }
 
     fn run_column(&self, name: &str, chunk: &RunChunk, rows: usize) -> EngineResult<ArrayRef> {
-        let texts = |dictionary: &Dictionary, codes: &UInt32Array| -> EngineResult<ArrayRef> {
-            Ok(Arc::new(DictionaryArray::try_new(codes.slice(0, rows), dictionary.values())?))
-        };
         let message = |places: &UInt32Array| -> EngineResult<ArrayRef> {
             let place = |place: Option<u32>| place.map(|place| self.tables.records.run_messages.get(place));
             Ok(messages(places.iter().take(rows).map(place))?)
         };
-        let dictionaries = &self.tables.dictionaries;
         Ok(match name {
             "run_id" => id_views::<RUN_ID_BYTES>(chunk.run_id(), 0..rows)?,
             "job_id" => id_strings(chunk.job().iter().take(rows).map(|job| Some(self.tables.job_of_run(job?))))?,
-            "cluster" => texts(&dictionaries.clusters, chunk.cluster())?,
-            "node" => texts(&dictionaries.nodes, chunk.node())?,
-            "pool" => texts(&dictionaries.pools, chunk.pool())?,
-            "leased" => Arc::new(chunk.leased().slice(0, rows)),
-            "pending" => Arc::new(chunk.pending().slice(0, rows)),
-            "started" => Arc::new(chunk.started().slice(0, rows)),
-            "finished" => Arc::new(chunk.finished().slice(0, rows)),
             "state" => states(&chunk.state().slice(0, rows), &RUN_STATES)?,
-            "exit_code" => Arc::new(chunk.exit_code().slice(0, rows)),
             "error" => message(chunk.error())?,
             "debug" => message(chunk.debug())?,
-            other => return internal_err!("the table of runs has no column {other:?}"),
+            _ => {
+                let Some(column) = chunk.batch().column_by_name(name) else {
+                    return internal_err!("the table of runs has no column {name:?}");
+                };
+                let values = column.slice(0, rows);
+                match self.tables.dictionaries.of(name) {
+                    Some(texts) => {
+                        Arc::new(DictionaryArray::try_new(values.as_primitive::<UInt32Type>().clone(), texts.values())?)
+                    }
+                    None => values,
+                }
+            }
         })
     }
 

@@ -7,7 +7,7 @@ use datafusion::error::Result as EngineResult;
 use datafusion::execution::SessionStateBuilder;
 use datafusion::prelude::{SessionConfig, SessionContext};
 
-use super::dictionary_aggregate::DictionaryAggregation;
+use super::group_codes::GroupByCodes;
 use super::record_scan::RecordTable;
 use super::table::{JobsTable, RecordsTable};
 use crate::memory::storage::Tables;
@@ -24,8 +24,6 @@ pub(in crate::memory) fn session_context(tables: &Arc<Tables>) -> EngineResult<S
     // The generic dialect parses `cluster` after a comma as a clause.
     config.options_mut().sql_parser.dialect = Dialect::PostgreSQL;
     let context = SessionContext::new_with_state(state(config).build());
-    #[cfg(feature = "sql")]
-    context.register_udf(super::date_trunc::DateTrunc::new().into());
     let [jobs, runs, specs, errors] = TABLES;
     context.register_table(jobs, Arc::new(JobsTable(Arc::clone(tables))))?;
     for (name, table) in [(runs, RecordTable::Runs), (specs, RecordTable::Specs), (errors, RecordTable::Errors)] {
@@ -37,7 +35,7 @@ pub(in crate::memory) fn session_context(tables: &Arc<Tables>) -> EngineResult<S
 fn state(config: SessionConfig) -> SessionStateBuilder {
     let state = SessionStateBuilder::new_with_default_features()
         .with_config(config)
-        .with_physical_optimizer_rule(Arc::new(DictionaryAggregation));
+        .with_optimizer_rule(Arc::new(GroupByCodes));
     #[cfg(feature = "sql")]
     let state = {
         use datafusion::optimizer::{Analyzer, AnalyzerRule};

@@ -12,8 +12,7 @@ use super::indexed_rows::IndexedRows;
 use super::text_index::{index_trigrams, text_order};
 use crate::memory::cost;
 use crate::memory::storage::{
-    BitmapIndex, Dictionary, JobId, ListedRows, LocatedRows, PREFETCH_MAX_ROWS, PostingList, RowSet, Tables, first_row,
-    locate,
+    BitmapIndex, Dictionary, JobId, ListedRows, LocatedRows, PostingList, RowSet, Tables, first_row, locate,
 };
 use crate::model::StateSet;
 use crate::query::{AnnotationTest, Comparison, IntegerField, IntegerTest, Predicate, TextField, TextTest};
@@ -22,6 +21,8 @@ use crate::query::{AnnotationTest, Comparison, IntegerField, IntegerTest, Predic
 const TEXTS_PER_UNIT: u32 = 2048;
 /// The number of posting lists that are merged per unit of budget.
 const CODES_PER_UNIT: usize = 256;
+/// The number of changed rows whose priorities are read in one call.
+const ROWS_AT_A_TIME: usize = 1024;
 
 /// The access path of a predicate.
 pub(super) enum AccessPath {
@@ -46,13 +47,15 @@ pub(super) async fn access_path(tables: &Tables, predicate: &Predicate) -> Acces
         Predicate::Text(TextField::JobId, TextTest::AnyOf(ids)) => {
             AccessPath::Rows(by_ids(tables, &ids.iter().collect::<Vec<_>>()).into())
         }
-        Predicate::Text(field, test) => match (tables.dictionaries.of(*field), tables.indexes.of_latest_run(*field)) {
-            (Some(texts), Some(index)) => {
-                by_codes(tables, texts, test, |codes| latest_run_rows(tables, index, codes)).await
+        Predicate::Text(field, test) => {
+            match (tables.dictionaries.of(field.column()), tables.indexes.of_latest_run(*field)) {
+                (Some(texts), Some(index)) => {
+                    by_codes(tables, texts, test, |codes| latest_run_rows(tables, index, codes)).await
+                }
+                (Some(texts), None) => by_codes(tables, texts, test, |codes| posted_rows(tables, texts, codes)).await,
+                (None, _) => AccessPath::Expression,
             }
-            (Some(texts), None) => by_codes(tables, texts, test, |codes| posted_rows(tables, texts, codes)).await,
-            (None, _) => AccessPath::Expression,
-        },
+        }
         Predicate::Annotation(key, test) => by_annotation(tables, key, test).await,
         Predicate::Integer(IntegerField::Priority, test) => by_priority(tables, test),
         Predicate::Integer(..) | Predicate::Time(..) => AccessPath::Expression,
@@ -198,14 +201,14 @@ fn with_priority(tables: &Tables, listed: ListedRows, test: &IntegerTest) -> Arc
 /// The rows that are newer than this snapshot, or whose priority in it fails the test.
 fn without_priority(tables: &Tables, changed: &RoaringBitmap, test: &IntegerTest) -> RoaringBitmap {
     let (mut others, mut rows) = (RoaringBitmap::new(), changed.iter());
-    let mut buffer = [0; PREFETCH_MAX_ROWS];
+    let mut buffer = [0; ROWS_AT_A_TIME];
     loop {
         let part = rows.next_many(&mut buffer);
         if part.is_empty() {
             return others;
         }
         let (known, newer) = part.split_at(part.partition_point(|&row| (row as usize) < tables.jobs.len()));
-        let priorities = LocatedRows::new(tables.jobs.chunks(), known).read_values(|chunk| &chunk.cells.priority);
+        let priorities = LocatedRows::new(tables.jobs.chunks(), known).read(|chunk| |at| chunk.cells.priority[at]);
         let fail = known.iter().zip(priorities).filter(|&(_, priority)| !test.holds(priority));
         others.extend(fail.map(|(&row, _)| row).chain(newer.iter().copied()));
     }

@@ -8,17 +8,16 @@ use std::cmp::Reverse;
 use std::collections::{BTreeMap, BinaryHeap};
 use std::ops::Range;
 
+use datafusion::arrow::buffer::BooleanBuffer;
 use datafusion::error::Result as EngineResult;
 
 use super::budget::consume_budget;
-use super::rows::ChunkRows;
 use super::search::{PageRange, Search};
 use super::select::RowSelection;
 use crate::ingest::JOB_ID_BYTES;
 use crate::memory::cost::{CHUNK_PROBE_MAX_ROWS, GATHER_MAX_CANDIDATES, OFFSET_MAX_NODES};
 use crate::memory::storage::{
-    BLOCK_ROWS, CHUNK_ROWS, Chunk, GROUP_ROWS, JobChunk, JobColumnIndex, JobId, Node, Tables, Zone, ZoneTree, Zones,
-    first_row, locate, prefetch,
+    BLOCK_ROWS, CHUNK_ROWS, GROUP_ROWS, JobChunk, JobId, Node, Tables, Zone, ZoneTree, Zones, first_row, locate,
 };
 
 /// The number of rows of a block that are compared with the last row found in one loop.
@@ -29,8 +28,6 @@ pub(super) trait ZonedColumn: Send {
     type Value: Copy + Ord + Send + Sync;
     /// A value in the column.
     type Stored: Copy + Send + Into<Self::Value>;
-    /// The index of the column.
-    const COLUMN: JobColumnIndex;
 
     fn tree(tables: &Tables) -> &ZoneTree<Self::Value>;
     fn zones(chunk: &JobChunk) -> &Zones<Self::Value>;
@@ -42,7 +39,6 @@ pub(super) struct Ids;
 impl ZonedColumn for Ids {
     type Value = JobId;
     type Stored = [u8; JOB_ID_BYTES];
-    const COLUMN: JobColumnIndex = JobColumnIndex::job_id;
 
     fn tree(tables: &Tables) -> &ZoneTree<JobId> {
         &tables.indexes.zones.ids
@@ -62,7 +58,6 @@ pub(super) struct Submissions;
 impl ZonedColumn for Submissions {
     type Value = i64;
     type Stored = i64;
-    const COLUMN: JobColumnIndex = JobColumnIndex::submitted;
 
     fn tree(tables: &Tables) -> &ZoneTree<i64> {
         &tables.indexes.zones.submitted
@@ -83,7 +78,6 @@ pub(super) struct LastTransitions;
 impl ZonedColumn for LastTransitions {
     type Value = i64;
     type Stored = i64;
-    const COLUMN: JobColumnIndex = JobColumnIndex::last_transition_seconds;
 
     fn tree(tables: &Tables) -> &ZoneTree<i64> {
         &tables.indexes.zones.last_transition_seconds
@@ -232,7 +226,7 @@ struct BestFirst<'a, C: ZonedColumn, W: SortDirection<C::Value>> {
     /// A heap of the best rows so far, the last of them on top.
     best: BinaryHeap<(W::Key, u32)>,
     /// The rows of a chunk that pass the residual predicate, which is evaluated once per chunk.
-    tested: BTreeMap<usize, ChunkRows>,
+    tested: BTreeMap<usize, BooleanBuffer>,
 }
 
 impl<'a, C: ZonedColumn, W: SortDirection<C::Value>> BestFirst<'a, C, W> {
@@ -285,7 +279,6 @@ impl<'a, C: ZonedColumn, W: SortDirection<C::Value>> BestFirst<'a, C, W> {
         let key = |row: u32| W::key(values[locate(row).1].into());
         let mut rows = Vec::new();
         self.selected.visit(self.tables, node.rows(), |row| rows.push(row));
-        rows.iter().for_each(|&row| prefetch(&values[locate(row).1]));
         // All keys are read before the first is compared, so that their cache misses overlap.
         let keys: Vec<W::Key> = rows.iter().map(|&row| key(row)).collect();
         let mut keys = keys.iter();
@@ -303,8 +296,10 @@ impl<'a, C: ZonedColumn, W: SortDirection<C::Value>> BestFirst<'a, C, W> {
         let values = C::values(&tables.jobs.chunks()[chunk]);
         let (best, limit) = (&mut self.best, self.limit);
         if let Some(tested) = self.tested.get(&chunk) {
-            let row_at = |at: usize| first_row(chunk) + at as u32;
-            tested.block(first / BLOCK_ROWS).for_each(|at| offer(best, limit, (W::key(values[at].into()), row_at(at))));
+            let of_block = tested.slice(first, BLOCK_ROWS.min(tested.len() - first));
+            for at in of_block.set_indices().map(|at| first + at) {
+                offer(best, limit, (W::key(values[at].into()), first_row(chunk) + at as u32));
+            }
         } else if best.len() < limit && self.selected.is_narrowed() {
             let key = |row: u32| W::key(values[locate(row).1].into());
             self.selected.visit(tables, rows, |row| offer(best, limit, (key(row), row)));
@@ -340,10 +335,6 @@ impl<'a, C: ZonedColumn, W: SortDirection<C::Value>> BestFirst<'a, C, W> {
         if let Some((least, _)) = bounds::<C, W>(self.tables, node)
             && !self.is_pruned(&least)
         {
-            // The search reads the keys of most of these chunks next.
-            if let Some(chunk) = node.as_chunk() {
-                self.tables.jobs.chunks()[chunk].prefetch_cells(C::COLUMN);
-            }
             self.open.push(Reverse((least, node)));
         }
     }

@@ -1,6 +1,5 @@
 //! Predicates in the output of EXPLAIN.
 
-use super::columns;
 use crate::model::JobState;
 use crate::query::{AnnotationTest, IntegerTest, Predicate, TextTest};
 
@@ -13,19 +12,19 @@ pub(super) fn describe(predicate: &Predicate) -> String {
         TextTest::Contains(part) => format!("{name} contains {part:?}"),
     };
     match predicate {
-        Predicate::Text(field, of) => test(columns::text_name(*field), of),
+        Predicate::Text(field, of) => test(field.column(), of),
         Predicate::State(states) => {
             let names: Vec<_> = states.iter().map(JobState::name).collect();
             format!("state in [{}]", names.join(", "))
         }
         Predicate::Integer(field, IntegerTest::Compare(comparison, value)) => {
-            format!("{} {comparison} {value}", columns::integer_name(*field))
+            format!("{} {comparison} {value}", field.column())
         }
         Predicate::Integer(field, IntegerTest::AnyOf(values)) => {
-            format!("{} in {values:?}", columns::integer_name(*field))
+            format!("{} in {values:?}", field.column())
         }
         Predicate::Time(field, comparison, time) => {
-            format!("{} {comparison} {time}", columns::time_name(*field))
+            format!("{} {comparison} {time}", field.column())
         }
         Predicate::Annotation(key, AnnotationTest::Exists) => format!("annotation {key:?} exists"),
         Predicate::Annotation(key, AnnotationTest::Value(of)) => test(&format!("annotation {key:?}"), of),

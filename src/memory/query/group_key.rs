@@ -26,7 +26,7 @@ impl GroupKey {
     pub(in crate::memory) fn new(tables: &Tables, group_by: &GroupBy) -> Self {
         match group_by {
             GroupBy::State => Self::State,
-            GroupBy::Text(field) => match tables.dictionaries.of(*field) {
+            GroupBy::Text(field) => match tables.dictionaries.of(field.column()) {
                 Some(texts) => Self::Text(*field, texts.clone()),
                 None => Self::Nothing,
             },
@@ -76,20 +76,10 @@ impl GroupKey {
 
     /// The stored column of the key; `None` for annotations.
     pub(in crate::memory) fn stored(&self) -> Option<JobColumnIndex> {
-        Some(match self {
-            Self::State => JobColumnIndex::state,
-            Self::Text(field, _) => match field {
-                TextField::JobId => return None,
-                TextField::Queue => JobColumnIndex::queue,
-                TextField::JobSet => JobColumnIndex::job_set,
-                TextField::Owner => JobColumnIndex::owner,
-                TextField::Namespace => JobColumnIndex::namespace,
-                TextField::PriorityClass => JobColumnIndex::priority_class,
-                TextField::Cluster => JobColumnIndex::cluster,
-                TextField::Node => JobColumnIndex::node,
-                TextField::Pool => JobColumnIndex::pool,
-            },
-            Self::Annotation(..) | Self::Nothing => return None,
-        })
+        match self {
+            Self::State => Some(JobColumnIndex::state),
+            Self::Text(field, _) => JobColumnIndex::named(field.column()),
+            Self::Annotation(..) | Self::Nothing => None,
+        }
     }
 }

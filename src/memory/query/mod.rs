@@ -33,7 +33,6 @@ mod top_k;
 pub(super) use self::accumulators::{GroupAccumulators, rounded};
 pub(super) use self::budget::{consume_budget, consume_budget_for};
 pub(super) use self::group_key::GroupKey;
-pub(super) use self::rows::ChunkRows;
 pub(super) use self::search::PageRange;
 pub(super) use self::select::RowSelection;
 pub(super) use self::top_k::{order_method, ordered_rows};

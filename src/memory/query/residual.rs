@@ -16,7 +16,7 @@ use datafusion::physical_expr::{PhysicalExpr, ScalarFunctionExpr};
 use super::code_test::{CodeTest, CodeTestExpr};
 use super::columns::InputColumn;
 use super::describe::describe;
-use crate::memory::storage::{JobChunk, Tables};
+use crate::memory::storage::{JobChunk, JobColumnIndex, Tables};
 use crate::query::{Comparison, IntegerTest, Predicate, TextField, TextTest};
 
 static CONFIG: LazyLock<Arc<ConfigOptions>> = LazyLock::new(Arc::default);
@@ -62,33 +62,33 @@ pub(super) struct ResidualBuilder {
 
 impl ResidualBuilder {
     /// Adds a test of dictionary codes.
-    pub(super) fn codes(&mut self, tables: &Tables, predicate: &Predicate, test: CodeTest) {
-        let input = match predicate {
-            Predicate::Text(field, _) => InputColumn::Code(*field),
+    pub(super) fn codes(&mut self, tables: &Tables, predicate: &Predicate, test: CodeTest) -> EngineResult<()> {
+        let column = match predicate {
             Predicate::Annotation(key, _) => {
-                InputColumn::AnnotationCode(tables.dictionaries.annotations.keys.code(key))
+                self.column(InputColumn::AnnotationCode(tables.dictionaries.annotations.keys.code(key)))
             }
-            Predicate::State(_) | Predicate::Integer(..) | Predicate::Time(..) => return,
+            Predicate::Text(field, _) => self.stored(field.column())?,
+            Predicate::State(_) | Predicate::Integer(..) | Predicate::Time(..) => return Ok(()),
         };
-        let column = self.column(input);
         self.descriptions.push(describe(predicate));
         self.conditions.push(Arc::new(CodeTestExpr { column, test: Arc::new(test) }));
+        Ok(())
     }
 
     /// Adds a predicate on an id, an integer or a time.
     pub(super) fn expression(&mut self, predicate: &Predicate) -> EngineResult<()> {
         let condition = match predicate {
             Predicate::Integer(field, IntegerTest::Compare(comparison, value)) => {
-                let column = self.column(InputColumn::Integer(*field));
+                let column = self.stored(field.column())?;
                 compare(column, *comparison, ScalarValue::from(*value))
             }
             Predicate::Integer(field, IntegerTest::AnyOf(values)) => {
-                let column = self.column(InputColumn::Integer(*field));
+                let column = self.stored(field.column())?;
                 let values = values.iter().map(|&value| literal(ScalarValue::from(value))).collect();
                 in_list(column, values, &false, &self.schema())?
             }
             Predicate::Time(field, comparison, time) => {
-                let column = self.column(InputColumn::Time(*field));
+                let column = self.stored(field.column())?;
                 let value = ScalarValue::TimestampMicrosecond(Some(time.as_micros()), None);
                 compare(column, *comparison, value)
             }
@@ -107,6 +107,11 @@ impl ResidualBuilder {
         let arguments = vec![self.column(InputColumn::JobId), literal(ScalarValue::from(text))];
         let call = ScalarFunctionExpr::try_new(function, arguments, &self.schema(), Arc::clone(&CONFIG))?;
         Ok(Arc::new(call))
+    }
+
+    fn stored(&mut self, name: &str) -> EngineResult<Arc<dyn PhysicalExpr>> {
+        let Some(column) = JobColumnIndex::named(name) else { return internal_err!("no column {name:?}") };
+        Ok(self.column(InputColumn::Stored(column)))
     }
 
     fn column(&mut self, input: InputColumn) -> Arc<dyn PhysicalExpr> {

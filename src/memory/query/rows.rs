@@ -1,104 +1,32 @@
-//! The selected rows of a chunk, as a bitmap.
+//! The selected rows of a chunk, as bits.
 
-use datafusion::arrow::array::UInt32Array;
-use datafusion::arrow::buffer::{BooleanBuffer, Buffer};
+use datafusion::arrow::array::{BooleanBufferBuilder, UInt32Array};
+use datafusion::arrow::buffer::BooleanBuffer;
 use datafusion::error::Result as EngineResult;
 
 use super::budget::consume_budget;
 use super::residual::Residual;
 use super::select::{RowSelection, ZoneMatch};
 use crate::memory::cost::RESIDUAL_GATHER_ROWS;
-use crate::memory::storage::{BLOCK_ROWS, CHUNK_ROWS, JobChunk, Node, Tables, locate};
-
-const WORDS: usize = CHUNK_ROWS / 64;
-const BLOCK_WORDS: usize = BLOCK_ROWS / 64;
-
-/// The selected rows of a chunk.
-#[derive(Debug, Clone)]
-pub(in crate::memory) enum ChunkRows {
-    /// All rows, with their number.
-    All(usize),
-    /// The rows whose bit is set.
-    Some(Box<[u64; WORDS]>),
-}
-
-impl ChunkRows {
-    /// The number of rows.
-    pub(in crate::memory) fn count(&self) -> usize {
-        match self {
-            Self::All(len) => *len,
-            Self::Some(words) => words.iter().map(|word| word.count_ones() as usize).sum(),
-        }
-    }
-
-    /// A bit for each of `rows` rows.
-    pub(in crate::memory) fn to_buffer(&self, rows: usize) -> BooleanBuffer {
-        match self {
-            Self::All(_) => BooleanBuffer::new_set(rows),
-            Self::Some(words) => BooleanBuffer::new(Buffer::from_slice_ref(words.as_slice()), 0, rows),
-        }
-    }
-
-    /// The row indices, ascending.
-    pub(in crate::memory) fn iter(&self) -> impl Iterator<Item = usize> + '_ {
-        self.words(0, WORDS)
-    }
-
-    /// The row indices of a block, ascending.
-    pub(in crate::memory) fn block(&self, block: usize) -> impl Iterator<Item = usize> + '_ {
-        self.words(block * BLOCK_WORDS, (block + 1) * BLOCK_WORDS)
-    }
-
-    fn words(&self, from: usize, to: usize) -> impl Iterator<Item = usize> + '_ {
-        let (range, words) = match self {
-            Self::All(len) => (from * 64..(to * 64).min(*len), [].as_slice()),
-            Self::Some(words) => (0..0, &words[from..to]),
-        };
-        range.chain(words.iter().zip(from..).flat_map(|(&word, at)| Bits(word).map(move |bit| at * 64 + bit)))
-    }
-
-    /// The row indices as a vector.
-    pub(super) fn places(&self) -> Vec<u16> {
-        self.iter().map(|at| at as u16).collect()
-    }
-}
-
-/// The set bits of a word.
-struct Bits(u64);
-
-impl Iterator for Bits {
-    type Item = usize;
-
-    fn next(&mut self) -> Option<usize> {
-        if self.0 == 0 {
-            return None;
-        }
-        let bit = self.0.trailing_zeros() as usize;
-        self.0 &= self.0 - 1;
-        Some(bit)
-    }
-}
+use crate::memory::storage::{JobChunk, Node, Tables, locate};
 
 impl RowSelection {
-    /// The selected rows of a chunk.
-    pub(in crate::memory) fn chunk(&self, tables: &Tables, chunk: usize) -> EngineResult<ChunkRows> {
-        let node = Node::chunk(chunk);
-        let mut rows = if self.zone_match(tables, node) == ZoneMatch::None {
-            ChunkRows::Some(Box::new([0; WORDS]))
+    /// The selected rows of a chunk: a bit per row.
+    pub(in crate::memory) fn chunk(&self, tables: &Tables, chunk: usize) -> EngineResult<BooleanBuffer> {
+        let (node, len) = (Node::chunk(chunk), tables.jobs.chunks()[chunk].len());
+        let rows = if self.zone_match(tables, node) == ZoneMatch::None {
+            BooleanBuffer::new_unset(len)
         } else if self.is_narrowed() {
-            let mut words = Box::new([0; WORDS]);
-            self.visit(tables, node.rows(), |row| {
-                let (_, at) = locate(row);
-                words[at / 64] |= 1 << (at % 64);
-            });
-            ChunkRows::Some(words)
+            let mut rows = unset(len);
+            self.visit(tables, node.rows(), |row| rows.set_bit(locate(row).1, true));
+            rows.finish()
         } else {
-            ChunkRows::All(tables.jobs.chunks()[chunk].len())
+            BooleanBuffer::new_set(len)
         };
-        if let Some(residual) = self.residual(tables, node) {
-            apply(residual, &tables.jobs.chunks()[chunk], &mut rows)?;
+        match self.residual(tables, node) {
+            Some(residual) => passing(residual, &tables.jobs.chunks()[chunk], rows),
+            None => Ok(rows),
         }
-        Ok(rows)
     }
 
     /// The number of selected rows of a node.
@@ -111,7 +39,7 @@ impl RowSelection {
         let mut count = 0;
         for chunk in self.chunks_of(tables, node) {
             consume_budget().await;
-            count += self.chunk(tables, chunk)?.count();
+            count += self.chunk(tables, chunk)?.count_set_bits();
         }
         Ok(count)
     }
@@ -158,46 +86,27 @@ impl RowSelection {
     }
 }
 
-/// Clears the rows of a chunk that do not pass.
-fn apply(residual: &Residual, chunk: &JobChunk, rows: &mut ChunkRows) -> EngineResult<()> {
-    let mut words = Box::new([0u64; WORDS]);
-    match rows {
-        ChunkRows::Some(_) if rows.count() == 0 => return Ok(()),
-        ChunkRows::Some(_) if rows.count() < RESIDUAL_GATHER_ROWS => {
-            let places = rows.places();
-            let passes = residual.gather(chunk, &places.iter().map(|&place| Some(u32::from(place))).collect())?;
-            for (place, _) in places.iter().zip(passes.iter()).filter(|(_, passes)| *passes == Some(true)) {
-                words[usize::from(*place) / 64] |= 1 << (place % 64);
-            }
-        }
-        _ => {
-            for at in residual.whole(chunk)?.values().set_indices() {
-                words[at / 64] |= 1 << (at % 64);
-            }
-            if let ChunkRows::Some(selected) = rows {
-                words.iter_mut().zip(selected.iter()).for_each(|(word, &selected)| *word &= selected);
-            }
-        }
+/// The rows of a chunk that pass.
+fn passing(residual: &Residual, chunk: &JobChunk, rows: BooleanBuffer) -> EngineResult<BooleanBuffer> {
+    let count = rows.count_set_bits();
+    if count == 0 {
+        return Ok(rows);
     }
-    *rows = ChunkRows::Some(words);
-    Ok(())
+    if count == rows.len() || count >= RESIDUAL_GATHER_ROWS {
+        return Ok(&rows & residual.whole(chunk)?.values());
+    }
+    let places = UInt32Array::from_iter_values(rows.set_indices().map(|at| at as u32));
+    let mut passing = unset(rows.len());
+    for (&at, _) in
+        places.values().iter().zip(&residual.gather(chunk, &places)?).filter(|(_, passes)| *passes == Some(true))
+    {
+        passing.set_bit(at as usize, true);
+    }
+    Ok(passing.finish())
 }
 
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn bits_and_ranges_have_the_same_indices() {
-        let mut words = Box::new([0; WORDS]);
-        for at in 0..700usize {
-            words[at / 64] |= 1 << (at % 64);
-        }
-        let (all, some) = (ChunkRows::All(700), ChunkRows::Some(words));
-        assert!(all.iter().eq(some.iter()));
-        let last = 700 / BLOCK_ROWS;
-        assert!(all.block(last).eq(some.block(last)));
-        assert_eq!(all.block(last).collect::<Vec<_>>(), (last * BLOCK_ROWS..700).collect::<Vec<_>>());
-        assert_eq!((all.count(), some.count()), (700, 700));
-    }
+fn unset(len: usize) -> BooleanBufferBuilder {
+    let mut bits = BooleanBufferBuilder::new(len);
+    bits.append_n(len, false);
+    bits
 }

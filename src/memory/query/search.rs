@@ -5,10 +5,12 @@ use datafusion::error::Result as EngineResult;
 use super::budget::consume_budget;
 use super::select::RowSelection;
 use crate::memory::cost::{GATHER_MAX_CANDIDATES, GATHER_SHARE};
-use crate::memory::storage::{JobChunk, LocatedRows, Node, PREFETCH_MAX_ROWS, Tables, by_window, first_row};
+use crate::memory::storage::{JobChunk, LocatedRows, Node, Tables, by_window, first_row};
 
 /// The number of rows that are examined between two yields to the executor.
 const ROWS_AT_A_TIME: u32 = 1 << 20;
+/// The number of rows whose keys are gathered in one call.
+const ROWS_PER_GATHER: usize = 1024;
 
 /// The offset and limit of a page. Without a limit, the page extends to the last row.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -104,9 +106,12 @@ impl Search<'_> {
         limit: usize,
     ) -> Vec<u32> {
         let mut keyed: Vec<(K, u32)> = Vec::with_capacity(rows.len());
-        for rows in rows.chunks(PREFETCH_MAX_ROWS) {
+        for rows in rows.chunks(ROWS_PER_GATHER) {
             consume_budget().await;
-            let values = LocatedRows::new(self.tables.jobs.chunks(), rows).read_values(&column);
+            let values = LocatedRows::new(self.tables.jobs.chunks(), rows).read(|chunk| {
+                let values = column(chunk);
+                |at| values[at]
+            });
             keyed.extend(values.into_iter().map(&key).zip(rows.iter().copied()));
         }
         drop(rows);
@@ -135,7 +140,7 @@ impl Search<'_> {
             for chunk in self.selected.chunks_of(self.tables, node) {
                 consume_budget().await;
                 let rows = self.selected.chunk(self.tables, chunk)?;
-                rows.iter().for_each(|at| visit(first_row(chunk) + at as u32));
+                rows.set_indices().for_each(|at| visit(first_row(chunk) + at as u32));
             }
         }
         Ok(())

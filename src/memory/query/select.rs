@@ -96,7 +96,7 @@ impl RowSelection {
                 AccessPath::States(of) => states = Some(of),
                 AccessPath::Codes(test) => {
                     only_times = false;
-                    residual.codes(tables, predicate, test);
+                    residual.codes(tables, predicate, test)?;
                     continue;
                 }
                 AccessPath::Expression => {

@@ -86,7 +86,9 @@ async fn in_row_order(tables: &Tables, selected: &RowSelection, page: PageRange)
             }
         }
         let of_chunk = selected.chunk(tables, chunk)?;
-        rows.extend(of_chunk.iter().skip(offset).take(wanted - rows.len()).map(|at| first_row(chunk) + at as u32));
+        rows.extend(
+            of_chunk.set_indices().skip(offset).take(wanted - rows.len()).map(|at| first_row(chunk) + at as u32),
+        );
         offset = 0;
     }
     Ok(rows)

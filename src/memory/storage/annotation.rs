@@ -7,7 +7,6 @@ use datafusion::arrow::array::{UInt32Array, UInt32Builder};
 use super::column::OptionalCells;
 use super::dictionary::Dictionary;
 use super::located_rows::CHUNK_ROWS;
-use super::prefetch::prefetch;
 
 /// The values of a key in a chunk.
 #[derive(Debug, Clone)]
@@ -54,25 +53,6 @@ impl KeyColumn {
         match self {
             Self::Sparse(sparse) => sparse.get(at),
             Self::Dense(codes) => codes.get(at),
-        }
-    }
-
-    /// The code of a row whose key set contains the key. Ingestion writes a value for each key of a key set, so the
-    /// validity is not read, which saves a cache miss.
-    #[inline]
-    pub(crate) fn get_valid(&self, at: usize) -> Option<u32> {
-        match self {
-            Self::Sparse(sparse) => sparse.get(at),
-            Self::Dense(codes) => Some(codes.get_valid(at)),
-        }
-    }
-
-    /// Prefetches what [`get_valid`](Self::get_valid) reads first.
-    #[inline]
-    pub(crate) fn prefetch_valid(&self, at: usize) {
-        match self {
-            Self::Sparse(sparse) => prefetch(&**sparse),
-            Self::Dense(codes) => codes.prefetch_valid(at),
         }
     }
 
@@ -136,19 +116,6 @@ impl ChunkAnnotations {
             self.0.binary_search_by_key(&key, |&(key, _)| key).ok()?
         };
         Some(&self.0[at].1)
-    }
-
-    /// Prefetches the header of the vector of columns.
-    pub(crate) fn prefetch(&self) {
-        prefetch(&*self.0);
-    }
-
-    /// Prefetches the entries of the vector, whose header has been prefetched.
-    pub(crate) fn prefetch_columns(&self) {
-        // The binary search of more columns reads few of them.
-        if self.0.len() <= LINEAR_SEARCH_MAX_KEYS {
-            self.0.iter().for_each(prefetch);
-        }
     }
 
     /// The code of a row's value, if it has the key.

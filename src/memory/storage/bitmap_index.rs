@@ -8,9 +8,6 @@ use super::row_set::{MemberChange, RowSet};
 use super::window::bitmaps_of;
 use crate::model::{JobState, StateSet};
 
-/// The number of codes whose bitmap headers are prefetched together.
-const PREFETCHED_CODES: usize = 1024;
-
 /// A set of rows per code. Clones share the bitmaps that neither of them changes.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct BitmapIndex(Arc<Vec<RowSet>>);
@@ -31,18 +28,11 @@ impl BitmapIndex {
         if last.code as usize >= sets.len() {
             sets.resize_with(last.code as usize + 1, RowSet::default);
         }
-        let of_codes: Vec<&[CodeChange]> = changes.chunk_by(|a, b| a.code == b.code).collect();
         let mut members = Vec::new();
-        for of_codes in of_codes.chunks(PREFETCHED_CODES) {
-            // The changes of a code are usually in one window. The cache misses of several codes overlap.
-            let first = || of_codes.iter().map(|changes| (changes[0].code as usize, changes[0].member.row));
-            first().for_each(|(code, row)| sets[code].prefetch_pointer(row));
-            first().for_each(|(code, row)| sets[code].prefetch_bitmap(row));
-            for changes in of_codes {
-                members.clear();
-                members.extend(changes.iter().map(|change| change.member));
-                sets[changes[0].code as usize].set_all(&members);
-            }
+        for changes in changes.chunk_by(|a, b| a.code == b.code) {
+            members.clear();
+            members.extend(changes.iter().map(|change| change.member));
+            sets[changes[0].code as usize].set_all(&members);
         }
     }
 

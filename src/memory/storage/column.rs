@@ -14,8 +14,6 @@ use datafusion::arrow::util::bit_util;
 
 use super::id::FixedId;
 use super::located_rows::{CHUNK_ROWS, LocatedRows};
-use super::prefetch::prefetch;
-use super::validity::validity;
 
 /// The type of a column: its Arrow array and its writer.
 pub(crate) trait ColumnType {
@@ -37,10 +35,6 @@ pub(crate) trait CellType: ColumnType {
 
     /// The buffers of an array.
     fn cells(array: &Self::Array) -> Self::Cells;
-    /// Prefetches the validity of a value, or the value if the column has no validity bitmap.
-    fn prefetch(cells: &Self::Cells, at: usize);
-    /// Prefetches a value whose validity has been prefetched, unless it is null.
-    fn prefetch_value(_cells: &Self::Cells, _at: usize) {}
     /// The values of some rows.
     fn gather<'a, C>(
         rows: &LocatedRows<'a, C>,
@@ -97,11 +91,6 @@ impl<T: ArrowPrimitiveType> CellType for Required<T> {
         array.values().clone()
     }
 
-    #[inline]
-    fn prefetch(cells: &ScalarBuffer<T::Native>, at: usize) {
-        prefetch(&cells[at]);
-    }
-
     fn gather<'a, C>(
         rows: &LocatedRows<'a, C>,
         cells: impl Fn(&'a C) -> &'a ScalarBuffer<T::Native>,
@@ -130,35 +119,7 @@ impl<V: ArrowNativeType> OptionalCells<V> {
     /// The value at an index. The values of null rows are not read, which saves a cache miss.
     #[inline]
     pub(crate) fn get(&self, at: usize) -> Option<V> {
-        self.is_valid(at).then(|| self.get_valid(at))
-    }
-
-    /// Prefetches the validity at an index, or the value of a column without nulls.
-    #[inline]
-    pub(super) fn prefetch(&self, at: usize) {
-        match &self.validity {
-            Some(validity) => prefetch(&validity[at / 8]),
-            None => self.prefetch_valid(at),
-        }
-    }
-
-    /// Whether the value at an index is valid.
-    #[inline]
-    fn is_valid(&self, at: usize) -> bool {
-        is_valid(self.validity.as_deref(), at)
-    }
-
-    /// The value at the index of a row that is not null.
-    #[inline]
-    pub(super) fn get_valid(&self, at: usize) -> V {
-        debug_assert!(self.is_valid(at), "the value at {at} is null");
-        self.values[at]
-    }
-
-    /// Prefetches the value at the index of a row that is not null.
-    #[inline]
-    pub(super) fn prefetch_valid(&self, at: usize) {
-        prefetch(&self.values[at]);
+        is_valid(self.validity.as_deref(), at).then(|| self.values[at])
     }
 
     /// The cells as an array.
@@ -184,36 +145,17 @@ impl<T: ArrowPrimitiveType> CellType for Optional<T> {
         OptionalCells::new(array)
     }
 
-    #[inline]
-    fn prefetch(cells: &OptionalCells<T::Native>, at: usize) {
-        cells.prefetch(at);
-    }
-
-    #[inline]
-    fn prefetch_value(cells: &OptionalCells<T::Native>, at: usize) {
-        if cells.validity.is_some() && cells.is_valid(at) {
-            cells.prefetch_valid(at);
-        }
-    }
-
     fn gather<'a, C>(
         rows: &LocatedRows<'a, C>,
         cells: impl Fn(&'a C) -> &'a OptionalCells<T::Native>,
     ) -> Result<ArrayRef, ArrowError> {
-        // The validity of all rows is read before the first value. A mispredicted branch on a validity bit that is not
-        // in a cache would delay the reads of other rows.
         let valid = rows.read(|chunk| {
             let validity = cells(chunk).validity.as_deref();
             move |at| is_valid(validity, at)
         });
-        let nulls = validity(&valid);
+        let nulls = Some(NullBuffer::from(valid)).filter(|nulls| nulls.null_count() > 0);
         let values = match &nulls {
-            Some(nulls) if nulls.null_count() == valid.len() => vec![T::Native::default(); valid.len()],
-            Some(_) if rows.is_sparse() => {
-                let value =
-                    |((chunk, at), &valid)| if valid { cells(chunk).get_valid(at) } else { T::Native::default() };
-                rows.iter().zip(&valid).map(value).collect()
-            }
+            Some(nulls) if nulls.null_count() == nulls.len() => vec![T::Native::default(); nulls.len()],
             _ => rows.read(|chunk| {
                 let values: &[T::Native] = &cells(chunk).values;
                 |at| values[at]
@@ -255,14 +197,6 @@ impl<const N: usize> CellType for FixedId<N> {
 
     fn cells(array: &FixedSizeBinaryArray) -> Buffer {
         array.values().clone()
-    }
-
-    #[inline]
-    fn prefetch(cells: &Buffer, at: usize) {
-        // The bytes can be in two cache lines.
-        let id = &cells.as_chunks::<N>().0[at];
-        prefetch(&id[0]);
-        prefetch(&id[N - 1]);
     }
 
     fn gather<'a, C>(rows: &LocatedRows<'a, C>, cells: impl Fn(&'a C) -> &'a Buffer) -> Result<ArrayRef, ArrowError> {

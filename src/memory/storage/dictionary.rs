@@ -15,14 +15,10 @@ use smol_str::SmolStr;
 use super::arena::Arena;
 use super::ngram::{NgramBatch, NgramIndex};
 use super::postings::{PostingList, Postings};
-use super::prefetch::TextPrefetch;
 use crate::memory::cost::NGRAM_MIN_TEXTS;
 
 /// New values are added to the trigram index in batches of this size.
 const NGRAM_BATCH: usize = 1 << 12;
-
-/// The number of values that are prefetched together before a test.
-const PREFETCHED_TEXTS: usize = 256;
 
 /// The codes of a dictionary, sorted by their values.
 #[derive(Debug, Default)]
@@ -116,15 +112,7 @@ impl Dictionary {
         let part = Finder::new(part);
         let contains = |&code: &u32| part.find(self.text(code).as_bytes()).is_some();
         let indexed = candidates.into_iter().take_while(|&code| code < known);
-        let candidates: Vec<u32> = indexed.chain(end.min(known)..known).collect();
-        let mut found = Vec::new();
-        for codes in candidates.chunks(PREFETCHED_TEXTS) {
-            let mut texts = TextPrefetch::default();
-            texts.extend(&self.texts, codes.iter().copied());
-            texts.finish();
-            found.extend(codes.iter().copied().filter(contains));
-        }
-        Some(found)
+        Some(indexed.chain(end.min(known)..known).filter(contains).collect())
     }
 
     /// The codes in a range whose values pass a test, ascending.

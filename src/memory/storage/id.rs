@@ -4,10 +4,9 @@ use std::cmp::Ordering;
 use std::str;
 
 use datafusion::arrow::array::FixedSizeBinaryArray;
-use datafusion::arrow::buffer::Buffer;
+use datafusion::arrow::buffer::{Buffer, NullBuffer};
 use datafusion::arrow::error::ArrowError;
 
-use super::validity::validity;
 use crate::ingest::{JOB_ID_BYTES, RUN_ID_BYTES, contains_nul};
 
 /// An id of at most `N` bytes, padded with NULs.
@@ -78,7 +77,7 @@ impl<const N: usize> FixedId<N> {
             valid.push(id.is_some());
             bytes.extend_from_slice(&id.map_or([0; N], |id| id.0));
         }
-        FixedSizeBinaryArray::try_new(N as i32, Buffer::from_vec(bytes), validity(&valid))
+        FixedSizeBinaryArray::try_new(N as i32, Buffer::from_vec(bytes), Some(NullBuffer::from(valid)))
     }
 
     /// The bytes without the padding.

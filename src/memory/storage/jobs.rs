@@ -13,7 +13,6 @@ use super::annotation::ChunkAnnotations;
 use super::column::{CellType, ColumnType, Optional, Required};
 use super::id::JobId;
 use super::located_rows::LocatedRows;
-use super::prefetch::prefetch;
 use super::table::{Chunk, Table, TableWriter, table};
 use super::zone::{ZoneTree, Zones};
 use crate::model::JobState;

@@ -2,8 +2,6 @@
 
 use std::sync::Arc;
 
-use super::prefetch::prefetch;
-
 /// The number of rows of a full chunk, which is DataFusion's batch size.
 pub(crate) const CHUNK_ROWS: usize = 1 << CHUNK_BITS;
 pub(super) const CHUNK_BITS: u32 = 13;
@@ -28,13 +26,7 @@ pub(crate) struct LocatedRows<'a, C> {
     located: Vec<(&'a C, u32)>,
     /// The ends of the parts of consecutive rows in the same chunk.
     parts: Vec<usize>,
-    is_sparse: bool,
 }
-
-/// The maximum number of rows whose values are prefetched. The columns of more rows exceed the L2 cache.
-pub(crate) const PREFETCH_MAX_ROWS: usize = 1024;
-/// Four-byte values of rows at least this far from each other are in different cache lines.
-const SPARSE_DISTANCE: u32 = 16;
 
 impl<'a, C> LocatedRows<'a, C> {
     /// Locates rows in the chunks of a table.
@@ -46,8 +38,7 @@ impl<'a, C> LocatedRows<'a, C> {
             located.extend(part.iter().map(|&row| (chunk, locate(row).1 as u32)));
             parts.push(located.len());
         }
-        let far = rows.array_windows().filter(|&&[a, b]| a.abs_diff(b) >= SPARSE_DISTANCE).count();
-        Self { rows, located, parts, is_sparse: 2 * (far + 1) > rows.len() }
+        Self { rows, located, parts }
     }
 
     pub(crate) fn rows(&self) -> &'a [u32] {
@@ -57,21 +48,6 @@ impl<'a, C> LocatedRows<'a, C> {
     /// The chunk of each row, and the row's index in it.
     pub(crate) fn iter(&self) -> impl ExactSizeIterator<Item = (&'a C, usize)> {
         self.located.iter().map(|&(chunk, at)| (chunk, at as usize))
-    }
-
-    /// The chunk of each part of consecutive rows in the same chunk.
-    pub(crate) fn chunks(&self) -> impl Iterator<Item = &'a C> {
-        self.parts.iter().map(|&end| self.located[end - 1].0)
-    }
-
-    /// Whether most rows are at least [`SPARSE_DISTANCE`] from the row before.
-    pub(crate) fn is_sparse(&self) -> bool {
-        self.is_sparse
-    }
-
-    /// Whether the values are prefetched before they are read. Adjacent values are left to the hardware prefetcher.
-    pub(crate) fn prefetches(&self) -> bool {
-        self.is_sparse && self.rows.len() <= PREFETCH_MAX_ROWS
     }
 
     /// A value of each row. `open` opens a chunk for reads of the values at indices of the chunk.
@@ -92,37 +68,8 @@ impl<'a, C> LocatedRows<'a, C> {
         values
     }
 
-    /// The value of each row in a column without nulls. Prefetches the values of sparse rows.
-    pub(crate) fn read_values<V: Copy + 'a>(&self, column: impl Fn(&'a C) -> &'a [V]) -> Vec<V> {
-        if self.prefetches() {
-            self.iter().for_each(|(chunk, at)| prefetch(&column(chunk)[at]));
-        }
-        self.read(|chunk| {
-            let values = column(chunk);
-            |at| values[at]
-        })
-    }
-
     /// Whether most rows are in another chunk than the row before.
     fn is_scattered(&self) -> bool {
         2 * self.parts.len() > self.rows.len()
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn values_of_sparse_rows_are_prefetched_up_to_a_maximum() {
-        let chunk = Arc::new(());
-        let chunks = vec![chunk; 4];
-        let prefetches = |rows: Vec<u32>| LocatedRows::new(&chunks, &rows).prefetches();
-        assert!(prefetches(vec![5]));
-        assert!(prefetches((0..PREFETCH_MAX_ROWS as u32).map(|at| at * SPARSE_DISTANCE).collect()));
-        assert!(prefetches((0..100).rev().map(|at| at * SPARSE_DISTANCE).collect()));
-        assert!(!prefetches((0..=PREFETCH_MAX_ROWS as u32).map(|at| at * SPARSE_DISTANCE).collect()));
-        assert!(!prefetches((0..100).collect()));
-        assert!(!prefetches((0..100).map(|at| at * (SPARSE_DISTANCE - 1)).collect()));
     }
 }

@@ -3,9 +3,8 @@
 //! | module | contents |
 //! |---|---|
 //! | `located_rows` | the chunks of rows, and reads of rows in several chunks |
-//! | `column`, `table`, `validity` | chunks of a table: Arrow record batches, opened as builders by a batch of ingestion |
+//! | `column`, `table` | chunks of a table: Arrow record batches, opened as builders by a batch of ingestion |
 //! | `jobs`, `runs`, `records`, `reference` | the tables, and references between them |
-//! | `prefetch` | prefetches of cache lines |
 //! | `annotation` | a dictionary column per annotation key and chunk |
 //! | `arena`, `dictionary` | append-only values, and dictionaries |
 //! | `id` | ids of a fixed width |
@@ -30,7 +29,6 @@ mod located_rows;
 mod ngram;
 mod partials;
 mod postings;
-mod prefetch;
 mod recent;
 mod records;
 mod reference;
@@ -38,7 +36,6 @@ mod row_set;
 mod runs;
 mod table;
 mod tables;
-mod validity;
 mod window;
 mod zone;
 
@@ -50,10 +47,9 @@ pub(super) use dictionary::{Dictionary, TextOrder};
 pub(super) use id::{FixedId, JobId, RunId};
 pub(super) use integer_index::{IntegerIndex, ListedRows};
 pub(super) use jobs::{JobChunk, JobColumnIndex, JobRows, JobWriter, job_state};
-pub(super) use located_rows::{CHUNK_ROWS, LocatedRows, PREFETCH_MAX_ROWS, first_row, locate};
+pub(super) use located_rows::{CHUNK_ROWS, LocatedRows, first_row, locate};
 pub(super) use partials::{CachedGroups, GroupAccumulator, GroupTotals, PartialKey, TotalsUpdate};
 pub(super) use postings::{PostingList, Postings};
-pub(super) use prefetch::{TextPrefetch, prefetch};
 pub(super) use records::Records;
 pub(super) use reference::Reference;
 pub(super) use row_set::RowSet;

@@ -5,15 +5,11 @@ use std::sync::Arc;
 
 use roaring::RoaringBitmap;
 
-use super::prefetch::prefetch;
 use super::row_set::RowSet;
 use super::window::{bitmap_bytes, by_window, whole_window};
 
 /// A list with this many rows is converted to a bitmap, which is smaller and faster from this length on.
 const BITMAP_FROM: usize = 256;
-
-/// The number of lists that are prefetched together.
-const PREFETCHED_LISTS: usize = 256;
 
 /// Ascending rows. Most annotation values have few rows, for which a bitmap would be larger.
 #[derive(Debug, Clone, Default)]
@@ -66,22 +62,6 @@ impl PostingList {
             *self = Self::Many(Arc::new(bitmap));
         } else {
             rows.for_each(|row| self.insert(row));
-        }
-    }
-
-    /// Prefetches the vector or bitmap, whose clone increments a reference count.
-    fn prefetch(&self) {
-        match self {
-            Self::None | Self::One(_) => {}
-            Self::Few(rows) => prefetch(rows.as_ref()),
-            Self::Many(bitmap) => prefetch(bitmap.as_ref()),
-        }
-    }
-
-    /// Prefetches the first rows of a vector, which has been prefetched.
-    fn prefetch_rows(&self) {
-        if let Self::Few(rows) = self {
-            rows.first().into_iter().for_each(prefetch);
         }
     }
 
@@ -236,15 +216,7 @@ impl Postings {
 
     /// The lists of several codes. Codes without an entry are omitted.
     pub(crate) fn lists(&self, codes: &[u32]) -> Vec<PostingList> {
-        let mut lists = Vec::with_capacity(codes.len());
-        for codes in codes.chunks(PREFETCHED_LISTS) {
-            let of_part: Vec<&PostingList> = codes.iter().filter_map(|&code| self.0.get(code as usize)).collect();
-            of_part.iter().for_each(|&list| prefetch(list));
-            of_part.iter().for_each(|list| list.prefetch());
-            of_part.iter().for_each(|list| list.prefetch_rows());
-            lists.extend(of_part.into_iter().cloned());
-        }
-        lists
+        codes.iter().filter_map(|&code| self.0.get(code as usize)).cloned().collect()
     }
 
     pub(crate) fn list_len(&self, code: u32) -> u64 {

@@ -4,7 +4,6 @@ use std::sync::Arc;
 
 use roaring::{MultiOps, RoaringBitmap};
 
-use super::prefetch::prefetch;
 use super::window::{bitmap_bytes, window_of};
 
 /// A set of rows: a roaring bitmap per window.
@@ -47,16 +46,6 @@ impl RowSet {
             }
         }
         &buffer[..len]
-    }
-
-    /// Prefetches the pointer to the bitmap of a row's window.
-    pub(super) fn prefetch_pointer(&self, row: u32) {
-        self.windows.get(window_of(row)).into_iter().for_each(prefetch);
-    }
-
-    /// Prefetches the bitmap of a row's window, whose pointer has been prefetched.
-    pub(super) fn prefetch_bitmap(&self, row: u32) {
-        self.window(row).into_iter().for_each(prefetch);
     }
 
     /// Removes the rows that are not in the set from a bitmap, which has rows of one window.

@@ -12,7 +12,6 @@ use datafusion::arrow::record_batch::RecordBatch;
 use super::column::{CellType, ColumnType, Optional, Required};
 use super::id::RunId;
 use super::located_rows::LocatedRows;
-use super::prefetch::prefetch;
 use super::table::{Chunk, Table, TableWriter, table};
 
 table! {
@@ -118,7 +117,6 @@ mod tests {
         let last = CHUNK_ROWS as u32 + 99;
         for rows in [vec![], vec![3, 4, 5], vec![4, 90, 8000, 40], vec![last, 0, last - 1, 1, 2, 8191, 8192, 5, 4]] {
             let indices = UInt32Array::from(rows.clone());
-            RunChunk::prefetch_columns(RunColumnIndex::ALL.iter().copied(), &LocatedRows::new(table.chunks(), &rows));
             for column in RunColumnIndex::ALL.iter().copied() {
                 let arrays = table.chunks().iter().map(|chunk| chunk.batch().column(column as usize).as_ref());
                 let expected = take(&concat(&arrays.collect::<Vec<_>>()).unwrap(), &indices, None).unwrap();

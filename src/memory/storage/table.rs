@@ -61,21 +61,6 @@ pub(crate) trait Chunk: Clone {
     /// The columns of every chunk.
     fn schema() -> &'static SchemaRef;
     fn batch(&self) -> &RecordBatch;
-    /// Prefetches the buffer pointers of a column.
-    fn prefetch_cells(&self, column: Self::Column);
-    /// Prefetches the validity of a column, or its values if it has no validity bitmap.
-    fn prefetch(column: Self::Column, rows: &LocatedRows<'_, Self>);
-    /// Prefetches the values of a column whose validity has been prefetched, except nulls.
-    fn prefetch_values(column: Self::Column, rows: &LocatedRows<'_, Self>);
-    /// Prefetches the values of some columns in sparse rows, so that the cache misses of all columns overlap.
-    fn prefetch_columns(columns: impl Iterator<Item = Self::Column> + Clone, rows: &LocatedRows<'_, Self>) {
-        if !rows.prefetches() {
-            return;
-        }
-        rows.chunks().for_each(|chunk| columns.clone().for_each(|column| chunk.prefetch_cells(column)));
-        columns.clone().for_each(|column| Self::prefetch(column, rows));
-        columns.for_each(|column| Self::prefetch_values(column, rows));
-    }
     /// The values of a column in some rows.
     fn gather(column: Self::Column, rows: &LocatedRows<'_, Self>) -> Result<ArrayRef, ArrowError>;
     /// Opens the columns for writes.
@@ -225,10 +210,15 @@ macro_rules! table {
         #[derive(Debug, Clone, Copy, PartialEq, Eq)]
         pub(crate) enum $place { $($column,)* }
 
-        #[cfg(test)]
         #[allow(dead_code)]
         impl $place {
             pub(crate) const ALL: &[Self] = &[$(Self::$column,)*];
+
+            /// The column with a name.
+            pub(crate) fn named(name: &str) -> Option<Self> {
+                let names = [$(stringify!($column),)*];
+                names.iter().position(|of_column| *of_column == name).map(|at| Self::ALL[at])
+            }
         }
 
         static SCHEMA: LazyLock<SchemaRef> = LazyLock::new(|| {
@@ -273,28 +263,6 @@ macro_rules! table {
 
             fn batch(&self) -> &RecordBatch {
                 &self.batch
-            }
-
-            fn prefetch_cells(&self, column: $place) {
-                match column {
-                    $($place::$column => prefetch(&self.cells.$column),)*
-                }
-            }
-
-            fn prefetch(column: $place, rows: &LocatedRows<'_, Self>) {
-                match column {
-                    $($place::$column => {
-                        rows.iter().for_each(|(chunk, at)| <$type as CellType>::prefetch(&chunk.cells.$column, at));
-                    })*
-                }
-            }
-
-            fn prefetch_values(column: $place, rows: &LocatedRows<'_, Self>) {
-                match column {
-                    $($place::$column => {
-                        rows.iter().for_each(|(chunk, at)| <$type as CellType>::prefetch_value(&chunk.cells.$column, at));
-                    })*
-                }
             }
 
             fn gather(column: $place, rows: &LocatedRows<'_, Self>) -> Result<ArrayRef, ArrowError> {

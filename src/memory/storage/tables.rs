@@ -109,19 +109,25 @@ impl Tables {
 }
 
 impl Dictionaries {
-    /// The dictionary of a field; `None` for the job's id, which has no codes.
-    pub(crate) fn of(&self, field: TextField) -> Option<&Dictionary> {
-        Some(match field {
-            TextField::JobId => return None,
-            TextField::Queue => &self.queues,
-            TextField::JobSet => &self.job_sets,
-            TextField::Owner => &self.owners,
-            TextField::Namespace => &self.namespaces,
-            TextField::PriorityClass => &self.priority_classes,
-            TextField::Cluster => &self.clusters,
-            TextField::Node => &self.nodes,
-            TextField::Pool => &self.pools,
-        })
+    /// The dictionaries of columns, with the names of the columns.
+    pub(crate) fn by_column(&self) -> [(&'static str, &Dictionary); 10] {
+        [
+            ("queue", &self.queues),
+            ("job_set", &self.job_sets),
+            ("owner", &self.owners),
+            ("namespace", &self.namespaces),
+            ("priority_class", &self.priority_classes),
+            ("cluster", &self.clusters),
+            ("node", &self.nodes),
+            ("pool", &self.pools),
+            ("cancel_reason", &self.cancel_reasons),
+            ("cancel_user", &self.cancel_users),
+        ]
+    }
+
+    /// The dictionary of a column; `None` for a column without codes.
+    pub(crate) fn of(&self, column: &str) -> Option<&Dictionary> {
+        self.by_column().into_iter().find(|(name, _)| *name == column).map(|(_, dictionary)| dictionary)
     }
 }
 

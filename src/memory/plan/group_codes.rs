@@ -1,0 +1,293 @@
+//! GROUP BY strings by numbers.
+//!
+//! DataFusion's `AggregateExec` has no specialisation for dictionary arrays: it converts the keys of each row to its row
+//! format, which dominates the time of the plan. The rule replaces string keys by numbers, which are aggregated without
+//! their strings, and adds a projection that converts the numbers of the groups back.
+
+use std::hash::{Hash, Hasher};
+use std::sync::Arc;
+
+use datafusion::arrow::array::{Array, ArrayRef, AsArray, DictionaryArray, StringViewArray, UInt32Array};
+use datafusion::arrow::datatypes::{DataType, UInt32Type};
+use datafusion::common::tree_node::Transformed;
+use datafusion::common::{Column, internal_err};
+use datafusion::error::Result as EngineResult;
+use datafusion::logical_expr::logical_plan::{Aggregate, Projection};
+use datafusion::logical_expr::{
+    ColumnarValue, Expr, ExprSchemable, LogicalPlan, ScalarFunctionArgs, ScalarUDF, ScalarUDFImpl, Signature,
+    Volatility,
+};
+use datafusion::optimizer::{ApplyOrder, OptimizerConfig, OptimizerRule};
+use parking_lot::Mutex;
+
+use crate::memory::schema::text_type;
+use crate::memory::storage::Dictionary;
+
+/// Groups by the numbers of strings instead of the strings.
+#[derive(Debug)]
+pub(super) struct GroupByCodes;
+
+impl OptimizerRule for GroupByCodes {
+    fn name(&self) -> &str {
+        "group_by_codes"
+    }
+
+    fn apply_order(&self) -> Option<ApplyOrder> {
+        Some(ApplyOrder::BottomUp)
+    }
+
+    fn rewrite(&self, plan: LogicalPlan, _: &dyn OptimizerConfig) -> EngineResult<Transformed<LogicalPlan>> {
+        let LogicalPlan::Aggregate(by_values) = plan else { return Ok(Transformed::no(plan)) };
+        let codes = |key: &Expr| {
+            let is_text = key.get_type(by_values.input.schema()).is_ok_and(|data_type| data_type == text_type());
+            (is_text && !matches!(key, Expr::GroupingSet(_))).then(|| Arc::new(KeyCodes::default()))
+        };
+        let codes: Vec<Option<Arc<KeyCodes>>> = by_values.group_expr.iter().map(codes).collect();
+        if codes.iter().all(Option::is_none) {
+            return Ok(Transformed::no(LogicalPlan::Aggregate(by_values)));
+        }
+        let key = |(key, codes): (&Expr, &Option<Arc<KeyCodes>>)| match codes {
+            Some(codes) => KeyFunction::udf(codes, Direction::Encode).call(vec![key.clone().unalias()]),
+            None => key.clone(),
+        };
+        let keys = by_values.group_expr.iter().zip(&codes).map(key).collect();
+        let by_codes = Aggregate::try_new(Arc::clone(&by_values.input), keys, by_values.aggr_expr.clone())?;
+        let decoded = |at: usize| {
+            let column = Expr::Column(Column::from(by_codes.schema.qualified_field(at)));
+            let Some(Some(codes)) = codes.get(at) else { return column };
+            let (qualifier, field) = by_values.schema.qualified_field(at);
+            let value = KeyFunction::udf(codes, Direction::Decode).call(vec![column]);
+            value.alias_qualified(qualifier.cloned(), field.name())
+        };
+        let columns = (0..by_values.schema.fields().len()).map(decoded).collect();
+        let by_codes = Arc::new(LogicalPlan::Aggregate(by_codes));
+        Ok(Transformed::yes(LogicalPlan::Projection(Projection::try_new(columns, by_codes)?)))
+    }
+}
+
+/// The code of a dictionary's value that has not been looked up.
+const UNKNOWN: u32 = u32::MAX;
+
+/// Numbers the distinct strings of a key, across the dictionaries of its batches.
+#[derive(Debug)]
+struct KeyCodes(Mutex<Coded>);
+
+#[derive(Debug)]
+struct Coded {
+    texts: Dictionary,
+    /// The dictionary of the last batch, and the number of each of its values.
+    last: ArrayRef,
+    codes: Vec<u32>,
+}
+
+impl Default for KeyCodes {
+    fn default() -> Self {
+        let last = Arc::new(StringViewArray::new_null(0));
+        Self(Mutex::new(Coded { texts: Dictionary::default(), last, codes: Vec::new() }))
+    }
+}
+
+impl KeyCodes {
+    fn encode(&self, keys: &DictionaryArray<UInt32Type>) -> UInt32Array {
+        let mut coded = self.0.lock();
+        let Coded { texts, last, codes } = &mut *coded;
+        if !is_same(last, keys.values()) {
+            *last = Arc::clone(keys.values());
+            *codes = vec![UNKNOWN; last.len()];
+        }
+        let values = last.as_string_view();
+        let mut code = |&key: &u32| {
+            let code = &mut codes[key as usize];
+            if *code == UNKNOWN {
+                *code = texts.intern(values.value(key as usize));
+            }
+            *code
+        };
+        let (keys, nulls) = (keys.keys().values(), keys.logical_nulls());
+        let codes: Vec<u32> = match &nulls {
+            None => keys.iter().map(code).collect(),
+            Some(nulls) => keys.iter().zip(nulls).map(|(key, valid)| if valid { code(key) } else { 0 }).collect(),
+        };
+        UInt32Array::new(codes.into(), nulls)
+    }
+
+    fn decode(&self, codes: &UInt32Array) -> EngineResult<ArrayRef> {
+        Ok(Arc::new(DictionaryArray::try_new(codes.clone(), self.0.lock().texts.values())?))
+    }
+}
+
+/// Whether two arrays share their buffers. An operator that rebuilds columns may have cloned one of them.
+fn is_same(a: &ArrayRef, b: &ArrayRef) -> bool {
+    Arc::ptr_eq(a, b) || (a.len() == b.len() && a.to_data().ptr_eq(&b.to_data()))
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+enum Direction {
+    Encode,
+    Decode,
+}
+
+/// The function from the strings of a key to their numbers, or back.
+#[derive(Debug)]
+struct KeyFunction {
+    codes: Arc<KeyCodes>,
+    direction: Direction,
+    signature: Signature,
+}
+
+impl KeyFunction {
+    fn udf(codes: &Arc<KeyCodes>, direction: Direction) -> ScalarUDF {
+        let signature = Signature::any(1, Volatility::Immutable);
+        Self { codes: Arc::clone(codes), direction, signature }.into()
+    }
+}
+
+impl PartialEq for KeyFunction {
+    fn eq(&self, other: &Self) -> bool {
+        Arc::ptr_eq(&self.codes, &other.codes) && self.direction == other.direction
+    }
+}
+
+impl Eq for KeyFunction {}
+
+impl Hash for KeyFunction {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        (Arc::as_ptr(&self.codes), self.direction).hash(state);
+    }
+}
+
+impl ScalarUDFImpl for KeyFunction {
+    fn name(&self) -> &str {
+        match self.direction {
+            Direction::Encode => "code_of",
+            Direction::Decode => "value_of",
+        }
+    }
+
+    fn signature(&self) -> &Signature {
+        &self.signature
+    }
+
+    fn return_type(&self, _: &[DataType]) -> EngineResult<DataType> {
+        Ok(match self.direction {
+            Direction::Encode => DataType::UInt32,
+            Direction::Decode => text_type(),
+        })
+    }
+
+    fn invoke_with_args(&self, args: ScalarFunctionArgs) -> EngineResult<ColumnarValue> {
+        let [argument] = args.args.as_slice() else { return internal_err!("the function has one argument") };
+        let argument = argument.to_array(args.number_rows)?;
+        Ok(ColumnarValue::Array(match self.direction {
+            Direction::Encode => Arc::new(self.codes.encode(argument.as_dictionary())),
+            Direction::Decode => self.codes.decode(argument.as_primitive())?,
+        }))
+    }
+}
+
+#[cfg(all(test, feature = "sql"))]
+mod tests {
+    use datafusion::arrow::array::{Int64Array, TimestampMicrosecondArray};
+    use datafusion::arrow::datatypes::{Field, Schema, SchemaRef, TimeUnit};
+    use datafusion::arrow::record_batch::RecordBatch;
+    use datafusion::arrow::util::pretty::pretty_format_batches;
+    use datafusion::datasource::MemTable;
+    use datafusion::execution::SessionStateBuilder;
+    use datafusion::physical_plan::displayable;
+    use datafusion::prelude::{SessionConfig, SessionContext};
+
+    use super::*;
+
+    /// Batches with shared and separate dictionaries, duplicate values in a dictionary, and nulls as codes and as
+    /// values.
+    fn batches(mut random: u64) -> (SchemaRef, Vec<RecordBatch>) {
+        let mut below = move |bound: u64| {
+            random = random.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+            (random >> 33) % bound
+        };
+        let schema = Arc::new(Schema::new(vec![
+            Field::new("k", text_type(), true),
+            Field::new("l", text_type(), true),
+            Field::new("v", DataType::Int64, true),
+            Field::new("t", DataType::Timestamp(TimeUnit::Microsecond, None), true),
+        ]));
+        let mut dictionary: ArrayRef = Arc::new(StringViewArray::from(vec!["a"]));
+        let other: ArrayRef = Arc::new(StringViewArray::from(vec![Some("x"), None, Some("y")]));
+        let batch = |_| {
+            if below(3) == 0 {
+                let texts = 1 + below(20);
+                let text = |_| (below(9) > 0).then(|| format!("t{}", below(12)));
+                dictionary = Arc::new((0..texts).map(text).collect::<StringViewArray>());
+            }
+            let rows = below(50);
+            let code = |_| (below(7) > 0).then(|| below(dictionary.len() as u64) as u32);
+            let keys: UInt32Array = (0..rows).map(code).collect();
+            let values: Int64Array = (0..rows).map(|_| (below(5) > 0).then(|| below(1000) as i64)).collect();
+            let others: UInt32Array = (0..rows).map(|_| (below(7) > 0).then(|| below(3) as u32)).collect();
+            let time = |_| (below(7) > 0).then(|| below(1 << 40) as i64 - (1 << 39));
+            let times: TimestampMicrosecondArray = (0..rows).map(time).collect();
+            let keys = DictionaryArray::new(keys, Arc::clone(&dictionary));
+            let others = DictionaryArray::new(others, Arc::clone(&other));
+            let columns: Vec<ArrayRef> = vec![Arc::new(keys), Arc::new(others), Arc::new(values), Arc::new(times)];
+            RecordBatch::try_new(Arc::clone(&schema), columns).unwrap()
+        };
+        let batches = (0..8).map(batch).collect();
+        (schema, batches)
+    }
+
+    async fn answer(context: &SessionContext, sql: &str, is_by_codes: bool) -> String {
+        let plan = context.sql(sql).await.unwrap().create_physical_plan().await.unwrap();
+        let shown = displayable(plan.as_ref()).indent(false).to_string();
+        assert_eq!(shown.contains("code_of"), is_by_codes, "{shown}");
+        let batches = datafusion::physical_plan::collect(plan, context.task_ctx()).await.unwrap();
+        pretty_format_batches(&batches).unwrap().to_string()
+    }
+
+    /// A context with the rule, and one without.
+    fn contexts(partitions: usize) -> [SessionContext; 2] {
+        let state = || {
+            let config = SessionConfig::new().with_target_partitions(partitions);
+            SessionStateBuilder::new_with_default_features().with_config(config)
+        };
+        [state().with_optimizer_rule(Arc::new(GroupByCodes)), state()]
+            .map(|state| SessionContext::new_with_state(state.build()))
+    }
+
+    fn register(contexts: &[SessionContext], schema: &SchemaRef, partitions: &[Vec<RecordBatch>]) {
+        for context in contexts {
+            let table = MemTable::try_new(Arc::clone(schema), partitions.to_vec()).unwrap();
+            context.deregister_table("t").unwrap();
+            context.register_table("t", Arc::new(table)).unwrap();
+        }
+    }
+
+    #[tokio::test]
+    async fn groups_by_codes_are_those_by_values() {
+        for (seed, partitions) in (0..12).map(|seed| (seed, 1)).chain((12..18).map(|seed| (seed, 3))) {
+            let [by_codes, plain] = contexts(partitions);
+            let (schema, batches) = batches(seed);
+            let batches: Vec<_> = batches.chunks(batches.len().div_ceil(partitions)).map(<[_]>::to_vec).collect();
+            register(&[by_codes.clone(), plain.clone()], &schema, &batches);
+            for sql in [
+                "SELECT k, count(*) FROM t GROUP BY k ORDER BY k",
+                "SELECT k, count(v), sum(v), min(v), max(v), avg(v + 1) FROM t GROUP BY k ORDER BY k",
+                "SELECT count(*) AS n, k FROM t WHERE v > 300 GROUP BY k HAVING count(*) > 1 ORDER BY k",
+                "SELECT DISTINCT k FROM t ORDER BY k",
+                "SELECT k, count(DISTINCT v), count(DISTINCT l) FROM t GROUP BY k ORDER BY k",
+                "SELECT k, count(*) FILTER (WHERE v > 10) FROM t GROUP BY k ORDER BY k",
+                "SELECT k, l, count(*), max(v) FROM t GROUP BY k, l ORDER BY k, l",
+                "SELECT k, v, count(*) FROM t GROUP BY k, v HAVING k > 't3' ORDER BY k, v",
+                "SELECT k, l, count(*) FROM t GROUP BY GROUPING SETS ((k, l), (k)) ORDER BY k, l",
+                "SELECT k, date_trunc('day', t) AS d, count(*), min(t) FROM t GROUP BY k, d ORDER BY k, d",
+                "SELECT u.k, count(*) FROM t AS u JOIN t AS w ON u.k = w.l GROUP BY u.k ORDER BY u.k",
+            ] {
+                let is_by_codes = !sql.contains("GROUPING");
+                assert_eq!(
+                    answer(&by_codes, sql, is_by_codes).await,
+                    answer(&plain, sql, false).await,
+                    "{seed}: {sql}"
+                );
+            }
+        }
+    }
+}
