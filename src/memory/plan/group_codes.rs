@@ -185,7 +185,8 @@ impl ScalarUDFImpl for KeyFunction {
     }
 }
 
-#[cfg(all(test, feature = "sql"))]
+#[cfg(test)]
+#[cfg(feature = "sql")]
 mod tests {
     use datafusion::arrow::array::{Int64Array, TimestampMicrosecondArray};
     use datafusion::arrow::datatypes::{Field, Schema, SchemaRef, TimeUnit};
