@@ -10,7 +10,7 @@ use clap::Args;
 use super::arguments::Address;
 use super::format::{self, parse_duration};
 use super::interrupt::{self, GuardedStore};
-use super::report::{self, Output};
+use super::messages::{self, Output};
 use super::{Failure, Verdict};
 
 /// Remove scratch stores of earlier runs from a server.
@@ -69,7 +69,7 @@ pub async fn run(args: &CleanArgs) -> Result<Verdict, Failure> {
     }
     if !args.yes {
         if !io::stdin().is_terminal() {
-            report::problem("confirmation needs a terminal; use --yes to remove the stores without it");
+            messages::problem("confirmation needs a terminal; use --yes to remove the stores without it");
             return Ok(Verdict::Failed);
         }
         if !confirm(old.len())? {
@@ -89,7 +89,7 @@ async fn remove(config: &DatabaseConfig, stores: &[&ScratchInfo], output: &mut O
         match config.remove_scratch(&store.name).await {
             Ok(()) => output.line(format_args!("removed {}", store.name))?,
             Err(error) => {
-                report::error(&error);
+                messages::error(&error);
                 verdict = Verdict::Failed;
             }
         }

@@ -11,7 +11,7 @@ use clap::Args;
 
 use super::arguments::Address;
 use super::compare::names;
-use super::report::Output;
+use super::messages::Output;
 use super::scratch::{check_reachable, interruptible, with_scratches};
 use super::source::Source;
 use super::{Failure, Verdict, fill};

@@ -8,7 +8,7 @@ use broadside::workload::{Workload, WorkloadOptions};
 use broadside::{Database, ManualClock};
 
 use super::source::Source;
-use super::{Failure, progress, report};
+use super::{Failure, messages, progress};
 
 /// Upper limit of the number of generated jobs.
 pub const MAX_JOBS: u64 = 1_000_000_000;
@@ -25,9 +25,9 @@ pub async fn execute(database: &dyn Database, clock: &ManualClock, source: &Sour
     for step in &scenario.steps {
         let response = step.call.execute(database, clock).await;
         if step.expect.is_some() {
-            report::difference(source, step, &response);
+            messages::difference(source, step, &response);
         } else {
-            report::failed_call(source, step, &response);
+            messages::failed_call(source, step, &response);
         }
     }
 }

@@ -24,7 +24,7 @@ use tokio::time::timeout;
 use tracing::instrument::WithSubscriber;
 use tracing::subscriber::NoSubscriber;
 
-use super::{report, terminal};
+use super::{messages, terminal};
 
 /// The exit code of an interrupted command: 128 + SIGINT, as shells report it.
 pub const EXIT_CODE: u8 = 130;
@@ -226,7 +226,7 @@ impl Drop for CancellableScope {
 
 /// Writes to standard error with a timeout, because the pipe may be full.
 async fn write_message(message: String) {
-    let _ = timeout(MESSAGE_TIMEOUT, tokio::task::spawn_blocking(|| report::problem(message))).await;
+    let _ = timeout(MESSAGE_TIMEOUT, tokio::task::spawn_blocking(|| messages::problem(message))).await;
 }
 
 impl fmt::Display for GuardedStore {

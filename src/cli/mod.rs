@@ -9,11 +9,11 @@ mod fill;
 mod format;
 mod interrupt;
 mod logging;
+mod messages;
 mod page;
 mod progress;
 mod replay;
 mod report;
-mod results;
 mod run;
 mod scratch;
 mod smoke;
@@ -62,7 +62,7 @@ enum Command {
     Smoke(smoke::SmokeArgs),
     Replay(replay::ReplayArgs),
     Compare(compare::CompareArgs),
-    Report(results::ResultsArgs),
+    Report(report::ReportArgs),
     Run(run::RunArgs),
     Sql(sql::SqlArgs),
     Explain(explain::ExplainArgs),
@@ -143,7 +143,7 @@ pub fn run() -> ExitCode {
         Err(Failure::Interrupted) => interrupt::EXIT_CODE.into(),
         Err(Failure::Reported) => Verdict::Failed.into(),
         Err(Failure::Error(error)) => {
-            report::error(error.as_ref());
+            messages::error(error.as_ref());
             Verdict::Failed.into()
         }
     };
@@ -158,7 +158,7 @@ fn execute(cli: Cli) -> Result<Verdict, Failure> {
             Command::Smoke(args) => smoke::run(&args).await,
             Command::Replay(args) => replay::run(&args).await,
             Command::Compare(args) => compare::run(&args).await,
-            Command::Report(args) => results::run(&args),
+            Command::Report(args) => report::run(&args),
             Command::Stats(args) => stats::run(&args).await,
             Command::Run(args) => run::run(&args).await,
             Command::Sql(args) => sql::run(&args).await,

@@ -6,7 +6,7 @@ use broadside::DatabaseConfig;
 use broadside::scenario::Scenario;
 use clap::Args;
 
-use super::report::{self, Output};
+use super::messages::{self, Output};
 use super::scratch::{check_reachable, run_scenario};
 use super::source::Source;
 use super::{BackendArgs, Failure, Verdict};
@@ -59,7 +59,7 @@ pub async fn run(args: &ReplayArgs) -> Result<Verdict, Failure> {
         verdict = verdict.max(match source.scenario() {
             Ok(scenario) => replay(&config, &source, &scenario, &mut output).await?,
             Err(problem) => {
-                report::problem(problem);
+                messages::problem(problem);
                 Verdict::Failed
             }
         });
@@ -77,7 +77,7 @@ async fn replay(
     run_scenario(config, scenario, |step, response| {
         output.line(response)?;
         if !step.accepts(response) {
-            report::difference(source, step, response);
+            messages::difference(source, step, response);
             verdict = Verdict::Differed;
         }
         Ok(())

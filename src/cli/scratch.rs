@@ -10,7 +10,7 @@ use futures::FutureExt;
 use futures::future::join_all;
 
 use super::interrupt::{self, Guard, GuardedStore};
-use super::{Failure, report};
+use super::{Failure, messages};
 
 /// A scratch store with a guard, so that a signal also removes it.
 struct GuardedScratch {
@@ -43,7 +43,7 @@ impl GuardedScratch {
         }
         let removed = store.remove().await;
         if let Err(error) = &removed {
-            report::error(error);
+            messages::error(error);
         }
         removed
     }

@@ -7,7 +7,7 @@ use clap::Args;
 use comfy_table::presets::UTF8_FULL_CONDENSED;
 use comfy_table::{Cell, CellAlignment, Table};
 
-use super::report::Output;
+use super::messages::Output;
 use super::{Failure, Verdict, fill, format};
 
 /// Show the memory usage of the memory engine's columns and indexes.

@@ -4,7 +4,7 @@ use super::config::LoadConfig;
 use super::objective::{Bound, Kind, Objective, Statistic};
 use super::reads::expected_reads;
 use super::record::{ObjectiveRecord, QueryType, RunRecord};
-use super::recorded::RecordedRead;
+use super::replay::RecordedRead;
 use super::upstream::GoDuration;
 use super::verdict::is_resolved;
 use crate::error::{Error, ErrorKind, Operation, Result};

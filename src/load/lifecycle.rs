@@ -6,7 +6,7 @@ use std::time::Duration;
 use super::attributes::Attributes;
 use super::config::{LoadConfig, TransitionConfig};
 use super::ids::{LiveId, number_in_id};
-use super::records;
+use super::payloads;
 use super::selection::{Selection, SelectionKind, Selector};
 use crate::ingest::{
     IngestionQuery, InsertJob, InsertJobError, InsertJobRun, SetJobErrored, SetJobLeased, SetJobPending,
@@ -205,7 +205,7 @@ impl JobFactory {
             LifeStage::Submitted => {
                 let (queue, job_set) = self.names(job);
                 let new = self.attributes.job(job.number, id.job(), queue, job_set, time);
-                queries.push_back(InsertJob { job: new, job_spec: Some(records::spec()) }.into());
+                queries.push_back(InsertJob { job: new, job_spec: Some(payloads::spec()) }.into());
             }
             LifeStage::Leased => {
                 let placement = self.attributes.placement(job.number);
@@ -238,14 +238,15 @@ impl JobFactory {
                 let failed = SetJobRunFailed {
                     job_run_id: run_id(),
                     time,
-                    error: Some(records::error()),
-                    debug: Some(records::debug()),
+                    error: Some(payloads::error()),
+                    debug: Some(payloads::debug()),
                     exit_code: FAILED_EXIT_CODE,
                     submitted,
                 };
                 queries.push_back(SetJobErrored { job_id: job_id(), time, submitted }.into());
                 queries.push_back(failed.into());
-                queries.push_back(InsertJobError { job_id: job_id(), error: Some(records::error()), submitted }.into());
+                queries
+                    .push_back(InsertJobError { job_id: job_id(), error: Some(payloads::error()), submitted }.into());
             }
         }
     }

@@ -12,7 +12,7 @@ use super::arrivals::{Arrivals, Profile};
 use super::config::LoadConfig;
 use super::generator::GeneratorOptions;
 use super::record::QueryType;
-use super::recorded::RecordedRead;
+use super::replay::RecordedRead;
 use super::requests::{self, LookoutPage, Requests};
 use super::selection::split_mix;
 use super::share::Share;

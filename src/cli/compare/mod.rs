@@ -16,9 +16,9 @@ use clap::{Args, ValueEnum};
 use indicatif::ProgressBar;
 
 use super::arguments::Address;
-use super::report::Output;
+use super::messages::Output;
 use super::scratch::{check_reachable, with_scratches};
-use super::{Failure, Verdict, fill, progress, report};
+use super::{Failure, Verdict, fill, messages, progress};
 use files::{Baseline, OutputDirectory};
 use table::{NOTE, ResultsTable};
 
@@ -137,7 +137,7 @@ pub async fn run(args: &CompareArgs) -> Result<Verdict, Failure> {
     let results = match compare(&comparison, &configs).await? {
         ComparisonOutcome::Agreed(results) => results,
         ComparisonOutcome::Differed(differences) => {
-            differences.iter().for_each(report::answers_differ);
+            differences.iter().for_each(messages::answers_differ);
             return Ok(Verdict::Differed);
         }
     };
@@ -151,7 +151,7 @@ pub async fn run(args: &CompareArgs) -> Result<Verdict, Failure> {
             None => directory.write(&results)?,
             Some(baseline) => {
                 if let Some(kept) = directory.write_failed(&results, baseline)? {
-                    report::baseline_kept(&kept);
+                    messages::baseline_kept(&kept);
                 }
             }
         }
@@ -211,7 +211,7 @@ pub(super) fn names(configs: &[DatabaseConfig]) -> Vec<String> {
 /// Reports the regressions from a baseline. Returns true if there are any.
 fn has_regressions(baseline: &Results, results: &Results, tolerance: f64) -> Result<bool, Failure> {
     let regressions = regressions(baseline, results, tolerance)?;
-    regressions.iter().for_each(report::regression);
+    regressions.iter().for_each(messages::regression);
     Ok(!regressions.is_empty())
 }
 

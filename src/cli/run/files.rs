@@ -12,7 +12,7 @@ use parking_lot::Mutex;
 use serde::Serialize;
 
 use crate::cli::file::{self, FileError};
-use crate::cli::report;
+use crate::cli::messages;
 
 /// The two files of a run. They are created before the load, so that a directory without access or space is an error
 /// before a measurement that may take hours.
@@ -110,7 +110,7 @@ impl Files {
         if let Err(error) = written
             && !std::mem::replace(&mut journal.has_failed, true)
         {
-            report::warning(FileError::new(&self.record, format!("{error}; the record is written later")));
+            messages::warning(FileError::new(&self.record, format!("{error}; the record is written later")));
         }
     }
 

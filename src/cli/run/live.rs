@@ -11,7 +11,7 @@ use indicatif::ProgressBar;
 use parking_lot::Mutex;
 
 use super::files::Files;
-use crate::cli::{format, progress, report};
+use crate::cli::{format, messages, progress};
 
 /// The interval between lines if standard error is not a terminal.
 const LINE_INTERVAL: Duration = Duration::from_secs(10);
@@ -67,7 +67,7 @@ impl LiveProgress {
         let mut state = self.state.lock();
         if state.last_line.elapsed() >= LINE_INTERVAL {
             state.last_line = Instant::now();
-            report::note(lines.join("; "));
+            messages::note(lines.join("; "));
         }
     }
 }
@@ -90,7 +90,7 @@ impl Observer for LiveProgress {
                 bar.set_message(phase.to_string());
                 bar.tick();
             }
-            None => report::note(phase),
+            None => messages::note(phase),
         }
     }
 
@@ -99,7 +99,7 @@ impl Observer for LiveProgress {
         let trial = format!("trial {number} at {rate:.1} submissions per second{purpose}");
         match &self.bar {
             Some(bar) => bar.println(&trial),
-            None => report::note(&trial),
+            None => messages::note(&trial),
         }
         self.state.lock().trial = Some(trial);
     }
@@ -111,7 +111,7 @@ impl Observer for LiveProgress {
     fn second(&self, snapshot: &Snapshot) {
         for error in &snapshot.new_errors {
             let call = error.query_type.map_or_else(|| "a batch".to_owned(), |kind| kind.to_string());
-            report::warning(format!("{call} failed: {}", error.error));
+            messages::warning(format!("{call} failed: {}", error.error));
         }
         let (phase, trial, length) = {
             let mut state = self.state.lock();

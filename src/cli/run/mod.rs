@@ -17,7 +17,7 @@ use clap::Args;
 use tokio::sync::watch;
 
 use super::arguments::Address;
-use super::report::{self, Output};
+use super::messages::{self, Output};
 use super::{Failure, Verdict, interrupt};
 use files::Files;
 use live::LiveProgress;
@@ -152,7 +152,7 @@ pub async fn run(args: &RunArgs) -> Result<Verdict, Failure> {
         return Ok(Verdict::Failed);
     };
     if args.share.is_some_and(|share| share.parts() > 1) && plan.database.backend() == BackendKind::Memory {
-        report::problem("--share requires a server: the memory backend is the store of one process");
+        messages::problem("--share requires a server: the memory backend is the store of one process");
         return Ok(Verdict::Failed);
     }
     let options = RunOptions {
@@ -180,7 +180,7 @@ pub async fn run(args: &RunArgs) -> Result<Verdict, Failure> {
     let _guard = interrupt::guard()?;
     let files = Arc::new(Files::create(&args.results_dir, SystemClock.now())?);
     if let Some(share) = args.share.filter(|share| share.parts() > 1) {
-        report::note(format!("share {share}: waiting up to {:?} for the others", options.share_wait));
+        messages::note(format!("share {share}: waiting up to {:?} for the others", options.share_wait));
     }
     let record = execute(&plan, &options, args.find_rate, &files).await?;
     let written = files.finish(&ResultFile::new(&record, plan.config.upstream()).to_json()?, &record.to_json()?);
@@ -202,7 +202,7 @@ async fn execute(plan: &Plan, options: &RunOptions, find_rate: bool, files: &Arc
         async { if find_rate { test.find_rate(database.clone()).await } else { test.run(database.clone()).await } };
     let signal = async {
         interrupt::requested().await;
-        report::note("interrupted: waiting up to 10 s for outstanding calls");
+        messages::note("interrupted: waiting up to 10 s for outstanding calls");
         // Fails if the run has ended at the same time.
         let _ = stop.send(true);
         std::future::pending::<()>().await;
@@ -214,7 +214,7 @@ async fn execute(plan: &Plan, options: &RunOptions, find_rate: bool, files: &Arc
     live.finish();
     // An error of closing would lose the record.
     let closed = database.close().await;
-    closed.err().iter().for_each(report::warning);
+    closed.err().iter().for_each(messages::warning);
     Ok(record?)
 }
 
@@ -229,22 +229,22 @@ async fn connect(config: &DatabaseConfig) -> Result<Arc<dyn Database>, Failure> 
 fn verdict(record: &RunRecord) -> Result<Verdict, Failure> {
     for failure in &record.failures {
         let kept = if failure.phase == Phase::TearDown { "" } else { "; the data are kept" };
-        report::problem(format!("{}: {}{kept}", failure.phase, failure.error));
+        messages::problem(format!("{}: {}{kept}", failure.phase, failure.error));
     }
     let differences = record.census.iter().flat_map(|census| &census.differences);
-    differences.for_each(|difference| report::problem(format!("census: {difference}")));
+    differences.for_each(|difference| messages::problem(format!("census: {difference}")));
     if record.partial {
         return Err(Failure::Interrupted);
     }
-    record.invalid.iter().for_each(|reason| report::problem(format!("invalid: {reason}")));
+    record.invalid.iter().for_each(|reason| messages::problem(format!("invalid: {reason}")));
     if let Some(search) = &record.rate_search {
         return Ok(found(search, record.failures.is_empty()));
     }
-    record.aborted.iter().for_each(|reason| report::problem(format!("ended early: {reason}")));
-    record.unsustained.iter().for_each(|reason| report::problem(format!("not sustained: {reason}")));
+    record.aborted.iter().for_each(|reason| messages::problem(format!("ended early: {reason}")));
+    record.unsustained.iter().for_each(|reason| messages::problem(format!("not sustained: {reason}")));
     for objective in record.objectives.iter().filter(|objective| !objective.held) {
         let measured = objective.measured.as_deref().unwrap_or("too few samples");
-        report::problem(format!("the objective {} is missed: {measured}", objective.objective));
+        messages::problem(format!("the objective {} is missed: {measured}", objective.objective));
     }
     Ok(exit(record))
 }
@@ -262,13 +262,13 @@ pub fn exit(record: &RunRecord) -> Verdict {
 }
 
 fn found(search: &RateSearchRecord, is_complete: bool) -> Verdict {
-    search.inconclusive.iter().for_each(|reason| report::problem(format!("inconclusive: {reason}")));
+    search.inconclusive.iter().for_each(|reason| messages::problem(format!("inconclusive: {reason}")));
     match search.highest {
         _ if !is_complete => Verdict::Failed,
         Some(_) => Verdict::Passed,
         None if search.inconclusive.is_some() => Verdict::Invalid,
         None => {
-            report::problem("no rate met all objectives");
+            messages::problem("no rate met all objectives");
             Verdict::Differed
         }
     }

@@ -8,7 +8,7 @@ use broadside::load::{LoadConfig, ParsedConfig, RecordedRead};
 use broadside::{BackendKind, DatabaseConfig};
 
 use crate::cli::file::{self, FileError};
-use crate::cli::{Failure, format, report};
+use crate::cli::{Failure, format, messages};
 
 /// The default configuration, for runs without --config.
 const DEFAULT: (&str, &str) = ("default.yaml", include_str!("../../../fixtures/load/default.yaml"));
@@ -48,11 +48,11 @@ impl Plan {
         let ParsedConfig { config, warnings, .. } = match parsed {
             Ok(parsed) => parsed,
             Err(error) => {
-                error.problems.iter().for_each(report::problem);
+                error.problems.iter().for_each(messages::problem);
                 return Ok(None);
             }
         };
-        warnings.iter().for_each(report::warning);
+        warnings.iter().for_each(messages::warning);
         let database = match backend {
             Some(database) => database,
             None => config.database.config()?,
@@ -83,7 +83,7 @@ impl Plan {
             GoDuration(self.config.warmup_duration + self.config.test_duration)
         );
         if !io::stdin().is_terminal() {
-            report::problem(format!("{size}; confirm it with --yes"));
+            messages::problem(format!("{size}; confirm it with --yes"));
             return Ok(false);
         }
         write!(io::stderr(), "{size}. Continue? [y/N] ")?;

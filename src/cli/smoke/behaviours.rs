@@ -6,7 +6,7 @@ use broadside::scenario::Scenario;
 
 use super::summary::{Row, Tally};
 use crate::cli::scratch::run_scenario;
-use crate::cli::{Failure, progress, report};
+use crate::cli::{Failure, messages, progress};
 
 /// The scenario files of `fixtures/`, by name.
 const FIXTURES: &[(&str, &[u8])] = include!(concat!(env!("OUT_DIR"), "/fixtures.rs"));
@@ -18,7 +18,7 @@ pub async fn check(config: &DatabaseConfig) -> Result<Row, Failure> {
     for (name, text) in FIXTURES {
         run_scenario(config, &Scenario::parse(text)?, |step, response| {
             if step.expect.is_some() && !tally.count(step.accepts(response)) {
-                report::difference(name, step, response);
+                messages::difference(name, step, response);
             }
             Ok(())
         })

@@ -8,7 +8,7 @@ use broadside::workload::{GeneratedJob, Workload};
 use broadside::{Database, GroupQuery, JobGroup};
 
 use super::summary::{Row, Tally};
-use crate::cli::report;
+use crate::cli::messages;
 
 /// Counts by group name.
 type Counts = BTreeMap<String, u64>;
@@ -36,7 +36,7 @@ pub async fn check(database: &dyn Database, workload: &Workload) -> Row {
     for ((field, _), expected) in GROUPINGS.iter().zip(counts) {
         let groups = groups(database, *field).await;
         if let Err(problem) = groups.and_then(|groups| compare(&expected, groups)) {
-            report::problem(format_args!("groups by {field}: {problem}"));
+            messages::problem(format_args!("groups by {field}: {problem}"));
             tally.count(false);
         } else {
             tally.count(true);

@@ -14,7 +14,7 @@ use broadside::workload::{Workload, WorkloadOptions};
 use broadside::{Database, DatabaseConfig, ManualClock};
 use clap::Args;
 
-use super::report::Output;
+use super::messages::Output;
 use super::scratch::{check_reachable, with_scratch};
 use super::{BackendArgs, Failure, Verdict, fill, progress};
 use summary::{Row, Summary, Tally};

@@ -7,7 +7,7 @@ use broadside::measure::LatencyHistogram;
 use broadside::workload::{QueryKind, Workload};
 
 use super::summary::{Row, Summary, Tally};
-use crate::cli::{progress, report};
+use crate::cli::{messages, progress};
 
 /// The maximum number of executions of a kind of query.
 const MAX_RUNS: u64 = 100;
@@ -23,7 +23,7 @@ pub async fn run(database: &dyn Database, workload: &Workload, summary: &mut Sum
     for kind in kinds {
         let (row, problem) = run_kind(database, workload, kind).await;
         if let Some(problem) = problem {
-            report::problem(format_args!("{kind}: {problem}"));
+            messages::problem(format_args!("{kind}: {problem}"));
         }
         summary.add(row);
         bar.inc(1);

@@ -14,7 +14,7 @@ use rustyline::error::ReadlineError;
 use super::output::{self, Format, Stdout};
 use super::statements::split;
 use crate::cli::interrupt::{self, Interrupted};
-use crate::cli::report::{self, Output};
+use crate::cli::messages::{self, Output};
 use crate::cli::{Failure, Verdict, format, terminal};
 
 const PROMPT: &str = "broadside> ";
@@ -92,7 +92,7 @@ impl Input {
         if let Self::Terminal(editor, Some(path)) = self
             && let Err(error) = editor.append_history(path)
         {
-            report::problem(format_args!("{}: cannot save the history: {error}", path.display()));
+            messages::problem(format_args!("{}: cannot save the history: {error}", path.display()));
         }
     }
 }
@@ -219,17 +219,17 @@ impl Shell<'_> {
             Ok(Ok((rows, Some(time)))) => time_line(rows, time)?,
             Ok(Ok((_, None))) => {}
             Ok(Err(Failure::Error(error))) => {
-                report::error(error.as_ref());
+                messages::error(error.as_ref());
                 return Ok(self.after_failure());
             }
             Ok(Err(other)) => return Err(other),
-            Err(Interrupted) => report::problem("the statement was cancelled"),
+            Err(Interrupted) => messages::problem("the statement was cancelled"),
         }
         Ok(Flow::Continue)
     }
 
     fn failed(&mut self, problem: impl Display) -> Result<Flow, Failure> {
-        report::problem(problem);
+        messages::problem(problem);
         Ok(self.after_failure())
     }
 

@@ -9,7 +9,7 @@ use super::database::LoadDatabase;
 use crate::historical::HistoricalJobsParams;
 use crate::load::arrivals::Profile;
 use crate::load::objective::Objective;
-use crate::load::{duration, records};
+use crate::load::{duration, payloads};
 use crate::time::Timestamp;
 
 /// The configuration of a load test.
@@ -267,10 +267,10 @@ impl LoadConfig {
                     errored_threshold,
                     cancelled_threshold,
                     job_age_days: set.historical.job_age_days.iter().map(|&days| days as i64).collect(),
-                    job_spec_bytes: Some(records::spec()),
-                    error_bytes: Some(records::error()),
-                    debug_bytes: Some(records::debug()),
-                    preemption_bytes: Some(records::preemption()),
+                    job_spec_bytes: Some(payloads::spec()),
+                    error_bytes: Some(payloads::error()),
+                    debug_bytes: Some(payloads::debug()),
+                    preemption_bytes: Some(payloads::preemption()),
                     reference_time,
                 }
             })

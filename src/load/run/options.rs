@@ -8,7 +8,7 @@ use tokio::sync::watch;
 use crate::load::config::LoadConfig;
 use crate::load::generator::GeneratorOptions;
 use crate::load::observer::{NullObserver, Observer};
-use crate::load::recorded::RecordedRead;
+use crate::load::replay::RecordedRead;
 
 /// A load test of a store. [`run`](Self::run) executes it, and [`find_rate`](Self::find_rate) searches for the highest
 /// rate that the store sustains.

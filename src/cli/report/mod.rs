@@ -15,9 +15,9 @@ use clap::Args;
 
 use super::compare::tolerance;
 use super::file::{self, FileError};
-use super::report::Output;
+use super::messages::Output;
 use super::run::{Summary, exit};
-use super::{Failure, Verdict, report};
+use super::{Failure, Verdict, messages};
 
 /// Write a report of one or several load test runs, and compare them with a baseline.
 ///
@@ -41,7 +41,7 @@ use super::{Failure, Verdict, report};
 /// the runs must be valid and complete.
 #[derive(Debug, Args)]
 #[command(after_long_help = AFTER_HELP)]
-pub struct ResultsArgs {
+pub struct ReportArgs {
     /// The records (broadside-run-….json). Ratios are relative to the first.
     #[arg(value_name = "FILE", required = true)]
     files: Vec<PathBuf>,
@@ -81,7 +81,7 @@ Exit codes:
      of all shares of one load
   With --merge also 1, 3 and 4 as `broadside run`, and 2 if a share was interrupted or a step after the load failed";
 
-pub fn run(args: &ResultsArgs) -> Result<Verdict, Failure> {
+pub fn run(args: &ReportArgs) -> Result<Verdict, Failure> {
     let mut runs = read_all(&args.files)?;
     if args.merge {
         runs = vec![merge(args.files.iter().map(|path| path.display().to_string()).zip(runs))?];
@@ -95,7 +95,7 @@ pub fn run(args: &ResultsArgs) -> Result<Verdict, Failure> {
     }
     let mut output = Output::default();
     for (name, run) in names(&runs).iter().zip(&runs) {
-        summary::problems(run).iter().for_each(|problem| report::warning(format!("{name}: {problem}")));
+        summary::problems(run).iter().for_each(|problem| messages::warning(format!("{name}: {problem}")));
     }
     let mut verdict = Verdict::Passed;
     match &runs[..] {
@@ -106,7 +106,7 @@ pub fn run(args: &ResultsArgs) -> Result<Verdict, Failure> {
         }
         _ => output.line(args.out.display())?,
     }
-    regressions.iter().for_each(report::regression);
+    regressions.iter().for_each(messages::regression);
     Ok(if regressions.is_empty() { verdict } else { verdict.max(Verdict::Differed) })
 }
 
