@@ -68,7 +68,7 @@ pub enum BackendKind {
     Memory,
     /// Lookout's schema on PostgreSQL.
     Postgres,
-    /// A store outside this crate that implements [`Database`](crate::Database), by its name.
+    /// A schema for ClickHouse.
     ClickHouse,
     /// A store outside this crate that implements [`Database`](crate::Database), by its name.
     Other(&'static str),

@@ -13,28 +13,28 @@ use crate::model::{Job, JobState, Run, RunState};
 use crate::time::Timestamp;
 
 /// The namespaces, by `i mod 7`.
-pub const NAMESPACES: [&str; 7] =
+pub(crate) const NAMESPACES: [&str; 7] =
     ["default", "dev", "staging", "research-red", "research-blue", "research-green", "research-yellow"];
 /// The priority classes, by `i mod 4`.
-pub const PRIORITY_CLASSES: [&str; 4] = ["armada-default", "armada-resilient", "armada-high", "armada-custom"];
+pub(crate) const PRIORITY_CLASSES: [&str; 4] = ["armada-default", "armada-resilient", "armada-high", "armada-custom"];
 /// The numbers of cores, by `i mod 6`.
-pub const CPUS: [i64; 6] = [1, 2, 4, 8, 16, 32];
+pub(crate) const CPUS: [i64; 6] = [1, 2, 4, 8, 16, 32];
 /// The memory sizes in bytes, by `i mod 4`.
-pub const MEMORIES: [i64; 4] = [GIB, 4 * GIB, 64 * GIB, 1024 * GIB];
+pub(crate) const MEMORIES: [i64; 4] = [GIB, 4 * GIB, 64 * GIB, 1024 * GIB];
 /// The ephemeral storage sizes in bytes, by `i mod 5`.
-pub const EPHEMERAL_STORAGES: [i64; 5] = [512 * MIB, 2 * GIB, 10 * GIB, 1024 * GIB, 30 * 1024 * GIB];
+pub(crate) const EPHEMERAL_STORAGES: [i64; 5] = [512 * MIB, 2 * GIB, 10 * GIB, 1024 * GIB, 30 * 1024 * GIB];
 /// The numbers of GPUs, by `i mod 8`.
-pub const GPUS: [i64; 8] = [0, 0, 0, 1, 0, 0, 0, 8];
+pub(crate) const GPUS: [i64; 8] = [0, 0, 0, 1, 0, 0, 0, 8];
 /// The pools, by `i mod 4`.
-pub const POOLS: [&str; 4] = ["general-purpose", "high-memory", "high-cpu", "gpu"];
+pub(crate) const POOLS: [&str; 4] = ["general-purpose", "high-memory", "high-cpu", "gpu"];
 /// The number of priorities, from 1.
-pub const PRIORITIES: u64 = 2000;
+pub(crate) const PRIORITIES: u64 = 2000;
 /// The number of clusters, from 1.
-pub const CLUSTERS: u64 = 40;
+pub(crate) const CLUSTERS: u64 = 40;
 /// The number of nodes, from 1.
-pub const NODES: u64 = 80;
+pub(crate) const NODES: u64 = 80;
 /// The annotation keys, each with the number of its values.
-pub const ANNOTATIONS: [(&str, u64); 5] = [
+pub(crate) const ANNOTATIONS: [(&str, u64); 5] = [
     ("example.com/broadside-alpha", 10),
     ("example.com/broadside-beta", 100),
     ("example.com/broadside-charlie", 1000),
@@ -42,19 +42,19 @@ pub const ANNOTATIONS: [(&str, u64); 5] = [
     ("example.com/broadside-echo", 100_000),
 ];
 /// The modulus of `i` to which the thresholds of the states apply.
-pub const STATE_MODULUS: u64 = 1000;
+pub(crate) const STATE_MODULUS: u64 = 1000;
 /// The cancel reason of cancelled jobs.
-pub const CANCEL_REASON: &str = "user requested";
+pub(crate) const CANCEL_REASON: &str = "user requested";
 /// The seconds from submission to lease.
-pub const LEASED_AFTER: i64 = 1;
+pub(crate) const LEASED_AFTER: i64 = 1;
 /// The seconds from submission to pending.
-pub const PENDING_AFTER: i64 = 2;
+pub(crate) const PENDING_AFTER: i64 = 2;
 /// The seconds from submission to start.
-pub const STARTED_AFTER: i64 = 3;
+pub(crate) const STARTED_AFTER: i64 = 3;
 /// The seconds from submission to end.
-pub const FINISHED_AFTER: i64 = 10;
+pub(crate) const FINISHED_AFTER: i64 = 10;
 /// The suffix that is appended to a job id to form the id of its run.
-pub const RUN_ID_SUFFIX: &str = "00";
+pub(crate) const RUN_ID_SUFFIX: &str = "00";
 
 const MIB: i64 = 1 << 20;
 const GIB: i64 = 1 << 30;
