@@ -9,18 +9,13 @@ use std::fmt;
 use serde::de::{self, Deserialize, Deserializer, MapAccess, SeqAccess, Visitor};
 use serde_json::{Map, Value};
 
-/// Detects other encodings and compressed files by their first bytes. Returns an error message.
+/// Detects other encodings by the first bytes. Returns an error message.
 pub(crate) fn wrong_encoding(file: &[u8]) -> Option<&'static str> {
     match file {
         [0xEF, 0xBB, 0xBF, ..] => Some("the file begins with a byte order mark: save it as UTF-8 without one"),
         [0xFF, 0xFE, ..] | [0xFE, 0xFF, ..] | [0, _, ..] | [_, 0, ..] => {
             Some("the file is UTF-16 or UTF-32: convert it to UTF-8")
         }
-        [0x1F, 0x8B, ..] => Some("the file is compressed with gzip: decompress it first"),
-        [0x28, 0xB5, 0x2F, 0xFD, ..] => Some("the file is compressed with zstd: decompress it first"),
-        [b'B', b'Z', b'h', ..] => Some("the file is compressed with bzip2: decompress it first"),
-        [0xFD, b'7', b'z', b'X', b'Z', ..] => Some("the file is compressed with xz: decompress it first"),
-        [b'P', b'K', 3, 4, ..] => Some("the file is a zip archive: extract it first"),
         _ => None,
     }
 }

@@ -203,12 +203,12 @@ fn the_baseline_and_the_directory_are_checked_before_the_backends() {
     std::fs::create_dir_all(occupied.join("report.html")).unwrap();
     let repeated = directory("repeated").join("results.json");
     std::fs::write(&repeated, r#"{"format":1,"format":1}"#).unwrap();
-    let compressed = directory("compressed").join("results.json.gz");
-    std::fs::write(&compressed, b"\x1f\x8b\x08\0").unwrap();
+    let other_encoding = directory("other-encoding").join("results.json");
+    std::fs::write(&other_encoding, b"\xff\xfe{\0}\0").unwrap();
     for (option, path, reason) in [
         ("--baseline", Path::new(&other_jobs), "other jobs"),
         ("--baseline", repeated.as_path(), "is repeated"),
-        ("--baseline", compressed.as_path(), "gzip"),
+        ("--baseline", other_encoding.as_path(), "UTF-16"),
         ("--out", file.as_path(), "file: "),
         ("--out", file.join("below").as_path(), "below: "),
         ("--out", occupied.as_path(), "is a directory"),
