@@ -16,6 +16,7 @@ use libtest_mimic::{Arguments, Trial};
 use support::backends::{Backend, runtime};
 use support::harness::server_trial;
 use support::postgres::{schema, shared, store};
+use support::proxy::{Mode, Proxy};
 use support::server::with;
 use tokio_postgres::NoTls;
 
@@ -42,6 +43,7 @@ fn main() {
         server_trial(server, "four-processes-make-the-load-of-one", four_processes),
         server_trial(server, "a-killed-share-keeps-the-data-and-can-be-repeated", a_killed_share),
         server_trial(server, "another-plan-and-a-second-process-are-refused", refusals),
+        server_trial(server, "a-silent-server-ends-all-shares", silent_server),
     ];
     libtest_mimic::run(&arguments, trials).exit();
 }
@@ -235,6 +237,35 @@ async fn wait_for_load(database: &dyn Database) {
     while database.get_jobs(&queued).await.unwrap().is_empty() {
         tokio::time::sleep(Duration::from_millis(20)).await;
     }
+}
+
+/// The server ceases to respond during the load. Without a limit the last share waits for the others for 120 s.
+async fn silent_server() {
+    let proxy = Proxy::start(&shared("")).await;
+    let store = store(&shared("")).await;
+    let parameters = format!("schema={}&connect_timeout=1", schema(&store));
+    let config = config(&CONFIG.replace("testDuration: 3s", "testDuration: 10m\nabortAfter: 2s"));
+    let run = async |share| {
+        let address: DatabaseConfig = with(proxy.address(), &parameters).parse().unwrap();
+        let database = address.connect(Arc::new(SystemClock)).await.unwrap();
+        let options = RunOptions { drain: Duration::from_secs(120), ..options(share) };
+        LoadTest::new(config.clone()).with_options(options).run(database).await.unwrap()
+    };
+    let silent = async {
+        wait_for_load(&**store.database()).await;
+        // The warm-up is over.
+        tokio::time::sleep(Duration::from_secs(2)).await;
+        proxy.set(Mode::HoldRequests(""));
+        Instant::now()
+    };
+    let (first, last, silent) = futures::future::join3(run("1/2"), run("2/2"), silent).await;
+    assert!(silent.elapsed() < Duration::from_secs(60), "{:?}", silent.elapsed());
+    for record in [&first, &last] {
+        assert!(record.aborted.is_some() && record.ingester.queries_executed > 0, "{:?}", record.aborted);
+    }
+    assert!(last.phase(Phase::TearDown).is_none() && !last.failures.is_empty(), "{:?}", last.failures);
+    proxy.set(Mode::Open);
+    store.remove().await.unwrap();
 }
 
 async fn refusals() {
