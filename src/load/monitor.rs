@@ -1,6 +1,5 @@
 //! The activity of the server and of the load driver during a load, sampled once a second.
 
-use std::borrow::Borrow;
 use std::collections::BTreeMap;
 use std::pin::pin;
 use std::sync::Arc;
@@ -163,7 +162,7 @@ impl Monitor {
 
     /// The value of an answer; `None` is an answer that did not come in time.
     fn answer<T>(&mut self, failed: &str, answer: Option<Result<T>>) -> Option<T> {
-        self.has_answered = answer.as_ref().is_some_and(is_answer);
+        self.has_answered = answer.as_ref().is_some_and(|answer| !answer.as_ref().is_err_and(is_unreachable));
         match answer {
             Some(Ok(value)) => return Some(value),
             Some(Err(error)) => self.problem(format!("{failed}: {error}")),
@@ -179,9 +178,9 @@ impl Monitor {
     }
 }
 
-/// Returns false if the result is the error of a server that cannot be reached.
-pub(super) fn is_answer<T, E: Borrow<Error>>(result: &std::result::Result<T, E>) -> bool {
-    !matches!(result, Err(error) if matches!(error.borrow().kind(), ErrorKind::Unavailable | ErrorKind::Timeout))
+/// Whether the error is that of a server that cannot be reached, and not its answer.
+pub(super) fn is_unreachable(error: &Error) -> bool {
+    matches!(error.kind(), ErrorKind::Unavailable | ErrorKind::Timeout)
 }
 
 /// The growth of counters since their last totals; 0 without one, and if the server has reset the counter.

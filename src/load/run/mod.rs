@@ -262,7 +262,7 @@ impl Run<'_> {
         let (populated, rested) = match self.fill(population).await {
             Ok(filled) => filled,
             Err(error) => {
-                self.is_silent = !monitor::is_answer(&Err::<(), _>(&error));
+                self.is_silent = monitor::is_unreachable(&error);
                 self.failures.push(FailureRecord { phase: Phase::Historical, error: error.to_string() });
                 return Ok(RunRecord { partial: false, ..self.unloaded() });
             }

@@ -85,7 +85,7 @@ impl Run<'_> {
                 handle.insert(open).activity().await
             };
             match timeout(limit.saturating_sub(responded.elapsed()), probe).await {
-                Ok(result) if monitor::is_answer(&result) => responded = Instant::now(),
+                Ok(result) if !result.as_ref().is_err_and(monitor::is_unreachable) => responded = Instant::now(),
                 _ => {}
             }
         }
