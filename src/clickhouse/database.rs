@@ -128,7 +128,7 @@ impl Database for ClickHouseDatabase {
         let replicated = self.config.cluster.is_some();
         detached(operation, async move {
             let _guard = guard;
-            Writer::new(&connection, layout, replicated.then_some(&store)).write(changes).await
+            Writer::new(&connection, layout, replicated.then_some(&store.turns)).write(changes).await
         })
         .await
     }

@@ -99,7 +99,8 @@
 //! - The server divides an insert into one part for each shard. Each is atomic; if one fails, those of other shards
 //!   remain, and repeating the batch completes it.
 //! - A table accepts one insert at a time until it has its quorum (`insert_quorum_parallel=0`, which sequential
-//!   consistency requires). So the handles of a process take turns, and more writers do not increase the rate of writes.
+//!   consistency requires). So the handles of a process take turns, and one insert writes the rows of all batches that
+//!   wait, up to 128 MiB.
 //!   The inserts of several processes are refused (286) and retried. A shard without a majority of its replicas refuses
 //!   writes.
 //! - Subqueries are GLOBAL: the latest run of a job, and other jobs of its job set, may be on other shards.
@@ -133,8 +134,8 @@
 //! | `address`, `config`, `builder` | addresses, the configuration, and its construction in code |
 //! | `tests` | the SQL of each kind of query, as snapshots |
 //!
-//! ClickHouse alone has `tables` (the DDL), `change` (the outcome of several statements), and `store`, `write_lock` and
-//! `version` (the state that all handles of a process to a store share).
+//! ClickHouse alone has `tables` (the DDL), `change` (the outcome of several statements), and `store`, `write_lock`,
+//! `version` and `turns` (the state that all handles of a process to a store share).
 
 mod activity;
 mod address;
@@ -162,6 +163,7 @@ mod tables;
 #[cfg(test)]
 mod tests;
 mod tls;
+mod turns;
 mod version;
 mod write_lock;
 

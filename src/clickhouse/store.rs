@@ -3,31 +3,23 @@
 use std::collections::HashMap;
 use std::sync::{Arc, LazyLock, Weak};
 
-use tokio::sync::{Mutex, MutexGuard};
+use parking_lot::Mutex;
 
-use super::tables::TABLES;
+use super::turns::Turns;
 use super::version::Versions;
 use super::write_lock::WriteLock;
 
-/// The write lock and the versions of a store.
+/// The write lock and the versions of a store, and the turns of inserts into replicated tables.
 #[derive(Debug, Default)]
 pub(super) struct Store {
     pub(super) write_lock: WriteLock,
     pub(super) versions: Versions,
-    /// A lock for each of [`TABLES`].
-    turns: [Mutex<()>; TABLES.len()],
+    pub(super) turns: Turns,
 }
 
-static STORES: LazyLock<parking_lot::Mutex<HashMap<String, Weak<Store>>>> = LazyLock::new(parking_lot::Mutex::default);
+static STORES: LazyLock<Mutex<HashMap<String, Weak<Store>>>> = LazyLock::new(Mutex::default);
 
 impl Store {
-    /// Waits for the turn to insert into a replicated table: the server refuses an insert (286) while another one waits
-    /// for its quorum.
-    pub(super) async fn turn(&self, table: &str) -> Option<MutexGuard<'_, ()>> {
-        let at = TABLES.iter().position(|&name| name == table)?;
-        Some(self.turns[at].lock().await)
-    }
-
     /// The store with an id. The id is that of its marker, so it is independent of the address.
     pub(super) fn of(id: &str) -> Arc<Self> {
         let mut stores = STORES.lock();

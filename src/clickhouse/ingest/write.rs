@@ -9,8 +9,8 @@ use crate::clickhouse::change::Change;
 use crate::clickhouse::connection::{Connection, INSERT_BYTES};
 use crate::clickhouse::layout::Layout;
 use crate::clickhouse::statement::{MAX_IDS, Statement};
-use crate::clickhouse::store::Store;
 use crate::clickhouse::tables;
+use crate::clickhouse::turns::{InsertTurns, Turns};
 use crate::error::Result;
 
 /// Writes the changes of a batch, table by table. Jobs are last, so that a stored job has its runs, spec and error.
@@ -22,63 +22,63 @@ use crate::error::Result;
 pub(in crate::clickhouse) struct Writer<'a> {
     connection: &'a Connection,
     layout: Layout,
-    /// The store if its tables are replicated, so that inserts take turns.
-    replicated: Option<&'a Store>,
+    /// The turns of inserts, if the tables are replicated.
+    turns: Option<&'a Turns>,
     /// The first part of the deduplication tokens of the batch's inserts.
     token: String,
     change: Change,
 }
 
 impl<'a> Writer<'a> {
-    pub(in crate::clickhouse) fn new(
-        connection: &'a Connection,
-        layout: Layout,
-        replicated: Option<&'a Store>,
-    ) -> Self {
-        Self { connection, layout, replicated, token: unique_token(), change: Change::default() }
+    pub(in crate::clickhouse) fn new(connection: &'a Connection, layout: Layout, turns: Option<&'a Turns>) -> Self {
+        Self { connection, layout, turns, token: unique_token(), change: Change::default() }
     }
 
     pub(in crate::clickhouse) async fn write(mut self, changes: Changes) -> Result<()> {
         let Changes { specs, errors, runs, jobs } = changes;
-        self.insert("job_spec", &specs).await?;
-        self.insert("job_error", &errors).await?;
-        self.write_table("job_run", runs, patch::update_runs).await?;
-        self.write_table("job", jobs, patch::update_jobs).await
+        self.insert("job_spec", &specs, |turns| &turns.specs).await?;
+        self.insert("job_error", &errors, |turns| &turns.errors).await?;
+        self.write_table("job_run", runs, |turns| &turns.runs, patch::update_runs).await?;
+        self.write_table("job", jobs, |turns| &turns.jobs, patch::update_jobs).await
     }
 
     async fn write_table<T>(
         &mut self,
         table: &str,
         changed: Changed<T>,
+        turns: fn(&Turns) -> &InsertTurns<T>,
         update: impl Fn(&[T]) -> Statement,
     ) -> Result<()>
     where
-        T: ChangedRow + RowOwned + RowWrite + for<'r> Row<Value<'r> = T>,
+        T: ChangedRow + Clone + RowOwned + RowWrite + for<'r> Row<Value<'r> = T>,
     {
         let Changed { mut inserted, mut updated } = changed;
         match self.layout {
             Layout::Replacing => {
                 inserted.append(&mut updated);
-                self.insert(table, &inserted).await
+                self.insert(table, &inserted, turns).await
             }
             Layout::Patch => {
-                self.insert(&tables::null_table(table), &inserted).await?;
+                self.insert(&tables::null_table(table), &inserted, turns).await?;
                 self.update(&updated, update).await
             }
         }
     }
 
-    async fn insert<T>(&mut self, table: &str, rows: &[T]) -> Result<()>
+    async fn insert<T>(&mut self, table: &str, rows: &[T], turns: fn(&Turns) -> &InsertTurns<T>) -> Result<()>
     where
-        T: ChangedRow + RowOwned + RowWrite + for<'r> Row<Value<'r> = T>,
+        T: ChangedRow + Clone + RowOwned + RowWrite + for<'r> Row<Value<'r> = T>,
     {
         for (number, rows) in inserts(rows).enumerate() {
             let token = (self.layout == Layout::Patch).then(|| format!("{}-{number}", self.token));
-            let _turn = match self.replicated {
-                Some(store) => store.turn(table).await,
-                None => None,
+            let inserted = match self.turns.map(turns) {
+                Some(turns) => {
+                    let bytes = rows.iter().map(ChangedRow::bytes).sum();
+                    let insert = async |rows: Vec<T>| self.connection.insert(OPERATION, table, &rows, None).await;
+                    turns.insert(rows.to_vec(), bytes, insert).await
+                }
+                None => self.connection.insert(OPERATION, table, rows, token.as_deref()).await,
             };
-            let inserted = self.connection.insert(OPERATION, table, rows, token.as_deref()).await;
             self.change.write(inserted)?;
         }
         Ok(())
