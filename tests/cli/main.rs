@@ -1,6 +1,5 @@
-//! Tests of the `broadside` command: exit codes, standard output and standard error.
-
-#![cfg(feature = "cli")]
+//! Tests of the `broadside` command: exit codes, standard output and standard error, and of the parts of the library that
+//! it consists of. They need no server.
 
 use std::io::{Read, Write};
 use std::path::PathBuf;
@@ -8,9 +7,14 @@ use std::process::{Command, Output, Stdio};
 
 use serde_json::{Value, json};
 
-#[cfg(all(feature = "postgres", feature = "clickhouse"))]
 mod addresses;
+mod api;
+mod compare;
+mod load;
+mod report;
 mod sql;
+#[path = "../support/mod.rs"]
+mod support;
 
 const INITIALISE: &str = r#"{"op":"initialiseSchema"}"#;
 const CLOCK: &str = r#"{"op":"setClock","now":"2026-01-01T00:00:00Z","expect":{"ok":null}}"#;
@@ -175,7 +179,6 @@ fn help_lists_the_exit_codes_of_each_command() {
     }
 }
 
-#[cfg(all(feature = "postgres", feature = "clickhouse"))]
 #[test]
 fn the_error_of_a_missing_address_has_the_variable() {
     for (backend, variable) in [("postgres", "BROADSIDE_POSTGRES_URL"), ("clickhouse", "BROADSIDE_CLICKHOUSE_URL")] {

@@ -7,14 +7,12 @@ pub mod faulty;
 pub mod generate;
 pub mod harness;
 pub mod jobs;
-#[cfg(all(feature = "postgres", feature = "clickhouse"))]
 pub mod leftovers;
 pub mod model;
-#[cfg(feature = "postgres")]
 pub mod postgres;
-#[cfg(all(feature = "cli", target_os = "linux"))]
+#[cfg(target_os = "linux")]
 pub mod process;
 pub mod proxy;
-#[cfg(feature = "cli")]
 pub mod refusals;
+pub mod run;
 pub mod server;

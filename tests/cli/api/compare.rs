@@ -1,0 +1,523 @@
+//! Tests of comparisons: the equality of results, turns, writes, ratios and regressions.
+
+use std::collections::{BTreeMap, BTreeSet, HashSet};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use async_trait::async_trait;
+use broadside::compare::{
+    Backend, Comparison, ComparisonOutcome, Ingestion, OperationResult, Results, Target, regressions,
+};
+use broadside::ingest::IngestionBatch;
+use broadside::memory::MemoryDatabase;
+use broadside::query::{self, Direction, GroupField, JobOrderKey};
+use broadside::workload::{Aggregate, Answer, Grouping, PageKind, Query, QueryKind, Record, Workload, WorkloadOptions};
+use broadside::{Database, Error, ManualClock, Operation, Result, StoreInfo, Timestamp};
+
+/// A store whose results are modified.
+#[derive(Debug)]
+struct Altered {
+    store: Backend,
+    alter: fn(&mut Answer),
+    /// The number of the first results, which are not modified.
+    unaltered: usize,
+    reads: AtomicUsize,
+}
+
+#[async_trait]
+impl Target for Altered {
+    fn name(&self) -> &str {
+        "altered"
+    }
+
+    async fn ingest(&self, batch: &IngestionBatch) -> Result<Duration> {
+        self.store.ingest(batch).await
+    }
+
+    async fn answer(&self, query: &Query) -> Result<(Answer, Duration)> {
+        let (mut answer, time) = self.store.answer(query).await?;
+        if self.reads.fetch_add(1, Ordering::Relaxed) >= self.unaltered {
+            (self.alter)(&mut answer);
+        }
+        Ok((answer, time))
+    }
+
+    async fn info(&self) -> Result<StoreInfo> {
+        self.store.info().await
+    }
+}
+
+async fn store(name: &str, workload: &Workload) -> Backend {
+    let clock = ManualClock::default();
+    clock.set(workload.now());
+    let database = MemoryDatabase::new().with_clock(Arc::new(clock));
+    database.initialise_schema().await.unwrap();
+    Backend::new(name, Arc::new(database))
+}
+
+/// The difference that a comparison finds in modified results; `None` if they are considered equal.
+async fn problem(kind: QueryKind, alter: fn(&mut Answer)) -> Option<String> {
+    later_problem(kind, 0, alter).await
+}
+
+/// The same if the first results are not modified.
+async fn later_problem(kind: QueryKind, unaltered: usize, alter: fn(&mut Answer)) -> Option<String> {
+    let workload = Workload::new(WorkloadOptions { jobs: 1500, ..WorkloadOptions::default() });
+    let (store_of_altered, reads) = (store("altered", &workload).await, AtomicUsize::new(0));
+    let altered = Altered { store: store_of_altered, alter, unaltered, reads };
+    let targets: [Box<dyn Target>; 2] = [Box::new(store("memory", &workload).await), Box::new(altered)];
+    let comparison = Comparison { workload: &workload, kinds: vec![kind], samples: 3 };
+    match comparison.run(&targets, &|_, _, _| {}).await.unwrap() {
+        ComparisonOutcome::Agreed(_) => None,
+        ComparisonOutcome::Differed(differences) => {
+            let [difference] = &differences[..] else { panic!("{differences:?}") };
+            assert_eq!((difference.target.as_str(), difference.reference.as_str()), ("altered", "memory"));
+            assert_eq!(difference.operation, kind.to_string());
+            Some(difference.problem.clone())
+        }
+    }
+}
+
+const BY_QUEUE: QueryKind =
+    QueryKind::Page(PageKind::Ordered { key: JobOrderKey::Queue, direction: Direction::Ascending });
+const BY_STATE: QueryKind =
+    QueryKind::Page(PageKind::Ordered { key: JobOrderKey::State, direction: Direction::Ascending });
+const BY_JOB_ID: QueryKind =
+    QueryKind::Page(PageKind::Ordered { key: JobOrderKey::JobId, direction: Direction::Descending });
+const GROUPS: QueryKind =
+    QueryKind::Groups { by: Grouping::Field(GroupField::Owner), aggregates: &[Aggregate::States] };
+const CHEAP: QueryKind = QueryKind::Page(PageKind::Priority(query::Comparison::Less));
+
+/// A store that knows no records.
+#[derive(Debug)]
+struct Recordless(Backend);
+
+#[async_trait]
+impl Target for Recordless {
+    fn name(&self) -> &str {
+        self.0.name()
+    }
+
+    async fn ingest(&self, batch: &IngestionBatch) -> Result<Duration> {
+        self.0.ingest(batch).await
+    }
+
+    async fn answer(&self, query: &Query) -> Result<(Answer, Duration)> {
+        match query {
+            Query::Record(_, id) => Err(Error::not_found(Operation::GetJobSpec, "spec", "job", id)),
+            _ => self.0.answer(query).await,
+        }
+    }
+
+    async fn info(&self) -> Result<StoreInfo> {
+        self.0.info().await
+    }
+}
+
+#[tokio::test]
+async fn a_record_that_one_store_lacks_is_a_difference_and_one_that_all_lack_is_not_timed() {
+    let workload = Workload::new(WorkloadOptions { jobs: 500, ..WorkloadOptions::default() });
+    let comparison =
+        Comparison { workload: &workload, kinds: vec![QueryKind::Record(Record::Spec), CHEAP], samples: 3 };
+    let lacking = || async { Box::new(Recordless(store("lacking", &workload).await)) as Box<dyn Target> };
+    let results = agreed(&comparison, &[lacking().await, lacking().await]).await;
+    assert!(results.operations.iter().all(|operation| operation.name != "job spec"));
+    let targets = [Box::new(store("memory", &workload).await) as Box<dyn Target>, lacking().await];
+    let ComparisonOutcome::Differed(differences) = comparison.run(&targets, &|_, _, _| {}).await.unwrap() else {
+        panic!("the results are equal")
+    };
+    let [difference] = &differences[..] else { panic!("{differences:?}") };
+    assert!(difference.problem.starts_with("got an error: "), "{}", difference.problem);
+}
+
+/// A store without updates that ingests its batches in reverse order, so that the order of ties differs.
+#[derive(Debug)]
+struct Reversed {
+    store: Backend,
+    batches: Mutex<Vec<IngestionBatch>>,
+}
+
+#[async_trait]
+impl Target for Reversed {
+    fn name(&self) -> &str {
+        "reversed"
+    }
+
+    fn supports_updates(&self) -> bool {
+        false
+    }
+
+    async fn ingest(&self, batch: &IngestionBatch) -> Result<Duration> {
+        self.batches.lock().unwrap().push(batch.clone());
+        Ok(Duration::from_micros(1))
+    }
+
+    async fn finish_ingestion(&self) -> Result<()> {
+        let batches = std::mem::take(&mut *self.batches.lock().unwrap());
+        for batch in batches.iter().rev() {
+            self.store.ingest(batch).await?;
+        }
+        Ok(())
+    }
+
+    async fn answer(&self, query: &Query) -> Result<(Answer, Duration)> {
+        self.store.answer(query).await
+    }
+
+    async fn info(&self) -> Result<StoreInfo> {
+        self.store.info().await
+    }
+}
+
+#[tokio::test]
+async fn ties_may_differ_in_rows_and_order() {
+    let workload = Workload::new(WorkloadOptions { jobs: 3000, ..WorkloadOptions::default() });
+    let reversed = Reversed { store: store("reversed", &workload).await, batches: Mutex::default() };
+    let targets: [Box<dyn Target>; 2] = [Box::new(store("memory", &workload).await), Box::new(reversed)];
+    let comparison = Comparison { workload: &workload, kinds: QueryKind::essential(), samples: 3 };
+    let ComparisonOutcome::Agreed(results) = comparison.run(&targets, &|_, _, _| {}).await.unwrap() else { panic!() };
+    let is_complete = |operation: &OperationResult| operation.measurements.iter().all(Option::is_some);
+    let incomplete = results.operations.iter().filter(|operation| !is_complete(operation));
+    let (written, ingested): (Vec<_>, Vec<_>) = incomplete.partition(|operation| operation.name.ends_with("a write"));
+    assert_eq!((written.len(), ingested.len()), (20, 3), "a store without updates takes no part");
+
+    let query = workload.query(BY_STATE, 0).unwrap();
+    let mut ids = Vec::new();
+    for target in &targets {
+        let (mut answer, _) = target.answer(&query).await.unwrap();
+        ids.push(jobs(&mut answer).iter().map(|job| job.job_id.clone()).collect::<BTreeSet<_>>());
+    }
+    assert_ne!(ids[0], ids[1], "the stores return the same ties");
+    assert_eq!(problem(BY_STATE, |answer| jobs(answer).reverse()).await, None);
+}
+
+#[tokio::test]
+async fn rows_out_of_order_are_differences() {
+    let found = problem(BY_JOB_ID, |answer| jobs(answer).swap(3, 4)).await.unwrap();
+    assert!(found.starts_with("row 3: expected the order key"), "{found}");
+}
+
+#[tokio::test]
+async fn missing_and_repeated_rows_are_differences() {
+    let found = problem(BY_QUEUE, |answer| drop(jobs(answer).pop())).await.unwrap();
+    assert_eq!(found, "expected 100 rows, got 99");
+    let repeat = |answer: &mut Answer| jobs(answer)[8] = jobs(answer)[7].clone();
+    let found = problem(BY_QUEUE, repeat).await.unwrap();
+    assert!(found.starts_with("rows 7 and 8 are both"), "{found}");
+}
+
+#[tokio::test]
+async fn a_difference_has_the_path_and_the_value() {
+    let alter = |answer: &mut Answer| {
+        for job in jobs(answer) {
+            job.runs.iter_mut().for_each(|run| run.exit_code = Some(77));
+        }
+    };
+    let found = problem(BY_QUEUE, alter).await.unwrap();
+    assert!(found.contains("/runs/0/exitCode") && found.ends_with("got 77"), "{found}");
+}
+
+#[tokio::test]
+async fn rows_that_the_query_does_not_select_are_differences() {
+    let alter = |answer: &mut Answer| jobs(answer)[0].job_id = "other".into();
+    let found = problem(BY_QUEUE, alter).await.unwrap();
+    assert!(found.starts_with("\"other\" is not selected"), "{found}");
+    let found = problem(GROUPS, |answer| groups(answer)[0].name = "other".into()).await.unwrap();
+    assert!(found.starts_with("\"other\" is not selected"), "{found}");
+}
+
+#[tokio::test]
+async fn results_are_also_compared_during_the_measurement() {
+    let found = later_problem(GROUPS, 1, |answer| groups(answer)[0].count += 1).await.unwrap();
+    assert!(found.starts_with("row 0: expected the order key"), "{found}");
+}
+
+#[tokio::test]
+async fn groups_and_records_are_compared() {
+    let found = problem(GROUPS, |answer| groups(answer)[2].count += 1).await.unwrap();
+    assert!(found.starts_with("row 2: expected the order key"), "{found}");
+    let alter = |answer: &mut Answer| *answer = Answer::Text("other".to_owned());
+    let found = problem(QueryKind::Record(Record::RunError), alter).await.unwrap();
+    assert!(found.ends_with("got \"other\""), "{found}");
+    let alter = |answer: &mut Answer| {
+        if let Answer::Spec(spec) = answer {
+            spec.queue.clear();
+        }
+    };
+    assert!(problem(QueryKind::Record(Record::Spec), alter).await.is_some());
+}
+
+#[tokio::test]
+async fn results_have_a_measurement_for_each_target() {
+    let workload = Workload::new(WorkloadOptions { jobs: 500, ..WorkloadOptions::default() });
+    let targets: [Box<dyn Target>; 2] =
+        [Box::new(store("one", &workload).await), Box::new(store("two", &workload).await)];
+    let comparison = Comparison { workload: &workload, kinds: vec![CHEAP, GROUPS], samples: 4 };
+    let ComparisonOutcome::Agreed(results) = comparison.run(&targets, &|_, _, _| {}).await.unwrap() else { panic!() };
+    let names: Vec<_> = results.operations.iter().map(|operation| operation.name.as_str()).collect();
+    let groups = ["groups by owner: state", "groups by owner: state, after a write"];
+    assert_eq!((names.len(), &names[5..]), (7, &groups[..]), "{names:?}");
+    for operation in &results.operations {
+        assert_eq!(operation.measurements.iter().flatten().count(), 2, "{}", operation.name);
+        assert_eq!(operation.ratio(0), None, "{}", operation.name);
+        assert!(operation.ratio(1).is_some_and(|ratio| ratio.value > 0.0), "{}", operation.name);
+    }
+    let queries = results.operations.iter().filter(|operation| operation.name.starts_with("page"));
+    for measured in queries.flat_map(|operation| operation.measurements.iter().flatten()) {
+        assert_eq!(measured.runs, 4);
+        assert_eq!((measured.times.p95_nanos, measured.times.p99_nanos), (None, None), "four runs have no p95");
+    }
+    assert!(results.backends.iter().all(|backend| backend.bytes_per_job > Some(0.0)));
+    assert!(results.taken > Timestamp::from_seconds(0));
+}
+
+/// A call of a store: the query, or the ids of the jobs that a batch updates.
+type Call = (&'static str, String);
+
+/// A store that records its calls, and pretends that each batch takes 1 ms and each read the next of the given times.
+#[derive(Debug)]
+struct Recording {
+    store: Backend,
+    calls: Arc<Mutex<Vec<Call>>>,
+    name: &'static str,
+    times: Vec<Duration>,
+    reads: AtomicUsize,
+}
+
+/// Stores that record their calls in one list.
+async fn recording(
+    workload: &Workload,
+    stores: impl IntoIterator<Item = (&'static str, Vec<Duration>)>,
+) -> (Vec<Box<dyn Target>>, Arc<Mutex<Vec<Call>>>) {
+    let calls = Arc::new(Mutex::new(Vec::new()));
+    let mut targets: Vec<Box<dyn Target>> = Vec::new();
+    for (name, times) in stores {
+        let (store, calls) = (store(name, workload).await, Arc::clone(&calls));
+        targets.push(Box::new(Recording { store, calls, name, times, reads: AtomicUsize::new(0) }));
+    }
+    (targets, calls)
+}
+
+#[async_trait]
+impl Target for Recording {
+    fn name(&self) -> &str {
+        self.name
+    }
+
+    async fn ingest(&self, batch: &IngestionBatch) -> Result<Duration> {
+        let updated: Vec<_> = batch.job_updates().iter().map(|update| update.job_id.as_str()).collect();
+        self.calls.lock().unwrap().push((self.name, updated.join(" ")));
+        self.store.ingest(batch).await.map(|_| Duration::from_millis(1))
+    }
+
+    async fn answer(&self, query: &Query) -> Result<(Answer, Duration)> {
+        self.calls.lock().unwrap().push((self.name, format!("{query:?}")));
+        let (answer, _) = self.store.answer(query).await?;
+        let read = self.reads.fetch_add(1, Ordering::Relaxed);
+        Ok((answer, self.times[read % self.times.len()]))
+    }
+
+    async fn info(&self) -> Result<StoreInfo> {
+        self.store.info().await
+    }
+}
+
+fn millis<const N: usize>(millis: [u64; N]) -> Vec<Duration> {
+    millis.map(Duration::from_millis).to_vec()
+}
+
+async fn agreed(comparison: &Comparison<'_>, targets: &[Box<dyn Target>]) -> Results {
+    match comparison.run(targets, &|_, _, _| {}).await.unwrap() {
+        ComparisonOutcome::Agreed(results) => results,
+        ComparisonOutcome::Differed(differences) => panic!("{differences:?}"),
+    }
+}
+
+#[tokio::test]
+async fn stores_take_turns() {
+    let workload = Workload::new(WorkloadOptions { jobs: 4000, ..WorkloadOptions::default() });
+    let stores = ["one", "two", "three"].map(|name| (name, millis([1])));
+    let (targets, calls) = recording(&workload, stores).await;
+    let comparison = Comparison { workload: &workload, kinds: vec![CHEAP], samples: 30 };
+    agreed(&comparison, &targets).await;
+    let calls = calls.lock().unwrap();
+    assert!(calls.len() > 100);
+    let mut counts = BTreeMap::from(["one", "two", "three"].map(|name| (name, 0)));
+    let mut leaders = BTreeSet::new();
+    for (name, _) in calls.iter() {
+        *counts.get_mut(name).unwrap() += 1;
+        let (least, most) = (counts.values().min().unwrap(), counts.values().max().unwrap());
+        // A turn has at most ten executions.
+        assert!(most - least <= 10, "{counts:?}");
+        leaders.extend(counts.iter().filter(|(_, count)| **count == least + 10).map(|(&name, _)| name));
+    }
+    assert_eq!(counts.values().collect::<BTreeSet<_>>().len(), 1, "{counts:?}");
+    assert_eq!(leaders.len(), 3, "the order of the stores does not rotate");
+}
+
+/// The first store takes 1 ms, the second 3 ms and sometimes 30 ms, in every turn alike.
+#[tokio::test]
+async fn ratios_and_intervals_are_those_of_the_medians() {
+    let workload = Workload::new(WorkloadOptions { jobs: 500, ..WorkloadOptions::default() });
+    let stores = [("one", millis([1])), ("two", millis([3, 3, 30, 3, 3]))];
+    let (targets, _) = recording(&workload, stores).await;
+    let comparison = Comparison { workload: &workload, kinds: vec![GROUPS], samples: 100 };
+    let results = agreed(&comparison, &targets).await;
+    let groups = results.operations.iter().find(|operation| operation.name.starts_with("groups")).unwrap();
+    let ratio = groups.ratio(1).unwrap();
+    let [low, high] = ratio.interval.unwrap();
+    for value in [low, ratio.value, high] {
+        assert!((value - 3.0).abs() < 1e-9, "{ratio:?}");
+    }
+    let measured = groups.measurements[1].as_ref().unwrap();
+    assert_eq!((measured.runs, measured.times.p50_nanos), (100, 3_000_000));
+    let (answer, _) = targets[0].answer(&workload.query(GROUPS, 0).unwrap()).await.unwrap();
+    assert_eq!((measured.rows, measured.rows_per_second), (Some(answer.rows()), None));
+    let load = results.operations[0].measurements[0].as_ref().unwrap();
+    let batches: Vec<_> = Ingestion::Load.batches(&workload).map(|batch| batch.unwrap().query_count()).collect();
+    assert_eq!((load.runs as usize, load.rows), (batches.len(), None));
+    let rate = batches.iter().sum::<usize>() as f64 / (0.001 * batches.len() as f64);
+    assert!((load.rows_per_second.unwrap() / rate - 1.0).abs() < 1e-9, "{load:?}");
+    assert_eq!((measured.times.p95_nanos, measured.times.p99_nanos), (Some(30_000_000), Some(30_000_000)));
+}
+
+/// A read of 400 ms is executed once in each of ten turns: after 4 s for two stores, it is no longer repeated.
+#[tokio::test]
+async fn all_stores_execute_the_same_queries_equally_often_also_beside_a_slow_one() {
+    let workload = Workload::new(WorkloadOptions { jobs: 1500, ..WorkloadOptions::default() });
+    for (slow, checks, runs) in [(1, 50, 50), (40, 50, 50), (100, 40, 42), (400, 10, 10), (9000, 5, 5)] {
+        for stores in [[("one", millis([1])), ("two", millis([slow]))], [("one", millis([slow])), ("two", millis([1]))]]
+        {
+            let (targets, calls) = recording(&workload, stores).await;
+            let comparison = Comparison { workload: &workload, kinds: vec![CHEAP], samples: 50 };
+            let results = agreed(&comparison, &targets).await;
+            let page = results.operations.last().unwrap();
+            let measured: Vec<_> = page.measurements.iter().flatten().map(|measured| measured.runs).collect();
+            assert_eq!(measured, [runs, runs], "{slow} ms");
+            assert!(page.ratio(1).unwrap().interval.is_some());
+            let calls = calls.lock().unwrap();
+            let queries = |name| calls.iter().filter(move |(of, call)| *of == name && call.starts_with("Jobs"));
+            let of_both = ["one", "two"].map(|name| queries(name).map(|(_, call)| call).collect::<Vec<_>>());
+            assert_eq!(of_both[0], of_both[1], "{slow} ms");
+            let distinct = of_both[0].iter().collect::<BTreeSet<_>>().len() as u64;
+            assert_eq!(of_both[0].len() as u64, distinct + runs, "each query is checked once");
+            let all: HashSet<_> = (0..50).map(|number| format!("{:?}", workload.query(CHEAP, number))).collect();
+            assert_eq!(distinct, checks.min(all.len() as u64), "{slow} ms");
+        }
+    }
+}
+
+#[tokio::test]
+async fn groups_after_a_write_follow_the_same_untimed_updates_on_all_stores() {
+    let workload = Workload::new(WorkloadOptions { jobs: 1500, ..WorkloadOptions::default() });
+    let (targets, calls) = recording(&workload, ["one", "two"].map(|name| (name, millis([1])))).await;
+    let comparison = Comparison { workload: &workload, kinds: vec![GROUPS], samples: 15 };
+    let results = agreed(&comparison, &targets).await;
+    let written = results.operations.last().unwrap();
+    assert_eq!(written.name, "groups by owner: state, after a write");
+    for measured in written.measurements.iter().flatten() {
+        assert_eq!((measured.runs, measured.times.p50_nanos), (15, 1_000_000), "only the read is timed");
+    }
+    let calls = calls.lock().unwrap();
+    let of = |name| calls.iter().filter(|(of, _)| *of == name).map(|(_, call)| call.as_str()).collect::<Vec<_>>();
+    let (one, two) = (of("one"), of("two"));
+    assert_eq!(one, two);
+    // The check and fifteen executions, each after the update of twenty jobs.
+    for pair in one[one.len() - 32..].chunks(2) {
+        assert_eq!(pair[0].split(' ').count(), 20, "{}", pair[0]);
+        assert!(pair[1].starts_with("Groups"), "{}", pair[1]);
+    }
+    assert_eq!(one[one.len() - 32..].iter().step_by(2).collect::<BTreeSet<_>>().len(), 16, "other jobs each time");
+}
+
+/// A store that loses the updates after the load.
+#[derive(Debug)]
+struct Stale(Backend, AtomicBool);
+
+#[async_trait]
+impl Target for Stale {
+    fn name(&self) -> &str {
+        "stale"
+    }
+
+    async fn ingest(&self, batch: &IngestionBatch) -> Result<Duration> {
+        if self.1.load(Ordering::Relaxed) { Ok(Duration::ZERO) } else { self.0.ingest(batch).await }
+    }
+
+    async fn finish_ingestion(&self) -> Result<()> {
+        self.1.store(true, Ordering::Relaxed);
+        Ok(())
+    }
+
+    async fn answer(&self, query: &Query) -> Result<(Answer, Duration)> {
+        self.0.answer(query).await
+    }
+
+    async fn info(&self) -> Result<StoreInfo> {
+        self.0.info().await
+    }
+}
+
+#[tokio::test]
+async fn a_write_that_a_store_loses_is_a_difference() {
+    let workload = Workload::new(WorkloadOptions { jobs: 1500, ..WorkloadOptions::default() });
+    let stale = Stale(store("stale", &workload).await, AtomicBool::new(false));
+    let targets: [Box<dyn Target>; 2] = [Box::new(store("memory", &workload).await), Box::new(stale)];
+    let comparison = Comparison { workload: &workload, kinds: vec![GROUPS], samples: 3 };
+    let ComparisonOutcome::Differed(differences) = comparison.run(&targets, &|_, _, _| {}).await.unwrap() else {
+        panic!("the results are equal")
+    };
+    let [difference] = &differences[..] else { panic!("{differences:?}") };
+    assert_eq!(difference.operation, "groups by owner: state, after a write");
+}
+
+fn jobs(answer: &mut Answer) -> &mut Vec<broadside::Job> {
+    let Answer::Jobs(jobs) = answer else { panic!("{answer:?}") };
+    jobs
+}
+
+fn groups(answer: &mut Answer) -> &mut Vec<broadside::JobGroup> {
+    let Answer::Groups(groups) = answer else { panic!("{answer:?}") };
+    groups
+}
+
+/// Ratios without an interval are not compared; the tolerance is 1.5.
+#[tokio::test]
+async fn a_regression_is_an_interval_below_that_of_the_baseline() {
+    let workload = Workload::new(WorkloadOptions { jobs: 100, ..WorkloadOptions::default() });
+    let targets: [Box<dyn Target>; 2] =
+        [Box::new(store("one", &workload).await), Box::new(store("two", &workload).await)];
+    let comparison = Comparison { workload: &workload, kinds: vec![CHEAP], samples: 1 };
+    let results = agreed(&comparison, &targets).await;
+    let with = |value: f64, interval: Option<[f64; 2]>| {
+        let mut results = results.clone();
+        results.operations.drain(..results.operations.len() - 1);
+        results.settings.samples = 50;
+        let mut ratio = results.operations[0].ratio(1).unwrap();
+        (ratio.value, ratio.interval) = (value, interval);
+        results.operations[0].measurements[1].as_mut().unwrap().ratio = Some(ratio);
+        results
+    };
+    for (before, now, is_worse) in [
+        ((4.0, None), (2.0, Some([1.9, 2.0])), false),
+        ((4.0, Some([3.5, 4.5])), (2.0, None), false),
+        ((4.0, Some([3.5, 4.5])), (2.0, Some([1.5, 2.3])), true),
+        ((4.0, Some([3.5, 4.5])), (2.0, Some([1.5, 2.4])), false),
+        ((4.0, Some([2.9, 5.0])), (2.0, Some([1.9, 2.0])), false),
+        ((2.0, Some([1.9, 2.0])), (4.0, Some([3.5, 4.5])), false),
+    ] {
+        let found = regressions(&with(before.0, before.1), &with(now.0, now.1), 1.5).unwrap();
+        assert_eq!(found.len(), usize::from(is_worse), "{before:?} {now:?}");
+        if let [regression] = &found[..] {
+            assert_eq!((regression.before.value, regression.now.value), (before.0, now.0));
+            assert_eq!((regression.watched.as_str(), regression.other.as_str()), ("one", "two"));
+        }
+    }
+    let worse = regressions(&with(4.0, Some([3.5, 4.5])), &with(2.0, Some([1.5, 2.25])), 1.5).unwrap();
+    assert!(
+        worse[0].to_string().ends_with("by 2.00: two took 4.00 (3.50 to 4.50) times as long, now 2.00 (1.50 to 2.25)"),
+        "{}",
+        worse[0]
+    );
+}

@@ -1,0 +1,23 @@
+//! Tests of the PostgreSQL backend on a server.
+
+pub mod activity;
+pub mod columns;
+pub mod failover;
+pub mod faults;
+pub mod historical;
+pub mod rights;
+pub mod schema;
+pub mod sessions;
+pub mod stores;
+pub mod strangers;
+
+use std::future::Future;
+
+use libtest_mimic::Trial;
+
+use crate::support::backends::Backend;
+use crate::support::harness::server_trial;
+
+fn trial<F: Future<Output = ()>>(name: &str, test: impl FnOnce() -> F + Send + 'static) -> Trial {
+    server_trial(Backend::POSTGRES, name, test)
+}
