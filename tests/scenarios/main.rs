@@ -5,6 +5,7 @@ mod concurrency;
 mod fixtures;
 mod handles;
 mod load;
+mod pages;
 mod properties;
 #[path = "../support/mod.rs"]
 mod support;
@@ -14,6 +15,7 @@ use libtest_mimic::Arguments;
 fn main() {
     let mut trials = fixtures::trials();
     trials.extend(properties::trials());
+    trials.extend(pages::trials());
     trials.extend(concurrency::trials());
     trials.extend(handles::trials());
     trials.extend(load::trials());

@@ -81,5 +81,6 @@ fn group_order(order: GroupOrder, grouped: &str, aggregates: Aggregates) -> Stri
         (GroupOrderKey::LastTransitionTime, Some(TimeAggregate::Average)) => EXACT_AVERAGE,
         (GroupOrderKey::LastTransitionTime, _) => "transition",
     };
-    format!(" ORDER BY {key} {}", order.direction)
+    let ties = if order.key == GroupOrderKey::Name { String::new() } else { format!(", {grouped}") };
+    format!(" ORDER BY {key} {}{ties}", order.direction)
 }

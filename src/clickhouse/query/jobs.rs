@@ -30,5 +30,7 @@ fn order(order: JobOrder) -> String {
         JobOrderKey::Submitted => "submitted",
         JobOrderKey::LastTransitionTime => "last_transition_seconds",
     };
-    format!(" ORDER BY {column} {}", order.direction)
+    // Ties are ordered by id, so that consecutive pages have each job once.
+    let ties = if order.key == JobOrderKey::JobId { "" } else { ", job_id" };
+    format!(" ORDER BY {column} {}{ties}", order.direction)
 }

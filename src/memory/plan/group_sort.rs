@@ -95,7 +95,9 @@ impl GroupSortExec {
         if let Some(GroupOrder { key, direction }) = self.order {
             let compare = |&a: &u32, &b: &u32| {
                 let ascending = columns.compare(&self.key, key, self.aggregates, a as usize, b as usize);
-                if direction == Direction::Ascending { ascending } else { ascending.reverse() }
+                let ordered = if direction == Direction::Ascending { ascending } else { ascending.reverse() };
+                // The contract orders ties by name.
+                ordered.then_with(|| self.key.compare_names(columns.groups[a as usize], columns.groups[b as usize]))
             };
             if limit < places.len() {
                 places.select_nth_unstable_by(limit, compare);

@@ -2,7 +2,7 @@
 //!
 //! A best-first search over the tree of zones, down to blocks of rows. It ends when no open node can contain a row that
 //! sorts before the last row found, so the number of nodes that it reads depends on the page and not on the number of
-//! jobs.
+//! jobs. Rows with equal keys sort by row, so the order does not depend on the page.
 
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, BinaryHeap};
@@ -217,14 +217,18 @@ fn bounds<C: ZonedColumn, W: SortDirection<C::Value>>(tables: &Tables, node: Nod
     zone.map(W::bounds)
 }
 
+/// A key and a row, which sort in this order.
+type Entry<K> = (K, u32);
+
 /// A best-first search by the bounds of nodes.
 struct BestFirst<'a, C: ZonedColumn, W: SortDirection<C::Value>> {
     tables: &'a Tables,
     selected: &'a RowSelection,
     limit: usize,
-    open: BinaryHeap<Reverse<(W::Key, Node)>>,
+    /// The nodes to examine, by the least entry that they can contain.
+    open: BinaryHeap<Reverse<(Entry<W::Key>, Node)>>,
     /// A heap of the best rows so far, the last of them on top.
-    best: BinaryHeap<(W::Key, u32)>,
+    best: BinaryHeap<Entry<W::Key>>,
     /// The rows of a chunk that pass the residual predicate, which is evaluated once per chunk.
     tested: BTreeMap<usize, BooleanBuffer>,
 }
@@ -265,9 +269,9 @@ impl<'a, C: ZonedColumn, W: SortDirection<C::Value>> BestFirst<'a, C, W> {
         Ok(self.best.into_sorted_vec().into_iter().map(|(_, row)| row).collect())
     }
 
-    /// Whether `limit` rows are found whose keys are not greater.
-    fn is_pruned(&self, key: &W::Key) -> bool {
-        self.best.len() >= self.limit && self.best.peek().is_none_or(|(worst, _)| worst <= key)
+    /// Whether `limit` rows are found that sort before an entry.
+    fn is_pruned(&self, entry: &Entry<W::Key>) -> bool {
+        self.best.len() >= self.limit && self.best.peek().is_none_or(|worst| worst <= entry)
     }
 
     /// Examines the candidates of a chunk if they are few.
@@ -280,9 +284,9 @@ impl<'a, C: ZonedColumn, W: SortDirection<C::Value>> BestFirst<'a, C, W> {
         let mut rows = Vec::new();
         self.selected.visit(self.tables, node.rows(), |row| rows.push(row));
         // All keys are read before the first is compared, so that their cache misses overlap.
-        let keys: Vec<W::Key> = rows.iter().map(|&row| key(row)).collect();
-        let mut keys = keys.iter();
-        rows.retain(|_| keys.next().is_some_and(|key| !self.is_pruned(key)));
+        let entries: Vec<Entry<W::Key>> = rows.iter().map(|&row| (key(row), row)).collect();
+        let mut entries = entries.iter();
+        rows.retain(|_| entries.next().is_some_and(|entry| !self.is_pruned(entry)));
         for row in self.selected.passing(self.tables, rows)? {
             offer(&mut self.best, self.limit, (key(row), row));
         }
@@ -323,8 +327,7 @@ impl<'a, C: ZonedColumn, W: SortDirection<C::Value>> BestFirst<'a, C, W> {
         let narrowed = self.selected.is_narrowed();
         let look = |at: usize| {
             let entry = (W::key(values[at].into()), first_row(chunk) + at as u32);
-            let is_pruned = self.best.len() >= self.limit && self.best.peek().is_none_or(|worst| *worst <= entry);
-            if !is_pruned && (!narrowed || self.selected.contains_row(self.tables, entry.1)) {
+            if !self.is_pruned(&entry) && (!narrowed || self.selected.contains_row(self.tables, entry.1)) {
                 offer(&mut self.best, self.limit, entry);
             }
         };
@@ -332,16 +335,16 @@ impl<'a, C: ZonedColumn, W: SortDirection<C::Value>> BestFirst<'a, C, W> {
     }
 
     fn push(&mut self, node: Node) {
-        if let Some((least, _)) = bounds::<C, W>(self.tables, node)
-            && !self.is_pruned(&least)
-        {
+        let Some((least, _)) = bounds::<C, W>(self.tables, node) else { return };
+        let least = (least, node.rows().start);
+        if !self.is_pruned(&least) {
             self.open.push(Reverse((least, node)));
         }
     }
 }
 
 /// Pushes an entry to a heap of the `limit` least entries.
-fn offer<K: Copy + Ord>(best: &mut BinaryHeap<(K, u32)>, limit: usize, entry: (K, u32)) {
+fn offer<K: Copy + Ord>(best: &mut BinaryHeap<Entry<K>>, limit: usize, entry: Entry<K>) {
     if best.len() < limit {
         best.push(entry);
     } else if let Some(mut worst) = best.peek_mut()

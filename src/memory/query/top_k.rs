@@ -17,7 +17,8 @@ use crate::memory::cost::GATHER_MAX_CANDIDATES;
 use crate::memory::storage::{Node, Tables, first_row};
 use crate::query::{Direction, JobOrder, JobOrderKey};
 
-/// The rows of a page in an order, or in row order if there is none.
+/// The rows of a page in an order, or in row order if there is none. Rows with equal keys are in row order, so that
+/// consecutive pages of a snapshot have each row once.
 pub(in crate::memory) async fn ordered_rows(
     tables: &Tables,
     selected: &RowSelection,

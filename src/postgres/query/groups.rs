@@ -48,6 +48,10 @@ pub(in crate::postgres) fn groups(query: &GroupQuery, layout: Layout, queries: Q
             }
         };
         statement.push_direction(direction);
+        if key != GroupOrderKey::Name {
+            // Ties are ordered by name.
+            statement.push(", 1");
+        }
     }
     statement.push_page(query.page());
     statement

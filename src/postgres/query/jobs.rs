@@ -39,7 +39,11 @@ impl Statement {
         // For one queue, the indexes that begin with the queue have these orders.
         let order = match key {
             _ if self.queries == Queries::Lookout => order_column(key),
-            JobOrderKey::LastTransitionTime if !is_of_one_queue(query) => "last_transition_time",
+            // Ties of this index are ordered by id, so that consecutive pages have each job once.
+            JobOrderKey::LastTransitionTime if !is_of_one_queue(query) => {
+                self.push_order_by(table, "last_transition_time").push_direction(direction);
+                return self.push(&format!(", {table}.job_id")).push_direction(direction);
+            }
             JobOrderKey::JobSet if !is_of_one_queue(query) => match direction {
                 Direction::Ascending => return self.push_order_by(table, "jobset USING ~<~"),
                 Direction::Descending => return self.push_order_by(table, "jobset USING ~>~"),

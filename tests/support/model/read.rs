@@ -116,6 +116,10 @@ impl Store {
             .into_iter()
             .map(|(name, jobs)| (group_key(&name, &jobs, request), group(name, &jobs, request)))
             .collect();
+        if request.grouped_field.field == "state" && !request.grouped_field.is_annotation {
+            // Ties are ordered by ordinal, not by name.
+            rows.sort_by_key(|(_, group)| group.name.parse::<JobState>().unwrap().ordinal());
+        }
         sort(&mut rows, &request.order);
         rows
     }
