@@ -1,14 +1,61 @@
-//! Armada's protobuf message `api.Job`, in which job specs are encoded.
+//! Job specs, and Armada's protobuf message `api.Job`, in which they are encoded.
 //!
 //! The field numbers are Armada's; the Kubernetes messages come from `k8s-pb`. Unknown fields are skipped. Maps are
 //! ordered, so that equal messages have equal encodings.
 
 use std::collections::BTreeMap;
 
+use bytes::Bytes;
 use k8s_pb::api::core::v1::{PodSpec, ResourceRequirements, Service};
 use k8s_pb::api::networking::v1::Ingress;
 use prost::Message;
 use prost_types::Timestamp;
+
+/// The spec of a job: the bytes of an [`api.Job`](Job) as they were ingested, with the fields that this crate does not
+/// know.
+///
+/// ```
+/// use broadside::api::{Job, JobSpec};
+/// use broadside::prost::Message;
+///
+/// let job = Job { queue: "q".to_owned(), ..Job::default() };
+/// // A field with the number 100 of a later version of Armada.
+/// let stored = [job.encode_to_vec(), vec![0xa0, 0x06, 0x01]].concat();
+/// let spec = JobSpec::from(stored.clone());
+/// assert_eq!(spec.as_ref(), stored);
+/// assert_eq!(spec.decode()?, job);
+/// # Ok::<_, broadside::prost::DecodeError>(())
+/// ```
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct JobSpec(Bytes);
+
+impl JobSpec {
+    /// Decodes the message without its unknown fields.
+    ///
+    /// # Errors
+    ///
+    /// The bytes are not an `api.Job`. Ingestion rejects such specs, so another program has written them.
+    pub fn decode(&self) -> Result<Job, prost::DecodeError> {
+        Job::decode(self.0.clone())
+    }
+
+    /// The bytes.
+    pub fn into_bytes(self) -> Bytes {
+        self.0
+    }
+}
+
+impl<T: Into<Bytes>> From<T> for JobSpec {
+    fn from(bytes: T) -> Self {
+        Self(bytes.into())
+    }
+}
+
+impl AsRef<[u8]> for JobSpec {
+    fn as_ref(&self) -> &[u8] {
+        &self.0
+    }
+}
 
 /// The specification with which a job was submitted.
 #[derive(Clone, PartialEq, Message)]

@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 
-use crate::api;
+use crate::api::JobSpec;
 use crate::error::{BackendKind, Error, ErrorKind, Operation, Result};
 use crate::historical::HistoricalJobs;
 use crate::ingest::{IngestionBatch, IngestionQuery};
@@ -113,21 +113,24 @@ pub trait Database: fmt::Debug + Send + Sync {
     /// apply to the stored state, so splitting a batch does not change the result.
     async fn execute_ingestion_query_batch(&self, batch: &IngestionBatch) -> Result<()>;
 
-    /// Returns the jobs that a query selects, in its sort order, each with its annotations and all its runs. The order
-    /// of ties is undefined. An offset beyond the last job returns an empty list.
+    /// Returns the jobs that a query selects, in its sort order, each with its annotations and all its runs. An offset
+    /// beyond the last job returns an empty list.
+    ///
+    /// The order of ties is the same for every page of an unchanged store, so that consecutive pages return each job
+    /// once. PostgreSQL guarantees it only for sort keys with an index that contains the id.
     ///
     /// A stored value that no batch can contain does not fail the page: an unknown state is returned as such, and a time
     /// outside the limits as the nearest one within them.
     async fn get_jobs(&self, query: &JobQuery) -> Result<Vec<Job>>;
 
-    /// Returns the groups of the jobs that a query selects, in its sort order.
+    /// Returns the groups of the jobs that a query selects, in its sort order. Ties are ordered by name, ascending.
     ///
     /// Jobs without the grouped annotation are in no group; jobs without a namespace, latest run, node or pool are in
     /// the group named "".
     async fn get_job_groups(&self, query: &GroupQuery) -> Result<Vec<JobGroup>>;
 
-    /// The spec of an existing job; `NotFound` if the job does not exist or has no spec.
-    async fn get_job_spec(&self, job_id: &str) -> Result<api::Job>;
+    /// The spec of an existing job, byte for byte as it was ingested; `NotFound` if the job does not exist or has no spec.
+    async fn get_job_spec(&self, job_id: &str) -> Result<JobSpec>;
 
     /// The error of an existing job, with invalid UTF-8 replaced by U+FFFD; `NotFound` if the job does not exist or has
     /// no error.

@@ -71,6 +71,7 @@ mod time;
 mod traced;
 pub mod workload;
 
+pub use api::JobSpec;
 pub use connect::{CLICKHOUSE_URL_VARIABLE, DatabaseConfig, POSTGRES_URL_VARIABLE, ScratchInfo, ScratchStore, connect};
 pub use database::{Activity, Database, DatabaseExt, ExplainedStatement, Explanation, Progress, ProgressFn, StoreInfo};
 pub use error::{BackendKind, Error, ErrorKind, Operation, Outcome, Result};

@@ -7,7 +7,7 @@ use std::time::Instant;
 use futures::future::BoxFuture;
 use tracing::{Instrument, Span, debug, debug_span, trace};
 
-use crate::api;
+use crate::api::JobSpec;
 use crate::database::{Activity, Database, Explanation, ProgressFn, StoreInfo};
 use crate::error::{BackendKind, Operation, Result};
 use crate::historical::HistoricalJobs;
@@ -81,7 +81,7 @@ impl Database for Traced {
         GetJobs { ?query, } get_jobs<'a>(query: &'a JobQuery) -> Vec<Job>;
         GetJobGroups { ?query, } get_job_groups<'a>(query: &'a GroupQuery) -> Vec<JobGroup>;
         JobCount {} job_count<>() -> u64;
-        GetJobSpec { job_id, } get_job_spec<'a>(job_id: &'a str) -> api::Job;
+        GetJobSpec { job_id, } get_job_spec<'a>(job_id: &'a str) -> JobSpec;
         GetJobError { job_id, } get_job_error<'a>(job_id: &'a str) -> String;
         GetJobRunError { run_id, } get_job_run_error<'a>(run_id: &'a str) -> String;
         GetJobRunDebugMessage { run_id, } get_job_run_debug_message<'a>(run_id: &'a str) -> String;

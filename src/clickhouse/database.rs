@@ -6,7 +6,6 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use async_trait::async_trait;
 use bytes::Bytes;
-use prost::Message;
 use smol_str::SmolStr;
 use tokio::sync::OnceCell;
 
@@ -24,7 +23,7 @@ use super::statement::{MAX_IDS, Statement};
 use super::store::Store;
 use super::tables::{self, STORE};
 use super::{activity, explain, schema};
-use crate::api;
+use crate::api::JobSpec;
 use crate::error::{BackendKind, Error, ErrorKind, Operation, Result};
 use crate::historical::HistoricalJobs;
 use crate::ingest::IngestionBatch;
@@ -152,14 +151,8 @@ impl Database for ClickHouseDatabase {
         Ok(rows.into_iter().map(|row| row.into_group(query.aggregates(), &self.odd)).collect())
     }
 
-    async fn get_job_spec(&self, job_id: &str) -> Result<api::Job> {
-        let operation = Operation::GetJobSpec;
-        let spec = self.record(&record::JOB_SPEC, job_id).await?;
-        api::Job::decode(spec).map_err(|error| {
-            Error::new(ErrorKind::Backend, operation, format!("the stored spec of job {job_id:?} cannot be decoded"))
-                .with_backend(BackendKind::ClickHouse)
-                .with_source(error)
-        })
+    async fn get_job_spec(&self, job_id: &str) -> Result<JobSpec> {
+        self.record(&record::JOB_SPEC, job_id).await.map(JobSpec::from)
     }
 
     async fn get_job_error(&self, job_id: &str) -> Result<String> {

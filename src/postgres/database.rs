@@ -5,7 +5,6 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use async_trait::async_trait;
 use bytes::Bytes;
-use prost::Message;
 
 use super::config::PostgresConfig;
 use super::connection::{Client, Connections};
@@ -14,7 +13,7 @@ use super::layout::Layout;
 use super::marker::{self, Found, Lock};
 use super::record::{self, Record};
 use super::{activity, explain, historical, indexes, ingest, partitions, query, row, schema};
-use crate::api;
+use crate::api::JobSpec;
 use crate::error::{BackendKind, Error, ErrorKind, Operation, Outcome, Result};
 use crate::historical::HistoricalJobs;
 use crate::ingest::IngestionBatch;
@@ -241,17 +240,8 @@ impl Database for PostgresDatabase {
         self.diagnosed(connections.run(Operation::GetJobGroups, read).await).await
     }
 
-    async fn get_job_spec(&self, job_id: &str) -> Result<api::Job> {
-        let spec = self.record(&record::JOB_SPEC, job_id).await?;
-        api::Job::decode(spec).map_err(|error| {
-            Error::new(
-                ErrorKind::Backend,
-                Operation::GetJobSpec,
-                format!("the stored spec of job {job_id:?} cannot be decoded"),
-            )
-            .with_backend(BackendKind::Postgres)
-            .with_source(error)
-        })
+    async fn get_job_spec(&self, job_id: &str) -> Result<JobSpec> {
+        self.record(&record::JOB_SPEC, job_id).await.map(JobSpec::from)
     }
 
     async fn get_job_error(&self, job_id: &str) -> Result<String> {

@@ -1,6 +1,5 @@
 //! The calls of a scenario and their execution.
 
-use prost::Message;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
@@ -109,9 +108,7 @@ impl Call {
                 let query = GroupQuery::try_from(request.clone())?;
                 json(&database.get_job_groups(&query).await?)
             }
-            Self::GetJobSpec { job_id } => {
-                base64_bytes::encode(&database.get_job_spec(job_id).await?.encode_to_vec()).into()
-            }
+            Self::GetJobSpec { job_id } => base64_bytes::encode(database.get_job_spec(job_id).await?.as_ref()).into(),
             Self::GetJobError { job_id } => database.get_job_error(job_id).await?.into(),
             Self::GetJobRunError { job_run_id } => database.get_job_run_error(job_run_id).await?.into(),
             Self::GetJobRunDebugMessage { job_run_id } => database.get_job_run_debug_message(job_run_id).await?.into(),

@@ -164,11 +164,11 @@ async fn sizes(store: TestStoreRef) -> Verdict {
     let job = NewJob { priority: 7, annotations: annotations.clone(), ..plain_job("large", "set") };
     let spec_bytes = Bytes::from(prost::Message::encode_to_vec(&spec));
     let batch = IngestionBatch::new([
-        InsertJob { job, job_spec: Some(spec_bytes) }.into(),
+        InsertJob { job, job_spec: Some(spec_bytes.clone()) }.into(),
         InsertJobError { job_id: "large".to_owned(), error: Some(error.clone()), submitted: None }.into(),
     ]);
     database.execute_ingestion_query_batch(&batch.map_err(text)?).await.map_err(text)?;
-    ensure(database.get_job_spec("large").await.map_err(text)? == spec, || "another spec".to_owned())?;
+    ensure(database.get_job_spec("large").await.map_err(text)?.as_ref() == spec_bytes, || "another spec".to_owned())?;
     ensure(database.get_job_error("large").await.map_err(text)? == error, || "another error".to_owned())?;
 
     let ids: Vec<_> = (0..MANY).map(|id| format!("a-longer-job-id-{id}")).chain(["large".to_owned()]).collect();

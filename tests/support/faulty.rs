@@ -5,8 +5,8 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 use broadside::{
-    Activity, BackendKind, Database, GroupQuery, HistoricalJobs, IngestionBatch, Job, JobGroup, JobQuery, Progress,
-    ReadCall, Result, api,
+    Activity, BackendKind, Database, GroupQuery, HistoricalJobs, IngestionBatch, Job, JobGroup, JobQuery, JobSpec,
+    Progress, ReadCall, Result,
 };
 
 use super::backends::Backend;
@@ -69,7 +69,7 @@ impl<F: Fault + 'static> Database for Faulty<F> {
         self.inner.get_job_groups(query).await
     }
 
-    async fn get_job_spec(&self, job_id: &str) -> Result<api::Job> {
+    async fn get_job_spec(&self, job_id: &str) -> Result<JobSpec> {
         self.fault.read(ReadCall::JobSpec(job_id.to_owned())).await?;
         self.inner.get_job_spec(job_id).await
     }

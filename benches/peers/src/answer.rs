@@ -3,14 +3,12 @@
 use std::collections::HashMap;
 use std::time::Duration;
 
-use prost::Message;
 use smol_str::SmolStr;
 
-use crate::cell::{Cell, failed};
+use crate::cell::Cell;
 use crate::row::Columns;
 use crate::sql::{self, Dialect, Statement};
 use broadside::Timestamp;
-use broadside::api;
 use broadside::model::Run;
 use broadside::workload::{Answer, Query, Record};
 use broadside::{Error, Operation, Result};
@@ -69,7 +67,7 @@ fn single(engine: &impl SqlEngine, record: Record, id: &str) -> Result<(Answer, 
         _ => return Err(Error::not_found(operation, what, of, id)),
     };
     let answer = match record {
-        Record::Spec => Answer::Spec(Box::new(api::Job::decode(bytes.as_slice()).map_err(|error| failed(&error))?)),
+        Record::Spec => Answer::Spec(bytes.into()),
         _ => Answer::Text(String::from_utf8_lossy(&bytes).into_owned()),
     };
     Ok((answer, time))

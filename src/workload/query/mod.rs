@@ -6,7 +6,7 @@ mod kind;
 
 pub use kind::{Aggregate, Grouping, PageKind, QueryKind, Record};
 
-use crate::api;
+use crate::api::JobSpec;
 use crate::database::Database;
 use crate::error::Result;
 use crate::model::{Job, JobGroup};
@@ -31,7 +31,7 @@ pub enum Answer {
     /// A page of groups.
     Groups(Vec<JobGroup>),
     /// A spec.
-    Spec(Box<api::Job>),
+    Spec(JobSpec),
     /// An error or a debug message.
     Text(String),
 }
@@ -57,7 +57,7 @@ impl Query {
         Ok(match self {
             Self::Jobs(query) => Answer::Jobs(database.get_jobs(query).await?),
             Self::Groups(query) => Answer::Groups(database.get_job_groups(query).await?),
-            Self::Record(Record::Spec, job_id) => Answer::Spec(Box::new(database.get_job_spec(job_id).await?)),
+            Self::Record(Record::Spec, job_id) => Answer::Spec(database.get_job_spec(job_id).await?),
             Self::Record(Record::Error, job_id) => Answer::Text(database.get_job_error(job_id).await?),
             Self::Record(Record::RunError, run_id) => Answer::Text(database.get_job_run_error(run_id).await?),
             Self::Record(Record::RunDebugMessage, run_id) => {

@@ -10,10 +10,9 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use broadside::bytes::Bytes;
-use broadside::prost::Message;
 use broadside::{
-    BackendKind, Database, Error, ErrorKind, GroupQuery, HistoricalJobs, IngestionBatch, Job, JobGroup, JobQuery,
-    Operation, Progress, ProgressFn, Result, SharedClock, api, async_trait,
+    BackendKind, Database, Error, GroupQuery, HistoricalJobs, IngestionBatch, Job, JobGroup, JobQuery, JobSpec,
+    Operation, Progress, ProgressFn, Result, SharedClock, async_trait,
 };
 use tables::Tables;
 
@@ -81,11 +80,10 @@ impl Database for HashMapStore {
         self.with_tables(Operation::GetJobGroups, |tables| tables.page_of_groups(query))
     }
 
-    async fn get_job_spec(&self, job_id: &str) -> Result<api::Job> {
+    async fn get_job_spec(&self, job_id: &str) -> Result<JobSpec> {
         let operation = Operation::GetJobSpec;
         let spec = self.with_tables(operation, |tables| tables.spec(job_id).cloned())?;
-        let spec = spec.ok_or_else(|| Error::not_found(operation, "spec", "job", job_id))?;
-        api::Job::decode(spec).map_err(|error| Error::new(ErrorKind::Backend, operation, error.to_string()))
+        spec.map(JobSpec::from).ok_or_else(|| Error::not_found(operation, "spec", "job", job_id))
     }
 
     async fn get_job_error(&self, job_id: &str) -> Result<String> {

@@ -7,10 +7,9 @@ use async_trait::async_trait;
 use broadside::scenario::{Call, GetJobGroupsRequest, GetJobsRequest, Response};
 use broadside::{
     BackendKind, Database, Error, ErrorKind, GroupQuery, HistoricalJobs, IngestionBatch, IngestionQuery, Job, JobGroup,
-    JobQuery, ManualClock, Operation, Progress, ProgressFn, Result, SmolStr, api,
+    JobQuery, JobSpec, ManualClock, Operation, Progress, ProgressFn, Result, SmolStr,
 };
 use bytes::Bytes;
-use prost::Message;
 use serde_json::{Value, json};
 
 use super::read::OrderKey;
@@ -141,14 +140,14 @@ impl Database for NaiveModel {
         Ok(page(self.ranked_groups(&request)?, request.skip, request.take))
     }
 
-    async fn get_job_spec(&self, job_id: &str) -> Result<api::Job> {
+    async fn get_job_spec(&self, job_id: &str) -> Result<JobSpec> {
         let operation = Operation::GetJobSpec;
         let spec = self.with_store(operation, |store| {
             store.jobs.get(job_id)?;
             store.specs.get(job_id).cloned()
         })?;
         let missing = || Error::new(ErrorKind::NotFound, operation, format!("no spec for job {job_id:?}"));
-        Ok(api::Job::decode(spec.ok_or_else(missing)?).expect("ingestion validates specs"))
+        spec.map(JobSpec::from).ok_or_else(missing)
     }
 
     async fn get_job_error(&self, job_id: &str) -> Result<String> {
