@@ -10,6 +10,8 @@ use std::str::FromStr;
 use std::time::Duration;
 
 use percent_encoding::percent_decode_str;
+use serde::de::DeserializeOwned;
+use serde::de::value::{Error as ValueError, StrDeserializer};
 
 use crate::error::{BackendKind, Error, Operation};
 
@@ -146,6 +148,11 @@ pub(crate) fn decode(part: &'static str, text: &str) -> Result<String, Problem> 
 /// Checks that a text has no NUL character, which the protocols do not support.
 pub(crate) fn plain<'a>(part: &'static str, text: &'a str) -> Result<&'a str, Problem> {
     if text.contains('\0') { Err(Problem::new("a NUL character").within(part)) } else { Ok(text) }
+}
+
+/// Parses the name of a variant.
+pub(crate) fn word<T: DeserializeOwned>(value: &str) -> Option<T> {
+    T::deserialize(StrDeserializer::<ValueError>::new(value)).ok()
 }
 
 /// Parses a number in an inclusive range.

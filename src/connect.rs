@@ -344,14 +344,7 @@ impl ScratchStore {
 
     /// The name of the schema or database; `None` on the memory engine.
     pub fn name(&self) -> Option<&str> {
-        match self.config {
-            #[cfg(feature = "memory")]
-            DatabaseConfig::Memory => None,
-            #[cfg(feature = "postgres")]
-            DatabaseConfig::Postgres(ref config) => config.schema(),
-            #[cfg(feature = "clickhouse")]
-            DatabaseConfig::ClickHouse(ref config) => Some(config.database()),
-        }
+        (self.config.backend() != BackendKind::Memory).then_some(&*self.name)
     }
 
     /// Closes the handle and removes the store with its data.

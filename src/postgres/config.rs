@@ -2,24 +2,25 @@
 
 use std::fmt;
 use std::net::IpAddr;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::time::Duration;
 
-use tokio_postgres::config::{ChannelBinding, LoadBalanceHosts};
+use serde::{Deserialize, Serialize};
 
 use super::layout::Layout;
-use crate::error::{BackendKind, Error, ErrorKind, Operation};
+use super::password_file;
+use crate::error::{BackendKind, Error, Operation, Result};
 
 pub(super) const DEFAULT_HOST: &str = "localhost";
 pub(super) const DEFAULT_PORT: u16 = 5432;
 
 /// The default of `keepalives_idle` and `tcp_user_timeout`: a server that has vanished is detected in about this time.
-pub(super) const MAX_SILENCE: Duration = Duration::from_secs(60);
+const MAX_SILENCE: Duration = Duration::from_secs(60);
 
 /// The TLS mode of a connection: libpq's `sslmode`.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-#[non_exhaustive]
-pub enum SslMode {
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub(super) enum SslMode {
     /// No TLS.
     Disable,
     /// TLS if the server supports it; the certificate is not verified.
@@ -111,15 +112,35 @@ pub enum SslMode {
 /// assert!(!format!("{error:?}").contains("cret"));
 /// # Ok::<(), broadside::Error>(())
 /// ```
-#[derive(Clone)]
+///
+/// In code, the default is a server on `localhost`, without the environment variables and the password file:
+///
+/// ```
+/// use broadside::DatabaseConfig;
+/// use broadside::postgres::PostgresConfig;
+///
+/// let config = PostgresConfig::default()
+///     .with("host", "primary,standby")?
+///     .with("user", "lookout")?
+///     .with("password", "secret")?
+///     .with("hot_cold_split", true)?
+///     .with("pool_size", 4)?
+///     .with_setting("jit", "off")?;
+/// let config = DatabaseConfig::from(config);
+/// # Ok::<(), broadside::Error>(())
+/// ```
+#[derive(Clone, PartialEq)]
 pub struct PostgresConfig {
-    /// The names, and the addresses if they are known; if both are given, of the same number.
+    /// The names, and the addresses if they are known; if both are given, of the same number. Without either, the host
+    /// is `localhost`.
     pub(super) hosts: Vec<String>,
     pub(super) host_addresses: Vec<IpAddr>,
     /// One for all hosts, or one for each.
     pub(super) ports: Vec<u16>,
     /// The driver's other keys. Boxed because it is much larger than the configurations of the other backends.
     pub(super) server: Box<tokio_postgres::Config>,
+    /// The file with the password of each host, unless `server` has one.
+    pub(super) password_file: Option<PathBuf>,
     pub(super) ssl_mode: SslMode,
     pub(super) ssl_root_cert: Option<PathBuf>,
     pub(super) ssl_cert: Option<PathBuf>,
@@ -140,13 +161,14 @@ pub struct PostgresConfig {
     pub(super) tuning_sql: Vec<String>,
     pub(super) revert_sql: Vec<String>,
     pub(super) adopt: bool,
-    pub(super) options: String,
+    /// The settings of the sessions by name. A later one overrides an earlier one.
+    pub(super) settings: Vec<(String, String)>,
 }
 
 /// The kind of session that is accepted: libpq's `target_session_attrs`.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-#[non_exhaustive]
-pub enum TargetSessionAttrs {
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub(super) enum TargetSessionAttrs {
     /// Any session.
     #[default]
     Any,
@@ -163,9 +185,9 @@ pub enum TargetSessionAttrs {
 }
 
 /// The form of the statements that read pages of jobs and groups.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-#[non_exhaustive]
-pub enum Queries {
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub(super) enum Queries {
     /// Conditions and orders that the indexes of Lookout's schema serve.
     #[default]
     Indexed,
@@ -173,15 +195,9 @@ pub enum Queries {
     Lookout,
 }
 
-impl SslMode {
-    pub(super) const fn name(self) -> &'static str {
-        match self {
-            Self::Disable => "disable",
-            Self::Prefer => "prefer",
-            Self::Require => "require",
-            Self::VerifyCa => "verify-ca",
-            Self::VerifyFull => "verify-full",
-        }
+impl fmt::Display for SslMode {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.serialize(f)
     }
 }
 
@@ -201,7 +217,7 @@ impl fmt::Display for PostgresConfig {
             f,
             "postgres (layout {}, sslmode {}, at most {} connections)",
             self.layout.name(),
-            self.ssl_mode.name(),
+            self.ssl_mode,
             self.pool_size
         )
     }
@@ -216,6 +232,7 @@ impl Default for PostgresConfig {
             host_addresses: Vec::new(),
             ports: Vec::new(),
             server: Box::new(server),
+            password_file: None,
             ssl_mode: SslMode::Prefer,
             ssl_root_cert: None,
             ssl_cert: None,
@@ -236,183 +253,70 @@ impl Default for PostgresConfig {
             tuning_sql: Vec::new(),
             revert_sql: Vec::new(),
             adopt: false,
-            options: String::new(),
+            settings: Vec::new(),
         }
     }
 }
 
 impl PostgresConfig {
-    /// The hosts with their ports.
-    pub fn hosts(&self) -> impl Iterator<Item = (String, u16)> + '_ {
-        self.hosts.iter().enumerate().map(|(at, host)| (host.clone(), self.port(at)))
+    /// Adds a setting of the sessions. The server refuses an unknown one when it accepts a connection.
+    ///
+    /// # Errors
+    ///
+    /// `InvalidArgument` if the name is empty, or if the name or the value contains NUL.
+    pub fn with_setting(mut self, name: &str, value: &str) -> Result<Self> {
+        if name.is_empty() || [name, value].iter().any(|text| text.contains('\0')) {
+            return Err(invalid("a setting must have a name and contain no NUL"));
+        }
+        self.settings.push((name.to_owned(), value.to_owned()));
+        Ok(self)
     }
 
-    /// The addresses of the hosts.
-    pub fn host_addresses(&self) -> &[IpAddr] {
-        &self.host_addresses
+    /// Sets the statements that `initialise_schema` executes last. They must be idempotent.
+    ///
+    /// Each string is sent separately. A string with several statements is executed as a transaction, which excludes
+    /// statements such as `ALTER SYSTEM`.
+    pub fn with_tuning_sql<S: Into<String>>(mut self, statements: impl IntoIterator<Item = S>) -> Self {
+        self.tuning_sql = statements.into_iter().map(Into::into).collect();
+        self
     }
 
-    /// The user.
-    pub fn user(&self) -> Option<&str> {
-        self.server.get_user()
+    /// Sets the statements that `tear_down` executes last, to undo the tuning. They are sent like those of
+    /// [`with_tuning_sql`](Self::with_tuning_sql).
+    pub fn with_revert_sql<S: Into<String>>(mut self, statements: impl IntoIterator<Item = S>) -> Self {
+        self.revert_sql = statements.into_iter().map(Into::into).collect();
+        self
     }
 
-    /// The database.
-    pub fn database(&self) -> Option<&str> {
-        self.server.get_dbname()
-    }
-
-    /// The application name of the sessions.
-    pub fn application_name(&self) -> Option<&str> {
-        self.server.get_application_name()
-    }
-
-    /// The settings of the sessions, as `-c name=value`.
-    pub fn options(&self) -> &str {
-        &self.options
-    }
-
-    /// The TLS mode.
-    pub fn ssl_mode(&self) -> SslMode {
-        self.ssl_mode
-    }
-
-    /// The file with the certificate authorities.
-    pub fn ssl_root_cert(&self) -> Option<&Path> {
-        self.ssl_root_cert.as_deref()
-    }
-
-    /// The file with the certificate of the client.
-    pub fn ssl_cert(&self) -> Option<&Path> {
-        self.ssl_cert.as_deref()
-    }
-
-    /// The file with the key of the certificate of the client.
-    pub fn ssl_key(&self) -> Option<&Path> {
-        self.ssl_key.as_deref()
-    }
-
-    /// The time limit of attempts to reach a server that is down or restarting; zero for no limit.
-    pub fn connect_timeout(&self) -> Duration {
-        self.connect_timeout
-    }
-
-    /// Whether TCP keepalives are enabled.
-    pub fn keepalives(&self) -> bool {
-        self.server.get_keepalives()
-    }
-
-    /// The idle time before the first keepalive.
-    pub fn keepalives_idle(&self) -> Duration {
-        self.server.get_keepalives_idle()
-    }
-
-    /// The interval between keepalives; the system's by default.
-    pub fn keepalives_interval(&self) -> Option<Duration> {
-        self.server.get_keepalives_interval()
-    }
-
-    /// The number of unanswered keepalives after which a connection is closed; the system's by default.
-    pub fn keepalives_count(&self) -> Option<u32> {
-        self.server.get_keepalives_retries()
-    }
-
-    /// The time after which a connection whose data the server has not acknowledged is closed; zero for the system's.
-    pub fn tcp_user_timeout(&self) -> Duration {
-        self.tcp_user_timeout
-    }
-
-    /// The kind of session that is accepted.
-    pub fn target_session_attrs(&self) -> TargetSessionAttrs {
-        self.target_session_attrs
-    }
-
-    /// Whether SCRAM uses channel binding.
-    pub fn channel_binding(&self) -> ChannelBinding {
-        self.server.get_channel_binding()
-    }
-
-    /// Whether the hosts are tried in random order.
-    pub fn load_balance_hosts(&self) -> LoadBalanceHosts {
-        self.server.get_load_balance_hosts()
-    }
-
-    /// The schema of the tables; `None` for the current schema of the server's search path.
-    pub fn schema(&self) -> Option<&str> {
-        self.schema.as_deref()
-    }
-
-    /// The maximum number of connections.
-    pub fn pool_size(&self) -> usize {
-        self.pool_size
-    }
-
-    /// The time limit of waiting for a connection from the pool.
-    pub fn acquire_timeout(&self) -> Duration {
-        self.acquire_timeout
-    }
-
-    /// The age of a connection from which it is not used for a further call; zero for no limit.
-    pub fn max_lifetime(&self) -> Duration {
-        self.max_lifetime
-    }
-
-    /// The idle time from which a connection is closed by the next call; zero for no limit.
-    pub fn max_idle_time(&self) -> Duration {
-        self.max_idle_time
-    }
-
-    /// The server's statement timeout; zero for no limit, `None` for that of the user or the server.
-    pub fn statement_timeout(&self) -> Option<Duration> {
-        self.statement_timeout
-    }
-
-    /// The maximum number of prepared statements of a connection.
-    pub fn statement_cache(&self) -> usize {
-        self.statement_cache
-    }
-
-    /// The layout of the tables.
-    pub fn layout(&self) -> Layout {
-        self.layout
-    }
-
-    /// The form of the statements that read pages.
-    pub fn queries(&self) -> Queries {
-        self.queries
-    }
-
-    /// The statements that `initialise_schema` executes last.
-    pub fn tuning_sql(&self) -> &[String] {
-        &self.tuning_sql
-    }
-
-    /// The statements that `tear_down` executes last.
-    pub fn revert_sql(&self) -> &[String] {
-        &self.revert_sql
-    }
-
-    /// Whether tables that Lookout created may be changed and cleared.
-    pub fn adopt(&self) -> bool {
-        self.adopt
-    }
-
-    /// The port of a host.
-    pub(super) fn port(&self, host: usize) -> u16 {
-        self.ports.get(host).or(self.ports.first()).copied().unwrap_or(DEFAULT_PORT)
+    /// The hosts with their ports, each by its name or else its address.
+    pub(super) fn hosts(&self) -> impl Iterator<Item = (String, u16)> {
+        let host = |at: usize| match (self.hosts.get(at), self.host_addresses.get(at)) {
+            (Some(name), _) => name.clone(),
+            (None, Some(address)) => address.to_string(),
+            (None, None) => DEFAULT_HOST.to_owned(),
+        };
+        let port = |at| self.ports.get(at).or(self.ports.first()).copied().unwrap_or(DEFAULT_PORT);
+        let count = self.hosts.len().max(self.host_addresses.len()).max(1);
+        (0..count).map(move |at| (host(at), port(at)))
     }
 
     /// The driver's configuration of each host.
     pub(super) fn driver_configs(&self) -> Vec<tokio_postgres::Config> {
-        let of_host = |at: usize| {
+        let has_password = self.server.get_password().is_some_and(|password| !password.is_empty());
+        let passwords = self.password_file.as_deref().filter(|_| !has_password).and_then(password_file::read);
+        let of_host = |(at, (host, port)): (usize, (String, u16))| {
             let mut server = tokio_postgres::Config::clone(&self.server);
-            if let Some(host) = self.hosts.get(at) {
-                server.host(host);
+            if let Some(password) =
+                passwords.as_deref().and_then(|file| password_file::find(file, &host, port, &server))
+            {
+                server.password(password);
             }
-            if let Some(address) = self.host_addresses.get(at) {
-                server.hostaddr(*address);
-            }
-            server.port(self.port(at)).connect_timeout(self.connect_timeout).ssl_mode(match self.ssl_mode {
+            match self.host_addresses.get(at) {
+                Some(address) if self.hosts.is_empty() => server.hostaddr(*address),
+                Some(address) => server.host(host).hostaddr(*address),
+                None => server.host(host),
+            };
+            server.port(port).connect_timeout(self.connect_timeout).ssl_mode(match self.ssl_mode {
                 SslMode::Disable => tokio_postgres::config::SslMode::Disable,
                 SslMode::Prefer => tokio_postgres::config::SslMode::Prefer,
                 SslMode::Require | SslMode::VerifyCa | SslMode::VerifyFull => tokio_postgres::config::SslMode::Require,
@@ -422,10 +326,10 @@ impl PostgresConfig {
             }
             server
         };
-        (0..self.hosts.len().max(self.host_addresses.len())).map(of_host).collect()
+        self.hosts().enumerate().map(of_host).collect()
     }
 }
 
 pub(super) fn invalid(message: impl Into<String>) -> Error {
-    Error::new(ErrorKind::InvalidArgument, Operation::Connect, message).with_backend(BackendKind::Postgres)
+    Error::invalid(Operation::Connect, message).with_backend(BackendKind::Postgres)
 }

@@ -20,7 +20,7 @@ use super::retry;
 use super::session::{Session, SessionConfig};
 use super::settings::Settings;
 use super::tls;
-use crate::error::{Operation, Result};
+use crate::error::{BackendKind, Operation, Result};
 
 /// The connections of a handle.
 pub(super) struct Connections {
@@ -133,7 +133,8 @@ async fn roll_back(session: &Session, tls: MakeRustlsConnect) {
 impl Connections {
     /// Opens the first connection; reads the current schema from it if the configuration names none.
     pub(super) async fn open(config: &PostgresConfig) -> Result<Self> {
-        let settings = Settings::new(config)?;
+        config.check().map_err(|problem| problem.into_error(BackendKind::Postgres))?;
+        let settings = Settings::new(config);
         let sessions = SessionConfig {
             schema: config.schema.clone(),
             settings: settings.clone(),

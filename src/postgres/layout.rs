@@ -4,8 +4,7 @@ use std::collections::BTreeMap;
 
 /// A layout of the tables. The semantics are the same in each.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-#[non_exhaustive]
-pub enum Layout {
+pub(super) enum Layout {
     /// Lookout's layout: all jobs in `job`.
     #[default]
     Lookout,

@@ -19,15 +19,14 @@
 //! | `statement` | SQL text with its parameters |
 //! | `error` | conversion of errors of the driver and the server |
 //! | `layout` | the layouts of the tables |
-//! | `address`, `config`, `builder` | addresses, the configuration, and its construction in code |
+//! | `address`, `config` | addresses and the configuration |
 //! | `tests` | the SQL of each kind of query, as snapshots |
 //!
-//! PostgreSQL alone has `session` and `process` (connection state, and detection of poolers), `tls`, `hosts`
+//! PostgreSQL alone has `session` and `process` (connection state, and detection of poolers), `password_file`, `hosts`
 //! (the choice of a server among several), `indexes` (secondary indexes that are dropped during a bulk load) and `partitions` (partitions by day).
 
 mod activity;
 mod address;
-mod builder;
 mod config;
 mod connection;
 mod database;
@@ -40,6 +39,7 @@ mod ingest;
 mod layout;
 mod marker;
 mod partitions;
+mod password_file;
 mod process;
 mod query;
 mod record;
@@ -55,7 +55,5 @@ mod tests;
 mod tls;
 
 pub(crate) use address::URL_PREFIXES;
-pub use config::{PostgresConfig, Queries, SslMode, TargetSessionAttrs};
+pub use config::PostgresConfig;
 pub use database::PostgresDatabase;
-pub use layout::Layout;
-pub use tokio_postgres::config::{ChannelBinding, LoadBalanceHosts};

@@ -3,9 +3,8 @@
 //!
 //! They are not sent in the `options` of the startup packet, which poolers reject or drop.
 
-use super::config::{PostgresConfig, invalid};
+use super::config::PostgresConfig;
 use super::statement::{identifier, literal};
-use crate::error::Result;
 
 /// Settings by name. A later setting overrides an earlier one with the same name.
 #[derive(Clone)]
@@ -17,11 +16,7 @@ pub(super) struct Settings {
 
 impl Settings {
     /// The settings of a configuration.
-    ///
-    /// # Errors
-    ///
-    /// `InvalidArgument` if `options` contain anything but settings.
-    pub(super) fn new(config: &PostgresConfig) -> Result<Self> {
+    pub(super) fn new(config: &PostgresConfig) -> Self {
         let mut pairs = Vec::new();
         if let Some(timeout) = config.statement_timeout {
             let shortest = u128::from(!timeout.is_zero());
@@ -31,8 +26,8 @@ impl Settings {
         // would save planning time, but be inefficient for some values.
         pairs.push(("plan_cache_mode".to_owned(), "force_custom_plan".to_owned()));
         // The user's settings override the backend's.
-        pairs.extend(parse_options(&config.options)?);
-        Ok(Self { pairs, schema: config.schema.clone() })
+        pairs.extend(config.settings.iter().cloned());
+        Self { pairs, schema: config.schema.clone() }
     }
 
     /// The same settings, with a schema as the search path.
@@ -77,34 +72,20 @@ fn set(name: &str, value: &str, until_commit: bool) -> String {
 }
 
 /// Parses command-line options of the server: `-c name=value` and `--name=value`. A backslash escapes the next
-/// character, and a dash in a name means an underscore.
-fn parse_options(options: &str) -> Result<Vec<(String, String)>> {
-    let refused = || invalid("options may contain only settings: -c name=value or --name=value");
+/// character, and a dash in a name means an underscore. `None` if there is anything but settings.
+pub(super) fn parse_options(options: &str) -> Option<Vec<(String, String)>> {
     let mut settings = Vec::new();
     let mut words = split_options(options).into_iter();
     while let Some(word) = words.next() {
         let setting = match (word.as_str(), word.strip_prefix("--"), word.strip_prefix("-c")) {
-            ("-c", _, _) => words.next().ok_or_else(refused)?,
+            ("-c", _, _) => words.next()?,
             (_, Some(setting), _) | (_, None, Some(setting)) => setting.to_owned(),
-            _ => return Err(refused()),
+            _ => return None,
         };
-        let (name, value) = setting.split_once('=').filter(|(name, _)| !name.is_empty()).ok_or_else(refused)?;
-        if setting.contains('\0') {
-            return Err(refused());
-        }
+        let (name, value) = setting.split_once('=').filter(|(name, _)| !name.is_empty())?;
         settings.push((name.replace('-', "_"), value.to_owned()));
     }
-    Ok(settings)
-}
-
-/// The option of a setting, in the format that [`parse_options`] reads; `None` if the format cannot express it.
-pub(super) fn option(name: &str, value: &str) -> Option<String> {
-    let escaped = |text: &str| {
-        let escape = |c: char| (c == '\\' || c.is_ascii_whitespace()).then_some('\\').into_iter().chain([c]);
-        text.chars().flat_map(escape).collect::<String>()
-    };
-    let valid = !name.is_empty() && !name.contains('=') && !name.contains('\0') && !value.contains('\0');
-    valid.then(|| format!("-c {}={}", escaped(name), escaped(value)))
+    Some(settings)
 }
 
 fn split_options(options: &str) -> Vec<String> {
@@ -133,27 +114,15 @@ mod tests {
             .map(|(name, value)| (name.to_owned(), value.to_owned()));
         assert_eq!(parse_options(options).unwrap(), expected);
         for refused in ["-c", "-c name", "-B 5", "name=value", "-c =value"] {
-            assert!(parse_options(refused).is_err(), "{refused}");
-        }
-    }
-
-    #[test]
-    fn an_option_has_its_setting() {
-        for (name, value) in [("search_path", "a b,\"c\""), ("x.y", r"\ '\t'"), ("z", "1\t\n=-c"), ("lock_timeout", "")]
-        {
-            let text = format!("-c jit=off {}", option(name, value).unwrap());
-            assert_eq!(parse_options(&text).unwrap()[1], (name.to_owned(), value.to_owned()), "{text:?}");
-        }
-        for (name, value) in [("", "v"), ("a=b", "v"), ("a\0", "v"), ("a", "\0")] {
-            assert_eq!(option(name, value), None);
+            assert_eq!(parse_options(refused), None, "{refused}");
         }
     }
 
     #[test]
     fn settings_are_literals_and_the_schema_is_last() {
         let text = "-c default_transaction_read_only=on -c search_path=theirs -c x.y=it's\\\\";
-        let config = PostgresConfig { options: text.to_owned(), ..PostgresConfig::default() };
-        let settings = Settings::new(&config).unwrap().in_schema(r#"my "odd\ schema"#);
+        let config = PostgresConfig { settings: parse_options(text).unwrap(), ..PostgresConfig::default() };
+        let settings = Settings::new(&config).in_schema(r#"my "odd\ schema"#);
         assert_eq!(
             settings.for_transaction(),
             "BEGIN; SET LOCAL transaction_read_only = E'on'; SELECT set_config(E'plan_cache_mode', \

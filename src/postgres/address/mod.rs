@@ -1,20 +1,21 @@
 //! Addresses, parsed by libpq's rules: a URL and `key=value` text become the same pairs, environment variables add
 //! missing keys, and the driver's own parser reads the values.
 
-mod password_file;
 mod service;
 
-use std::borrow::Cow;
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::ffi::OsString;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::time::Duration;
 
-use self::password_file::Login;
-use super::config::{DEFAULT_HOST, DEFAULT_PORT, MAX_SILENCE, PostgresConfig, Queries, SslMode, TargetSessionAttrs};
+use tokio_postgres::Config as DriverConfig;
+use tokio_postgres::config::{ChannelBinding, LoadBalanceHosts};
+
+use super::config::{DEFAULT_HOST, DEFAULT_PORT, PostgresConfig};
 use super::layout::Layout;
+use super::settings;
 use crate::address::{
-    HOST, Keys, MAX_SECONDS, Problem, UrlParts, decode, host_and_port, is_host, number, plain, put, seconds,
+    HOST, Keys, MAX_SECONDS, Problem, UrlParts, decode, host_and_port, is_host, number, plain, put, seconds, word,
 };
 use crate::error::{BackendKind, Result};
 
@@ -43,83 +44,155 @@ const VARIABLES: [(&str, &str); 17] = [
 ];
 
 /// The upper limit of a server's `max_connections`.
-pub(super) const MAX_CONNECTIONS: usize = 262_143;
+const MAX_CONNECTIONS: usize = 262_143;
 /// The server's upper limit of `statement_timeout`, which is in milliseconds.
 const MAX_STATEMENT_SECONDS: f64 = i32::MAX as f64 / 1000.0;
 /// The maximum length of a name; the server truncates longer ones.
-pub(super) const MAX_NAME_BYTES: usize = 63;
+const MAX_NAME_BYTES: usize = 63;
 
 const SECONDS: &str = "a number of seconds from 0 to 2147483647";
 const TEXT: &str = "a text";
+const OPTIONS: &str = "settings: -c name=value or --name=value";
 const TRUE_OR_FALSE: &str = "true or false";
 const WHOLE_NUMBER: &str = "a whole number";
 const SESSIONS: &str = "any, read-write, read-only, primary, standby or prefer-standby";
 const SSL_MODES: &str = "disable, prefer, require, verify-ca or verify-full";
 
 /// The keys of addresses, each with its setter.
-const KEYS: Keys<Draft> = Keys(&[
-    ("host", Draft::set_hosts),
-    ("hostaddr", |draft, value| {
+const KEYS: Keys<PostgresConfig> = Keys(&[
+    ("host", set_hosts),
+    ("hostaddr", |config, value| {
         let addresses = value.split(',').map(|address| address.parse().ok()).collect();
-        put(&mut draft.config.host_addresses, addresses, "an IP address, or several with commas")
+        put(&mut config.host_addresses, addresses, "an IP address, or several with commas")
     }),
-    ("port", Draft::set_ports),
-    ("user", |draft, value| draft.set_driver("user", value, TEXT)),
-    ("password", |draft, value| draft.set_driver("password", value, TEXT)),
-    ("passfile", |draft, value| put(&mut draft.password_file, Some(Some(value.into())), TEXT)),
-    ("dbname", |draft, value| draft.set_driver("dbname", value, TEXT)),
-    ("application_name", |draft, value| draft.set_driver("application_name", value, TEXT)),
-    ("options", |draft, value| put(&mut draft.config.options, Some(value.to_owned()), TEXT)),
+    ("port", set_ports),
+    ("user", |config, value| driver(config, |server| server.user(value))),
+    ("password", |config, value| driver(config, |server| server.password(value))),
+    ("passfile", |config, value| put(&mut config.password_file, Some(Some(value.into())), TEXT)),
+    ("dbname", |config, value| driver(config, |server| server.dbname(value))),
+    ("application_name", |config, value| driver(config, |server| server.application_name(value))),
+    ("options", |config, value| put(&mut config.settings, settings::parse_options(value), OPTIONS)),
     // Its keys are those of the file, which `into_config` reads.
     ("service", |_, _| Ok(())),
-    ("sslmode", |draft, value| put(&mut draft.config.ssl_mode, ssl_mode(value), SSL_MODES)),
-    ("sslrootcert", |draft, value| put(&mut draft.config.ssl_root_cert, Some(Some(value.into())), TEXT)),
-    ("sslcert", |draft, value| put(&mut draft.config.ssl_cert, Some(Some(value.into())), TEXT)),
-    ("sslkey", |draft, value| put(&mut draft.config.ssl_key, Some(Some(value.into())), TEXT)),
-    ("sslpassword", |draft, value| put(&mut draft.config.ssl_password, Some(Some(value.to_owned())), TEXT)),
-    ("connect_timeout", |draft, value| put(&mut draft.config.connect_timeout, connect_timeout(value), SECONDS)),
-    ("keepalives", |draft, value| draft.set_driver("keepalives", value, "0 or 1")),
-    ("keepalives_idle", |draft, value| draft.set_driver("keepalives_idle", value, WHOLE_NUMBER)),
-    ("keepalives_interval", |draft, value| draft.set_driver("keepalives_interval", value, WHOLE_NUMBER)),
-    ("keepalives_count", |draft, value| draft.set_driver("keepalives_retries", value, WHOLE_NUMBER)),
-    ("tcp_user_timeout", |draft, value| {
+    ("sslmode", |config, value| put(&mut config.ssl_mode, word(value), SSL_MODES)),
+    ("sslrootcert", |config, value| put(&mut config.ssl_root_cert, Some(Some(value.into())), TEXT)),
+    ("sslcert", |config, value| put(&mut config.ssl_cert, Some(Some(value.into())), TEXT)),
+    ("sslkey", |config, value| put(&mut config.ssl_key, Some(Some(value.into())), TEXT)),
+    ("sslpassword", |config, value| put(&mut config.ssl_password, Some(Some(value.to_owned())), TEXT)),
+    ("connect_timeout", |config, value| put(&mut config.connect_timeout, connect_timeout(value), SECONDS)),
+    ("keepalives", |config, value| {
+        let is_enabled = value.parse::<u64>().map_err(|_| "0 or 1")? != 0;
+        driver(config, |server| server.keepalives(is_enabled))
+    }),
+    ("keepalives_idle", |config, value| set_unless_default(value, |time| config.server.keepalives_idle(time))),
+    ("keepalives_interval", |config, value| set_unless_default(value, |time| config.server.keepalives_interval(time))),
+    ("keepalives_count", |config, value| {
+        let count = value.parse().map_err(|_| WHOLE_NUMBER)?;
+        driver(config, |server| server.keepalives_retries(count))
+    }),
+    ("tcp_user_timeout", |config, value| {
         let timeout = number(value, 0, MAX_SECONDS.into()).map(Duration::from_millis);
-        put(&mut draft.config.tcp_user_timeout, timeout, "a number of milliseconds from 0 to 2147483647")
+        put(&mut config.tcp_user_timeout, timeout, "a number of milliseconds from 0 to 2147483647")
     }),
-    ("target_session_attrs", |draft, value| {
-        put(&mut draft.config.target_session_attrs, target_session_attrs(value), SESSIONS)
+    ("target_session_attrs", |config, value| put(&mut config.target_session_attrs, word(value), SESSIONS)),
+    ("channel_binding", |config, value| {
+        let binding = match value {
+            "disable" => ChannelBinding::Disable,
+            "prefer" => ChannelBinding::Prefer,
+            "require" => ChannelBinding::Require,
+            _ => return Err("disable, prefer or require"),
+        };
+        driver(config, |server| server.channel_binding(binding))
     }),
-    ("channel_binding", |draft, value| draft.set_driver("channel_binding", value, "disable, prefer or require")),
-    ("load_balance_hosts", |draft, value| draft.set_driver("load_balance_hosts", value, "disable or random")),
-    ("schema", |draft, value| {
+    ("load_balance_hosts", |config, value| {
+        let balance = match value {
+            "disable" => LoadBalanceHosts::Disable,
+            "random" => LoadBalanceHosts::Random,
+            _ => return Err("disable or random"),
+        };
+        driver(config, |server| server.load_balance_hosts(balance))
+    }),
+    ("schema", |config, value| {
         let name = (1..=MAX_NAME_BYTES).contains(&value.len()).then(|| Some(value.to_owned()));
-        put(&mut draft.config.schema, name, "a name of 1 to 63 bytes")
+        put(&mut config.schema, name, "a name of 1 to 63 bytes")
     }),
-    ("pool_size", |draft, value| {
-        put(&mut draft.config.pool_size, number(value, 1, MAX_CONNECTIONS), "a whole number from 1 to 262143")
+    ("pool_size", |config, value| {
+        put(&mut config.pool_size, number(value, 1, MAX_CONNECTIONS), "a whole number from 1 to 262143")
     }),
-    ("acquire_timeout", |draft, value| put(&mut draft.config.acquire_timeout, seconds(value), SECONDS)),
-    ("max_lifetime", |draft, value| put(&mut draft.config.max_lifetime, seconds(value), SECONDS)),
-    ("max_idle_time", |draft, value| put(&mut draft.config.max_idle_time, seconds(value), SECONDS)),
-    ("statement_timeout", |draft, value| {
+    ("acquire_timeout", |config, value| put(&mut config.acquire_timeout, seconds(value), SECONDS)),
+    ("max_lifetime", |config, value| put(&mut config.max_lifetime, seconds(value), SECONDS)),
+    ("max_idle_time", |config, value| put(&mut config.max_idle_time, seconds(value), SECONDS)),
+    ("statement_timeout", |config, value| {
         let timeout = number(value, 0.0, MAX_STATEMENT_SECONDS).map(Duration::from_secs_f64).map(Some);
-        put(&mut draft.config.statement_timeout, timeout, "a number of seconds from 0 to 2147483.647")
+        put(&mut config.statement_timeout, timeout, "a number of seconds from 0 to 2147483.647")
     }),
-    ("statement_cache", |draft, value| {
+    ("statement_cache", |config, value| {
         let size = number(value, 1, MAX_SECONDS as usize);
-        put(&mut draft.config.statement_cache, size, "a whole number from 1 to 2147483647")
+        put(&mut config.statement_cache, size, "a whole number from 1 to 2147483647")
     }),
-    ("hot_cold_split", |draft, value| {
-        draft.set_layout(value, Layout::HotColdSplit, "false where partition_by_submitted is true")
+    ("hot_cold_split", |config, value| {
+        set_layout(config, value, Layout::HotColdSplit, "false where partition_by_submitted is true")
     }),
-    ("partition_by_submitted", |draft, value| {
-        draft.set_layout(value, Layout::PartitionBySubmitted, "false where hot_cold_split is true")
+    ("partition_by_submitted", |config, value| {
+        set_layout(config, value, Layout::PartitionBySubmitted, "false where hot_cold_split is true")
     }),
-    ("queries", |draft, value| put(&mut draft.config.queries, queries(value), "indexed or lookout")),
-    ("tuning_sql", |draft, value| put(&mut draft.config.tuning_sql, Some(vec![value.to_owned()]), TEXT)),
-    ("revert_sql", |draft, value| put(&mut draft.config.revert_sql, Some(vec![value.to_owned()]), TEXT)),
-    ("adopt", |draft, value| put(&mut draft.config.adopt, value.parse().ok(), TRUE_OR_FALSE)),
+    ("queries", |config, value| put(&mut config.queries, word(value), "indexed or lookout")),
+    ("tuning_sql", |config, value| put(&mut config.tuning_sql, Some(vec![value.to_owned()]), TEXT)),
+    ("revert_sql", |config, value| put(&mut config.revert_sql, Some(vec![value.to_owned()]), TEXT)),
+    ("adopt", |config, value| put(&mut config.adopt, value.parse().ok(), TRUE_OR_FALSE)),
 ]);
+
+fn set_hosts(config: &mut PostgresConfig, value: &str) -> Result<(), &'static str> {
+    let named = |host: &str| if host.is_empty() { DEFAULT_HOST.to_owned() } else { host.to_owned() };
+    let hosts: Vec<_> = value.split(',').map(named).collect();
+    let valid = hosts.iter().all(|host| is_host(host) || (cfg!(unix) && host.starts_with('/')));
+    put(&mut config.hosts, valid.then_some(hosts), HOST)
+}
+
+fn set_ports(config: &mut PostgresConfig, value: &str) -> Result<(), &'static str> {
+    const PORTS: &str = "a number from 1 to 65535, or several with commas";
+    let port = |port: &str| if port.is_empty() { Some(DEFAULT_PORT) } else { number(port, 1, u16::MAX) };
+    put(&mut config.ports, value.split(',').map(port).collect(), PORTS)
+}
+
+fn set_layout(
+    config: &mut PostgresConfig,
+    value: &str,
+    layout: Layout,
+    excluded: &'static str,
+) -> Result<(), &'static str> {
+    if value.parse().map_err(|_| TRUE_OR_FALSE)? {
+        if ![Layout::Lookout, layout].contains(&config.layout) {
+            return Err(excluded);
+        }
+        config.layout = layout;
+    }
+    Ok(())
+}
+
+/// Sets a key of the driver.
+fn driver(
+    config: &mut PostgresConfig,
+    set: impl FnOnce(&mut DriverConfig) -> &mut DriverConfig,
+) -> Result<(), &'static str> {
+    set(&mut config.server);
+    Ok(())
+}
+
+/// Sets a number of seconds. As in libpq, zero and negative numbers mean the default.
+fn set_unless_default<'c>(value: &str, set: impl FnOnce(Duration) -> &'c mut DriverConfig) -> Result<(), &'static str> {
+    let seconds = value.parse::<i64>().map_err(|_| WHOLE_NUMBER)?;
+    if let Some(seconds) = u64::try_from(seconds).ok().filter(|&seconds| seconds > 0) {
+        set(Duration::from_secs(seconds));
+    }
+    Ok(())
+}
+
+/// As in libpq, zero and negative numbers mean no limit.
+fn connect_timeout(value: &str) -> Option<Duration> {
+    let unlimited = number(value, f64::from(i32::MIN), 0.0).map(|_| Duration::from_secs(MAX_SECONDS.into()));
+    unlimited.or_else(|| seconds(value))
+}
 
 impl PostgresConfig {
     /// Parses a `postgres://` or `postgresql://` URL by libpq's rules: there may be several hosts, a plus sign is not
@@ -155,6 +228,35 @@ impl PostgresConfig {
     /// As [`from_url`](Self::from_url); the position of an unknown key is that in the order of the map.
     pub fn from_pairs(pairs: &BTreeMap<String, String>) -> Result<Self> {
         configured(Pairs::of_map(pairs))
+    }
+
+    /// Sets a key of an address, such as `host` or `pool_size`.
+    ///
+    /// # Errors
+    ///
+    /// As [`from_url`](Self::from_url).
+    pub fn with(mut self, key: &str, value: impl ToString) -> Result<Self> {
+        let mut set = |value: &str| {
+            let key = KEYS.find(1, key)?;
+            if key == "service" {
+                return Err(Problem::new("a service is read only with an address"));
+            }
+            KEYS.set(&mut self, key, plain(key, value)?)
+        };
+        set(&value.to_string()).map_err(|problem| problem.into_error(BackendKind::Postgres))?;
+        Ok(self)
+    }
+
+    /// Checks the keys that depend on others.
+    pub(super) fn check(&self) -> Result<(), Problem> {
+        let (hosts, addresses) = (self.hosts.len(), self.host_addresses.len());
+        if hosts != addresses && hosts != 0 && addresses != 0 {
+            return Err(Problem::value("hostaddr", "as many addresses as there are hosts"));
+        }
+        if self.ports.len() > 1 && self.ports.len() != hosts.max(addresses) {
+            return Err(Problem::value("port", "one port or as many as there are hosts"));
+        }
+        Ok(())
     }
 }
 
@@ -231,115 +333,19 @@ impl Pairs {
                 self.0.entry(key).or_insert(value);
             }
         }
-        let mut draft = Draft::default();
+        let home = variable("HOME").map(|home| Path::new(&home).join(".pgpass"));
+        let mut config = PostgresConfig { password_file: home, ..PostgresConfig::default() };
         for (&key, value) in &self.0 {
-            KEYS.set(&mut draft, key, value)?;
+            KEYS.set(&mut config, key, value)?;
         }
         for (name, key) in VARIABLES {
             let value = variable(name).filter(|value| !value.is_empty() && !self.0.contains_key(key));
             let Some(value) = value else { continue };
             let value = value.to_str().ok_or(Problem::new("not UTF-8").within(name))?;
-            KEYS.set(&mut draft, key, value).map_err(|problem| problem.within(name))?;
+            KEYS.set(&mut config, key, value).map_err(|problem| problem.within(name))?;
         }
-        let home = variable("HOME").map(|home| Path::new(&home).join(".pgpass"));
-        draft.finish(home)
-    }
-}
-
-/// A configuration during parsing.
-#[derive(Default)]
-struct Draft {
-    config: PostgresConfig,
-    /// The keys for the driver, as `key='value'` text.
-    driver: String,
-    password_file: Option<PathBuf>,
-}
-
-impl Draft {
-    fn set_hosts(&mut self, value: &str) -> Result<(), &'static str> {
-        let named = |host: &str| if host.is_empty() { DEFAULT_HOST.to_owned() } else { host.to_owned() };
-        let hosts: Vec<_> = value.split(',').map(named).collect();
-        let valid = hosts.iter().all(|host| is_host(host) || (cfg!(unix) && host.starts_with('/')));
-        put(&mut self.config.hosts, valid.then_some(hosts), HOST)
-    }
-
-    fn set_ports(&mut self, value: &str) -> Result<(), &'static str> {
-        const PORTS: &str = "a number from 1 to 65535, or several with commas";
-        let port = |port: &str| if port.is_empty() { Some(DEFAULT_PORT) } else { number(port, 1, u16::MAX) };
-        put(&mut self.config.ports, value.split(',').map(port).collect(), PORTS)
-    }
-
-    /// Passes a key to the driver. The driver's error would contain the value.
-    fn set_driver(&mut self, key: &str, value: &str, expected: &'static str) -> Result<(), &'static str> {
-        let pair = format!("{key}='{}' ", value.replace('\\', r"\\").replace('\'', r"\'"));
-        pair.parse::<tokio_postgres::Config>().map_err(|_| expected)?;
-        self.driver += &pair;
-        Ok(())
-    }
-
-    fn set_layout(&mut self, value: &str, layout: Layout, excluded: &'static str) -> Result<(), &'static str> {
-        if value.parse().map_err(|_| TRUE_OR_FALSE)? {
-            if self.config.layout != Layout::Lookout {
-                return Err(excluded);
-            }
-            self.config.layout = layout;
-        }
-        Ok(())
-    }
-
-    fn finish(self, home_password_file: Option<PathBuf>) -> Result<PostgresConfig, Problem> {
-        let text = format!("application_name=broadside keepalives_idle={} {}", MAX_SILENCE.as_secs(), self.driver);
-        let mut server: tokio_postgres::Config =
-            text.parse().map_err(|_| Problem::new("the driver does not accept these keys together"))?;
-        let mut config = self.config;
-        if config.hosts.is_empty() && config.host_addresses.is_empty() {
-            config.hosts.push(DEFAULT_HOST.to_owned());
-        }
-        let (hosts, addresses) = (config.hosts.len(), config.host_addresses.len());
-        if hosts != addresses && hosts != 0 && addresses != 0 {
-            return Err(Problem::value("hostaddr", "as many addresses as there are hosts"));
-        }
-        if config.ports.len() > 1 && config.ports.len() != hosts.max(addresses) {
-            return Err(Problem::value("port", "one port or as many as there are hosts"));
-        }
-        if server.get_password().is_none_or(<[u8]>::is_empty)
-            && let Some(file) = self.password_file.or(home_password_file).and_then(|path| password_file::read(&path))
-            && let Some(password) = stored_password(&file, &config, &server)?
-        {
-            server.password(password);
-        }
-        Ok(PostgresConfig { server: Box::new(server), ..config })
-    }
-}
-
-/// The password of a server in the password file.
-fn stored_password(
-    file: &[u8],
-    config: &PostgresConfig,
-    server: &tokio_postgres::Config,
-) -> Result<Option<Vec<u8>>, Problem> {
-    // The driver's defaults are the user of the process and the database with the name of the user.
-    let user = server.get_user().map_or_else(|| whoami::username().unwrap_or_default().into(), Cow::from);
-    let database = server.get_dbname().unwrap_or(&user);
-    let (hosts, addresses) = (&config.hosts, &config.host_addresses);
-    let found: BTreeSet<_> = (0..hosts.len().max(addresses.len()))
-        .filter_map(|at| {
-            let host = hosts.get(at).map_or_else(|| addresses[at].to_string(), |host| listed_host(host).to_owned());
-            let port = config.port(at).to_string();
-            password_file::find(file, Login { host: &host, port: &port, database, user: &user })
-        })
-        .collect();
-    match found.len() {
-        0 | 1 => Ok(found.into_iter().next()),
-        _ => Err(Problem::new("the password file has different passwords for the hosts, which is not supported")),
-    }
-}
-
-/// The name of a host in the password file: `localhost` for the default socket directories.
-fn listed_host(host: &str) -> &str {
-    match host {
-        "/var/run/postgresql" | "/run/postgresql" | "/tmp" => DEFAULT_HOST,
-        host => host,
+        config.check()?;
+        Ok(config)
     }
 }
 
@@ -357,43 +363,6 @@ fn take_value(text: &str) -> Option<(String, &str)> {
         }
     }
     (!quoted).then_some((value, ""))
-}
-
-fn ssl_mode(value: &str) -> Option<SslMode> {
-    match value {
-        "disable" => Some(SslMode::Disable),
-        "prefer" => Some(SslMode::Prefer),
-        "require" => Some(SslMode::Require),
-        "verify-ca" => Some(SslMode::VerifyCa),
-        "verify-full" => Some(SslMode::VerifyFull),
-        _ => None,
-    }
-}
-
-fn target_session_attrs(value: &str) -> Option<TargetSessionAttrs> {
-    match value {
-        "any" => Some(TargetSessionAttrs::Any),
-        "read-write" => Some(TargetSessionAttrs::ReadWrite),
-        "read-only" => Some(TargetSessionAttrs::ReadOnly),
-        "primary" => Some(TargetSessionAttrs::Primary),
-        "standby" => Some(TargetSessionAttrs::Standby),
-        "prefer-standby" => Some(TargetSessionAttrs::PreferStandby),
-        _ => None,
-    }
-}
-
-fn queries(value: &str) -> Option<Queries> {
-    match value {
-        "indexed" => Some(Queries::Indexed),
-        "lookout" => Some(Queries::Lookout),
-        _ => None,
-    }
-}
-
-/// As in libpq, zero and negative numbers mean no limit.
-fn connect_timeout(value: &str) -> Option<Duration> {
-    let unlimited = number(value, f64::from(i32::MIN), 0.0).map(|_| Duration::from_secs(MAX_SECONDS.into()));
-    unlimited.or_else(|| seconds(value))
 }
 
 #[cfg(test)]

@@ -1,6 +1,7 @@
 //! Tests of addresses and their configurations.
 
 use super::*;
+use crate::postgres::config::{SslMode, TargetSessionAttrs};
 
 /// Parses an address in an empty environment.
 fn read(text: &str) -> Result<PostgresConfig, Problem> {
@@ -42,7 +43,7 @@ fn urls_are_read_by_libpqs_rules() {
     // A key of the query takes precedence, and the last of two.
     let config = read("postgres://h1:1/d?host=h2&port=2&port=3").unwrap();
     assert_eq!((config.hosts, config.ports), (vec!["h2".to_owned()], vec![3]));
-    assert_eq!(read("postgres://").unwrap().hosts, ["localhost"]);
+    assert_eq!(read("postgres://").unwrap().hosts().next(), Some(("localhost".to_owned(), 5432)));
     assert_eq!(read("postgres://h,/d").unwrap().hosts, ["h", "localhost"]);
     assert_eq!(read("postgres://h/d?ssl=true").unwrap().ssl_mode, SslMode::Require);
 }
@@ -104,6 +105,7 @@ fn errors_name_the_key_and_contain_no_value() {
         ("service=hunter2", "no service file defines the service"),
         ("schema=", "schema must be a name"),
         ("hot_cold_split=hunter2", "hot_cold_split must be true or false"),
+        ("options=-B%205", "options must be settings: -c name=value"),
         ("hot_cold_split=true&partition_by_submitted=true", "partition_by_submitted must be false"),
         ("application_name=100%", "a % is not followed by two hexadecimal digits"),
         ("user=a%00b", "a NUL character"),
@@ -166,25 +168,69 @@ fn a_service_adds_what_the_address_leaves_out() {
     std::fs::remove_file(&file).unwrap();
 }
 
+/// The passwords of the hosts.
+fn passwords(address: &str, file: &Path) -> Vec<Option<String>> {
+    let servers = read(&format!("{address} passfile={}", file.display())).unwrap().driver_configs();
+    servers.iter().map(|server| server.get_password().map(|text| String::from_utf8(text.to_owned()).unwrap())).collect()
+}
+
 #[test]
-fn the_password_file_is_looked_up_by_all_of_a_login() {
-    let password = |text: &str, file: &str| {
-        let config = read(text).unwrap();
-        stored_password(file.as_bytes(), &config, &config.server)
-    };
-    let found = |text: &str| Ok(Some(text.as_bytes().to_vec()));
-    assert_eq!(password("host=h user=u dbname=d", "h:5432:x:u:no\nh:5432:d:u:yes"), found("yes"));
-    assert_eq!(password("host=h port=1 user=u", "h:1:u:u:yes"), found("yes"));
-    assert_eq!(password("hostaddr=::1 user=u", r"\:\:1:*:*:u:yes"), found("yes"));
-    assert_eq!(password("host=a,b user=u", "b:*:*:u:yes"), found("yes"));
-    assert!(password("host=a,b user=u", "a:*:*:u:1\nb:*:*:u:2").is_err());
-    assert_eq!(password("host=h user=u", "h:*:*:other:no"), Ok(None));
+fn each_host_has_its_password_of_the_password_file() {
+    let file = std::env::temp_dir().join(format!("broadside-passwords-{}", std::process::id()));
+    std::fs::write(&file, "h:5432:x:u:no\nh:5432:d:u:1\n\\:\\:1:*:*:u:2\nb:7:*:u:3\n").unwrap();
     #[cfg(unix)]
-    assert_eq!(password("host=/tmp user=u", "localhost:*:*:u:yes"), found("yes"));
+    std::fs::set_permissions(&file, std::os::unix::fs::PermissionsExt::from_mode(0o600)).unwrap();
+    let some = |text: &str| Some(text.to_owned());
+    assert_eq!(passwords("host=h,a,b port=5432,6,7 user=u dbname=d", &file), [some("1"), None, some("3")]);
+    assert_eq!(passwords("hostaddr=::1 user=u", &file), [some("2")]);
+    assert_eq!(passwords("host=h user=u dbname=d password=mine", &file), [some("mine")]);
+    assert_eq!(passwords("host=h user=other dbname=d", &file), [None]);
+    std::fs::remove_file(&file).unwrap();
+}
+
+#[test]
+fn keys_in_code_are_those_of_an_address() {
+    let read = read(
+        "host=a,b port=1,2 user=u password=hunter2 keepalives=0 keepalives_idle=4 keepalives_interval=5 \
+         keepalives_count=6 channel_binding=require load_balance_hosts=random options='-c x=y' pool_size=7",
+    )
+    .unwrap();
+    let mut built = PostgresConfig::default();
+    for (key, value) in [("host", "a,b"), ("port", "1,2"), ("user", "u"), ("password", "hunter2"), ("keepalives", "0")]
+    {
+        built = built.with(key, value).unwrap();
+    }
+    for (key, value) in [("keepalives_idle", 4), ("keepalives_interval", 5), ("keepalives_count", 6), ("pool_size", 7)]
+    {
+        built = built.with(key, value).unwrap();
+    }
+    built = built.with("channel_binding", "require").unwrap().with("load_balance_hosts", "random").unwrap();
+    built = built.with_setting("x", "y").unwrap();
+    assert_eq!((&built.server, &built.settings), (&read.server, &read.settings));
+    assert_eq!(built.hosts().collect::<Vec<_>>(), [("a".to_owned(), 1), ("b".to_owned(), 2)]);
+    assert!(!built.server.get_keepalives());
+    assert_eq!(built.server.get_keepalives_idle(), Duration::from_secs(4));
+    assert_eq!(built.server.get_keepalives_interval(), Some(Duration::from_secs(5)));
+    assert_eq!(built.server.get_keepalives_retries(), Some(6));
+    assert_eq!(built.server.get_channel_binding(), ChannelBinding::Require);
+    assert_eq!(built.server.get_load_balance_hosts(), LoadBalanceHosts::Random);
+    assert_eq!(built.to_string(), "postgres (layout lookout, sslmode prefer, at most 7 connections)");
+    assert!(built.clone().with("port", "1,2,3").unwrap().check().is_err());
+    for error in
+        [built.clone().with("pool_size", "hunter2"), built.clone().with("hunter2", ""), built.with("schema", "")]
+    {
+        let error = error.unwrap_err();
+        assert_eq!(error.kind(), crate::ErrorKind::InvalidArgument);
+        assert!(!format!("{error:?}").contains("hunter2"), "{error:?}");
+    }
+    for (name, value) in [("", "v"), ("a\0", "v"), ("a", "\0")] {
+        assert!(PostgresConfig::default().with_setting(name, value).is_err());
+    }
 }
 
 #[test]
 fn debug_contains_no_part_of_the_address() {
-    let config = read("postgres://hunter1:hunter2@hunter3/hunter4?options=hunter5&schema=hunter6").unwrap();
+    let config =
+        read("postgres://hunter1:hunter2@hunter3/hunter4?options=-c%20hunter5=hunter5&schema=hunter6").unwrap();
     assert!(!format!("{config:?}").contains("hunter"), "{config:?}");
 }

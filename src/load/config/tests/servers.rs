@@ -1,12 +1,13 @@
 //! Tests of the section `databaseConfig`.
 
 use super::*;
+use crate::postgres::PostgresConfig;
 
 fn on(section: &str) -> Result<ParsedConfig, ConfigError> {
     parse(&[("a.yaml", &MINIMAL.replace("{inMemory: true}", section))])
 }
 
-fn postgres(keys: &str) -> crate::postgres::PostgresConfig {
+fn postgres(keys: &str) -> PostgresConfig {
     let parsed = on(&format!("{{postgres: {{host: h, port: 5433, database: d, {keys}}}}}")).unwrap();
     match parsed.config.database.config().unwrap() {
         crate::DatabaseConfig::Postgres(config) => config,
@@ -16,22 +17,25 @@ fn postgres(keys: &str) -> crate::postgres::PostgresConfig {
 
 #[test]
 fn postgres_supports_the_keys_of_pgx_in_its_units() {
-    let config =
-        postgres("user: u, sslmode: disable, pool_max_conns: 3, connect_timeout: 7, statement_cache_capacity: 9");
-    assert_eq!(config.hosts().collect::<Vec<_>>(), [("h".to_owned(), 5433)]);
-    assert_eq!((config.user(), config.database(), config.pool_size()), (Some("u"), Some("d"), 3));
-    assert_eq!((config.connect_timeout().as_secs(), config.statement_cache()), (7, 9));
-    assert_eq!(config.ssl_mode(), crate::postgres::SslMode::Disable);
-    let config = postgres("pool_max_conn_lifetime: 1h30m, pool_max_conn_idle_time: 500ms");
-    assert_eq!((config.max_lifetime().as_secs(), config.max_idle_time().as_millis()), (5400, 500));
+    let address = |keys: &str| PostgresConfig::from_key_values(&format!("host=h port=5433 dbname=d {keys}")).unwrap();
+    assert_eq!(
+        postgres("user: u, sslmode: disable, pool_max_conns: 3, connect_timeout: 7, statement_cache_capacity: 9"),
+        address("user=u sslmode=disable pool_size=3 connect_timeout=7 statement_cache=9")
+    );
+    assert_eq!(
+        postgres("pool_max_conn_lifetime: 1h30m, pool_max_conn_idle_time: 500ms"),
+        address("max_lifetime=5400 max_idle_time=0.5")
+    );
     let error = on("{postgres: {host: h, port: 1, database: d, pool_max_conn_lifetime: 30}}").unwrap_err();
     assert!(error.to_string().contains("pool_max_conn_lifetime must be a duration with a unit"), "{error}");
-    let settings = postgres("statement_timeout: '30000', LOCK_TIMEOUT: 5s, search_path: 'a, b', options: -c jit=off");
-    assert!(settings.statement_timeout().is_none(), "the server's setting is in milliseconds");
-    assert_eq!(settings.options(), r"-c jit=off -c lock_timeout=5s -c search_path=a,\ b -c statement_timeout=30000");
-    assert_eq!(postgres("dbname: other").database(), Some("other"));
+    // The server's setting is in milliseconds, the key of an address in seconds.
+    assert_eq!(
+        postgres("statement_timeout: '30000', LOCK_TIMEOUT: 5s, search_path: 'a, b', options: -c jit=off"),
+        address(r"options='-c jit=off -c lock_timeout=5s -c search_path=a,\\ b -c statement_timeout=30000'")
+    );
+    assert_eq!(postgres("dbname: other"), address("dbname=other"));
     let certified = "sslcert: /c, sslkey: /k, sslpassword: hunter2, target_session_attrs: standby";
-    assert_eq!(postgres(certified).ssl_key(), Some(std::path::Path::new("/k")));
+    assert_eq!(postgres(certified), address("sslcert=/c sslkey=/k sslpassword=hunter2 target_session_attrs=standby"));
     let parsed = on(&format!("{{postgres: {{host: h, port: 1, database: d, {certified}}}}}")).unwrap();
     assert!(!format!("{:?}", parsed.config).contains("hunter2"));
 }
@@ -42,7 +46,7 @@ fn keys_that_only_apply_to_pgx_are_warnings_and_those_of_other_connections_probl
     let parsed = on(&format!("{{postgres: {{host: h, port: 1, database: d, {keys}}}}}")).unwrap();
     let warned: Vec<_> = parsed.warnings.iter().map(|warning| warning.key.as_str()).collect();
     assert_eq!(warned, ["databaseConfig.postgres.pool_min_conns", "databaseConfig.postgres.default_query_exec_mode"]);
-    assert_eq!(postgres(keys).options(), "");
+    assert_eq!(postgres(keys), postgres("sslmode: disable"));
     let error = on("{postgres: {host: h, port: 1, database: d, require_auth: hunter2}}").unwrap_err();
     assert_eq!(error.to_string(), "a.yaml:3: databaseConfig.postgres.require_auth is not supported");
 }
