@@ -2,7 +2,6 @@
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
-use std::str::FromStr;
 use std::time::Duration;
 
 use url::Url;
@@ -10,7 +9,9 @@ use url::Url;
 use super::config::{ClickHouseConfig, Compression};
 use super::layout::Layout;
 use super::settings;
-use crate::address::{HOST, Keys, Problem, UrlParts, decode, host_and_port, is_host, number, put, seconds};
+use crate::address::{
+    HOST, Keys, Problem, UrlParts, decode, host_and_port, is_host, number, plain, put, seconds, word,
+};
 use crate::error::{BackendKind, Result};
 
 /// The schemes of ClickHouse URLs with their separators, the scheme of HTTP and the default port.
@@ -29,9 +30,9 @@ const FILE: &str = "the path of a PEM file";
 
 /// The keys of addresses, each with its setter.
 const KEYS: Keys<ClickHouseConfig> = Keys(&[
-    ("compression", |config, value| put(&mut config.compression, value.parse().ok(), "lz4 or none")),
+    ("compression", |config, value| put(&mut config.compression, word(value), "lz4 or none")),
     ("layout", |config, value| {
-        put(&mut config.layout, value.parse().ok(), "replacing or patch").and_then(|()| layout_fits_cluster(config))
+        put(&mut config.layout, word(value), "replacing or patch").and_then(|()| layout_fits_cluster(config))
     }),
     ("adopt", |config, value| put(&mut config.adopt, value.parse().ok(), "true or false")),
     ("cluster", |config, value| {
@@ -56,6 +57,32 @@ impl ClickHouseConfig {
     /// the address, because any part of it may be a password.
     pub fn from_url(url: &str) -> Result<Self> {
         read(url).map_err(|problem| problem.into_error(BackendKind::ClickHouse))
+    }
+
+    /// Sets a parameter of an address, such as `timeout` or `setting.max_threads`.
+    ///
+    /// # Errors
+    ///
+    /// As [`from_url`](Self::from_url).
+    pub fn with(mut self, key: &str, value: impl ToString) -> Result<Self> {
+        let value = value.to_string();
+        let set = plain("the value", &value).and_then(|value| self.set(1, key, value));
+        set.map_err(|problem| problem.into_error(BackendKind::ClickHouse))?;
+        Ok(self)
+    }
+
+    /// Sets the parameter at a position of the address, starting at 1.
+    fn set(&mut self, position: usize, key: &str, value: &str) -> Result<(), Problem> {
+        match key.strip_prefix(SETTING_PREFIX) {
+            Some(setting) if !setting.is_empty() && !settings::may_be_set(setting) => Err(Problem::new(
+                "a setting that results depend on, or that selects the database, profile or format, cannot be set",
+            )),
+            Some(setting) if !setting.is_empty() => {
+                self.settings.insert(setting.to_owned(), value.to_owned());
+                Ok(())
+            }
+            _ => KEYS.set(self, KEYS.find(position, key)?, value),
+        }
     }
 }
 
@@ -82,15 +109,7 @@ fn read(url: &str) -> Result<ClickHouseConfig, Problem> {
     };
     for (pair, position) in parts.pairs().zip(1..) {
         let (key, value) = pair?;
-        match key.strip_prefix(SETTING_PREFIX) {
-            Some(setting) if !setting.is_empty() && !settings::may_be_set(setting) => {
-                return Err(Problem::new(
-                    "a setting that results depend on, or that selects the database, profile or format, cannot be set",
-                ));
-            }
-            Some(setting) if !setting.is_empty() => drop(config.settings.insert(setting.to_owned(), value)),
-            _ => KEYS.set(&mut config, KEYS.find(position, &key)?, &value)?,
-        }
+        config.set(position, &key, &value)?;
     }
     Ok(config)
 }
@@ -110,18 +129,6 @@ fn database(path: &str) -> Result<String, Problem> {
         "" => Ok(DEFAULT_DATABASE.to_owned()),
         names if names.contains(['/', '#']) => Err(Problem::value("the path", "the name of one database")),
         name => decode("database", name),
-    }
-}
-
-impl FromStr for Compression {
-    type Err = ();
-
-    fn from_str(name: &str) -> Result<Self, ()> {
-        match name {
-            "lz4" => Ok(Self::Lz4),
-            "none" => Ok(Self::None),
-            _ => Err(()),
-        }
     }
 }
 
@@ -150,16 +157,40 @@ mod tests {
 
     #[test]
     fn a_url_has_all_parameters() {
-        let config = config(
-            "clickhouse+https://me:p%40s+s@db.example/jobs?compression=none&cluster=c1&timeout=1.5&setting.max_threads=2",
+        let read = config(
+            "clickhouse+https://me:p%40s+s@db.example/jobs?compression=none&adopt=true&cluster=c1&connect_timeout=2\
+             &timeout=1.5&ca_file=/a&cert_file=/b&key_file=/c&setting.max_threads=2",
         );
-        assert_eq!(config.server.as_str(), "https://db.example:8443/");
-        assert_eq!((config.database.as_str(), config.user.as_deref()), ("jobs", Some("me")));
-        assert_eq!(config.password.as_deref(), Some("p@s+s"));
-        assert_eq!((config.compression, config.layout), (Compression::None, Layout::Replacing));
-        assert_eq!(config.cluster.as_deref(), Some("c1"));
-        assert_eq!(config.timeout, Duration::from_millis(1500));
-        assert_eq!(config.settings, BTreeMap::from([("max_threads".to_owned(), "2".to_owned())]));
+        let parameters = [
+            ("compression", "none"),
+            ("adopt", "true"),
+            ("cluster", "c1"),
+            ("connect_timeout", "2"),
+            ("timeout", "1.5"),
+            ("ca_file", "/a"),
+            ("cert_file", "/b"),
+            ("key_file", "/c"),
+            ("setting.max_threads", "2"),
+        ];
+        let built = config("clickhouse+https://db.example").with_credentials("me", "p@s+s").with_database("jobs");
+        let built = parameters.into_iter().try_fold(built, |config, (key, value)| config.with(key, value)).unwrap();
+        for config in [&read, &built] {
+            assert_eq!(config.server.as_str(), "https://db.example:8443/");
+            assert_eq!((config.database.as_str(), config.user.as_deref()), ("jobs", Some("me")));
+            assert_eq!(config.password.as_deref(), Some("p@s+s"));
+            assert_eq!((config.compression, config.layout), (Compression::None, Layout::Replacing));
+            assert!(config.adopt);
+            assert_eq!(config.cluster.as_deref(), Some("c1"));
+            let files = [&config.ca_file, &config.cert_file, &config.key_file];
+            assert_eq!(files.map(Option::as_deref), ["/a", "/b", "/c"].map(|file| Some(file.as_ref())));
+            assert_eq!(config.connect_timeout, Duration::from_secs(2));
+            assert_eq!(config.timeout, Duration::from_millis(1500));
+            assert_eq!(config.settings, BTreeMap::from([("max_threads".to_owned(), "2".to_owned())]));
+            assert_eq!(config.to_string(), "clickhouse (layout replacing, TLS, compression none)");
+        }
+        for (key, value) in [("layout", "patch"), ("timeout", "0"), ("setting.database", "d"), ("cluster", "a\0")] {
+            assert!(read.clone().with(key, value).is_err(), "{key}");
+        }
     }
 
     #[test]

@@ -5,6 +5,7 @@ use std::fmt;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use serde::{Deserialize, Serialize};
 use url::Url;
 
 use super::layout::Layout;
@@ -42,10 +43,15 @@ use crate::error::{BackendKind, Error, Operation};
 ///
 /// let config = ClickHouseConfig::from_url("clickhouse+https://user:secret@db.example/lookout?timeout=30")?;
 /// assert!(!format!("{config:?}").contains("secret"));
+///
+/// let config = ClickHouseConfig::from_url("clickhouse+https://db.example")?
+///     .with_credentials("user", "p@ssword")
+///     .with_database("lookout")
+///     .with("layout", "patch")?
+///     .with("setting.max_threads", 4)?;
 /// # Ok::<(), broadside::Error>(())
 /// ```
 #[derive(Clone)]
-#[non_exhaustive]
 pub struct ClickHouseConfig {
     /// Scheme, host and port of the server.
     pub(super) server: Url,
@@ -65,21 +71,18 @@ pub struct ClickHouseConfig {
 }
 
 /// The compression of requests and responses.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-#[non_exhaustive]
-pub enum Compression {
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub(super) enum Compression {
     /// LZ4.
     Lz4,
     /// No compression.
     None,
 }
 
-impl Compression {
-    pub(super) const fn name(self) -> &'static str {
-        match self {
-            Self::Lz4 => "lz4",
-            Self::None => "none",
-        }
+impl fmt::Display for Compression {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.serialize(f)
     }
 }
 
@@ -96,59 +99,21 @@ impl fmt::Debug for ClickHouseConfig {
 impl fmt::Display for ClickHouseConfig {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let tls = if self.server.scheme() == "https" { "TLS" } else { "no TLS" };
-        write!(f, "clickhouse (layout {}, {tls}, compression {})", self.layout.name(), self.compression.name())
+        write!(f, "clickhouse (layout {}, {tls}, compression {})", self.layout, self.compression)
     }
 }
 
 impl ClickHouseConfig {
-    /// The URL of the server: scheme, host and port.
-    pub fn server(&self) -> &Url {
-        &self.server
+    /// Sets the user and the password, which an address has in percent-encoded form.
+    pub fn with_credentials(mut self, user: impl Into<String>, password: impl Into<String>) -> Self {
+        (self.user, self.password) = (Some(user.into()), Some(password.into()));
+        self
     }
 
-    /// The database of the tables.
-    pub fn database(&self) -> &str {
-        &self.database
-    }
-
-    /// The user.
-    pub fn user(&self) -> Option<&str> {
-        self.user.as_deref()
-    }
-
-    /// The compression of requests and responses.
-    pub fn compression(&self) -> Compression {
-        self.compression
-    }
-
-    /// The layout of the tables.
-    pub fn layout(&self) -> Layout {
-        self.layout
-    }
-
-    /// Whether tables without Broadside's marker may be changed and cleared.
-    pub fn adopt(&self) -> bool {
-        self.adopt
-    }
-
-    /// The cluster.
-    pub fn cluster(&self) -> Option<&str> {
-        self.cluster.as_deref()
-    }
-
-    /// The timeout of connecting.
-    pub fn connect_timeout(&self) -> Duration {
-        self.connect_timeout
-    }
-
-    /// The timeout of a request.
-    pub fn timeout(&self) -> Duration {
-        self.timeout
-    }
-
-    /// The settings, which are sent with every request.
-    pub fn settings(&self) -> &BTreeMap<String, String> {
-        &self.settings
+    /// Sets the database of the tables.
+    pub fn with_database(mut self, database: impl Into<String>) -> Self {
+        self.database = database.into();
+        self
     }
 }
 

@@ -196,7 +196,7 @@ pub(super) fn unmarked(operation: Operation) -> Error {
 }
 
 fn another_layout(operation: Operation, layout: Layout) -> Error {
-    wrong_store(operation, format!("the tables of the database have layout={}", layout.name()))
+    wrong_store(operation, format!("the tables of the database have layout={layout}"))
 }
 
 fn json(marker: &impl Serialize) -> String {

@@ -131,7 +131,7 @@
 //! | `statement` | SQL text with its parameters |
 //! | `error` | conversion of errors of the driver and the server |
 //! | `layout` | the layouts of the tables |
-//! | `address`, `config`, `builder` | addresses, the configuration, and its construction in code |
+//! | `address`, `config` | addresses and the configuration |
 //! | `tests` | the SQL of each kind of query, as snapshots |
 //!
 //! ClickHouse alone has `tables` (the DDL), `change` (the outcome of several statements), and `store`, `write_lock`,
@@ -139,7 +139,6 @@
 
 mod activity;
 mod address;
-mod builder;
 mod change;
 mod config;
 mod connection;
@@ -168,6 +167,5 @@ mod version;
 mod write_lock;
 
 pub(crate) use self::address::URL_PREFIXES;
-pub use self::config::{ClickHouseConfig, Compression};
+pub use self::config::ClickHouseConfig;
 pub use self::database::ClickHouseDatabase;
-pub use self::layout::Layout;
