@@ -66,6 +66,8 @@ mod odd_values;
 #[cfg(feature = "postgres")]
 pub mod postgres;
 pub mod query;
+#[cfg(any(feature = "postgres", feature = "clickhouse"))]
+mod record;
 pub mod scenario;
 mod time;
 mod traced;

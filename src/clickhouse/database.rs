@@ -17,12 +17,11 @@ use super::ingest::{Changes, Stored, Writer, unique_token};
 use super::layout::Layout;
 use super::marker::{self, Content};
 use super::query::Reads;
-use super::record::{self, Record};
 use super::row::{BytesRow, GroupRow, IdRow, InfoRow, JobRow, MemoryRow, PropertyRow, RunRow, SettingRow};
 use super::statement::{MAX_IDS, Statement};
 use super::store::Store;
 use super::tables::{self, STORE};
-use super::{activity, explain, schema};
+use super::{activity, explain, record, schema};
 use crate::api::JobSpec;
 use crate::error::{BackendKind, Error, ErrorKind, Operation, Result};
 use crate::historical::HistoricalJobs;
@@ -30,6 +29,7 @@ use crate::ingest::IngestionBatch;
 use crate::model::{Job, JobGroup, Run};
 use crate::odd_values::OddValues;
 use crate::query::{GroupQuery, JobQuery, ReadCall};
+use crate::record::{Record, text};
 use crate::time::{SharedClock, Timestamp};
 use crate::{Activity, Database, Explanation, Progress, ProgressFn, StoreInfo};
 
@@ -93,6 +93,15 @@ impl ClickHouseDatabase {
         });
         found.await
     }
+
+    /// The bytes of a record; never empty.
+    async fn record(&self, record: Record, id: &str) -> Result<Bytes> {
+        let operation = record.operation();
+        self.open(operation)?;
+        let rows: Vec<BytesRow> = self.connection.fetch(operation, &record::statement(record, id)).await?;
+        let found = rows.into_iter().find_map(|row| row.value);
+        found.ok_or_else(|| record.not_found(BackendKind::ClickHouse, id))
+    }
 }
 
 #[async_trait]
@@ -152,19 +161,19 @@ impl Database for ClickHouseDatabase {
     }
 
     async fn get_job_spec(&self, job_id: &str) -> Result<JobSpec> {
-        self.record(&record::JOB_SPEC, job_id).await.map(JobSpec::from)
+        self.record(Record::JobSpec, job_id).await.map(JobSpec::from)
     }
 
     async fn get_job_error(&self, job_id: &str) -> Result<String> {
-        self.record(&record::JOB_ERROR, job_id).await.map(text)
+        Ok(text(&self.record(Record::JobError, job_id).await?))
     }
 
     async fn get_job_run_error(&self, run_id: &str) -> Result<String> {
-        self.record(&record::RUN_ERROR, run_id).await.map(text)
+        Ok(text(&self.record(Record::RunError, run_id).await?))
     }
 
     async fn get_job_run_debug_message(&self, run_id: &str) -> Result<String> {
-        self.record(&record::RUN_DEBUG_MESSAGE, run_id).await.map(text)
+        Ok(text(&self.record(Record::RunDebugMessage, run_id).await?))
     }
 
     async fn populate_historical_jobs(&self, jobs: &HistoricalJobs, progress: ProgressFn<'_>) -> Result<()> {
@@ -270,17 +279,6 @@ impl Database for ClickHouseDatabase {
     }
 }
 
-impl ClickHouseDatabase {
-    /// The bytes of a record; never empty.
-    async fn record(&self, record: &Record, id: &str) -> Result<Bytes> {
-        self.open(record.operation)?;
-        let rows: Vec<BytesRow> = self.connection.fetch(record.operation, &(record.statement)(id)).await?;
-        rows.into_iter().find_map(|row| row.value).ok_or_else(|| {
-            Error::not_found(record.operation, record.what, record.of, id).with_backend(BackendKind::ClickHouse)
-        })
-    }
-}
-
 /// Executes a future to completion even if the returned one is dropped.
 async fn detached(operation: Operation, future: impl Future<Output = Result<()>> + Send + 'static) -> Result<()> {
     match tokio::spawn(future).await {
@@ -293,10 +291,6 @@ async fn detached(operation: Operation, future: impl Future<Output = Result<()>>
                 .with_source(cancelled)),
         },
     }
-}
-
-fn text(bytes: Bytes) -> String {
-    String::from_utf8_lossy(&bytes).into_owned()
 }
 
 /// The jobs of a page with their runs.

@@ -2,11 +2,12 @@
 
 use super::connection::Connection;
 use super::query::Reads;
-use super::record::{JOB_ERROR, JOB_SPEC, RUN_DEBUG_MESSAGE, RUN_ERROR};
+use super::record;
 use super::row::{JobRow, PlanRow};
 use super::statement::{MAX_IDS, Statement};
 use crate::error::{Operation, Result};
 use crate::query::ReadCall;
+use crate::record::Record;
 use crate::{ExplainedStatement, Explanation};
 
 const OPERATION: Operation = Operation::Explain;
@@ -22,10 +23,10 @@ pub(super) async fn explain(connection: &Connection, reads: Reads, call: &ReadCa
             [page].into_iter().chain(runs).collect()
         }
         ReadCall::Groups(query) => vec![reads.groups(query)],
-        ReadCall::JobSpec(job_id) => vec![(JOB_SPEC.statement)(job_id)],
-        ReadCall::JobError(job_id) => vec![(JOB_ERROR.statement)(job_id)],
-        ReadCall::JobRunError(run_id) => vec![(RUN_ERROR.statement)(run_id)],
-        ReadCall::JobRunDebugMessage(run_id) => vec![(RUN_DEBUG_MESSAGE.statement)(run_id)],
+        ReadCall::JobSpec(job_id) => vec![record::statement(Record::JobSpec, job_id)],
+        ReadCall::JobError(job_id) => vec![record::statement(Record::JobError, job_id)],
+        ReadCall::JobRunError(run_id) => vec![record::statement(Record::RunError, run_id)],
+        ReadCall::JobRunDebugMessage(run_id) => vec![record::statement(Record::RunDebugMessage, run_id)],
     };
     let mut explanation = Explanation::default();
     for statement in statements {

@@ -2,31 +2,17 @@
 
 use super::statement::{Statement, Values};
 use super::tables::{STORE, local};
-use crate::error::Operation;
+use crate::record::Record;
 
-/// A kind of record.
-pub(super) struct Record {
-    pub operation: Operation,
-    /// The name of the record in `NotFound`.
-    pub what: &'static str,
-    /// The name of its owner in `NotFound`.
-    pub of: &'static str,
-    /// The statement that reads the record with an id.
-    pub statement: fn(&str) -> Statement,
+/// The statement that reads the record with an id.
+pub(super) fn statement(record: Record, id: &str) -> Statement {
+    match record {
+        Record::JobSpec => of_job("job_spec", id),
+        Record::JobError => of_job("job_error", id),
+        Record::RunError => of_run("error", id),
+        Record::RunDebugMessage => of_run("debug", id),
+    }
 }
-
-pub(super) const JOB_SPEC: Record =
-    Record { operation: Operation::GetJobSpec, what: "spec", of: "job", statement: |id| of_job("job_spec", id) };
-pub(super) const JOB_ERROR: Record =
-    Record { operation: Operation::GetJobError, what: "error", of: "job", statement: |id| of_job("job_error", id) };
-pub(super) const RUN_ERROR: Record =
-    Record { operation: Operation::GetJobRunError, what: "error", of: "run", statement: |id| of_run("error", id) };
-pub(super) const RUN_DEBUG_MESSAGE: Record = Record {
-    operation: Operation::GetJobRunDebugMessage,
-    what: "debug message",
-    of: "run",
-    statement: |id| of_run("debug", id),
-};
 
 /// A record of an existing job.
 fn of_job(table: &str, job_id: &str) -> Statement {

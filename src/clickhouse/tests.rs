@@ -9,12 +9,13 @@ use super::historical::Chunk;
 use super::ingest::{known, newest, update_jobs, update_runs};
 use super::layout::Layout;
 use super::query::Reads;
-use super::record::{JOB_SPEC, RUN_DEBUG_MESSAGE};
+use super::record;
 use super::row::{JobRow, StoredRun};
 use super::statement::Statement;
 use super::tables::{self, JOB_COLUMNS, TABLES};
 use crate::ingest::IngestionBatch;
 use crate::query::{GroupQuery, JobQuery};
+use crate::record::Record;
 use crate::scenario::{GetJobGroupsRequest, GetJobsRequest};
 use crate::{HistoricalJobs, HistoricalJobsParams};
 
@@ -177,11 +178,11 @@ p1 = "k"
 
 #[test]
 fn single_records() {
-    insta::assert_snapshot!(with_values(&(JOB_SPEC.statement)("a")), @r#"
+    insta::assert_snapshot!(with_values(&record::statement(Record::JobSpec, "a")), @r#"
 SELECT value FROM job_spec WHERE job_id = {p0:String} AND (SELECT count() FROM job WHERE job_id = {p0:String}) > 0 ORDER BY version DESC LIMIT 1
 p0 = "a"
 "#);
-    insta::assert_snapshot!(with_values(&(RUN_DEBUG_MESSAGE.statement)("r")), @r#"
+    insta::assert_snapshot!(with_values(&record::statement(Record::RunDebugMessage, "r")), @r#"
 SELECT debug AS value FROM job_run WHERE run_id = {p0:String} ORDER BY version DESC LIMIT 1
 p0 = "r"
 "#);
@@ -330,7 +331,7 @@ fn subqueries_of_a_cluster_read_all_shards() {
     let groups = with_values(&reads("cluster=c").groups(&GroupQuery::try_from(group).unwrap()));
     assert_eq!(groups.matches(" GLOBAL ANY LEFT JOIN (SELECT ").count(), 1, "{groups}");
     assert_eq!(groups.matches(" GLOBAL IN (SELECT ").count(), 2, "{groups}");
-    for text in [selection, groups, with_values(&(JOB_SPEC.statement)("a"))] {
+    for text in [selection, groups, with_values(&record::statement(Record::JobSpec, "a"))] {
         for local in text.match_indices(" IN (SELECT ").chain(text.match_indices(" ANY LEFT JOIN ")) {
             assert!(text[..local.0].ends_with(" GLOBAL"), "{text}");
         }

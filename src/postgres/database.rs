@@ -11,8 +11,7 @@ use super::connection::{Client, Connections};
 use super::error::{Attempt, Failure, Step};
 use super::layout::Layout;
 use super::marker::{self, Found, Lock};
-use super::record::{self, Record};
-use super::{activity, explain, historical, indexes, ingest, partitions, query, row, schema};
+use super::{activity, explain, historical, indexes, ingest, partitions, query, record, row, schema};
 use crate::api::JobSpec;
 use crate::error::{BackendKind, Error, ErrorKind, Operation, Outcome, Result};
 use crate::historical::HistoricalJobs;
@@ -20,6 +19,7 @@ use crate::ingest::IngestionBatch;
 use crate::model::{Job, JobGroup};
 use crate::odd_values::OddValues;
 use crate::query::{GroupQuery, JobQuery, ReadCall};
+use crate::record::{Record, text};
 use crate::time::SharedClock;
 use crate::{Activity, Database, Explanation, ProgressFn, StoreInfo};
 
@@ -117,17 +117,12 @@ impl PostgresDatabase {
     }
 
     /// The bytes of a record; never empty.
-    async fn record(&self, record: &Record, id: &str) -> Result<Bytes> {
-        let connections = self.open(record.operation)?;
-        let (layout, sql) = (self.layout, &(record.sql)(self.layout));
-        let found = connections.run(record.operation, |client| record::read(client, layout, sql, id)).await;
-        self.diagnosed(found).await?.map(Bytes::from).ok_or_else(|| {
-            Error::not_found(record.operation, record.what, record.of, id).with_backend(BackendKind::Postgres)
-        })
-    }
-
-    async fn text(&self, record: &Record, id: &str) -> Result<String> {
-        Ok(String::from_utf8_lossy(&self.record(record, id).await?).into_owned())
+    async fn record(&self, record: Record, id: &str) -> Result<Bytes> {
+        let operation = record.operation();
+        let connections = self.open(operation)?;
+        let (layout, sql) = (self.layout, &record::statement(record, self.layout));
+        let found = connections.run(operation, |client| record::read(client, layout, sql, id)).await;
+        self.diagnosed(found).await?.map(Bytes::from).ok_or_else(|| record.not_found(BackendKind::Postgres, id))
     }
 
     /// Executes the statements of a key of the configuration. They may change settings, so the session is closed
@@ -241,19 +236,19 @@ impl Database for PostgresDatabase {
     }
 
     async fn get_job_spec(&self, job_id: &str) -> Result<JobSpec> {
-        self.record(&record::JOB_SPEC, job_id).await.map(JobSpec::from)
+        self.record(Record::JobSpec, job_id).await.map(JobSpec::from)
     }
 
     async fn get_job_error(&self, job_id: &str) -> Result<String> {
-        self.text(&record::JOB_ERROR, job_id).await
+        Ok(text(&self.record(Record::JobError, job_id).await?))
     }
 
     async fn get_job_run_error(&self, run_id: &str) -> Result<String> {
-        self.text(&record::RUN_ERROR, run_id).await
+        Ok(text(&self.record(Record::RunError, run_id).await?))
     }
 
     async fn get_job_run_debug_message(&self, run_id: &str) -> Result<String> {
-        self.text(&record::RUN_DEBUG_MESSAGE, run_id).await
+        Ok(text(&self.record(Record::RunDebugMessage, run_id).await?))
     }
 
     async fn populate_historical_jobs(&self, jobs: &HistoricalJobs, progress: ProgressFn<'_>) -> Result<()> {

@@ -7,8 +7,9 @@ use super::connection::Client;
 use super::error::Attempt;
 use super::layout::Layout;
 use super::query;
-use super::record::{self, Record};
+use super::record;
 use crate::query::ReadCall;
+use crate::record::Record;
 use crate::{ExplainedStatement, Explanation};
 
 /// The plan of a call. The statement is executed in a read-only transaction that is rolled back.
@@ -22,16 +23,16 @@ pub(super) async fn explain(client: Client, layout: Layout, queries: Queries, ca
             let statement = query::groups(query, layout, queries);
             explained(&client, statement.text(), &statement.parameters()).await?
         }
-        ReadCall::JobSpec(id) => one(&client, layout, &record::JOB_SPEC, id).await?,
-        ReadCall::JobError(id) => one(&client, layout, &record::JOB_ERROR, id).await?,
-        ReadCall::JobRunError(id) => one(&client, layout, &record::RUN_ERROR, id).await?,
-        ReadCall::JobRunDebugMessage(id) => one(&client, layout, &record::RUN_DEBUG_MESSAGE, id).await?,
+        ReadCall::JobSpec(id) => one(&client, layout, Record::JobSpec, id).await?,
+        ReadCall::JobError(id) => one(&client, layout, Record::JobError, id).await?,
+        ReadCall::JobRunError(id) => one(&client, layout, Record::RunError, id).await?,
+        ReadCall::JobRunDebugMessage(id) => one(&client, layout, Record::RunDebugMessage, id).await?,
     };
     Ok(Explanation { statements: vec![statement] })
 }
 
-async fn one(client: &Client, layout: Layout, record: &Record, id: &str) -> Attempt<ExplainedStatement> {
-    explained(client, &(record.sql)(layout), &[&record::known_id(id)]).await
+async fn one(client: &Client, layout: Layout, record: Record, id: &str) -> Attempt<ExplainedStatement> {
+    explained(client, &record::statement(record, layout), &[&record::known_id(id)]).await
 }
 
 async fn explained(client: &Client, sql: &str, parameters: &[&(dyn ToSql + Sync)]) -> Attempt<ExplainedStatement> {

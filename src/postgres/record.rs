@@ -4,52 +4,23 @@ use super::connection::Client;
 use super::error::Attempt;
 use super::layout::Layout;
 use super::marker::{self, UNSPLIT};
-use crate::error::Operation;
+use crate::record::Record;
 
-/// A kind of record.
-pub(super) struct Record {
-    pub operation: Operation,
-    /// The name of the record in `NotFound`.
-    pub what: &'static str,
-    /// The name of its owner in `NotFound`.
-    pub of: &'static str,
-    /// The statement that reads the record; its parameter is the id.
-    pub sql: fn(Layout) -> String,
-}
-
-pub(super) const JOB_SPEC: Record = Record {
-    operation: Operation::GetJobSpec,
-    what: "spec",
-    of: "job",
-    sql: |layout| {
-        let jobs = layout.all_jobs();
-        format!(
+/// The statement that reads a record; its parameter is the id.
+pub(super) fn statement(record: Record, layout: Layout) -> String {
+    let jobs = layout.all_jobs();
+    match record {
+        Record::JobSpec => format!(
             "SELECT coalesce(s.job_spec, j.job_spec) FROM {jobs} AS j LEFT JOIN job_spec AS s ON s.job_id = j.job_id
             WHERE j.job_id = $1"
-        )
-    },
-};
-pub(super) const JOB_ERROR: Record = Record {
-    operation: Operation::GetJobError,
-    what: "error",
-    of: "job",
-    sql: |layout| {
-        let jobs = layout.all_jobs();
-        format!("SELECT e.error FROM {jobs} AS j JOIN job_error AS e ON e.job_id = j.job_id WHERE j.job_id = $1")
-    },
-};
-pub(super) const RUN_ERROR: Record = Record {
-    operation: Operation::GetJobRunError,
-    what: "error",
-    of: "run",
-    sql: |_| "SELECT error FROM job_run WHERE run_id = $1".to_owned(),
-};
-pub(super) const RUN_DEBUG_MESSAGE: Record = Record {
-    operation: Operation::GetJobRunDebugMessage,
-    what: "debug message",
-    of: "run",
-    sql: |_| "SELECT debug FROM job_run WHERE run_id = $1".to_owned(),
-};
+        ),
+        Record::JobError => {
+            format!("SELECT e.error FROM {jobs} AS j JOIN job_error AS e ON e.job_id = j.job_id WHERE j.job_id = $1")
+        }
+        Record::RunError => "SELECT error FROM job_run WHERE run_id = $1".to_owned(),
+        Record::RunDebugMessage => "SELECT debug FROM job_run WHERE run_id = $1".to_owned(),
+    }
+}
 
 /// The bytes of a record; `None` if it does not exist.
 pub(super) async fn read(client: Client, layout: Layout, sql: &str, id: &str) -> Attempt<Option<Vec<u8>>> {
