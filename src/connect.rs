@@ -193,7 +193,12 @@ impl DatabaseConfig {
     ///
     /// # Errors
     ///
-    /// `Unavailable` if the store cannot be reached in the configured time.
+    /// - `Unavailable` if the server cannot be reached within the connect timeout, and `Timeout` if it does not respond.
+    /// - `WrongStore` if the store has another layout or version of the schema, or other tables with the names of the
+    ///   backend's.
+    /// - `Backend` if the server rejects the user, the database or TLS, or if the encoding of a PostgreSQL database is
+    ///   neither UTF8 nor SQL_ASCII.
+    /// - `InvalidArgument` if keys of the address contradict each other, or a file that it names cannot be read.
     pub async fn connect(&self, clock: SharedClock) -> Result<Arc<dyn Database>> {
         let database: Arc<dyn Database> = match *self {
             #[cfg(feature = "memory")]
@@ -247,7 +252,7 @@ impl DatabaseConfig {
                 tracing::debug!(name, backend = %config.backend(), "created a scratch store");
                 Ok(ScratchStore { config, name: name.to_owned(), database })
             }
-            Err(error) => match config.drop_scratch().await {
+            Err(error) => match config.drop_scratch(name).await {
                 Ok(()) => Err(error),
                 Err(_) => Err(left_behind(error, name)),
             },
@@ -263,12 +268,13 @@ impl DatabaseConfig {
     }
 
     /// Drops the scratch store of this configuration.
-    async fn drop_scratch(&self) -> Result<()> {
+    #[cfg_attr(not(feature = "postgres"), allow(unused_variables, reason = "a schema is dropped by its name"))]
+    async fn drop_scratch(&self, name: &str) -> Result<()> {
         match *self {
             #[cfg(feature = "memory")]
             Self::Memory => Ok(()),
             #[cfg(feature = "postgres")]
-            Self::Postgres(ref config) => config.drop_scratch().await,
+            Self::Postgres(ref config) => config.remove_scratch(name).await,
             #[cfg(feature = "clickhouse")]
             Self::ClickHouse(ref config) => config.drop_scratch().await,
         }
@@ -354,7 +360,7 @@ impl ScratchStore {
     /// Those of the server, such as `Unavailable`. The store may then remain on the server; the message names it.
     pub async fn remove(self) -> Result<()> {
         self.database.close().await?;
-        self.config.drop_scratch().await.map_err(|error| left_behind(error, &self.name))?;
+        self.config.drop_scratch(&self.name).await.map_err(|error| left_behind(error, &self.name))?;
         tracing::debug!(name = self.name, backend = %self.config.backend(), "removed a scratch store");
         Ok(())
     }

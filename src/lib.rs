@@ -88,8 +88,6 @@ pub use time::{Clock, ManualClock, SharedClock, SystemClock, Timestamp};
 pub use async_trait::async_trait;
 #[cfg(feature = "load")]
 pub use tokio;
-#[cfg(feature = "clickhouse")]
-pub use url;
 #[cfg(feature = "memory")]
 pub use {arrow, datafusion};
 pub use {bytes, k8s_pb, prost, prost_types, serde_json};

@@ -44,9 +44,9 @@ const SETTINGS: &str = "
 /// The memory that the server has allocated. The user may not be allowed to read it.
 const MEMORY: &str = "SELECT toUInt64(greatest(value, 0)) AS bytes FROM system.metrics WHERE metric = 'MemoryTracking'";
 
-/// The ClickHouse backend. [`ClickHouseConfig::connect`] opens a handle.
+/// A handle to a store.
 #[derive(Debug)]
-pub struct ClickHouseDatabase {
+pub(crate) struct ClickHouseDatabase {
     connection: Connection,
     config: ClickHouseConfig,
     reads: Reads,

@@ -168,4 +168,3 @@ mod write_lock;
 
 pub(crate) use self::address::URL_PREFIXES;
 pub use self::config::ClickHouseConfig;
-pub use self::database::ClickHouseDatabase;

@@ -1,8 +1,8 @@
 //! Opening handles; creating, listing and removing scratch stores.
 
-use super::ClickHouseDatabase;
 use super::config::ClickHouseConfig;
 use super::connection::Connection;
+use super::database::ClickHouseDatabase;
 use super::marker::{self, Content};
 use super::tables;
 use crate::connect::ScratchInfo;
@@ -13,33 +13,19 @@ const OPERATION: Operation = Operation::Connect;
 
 impl ClickHouseConfig {
     /// Opens a handle. The server must respond and accept the user; the database need not exist.
-    ///
-    /// # Errors
-    ///
-    /// `Unavailable` if the server cannot be reached within the connect timeout, `Timeout` if it does not respond,
-    /// `Backend` if it rejects the user or the password, `WrongStore` if the database has another layout or version of
-    /// the schema, or other tables with names of Broadside's tables.
-    pub async fn connect(&self, clock: SharedClock) -> Result<ClickHouseDatabase> {
+    pub(crate) async fn connect(&self, clock: SharedClock) -> Result<ClickHouseDatabase> {
         let connection = Connection::open(self).await?;
         Content::read(&connection, OPERATION, self).await?;
         Ok(ClickHouseDatabase::new(self, connection, clock))
     }
 
     /// The scratch stores on the server, oldest first. They are identified by their markers.
-    ///
-    /// # Errors
-    ///
-    /// As [`connect`](Self::connect).
-    pub async fn scratch_stores(&self) -> Result<Vec<ScratchInfo>> {
+    pub(crate) async fn scratch_stores(&self) -> Result<Vec<ScratchInfo>> {
         marker::scratch_stores(&Connection::open(self).await?).await
     }
 
     /// Removes a scratch store.
-    ///
-    /// # Errors
-    ///
-    /// As [`connect`](Self::connect); `WrongStore` if `name` has no marker of a scratch store.
-    pub async fn remove_scratch(&self, name: &str) -> Result<()> {
+    pub(crate) async fn remove_scratch(&self, name: &str) -> Result<()> {
         let connection = Connection::open(self).await?;
         let comment = marker::database_comment(&connection, OPERATION, name).await?;
         if comment.as_deref().and_then(marker::scratch_created).is_none() {
@@ -49,11 +35,7 @@ impl ClickHouseConfig {
     }
 
     /// Creates a database that contains only the marker of a scratch store, and returns its configuration.
-    ///
-    /// # Errors
-    ///
-    /// As [`connect`](Self::connect), and `Backend` if the database exists.
-    pub async fn create_scratch(&self, name: &str) -> Result<Self> {
+    pub(crate) async fn create_scratch(&self, name: &str) -> Result<Self> {
         let scratch = Self { database: name.to_owned(), ..self.clone() };
         let connection = Connection::open(&scratch).await?;
         let marker = marker::scratch();
@@ -68,11 +50,7 @@ impl ClickHouseConfig {
     }
 
     /// Removes the scratch store of this configuration, if it exists.
-    ///
-    /// # Errors
-    ///
-    /// As [`connect`](Self::connect); `WrongStore` if the database has no marker of a scratch store.
-    pub async fn drop_scratch(&self) -> Result<()> {
+    pub(crate) async fn drop_scratch(&self) -> Result<()> {
         let connection = Connection::open(self).await?;
         match marker::database_comment(&connection, OPERATION, &self.database).await? {
             None => Ok(()),

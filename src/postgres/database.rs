@@ -37,9 +37,9 @@ const SETTINGS: &str = "
 /// The size of the server's shared memory. From version 13 on, members of `pg_read_all_stats` can read it.
 const SHARED_MEMORY: &str = "SELECT sum(allocated_size)::bigint FROM pg_shmem_allocations";
 
-/// The PostgreSQL backend. [`PostgresConfig::connect`] opens a handle.
+/// A handle to a store.
 #[derive(Debug)]
-pub struct PostgresDatabase {
+pub(crate) struct PostgresDatabase {
     connections: Connections,
     layout: Layout,
     /// The collation of ids: "C", or the database's in tables that Lookout created.

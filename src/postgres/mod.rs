@@ -56,4 +56,3 @@ mod tls;
 
 pub(crate) use address::URL_PREFIXES;
 pub use config::PostgresConfig;
-pub use database::PostgresDatabase;

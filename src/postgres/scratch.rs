@@ -2,12 +2,13 @@
 
 use tracing::info;
 
-use super::config::{PostgresConfig, invalid};
+use super::config::PostgresConfig;
 use super::connection::{Client, Connections};
+use super::database::PostgresDatabase;
 use super::error::{Attempt, Failure, Step};
 use super::layout::Layout;
 use super::statement::identifier;
-use super::{PostgresDatabase, marker, partitions};
+use super::{marker, partitions};
 use crate::connect::ScratchInfo;
 use crate::error::{Operation, Result};
 use crate::time::SharedClock;
@@ -24,13 +25,7 @@ const OPERATION: Operation = Operation::Connect;
 
 impl PostgresConfig {
     /// Opens a handle. The server must answer; the schema need not exist.
-    ///
-    /// # Errors
-    ///
-    /// `Unavailable` if the server cannot be reached within the connect timeout; `WrongStore` if the schema has another
-    /// layout or version, or contains other tables with names of Lookout's tables; `Backend` if the server rejects the
-    /// user, the database or TLS, or if the encoding of the database is neither UTF8 nor SQL_ASCII.
-    pub async fn connect(&self, clock: SharedClock) -> Result<PostgresDatabase> {
+    pub(crate) async fn connect(&self, clock: SharedClock) -> Result<PostgresDatabase> {
         let connections = Connections::open(self).await?;
         let schema = connections.schema();
         let found = connections.run(OPERATION, |client| async move { marker::inspect(&client, schema).await }).await?;
@@ -43,11 +38,7 @@ impl PostgresConfig {
     }
 
     /// The scratch stores in the database that the user may read, oldest first. They are identified by their markers.
-    ///
-    /// # Errors
-    ///
-    /// As [`connect`](Self::connect).
-    pub async fn scratch_stores(&self) -> Result<Vec<ScratchInfo>> {
+    pub(crate) async fn scratch_stores(&self) -> Result<Vec<ScratchInfo>> {
         let connections = self.lone_connection(self.schema.as_deref()).await?;
         let names: Vec<String> = connections
             .run(OPERATION, |client| async move {
@@ -67,11 +58,7 @@ impl PostgresConfig {
 
     /// Removes a scratch store, in several transactions. After a failure, part of the store may remain with its marker,
     /// and another call can remove it.
-    ///
-    /// # Errors
-    ///
-    /// As [`connect`](Self::connect); `WrongStore` if `name` has no marker of a scratch store.
-    pub async fn remove_scratch(&self, name: &str) -> Result<()> {
+    pub(crate) async fn remove_scratch(&self, name: &str) -> Result<()> {
         let connections = self.lone_connection(Some(name)).await?;
         connections.run(OPERATION, |client| check_scratch(client, name)).await?;
         partitions::drop_all(&connections, OPERATION).await?;
@@ -81,29 +68,15 @@ impl PostgresConfig {
         Ok(())
     }
 
-    /// Creates a schema that contains only the marker of a scratch store, and returns its configuration.
-    ///
-    /// # Errors
-    ///
-    /// As [`connect`](Self::connect), and `Backend` if the schema exists. The outcome of the error tells whether the
-    /// schema may have been created.
-    pub async fn create_scratch(&self, name: &str) -> Result<Self> {
+    /// Creates a schema that contains only the marker of a scratch store, and returns its configuration. The outcome of
+    /// an error tells whether the schema may have been created.
+    pub(crate) async fn create_scratch(&self, name: &str) -> Result<Self> {
         let connections = self.lone_connection(Some(name)).await?;
         let statements = format!("CREATE SCHEMA {}; {}", identifier(name), marker::mark(true));
         let statements = statements.as_str();
         let create = |client: Client| async move { Ok(client.batch_execute(statements).await?) };
         connections.transact(OPERATION, create).await?;
         Ok(Self { schema: Some(name.to_owned()), adopt: false, ..self.clone() })
-    }
-
-    /// Removes the scratch store of this configuration.
-    ///
-    /// # Errors
-    ///
-    /// As [`remove_scratch`](Self::remove_scratch), and `InvalidArgument` if the configuration has no schema.
-    pub async fn drop_scratch(&self) -> Result<()> {
-        let name = self.schema.as_deref().ok_or_else(|| invalid("the configuration has no schema to drop"))?;
-        self.remove_scratch(name).await
     }
 
     async fn lone_connection(&self, schema: Option<&str>) -> Result<Connections> {
