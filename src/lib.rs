@@ -70,6 +70,8 @@ pub mod query;
 mod record;
 pub mod scenario;
 mod time;
+#[cfg(any(feature = "postgres", feature = "clickhouse"))]
+mod tls;
 mod traced;
 pub mod workload;
 

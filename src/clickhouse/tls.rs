@@ -2,14 +2,14 @@
 
 use std::env;
 use std::path::Path;
-use std::sync::Arc;
 
+use rustls::pki_types::PrivateKeyDer;
 use rustls::pki_types::pem::PemObject;
-use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use rustls::{ClientConfig, RootCertStore};
 
 use super::config::{ClickHouseConfig, invalid};
-use crate::error::Result;
+use crate::error::{BackendKind, Result};
+use crate::tls;
 
 /// The variables with other authorities than those of the system.
 const VARIABLES: [&str; 2] = ["SSL_CERT_FILE", "SSL_CERT_DIR"];
@@ -25,12 +25,8 @@ pub(super) fn client_config(config: &ClickHouseConfig) -> Result<ClientConfig> {
     if !has_tls && [ca_file, cert_file, key_file].into_iter().any(Option::is_some) {
         return Err(invalid("ca_file, cert_file and key_file require clickhouse+https://"));
     }
-    let failed = |error| invalid("cannot configure TLS").with_source(error);
     let authorities = if has_tls { authorities(ca_file.as_deref())? } else { RootCertStore::empty() };
-    let builder = ClientConfig::builder_with_provider(Arc::new(rustls::crypto::ring::default_provider()))
-        .with_safe_default_protocol_versions()
-        .map_err(failed)?
-        .with_root_certificates(authorities);
+    let builder = tls::builder(BackendKind::ClickHouse)?.with_root_certificates(authorities);
     let Some(cert_file) = cert_file else {
         return match key_file {
             None => Ok(builder.with_no_client_auth()),
@@ -39,20 +35,16 @@ pub(super) fn client_config(config: &ClickHouseConfig) -> Result<ClientConfig> {
     };
     let key = PrivateKeyDer::from_pem_file(key_file.as_ref().unwrap_or(cert_file))
         .map_err(|error| invalid("the private key of the client's certificate cannot be read").with_source(error))?;
-    let certificates = certificates(cert_file, "the file of cert_file has no readable certificate")?;
-    builder.with_client_auth_cert(certificates, key).map_err(failed)
+    let certificates = tls::certificates(BackendKind::ClickHouse, "cert_file", cert_file)?;
+    builder.with_client_auth_cert(certificates, key).map_err(|error| invalid("cannot configure TLS").with_source(error))
 }
 
 /// The authorities of a file; else those of the environment or the system; else, without any, those of Mozilla.
 fn authorities(file: Option<&Path>) -> Result<RootCertStore> {
-    let mut authorities = RootCertStore::empty();
     if let Some(file) = file {
-        let unreadable = "the file of ca_file has no readable certificate";
-        for certificate in certificates(file, unreadable)? {
-            authorities.add(certificate).map_err(|error| invalid(unreadable).with_source(error))?;
-        }
-        return Ok(authorities);
+        return tls::authorities(BackendKind::ClickHouse, "ca_file", file);
     }
+    let mut authorities = RootCertStore::empty();
     authorities.add_parsable_certificates(rustls_native_certs::load_native_certs().certs);
     if authorities.is_empty() {
         if VARIABLES.iter().any(|name| env::var_os(name).is_some()) {
@@ -61,11 +53,4 @@ fn authorities(file: Option<&Path>) -> Result<RootCertStore> {
         authorities.extend(webpki_roots::TLS_SERVER_ROOTS.iter().cloned());
     }
     Ok(authorities)
-}
-
-fn certificates(file: &Path, unreadable: &'static str) -> Result<Vec<CertificateDer<'static>>> {
-    let certificates: Vec<_> = CertificateDer::pem_file_iter(file)
-        .and_then(Iterator::collect)
-        .map_err(|error| invalid(unreadable).with_source(error))?;
-    if certificates.is_empty() { Err(invalid(unreadable)) } else { Ok(certificates) }
 }

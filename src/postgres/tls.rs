@@ -11,19 +11,22 @@ use rustls::crypto::{CryptoProvider, verify_tls12_signature, verify_tls13_signat
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, PrivatePkcs8KeyDer, ServerName, UnixTime};
 use rustls::server::ParsedCertificate;
-use rustls::{ClientConfig, DigitallySignedStruct, RootCertStore, SignatureScheme};
+use rustls::{DigitallySignedStruct, RootCertStore, SignatureScheme};
 use tokio_postgres_rustls::MakeRustlsConnect;
 
 use super::config::{PostgresConfig, SslMode, invalid};
-use crate::error::Result;
+use crate::error::{BackendKind, Result};
+use crate::tls;
 
 /// The TLS connector of a configuration.
 pub(super) fn connector(config: &PostgresConfig) -> Result<MakeRustlsConnect> {
-    let provider = Arc::new(rustls::crypto::ring::default_provider());
-    let builder = ClientConfig::builder_with_provider(Arc::clone(&provider))
-        .with_safe_default_protocol_versions()
-        .map_err(|error| invalid("cannot configure TLS").with_source(error))?;
-    let roots = || roots(config.ssl_root_cert.as_deref());
+    let builder = tls::builder(BackendKind::Postgres)?;
+    let provider = Arc::clone(builder.crypto_provider());
+    let roots = || match &config.ssl_root_cert {
+        Some(file) => tls::authorities(BackendKind::Postgres, "sslrootcert", file),
+        // The root certificates of Mozilla.
+        None => Ok(RootCertStore { roots: webpki_roots::TLS_SERVER_ROOTS.to_vec() }),
+    };
     let unverified = |authorities| {
         let verifier = Arc::new(Verifier { provider, authorities });
         builder.clone().dangerous().with_custom_certificate_verifier(verifier)
@@ -38,7 +41,10 @@ pub(super) fn connector(config: &PostgresConfig) -> Result<MakeRustlsConnect> {
     let tls = match (&config.ssl_cert, &config.ssl_key) {
         (None, None) => builder.with_no_client_auth(),
         (Some(certificate), Some(key)) => builder
-            .with_client_auth_cert(certificates("sslcert", certificate)?, private_key(config, key)?)
+            .with_client_auth_cert(
+                tls::certificates(BackendKind::Postgres, "sslcert", certificate)?,
+                private_key(config, key)?,
+            )
             .map_err(|error| invalid("sslcert and sslkey cannot be used together").with_source(error))?,
         _ => return Err(invalid("sslcert requires sslkey, and sslkey requires sslcert")),
     };
@@ -76,31 +82,6 @@ fn is_exposed(file: &Metadata) -> bool {
 #[cfg(not(unix))]
 fn is_exposed(_file: &Metadata) -> bool {
     false
-}
-
-/// The certificates in the file of a key of the address.
-fn certificates(key: &str, file: &Path) -> Result<Vec<CertificateDer<'static>>> {
-    let unreadable = |error| invalid(format!("the file of {key} cannot be read")).with_source(error);
-    let certificates: Vec<_> =
-        CertificateDer::pem_file_iter(file).map_err(unreadable)?.collect::<Result<_, _>>().map_err(unreadable)?;
-    if certificates.is_empty() {
-        return Err(invalid(format!("the file of {key} contains no certificate")));
-    }
-    Ok(certificates)
-}
-
-/// The authorities of a file, or else the root certificates of Mozilla.
-fn roots(file: Option<&Path>) -> Result<RootCertStore> {
-    let Some(file) = file else {
-        return Ok(RootCertStore { roots: webpki_roots::TLS_SERVER_ROOTS.to_vec() });
-    };
-    let mut roots = RootCertStore::empty();
-    for certificate in certificates("sslrootcert", file)? {
-        roots
-            .add(certificate)
-            .map_err(|error| invalid("the file of sslrootcert contains an invalid certificate").with_source(error))?;
-    }
-    Ok(roots)
 }
 
 /// Verifies the certificate only if there are authorities, and never the host name.
