@@ -16,7 +16,7 @@ use super::historical::Chunk;
 use super::ingest::{Changes, Stored, Writer, unique_token};
 use super::layout::Layout;
 use super::marker::{self, Content};
-use super::query::Reads;
+use super::query::{self, Reads};
 use super::row::{BytesRow, GroupRow, IdRow, InfoRow, JobRow, MemoryRow, PropertyRow, RunRow, SettingRow};
 use super::statement::{MAX_IDS, Statement};
 use super::store::Store;
@@ -144,10 +144,10 @@ impl Database for ClickHouseDatabase {
     async fn get_jobs(&self, query: &JobQuery) -> Result<Vec<Job>> {
         let operation = Operation::GetJobs;
         self.open(operation)?;
-        let rows: Vec<JobRow> = self.connection.fetch(operation, &self.reads.jobs(query)).await?;
+        let rows: Vec<JobRow> = self.connection.fetch(operation, &query::jobs(self.reads, query)).await?;
         let mut runs: Vec<RunRow> = Vec::new();
         for rows in rows.chunks(MAX_IDS) {
-            let statement = self.reads.runs(rows.iter().map(|row| row.job_id.as_str()));
+            let statement = query::runs(self.reads, rows.iter().map(|row| row.job_id.as_str()));
             runs.extend(self.connection.fetch(operation, &statement).await?);
         }
         Ok(hydrate(rows, runs, self.clock.now(), &self.odd))
@@ -156,7 +156,7 @@ impl Database for ClickHouseDatabase {
     async fn get_job_groups(&self, query: &GroupQuery) -> Result<Vec<JobGroup>> {
         let operation = Operation::GetJobGroups;
         self.open(operation)?;
-        let rows: Vec<GroupRow> = self.connection.fetch(operation, &self.reads.groups(query)).await?;
+        let rows: Vec<GroupRow> = self.connection.fetch(operation, &query::groups(self.reads, query)).await?;
         Ok(rows.into_iter().map(|row| row.into_group(query.aggregates(), &self.odd)).collect())
     }
 

@@ -1,7 +1,7 @@
 //! The plans of reads: `EXPLAIN` of the statements that a read executes.
 
 use super::connection::Connection;
-use super::query::Reads;
+use super::query::{self, Reads};
 use super::record;
 use super::row::{JobRow, PlanRow};
 use super::statement::{MAX_IDS, Statement};
@@ -16,13 +16,13 @@ const OPERATION: Operation = Operation::Explain;
 pub(super) async fn explain(connection: &Connection, reads: Reads, call: &ReadCall) -> Result<Explanation> {
     let statements = match call {
         ReadCall::Jobs(query) => {
-            let page = reads.jobs(query);
+            let page = query::jobs(reads, query);
             // The statements that read the runs contain the ids of the jobs of the page.
             let rows: Vec<JobRow> = connection.fetch(OPERATION, &page).await?;
-            let runs = rows.chunks(MAX_IDS).map(|rows| reads.runs(rows.iter().map(|row| row.job_id.as_str())));
+            let runs = rows.chunks(MAX_IDS).map(|rows| query::runs(reads, rows.iter().map(|row| row.job_id.as_str())));
             [page].into_iter().chain(runs).collect()
         }
-        ReadCall::Groups(query) => vec![reads.groups(query)],
+        ReadCall::Groups(query) => vec![query::groups(reads, query)],
         ReadCall::JobSpec(job_id) => vec![record::statement(Record::JobSpec, job_id)],
         ReadCall::JobError(job_id) => vec![record::statement(Record::JobError, job_id)],
         ReadCall::JobRunError(run_id) => vec![record::statement(Record::RunError, run_id)],

@@ -112,28 +112,7 @@
 //!
 //! # Modules
 //!
-//! Each SQL backend has these modules. A module depends only on those below it.
-//!
-//! | module | content |
-//! |---|---|
-//! | `database` | the trait's implementation |
-//! | `scratch` | opening handles; creating, listing and removing scratch stores |
-//! | `explain` | the plans of reads |
-//! | `historical` | historical jobs, generated in the server |
-//! | `ingest` | batches: the rows to write and the statements that write them |
-//! | `query` | pages of jobs and groups as SQL |
-//! | `record` | reads of single specs, errors and debug messages |
-//! | `schema` | the tables, and the statements that create and clear them |
-//! | `marker` | identification of stores: layout, version and creator |
-//! | `connection`, `retry`, `tls` | connections, timeouts, retries and TLS |
-//! | `settings` | the server settings that results depend on |
-//! | `row` | conversion of rows and values |
-//! | `statement` | SQL text with its parameters |
-//! | `error` | conversion of errors of the driver and the server |
-//! | `layout` | the layouts of the tables |
-//! | `address`, `config` | addresses and the configuration |
-//! | `tests` | the SQL of each kind of query, as snapshots |
-//!
+//! They have the names, the contents and the order of those of the PostgreSQL backend.
 //! ClickHouse alone has `tables` (the DDL), `change` (the outcome of several statements), and `store`, `write_lock`,
 //! `version` and `turns` (the state that all handles of a process to a store share).
 

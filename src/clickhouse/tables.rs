@@ -96,15 +96,13 @@ const GRANULES: &str = "index_granularity = 1024";
 struct Table {
     name: &'static str,
     columns: String,
-    /// The version column.
-    version: &'static str,
     key: &'static str,
     /// The sharding key on a cluster.
     shard: &'static str,
 }
 
 fn tables() -> [Table; 4] {
-    let record = |name| Table { name, columns: RECORD.to_owned(), version: "version", key: "job_id", shard: "job_id" };
+    let record = |name| Table { name, columns: RECORD.to_owned(), key: "job_id", shard: "job_id" };
     let job_states = JobState::ALL.map(|state| format!("'{}' = {}", state.name(), state.ordinal())).join(", ");
     let run_states = RunState::ALL.map(|state| format!("'{}' = {}", state.name(), state.ordinal())).join(", ");
     [
@@ -113,14 +111,12 @@ fn tables() -> [Table; 4] {
         Table {
             name: "job_run",
             columns: JOB_RUN.replace("<run states>", &run_states),
-            version: "version",
             key: "job_id, run_id",
             shard: "job_id",
         },
         Table {
             name: "job",
             columns: JOB.replace("<job states>", &job_states).replace("<annotation pairs>", ANNOTATION_PAIRS),
-            version: "version",
             key: "job_id",
             shard: "job_id",
         },
@@ -141,13 +137,8 @@ pub(super) fn create_tables(layout: Layout, database: &str, cluster: Option<&str
 /// The statements that create the table of the properties, with the marker as its comment. The engine is the same in
 /// every layout.
 pub(super) fn create_store_table(marker: &str, database: &str, cluster: Option<&str>) -> Vec<Statement> {
-    let table = Table {
-        name: STORE,
-        columns: "key String, value String, version UInt64".to_owned(),
-        version: "version",
-        key: "key",
-        shard: "key",
-    };
+    let table =
+        Table { name: STORE, columns: "key String, value String, version UInt64".to_owned(), key: "key", shard: "key" };
     let statements = match cluster {
         None => vec![create_table(&table)],
         Some(cluster) => create_distributed_table(&table, database, cluster),
@@ -157,10 +148,10 @@ pub(super) fn create_store_table(marker: &str, database: &str, cluster: Option<&
 }
 
 fn create_table(table: &Table) -> String {
-    let Table { name, columns, version, key, .. } = table;
+    let Table { name, columns, key, .. } = table;
     format!(
         "CREATE TABLE IF NOT EXISTS {name} ({columns}\n) \
-         ENGINE = ReplacingMergeTree({version}) ORDER BY ({key}) SETTINGS {GRANULES}"
+         ENGINE = ReplacingMergeTree(version) ORDER BY ({key}) SETTINGS {GRANULES}"
     )
 }
 
@@ -201,12 +192,12 @@ pub(super) fn null_table(table: &str) -> String {
 /// A replicated table on every host of a cluster, and a Distributed table on top that shards rows by job id. All
 /// versions of a row and all runs of a job are on one shard, so `FINAL` reads them together.
 fn create_distributed_table(table: &Table, database: &str, cluster: &str) -> Vec<String> {
-    let Table { name, columns, version, key, shard } = table;
+    let Table { name, columns, key, shard } = table;
     let on_cluster = on_cluster(cluster);
     vec![
         format!(
             "CREATE TABLE IF NOT EXISTS {name}_local{on_cluster} ({columns}\n) \
-             ENGINE = ReplicatedReplacingMergeTree({version}) ORDER BY ({key}) SETTINGS {GRANULES}"
+             ENGINE = ReplicatedReplacingMergeTree(version) ORDER BY ({key}) SETTINGS {GRANULES}"
         ),
         format!(
             "CREATE TABLE IF NOT EXISTS {name}{on_cluster} AS {name}_local \

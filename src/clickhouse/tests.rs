@@ -8,7 +8,7 @@ use super::config::ClickHouseConfig;
 use super::historical::Chunk;
 use super::ingest::{known, newest, update_jobs, update_runs};
 use super::layout::Layout;
-use super::query::Reads;
+use super::query::{self, Reads};
 use super::record;
 use super::row::{JobRow, StoredRun};
 use super::statement::Statement;
@@ -38,12 +38,12 @@ fn reads(parameters: &str) -> Reads {
 
 fn jobs(parameters: &str, request: serde_json::Value) -> String {
     let request: GetJobsRequest = serde_json::from_value(request).unwrap();
-    with_values(&reads(parameters).jobs(&JobQuery::try_from(request).unwrap()))
+    with_values(&query::jobs(reads(parameters), &JobQuery::try_from(request).unwrap()))
 }
 
 fn groups(request: serde_json::Value) -> String {
     let request: GetJobGroupsRequest = serde_json::from_value(request).unwrap();
-    with_values(&reads("").groups(&GroupQuery::try_from(request).unwrap()))
+    with_values(&query::groups(reads(""), &GroupQuery::try_from(request).unwrap()))
 }
 
 #[test]
@@ -138,7 +138,7 @@ p2 = ["QUEUED","LEASED","PENDING","RUNNING"]
 
 #[test]
 fn the_runs_of_a_page() {
-    insta::assert_snapshot!(with_values(&reads("").runs(["a", "b"])), @r#"
+    insta::assert_snapshot!(with_values(&query::runs(reads(""), ["a", "b"])), @r#"
 SELECT run_id, job_id, cluster, node, pool, state, leased, pending, started, finished, exit_code FROM job_run FINAL WHERE job_id IN {p0:Array(String)}
 p0 = ["a","b"]
 "#);
@@ -328,7 +328,7 @@ fn subqueries_of_a_cluster_read_all_shards() {
         "filters": filters, "activeJobSets": true, "groupedField": {"field": "node"},
     }))
     .unwrap();
-    let groups = with_values(&reads("cluster=c").groups(&GroupQuery::try_from(group).unwrap()));
+    let groups = with_values(&query::groups(reads("cluster=c"), &GroupQuery::try_from(group).unwrap()));
     assert_eq!(groups.matches(" GLOBAL ANY LEFT JOIN (SELECT ").count(), 1, "{groups}");
     assert_eq!(groups.matches(" GLOBAL IN (SELECT ").count(), 2, "{groups}");
     for text in [selection, groups, with_values(&record::statement(Record::JobSpec, "a"))] {

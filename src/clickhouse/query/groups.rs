@@ -5,7 +5,8 @@ use super::{Reads, page};
 use crate::clickhouse::statement::{Statement, Values};
 use crate::query::{Aggregates, GroupBy, GroupOrder, GroupOrderKey, GroupQuery, TimeAggregate};
 
-pub(super) fn groups(reads: Reads, query: &GroupQuery) -> Statement {
+/// A page of groups, in the columns of [`GroupRow`](crate::clickhouse::row::GroupRow).
+pub(in crate::clickhouse) fn groups(reads: Reads, query: &GroupQuery) -> Statement {
     let mut values = Values::default();
     let (name, grouped) = group_key(query.group_by(), &mut values);
     let aggregates = aggregates(query.aggregates());

@@ -6,7 +6,8 @@ use crate::clickhouse::statement::{Statement, Values};
 use crate::clickhouse::tables::{JOB_COLUMNS, RUN_COLUMNS};
 use crate::query::{JobOrder, JobOrderKey, JobQuery};
 
-pub(super) fn jobs(reads: Reads, query: &JobQuery) -> Statement {
+/// A page of jobs, without their runs.
+pub(in crate::clickhouse) fn jobs(reads: Reads, query: &JobQuery) -> Statement {
     let mut values = Values::default();
     let conditions = Conditions::of(reads, query.selection(), &mut values).sql();
     let order = query.order().map(order).unwrap_or_default();
@@ -15,10 +16,11 @@ pub(super) fn jobs(reads: Reads, query: &JobQuery) -> Statement {
     Statement { sql, values }
 }
 
-pub(super) fn runs<'a>(merged: &str, job_ids: impl IntoIterator<Item = &'a str>) -> Statement {
+/// The runs of jobs.
+pub(in crate::clickhouse) fn runs<'a>(reads: Reads, job_ids: impl IntoIterator<Item = &'a str>) -> Statement {
     let mut values = Values::default();
     let ids = values.texts(job_ids);
-    Statement { sql: format!("SELECT {RUN_COLUMNS} FROM job_run{merged} WHERE job_id IN {ids}"), values }
+    Statement { sql: format!("SELECT {RUN_COLUMNS} FROM job_run{} WHERE job_id IN {ids}", reads.merged), values }
 }
 
 fn order(order: JobOrder) -> String {

@@ -13,8 +13,11 @@ mod selection;
 
 use super::config::ClickHouseConfig;
 use super::layout::Layout;
-use super::statement::{Statement, Values};
-use crate::query::{GroupQuery, JobQuery, Page};
+use super::statement::Values;
+use crate::query::Page;
+
+pub(super) use self::groups::groups;
+pub(super) use self::jobs::{jobs, runs};
 
 /// Builds the reads of a store.
 #[derive(Debug, Clone, Copy)]
@@ -34,21 +37,6 @@ impl Reads {
             Layout::Patch => "",
         };
         Self { merged, global: if config.cluster.is_some() { "GLOBAL " } else { "" } }
-    }
-
-    /// A page of jobs, without their runs.
-    pub(super) fn jobs(self, query: &JobQuery) -> Statement {
-        jobs::jobs(self, query)
-    }
-
-    /// The runs of jobs.
-    pub(super) fn runs<'a>(self, job_ids: impl IntoIterator<Item = &'a str>) -> Statement {
-        jobs::runs(self.merged, job_ids)
-    }
-
-    /// A page of groups, in the columns of [`GroupRow`](super::row::GroupRow).
-    pub(super) fn groups(self, query: &GroupQuery) -> Statement {
-        groups::groups(self, query)
     }
 }
 
