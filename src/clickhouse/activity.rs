@@ -5,7 +5,6 @@
 use tokio::join;
 
 use super::connection::Connection;
-use super::row::StatisticRow;
 use super::statement::Statement;
 use crate::Activity;
 use crate::error::{ErrorKind, Operation, Result};
@@ -33,37 +32,36 @@ const MEMORY: &str = "
     SELECT 'memoryBytes' AS name, toUInt64(greatest(value, 0)) AS value
     FROM system.metrics WHERE metric = 'MemoryTracking'";
 
+/// The name and the value of a statistic.
+type Statistic = (String, u64);
+
 /// Reads the statistics that the user may read.
 pub(super) async fn read(connection: &Connection) -> Result<Activity> {
     let names: Vec<_> = EVENTS.iter().map(|(event, _)| format!("'{event}'")).collect();
     let events = format!("SELECT event AS name, value FROM system.events WHERE event IN ({})", names.join(", "));
     let read = |sql: &str| {
         let statement = Statement::plain(sql);
-        async move { connection.fetch::<StatisticRow>(Operation::Activity, &statement).await }
+        async move { connection.fetch::<Statistic>(Operation::Activity, &statement).await }
     };
     let (events, parts, merges, memory) = join!(read(&events), read(PARTS), read(MERGES), read(MEMORY));
     let mut activity = Activity::default();
     if let Some(rows) = readable(events, "system.events", &mut activity.unreadable)? {
         activity.counters.extend(EVENTS.iter().map(|(_, name)| ((*name).to_owned(), 0)));
-        for row in rows {
-            if let Some((_, name)) = EVENTS.iter().find(|(event, _)| *event == row.name) {
-                activity.counters.insert((*name).to_owned(), row.value);
+        for (found, value) in rows {
+            if let Some((_, name)) = EVENTS.iter().find(|(event, _)| *event == found) {
+                activity.counters.insert((*name).to_owned(), value);
             }
         }
     }
     for (rows, view) in [(parts, "system.parts"), (merges, "system.merges"), (memory, "system.metrics")] {
         let rows = readable(rows, view, &mut activity.unreadable)?.unwrap_or_default();
-        activity.gauges.extend(rows.into_iter().map(|row| (row.name, row.value)));
+        activity.gauges.extend(rows);
     }
     Ok(activity)
 }
 
 /// The rows of a system table; `None` if the user may not read it.
-fn readable(
-    rows: Result<Vec<StatisticRow>>,
-    view: &str,
-    unreadable: &mut Vec<String>,
-) -> Result<Option<Vec<StatisticRow>>> {
+fn readable(rows: Result<Vec<Statistic>>, view: &str, unreadable: &mut Vec<String>) -> Result<Option<Vec<Statistic>>> {
     match rows {
         Err(error) if error.kind() == ErrorKind::Backend => {
             unreadable.push(format!("{view} ({error})"));

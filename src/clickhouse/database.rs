@@ -17,7 +17,7 @@ use super::ingest::{Changes, Stored, Writer, unique_token};
 use super::layout::Layout;
 use super::marker::{self, Content};
 use super::query::{self, Reads};
-use super::row::{BytesRow, GroupRow, IdRow, InfoRow, JobRow, MemoryRow, PropertyRow, RunRow, SettingRow};
+use super::row::{BytesRow, GroupRow, JobRow, PropertyRow, RunRow, SettingRow};
 use super::statement::{MAX_IDS, Statement};
 use super::store::Store;
 use super::tables::{self, STORE};
@@ -42,7 +42,7 @@ const SETTINGS: &str = "
     SELECT name, value, toUInt8(readonly) AS readonly FROM system.merge_tree_settings
     WHERE name IN ('fsync_after_insert', 'fsync_part_directory')";
 /// The memory that the server has allocated. The user may not be allowed to read it.
-const MEMORY: &str = "SELECT toUInt64(greatest(value, 0)) AS bytes FROM system.metrics WHERE metric = 'MemoryTracking'";
+const MEMORY: &str = "SELECT toUInt64(greatest(value, 0)) FROM system.metrics WHERE metric = 'MemoryTracking'";
 
 /// A handle to a store.
 #[derive(Debug)]
@@ -206,18 +206,18 @@ impl Database for ClickHouseDatabase {
     async fn store_info(&self) -> Result<StoreInfo> {
         let operation = Operation::StoreInfo;
         self.open(operation)?;
-        let rows: Vec<InfoRow> = self.connection.fetch(operation, &tables::store_info(&self.config)).await?;
+        let rows: Vec<(String, u64, u64)> = self.connection.fetch(operation, &tables::store_info(&self.config)).await?;
         let info = rows.into_iter().next();
         let settings: Vec<SettingRow> = self.connection.fetch(operation, &Statement::plain(SETTINGS)).await?;
-        let memory: Vec<MemoryRow> = match self.connection.fetch(operation, &Statement::plain(MEMORY)).await {
+        let memory: Vec<u64> = match self.connection.fetch(operation, &Statement::plain(MEMORY)).await {
             Err(error) if error.kind() == ErrorKind::Backend => Vec::new(),
             rows => rows?,
         };
         Ok(StoreInfo {
-            bytes: info.as_ref().map(|row| row.bytes),
-            index_bytes: info.as_ref().map(|row| row.index_bytes),
-            version: info.map(|row| row.version),
-            server_memory: memory.first().map(|row| row.bytes),
+            bytes: info.as_ref().map(|&(_, bytes, _)| bytes),
+            index_bytes: info.as_ref().map(|&(_, _, bytes)| bytes),
+            version: info.map(|(version, _, _)| version),
+            server_memory: memory.first().copied(),
             settings: settings.into_iter().map(|row| (row.name, row.value)).collect(),
         })
     }
@@ -235,8 +235,7 @@ impl Database for ClickHouseDatabase {
     async fn property(&self, key: &str) -> Result<Option<String>> {
         let operation = Operation::Property;
         self.open(operation)?;
-        let rows: Vec<IdRow> = self.connection.fetch(operation, &record::property(key)).await?;
-        Ok(rows.into_iter().next().map(|row| row.id.into()))
+        Ok(self.connection.fetch(operation, &record::property(key)).await?.into_iter().next())
     }
 
     async fn set_property(&self, key: &str, value: Option<&str>) -> Result<()> {

@@ -3,7 +3,7 @@
 use super::connection::Connection;
 use super::query::{self, Reads};
 use super::record;
-use super::row::{JobRow, PlanRow};
+use super::row::JobRow;
 use super::statement::{MAX_IDS, Statement};
 use crate::error::{Operation, Result};
 use crate::query::ReadCall;
@@ -39,7 +39,6 @@ async fn explained(connection: &Connection, statement: Statement) -> Result<Expl
     let text = statement.to_string();
     let Statement { sql, values } = statement;
     let explain = Statement { sql: format!("EXPLAIN indexes = 1 {sql}"), values };
-    let rows: Vec<PlanRow> = connection.fetch(OPERATION, &explain).await?;
-    let lines: Vec<_> = rows.into_iter().map(|row| row.explain).collect();
+    let lines: Vec<String> = connection.fetch(OPERATION, &explain).await?;
     Ok(ExplainedStatement { statement: text, plan: lines.join("\n") })
 }

@@ -16,7 +16,7 @@ use uuid::Uuid;
 use super::config::ClickHouseConfig;
 use super::connection::Connection;
 use super::layout::Layout;
-use super::row::{DatabaseRow, IdRow, TableRow};
+use super::row::TableRow;
 use super::statement::{Statement, Values};
 use super::tables::{self, STORE};
 use crate::connect::ScratchInfo;
@@ -114,8 +114,8 @@ impl Content {
         if tables.is_empty() {
             return Ok(Self::Nothing);
         }
-        let found: Vec<IdRow> = connection.fetch_on_server(operation, &columns_of(&config.database)).await?;
-        let found: HashSet<_> = found.into_iter().map(|column| column.id).collect();
+        let found: Vec<String> = connection.fetch_on_server(operation, &columns_of(&config.database)).await?;
+        let found: HashSet<_> = found.iter().map(String::as_str).collect();
         for TableRow { name, .. } in tables {
             let column = tables::columns(&name).find(|column| !found.contains(format!("{name}.{column}").as_str()));
             if let Some(column) = column {
@@ -134,7 +134,7 @@ fn columns_of(database: &str) -> Statement {
     let database = values.text(database);
     let names = values.texts(tables::TABLES);
     let sql = format!(
-        "SELECT concat(table, '.', name) AS id FROM system.columns WHERE database = {database} AND table IN {names}"
+        "SELECT concat(table, '.', name) FROM system.columns WHERE database = {database} AND table IN {names}"
     );
     Statement { sql, values }
 }
@@ -162,8 +162,8 @@ pub(super) fn scratch_created(comment: &str) -> Option<Timestamp> {
 /// The scratch stores on a server, oldest first.
 pub(super) async fn scratch_stores(connection: &Connection) -> Result<Vec<ScratchInfo>> {
     let statement = Statement::plain("SELECT name, comment FROM system.databases WHERE comment != ''");
-    let rows: Vec<DatabaseRow> = connection.fetch_on_server(Operation::Connect, &statement).await?;
-    let info = |row: DatabaseRow| scratch_created(&row.comment).map(|created| ScratchInfo { name: row.name, created });
+    let rows: Vec<(String, String)> = connection.fetch_on_server(Operation::Connect, &statement).await?;
+    let info = |(name, comment): (String, String)| Some(ScratchInfo { name, created: scratch_created(&comment)? });
     let mut stores: Vec<_> = rows.into_iter().filter_map(info).collect();
     stores.sort_by(|a, b| (a.created, &a.name).cmp(&(b.created, &b.name)));
     Ok(stores)
@@ -177,9 +177,8 @@ pub(super) async fn database_comment(
 ) -> Result<Option<String>> {
     let mut values = Values::default();
     let name = values.text(database);
-    let sql = format!("SELECT name, comment FROM system.databases WHERE name = {name}");
-    let rows: Vec<DatabaseRow> = connection.fetch_on_server(operation, &Statement { sql, values }).await?;
-    Ok(rows.into_iter().next().map(|row| row.comment))
+    let sql = format!("SELECT comment FROM system.databases WHERE name = {name}");
+    Ok(connection.fetch_on_server(operation, &Statement { sql, values }).await?.into_iter().next())
 }
 
 /// The error of a store that does not match the configuration.

@@ -37,7 +37,7 @@ fn of_run(column: &str, run_id: &str) -> Statement {
 pub(super) fn property(key: &str) -> Statement {
     let mut values = Values::default();
     let key = values.text(key);
-    let sql = format!("SELECT value AS id FROM {STORE} WHERE key = {key} ORDER BY version DESC LIMIT 1");
+    let sql = format!("SELECT value FROM {STORE} WHERE key = {key} ORDER BY version DESC LIMIT 1");
     Statement { sql, values }
 }
 

@@ -111,30 +111,12 @@ pub(super) struct RecordRow {
     pub value: Option<Bytes>,
 }
 
-/// A single string: an id or the value of a property.
-#[derive(Debug, Row, Deserialize)]
-pub(super) struct IdRow {
-    pub id: SmolStr,
-}
-
-/// A reading of the server's clock, in microseconds since 1970.
-#[derive(Debug, Row, Deserialize)]
-pub(super) struct MicrosRow {
-    pub micros: u64,
-}
-
 /// A property of the store.
 #[derive(Debug, Clone, Row, Serialize, Deserialize)]
 pub(super) struct PropertyRow {
     pub key: String,
     pub value: String,
     pub version: u64,
-}
-
-/// A line of a plan.
-#[derive(Debug, Row, Deserialize)]
-pub(super) struct PlanRow {
-    pub explain: String,
 }
 
 /// A setting of the user's profile.
@@ -154,39 +136,11 @@ pub(super) struct TableRow {
     pub comment: String,
 }
 
-/// A database and its comment.
-#[derive(Debug, Row, Deserialize)]
-pub(super) struct DatabaseRow {
-    pub name: String,
-    pub comment: String,
-}
-
 /// The bytes of a spec, an error or a debug message; `None` if empty.
 #[derive(Debug, Row, Deserialize)]
 pub(super) struct BytesRow {
     #[serde(with = "nullable_bytes")]
     pub value: Option<Bytes>,
-}
-
-/// The server's version and the size of the database.
-#[derive(Debug, Row, Deserialize)]
-pub(super) struct InfoRow {
-    pub version: String,
-    pub bytes: u64,
-    pub index_bytes: u64,
-}
-
-/// A statistic of the server.
-#[derive(Debug, Row, Deserialize)]
-pub(super) struct StatisticRow {
-    pub name: String,
-    pub value: u64,
-}
-
-/// The memory of the server.
-#[derive(Debug, Row, Deserialize)]
-pub(super) struct MemoryRow {
-    pub bytes: u64,
 }
 
 /// A group with all aggregates; those that were not requested are empty or 0.

@@ -4,7 +4,6 @@ use super::change::Change;
 use super::config::ClickHouseConfig;
 use super::connection::Connection;
 use super::marker::{self, Content, Marker};
-use super::row::IdRow;
 use super::statement::Statement;
 use super::tables::{create_database, create_store_table, create_tables};
 use crate::error::{Operation, Result};
@@ -42,6 +41,6 @@ pub(super) async fn initialise(connection: &Connection, config: &ClickHouseConfi
 
 /// Succeeds if the tables exist, for calls that may send no other statement.
 pub(super) async fn check(connection: &Connection, operation: Operation) -> Result<()> {
-    let statement = Statement::plain("SELECT job_id AS id FROM job WHERE false");
-    connection.fetch::<IdRow>(operation, &statement).await.map(drop)
+    let statement = Statement::plain("SELECT job_id FROM job WHERE false");
+    connection.fetch::<String>(operation, &statement).await.map(drop)
 }

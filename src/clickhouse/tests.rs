@@ -203,7 +203,7 @@ fn batch() -> IngestionBatch {
 #[test]
 fn a_batch_reads_by_key() {
     insta::assert_snapshot!(with_values(&known("job_error", batch().errors())), @r#"
-SELECT job_id AS id FROM job_error WHERE job_id IN {p0:Array(String)}
+SELECT job_id FROM job_error WHERE job_id IN {p0:Array(String)}
 p0 = ["a"]
 "#);
     insta::assert_snapshot!(with_values(&newest("job", JOB_COLUMNS, "job_id", &["a", "b"])), @r#"

@@ -19,7 +19,6 @@ use parking_lot::Mutex;
 use tracing::warn;
 
 use super::connection::{Connection, TARGET};
-use super::row::MicrosRow;
 use super::statement::Statement;
 use crate::error::{Operation, Result};
 
@@ -60,10 +59,10 @@ impl Versions {
             return Ok(());
         }
         let at = Instant::now();
-        let statement = Statement::plain("SELECT toUInt64(toUnixTimestamp64Micro(now64(6))) AS micros");
-        let rows: Vec<MicrosRow> = connection.fetch_on_server(operation, &statement).await?;
-        if let Some(row) = rows.into_iter().next() {
-            self.0.lock().reading = Some(Reading { micros: row.micros, at });
+        let statement = Statement::plain("SELECT toUInt64(toUnixTimestamp64Micro(now64(6)))");
+        let rows: Vec<u64> = connection.fetch_on_server(operation, &statement).await?;
+        if let Some(&micros) = rows.first() {
+            self.0.lock().reading = Some(Reading { micros, at });
         }
         Ok(())
     }

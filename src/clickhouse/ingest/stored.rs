@@ -7,7 +7,7 @@ use smol_str::SmolStr;
 
 use super::OPERATION;
 use crate::clickhouse::connection::Connection;
-use crate::clickhouse::row::{IdRow, JobRow, StoredRun};
+use crate::clickhouse::row::{JobRow, StoredRun};
 use crate::clickhouse::statement::{MAX_IDS, Statement, Values};
 use crate::clickhouse::tables::{JOB_COLUMNS, STORED_RUN_COLUMNS};
 use crate::error::Result;
@@ -44,8 +44,8 @@ impl Stored {
 async fn records(connection: &Connection, table: &str, inserts: &[RecordInsert]) -> Result<HashSet<SmolStr>> {
     let mut ids = HashSet::new();
     for inserts in inserts.chunks(MAX_IDS) {
-        let rows: Vec<IdRow> = connection.fetch(OPERATION, &known(table, inserts)).await?;
-        ids.extend(rows.into_iter().map(|row| row.id));
+        let found: Vec<String> = connection.fetch(OPERATION, &known(table, inserts)).await?;
+        ids.extend(found.into_iter().map(SmolStr::from));
     }
     Ok(ids)
 }
@@ -83,7 +83,7 @@ fn distinct<T: Copy + Eq + Hash>(first: impl Iterator<Item = T>, second: impl It
 pub(in crate::clickhouse) fn known(table: &str, inserts: &[RecordInsert]) -> Statement {
     let mut values = Values::default();
     let ids = values.texts(inserts.iter().map(|insert| &insert.job_id));
-    Statement { sql: format!("SELECT job_id AS id FROM {table} WHERE job_id IN {ids}"), values }
+    Statement { sql: format!("SELECT job_id FROM {table} WHERE job_id IN {ids}"), values }
 }
 
 /// The statement that reads the newest version of rows by key. It reads less than `FINAL`, which merges whole granules.

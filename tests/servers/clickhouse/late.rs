@@ -46,8 +46,7 @@ impl Late {
         let config: DatabaseConfig = with(proxy.address(), "timeout=1").parse().unwrap();
         let held = config.create_scratch(Arc::new(SystemClock)).await.unwrap();
         held.database().initialise_schema().await.unwrap();
-        let DatabaseConfig::ClickHouse(config) = held.config() else { unreachable!() };
-        let direct = address.replace("/?", &format!("/{}?", config.database()));
+        let direct = address.replace("/?", &format!("/{}?", held.name().unwrap()));
         let direct = direct.parse::<DatabaseConfig>().unwrap().connect(Arc::new(SystemClock)).await.unwrap();
         Self { proxy, held, direct, landed: 0 }
     }

@@ -52,8 +52,7 @@ async fn scratch(address: &str) -> ScratchStore {
 }
 
 fn database_of(store: &ScratchStore) -> String {
-    let DatabaseConfig::ClickHouse(config) = store.config() else { unreachable!() };
-    config.database().to_owned()
+    store.name().unwrap().to_owned()
 }
 
 /// The address of a store, with a parameter.
