@@ -133,9 +133,8 @@ fn columns_of(database: &str) -> Statement {
     let mut values = Values::default();
     let database = values.text(database);
     let names = values.texts(tables::TABLES);
-    let sql = format!(
-        "SELECT concat(table, '.', name) FROM system.columns WHERE database = {database} AND table IN {names}"
-    );
+    let sql =
+        format!("SELECT concat(table, '.', name) FROM system.columns WHERE database = {database} AND table IN {names}");
     Statement { sql, values }
 }
 

@@ -17,11 +17,11 @@ pub(super) async fn explain(client: Client, layout: Layout, queries: Queries, ca
     let statement = match call {
         ReadCall::Jobs(query) => {
             let statement = query::jobs(query, layout, queries);
-            explained(&client, statement.text(), &statement.parameters()).await?
+            explained(&client, &statement.sql, &statement.values.parameters()).await?
         }
         ReadCall::Groups(query) => {
             let statement = query::groups(query, layout, queries);
-            explained(&client, statement.text(), &statement.parameters()).await?
+            explained(&client, &statement.sql, &statement.values.parameters()).await?
         }
         ReadCall::JobSpec(id) => one(&client, layout, Record::JobSpec, id).await?,
         ReadCall::JobError(id) => one(&client, layout, Record::JobError, id).await?,

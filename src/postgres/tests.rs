@@ -28,9 +28,9 @@ fn group_page_as(queries: Queries, request: Value) -> String {
 }
 
 fn with_parameters(statement: &Statement) -> String {
-    let parameters = statement.parameters().into_iter().enumerate();
+    let parameters = statement.values.parameters().into_iter().enumerate();
     let parameters: String = parameters.map(|(at, value)| format!("\n${} = {value:?}", at + 1)).collect();
-    format!("{}\n{parameters}", statement.text())
+    format!("{}\n{parameters}", statement.sql)
 }
 
 fn filter(field: &str, matcher: &str, value: Value) -> Value {

@@ -3,58 +3,59 @@
 use smol_str::ToSmolStr;
 use tokio_postgres::Row;
 
-use super::selection::{LatestRun, text_column};
+use super::selection::{LatestRun, from_where, text_column};
 use crate::model::{GroupAggregates, JobGroup, JobState, StateCounts};
 use crate::odd_values::OddValues;
 use crate::postgres::config::Queries;
 use crate::postgres::error::Attempt;
 use crate::postgres::layout::Layout;
 use crate::postgres::row::Reader;
-use crate::postgres::statement::Statement;
+use crate::postgres::statement::{Statement, Values};
 use crate::query::{
-    AnnotationTest, GroupBy, GroupOrder, GroupOrderKey, GroupQuery, Predicate, TextField, TimeAggregate,
+    Aggregates, AnnotationTest, GroupBy, GroupOrder, GroupOrderKey, GroupQuery, Predicate, TextField, TimeAggregate,
 };
 use crate::time::Timestamp;
 
 /// A page of groups; [`group`] reads its rows.
 pub(in crate::postgres) fn groups(query: &GroupQuery, layout: Layout, queries: Queries) -> Statement {
-    let mut statement = Statement::new(queries);
+    let mut values = Values::default();
     let aggregates = query.aggregates();
-    statement.push("SELECT ").push_name(query.group_by()).push(" AS name, count(*)");
+    let name = name(query.group_by(), queries, &mut values);
+    let mut columns = vec![format!("{name} AS name"), "count(*)".to_owned()];
     for state in aggregates.states().into_iter().flat_map(|states| states.iter()) {
-        statement.push(", count(*) FILTER (WHERE j.state = ").bind(i16::from(state.ordinal())).push(")");
+        columns.push(format!("count(*) FILTER (WHERE j.state = {})", values.bind(i16::from(state.ordinal()))));
     }
     if aggregates.submitted() {
-        statement.push(", min(j.submitted)");
+        columns.push("min(j.submitted)".to_owned());
     }
     if let Some(aggregate) = aggregates.last_transition_time() {
-        statement.push(", ").push_rounded(aggregate);
+        columns.push(match aggregate {
+            TimeAggregate::Average => format!("round({})::bigint", aggregated(aggregate)),
+            TimeAggregate::Earliest | TimeAggregate::Latest => aggregated(aggregate).to_owned(),
+        });
     }
     let is_in_a_group = match query.group_by() {
         GroupBy::Annotation(key) => Some(Predicate::Annotation(key.clone(), AnnotationTest::Exists)),
         GroupBy::State | GroupBy::Text(_) => None,
     };
-    statement.push_selection(query.selection(), is_in_a_group.as_ref(), layout, latest_run(query));
-    statement.push("\nGROUP BY 1");
-    if let Some(GroupOrder { key, direction }) = query.order() {
-        statement.push("\nORDER BY ");
-        match key {
-            GroupOrderKey::Count => statement.push("count(*)"),
-            GroupOrderKey::Name => statement.push("1"),
-            GroupOrderKey::Submitted => statement.push("min(j.submitted)"),
-            // Averages are compared before rounding.
-            GroupOrderKey::LastTransitionTime => {
-                statement.push(aggregated(aggregates.last_transition_time().unwrap_or_default()))
-            }
-        };
-        statement.push_direction(direction);
-        if key != GroupOrderKey::Name {
-            // Ties are ordered by name.
-            statement.push(", 1");
-        }
-    }
-    statement.push_page(query.page());
-    statement
+    let latest_run = latest_run(query);
+    let source = from_where(query.selection(), is_in_a_group.as_ref(), layout, queries, latest_run, &mut values);
+    let order = query.order().map(|order| group_order(order, aggregates)).unwrap_or_default();
+    let page = values.page(query.page());
+    Statement { sql: format!("SELECT {}{source}\nGROUP BY 1{order}{page}", columns.join(", ")), values }
+}
+
+fn group_order(GroupOrder { key, direction }: GroupOrder, aggregates: Aggregates) -> String {
+    let order = match key {
+        GroupOrderKey::Count => "count(*)",
+        GroupOrderKey::Name => "1",
+        GroupOrderKey::Submitted => "min(j.submitted)",
+        // Averages are compared before rounding.
+        GroupOrderKey::LastTransitionTime => aggregated(aggregates.last_transition_time().unwrap_or_default()),
+    };
+    // Ties are ordered by name.
+    let ties = if key == GroupOrderKey::Name { "" } else { ", 1" };
+    format!("\nORDER BY {order} {direction}{ties}")
 }
 
 fn latest_run(query: &GroupQuery) -> LatestRun {
@@ -66,31 +67,19 @@ fn latest_run(query: &GroupQuery) -> LatestRun {
     }
 }
 
-impl Statement {
-    fn push_name(&mut self, group_by: &GroupBy) -> &mut Self {
-        match group_by {
-            GroupBy::State => self.push("j.state"),
-            GroupBy::Text(field @ (TextField::JobId | TextField::Queue | TextField::JobSet | TextField::Owner)) => {
-                self.push(&text_column(*field)).push_by_bytes()
-            }
-            GroupBy::Text(field) => self.push("coalesce(").push(&text_column(*field)).push(", '')").push_by_bytes(),
-            // No stored key contains a NUL, and the protocol cannot send one.
-            GroupBy::Annotation(key) if key.contains('\0') => self.push("NULL::text"),
-            GroupBy::Annotation(key) => self.push("(j.annotations ->> ").bind(key.clone()).push(")").push_by_bytes(),
+/// The expression of the group's name. Values of JSON and the columns of Lookout's own tables have the database's
+/// collation.
+fn name(group_by: &GroupBy, queries: Queries, values: &mut Values) -> String {
+    let by_bytes = if queries == Queries::Lookout { "" } else { " COLLATE \"C\"" };
+    match group_by {
+        GroupBy::State => "j.state".to_owned(),
+        GroupBy::Text(field @ (TextField::JobId | TextField::Queue | TextField::JobSet | TextField::Owner)) => {
+            format!("{}{by_bytes}", text_column(*field))
         }
-    }
-
-    /// Appends the collation of an order by bytes. Values of JSON and the columns of Lookout's own tables have the
-    /// database's collation.
-    fn push_by_bytes(&mut self) -> &mut Self {
-        if self.queries == Queries::Lookout { self } else { self.push(" COLLATE \"C\"") }
-    }
-
-    fn push_rounded(&mut self, aggregate: TimeAggregate) -> &mut Self {
-        match aggregate {
-            TimeAggregate::Average => self.push("round(").push(aggregated(aggregate)).push(")::bigint"),
-            TimeAggregate::Earliest | TimeAggregate::Latest => self.push(aggregated(aggregate)),
-        }
+        GroupBy::Text(field) => format!("coalesce({}, ''){by_bytes}", text_column(*field)),
+        // No stored key contains a NUL, and the protocol cannot send one.
+        GroupBy::Annotation(key) if key.contains('\0') => "NULL::text".to_owned(),
+        GroupBy::Annotation(key) => format!("(j.annotations ->> {}){by_bytes}", values.bind(key.clone())),
     }
 }
 

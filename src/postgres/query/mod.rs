@@ -18,8 +18,8 @@ pub(super) use jobs::jobs;
 
 /// Executes a statement on a store with this layout and returns the rows.
 pub(super) async fn fetch(client: &Client, layout: Layout, statement: &Statement) -> Attempt<Vec<Row>> {
-    let prepared = client.prepare(statement.text()).await?;
-    let parameters = statement.parameters();
+    let prepared = client.prepare(&statement.sql).await?;
+    let parameters = statement.values.parameters();
     let read = client.query(&prepared, &parameters);
     if layout != Layout::Lookout {
         return Ok(read.await?);

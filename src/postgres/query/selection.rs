@@ -1,7 +1,6 @@
 //! Selections of jobs: joins and conditions.
 
 use std::collections::BTreeMap;
-use std::iter;
 
 use tokio_postgres::types::Json;
 
@@ -9,11 +8,8 @@ use crate::model::StateSet;
 use crate::postgres::config::Queries;
 use crate::postgres::layout::Layout;
 use crate::postgres::row::PgTimestamp;
-use crate::postgres::statement::Statement;
-use crate::query::{AnnotationTest, Comparison, IntegerTest, Predicate, Selection, TextField, TextTest};
-
-/// The annotations of a job.
-const ANNOTATIONS: &str = "j.annotations";
+use crate::postgres::statement::Values;
+use crate::query::{AnnotationTest, IntegerTest, Predicate, Selection, TextField, TextTest};
 
 /// The join with the latest run.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -26,116 +22,102 @@ pub(super) enum LatestRun {
     Optional,
 }
 
-impl Statement {
-    /// Appends the tables and the conditions of a selection, and a further condition.
-    pub(super) fn push_selection(
-        &mut self,
-        selection: &Selection,
-        further: Option<&Predicate>,
-        layout: Layout,
-        latest_run: LatestRun,
-    ) -> &mut Self {
-        self.push("\nFROM ").push(layout.all_jobs()).push(" AS j");
-        match latest_run {
-            LatestRun::Unused => {}
-            LatestRun::Required => drop(self.push("\nJOIN job_run AS lr ON lr.run_id = j.latest_run_id")),
-            LatestRun::Optional => drop(self.push("\nLEFT JOIN job_run AS lr ON lr.run_id = j.latest_run_id")),
+/// The tables and the conditions of a selection, with a further condition.
+pub(super) fn from_where(
+    selection: &Selection,
+    further: Option<&Predicate>,
+    layout: Layout,
+    queries: Queries,
+    latest_run: LatestRun,
+    values: &mut Values,
+) -> String {
+    let latest_run = match latest_run {
+        LatestRun::Unused => "",
+        LatestRun::Required => "\nJOIN job_run AS lr ON lr.run_id = j.latest_run_id",
+        LatestRun::Optional => "\nLEFT JOIN job_run AS lr ON lr.run_id = j.latest_run_id",
+    };
+    let active = StateSet::ACTIVE.ordinals();
+    let mut active_job_sets = String::new();
+    let mut conditions = Vec::new();
+    match queries {
+        _ if !selection.active_job_sets() => {}
+        Queries::Lookout => {
+            active_job_sets = format!(
+                "\nJOIN (SELECT DISTINCT queue, jobset FROM job WHERE state IN ({active})) AS active\n    \
+                 ON active.queue = j.queue AND active.jobset = j.jobset"
+            );
         }
-        let mut conjunctions = iter::once("\nWHERE ").chain(iter::repeat("\n    AND "));
-        let mut conjunction = || conjunctions.next().unwrap_or_default();
-        let active = StateSet::ACTIVE.ordinals();
-        match self.queries {
-            _ if !selection.active_job_sets() => {}
-            Queries::Lookout => {
-                self.push("\nJOIN (SELECT DISTINCT queue, jobset FROM job WHERE state IN (").push(&active);
-                self.push(")) AS active\n    ON active.queue = j.queue AND active.jobset = j.jobset");
-            }
-            // The planner has more choices than for the join. It can read jobs in their order until the page is full.
-            Queries::Indexed => {
-                self.push(conjunction()).push("EXISTS (SELECT FROM job AS active WHERE active.queue = j.queue");
-                self.push(" AND active.jobset = j.jobset AND active.state IN (").push(&active).push("))");
+        // The planner has more choices than for the join. It can read jobs in their order until the page is full.
+        Queries::Indexed => conditions.push(format!(
+            "EXISTS (SELECT FROM job AS active WHERE active.queue = j.queue AND active.jobset = j.jobset \
+             AND active.state IN ({active}))"
+        )),
+    }
+    let predicates = selection.predicates().iter().chain(further);
+    conditions.extend(predicates.map(|predicate| condition(predicate, queries, values)));
+    let conditions =
+        if conditions.is_empty() { String::new() } else { format!("\nWHERE {}", conditions.join("\n    AND ")) };
+    format!("\nFROM {} AS j{latest_run}{active_job_sets}{conditions}", layout.all_jobs())
+}
+
+fn condition(predicate: &Predicate, queries: Queries, values: &mut Values) -> String {
+    match predicate {
+        Predicate::Text(field, test) => text_test(test, |_| text_column(*field), values),
+        Predicate::State(states) => {
+            let ordinals: Vec<i16> = states.iter().map(|state| i16::from(state.ordinal())).collect();
+            match ordinals[..] {
+                [ordinal] => format!("j.state = {}", values.bind(ordinal)),
+                _ => format!("j.state = ANY({})", values.bind(ordinals)),
             }
         }
-        for predicate in selection.predicates().iter().chain(further) {
-            self.push(conjunction());
-            self.push_predicate(predicate);
+        Predicate::Integer(field, IntegerTest::Compare(comparison, value)) => {
+            format!("j.{} {comparison} {}", field.column(), values.bind(*value))
         }
-        self
-    }
-
-    fn push_predicate(&mut self, predicate: &Predicate) {
-        match predicate {
-            Predicate::Text(field, test) => self.push_text_test(test, |statement| statement.push(&text_column(*field))),
-            Predicate::State(states) => self.push_states(*states),
-            Predicate::Integer(field, test) => self.push_integer_test(&format!("j.{}", field.column()), test),
-            Predicate::Time(field, comparison, time) => {
-                self.push("j.").push(field.column()).push_operator(*comparison).bind(PgTimestamp(*time));
-            }
-            Predicate::Annotation(key, test) => self.push_annotation(key, test),
+        Predicate::Integer(field, IntegerTest::AnyOf(list)) => {
+            format!("j.{} = ANY({})", field.column(), values.bind(list.clone()))
         }
-    }
-
-    /// No stored string contains a NUL, and the protocol cannot send one: a string with a NUL matches nothing.
-    fn push_text_test(&mut self, test: &TextTest, column: impl FnOnce(&mut Self) -> &mut Self) {
-        match test {
-            TextTest::Exact(text) | TextTest::StartsWith(text) | TextTest::Contains(text) if text.contains('\0') => {
-                self.push("false");
-            }
-            TextTest::Exact(text) => drop(column(self).push(" = ").bind(text.clone())),
-            TextTest::AnyOf(texts) => {
-                let possible: Vec<String> = texts.iter().filter(|text| !text.contains('\0')).cloned().collect();
-                column(self).push(" = ANY(").bind(possible).push(")");
-            }
-            TextTest::StartsWith(text) => drop(column(self).push(" LIKE ").bind(format!("{}%", plain(text)))),
-            TextTest::Contains(text) => drop(column(self).push(" LIKE ").bind(format!("%{}%", plain(text)))),
+        Predicate::Time(field, comparison, time) => {
+            format!("j.{} {comparison} {}", field.column(), values.bind(PgTimestamp(*time)))
         }
+        Predicate::Annotation(key, test) => annotation_test(key, test, queries, values),
     }
+}
 
-    fn push_states(&mut self, states: StateSet) {
-        let ordinals: Vec<i16> = states.iter().map(|state| i16::from(state.ordinal())).collect();
-        match ordinals[..] {
-            [ordinal] => self.push("j.state = ").bind(ordinal),
-            _ => self.push("j.state = ANY(").bind(ordinals).push(")"),
-        };
-    }
-
-    fn push_integer_test(&mut self, column: &str, test: &IntegerTest) {
-        self.push(column);
-        match test {
-            IntegerTest::Compare(comparison, value) => self.push_operator(*comparison).bind(*value),
-            IntegerTest::AnyOf(values) => self.push(" = ANY(").bind(values.clone()).push(")"),
-        };
-    }
-
-    fn push_operator(&mut self, comparison: Comparison) -> &mut Self {
-        self.push(&format!(" {comparison} "))
-    }
-
-    /// The index on annotations supports containment and existence. For a predicate on a part of a value, it finds the
-    /// jobs with the key.
-    fn push_annotation(&mut self, key: &str, test: &AnnotationTest) {
-        if key.contains('\0') {
-            self.push("false");
-            return;
+/// No stored string contains a NUL, and the protocol cannot send one: a string with a NUL matches nothing.
+fn text_test(test: &TextTest, column: impl FnOnce(&mut Values) -> String, values: &mut Values) -> String {
+    match test {
+        TextTest::Exact(text) | TextTest::StartsWith(text) | TextTest::Contains(text) if text.contains('\0') => {
+            "false".to_owned()
         }
-        match test {
-            AnnotationTest::Value(TextTest::Exact(value)) if !value.contains('\0') => {
-                let wanted = BTreeMap::from([(key.to_owned(), value.clone())]);
-                self.push(ANNOTATIONS).push(" @> ").bind(Json(wanted));
-            }
-            AnnotationTest::Exists => drop(self.push(ANNOTATIONS).push(" ? ").bind(key.to_owned())),
-            AnnotationTest::Value(test) if self.queries == Queries::Lookout => {
-                self.push_text_test(test, |statement| {
-                    statement.push("(j.annotations ->> ").bind(key.to_owned()).push(")")
-                });
-            }
-            AnnotationTest::Value(test) => {
-                let key = self.add_parameter(key.to_owned());
-                self.push(ANNOTATIONS).push(" ? ").push_parameter(key).push(" AND ");
-                self.push_text_test(test, |statement| {
-                    statement.push("(j.annotations ->> ").push_parameter(key).push(")")
-                });
-            }
+        TextTest::Exact(text) => format!("{} = {}", column(values), values.bind(text.clone())),
+        TextTest::AnyOf(texts) => {
+            let possible: Vec<String> = texts.iter().filter(|text| !text.contains('\0')).cloned().collect();
+            format!("{} = ANY({})", column(values), values.bind(possible))
+        }
+        TextTest::StartsWith(text) => format!("{} LIKE {}", column(values), values.bind(format!("{}%", plain(text)))),
+        TextTest::Contains(text) => format!("{} LIKE {}", column(values), values.bind(format!("%{}%", plain(text)))),
+    }
+}
+
+/// The index on annotations supports containment and existence. For a predicate on a part of a value, it finds the jobs
+/// with the key.
+fn annotation_test(key: &str, test: &AnnotationTest, queries: Queries, values: &mut Values) -> String {
+    if key.contains('\0') {
+        return "false".to_owned();
+    }
+    let key = key.to_owned();
+    match test {
+        AnnotationTest::Value(TextTest::Exact(value)) if !value.contains('\0') => {
+            format!("j.annotations @> {}", values.bind(Json(BTreeMap::from([(key, value.clone())]))))
+        }
+        AnnotationTest::Exists => format!("j.annotations ? {}", values.bind(key)),
+        AnnotationTest::Value(test) if queries == Queries::Lookout => {
+            text_test(test, |values| format!("(j.annotations ->> {})", values.bind(key)), values)
+        }
+        AnnotationTest::Value(test) => {
+            let key = values.bind(key);
+            let test = text_test(test, |_| format!("(j.annotations ->> {key})"), values);
+            format!("j.annotations ? {key} AND {test}")
         }
     }
 }
