@@ -23,6 +23,7 @@ macro_rules! queries {
         /// An ingestion query: a change of the store.
         #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
         #[serde(tag = "type", rename_all = "camelCase")]
+        #[non_exhaustive]
         pub enum IngestionQuery {
             $($(#[$doc])* $name($name),)*
         }

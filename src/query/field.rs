@@ -47,6 +47,7 @@ fields! {
     /// ];
     /// assert_eq!(predicates.len(), 4);
     /// ```
+    #[non_exhaustive]
     TextField {
         /// The job's id.
         JobId = "jobId",
@@ -79,6 +80,7 @@ fields! {
     /// let priorities = IntegerField::Priority.any_of([1, 10, 100]);
     /// # let _ = (at_least_eight_cores, priorities);
     /// ```
+    #[non_exhaustive]
     IntegerField {
         /// Requested cores.
         Cpu = "cpu",
@@ -156,6 +158,7 @@ fields! {
 
 fields! {
     /// A field that jobs can be grouped by.
+    #[non_exhaustive]
     GroupField {
         /// The queue.
         Queue = "queue",

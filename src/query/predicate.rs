@@ -69,6 +69,7 @@ impl Selection {
 /// Predicates are created by the methods of the fields: see [`TextField`], [`IntegerField`], [`TimeField`],
 /// [`StateField`](super::StateField) and [`Annotation`](super::Annotation).
 #[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum Predicate {
     /// A predicate on a text field.
     Text(TextField, TextTest),

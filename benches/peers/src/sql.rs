@@ -278,6 +278,7 @@ fn write_predicate(statement: &mut Statement, predicate: &Predicate) {
             }
             statement.push(")");
         }
+        later => unreachable!("{later:?} of a later version"),
     }
 }
 

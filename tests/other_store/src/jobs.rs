@@ -45,12 +45,14 @@ impl Tables {
                 IntegerField::EphemeralStorage => job.ephemeral_storage,
                 IntegerField::Gpu => job.gpu,
                 IntegerField::Priority => job.priority,
+                later => unreachable!("the field {later} of a later version"),
             }),
             Predicate::Time(field, comparison, time) => match field {
                 TimeField::Submitted => comparison.holds(&job.submitted, time),
                 TimeField::LastTransitionTime => comparison.holds(&job.last_transition_time, time),
             },
             Predicate::Annotation(key, test) => job.annotations.get(key).is_some_and(|value| test.holds(value)),
+            later => unreachable!("{later:?} of a later version"),
         }
     }
 
@@ -66,6 +68,7 @@ impl Tables {
             TextField::Cluster => Some(&self.latest_run(job)?.cluster),
             TextField::Node => self.latest_run(job)?.node.as_deref(),
             TextField::Pool => self.latest_run(job)?.pool.as_deref(),
+            later => unreachable!("the field {later} of a later version"),
         }
     }
 

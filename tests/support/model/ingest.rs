@@ -106,6 +106,7 @@ impl Store {
                     keep_or_set(&mut run.error, non_empty_bytes(query.error.as_ref()));
                 });
             }
+            later => panic!("the model has no query {}", later.type_name()),
         }
     }
 

@@ -97,6 +97,7 @@ fn filter(predicate: &Predicate) -> Filter {
             let (matcher, value) = text_test(test);
             Filter::annotation(key, matcher, value)
         }
+        later => panic!("the model has no predicate {later:?}"),
     }
 }
 
@@ -130,6 +131,7 @@ fn text_field(field: TextField) -> &'static str {
         TextField::Cluster => "cluster",
         TextField::Node => "node",
         TextField::Pool => "pool",
+        later => panic!("the model has no field {later}"),
     }
 }
 
@@ -140,6 +142,7 @@ fn integer_field(field: IntegerField) -> &'static str {
         IntegerField::EphemeralStorage => "ephemeralStorage",
         IntegerField::Gpu => "gpu",
         IntegerField::Priority => "priority",
+        later => panic!("the model has no field {later}"),
     }
 }
 
