@@ -157,6 +157,11 @@ impl Failure {
         matches!(self, Self::Driver(error) if error.code().is_some_and(is_undefined))
     }
 
+    /// Whether the wait for a lock has exceeded its limit.
+    pub(super) fn is_locked(&self) -> bool {
+        matches!(self, Self::Driver(error) if error.code() == Some(&SqlState::LOCK_NOT_AVAILABLE))
+    }
+
     /// Whether the user lacks a privilege, or the transaction is read-only.
     pub(super) fn is_forbidden(&self) -> bool {
         let is_denied = matches!(self, Self::Driver(error) if error.code() == Some(&SqlState::INSUFFICIENT_PRIVILEGE));
@@ -258,6 +263,8 @@ fn refused_login(code: &SqlState) -> Option<&'static str> {
     match code.code() {
         "28P01" => Some("the server refuses the user or the password (SQLSTATE 28P01)"),
         "28000" => Some("the server accepts no such user, database and kind of connection (SQLSTATE 28000)"),
+        // Poolers answer so to any login that they refuse.
+        "08P01" => Some("the server refuses the session (SQLSTATE 08P01)"),
         "3D000" => Some("the server has no such database (SQLSTATE 3D000)"),
         _ => None,
     }

@@ -55,9 +55,23 @@ const NAMES: [&str; 9] = [
     "broadside_store",
 ];
 
+/// The condition that the table `c` can be that of a marker.
+///
+/// Another program may have a table of the same name, and whoever owns a table can make its readers execute functions
+/// with their own rights: by casts of the types of its columns, policies of its rows, and expressions of its indexes and
+/// checks. Such tables are not read.
+pub(super) const CAN_BE_MARKER: &str = "
+    c.relkind = 'r' AND NOT c.relrowsecurity AND c.relchecks = 0
+    AND 2 = (SELECT count(*) FROM pg_attribute AS a
+        WHERE a.attrelid = c.oid AND a.attname IN ('key', 'value') AND a.atttypid = 'text'::regtype)
+    AND 1 = (SELECT count(*) FROM pg_index AS i JOIN pg_attribute AS a ON a.attrelid = c.oid AND a.attname = 'key'
+        WHERE i.indrelid = c.oid AND i.indisprimary AND i.indnatts = 1 AND i.indkey[0] = a.attnum)
+    AND NOT EXISTS (SELECT FROM pg_index AS i
+        WHERE i.indrelid = c.oid AND (i.indexprs IS NOT NULL OR i.indpred IS NOT NULL))";
+
 /// The relations of a schema with one of these names: the kind, whether the user may read it (null if it has been
-/// dropped meanwhile), its columns, the collation of its job ids, its partition key, and whether it has the constraint of
-/// upstream's `hotColdSplit`.
+/// dropped meanwhile), its columns, the collation of its job ids, its partition key, whether it has the constraint of
+/// upstream's `hotColdSplit`, whether it can be the marker's, and whether the user may use the schema.
 const CATALOG: &str = "
 SELECT
     c.relname::text,
@@ -68,9 +82,11 @@ SELECT
     (SELECT l.collname::text FROM pg_attribute AS a JOIN pg_collation AS l ON l.oid = a.attcollation
         WHERE a.attrelid = c.oid AND a.attname = 'job_id' AND l.collnamespace = 'pg_catalog'::regnamespace),
     pg_get_partkeydef(c.oid),
-    EXISTS (SELECT FROM pg_constraint AS s WHERE s.conrelid = c.oid AND s.conname = 'chk_job_active_state')
+    EXISTS (SELECT FROM pg_constraint AS s WHERE s.conrelid = c.oid AND s.conname = 'chk_job_active_state'),
+    {CAN_BE_MARKER},
+    has_schema_privilege(n.oid, 'USAGE')
 FROM pg_class AS c JOIN pg_namespace AS n ON n.oid = c.relnamespace
-WHERE n.nspname = $1 AND c.relname = ANY($2) AND c.relkind IN ('r', 'p', 'v', 'm', 'f')";
+WHERE n.nspname = $1 AND c.relname = ANY($2) AND (c.relkind IN ('r', 'p', 'v', 'm', 'f') OR c.relname = 'broadside_store')";
 
 /// A relation of the schema.
 #[derive(Debug)]
@@ -79,13 +95,7 @@ struct Relation {
     columns: BTreeSet<String>,
     partition_key: Option<String>,
     has_active_jobs_only: bool,
-}
-
-impl Relation {
-    /// Whether the table can be that of the marker. Another program may have a table of the same name.
-    fn can_be_marker(&self) -> bool {
-        self.kind == "r" && ["key", "value"].iter().all(|&column| self.columns.contains(column))
-    }
+    can_be_marker: bool,
 }
 
 /// The marker of a store.
@@ -117,6 +127,8 @@ pub(super) struct Found {
     pub marker: Option<Marker>,
     /// Whether there may be a marker that the user may not read.
     is_marker_hidden: bool,
+    /// Whether the schema has tables that the user may not name.
+    is_schema_hidden: bool,
     /// The collation of ids as a quoted identifier; in tables created by Lookout, that of the database.
     pub collation: String,
 }
@@ -178,13 +190,16 @@ impl Found {
     /// unsplit store, which `initialise_schema` then splits.
     pub(super) fn check(&self, layout: Layout) -> Attempt<()> {
         let schema = &self.schema;
+        if self.is_schema_hidden {
+            return Err(Failure::WrongStore(format!("the user may not use schema {schema:?}: grant USAGE on it")));
+        }
         if let Some(layout) = self.foreign_layout() {
             return Err(Failure::WrongStore(format!(
                 "schema {schema:?} has the layout {layout}, which this build does not support: choose another one by the \
                  key schema"
             )));
         }
-        if self.relations.get("broadside_store").is_some_and(|table| !table.can_be_marker()) {
+        if self.relations.get("broadside_store").is_some_and(|table| !table.can_be_marker) {
             return Err(self.not_lookouts());
         }
         let (made, version) = match &self.marker {
@@ -238,12 +253,14 @@ impl Found {
 
 /// Reads the marker and the catalog of a schema.
 pub(super) async fn inspect(client: &Client, schema: &str) -> Attempt<Found> {
-    let rows = client.query(&client.prepare(CATALOG).await?, &[&schema, &NAMES.as_slice()]).await?;
+    let catalog = CATALOG.replace("{CAN_BE_MARKER}", CAN_BE_MARKER);
+    let rows = client.query(&client.prepare(&catalog).await?, &[&schema, &NAMES.as_slice()]).await?;
     let mut found = Found {
         schema: schema.to_owned(),
         relations: BTreeMap::new(),
         marker: None,
         is_marker_hidden: false,
+        is_schema_hidden: false,
         collation: r#""C""#.to_owned(),
     };
     let mut is_readable = false;
@@ -255,9 +272,11 @@ pub(super) async fn inspect(client: &Client, schema: &str) -> Attempt<Found> {
             columns: row.try_get::<_, Option<Vec<String>>>(3)?.into_iter().flatten().collect(),
             partition_key: row.try_get(5)?,
             has_active_jobs_only: row.try_get(6)?,
+            can_be_marker: row.try_get(7)?,
         };
+        found.is_schema_hidden |= !row.try_get::<_, bool>(8)?;
         match (name.as_str(), row.try_get::<_, Option<String>>(4)?) {
-            ("broadside_store", _) if relation.can_be_marker() => {
+            ("broadside_store", _) if relation.can_be_marker => {
                 (is_readable, found.is_marker_hidden) = (readable, !readable);
             }
             ("job", Some(collation)) => found.collation = identifier(&collation),
@@ -265,12 +284,11 @@ pub(super) async fn inspect(client: &Client, schema: &str) -> Attempt<Found> {
         }
         found.relations.insert(name, relation);
     }
-    if is_readable {
+    if is_readable && !found.is_schema_hidden {
         let keys = [LAYOUT, VERSION, MADE_BY, CREATED, SCRATCH].as_slice();
         let table = format!("{}.broadside_store", identifier(schema));
-        // The columns of a table of another program may have any type and contain nulls.
-        let select =
-            format!("SELECT key::text, value::text FROM {table} WHERE key::text = ANY($1) AND value IS NOT NULL");
+        // Without the tables that inherit from it, which another user may own.
+        let select = format!("SELECT key, value FROM ONLY {table} WHERE key = ANY($1) AND value IS NOT NULL");
         let rows = client.query(&client.prepare(&select).await?, &[&keys]).await?;
         let pairs: BTreeMap<String, String> =
             rows.iter().map(|row| Ok((row.try_get(0)?, row.try_get(1)?))).collect::<Attempt<_>>()?;
@@ -311,6 +329,11 @@ pub(super) fn record(layout: Layout) -> String {
     )
 }
 
+/// The statement that limits the wait for a lock behind which all later reads and writes wait, unless the user has set a
+/// limit.
+pub(super) const LIMITED_WAIT: &str =
+    "SELECT 'lock_timeout', set_config('lock_timeout', '5s', true) WHERE current_setting('lock_timeout') = '0';";
+
 /// The lock of a writing transaction on the table of jobs, named by what it prevents in other transactions.
 #[derive(Debug, Clone, Copy)]
 pub(super) enum Lock {
@@ -325,17 +348,12 @@ pub(super) enum Lock {
 }
 
 impl Lock {
-    fn statement(self) -> &'static str {
+    fn statement(self) -> String {
         match self {
-            Self::None => "",
-            Self::Layout => "LOCK TABLE ONLY job IN ROW EXCLUSIVE MODE;",
-            Self::Writes => "LOCK TABLE ONLY job IN SHARE MODE;",
-            // All later reads and writes wait behind this lock, so the wait for it has a limit.
-            Self::Reads => {
-                "SELECT 'lock_timeout', set_config('lock_timeout', '5s', true)
-                WHERE current_setting('lock_timeout') = '0';
-                LOCK TABLE ONLY job IN ACCESS EXCLUSIVE MODE;"
-            }
+            Self::None => String::new(),
+            Self::Layout => "LOCK TABLE ONLY job IN ROW EXCLUSIVE MODE;".to_owned(),
+            Self::Writes => "LOCK TABLE ONLY job IN SHARE MODE;".to_owned(),
+            Self::Reads => format!("{LIMITED_WAIT}LOCK TABLE ONLY job IN ACCESS EXCLUSIVE MODE;"),
         }
     }
 }
@@ -358,7 +376,9 @@ pub(super) async fn guard(client: &Client, layout: Layout, lock: Lock) -> Attemp
 
 /// Whether all jobs are in `job`, as a handle with Lookout's layout assumes. The check is sent after the read that it
 /// covers, because a split cannot be undone.
-pub(super) const UNSPLIT: &str = "SELECT to_regclass('job_historical') IS NULL";
+///
+/// A client of a pooler may have left a temporary table with this name.
+pub(super) const UNSPLIT: &str = "SELECT to_regclass(quote_ident(current_schema()) || '.job_historical') IS NULL";
 
 /// The failure of a read that misses the jobs of a split store.
 pub(super) fn split() -> Failure {

@@ -7,19 +7,22 @@ use super::connection::{Client, Connections};
 use super::database::PostgresDatabase;
 use super::error::{Attempt, Failure, Step};
 use super::layout::Layout;
+use super::marker::CAN_BE_MARKER;
 use super::statement::identifier;
 use super::{marker, partitions};
 use crate::connect::ScratchInfo;
 use crate::error::{Operation, Result};
 use crate::time::SharedClock;
 
-/// The schemas that contain a table with the marker's name that the user may read.
+/// The schemas with a table that can be a marker, which the user may read. The owner of the table owns the schema:
+/// nobody can have a schema of another user removed by a marker in it.
 const MARKED: &str = "
 SELECT n.nspname::text FROM pg_class AS c JOIN pg_namespace AS n ON n.oid = c.relnamespace
-WHERE c.relname = 'broadside_store' AND c.relkind = 'r'
-    AND (SELECT count(*) FROM pg_attribute AS a
-        WHERE a.attrelid = c.oid AND a.attname IN ('key', 'value') AND NOT a.attisdropped) = 2
-    AND has_schema_privilege(n.oid, 'USAGE') AND has_table_privilege(c.oid, 'SELECT')";
+WHERE c.relname = 'broadside_store' AND c.relowner = n.nspowner
+    AND has_schema_privilege(n.oid, 'USAGE') AND has_table_privilege(c.oid, 'SELECT') AND ";
+
+/// The maximum time for which the removal of a store waits for the lock of another session.
+const LOCK_TIMEOUT: &str = "5s";
 
 const OPERATION: Operation = Operation::Connect;
 
@@ -42,7 +45,7 @@ impl PostgresConfig {
         let connections = self.lone_connection(self.schema.as_deref()).await?;
         let names: Vec<String> = connections
             .run(OPERATION, |client| async move {
-                let rows = client.query(MARKED, &[]).await?;
+                let rows = client.query(&format!("{MARKED}{CAN_BE_MARKER}"), &[]).await?;
                 Ok(rows.iter().map(|row| row.try_get(0)).collect::<Result<_, _>>()?)
             })
             .await?;
@@ -61,7 +64,7 @@ impl PostgresConfig {
     pub(crate) async fn remove_scratch(&self, name: &str) -> Result<()> {
         let connections = self.lone_connection(Some(name)).await?;
         connections.run(OPERATION, |client| check_scratch(client, name)).await?;
-        partitions::drop_all(&connections, OPERATION).await?;
+        partitions::drop_all(&connections, OPERATION, partitions::drop_only).await?;
         let step = Step::after(OPERATION, "the store may be removed in part");
         connections.transact(step, |client| drop_schema(client, name)).await?;
         info!(target: "broadside::postgres", store = name, "removed a scratch store");
@@ -80,15 +83,18 @@ impl PostgresConfig {
     }
 
     async fn lone_connection(&self, schema: Option<&str>) -> Result<Connections> {
-        Connections::open(&Self { pool_size: 1, schema: schema.map(str::to_owned), ..self.clone() }).await
+        let mut settings = vec![("lock_timeout".to_owned(), LOCK_TIMEOUT.to_owned())];
+        settings.extend(self.settings.iter().cloned());
+        Connections::open(&Self { pool_size: 1, schema: schema.map(str::to_owned), settings, ..self.clone() }).await
     }
 }
 
-/// The time of creation of a scratch store; `None` if the schema is not one or no longer exists.
+/// The time of creation of a scratch store; `None` if the schema is not one, no longer exists, or another session has
+/// locked its marker.
 async fn scratch_marker(client: Client, name: &str) -> Attempt<Option<crate::Timestamp>> {
     match marker::inspect(&client, name).await {
         Ok(found) => Ok(found.marker.and_then(|marker| marker.scratch())),
-        Err(failure) if failure.is_undefined() || failure.is_forbidden() => Ok(None),
+        Err(failure) if failure.is_undefined() || failure.is_forbidden() || failure.is_locked() => Ok(None),
         Err(failure) => Err(failure),
     }
 }
@@ -104,8 +110,9 @@ async fn drop_schema(client: Client, name: &str) -> Attempt<()> {
 }
 
 async fn check_scratch(client: Client, name: &str) -> Attempt<()> {
+    let marked = client.query_opt(&format!("{MARKED}{CAN_BE_MARKER} AND n.nspname = $1"), &[&name]).await?;
     let found = marker::inspect(&client, name).await?;
-    match found.marker.and_then(|marker| marker.scratch()) {
+    match found.marker.filter(|_| marked.is_some()).and_then(|marker| marker.scratch()) {
         Some(_) => Ok(()),
         None => Err(Failure::WrongStore(format!("schema {name:?} has no marker of a scratch store"))),
     }

@@ -33,6 +33,7 @@ fn main() {
         ("columns", postgres::columns::trials()),
         ("rights", postgres::rights::trials()),
         ("strangers", postgres::strangers::trials()),
+        ("traps", postgres::traps::trials()),
         ("faults", clickhouse::faults::trials()),
         ("late", clickhouse::late::trials()),
         ("profiles", clickhouse::profiles::trials()),

@@ -10,6 +10,7 @@ pub mod schema;
 pub mod sessions;
 pub mod stores;
 pub mod strangers;
+pub mod traps;
 
 use std::future::Future;
 

@@ -30,13 +30,18 @@ async fn other_markers() {
         INSERT INTO two.broadside_store VALUES (1, NULL);
         CREATE SCHEMA three; CREATE TABLE three.broadside_store (key text, value text);
         INSERT INTO three.broadside_store VALUES ('made_by', NULL), (NULL, 'x');
-        CREATE SCHEMA four; CREATE VIEW four.broadside_store AS SELECT 'scratch' AS key, 1 / 0 AS value";
+        CREATE SCHEMA four; CREATE VIEW four.broadside_store AS SELECT 'scratch' AS key, 1 / 0 AS value;
+        CREATE SCHEMA five; CREATE SEQUENCE five.broadside_store;
+        CREATE SCHEMA six; CREATE TABLE six.broadside_store (key text PRIMARY KEY, value text);
+        INSERT INTO six.broadside_store VALUES ('scratch', 'x'), ('y', NULL)";
     client.batch_execute(theirs).await.unwrap();
     let config: DatabaseConfig = server.address().parse().unwrap();
     let store = config.create_scratch(Arc::new(SystemClock)).await.unwrap();
     let listed = config.scratch_stores().await.unwrap();
     assert_eq!(listed.iter().map(|store| store.name.as_str()).collect::<Vec<_>>(), [store.name().unwrap()]);
-    for (schema, refused) in [("one", true), ("two", false), ("three", false), ("four", true)] {
+    for (schema, refused) in
+        [("one", true), ("two", true), ("three", true), ("four", true), ("five", true), ("six", false)]
+    {
         let opened = connect(&with(server.address(), &format!("schema={schema}"))).await;
         match opened {
             Ok(_) => assert!(!refused, "{schema}"),
