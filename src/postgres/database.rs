@@ -174,7 +174,7 @@ impl PostgresDatabase {
         let mut step = Step::from(operation);
         let many = |client: Client| async move { partitions::are_many(&client).await };
         if layout == Layout::PartitionBySubmitted && connections.run(operation, many).await? {
-            partitions::drop_all(connections, operation).await?;
+            partitions::drop_all(connections, operation, partitions::drop_with_keys).await?;
             step = Step::after(operation, "the jobs are removed, but not their runs, specs and errors");
         }
         let clear = |client: Client| async move {
@@ -206,7 +206,7 @@ impl Database for PostgresDatabase {
         let connections = self.open(operation)?;
         self.migrate(operation).await?;
         let step = Step::after(operation, "the tables exist");
-        indexes::restore(connections, step).await?;
+        indexes::restore(connections, self.layout, step).await?;
         self.execute(step, "tuning_sql", &self.config.tuning_sql).await
     }
 
@@ -327,7 +327,7 @@ impl Database for PostgresDatabase {
     async fn tear_down(&self) -> Result<()> {
         self.diagnosed(self.clear().await).await?;
         let step = Step::after(Operation::TearDown, "all data are removed");
-        indexes::restore(&self.connections, step).await?;
+        indexes::restore(&self.connections, self.layout, step).await?;
         self.execute(step, "revert_sql", &self.config.revert_sql).await
     }
 

@@ -40,7 +40,7 @@ pub(super) async fn defer(client: Client, layout: Layout, table: &str, max_rows:
     if client.query_opt(&one_more, &[&max_rows]).await?.is_some() {
         return Ok(());
     }
-    let known: Vec<String> = Layout::secondary_indexes().into_keys().collect();
+    let known: Vec<String> = layout.secondary_indexes().into_keys().collect();
     let recorded = client.query(RECORD, &[&table, &known]).await?;
     let names = recorded.iter().map(|row| row.try_get(0)).collect::<Result<Vec<String>, _>>()?;
     if !names.is_empty() {
@@ -51,12 +51,12 @@ pub(super) async fn defer(client: Client, layout: Layout, table: &str, max_rows:
 }
 
 /// Recreates all recorded indexes.
-pub(super) async fn restore(connections: &Connections, step: Step) -> Result<()> {
+pub(super) async fn restore(connections: &Connections, layout: Layout, step: Step) -> Result<()> {
     let names = connections.run(step, deferred).await?;
     stream::iter(names)
         .map(|name| async move {
             let name = &name;
-            connections.transact(step, |client| create(client, name)).await
+            connections.transact(step, |client| create(client, layout, name)).await
         })
         .buffer_unordered(AT_ONCE.min(connections.max_size()))
         .try_collect()
@@ -67,7 +67,9 @@ pub(super) async fn restore(connections: &Connections, step: Step) -> Result<()>
 /// first.
 async fn deferred(client: Client) -> Attempt<Vec<String>> {
     // In a store without the table, no index was dropped.
-    let exists = client.query_one("SELECT to_regclass('broadside_deferred_index') IS NOT NULL", &[]).await?;
+    let exists = client
+        .query_one("SELECT to_regclass(quote_ident(current_schema()) || '.broadside_deferred_index') IS NOT NULL", &[])
+        .await?;
     if !exists.try_get::<_, bool>(0)? {
         return Ok(Vec::new());
     }
@@ -75,8 +77,8 @@ async fn deferred(client: Client) -> Attempt<Vec<String>> {
     Ok(rows.iter().map(|row| row.try_get(0)).collect::<Result<_, _>>()?)
 }
 
-async fn create(client: Client, name: &str) -> Attempt<()> {
-    let Some(create) = Layout::secondary_indexes().remove(name) else {
+async fn create(client: Client, layout: Layout, name: &str) -> Attempt<()> {
+    let Some(create) = layout.secondary_indexes().remove(name) else {
         warn!(target: "broadside::postgres", index = name, "an index that was dropped is not known: create it");
         return Ok(());
     };

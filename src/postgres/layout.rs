@@ -34,6 +34,32 @@ pub(super) fn historical_indexes() -> String {
     JOB_INDEXES.1.replace("idx_job_", "idx_job_historical_").replace(" ON job ", " ON job_historical ")
 }
 
+/// The statement that moves the terminal jobs `j` which pass a condition to `job_historical`.
+///
+/// It moves all columns that both tables have when it is executed, also those of later versions of Lookout. The values
+/// of generated columns cannot be inserted.
+pub(super) fn move_jobs(using: &str, condition: &str) -> String {
+    format!(
+        "
+DO $move$
+DECLARE
+    columns text;
+BEGIN
+    SELECT string_agg(quote_ident(j.attname), ', ') INTO columns
+    FROM pg_attribute AS j JOIN pg_attribute AS h ON h.attname = j.attname AND h.atttypid = j.atttypid
+    WHERE j.attrelid = 'job'::regclass AND h.attrelid = 'job_historical'::regclass
+        AND j.attnum > 0 AND j.attgenerated = '' AND h.attgenerated = '';
+    EXECUTE format($sql$
+        WITH ended AS (
+            DELETE FROM job AS j {using} WHERE {condition} AND j.state NOT IN ({{active}}) RETURNING j.*
+        )
+        INSERT INTO job_historical (%1$s) OVERRIDING SYSTEM VALUE SELECT %1$s FROM ended
+    $sql$, columns);
+END
+$move$;"
+    )
+}
+
 impl Layout {
     /// The migrations of the layout, oldest first. A released migration never changes.
     pub(super) fn migrations(self) -> &'static [Migration] {
@@ -94,8 +120,9 @@ impl Layout {
     }
 
     /// The statements that create the secondary indexes which a bulk load may drop, by name.
-    pub(super) fn secondary_indexes() -> BTreeMap<String, String> {
-        let sources = [JOB_INDEXES.1.to_owned(), TABLES.1.to_owned(), historical_indexes()];
+    pub(super) fn secondary_indexes(self) -> BTreeMap<String, String> {
+        let historical = if self == Self::HotColdSplit { historical_indexes() } else { String::new() };
+        let sources = [JOB_INDEXES.1.to_owned(), TABLES.1.to_owned(), historical];
         let statements = sources.iter().flat_map(|sql| sql.split(';'));
         let create = statements.filter_map(|text| text.find("CREATE INDEX ").map(|start| &text[start..]));
         create.filter_map(|create| Some((create.split_whitespace().nth(2)?.to_owned(), create.to_owned()))).collect()

@@ -64,8 +64,12 @@ pub(super) async fn are_many(client: &Client) -> Attempt<bool> {
     Ok(all(client).await?.len() > CHUNK)
 }
 
-/// Drops all partitions with their jobs, in several transactions.
-pub(super) async fn drop_all(connections: &Connections, operation: Operation) -> Result<()> {
+/// Drops all partitions with their jobs, each by a statement, in several transactions.
+pub(super) async fn drop_all(
+    connections: &Connections,
+    operation: Operation,
+    statement: fn(&str) -> String,
+) -> Result<()> {
     let names = connections.run(operation, |client| async move { all(&client).await }).await?;
     let mut step = Step::from(operation);
     for names in names.chunks(CHUNK) {
@@ -74,7 +78,7 @@ pub(super) async fn drop_all(connections: &Connections, operation: Operation) ->
             // Another process may have dropped some of them before this one got the lock.
             let left = all(&client).await?;
             let names = names.iter().filter(|name| left.contains(name));
-            let statements: String = names.map(|name| drop_with_keys(&identifier(name))).collect();
+            let statements: String = names.map(|name| statement(&identifier(name))).collect();
             Ok(client.batch_execute(&statements).await?)
         };
         connections.transact(step, drop_some).await?;
@@ -83,8 +87,14 @@ pub(super) async fn drop_all(connections: &Connections, operation: Operation) ->
     Ok(())
 }
 
+/// Drops a partition of a scratch store. The keys of its jobs are dropped with the store, and are not deleted: a trigger
+/// would execute the functions of the owner of the tables with the rights of the caller.
+pub(super) fn drop_only(name: &str) -> String {
+    format!("DROP TABLE {name};")
+}
+
 /// Drops a partition and deletes the keys of its jobs.
-fn drop_with_keys(name: &str) -> String {
+pub(super) fn drop_with_keys(name: &str) -> String {
     format!("DELETE FROM job_key AS k USING {name} AS j WHERE k.job_id = j.job_id; DROP TABLE {name};")
 }
 
@@ -93,20 +103,22 @@ async fn all(client: &Client) -> Attempt<Vec<String>> {
     Ok(rows.iter().map(|row| row.try_get(0)).collect::<Result<_, _>>()?)
 }
 
-/// Sets the submission time in each staged update. It determines the partition.
-/// The subtraction is exact; before version 14, an epoch is a double, which is rounded.
+/// Sets the submission time in each staged update, which determines the partition. Returns the partitions, in order of
+/// days. A day whose partition an administrator has dropped has no jobs, although their ids remain in `job_key`.
 const LOCATE: &str = "WITH located AS (
     UPDATE pg_temp.broadside_staged AS u SET submitted = k.submitted FROM job_key AS k
     WHERE u.target = 'job update' AND u.job_id = k.job_id
     RETURNING k.submitted
 )
-SELECT DISTINCT (submitted::date - DATE '1970-01-01')::bigint FROM located ORDER BY 1";
+SELECT DISTINCT c.relname::text FROM located
+JOIN pg_class AS c ON c.relname = to_char(submitted, '\"job_\"YYYY_MM_DD')
+JOIN pg_inherits AS i ON i.inhrelid = c.oid AND i.inhparent = to_regclass('job')
+ORDER BY 1";
 
-/// The partitions of the jobs of the staged updates, in order of days.
+/// The partitions of the jobs of the staged updates.
 pub(super) async fn of_updates(client: &Client) -> Attempt<Vec<String>> {
-    let statement = client.prepare(LOCATE).await?;
-    let days = client.query(&statement, &[]).await?;
-    Ok(days.iter().map(|row| row.try_get(0).map(name)).collect::<Result<_, _>>()?)
+    let rows = client.query(&client.prepare(LOCATE).await?, &[]).await?;
+    Ok(rows.iter().map(|row| row.try_get(0)).collect::<Result<_, _>>()?)
 }
 
 async fn missing(client: &Client, days: &BTreeSet<i64>) -> Attempt<BTreeSet<String>> {

@@ -55,7 +55,7 @@ pub(super) async fn populate(
         }
     }
     insert(connections, layout, collation, jobs, report).await?;
-    indexes::restore(connections, LATER_STEP).await?;
+    indexes::restore(connections, layout, LATER_STEP).await?;
     report(Progress { done: total, total });
     Ok(())
 }

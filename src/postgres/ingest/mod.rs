@@ -11,7 +11,7 @@ use futures::future::{try_join, try_join3};
 use self::staging::{JobError, Spec};
 use super::connection::Client;
 use super::error::Attempt;
-use super::layout::Layout;
+use super::layout::{Layout, move_jobs};
 use super::marker::{self, Lock};
 use super::partitions;
 use crate::ingest::IngestionBatch;
@@ -98,14 +98,8 @@ FROM pg_temp.broadside_staged AS u";
 const IS_CHANGED: &str = "u.target = 'job update'
     AND (j.state IN ({active}) OR j.state IN ({preemptible}) AND u.preempted IS NOT NULL)";
 
-/// Moves the jobs that the batch has ended, and preempts jobs that had ended before.
-const MOVE_JOBS: &str = "
-WITH ended AS (
-    DELETE FROM job AS j USING pg_temp.broadside_staged AS u
-    WHERE u.target = 'job update' AND j.job_id = u.job_id AND j.state NOT IN ({active})
-    RETURNING j.*
-)
-INSERT INTO job_historical ({columns}) SELECT {columns} FROM ended;
+/// Preempts jobs that had ended before the batch.
+const PREEMPT_ENDED_JOBS: &str = "
 UPDATE job_historical AS j SET
     state = {preempted}, last_transition_time = u.preempted, last_transition_time_seconds = u.preempted_seconds
 FROM pg_temp.broadside_staged AS u
@@ -116,7 +110,11 @@ fn update_jobs(layout: Layout, partitions: &[String]) -> String {
     let sql = match layout {
         Layout::Lookout => format!("{NESTED_LOOPS}{UPDATE_JOBS}\nWHERE j.job_id = u.job_id AND {IS_CHANGED};"),
         Layout::HotColdSplit => {
-            format!("{NESTED_LOOPS}{UPDATE_JOBS}\nWHERE j.job_id = u.job_id AND {IS_CHANGED};{MOVE_JOBS}")
+            let ended = "u.target = 'job update' AND j.job_id = u.job_id";
+            let moved = move_jobs("USING pg_temp.broadside_staged AS u", ended);
+            format!(
+                "{NESTED_LOOPS}{UPDATE_JOBS}\nWHERE j.job_id = u.job_id AND {IS_CHANGED};{moved}{PREEMPT_ENDED_JOBS}"
+            )
         }
         // One statement for each partition, because the planning time of an UPDATE grows with the number of partitions.
         Layout::PartitionBySubmitted => partitions.iter().fold(String::new(), |statements, name| {
@@ -124,8 +122,7 @@ fn update_jobs(layout: Layout, partitions: &[String]) -> String {
             format!("{statements}{update}\nWHERE j.job_id = u.job_id AND j.submitted = u.submitted AND {IS_CHANGED};")
         }),
     };
-    sql.replace("{columns}", marker::JOB_COLUMNS)
-        .replace("{active}", &StateSet::ACTIVE.ordinals())
+    sql.replace("{active}", &StateSet::ACTIVE.ordinals())
         .replace("{preemptible}", &StateSet::PREEMPTIBLE_ENDS.ordinals())
         .replace("{preempted}", &JobState::Preempted.ordinal().to_string())
 }

@@ -2,7 +2,7 @@
 
 use super::connection::Client;
 use super::error::{Attempt, Failure};
-use super::layout::{Layout, historical_indexes};
+use super::layout::{Layout, historical_indexes, move_jobs};
 use super::marker::{self, Found};
 use super::statement::identifier;
 use crate::model::StateSet;
@@ -56,8 +56,10 @@ pub(super) async fn migrate(client: Client, schema: &str, layout: Layout, adopt:
     for (version, (name, statements)) in (1i32..).zip(migrations).skip(applied.len()) {
         let statements = statements
             .replace("{historical_indexes}", &historical_indexes())
-            .replace("{active}", &StateSet::ACTIVE.ordinals())
-            .replace("{columns}", marker::JOB_COLUMNS);
+            .replace("{columns}", marker::JOB_COLUMNS)
+            .replace("{limited_wait}", marker::LIMITED_WAIT)
+            .replace("{move_jobs}", &move_jobs("", "TRUE"))
+            .replace("{active}", &StateSet::ACTIVE.ordinals());
         client.batch_execute(&statements).await?;
         record(&client, version, name).await?;
     }

@@ -1,17 +1,23 @@
 //! Tables and values of a later version of Lookout, beside a running process.
 
+use broadside::ingest::InsertJob;
 use broadside::query::{Direction, GroupField, GroupOrderKey};
-use broadside::{GroupQuery, Job, JobState};
+use broadside::{GroupQuery, Job, JobState, Timestamp};
 use libtest_mimic::Trial;
 use serde_json::json;
 
 use super::trial;
-use crate::support::jobs::all_jobs;
-use crate::support::postgres::{LAYOUTS, Layout, batch, insert, job_set, running, session, shared, store, succeeded};
+use crate::support::jobs::{all_jobs, plain_job};
+use crate::support::postgres::{
+    LAYOUTS, Layout, batch, handle, insert, job_set, running, session, shared, store, succeeded,
+};
 use crate::support::server::with;
 
 pub fn trials() -> Vec<Trial> {
-    let mut trials = Vec::new();
+    let mut trials = vec![
+        trial("a-split-and-a-move-keep-the-columns-of-others", kept_columns),
+        trial("a-day-that-was-dropped-has-no-jobs", dropped_day),
+    ];
     for layout in LAYOUTS {
         let name = |test: &str| format!("{test}::{}", layout.name);
         trials.push(trial(&name("columns-come-go-and-move"), move || moving_columns(layout)));
@@ -78,6 +84,52 @@ async fn moving_columns(layout: Layout) {
     store.remove().await.unwrap();
 }
 
+/// Columns that this backend does not use: Lookout's, a generated one and an identity.
+async fn kept_columns() {
+    let store = store(&shared("")).await;
+    let session = session(&store, &shared("")).await;
+    let columns = "ALTER TABLE job ADD COLUMN twice bigint GENERATED ALWAYS AS (priority * 2) STORED,
+        ADD COLUMN serial bigint GENERATED ALWAYS AS IDENTITY";
+    session.batch_execute(columns).await.unwrap();
+    let batches =
+        [batch([insert("old", "js"), insert("new", "js")]), batch([succeeded("old")]), batch([succeeded("new")])];
+    let [inserts, old, new] = &batches;
+    for written in [inserts, old] {
+        store.database().execute_ingestion_query_batch(written).await.unwrap();
+    }
+    session.batch_execute("UPDATE job SET external_job_uri = 'uri of ' || job_id, priority = 21").await.unwrap();
+    let serials = "SELECT array_agg(serial ORDER BY job_id) FROM";
+    let before: Vec<i64> = session.query_one(&format!("{serials} job"), &[]).await.unwrap().get(0);
+    let split = handle(&store, &shared("hot_cold_split=true")).await;
+    split.initialise_schema().await.unwrap();
+    split.execute_ingestion_query_batch(new).await.unwrap();
+    let rows = session
+        .query("SELECT job_id || ': ' || external_job_uri || ', ' || twice FROM job_historical ORDER BY 1", &[])
+        .await
+        .unwrap();
+    let rows: Vec<String> = rows.iter().map(|row| row.get(0)).collect();
+    assert_eq!(rows, ["new: uri of new, 42", "old: uri of old, 42"]);
+    let after: Vec<i64> = session.query_one(&format!("{serials} job_historical"), &[]).await.unwrap().get(0);
+    assert_eq!(after, before);
+    store.remove().await.unwrap();
+}
+
+/// An administrator drops the partition of a day.
+async fn dropped_day() {
+    let store = store(&shared("partition_by_submitted=true")).await;
+    let (database, session) = (store.database(), session(&store, &shared("")).await);
+    let mut later = plain_job("later", "js");
+    later.submitted = Timestamp::from_seconds(86_400);
+    let later = InsertJob { job: later, job_spec: None }.into();
+    database.execute_ingestion_query_batch(&batch([insert("dropped", "js"), later])).await.unwrap();
+    session.batch_execute("DROP TABLE job_1970_01_01").await.unwrap();
+    database.execute_ingestion_query_batch(&batch([succeeded("dropped"), succeeded("later")])).await.unwrap();
+    let jobs = all_jobs(&**database).await;
+    let jobs: Vec<_> = jobs.iter().map(|job| (job.job_id.as_str(), job.state)).collect();
+    assert_eq!(jobs, [("later", JobState::Succeeded)]);
+    store.remove().await.unwrap();
+}
+
 /// Values that no batch can contain, in a page with other jobs.
 async fn odd_values(layout: Layout) {
     let store = store(&shared(layout.parameter)).await;
@@ -87,7 +139,7 @@ async fn odd_values(layout: Layout) {
     let odd = r#"
         UPDATE job SET state = 77, cancelled = 'infinity', last_transition_time = '12345-06-07', annotations = '{"a": 1, "b": "x"}'
             WHERE job_id = 'js-00';
-        UPDATE job SET cancelled = '0044-03-15 BC', annotations = '[1]' WHERE job_id = 'js-01';
+        UPDATE job SET cancelled = '0044-03-15 BC', annotations = '["b"]' WHERE job_id = 'js-01';
         UPDATE job_run SET job_run_state = 13, leased = '-infinity', pending = '0044-03-15 BC', started = '0001-01-01',
             finished = 'infinity' WHERE job_id = 'js-00';
         UPDATE job_run SET job_run_state = -1, finished = '12345-01-01' WHERE job_id = 'js-01'"#;
@@ -119,5 +171,9 @@ async fn odd_values(layout: Layout) {
     let groups = database.get_job_groups(&query).await.unwrap();
     let groups: Vec<_> = groups.iter().map(|group| (group.name.as_str(), group.count)).collect();
     assert_eq!(groups, [("UNKNOWN_77", 1), ("QUEUED", before.len() as u64 - 1)]);
+    // In a list the key has no text.
+    let groups = database.get_job_groups(&GroupQuery::by_annotation("b")).await.unwrap();
+    let groups: Vec<_> = groups.iter().map(|group| (group.name.as_str(), group.count)).collect();
+    assert_eq!(groups, [("x", 1)]);
     store.remove().await.unwrap();
 }
