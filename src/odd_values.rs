@@ -59,11 +59,14 @@ impl OddValues {
         }
     }
 
-    /// Settles the times of a group, whose name is the id.
+    /// Settles the times of a group, whose name is the id. They have names of their own, so that the warning of a column
+    /// names a job.
     pub(crate) fn settle_group(&self, name: &str, aggregates: &mut GroupAggregates) {
         let GroupAggregates { submitted, last_transition_time, .. } = aggregates;
-        submitted.iter_mut().for_each(|time| self.settle_time("job.submitted", name, time));
-        last_transition_time.iter_mut().for_each(|time| self.settle_time("job.last_transition_time", name, time));
+        submitted.iter_mut().for_each(|time| self.settle_time("submitted of a group", name, time));
+        last_transition_time
+            .iter_mut()
+            .for_each(|time| self.settle_time("last_transition_time of a group", name, time));
     }
 
     /// Replaces a time outside the limits by the nearest one within them.

@@ -129,7 +129,7 @@ fn latest_runs_and_active_job_sets() {
         "activeJobSets": true,
         "order": {"field": "lastTransitionTime", "direction": "ASC"},
     })), @r#"
-SELECT job_id, version, queue, job_set, owner, namespace, priority, priority_class, submitted, cpu, memory, ephemeral_storage, gpu, annotations, state, last_transition_time, latest_run_id, cancelled, cancel_reason, cancel_user FROM job FINAL WHERE latest_run_id IN (SELECT run_id FROM job_run FINAL WHERE cluster = {p0:String} AND startsWith(node, {p1:String})) AND (queue, job_set) IN (SELECT queue, job_set FROM job FINAL WHERE state IN {p2:Array(String)} GROUP BY queue, job_set) ORDER BY last_transition_seconds ASC
+SELECT job_id, version, queue, job_set, owner, namespace, priority, priority_class, submitted, cpu, memory, ephemeral_storage, gpu, annotations, state, last_transition_time, latest_run_id, cancelled, cancel_reason, cancel_user FROM job FINAL WHERE latest_run_id IN (SELECT run_id FROM job_run FINAL WHERE cluster = {p0:String} AND startsWith(node, {p1:String})) AND (queue, job_set) IN (SELECT queue, job_set FROM job FINAL WHERE state IN {p2:Array(String)} GROUP BY queue, job_set) ORDER BY last_transition_seconds ASC, job_id
 p0 = "c"
 p1 = "n"
 p2 = ["QUEUED","LEASED","PENDING","RUNNING"]
@@ -152,7 +152,7 @@ fn groups_with_every_aggregate() {
         "aggregates": ["state", "submitted", "lastTransitionTime"],
         "order": {"field": "lastTransitionTime", "direction": "DESC"}, "take": 10,
     })), @r#"
-SELECT queue AS name, count() AS count, [countIf(state = 'QUEUED'), countIf(state = 'FAILED')] AS states, toUnixTimestamp64Micro(min(submitted)) AS earliest, sum(toInt128(last_transition_seconds)) AS transition FROM job FINAL WHERE state IN {p0:Array(String)} GROUP BY name ORDER BY intDiv(bitShiftLeft(toUInt256(transition + toInt128(count) * 2208988800), 64), count) DESC LIMIT {p1:UInt64}
+SELECT queue AS name, count() AS count, [countIf(state = 'QUEUED'), countIf(state = 'FAILED')] AS states, toUnixTimestamp64Micro(min(submitted)) AS earliest, sum(toInt128(last_transition_seconds)) AS transition FROM job FINAL WHERE state IN {p0:Array(String)} GROUP BY name ORDER BY intDiv(bitShiftLeft(toUInt256(transition + toInt128(count) * 2208988800), 64), count) DESC, name LIMIT {p1:UInt64}
 p0 = ["QUEUED","FAILED"]
 p1 = 10
 "#);
@@ -170,7 +170,7 @@ fn groups_by_state_by_the_latest_run_and_by_an_annotation() {
     insta::assert_snapshot!(groups(json!({
         "groupedField": {"field": "k", "isAnnotation": true}, "order": {"field": "count", "direction": "DESC"},
     })), @r#"
-SELECT annotations[{p0:String}] AS name, count() AS count, emptyArrayUInt64() AS states, toInt64(0) AS earliest, toInt128(0) AS transition FROM job FINAL WHERE mapContains(annotations, {p1:String}) GROUP BY name ORDER BY count DESC
+SELECT annotations[{p0:String}] AS name, count() AS count, emptyArrayUInt64() AS states, toInt64(0) AS earliest, toInt128(0) AS transition FROM job FINAL WHERE mapContains(annotations, {p1:String}) GROUP BY name ORDER BY count DESC, name
 p0 = "k"
 p1 = "k"
 "#);

@@ -11,7 +11,7 @@ use tokio_postgres::{Config, SimpleQueryMessage};
 use tokio_postgres_rustls::MakeRustlsConnect;
 
 use super::config::{PostgresConfig, TargetSessionAttrs};
-use super::error::{Attempt, Failure};
+use super::error::{Attempt, Failure, Remedy};
 use super::session::{Session, SessionConfig};
 
 /// Whether the server is a standby, and whether transactions are read-only.
@@ -51,11 +51,15 @@ impl Hosts {
                     let session = Session::open(server, tls.clone(), Arc::clone(sessions)).await?;
                     Ok(is_of_kind(&session, kind).await?.then_some(session))
                 };
-                last = match timeout(self.connect_timeout / attempts, attempt).await {
+                let failure = match timeout(self.connect_timeout / attempts, attempt).await {
                     Ok(Ok(Some(session))) => return Ok(session),
                     Ok(Ok(None)) | Err(_) => Failure::NoHost,
                     Ok(Err(failure)) => failure,
                 };
+                // A failure that may pass decides: the host of the others may be the one that restarts.
+                if last.remedy() == Remedy::None {
+                    last = failure;
+                }
             }
         }
         Err(last)

@@ -25,6 +25,8 @@ impl Settings {
         // The best plan depends on the values, because the frequencies of states and queues differ. A generic plan
         // would save planning time, but be inefficient for some values.
         pairs.push(("plan_cache_mode".to_owned(), "force_custom_plan".to_owned()));
+        // A limit makes searches of GIN indexes return a random part of the rows.
+        pairs.push(("gin_fuzzy_search_limit".to_owned(), "0".to_owned()));
         // The user's settings override the backend's.
         pairs.extend(config.settings.iter().cloned());
         Self { pairs, schema: config.schema.clone() }
@@ -126,7 +128,7 @@ mod tests {
         assert_eq!(
             settings.for_transaction(),
             "BEGIN; SET LOCAL transaction_read_only = E'on'; SELECT set_config(E'plan_cache_mode', \
-             E'force_custom_plan', true), set_config(E'search_path', E'theirs', true), set_config(E'x.y', E'it''s\\\\', \
+             E'force_custom_plan', true), set_config(E'gin_fuzzy_search_limit', E'0', true), set_config(E'search_path', E'theirs', true), set_config(E'x.y', E'it''s\\\\', \
              true), set_config(E'search_path', E'\"my \"\"odd\\\\ schema\", pg_temp', true)"
         );
         assert!(settings.for_session().contains("set_config(E'default_transaction_read_only', E'on', false)"));

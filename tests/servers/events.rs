@@ -63,20 +63,24 @@ impl Log {
 pub fn trials() -> Vec<Trial> {
     const NAME: &str = "events-contain-no-secret";
     vec![
-        server_trial(Backend::POSTGRES, NAME, || on_one_thread(postgres)),
-        server_trial(Backend::CLICKHOUSE, NAME, || on_one_thread(clickhouse)),
+        server_trial(Backend::POSTGRES, NAME, || logging(postgres)),
+        server_trial(Backend::CLICKHOUSE, NAME, || logging(clickhouse)),
     ]
 }
 
-/// Executes a test and all its tasks on one thread, whose events are logged.
-async fn on_one_thread<F: Future<Output = ()>>(test: impl FnOnce(Log) -> F + Send + 'static) {
+/// Executes a test on a runtime of its own, whose threads log their events.
+async fn logging<F: Future<Output = ()>>(test: impl FnOnce(Log) -> F + Send + 'static) {
     let run = move || {
         let log = Log::default();
         let writer = log.clone();
         let subscriber = tracing_subscriber::fmt().with_ansi(false).with_max_level(tracing::Level::TRACE);
-        let subscriber = subscriber.with_writer(move || writer.clone()).finish();
-        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
-        tracing::subscriber::with_default(subscriber, || runtime.block_on(test(log)));
+        let dispatch = tracing::Dispatch::new(subscriber.with_writer(move || writer.clone()).finish());
+        let of_thread = dispatch.clone();
+        // The guard would end the logging of the thread.
+        let log_events = move || std::mem::forget(tracing::dispatcher::set_default(&of_thread));
+        let mut runtime = tokio::runtime::Builder::new_multi_thread();
+        let runtime = runtime.worker_threads(2).enable_all().on_thread_start(log_events).build().unwrap();
+        tracing::dispatcher::with_default(&dispatch, || runtime.block_on(test(log)));
     };
     tokio::task::spawn_blocking(run).await.unwrap();
 }

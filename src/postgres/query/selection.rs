@@ -110,7 +110,11 @@ fn annotation_test(key: &str, test: &AnnotationTest, queries: Queries, values: &
         AnnotationTest::Value(TextTest::Exact(value)) if !value.contains('\0') => {
             format!("j.annotations @> {}", values.bind(Json(BTreeMap::from([(key, value.clone())]))))
         }
-        AnnotationTest::Exists => format!("j.annotations ? {}", values.bind(key)),
+        // Another program may have stored a null, a list or a string, in which the key has no text.
+        AnnotationTest::Exists => {
+            let key = values.bind(key);
+            format!("j.annotations ? {key} AND (j.annotations ->> {key}) IS NOT NULL")
+        }
         AnnotationTest::Value(test) if queries == Queries::Lookout => {
             text_test(test, |values| format!("(j.annotations ->> {})", values.bind(key)), values)
         }

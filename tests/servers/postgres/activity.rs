@@ -25,7 +25,7 @@ async fn activity_with(database: &dyn Database, counted: impl Fn(&Activity) -> b
         if counted(&activity) {
             return activity;
         }
-        tokio::time::sleep(Duration::from_millis(50)).await;
+        tokio::time::sleep(Duration::from_millis(250)).await;
     }
 }
 

@@ -7,8 +7,8 @@ use super::trial;
 use crate::support::backends::is_ci;
 use crate::support::jobs::all_jobs;
 use crate::support::postgres::{
-    JOBS, LAYOUTS, Layout, batch, handle, insert, job_set, names, priority, schema, session, shared, store, until,
-    until_blocked, write_errors,
+    JOBS, LAYOUTS, Layout, batch, connect, handle, insert, job_set, names, priority, schema, session, shared, store,
+    until, until_blocked, write_errors,
 };
 use crate::support::server::{Server, with};
 use broadside::load::LoadConfig;
@@ -45,6 +45,8 @@ pub fn trials() -> Vec<Trial> {
         let behind = [
             trial(&name("a-store-is-isolated-behind-a-pooler"), move || pooled_store(address())),
             trial(&name("many-calls-share-a-pooler"), move || pooled_crowd(address())),
+            trial(&name("temporary-tables-of-others-are-ignored"), move || strange_tables(address())),
+            trial(&name("a-refusal-of-a-pooler-shows-no-part-of-the-address"), move || refused_by_pooler(address())),
             trial(&name("settings-take-effect-and-are-not-left-behind"), move || pooled_settings(address())),
         ];
         trials.extend(behind.map(|trial| trial.with_ignored_flag(missing && !is_ci())));
@@ -105,6 +107,35 @@ async fn pooled_crowd(pooler: String) {
     }
     assert_eq!(all_jobs(&*other).await.len(), 40 * JOBS);
     store.remove().await.unwrap();
+}
+
+/// Other clients of a pooler leave temporary tables with the names of the store's in its sessions.
+async fn strange_tables(pooler: String) {
+    let store = store(&pooler).await;
+    store.database().execute_ingestion_query_batch(&job_set("set")).await.unwrap();
+    let tables = ["job", "job_run", "job_historical", "broadside_store", "broadside_deferred_index"];
+    let create: String =
+        tables.iter().map(|table| format!("CREATE TEMPORARY TABLE IF NOT EXISTS {table} (k text);")).collect();
+    let (client, connection) = tokio_postgres::connect(&pooler, NoTls).await.unwrap();
+    tokio::spawn(connection);
+    client.batch_execute(&create).await.unwrap();
+    let other = handle(&store, &pooler).await;
+    for _ in 0..3 {
+        assert_eq!(all_jobs(&*other).await.len(), JOBS);
+        other.execute_ingestion_query_batch(&batch([priority("set-00", 1)])).await.unwrap();
+        other.initialise_schema().await.unwrap();
+    }
+    let drop: String = tables.iter().map(|table| format!("DROP TABLE IF EXISTS pg_temp.{table};")).collect();
+    client.batch_execute(&drop).await.unwrap();
+    store.remove().await.unwrap();
+}
+
+async fn refused_by_pooler(pooler: String) {
+    let (before, _) = pooler.rsplit_once('/').unwrap();
+    let address = format!("{before}/hunter2?sslmode=disable&connect_timeout=2");
+    let error = connect(&address).await.unwrap_err();
+    let shown = format!("{error:?} {error} {}", error.message());
+    assert!(!shown.contains("hunter2"), "{shown}");
 }
 
 async fn pooled_settings(pooler: String) {
