@@ -100,9 +100,8 @@
 //!   remain, and repeating the batch completes it.
 //! - A table accepts one insert at a time until it has its quorum (`insert_quorum_parallel=0`, which sequential
 //!   consistency requires). So the handles of a process take turns, and one insert writes the rows of all batches that
-//!   wait, up to 128 MiB.
-//!   The inserts of several processes are refused (286) and retried. A shard without a majority of its replicas refuses
-//!   writes.
+//!   wait, up to 128 MiB. The inserts of several processes are refused (286) and retried. A shard without a majority of
+//!   its replicas refuses writes.
 //! - Subqueries are GLOBAL: the latest run of a job, and other jobs of its job set, may be on other shards.
 //! - The size of a store is that of all shards, each counted once. The activity is that of the host that responds.
 //!

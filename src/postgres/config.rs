@@ -91,6 +91,10 @@ pub(super) enum SslMode {
 /// With `queries=lookout` the statements have the joins, conditions and orders of Lookout's, so that a measurement is
 /// that of Lookout. Texts are then in the order of the database's collation.
 ///
+/// Jobs with equal sort keys are ordered by id if the index of the order contains it: by job id, and by last transition
+/// of all queues. For other orders the server would sort all jobs, so their ties have any order, as in Lookout, and a job
+/// may be on two consecutive pages or on none. Ties of groups are always ordered by name.
+///
 /// # Failover and timeouts
 ///
 /// After a failover, the sessions of a server that has become read-only are closed. A handle that has written before
