@@ -9,8 +9,8 @@ use clap::Args;
 
 use super::arguments::Address;
 use super::format::{self, parse_duration};
-use super::interrupt::{self, GuardedStore};
-use super::messages::{self, Output};
+use super::interrupt::Guard;
+use super::messages;
 use super::{Failure, Verdict};
 
 /// Remove scratch stores of earlier runs from a server.
@@ -50,17 +50,16 @@ pub async fn run(args: &CleanArgs) -> Result<Verdict, Failure> {
     let config: DatabaseConfig = args.backend.config()?;
     let stores = config.scratch_stores().await?;
     let now = SystemClock.now();
-    let mut output = Output::default();
     let mut old = Vec::new();
     for store in &stores {
         let row = StoreRow { store, age: age(store, now), kept: age(store, now) < args.older_than };
-        output.line(&row)?;
+        messages::output(&row)?;
         if !row.kept {
             old.push(store);
         }
     }
     if old.is_empty() {
-        output.line(format_args!(
+        messages::output(format_args!(
             "No scratch store on {} is older than {}.",
             config.backend(),
             format::duration(args.older_than)
@@ -76,24 +75,24 @@ pub async fn run(args: &CleanArgs) -> Result<Verdict, Failure> {
             return Ok(Verdict::Passed);
         }
     }
-    remove(&config, &old, &mut output).await
+    remove(&config, &old).await
 }
 
 /// Removes the stores. Continues with the next store after an error.
-async fn remove(config: &DatabaseConfig, stores: &[&ScratchInfo], output: &mut Output) -> Result<Verdict, Failure> {
+async fn remove(config: &DatabaseConfig, stores: &[&ScratchInfo]) -> Result<Verdict, Failure> {
     let mut verdict = Verdict::Passed;
     for store in stores {
         // A signal waits for the removal in progress and prevents the next one.
-        let guarded = GuardedStore { name: store.name.clone(), server: config.clone() };
-        let guard = interrupt::guard_store(guarded)?;
-        match config.remove_scratch(&store.name).await {
-            Ok(()) => output.line(format_args!("removed {}", store.name))?,
+        let guard = Guard::of_store(&store.name, config.backend())?;
+        let removed = config.remove_scratch(&store.name).await;
+        drop(guard);
+        match removed {
+            Ok(()) => messages::output(format_args!("removed {}", store.name))?,
             Err(error) => {
                 messages::error(&error);
                 verdict = Verdict::Failed;
             }
         }
-        drop(guard);
     }
     Ok(verdict)
 }

@@ -11,7 +11,7 @@ use clap::Args;
 
 use super::arguments::Address;
 use super::compare::names;
-use super::messages::Output;
+use super::messages;
 use super::scratch::{check_reachable, interruptible, with_scratches};
 use super::source::Source;
 use super::{Failure, Verdict, fill};
@@ -140,14 +140,13 @@ async fn explain_scratch(
 
 /// Prints the explanation of each call on each backend.
 async fn explain(names: &[String], databases: &[Arc<dyn Database>], calls: &[ExplainedCall]) -> Result<(), Failure> {
-    let mut output = Output::default();
     for call in calls {
         if calls.len() > 1 {
-            output.line(&call.line)?;
+            messages::output_interruptibly(&call.line).await?;
         }
         for (name, database) in names.iter().zip(databases) {
             let explanation = database.explain(&call.call).await?;
-            output.line(Section { name, explanation: &explanation })?;
+            messages::output_interruptibly(Section { name, explanation: &explanation }).await?;
         }
     }
     Ok(())

@@ -25,7 +25,7 @@ pub async fn execute(database: &dyn Database, clock: &ManualClock, source: &Sour
     for step in &scenario.steps {
         let response = step.call.execute(database, clock).await;
         if step.expect.is_some() {
-            messages::difference(source, step, &response);
+            messages::difference(source, step, &response).await;
         } else {
             messages::failed_call(source, step, &response);
         }

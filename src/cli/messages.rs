@@ -8,6 +8,7 @@ use std::path::Path;
 use anstyle::{AnsiColor, Style};
 use broadside::compare::QueryDifference;
 use broadside::scenario::{Response, Step};
+use tokio::task::spawn_blocking;
 
 use super::progress;
 
@@ -41,8 +42,9 @@ pub fn note(note: impl Display) {
     write(format_args!("{note}\n"));
 }
 
-/// Reports the difference between a response and the expected one. Does nothing if there is none.
-pub fn difference(file: impl Display, step: &Step, response: &Response) {
+/// Reports the difference between a response and the expected one. Does nothing if there is none. A signal can interrupt
+/// the caller while standard error is a full pipe.
+pub async fn difference(file: impl Display, step: &Step, response: &Response) {
     let (Some(expected), Some(difference)) = (&step.expect, step.difference(response)) else {
         return;
     };
@@ -50,10 +52,12 @@ pub fn difference(file: impl Display, step: &Step, response: &Response) {
         "" => String::new(),
         pointer => format!(" at {pointer}"),
     };
-    write(format_args!(
+    let text = format!(
         "{file}:{}: the response {BAD}differs{BAD:#}{pointer}\n  expected {EXPECTED}{expected}{EXPECTED:#}\n  got      {GOT}{response}{GOT:#}\n",
         step.line
-    ));
+    );
+    // Fails if the write panics.
+    let _ = spawn_blocking(move || write(format_args!("{text}"))).await;
 }
 
 /// Reports the error of a call of a scenario. Does nothing if the call succeeded.
@@ -94,24 +98,33 @@ pub fn baseline_kept(path: &Path) {
 
 /// Standard output. After the reader has closed the pipe, output is discarded without an error, so that the
 /// command completes its checks and returns their exit code.
-#[derive(Debug, Default)]
-pub struct Output {
-    closed: bool,
+pub struct Stdout;
+
+impl Write for Stdout {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        unless_closed(io::stdout().write(bytes), bytes.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        unless_closed(io::stdout().flush(), ())
+    }
 }
 
-impl Output {
-    /// Writes a line and flushes.
-    pub fn line(&mut self, line: impl Display) -> io::Result<()> {
-        if self.closed {
-            return Ok(());
-        }
-        let mut stdout = io::stdout().lock();
-        match writeln!(stdout, "{line}").and_then(|()| stdout.flush()) {
-            Err(error) if error.kind() == io::ErrorKind::BrokenPipe => {
-                self.closed = true;
-                Ok(())
-            }
-            other => other,
-        }
+fn unless_closed<T>(written: io::Result<T>, discarded: T) -> io::Result<T> {
+    match written {
+        Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(discarded),
+        other => other,
     }
+}
+
+/// Writes a line to standard output and flushes.
+pub fn output(line: impl Display) -> io::Result<()> {
+    Stdout.write_all(format!("{line}\n").as_bytes())?;
+    Stdout.flush()
+}
+
+/// Writes as [`output`] does, on another thread: a signal can interrupt the caller while the pipe is full.
+pub async fn output_interruptibly(line: impl Display) -> io::Result<()> {
+    let line = line.to_string();
+    spawn_blocking(|| output(line)).await?
 }

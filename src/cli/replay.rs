@@ -6,7 +6,7 @@ use broadside::DatabaseConfig;
 use broadside::scenario::Scenario;
 use clap::Args;
 
-use super::messages::{self, Output};
+use super::messages;
 use super::scratch::{check_reachable, run_scenario};
 use super::source::Source;
 use super::{BackendArgs, Failure, Verdict};
@@ -52,12 +52,11 @@ Exit codes (the highest of all files):
 pub async fn run(args: &ReplayArgs) -> Result<Verdict, Failure> {
     let config = args.backend.config()?;
     check_reachable(std::slice::from_ref(&config)).await?;
-    let mut output = Output::default();
     let mut verdict = Verdict::Passed;
     for path in &args.files {
         let source = Source(path);
         verdict = verdict.max(match source.scenario() {
-            Ok(scenario) => replay(&config, &source, &scenario, &mut output).await?,
+            Ok(scenario) => replay(&config, &source, &scenario).await?,
             Err(problem) => {
                 messages::problem(problem);
                 Verdict::Failed
@@ -67,17 +66,12 @@ pub async fn run(args: &ReplayArgs) -> Result<Verdict, Failure> {
     Ok(verdict)
 }
 
-async fn replay(
-    config: &DatabaseConfig,
-    source: &Source<'_>,
-    scenario: &Scenario,
-    output: &mut Output,
-) -> Result<Verdict, Failure> {
+async fn replay(config: &DatabaseConfig, source: &Source<'_>, scenario: &Scenario) -> Result<Verdict, Failure> {
     let mut verdict = Verdict::Passed;
-    run_scenario(config, scenario, |step, response| {
-        output.line(response)?;
+    run_scenario(config, scenario, async |step, response| {
+        messages::output_interruptibly(response).await?;
         if !step.accepts(response) {
-            messages::difference(source, step, response);
+            messages::difference(source, step, response).await;
             verdict = Verdict::Differed;
         }
         Ok(())

@@ -7,7 +7,7 @@ use clap::Args;
 use comfy_table::presets::UTF8_FULL_CONDENSED;
 use comfy_table::{Cell, CellAlignment, Table};
 
-use super::messages::Output;
+use super::messages;
 use super::{Failure, Verdict, fill, format};
 
 /// Show the memory usage of the memory engine's columns and indexes.
@@ -27,11 +27,10 @@ pub struct StatsArgs {
 
 pub async fn run(args: &StatsArgs) -> Result<Verdict, Failure> {
     let stats = measure(args.jobs).await?;
-    let mut output = Output::default();
     if args.json {
-        output.line(serde_json::to_string_pretty(&stats)?)?;
+        messages::output(serde_json::to_string_pretty(&stats)?)?;
     } else {
-        output.line(StatsTable(&stats))?;
+        messages::output(StatsTable(&stats))?;
     }
     Ok(Verdict::Passed)
 }

@@ -16,7 +16,6 @@ use clap::{Args, ValueEnum};
 use indicatif::ProgressBar;
 
 use super::arguments::Address;
-use super::messages::Output;
 use super::scratch::{check_reachable, with_scratches};
 use super::{Failure, Verdict, fill, messages, progress};
 use files::{Baseline, OutputDirectory};
@@ -141,7 +140,7 @@ pub async fn run(args: &CompareArgs) -> Result<Verdict, Failure> {
             return Ok(Verdict::Differed);
         }
     };
-    Output::default().line(format_args!("{}\n{NOTE}", ResultsTable(&results)))?;
+    messages::output(format_args!("{}\n{NOTE}", ResultsTable(&results)))?;
     let failed_baseline = match &baseline {
         Some(baseline) if has_regressions(&baseline.results, &results, args.tolerance)? => Some(baseline),
         _ => None,

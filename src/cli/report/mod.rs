@@ -15,7 +15,6 @@ use clap::Args;
 
 use super::compare::tolerance;
 use super::file::{self, FileError};
-use super::messages::Output;
 use super::run::{Summary, exit};
 use super::{Failure, Verdict, messages};
 
@@ -93,7 +92,6 @@ pub fn run(args: &ReportArgs) -> Result<Verdict, Failure> {
     if let (Some(path), [sum]) = (&args.merged, &runs[..]) {
         file::write(path, &sum.to_json()?)?;
     }
-    let mut output = Output::default();
     for (name, run) in names(&runs).iter().zip(&runs) {
         summary::problems(run).iter().for_each(|problem| messages::warning(format!("{name}: {problem}")));
     }
@@ -101,10 +99,10 @@ pub fn run(args: &ReportArgs) -> Result<Verdict, Failure> {
     match &runs[..] {
         [sum] if args.merge => {
             let files: Vec<_> = args.merged.iter().chain([&args.out]).map(PathBuf::as_path).collect();
-            output.line(Summary { record: sum, files: &files })?;
+            messages::output(Summary { record: sum, files: &files })?;
             verdict = exit(sum);
         }
-        _ => output.line(args.out.display())?,
+        _ => messages::output(args.out.display())?,
     }
     regressions.iter().for_each(messages::regression);
     Ok(if regressions.is_empty() { verdict } else { verdict.max(Verdict::Differed) })

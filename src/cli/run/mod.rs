@@ -17,7 +17,7 @@ use clap::Args;
 use tokio::sync::watch;
 
 use super::arguments::Address;
-use super::messages::{self, Output};
+use super::messages;
 use super::{Failure, Verdict, interrupt};
 use files::Files;
 use live::LiveProgress;
@@ -177,14 +177,14 @@ pub async fn run(args: &RunArgs) -> Result<Verdict, Failure> {
         return Ok(Verdict::Failed);
     }
     // A signal stops the load; the process ends after the results are written.
-    let _guard = interrupt::guard()?;
+    let _guard = interrupt::Guard::of_results()?;
     let files = Arc::new(Files::create(&args.results_dir, SystemClock.now())?);
     if let Some(share) = args.share.filter(|share| share.parts() > 1) {
         messages::note(format!("share {share}: waiting up to {:?} for the others", options.share_wait));
     }
     let record = execute(&plan, &options, args.find_rate, &files).await?;
     let written = files.finish(&ResultFile::new(&record, plan.config.upstream()).to_json()?, &record.to_json()?);
-    Output::default().line(Summary { record: &record, files: &files.written() })?;
+    messages::output(Summary { record: &record, files: &files.written() })?;
     let verdict = verdict(&record);
     // An error of the files must not hide the result.
     written?;

@@ -14,7 +14,7 @@ use broadside::workload::{Workload, WorkloadOptions};
 use broadside::{Database, DatabaseConfig, ManualClock};
 use clap::Args;
 
-use super::messages::Output;
+use super::messages;
 use super::scratch::{check_reachable, with_scratch};
 use super::{BackendArgs, Failure, Verdict, fill, progress};
 use summary::{Row, Summary, Tally};
@@ -56,7 +56,7 @@ pub async fn run(args: &SmokeArgs) -> Result<Verdict, Failure> {
     summary.add(behaviours::check(&config).await?);
     let workload = Workload::new(WorkloadOptions { jobs: args.jobs, ..WorkloadOptions::default() });
     generated_jobs(&config, &workload, &mut summary).await?;
-    Output::default().line(&summary)?;
+    messages::output(&summary)?;
     Ok(if summary.passed() { Verdict::Passed } else { Verdict::Differed })
 }
 

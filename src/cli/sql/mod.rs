@@ -13,9 +13,11 @@ use broadside::ManualClock;
 use broadside::memory::{MemoryDatabase, SqlSession};
 use clap::Args;
 
-use self::output::{Format, Stdout};
+use self::output::Format;
+use super::interrupt::{self, Guard};
+use super::messages::Stdout;
 use super::source::Source;
-use super::{Failure, Verdict, file, fill, interrupt};
+use super::{Failure, Verdict, file, fill};
 
 /// Query the memory engine with SQL.
 ///
@@ -86,7 +88,7 @@ pub async fn run(args: &SqlArgs) -> Result<Verdict, Failure> {
         Some(path) => to_file(path, &session, &queries, args.format).await?,
         None => {
             for query in queries {
-                output::write(session.query(query).await?, args.format, BufWriter::new(Stdout::default())).await?;
+                output::write(session.query(query).await?, args.format, BufWriter::new(Stdout)).await?;
             }
         }
     }
@@ -115,7 +117,7 @@ async fn to_file(path: &Path, session: &SqlSession, queries: &[&str], format: Fo
     let named = |error: io::Error| io::Error::new(error.kind(), format!("{}: {error}", path.display()));
     let part = file::temporary(path);
     // A signal must not leave the partial file behind.
-    let _guard = interrupt::guard()?;
+    let _guard = Guard::of_results()?;
     let file = File::create(&part).map_err(named)?;
     let written = async {
         let mut out = BufWriter::new(&file);

@@ -11,10 +11,10 @@ use futures::stream;
 use rustyline::DefaultEditor;
 use rustyline::error::ReadlineError;
 
-use super::output::{self, Format, Stdout};
+use super::output::{self as results, Format};
 use super::statements::split;
 use crate::cli::interrupt::{self, Interrupted};
-use crate::cli::messages::{self, Output};
+use crate::cli::messages::{self, Stdout, output};
 use crate::cli::{Failure, Verdict, format, terminal};
 
 const PROMPT: &str = "broadside> ";
@@ -110,7 +110,7 @@ pub async fn run(session: &SqlSession, format: Format) -> Result<Verdict, Failur
     let mut shell =
         Shell { session, format, timing: false, interactive: input.is_terminal(), verdict: Verdict::Passed };
     if shell.interactive {
-        Output::default().line(r"Tables: job, job_run, job_spec, job_error. \? for help, \q to quit.")?;
+        output(r"Tables: job, job_run, job_spec, job_error. \? for help, \q to quit.")?;
     }
     let mut pending = String::new();
     loop {
@@ -177,10 +177,10 @@ impl Shell<'_> {
         let mut words = command.trim_end_matches(';').split_whitespace();
         match (words.next().unwrap_or_default(), words.next(), words.next()) {
             ("\\q", None, None) => return Ok(Flow::Exit),
-            ("\\?", None, None) => Output::default().line(HELP)?,
+            ("\\?", None, None) => output(HELP)?,
             ("\\timing", None, None) => {
                 self.timing = !self.timing;
-                Output::default().line(if self.timing { "Timing is on." } else { "Timing is off." })?;
+                output(if self.timing { "Timing is on." } else { "Timing is off." })?;
             }
             ("\\d", None, None) => return self.execute(TABLES).await,
             ("\\d", Some(table), None) => return self.describe(table).await,
@@ -205,14 +205,14 @@ impl Shell<'_> {
         let result = async {
             let answer = self.session.query(statement).await?;
             if !self.timing {
-                return Ok((output::write(answer, self.format, Stdout::default()).await?, None));
+                return Ok((results::write(answer, self.format, Stdout).await?, None));
             }
             // The output must not overlap with the execution, so that the time is only that of the latter.
             let schema = Arc::clone(answer.schema());
             let batches = answer.collect().await?;
             let time = start.elapsed();
             let batches = stream::iter(batches.into_iter().map(Ok));
-            Ok((output::write_batches(&schema, batches, self.format, Stdout::default()).await?, Some(time)))
+            Ok((results::write_batches(&schema, batches, self.format, Stdout).await?, Some(time)))
         };
         let outcome = if self.interactive { interrupt::cancellable(result).await } else { Ok(result.await) };
         match outcome {
@@ -246,6 +246,6 @@ impl Shell<'_> {
 fn time_line(rows: usize, time: Duration) -> Result<(), Failure> {
     let nanos = u64::try_from(time.as_nanos()).unwrap_or(u64::MAX);
     let rows = if rows == 1 { "1 row".to_owned() } else { format!("{rows} rows") };
-    Output::default().line(format_args!("{rows}, {}", format::time(nanos)))?;
+    output(format_args!("{rows}, {}", format::time(nanos)))?;
     Ok(())
 }
