@@ -68,7 +68,7 @@ impl<'a> OutputDirectory<'a> {
         let text = serde_json::to_string_pretty(results)?;
         fs::create_dir_all(self.0).map_err(|error| FileError::new(self.0, error))?;
         file::write(&self.0.join(json), &(text + "\n"))?;
-        file::write(&self.0.join(html), &html::page(results)?.into_string())?;
+        file::write(&self.0.join(html), &html::page(results).into_string())?;
         Ok(())
     }
 }

@@ -5,7 +5,7 @@ use maud::{Markup, html};
 
 use super::table::{NOTE, ratio};
 use crate::cli::format;
-use crate::cli::page::{self, BarRow, ChartError, key, or_missing};
+use crate::cli::page::{self, BarRow, key, or_missing};
 
 const GROUPS: [(OperationGroup, &str); 4] = [
     (OperationGroup::Ingestion, "Ingestion"),
@@ -15,15 +15,15 @@ const GROUPS: [(OperationGroup, &str); 4] = [
 ];
 
 /// Renders the report as one HTML document without external references.
-pub fn page(results: &Results) -> Result<Markup, ChartError> {
+pub fn page(results: &Results) -> Markup {
     let title = format!("Broadside: {} jobs on {}", results.settings.workload.jobs, names(results).join(", "));
     let body = html! {
         (settings(results))
         (backends(results))
-        @for (group, heading) in GROUPS { (chart_of(results, group, heading)?) }
+        @for (group, heading) in GROUPS { (chart_of(results, group, heading)) }
         (times(results))
     };
-    Ok(page::page(&title, &body))
+    page::page(&title, &body)
 }
 
 fn names(results: &Results) -> Vec<&str> {
@@ -73,20 +73,20 @@ fn backends(results: &Results) -> Markup {
 }
 
 /// The chart of a group of operations; empty if none of them was executed.
-fn chart_of(results: &Results, group: OperationGroup, heading: &str) -> Result<Markup, ChartError> {
+fn chart_of(results: &Results, group: OperationGroup, heading: &str) -> Markup {
     let median = |measured: &Option<Measurement>| measured.as_ref().map(|measured| measured.times.p50_nanos as f64);
     let rows: Vec<_> = of_group(results, group)
         .map(|operation| BarRow { name: &operation.name, values: operation.measurements.iter().map(median).collect() })
         .collect();
     if rows.is_empty() {
-        return Ok(Markup::default());
+        return Markup::default();
     }
-    Ok(html! {
+    html! {
         h2 { (heading) }
         p.note { "Median time per call, on a logarithmic scale. Shorter bars are faster." }
         (page::legend(&names(results)))
-        div.wide { (page::bars(&rows, |nanos| format::time(nanos as u64))?) }
-    })
+        div.wide { (page::bars(&rows, |nanos| format::time(nanos as u64))) }
+    }
 }
 
 fn of_group(results: &Results, group: OperationGroup) -> impl Iterator<Item = &OperationResult> {

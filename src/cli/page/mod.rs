@@ -4,7 +4,7 @@ mod chart;
 
 use maud::{DOCTYPE, Markup, PreEscaped, Render, html};
 
-pub use chart::{BarRow, ChartError, Line, LineChart, Mark, Scale, Stroke, bars, css_colour, lines, round_step};
+pub use chart::{BarRow, Line, LineChart, Mark, Scale, Stroke, bars, colour, lines, round_step};
 
 /// The placeholder for a missing value.
 pub const MISSING: &str = "–";
@@ -39,7 +39,7 @@ pub fn or_missing(value: Option<impl Render>) -> Markup {
 
 /// The name of the run or backend at an index, after a square in its colour.
 pub fn key(at: usize, name: &str) -> Markup {
-    html! { i.key style={ "background:" (css_colour(at)) } {} (name) }
+    html! { i.key style={ "background:" (colour(at)) } {} (name) }
 }
 
 /// The legend: each name with its colour.

@@ -5,7 +5,7 @@ use maud::{Markup, html};
 
 use super::over_time::{Point, TimeChart, greatest, mean};
 use crate::cli::format;
-use crate::cli::page::{ChartError, Scale, Stroke, figure, legend};
+use crate::cli::page::{Scale, Stroke, figure, legend};
 
 /// A chart of statistics by name: a thick line and optionally a thin one. Counters are drawn per second.
 struct Chart {
@@ -54,16 +54,16 @@ fn cores(micros: f64) -> String {
 }
 
 /// The charts for which a run has values other than 0, and what is missing; empty if there are neither.
-pub fn section(runs: &[RunRecord], names: &[String]) -> Result<Markup, ChartError> {
+pub fn section(runs: &[RunRecord], names: &[String]) -> Markup {
     let has_values = |chart: &&Chart| {
         let lines = || [Some(chart.thick), chart.thin].into_iter().flatten();
         runs.iter().any(|run| lines().any(|name| points(run, name).iter().any(|point| point.1 > Some(0.0))))
     };
     let charts: Vec<_> = CHARTS.iter().filter(has_values).collect();
     if charts.is_empty() && runs.iter().all(|run| run.activity_problems.is_empty()) {
-        return Ok(html! {});
+        return Markup::default();
     }
-    Ok(html! {
+    html! {
         h3 #activity { "Server and load driver" }
         p.note {
             "The statistics of PostgreSQL's transactions, blocks and temporary files are those of the database, of \
@@ -76,12 +76,12 @@ pub fn section(runs: &[RunRecord], names: &[String]) -> Result<Markup, ChartErro
         }
         (legend(names))
         div.charts {
-            @for chart in charts { (figure(chart.title, &draw(chart, runs)?)) }
+            @for chart in charts { (figure(chart.title, &draw(chart, runs))) }
         }
-    })
+    }
 }
 
-fn draw(of: &Chart, runs: &[RunRecord]) -> Result<Markup, ChartError> {
+fn draw(of: &Chart, runs: &[RunRecord]) -> Markup {
     let format_value = |value| format::label(&(of.format_value)(value));
     let mut chart = TimeChart::new(runs, Scale::Linear, &format_value);
     for (at, run) in runs.iter().enumerate() {

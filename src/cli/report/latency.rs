@@ -6,7 +6,7 @@ use broadside::measure::LatencyHistogram;
 use maud::{Markup, html};
 
 use crate::cli::format;
-use crate::cli::page::{self, ChartError, Line, LineChart, MISSING, Scale, Stroke, key, or_missing};
+use crate::cli::page::{self, Line, LineChart, MISSING, Scale, Stroke, key, or_missing};
 
 /// The measurements of a kind of call in one run.
 #[derive(Clone, Copy)]
@@ -189,7 +189,7 @@ fn merged(run: &RunRecord, query_type: Option<QueryType>) -> LatencyHistogram {
 const PERCENTILES: [f64; 5] = [0.0, 0.9, 0.99, 0.999, 0.9999];
 
 /// Draws the percentile curves of a kind.
-pub fn curve(runs: &[RunRecord], query_type: Option<QueryType>) -> Result<Markup, ChartError> {
+pub fn curve(runs: &[RunRecord], query_type: Option<QueryType>) -> Markup {
     let position = |quantile: f64| -(1.0 - quantile).log10();
     let mut end: f64 = 1.0;
     let mut lines = Vec::new();
@@ -204,13 +204,14 @@ pub fn curve(runs: &[RunRecord], query_type: Option<QueryType>) -> Result<Markup
             positions.into_iter().zip(values).map(|(position, nanos)| (position, Some(nanos as f64))).collect();
         lines.push(Line { series: Some(at), stroke: Stroke::Thick, points });
     }
+    let quantiles = [0.5].into_iter().chain(PERCENTILES).filter(|quantile| position(*quantile) <= end);
+    let labels = quantiles.map(|quantile| (position(quantile), percentile(quantile))).collect();
     page::lines(&LineChart {
         lines,
         marks: Vec::new(),
         from: 0.0,
         to: end,
-        labels: [0.5].into_iter().chain(PERCENTILES).map(position).filter(|at| *at <= end).collect(),
-        label: &|at| percentile(1.0 - 10f64.powf(-at)),
+        labels,
         axis: "percentile",
         scale: Scale::Logarithmic,
         value: &|nanos| format::label(&format::time(nanos.round() as u64)),

@@ -88,7 +88,7 @@ pub fn run(args: &ReportArgs) -> Result<Verdict, Failure> {
     let baseline = read_all(&args.baseline)?;
     // Runs that cannot be compared leave the file unchanged.
     let regressions = if baseline.is_empty() { Vec::new() } else { regressions(&baseline, &runs, args.tolerance)? };
-    file::write(&args.out, &html::page(&runs)?.into_string())?;
+    file::write(&args.out, &html::page(&runs).into_string())?;
     if let (Some(path), [sum]) = (&args.merged, &runs[..]) {
         file::write(path, &sum.to_json()?)?;
     }

@@ -7,7 +7,7 @@ use maud::Markup;
 
 use super::events;
 use crate::cli::format;
-use crate::cli::page::{self, ChartError, Line, LineChart, Mark, Scale, Stroke, round_step};
+use crate::cli::page::{self, Line, LineChart, Mark, Scale, Stroke, round_step};
 
 /// The maximum number of points of a line. In longer series a point stands for several seconds.
 const MAX_POINTS: usize = 300;
@@ -71,18 +71,17 @@ impl<'a> TimeChart<'a> {
         self.lines.push(Line { series: coloured.then_some(at), stroke, points });
     }
 
-    pub(super) fn draw(self) -> Result<Markup, ChartError> {
+    pub(super) fn draw(self) -> Markup {
         let positions = || self.lines.iter().flat_map(|line| &line.points).map(|(at, _)| *at);
         let (from, to) = (positions().fold(0.0, f64::min), positions().fold(1.0, f64::max) + 1.0);
         let step = time_step(to - from);
-        let labels = ((from / step).ceil() as i64..=(to / step).floor() as i64).map(|at| at as f64 * step).collect();
+        let labels = ((from / step).ceil() as i64..=(to / step).floor() as i64).map(|at| at as f64 * step);
         page::lines(&LineChart {
             lines: self.lines,
             marks: marks(self.runs),
             from,
             to,
-            labels,
-            label: &seconds,
+            labels: labels.map(|at| (at, seconds(at))).collect(),
             axis: "since the start of the test",
             scale: self.scale,
             value: self.format_value,
@@ -148,7 +147,7 @@ pub(super) fn greatest(values: &[f64]) -> f64 {
 }
 
 /// Draws the p99 of each second, and the median as a thin line.
-pub fn latency(runs: &[RunRecord], query_type: Option<QueryType>) -> Result<Markup, ChartError> {
+pub fn latency(runs: &[RunRecord], query_type: Option<QueryType>) -> Markup {
     let format_value = |nanos: f64| format::label(&format::time(nanos.round() as u64));
     let mut chart = TimeChart::new(runs, Scale::Logarithmic, &format_value);
     for (at, run) in runs.iter().enumerate() {
@@ -160,7 +159,7 @@ pub fn latency(runs: &[RunRecord], query_type: Option<QueryType>) -> Result<Mark
 }
 
 /// Draws the achieved rate, and the target rate as a thin line.
-pub fn rate(runs: &[RunRecord], query_type: Option<QueryType>) -> Result<Markup, ChartError> {
+pub fn rate(runs: &[RunRecord], query_type: Option<QueryType>) -> Markup {
     let mut chart = TimeChart::new(runs, Scale::Linear, &|rate| format::label(&format::rate(rate)));
     for (at, run) in runs.iter().enumerate() {
         let intervals = intervals(run, query_type);
@@ -171,7 +170,7 @@ pub fn rate(runs: &[RunRecord], query_type: Option<QueryType>) -> Result<Markup,
 }
 
 /// Draws the backlog at the end of each second.
-pub fn backlog(runs: &[RunRecord], query_type: Option<QueryType>) -> Result<Markup, ChartError> {
+pub fn backlog(runs: &[RunRecord], query_type: Option<QueryType>) -> Markup {
     let mut chart = TimeChart::new(runs, Scale::Linear, &|count| format::label(&format::count(count)));
     for (at, run) in runs.iter().enumerate() {
         let intervals = intervals(run, query_type);
@@ -181,7 +180,7 @@ pub fn backlog(runs: &[RunRecord], query_type: Option<QueryType>) -> Result<Mark
 }
 
 /// Draws the errors of all kinds of calls.
-pub fn errors(runs: &[RunRecord]) -> Result<Markup, ChartError> {
+pub fn errors(runs: &[RunRecord]) -> Markup {
     let mut chart = TimeChart::new(runs, Scale::Linear, &|count| format::label(&format::count(count)));
     for (at, run) in runs.iter().enumerate() {
         let mut sums: Vec<Interval> = intervals(run, None).to_vec();
