@@ -25,7 +25,7 @@ mod tests;
 
 pub use job::{GeneratedJob, GeneratedRun};
 pub use lifecycle::Stage;
-pub use query::{Aggregate, Answer, Grouping, PageKind, Query, QueryKind, Record};
+pub use query::{Aggregate, Grouping, PageKind, QueryKind, Record};
 pub use vocabulary::ANNOTATION_KEYS;
 
 use serde::{Deserialize, Serialize};
