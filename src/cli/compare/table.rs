@@ -2,8 +2,8 @@
 
 use std::fmt;
 
-use broadside::compare::{Measurement, OperationResult, Ratio, Results};
-use broadside::measure::Percentiles;
+use broadside::compare::{Measurement, OperationResult, Results};
+use broadside::measure::{Percentiles, Ratio};
 use comfy_table::presets::UTF8_FULL_CONDENSED;
 use comfy_table::{Cell, CellAlignment, Table};
 

@@ -91,7 +91,7 @@ fn charts_of(runs: &[RunRecord], names: &[String], kind: Option<QueryType>) -> M
 
 /// Ingestion (`None`), and each kind of read that occurs in a run.
 fn kinds(runs: &[RunRecord]) -> Vec<Option<QueryType>> {
-    let mut reads: Vec<_> = runs.iter().flat_map(|run| &run.queries).map(|query| query.query_type).collect();
+    let mut reads: Vec<_> = runs.iter().flat_map(RunRecord::query_types).collect();
     reads.sort_unstable();
     reads.dedup();
     [None].into_iter().chain(reads.into_iter().map(Some)).collect()

@@ -14,7 +14,7 @@ use serde_json::Value;
 use crate::measure::{Interval, Machine};
 use crate::time::Timestamp;
 
-pub use calls::{IngesterRecord, QueryRecord, QueryType};
+pub use calls::{IngesterRecord, Latencies, QueryRecord, QueryType};
 pub use journal::{ReadRecordError, SecondRecord};
 
 /// The record of a run.
