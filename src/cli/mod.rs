@@ -20,6 +20,7 @@ mod smoke;
 mod source;
 mod sql;
 mod stats;
+mod table;
 mod terminal;
 
 use std::process::ExitCode;

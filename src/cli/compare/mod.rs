@@ -19,7 +19,7 @@ use super::arguments::Address;
 use super::scratch::{check_reachable, with_scratches};
 use super::{Failure, Verdict, fill, messages, progress};
 use files::{Baseline, OutputDirectory};
-use table::{NOTE, ResultsTable};
+use table::{NOTE, table_of};
 
 /// Compare the results and the speed of backends on the same jobs and queries.
 ///
@@ -140,7 +140,7 @@ pub async fn run(args: &CompareArgs) -> Result<Verdict, Failure> {
             return Ok(Verdict::Differed);
         }
     };
-    messages::output(format_args!("{}\n{NOTE}", ResultsTable(&results)))?;
+    messages::output(format_args!("{}\n{NOTE}", table_of(&results)))?;
     let failed_baseline = match &baseline {
         Some(baseline) if has_regressions(&baseline.results, &results, args.tolerance)? => Some(baseline),
         _ => None,

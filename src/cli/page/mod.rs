@@ -2,12 +2,10 @@
 
 mod chart;
 
+use super::table::MISSING;
 use maud::{DOCTYPE, Markup, PreEscaped, Render, html};
 
 pub use chart::{BarRow, Line, LineChart, Mark, Scale, Stroke, bars, colour, lines, round_step};
-
-/// The placeholder for a missing value.
-pub const MISSING: &str = "–";
 
 /// Renders an HTML document from a title and a body. The document has no external references, and its content
 /// security policy forbids scripts and requests.

@@ -5,7 +5,8 @@ use broadside::load::record::{Latencies, QueryType};
 use maud::{Markup, html};
 
 use crate::cli::format;
-use crate::cli::page::{self, Line, LineChart, MISSING, Scale, Stroke, key, or_missing};
+use crate::cli::page::{self, Line, LineChart, Scale, Stroke, key, or_missing};
+use crate::cli::table::MISSING;
 
 /// The distinct names of the kinds, in the order of their first occurrence.
 fn kinds<'a>(calls: &'a [Vec<(String, Latencies<'_>)>]) -> Vec<&'a str> {
