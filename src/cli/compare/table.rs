@@ -15,15 +15,18 @@ In the rows \"after a write\", a small batch of updates precedes each call and i
 
 /// A row for each operation, a column for each backend.
 pub fn table_of(results: &Results) -> Table {
-    let operations = results.operations.iter().flat_map(|operation| {
-        let has_rates = operation.measurements.iter().flatten().any(|measured| measured.rows_per_second.is_some());
-        [Some(times(operation)), has_rates.then(|| rates(operation))]
-    });
-    table(1, header(results), operations.flatten().chain([sizes(results)]))
+    let operations = results.operations.iter().flat_map(rows);
+    table(1, header(results), operations.chain([sizes(results)]))
+}
+
+/// The rows of an operation: its times, and its rates if it has any.
+pub fn rows(operation: &OperationResult) -> impl Iterator<Item = Vec<String>> {
+    let has_rates = operation.measurements.iter().flatten().any(|measured| measured.rows_per_second.is_some());
+    [Some(times(operation)), has_rates.then(|| rates(operation))].into_iter().flatten()
 }
 
 /// The first backend has one column, each other one a second column with the ratio to the first.
-fn header(results: &Results) -> Vec<String> {
+pub fn header(results: &Results) -> Vec<String> {
     let title = format!("{} jobs, seed {}", results.settings.workload.jobs, results.settings.workload.seed);
     let mut cells = vec![title, "rows".to_owned()];
     for (at, backend) in results.backends.iter().enumerate() {
@@ -48,7 +51,7 @@ fn times(operation: &OperationResult) -> Vec<String> {
 }
 
 /// The ratio and its interval: `1.23× 1.10–1.38`.
-pub fn ratio(ratio: Ratio) -> String {
+fn ratio(ratio: Ratio) -> String {
     let value = format::ratio(ratio.value);
     ratio
         .interval

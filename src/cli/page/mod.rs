@@ -2,9 +2,11 @@
 
 mod chart;
 
-use super::table::MISSING;
+use broadside::measure::Machine;
 use maud::{DOCTYPE, Markup, PreEscaped, Render, html};
 
+use super::format;
+use super::table::MISSING;
 pub use chart::{BarRow, Line, LineChart, Mark, Scale, Stroke, bars, colour, lines, round_step};
 
 /// Renders an HTML document from a title and a body. The document has no external references, and its content
@@ -33,6 +35,32 @@ pub fn page(title: &str, body: &Markup) -> Markup {
 /// Renders a value, or the placeholder for a missing one.
 pub fn or_missing(value: Option<impl Render>) -> Markup {
     html! { @if let Some(value) = value { (value) } @else { (MISSING) } }
+}
+
+/// A table from the cells of its header and its rows, which scrolls if it is wider than the page.
+pub fn table(class: &str, header: &Markup, rows: &Markup) -> Markup {
+    html! {
+        div.wide { table class=(class) { thead { tr { (header) } } (rows) } }
+    }
+}
+
+/// A table of properties by name, with a column for each run.
+pub fn table_by_run(heading: &str, names: &[String], rows: &[(Markup, Vec<Option<String>>)]) -> Markup {
+    table(
+        "text",
+        &html! { th { (heading) } @for (at, name) in names.iter().enumerate() { th { (key(at, name)) } } },
+        &html! {
+            @for (name, values) in rows { tr { td { (name) } @for value in values { td { (or_missing(value.as_ref())) } } } }
+        },
+    )
+}
+
+/// The properties of a machine.
+pub fn machine(machine: &Machine) -> String {
+    let cores = machine.cores.map(|cores| format!("{cores} cores"));
+    let memory = machine.memory_bytes.map(format::bytes);
+    let parts = [Some(machine.system.clone()), machine.processor.clone(), cores, memory];
+    parts.into_iter().flatten().collect::<Vec<_>>().join(", ")
 }
 
 /// The name of the run or backend at an index, after a square in its colour.

@@ -106,25 +106,25 @@ fn table(
     headings: &[&str],
     cells: impl Fn(usize, &[Option<Latencies<'_>>]) -> Markup,
 ) -> Markup {
-    html! {
-        div.wide {
-            table.kinds {
-                thead { tr { th { "Kind" } th {} @for heading in headings { th { (heading) } } } }
-                @for kind in kinds(calls) {
-                    @let by_run: Vec<_> = calls.iter().map(|calls| of_kind(calls, kind)).collect();
-                    tbody {
-                        @for (at, name) in names.iter().enumerate() {
-                            tr {
-                                @if at == 0 { th scope="rowgroup" rowspan=(names.len()) { (breakable(kind)) } }
-                                td { (key(at, name)) }
-                                (cells(at, &by_run))
-                            }
+    let header = html! { th { "Kind" } th {} @for heading in headings { th { (heading) } } };
+    page::table(
+        "kinds",
+        &header,
+        &html! {
+            @for kind in kinds(calls) {
+                @let by_run: Vec<_> = calls.iter().map(|calls| of_kind(calls, kind)).collect();
+                tbody {
+                    @for (at, name) in names.iter().enumerate() {
+                        tr {
+                            @if at == 0 { th scope="rowgroup" rowspan=(names.len()) { (breakable(kind)) } }
+                            td { (key(at, name)) }
+                            (cells(at, &by_run))
                         }
                     }
                 }
             }
-        }
-    }
+        },
+    )
 }
 
 /// A name that may be broken between its words.
