@@ -1,7 +1,5 @@
 //! `broadside clean`: removes scratch stores of earlier runs.
 
-use std::fmt;
-use std::io::{self, IsTerminal, Write};
 use std::time::Duration;
 
 use broadside::{Clock, DatabaseConfig, ScratchInfo, SystemClock, Timestamp};
@@ -11,7 +9,7 @@ use super::arguments::Address;
 use super::format::{self, parse_duration};
 use super::interrupt::Guard;
 use super::messages;
-use super::{Failure, Verdict};
+use super::{Failure, Verdict, terminal};
 
 /// Remove scratch stores of earlier runs from a server.
 ///
@@ -52,9 +50,11 @@ pub async fn run(args: &CleanArgs) -> Result<Verdict, Failure> {
     let now = SystemClock.now();
     let mut old = Vec::new();
     for store in &stores {
-        let row = StoreRow { store, age: age(store, now), kept: age(store, now) < args.older_than };
-        messages::output(&row)?;
-        if !row.kept {
+        let age = age(store, now);
+        let kept = if age < args.older_than { "; kept, too young" } else { "" };
+        let (name, created) = (&store.name, store.created);
+        messages::output(format_args!("{name}  created {created} ({} ago{kept})", format::duration(age)))?;
+        if kept.is_empty() {
             old.push(store);
         }
     }
@@ -67,12 +67,14 @@ pub async fn run(args: &CleanArgs) -> Result<Verdict, Failure> {
         return Ok(Verdict::Passed);
     }
     if !args.yes {
-        if !io::stdin().is_terminal() {
-            messages::problem("confirmation needs a terminal; use --yes to remove the stores without it");
-            return Ok(Verdict::Failed);
-        }
-        if !confirm(old.len())? {
-            return Ok(Verdict::Passed);
+        let (stores, s) = (old.len(), if old.len() == 1 { "" } else { "s" });
+        match terminal::confirm(&format!("Remove {stores} scratch store{s}?"))? {
+            Some(true) => {}
+            Some(false) => return Ok(Verdict::Passed),
+            None => {
+                messages::problem("confirmation needs a terminal; use --yes to remove the stores without it");
+                return Ok(Verdict::Failed);
+            }
         }
     }
     remove(&config, &old).await
@@ -101,29 +103,4 @@ fn age(store: &ScratchInfo, now: Timestamp) -> Duration {
     let micros = now.as_micros().saturating_sub(store.created.as_micros());
     // The server's clock may be ahead of this one.
     Duration::from_micros(micros.try_into().unwrap_or_default())
-}
-
-/// Asks for confirmation on the terminal.
-fn confirm(stores: usize) -> io::Result<bool> {
-    let mut stderr = io::stderr();
-    write!(stderr, "Remove {stores} scratch store{}? [y/N] ", if stores == 1 { "" } else { "s" })?;
-    stderr.flush()?;
-    let mut answer = String::new();
-    io::stdin().read_line(&mut answer)?;
-    Ok(matches!(answer.trim().to_lowercase().as_str(), "y" | "yes"))
-}
-
-/// A line of the list of stores.
-struct StoreRow<'a> {
-    store: &'a ScratchInfo,
-    age: Duration,
-    kept: bool,
-}
-
-impl fmt::Display for StoreRow<'_> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { store, age, kept } = self;
-        let kept = if *kept { "; kept, too young" } else { "" };
-        write!(f, "{}  created {} ({} ago{kept})", store.name, store.created, format::duration(*age))
-    }
 }

@@ -3,7 +3,7 @@
 use broadside::load::RunRecord;
 use maud::{Markup, html};
 
-use super::over_time::{Point, TimeChart, greatest, mean};
+use super::over_time::{self, Curve, Point, greatest, mean};
 use crate::cli::format;
 use crate::cli::page::{Scale, Stroke, figure, legend};
 
@@ -20,29 +20,29 @@ const fn chart(title: &'static str, lines: (&'static str, Option<&'static str>),
 }
 
 const CHARTS: [Chart; 14] = [
-    chart("Commits per second (thin: rollbacks)", ("commits", Some("rollbacks")), rate),
+    chart("Commits per second (thin: rollbacks)", ("commits", Some("rollbacks")), format::rate),
     chart("WAL, bytes per second", ("walBytes", None), bytes),
-    chart("Blocks read per second (thin: written by checkpoints)", ("blocksRead", Some("checkpointBlocks")), rate),
+    chart(
+        "Blocks read per second (thin: written by checkpoints)",
+        ("blocksRead", Some("checkpointBlocks")),
+        format::rate,
+    ),
     chart("Temporary files, bytes per second", ("tempBytes", None), bytes),
-    chart("Sessions waiting for locks (thin: autovacuum workers)", ("lockWaits", Some("autovacuumWorkers")), count),
-    chart("Dead rows", ("deadRows", None), count),
-    chart("Rows inserted per second (thin: merged)", ("insertedRows", Some("mergedRows")), rate),
-    chart("Rows selected per second", ("selectedRows", None), rate),
-    chart("Parts", ("parts", None), count),
-    chart("Running merges", ("runningMerges", None), count),
+    chart(
+        "Sessions waiting for locks (thin: autovacuum workers)",
+        ("lockWaits", Some("autovacuumWorkers")),
+        format::count,
+    ),
+    chart("Dead rows", ("deadRows", None), format::count),
+    chart("Rows inserted per second (thin: merged)", ("insertedRows", Some("mergedRows")), format::rate),
+    chart("Rows selected per second", ("selectedRows", None), format::rate),
+    chart("Parts", ("parts", None), format::count),
+    chart("Running merges", ("runningMerges", None), format::count),
     chart("Files, bytes written per second (thin: read)", ("ioWriteBytes", Some("ioReadBytes")), bytes),
     chart("Memory of the server", ("memoryBytes", None), bytes),
     chart("Size of the store (thin: indexes)", ("storedBytes", Some("indexBytes")), bytes),
     chart("CPU of the driver, cores (thin: load generator)", ("driverCpuMicros", Some("generatorCpuMicros")), cores),
 ];
-
-fn rate(value: f64) -> String {
-    format::rate(value)
-}
-
-fn count(value: f64) -> String {
-    format::count(value)
-}
 
 /// With decimal units, because the labels of an axis are decimal.
 fn bytes(value: f64) -> String {
@@ -82,15 +82,13 @@ pub fn section(runs: &[RunRecord], names: &[String]) -> Markup {
 }
 
 fn draw(of: &Chart, runs: &[RunRecord]) -> Markup {
-    let format_value = |value| format::label(&(of.format_value)(value));
-    let mut chart = TimeChart::new(runs, Scale::Linear, &format_value);
-    for (at, run) in runs.iter().enumerate() {
-        if let Some(thin) = of.thin {
-            chart.points(at, true, Stroke::Thin, &points(run, thin), greatest);
-        }
-        chart.points(at, true, Stroke::Thick, &points(run, of.thick), mean);
-    }
-    chart.draw()
+    let thick = |run: &RunRecord| points(run, of.thick);
+    let thin = |run: &RunRecord| of.thin.map_or_else(Vec::new, |name| points(run, name));
+    let curves = [
+        Curve { coloured: true, stroke: Stroke::Thin, points: &thin, join: greatest },
+        Curve { coloured: true, stroke: Stroke::Thick, points: &thick, join: mean },
+    ];
+    over_time::draw(runs, Scale::Linear, of.format_value, &curves)
 }
 
 /// The values of a statistic: those of a gauge, or the rates of a counter, at the start of the interval that they are
