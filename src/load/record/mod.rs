@@ -18,7 +18,7 @@ pub use calls::{IngesterRecord, Latencies, QueryRecord, QueryType};
 pub use journal::{ReadRecordError, SecondRecord};
 
 /// The record of a run.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct RunRecord {
     /// The version of this format, [`RunRecord::FORMAT`].
@@ -111,7 +111,7 @@ pub struct ShareRecord {
 }
 
 /// The store of a run.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct StoreRecord {
     /// The backend's name: `memory`, `postgres` or `clickhouse`.
