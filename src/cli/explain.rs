@@ -1,7 +1,6 @@
 //! `broadside explain`: the statements and plans of a read.
 
 use std::fmt;
-use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -67,10 +66,10 @@ struct ExplainedCall {
 pub async fn run(args: &ExplainArgs) -> Result<Verdict, Failure> {
     let configs = args.backends.iter().map(Address::config).collect::<broadside::Result<Vec<_>>>()?;
     if args.existing && configs.iter().any(|config: &DatabaseConfig| config.backend() == BackendKind::Memory) {
-        return Err(usage_error("--existing requires a server: a memory store does not outlive its process"));
+        return Err(Failure::message("--existing requires a server: a memory store does not outlive its process"));
     }
     if args.call == "-" && args.scenario.as_deref() == Some(Path::new("-")) {
-        return Err(usage_error("standard input cannot be both the call and the scenario"));
+        return Err(Failure::message("standard input cannot be both the call and the scenario"));
     }
     let calls = parse_calls(&args.call)?;
     if args.existing {
@@ -81,14 +80,11 @@ pub async fn run(args: &ExplainArgs) -> Result<Verdict, Failure> {
     Ok(Verdict::Passed)
 }
 
-fn usage_error(problem: &'static str) -> Failure {
-    io::Error::new(io::ErrorKind::InvalidInput, problem).into()
-}
-
 /// Parses the argument CALL: a call, a file or `-`.
 fn parse_calls(argument: &str) -> Result<Vec<ExplainedCall>, Failure> {
     if argument.trim_start().starts_with('{') {
-        let scenario = Scenario::parse(argument.as_bytes()).map_err(|error| invalid("the call", error.problem()))?;
+        let scenario = Scenario::parse(argument.as_bytes())
+            .map_err(|error| Failure::message(format_args!("the call: {}", error.problem())))?;
         return scenario.steps.iter().map(|step| read_of("the call", step)).collect();
     }
     let source = Source(Path::new(argument));
@@ -99,13 +95,11 @@ fn parse_calls(argument: &str) -> Result<Vec<ExplainedCall>, Failure> {
 fn read_of(location: &str, step: &Step) -> Result<ExplainedCall, Failure> {
     match step.call.read() {
         Ok(Some(call)) => Ok(ExplainedCall { line: step.to_string(), call }),
-        Ok(None) => Err(invalid(location, "the call is not a read, and only reads can be explained")),
-        Err(error) => Err(invalid(location, error)),
+        Ok(None) => {
+            Err(Failure::message(format_args!("{location}: the call is not a read, and only reads can be explained")))
+        }
+        Err(error) => Err(Failure::message(format_args!("{location}: {error}"))),
     }
-}
-
-fn invalid(location: &str, problem: impl fmt::Display) -> Failure {
-    io::Error::new(io::ErrorKind::InvalidInput, format!("{location}: {problem}")).into()
 }
 
 async fn explain_existing(configs: &[DatabaseConfig], calls: &[ExplainedCall]) -> Result<(), Failure> {

@@ -1,7 +1,5 @@
 //! Fills a store by a scenario or with generated jobs.
 
-use std::io;
-
 use broadside::ingest::IngestionBatch;
 use broadside::scenario::Scenario;
 use broadside::workload::{Workload, WorkloadOptions};
@@ -17,7 +15,7 @@ pub const JOBS_PER_BATCH: u64 = 1000;
 
 /// Reads and parses the scenario of a source.
 pub fn scenario(source: &Source<'_>) -> Result<Scenario, Failure> {
-    Ok(source.scenario().map_err(io::Error::other)?)
+    source.scenario().map_err(Failure::message)
 }
 
 /// Executes the calls of a scenario. Reports calls that fail and responses that differ from the expected ones.

@@ -23,6 +23,8 @@ mod stats;
 mod table;
 mod terminal;
 
+use std::fmt::Display;
+use std::io;
 use std::process::ExitCode;
 
 use broadside::DatabaseConfig;
@@ -126,6 +128,13 @@ enum Failure {
 impl<E: std::error::Error + 'static> From<E> for Failure {
     fn from(error: E) -> Self {
         Self::Error(Box::new(error))
+    }
+}
+
+impl Failure {
+    /// An error that is only a message.
+    fn message(problem: impl Display) -> Self {
+        io::Error::other(problem.to_string()).into()
     }
 }
 

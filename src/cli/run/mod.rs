@@ -152,8 +152,7 @@ pub async fn run(args: &RunArgs) -> Result<Verdict, Failure> {
         return Ok(Verdict::Failed);
     };
     if args.share.is_some_and(|share| share.parts() > 1) && plan.database.backend() == BackendKind::Memory {
-        messages::problem("--share requires a server: the memory backend is the store of one process");
-        return Ok(Verdict::Failed);
+        return Err(Failure::message("--share requires a server: the memory backend is the store of one process"));
     }
     let options = RunOptions {
         generator: GeneratorOptions {
