@@ -23,6 +23,7 @@ mod stats;
 mod table;
 mod terminal;
 
+use std::collections::BTreeMap;
 use std::fmt::Display;
 use std::io;
 use std::process::ExitCode;
@@ -142,6 +143,17 @@ impl From<Interrupted> for Failure {
     fn from(Interrupted: Interrupted) -> Self {
         Self::Interrupted
     }
+}
+
+/// The names of backends, by which several runs or stores are told apart. Repeated names get a number: `memory`,
+/// `memory 2`.
+fn numbered<'a>(backends: impl IntoIterator<Item = &'a str>) -> Vec<String> {
+    let mut counts = BTreeMap::new();
+    let name = |backend: &'a str| match counts.entry(backend).and_modify(|count| *count += 1).or_insert(1) {
+        1 => backend.to_owned(),
+        count => format!("{backend} {count}"),
+    };
+    backends.into_iter().map(name).collect()
 }
 
 /// Runs the command given by the arguments of the process.

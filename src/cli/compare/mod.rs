@@ -17,7 +17,7 @@ use indicatif::ProgressBar;
 
 use super::arguments::Address;
 use super::scratch::{check_reachable, with_scratches};
-use super::{Failure, Verdict, fill, messages, progress};
+use super::{Failure, Verdict, fill, messages, numbered, progress};
 use files::{Baseline, OutputDirectory};
 use table::{NOTE, table_of};
 
@@ -196,15 +196,9 @@ impl ActivityBar {
     }
 }
 
-/// The names of the backends. Repeated names get a number: `memory`, `memory 2`.
+/// The names of the backends.
 pub(super) fn names(configs: &[DatabaseConfig]) -> Vec<String> {
-    let mut names: Vec<String> = Vec::new();
-    for config in configs {
-        let name = config.backend().name();
-        let before = names.iter().filter(|other| other.split(' ').next() == Some(name)).count();
-        names.push(if before == 0 { name.to_owned() } else { format!("{name} {}", before + 1) });
-    }
-    names
+    numbered(configs.iter().map(|config| config.backend().name()))
 }
 
 /// Reports the regressions from a baseline. Returns true if there are any.

@@ -16,7 +16,7 @@ use clap::Args;
 use super::compare::tolerance;
 use super::file::{self, FileError};
 use super::run::{Summary, exit};
-use super::{Failure, Verdict, messages};
+use super::{Failure, Verdict, messages, numbered};
 
 /// Write a report of one or several load test runs, and compare them with a baseline.
 ///
@@ -113,12 +113,7 @@ fn read_all(paths: &[PathBuf]) -> Result<Vec<RunRecord>, FileError> {
     paths.iter().map(|path| read(path)).collect()
 }
 
-/// The names of the runs: their backends. Repeated names get a number: `memory`, `memory 2`.
+/// The names of the runs: their backends.
 fn names(runs: &[RunRecord]) -> Vec<String> {
-    let backend = |at: usize| runs[at].store.backend.as_str();
-    let name = |at: usize| match (0..at).filter(|&other| backend(other) == backend(at)).count() {
-        0 => backend(at).to_owned(),
-        before => format!("{} {}", backend(at), before + 1),
-    };
-    (0..runs.len()).map(name).collect()
+    numbered(runs.iter().map(|run| run.store.backend.as_str()))
 }

@@ -1,7 +1,7 @@
 //! The alerts and summary tables of a report.
 
 use broadside::load::RunRecord;
-use broadside::load::record::{CensusRecord, IngesterRecord, ObjectiveRecord, Phase, RateSearchRecord, ResourceSample};
+use broadside::load::record::{CensusRecord, IngesterRecord, Phase, RateSearchRecord, ResourceSample};
 use maud::{Markup, html};
 
 use crate::cli::format;
@@ -118,21 +118,12 @@ pub fn objectives(runs: &[RunRecord], names: &[String]) -> Markup {
             html! {
                 td { (key(at, name)) }
                 td { code { (objective.objective) } }
-                td { (measured(objective)) }
+                td { (objective) }
                 td { @if objective.held { span.good { "met" } } @else { span.bad { "missed" } } }
             }
         })
     });
     table("objectives", "Objectives", &["Run", "Objective", "Measured", ""], rows)
-}
-
-/// The measured value of an objective with its confidence interval.
-fn measured(objective: &ObjectiveRecord) -> String {
-    let value = objective.measured.as_deref().unwrap_or("too few samples");
-    match &objective.interval {
-        Some(interval) => format!("{value} (95 %: {interval})"),
-        None => value.to_owned(),
-    }
 }
 
 /// The table of rates in the test phase, due and achieved.

@@ -48,10 +48,8 @@ impl fmt::Display for Summary<'_> {
             None => writeln!(f, "census: none, because of an error")?,
         }
         for objective in &record.objectives {
-            let measured = objective.measured.as_deref().unwrap_or("too few samples");
             let result = if objective.held { "met" } else { "missed" };
-            let interval = objective.interval.iter().map(|interval| format!(" (95 %: {interval})"));
-            writeln!(f, "objective {}: {result}, {measured}{}", objective.objective, interval.collect::<String>())?;
+            writeln!(f, "objective {}: {result}, {objective}", objective.objective)?;
         }
         self.search(f)?;
         if record.partial {

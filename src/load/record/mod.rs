@@ -329,6 +329,14 @@ pub struct ObjectiveRecord {
     pub is_unresolved: bool,
 }
 
+/// The measured value with its confidence interval.
+impl fmt::Display for ObjectiveRecord {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.measured.as_deref().unwrap_or("too few samples"))?;
+        self.interval.as_ref().map_or(Ok(()), |interval| write!(f, " (95 %: {interval})"))
+    }
+}
+
 /// The search for the highest submission rate that meets all objectives.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
