@@ -5,6 +5,7 @@
 //! reference by a query for these rows.
 
 use std::collections::HashMap;
+use std::fmt;
 use std::hash::Hash;
 
 use serde::Serialize;
@@ -36,8 +37,14 @@ pub(super) async fn answers_differ(
         (ReadCall::Groups(query), ReadResult::Groups(expected), ReadResult::Groups(got)) => {
             groups_differ(reference, query, expected, got).await
         }
-        _ => Ok((expected != got).then(|| format!("expected {expected:?}, got {got:?}"))),
+        (_, ReadResult::Spec(expected), ReadResult::Spec(got)) => Ok(values_differ(expected, got)),
+        (_, ReadResult::Text(expected), ReadResult::Text(got)) => Ok(values_differ(expected, got)),
+        _ => Ok(values_differ(expected, got)),
     }
+}
+
+fn values_differ<T: PartialEq + fmt::Debug>(expected: &T, got: &T) -> Option<String> {
+    (expected != got).then(|| format!("expected {expected:?}, got {got:?}"))
 }
 
 async fn jobs_differ(
@@ -109,7 +116,7 @@ fn group_key(key: GroupOrderKey, group: &JobGroup) -> Option<Key> {
 }
 
 /// The first difference between two pages: the length, the order, a duplicate row, or a row with other values.
-fn pages_differ<'a, T: Serialize + PartialEq, K: PartialEq + std::fmt::Debug>(
+fn pages_differ<'a, T: Serialize + PartialEq, K: PartialEq + fmt::Debug>(
     expected: &'a [T],
     got: &'a [T],
     key: impl Fn(&T) -> K,

@@ -1,7 +1,7 @@
 //! The SQL shell: reads and executes statements and commands.
 
 use std::fmt::Display;
-use std::io::{self, BufRead, IsTerminal};
+use std::io::{self, IsTerminal};
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -32,65 +32,35 @@ const HELP: &str = r"Statements end with a semicolon and may span several lines.
 const TABLES: &str =
     "SELECT table_name FROM information_schema.tables WHERE table_schema = 'public' ORDER BY table_name";
 
-/// The input of the shell.
-enum Input {
-    Terminal(Box<DefaultEditor>, Option<PathBuf>),
-    /// A pipe or a file.
-    Stdin(io::StdinLock<'static>),
-}
-
-/// An input event.
-enum Line {
-    Text(String),
-    /// Ctrl-C: discards the incomplete statement.
-    Cancelled,
-    End,
+/// The input of the shell: lines that are edited on a terminal, or those of a pipe or a file.
+struct Input {
+    editor: DefaultEditor,
+    /// The file with the history of a terminal.
+    history: Option<PathBuf>,
 }
 
 impl Input {
-    fn new() -> Result<Self, Failure> {
-        if !io::stdin().is_terminal() {
-            return Ok(Self::Stdin(io::stdin().lock()));
+    fn new(interactive: bool) -> Result<Self, Failure> {
+        if interactive {
+            terminal::save();
         }
-        terminal::save();
         let mut editor = DefaultEditor::new()?;
-        let history = std::env::home_dir().map(|home| home.join(HISTORY));
+        let history = std::env::home_dir().filter(|_| interactive).map(|home| home.join(HISTORY));
         if let Some(path) = &history {
             // The file does not exist before the first shell ends.
             let _ = editor.load_history(path);
         }
-        Ok(Self::Terminal(Box::new(editor), history))
-    }
-
-    fn is_terminal(&self) -> bool {
-        matches!(self, Self::Terminal(..))
-    }
-
-    fn next(&mut self, prompt: &str) -> Result<Line, Failure> {
-        match self {
-            Self::Terminal(editor, _) => match editor.readline(prompt) {
-                Ok(line) => Ok(Line::Text(line)),
-                Err(ReadlineError::Interrupted) => Ok(Line::Cancelled),
-                Err(ReadlineError::Eof) => Ok(Line::End),
-                Err(error) => Err(error.into()),
-            },
-            Self::Stdin(input) => {
-                let mut line = String::new();
-                Ok(if input.read_line(&mut line)? == 0 { Line::End } else { Line::Text(line) })
-            }
-        }
+        Ok(Self { editor, history })
     }
 
     fn add_history(&mut self, entry: &str) {
-        if let Self::Terminal(editor, _) = self {
-            // An error only loses the history entry.
-            let _ = editor.add_history_entry(entry);
-        }
+        // An error only loses the history entry.
+        let _ = self.editor.add_history_entry(entry);
     }
 
     fn save_history(&mut self) {
-        if let Self::Terminal(editor, Some(path)) = self
-            && let Err(error) = editor.append_history(path)
+        if let Some(path) = &self.history
+            && let Err(error) = self.editor.append_history(path)
         {
             messages::problem(format_args!("{}: cannot save the history: {error}", path.display()));
         }
@@ -106,22 +76,22 @@ enum Flow {
 
 /// Executes statements until the end of the input.
 pub async fn run(session: &SqlSession, format: Format) -> Result<Verdict, Failure> {
-    let mut input = Input::new()?;
-    let mut shell =
-        Shell { session, format, timing: false, interactive: input.is_terminal(), verdict: Verdict::Passed };
-    if shell.interactive {
+    let interactive = io::stdin().is_terminal();
+    let mut input = Input::new(interactive)?;
+    let mut shell = Shell { session, format, timing: false, interactive, verdict: Verdict::Passed };
+    if interactive {
         output(r"Tables: job, job_run, job_spec, job_error. \? for help, \q to quit.")?;
     }
     let mut pending = String::new();
     loop {
-        match input.next(if pending.is_empty() { PROMPT } else { CONTINUATION })? {
-            Line::Text(line) => {
+        match input.editor.readline(if pending.is_empty() { PROMPT } else { CONTINUATION }) {
+            Ok(line) => {
                 if shell.process(&line, &mut pending, &mut input).await? == Flow::Exit {
                     break;
                 }
             }
-            Line::Cancelled => pending.clear(),
-            Line::End => {
+            Err(ReadlineError::Interrupted) => pending.clear(),
+            Err(ReadlineError::Eof) => {
                 // The last statement needs no semicolon.
                 let rest = split(&pending).rest;
                 if !rest.is_empty() {
@@ -129,6 +99,7 @@ pub async fn run(session: &SqlSession, format: Format) -> Result<Verdict, Failur
                 }
                 break;
             }
+            Err(error) => return Err(error.into()),
         }
     }
     input.save_history();
