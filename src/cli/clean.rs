@@ -9,7 +9,7 @@ use super::arguments::Address;
 use super::format::{self, parse_duration};
 use super::interrupt::Guard;
 use super::messages;
-use super::{Failure, Verdict, terminal};
+use super::{ExitStatus, Failure, terminal};
 
 /// Remove scratch stores of earlier runs from a server.
 ///
@@ -44,7 +44,7 @@ Exit codes:
   0  the stores are removed, there is none to remove, or the confirmation was declined
   2  the server cannot be reached, a store cannot be removed, or --yes is missing without a terminal";
 
-pub async fn run(args: &CleanArgs) -> Result<Verdict, Failure> {
+pub async fn run(args: &CleanArgs) -> Result<ExitStatus, Failure> {
     let config: DatabaseConfig = args.backend.config()?;
     let stores = config.scratch_stores().await?;
     let now = SystemClock.now();
@@ -64,16 +64,16 @@ pub async fn run(args: &CleanArgs) -> Result<Verdict, Failure> {
             config.backend(),
             format::duration(args.older_than)
         ))?;
-        return Ok(Verdict::Passed);
+        return Ok(ExitStatus::Passed);
     }
     if !args.yes {
         let (stores, s) = (old.len(), if old.len() == 1 { "" } else { "s" });
         match terminal::confirm(&format!("Remove {stores} scratch store{s}?"))? {
             Some(true) => {}
-            Some(false) => return Ok(Verdict::Passed),
+            Some(false) => return Ok(ExitStatus::Passed),
             None => {
                 messages::problem("confirmation needs a terminal; use --yes to remove the stores without it");
-                return Ok(Verdict::Failed);
+                return Ok(ExitStatus::Failed);
             }
         }
     }
@@ -81,8 +81,8 @@ pub async fn run(args: &CleanArgs) -> Result<Verdict, Failure> {
 }
 
 /// Removes the stores. Continues with the next store after an error.
-async fn remove(config: &DatabaseConfig, stores: &[&ScratchInfo]) -> Result<Verdict, Failure> {
-    let mut verdict = Verdict::Passed;
+async fn remove(config: &DatabaseConfig, stores: &[&ScratchInfo]) -> Result<ExitStatus, Failure> {
+    let mut status = ExitStatus::Passed;
     for store in stores {
         // A signal waits for the removal in progress and prevents the next one.
         let guard = Guard::of_store(&store.name, config.backend())?;
@@ -92,11 +92,11 @@ async fn remove(config: &DatabaseConfig, stores: &[&ScratchInfo]) -> Result<Verd
             Ok(()) => messages::output(format_args!("removed {}", store.name))?,
             Err(error) => {
                 messages::error(&error);
-                verdict = Verdict::Failed;
+                status = ExitStatus::Failed;
             }
         }
     }
-    Ok(verdict)
+    Ok(status)
 }
 
 fn age(store: &ScratchInfo, now: Timestamp) -> Duration {

@@ -13,7 +13,7 @@ use super::compare::names;
 use super::messages;
 use super::scratch::{check_reachable, interruptible, with_scratches};
 use super::source::Source;
-use super::{Failure, Verdict, fill};
+use super::{ExitStatus, Failure, fill};
 
 /// Show the statements and plans that each backend uses for a read.
 ///
@@ -63,7 +63,7 @@ struct ExplainedCall {
     call: ReadCall,
 }
 
-pub async fn run(args: &ExplainArgs) -> Result<Verdict, Failure> {
+pub async fn run(args: &ExplainArgs) -> Result<ExitStatus, Failure> {
     let configs = args.backends.iter().map(Address::config).collect::<broadside::Result<Vec<_>>>()?;
     if args.existing && configs.iter().any(|config: &DatabaseConfig| config.backend() == BackendKind::Memory) {
         return Err(Failure::message("--existing requires a server: a memory store does not outlive its process"));
@@ -77,7 +77,7 @@ pub async fn run(args: &ExplainArgs) -> Result<Verdict, Failure> {
     } else {
         explain_scratch(args, &configs, &calls).await?;
     }
-    Ok(Verdict::Passed)
+    Ok(ExitStatus::Passed)
 }
 
 /// Parses the argument CALL: a call, a file or `-`.

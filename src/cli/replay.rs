@@ -9,7 +9,7 @@ use clap::Args;
 use super::messages;
 use super::scratch::{check_reachable, run_scenario};
 use super::source::Source;
-use super::{BackendArgs, Failure, Verdict};
+use super::{BackendArgs, ExitStatus, Failure};
 
 /// Execute scenario files, each on an empty scratch store, and compare the responses.
 ///
@@ -49,33 +49,33 @@ Exit codes (the highest of all files):
   1  a response differs from the expected one
   2  a file cannot be read, a line is not a valid call, or the backend cannot be reached"#;
 
-pub async fn run(args: &ReplayArgs) -> Result<Verdict, Failure> {
+pub async fn run(args: &ReplayArgs) -> Result<ExitStatus, Failure> {
     let config = args.backend.config()?;
     check_reachable(std::slice::from_ref(&config)).await?;
-    let mut verdict = Verdict::Passed;
+    let mut status = ExitStatus::Passed;
     for path in &args.files {
         let source = Source(path);
-        verdict = verdict.max(match source.scenario() {
+        status = status.max(match source.scenario() {
             Ok(scenario) => replay(&config, &source, &scenario).await?,
             Err(problem) => {
                 messages::problem(problem);
-                Verdict::Failed
+                ExitStatus::Failed
             }
         });
     }
-    Ok(verdict)
+    Ok(status)
 }
 
-async fn replay(config: &DatabaseConfig, source: &Source<'_>, scenario: &Scenario) -> Result<Verdict, Failure> {
-    let mut verdict = Verdict::Passed;
+async fn replay(config: &DatabaseConfig, source: &Source<'_>, scenario: &Scenario) -> Result<ExitStatus, Failure> {
+    let mut status = ExitStatus::Passed;
     run_scenario(config, scenario, async |step, response| {
         messages::output_interruptibly(response).await?;
         if !step.accepts(response) {
             messages::difference(source, step, response).await;
-            verdict = Verdict::Differed;
+            status = ExitStatus::Differed;
         }
         Ok(())
     })
     .await?;
-    Ok(verdict)
+    Ok(status)
 }

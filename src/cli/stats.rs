@@ -6,7 +6,7 @@ use comfy_table::Table;
 
 use super::messages;
 use super::table::table;
-use super::{Failure, Verdict, fill, format};
+use super::{ExitStatus, Failure, fill, format};
 
 /// Show the memory usage of the memory engine's columns and indexes.
 ///
@@ -23,14 +23,14 @@ pub struct StatsArgs {
     json: bool,
 }
 
-pub async fn run(args: &StatsArgs) -> Result<Verdict, Failure> {
+pub async fn run(args: &StatsArgs) -> Result<ExitStatus, Failure> {
     let stats = measure(args.jobs).await?;
     if args.json {
         messages::output(serde_json::to_string_pretty(&stats)?)?;
     } else {
         messages::output(table_of(&stats))?;
     }
-    Ok(Verdict::Passed)
+    Ok(ExitStatus::Passed)
 }
 
 async fn measure(jobs: u64) -> Result<MemoryStats, Failure> {

@@ -19,5 +19,5 @@ pub use baseline::{Incomparable, check_baseline, read_baseline, regressions};
 pub use operation::{Batches, Ingestion, ReadOperation};
 pub use reads::QueryDifference;
 pub use results::{BackendResult, Measurement, OperationGroup, OperationResult, Results, Settings};
-pub use run::{Activity, ActivityFn, Comparison, ComparisonOutcome};
+pub use run::{Comparison, ComparisonOutcome, Stage, StageFn};
 pub use target::{Backend, Target};

@@ -8,16 +8,16 @@ use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use broadside::compare::{
-    Activity, Backend, Comparison, ComparisonOutcome, Results, Settings, Target, check_baseline, regressions,
+    Backend, Comparison, ComparisonOutcome, Results, Settings, Stage, Target, check_baseline, regressions,
 };
-use broadside::workload::{Layout, QueryKind, Workload, WorkloadOptions};
+use broadside::workload::{LoadOrder, QueryKind, Workload, WorkloadOptions};
 use broadside::{DatabaseConfig, ManualClock};
 use clap::{Args, ValueEnum};
 use indicatif::ProgressBar;
 
 use super::arguments::Address;
 use super::scratch::{check_reachable, with_scratches};
-use super::{Failure, Verdict, fill, messages, numbered, progress};
+use super::{ExitStatus, Failure, fill, messages, numbered, progress};
 use files::{Baseline, OutputDirectory};
 use table::{NOTE, table_of};
 
@@ -91,7 +91,7 @@ Exit codes:
   1  a result differs, or a ratio is worse
   2  a backend cannot be reached, a file cannot be read or written, or the baseline has other jobs";
 
-/// [`Layout`] as a command line value.
+/// [`LoadOrder`] as a command line value.
 #[derive(Debug, Clone, Copy, ValueEnum)]
 enum LayoutArg {
     /// By submission time, interleaving all queues, as in a running cluster.
@@ -100,7 +100,7 @@ enum LayoutArg {
     QueueContiguous,
 }
 
-impl From<LayoutArg> for Layout {
+impl From<LayoutArg> for LoadOrder {
     fn from(layout: LayoutArg) -> Self {
         match layout {
             LayoutArg::TimeInterleaved => Self::TimeInterleaved,
@@ -117,7 +117,7 @@ pub fn tolerance(text: &str) -> Result<f64, String> {
     }
 }
 
-pub async fn run(args: &CompareArgs) -> Result<Verdict, Failure> {
+pub async fn run(args: &CompareArgs) -> Result<ExitStatus, Failure> {
     let configs = args.backends.iter().map(Address::config).collect::<broadside::Result<Vec<_>>>()?;
     let options =
         WorkloadOptions { seed: args.seed, jobs: args.jobs, layout: args.layout.into(), ..WorkloadOptions::default() };
@@ -137,7 +137,7 @@ pub async fn run(args: &CompareArgs) -> Result<Verdict, Failure> {
         ComparisonOutcome::Agreed(results) => results,
         ComparisonOutcome::Differed(differences) => {
             differences.iter().for_each(messages::answers_differ);
-            return Ok(Verdict::Differed);
+            return Ok(ExitStatus::Differed);
         }
     };
     messages::output(format_args!("{}\n{NOTE}", table_of(&results)))?;
@@ -155,7 +155,7 @@ pub async fn run(args: &CompareArgs) -> Result<Verdict, Failure> {
             }
         }
     }
-    Ok(if failed_baseline.is_some() { Verdict::Differed } else { Verdict::Passed })
+    Ok(if failed_baseline.is_some() { ExitStatus::Differed } else { ExitStatus::Passed })
 }
 
 /// Runs the comparison on a scratch store of each backend.
@@ -179,10 +179,10 @@ async fn compare(comparison: &Comparison<'_>, configs: &[DatabaseConfig]) -> Res
 struct ActivityBar(Mutex<Option<(&'static str, ProgressBar)>>);
 
 impl ActivityBar {
-    fn show(&self, stage: Activity, done: u64, total: u64) {
+    fn show(&self, stage: Stage, done: u64, total: u64) {
         let message = match stage {
-            Activity::Ingesting => "loading jobs",
-            Activity::Querying => "running queries",
+            Stage::Ingesting => "loading jobs",
+            Stage::Querying => "running queries",
         };
         let mut current = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some((_, old)) = current.take_if(|(other, _)| *other != message) {

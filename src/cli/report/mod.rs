@@ -16,7 +16,7 @@ use clap::Args;
 use super::compare::tolerance;
 use super::file::{self, FileError};
 use super::run::{Summary, exit};
-use super::{Failure, Verdict, messages, numbered};
+use super::{ExitStatus, Failure, messages, numbered};
 
 /// Write a report of one or several load test runs, and compare them with a baseline.
 ///
@@ -80,7 +80,7 @@ Exit codes:
      of all shares of one load
   With --merge also 1, 3 and 4 as `broadside run`, and 2 if a share was interrupted or a step after the load failed";
 
-pub fn run(args: &ReportArgs) -> Result<Verdict, Failure> {
+pub fn run(args: &ReportArgs) -> Result<ExitStatus, Failure> {
     let mut runs = read_all(&args.files)?;
     if args.merge {
         runs = vec![merge(args.files.iter().map(|path| path.display().to_string()).zip(runs))?];
@@ -95,17 +95,17 @@ pub fn run(args: &ReportArgs) -> Result<Verdict, Failure> {
     for (name, run) in names(&runs).iter().zip(&runs) {
         summary::problems(run).iter().for_each(|problem| messages::warning(format!("{name}: {problem}")));
     }
-    let mut verdict = Verdict::Passed;
+    let mut status = ExitStatus::Passed;
     match &runs[..] {
         [sum] if args.merge => {
             let files: Vec<_> = args.merged.iter().chain([&args.out]).map(PathBuf::as_path).collect();
             messages::output(Summary { record: sum, files: &files })?;
-            verdict = exit(sum);
+            status = exit(sum);
         }
         _ => messages::output(args.out.display())?,
     }
     regressions.iter().for_each(messages::regression);
-    Ok(if regressions.is_empty() { verdict } else { verdict.max(Verdict::Differed) })
+    Ok(if regressions.is_empty() { status } else { status.max(ExitStatus::Differed) })
 }
 
 fn read_all(paths: &[PathBuf]) -> Result<Vec<RunRecord>, FileError> {

@@ -16,7 +16,7 @@ use clap::Args;
 
 use super::messages;
 use super::scratch::{check_reachable, with_scratch};
-use super::{BackendArgs, Failure, Verdict, fill, progress};
+use super::{BackendArgs, ExitStatus, Failure, fill, progress};
 use summary::{Row, Summary, Tally};
 
 /// Check the semantics of a backend and measure its queries.
@@ -49,7 +49,7 @@ Exit codes:
   1  a check failed
   2  the backend cannot be reached";
 
-pub async fn run(args: &SmokeArgs) -> Result<Verdict, Failure> {
+pub async fn run(args: &SmokeArgs) -> Result<ExitStatus, Failure> {
     let config = args.backend.config()?;
     check_reachable(std::slice::from_ref(&config)).await?;
     let mut summary = Summary::new(config.backend(), args.jobs);
@@ -57,7 +57,7 @@ pub async fn run(args: &SmokeArgs) -> Result<Verdict, Failure> {
     let workload = Workload::new(WorkloadOptions { jobs: args.jobs, ..WorkloadOptions::default() });
     generated_jobs(&config, &workload, &mut summary).await?;
     messages::output(&summary)?;
-    Ok(if summary.passed() { Verdict::Passed } else { Verdict::Differed })
+    Ok(if summary.passed() { ExitStatus::Passed } else { ExitStatus::Differed })
 }
 
 /// Ingests the workload into a scratch store, checks the counts and runs the queries.

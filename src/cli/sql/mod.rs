@@ -17,7 +17,7 @@ use self::output::Format;
 use super::interrupt::{self, Guard};
 use super::messages::Stdout;
 use super::source::Source;
-use super::{Failure, Verdict, file, fill};
+use super::{ExitStatus, Failure, file, fill};
 
 /// Query the memory engine with SQL.
 ///
@@ -62,7 +62,7 @@ Exit codes:
   0  all queries succeeded
   2  a query or the scenario is invalid, or a query failed"#;
 
-pub async fn run(args: &SqlArgs) -> Result<Verdict, Failure> {
+pub async fn run(args: &SqlArgs) -> Result<ExitStatus, Failure> {
     let texts: Vec<&str> = args.commands.iter().chain(&args.query).map(String::as_str).collect();
     let queries: Vec<&str> = texts.iter().flat_map(|text| all_statements(text)).collect();
     check(args, texts.is_empty(), queries.len())?;
@@ -87,7 +87,7 @@ pub async fn run(args: &SqlArgs) -> Result<Verdict, Failure> {
             }
         }
     }
-    Ok(Verdict::Passed)
+    Ok(ExitStatus::Passed)
 }
 
 fn all_statements(text: &str) -> Vec<&str> {

@@ -15,7 +15,7 @@ use super::output::{self as results, Format};
 use super::statements::split;
 use crate::cli::interrupt::{self, Interrupted};
 use crate::cli::messages::{self, Stdout, output};
-use crate::cli::{Failure, Verdict, format, terminal};
+use crate::cli::{ExitStatus, Failure, format, terminal};
 
 const PROMPT: &str = "broadside> ";
 const CONTINUATION: &str = "        -> ";
@@ -75,10 +75,10 @@ enum Flow {
 }
 
 /// Executes statements until the end of the input.
-pub async fn run(session: &SqlSession, format: Format) -> Result<Verdict, Failure> {
+pub async fn run(session: &SqlSession, format: Format) -> Result<ExitStatus, Failure> {
     let interactive = io::stdin().is_terminal();
     let mut input = Input::new(interactive)?;
-    let mut shell = Shell { session, format, timing: false, interactive, verdict: Verdict::Passed };
+    let mut shell = Shell { session, format, timing: false, interactive, status: ExitStatus::Passed };
     if interactive {
         output(r"Tables: job, job_run, job_spec, job_error. \? for help, \q to quit.")?;
     }
@@ -103,7 +103,7 @@ pub async fn run(session: &SqlSession, format: Format) -> Result<Verdict, Failur
         }
     }
     input.save_history();
-    Ok(shell.verdict)
+    Ok(shell.status)
 }
 
 struct Shell<'a> {
@@ -112,7 +112,7 @@ struct Shell<'a> {
     timing: bool,
     interactive: bool,
     /// The exit code: a non-interactive shell fails if a statement fails.
-    verdict: Verdict,
+    status: ExitStatus,
 }
 
 impl Shell<'_> {
@@ -208,7 +208,7 @@ impl Shell<'_> {
         if self.interactive {
             return Flow::Continue;
         }
-        self.verdict = Verdict::Failed;
+        self.status = ExitStatus::Failed;
         Flow::Exit
     }
 }
