@@ -1,5 +1,7 @@
 //! Fills a store by a scenario or with generated jobs.
 
+use std::time::{Duration, Instant};
+
 use broadside::ingest::IngestionBatch;
 use broadside::scenario::Scenario;
 use broadside::workload::{Workload, WorkloadOptions};
@@ -33,9 +35,21 @@ pub async fn execute(database: &dyn Database, clock: &ManualClock, source: &Sour
 /// Initialises the schema and ingests the given number of generated jobs.
 pub async fn generate(database: &dyn Database, jobs: u64) -> Result<(), Failure> {
     database.initialise_schema().await?;
-    let bar = progress::bar("loading jobs", jobs);
-    for batch in Workload::new(WorkloadOptions { jobs, ..WorkloadOptions::default() }).batches(JOBS_PER_BATCH) {
-        database.execute_ingestion_query_batch(&IngestionBatch::new(batch)?).await?;
+    load(database, &Workload::new(WorkloadOptions { jobs, ..WorkloadOptions::default() }), |_, _| ()).await
+}
+
+/// Ingests the jobs of a workload, and passes each batch and its time to `observe`.
+pub async fn load(
+    database: &dyn Database,
+    workload: &Workload,
+    mut observe: impl FnMut(&IngestionBatch, Duration),
+) -> Result<(), Failure> {
+    let bar = progress::bar("loading jobs", workload.options().jobs);
+    for batch in workload.batches(JOBS_PER_BATCH) {
+        let batch = IngestionBatch::new(batch)?;
+        let started = Instant::now();
+        database.execute_ingestion_query_batch(&batch).await?;
+        observe(&batch, started.elapsed());
         bar.inc(JOBS_PER_BATCH);
     }
     bar.finish_and_clear();

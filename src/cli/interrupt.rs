@@ -139,7 +139,7 @@ async fn until(condition: impl FnMut(&State) -> bool) {
 
 /// Waits for signals and ends the process.
 async fn end_on(mut signals: Signals) {
-    while signals.next().await == Kind::Interrupt && cancel() {}
+    while signals.next_is_interrupt().await && cancel() {}
     STATE.send_modify(|state| state.requested = true);
     tokio::select! {
         () = until(|state| state.guarded.is_empty()) => {}
@@ -166,12 +166,6 @@ async fn report_remaining() {
     }
 }
 
-#[derive(PartialEq, Eq)]
-enum Kind {
-    Interrupt,
-    Other,
-}
-
 /// The signals that end a command.
 struct Signals {
     #[cfg(unix)]
@@ -189,13 +183,11 @@ impl Signals {
     }
 
     #[cfg(unix)]
-    async fn next(&mut self) -> Kind {
+    async fn next_is_interrupt(&mut self) -> bool {
         let signals = self.streams.iter_mut().map(|stream| Box::pin(stream.recv()));
+        let (_, index, _) = futures::future::select_all(signals).await;
         // The stream of SIGINT is the first.
-        match futures::future::select_all(signals).await {
-            (_, 0, _) => Kind::Interrupt,
-            _ => Kind::Other,
-        }
+        index == 0
     }
 
     #[cfg(not(unix))]
@@ -204,18 +196,18 @@ impl Signals {
     }
 
     #[cfg(not(unix))]
-    async fn next(&mut self) -> Kind {
+    async fn next_is_interrupt(&mut self) -> bool {
         if tokio::signal::ctrl_c().await.is_err() {
             // Without a handler the default action ends the process.
             std::future::pending::<()>().await;
         }
-        Kind::Interrupt
+        true
     }
 
     /// Returns on the next signal that is not a repetition of the one received at `first`.
     async fn second(&mut self, first: Instant) {
         loop {
-            self.next().await;
+            self.next_is_interrupt().await;
             if first.elapsed() >= REPEAT_WINDOW {
                 return;
             }

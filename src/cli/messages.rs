@@ -3,7 +3,6 @@
 use std::error::Error;
 use std::fmt::{self, Display};
 use std::io::{self, Write};
-use std::path::Path;
 
 use anstyle::{AnsiColor, Style};
 use broadside::compare::QueryDifference;
@@ -89,11 +88,6 @@ pub fn warning(warning: impl Display) {
 fn write(text: fmt::Arguments<'_>) {
     // An error of standard error cannot be reported elsewhere.
     let _ = progress::suspended(|| anstream::stderr().write_fmt(text));
-}
-
-/// Reports that the baseline was not overwritten.
-pub fn baseline_kept(path: &Path) {
-    note(format_args!("{} is the baseline and is kept: the results are in results.failed.json", path.display()));
 }
 
 /// Standard output. After the reader has closed the pipe, output is discarded without an error, so that the

@@ -8,7 +8,7 @@ use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use broadside::compare::{
-    Backend, Comparison, ComparisonOutcome, Results, Settings, Stage, Target, check_baseline, regressions,
+    Backend, Comparison, ComparisonOutcome, Settings, Stage, Target, check_baseline, regressions,
 };
 use broadside::workload::{LoadOrder, QueryKind, Workload, WorkloadOptions};
 use broadside::{DatabaseConfig, ManualClock};
@@ -141,21 +141,16 @@ pub async fn run(args: &CompareArgs) -> Result<ExitStatus, Failure> {
         }
     };
     messages::output(format_args!("{}\n{NOTE}", table_of(&results)))?;
-    let failed_baseline = match &baseline {
-        Some(baseline) if has_regressions(&baseline.results, &results, args.tolerance)? => Some(baseline),
-        _ => None,
-    };
-    if let Some(directory) = directory {
-        match failed_baseline {
-            None => directory.write(&results)?,
-            Some(baseline) => {
-                if let Some(kept) = directory.write_failed(&results, baseline)? {
-                    messages::baseline_kept(&kept);
-                }
-            }
-        }
+    let mut regressed_from = None;
+    if let Some(baseline) = &baseline {
+        let regressions = regressions(&baseline.results, &results, args.tolerance)?;
+        regressions.iter().for_each(messages::regression);
+        regressed_from = Some(baseline).filter(|_| !regressions.is_empty());
     }
-    Ok(if failed_baseline.is_some() { ExitStatus::Differed } else { ExitStatus::Passed })
+    if let Some(directory) = directory {
+        directory.write(&results, regressed_from)?;
+    }
+    Ok(if regressed_from.is_some() { ExitStatus::Differed } else { ExitStatus::Passed })
 }
 
 /// Runs the comparison on a scratch store of each backend.
@@ -199,13 +194,6 @@ impl ActivityBar {
 /// The names of the backends.
 pub(super) fn names(configs: &[DatabaseConfig]) -> Vec<String> {
     numbered(configs.iter().map(|config| config.backend().name()))
-}
-
-/// Reports the regressions from a baseline. Returns true if there are any.
-fn has_regressions(baseline: &Results, results: &Results, tolerance: f64) -> Result<bool, Failure> {
-    let regressions = regressions(baseline, results, tolerance)?;
-    regressions.iter().for_each(messages::regression);
-    Ok(!regressions.is_empty())
 }
 
 #[cfg(test)]

@@ -6,9 +6,7 @@ mod queries;
 mod summary;
 
 use std::sync::Arc;
-use std::time::Instant;
 
-use broadside::ingest::IngestionBatch;
 use broadside::measure::LatencyHistogram;
 use broadside::workload::{Workload, WorkloadOptions};
 use broadside::{Database, DatabaseConfig, ManualClock};
@@ -16,7 +14,7 @@ use clap::Args;
 
 use super::messages;
 use super::scratch::{check_reachable, with_scratch};
-use super::{BackendArgs, ExitStatus, Failure, fill, progress};
+use super::{BackendArgs, ExitStatus, Failure, fill};
 use summary::{Row, Summary, Tally};
 
 /// Check the semantics of a backend and measure its queries.
@@ -75,20 +73,13 @@ async fn generated_jobs(config: &DatabaseConfig, workload: &Workload, summary: &
 }
 
 async fn load(database: &dyn Database, workload: &Workload) -> Result<Row, Failure> {
-    let bar = progress::bar("loading jobs", workload.options().jobs);
-    let mut latencies = LatencyHistogram::default();
-    let mut batches = 0;
-    let mut queries = 0;
-    for batch in workload.batches(fill::JOBS_PER_BATCH) {
-        let started = Instant::now();
-        let batch = IngestionBatch::new(batch)?;
-        database.execute_ingestion_query_batch(&batch).await?;
-        latencies.record(started.elapsed());
+    let (mut latencies, mut batches, mut queries) = (LatencyHistogram::default(), 0, 0);
+    fill::load(database, workload, |batch, time| {
+        latencies.record(time);
         batches += 1;
         queries = queries.max(batch.query_count());
-        bar.inc(fill::JOBS_PER_BATCH);
-    }
-    bar.finish_and_clear();
+    })
+    .await?;
     let tally = Tally { checked: batches, passed: batches };
     let name = format!("ingest the lifecycles of {} jobs", fill::JOBS_PER_BATCH);
     Ok(Row { name, tally, rows: Some(queries), latencies })
