@@ -10,7 +10,6 @@ mod ratio;
 mod reads;
 mod results;
 mod run;
-mod samples;
 mod target;
 mod turns;
 mod writes;

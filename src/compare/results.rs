@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 
 use super::operation::{Ingestion, ReadOperation};
 use super::ratio::ratio_of;
-use super::samples::Samples;
+use super::turns::Samples;
 use crate::database::StoreInfo;
 use crate::measure::{Machine, Percentiles, Ratio};
 use crate::time::Timestamp;

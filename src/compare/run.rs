@@ -3,9 +3,8 @@
 use super::operation::{Batches, Ingestion, ReadOperation};
 use super::reads::{QueryDifference, Reads};
 use super::results::{BackendResult, OperationResult, Results, Settings};
-use super::samples::Samples;
 use super::target::Target;
-use super::turns::{RUNS_PER_TURN, turns};
+use super::turns::{RUNS_PER_TURN, Samples, turns};
 use super::writes::Writes;
 use crate::error::Result;
 use crate::measure::Machine;

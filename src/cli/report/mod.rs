@@ -2,7 +2,6 @@
 
 mod activity;
 mod differences;
-mod events;
 mod html;
 mod latency;
 mod over_time;

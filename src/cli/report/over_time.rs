@@ -3,13 +3,18 @@
 use std::collections::BTreeMap;
 
 use broadside::load::RunRecord;
-use broadside::load::record::{Phase, QueryType};
+use broadside::load::record::{ActivitySample, Phase, QueryType};
 use broadside::measure::Interval;
 use maud::Markup;
 
-use super::events;
 use crate::cli::format;
 use crate::cli::page::{self, Line, LineChart, Mark, Scale, Stroke, round_step};
+
+/// An event of the server: a counter that grew or a gauge that is not 0.
+const EVENTS: [(&str, &[&str]); 3] =
+    [("checkpoint", &["checkpoints"]), ("vacuum", &["vacuums", "runningVacuums"]), ("merge", &["runningMerges"])];
+/// The maximum number of marks of an event. A more frequent one is shown by its chart.
+const MAX_MARKS: usize = 20;
 
 /// The maximum number of points of a line. In longer series a point stands for several seconds.
 const MAX_POINTS: usize = 300;
@@ -109,7 +114,7 @@ fn marks(runs: &[RunRecord]) -> Vec<Mark> {
             let name = if again { String::new() } else { action.action.to_string() };
             marks.push(Mark { at: due, series: Some(at), name });
         }
-        let events = events::events(run).into_iter();
+        let events = events(run).into_iter();
         marks.extend(events.map(|(began, event)| Mark {
             at: began - test_start(run),
             series: Some(at),
@@ -117,6 +122,23 @@ fn marks(runs: &[RunRecord]) -> Vec<Mark> {
         }));
     }
     marks
+}
+
+/// The events of a run with the start of the interval in which they began, in seconds from the start of the run.
+fn events(run: &RunRecord) -> Vec<(f64, &'static str)> {
+    let mut events = Vec::new();
+    for (event, statistics) in EVENTS {
+        let happens = |sample: &ActivitySample| {
+            let values = statistics.iter().flat_map(|name| sample.counters.get(*name).or(sample.gauges.get(*name)));
+            values.into_iter().any(|value| *value > 0)
+        };
+        let began = run.activity.windows(2).filter(|pair| happens(&pair[1]) && !happens(&pair[0]));
+        let began: Vec<_> = began.map(|pair| (pair[0].at_nanos as f64 / 1e9, event)).collect();
+        if began.len() <= MAX_MARKS {
+            events.extend(began);
+        }
+    }
+    events
 }
 
 pub(super) fn mean(values: &[f64]) -> f64 {
