@@ -27,7 +27,7 @@ pub async fn execute(database: &dyn Database, clock: &ManualClock, source: &Sour
         if step.expect.is_some() {
             messages::difference(source, step, &response).await;
         } else {
-            messages::failed_call(source, step, &response);
+            messages::failed_call(source, step, &response).await;
         }
     }
 }

@@ -41,8 +41,7 @@ pub fn note(note: impl Display) {
     write(format_args!("{note}\n"));
 }
 
-/// Reports the difference between a response and the expected one. Does nothing if there is none. A signal can interrupt
-/// the caller while standard error is a full pipe.
+/// Reports the difference between a response and the expected one. Does nothing if there is none.
 pub async fn difference(file: impl Display, step: &Step, response: &Response) {
     let (Some(expected), Some(difference)) = (&step.expect, step.difference(response)) else {
         return;
@@ -55,14 +54,13 @@ pub async fn difference(file: impl Display, step: &Step, response: &Response) {
         "{file}:{}: the response {BAD}differs{BAD:#}{pointer}\n  expected {EXPECTED}{expected}{EXPECTED:#}\n  got      {GOT}{response}{GOT:#}\n",
         step.line
     );
-    // Fails if the write panics.
-    let _ = spawn_blocking(move || write(format_args!("{text}"))).await;
+    write_interruptibly(text).await;
 }
 
 /// Reports the error of a call of a scenario. Does nothing if the call succeeded.
-pub fn failed_call(file: impl Display, step: &Step, response: &Response) {
+pub async fn failed_call(file: impl Display, step: &Step, response: &Response) {
     if let Response::Error { message, .. } = response {
-        problem(format_args!("{file}:{}: {message}", step.line));
+        write_interruptibly(format!("{BAD}error{BAD:#}: {file}:{}: {message}\n", step.line)).await;
     }
 }
 
@@ -88,6 +86,12 @@ pub fn warning(warning: impl Display) {
 fn write(text: fmt::Arguments<'_>) {
     // An error of standard error cannot be reported elsewhere.
     let _ = progress::suspended(|| anstream::stderr().write_fmt(text));
+}
+
+/// Writes on another thread: a signal can interrupt the caller while standard error is a full pipe.
+async fn write_interruptibly(text: String) {
+    // Fails if the write panics.
+    let _ = spawn_blocking(move || write(format_args!("{text}"))).await;
 }
 
 /// Standard output. After the reader has closed the pipe, output is discarded without an error, so that the

@@ -111,7 +111,7 @@ pub(super) async fn run_unchecked(
         activity_problems: Vec::new(),
         team: None,
         search,
-        outcome: Outcome::default(),
+        outcome: ShareOutcome::default(),
     };
     run.execute().await
 }
@@ -139,12 +139,12 @@ struct Run<'a> {
     team: Option<Team>,
     /// The search of which the run is a trial.
     search: Option<RateSearchRecord>,
-    outcome: Outcome,
+    outcome: ShareOutcome,
 }
 
 /// What a share tells the last one, and the last one knows of the others.
 #[derive(Debug, Default)]
-struct Outcome {
+struct ShareOutcome {
     /// The changes of the counts of the store by this share; `None` if they are not known.
     counts: Option<ExpectedCounts>,
     /// Whether the load has begun, so that other shares use the store until they have ended.
