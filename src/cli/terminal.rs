@@ -1,7 +1,7 @@
 //! Questions on the terminal, and its settings, which the line editor changes while it reads.
 //!
-//! The editor restores the settings when it returns. If a signal ends the process before that, they must be restored here,
-//! because otherwise the user's shell would have a terminal without echo.
+//! The editor restores the settings when it returns. If a signal ends the process before that, they must be restored
+//! here, because otherwise the user's shell would have a terminal without echo.
 
 use std::io::{self, IsTerminal, Write};
 #[cfg(unix)]

@@ -50,7 +50,12 @@ pub fn table_by_run(heading: &str, names: &[String], rows: &[(Markup, Vec<Option
         "text",
         &html! { th { (heading) } @for (at, name) in names.iter().enumerate() { th { (key(at, name)) } } },
         &html! {
-            @for (name, values) in rows { tr { td { (name) } @for value in values { td { (or_missing(value.as_ref())) } } } }
+            @for (name, values) in rows {
+                tr {
+                    td { (name) }
+                    @for value in values { td { (or_missing(value.as_ref())) } }
+                }
+            }
         },
     )
 }

@@ -8,8 +8,8 @@ use serde_json::Value;
 
 use crate::cli::page;
 
-/// The settings that differ between the configurations, options, servers and machines of the runs, by their path of keys
-/// (`ingestionConfig.batchSize`), with the value in each run.
+/// The settings that differ between the configurations, options, servers and machines of the runs, by their path of
+/// keys (`ingestionConfig.batchSize`), with the value in each run.
 fn differences(runs: &[RunRecord]) -> Vec<(Markup, Vec<Option<String>>)> {
     let runs: Vec<BTreeMap<String, String>> = runs.iter().map(settings).collect();
     let names: BTreeSet<&String> = runs.iter().flat_map(BTreeMap::keys).collect();
