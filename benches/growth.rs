@@ -13,11 +13,11 @@ mod support;
 use std::cmp::Ordering;
 use std::time::{Duration, Instant};
 
-use broadside::Database;
 use broadside::compare::Ingestion;
 use broadside::measure::LatencyHistogram;
 use broadside::memory::MemoryDatabase;
-use broadside::workload::{Query, QueryKind, Workload};
+use broadside::workload::{QueryKind, Workload};
+use broadside::{Database, ReadCall};
 use support::{apply, clock, workload};
 
 /// The allocator of the command.
@@ -78,14 +78,14 @@ impl Store {
         self.workload.options().jobs
     }
 
-    fn queries(&self, kind: QueryKind) -> Vec<Query> {
+    fn queries(&self, kind: QueryKind) -> Vec<ReadCall> {
         (0..QUERIES).map_while(|number| self.workload.query(kind, number)).collect()
     }
 
     /// Executes a query. Returns the time and the number of rows.
-    async fn run(&self, query: &Query) -> (Duration, usize) {
+    async fn run(&self, query: &ReadCall) -> (Duration, usize) {
         let started = Instant::now();
-        let answer = query.run(&self.database).await.expect("the query succeeds");
+        let answer = query.execute(&self.database).await.expect("the query succeeds");
         (started.elapsed(), answer.rows())
     }
 }
@@ -99,7 +99,7 @@ struct Executions {
 
 impl Executions {
     /// Executes the queries. Returns the median time in nanoseconds.
-    async fn turn(&mut self, store: &Store, queries: &[&Query]) -> u64 {
+    async fn turn(&mut self, store: &Store, queries: &[&ReadCall]) -> u64 {
         let mut turn = LatencyHistogram::default();
         for query in queries {
             let (time, rows) = store.run(query).await;

@@ -197,7 +197,7 @@ fn ingest_with_readers(runtime: &Runtime, workload: &Workload, readers: usize) -
                 let (database, done, queries) = (Arc::clone(&database), Arc::clone(&done), Arc::clone(&queries));
                 tokio::spawn(async move {
                     for query in queries.iter().cycle().take_while(|_| !done.load(Ordering::Relaxed)) {
-                        query.run(database.as_ref()).await.expect("the query succeeds");
+                        query.execute(database.as_ref()).await.expect("the query succeeds");
                         tokio::task::yield_now().await;
                     }
                 })

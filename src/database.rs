@@ -11,7 +11,7 @@ use crate::error::{BackendKind, Error, ErrorKind, Operation, Result};
 use crate::historical::HistoricalJobs;
 use crate::ingest::{IngestionBatch, IngestionQuery};
 use crate::model::{Job, JobGroup};
-use crate::query::{GroupField, GroupQuery, JobQuery, ReadCall};
+use crate::query::{GroupField, GroupQuery, JobQuery, ReadCall, ReadResult};
 
 /// The progress of a long call.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -256,3 +256,21 @@ pub trait DatabaseExt: Database {
 }
 
 impl<D: Database + ?Sized> DatabaseExt for D {}
+
+impl ReadCall {
+    /// Executes the call.
+    ///
+    /// # Errors
+    ///
+    /// Those of the method of [`Database`].
+    pub async fn execute(&self, database: &dyn Database) -> Result<ReadResult> {
+        Ok(match self {
+            Self::Jobs(query) => ReadResult::Jobs(database.get_jobs(query).await?),
+            Self::Groups(query) => ReadResult::Groups(database.get_job_groups(query).await?),
+            Self::JobSpec(job_id) => ReadResult::Spec(database.get_job_spec(job_id).await?),
+            Self::JobError(job_id) => ReadResult::Text(database.get_job_error(job_id).await?),
+            Self::JobRunError(run_id) => ReadResult::Text(database.get_job_run_error(run_id).await?),
+            Self::JobRunDebugMessage(run_id) => ReadResult::Text(database.get_job_run_debug_message(run_id).await?),
+        })
+    }
+}

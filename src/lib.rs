@@ -82,7 +82,7 @@ pub use error::{BackendKind, Error, ErrorKind, Operation, Outcome, Result};
 pub use historical::{HistoricalJobs, HistoricalJobsParams};
 pub use ingest::{IngestionBatch, IngestionQuery};
 pub use model::{Annotations, Job, JobGroup, JobState, Run, RunState};
-pub use query::{GroupQuery, JobQuery, ReadCall};
+pub use query::{GroupQuery, JobQuery, ReadCall, ReadResult};
 pub use smol_str::SmolStr;
 pub use time::{Clock, ManualClock, SharedClock, SystemClock, Timestamp};
 

@@ -15,7 +15,7 @@ const MICROS_PER_SECOND: i64 = 1_000_000;
 /// The range is that of an `i64` of microseconds since 1970-01-01T00:00:00Z; validation imposes stricter limits.
 /// Strings are in RFC 3339: any offset is parsed, further digits are truncated toward the past, and times are formatted
 /// with 0, 3 or 6 fractional digits and `Z`.
-#[derive(Copy, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Copy, Clone, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Timestamp(i64);
 
 impl Timestamp {

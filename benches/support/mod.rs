@@ -3,9 +3,10 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use broadside::ReadCall;
 use broadside::compare::{Batches, Ingestion};
 use broadside::ingest::IngestionBatch;
-use broadside::workload::{Query, QueryKind, Workload, WorkloadOptions};
+use broadside::workload::{QueryKind, Workload, WorkloadOptions};
 use broadside::{Database, ManualClock, Result};
 use criterion::measurement::WallTime;
 use criterion::{BenchmarkGroup, Criterion, SamplingMode, Throughput};
@@ -65,7 +66,7 @@ fn query(
     group: &mut BenchmarkGroup<'_, WallTime>,
     runtime: &Runtime,
     kind: QueryKind,
-    queries: &[Query],
+    queries: &[ReadCall],
     workload: &Workload,
     store: &impl Fn() -> Arc<dyn Database>,
 ) {
@@ -81,7 +82,7 @@ fn query(
         let mut next = queries.iter().cycle();
         bencher.iter(|| {
             let query = next.next().expect("there is a query");
-            runtime.block_on(query.run(database.as_ref())).expect("the query succeeds")
+            runtime.block_on(query.execute(database.as_ref())).expect("the query succeeds")
         });
     });
 }

@@ -1,7 +1,5 @@
 //! `broadside clean`: removes scratch stores of earlier runs.
 
-use std::fmt;
-use std::io::{self, IsTerminal, Write};
 use std::time::Duration;
 
 use broadside::{Clock, DatabaseConfig, ScratchInfo, SystemClock, Timestamp};
@@ -9,9 +7,9 @@ use clap::Args;
 
 use super::arguments::Address;
 use super::format::{self, parse_duration};
-use super::interrupt::{self, GuardedStore};
-use super::messages::{self, Output};
-use super::{Failure, Verdict};
+use super::interrupt::Guard;
+use super::messages;
+use super::{ExitStatus, Failure, terminal};
 
 /// Remove scratch stores of earlier runs from a server.
 ///
@@ -46,85 +44,63 @@ Exit codes:
   0  the stores are removed, there is none to remove, or the confirmation was declined
   2  the server cannot be reached, a store cannot be removed, or --yes is missing without a terminal";
 
-pub async fn run(args: &CleanArgs) -> Result<Verdict, Failure> {
+pub async fn run(args: &CleanArgs) -> Result<ExitStatus, Failure> {
     let config: DatabaseConfig = args.backend.config()?;
     let stores = config.scratch_stores().await?;
     let now = SystemClock.now();
-    let mut output = Output::default();
     let mut old = Vec::new();
     for store in &stores {
-        let row = StoreRow { store, age: age(store, now), kept: age(store, now) < args.older_than };
-        output.line(&row)?;
-        if !row.kept {
+        let age = age(store, now);
+        let kept = if age < args.older_than { "; kept, too young" } else { "" };
+        let (name, created) = (&store.name, store.created);
+        messages::output(format_args!("{name}  created {created} ({} ago{kept})", format::duration(age)))?;
+        if kept.is_empty() {
             old.push(store);
         }
     }
     if old.is_empty() {
-        output.line(format_args!(
+        messages::output(format_args!(
             "No scratch store on {} is older than {}.",
             config.backend(),
             format::duration(args.older_than)
         ))?;
-        return Ok(Verdict::Passed);
+        return Ok(ExitStatus::Passed);
     }
     if !args.yes {
-        if !io::stdin().is_terminal() {
-            messages::problem("confirmation needs a terminal; use --yes to remove the stores without it");
-            return Ok(Verdict::Failed);
-        }
-        if !confirm(old.len())? {
-            return Ok(Verdict::Passed);
+        let (stores, s) = (old.len(), if old.len() == 1 { "" } else { "s" });
+        match terminal::confirm(&format!("Remove {stores} scratch store{s}?"))? {
+            Some(true) => {}
+            Some(false) => return Ok(ExitStatus::Passed),
+            None => {
+                messages::problem("confirmation needs a terminal; use --yes to remove the stores without it");
+                return Ok(ExitStatus::Failed);
+            }
         }
     }
-    remove(&config, &old, &mut output).await
+    remove(&config, &old).await
 }
 
 /// Removes the stores. Continues with the next store after an error.
-async fn remove(config: &DatabaseConfig, stores: &[&ScratchInfo], output: &mut Output) -> Result<Verdict, Failure> {
-    let mut verdict = Verdict::Passed;
+async fn remove(config: &DatabaseConfig, stores: &[&ScratchInfo]) -> Result<ExitStatus, Failure> {
+    let mut status = ExitStatus::Passed;
     for store in stores {
         // A signal waits for the removal in progress and prevents the next one.
-        let guarded = GuardedStore { name: store.name.clone(), server: config.clone() };
-        let guard = interrupt::guard_store(guarded)?;
-        match config.remove_scratch(&store.name).await {
-            Ok(()) => output.line(format_args!("removed {}", store.name))?,
+        let guard = Guard::of_store(&store.name, config.backend())?;
+        let removed = config.remove_scratch(&store.name).await;
+        drop(guard);
+        match removed {
+            Ok(()) => messages::output(format_args!("removed {}", store.name))?,
             Err(error) => {
                 messages::error(&error);
-                verdict = Verdict::Failed;
+                status = ExitStatus::Failed;
             }
         }
-        drop(guard);
     }
-    Ok(verdict)
+    Ok(status)
 }
 
 fn age(store: &ScratchInfo, now: Timestamp) -> Duration {
     let micros = now.as_micros().saturating_sub(store.created.as_micros());
     // The server's clock may be ahead of this one.
     Duration::from_micros(micros.try_into().unwrap_or_default())
-}
-
-/// Asks for confirmation on the terminal.
-fn confirm(stores: usize) -> io::Result<bool> {
-    let mut stderr = io::stderr();
-    write!(stderr, "Remove {stores} scratch store{}? [y/N] ", if stores == 1 { "" } else { "s" })?;
-    stderr.flush()?;
-    let mut answer = String::new();
-    io::stdin().read_line(&mut answer)?;
-    Ok(matches!(answer.trim().to_lowercase().as_str(), "y" | "yes"))
-}
-
-/// A line of the list of stores.
-struct StoreRow<'a> {
-    store: &'a ScratchInfo,
-    age: Duration,
-    kept: bool,
-}
-
-impl fmt::Display for StoreRow<'_> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { store, age, kept } = self;
-        let kept = if *kept { "; kept, too young" } else { "" };
-        write!(f, "{}  created {} ({} ago{kept})", store.name, store.created, format::duration(*age))
-    }
 }

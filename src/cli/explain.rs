@@ -1,7 +1,6 @@
 //! `broadside explain`: the statements and plans of a read.
 
 use std::fmt;
-use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -11,10 +10,10 @@ use clap::Args;
 
 use super::arguments::Address;
 use super::compare::names;
-use super::messages::Output;
+use super::messages;
 use super::scratch::{check_reachable, interruptible, with_scratches};
 use super::source::Source;
-use super::{Failure, Verdict, fill};
+use super::{ExitStatus, Failure, fill};
 
 /// Show the statements and plans that each backend uses for a read.
 ///
@@ -64,13 +63,13 @@ struct ExplainedCall {
     call: ReadCall,
 }
 
-pub async fn run(args: &ExplainArgs) -> Result<Verdict, Failure> {
+pub async fn run(args: &ExplainArgs) -> Result<ExitStatus, Failure> {
     let configs = args.backends.iter().map(Address::config).collect::<broadside::Result<Vec<_>>>()?;
     if args.existing && configs.iter().any(|config: &DatabaseConfig| config.backend() == BackendKind::Memory) {
-        return Err(usage_error("--existing requires a server: a memory store does not outlive its process"));
+        return Err(Failure::message("--existing requires a server: a memory store does not outlive its process"));
     }
     if args.call == "-" && args.scenario.as_deref() == Some(Path::new("-")) {
-        return Err(usage_error("standard input cannot be both the call and the scenario"));
+        return Err(Failure::message("standard input cannot be both the call and the scenario"));
     }
     let calls = parse_calls(&args.call)?;
     if args.existing {
@@ -78,17 +77,14 @@ pub async fn run(args: &ExplainArgs) -> Result<Verdict, Failure> {
     } else {
         explain_scratch(args, &configs, &calls).await?;
     }
-    Ok(Verdict::Passed)
-}
-
-fn usage_error(problem: &'static str) -> Failure {
-    io::Error::new(io::ErrorKind::InvalidInput, problem).into()
+    Ok(ExitStatus::Passed)
 }
 
 /// Parses the argument CALL: a call, a file or `-`.
 fn parse_calls(argument: &str) -> Result<Vec<ExplainedCall>, Failure> {
     if argument.trim_start().starts_with('{') {
-        let scenario = Scenario::parse(argument.as_bytes()).map_err(|error| invalid("the call", error.problem()))?;
+        let scenario = Scenario::parse(argument.as_bytes())
+            .map_err(|error| Failure::message(format_args!("the call: {}", error.problem())))?;
         return scenario.steps.iter().map(|step| read_of("the call", step)).collect();
     }
     let source = Source(Path::new(argument));
@@ -99,13 +95,11 @@ fn parse_calls(argument: &str) -> Result<Vec<ExplainedCall>, Failure> {
 fn read_of(location: &str, step: &Step) -> Result<ExplainedCall, Failure> {
     match step.call.read() {
         Ok(Some(call)) => Ok(ExplainedCall { line: step.to_string(), call }),
-        Ok(None) => Err(invalid(location, "the call is not a read, and only reads can be explained")),
-        Err(error) => Err(invalid(location, error)),
+        Ok(None) => {
+            Err(Failure::message(format_args!("{location}: the call is not a read, and only reads can be explained")))
+        }
+        Err(error) => Err(Failure::message(format_args!("{location}: {error}"))),
     }
-}
-
-fn invalid(location: &str, problem: impl fmt::Display) -> Failure {
-    io::Error::new(io::ErrorKind::InvalidInput, format!("{location}: {problem}")).into()
 }
 
 async fn explain_existing(configs: &[DatabaseConfig], calls: &[ExplainedCall]) -> Result<(), Failure> {
@@ -140,14 +134,13 @@ async fn explain_scratch(
 
 /// Prints the explanation of each call on each backend.
 async fn explain(names: &[String], databases: &[Arc<dyn Database>], calls: &[ExplainedCall]) -> Result<(), Failure> {
-    let mut output = Output::default();
     for call in calls {
         if calls.len() > 1 {
-            output.line(&call.line)?;
+            messages::output_interruptibly(&call.line).await?;
         }
         for (name, database) in names.iter().zip(databases) {
             let explanation = database.explain(&call.call).await?;
-            output.line(Section { name, explanation: &explanation })?;
+            messages::output_interruptibly(Section { name, explanation: &explanation }).await?;
         }
     }
     Ok(())

@@ -1,6 +1,6 @@
 //! Fills a store by a scenario or with generated jobs.
 
-use std::io;
+use std::time::{Duration, Instant};
 
 use broadside::ingest::IngestionBatch;
 use broadside::scenario::Scenario;
@@ -17,7 +17,7 @@ pub const JOBS_PER_BATCH: u64 = 1000;
 
 /// Reads and parses the scenario of a source.
 pub fn scenario(source: &Source<'_>) -> Result<Scenario, Failure> {
-    Ok(source.scenario().map_err(io::Error::other)?)
+    source.scenario().map_err(Failure::message)
 }
 
 /// Executes the calls of a scenario. Reports calls that fail and responses that differ from the expected ones.
@@ -25,9 +25,9 @@ pub async fn execute(database: &dyn Database, clock: &ManualClock, source: &Sour
     for step in &scenario.steps {
         let response = step.call.execute(database, clock).await;
         if step.expect.is_some() {
-            messages::difference(source, step, &response);
+            messages::difference(source, step, &response).await;
         } else {
-            messages::failed_call(source, step, &response);
+            messages::failed_call(source, step, &response).await;
         }
     }
 }
@@ -35,9 +35,21 @@ pub async fn execute(database: &dyn Database, clock: &ManualClock, source: &Sour
 /// Initialises the schema and ingests the given number of generated jobs.
 pub async fn generate(database: &dyn Database, jobs: u64) -> Result<(), Failure> {
     database.initialise_schema().await?;
-    let bar = progress::bar("loading jobs", jobs);
-    for batch in Workload::new(WorkloadOptions { jobs, ..WorkloadOptions::default() }).batches(JOBS_PER_BATCH) {
-        database.execute_ingestion_query_batch(&IngestionBatch::new(batch)?).await?;
+    load(database, &Workload::new(WorkloadOptions { jobs, ..WorkloadOptions::default() }), |_, _| ()).await
+}
+
+/// Ingests the jobs of a workload, and passes each batch and its time to `observe`.
+pub async fn load(
+    database: &dyn Database,
+    workload: &Workload,
+    mut observe: impl FnMut(&IngestionBatch, Duration),
+) -> Result<(), Failure> {
+    let bar = progress::bar("loading jobs", workload.options().jobs);
+    for batch in workload.batches(JOBS_PER_BATCH) {
+        let batch = IngestionBatch::new(batch)?;
+        let started = Instant::now();
+        database.execute_ingestion_query_batch(&batch).await?;
+        observe(&batch, started.elapsed());
         bar.inc(JOBS_PER_BATCH);
     }
     bar.finish_and_clear();

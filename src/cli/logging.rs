@@ -48,7 +48,8 @@ fn filter(verbosity: u8, variable: Option<&str>) -> Result<Option<EnvFilter>, Fa
         (None, 1) => "debug",
         (None, _) => "trace",
     };
-    let filter = EnvFilter::try_new(directives).map_err(|error| io::Error::other(format!("{VARIABLE}: {error}")))?;
+    let filter =
+        EnvFilter::try_new(directives).map_err(|error| Failure::message(format_args!("{VARIABLE}: {error}")))?;
     Ok(Some(filter))
 }
 

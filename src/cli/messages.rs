@@ -3,11 +3,11 @@
 use std::error::Error;
 use std::fmt::{self, Display};
 use std::io::{self, Write};
-use std::path::Path;
 
 use anstyle::{AnsiColor, Style};
 use broadside::compare::QueryDifference;
 use broadside::scenario::{Response, Step};
+use tokio::task::spawn_blocking;
 
 use super::progress;
 
@@ -42,7 +42,7 @@ pub fn note(note: impl Display) {
 }
 
 /// Reports the difference between a response and the expected one. Does nothing if there is none.
-pub fn difference(file: impl Display, step: &Step, response: &Response) {
+pub async fn difference(file: impl Display, step: &Step, response: &Response) {
     let (Some(expected), Some(difference)) = (&step.expect, step.difference(response)) else {
         return;
     };
@@ -50,16 +50,17 @@ pub fn difference(file: impl Display, step: &Step, response: &Response) {
         "" => String::new(),
         pointer => format!(" at {pointer}"),
     };
-    write(format_args!(
+    let text = format!(
         "{file}:{}: the response {BAD}differs{BAD:#}{pointer}\n  expected {EXPECTED}{expected}{EXPECTED:#}\n  got      {GOT}{response}{GOT:#}\n",
         step.line
-    ));
+    );
+    write_interruptibly(text).await;
 }
 
 /// Reports the error of a call of a scenario. Does nothing if the call succeeded.
-pub fn failed_call(file: impl Display, step: &Step, response: &Response) {
+pub async fn failed_call(file: impl Display, step: &Step, response: &Response) {
     if let Response::Error { message, .. } = response {
-        problem(format_args!("{file}:{}: {message}", step.line));
+        write_interruptibly(format!("{BAD}error{BAD:#}: {file}:{}: {message}\n", step.line)).await;
     }
 }
 
@@ -87,31 +88,41 @@ fn write(text: fmt::Arguments<'_>) {
     let _ = progress::suspended(|| anstream::stderr().write_fmt(text));
 }
 
-/// Reports that the baseline was not overwritten.
-pub fn baseline_kept(path: &Path) {
-    note(format_args!("{} is the baseline and is kept: the results are in results.failed.json", path.display()));
+/// Writes on another thread: a signal can interrupt the caller while standard error is a full pipe.
+async fn write_interruptibly(text: String) {
+    // Fails if the write panics.
+    let _ = spawn_blocking(move || write(format_args!("{text}"))).await;
 }
 
 /// Standard output. After the reader has closed the pipe, output is discarded without an error, so that the
 /// command completes its checks and returns their exit code.
-#[derive(Debug, Default)]
-pub struct Output {
-    closed: bool,
+pub struct Stdout;
+
+impl Write for Stdout {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        unless_closed(io::stdout().write(bytes), bytes.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        unless_closed(io::stdout().flush(), ())
+    }
 }
 
-impl Output {
-    /// Writes a line and flushes.
-    pub fn line(&mut self, line: impl Display) -> io::Result<()> {
-        if self.closed {
-            return Ok(());
-        }
-        let mut stdout = io::stdout().lock();
-        match writeln!(stdout, "{line}").and_then(|()| stdout.flush()) {
-            Err(error) if error.kind() == io::ErrorKind::BrokenPipe => {
-                self.closed = true;
-                Ok(())
-            }
-            other => other,
-        }
+fn unless_closed<T>(written: io::Result<T>, discarded: T) -> io::Result<T> {
+    match written {
+        Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(discarded),
+        other => other,
     }
+}
+
+/// Writes a line to standard output and flushes.
+pub fn output(line: impl Display) -> io::Result<()> {
+    Stdout.write_all(format!("{line}\n").as_bytes())?;
+    Stdout.flush()
+}
+
+/// Writes as [`output`] does, on another thread: a signal can interrupt the caller while the pipe is full.
+pub async fn output_interruptibly(line: impl Display) -> io::Result<()> {
+    let line = line.to_string();
+    spawn_blocking(|| output(line)).await?
 }

@@ -20,8 +20,12 @@ mod smoke;
 mod source;
 mod sql;
 mod stats;
+mod table;
 mod terminal;
 
+use std::collections::BTreeMap;
+use std::fmt::Display;
+use std::io;
 use std::process::ExitCode;
 
 use broadside::DatabaseConfig;
@@ -86,7 +90,7 @@ impl BackendArgs {
 
 /// The result of a command, in ascending order of severity.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-enum Verdict {
+enum ExitStatus {
     /// All checks passed.
     Passed,
     /// A result differs from the expected one.
@@ -99,14 +103,14 @@ enum Verdict {
     Failed,
 }
 
-impl From<Verdict> for ExitCode {
-    fn from(verdict: Verdict) -> Self {
-        Self::from(match verdict {
-            Verdict::Passed => 0,
-            Verdict::Differed => 1,
-            Verdict::Failed => 2,
-            Verdict::NotSustained => 3,
-            Verdict::Invalid => 4,
+impl From<ExitStatus> for ExitCode {
+    fn from(status: ExitStatus) -> Self {
+        Self::from(match status {
+            ExitStatus::Passed => 0,
+            ExitStatus::Differed => 1,
+            ExitStatus::Failed => 2,
+            ExitStatus::NotSustained => 3,
+            ExitStatus::Invalid => 4,
         })
     }
 }
@@ -128,10 +132,28 @@ impl<E: std::error::Error + 'static> From<E> for Failure {
     }
 }
 
+impl Failure {
+    /// An error that is only a message.
+    fn message(problem: impl Display) -> Self {
+        io::Error::other(problem.to_string()).into()
+    }
+}
+
 impl From<Interrupted> for Failure {
     fn from(Interrupted: Interrupted) -> Self {
         Self::Interrupted
     }
+}
+
+/// The names of backends, by which several runs or stores are told apart. Repeated names get a number: `memory`,
+/// `memory 2`.
+fn numbered<'a>(backends: impl IntoIterator<Item = &'a str>) -> Vec<String> {
+    let mut counts = BTreeMap::new();
+    let name = |backend: &'a str| match counts.entry(backend).and_modify(|count| *count += 1).or_insert(1) {
+        1 => backend.to_owned(),
+        count => format!("{backend} {count}"),
+    };
+    backends.into_iter().map(name).collect()
 }
 
 /// Runs the command given by the arguments of the process.
@@ -139,18 +161,18 @@ pub fn run() -> ExitCode {
     // First, so that a signal is handled at any time.
     let outcome = interrupt::install().map_err(Failure::from).and_then(|()| execute(arguments::parse()));
     let code = match outcome {
-        Ok(verdict) => verdict.into(),
+        Ok(status) => status.into(),
         Err(Failure::Interrupted) => interrupt::EXIT_CODE.into(),
-        Err(Failure::Reported) => Verdict::Failed.into(),
+        Err(Failure::Reported) => ExitStatus::Failed.into(),
         Err(Failure::Error(error)) => {
             messages::error(error.as_ref());
-            Verdict::Failed.into()
+            ExitStatus::Failed.into()
         }
     };
     if interrupt::is_requested() { interrupt::EXIT_CODE.into() } else { code }
 }
 
-fn execute(cli: Cli) -> Result<Verdict, Failure> {
+fn execute(cli: Cli) -> Result<ExitStatus, Failure> {
     logging::install(&cli.logging)?;
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
     let outcome = runtime.block_on(async {

@@ -6,10 +6,10 @@ use broadside::DatabaseConfig;
 use broadside::scenario::Scenario;
 use clap::Args;
 
-use super::messages::{self, Output};
+use super::messages;
 use super::scratch::{check_reachable, run_scenario};
 use super::source::Source;
-use super::{BackendArgs, Failure, Verdict};
+use super::{BackendArgs, ExitStatus, Failure};
 
 /// Execute scenario files, each on an empty scratch store, and compare the responses.
 ///
@@ -49,39 +49,33 @@ Exit codes (the highest of all files):
   1  a response differs from the expected one
   2  a file cannot be read, a line is not a valid call, or the backend cannot be reached"#;
 
-pub async fn run(args: &ReplayArgs) -> Result<Verdict, Failure> {
+pub async fn run(args: &ReplayArgs) -> Result<ExitStatus, Failure> {
     let config = args.backend.config()?;
     check_reachable(std::slice::from_ref(&config)).await?;
-    let mut output = Output::default();
-    let mut verdict = Verdict::Passed;
+    let mut status = ExitStatus::Passed;
     for path in &args.files {
         let source = Source(path);
-        verdict = verdict.max(match source.scenario() {
-            Ok(scenario) => replay(&config, &source, &scenario, &mut output).await?,
+        status = status.max(match source.scenario() {
+            Ok(scenario) => replay(&config, &source, &scenario).await?,
             Err(problem) => {
                 messages::problem(problem);
-                Verdict::Failed
+                ExitStatus::Failed
             }
         });
     }
-    Ok(verdict)
+    Ok(status)
 }
 
-async fn replay(
-    config: &DatabaseConfig,
-    source: &Source<'_>,
-    scenario: &Scenario,
-    output: &mut Output,
-) -> Result<Verdict, Failure> {
-    let mut verdict = Verdict::Passed;
-    run_scenario(config, scenario, |step, response| {
-        output.line(response)?;
+async fn replay(config: &DatabaseConfig, source: &Source<'_>, scenario: &Scenario) -> Result<ExitStatus, Failure> {
+    let mut status = ExitStatus::Passed;
+    run_scenario(config, scenario, async |step, response| {
+        messages::output_interruptibly(response).await?;
         if !step.accepts(response) {
-            messages::difference(source, step, response);
-            verdict = Verdict::Differed;
+            messages::difference(source, step, response).await;
+            status = ExitStatus::Differed;
         }
         Ok(())
     })
     .await?;
-    Ok(verdict)
+    Ok(status)
 }

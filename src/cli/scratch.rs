@@ -9,14 +9,14 @@ use broadside::{BackendKind, Database, DatabaseConfig, ManualClock, ScratchStore
 use futures::FutureExt;
 use futures::future::join_all;
 
-use super::interrupt::{self, Guard, GuardedStore};
+use super::interrupt::{self, Guard};
 use super::{Failure, messages};
 
-/// A scratch store with a guard, so that a signal also removes it.
+/// A scratch store, whose removal precedes the end of the process after a signal.
 struct GuardedScratch {
     store: ScratchStore,
     /// `None` for a memory store, which ends with the process.
-    guard: Option<Guard>,
+    _guard: Option<Guard>,
 }
 
 impl GuardedScratch {
@@ -26,22 +26,15 @@ impl GuardedScratch {
         let name = DatabaseConfig::scratch_name();
         let guard = match config.backend() {
             BackendKind::Memory => None,
-            _ => Some(interrupt::guard_store(GuardedStore { name: name.clone(), server: config.clone() })?),
+            backend => Some(Guard::of_store(&name, backend)?),
         };
         let store = config.create_scratch_named(&name, clock.clone()).await?;
-        if let Some(guard) = &guard {
-            guard.created();
-        }
-        Ok(Self { store, guard })
+        Ok(Self { store, _guard: guard })
     }
 
     /// Removes the store. Reports the error if that fails.
     async fn remove(self) -> broadside::Result<()> {
-        let Self { store, guard } = self;
-        if let Some(guard) = &guard {
-            guard.removing().await;
-        }
-        let removed = store.remove().await;
+        let removed = self.store.remove().await;
         if let Err(error) = &removed {
             messages::error(error);
         }
@@ -118,13 +111,13 @@ pub async fn interruptible<T>(work: impl Future<Output = Result<T, Failure>>) ->
 pub async fn run_scenario(
     config: &DatabaseConfig,
     scenario: &Scenario,
-    mut observe: impl FnMut(&Step, &Response) -> Result<(), Failure>,
+    mut observe: impl AsyncFnMut(&Step, &Response) -> Result<(), Failure>,
 ) -> Result<(), Failure> {
     let clock = Arc::new(ManualClock::default());
     with_scratch(config, &clock, async |database| {
         for step in &scenario.steps {
             let response = step.call.execute(database, &clock).await;
-            observe(step, &response)?;
+            observe(step, &response).await?;
         }
         Ok(())
     })

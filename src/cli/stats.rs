@@ -1,14 +1,12 @@
 //! `broadside stats`: memory usage of the memory engine.
 
-use std::fmt;
-
 use broadside::memory::{MemoryDatabase, MemoryStats};
 use clap::Args;
-use comfy_table::presets::UTF8_FULL_CONDENSED;
-use comfy_table::{Cell, CellAlignment, Table};
+use comfy_table::Table;
 
-use super::messages::Output;
-use super::{Failure, Verdict, fill, format};
+use super::messages;
+use super::table::table;
+use super::{ExitStatus, Failure, fill, format};
 
 /// Show the memory usage of the memory engine's columns and indexes.
 ///
@@ -25,15 +23,14 @@ pub struct StatsArgs {
     json: bool,
 }
 
-pub async fn run(args: &StatsArgs) -> Result<Verdict, Failure> {
+pub async fn run(args: &StatsArgs) -> Result<ExitStatus, Failure> {
     let stats = measure(args.jobs).await?;
-    let mut output = Output::default();
     if args.json {
-        output.line(serde_json::to_string_pretty(&stats)?)?;
+        messages::output(serde_json::to_string_pretty(&stats)?)?;
     } else {
-        output.line(StatsTable(&stats))?;
+        messages::output(table_of(&stats))?;
     }
-    Ok(Verdict::Passed)
+    Ok(ExitStatus::Passed)
 }
 
 async fn measure(jobs: u64) -> Result<MemoryStats, Failure> {
@@ -43,27 +40,16 @@ async fn measure(jobs: u64) -> Result<MemoryStats, Failure> {
 }
 
 /// A row for each part and a row with the total.
-struct StatsTable<'a>(&'a MemoryStats);
-
-impl fmt::Display for StatsTable<'_> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self(stats) = self;
-        let right = |text: String| Cell::new(text).set_alignment(CellAlignment::Right);
-        let total = stats.total_bytes();
-        let numbers = |bytes: u64| {
-            let per_job = if stats.jobs == 0 { 0.0 } else { bytes as f64 / stats.jobs as f64 };
-            let share = if total == 0 { 0.0 } else { 100.0 * bytes as f64 / total as f64 };
-            [format::bytes(bytes), format!("{per_job:.1}"), format!("{share:.1} %")].map(right)
-        };
-        let mut table = Table::new();
-        table.load_preset(UTF8_FULL_CONDENSED);
-        let title = format!("{} jobs, {} runs", stats.jobs, stats.runs);
-        let headings = ["bytes", "per job", "share"].map(|heading| right(heading.to_owned()));
-        table.set_header([Cell::new(title), Cell::new("")].into_iter().chain(headings));
-        for part in &stats.parts {
-            table.add_row([Cell::new(part.of), Cell::new(&part.name)].into_iter().chain(numbers(part.bytes)));
-        }
-        table.add_row([Cell::new("total"), Cell::new("")].into_iter().chain(numbers(total)));
-        table.fmt(f)
-    }
+fn table_of(stats: &MemoryStats) -> Table {
+    let total = stats.total_bytes();
+    let row = |of: &str, name: &str, bytes: u64| {
+        let per_job = if stats.jobs == 0 { 0.0 } else { bytes as f64 / stats.jobs as f64 };
+        let share = if total == 0 { 0.0 } else { 100.0 * bytes as f64 / total as f64 };
+        let numbers = [format::bytes(bytes), format!("{per_job:.1}"), format!("{share:.1} %")];
+        [of.to_owned(), name.to_owned()].into_iter().chain(numbers).collect()
+    };
+    let title = format!("{} jobs, {} runs", stats.jobs, stats.runs);
+    let header = [title.as_str(), "", "bytes", "per job", "share"].map(str::to_owned);
+    let parts = stats.parts.iter().map(|part| row(part.of, &part.name, part.bytes));
+    table(2, header.into(), parts.chain([row("total", "", total)]))
 }

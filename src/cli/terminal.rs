@@ -1,13 +1,25 @@
-//! The settings of the terminal, which the line editor changes while it reads.
+//! Questions on the terminal, and its settings, which the line editor changes while it reads.
 //!
-//! The editor restores them when it returns. If a signal ends the process before that, they must be restored here,
-//! because otherwise the user's shell would have a terminal without echo.
+//! The editor restores the settings when it returns. If a signal ends the process before that, they must be restored
+//! here, because otherwise the user's shell would have a terminal without echo.
 
+use std::io::{self, IsTerminal, Write};
 #[cfg(unix)]
 use std::sync::OnceLock;
 
 #[cfg(unix)]
 use rustix::termios::{OptionalActions, Termios, tcgetattr, tcsetattr};
+
+/// Asks a question on the terminal. `None` if standard input is not a terminal.
+pub fn confirm(question: &str) -> io::Result<Option<bool>> {
+    if !io::stdin().is_terminal() {
+        return Ok(None);
+    }
+    write!(io::stderr(), "{question} [y/N] ")?;
+    let mut answer = String::new();
+    io::stdin().read_line(&mut answer)?;
+    Ok(Some(matches!(answer.trim().to_lowercase().as_str(), "y" | "yes")))
+}
 
 /// The settings before the first use of the line editor.
 #[cfg(unix)]
@@ -16,7 +28,7 @@ static SAVED: OnceLock<Termios> = OnceLock::new();
 /// Saves the settings of the terminal on standard input, if there is one.
 #[cfg(unix)]
 pub fn save() {
-    if let Ok(settings) = tcgetattr(std::io::stdin()) {
+    if let Ok(settings) = tcgetattr(io::stdin()) {
         SAVED.get_or_init(|| settings);
     }
 }
@@ -26,7 +38,7 @@ pub fn save() {
 pub fn restore() {
     if let Some(settings) = SAVED.get() {
         // The terminal may have been closed.
-        let _ = tcsetattr(std::io::stdin(), OptionalActions::Now, settings);
+        let _ = tcsetattr(io::stdin(), OptionalActions::Now, settings);
     }
 }
 

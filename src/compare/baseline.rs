@@ -1,48 +1,19 @@
 //! Regressions from an earlier comparison.
 //!
 //! Absolute times depend on the machine and its load. The ratio of two backends in the same run depends on them far
-//! less, so only ratios are compared: the time of each other backend divided by that of the first. A ratio is worse if
-//! its whole interval is below that of the baseline by more than the tolerance: two intervals that overlap may be of the
-//! same ratio. A ratio without an interval, such as that of an operation that is executed once, is not compared.
-
-use std::fmt;
+//! less, so only ratios are compared: the time of each other backend divided by that of the first. A ratio without an
+//! interval, such as that of an operation that is executed once, is not compared.
 
 use serde::Deserialize;
 
-use super::ratio::{MIN_TURNS, Ratio};
+use super::ratio::MIN_TURNS;
 use super::results::{OperationResult, Results, Settings};
 use super::turns::RUNS_PER_TURN;
 use crate::json;
+use crate::measure::RatioRegression;
 
 /// The smallest number of executions of a fast operation whose ratio has an interval.
 const MIN_SAMPLES: usize = MIN_TURNS * RUNS_PER_TURN;
-
-/// A ratio that is worse than in the baseline: the first backend fell behind another.
-#[derive(Debug, Clone, PartialEq)]
-#[non_exhaustive]
-pub struct Regression {
-    /// The operation.
-    pub operation: String,
-    /// The first backend.
-    pub watched: String,
-    /// The other backend of the ratio.
-    pub other: String,
-    /// The ratio in the baseline.
-    pub before: Ratio,
-    /// The ratio in this comparison.
-    pub now: Ratio,
-}
-
-impl fmt::Display for Regression {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { operation, watched, other, before, now } = self;
-        let factor = before.value / now.value;
-        write!(
-            f,
-            "{operation}: {watched} fell behind {other} by {factor:.2}: {other} took {before} times as long, now {now}"
-        )
-    }
-}
 
 /// The reason for which two comparisons cannot be compared.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -124,32 +95,23 @@ fn in_common(before: &Results, settings: &Settings, backends: &[&str]) -> Result
 }
 
 /// The ratios whose intervals are below those of the baseline by more than a factor, in descending order of the quotient
-/// of the ratios. [`Ratio::interval`] says which ratios have one.
+/// of the ratios.
 ///
 /// # Errors
 ///
 /// The reason for which the results cannot be compared.
-pub fn regressions(before: &Results, now: &Results, tolerance: f64) -> Result<Vec<Regression>, Incomparable> {
+pub fn regressions(before: &Results, now: &Results, tolerance: f64) -> Result<Vec<RatioRegression>, Incomparable> {
     let names: Vec<_> = now.backends.iter().map(|backend| backend.name.as_str()).collect();
     let in_common = in_common(before, &now.settings, &names)?;
     let mut regressions = Vec::new();
     for (old, new) in operations_in_common(before, now) {
         for &(old_at, new_at) in &in_common {
-            let (Some(before), Some(ratio)) = (old.ratio(old_at), new.ratio(new_at)) else { continue };
-            let (Some([low, _]), Some([_, high])) = (before.interval, ratio.interval) else { continue };
-            if high * tolerance < low {
-                regressions.push(Regression {
-                    operation: new.name.clone(),
-                    watched: now.backends[0].name.clone(),
-                    other: now.backends[new_at].name.clone(),
-                    before,
-                    now: ratio,
-                });
-            }
+            let (Some(before), Some(now)) = (old.ratio(old_at), new.ratio(new_at)) else { continue };
+            let backends = [names[0], names[new_at]];
+            regressions.extend(RatioRegression::find(&new.name, backends, before, now, tolerance));
         }
     }
-    let factor = |regression: &Regression| regression.before.value / regression.now.value;
-    regressions.sort_by(|a, b| factor(b).total_cmp(&factor(a)));
+    regressions.sort_by(|a, b| b.factor().total_cmp(&a.factor()));
     Ok(regressions)
 }
 

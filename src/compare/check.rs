@@ -5,6 +5,7 @@
 //! reference by a query for these rows.
 
 use std::collections::HashMap;
+use std::fmt;
 use std::hash::Hash;
 
 use serde::Serialize;
@@ -15,8 +16,8 @@ use super::target::Target;
 use crate::error::Result;
 use crate::model::{Job, JobGroup};
 use crate::query::{GroupOrderKey, GroupQuery, JobOrderKey, JobQuery, TextField};
+use crate::query::{ReadCall, ReadResult};
 use crate::scenario::difference;
-use crate::workload::{Answer, Query};
 
 /// The difference between `got` and the reference's result; `None` if they are equal up to ties.
 ///
@@ -25,25 +26,25 @@ use crate::workload::{Answer, Query};
 /// Those of the reference, which is queried for rows that its own result does not have.
 pub(super) async fn answers_differ(
     reference: &dyn Target,
-    query: &Query,
-    expected: &Answer,
-    got: &Answer,
+    query: &ReadCall,
+    expected: &ReadResult,
+    got: &ReadResult,
 ) -> Result<Option<String>> {
     match (query, expected, got) {
-        (Query::Jobs(query), Answer::Jobs(expected), Answer::Jobs(got)) => {
+        (ReadCall::Jobs(query), ReadResult::Jobs(expected), ReadResult::Jobs(got)) => {
             jobs_differ(reference, query, expected, got).await
         }
-        (Query::Groups(query), Answer::Groups(expected), Answer::Groups(got)) => {
+        (ReadCall::Groups(query), ReadResult::Groups(expected), ReadResult::Groups(got)) => {
             groups_differ(reference, query, expected, got).await
         }
-        (_, Answer::Spec(expected), Answer::Spec(got)) => {
-            Ok((expected != got).then(|| format!("expected {expected:?}, got {got:?}")))
-        }
-        (_, Answer::Text(expected), Answer::Text(got)) => {
-            Ok((expected != got).then(|| format!("expected {expected:?}, got {got:?}")))
-        }
-        _ => Ok(Some(format!("expected {expected:?}, got {got:?}"))),
+        (_, ReadResult::Spec(expected), ReadResult::Spec(got)) => Ok(values_differ(expected, got)),
+        (_, ReadResult::Text(expected), ReadResult::Text(got)) => Ok(values_differ(expected, got)),
+        _ => Ok(values_differ(expected, got)),
     }
+}
+
+fn values_differ<T: PartialEq + fmt::Debug>(expected: &T, got: &T) -> Option<String> {
+    (expected != got).then(|| format!("expected {expected:?}, got {got:?}"))
 }
 
 async fn jobs_differ(
@@ -61,8 +62,8 @@ async fn jobs_differ(
         return Ok(None);
     }
     let among = TextField::JobId.any_of(unmatched.iter().map(|job| job.job_id.as_str()));
-    let (answer, _) = reference.answer(&Query::Jobs(query.clone().filter(among).offset(0).limit(0))).await?;
-    let Answer::Jobs(known) = answer else { return Ok(Some(format!("expected jobs, got {answer:?}"))) };
+    let (answer, _) = reference.answer(&ReadCall::Jobs(query.clone().filter(among).offset(0).limit(0))).await?;
+    let ReadResult::Jobs(known) = answer else { return Ok(Some(format!("expected jobs, got {answer:?}"))) };
     Ok(first_unknown(&unmatched, &known, |job| &job.job_id))
 }
 
@@ -80,8 +81,8 @@ async fn groups_differ(
     if unmatched.is_empty() {
         return Ok(None);
     }
-    let (answer, _) = reference.answer(&Query::Groups(query.clone().offset(0).limit(0))).await?;
-    let Answer::Groups(known) = answer else { return Ok(Some(format!("expected groups, got {answer:?}"))) };
+    let (answer, _) = reference.answer(&ReadCall::Groups(query.clone().offset(0).limit(0))).await?;
+    let ReadResult::Groups(known) = answer else { return Ok(Some(format!("expected groups, got {answer:?}"))) };
     Ok(first_unknown(&unmatched, &known, |group| &group.name))
 }
 
@@ -115,7 +116,7 @@ fn group_key(key: GroupOrderKey, group: &JobGroup) -> Option<Key> {
 }
 
 /// The first difference between two pages: the length, the order, a duplicate row, or a row with other values.
-fn pages_differ<'a, T: Serialize + PartialEq, K: PartialEq + std::fmt::Debug>(
+fn pages_differ<'a, T: Serialize + PartialEq, K: PartialEq + fmt::Debug>(
     expected: &'a [T],
     got: &'a [T],
     key: impl Fn(&T) -> K,

@@ -10,15 +10,13 @@ mod ratio;
 mod reads;
 mod results;
 mod run;
-mod samples;
 mod target;
 mod turns;
 mod writes;
 
-pub use baseline::{Incomparable, Regression, check_baseline, read_baseline, regressions};
+pub use baseline::{Incomparable, check_baseline, read_baseline, regressions};
 pub use operation::{Batches, Ingestion, ReadOperation};
-pub use ratio::Ratio;
 pub use reads::QueryDifference;
 pub use results::{BackendResult, Measurement, OperationGroup, OperationResult, Results, Settings};
-pub use run::{Activity, ActivityFn, Comparison, ComparisonOutcome};
+pub use run::{Comparison, ComparisonOutcome, Stage, StageFn};
 pub use target::{Backend, Target};

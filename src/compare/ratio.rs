@@ -1,9 +1,6 @@
 //! Ratios of medians, and their intervals.
 
-use std::fmt;
-
-use serde::{Deserialize, Serialize};
-
+use crate::measure::Ratio;
 use crate::workload::Random;
 
 /// The smallest number of turns of an interval.
@@ -11,47 +8,28 @@ pub(super) const MIN_TURNS: usize = 5;
 /// The number of resamples, with which the standard error is within about 3 %.
 const RESAMPLES: usize = 500;
 
-/// The ratio of the median time of a backend to that of the first backend.
-#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase")]
-pub struct Ratio {
-    /// The ratio of the medians of all executions.
-    pub value: f64,
-    /// The 95 % interval of the ratio; `None` with fewer than five turns of one of the backends.
-    ///
-    /// The standard error of the logarithm is that of bootstrap samples of the rounds. A round has a turn of each
-    /// backend, so that what slows both down in the same round does not widen the interval, and what differs from turn
-    /// to turn does. The interval is Student's, symmetric on a logarithmic scale.
-    pub interval: Option<[f64; 2]>,
-}
-
-impl Ratio {
-    /// The ratio of two backends, given the nanoseconds of the executions in each turn; `None` if one of them has none.
-    pub(super) fn new(first: &[Vec<u64>], other: &[Vec<u64>]) -> Option<Self> {
-        let rounds = first.len().max(other.len());
-        let (first_times, other_times) = (Times::new(first), Times::new(other));
-        let log_ratio = |weights: &[u64]| {
-            let (first, other) = (first_times.median(weights)?, other_times.median(weights)?);
-            Some((other as f64 / first as f64).ln())
-        };
-        let log = log_ratio(&vec![1; rounds])?;
-        let paired = first.len().min(other.len());
-        let interval = (paired >= MIN_TURNS).then(|| {
-            let mut random = Random::new(0, 0);
-            let logs: Vec<_> = (0..RESAMPLES).filter_map(|_| log_ratio(&resample(rounds, &mut random))).collect();
-            let half = half_width(&logs, paired);
-            [(log - half).exp(), (log + half).exp()]
-        });
-        Some(Self { value: log.exp(), interval })
-    }
-}
-
-/// The ratio, and its interval in parentheses.
-impl fmt::Display for Ratio {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{:.2}", self.value)?;
-        self.interval.map_or(Ok(()), |[low, high]| write!(f, " ({low:.2} to {high:.2})"))
-    }
+/// The ratio of the medians of all executions of two backends, given the nanoseconds of the executions in each turn;
+/// `None` if one of them has none. It has an interval from five turns of both on.
+///
+/// The standard error of the logarithm is that of bootstrap samples of the rounds. A round has a turn of each backend,
+/// so that what slows both down in the same round does not widen the interval, and what differs from turn to turn does.
+/// The interval is Student's, symmetric on a logarithmic scale.
+pub(super) fn ratio_of(first: &[Vec<u64>], other: &[Vec<u64>]) -> Option<Ratio> {
+    let rounds = first.len().max(other.len());
+    let (first_times, other_times) = (Times::new(first), Times::new(other));
+    let log_ratio = |weights: &[u64]| {
+        let (first, other) = (first_times.median(weights)?, other_times.median(weights)?);
+        Some((other as f64 / first as f64).ln())
+    };
+    let log = log_ratio(&vec![1; rounds])?;
+    let paired = first.len().min(other.len());
+    let interval = (paired >= MIN_TURNS).then(|| {
+        let mut random = Random::new(0, 0);
+        let logs: Vec<_> = (0..RESAMPLES).filter_map(|_| log_ratio(&resample(rounds, &mut random))).collect();
+        let half = half_width(&logs, paired);
+        [(log - half).exp(), (log + half).exp()]
+    });
+    Some(Ratio { value: log.exp(), interval })
 }
 
 /// How often each round is drawn, in as many draws as there are rounds.
@@ -112,7 +90,7 @@ mod tests {
 
     #[test]
     fn constant_times_have_an_exact_ratio() {
-        let ratio = Ratio::new(&vec![vec![1000; 10]; 5], &vec![vec![2500; 10]; 5]).unwrap();
+        let ratio = ratio_of(&vec![vec![1000; 10]; 5], &vec![vec![2500; 10]; 5]).unwrap();
         let [low, high] = ratio.interval.unwrap();
         for value in [low, ratio.value, high] {
             assert!((value - 2.5).abs() < 1e-9, "{ratio:?}");
@@ -122,16 +100,16 @@ mod tests {
     #[test]
     fn the_medians_are_by_nearest_rank_over_all_turns() {
         let first = [vec![8, 2], vec![4], vec![6]];
-        let ratio = Ratio::new(&first, &[vec![100, 60, 20]]).unwrap();
+        let ratio = ratio_of(&first, &[vec![100, 60, 20]]).unwrap();
         assert!((ratio.value - 60.0 / 4.0).abs() < 1e-9, "{ratio:?}");
-        assert_eq!((Ratio::new(&[], &first), Ratio::new(&first, &[vec![]])), (None, None));
+        assert_eq!((ratio_of(&[], &first), ratio_of(&first, &[vec![]])), (None, None));
     }
 
     #[test]
     fn an_interval_requires_five_turns_of_both() {
         let turns = |count| vec![vec![1, 2, 3]; count];
         for (first, other, has_interval) in [(4, 4, false), (5, 4, false), (4, 9, false), (5, 5, true), (6, 5, true)] {
-            let ratio = Ratio::new(&turns(first), &turns(other)).unwrap();
+            let ratio = ratio_of(&turns(first), &turns(other)).unwrap();
             assert_eq!(ratio.interval.is_some(), has_interval, "{first} {other}");
             assert!(ratio.interval.is_none_or(|[low, high]| low <= ratio.value && ratio.value <= high));
         }
@@ -142,7 +120,7 @@ mod tests {
     fn drift_of_the_machine_does_not_widen_the_interval() {
         let first: Vec<_> = (0..10).map(|round| vec![1000 << round; 10]).collect();
         let other: Vec<_> = first.iter().map(|turn| turn.iter().map(|time| time * 3).collect()).collect();
-        let [low, high] = Ratio::new(&first, &other).unwrap().interval.unwrap();
+        let [low, high] = ratio_of(&first, &other).unwrap().interval.unwrap();
         assert!((low - 3.0).abs() < 1e-9 && (high - 3.0).abs() < 1e-9, "{low} {high}");
     }
 
@@ -152,14 +130,14 @@ mod tests {
     fn the_interval_of_five_turns_is_that_of_the_exact_bootstrap() {
         let first = vec![vec![1_000_000_000]; 5];
         let other: Vec<_> = (0..5).map(|power| vec![(1e9 * f64::from(power).exp()) as u64]).collect();
-        let ratio = Ratio::new(&first, &other).unwrap();
+        let ratio = ratio_of(&first, &other).unwrap();
         assert!((ratio.value.ln() - 2.0).abs() < 1e-6, "{ratio:?}");
         let half = 2.776_445 * ((2.0 * (181.0 * 4.0 + 811.0)) / 3125.0 * 5.0 / 4.0_f64).sqrt();
         let [low, high] = ratio.interval.unwrap();
         assert!((low * high - ratio.value.powi(2)).abs() < 1e-6 * low * high, "symmetric by logarithms");
         // The standard deviation of the standard error of 500 resamples is about 3 %.
         assert!(((high / ratio.value).ln() / half - 1.0).abs() < 0.1, "{ratio:?}, {half}");
-        assert_eq!(Ratio::new(&first, &other), Some(ratio), "the interval depends only on the times");
+        assert_eq!(ratio_of(&first, &other), Some(ratio), "the interval depends only on the times");
     }
 
     /// From tables of Student's t distribution.
@@ -188,7 +166,7 @@ mod tests {
                         turns.push((0..10).map(time).collect());
                     }
                 }
-                let [low, high] = Ratio::new(&first, &other).unwrap().interval.unwrap();
+                let [low, high] = ratio_of(&first, &other).unwrap().interval.unwrap();
                 contained += usize::from(low <= 2.0 && 2.0 <= high);
             }
             assert!((180..=199).contains(&contained), "{contained} of 200 with {rounds} rounds");

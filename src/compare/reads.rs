@@ -5,12 +5,11 @@ use std::time::Duration;
 use super::check::answers_differ;
 use super::operation::ReadOperation;
 use super::ratio::MIN_TURNS;
-use super::samples::Samples;
 use super::target::Target;
-use super::turns::{RUNS_PER_TURN, turns};
+use super::turns::{RUNS_PER_TURN, Samples, turns};
 use super::writes::Writes;
 use crate::error::{Error, ErrorKind, Result};
-use crate::workload::{Answer, Query};
+use crate::query::{ReadCall, ReadResult};
 
 /// The time of a target after which an operation is no longer repeated. It applies to all targets together, because all
 /// of them execute the same queries.
@@ -44,7 +43,7 @@ pub(super) struct Reads<'a> {
 
 /// The queries of an operation, whose results are equal.
 pub(super) struct Checked {
-    queries: Vec<Query>,
+    queries: Vec<ReadCall>,
     /// The time of an execution, the sum over the targets.
     time: Duration,
 }
@@ -67,9 +66,9 @@ impl<'a> Reads<'a> {
     /// early.
     pub(super) async fn check(
         &mut self,
-        queries: impl Iterator<Item = Query>,
+        queries: impl Iterator<Item = ReadCall>,
     ) -> Result<Result<Checked, QueryDifference>> {
-        let mut distinct: Vec<Query> = Vec::new();
+        let mut distinct: Vec<ReadCall> = Vec::new();
         let mut total = Duration::ZERO;
         for query in queries {
             if distinct.len() >= MIN_TURNS && total > enough_time(self.active.len()) {
@@ -110,7 +109,7 @@ impl<'a> Reads<'a> {
     ) -> Result<Result<Vec<Samples>, QueryDifference>> {
         let mut times: Vec<Samples> = self.targets.iter().map(|_| Samples::default()).collect();
         let (enough_time, mut total) = (enough_time(self.active.len()), Duration::ZERO);
-        let executions: Vec<&Query> = checked.queries.iter().cycle().take(samples).collect();
+        let executions: Vec<&ReadCall> = checked.queries.iter().cycle().take(samples).collect();
         for (round, queries) in executions.chunks(runs_per_turn(enough_time, checked.time)).enumerate() {
             if round >= MIN_TURNS && total > enough_time {
                 break;
@@ -119,7 +118,7 @@ impl<'a> Reads<'a> {
                 Some(writes) => queries.iter().map(|_| writes.next().map(Some)).collect::<Result<_>>()?,
                 None => vec![None; queries.len()],
             };
-            let mut last: Vec<Option<Answer>> = vec![None; self.active.len()];
+            let mut last: Vec<Option<ReadResult>> = vec![None; self.active.len()];
             for turn in turns(self.active.len(), round) {
                 let at = self.active[turn];
                 for (query, write) in queries.iter().zip(&writes) {
@@ -141,7 +140,11 @@ impl<'a> Reads<'a> {
     }
 
     /// The first difference from the results of the first target.
-    async fn difference(&self, query: &Query, answers: &[Result<Answer, Error>]) -> Result<Option<QueryDifference>> {
+    async fn difference(
+        &self,
+        query: &ReadCall,
+        answers: &[Result<ReadResult, Error>],
+    ) -> Result<Option<QueryDifference>> {
         let [expected, others @ ..] = answers else { return Ok(None) };
         let reference = self.targets[self.active[0]].as_ref();
         for (&at, got) in self.active[1..].iter().zip(others) {
@@ -166,7 +169,7 @@ impl<'a> Reads<'a> {
 }
 
 /// The result of a query and its time, or the error if the record does not exist.
-async fn answer_or_missing(target: &dyn Target, query: &Query) -> Result<Result<(Answer, Duration), Error>> {
+async fn answer_or_missing(target: &dyn Target, query: &ReadCall) -> Result<Result<(ReadResult, Duration), Error>> {
     match target.answer(query).await {
         Err(error) if error.kind() == ErrorKind::NotFound => Ok(Err(error)),
         answer => answer.map(Ok),

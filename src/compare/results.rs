@@ -5,10 +5,10 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 
 use super::operation::{Ingestion, ReadOperation};
-use super::ratio::Ratio;
-use super::samples::Samples;
+use super::ratio::ratio_of;
+use super::turns::Samples;
 use crate::database::StoreInfo;
-use crate::measure::{Machine, Percentiles};
+use crate::measure::{Machine, Percentiles, Ratio};
 use crate::time::Timestamp;
 use crate::workload::{QueryKind, WorkloadOptions};
 
@@ -149,7 +149,7 @@ impl OperationResult {
 impl Measurement {
     /// The times of a backend and their ratio to those of the first backend; `None` without an execution.
     fn new(samples: &Samples, first: &Samples) -> Option<Self> {
-        let ratio = if std::ptr::eq(samples, first) { None } else { Ratio::new(&first.turns, &samples.turns) };
+        let ratio = if std::ptr::eq(samples, first) { None } else { ratio_of(&first.turns, &samples.turns) };
         let times = samples.times();
         let runs = times.len() as u64;
         Some(Self { runs, rows: None, rows_per_second: None, ratio, times: Percentiles::of(times)? })

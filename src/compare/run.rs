@@ -3,9 +3,8 @@
 use super::operation::{Batches, Ingestion, ReadOperation};
 use super::reads::{QueryDifference, Reads};
 use super::results::{BackendResult, OperationResult, Results, Settings};
-use super::samples::Samples;
 use super::target::Target;
-use super::turns::{RUNS_PER_TURN, turns};
+use super::turns::{RUNS_PER_TURN, Samples, turns};
 use super::writes::Writes;
 use crate::error::Result;
 use crate::measure::Machine;
@@ -14,7 +13,7 @@ use crate::workload::{QueryKind, Workload};
 
 /// The current activity of a comparison.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Activity {
+pub enum Stage {
     /// Jobs are being ingested into the targets.
     Ingesting,
     /// Queries are being checked and timed.
@@ -22,7 +21,7 @@ pub enum Activity {
 }
 
 /// Receives progress reports: the activity, the number of completed steps and the total.
-pub type ActivityFn<'a> = &'a (dyn Fn(Activity, u64, u64) + Send + Sync);
+pub type StageFn<'a> = &'a (dyn Fn(Stage, u64, u64) + Send + Sync);
 
 /// The outcome of a comparison.
 #[derive(Debug)]
@@ -53,7 +52,7 @@ impl Comparison<'_> {
     /// # Errors
     ///
     /// Errors of the targets. A record that only one target has is a difference and not an error.
-    pub async fn run(&self, targets: &[Box<dyn Target>], progress: ActivityFn<'_>) -> Result<ComparisonOutcome> {
+    pub async fn run(&self, targets: &[Box<dyn Target>], progress: StageFn<'_>) -> Result<ComparisonOutcome> {
         let mut operations = self.ingest(targets, progress).await?;
         let mut differences = Vec::new();
         let mut writes = Writes::new(self.workload);
@@ -64,7 +63,7 @@ impl Comparison<'_> {
             if matches!(operation, ReadOperation::AfterWrite(_)) && !differences.is_empty() {
                 break;
             }
-            progress(Activity::Querying, done, total);
+            progress(Stage::Querying, done, total);
             let mut reads = Reads::new(operation, targets, &mut writes);
             let kind = operation.kind();
             let queries = (0..self.samples as u64).map_while(|number| self.workload.query(kind, number));
@@ -80,7 +79,7 @@ impl Comparison<'_> {
                 Err(difference) => differences.push(difference),
             }
         }
-        progress(Activity::Querying, total, total);
+        progress(Stage::Querying, total, total);
         if !differences.is_empty() {
             return Ok(ComparisonOutcome::Differed(differences));
         }
@@ -96,7 +95,7 @@ impl Comparison<'_> {
     }
 
     /// Executes the ingestions one after another. A target without updates loads the complete lifecycles of all jobs.
-    async fn ingest(&self, targets: &[Box<dyn Target>], progress: ActivityFn<'_>) -> Result<Vec<OperationResult>> {
+    async fn ingest(&self, targets: &[Box<dyn Target>], progress: StageFn<'_>) -> Result<Vec<OperationResult>> {
         let mut operations = Vec::new();
         let (mut done, total) = (0, self.workload.options().jobs * targets.len() as u64);
         for ingestion in Ingestion::ALL {
@@ -111,7 +110,7 @@ impl Comparison<'_> {
                         ended = false;
                         samples[at].add(round, targets[at].ingest(&batch).await?, batch.query_count());
                         done += batch.jobs().len() as u64;
-                        progress(Activity::Ingesting, done, total);
+                        progress(Stage::Ingesting, done, total);
                     }
                 }
                 if ended {

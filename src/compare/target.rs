@@ -9,7 +9,7 @@ use async_trait::async_trait;
 use crate::database::{Database, StoreInfo};
 use crate::error::Result;
 use crate::ingest::IngestionBatch;
-use crate::workload::{Answer, Query};
+use crate::query::{ReadCall, ReadResult};
 
 /// A store that a comparison loads and queries. It measures its own time, so that it can exclude the overhead of its
 /// driver.
@@ -33,7 +33,7 @@ pub trait Target: fmt::Debug + Send + Sync {
     }
 
     /// Executes a query and returns its result and the elapsed time.
-    async fn answer(&self, query: &Query) -> Result<(Answer, Duration)>;
+    async fn answer(&self, query: &ReadCall) -> Result<(ReadResult, Duration)>;
 
     /// The version and the size of the store.
     async fn info(&self) -> Result<StoreInfo>;
@@ -69,9 +69,9 @@ impl Target for Backend {
         self.database.analyse().await
     }
 
-    async fn answer(&self, query: &Query) -> Result<(Answer, Duration)> {
+    async fn answer(&self, query: &ReadCall) -> Result<(ReadResult, Duration)> {
         let started = Instant::now();
-        let answer = query.run(self.database.as_ref()).await?;
+        let answer = query.execute(self.database.as_ref()).await?;
         Ok((answer, started.elapsed()))
     }
 

@@ -9,27 +9,16 @@ use std::fmt;
 
 use serde_json::Value;
 
-use super::record::RunRecord;
+use super::record::{Latencies, RunRecord};
 use super::verdict::is_resolved;
-use crate::measure::LatencyHistogram;
+use crate::measure::{Ratio, RatioRegression};
 
 /// A measurement that is worse than in the baseline.
 #[derive(Debug, Clone, PartialEq)]
 #[non_exhaustive]
 pub enum Regression {
     /// A percentile of the first backend is worse relative to that of another backend.
-    Ratio {
-        /// The kind of call, the filter and the percentile.
-        measure: String,
-        /// The first backend.
-        watched: String,
-        /// The other backend.
-        other: String,
-        /// The ratio of the other backend's percentile to that of the first in the baseline.
-        before: f64,
-        /// The ratio now.
-        now: f64,
-    },
+    Ratio(RatioRegression),
     /// A percentile of a single run is worse.
     Latency {
         /// The kind of call, the filter and the percentile.
@@ -69,11 +58,7 @@ pub enum Regression {
 impl fmt::Display for Regression {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Ratio { measure, watched, other, before, now } => write!(
-                f,
-                "{measure}: {watched} fell behind {other} by {:.2}: {other} took {before:.2} times as long, now {now:.2}",
-                before / now
-            ),
+            Self::Ratio(regression) => regression.fmt(f),
             Self::Latency { measure, before, now } => {
                 let (before, now) = (*before as f64 / 1e6, *now as f64 / 1e6);
                 write!(f, "{measure}: {now:.3} ms, {:.2} times the {before:.3} ms of the baseline", now / before)
@@ -164,22 +149,6 @@ fn load_configuration(run: &RunRecord) -> Value {
     configuration
 }
 
-/// The latencies of a kind of call, and the driver's lag in them.
-#[derive(Clone, Copy)]
-struct Calls<'a> {
-    latency: &'a LatencyHistogram,
-    lag: &'a LatencyHistogram,
-}
-
-impl Calls<'_> {
-    /// The latency at a quantile; `None` if there are too few calls, or the driver's lag distorts it.
-    fn quantile(self, quantile: f64) -> Option<Percentile> {
-        let (low, high) =
-            is_resolved(self.latency, self.lag, quantile).then(|| self.latency.interval(quantile)).flatten()?;
-        Some(Percentile { low, value: self.latency.quantile(quantile)?, high: high? })
-    }
-}
-
 /// A percentile and its 95 % interval, in nanoseconds.
 #[derive(Clone, Copy)]
 struct Percentile {
@@ -188,19 +157,17 @@ struct Percentile {
     high: u64,
 }
 
-fn operations(run: &RunRecord) -> Vec<(String, Calls<'_>)> {
-    let events = Calls { latency: &run.ingester.latency, lag: &run.ingester.driver_lag };
-    let reads = run.queries.iter().map(|query| {
-        let calls = Calls { latency: &query.latency, lag: &query.driver_lag };
-        (query.name(), calls)
-    });
-    [("events".to_owned(), events)].into_iter().chain(reads).collect()
+/// The latency at a quantile; `None` if there are too few calls, or the driver's lag distorts it.
+fn percentile(calls: Latencies<'_>, quantile: f64) -> Option<Percentile> {
+    let resolved = is_resolved(calls.latency, calls.driver_lag, quantile);
+    let (low, high) = resolved.then(|| calls.latency.interval(quantile)).flatten()?;
+    Some(Percentile { low, value: calls.latency.quantile(quantile)?, high: high? })
 }
 
 /// The latencies of a kind of call in each run; `None` if a run has no such calls.
-fn in_all<'a>(runs: impl IntoIterator<Item = &'a RunRecord>, name: &str) -> Option<Vec<Calls<'a>>> {
+fn in_all<'a>(runs: impl IntoIterator<Item = &'a RunRecord>, name: &str) -> Option<Vec<Latencies<'a>>> {
     runs.into_iter()
-        .map(|run| operations(run).into_iter().find(|(other, _)| other == name).map(|(_, latency)| latency))
+        .map(|run| run.latencies().into_iter().find(|(other, _)| other == name).map(|(_, latency)| latency))
         .collect()
 }
 
@@ -208,13 +175,15 @@ fn in_all<'a>(runs: impl IntoIterator<Item = &'a RunRecord>, name: &str) -> Opti
 const PERCENTILES: [(&str, f64); 2] = [("p50", 0.5), ("p99", 0.99)];
 
 fn latencies(before: &RunRecord, now: &RunRecord, tolerance: f64, found: &mut Vec<Regression>) {
-    for (operation, latency) in operations(now) {
+    for (operation, latency) in now.latencies() {
         let Some(old) = in_all([before], &operation) else { continue };
-        for (percentile, quantile) in PERCENTILES {
-            let (Some(before), Some(now)) = (old[0].quantile(quantile), latency.quantile(quantile)) else { continue };
+        for (name, quantile) in PERCENTILES {
+            let (Some(before), Some(now)) = (percentile(old[0], quantile), percentile(latency, quantile)) else {
+                continue;
+            };
             if now.low as f64 > before.high as f64 * tolerance {
                 let (before, now) = (before.value, now.value);
-                found.push(Regression::Latency { measure: format!("{operation} {percentile}"), before, now });
+                found.push(Regression::Latency { measure: format!("{operation} {name}"), before, now });
             }
         }
     }
@@ -222,28 +191,21 @@ fn latencies(before: &RunRecord, now: &RunRecord, tolerance: f64, found: &mut Ve
 
 fn ratios(before: &[RunRecord], now: &[RunRecord], tolerance: f64, found: &mut Vec<Regression>) {
     let Some(watched) = now.first() else { return };
-    for (operation, _) in operations(watched) {
+    for (operation, _) in watched.latencies() {
         let (Some(old), Some(new)) = (in_all(before, &operation), in_all(now, &operation)) else { continue };
         for (at, other) in now.iter().enumerate().skip(1) {
-            for (percentile, quantile) in PERCENTILES {
-                let ratio = |latencies: &[Calls<'_>]| {
-                    let (other, first) = (latencies[at].quantile(quantile)?, latencies[0].quantile(quantile)?);
+            for (name, quantile) in PERCENTILES {
+                let ratio = |latencies: &[Latencies<'_>]| {
+                    let (other, first) = (percentile(latencies[at], quantile)?, percentile(latencies[0], quantile)?);
                     let ratio = |other: u64, first: u64| other as f64 / first as f64;
-                    Some(
-                        [(other.low, first.high), (other.value, first.value), (other.high, first.low)]
-                            .map(|(o, f)| ratio(o, f)),
-                    )
+                    let interval = [ratio(other.low, first.high), ratio(other.high, first.low)];
+                    Some(Ratio { value: ratio(other.value, first.value), interval: Some(interval) })
                 };
-                let (Some([low, before, _]), Some([_, now, high])) = (ratio(&old), ratio(&new)) else { continue };
-                if high * tolerance < low {
-                    found.push(Regression::Ratio {
-                        measure: format!("{operation} {percentile}"),
-                        watched: watched.store.backend.clone(),
-                        other: other.store.backend.clone(),
-                        before,
-                        now,
-                    });
-                }
+                let (Some(before), Some(now)) = (ratio(&old), ratio(&new)) else { continue };
+                let (measure, backends) = (format!("{operation} {name}"), [&watched.store, &other.store]);
+                let backends = backends.map(|store| store.backend.as_str());
+                let regression = RatioRegression::find(&measure, backends, before, now, tolerance);
+                found.extend(regression.map(Regression::Ratio));
             }
         }
     }

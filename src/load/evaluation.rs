@@ -1,7 +1,7 @@
 //! The evaluation of objectives for a run, and the check that a configuration makes enough calls for them.
 
 use super::config::LoadConfig;
-use super::objective::{Bound, Kind, Objective, Statistic};
+use super::objective::{Bound, Objective, Statistic};
 use super::reads::expected_reads;
 use super::record::{ObjectiveRecord, QueryType, RunRecord};
 use super::replay::RecordedRead;
@@ -79,7 +79,7 @@ impl Objective {
             Bound::Latency(Statistic::Max, limit) => calls.latency.count_at_least(limit) > 0,
             Bound::Errors(limit) => {
                 // Each attempt that failed is one in addition to the batch that succeeds.
-                let attempts = if self.kind == Kind::Ingest { total + calls.failed as f64 } else { total };
+                let attempts = if self.kind.is_none() { total + calls.failed as f64 } else { total };
                 calls.failed as f64 > limit * attempts
             }
         }
@@ -89,20 +89,19 @@ impl Objective {
     /// ingestion, of which there are more than batches.
     pub(super) fn max_calls(&self, config: &LoadConfig, recorded: &[RecordedRead]) -> f64 {
         let expected = match self.kind {
-            Kind::Ingest => {
+            None => {
                 let actions = &config.actions;
                 let updates = actions.job_set_reprioritisations.len() + actions.job_set_cancellations.len();
                 return at_most(config.live_jobs()) * (MAX_EVENTS_PER_JOB + updates as f64);
             }
-            Kind::Read(query_type) => expected_reads(config, query_type, self.filter.as_deref()),
+            Some(query_type) => expected_reads(config, query_type, self.filter.as_deref()),
         };
-        at_most(expected) + recorded.iter().filter(|read| self.kind == Kind::Read(read.query_type)).count() as f64
+        at_most(expected) + recorded.iter().filter(|read| self.kind == Some(read.query_type)).count() as f64
     }
 
     /// Returns true if the objective limits the errors of all calls of a kind of read, or of ingestion (`None`).
     pub(super) fn limits_errors_of(&self, query_type: Option<QueryType>) -> bool {
-        let kind = query_type.map_or(Kind::Ingest, Kind::Read);
-        self.kind == kind && self.filter.is_none() && matches!(self.bound, Bound::Errors(_))
+        self.kind == query_type && self.filter.is_none() && matches!(self.bound, Bound::Errors(_))
     }
 
     /// Checks that the test makes enough calls for the statistic: reads, or submissions, each of which is an event.
@@ -112,10 +111,8 @@ impl Objective {
     /// `InvalidArgument` with the required and the expected number of calls.
     pub(super) fn check_samples(&self, config: &LoadConfig) -> Result<()> {
         match self.kind {
-            Kind::Ingest => self.check_calls("submissions", config.submissions_in_test()),
-            Kind::Read(query_type) => {
-                self.check_calls("reads", expected_reads(config, query_type, self.filter.as_deref()))
-            }
+            None => self.check_calls("submissions", config.submissions_in_test()),
+            Some(query_type) => self.check_calls("reads", expected_reads(config, query_type, self.filter.as_deref())),
         }
     }
 
@@ -136,13 +133,13 @@ impl Objective {
 
     fn calls(&self, run: &RunRecord) -> Calls {
         match self.kind {
-            Kind::Ingest => Calls {
+            None => Calls {
                 latency: run.ingester.latency.clone(),
                 driver_lag: run.ingester.driver_lag.clone(),
                 failed: run.ingester.batches_failed,
                 count: run.ingester.batches_executed + run.ingester.batches_failed,
             },
-            Kind::Read(kind) => {
+            Some(kind) => {
                 let mut calls = Calls::default();
                 let fits = |combo: &str| self.filter.as_deref().is_none_or(|filter| filter == combo);
                 for query in run.queries.iter().filter(|query| query.query_type == kind && fits(&query.filter_combo)) {

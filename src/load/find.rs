@@ -157,11 +157,9 @@ fn violations(record: &RunRecord, config: &LoadConfig) -> Vec<String> {
 
 #[cfg(test)]
 mod tests {
-    use serde_json::json;
-
     use super::*;
-    use crate::load::StageConfig;
     use crate::load::record::{DelayRecord, IngesterRecord, ObjectiveRecord, PhaseRecord};
+    use crate::load::{StageConfig, fixtures};
     use crate::measure::LatencyHistogram;
 
     const TRIAL: NextTrial = NextTrial { rate: 40.0, confirms: false };
@@ -178,14 +176,8 @@ ingestionConfig: {batchSize: 100, submissionsPerHour: 144000, batchTimeout: 20ms
 
     /// A run with 80 events in 2 s, whose delay in milliseconds is given for each twentieth of the test.
     fn record(millis: impl Fn(u64) -> u64, in_time: u64) -> RunRecord {
-        let json = json!({
-            "format": 2, "broadside": "", "seed": 1, "options": {}, "configuration": {}, "queries": [], "series": [],
-            "started": "2026-08-01T09:30:00Z", "ended": "2026-08-01T09:30:02Z",
-            "store": {"backend": "memory", "address": ""}, "machine": {"system": ""},
-            "phases": [], "ingester": {},
-        });
-        let mut record: RunRecord = serde_json::from_value(json).unwrap();
-        record.phases.push(PhaseRecord { phase: Phase::Test, start_nanos: 0, end_nanos: 2_000_000_000 });
+        let phases = vec![PhaseRecord { phase: Phase::Test, start_nanos: 0, end_nanos: 2_000_000_000 }];
+        let mut record = RunRecord { phases, ..fixtures::run() };
         let delays = Vec::from_iter((0..20).map(millis));
         let latency: LatencyHistogram = delays.iter().flat_map(|&millis| [Duration::from_millis(millis); 4]).collect();
         record.delays.push(DelayRecord {

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use super::config::LoadConfig;
-use super::record::{IngesterRecord, Phase, PhaseRecord, QueryRecord, QueryType, RunRecord, StoreRecord};
+use super::record::{Phase, PhaseRecord, QueryRecord, QueryType, RunRecord, StoreRecord};
 use crate::measure::{LatencyHistogram, Machine};
 use crate::time::Timestamp;
 
@@ -14,37 +14,10 @@ pub(super) fn run() -> RunRecord {
         broadside: "0.0.0".to_owned(),
         started: Timestamp::from_seconds(1_772_323_200),
         ended: Timestamp::from_seconds(1_772_323_213),
-        seed: 0,
-        options: Default::default(),
-        configuration: serde_json::Value::Null,
-        store: StoreRecord {
-            backend: "memory".to_owned(),
-            address: "memory".to_owned(),
-            version: None,
-            settings: Default::default(),
-        },
+        store: StoreRecord { backend: "memory".to_owned(), address: "memory".to_owned(), ..StoreRecord::default() },
         machine: Machine::this(),
-        partial: false,
-        invalid: Vec::new(),
-        unsustained: Vec::new(),
-        aborted: None,
-        failures: Vec::new(),
         phases: vec![PhaseRecord { phase: Phase::Test, start_nanos: 2_000_000_000, end_nanos: 12_000_000_000 }],
-        ingester: IngesterRecord::default(),
-        queries: Vec::new(),
-        actions: Vec::new(),
-        errors: Vec::new(),
-        error_count: 0,
-        series: Vec::new(),
-        delays: Vec::new(),
-        reads_without_id: 0,
-        share: None,
-        resources: Vec::new(),
-        activity: Vec::new(),
-        activity_problems: Vec::new(),
-        census: None,
-        objectives: Vec::new(),
-        rate_search: None,
+        ..RunRecord::default()
     }
 }
 

@@ -21,15 +21,10 @@ const P99_9: &str = "p99.9";
 #[derive(Debug, Clone, PartialEq)]
 pub struct Objective {
     pub(super) text: String,
-    pub(super) kind: Kind,
+    /// The kind of read; `None` for ingestion.
+    pub(super) kind: Option<QueryType>,
     pub(super) filter: Option<String>,
     pub(super) bound: Bound,
-}
-
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Kind {
-    Ingest,
-    Read(QueryType),
 }
 
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -76,7 +71,7 @@ impl FromStr for Objective {
             Some(_) => return Err(form()),
         };
         let kind = kind_of(kind)?;
-        if kind == Kind::Ingest && filter.is_some() {
+        if kind.is_none() && filter.is_some() {
             return Err("has a filter, which ingest does not support".to_owned());
         }
         let bound = bound_of(statistic, bound.trim())?;
@@ -84,14 +79,14 @@ impl FromStr for Objective {
     }
 }
 
-fn kind_of(name: &str) -> Result<Kind, String> {
+fn kind_of(name: &str) -> Result<Option<QueryType>, String> {
     Ok(match name {
-        "ingest" => Kind::Ingest,
-        "page" => Kind::Read(QueryType::GetJobs),
-        "groups" => Kind::Read(QueryType::GetJobGroups),
-        "spec" => Kind::Read(QueryType::GetJobSpec),
-        "runError" => Kind::Read(QueryType::GetJobRunError),
-        "debugMessage" => Kind::Read(QueryType::GetJobRunDebugMessage),
+        "ingest" => None,
+        "page" => Some(QueryType::GetJobs),
+        "groups" => Some(QueryType::GetJobGroups),
+        "spec" => Some(QueryType::GetJobSpec),
+        "runError" => Some(QueryType::GetJobRunError),
+        "debugMessage" => Some(QueryType::GetJobRunDebugMessage),
         _ => return Err(format!("has no kind {name:?}: use page, groups, spec, runError, debugMessage or ingest")),
     })
 }

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use super::generator::Generator;
-use super::record::{ErrorRecord, Phase, QueryType, RunRecord, SecondRecord, SeriesRecord};
+use super::record::{ErrorRecord, Phase, RunRecord, SecondRecord, SeriesRecord};
 use super::recorder::Recorder;
 use crate::database::Progress;
 
@@ -61,28 +61,14 @@ pub struct Snapshot {
     pub backlog: u64,
     /// The number of active jobs of the load.
     pub active_jobs: usize,
-    /// The measurements of ingestion and of each kind of read.
-    pub kinds: Vec<KindSnapshot>,
+    /// The last interval of ingestion and of each kind of read.
+    pub series: Vec<SeriesRecord>,
     /// The number of errors since the start of the load.
     pub errors: u64,
     /// The first error of each kind of call and error, if it occurred since the last snapshot.
     pub new_errors: Vec<ErrorRecord>,
     /// The number of jobs shed since the start of the test.
     pub shed: u64,
-}
-
-/// The measurements of a kind of call in the last second.
-#[derive(Debug, Clone, Copy, PartialEq)]
-#[non_exhaustive]
-pub struct KindSnapshot {
-    /// The kind of read; `None` for ingestion.
-    pub query_type: Option<QueryType>,
-    /// The number of completed reads, or of stored ingestion queries.
-    pub achieved: f64,
-    /// The median latency, in nanoseconds.
-    pub p50_nanos: Option<u64>,
-    /// The 99th percentile of the latency, in nanoseconds.
-    pub p99_nanos: Option<u64>,
 }
 
 impl Snapshot {
@@ -92,15 +78,6 @@ impl Snapshot {
         recorder: &mut Recorder,
         second: &SecondRecord,
     ) -> Self {
-        let kind = |series: &SeriesRecord| {
-            let interval = series.intervals.last()?;
-            Some(KindSnapshot {
-                query_type: series.query_type,
-                achieved: interval.achieved,
-                p50_nanos: interval.p50_nanos,
-                p99_nanos: interval.p99_nanos,
-            })
-        };
         let ingestion = second.series.iter().find(|series| series.query_type.is_none());
         let ingestion = ingestion.and_then(|series| series.intervals.last());
         Self {
@@ -109,7 +86,7 @@ impl Snapshot {
             achieved: ingestion.map_or(0.0, |interval| interval.achieved),
             backlog: ingestion.map_or(0, |interval| interval.backlog),
             active_jobs: generator.active_jobs(),
-            kinds: second.series.iter().filter_map(kind).collect(),
+            series: second.series.clone(),
             errors: recorder.error_count(),
             new_errors: recorder.take_new_errors(),
             shed: generator.shed.dropped + generator.shed.rejected,

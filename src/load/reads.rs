@@ -17,9 +17,9 @@ use super::requests::{self, LookoutPage, Requests};
 use super::selection::split_mix;
 use super::share::Share;
 use crate::database::Database;
-use crate::error::{Error, ErrorKind, Operation, Result};
+use crate::error::{Error, ErrorKind, Result};
 use crate::model::{Job, JobState};
-use crate::query::ReadCall;
+use crate::query::{ReadCall, ReadResult};
 
 /// The capacity of a reservoir of known ids.
 const RESERVOIR_SIZE: usize = 4096;
@@ -368,25 +368,16 @@ pub(super) async fn execute(
     deadline: Duration,
 ) -> CompletedRead {
     let began = Instant::now();
-    let answer = timeout(deadline, answer(&*database, &call)).await;
+    let answer = timeout(deadline, call.execute(&*database)).await;
     let ended = Instant::now();
-    let outcome = answer.unwrap_or_else(|_| {
-        Err(Error::new(ErrorKind::Timeout, operation(&call), format!("no response within {deadline:?}"))
-            .with_backend(database.backend()))
-    });
+    let outcome = match answer {
+        Ok(Ok(ReadResult::Jobs(jobs))) => Ok(seen(&jobs)),
+        Ok(Ok(_)) => Ok(KnownIds::default()),
+        Ok(Err(error)) => Err(error),
+        Err(_) => Err(Error::new(ErrorKind::Timeout, call.operation(), format!("no response within {deadline:?}"))
+            .with_backend(database.backend())),
+    };
     CompletedRead { id, began, ended, outcome }
-}
-
-async fn answer(database: &dyn Database, call: &ReadCall) -> Result<KnownIds> {
-    match call {
-        ReadCall::Jobs(query) => return database.get_jobs(query).await.map(|jobs| seen(&jobs)),
-        ReadCall::Groups(query) => database.get_job_groups(query).await.map(drop)?,
-        ReadCall::JobSpec(id) => database.get_job_spec(id).await.map(drop)?,
-        ReadCall::JobError(id) => database.get_job_error(id).await.map(drop)?,
-        ReadCall::JobRunError(id) => database.get_job_run_error(id).await.map(drop)?,
-        ReadCall::JobRunDebugMessage(id) => database.get_job_run_debug_message(id).await.map(drop)?,
-    }
-    Ok(KnownIds::default())
 }
 
 fn seen(jobs: &[Job]) -> KnownIds {
@@ -394,17 +385,6 @@ fn seen(jobs: &[Job]) -> KnownIds {
     KnownIds {
         jobs: jobs.iter().take(IDS_PER_PAGE).map(|job| job.job_id.clone()).collect(),
         failed_runs: failed.filter_map(|job| job.last_active_run_id.clone()).take(IDS_PER_PAGE).collect(),
-    }
-}
-
-fn operation(call: &ReadCall) -> Operation {
-    match call {
-        ReadCall::Jobs(_) => Operation::GetJobs,
-        ReadCall::Groups(_) => Operation::GetJobGroups,
-        ReadCall::JobSpec(_) => Operation::GetJobSpec,
-        ReadCall::JobError(_) => Operation::GetJobError,
-        ReadCall::JobRunError(_) => Operation::GetJobRunError,
-        ReadCall::JobRunDebugMessage(_) => Operation::GetJobRunDebugMessage,
     }
 }
 

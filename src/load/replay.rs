@@ -1,12 +1,10 @@
 //! Recorded reads for a replay.
 
-use std::fmt;
-
 use serde_json::{Map, Value};
 
 use super::record::QueryType;
-use crate::query::{GroupQuery, JobQuery, ReadCall};
-use crate::scenario::{GetJobGroupsRequest, GetJobsRequest};
+use crate::query::ReadCall;
+use crate::scenario::Call;
 use crate::time::Timestamp;
 
 /// A recorded read.
@@ -74,22 +72,16 @@ fn parse_line(text: &str) -> Result<(Timestamp, QueryType, ReadCall), String> {
         Some(Value::String(time)) => time.parse().map_err(|error| format!("time {time:?}: {error}"))?,
         _ => return Err("the call has no time".to_owned()),
     };
-    let op = call.remove("op").unwrap_or_default();
-    let arguments = Value::Object(call);
-    let in_op = |error: &dyn fmt::Display| format!("{}: {error}", op.as_str().unwrap_or_default());
-    match op.as_str() {
-        Some("getJobs") => {
-            let request: GetJobsRequest = serde_json::from_value(arguments).map_err(|error| in_op(&error))?;
-            let query = JobQuery::try_from(request).map_err(|error| in_op(&error.message()))?;
-            Ok((time, QueryType::GetJobs, ReadCall::Jobs(query)))
-        }
-        Some("getJobGroups") => {
-            let request: GetJobGroupsRequest = serde_json::from_value(arguments).map_err(|error| in_op(&error))?;
-            let query = GroupQuery::try_from(request).map_err(|error| in_op(&error.message()))?;
-            Ok((time, QueryType::GetJobGroups, ReadCall::Groups(query)))
-        }
-        _ => Err(format!("the op must be getJobs or getJobGroups, not {op}")),
-    }
+    let op = call.get("op").cloned().unwrap_or_default();
+    let query_type = match op.as_str() {
+        Some("getJobs") => QueryType::GetJobs,
+        Some("getJobGroups") => QueryType::GetJobGroups,
+        _ => return Err(format!("the op must be getJobs or getJobGroups, not {op}")),
+    };
+    let in_op = |problem: &str| format!("{}: {problem}", op.as_str().unwrap_or_default());
+    let call = serde_json::from_value::<Call>(Value::Object(call)).map_err(|error| in_op(&error.to_string()))?;
+    let read = call.read().map_err(|error| in_op(error.message()))?.ok_or_else(|| in_op("not a read"))?;
+    Ok((time, query_type, read))
 }
 
 #[cfg(test)]

@@ -113,15 +113,13 @@ impl RunRecord {
             achieved: in_time as f64 / seconds,
         };
         let ingestion = rates(None, self.ingester.queries_due, self.ingester.queries_in_time);
-        let mut kinds: Vec<_> = self.queries.iter().map(|query| query.query_type).collect();
-        kinds.dedup();
         let of_kind = |kind| {
             let sum = |count: fn(&QueryRecord) -> u64| {
                 self.queries.iter().filter(|query| query.query_type == kind).map(count).sum()
             };
             rates(Some(kind), sum(QueryRecord::due), sum(|query| query.in_time))
         };
-        [ingestion].into_iter().chain(kinds.into_iter().map(of_kind)).collect()
+        [ingestion].into_iter().chain(self.query_types().into_iter().map(of_kind)).collect()
     }
 
     /// Evaluates the objectives, and fills in the reasons for which the run is invalid or was not sustained.
@@ -190,7 +188,7 @@ impl RunRecord {
             // One arrival may be due at the end of the test.
             let (calls, one) = match rates.query_type {
                 None => (config.ingestion.linger() + twice_median(&self.ingester.call_time), QUERIES_PER_EVENT as f64),
-                Some(kind) => (twice_median(&self.of_kind(kind)), 1.0),
+                Some(kind) => (twice_median(&self.merged(kind, |query| &query.service_time)), 1.0),
             };
             // The calls of a store that falls behind take longer than those at the start of the test.
             let delays = self.delays.iter().find(|delays| delays.query_type == rates.query_type);
@@ -207,15 +205,6 @@ impl RunRecord {
             })
         };
         self.rates().into_iter().filter_map(reason).collect()
-    }
-
-    /// The service times of a kind of read.
-    fn of_kind(&self, kind: QueryType) -> LatencyHistogram {
-        let mut merged = LatencyHistogram::default();
-        for query in self.queries.iter().filter(|query| query.query_type == kind) {
-            merged.merge(&query.service_time);
-        }
-        merged
     }
 
     /// The kinds of calls whose delay grew until the end of the test.
@@ -239,9 +228,7 @@ impl RunRecord {
                 .then(|| format!("{name}: {failed} of {all} failed, more than {} %", MAX_FAILED_SHARE * 100.0))
         };
         let IngesterRecord { batches_executed, batches_failed, .. } = self.ingester;
-        let mut kinds: Vec<_> = self.queries.iter().map(|query| query.query_type).collect();
-        kinds.dedup();
-        let reads = kinds.into_iter().map(|kind| {
+        let reads = self.query_types().into_iter().map(|kind| {
             let of_kind = || self.queries.iter().filter(|query| query.query_type == kind);
             // A run that ends early cuts off calls of a store that responds.
             let cut_off = self.aborted.is_some();

@@ -5,7 +5,7 @@ use std::thread;
 use serde::{Deserialize, Serialize};
 
 /// The properties of a machine, as far as the operating system provides them.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Machine {
     /// The operating system and the architecture.

@@ -20,6 +20,7 @@
 mod histogram;
 mod latency;
 mod machine;
+mod ratio;
 mod series;
 
 pub use histogram::{DecodeHistogramError, Histogram};
@@ -27,4 +28,5 @@ pub use latency::{LatencyHistogram, Percentiles, required_samples, supports};
 pub use machine::Machine;
 #[cfg(feature = "load")]
 pub(crate) use machine::bytes_of;
+pub use ratio::{Ratio, RatioRegression};
 pub use series::{Interval, IntervalRecorder};

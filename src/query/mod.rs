@@ -12,7 +12,7 @@ mod page;
 mod predicate;
 mod sql;
 
-pub use call::ReadCall;
+pub use call::{ReadCall, ReadResult};
 pub use field::{Annotation, GroupField, IntegerField, JobOrderKey, StateField, TextField, TimeField};
 pub use groups::{Aggregates, GroupBy, GroupOrder, GroupOrderKey, GroupQuery, TimeAggregate};
 pub use jobs::{JobOrder, JobQuery};

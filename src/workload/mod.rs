@@ -25,7 +25,7 @@ mod tests;
 
 pub use job::{GeneratedJob, GeneratedRun};
 pub use lifecycle::Stage;
-pub use query::{Aggregate, Answer, Grouping, PageKind, Query, QueryKind, Record};
+pub use query::{Aggregate, Grouping, PageKind, QueryKind, Record};
 pub use vocabulary::ANNOTATION_KEYS;
 
 use serde::{Deserialize, Serialize};
@@ -48,7 +48,7 @@ const CONCURRENT_JOB_SETS: u64 = 4;
 /// The correlation of job ids, which ascend in load order, with queues.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
-pub enum Layout {
+pub enum LoadOrder {
     /// By submission time, interleaving all queues, as in a running cluster.
     #[default]
     TimeInterleaved,
@@ -65,14 +65,14 @@ pub struct WorkloadOptions {
     /// The number of jobs.
     pub jobs: u64,
     /// The correlation of job ids with queues.
-    pub layout: Layout,
+    pub layout: LoadOrder,
     /// One in this many jobs has a spec; 0 for none. Few suffice, because only one kind of query reads specs.
     pub specs_every: u64,
 }
 
 impl Default for WorkloadOptions {
     fn default() -> Self {
-        Self { seed: 1, jobs: 100_000, layout: Layout::default(), specs_every: 10 }
+        Self { seed: 1, jobs: 100_000, layout: LoadOrder::default(), specs_every: 10 }
     }
 }
 
@@ -124,8 +124,8 @@ impl Workload {
         let jobs = self.options.jobs.max(1);
         // The rank of the job among all jobs, or among those of its queue.
         let (queue, at, of) = match self.options.layout {
-            Layout::TimeInterleaved => (self.shares.queue_of(random.below(self.shares.total())), number, jobs),
-            Layout::QueueContiguous => self.shares.within_queue(number, jobs),
+            LoadOrder::TimeInterleaved => (self.shares.queue_of(random.below(self.shares.total())), number, jobs),
+            LoadOrder::QueueContiguous => self.shares.within_queue(number, jobs),
         };
         let job_sets = (self.shares.part(queue, jobs) / JOBS_PER_JOB_SET).max(1);
         let newest = scale(at, job_sets, of);

@@ -6,15 +6,15 @@ use super::*;
 use crate::ingest::{IngestionBatch, IngestionQuery};
 use crate::model::JobState;
 
-fn workload(jobs: u64, layout: Layout) -> Workload {
+fn workload(jobs: u64, layout: LoadOrder) -> Workload {
     Workload::new(WorkloadOptions { jobs, layout, ..WorkloadOptions::default() })
 }
 
-const LAYOUTS: [Layout; 2] = [Layout::TimeInterleaved, Layout::QueueContiguous];
+const LAYOUTS: [LoadOrder; 2] = [LoadOrder::TimeInterleaved, LoadOrder::QueueContiguous];
 
 #[test]
 fn jobs_are_stable_across_versions() {
-    let job = workload(1000, Layout::TimeInterleaved).job(500);
+    let job = workload(1000, LoadOrder::TimeInterleaved).job(500);
     let shown = format!("{} {} {} {} {}", job.job_id, job.job_set, job.owner, job.state, job.submitted);
     assert_eq!(
         shown,
@@ -30,7 +30,7 @@ fn ids_ascend_and_queues_follow_the_layout() {
         let changes = jobs.windows(2).filter(|pair| pair[0].queue != pair[1].queue).count();
         let queues = jobs.iter().map(|job| job.queue).collect::<BTreeSet<_>>().len();
         assert_eq!(queues, QUEUES.len(), "{layout:?}");
-        assert_eq!(changes == queues - 1, layout == Layout::QueueContiguous, "{layout:?}");
+        assert_eq!(changes == queues - 1, layout == LoadOrder::QueueContiguous, "{layout:?}");
     }
 }
 
@@ -53,7 +53,7 @@ fn three_in_ten_jobs_are_active_in_a_part_of_the_job_sets() {
 
 #[test]
 fn lifecycles_are_valid_and_end_in_the_state_of_the_job() {
-    let workload = workload(3000, Layout::TimeInterleaved);
+    let workload = workload(3000, LoadOrder::TimeInterleaved);
     let mut seen = BTreeSet::new();
     for job in workload.jobs() {
         let queries = workload.lifecycle(job.number).into_iter().flatten();
@@ -78,7 +78,7 @@ fn both_batch_orders_have_the_same_lifecycles() {
         }
         by_job
     };
-    let workload = workload(500, Layout::QueueContiguous);
+    let workload = workload(500, LoadOrder::QueueContiguous);
     let whole = by_job(&mut workload.batches(64).flatten());
     let live = by_job(&mut workload.live_batches(64).flatten());
     assert_eq!(whole, live);
@@ -88,7 +88,7 @@ fn both_batch_orders_have_the_same_lifecycles() {
 
 #[test]
 fn every_kind_has_a_unique_name_and_queries() {
-    let workload = workload(2000, Layout::TimeInterleaved);
+    let workload = workload(2000, LoadOrder::TimeInterleaved);
     let names: BTreeSet<_> = QueryKind::all().iter().map(QueryKind::to_string).collect();
     assert_eq!(names.len(), QueryKind::all().len());
     for kind in QueryKind::all() {

@@ -78,9 +78,13 @@ impl Process {
         self.child.try_wait().unwrap().is_some()
     }
 
-    /// Waits until the process is blocked by writing to a full pipe.
+    /// Waits until a thread of the process is blocked by writing to a full pipe.
     pub fn until_output_is_full(&mut self) {
-        self.until(|process| fs::read_to_string(process.path("wchan")).unwrap_or_default().contains("pipe_write"));
+        let wait_of = |thread: fs::DirEntry| fs::read_to_string(thread.path().join("wchan"));
+        self.until(|process| {
+            let threads = fs::read_dir(process.path("task")).unwrap();
+            threads.flatten().filter_map(|thread| wait_of(thread).ok()).any(|wchan| wchan.contains("pipe_write"))
+        });
     }
 
     /// Waits for the end of the process, and reads the rest of its output if `reads_output`.

@@ -10,8 +10,8 @@ use crate::row::Columns;
 use crate::sql::{self, Dialect, Statement};
 use broadside::Timestamp;
 use broadside::model::Run;
-use broadside::workload::{Answer, Query, Record};
-use broadside::{Error, Operation, Result};
+use broadside::workload::Record;
+use broadside::{Error, ReadCall, ReadResult, Result};
 
 /// An engine that executes SQL.
 pub(super) trait SqlEngine {
@@ -22,24 +22,28 @@ pub(super) trait SqlEngine {
 }
 
 /// Executes a query of the workload. Returns the result and the time of the statements.
-pub(super) fn answer<E: SqlEngine>(engine: &E, query: &Query, now: Timestamp) -> Result<(Answer, Duration)> {
+pub(super) fn answer<E: SqlEngine>(engine: &E, query: &ReadCall, now: Timestamp) -> Result<(ReadResult, Duration)> {
     match query {
-        Query::Jobs(query) => jobs(engine, &sql::jobs(query, E::DIALECT), now),
-        Query::Groups(query) => {
+        ReadCall::Jobs(query) => jobs(engine, &sql::jobs(query, E::DIALECT), now),
+        ReadCall::Groups(query) => {
             let (rows, time) = engine.rows(&sql::groups(query, E::DIALECT))?;
             let groups = rows.into_iter().map(|row| Columns::new(row).group(query));
-            Ok((Answer::Groups(groups.collect::<Result<_>>()?), time))
+            Ok((ReadResult::Groups(groups.collect::<Result<_>>()?), time))
         }
-        Query::Record(record, id) => single(engine, *record, id),
+        ReadCall::JobSpec(id) => single(engine, query, Record::Spec, id),
+        ReadCall::JobError(id) => single(engine, query, Record::Error, id),
+        ReadCall::JobRunError(id) => single(engine, query, Record::RunError, id),
+        ReadCall::JobRunDebugMessage(id) => single(engine, query, Record::RunDebugMessage, id),
+        other => unreachable!("{other:?} is no query of a workload"),
     }
 }
 
 /// The jobs of a statement with their runs.
-fn jobs(engine: &impl SqlEngine, statement: &Statement, now: Timestamp) -> Result<(Answer, Duration)> {
+fn jobs(engine: &impl SqlEngine, statement: &Statement, now: Timestamp) -> Result<(ReadResult, Duration)> {
     let (rows, time) = engine.rows(statement)?;
     let mut jobs = rows.into_iter().map(|row| Columns::new(row).job()).collect::<Result<Vec<_>>>()?;
     if jobs.is_empty() {
-        return Ok((Answer::Jobs(jobs), time));
+        return Ok((ReadResult::Jobs(jobs), time));
     }
     let (rows, time_of_runs) = engine.rows(&sql::runs(jobs.iter().map(|job| job.job_id.as_str())))?;
     let mut runs: HashMap<SmolStr, Vec<Run>> = HashMap::new();
@@ -50,25 +54,25 @@ fn jobs(engine: &impl SqlEngine, statement: &Statement, now: Timestamp) -> Resul
     for job in &mut jobs {
         job.attach_runs(runs.remove(&job.job_id).unwrap_or_default(), now);
     }
-    Ok((Answer::Jobs(jobs), time + time_of_runs))
+    Ok((ReadResult::Jobs(jobs), time + time_of_runs))
 }
 
-fn single(engine: &impl SqlEngine, record: Record, id: &str) -> Result<(Answer, Duration)> {
-    let (operation, what, of) = match record {
-        Record::Spec => (Operation::GetJobSpec, "spec", "job"),
-        Record::Error => (Operation::GetJobError, "error", "job"),
-        Record::RunError => (Operation::GetJobRunError, "error", "run"),
-        Record::RunDebugMessage => (Operation::GetJobRunDebugMessage, "debug message", "run"),
+fn single(engine: &impl SqlEngine, call: &ReadCall, record: Record, id: &str) -> Result<(ReadResult, Duration)> {
+    let (what, of) = match record {
+        Record::Spec => ("spec", "job"),
+        Record::Error => ("error", "job"),
+        Record::RunError => ("error", "run"),
+        Record::RunDebugMessage => ("debug message", "run"),
     };
     let (rows, time) = engine.rows(&sql::record(record, id))?;
     let bytes = match rows.into_iter().next().and_then(|row| row.into_iter().next()) {
         Some(Cell::Bytes(bytes)) => bytes,
         Some(Cell::Text(text)) => text.into_bytes(),
-        _ => return Err(Error::not_found(operation, what, of, id)),
+        _ => return Err(Error::not_found(call.operation(), what, of, id)),
     };
     let answer = match record {
-        Record::Spec => Answer::Spec(bytes.into()),
-        _ => Answer::Text(String::from_utf8_lossy(&bytes).into_owned()),
+        Record::Spec => ReadResult::Spec(bytes.into()),
+        _ => ReadResult::Text(String::from_utf8_lossy(&bytes).into_owned()),
     };
     Ok((answer, time))
 }

@@ -27,7 +27,7 @@ use broadside::Timestamp;
 use broadside::compare::Target;
 use broadside::ingest::{IngestionBatch, JobInsert, JobUpdate, RecordInsert, RunInsert, RunUpdate};
 use broadside::model::{JobState, RunState};
-use broadside::workload::{Answer, Query};
+use broadside::{ReadCall, ReadResult};
 
 const SCRIPT: &str = include_str!("duckdb.py");
 /// One thread, and late materialization of whole pages.
@@ -217,7 +217,7 @@ impl Target for DuckDb {
         AFTER_LOADING.iter().chain([&ERROR_INDEX]).try_for_each(|statement| self.execute(statement).map(drop))
     }
 
-    async fn answer(&self, query: &Query) -> Result<(Answer, Duration)> {
+    async fn answer(&self, query: &ReadCall) -> Result<(ReadResult, Duration)> {
         answer(self, query, self.now)
     }
 

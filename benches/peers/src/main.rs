@@ -16,7 +16,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use broadside::compare::{Backend, Comparison, ComparisonOutcome, Results, Target};
-use broadside::workload::{Layout, QueryKind, Workload, WorkloadOptions};
+use broadside::workload::{LoadOrder, QueryKind, Workload, WorkloadOptions};
 use broadside::{DatabaseConfig, ManualClock};
 use clap::{Parser, ValueEnum};
 
@@ -72,7 +72,7 @@ impl Peer {
 #[tokio::main]
 async fn main() -> Result<(), Box<dyn Error>> {
     let Arguments { jobs, seed, samples, queue_contiguous, brief, backends, peers, out } = Arguments::parse();
-    let layout = if queue_contiguous { Layout::QueueContiguous } else { Layout::TimeInterleaved };
+    let layout = if queue_contiguous { LoadOrder::QueueContiguous } else { LoadOrder::TimeInterleaved };
     let workload = Workload::new(WorkloadOptions { jobs, seed, layout, ..WorkloadOptions::default() });
     let clock = ManualClock::default();
     clock.set(workload.now());
@@ -125,7 +125,7 @@ mod tests {
     /// DuckDB requires `python3` with the package `duckdb`, which is not installed everywhere.
     #[tokio::test]
     async fn sqlite_agrees_with_memory() {
-        for layout in [Layout::TimeInterleaved, Layout::QueueContiguous] {
+        for layout in [LoadOrder::TimeInterleaved, LoadOrder::QueueContiguous] {
             let workload = Workload::new(WorkloadOptions { jobs: 3000, layout, ..WorkloadOptions::default() });
             let clock = ManualClock::default();
             clock.set(workload.now());

@@ -17,7 +17,7 @@ use broadside::Timestamp;
 use broadside::compare::Target;
 use broadside::ingest::{IngestionBatch, JobInsert, JobPatch, JobUpdate, RunInsert, RunUpdate};
 use broadside::model::{JobState, RunState, StateSet};
-use broadside::workload::{Answer, Query};
+use broadside::{ReadCall, ReadResult};
 
 /// Each kind of page has an index in its order if possible. Tables that are read only by their key are clustered by it
 /// (WITHOUT ROWID), except those with long rows.
@@ -85,7 +85,7 @@ impl Target for Sqlite {
         self.connection.lock().execute_batch("ANALYZE").map_err(|error| failed(&error))
     }
 
-    async fn answer(&self, query: &Query) -> Result<(Answer, Duration)> {
+    async fn answer(&self, query: &ReadCall) -> Result<(ReadResult, Duration)> {
         answer(self, query, self.now)
     }
 

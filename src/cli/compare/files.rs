@@ -1,13 +1,13 @@
 //! The input and output files of a comparison: the baseline, the results and the report.
 
 use std::fs::{self, OpenOptions};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use broadside::compare::{Results, read_baseline};
 
 use super::html;
-use crate::cli::Failure;
 use crate::cli::file::{self, FileError};
+use crate::cli::{Failure, messages};
 
 const RESULTS: &str = "results.json";
 const REPORT: &str = "report.html";
@@ -49,26 +49,24 @@ impl<'a> OutputDirectory<'a> {
         }
     }
 
-    /// Writes the results and the report, each atomically.
-    pub fn write(&self, results: &Results) -> Result<(), Failure> {
-        self.write_as(results, RESULTS, REPORT)
-    }
-
-    /// Writes the results of a comparison with regressions. If the baseline is in the directory, it is kept: the
-    /// results go to other files, and the path of the baseline is returned.
-    pub fn write_failed(&self, results: &Results, baseline: &Baseline<'_>) -> Result<Option<PathBuf>, Failure> {
-        if !baseline.is_results_of(self.0) {
-            return self.write(results).map(|()| None);
-        }
-        self.write_as(results, "results.failed.json", "report.failed.html")?;
-        Ok(Some(self.0.join(RESULTS)))
-    }
-
-    fn write_as(&self, results: &Results, json: &str, html: &str) -> Result<(), Failure> {
+    /// Writes the results and the report, each atomically. If the results have regressions from a baseline that is
+    /// results.json of the directory, the baseline is kept, and the files have other names.
+    pub fn write(&self, results: &Results, regressed_from: Option<&Baseline<'_>>) -> Result<(), Failure> {
+        let keeps_baseline = regressed_from.is_some_and(|baseline| baseline.is_results_of(self.0));
+        let names = if keeps_baseline { ["results.failed.json", "report.failed.html"] } else { [RESULTS, REPORT] };
+        let [json, html] = names.map(|name| self.0.join(name));
         let text = serde_json::to_string_pretty(results)?;
         fs::create_dir_all(self.0).map_err(|error| FileError::new(self.0, error))?;
-        file::write(&self.0.join(json), &(text + "\n"))?;
-        file::write(&self.0.join(html), &html::page(results)?.into_string())?;
+        file::write(&json, &(text + "\n"))?;
+        file::write(&html, &html::page(results).into_string())?;
+        if keeps_baseline {
+            let kept = self.0.join(RESULTS);
+            messages::note(format_args!(
+                "{} is the baseline and is kept: the results are in {}",
+                kept.display(),
+                names[0]
+            ));
+        }
         Ok(())
     }
 }

@@ -8,19 +8,18 @@ use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use broadside::compare::{
-    Activity, Backend, Comparison, ComparisonOutcome, Results, Settings, Target, check_baseline, regressions,
+    Backend, Comparison, ComparisonOutcome, Settings, Stage, Target, check_baseline, regressions,
 };
-use broadside::workload::{Layout, QueryKind, Workload, WorkloadOptions};
+use broadside::workload::{LoadOrder, QueryKind, Workload, WorkloadOptions};
 use broadside::{DatabaseConfig, ManualClock};
 use clap::{Args, ValueEnum};
 use indicatif::ProgressBar;
 
 use super::arguments::Address;
-use super::messages::Output;
 use super::scratch::{check_reachable, with_scratches};
-use super::{Failure, Verdict, fill, messages, progress};
+use super::{ExitStatus, Failure, fill, messages, numbered, progress};
 use files::{Baseline, OutputDirectory};
-use table::{NOTE, ResultsTable};
+use table::{NOTE, table_of};
 
 /// Compare the results and the speed of backends on the same jobs and queries.
 ///
@@ -92,7 +91,7 @@ Exit codes:
   1  a result differs, or a ratio is worse
   2  a backend cannot be reached, a file cannot be read or written, or the baseline has other jobs";
 
-/// [`Layout`] as a command line value.
+/// [`LoadOrder`] as a command line value.
 #[derive(Debug, Clone, Copy, ValueEnum)]
 enum LayoutArg {
     /// By submission time, interleaving all queues, as in a running cluster.
@@ -101,7 +100,7 @@ enum LayoutArg {
     QueueContiguous,
 }
 
-impl From<LayoutArg> for Layout {
+impl From<LayoutArg> for LoadOrder {
     fn from(layout: LayoutArg) -> Self {
         match layout {
             LayoutArg::TimeInterleaved => Self::TimeInterleaved,
@@ -118,7 +117,7 @@ pub fn tolerance(text: &str) -> Result<f64, String> {
     }
 }
 
-pub async fn run(args: &CompareArgs) -> Result<Verdict, Failure> {
+pub async fn run(args: &CompareArgs) -> Result<ExitStatus, Failure> {
     let configs = args.backends.iter().map(Address::config).collect::<broadside::Result<Vec<_>>>()?;
     let options =
         WorkloadOptions { seed: args.seed, jobs: args.jobs, layout: args.layout.into(), ..WorkloadOptions::default() };
@@ -138,25 +137,20 @@ pub async fn run(args: &CompareArgs) -> Result<Verdict, Failure> {
         ComparisonOutcome::Agreed(results) => results,
         ComparisonOutcome::Differed(differences) => {
             differences.iter().for_each(messages::answers_differ);
-            return Ok(Verdict::Differed);
+            return Ok(ExitStatus::Differed);
         }
     };
-    Output::default().line(format_args!("{}\n{NOTE}", ResultsTable(&results)))?;
-    let failed_baseline = match &baseline {
-        Some(baseline) if has_regressions(&baseline.results, &results, args.tolerance)? => Some(baseline),
-        _ => None,
-    };
-    if let Some(directory) = directory {
-        match failed_baseline {
-            None => directory.write(&results)?,
-            Some(baseline) => {
-                if let Some(kept) = directory.write_failed(&results, baseline)? {
-                    messages::baseline_kept(&kept);
-                }
-            }
-        }
+    messages::output(format_args!("{}\n{NOTE}", table_of(&results)))?;
+    let mut regressed_from = None;
+    if let Some(baseline) = &baseline {
+        let regressions = regressions(&baseline.results, &results, args.tolerance)?;
+        regressions.iter().for_each(messages::regression);
+        regressed_from = Some(baseline).filter(|_| !regressions.is_empty());
     }
-    Ok(if failed_baseline.is_some() { Verdict::Differed } else { Verdict::Passed })
+    if let Some(directory) = directory {
+        directory.write(&results, regressed_from)?;
+    }
+    Ok(if regressed_from.is_some() { ExitStatus::Differed } else { ExitStatus::Passed })
 }
 
 /// Runs the comparison on a scratch store of each backend.
@@ -180,10 +174,10 @@ async fn compare(comparison: &Comparison<'_>, configs: &[DatabaseConfig]) -> Res
 struct ActivityBar(Mutex<Option<(&'static str, ProgressBar)>>);
 
 impl ActivityBar {
-    fn show(&self, stage: Activity, done: u64, total: u64) {
+    fn show(&self, stage: Stage, done: u64, total: u64) {
         let message = match stage {
-            Activity::Ingesting => "loading jobs",
-            Activity::Querying => "running queries",
+            Stage::Ingesting => "loading jobs",
+            Stage::Querying => "running queries",
         };
         let mut current = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some((_, old)) = current.take_if(|(other, _)| *other != message) {
@@ -197,22 +191,9 @@ impl ActivityBar {
     }
 }
 
-/// The names of the backends. Repeated names get a number: `memory`, `memory 2`.
+/// The names of the backends.
 pub(super) fn names(configs: &[DatabaseConfig]) -> Vec<String> {
-    let mut names: Vec<String> = Vec::new();
-    for config in configs {
-        let name = config.backend().name();
-        let before = names.iter().filter(|other| other.split(' ').next() == Some(name)).count();
-        names.push(if before == 0 { name.to_owned() } else { format!("{name} {}", before + 1) });
-    }
-    names
-}
-
-/// Reports the regressions from a baseline. Returns true if there are any.
-fn has_regressions(baseline: &Results, results: &Results, tolerance: f64) -> Result<bool, Failure> {
-    let regressions = regressions(baseline, results, tolerance)?;
-    regressions.iter().for_each(messages::regression);
-    Ok(!regressions.is_empty())
+    numbered(configs.iter().map(|config| config.backend().name()))
 }
 
 #[cfg(test)]

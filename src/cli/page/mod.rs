@@ -2,12 +2,12 @@
 
 mod chart;
 
+use broadside::measure::Machine;
 use maud::{DOCTYPE, Markup, PreEscaped, Render, html};
 
-pub use chart::{BarRow, ChartError, Line, LineChart, Mark, Scale, Stroke, bars, css_colour, lines, round_step};
-
-/// The placeholder for a missing value.
-pub const MISSING: &str = "–";
+use super::format;
+use super::table::MISSING;
+pub use chart::{BarRow, Line, LineChart, Mark, Scale, Stroke, bars, colour, lines, round_step};
 
 /// Renders an HTML document from a title and a body. The document has no external references, and its content
 /// security policy forbids scripts and requests.
@@ -37,9 +37,40 @@ pub fn or_missing(value: Option<impl Render>) -> Markup {
     html! { @if let Some(value) = value { (value) } @else { (MISSING) } }
 }
 
+/// A table from the cells of its header and its rows, which scrolls if it is wider than the page.
+pub fn table(class: &str, header: &Markup, rows: &Markup) -> Markup {
+    html! {
+        div.wide { table class=(class) { thead { tr { (header) } } (rows) } }
+    }
+}
+
+/// A table of properties by name, with a column for each run.
+pub fn table_by_run(heading: &str, names: &[String], rows: &[(Markup, Vec<Option<String>>)]) -> Markup {
+    table(
+        "text",
+        &html! { th { (heading) } @for (at, name) in names.iter().enumerate() { th { (key(at, name)) } } },
+        &html! {
+            @for (name, values) in rows {
+                tr {
+                    td { (name) }
+                    @for value in values { td { (or_missing(value.as_ref())) } }
+                }
+            }
+        },
+    )
+}
+
+/// The properties of a machine.
+pub fn machine(machine: &Machine) -> String {
+    let cores = machine.cores.map(|cores| format!("{cores} cores"));
+    let memory = machine.memory_bytes.map(format::bytes);
+    let parts = [Some(machine.system.clone()), machine.processor.clone(), cores, memory];
+    parts.into_iter().flatten().collect::<Vec<_>>().join(", ")
+}
+
 /// The name of the run or backend at an index, after a square in its colour.
 pub fn key(at: usize, name: &str) -> Markup {
-    html! { i.key style={ "background:" (css_colour(at)) } {} (name) }
+    html! { i.key style={ "background:" (colour(at)) } {} (name) }
 }
 
 /// The legend: each name with its colour.

@@ -3,9 +3,9 @@
 use broadside::load::RunRecord;
 use maud::{Markup, html};
 
-use super::over_time::{Point, TimeChart, greatest, mean};
+use super::over_time::{self, Curve, Point, greatest, mean};
 use crate::cli::format;
-use crate::cli::page::{ChartError, Scale, Stroke, figure, legend};
+use crate::cli::page::{Scale, Stroke, figure, legend};
 
 /// A chart of statistics by name: a thick line and optionally a thin one. Counters are drawn per second.
 struct Chart {
@@ -20,29 +20,29 @@ const fn chart(title: &'static str, lines: (&'static str, Option<&'static str>),
 }
 
 const CHARTS: [Chart; 14] = [
-    chart("Commits per second (thin: rollbacks)", ("commits", Some("rollbacks")), rate),
+    chart("Commits per second (thin: rollbacks)", ("commits", Some("rollbacks")), format::rate),
     chart("WAL, bytes per second", ("walBytes", None), bytes),
-    chart("Blocks read per second (thin: written by checkpoints)", ("blocksRead", Some("checkpointBlocks")), rate),
+    chart(
+        "Blocks read per second (thin: written by checkpoints)",
+        ("blocksRead", Some("checkpointBlocks")),
+        format::rate,
+    ),
     chart("Temporary files, bytes per second", ("tempBytes", None), bytes),
-    chart("Sessions waiting for locks (thin: autovacuum workers)", ("lockWaits", Some("autovacuumWorkers")), count),
-    chart("Dead rows", ("deadRows", None), count),
-    chart("Rows inserted per second (thin: merged)", ("insertedRows", Some("mergedRows")), rate),
-    chart("Rows selected per second", ("selectedRows", None), rate),
-    chart("Parts", ("parts", None), count),
-    chart("Running merges", ("runningMerges", None), count),
+    chart(
+        "Sessions waiting for locks (thin: autovacuum workers)",
+        ("lockWaits", Some("autovacuumWorkers")),
+        format::count,
+    ),
+    chart("Dead rows", ("deadRows", None), format::count),
+    chart("Rows inserted per second (thin: merged)", ("insertedRows", Some("mergedRows")), format::rate),
+    chart("Rows selected per second", ("selectedRows", None), format::rate),
+    chart("Parts", ("parts", None), format::count),
+    chart("Running merges", ("runningMerges", None), format::count),
     chart("Files, bytes written per second (thin: read)", ("ioWriteBytes", Some("ioReadBytes")), bytes),
     chart("Memory of the server", ("memoryBytes", None), bytes),
     chart("Size of the store (thin: indexes)", ("storedBytes", Some("indexBytes")), bytes),
     chart("CPU of the driver, cores (thin: load generator)", ("driverCpuMicros", Some("generatorCpuMicros")), cores),
 ];
-
-fn rate(value: f64) -> String {
-    format::rate(value)
-}
-
-fn count(value: f64) -> String {
-    format::count(value)
-}
 
 /// With decimal units, because the labels of an axis are decimal.
 fn bytes(value: f64) -> String {
@@ -54,16 +54,16 @@ fn cores(micros: f64) -> String {
 }
 
 /// The charts for which a run has values other than 0, and what is missing; empty if there are neither.
-pub fn section(runs: &[RunRecord], names: &[String]) -> Result<Markup, ChartError> {
+pub fn section(runs: &[RunRecord], names: &[String]) -> Markup {
     let has_values = |chart: &&Chart| {
         let lines = || [Some(chart.thick), chart.thin].into_iter().flatten();
         runs.iter().any(|run| lines().any(|name| points(run, name).iter().any(|point| point.1 > Some(0.0))))
     };
     let charts: Vec<_> = CHARTS.iter().filter(has_values).collect();
     if charts.is_empty() && runs.iter().all(|run| run.activity_problems.is_empty()) {
-        return Ok(html! {});
+        return Markup::default();
     }
-    Ok(html! {
+    html! {
         h3 #activity { "Server and load driver" }
         p.note {
             "The statistics of PostgreSQL's transactions, blocks and temporary files are those of the database, of \
@@ -76,21 +76,19 @@ pub fn section(runs: &[RunRecord], names: &[String]) -> Result<Markup, ChartErro
         }
         (legend(names))
         div.charts {
-            @for chart in charts { (figure(chart.title, &draw(chart, runs)?)) }
+            @for chart in charts { (figure(chart.title, &draw(chart, runs))) }
         }
-    })
+    }
 }
 
-fn draw(of: &Chart, runs: &[RunRecord]) -> Result<Markup, ChartError> {
-    let format_value = |value| format::label(&(of.format_value)(value));
-    let mut chart = TimeChart::new(runs, Scale::Linear, &format_value);
-    for (at, run) in runs.iter().enumerate() {
-        if let Some(thin) = of.thin {
-            chart.points(at, true, Stroke::Thin, &points(run, thin), greatest);
-        }
-        chart.points(at, true, Stroke::Thick, &points(run, of.thick), mean);
-    }
-    chart.draw()
+fn draw(of: &Chart, runs: &[RunRecord]) -> Markup {
+    let thick = |run: &RunRecord| points(run, of.thick);
+    let thin = |run: &RunRecord| of.thin.map_or_else(Vec::new, |name| points(run, name));
+    let curves = [
+        Curve { coloured: true, stroke: Stroke::Thin, points: &thin, join: greatest },
+        Curve { coloured: true, stroke: Stroke::Thick, points: &thick, join: mean },
+    ];
+    over_time::draw(runs, Scale::Linear, of.format_value, &curves)
 }
 
 /// The values of a statistic: those of a gauge, or the rates of a counter, at the start of the interval that they are

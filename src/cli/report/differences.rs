@@ -1,30 +1,22 @@
 //! Differences between the configurations of runs.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use broadside::load::RunRecord;
 use maud::{Markup, html};
 use serde_json::Value;
 
-use crate::cli::page::{key, or_missing};
+use crate::cli::page;
 
-/// A setting whose values differ between the runs.
-#[derive(Debug, PartialEq, Eq)]
-pub struct Difference {
-    /// The path of keys: `ingestionConfig.batchSize`.
-    pub name: String,
-    /// The value in each run, `None` if the setting is absent.
-    pub values: Vec<Option<String>>,
-}
-
-/// The differences between the configurations, options, servers and machines of the runs, by name.
-pub fn differences(runs: &[RunRecord]) -> Vec<Difference> {
+/// The settings that differ between the configurations, options, servers and machines of the runs, by their path of
+/// keys (`ingestionConfig.batchSize`), with the value in each run.
+fn differences(runs: &[RunRecord]) -> Vec<(Markup, Vec<Option<String>>)> {
     let runs: Vec<BTreeMap<String, String>> = runs.iter().map(settings).collect();
-    let names: std::collections::BTreeSet<&String> = runs.iter().flat_map(BTreeMap::keys).collect();
+    let names: BTreeSet<&String> = runs.iter().flat_map(BTreeMap::keys).collect();
     names
         .into_iter()
-        .map(|name| Difference { name: name.clone(), values: runs.iter().map(|run| run.get(name).cloned()).collect() })
-        .filter(|difference| difference.values.windows(2).any(|pair| pair[0] != pair[1]))
+        .map(|name| (html! { code { (name) } }, runs.iter().map(|run| run.get(name).cloned()).collect()))
+        .filter(|(_, values): &(_, Vec<_>)| values.windows(2).any(|pair| pair[0] != pair[1]))
         .collect()
 }
 
@@ -72,30 +64,7 @@ pub fn section(runs: &[RunRecord], names: &[String]) -> Markup {
                 "The configuration keys, options, server settings and machine properties that differ between the runs. \
                  Each may explain differences in the measurements."
             }
-            (table(&differences, names))
-        }
-    }
-}
-
-fn table(differences: &[Difference], names: &[String]) -> Markup {
-    html! {
-        div.wide {
-            table.text {
-                thead {
-                    tr {
-                        th { "Setting" }
-                        @for (at, name) in names.iter().enumerate() { th { (key(at, name)) } }
-                    }
-                }
-                tbody {
-                    @for Difference { name, values } in differences {
-                        tr {
-                            td { code { (name) } }
-                            @for value in values { td { (or_missing(value.as_ref())) } }
-                        }
-                    }
-                }
-            }
+            (page::table_by_run("Setting", names, &differences))
         }
     }
 }

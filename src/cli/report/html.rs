@@ -5,10 +5,10 @@ use broadside::load::record::QueryType;
 use maud::{Markup, html};
 
 use super::{activity, differences, latency, names, over_time, summary};
-use crate::cli::page::{self, ChartError, figure, legend};
+use crate::cli::page::{self, figure, legend};
 
 /// Renders the report of one or several runs.
-pub fn page(runs: &[RunRecord]) -> Result<Markup, ChartError> {
+pub fn page(runs: &[RunRecord]) -> Markup {
     let names = names(runs);
     let body = html! {
         (summary::alerts(runs, &names))
@@ -19,11 +19,11 @@ pub fn page(runs: &[RunRecord]) -> Result<Markup, ChartError> {
         (summary::rates(runs, &names))
         (summary::trials(runs, &names))
         (latency::tables(runs, &names))
-        (charts(runs, &names)?)
+        (charts(runs, &names))
         (summary::actions(runs, &names))
         (summary::errors(runs, &names))
     };
-    Ok(page::page(&format!("Broadside: load on {}", names.join(", ")), &body))
+    page::page(&format!("Broadside: load on {}", names.join(", ")), &body)
 }
 
 /// Explanations of the charts, by title.
@@ -52,8 +52,8 @@ const GUIDE: [(&str, &str); 5] = [
     ("Errors", "the failed calls of all kinds in each second."),
 ];
 
-fn charts(runs: &[RunRecord], names: &[String]) -> Result<Markup, ChartError> {
-    Ok(html! {
+fn charts(runs: &[RunRecord], names: &[String]) -> Markup {
+    html! {
         h2 #charts { "Over time and by percentile" }
         @for (title, text) in GUIDE {
             p.note { strong { (title) } ": " (text) }
@@ -64,34 +64,34 @@ fn charts(runs: &[RunRecord], names: &[String]) -> Result<Markup, ChartError> {
              sum of errors."
         }
         @for kind in kinds(runs) {
-            (charts_of(runs, names, kind)?)
+            (charts_of(runs, names, kind))
         }
-        (activity::section(runs, names)?)
-    })
+        (activity::section(runs, names))
+    }
 }
 
 /// The charts of a kind of read, or of ingestion (`None`).
-fn charts_of(runs: &[RunRecord], names: &[String], kind: Option<QueryType>) -> Result<Markup, ChartError> {
+fn charts_of(runs: &[RunRecord], names: &[String], kind: Option<QueryType>) -> Markup {
     let heading = kind.map_or_else(|| "Ingestion".to_owned(), |kind| kind.to_string());
     let unit = if kind.is_none() { "queries" } else { "calls" };
-    Ok(html! {
+    html! {
         h3 { (heading) }
         (legend(names))
         div.charts {
-            (figure(&format!("{heading}: latency by percentile"), &latency::curve(runs, kind)?))
-            (figure(&format!("{heading}: latency over time"), &over_time::latency(runs, kind)?))
-            (figure(&format!("{heading}: rate, {unit} per second"), &over_time::rate(runs, kind)?))
-            (figure(&format!("{heading}: backlog, {unit}"), &over_time::backlog(runs, kind)?))
+            (figure(&format!("{heading}: latency by percentile"), &latency::curve(runs, kind)))
+            (figure(&format!("{heading}: latency over time"), &over_time::latency(runs, kind)))
+            (figure(&format!("{heading}: rate, {unit} per second"), &over_time::rate(runs, kind)))
+            (figure(&format!("{heading}: backlog, {unit}"), &over_time::backlog(runs, kind)))
             @if kind.is_none() {
-                (figure("All calls: errors per second", &over_time::errors(runs)?))
+                (figure("All calls: errors per second", &over_time::errors(runs)))
             }
         }
-    })
+    }
 }
 
 /// Ingestion (`None`), and each kind of read that occurs in a run.
 fn kinds(runs: &[RunRecord]) -> Vec<Option<QueryType>> {
-    let mut reads: Vec<_> = runs.iter().flat_map(|run| &run.queries).map(|query| query.query_type).collect();
+    let mut reads: Vec<_> = runs.iter().flat_map(RunRecord::query_types).collect();
     reads.sort_unstable();
     reads.dedup();
     [None].into_iter().chain(reads.into_iter().map(Some)).collect()

@@ -1,53 +1,15 @@
 //! Latencies by kind of call: the table with the ratios, and the percentile curves.
 
 use broadside::load::RunRecord;
-use broadside::load::record::QueryType;
-use broadside::measure::LatencyHistogram;
+use broadside::load::record::{Latencies, QueryType};
 use maud::{Markup, html};
 
 use crate::cli::format;
-use crate::cli::page::{self, ChartError, Line, LineChart, MISSING, Scale, Stroke, key, or_missing};
-
-/// The measurements of a kind of call in one run.
-#[derive(Clone, Copy)]
-struct Call<'a> {
-    latency: &'a LatencyHistogram,
-    service_time: &'a LatencyHistogram,
-    /// The wait of an event in the backlog, or of a read for a slot.
-    wait: &'a LatencyHistogram,
-    /// The delay by the driver.
-    lag: &'a LatencyHistogram,
-    failed: u64,
-    not_found: u64,
-}
-
-/// The kinds of calls of a run with their names, the events of ingestion first.
-fn calls(run: &RunRecord) -> Vec<(String, Call<'_>)> {
-    let ingester = &run.ingester;
-    let events = Call {
-        latency: &ingester.latency,
-        service_time: &ingester.service_time,
-        wait: &ingester.backlog_wait,
-        lag: &ingester.driver_lag,
-        failed: ingester.batches_failed,
-        not_found: 0,
-    };
-    let reads = run.queries.iter().map(|query| {
-        let call = Call {
-            latency: &query.latency,
-            service_time: &query.service_time,
-            wait: &query.slot_wait,
-            lag: &query.driver_lag,
-            failed: query.failed,
-            not_found: query.not_found,
-        };
-        (query.name(), call)
-    });
-    [("events".to_owned(), events)].into_iter().chain(reads).collect()
-}
+use crate::cli::page::{self, Line, LineChart, Scale, Stroke, key, or_missing};
+use crate::cli::table::MISSING;
 
 /// The distinct names of the kinds, in the order of their first occurrence.
-fn kinds<'a>(calls: &'a [Vec<(String, Call<'_>)>]) -> Vec<&'a str> {
+fn kinds<'a>(calls: &'a [Vec<(String, Latencies<'_>)>]) -> Vec<&'a str> {
     let mut kinds: Vec<&str> = Vec::new();
     for (name, _) in calls.iter().flatten() {
         if !kinds.contains(&name.as_str()) {
@@ -66,7 +28,7 @@ const RATIOS: [&str; 2] = ["p50 ÷", "p99 ÷"];
 
 /// The table of latencies by kind, with ratios to the first run, and the table of their components.
 pub fn tables(runs: &[RunRecord], names: &[String]) -> Markup {
-    let calls: Vec<_> = runs.iter().map(calls).collect();
+    let calls: Vec<_> = runs.iter().map(RunRecord::latencies).collect();
     html! {
         h2 #latencies { "Latencies by kind" }
         p.note {
@@ -88,7 +50,7 @@ pub fn tables(runs: &[RunRecord], names: &[String]) -> Markup {
     }
 }
 
-fn latencies(calls: &[Vec<(String, Call<'_>)>], names: &[String]) -> Markup {
+fn latencies(calls: &[Vec<(String, Latencies<'_>)>], names: &[String]) -> Markup {
     let has_ratios = calls.len() > 1;
     let ratios: &[&str] = if has_ratios { &RATIOS } else { &[] };
     table(calls, names, &[&LATENCIES, ratios].concat(), |at, by_run| {
@@ -99,8 +61,8 @@ fn latencies(calls: &[Vec<(String, Call<'_>)>], names: &[String]) -> Markup {
     })
 }
 
-fn latency_cells(call: Option<Call<'_>>) -> Markup {
-    let Some(Call { latency, lag, failed, not_found, .. }) = call else {
+fn latency_cells(call: Option<Latencies<'_>>) -> Markup {
+    let Some(Latencies { latency, driver_lag: lag, failed, not_found, .. }) = call else {
         return html! { @for _ in LATENCIES { td { (MISSING) } } };
     };
     html! {
@@ -112,18 +74,18 @@ fn latency_cells(call: Option<Call<'_>>) -> Markup {
 }
 
 /// The ratios of the run at an index to the first run, which has none to itself.
-fn ratio_cells(at: usize, by_run: &[Option<Call<'_>>]) -> Markup {
+fn ratio_cells(at: usize, by_run: &[Option<Latencies<'_>>]) -> Markup {
     let ratio = |quantile: f64| {
-        let time = |call: Option<Call<'_>>| call?.latency.quantile(quantile).map(|nanos| nanos as f64);
+        let time = |call: Option<Latencies<'_>>| call?.latency.quantile(quantile).map(|nanos| nanos as f64);
         let (this, first) = time(by_run[at]).zip(time(by_run[0])).filter(|_| at > 0)?;
         Some(format::ratio(this / first))
     };
     html! { @for quantile in [0.5, 0.99] { td { (or_missing(ratio(quantile))) } } }
 }
 
-fn components(calls: &[Vec<(String, Call<'_>)>], names: &[String]) -> Markup {
+fn components(calls: &[Vec<(String, Latencies<'_>)>], names: &[String]) -> Markup {
     table(calls, names, &["lag p50", "lag p99", "wait p50", "wait p99", "call p50", "call p99"], |at, by_run| {
-        let times = by_run[at].map_or([None; 6], |Call { lag, wait, service_time, .. }| {
+        let times = by_run[at].map_or([None; 6], |Latencies { driver_lag: lag, wait, service_time, .. }| {
             let [lag, wait, call] = [lag, wait, service_time].map(|part| [0.5, 0.99].map(|at| part.quantile(at)));
             [lag[0], lag[1], wait[0], wait[1], call[0], call[1]]
         });
@@ -132,37 +94,37 @@ fn components(calls: &[Vec<(String, Call<'_>)>], names: &[String]) -> Markup {
 }
 
 /// The calls of a kind in a run, `None` if it has none.
-fn of_kind<'a>(calls: &[(String, Call<'a>)], kind: &str) -> Option<Call<'a>> {
+fn of_kind<'a>(calls: &[(String, Latencies<'a>)], kind: &str) -> Option<Latencies<'a>> {
     calls.iter().find(|(name, _)| name == kind).map(|(_, call)| *call)
 }
 
 /// A table with a row for each kind and run. `cells` renders the cells of a run, given its index and the calls of
 /// the kind in all runs.
 fn table(
-    calls: &[Vec<(String, Call<'_>)>],
+    calls: &[Vec<(String, Latencies<'_>)>],
     names: &[String],
     headings: &[&str],
-    cells: impl Fn(usize, &[Option<Call<'_>>]) -> Markup,
+    cells: impl Fn(usize, &[Option<Latencies<'_>>]) -> Markup,
 ) -> Markup {
-    html! {
-        div.wide {
-            table.kinds {
-                thead { tr { th { "Kind" } th {} @for heading in headings { th { (heading) } } } }
-                @for kind in kinds(calls) {
-                    @let by_run: Vec<_> = calls.iter().map(|calls| of_kind(calls, kind)).collect();
-                    tbody {
-                        @for (at, name) in names.iter().enumerate() {
-                            tr {
-                                @if at == 0 { th scope="rowgroup" rowspan=(names.len()) { (breakable(kind)) } }
-                                td { (key(at, name)) }
-                                (cells(at, &by_run))
-                            }
+    let header = html! { th { "Kind" } th {} @for heading in headings { th { (heading) } } };
+    page::table(
+        "kinds",
+        &header,
+        &html! {
+            @for kind in kinds(calls) {
+                @let by_run: Vec<_> = calls.iter().map(|calls| of_kind(calls, kind)).collect();
+                tbody {
+                    @for (at, name) in names.iter().enumerate() {
+                        tr {
+                            @if at == 0 { th scope="rowgroup" rowspan=(names.len()) { (breakable(kind)) } }
+                            td { (key(at, name)) }
+                            (cells(at, &by_run))
                         }
                     }
                 }
             }
-        }
-    }
+        },
+    )
 }
 
 /// A name that may be broken between its words.
@@ -176,25 +138,19 @@ fn breakable(name: &str) -> Markup {
     }
 }
 
-/// The latencies of a kind of read with all filters, or of batches (`None`).
-fn merged(run: &RunRecord, query_type: Option<QueryType>) -> LatencyHistogram {
-    let Some(query_type) = query_type else { return run.ingester.latency.clone() };
-    let mut merged = LatencyHistogram::default();
-    let of_type = run.queries.iter().filter(|query| query.query_type == query_type);
-    of_type.for_each(|query| merged.merge(&query.latency));
-    merged
-}
-
 /// The labels of the percentile axis, a power of ten of `1 - quantile` each.
 const PERCENTILES: [f64; 5] = [0.0, 0.9, 0.99, 0.999, 0.9999];
 
 /// Draws the percentile curves of a kind.
-pub fn curve(runs: &[RunRecord], query_type: Option<QueryType>) -> Result<Markup, ChartError> {
+pub fn curve(runs: &[RunRecord], query_type: Option<QueryType>) -> Markup {
     let position = |quantile: f64| -(1.0 - quantile).log10();
     let mut end: f64 = 1.0;
     let mut lines = Vec::new();
     for (at, run) in runs.iter().enumerate() {
-        let latency = merged(run, query_type);
+        let latency = match query_type {
+            None => run.ingester.latency.clone(),
+            Some(kind) => run.merged(kind, |query| &query.latency),
+        };
         // The curve ends at the maximum, which is the last quantile that the samples support.
         let last = (latency.count().max(1) as f64).log10().min(position(PERCENTILES[4]));
         end = end.max(last);
@@ -204,13 +160,14 @@ pub fn curve(runs: &[RunRecord], query_type: Option<QueryType>) -> Result<Markup
             positions.into_iter().zip(values).map(|(position, nanos)| (position, Some(nanos as f64))).collect();
         lines.push(Line { series: Some(at), stroke: Stroke::Thick, points });
     }
+    let quantiles = [0.5].into_iter().chain(PERCENTILES).filter(|quantile| position(*quantile) <= end);
+    let labels = quantiles.map(|quantile| (position(quantile), percentile(quantile))).collect();
     page::lines(&LineChart {
         lines,
         marks: Vec::new(),
         from: 0.0,
         to: end,
-        labels: [0.5].into_iter().chain(PERCENTILES).map(position).filter(|at| *at <= end).collect(),
-        label: &|at| percentile(1.0 - 10f64.powf(-at)),
+        labels,
         axis: "percentile",
         scale: Scale::Logarithmic,
         value: &|nanos| format::label(&format::time(nanos.round() as u64)),

@@ -2,7 +2,6 @@
 
 mod activity;
 mod differences;
-mod events;
 mod html;
 mod latency;
 mod over_time;
@@ -15,9 +14,8 @@ use clap::Args;
 
 use super::compare::tolerance;
 use super::file::{self, FileError};
-use super::messages::Output;
 use super::run::{Summary, exit};
-use super::{Failure, Verdict, messages};
+use super::{ExitStatus, Failure, messages, numbered};
 
 /// Write a report of one or several load test runs, and compare them with a baseline.
 ///
@@ -81,7 +79,7 @@ Exit codes:
      of all shares of one load
   With --merge also 1, 3 and 4 as `broadside run`, and 2 if a share was interrupted or a step after the load failed";
 
-pub fn run(args: &ReportArgs) -> Result<Verdict, Failure> {
+pub fn run(args: &ReportArgs) -> Result<ExitStatus, Failure> {
     let mut runs = read_all(&args.files)?;
     if args.merge {
         runs = vec![merge(args.files.iter().map(|path| path.display().to_string()).zip(runs))?];
@@ -89,25 +87,24 @@ pub fn run(args: &ReportArgs) -> Result<Verdict, Failure> {
     let baseline = read_all(&args.baseline)?;
     // Runs that cannot be compared leave the file unchanged.
     let regressions = if baseline.is_empty() { Vec::new() } else { regressions(&baseline, &runs, args.tolerance)? };
-    file::write(&args.out, &html::page(&runs)?.into_string())?;
+    file::write(&args.out, &html::page(&runs).into_string())?;
     if let (Some(path), [sum]) = (&args.merged, &runs[..]) {
         file::write(path, &sum.to_json()?)?;
     }
-    let mut output = Output::default();
     for (name, run) in names(&runs).iter().zip(&runs) {
         summary::problems(run).iter().for_each(|problem| messages::warning(format!("{name}: {problem}")));
     }
-    let mut verdict = Verdict::Passed;
+    let mut status = ExitStatus::Passed;
     match &runs[..] {
         [sum] if args.merge => {
             let files: Vec<_> = args.merged.iter().chain([&args.out]).map(PathBuf::as_path).collect();
-            output.line(Summary { record: sum, files: &files })?;
-            verdict = exit(sum);
+            messages::output(Summary { record: sum, files: &files })?;
+            status = exit(sum);
         }
-        _ => output.line(args.out.display())?,
+        _ => messages::output(args.out.display())?,
     }
     regressions.iter().for_each(messages::regression);
-    Ok(if regressions.is_empty() { verdict } else { verdict.max(Verdict::Differed) })
+    Ok(if regressions.is_empty() { status } else { status.max(ExitStatus::Differed) })
 }
 
 fn read_all(paths: &[PathBuf]) -> Result<Vec<RunRecord>, FileError> {
@@ -115,12 +112,7 @@ fn read_all(paths: &[PathBuf]) -> Result<Vec<RunRecord>, FileError> {
     paths.iter().map(|path| read(path)).collect()
 }
 
-/// The names of the runs: their backends. Repeated names get a number: `memory`, `memory 2`.
+/// The names of the runs: their backends.
 fn names(runs: &[RunRecord]) -> Vec<String> {
-    let backend = |at: usize| runs[at].store.backend.as_str();
-    let name = |at: usize| match (0..at).filter(|&other| backend(other) == backend(at)).count() {
-        0 => backend(at).to_owned(),
-        before => format!("{} {}", backend(at), before + 1),
-    };
-    (0..runs.len()).map(name).collect()
+    numbered(runs.iter().map(|run| run.store.backend.as_str()))
 }

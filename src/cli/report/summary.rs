@@ -1,11 +1,11 @@
 //! The alerts and summary tables of a report.
 
 use broadside::load::RunRecord;
-use broadside::load::record::{CensusRecord, IngesterRecord, ObjectiveRecord, Phase, RateSearchRecord, ResourceSample};
+use broadside::load::record::{CensusRecord, IngesterRecord, Phase, RateSearchRecord, ResourceSample};
 use maud::{Markup, html};
 
 use crate::cli::format;
-use crate::cli::page::{key, or_missing};
+use crate::cli::page::{self, key, or_missing};
 
 /// The maximum number of errors of a run in the report.
 const MAX_ERRORS: usize = 20;
@@ -52,7 +52,7 @@ type Property = fn(&RunRecord) -> Option<String>;
 const PROPERTIES: [(&str, Property); 16] = [
     ("Store", |run| run.store.version.clone()),
     ("Address", |run| Some(run.store.address.clone()).filter(|address| !address.is_empty())),
-    ("Machine", |run| Some(machine(run))),
+    ("Machine", |run| Some(page::machine(&run.machine))),
     ("Started", |run| Some(run.started.to_string())),
     ("Test", |run| run.phase(Phase::Test).map(|test| format::time(test.end_nanos - test.start_nanos))),
     ("Seed", |run| Some(run.seed.to_string())),
@@ -74,30 +74,13 @@ const PROPERTIES: [(&str, Property); 16] = [
 
 /// The table of runs, with a column for each run.
 pub fn runs(runs: &[RunRecord], names: &[String]) -> Markup {
+    let values = |property: Property| runs.iter().map(property).collect::<Vec<_>>();
+    let rows = PROPERTIES.map(|(name, property)| (html! { (name) }, values(property)));
+    let rows: Vec<_> = rows.into_iter().filter(|(_, values)| values.iter().any(Option::is_some)).collect();
     html! {
         h2 #runs { "Runs" }
-        div.wide {
-            table.text {
-                thead { tr { th {} @for (at, name) in names.iter().enumerate() { th { (key(at, name)) } } } }
-                tbody {
-                    @for (name, property) in PROPERTIES {
-                        @let values: Vec<_> = runs.iter().map(property).collect();
-                        @if values.iter().any(Option::is_some) {
-                            tr { td { (name) } @for value in values { td { (or_missing(value)) } } }
-                        }
-                    }
-                }
-            }
-        }
+        (page::table_by_run("", names, &rows))
     }
-}
-
-fn machine(run: &RunRecord) -> String {
-    let machine = &run.machine;
-    let cores = machine.cores.map(|cores| format!("{cores} cores"));
-    let memory = machine.memory_bytes.map(format::bytes);
-    let parts = [Some(machine.system.clone()), machine.processor.clone(), cores, memory];
-    parts.into_iter().flatten().collect::<Vec<_>>().join(", ")
 }
 
 fn dotted(numbers: impl IntoIterator<Item = u64>) -> String {
@@ -135,21 +118,12 @@ pub fn objectives(runs: &[RunRecord], names: &[String]) -> Markup {
             html! {
                 td { (key(at, name)) }
                 td { code { (objective.objective) } }
-                td { (measured(objective)) }
+                td { (objective) }
                 td { @if objective.held { span.good { "met" } } @else { span.bad { "missed" } } }
             }
         })
     });
     table("objectives", "Objectives", &["Run", "Objective", "Measured", ""], rows)
-}
-
-/// The measured value of an objective with its confidence interval.
-fn measured(objective: &ObjectiveRecord) -> String {
-    let value = objective.measured.as_deref().unwrap_or("too few samples");
-    match &objective.interval {
-        Some(interval) => format!("{value} (95 %: {interval})"),
-        None => value.to_owned(),
-    }
 }
 
 /// The table of rates in the test phase, due and achieved.
@@ -229,12 +203,9 @@ fn table(id: &str, heading: &str, headings: &[&str], rows: impl Iterator<Item = 
     html! {
         @if !rows.is_empty() {
             h2 id=(id) { (heading) }
-            div.wide {
-                table.text {
-                    thead { tr { @for heading in headings { th { (heading) } } } }
-                    tbody { @for row in rows { tr { (row) } } }
-                }
-            }
+            (page::table("text", &html! { @for heading in headings { th { (heading) } } }, &html! {
+                @for row in rows { tr { (row) } }
+            }))
         }
     }
 }

@@ -116,8 +116,8 @@ impl Files {
 
     /// Replaces the content of both files.
     pub fn finish(&self, result: &str, record: &str) -> Result<(), FileError> {
-        file::write_synced(&self.record, record)?;
-        file::write_synced(&self.result, result)
+        file::write(&self.record, record)?;
+        file::write(&self.result, result)
     }
 }
 

@@ -5,8 +5,8 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use broadside::Progress;
-use broadside::load::record::{Phase, QueryType, SecondRecord};
-use broadside::load::{KindSnapshot, LoadConfig, Observer, RunRecord, Snapshot};
+use broadside::load::record::{Phase, QueryType, SecondRecord, SeriesRecord};
+use broadside::load::{LoadConfig, Observer, RunRecord, Snapshot};
 use indicatif::ProgressBar;
 use parking_lot::Mutex;
 
@@ -131,7 +131,7 @@ impl Observer for LiveProgress {
                 snapshot.active_jobs
             ),
         ]);
-        lines.extend(snapshot.kinds.iter().filter_map(kind));
+        lines.extend(snapshot.series.iter().filter_map(kind));
         if snapshot.errors + snapshot.shed > 0 {
             lines.push(format!("{} errors, {} jobs shed", snapshot.errors, snapshot.shed));
         }
@@ -140,8 +140,8 @@ impl Observer for LiveProgress {
 }
 
 /// The line of a kind of call; `None` if no call completed in the last second.
-fn kind(kind: &KindSnapshot) -> Option<String> {
-    let name = match kind.query_type {
+fn kind(series: &SeriesRecord) -> Option<String> {
+    let name = match series.query_type {
         None => "events",
         Some(QueryType::GetJobs) => "pages",
         Some(QueryType::GetJobGroups) => "groups",
@@ -149,7 +149,8 @@ fn kind(kind: &KindSnapshot) -> Option<String> {
         Some(QueryType::GetJobRunError) => "run errors",
         Some(QueryType::GetJobRunDebugMessage) => "debug messages",
     };
-    let (p50, p99) = (format::time(kind.p50_nanos?), format::time(kind.p99_nanos?));
-    let rate = kind.query_type.map_or_else(String::new, |_| format!(" {}", format::rate(kind.achieved)));
+    let second = series.intervals.last()?;
+    let (p50, p99) = (format::time(second.p50_nanos?), format::time(second.p99_nanos?));
+    let rate = series.query_type.map_or_else(String::new, |_| format!(" {}", format::rate(second.achieved)));
     Some(format!("{name}{rate} p50 {p50} p99 {p99}"))
 }

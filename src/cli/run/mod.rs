@@ -17,8 +17,8 @@ use clap::Args;
 use tokio::sync::watch;
 
 use super::arguments::Address;
-use super::messages::{self, Output};
-use super::{Failure, Verdict, interrupt};
+use super::messages;
+use super::{ExitStatus, Failure, interrupt};
 use files::Files;
 use live::LiveProgress;
 use plan::Plan;
@@ -146,14 +146,13 @@ Exit codes:
   4    invalid: the load generator did not keep its schedule, or a search for this reason found no rate
   130  interrupted; the measurements up to the interruption are written";
 
-pub async fn run(args: &RunArgs) -> Result<Verdict, Failure> {
+pub async fn run(args: &RunArgs) -> Result<ExitStatus, Failure> {
     let backend = args.backend.as_ref().map(Address::config).transpose()?;
     let Some(plan) = Plan::read(&args.configs, backend)? else {
-        return Ok(Verdict::Failed);
+        return Ok(ExitStatus::Failed);
     };
     if args.share.is_some_and(|share| share.parts() > 1) && plan.database.backend() == BackendKind::Memory {
-        messages::problem("--share requires a server: the memory backend is the store of one process");
-        return Ok(Verdict::Failed);
+        return Err(Failure::message("--share requires a server: the memory backend is the store of one process"));
     }
     let options = RunOptions {
         generator: GeneratorOptions {
@@ -171,24 +170,24 @@ pub async fn run(args: &RunArgs) -> Result<Verdict, Failure> {
         let database = plan.database.connect(Arc::new(SystemClock)).await?;
         load::tear_down(&*database).await?;
         database.close().await?;
-        return Ok(Verdict::Passed);
+        return Ok(ExitStatus::Passed);
     }
     if !args.yes && !plan.confirmed(args.find_rate)? {
-        return Ok(Verdict::Failed);
+        return Ok(ExitStatus::Failed);
     }
     // A signal stops the load; the process ends after the results are written.
-    let _guard = interrupt::guard()?;
+    let _guard = interrupt::Guard::of_results()?;
     let files = Arc::new(Files::create(&args.results_dir, SystemClock.now())?);
     if let Some(share) = args.share.filter(|share| share.parts() > 1) {
         messages::note(format!("share {share}: waiting up to {:?} for the others", options.share_wait));
     }
     let record = execute(&plan, &options, args.find_rate, &files).await?;
     let written = files.finish(&ResultFile::new(&record, plan.config.upstream()).to_json()?, &record.to_json()?);
-    Output::default().line(Summary { record: &record, files: &files.written() })?;
-    let verdict = verdict(&record);
+    messages::output(Summary { record: &record, files: &files.written() })?;
+    let status = report_problems(&record);
     // An error of the files must not hide the result.
     written?;
-    verdict
+    status
 }
 
 /// Executes the plan. A signal stops the load and shortens the drain.
@@ -225,8 +224,8 @@ async fn connect(config: &DatabaseConfig) -> Result<Arc<dyn Database>, Failure> 
     }
 }
 
-/// Reports the reasons for the verdict.
-fn verdict(record: &RunRecord) -> Result<Verdict, Failure> {
+/// Reports the reasons for the exit status, and returns it.
+fn report_problems(record: &RunRecord) -> Result<ExitStatus, Failure> {
     for failure in &record.failures {
         let kept = if failure.phase == Phase::TearDown { "" } else { "; the data are kept" };
         messages::problem(format!("{}: {}{kept}", failure.phase, failure.error));
@@ -250,26 +249,26 @@ fn verdict(record: &RunRecord) -> Result<Verdict, Failure> {
 }
 
 /// The exit code of a record.
-pub fn exit(record: &RunRecord) -> Verdict {
+pub fn exit(record: &RunRecord) -> ExitStatus {
     match record.verdict() {
-        _ if record.partial => Verdict::Failed,
-        load::Verdict::Passed if record.failures.is_empty() => Verdict::Passed,
-        load::Verdict::Passed => Verdict::Failed,
-        load::Verdict::NotSustained => Verdict::NotSustained,
-        load::Verdict::Invalid => Verdict::Invalid,
-        _ => Verdict::Differed,
+        _ if record.partial => ExitStatus::Failed,
+        load::Verdict::Passed if record.failures.is_empty() => ExitStatus::Passed,
+        load::Verdict::Passed => ExitStatus::Failed,
+        load::Verdict::NotSustained => ExitStatus::NotSustained,
+        load::Verdict::Invalid => ExitStatus::Invalid,
+        _ => ExitStatus::Differed,
     }
 }
 
-fn found(search: &RateSearchRecord, is_complete: bool) -> Verdict {
+fn found(search: &RateSearchRecord, is_complete: bool) -> ExitStatus {
     search.inconclusive.iter().for_each(|reason| messages::problem(format!("inconclusive: {reason}")));
     match search.highest {
-        _ if !is_complete => Verdict::Failed,
-        Some(_) => Verdict::Passed,
-        None if search.inconclusive.is_some() => Verdict::Invalid,
+        _ if !is_complete => ExitStatus::Failed,
+        Some(_) => ExitStatus::Passed,
+        None if search.inconclusive.is_some() => ExitStatus::Invalid,
         None => {
             messages::problem("no rate met all objectives");
-            Verdict::Differed
+            ExitStatus::Differed
         }
     }
 }

@@ -1,6 +1,5 @@
 //! The plan of a run: configuration, store and size.
 
-use std::io::{self, BufRead, IsTerminal, Write};
 use std::path::{Path, PathBuf};
 
 use broadside::load::upstream::GoDuration;
@@ -8,7 +7,7 @@ use broadside::load::{LoadConfig, ParsedConfig, RecordedRead};
 use broadside::{BackendKind, DatabaseConfig};
 
 use crate::cli::file::{self, FileError};
-use crate::cli::{Failure, format, messages};
+use crate::cli::{Failure, format, messages, terminal};
 
 /// The default configuration, for runs without --config.
 const DEFAULT: (&str, &str) = ("default.yaml", include_str!("../../../fixtures/load/default.yaml"));
@@ -82,14 +81,10 @@ impl Plan {
             format::bytes(bytes),
             GoDuration(self.config.warmup_duration + self.config.test_duration)
         );
-        if !io::stdin().is_terminal() {
+        Ok(terminal::confirm(&format!("{size}. Continue?"))?.unwrap_or_else(|| {
             messages::problem(format!("{size}; confirm it with --yes"));
-            return Ok(false);
-        }
-        write!(io::stderr(), "{size}. Continue? [y/N] ")?;
-        let mut answer = String::new();
-        io::stdin().lock().read_line(&mut answer)?;
-        Ok(matches!(answer.trim(), "y" | "Y" | "yes"))
+            false
+        }))
     }
 }
 

@@ -5,10 +5,10 @@ use std::path::Path;
 
 use broadside::load::RunRecord;
 use broadside::measure::LatencyHistogram;
-use comfy_table::presets::UTF8_FULL_CONDENSED;
-use comfy_table::{Cell, CellAlignment, Table};
+use comfy_table::Table;
 
 use crate::cli::format;
+use crate::cli::table::{or_missing, table};
 
 /// The summary of a run: a table of the calls, actions, census, objectives and files.
 pub struct Summary<'a> {
@@ -48,10 +48,8 @@ impl fmt::Display for Summary<'_> {
             None => writeln!(f, "census: none, because of an error")?,
         }
         for objective in &record.objectives {
-            let measured = objective.measured.as_deref().unwrap_or("too few samples");
             let result = if objective.held { "met" } else { "missed" };
-            let interval = objective.interval.iter().map(|interval| format!(" (95 %: {interval})"));
-            writeln!(f, "objective {}: {result}, {measured}{}", objective.objective, interval.collect::<String>())?;
+            writeln!(f, "objective {}: {result}, {objective}", objective.objective)?;
         }
         self.search(f)?;
         if record.partial {
@@ -85,22 +83,19 @@ impl Summary<'_> {
 
     fn table(&self) -> Table {
         let record = self.record;
-        let mut table = Table::new();
-        table.load_preset(UTF8_FULL_CONDENSED);
-        let right = |text: &str| Cell::new(text).set_alignment(CellAlignment::Right);
         let share = record.share.as_ref().map_or_else(String::new, |share| format!(", share {}", share.share));
         let title = format!("{}, seed {}{share}", record.store.backend, record.seed);
-        let headings = ["calls", "failed", "not found", "p50", "p95", "p99", "p99.9", "max"].map(right);
-        table.set_header(std::iter::once(Cell::new(title)).chain(headings));
+        let header =
+            [title.as_str(), "calls", "failed", "not found", "p50", "p95", "p99", "p99.9", "max"].map(str::to_owned);
         let ingester = &record.ingester;
         let counts = [ingester.latency.count(), ingester.batches_failed, 0];
-        table.add_row(row("events".to_owned(), &ingester.latency, &ingester.driver_lag, counts));
-        for query in &record.queries {
+        let events = row("events".to_owned(), &ingester.latency, &ingester.driver_lag, counts);
+        let reads = record.queries.iter().map(|query| {
             let name = format!("{} {}", query.query_type, query.filter_combo);
             let counts = [query.latency.count(), query.failed, query.not_found];
-            table.add_row(row(name, &query.latency, &query.driver_lag, counts));
-        }
-        table
+            row(name, &query.latency, &query.driver_lag, counts)
+        });
+        table(1, header.into(), [events].into_iter().chain(reads))
     }
 
     /// The rates and the parts of the latencies.
@@ -119,10 +114,8 @@ impl Summary<'_> {
     }
 }
 
-fn row(name: String, latency: &LatencyHistogram, lag: &LatencyHistogram, counts: [u64; 3]) -> Vec<Cell> {
-    let right = |text: String| Cell::new(text).set_alignment(CellAlignment::Right);
+fn row(name: String, latency: &LatencyHistogram, lag: &LatencyHistogram, counts: [u64; 3]) -> Vec<String> {
     let times = [0.5, 0.95, 0.99, 0.999, 1.0].map(|quantile| format::latency(latency, lag, quantile));
-    let times = times.map(|time| right(time.unwrap_or_else(|| "–".to_owned())));
-    let counts = counts.map(|count| right(count.to_string()));
-    [Cell::new(name)].into_iter().chain(counts).chain(times).collect()
+    let times = times.map(|time| or_missing(time, |time| time));
+    [name].into_iter().chain(counts.map(|count| count.to_string())).chain(times).collect()
 }

@@ -16,9 +16,9 @@ pub async fn check(config: &DatabaseConfig) -> Result<Row, Failure> {
     let bar = progress::bar("running scenarios", FIXTURES.len() as u64);
     let mut tally = Tally::default();
     for (name, text) in FIXTURES {
-        run_scenario(config, &Scenario::parse(text)?, |step, response| {
+        run_scenario(config, &Scenario::parse(text)?, async |step, response| {
             if step.expect.is_some() && !tally.count(step.accepts(response)) {
-                messages::difference(name, step, response);
+                messages::difference(name, step, response).await;
             }
             Ok(())
         })

@@ -24,10 +24,16 @@ const GROUPINGS: [Grouping; 5] = [
     (GroupField::Node, |job| job.runs.last().map(|run| run.node.clone()).unwrap_or_default()),
 ];
 
+/// The number of jobs after which a signal can interrupt the census.
+const JOBS_BETWEEN_SIGNALS: usize = 10_000;
+
 /// Compares the store's group counts with those of the workload.
 pub async fn check(database: &dyn Database, workload: &Workload) -> Row {
     let mut counts = GROUPINGS.map(|_| Counts::new());
-    for job in workload.jobs() {
+    for (number, job) in workload.jobs().enumerate() {
+        if number % JOBS_BETWEEN_SIGNALS == 0 {
+            tokio::task::yield_now().await;
+        }
         for ((_, name), counts) in GROUPINGS.iter().zip(&mut counts) {
             *counts.entry(name(&job)).or_default() += 1;
         }

@@ -6,17 +6,15 @@ mod queries;
 mod summary;
 
 use std::sync::Arc;
-use std::time::Instant;
 
-use broadside::ingest::IngestionBatch;
 use broadside::measure::LatencyHistogram;
 use broadside::workload::{Workload, WorkloadOptions};
 use broadside::{Database, DatabaseConfig, ManualClock};
 use clap::Args;
 
-use super::messages::Output;
+use super::messages;
 use super::scratch::{check_reachable, with_scratch};
-use super::{BackendArgs, Failure, Verdict, fill, progress};
+use super::{BackendArgs, ExitStatus, Failure, fill};
 use summary::{Row, Summary, Tally};
 
 /// Check the semantics of a backend and measure its queries.
@@ -49,15 +47,15 @@ Exit codes:
   1  a check failed
   2  the backend cannot be reached";
 
-pub async fn run(args: &SmokeArgs) -> Result<Verdict, Failure> {
+pub async fn run(args: &SmokeArgs) -> Result<ExitStatus, Failure> {
     let config = args.backend.config()?;
     check_reachable(std::slice::from_ref(&config)).await?;
     let mut summary = Summary::new(config.backend(), args.jobs);
     summary.add(behaviours::check(&config).await?);
     let workload = Workload::new(WorkloadOptions { jobs: args.jobs, ..WorkloadOptions::default() });
     generated_jobs(&config, &workload, &mut summary).await?;
-    Output::default().line(&summary)?;
-    Ok(if summary.passed() { Verdict::Passed } else { Verdict::Differed })
+    messages::output(&summary)?;
+    Ok(if summary.passed() { ExitStatus::Passed } else { ExitStatus::Differed })
 }
 
 /// Ingests the workload into a scratch store, checks the counts and runs the queries.
@@ -75,20 +73,13 @@ async fn generated_jobs(config: &DatabaseConfig, workload: &Workload, summary: &
 }
 
 async fn load(database: &dyn Database, workload: &Workload) -> Result<Row, Failure> {
-    let bar = progress::bar("loading jobs", workload.options().jobs);
-    let mut latencies = LatencyHistogram::default();
-    let mut batches = 0;
-    let mut queries = 0;
-    for batch in workload.batches(fill::JOBS_PER_BATCH) {
-        let started = Instant::now();
-        let batch = IngestionBatch::new(batch)?;
-        database.execute_ingestion_query_batch(&batch).await?;
-        latencies.record(started.elapsed());
+    let (mut latencies, mut batches, mut queries) = (LatencyHistogram::default(), 0, 0);
+    fill::load(database, workload, |batch, time| {
+        latencies.record(time);
         batches += 1;
         queries = queries.max(batch.query_count());
-        bar.inc(fill::JOBS_PER_BATCH);
-    }
-    bar.finish_and_clear();
+    })
+    .await?;
     let tally = Tally { checked: batches, passed: batches };
     let name = format!("ingest the lifecycles of {} jobs", fill::JOBS_PER_BATCH);
     Ok(Row { name, tally, rows: Some(queries), latencies })

@@ -46,7 +46,7 @@ async fn run_kind(database: &dyn Database, workload: &Workload, kind: QueryKind)
             break;
         };
         let started = Instant::now();
-        let answer = query.run(database).await;
+        let answer = query.execute(database).await;
         row.latencies.record(started.elapsed());
         let found = match answer {
             Ok(answer) => answer.rows(),

@@ -4,10 +4,9 @@ use std::fmt;
 
 use broadside::BackendKind;
 use broadside::measure::LatencyHistogram;
-use comfy_table::presets::UTF8_FULL_CONDENSED;
-use comfy_table::{Cell, CellAlignment, Table};
 
 use crate::cli::format;
+use crate::cli::table::{or_missing, table};
 
 /// The number of checks and of passed checks.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -59,22 +58,20 @@ impl Summary {
 
 impl fmt::Display for Summary {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let right = |text: String| Cell::new(text).set_alignment(CellAlignment::Right);
-        let mut table = Table::new();
-        table.load_preset(UTF8_FULL_CONDENSED);
-        let headings = ["checked", "passed", "rows", "p50", "p95", "p99"].map(|heading| right(heading.to_owned()));
-        table.set_header([Cell::new(&self.title)].into_iter().chain(headings));
-        for row in &self.rows {
-            let time = |nanos: Option<u64>| nanos.map_or_else(|| "–".to_owned(), format::time);
-            let [p50, p95, p99] = match row.latencies.percentiles() {
-                Some(times) => [Some(times.p50_nanos), times.p95_nanos, times.p99_nanos].map(time),
-                None => Default::default(),
-            };
-            let rows = row.rows.map_or_else(String::new, |rows| rows.to_string());
-            let cells = [row.tally.checked.to_string(), row.tally.passed.to_string(), rows, p50, p95, p99];
-            table.add_row([Cell::new(&row.name)].into_iter().chain(cells.map(right)));
-        }
-        table.fmt(f)
+        let header = [&self.title, "checked", "passed", "rows", "p50", "p95", "p99"].map(str::to_owned);
+        table(1, header.into(), self.rows.iter().map(Row::cells)).fmt(f)
+    }
+}
+
+impl Row {
+    fn cells(&self) -> Vec<String> {
+        let Self { name, tally, rows, latencies } = self;
+        let times = latencies.percentiles().map_or_else(Default::default, |times| {
+            [Some(times.p50_nanos), times.p95_nanos, times.p99_nanos].map(|nanos| or_missing(nanos, format::time))
+        });
+        let rows = rows.map_or_else(String::new, |rows| rows.to_string());
+        let counts = [tally.checked.to_string(), tally.passed.to_string(), rows];
+        [name.clone()].into_iter().chain(counts).chain(times).collect()
     }
 }
 

@@ -13,9 +13,11 @@ use broadside::ManualClock;
 use broadside::memory::{MemoryDatabase, SqlSession};
 use clap::Args;
 
-use self::output::{Format, Stdout};
+use self::output::Format;
+use super::interrupt::{self, Guard};
+use super::messages::Stdout;
 use super::source::Source;
-use super::{Failure, Verdict, file, fill, interrupt};
+use super::{ExitStatus, Failure, file, fill};
 
 /// Query the memory engine with SQL.
 ///
@@ -60,12 +62,7 @@ Exit codes:
   0  all queries succeeded
   2  a query or the scenario is invalid, or a query failed"#;
 
-/// An invalid combination of arguments.
-#[derive(Debug, thiserror::Error)]
-#[error("{0}")]
-struct UsageError(&'static str);
-
-pub async fn run(args: &SqlArgs) -> Result<Verdict, Failure> {
+pub async fn run(args: &SqlArgs) -> Result<ExitStatus, Failure> {
     let texts: Vec<&str> = args.commands.iter().chain(&args.query).map(String::as_str).collect();
     let queries: Vec<&str> = texts.iter().flat_map(|text| all_statements(text)).collect();
     check(args, texts.is_empty(), queries.len())?;
@@ -86,11 +83,11 @@ pub async fn run(args: &SqlArgs) -> Result<Verdict, Failure> {
         Some(path) => to_file(path, &session, &queries, args.format).await?,
         None => {
             for query in queries {
-                output::write(session.query(query).await?, args.format, BufWriter::new(Stdout::default())).await?;
+                output::write(session.query(query).await?, args.format, BufWriter::new(Stdout)).await?;
             }
         }
     }
-    Ok(Verdict::Passed)
+    Ok(ExitStatus::Passed)
 }
 
 fn all_statements(text: &str) -> Vec<&str> {
@@ -98,16 +95,17 @@ fn all_statements(text: &str) -> Vec<&str> {
     split.statements.into_iter().chain([split.rest].into_iter().filter(|rest| !rest.is_empty())).collect()
 }
 
-fn check(args: &SqlArgs, shell: bool, queries: usize) -> Result<(), UsageError> {
+fn check(args: &SqlArgs, shell: bool, queries: usize) -> Result<(), Failure> {
     let from_stdin = args.scenario.as_deref() == Some(Path::new("-"));
-    match (args.format.is_binary(), &args.out) {
-        (_, _) if shell && args.out.is_some() => Err(UsageError("--out requires a query")),
-        (_, _) if shell && from_stdin => Err(UsageError("a scenario from standard input requires a query")),
-        (_, _) if !shell && queries == 0 => Err(UsageError("the query is empty")),
-        (true, None) => Err(UsageError("the formats parquet and arrow require --out")),
-        (true, Some(_)) if queries > 1 => Err(UsageError("the formats parquet and arrow support only one query")),
-        _ => Ok(()),
-    }
+    let problem = match (args.format.is_binary(), &args.out) {
+        (_, _) if shell && args.out.is_some() => "--out requires a query",
+        (_, _) if shell && from_stdin => "a scenario from standard input requires a query",
+        (_, _) if !shell && queries == 0 => "the query is empty",
+        (true, None) => "the formats parquet and arrow require --out",
+        (true, Some(_)) if queries > 1 => "the formats parquet and arrow support only one query",
+        _ => return Ok(()),
+    };
+    Err(Failure::message(problem))
 }
 
 /// Writes the results to a file. The file is replaced only after all queries have succeeded.
@@ -115,7 +113,7 @@ async fn to_file(path: &Path, session: &SqlSession, queries: &[&str], format: Fo
     let named = |error: io::Error| io::Error::new(error.kind(), format!("{}: {error}", path.display()));
     let part = file::temporary(path);
     // A signal must not leave the partial file behind.
-    let _guard = interrupt::guard()?;
+    let _guard = Guard::of_results()?;
     let file = File::create(&part).map_err(named)?;
     let written = async {
         let mut out = BufWriter::new(&file);

@@ -1,6 +1,6 @@
 //! Output formats of query results.
 
-use std::io::{self, Write};
+use std::io::Write;
 use std::sync::Arc;
 
 use broadside::memory::SqlAnswer;
@@ -204,35 +204,4 @@ fn as_json(field: &FieldRef, column: &ArrayRef) -> Result<ArrayRef, ArrowError> 
 fn with_columns(batch: &RecordBatch, schema: SchemaRef, columns: Vec<ArrayRef>) -> Result<RecordBatch, ArrowError> {
     let options = RecordBatchOptions::new().with_row_count(Some(batch.num_rows()));
     RecordBatch::try_new_with_options(schema, columns, &options)
-}
-
-/// Standard output. After the reader has closed the pipe, output is discarded without an error.
-#[derive(Debug, Default)]
-pub struct Stdout {
-    closed: bool,
-}
-
-impl Stdout {
-    fn unless_closed(&mut self, write: impl FnOnce(&mut io::StdoutLock<'_>) -> io::Result<()>) -> io::Result<()> {
-        if self.closed {
-            return Ok(());
-        }
-        match write(&mut io::stdout().lock()) {
-            Err(error) if error.kind() == io::ErrorKind::BrokenPipe => {
-                self.closed = true;
-                Ok(())
-            }
-            other => other,
-        }
-    }
-}
-
-impl Write for Stdout {
-    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        self.unless_closed(|stdout| stdout.write_all(bytes)).map(|()| bytes.len())
-    }
-
-    fn flush(&mut self) -> io::Result<()> {
-        self.unless_closed(|stdout| stdout.flush())
-    }
 }

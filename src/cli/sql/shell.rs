@@ -1,7 +1,7 @@
 //! The SQL shell: reads and executes statements and commands.
 
 use std::fmt::Display;
-use std::io::{self, BufRead, IsTerminal};
+use std::io::{self, IsTerminal};
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -11,11 +11,11 @@ use futures::stream;
 use rustyline::DefaultEditor;
 use rustyline::error::ReadlineError;
 
-use super::output::{self, Format, Stdout};
+use super::output::{self as results, Format};
 use super::statements::split;
 use crate::cli::interrupt::{self, Interrupted};
-use crate::cli::messages::{self, Output};
-use crate::cli::{Failure, Verdict, format, terminal};
+use crate::cli::messages::{self, Stdout, output};
+use crate::cli::{ExitStatus, Failure, format, terminal};
 
 const PROMPT: &str = "broadside> ";
 const CONTINUATION: &str = "        -> ";
@@ -32,65 +32,35 @@ const HELP: &str = r"Statements end with a semicolon and may span several lines.
 const TABLES: &str =
     "SELECT table_name FROM information_schema.tables WHERE table_schema = 'public' ORDER BY table_name";
 
-/// The input of the shell.
-enum Input {
-    Terminal(Box<DefaultEditor>, Option<PathBuf>),
-    /// A pipe or a file.
-    Stdin(io::StdinLock<'static>),
-}
-
-/// An input event.
-enum Line {
-    Text(String),
-    /// Ctrl-C: discards the incomplete statement.
-    Cancelled,
-    End,
+/// The input of the shell: lines that are edited on a terminal, or those of a pipe or a file.
+struct Input {
+    editor: DefaultEditor,
+    /// The file with the history of a terminal.
+    history: Option<PathBuf>,
 }
 
 impl Input {
-    fn new() -> Result<Self, Failure> {
-        if !io::stdin().is_terminal() {
-            return Ok(Self::Stdin(io::stdin().lock()));
+    fn new(interactive: bool) -> Result<Self, Failure> {
+        if interactive {
+            terminal::save();
         }
-        terminal::save();
         let mut editor = DefaultEditor::new()?;
-        let history = std::env::home_dir().map(|home| home.join(HISTORY));
+        let history = std::env::home_dir().filter(|_| interactive).map(|home| home.join(HISTORY));
         if let Some(path) = &history {
             // The file does not exist before the first shell ends.
             let _ = editor.load_history(path);
         }
-        Ok(Self::Terminal(Box::new(editor), history))
-    }
-
-    fn is_terminal(&self) -> bool {
-        matches!(self, Self::Terminal(..))
-    }
-
-    fn next(&mut self, prompt: &str) -> Result<Line, Failure> {
-        match self {
-            Self::Terminal(editor, _) => match editor.readline(prompt) {
-                Ok(line) => Ok(Line::Text(line)),
-                Err(ReadlineError::Interrupted) => Ok(Line::Cancelled),
-                Err(ReadlineError::Eof) => Ok(Line::End),
-                Err(error) => Err(error.into()),
-            },
-            Self::Stdin(input) => {
-                let mut line = String::new();
-                Ok(if input.read_line(&mut line)? == 0 { Line::End } else { Line::Text(line) })
-            }
-        }
+        Ok(Self { editor, history })
     }
 
     fn add_history(&mut self, entry: &str) {
-        if let Self::Terminal(editor, _) = self {
-            // An error only loses the history entry.
-            let _ = editor.add_history_entry(entry);
-        }
+        // An error only loses the history entry.
+        let _ = self.editor.add_history_entry(entry);
     }
 
     fn save_history(&mut self) {
-        if let Self::Terminal(editor, Some(path)) = self
-            && let Err(error) = editor.append_history(path)
+        if let Some(path) = &self.history
+            && let Err(error) = self.editor.append_history(path)
         {
             messages::problem(format_args!("{}: cannot save the history: {error}", path.display()));
         }
@@ -105,23 +75,23 @@ enum Flow {
 }
 
 /// Executes statements until the end of the input.
-pub async fn run(session: &SqlSession, format: Format) -> Result<Verdict, Failure> {
-    let mut input = Input::new()?;
-    let mut shell =
-        Shell { session, format, timing: false, interactive: input.is_terminal(), verdict: Verdict::Passed };
-    if shell.interactive {
-        Output::default().line(r"Tables: job, job_run, job_spec, job_error. \? for help, \q to quit.")?;
+pub async fn run(session: &SqlSession, format: Format) -> Result<ExitStatus, Failure> {
+    let interactive = io::stdin().is_terminal();
+    let mut input = Input::new(interactive)?;
+    let mut shell = Shell { session, format, timing: false, interactive, status: ExitStatus::Passed };
+    if interactive {
+        output(r"Tables: job, job_run, job_spec, job_error. \? for help, \q to quit.")?;
     }
     let mut pending = String::new();
     loop {
-        match input.next(if pending.is_empty() { PROMPT } else { CONTINUATION })? {
-            Line::Text(line) => {
+        match input.editor.readline(if pending.is_empty() { PROMPT } else { CONTINUATION }) {
+            Ok(line) => {
                 if shell.process(&line, &mut pending, &mut input).await? == Flow::Exit {
                     break;
                 }
             }
-            Line::Cancelled => pending.clear(),
-            Line::End => {
+            Err(ReadlineError::Interrupted) => pending.clear(),
+            Err(ReadlineError::Eof) => {
                 // The last statement needs no semicolon.
                 let rest = split(&pending).rest;
                 if !rest.is_empty() {
@@ -129,10 +99,11 @@ pub async fn run(session: &SqlSession, format: Format) -> Result<Verdict, Failur
                 }
                 break;
             }
+            Err(error) => return Err(error.into()),
         }
     }
     input.save_history();
-    Ok(shell.verdict)
+    Ok(shell.status)
 }
 
 struct Shell<'a> {
@@ -141,7 +112,7 @@ struct Shell<'a> {
     timing: bool,
     interactive: bool,
     /// The exit code: a non-interactive shell fails if a statement fails.
-    verdict: Verdict,
+    status: ExitStatus,
 }
 
 impl Shell<'_> {
@@ -177,10 +148,10 @@ impl Shell<'_> {
         let mut words = command.trim_end_matches(';').split_whitespace();
         match (words.next().unwrap_or_default(), words.next(), words.next()) {
             ("\\q", None, None) => return Ok(Flow::Exit),
-            ("\\?", None, None) => Output::default().line(HELP)?,
+            ("\\?", None, None) => output(HELP)?,
             ("\\timing", None, None) => {
                 self.timing = !self.timing;
-                Output::default().line(if self.timing { "Timing is on." } else { "Timing is off." })?;
+                output(if self.timing { "Timing is on." } else { "Timing is off." })?;
             }
             ("\\d", None, None) => return self.execute(TABLES).await,
             ("\\d", Some(table), None) => return self.describe(table).await,
@@ -205,14 +176,14 @@ impl Shell<'_> {
         let result = async {
             let answer = self.session.query(statement).await?;
             if !self.timing {
-                return Ok((output::write(answer, self.format, Stdout::default()).await?, None));
+                return Ok((results::write(answer, self.format, Stdout).await?, None));
             }
             // The output must not overlap with the execution, so that the time is only that of the latter.
             let schema = Arc::clone(answer.schema());
             let batches = answer.collect().await?;
             let time = start.elapsed();
             let batches = stream::iter(batches.into_iter().map(Ok));
-            Ok((output::write_batches(&schema, batches, self.format, Stdout::default()).await?, Some(time)))
+            Ok((results::write_batches(&schema, batches, self.format, Stdout).await?, Some(time)))
         };
         let outcome = if self.interactive { interrupt::cancellable(result).await } else { Ok(result.await) };
         match outcome {
@@ -237,7 +208,7 @@ impl Shell<'_> {
         if self.interactive {
             return Flow::Continue;
         }
-        self.verdict = Verdict::Failed;
+        self.status = ExitStatus::Failed;
         Flow::Exit
     }
 }
@@ -246,6 +217,6 @@ impl Shell<'_> {
 fn time_line(rows: usize, time: Duration) -> Result<(), Failure> {
     let nanos = u64::try_from(time.as_nanos()).unwrap_or(u64::MAX);
     let rows = if rows == 1 { "1 row".to_owned() } else { format!("{rows} rows") };
-    Output::default().line(format_args!("{rows}, {}", format::time(nanos)))?;
+    output(format_args!("{rows}, {}", format::time(nanos)))?;
     Ok(())
 }

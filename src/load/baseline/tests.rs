@@ -63,9 +63,10 @@ fn the_ratios_to_the_first_of_several_runs_are_compared() {
     let worse = found(&before, &[on("memory", 152, 10), on("postgres", 300, 30)]);
     assert!(worse.len() == 2, "{worse:?}");
     for (regression, percentile) in worse.iter().zip(["p50", "p99"]) {
-        let Regression::Ratio { measure, watched, other, before, now } = regression else { panic!("{regression}") };
-        assert_eq!(*measure, format!("GetJobs owner {percentile}"));
-        assert_eq!((watched.as_str(), other.as_str()), ("memory", "postgres"));
+        let Regression::Ratio(regression) = regression else { panic!("{regression}") };
+        assert_eq!(regression.measure, format!("GetJobs owner {percentile}"));
+        assert_eq!((regression.watched.as_str(), regression.other.as_str()), ("memory", "postgres"));
+        let (before, now) = (regression.before.value, regression.now.value);
         assert!((before - 3.0).abs() < 0.01 && (now - 300.0 / 152.0).abs() < 0.01, "{regression}");
     }
 }

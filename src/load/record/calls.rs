@@ -4,6 +4,7 @@ use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
+use super::RunRecord;
 use crate::measure::{Histogram, LatencyHistogram};
 
 /// The ingestion of the test phase. An event is a state transition of a job or an update by an action; it has one to
@@ -117,6 +118,65 @@ pub struct QueryRecord {
     pub slot_wait: LatencyHistogram,
     /// The delay by the driver, from the time at which the read was due and had a slot to the call.
     pub driver_lag: LatencyHistogram,
+}
+
+/// The latencies of the events of ingestion, or of a kind of read with a filter combination.
+#[derive(Debug, Clone, Copy)]
+#[non_exhaustive]
+pub struct Latencies<'a> {
+    /// The time from the due time to completion.
+    pub latency: &'a LatencyHistogram,
+    /// The duration of the call.
+    pub service_time: &'a LatencyHistogram,
+    /// The wait of an event in the backlog, or of a read for a slot.
+    pub wait: &'a LatencyHistogram,
+    /// The delay by the driver.
+    pub driver_lag: &'a LatencyHistogram,
+    /// The number of failed batches, or of failed reads.
+    pub failed: u64,
+    /// The number of reads of a record that does not exist.
+    pub not_found: u64,
+}
+
+impl RunRecord {
+    /// The latencies of the events of ingestion, which are first, and of the reads, by the names of reports.
+    pub fn latencies(&self) -> Vec<(String, Latencies<'_>)> {
+        let ingester = &self.ingester;
+        let events = Latencies {
+            latency: &ingester.latency,
+            service_time: &ingester.service_time,
+            wait: &ingester.backlog_wait,
+            driver_lag: &ingester.driver_lag,
+            failed: ingester.batches_failed,
+            not_found: 0,
+        };
+        let reads = self.queries.iter().map(|query| {
+            let latencies = Latencies {
+                latency: &query.latency,
+                service_time: &query.service_time,
+                wait: &query.slot_wait,
+                driver_lag: &query.driver_lag,
+                failed: query.failed,
+                not_found: query.not_found,
+            };
+            (query.name(), latencies)
+        });
+        [("events".to_owned(), events)].into_iter().chain(reads).collect()
+    }
+
+    /// The kinds of reads of the test phase.
+    pub fn query_types(&self) -> Vec<QueryType> {
+        let mut kinds: Vec<_> = self.queries.iter().map(|query| query.query_type).collect();
+        kinds.dedup();
+        kinds
+    }
+
+    /// A measurement of a kind of read with all filter combinations.
+    pub fn merged(&self, kind: QueryType, of: fn(&QueryRecord) -> &LatencyHistogram) -> LatencyHistogram {
+        let mut merged = LatencyHistogram::default();
+        self.queries.iter().filter(|query| query.query_type == kind).for_each(|query| merged.merge(of(query)));
+        merged
+    }
 }
 
 impl QueryRecord {

@@ -14,11 +14,11 @@ use serde_json::Value;
 use crate::measure::{Interval, Machine};
 use crate::time::Timestamp;
 
-pub use calls::{IngesterRecord, QueryRecord, QueryType};
+pub use calls::{IngesterRecord, Latencies, QueryRecord, QueryType};
 pub use journal::{ReadRecordError, SecondRecord};
 
 /// The record of a run.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct RunRecord {
     /// The version of this format, [`RunRecord::FORMAT`].
@@ -111,7 +111,7 @@ pub struct ShareRecord {
 }
 
 /// The store of a run.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct StoreRecord {
     /// The backend's name: `memory`, `postgres` or `clickhouse`.
@@ -327,6 +327,14 @@ pub struct ObjectiveRecord {
     /// Whether the objective was missed by a latency that the driver's lag distorts.
     #[serde(default, rename = "unresolved")]
     pub is_unresolved: bool,
+}
+
+/// The measured value with its confidence interval.
+impl fmt::Display for ObjectiveRecord {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.measured.as_deref().unwrap_or("too few samples"))?;
+        self.interval.as_ref().map_or(Ok(()), |interval| write!(f, " (95 %: {interval})"))
+    }
 }
 
 /// The search for the highest submission rate that meets all objectives.

@@ -111,7 +111,7 @@ pub(super) async fn run_unchecked(
         activity_problems: Vec::new(),
         team: None,
         search,
-        outcome: Outcome::default(),
+        outcome: ShareOutcome::default(),
     };
     run.execute().await
 }
@@ -139,12 +139,12 @@ struct Run<'a> {
     team: Option<Team>,
     /// The search of which the run is a trial.
     search: Option<RateSearchRecord>,
-    outcome: Outcome,
+    outcome: ShareOutcome,
 }
 
 /// What a share tells the last one, and the last one knows of the others.
 #[derive(Debug, Default)]
-struct Outcome {
+struct ShareOutcome {
     /// The changes of the counts of the store by this share; `None` if they are not known.
     counts: Option<ExpectedCounts>,
     /// Whether the load has begun, so that other shares use the store until they have ended.
@@ -170,8 +170,7 @@ impl Run<'_> {
 
     /// Checks the store, joins the other shares and initialises the schema, in this order; `None` if the run was stopped.
     async fn prepare(&mut self) -> Result<Option<Population>> {
-        let (database, config) = (self.database.clone(), self.config);
-        let check = async move { store::check(&*database, config).await };
+        let check = store::check(&*self.database, self.config);
         let Some(population) = self.attempt(check).await? else { return Ok(None) };
         let share = self.options.generator.share;
         let is_alone = share.parts() == 1;
@@ -192,9 +191,7 @@ impl Run<'_> {
 
     /// Initialises the schema. Returns false if the run was stopped.
     async fn initialise(&mut self) -> Result<bool> {
-        let database = self.database.clone();
-        let initialise = async move { database.initialise_schema().await };
-        Ok(self.attempt(initialise).await?.is_some())
+        Ok(self.attempt(self.database.initialise_schema()).await?.is_some())
     }
 
     /// Runs the phases of a load on a store with the schema.
@@ -254,9 +251,7 @@ impl Run<'_> {
 
     /// Runs the phases from the historical jobs to the census.
     async fn load(&mut self, population: &Population) -> Result<RunRecord> {
-        let database = self.database.clone();
-        let sampled = self.attempt(async move { database.store_info().await }).await?;
-        let Some(info) = sampled else { return Ok(self.unloaded()) };
+        let Some(info) = self.attempt(self.database.store_info()).await? else { return Ok(self.unloaded()) };
         self.add_sample(&info);
         self.observer.phase(Phase::Historical);
         let (populated, rested) = match self.fill(population).await {
@@ -323,10 +318,9 @@ impl Run<'_> {
     /// Updates the statistics of the planner, which a store that has just been filled does not have, and waits before
     /// the load. Returns false if the run was stopped.
     async fn rest(&mut self) -> Result<bool> {
-        let (database, time) = (self.database.clone(), self.options.rest);
-        let rest = async move {
-            database.analyse().await?;
-            tokio::time::sleep(time).await;
+        let rest = async {
+            self.database.analyse().await?;
+            tokio::time::sleep(self.options.rest).await;
             Ok(())
         };
         Ok(self.attempt(rest).await?.is_some())

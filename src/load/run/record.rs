@@ -42,34 +42,20 @@ impl Run<'_> {
             store: StoreRecord {
                 backend: self.database.backend().name().to_owned(),
                 address: self.config.database.address(),
-                version: None,
-                settings: BTreeMap::new(),
+                ..StoreRecord::default()
             },
             machine: Machine::this(),
             partial: true,
-            invalid: Vec::new(),
-            unsustained: Vec::new(),
-            aborted: None,
-            failures: Vec::new(),
             phases: self.phases.clone(),
-            ingester: Default::default(),
-            queries: Vec::new(),
-            actions: Vec::new(),
-            errors: Vec::new(),
-            error_count: 0,
-            series: Vec::new(),
-            delays: Vec::new(),
-            reads_without_id: 0,
             resources: self.resources.clone(),
             activity: self.activity.clone(),
             activity_problems: self.activity_problems.clone(),
-            census: None,
-            objectives: Vec::new(),
             rate_search: self.search.clone(),
             share: self.team.as_ref().map(|team| ShareRecord {
                 share: self.options.generator.share.to_string(),
                 load: team.load().to_owned(),
             }),
+            ..RunRecord::default()
         }
     }
 

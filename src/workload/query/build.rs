@@ -1,10 +1,10 @@
 //! Builds the queries of each kind.
 
-use super::{Aggregate, Grouping, PageKind, Query, QueryKind, Record};
+use super::{Aggregate, Grouping, PageKind, QueryKind, Record};
 use crate::model::JobState;
 use crate::query::{
-    Annotation, Comparison, Direction, GroupOrderKey, GroupQuery, IntegerField, JobOrderKey, JobQuery, StateField,
-    TextField, TimeAggregate, TimeField,
+    Annotation, Comparison, Direction, GroupOrderKey, GroupQuery, IntegerField, JobOrderKey, JobQuery, ReadCall,
+    StateField, TextField, TimeAggregate, TimeField,
 };
 use crate::workload::random::Random;
 use crate::workload::{ANNOTATION_KEYS, GeneratedJob, Workload};
@@ -23,7 +23,7 @@ const WAITING: [JobState; 3] = [JobState::Queued, JobState::Leased, JobState::Pe
 impl Workload {
     /// The query of a kind and a number, which selects its values. `None` if no job of the
     /// workload has the values that the kind needs.
-    pub fn query(&self, kind: QueryKind, number: u64) -> Option<Query> {
+    pub fn query(&self, kind: QueryKind, number: u64) -> Option<ReadCall> {
         let jobs = self.options.jobs;
         let mut random = Random::new(self.options.seed, QUERY_STREAMS | number);
         // Random jobs, then all jobs if the workload is so small that the random ones may miss the only match.
@@ -32,12 +32,20 @@ impl Workload {
     }
 
     /// The query of a kind with the values of a job; `None` if the job lacks a value that the kind requires.
-    fn query_like(&self, kind: QueryKind, job: &GeneratedJob) -> Option<Query> {
-        match kind {
-            QueryKind::Page(kind) => Some(Query::Jobs(page(kind, job, self.options.jobs)?.limit(PAGE))),
-            QueryKind::Groups { by, aggregates } => Some(Query::Groups(groups(by, aggregates))),
-            QueryKind::Record(record) => Some(Query::Record(record, record_id(record, job, self.options.specs_every)?)),
-        }
+    fn query_like(&self, kind: QueryKind, job: &GeneratedJob) -> Option<ReadCall> {
+        Some(match kind {
+            QueryKind::Page(kind) => ReadCall::Jobs(page(kind, job, self.options.jobs)?.limit(PAGE)),
+            QueryKind::Groups { by, aggregates } => ReadCall::Groups(groups(by, aggregates)),
+            QueryKind::Record(record) => {
+                let id = record_id(record, job, self.options.specs_every)?;
+                match record {
+                    Record::Spec => ReadCall::JobSpec(id),
+                    Record::Error => ReadCall::JobError(id),
+                    Record::RunError => ReadCall::JobRunError(id),
+                    Record::RunDebugMessage => ReadCall::JobRunDebugMessage(id),
+                }
+            }
+        })
     }
 }
 

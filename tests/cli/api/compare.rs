@@ -12,14 +12,15 @@ use broadside::compare::{
 use broadside::ingest::IngestionBatch;
 use broadside::memory::MemoryDatabase;
 use broadside::query::{self, Direction, GroupField, JobOrderKey};
-use broadside::workload::{Aggregate, Answer, Grouping, PageKind, Query, QueryKind, Record, Workload, WorkloadOptions};
+use broadside::query::{ReadCall, ReadResult};
+use broadside::workload::{Aggregate, Grouping, PageKind, QueryKind, Record, Workload, WorkloadOptions};
 use broadside::{Database, Error, ManualClock, Operation, Result, StoreInfo, Timestamp};
 
 /// A store whose results are modified.
 #[derive(Debug)]
 struct Altered {
     store: Backend,
-    alter: fn(&mut Answer),
+    alter: fn(&mut ReadResult),
     /// The number of the first results, which are not modified.
     unaltered: usize,
     reads: AtomicUsize,
@@ -35,7 +36,7 @@ impl Target for Altered {
         self.store.ingest(batch).await
     }
 
-    async fn answer(&self, query: &Query) -> Result<(Answer, Duration)> {
+    async fn answer(&self, query: &ReadCall) -> Result<(ReadResult, Duration)> {
         let (mut answer, time) = self.store.answer(query).await?;
         if self.reads.fetch_add(1, Ordering::Relaxed) >= self.unaltered {
             (self.alter)(&mut answer);
@@ -57,12 +58,12 @@ async fn store(name: &str, workload: &Workload) -> Backend {
 }
 
 /// The difference that a comparison finds in modified results; `None` if they are considered equal.
-async fn problem(kind: QueryKind, alter: fn(&mut Answer)) -> Option<String> {
+async fn problem(kind: QueryKind, alter: fn(&mut ReadResult)) -> Option<String> {
     later_problem(kind, 0, alter).await
 }
 
 /// The same if the first results are not modified.
-async fn later_problem(kind: QueryKind, unaltered: usize, alter: fn(&mut Answer)) -> Option<String> {
+async fn later_problem(kind: QueryKind, unaltered: usize, alter: fn(&mut ReadResult)) -> Option<String> {
     let workload = Workload::new(WorkloadOptions { jobs: 1500, ..WorkloadOptions::default() });
     let (store_of_altered, reads) = (store("altered", &workload).await, AtomicUsize::new(0));
     let altered = Altered { store: store_of_altered, alter, unaltered, reads };
@@ -103,9 +104,9 @@ impl Target for Recordless {
         self.0.ingest(batch).await
     }
 
-    async fn answer(&self, query: &Query) -> Result<(Answer, Duration)> {
+    async fn answer(&self, query: &ReadCall) -> Result<(ReadResult, Duration)> {
         match query {
-            Query::Record(_, id) => Err(Error::not_found(Operation::GetJobSpec, "spec", "job", id)),
+            ReadCall::JobSpec(id) => Err(Error::not_found(Operation::GetJobSpec, "spec", "job", id)),
             _ => self.0.answer(query).await,
         }
     }
@@ -161,7 +162,7 @@ impl Target for Reversed {
         Ok(())
     }
 
-    async fn answer(&self, query: &Query) -> Result<(Answer, Duration)> {
+    async fn answer(&self, query: &ReadCall) -> Result<(ReadResult, Duration)> {
         self.store.answer(query).await
     }
 
@@ -202,14 +203,14 @@ async fn rows_out_of_order_are_differences() {
 async fn missing_and_repeated_rows_are_differences() {
     let found = problem(BY_QUEUE, |answer| drop(jobs(answer).pop())).await.unwrap();
     assert_eq!(found, "expected 100 rows, got 99");
-    let repeat = |answer: &mut Answer| jobs(answer)[8] = jobs(answer)[7].clone();
+    let repeat = |answer: &mut ReadResult| jobs(answer)[8] = jobs(answer)[7].clone();
     let found = problem(BY_QUEUE, repeat).await.unwrap();
     assert!(found.starts_with("rows 7 and 8 are both"), "{found}");
 }
 
 #[tokio::test]
 async fn a_difference_has_the_path_and_the_value() {
-    let alter = |answer: &mut Answer| {
+    let alter = |answer: &mut ReadResult| {
         for job in jobs(answer) {
             job.runs.iter_mut().for_each(|run| run.exit_code = Some(77));
         }
@@ -220,7 +221,7 @@ async fn a_difference_has_the_path_and_the_value() {
 
 #[tokio::test]
 async fn rows_that_the_query_does_not_select_are_differences() {
-    let alter = |answer: &mut Answer| jobs(answer)[0].job_id = "other".into();
+    let alter = |answer: &mut ReadResult| jobs(answer)[0].job_id = "other".into();
     let found = problem(BY_QUEUE, alter).await.unwrap();
     assert!(found.starts_with("\"other\" is not selected"), "{found}");
     let found = problem(GROUPS, |answer| groups(answer)[0].name = "other".into()).await.unwrap();
@@ -237,11 +238,11 @@ async fn results_are_also_compared_during_the_measurement() {
 async fn groups_and_records_are_compared() {
     let found = problem(GROUPS, |answer| groups(answer)[2].count += 1).await.unwrap();
     assert!(found.starts_with("row 2: expected the order key"), "{found}");
-    let alter = |answer: &mut Answer| *answer = Answer::Text("other".to_owned());
+    let alter = |answer: &mut ReadResult| *answer = ReadResult::Text("other".to_owned());
     let found = problem(QueryKind::Record(Record::RunError), alter).await.unwrap();
     assert!(found.ends_with("got \"other\""), "{found}");
-    let alter = |answer: &mut Answer| {
-        if let Answer::Spec(spec) = answer {
+    let alter = |answer: &mut ReadResult| {
+        if let ReadResult::Spec(spec) = answer {
             // A field that is not known.
             *spec = [spec.as_ref(), &[0xa0, 0x06, 0x01]].concat().into();
         }
@@ -312,7 +313,7 @@ impl Target for Recording {
         self.store.ingest(batch).await.map(|_| Duration::from_millis(1))
     }
 
-    async fn answer(&self, query: &Query) -> Result<(Answer, Duration)> {
+    async fn answer(&self, query: &ReadCall) -> Result<(ReadResult, Duration)> {
         self.calls.lock().unwrap().push((self.name, format!("{query:?}")));
         let (answer, _) = self.store.answer(query).await?;
         let read = self.reads.fetch_add(1, Ordering::Relaxed);
@@ -451,7 +452,7 @@ impl Target for Stale {
         Ok(())
     }
 
-    async fn answer(&self, query: &Query) -> Result<(Answer, Duration)> {
+    async fn answer(&self, query: &ReadCall) -> Result<(ReadResult, Duration)> {
         self.0.answer(query).await
     }
 
@@ -473,13 +474,13 @@ async fn a_write_that_a_store_loses_is_a_difference() {
     assert_eq!(difference.operation, "groups by owner: state, after a write");
 }
 
-fn jobs(answer: &mut Answer) -> &mut Vec<broadside::Job> {
-    let Answer::Jobs(jobs) = answer else { panic!("{answer:?}") };
+fn jobs(answer: &mut ReadResult) -> &mut Vec<broadside::Job> {
+    let ReadResult::Jobs(jobs) = answer else { panic!("{answer:?}") };
     jobs
 }
 
-fn groups(answer: &mut Answer) -> &mut Vec<broadside::JobGroup> {
-    let Answer::Groups(groups) = answer else { panic!("{answer:?}") };
+fn groups(answer: &mut ReadResult) -> &mut Vec<broadside::JobGroup> {
+    let ReadResult::Groups(groups) = answer else { panic!("{answer:?}") };
     groups
 }
 

@@ -69,6 +69,11 @@ impl Axis {
         position.clamp(self.range.start, self.range.end)
     }
 
+    /// The distance of a position from the start of the axis, as a fraction of its length.
+    pub fn share(&self, position: f64) -> f64 {
+        (position - self.range.start) / (self.range.end - self.range.start)
+    }
+
     /// The value at a position.
     pub fn value(&self, position: f64) -> f64 {
         match self.scale {
