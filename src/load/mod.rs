@@ -57,7 +57,7 @@ pub use config::{
     LoadConfig, LoadDatabase, LoadTarget, LookoutQueryConfig, ParsedConfig, Problem, QueryConfig, QueueConfig,
     StageConfig, TransitionConfig,
 };
-pub use duration::{ParseDurationError, parse_duration};
+pub use duration::{GoDuration, ParseDurationError, parse_duration};
 pub use generator::{Generator, GeneratorOptions, PlannedBatch, ShedJobs};
 pub use ids::{LiveId, worker};
 pub use merge::{MergeError, merge};

@@ -10,7 +10,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use broadside::load::record::{Phase, RateSearchRecord};
-use broadside::load::upstream::ResultFile;
+use broadside::load::upstream::result_file;
 use broadside::load::{self, ArrivalKind, GeneratorOptions, LoadTest, RunOptions, RunRecord, SelectionKind, Share};
 use broadside::{BackendKind, Clock, Database, DatabaseConfig, SystemClock};
 use clap::Args;
@@ -183,7 +183,7 @@ pub async fn run(args: &RunArgs) -> Result<Verdict, Failure> {
         messages::note(format!("share {share}: waiting up to {:?} for the others", options.share_wait));
     }
     let record = execute(&plan, &options, args.find_rate, &files).await?;
-    let written = files.finish(&ResultFile::new(&record, plan.config.upstream()).to_json()?, &record.to_json()?);
+    let written = files.finish(&result_file(&record), &record.to_json()?);
     Output::default().line(Summary { record: &record, files: &files.written() })?;
     let verdict = verdict(&record);
     // An error of the files must not hide the result.

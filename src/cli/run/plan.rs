@@ -3,8 +3,7 @@
 use std::io::{self, BufRead, IsTerminal, Write};
 use std::path::{Path, PathBuf};
 
-use broadside::load::upstream::GoDuration;
-use broadside::load::{LoadConfig, ParsedConfig, RecordedRead};
+use broadside::load::{GoDuration, LoadConfig, ParsedConfig, RecordedRead};
 use broadside::{BackendKind, DatabaseConfig};
 
 use crate::cli::file::{self, FileError};

@@ -11,7 +11,6 @@ mod section;
 #[cfg(test)]
 mod tests;
 mod types;
-mod upstream;
 
 pub use database::{LoadDatabase, LoadTarget};
 pub use parse::ParsedConfig;

@@ -10,8 +10,8 @@ use super::types::{
 };
 use crate::error::BackendKind;
 use crate::historical::{HistoricalJobs, HistoricalJobsParams};
+use crate::load::duration::GoDuration;
 use crate::load::objective::Objective;
-use crate::load::upstream::GoDuration;
 use crate::time::{Clock, SystemClock};
 
 /// The tolerance of sums of proportions.

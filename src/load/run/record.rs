@@ -7,9 +7,9 @@ use serde_json::Value;
 use super::Run;
 use crate::error::BackendKind;
 use crate::load::driver::LoadOutcome;
+use crate::load::duration::GoDuration;
 use crate::load::monitor;
 use crate::load::record::{CensusRecord, Phase, PhaseRecord, RunRecord, ShareRecord, StoreRecord};
-use crate::load::upstream::GoDuration;
 use crate::measure::Machine;
 
 impl Run<'_> {
