@@ -162,11 +162,6 @@ impl Serialize for GoDuration {
     }
 }
 
-/// Serializes a duration in Go's format.
-pub(super) fn serialize<S: Serializer>(duration: &Duration, serializer: S) -> Result<S::Ok, S::Error> {
-    GoDuration(*duration).serialize(serializer)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
