@@ -141,56 +141,11 @@ fn spec(job: &NewJob) -> Bytes {
 
 /// The stages of a run until RUNNING, or until the last state that it reached before.
 fn start_of(job: &GeneratedJob, run: &GeneratedRun) -> impl Iterator<Item = Stage> {
-    let leased = vec![
-        SetJobLeased {
-            job_id: job.job_id.clone(),
-            time: run.leased,
-            run_id: run.run_id.clone(),
-            submitted: Some(job.submitted),
-        }
-        .into(),
-        InsertJobRun {
-            job_run_id: run.run_id.clone(),
-            job_id: job.job_id.clone(),
-            cluster: run.cluster.clone(),
-            node: Some(run.node.clone()),
-            pool: Some(run.pool.to_owned()),
-            time: run.leased,
-            submitted: Some(job.submitted),
-        }
-        .into(),
-    ];
-    let pending = run.pending.map(|time| {
-        vec![
-            SetJobPending {
-                job_id: job.job_id.clone(),
-                time,
-                run_id: run.run_id.clone(),
-                submitted: Some(job.submitted),
-            }
-            .into(),
-            SetJobRunPending { job_run_id: run.run_id.clone(), time, submitted: Some(job.submitted) }.into(),
-        ]
-    });
-    let started = run.started.map(|time| {
-        vec![
-            SetJobRunning {
-                job_id: job.job_id.clone(),
-                time,
-                latest_run_id: run.run_id.clone(),
-                submitted: Some(job.submitted),
-            }
-            .into(),
-            SetJobRunStarted {
-                job_run_id: run.run_id.clone(),
-                time,
-                node: Some(run.node.clone()),
-                submitted: Some(job.submitted),
-            }
-            .into(),
-        ]
-    });
-    std::iter::once(leased).chain(pending).chain(started)
+    let ids = RunOfJob { job_id: &job.job_id, run_id: &run.run_id, submitted: job.submitted };
+    let leased = ids.leased(run.leased, run.cluster.clone(), run.node.clone(), run.pool);
+    let pending = run.pending.map(|time| ids.pending(time));
+    let started = run.started.map(|time| ids.running(time, run.node.clone()));
+    std::iter::once(leased).chain(pending).chain(started).map(Stage::from)
 }
 
 /// The last stage of a terminal job: the end of the latest run, if there is one, and of the job.

@@ -283,10 +283,10 @@ impl LoadConfig {
                     errored_threshold,
                     cancelled_threshold,
                     job_age_days: set.historical.job_age_days.iter().map(|&days| days.into()).collect(),
-                    job_spec_bytes: Some(payloads::spec()),
-                    error_bytes: Some(payloads::error()),
-                    debug_bytes: Some(payloads::debug()),
-                    preemption_bytes: Some(payloads::preemption()),
+                    job_spec_bytes: Some(payloads::SPEC.clone()),
+                    error_bytes: Some(payloads::ERROR.clone()),
+                    debug_bytes: Some(payloads::DEBUG.clone()),
+                    preemption_bytes: Some(payloads::PREEMPTION.clone()),
                     reference_time,
                 }
             })
