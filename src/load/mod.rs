@@ -62,7 +62,7 @@ pub use generator::{Generator, GeneratorOptions, PlannedBatch, ShedJobs};
 pub use ids::{LiveId, worker};
 pub use merge::{MergeError, merge};
 pub use objective::Objective;
-pub use observer::{KindSnapshot, Observer, Snapshot};
+pub use observer::{Observer, Snapshot};
 pub use record::RunRecord;
 pub use replay::{RecordedRead, RecordedReadError};
 pub use requests::{LookoutPage, NamedQuery, Requests};

@@ -5,8 +5,8 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use broadside::Progress;
-use broadside::load::record::{Phase, QueryType, SecondRecord};
-use broadside::load::{KindSnapshot, LoadConfig, Observer, RunRecord, Snapshot};
+use broadside::load::record::{Phase, QueryType, SecondRecord, SeriesRecord};
+use broadside::load::{LoadConfig, Observer, RunRecord, Snapshot};
 use indicatif::ProgressBar;
 use parking_lot::Mutex;
 
@@ -121,17 +121,18 @@ impl Observer for LiveProgress {
             (state.phase, state.trial.clone(), state.length)
         };
         let mut lines = Vec::from_iter(trial);
-        lines.extend([
-            format!("{phase}: {} of {} s", snapshot.elapsed.as_secs(), length.as_secs()),
-            format!(
+        lines.push(format!("{phase}: {} of {} s", snapshot.elapsed.as_secs(), length.as_secs()));
+        let ingestion = snapshot.series.iter().find(|series| series.query_type.is_none());
+        if let Some(interval) = ingestion.and_then(|series| series.intervals.last()) {
+            lines.push(format!(
                 "ingestion {} of {}, backlog {}, {} active jobs",
-                format::rate(snapshot.achieved),
-                format::rate(snapshot.target),
-                snapshot.backlog,
+                format::rate(interval.achieved),
+                format::rate(interval.target),
+                interval.backlog,
                 snapshot.active_jobs
-            ),
-        ]);
-        lines.extend(snapshot.kinds.iter().filter_map(kind));
+            ));
+        }
+        lines.extend(snapshot.series.iter().filter_map(latencies));
         if snapshot.errors + snapshot.shed > 0 {
             lines.push(format!("{} errors, {} jobs shed", snapshot.errors, snapshot.shed));
         }
@@ -140,8 +141,8 @@ impl Observer for LiveProgress {
 }
 
 /// The line of a kind of call; `None` if no call completed in the last second.
-fn kind(kind: &KindSnapshot) -> Option<String> {
-    let name = match kind.query_type {
+fn latencies(series: &SeriesRecord) -> Option<String> {
+    let name = match series.query_type {
         None => "events",
         Some(QueryType::GetJobs) => "pages",
         Some(QueryType::GetJobGroups) => "groups",
@@ -149,7 +150,8 @@ fn kind(kind: &KindSnapshot) -> Option<String> {
         Some(QueryType::GetJobRunError) => "run errors",
         Some(QueryType::GetJobRunDebugMessage) => "debug messages",
     };
-    let (p50, p99) = (format::time(kind.p50_nanos?), format::time(kind.p99_nanos?));
-    let rate = kind.query_type.map_or_else(String::new, |_| format!(" {}", format::rate(kind.achieved)));
+    let interval = series.intervals.last()?;
+    let (p50, p99) = (format::time(interval.p50_nanos?), format::time(interval.p99_nanos?));
+    let rate = series.query_type.map_or_else(String::new, |_| format!(" {}", format::rate(interval.achieved)));
     Some(format!("{name}{rate} p50 {p50} p99 {p99}"))
 }

@@ -411,7 +411,14 @@ impl Driver {
             if self.samples > 0 && self.samples.is_multiple_of(SAMPLES_PER_SECOND) {
                 let elapsed = Duration::from_secs(self.samples / SAMPLES_PER_SECOND);
                 let second = recorder.close_second(elapsed, generator.backlog(now), |kind| reads.backlog(kind));
-                let snapshot = Snapshot::new(elapsed, generator, recorder, &second);
+                let snapshot = Snapshot {
+                    elapsed,
+                    series: second.series.clone(),
+                    active_jobs: generator.active_jobs(),
+                    errors: recorder.error_count(),
+                    new_errors: recorder.take_new_errors(),
+                    shed: generator.shed.dropped + generator.shed.rejected,
+                };
                 collector.second(second, Some(snapshot));
             }
             self.samples += 1;
