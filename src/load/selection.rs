@@ -1,8 +1,5 @@
 //! Selection of the queue, job set, outcome and attributes of live jobs, derived from the job number.
 
-use std::fmt;
-use std::str::FromStr;
-
 use serde::{Deserialize, Serialize};
 
 use super::config::LoadConfig;
@@ -12,6 +9,7 @@ const SCALE: u64 = 1000;
 
 /// The selection of the queue, job set, outcome and attributes of jobs.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "cli", derive(clap::ValueEnum))]
 #[serde(rename_all = "lowercase")]
 pub enum SelectionKind {
     /// Each property of a job is drawn independently from a seeded generator.
@@ -21,27 +19,6 @@ pub enum SelectionKind {
     /// cumulative thresholds, sums of `trunc(1000 × proportion)`. The properties are correlated, and some job sets may
     /// not get any jobs.
     Upstream,
-}
-
-impl fmt::Display for SelectionKind {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Self::Independent => "independent",
-            Self::Upstream => "upstream",
-        })
-    }
-}
-
-impl FromStr for SelectionKind {
-    type Err = String;
-
-    fn from_str(text: &str) -> Result<Self, String> {
-        match text {
-            "independent" => Ok(Self::Independent),
-            "upstream" => Ok(Self::Upstream),
-            _ => Err("must be independent or upstream".to_owned()),
-        }
-    }
 }
 
 /// The properties of a job. Changing a discriminant changes the jobs of every seed.

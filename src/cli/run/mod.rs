@@ -68,11 +68,11 @@ pub struct RunArgs {
 
     /// Selection of the properties of jobs: drawn independently, or all derived from the job's number as in
     /// Armada's Broadside.
-    #[arg(long, value_name = "independent|upstream", default_value_t)]
+    #[arg(long, value_enum, default_value_t)]
     selection: SelectionKind,
 
     /// Distribution of the arrivals: at equal intervals, or a Poisson process.
-    #[arg(long, value_name = "uniform|poisson", default_value_t)]
+    #[arg(long, value_enum, default_value_t)]
     arrivals: ArrivalKind,
 
     /// Seed of the random number generators.
