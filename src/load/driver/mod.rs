@@ -109,7 +109,7 @@ enum Message {
 /// The result of a task.
 enum Completion {
     Stored {
-        delivery: Delivery,
+        planned: PlannedBatch,
         times: CallTimes,
         /// The end of the redelivery, if any.
         free: Instant,
@@ -348,9 +348,7 @@ impl Driver {
 
     fn completed(&mut self, completion: Completion) {
         match completion {
-            Completion::Stored { delivery, times, free, redelivered } => {
-                self.stored(&delivery.planned, times, free, redelivered);
-            }
+            Completion::Stored { planned, times, free, redelivered } => self.stored(&planned, times, free, redelivered),
             Completion::Failed { delivery, began, error } => self.failed(delivery, began, error),
             Completion::Retry(delivery) => self.deliver(delivery),
             Completion::Read(done) => self.read(done),
