@@ -101,17 +101,19 @@ struct Thresholds(Vec<u64>);
 
 impl Thresholds {
     fn new(proportions: impl IntoIterator<Item = f64>, source: DrawSource) -> Self {
-        match source {
-            DrawSource::JobNumber => Self(accumulate(proportions, |proportion| (proportion * SCALE as f64) as u64)),
-            DrawSource::Seed(_) => {
-                let mut sum = 0.0;
-                let threshold = |proportion| {
-                    sum += proportion;
-                    (sum * 2_f64.powi(64)) as u64
-                };
-                Self(proportions.into_iter().map(threshold).collect())
+        let mut sum = 0.0;
+        let threshold = |proportion: f64| match source {
+            DrawSource::JobNumber => {
+                // A whole number, so that the sum is exact.
+                sum += (proportion * SCALE as f64).trunc();
+                sum as u64
             }
-        }
+            DrawSource::Seed(_) => {
+                sum += proportion;
+                (sum * 2_f64.powi(64)) as u64
+            }
+        };
+        Self(proportions.into_iter().map(threshold).collect())
     }
 
     /// The index of the first threshold above a point, or the last index if there is none.
@@ -119,15 +121,6 @@ impl Thresholds {
         let index = self.0.iter().position(|&threshold| point < threshold);
         index.unwrap_or(self.0.len().saturating_sub(1))
     }
-}
-
-fn accumulate(proportions: impl IntoIterator<Item = f64>, scaled: impl Fn(f64) -> u64) -> Vec<u64> {
-    let mut sum = 0;
-    let threshold = |proportion| {
-        sum += scaled(proportion);
-        sum
-    };
-    proportions.into_iter().map(threshold).collect()
 }
 
 impl Selector {
