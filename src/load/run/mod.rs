@@ -170,8 +170,7 @@ impl Run<'_> {
 
     /// Checks the store, joins the other shares and initialises the schema, in this order; `None` if the run was stopped.
     async fn prepare(&mut self) -> Result<Option<Population>> {
-        let (database, config) = (self.database.clone(), self.config);
-        let check = async move { store::check(&*database, config).await };
+        let check = store::check(&*self.database, self.config);
         let Some(population) = self.attempt(check).await? else { return Ok(None) };
         let share = self.options.generator.share;
         let is_alone = share.parts() == 1;
@@ -192,9 +191,7 @@ impl Run<'_> {
 
     /// Initialises the schema. Returns false if the run was stopped.
     async fn initialise(&mut self) -> Result<bool> {
-        let database = self.database.clone();
-        let initialise = async move { database.initialise_schema().await };
-        Ok(self.attempt(initialise).await?.is_some())
+        Ok(self.attempt(self.database.initialise_schema()).await?.is_some())
     }
 
     /// Runs the phases of a load on a store with the schema.
@@ -248,15 +245,13 @@ impl Run<'_> {
     async fn tear_down(&mut self) {
         self.observer.phase(Phase::TearDown);
         let database = self.database.clone();
-        self.step(Phase::TearDown, async move { database.tear_down().await }).await;
+        self.step(Phase::TearDown, database.tear_down()).await;
         self.end_phase(Phase::TearDown, Instant::now());
     }
 
     /// Runs the phases from the historical jobs to the census.
     async fn load(&mut self, population: &Population) -> Result<RunRecord> {
-        let database = self.database.clone();
-        let sampled = self.attempt(async move { database.store_info().await }).await?;
-        let Some(info) = sampled else { return Ok(self.unloaded()) };
+        let Some(info) = self.attempt(self.database.store_info()).await? else { return Ok(self.unloaded()) };
         self.add_sample(&info);
         self.observer.phase(Phase::Historical);
         let (populated, rested) = match self.fill(population).await {
@@ -323,10 +318,9 @@ impl Run<'_> {
     /// Updates the statistics of the planner, which a store that has just been filled does not have, and waits before
     /// the load. Returns false if the run was stopped.
     async fn rest(&mut self) -> Result<bool> {
-        let (database, time) = (self.database.clone(), self.options.rest);
-        let rest = async move {
-            database.analyse().await?;
-            tokio::time::sleep(time).await;
+        let rest = async {
+            self.database.analyse().await?;
+            tokio::time::sleep(self.options.rest).await;
             Ok(())
         };
         Ok(self.attempt(rest).await?.is_some())
@@ -395,7 +389,7 @@ impl Run<'_> {
         self.outcome.ends = self.ends_of_others().await;
         let expected = self.expected();
         let database = self.database.clone();
-        let take = async move { census::take(&*database, &driven.generator, expected.as_ref()).await };
+        let take = census::take(&*database, &driven.generator, expected.as_ref());
         let census = if driven.drained { self.step(Phase::Census, take).await } else { None };
         self.end_phase(Phase::Census, Instant::now());
         census
@@ -443,7 +437,7 @@ impl Run<'_> {
     /// Samples the resources after the load.
     async fn sample_after(&mut self) {
         let database = self.database.clone();
-        if let Some(info) = self.step(Phase::Census, async move { database.store_info().await }).await {
+        if let Some(info) = self.step(Phase::Census, database.store_info()).await {
             self.add_sample(&info);
         }
     }
