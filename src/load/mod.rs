@@ -65,7 +65,7 @@ pub use objective::Objective;
 pub use observer::{Observer, Snapshot};
 pub use record::RunRecord;
 pub use replay::{RecordedRead, RecordedReadError};
-pub use requests::{LookoutPage, NamedQuery, Requests};
+pub use requests::{NamedQuery, Requests};
 pub use run::{LoadTest, RunOptions};
 pub use selection::{Selection, SelectionKind, Selector};
 pub use share::Share;

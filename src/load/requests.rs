@@ -55,24 +55,19 @@ pub struct Requests {
 }
 
 /// The kinds of pages that Armada's Broadside does not support.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-#[non_exhaustive]
-pub enum LookoutPage {
-    /// The jobs in active job sets.
+#[derive(Debug, Clone, Copy)]
+pub(super) enum LookoutPage {
     ActiveJobSets,
     /// The jobs whose job set contains a string.
     Contains,
-    /// A page with a large offset.
     DeepOffset,
-    /// The jobs of an owner.
     Owner,
-    /// The jobs of a pool.
     Pool,
 }
 
 impl LookoutPage {
     /// The name of the filter combination.
-    pub const fn name(self) -> &'static str {
+    pub(super) const fn name(self) -> &'static str {
         match self {
             Self::ActiveJobSets => "active_job_sets",
             Self::Contains => "contains",
@@ -127,7 +122,7 @@ impl Requests {
     }
 
     /// The query of page `q` of a kind that Armada's Broadside does not support.
-    pub fn lookout_page(&self, page: LookoutPage, q: u64) -> JobQuery {
+    pub(super) fn lookout_page(&self, page: LookoutPage, q: u64) -> JobQuery {
         let queue = self.queue(q);
         let query = self.ordered_page(q);
         match page {
