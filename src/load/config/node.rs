@@ -126,6 +126,15 @@ enum RawNode {
     Map(Vec<(String, Spanned<RawNode>)>),
 }
 
+/// Visits a number or boolean.
+macro_rules! plain {
+    ($($visit:ident: $value:ty),*) => {$(
+        fn $visit<E>(self, value: $value) -> Result<RawNode, E> {
+            Ok(RawNode::Plain(value.to_string()))
+        }
+    )*};
+}
+
 impl<'de> Deserialize<'de> for RawNode {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         struct NodeVisitor;
@@ -149,28 +158,8 @@ impl<'de> Deserialize<'de> for RawNode {
                 Ok(RawNode::Text(text.to_owned()))
             }
 
-            fn visit_bool<E>(self, value: bool) -> Result<RawNode, E> {
-                Ok(RawNode::Plain(value.to_string()))
-            }
-
-            fn visit_i64<E>(self, value: i64) -> Result<RawNode, E> {
-                Ok(RawNode::Plain(value.to_string()))
-            }
-
-            fn visit_u64<E>(self, value: u64) -> Result<RawNode, E> {
-                Ok(RawNode::Plain(value.to_string()))
-            }
-
-            fn visit_i128<E>(self, value: i128) -> Result<RawNode, E> {
-                Ok(RawNode::Plain(value.to_string()))
-            }
-
-            fn visit_u128<E>(self, value: u128) -> Result<RawNode, E> {
-                Ok(RawNode::Plain(value.to_string()))
-            }
-
-            fn visit_f64<E>(self, value: f64) -> Result<RawNode, E> {
-                Ok(RawNode::Plain(value.to_string()))
+            plain! {
+                visit_bool: bool, visit_i64: i64, visit_u64: u64, visit_i128: i128, visit_u128: u128, visit_f64: f64
             }
 
             fn visit_seq<A: SeqAccess<'de>>(self, mut items: A) -> Result<RawNode, A::Error> {

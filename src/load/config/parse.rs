@@ -1,5 +1,7 @@
 //! Parses the files of a configuration and merges them.
 
+use std::collections::HashSet;
+
 use super::node::Node;
 use super::problem::{ConfigError, Problem, SourceLocation};
 use super::types::LoadConfig;
@@ -109,13 +111,7 @@ fn parse<'a>(
 fn error(diagnostics: Diagnostics) -> ConfigError {
     let mut problems = diagnostics.problems.into_inner();
     problems.sort_by(|a, b| (&a.file, a.line).cmp(&(&b.file, b.line)));
-    let mut seen: Vec<Problem> = Vec::new();
-    problems.retain(|problem| {
-        let new = !seen.contains(problem);
-        if new {
-            seen.push(problem.clone());
-        }
-        new
-    });
+    let mut seen = HashSet::new();
+    problems.retain(|problem| seen.insert(problem.clone()));
     ConfigError { problems }
 }

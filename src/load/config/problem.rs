@@ -23,7 +23,7 @@ impl SourceLocation {
 }
 
 /// An invalid value or key of a configuration.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub struct Problem {
     /// The name of the file or of the environment variable.
