@@ -49,7 +49,7 @@ impl Writes {
 }
 
 fn update(job: &GeneratedJob, pending: bool, time: Timestamp) -> IngestionQuery {
-    let (job_id, submitted) = (job.job_id.clone(), Some(job.submitted));
+    let (job_id, submitted) = (job.new.job_id.clone(), Some(job.new.submitted));
     let run_id = job.runs.last().map(|run| run.run_id.clone()).unwrap_or_default();
     if pending {
         SetJobPending { job_id, time, run_id, submitted }.into()
@@ -71,7 +71,7 @@ mod tests {
         let active: BTreeSet<_> = (1000..3000)
             .map(|number| workload.job(number))
             .filter(|job| !job.state.is_terminal() && !job.runs.is_empty())
-            .map(|job| job.job_id)
+            .map(|job| job.new.job_id)
             .collect();
         let mut writes = Writes::new(&workload);
         let mut updates: BTreeMap<String, Vec<_>> = BTreeMap::new();

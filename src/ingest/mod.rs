@@ -6,6 +6,7 @@ mod limits;
 mod plan;
 mod planner;
 mod query;
+mod run;
 mod validate;
 
 pub use batch::IngestionBatch;
@@ -21,3 +22,4 @@ pub use query::{
     SetJobRunPending, SetJobRunPreempted, SetJobRunStarted, SetJobRunSucceeded, SetJobRunning, SetJobSucceeded,
     UpdateJobPriority,
 };
+pub(crate) use run::RunOfJob;

@@ -1,7 +1,5 @@
 //! Arrival times of streams.
 
-use std::fmt;
-use std::str::FromStr;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -15,6 +13,7 @@ const GAMMA: u64 = 0x9e37_79b9_7f4a_7c15;
 
 /// The distribution of arrivals over time.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "cli", derive(clap::ValueEnum))]
 #[serde(rename_all = "lowercase")]
 pub enum ArrivalKind {
     /// At equal intervals.
@@ -22,27 +21,6 @@ pub enum ArrivalKind {
     Uniform,
     /// A Poisson process with the same mean rate.
     Poisson,
-}
-
-impl fmt::Display for ArrivalKind {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Self::Uniform => "uniform",
-            Self::Poisson => "poisson",
-        })
-    }
-}
-
-impl FromStr for ArrivalKind {
-    type Err = String;
-
-    fn from_str(text: &str) -> Result<Self, String> {
-        match text {
-            "uniform" => Ok(Self::Uniform),
-            "poisson" => Ok(Self::Poisson),
-            _ => Err("must be uniform or poisson".to_owned()),
-        }
-    }
 }
 
 /// The rate of the load over time as a factor of the configured rates: a step function.
@@ -210,7 +188,7 @@ mod tests {
                 let count = arrivals.iter().filter(|&&micros| of_stage.contains(&micros)).count() as i64;
                 // Four standard deviations of a Poisson process.
                 let tolerance = if kind == ArrivalKind::Uniform { 1 } else { 4 * (expected as f64).sqrt() as i64 };
-                assert!((count - expected).abs() <= tolerance, "{kind} from {second} s: {count}");
+                assert!((count - expected).abs() <= tolerance, "{kind:?} from {second} s: {count}");
             }
         }
         assert_eq!(profile.work([5_000_000, 25_000_000]), 22_500_000.0);

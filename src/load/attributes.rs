@@ -10,12 +10,6 @@ use crate::historical::{
 use crate::ingest::NewJob;
 use crate::time::Timestamp;
 
-/// Derives the attributes of live jobs.
-#[derive(Debug, Clone)]
-pub(super) struct Attributes {
-    source: DrawSource,
-}
-
 /// The cluster, node and pool of a run.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Placement {
@@ -24,14 +18,10 @@ pub(super) struct Placement {
     pub(super) pool: &'static str,
 }
 
-impl Attributes {
-    pub(super) fn new(source: DrawSource) -> Self {
-        Self { source }
-    }
-
+impl DrawSource {
     /// The attributes of job `number`. Its owner is the queue.
-    pub(super) fn job(&self, number: u64, id: &str, queue: &str, job_set: &str, submitted: Timestamp) -> NewJob {
-        let draw = |property| self.source.draw(number, property);
+    pub(super) fn new_job(self, number: u64, id: &str, queue: &str, job_set: &str, submitted: Timestamp) -> NewJob {
+        let draw = |property| self.draw(number, property);
         NewJob {
             job_id: id.to_owned(),
             queue: queue.to_owned(),
@@ -49,21 +39,20 @@ impl Attributes {
         }
     }
 
-    fn annotations(&self, number: u64) -> BTreeMap<String, String> {
+    fn annotations(self, number: u64) -> BTreeMap<String, String> {
         let annotation = |(index, &(key, modulus)): (usize, &(&str, u64))| {
-            (key.to_owned(), annotation_value(self.source.draw_annotation(number, index), modulus))
+            (key.to_owned(), annotation_value(self.draw_annotation(number, index), modulus))
         };
         ANNOTATIONS.iter().enumerate().map(annotation).collect()
     }
 
     /// The placement of the run of job `number`.
-    pub(super) fn placement(&self, number: u64) -> Placement {
-        let (of_cluster, of_node) =
-            (self.source.draw(number, Property::Cluster), self.source.draw(number, Property::Node));
+    pub(super) fn placement(self, number: u64) -> Placement {
+        let (of_cluster, of_node) = (self.draw(number, Property::Cluster), self.draw(number, Property::Node));
         Placement {
             cluster: cluster(of_cluster),
             node: node_of_cluster(of_cluster, of_node),
-            pool: pick(&POOLS, self.source.draw(number, Property::Pool)),
+            pool: pick(&POOLS, self.draw(number, Property::Pool)),
         }
     }
 }
@@ -75,9 +64,8 @@ mod tests {
     const JOBS: u64 = 20_000;
 
     fn annotations(source: DrawSource) -> Vec<Vec<u64>> {
-        let attributes = Attributes::new(source);
         let numbers = |job| {
-            let values = attributes.annotations(job).into_values();
+            let values = source.annotations(job).into_values();
             values.map(|value| value.trim_start_matches(|c: char| !c.is_ascii_digit()).parse().unwrap()).collect()
         };
         (0..JOBS).map(numbers).collect()

@@ -82,9 +82,8 @@ fn expected_job(generator: &Generator, job: &LiveJob) -> Job {
     let until = cancelled.map_or(generator.horizon(), |time| factory.micros(time) + 1);
     let reached = factory.delays().stage_before(job, until.min(generator.horizon()));
     let id = factory.id(job);
-    let (queue, job_set) = factory.names(job);
-    let submitted = factory.time(job.arrival);
-    let new = factory.attributes().job(job.number, id.job(), queue, job_set, submitted);
+    let new = factory.new_job(job);
+    let submitted = new.submitted;
     let reprioritised = generator.owner(job).is_reprioritised(job.key());
     let mut expected = Job {
         job_id: new.job_id.into(),
@@ -122,7 +121,7 @@ fn expected_job(generator: &Generator, job: &LiveJob) -> Job {
 
 fn expected_run(generator: &Generator, job: &LiveJob, reached: LifeStage) -> Run {
     let factory = generator.factory();
-    let placement = factory.attributes().placement(job.number);
+    let placement = factory.placement(job);
     let at = |stage: LifeStage| -> Option<Timestamp> {
         (reached >= stage).then(|| factory.time(factory.delays().due(job, stage)))
     };

@@ -1,11 +1,11 @@
 //! The evaluation of objectives for a run, and the check that a configuration makes enough calls for them.
 
 use super::config::LoadConfig;
+use super::duration::GoDuration;
 use super::objective::{Bound, Objective, Statistic};
 use super::reads::expected_reads;
 use super::record::{ObjectiveRecord, QueryType, RunRecord};
 use super::replay::RecordedRead;
-use super::upstream::GoDuration;
 use super::verdict::is_resolved;
 use crate::error::{Error, ErrorKind, Operation, Result};
 use crate::measure::{LatencyHistogram, required_samples};

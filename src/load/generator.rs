@@ -11,7 +11,7 @@ use super::expectation::ExpectedCounts;
 use super::lifecycle::{JobFactory, LifeStage, LiveJob};
 use super::selection::{SelectionKind, split_mix};
 use super::share::Share;
-use super::worker::{Change, DueEvent, Event, Limits, NextBatch, Worker};
+use super::worker::{Change, DueEvent, Event, Limits, Worker};
 use crate::error::Result;
 use crate::ingest::{IngestionBatch, IngestionQuery};
 use crate::time::Timestamp;
@@ -72,7 +72,8 @@ pub struct PlannedBatch {
     /// The index of the worker.
     pub worker: usize,
     pub(super) events: Arc<[DueEvent]>,
-    /// The time from which on the batch could be sent, in microseconds from the start of the load.
+    /// The time from which on the batch could be sent, in microseconds from the start of the load: it was full or its
+    /// timeout had expired, and no batch of the worker was in flight.
     pub(super) ready: u64,
     /// Whether to send the batch a second time after it has succeeded.
     pub redelivered: bool,
@@ -189,7 +190,7 @@ impl Generator {
     pub fn next_batch(&mut self, now: u64, flush: bool) -> Option<PlannedBatch> {
         let flush = flush.then_some(self.horizon.min(now));
         let mut workers = self.workers.iter_mut().enumerate();
-        let (worker, NextBatch { events, ready }) =
+        let (worker, (events, ready)) =
             workers.find_map(|(index, worker)| Some((index, worker.take_batch(now, flush)?)))?;
         self.random = split_mix(self.random.wrapping_add(1));
         let redelivered = (self.random as f64) < self.redelivery * 2_f64.powi(64);

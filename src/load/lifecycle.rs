@@ -3,14 +3,14 @@
 use std::collections::VecDeque;
 use std::time::Duration;
 
-use super::attributes::Attributes;
-use super::config::{LoadConfig, TransitionConfig};
+use super::attributes::Placement;
+use super::config::{LoadConfig, QueueConfig, TransitionConfig};
 use super::ids::{LiveId, number_in_id};
 use super::payloads;
 use super::selection::{Selection, SelectionKind, Selector};
 use crate::ingest::{
-    IngestionQuery, InsertJob, InsertJobError, InsertJobRun, SetJobErrored, SetJobLeased, SetJobPending,
-    SetJobRunFailed, SetJobRunPending, SetJobRunStarted, SetJobRunSucceeded, SetJobRunning, SetJobSucceeded,
+    IngestionQuery, InsertJob, InsertJobError, NewJob, RunOfJob, SetJobErrored, SetJobRunFailed, SetJobRunSucceeded,
+    SetJobSucceeded,
 };
 use crate::model::JobState;
 use crate::time::Timestamp;
@@ -131,9 +131,8 @@ impl Delays {
 /// Creates live jobs and the ingestion queries of their lifecycles.
 #[derive(Debug, Clone)]
 pub(super) struct JobFactory {
-    names: Vec<(String, Vec<String>)>,
+    queues: Vec<QueueConfig>,
     selector: Selector,
-    attributes: Attributes,
     delays: Delays,
     /// The wall-clock time of the start of the load.
     start: Timestamp,
@@ -141,15 +140,9 @@ pub(super) struct JobFactory {
 
 impl JobFactory {
     pub(super) fn new(config: &LoadConfig, kind: SelectionKind, seed: u64, start: Timestamp) -> Self {
-        let selector = Selector::new(kind, seed, config);
-        let names = config
-            .queues
-            .iter()
-            .map(|queue| (queue.name.clone(), queue.job_sets.iter().map(|set| set.name.clone()).collect()));
         Self {
-            names: names.collect(),
-            attributes: Attributes::new(selector.source()),
-            selector,
+            queues: config.queues.clone(),
+            selector: Selector::new(kind, seed, config),
             delays: Delays::new(&config.ingestion.transitions),
             start,
         }
@@ -185,51 +178,39 @@ impl JobFactory {
         LiveId::new(self.time(job.arrival), job.queue.into(), job.job_set.into(), job.number)
     }
 
-    pub(super) fn names(&self, job: &LiveJob) -> (&str, &str) {
-        let (queue, job_sets) = &self.names[usize::from(job.queue)];
-        (queue, &job_sets[usize::from(job.job_set)])
+    /// The job as submitted.
+    pub(super) fn new_job(&self, job: &LiveJob) -> NewJob {
+        let queue = &self.queues[usize::from(job.queue)];
+        let job_set = &queue.job_sets[usize::from(job.job_set)];
+        let (id, submitted) = (self.id(job), self.time(job.arrival));
+        self.selector.source().new_job(job.number, id.job(), &queue.name, &job_set.name, submitted)
     }
 
-    pub(super) fn attributes(&self) -> &Attributes {
-        &self.attributes
+    /// The placement of the job's run.
+    pub(super) fn placement(&self, job: &LiveJob) -> Placement {
+        self.selector.source().placement(job.number)
     }
 
     /// Appends the ingestion queries of the transition into a stage.
     pub(super) fn push_queries(&self, job: &LiveJob, stage: LifeStage, queries: &mut VecDeque<IngestionQuery>) {
         let id = self.id(job);
-        let submitted = Some(self.time(job.arrival));
+        let submitted = self.time(job.arrival);
+        let run = RunOfJob { job_id: id.job(), run_id: id.run(), submitted };
+        let submitted = Some(submitted);
         let time = self.time(self.delays.due(job, stage));
         let job_id = || id.job().to_owned();
         let run_id = || id.run().to_owned();
         match stage {
             LifeStage::Submitted => {
-                let (queue, job_set) = self.names(job);
-                let new = self.attributes.job(job.number, id.job(), queue, job_set, time);
-                queries.push_back(InsertJob { job: new, job_spec: Some(payloads::spec()) }.into());
+                let new = self.new_job(job);
+                queries.push_back(InsertJob { job: new, job_spec: Some(payloads::SPEC.clone()) }.into());
             }
             LifeStage::Leased => {
-                let placement = self.attributes.placement(job.number);
-                queries.push_back(SetJobLeased { job_id: job_id(), time, run_id: run_id(), submitted }.into());
-                let run = InsertJobRun {
-                    job_run_id: run_id(),
-                    job_id: job_id(),
-                    cluster: placement.cluster,
-                    node: Some(placement.node),
-                    pool: Some(placement.pool.to_owned()),
-                    time,
-                    submitted,
-                };
-                queries.push_back(run.into());
+                let Placement { cluster, node, pool } = self.placement(job);
+                queries.extend(run.leased(time, cluster, node, pool));
             }
-            LifeStage::Pending => {
-                queries.push_back(SetJobPending { job_id: job_id(), time, run_id: run_id(), submitted }.into());
-                queries.push_back(SetJobRunPending { job_run_id: run_id(), time, submitted }.into());
-            }
-            LifeStage::Running => {
-                let node = Some(self.attributes.placement(job.number).node);
-                queries.push_back(SetJobRunning { job_id: job_id(), time, latest_run_id: run_id(), submitted }.into());
-                queries.push_back(SetJobRunStarted { job_run_id: run_id(), time, node, submitted }.into());
-            }
+            LifeStage::Pending => queries.extend(run.pending(time)),
+            LifeStage::Running => queries.extend(run.running(time, self.placement(job).node)),
             LifeStage::Succeeded => {
                 queries.push_back(SetJobSucceeded { job_id: job_id(), time, submitted }.into());
                 queries.push_back(SetJobRunSucceeded { job_run_id: run_id(), time, exit_code: 0, submitted }.into());
@@ -238,15 +219,16 @@ impl JobFactory {
                 let failed = SetJobRunFailed {
                     job_run_id: run_id(),
                     time,
-                    error: Some(payloads::error()),
-                    debug: Some(payloads::debug()),
+                    error: Some(payloads::ERROR.clone()),
+                    debug: Some(payloads::DEBUG.clone()),
                     exit_code: FAILED_EXIT_CODE,
                     submitted,
                 };
                 queries.push_back(SetJobErrored { job_id: job_id(), time, submitted }.into());
                 queries.push_back(failed.into());
-                queries
-                    .push_back(InsertJobError { job_id: job_id(), error: Some(payloads::error()), submitted }.into());
+                queries.push_back(
+                    InsertJobError { job_id: job_id(), error: Some(payloads::ERROR.clone()), submitted }.into(),
+                );
             }
         }
     }

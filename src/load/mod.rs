@@ -57,7 +57,7 @@ pub use config::{
     LoadConfig, LoadDatabase, LoadTarget, LookoutQueryConfig, ParsedConfig, Problem, QueryConfig, QueueConfig,
     StageConfig, TransitionConfig,
 };
-pub use duration::{ParseDurationError, parse_duration};
+pub use duration::{GoDuration, ParseDurationError, parse_duration};
 pub use generator::{Generator, GeneratorOptions, PlannedBatch, ShedJobs};
 pub use ids::{LiveId, worker};
 pub use merge::{MergeError, merge};
@@ -65,7 +65,7 @@ pub use objective::Objective;
 pub use observer::{Observer, Snapshot};
 pub use record::RunRecord;
 pub use replay::{RecordedRead, RecordedReadError};
-pub use requests::{LookoutPage, NamedQuery, Requests};
+pub use requests::{NamedQuery, Requests};
 pub use run::{LoadTest, RunOptions};
 pub use selection::{Selection, SelectionKind, Selector};
 pub use share::Share;

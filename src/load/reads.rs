@@ -30,61 +30,42 @@ const NO_FILTER: &str = "none";
 /// The filter combination of replayed reads.
 const REPLAYED: &str = "replayed";
 
-/// A kind of read that has its own rate.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum ReadKind {
-    Page,
-    Groups,
-    Spec,
-    RunError,
-    DebugMessage,
-    Lookout(LookoutPage),
-}
-
-impl ReadKind {
-    fn query_type(self) -> QueryType {
-        match self {
-            Self::Page | Self::Lookout(_) => QueryType::GetJobs,
-            Self::Groups => QueryType::GetJobGroups,
-            Self::Spec => QueryType::GetJobSpec,
-            Self::RunError => QueryType::GetJobRunError,
-            Self::DebugMessage => QueryType::GetJobRunDebugMessage,
-        }
-    }
-
-    /// The fraction of the reads that have the filter combination.
-    fn fraction_with(self, combo: &str) -> f64 {
-        match self {
-            Self::Page | Self::Groups => requests::fraction_with(combo),
-            Self::Lookout(page) => f64::from(page.name() == combo),
-            Self::Spec | Self::RunError | Self::DebugMessage => f64::from(combo == NO_FILTER),
-        }
-    }
-}
+/// The kinds of reads that have rates of their own: one for each type, and one for each further kind of page.
+type ReadKind = (QueryType, Option<LookoutPage>);
 
 /// The rates of the reads, per hour.
 fn rates(config: &LoadConfig) -> [(ReadKind, u64); 10] {
     let (queries, lookout) = (&config.queries, &config.lookout_queries);
+    let page = |page, rate| ((QueryType::GetJobs, Some(page)), rate);
     [
-        (ReadKind::Page, queries.get_jobs_queries_per_hour),
-        (ReadKind::Groups, queries.get_job_groups_queries_per_hour),
-        (ReadKind::Spec, queries.get_job_spec_queries_per_hour),
-        (ReadKind::RunError, queries.get_job_run_error_queries_per_hour),
-        (ReadKind::DebugMessage, queries.get_job_run_debug_message_queries_per_hour),
-        (ReadKind::Lookout(LookoutPage::ActiveJobSets), lookout.active_job_sets_queries_per_hour),
-        (ReadKind::Lookout(LookoutPage::Contains), lookout.contains_queries_per_hour),
-        (ReadKind::Lookout(LookoutPage::DeepOffset), lookout.deep_offset_queries_per_hour),
-        (ReadKind::Lookout(LookoutPage::Owner), lookout.owner_queries_per_hour),
-        (ReadKind::Lookout(LookoutPage::Pool), lookout.pool_queries_per_hour),
+        ((QueryType::GetJobs, None), queries.get_jobs_queries_per_hour),
+        ((QueryType::GetJobGroups, None), queries.get_job_groups_queries_per_hour),
+        ((QueryType::GetJobSpec, None), queries.get_job_spec_queries_per_hour),
+        ((QueryType::GetJobRunError, None), queries.get_job_run_error_queries_per_hour),
+        ((QueryType::GetJobRunDebugMessage, None), queries.get_job_run_debug_message_queries_per_hour),
+        page(LookoutPage::ActiveJobSets, lookout.active_job_sets_queries_per_hour),
+        page(LookoutPage::Contains, lookout.contains_queries_per_hour),
+        page(LookoutPage::DeepOffset, lookout.deep_offset_queries_per_hour),
+        page(LookoutPage::Owner, lookout.owner_queries_per_hour),
+        page(LookoutPage::Pool, lookout.pool_queries_per_hour),
     ]
+}
+
+/// The fraction of the reads of a kind that have the filter combination.
+fn fraction_with(combo: &str, kind: ReadKind) -> f64 {
+    match kind {
+        (_, Some(page)) => f64::from(page.name() == combo),
+        (QueryType::GetJobs | QueryType::GetJobGroups, None) => requests::fraction_with(combo),
+        _ => f64::from(combo == NO_FILTER),
+    }
 }
 
 /// The number of reads of a kind that the test phase makes, optionally only those with a filter combination. Does not
 /// include replayed reads.
 pub(super) fn expected_reads(config: &LoadConfig, query_type: QueryType, combo: Option<&str>) -> f64 {
-    let of_kind = rates(config).into_iter().filter(|(kind, _)| kind.query_type() == query_type);
+    let of_type = rates(config).into_iter().filter(|((of, _), _)| *of == query_type);
     let per_hour: f64 =
-        of_kind.map(|(kind, rate)| rate as f64 * combo.map_or(1.0, |combo| kind.fraction_with(combo))).sum();
+        of_type.map(|(kind, rate)| rate as f64 * combo.map_or(1.0, |combo| fraction_with(combo, kind))).sum();
     per_hour / 3600.0 * Profile::of(config).work(config.test_micros()) / 1e6
 }
 
@@ -294,29 +275,29 @@ impl Reads {
     fn read(&mut self, kind: ReadKind, number: u64, due: u64) -> Option<DueRead> {
         let random = self.draw();
         let (combo, call) = match kind {
-            ReadKind::Page => {
+            (_, Some(page)) => (page.name(), ReadCall::Jobs(self.requests.lookout_page(page, number))),
+            (QueryType::GetJobs, None) => {
                 let (combo, query) = self.requests.page(number);
                 (combo, ReadCall::Jobs(query))
             }
-            ReadKind::Lookout(page) => (page.name(), ReadCall::Jobs(self.requests.lookout_page(page, number))),
-            ReadKind::Groups => {
+            (QueryType::GetJobGroups, None) => {
                 let (combo, query) = self.requests.groups(number);
                 (combo, ReadCall::Groups(query))
             }
-            ReadKind::Spec => {
+            (QueryType::GetJobSpec, None) => {
                 let id = self.jobs.pick(random)?;
                 (NO_FILTER, ReadCall::JobSpec(id.to_string()))
             }
-            ReadKind::RunError => {
+            (QueryType::GetJobRunError, None) => {
                 let id = self.failed_runs.pick(random)?;
                 (NO_FILTER, ReadCall::JobRunError(id.to_string()))
             }
-            ReadKind::DebugMessage => {
+            (QueryType::GetJobRunDebugMessage, None) => {
                 let id = self.failed_runs.pick(random)?;
                 (NO_FILTER, ReadCall::JobRunDebugMessage(id.to_string()))
             }
         };
-        Some(DueRead { query_type: kind.query_type(), combo, due, ready: due, call })
+        Some(DueRead { query_type: kind.0, combo, due, ready: due, call })
     }
 
     /// Takes a slot for the next waiting read.

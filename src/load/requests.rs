@@ -8,7 +8,7 @@ use crate::query::{
 };
 use crate::time::Timestamp;
 
-use super::config::LoadConfig;
+use super::config::{LoadConfig, QueueConfig};
 
 /// The filter combinations, which the queries cycle through.
 const COMBOS: [&str; 7] =
@@ -43,17 +43,10 @@ const TRANSITION_AGGREGATES: [TimeAggregate; 3] =
 /// A query, preceded by the name of its filter combination.
 pub type NamedQuery<T> = (&'static str, T);
 
-/// The names of a queue and its job sets.
-#[derive(Debug, Clone)]
-struct QueueNames {
-    name: String,
-    job_sets: Vec<String>,
-}
-
 /// Generates the queries of a load test.
 #[derive(Debug, Clone)]
 pub struct Requests {
-    queues: Vec<QueueNames>,
+    queues: Vec<QueueConfig>,
     page_size: u64,
     groups_size: u64,
     deep_offset: u64,
@@ -62,24 +55,19 @@ pub struct Requests {
 }
 
 /// The kinds of pages that Armada's Broadside does not support.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-#[non_exhaustive]
-pub enum LookoutPage {
-    /// The jobs in active job sets.
+#[derive(Debug, Clone, Copy)]
+pub(super) enum LookoutPage {
     ActiveJobSets,
     /// The jobs whose job set contains a string.
     Contains,
-    /// A page with a large offset.
     DeepOffset,
-    /// The jobs of an owner.
     Owner,
-    /// The jobs of a pool.
     Pool,
 }
 
 impl LookoutPage {
     /// The name of the filter combination.
-    pub const fn name(self) -> &'static str {
+    pub(super) const fn name(self) -> &'static str {
         match self {
             Self::ActiveJobSets => "active_job_sets",
             Self::Contains => "contains",
@@ -93,13 +81,9 @@ impl LookoutPage {
 impl Requests {
     /// Creates the queries of a test that starts at the given time.
     pub fn new(config: &LoadConfig, test_start: Timestamp) -> Self {
-        let queue = |queue: &super::config::QueueConfig| QueueNames {
-            name: queue.name.clone(),
-            job_sets: queue.job_sets.iter().map(|set| set.name.clone()).collect(),
-        };
         let five_percent = config.test_duration.as_micros() as i64 / 20;
         Self {
-            queues: config.queues.iter().map(queue).collect(),
+            queues: config.queues.clone(),
             page_size: config.queries.get_jobs_page_size,
             groups_size: config.queries.get_job_groups_page_size,
             deep_offset: config.lookout_queries.deep_offset,
@@ -138,15 +122,12 @@ impl Requests {
     }
 
     /// The query of page `q` of a kind that Armada's Broadside does not support.
-    pub fn lookout_page(&self, page: LookoutPage, q: u64) -> JobQuery {
+    pub(super) fn lookout_page(&self, page: LookoutPage, q: u64) -> JobQuery {
         let queue = self.queue(q);
         let query = self.ordered_page(q);
         match page {
             LookoutPage::ActiveJobSets => query.in_active_job_sets(),
-            LookoutPage::Contains => {
-                let job_set = &queue.job_sets[(q % queue.job_sets.len() as u64) as usize];
-                query.filter(TextField::JobSet.contains(middle(job_set)))
-            }
+            LookoutPage::Contains => query.filter(TextField::JobSet.contains(middle(nth_job_set(queue, q)))),
             LookoutPage::DeepOffset => query.offset(self.deep_offset),
             LookoutPage::Owner => query.filter(TextField::Owner.equals(&queue.name)),
             LookoutPage::Pool => query.filter(TextField::Pool.equals(pick(&POOLS, q))),
@@ -172,7 +153,7 @@ impl Requests {
         (combo, predicates)
     }
 
-    fn queue(&self, q: u64) -> &QueueNames {
+    fn queue(&self, q: u64) -> &QueueConfig {
         &self.queues[(q % self.queues.len() as u64) as usize]
     }
 
@@ -181,10 +162,9 @@ impl Requests {
     }
 
     fn queued_in_job_set(&self, q: u64) -> Vec<Predicate> {
-        let job_sets = &self.queue(q).job_sets;
         vec![
             self.in_queue(q),
-            TextField::JobSet.equals(&job_sets[(q % job_sets.len() as u64) as usize]),
+            TextField::JobSet.equals(nth_job_set(self.queue(q), q)),
             StateField.any_of([JobState::Queued, JobState::Leased, JobState::Pending]),
         ]
     }
@@ -197,6 +177,11 @@ impl Requests {
             TimeField::Submitted.at_most(end),
         ]
     }
+}
+
+/// The name of a job set of a queue.
+fn nth_job_set(queue: &QueueConfig, q: u64) -> &str {
+    &queue.job_sets[(q % queue.job_sets.len() as u64) as usize].name
 }
 
 /// The fraction of pages and group queries that have the filter combination.

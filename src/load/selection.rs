@@ -1,8 +1,5 @@
 //! Selection of the queue, job set, outcome and attributes of live jobs, derived from the job number.
 
-use std::fmt;
-use std::str::FromStr;
-
 use serde::{Deserialize, Serialize};
 
 use super::config::LoadConfig;
@@ -12,6 +9,7 @@ const SCALE: u64 = 1000;
 
 /// The selection of the queue, job set, outcome and attributes of jobs.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "cli", derive(clap::ValueEnum))]
 #[serde(rename_all = "lowercase")]
 pub enum SelectionKind {
     /// Each property of a job is drawn independently from a seeded generator.
@@ -21,27 +19,6 @@ pub enum SelectionKind {
     /// cumulative thresholds, sums of `trunc(1000 × proportion)`. The properties are correlated, and some job sets may
     /// not get any jobs.
     Upstream,
-}
-
-impl fmt::Display for SelectionKind {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Self::Independent => "independent",
-            Self::Upstream => "upstream",
-        })
-    }
-}
-
-impl FromStr for SelectionKind {
-    type Err = String;
-
-    fn from_str(text: &str) -> Result<Self, String> {
-        match text {
-            "independent" => Ok(Self::Independent),
-            "upstream" => Ok(Self::Upstream),
-            _ => Err("must be independent or upstream".to_owned()),
-        }
-    }
 }
 
 /// The properties of a job. Changing a discriminant changes the jobs of every seed.
@@ -124,17 +101,19 @@ struct Thresholds(Vec<u64>);
 
 impl Thresholds {
     fn new(proportions: impl IntoIterator<Item = f64>, source: DrawSource) -> Self {
-        match source {
-            DrawSource::JobNumber => Self(accumulate(proportions, |proportion| (proportion * SCALE as f64) as u64)),
-            DrawSource::Seed(_) => {
-                let mut sum = 0.0;
-                let threshold = |proportion| {
-                    sum += proportion;
-                    (sum * 2_f64.powi(64)) as u64
-                };
-                Self(proportions.into_iter().map(threshold).collect())
+        let mut sum = 0.0;
+        let threshold = |proportion: f64| match source {
+            DrawSource::JobNumber => {
+                // A whole number, so that the sum is exact.
+                sum += (proportion * SCALE as f64).trunc();
+                sum as u64
             }
-        }
+            DrawSource::Seed(_) => {
+                sum += proportion;
+                (sum * 2_f64.powi(64)) as u64
+            }
+        };
+        Self(proportions.into_iter().map(threshold).collect())
     }
 
     /// The index of the first threshold above a point, or the last index if there is none.
@@ -142,15 +121,6 @@ impl Thresholds {
         let index = self.0.iter().position(|&threshold| point < threshold);
         index.unwrap_or(self.0.len().saturating_sub(1))
     }
-}
-
-fn accumulate(proportions: impl IntoIterator<Item = f64>, scaled: impl Fn(f64) -> u64) -> Vec<u64> {
-    let mut sum = 0;
-    let threshold = |proportion| {
-        sum += scaled(proportion);
-        sum
-    };
-    proportions.into_iter().map(threshold).collect()
 }
 
 impl Selector {

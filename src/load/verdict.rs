@@ -3,8 +3,8 @@
 use std::time::Duration;
 
 use super::config::LoadConfig;
+use super::duration::GoDuration;
 use super::record::{DelayRecord, IngesterRecord, Phase, QueryRecord, QueryType, RunRecord};
-use super::upstream::GoDuration;
 use crate::measure::LatencyHistogram;
 
 /// The maximum share of the driver's lag in a latency. Above it, the latency is not a measurement of the store.

@@ -56,15 +56,6 @@ pub(super) struct Limits {
     pub(super) linger: u64,
 }
 
-/// The events of a batch to send.
-#[derive(Debug)]
-pub(super) struct NextBatch {
-    pub(super) events: Arc<[DueEvent]>,
-    /// The time from which on the batch could be sent, in microseconds: it was full or its timeout had expired, and no
-    /// batch was in flight.
-    pub(super) ready: u64,
-}
-
 impl Event {
     pub(super) fn query_count(&self) -> u64 {
         match self {
@@ -162,12 +153,12 @@ impl Worker {
         }
     }
 
-    /// The due time and the source of the next event.
-    fn next(&self) -> Option<(u64, EventSource)> {
-        let change = self.changes.front().map(|&(due, _)| (due, EventSource::Change));
+    /// The due time and the stage of the next event; no stage for an update.
+    fn next(&self) -> Option<(u64, Option<LifeStage>)> {
+        let change = self.changes.front().map(|&(due, _)| (due, None));
         let stages = LifeStage::ALL.into_iter().filter_map(|stage| {
             let job = self.waiting[stage as usize].front()?;
-            Some((self.delays.due(job, stage), EventSource::LifeStage(stage)))
+            Some((self.delays.due(job, stage), Some(stage)))
         });
         // The order of events with the same due time does not matter: a job is in only one queue.
         stages.chain(change).min_by_key(|&(due, _)| due)
@@ -178,14 +169,11 @@ impl Worker {
         (self.buffered_queries < self.limits.capacity).then(|| self.next()).flatten().map(|(due, _)| due)
     }
 
-    /// Takes the next event from its source; `None` if the job is cancelled or the update is skipped.
-    fn take(&mut self, source: EventSource, expectation: &mut ExpectedCounts) -> Option<Event> {
-        let stage = match source {
-            EventSource::Change => {
-                let (_, change) = self.changes.pop_front()?;
-                return self.apply(change, expectation);
-            }
-            EventSource::LifeStage(stage) => stage,
+    /// Takes the next event, of a stage or an update; `None` if the job is cancelled or the update is skipped.
+    fn take(&mut self, stage: Option<LifeStage>, expectation: &mut ExpectedCounts) -> Option<Event> {
+        let Some(stage) = stage else {
+            let (_, change) = self.changes.pop_front()?;
+            return self.apply(change, expectation);
         };
         let job = self.waiting[stage as usize].pop_front()?;
         if !self.cancelled.is_empty() && self.cancelled.contains_key(&job.key()) {
@@ -254,9 +242,10 @@ impl Worker {
         self.ready(None)
     }
 
-    /// Takes the next batch from the buffer if it can be sent: at least one event, and otherwise at most the queries of
-    /// a full batch. From the time `flush` on, every batch can be sent.
-    pub(super) fn take_batch(&mut self, now: u64, flush: Option<u64>) -> Option<NextBatch> {
+    /// Takes the events of the next batch from the buffer if it can be sent: at least one event, and otherwise at most
+    /// the queries of a full batch. From the time `flush` on, every batch can be sent. Returns the time from which on the
+    /// batch could be sent, too.
+    pub(super) fn take_batch(&mut self, now: u64, flush: Option<u64>) -> Option<(Arc<[DueEvent]>, u64)> {
         let ready = self.ready(flush).filter(|&ready| ready <= now)?;
         let (mut events, mut queries) = (0, 0);
         for due in &self.buffer {
@@ -272,7 +261,7 @@ impl Worker {
         self.full_batch_since = (self.buffered_queries >= self.limits.batch_size).then_some(now);
         let events: Arc<[DueEvent]> = self.buffer.drain(..events).collect();
         self.sent = Some(events.clone());
-        Some(NextBatch { events, ready })
+        Some((events, ready))
     }
 
     /// Marks the batch in flight as stored at a time.
@@ -344,11 +333,4 @@ impl Worker {
     pub(super) fn active(&self) -> usize {
         self.waiting.iter().map(VecDeque::len).sum()
     }
-}
-
-/// The source of an event.
-#[derive(Debug, Clone, Copy)]
-enum EventSource {
-    LifeStage(LifeStage),
-    Change,
 }

@@ -3,6 +3,7 @@
 use super::random::Random;
 use super::vocabulary::*;
 use super::{Placement, Workload};
+use crate::ingest::NewJob;
 use crate::model::JobState;
 use crate::time::Timestamp;
 
@@ -22,32 +23,8 @@ const MAX_RUNS: usize = 3;
 pub struct GeneratedJob {
     /// The number in the workload, starting at 0. Ids are in the order of numbers.
     pub number: u64,
-    /// The job's id, a ULID.
-    pub job_id: String,
-    /// The queue.
-    pub queue: &'static str,
-    /// The job set.
-    pub job_set: String,
-    /// The user who submitted the job.
-    pub owner: String,
-    /// The namespace.
-    pub namespace: Option<&'static str>,
-    /// The priority.
-    pub priority: i64,
-    /// The priority class.
-    pub priority_class: Option<&'static str>,
-    /// The time of submission.
-    pub submitted: Timestamp,
-    /// Requested cores.
-    pub cpu: i64,
-    /// Requested memory, in bytes.
-    pub memory: i64,
-    /// Requested ephemeral storage, in bytes.
-    pub ephemeral_storage: i64,
-    /// Requested GPUs.
-    pub gpu: i64,
-    /// The values of [`ANNOTATION_KEYS`].
-    pub annotations: [String; ANNOTATION_KEYS.len()],
+    /// The job as submitted. Its id is a ULID, and its annotations have the [`ANNOTATION_KEYS`].
+    pub new: NewJob,
     /// The state.
     pub state: JobState,
     /// The time of the last state transition.
@@ -101,19 +78,25 @@ impl GeneratedJob {
         };
         Self {
             number,
-            job_id: ulid(placement.id_time, &mut random),
-            queue: QUEUES[queue],
-            job_set: job_set(queue, placement.job_set),
-            owner: owner(queue, &mut random),
-            namespace: namespace(queue, &mut random),
-            priority: 1 + random.skewed(1000) as i64,
-            priority_class: random.pick_weighted(&PRIORITY_CLASSES),
-            submitted,
-            cpu,
-            memory: cpu * random.pick(&MEMORY_PER_CPU),
-            ephemeral_storage: random.pick(&EPHEMERAL_STORAGES),
-            gpu,
-            annotations: annotations(queue, &mut random),
+            new: NewJob {
+                job_id: ulid(placement.id_time, &mut random),
+                queue: QUEUES[queue].to_owned(),
+                job_set: job_set(queue, placement.job_set),
+                owner: owner(queue, &mut random),
+                namespace: namespace(queue, &mut random).map(str::to_owned),
+                priority: 1 + random.skewed(1000) as i64,
+                priority_class: random.pick_weighted(&PRIORITY_CLASSES).map(str::to_owned),
+                submitted,
+                cpu,
+                memory: cpu * random.pick(&MEMORY_PER_CPU),
+                ephemeral_storage: random.pick(&EPHEMERAL_STORAGES),
+                gpu,
+                annotations: ANNOTATION_KEYS
+                    .map(str::to_owned)
+                    .into_iter()
+                    .zip(annotations(queue, &mut random))
+                    .collect(),
+            },
             state,
             last_transition_time,
             runs,

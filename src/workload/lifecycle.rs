@@ -8,7 +8,6 @@ use bytes::Bytes;
 use k8s_pb::api::core::v1::{Container, PodSpec};
 use prost::Message;
 
-use super::vocabulary::*;
 use super::{GeneratedJob, GeneratedRun, Workload};
 use crate::api;
 use crate::ingest::*;
@@ -67,7 +66,8 @@ impl Workload {
     /// The stages of the lifecycle of a job.
     pub fn lifecycle(&self, number: u64) -> Vec<Stage> {
         let job = self.job(number);
-        let mut stages = vec![vec![insert(&job, self.options.specs_every)]];
+        let job_spec = job.has_spec(self.options.specs_every).then(|| spec(&job.new));
+        let mut stages = vec![vec![InsertJob { job: job.new.clone(), job_spec }.into()]];
         let (latest, earlier) = match job.runs.split_last() {
             Some((latest, earlier)) => (Some(latest), earlier),
             None => (None, [].as_slice()),
@@ -84,26 +84,6 @@ impl Workload {
         }
         stages
     }
-}
-
-fn insert(job: &GeneratedJob, specs_every: u64) -> IngestionQuery {
-    let keys = ANNOTATION_KEYS.into_iter().map(str::to_owned);
-    let new = NewJob {
-        job_id: job.job_id.clone(),
-        queue: job.queue.to_owned(),
-        job_set: job.job_set.clone(),
-        owner: job.owner.clone(),
-        namespace: job.namespace.map(str::to_owned),
-        priority: job.priority,
-        priority_class: job.priority_class.map(str::to_owned),
-        submitted: job.submitted,
-        cpu: job.cpu,
-        memory: job.memory,
-        ephemeral_storage: job.ephemeral_storage,
-        gpu: job.gpu,
-        annotations: keys.zip(job.annotations.iter().cloned()).collect(),
-    };
-    InsertJob { job_spec: job.has_spec(specs_every).then(|| spec(&new)), job: new }.into()
 }
 
 /// The spec of a job with one container.
@@ -141,63 +121,18 @@ fn spec(job: &NewJob) -> Bytes {
 
 /// The stages of a run until RUNNING, or until the last state that it reached before.
 fn start_of(job: &GeneratedJob, run: &GeneratedRun) -> impl Iterator<Item = Stage> {
-    let leased = vec![
-        SetJobLeased {
-            job_id: job.job_id.clone(),
-            time: run.leased,
-            run_id: run.run_id.clone(),
-            submitted: Some(job.submitted),
-        }
-        .into(),
-        InsertJobRun {
-            job_run_id: run.run_id.clone(),
-            job_id: job.job_id.clone(),
-            cluster: run.cluster.clone(),
-            node: Some(run.node.clone()),
-            pool: Some(run.pool.to_owned()),
-            time: run.leased,
-            submitted: Some(job.submitted),
-        }
-        .into(),
-    ];
-    let pending = run.pending.map(|time| {
-        vec![
-            SetJobPending {
-                job_id: job.job_id.clone(),
-                time,
-                run_id: run.run_id.clone(),
-                submitted: Some(job.submitted),
-            }
-            .into(),
-            SetJobRunPending { job_run_id: run.run_id.clone(), time, submitted: Some(job.submitted) }.into(),
-        ]
-    });
-    let started = run.started.map(|time| {
-        vec![
-            SetJobRunning {
-                job_id: job.job_id.clone(),
-                time,
-                latest_run_id: run.run_id.clone(),
-                submitted: Some(job.submitted),
-            }
-            .into(),
-            SetJobRunStarted {
-                job_run_id: run.run_id.clone(),
-                time,
-                node: Some(run.node.clone()),
-                submitted: Some(job.submitted),
-            }
-            .into(),
-        ]
-    });
-    std::iter::once(leased).chain(pending).chain(started)
+    let ids = RunOfJob { job_id: &job.new.job_id, run_id: &run.run_id, submitted: job.new.submitted };
+    let leased = ids.leased(run.leased, run.cluster.clone(), run.node.clone(), run.pool);
+    let pending = run.pending.map(|time| ids.pending(time));
+    let started = run.started.map(|time| ids.running(time, run.node.clone()));
+    std::iter::once(leased).chain(pending).chain(started).map(Stage::from)
 }
 
 /// The last stage of a terminal job: the end of the latest run, if there is one, and of the job.
 fn end_of(job: &GeneratedJob, latest: Option<&GeneratedRun>) -> Stage {
     let time = job.last_transition_time;
-    let job_id = job.job_id.clone();
-    let submitted = Some(job.submitted);
+    let job_id = job.new.job_id.clone();
+    let submitted = Some(job.new.submitted);
     let mut stage = Stage::new();
     stage.extend(latest.map(|run| end_of_run(job, run, time)));
     match job.state {
@@ -207,7 +142,8 @@ fn end_of(job: &GeneratedJob, latest: Option<&GeneratedRun>) -> Stage {
             stage.push(SetJobErrored { job_id, time, submitted }.into());
         }
         JobState::Rejected => {
-            let error = format!("job {job_id} fits on no node: {} cores and {} GPUs requested", job.cpu, job.gpu);
+            let error =
+                format!("job {job_id} fits on no node: {} cores and {} GPUs requested", job.new.cpu, job.new.gpu);
             stage.push(InsertJobError { job_id: job_id.clone(), error: Some(error.into()), submitted: None }.into());
             stage.push(SetJobRejected { job_id, time, submitted }.into());
         }
@@ -216,7 +152,7 @@ fn end_of(job: &GeneratedJob, latest: Option<&GeneratedRun>) -> Stage {
                 job_id,
                 time,
                 cancel_reason: job.cancel_reason.map(str::to_owned),
-                cancel_user: Some(job.owner.clone()),
+                cancel_user: Some(job.new.owner.clone()),
                 submitted,
             }
             .into(),
@@ -229,7 +165,7 @@ fn end_of(job: &GeneratedJob, latest: Option<&GeneratedRun>) -> Stage {
 
 fn end_of_run(job: &GeneratedJob, run: &GeneratedRun, time: Timestamp) -> IngestionQuery {
     let job_run_id = run.run_id.clone();
-    let submitted = Some(job.submitted);
+    let submitted = Some(job.new.submitted);
     match job.state {
         JobState::Failed => run_failed(job, run, time),
         JobState::Cancelled => SetJobRunCancelled { job_run_id, time, submitted }.into(),
@@ -250,11 +186,11 @@ fn run_failed(job: &GeneratedJob, run: &GeneratedRun, time: Timestamp) -> Ingest
         error: Some(error_of(job)),
         debug: Some(debug.into()),
         exit_code,
-        submitted: Some(job.submitted),
+        submitted: Some(job.new.submitted),
     }
     .into()
 }
 
 fn error_of(job: &GeneratedJob) -> Bytes {
-    format!("job {}: {}", job.job_id, job.failure.0).into()
+    format!("job {}: {}", job.new.job_id, job.failure.0).into()
 }

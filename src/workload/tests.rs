@@ -15,7 +15,7 @@ const LAYOUTS: [LoadOrder; 2] = [LoadOrder::TimeInterleaved, LoadOrder::QueueCon
 #[test]
 fn jobs_are_stable_across_versions() {
     let job = workload(1000, LoadOrder::TimeInterleaved).job(500);
-    let shown = format!("{} {} {} {} {}", job.job_id, job.job_set, job.owner, job.state, job.submitted);
+    let shown = format!("{} {} {} {} {}", job.new.job_id, job.new.job_set, job.new.owner, job.state, job.new.submitted);
     assert_eq!(
         shown,
         "01kj1aap006mrmqqvb7gmgr7e3 forecasting-nightly-000000 user-055 SUCCEEDED 2026-02-22T00:19:14.470532Z"
@@ -26,9 +26,9 @@ fn jobs_are_stable_across_versions() {
 fn ids_ascend_and_queues_follow_the_layout() {
     for layout in LAYOUTS {
         let jobs: Vec<_> = workload(5000, layout).jobs().collect();
-        assert!(jobs.is_sorted_by(|a, b| a.job_id < b.job_id), "{layout:?}");
-        let changes = jobs.windows(2).filter(|pair| pair[0].queue != pair[1].queue).count();
-        let queues = jobs.iter().map(|job| job.queue).collect::<BTreeSet<_>>().len();
+        assert!(jobs.is_sorted_by(|a, b| a.new.job_id < b.new.job_id), "{layout:?}");
+        let changes = jobs.windows(2).filter(|pair| pair[0].new.queue != pair[1].new.queue).count();
+        let queues = jobs.iter().map(|job| &job.new.queue).collect::<BTreeSet<_>>().len();
         assert_eq!(queues, QUEUES.len(), "{layout:?}");
         assert_eq!(changes == queues - 1, layout == LoadOrder::QueueContiguous, "{layout:?}");
     }
@@ -41,9 +41,9 @@ fn three_in_ten_jobs_are_active_in_a_part_of_the_job_sets() {
         for job in workload(20_000, layout).jobs() {
             if job.state.is_active() {
                 active += 1;
-                active_job_sets.insert(job.job_set.clone());
+                active_job_sets.insert(job.new.job_set.clone());
             }
-            job_sets.insert(job.job_set);
+            job_sets.insert(job.new.job_set);
         }
         assert!((5500..6500).contains(&active), "{layout:?}: {active}");
         assert!((150..=220).contains(&job_sets.len()), "{layout:?}: {}", job_sets.len());
@@ -59,8 +59,8 @@ fn lifecycles_are_valid_and_end_in_the_state_of_the_job() {
         let queries = workload.lifecycle(job.number).into_iter().flatten();
         let batch = IngestionBatch::new(queries).unwrap();
         let end = batch.job_updates().first().map(|update| &update.if_active);
-        let (state, time) = end.and_then(|end| end.transition).unwrap_or((JobState::Queued, job.submitted));
-        assert_eq!((state, time), (job.state, job.last_transition_time), "{}", job.job_id);
+        let (state, time) = end.and_then(|end| end.transition).unwrap_or((JobState::Queued, job.new.submitted));
+        assert_eq!((state, time), (job.state, job.last_transition_time), "{}", job.new.job_id);
         assert_eq!(end.and_then(|end| end.latest_run_id.as_ref()), job.runs.last().map(|run| &run.run_id));
         assert_eq!(batch.runs().len(), job.runs.len());
         assert!(job.last_transition_time < workload.now());

@@ -143,7 +143,7 @@ fn usage_errors_exit_with_2() {
     for (arguments, part) in [
         (&["--backend", "oracle"][..], "backend"),
         (&["--config", "missing.yaml"], "missing.yaml"),
-        (&["--selection", "random"], "independent or upstream"),
+        (&["--selection", "random"], "possible values: independent, upstream"),
         (&["--query-timeout", "soon"], "must be a duration"),
     ] {
         let output = run(&directory, QUICK, arguments);

@@ -121,17 +121,18 @@ impl Observer for LiveProgress {
             (state.phase, state.trial.clone(), state.length)
         };
         let mut lines = Vec::from_iter(trial);
-        lines.extend([
-            format!("{phase}: {} of {} s", snapshot.elapsed.as_secs(), length.as_secs()),
-            format!(
+        lines.push(format!("{phase}: {} of {} s", snapshot.elapsed.as_secs(), length.as_secs()));
+        let ingestion = snapshot.series.iter().find(|series| series.query_type.is_none());
+        if let Some(interval) = ingestion.and_then(|series| series.intervals.last()) {
+            lines.push(format!(
                 "ingestion {} of {}, backlog {}, {} active jobs",
-                format::rate(snapshot.achieved),
-                format::rate(snapshot.target),
-                snapshot.backlog,
+                format::rate(interval.achieved),
+                format::rate(interval.target),
+                interval.backlog,
                 snapshot.active_jobs
-            ),
-        ]);
-        lines.extend(snapshot.series.iter().filter_map(kind));
+            ));
+        }
+        lines.extend(snapshot.series.iter().filter_map(latencies));
         if snapshot.errors + snapshot.shed > 0 {
             lines.push(format!("{} errors, {} jobs shed", snapshot.errors, snapshot.shed));
         }
@@ -140,7 +141,7 @@ impl Observer for LiveProgress {
 }
 
 /// The line of a kind of call; `None` if no call completed in the last second.
-fn kind(series: &SeriesRecord) -> Option<String> {
+fn latencies(series: &SeriesRecord) -> Option<String> {
     let name = match series.query_type {
         None => "events",
         Some(QueryType::GetJobs) => "pages",
@@ -149,8 +150,8 @@ fn kind(series: &SeriesRecord) -> Option<String> {
         Some(QueryType::GetJobRunError) => "run errors",
         Some(QueryType::GetJobRunDebugMessage) => "debug messages",
     };
-    let second = series.intervals.last()?;
-    let (p50, p99) = (format::time(second.p50_nanos?), format::time(second.p99_nanos?));
-    let rate = series.query_type.map_or_else(String::new, |_| format!(" {}", format::rate(second.achieved)));
+    let interval = series.intervals.last()?;
+    let (p50, p99) = (format::time(interval.p50_nanos?), format::time(interval.p99_nanos?));
+    let rate = series.query_type.map_or_else(String::new, |_| format!(" {}", format::rate(interval.achieved)));
     Some(format!("{name}{rate} p50 {p50} p99 {p99}"))
 }

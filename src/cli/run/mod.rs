@@ -10,7 +10,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use broadside::load::record::{Phase, RateSearchRecord};
-use broadside::load::upstream::ResultFile;
+use broadside::load::upstream::result_file;
 use broadside::load::{self, ArrivalKind, GeneratorOptions, LoadTest, RunOptions, RunRecord, SelectionKind, Share};
 use broadside::{BackendKind, Clock, Database, DatabaseConfig, SystemClock};
 use clap::Args;
@@ -68,11 +68,11 @@ pub struct RunArgs {
 
     /// Selection of the properties of jobs: drawn independently, or all derived from the job's number as in
     /// Armada's Broadside.
-    #[arg(long, value_name = "independent|upstream", default_value_t)]
+    #[arg(long, value_enum, default_value_t)]
     selection: SelectionKind,
 
     /// Distribution of the arrivals: at equal intervals, or a Poisson process.
-    #[arg(long, value_name = "uniform|poisson", default_value_t)]
+    #[arg(long, value_enum, default_value_t)]
     arrivals: ArrivalKind,
 
     /// Seed of the random number generators.
@@ -182,7 +182,7 @@ pub async fn run(args: &RunArgs) -> Result<ExitStatus, Failure> {
         messages::note(format!("share {share}: waiting up to {:?} for the others", options.share_wait));
     }
     let record = execute(&plan, &options, args.find_rate, &files).await?;
-    let written = files.finish(&ResultFile::new(&record, plan.config.upstream()).to_json()?, &record.to_json()?);
+    let written = files.finish(&result_file(&record), &record.to_json()?);
     messages::output(Summary { record: &record, files: &files.written() })?;
     let status = report_problems(&record);
     // An error of the files must not hide the result.

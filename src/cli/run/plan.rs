@@ -2,8 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
-use broadside::load::upstream::GoDuration;
-use broadside::load::{LoadConfig, ParsedConfig, RecordedRead};
+use broadside::load::{GoDuration, LoadConfig, ParsedConfig, RecordedRead};
 use broadside::{BackendKind, DatabaseConfig};
 
 use crate::cli::file::{self, FileError};

@@ -17,9 +17,9 @@ type Counts = BTreeMap<String, u64>;
 type Grouping = (GroupField, fn(&GeneratedJob) -> String);
 
 const GROUPINGS: [Grouping; 5] = [
-    (GroupField::Queue, |job| job.queue.to_owned()),
-    (GroupField::JobSet, |job| job.job_set.clone()),
-    (GroupField::Namespace, |job| job.namespace.unwrap_or_default().to_owned()),
+    (GroupField::Queue, |job| job.new.queue.clone()),
+    (GroupField::JobSet, |job| job.new.job_set.clone()),
+    (GroupField::Namespace, |job| job.new.namespace.clone().unwrap_or_default()),
     (GroupField::State, |job| job.state.name().to_owned()),
     (GroupField::Node, |job| job.runs.last().map(|run| run.node.clone()).unwrap_or_default()),
 ];

@@ -8,7 +8,7 @@ use std::net::Ipv6Addr;
 use serde::ser::SerializeMap;
 use serde::{Serialize, Serializer};
 
-use super::section::Section;
+use super::value::Value;
 #[cfg(feature = "clickhouse")]
 use crate::address::is_host;
 use crate::connect::DatabaseConfig;
@@ -25,6 +25,10 @@ const DEFAULT_USER: &str = "default";
 const NATIVE_PORTS: [&str; 2] = ["9000", "9440"];
 /// The warning of a key that only applies to the server of the configuration.
 const OPENED_BY_CALLER: &str = "has no effect, because the store is not opened by this configuration";
+const TUNING_SQL: &str = "postgresTuningSQL";
+const TUNING_REVERT_SQL: &str = "postgresTuningRevertSQL";
+const HOT_COLD_SPLIT: &str = "hotColdSplit";
+const PARTITION_BY_SUBMITTED: &str = "partitionBySubmitted";
 /// The placeholder for a value that may be a secret.
 const SECRET: &str = "********";
 /// The keys of PostgreSQL that only apply to the pool or the statements of pgx, Armada's driver.
@@ -50,8 +54,8 @@ const UNSUPPORTED: [&str; 8] = [
     "sslsni",
 ];
 
-/// The database of a load test.
-#[derive(Debug, Clone, PartialEq)]
+/// The database of a load test. The default is the memory engine.
+#[derive(Debug, Clone, Default, PartialEq)]
 pub struct LoadDatabase {
     /// The server, or the memory engine.
     pub target: LoadTarget,
@@ -66,10 +70,11 @@ pub struct LoadDatabase {
 }
 
 /// The target of a load test: a backend and its connection parameters.
-#[derive(Clone, PartialEq)]
+#[derive(Clone, Default, PartialEq)]
 #[non_exhaustive]
 pub enum LoadTarget {
     /// The memory engine.
+    #[default]
     Memory,
     /// PostgreSQL, with the connection parameters of pgx, Armada's driver, and settings of the server.
     Postgres(BTreeMap<String, String>),
@@ -131,15 +136,13 @@ impl Serialize for LoadDatabase {
             (name, None) => map.serialize_entry(name, &true)?,
             (name, parameters) => map.serialize_entry(name, &redacted(parameters).collect::<BTreeMap<_, _>>())?,
         }
-        for (key, statements) in
-            [("postgresTuningSQL", &self.tuning_sql), ("postgresTuningRevertSQL", &self.tuning_revert_sql)]
-        {
+        for (key, statements) in [(TUNING_SQL, &self.tuning_sql), (TUNING_REVERT_SQL, &self.tuning_revert_sql)] {
             if !statements.is_empty() {
                 map.serialize_entry(key, statements)?;
             }
         }
         for (key, value) in
-            [("hotColdSplit", self.hot_cold_split), ("partitionBySubmitted", self.partition_by_submitted)]
+            [(HOT_COLD_SPLIT, self.hot_cold_split), (PARTITION_BY_SUBMITTED, self.partition_by_submitted)]
         {
             if value {
                 map.serialize_entry(key, &value)?;
@@ -151,48 +154,50 @@ impl Serialize for LoadDatabase {
 
 /// Reads the section and validates it. If the caller opens the store (`external`), the section may be absent, its
 /// connection parameters are not validated, and its settings of PostgreSQL and the toggles have no effect.
-pub(super) fn read(section: &Section<'_>, toggles: &Section<'_>, external: Option<BackendKind>) -> LoadDatabase {
+pub(super) fn read(section: &Value<'_>, toggles: &Value<'_>, external: Option<BackendKind>) -> LoadDatabase {
+    let server = |name| Some(section.key(name)).filter(Value::is_set);
     let targets = [
-        section.get("postgres").map(|_| LoadTarget::Postgres(parameters(&section.section("postgres")))),
-        section.get("clickHouse").map(|_| LoadTarget::ClickHouse(parameters(&section.section("clickHouse")))),
-        section.boolean("inMemory").then_some(LoadTarget::Memory),
+        server("postgres").map(|server| LoadTarget::Postgres(parameters(&server))),
+        server("clickHouse").map(|server| LoadTarget::ClickHouse(parameters(&server))),
+        section.key("inMemory").read::<bool>().then_some(LoadTarget::Memory),
     ];
     let targets: Vec<_> = targets.into_iter().flatten().collect();
     let count = targets.len();
     if external.is_none() && count != 1 {
-        section.problem("postgres", format!("clickHouse and inMemory: exactly one must be set, not {count}"));
+        section.key("postgres").problem(format!("clickHouse and inMemory: exactly one must be set, not {count}"));
     }
     let database = LoadDatabase {
-        target: external.map(LoadTarget::External).or(targets.into_iter().next()).unwrap_or(LoadTarget::Memory),
-        tuning_sql: section.texts("postgresTuningSQL"),
-        tuning_revert_sql: section.texts("postgresTuningRevertSQL"),
-        hot_cold_split: toggles.boolean("hotColdSplit"),
-        partition_by_submitted: toggles.boolean("partitionBySubmitted"),
+        target: external.map(LoadTarget::External).or(targets.into_iter().next()).unwrap_or_default(),
+        tuning_sql: section.key(TUNING_SQL).read(),
+        tuning_revert_sql: section.key(TUNING_REVERT_SQL).read(),
+        hot_cold_split: toggles.key(HOT_COLD_SPLIT).read(),
+        partition_by_submitted: toggles.key(PARTITION_BY_SUBMITTED).read(),
     };
     if database.hot_cold_split && database.partition_by_submitted {
-        toggles.problem("hotColdSplit", "and partitionBySubmitted are mutually exclusive");
+        toggles.key(HOT_COLD_SPLIT).problem("and partitionBySubmitted are mutually exclusive");
     } else if external.is_none() && count == 1 {
         check(section, &database);
     }
-    section.warn_of_unknown_keys();
+    section.warn_of_unknown_keys(&["postgres", "clickHouse", "inMemory", TUNING_SQL, TUNING_REVERT_SQL]);
+    toggles.warn_of_unknown_keys(&[HOT_COLD_SPLIT, PARTITION_BY_SUBMITTED]);
     if external.is_none() {
         return database;
     }
-    section.warn_of_keys(&["postgresTuningSQL", "postgresTuningRevertSQL"], OPENED_BY_CALLER);
-    toggles.warn_of_keys(&["hotColdSplit", "partitionBySubmitted"], OPENED_BY_CALLER);
-    LoadDatabase { target: database.target, ..LoadDatabase::memory() }
+    section.warn_of_keys(&[TUNING_SQL, TUNING_REVERT_SQL], OPENED_BY_CALLER);
+    toggles.warn_of_keys(&[HOT_COLD_SPLIT, PARTITION_BY_SUBMITTED], OPENED_BY_CALLER);
+    LoadDatabase { target: database.target, ..LoadDatabase::default() }
 }
 
 /// The connection parameters of a server.
-fn parameters(section: &Section<'_>) -> BTreeMap<String, String> {
+fn parameters(server: &Value<'_>) -> BTreeMap<String, String> {
     let key_of = |key: &str| match key.to_ascii_lowercase() {
         key if key == "dbname" => "database".to_owned(),
         key => key,
     };
-    let pairs: BTreeMap<_, _> = section.pairs().into_iter().map(|(key, value)| (key_of(key), value)).collect();
+    let pairs: BTreeMap<_, _> = server.entries().map(|(key, value)| (key_of(key), value.read())).collect();
     for name in ["host", "port", "database"] {
         if pairs.get(name).is_none_or(String::is_empty) {
-            section.problem(name, "must not be empty");
+            server.key(name).problem("must not be empty");
         }
     }
     pairs
@@ -202,29 +207,29 @@ fn parameters(section: &Section<'_>) -> BTreeMap<String, String> {
     not(any(feature = "memory", feature = "postgres", feature = "clickhouse")),
     allow(irrefutable_let_patterns, reason = "without a backend, no configuration is valid")
 )]
-fn check(section: &Section<'_>, database: &LoadDatabase) {
+fn check(section: &Value<'_>, database: &LoadDatabase) {
     let (name, parameters) = database.target.parameters();
     let Some(parameters) = parameters else { return };
     if ["host", "port"].iter().any(|key| parameters.get(*key).is_none_or(String::is_empty)) {
         return;
     }
-    let server = section.section(name);
+    let server = section.key(name);
     if let (LoadTarget::ClickHouse(_), Some(port)) = (&database.target, parameters.get("port"))
         && NATIVE_PORTS.contains(&port.as_str())
     {
         let message = "is a port of ClickHouse's native protocol; use the HTTP port, 8123 or 8443 by default";
-        return server.problem("port", message);
+        return server.key("port").problem(message);
     }
     // Each parameter is checked separately first, because the error messages contain neither keys nor values.
     let mut all_valid = true;
-    for (key, value) in server.pairs() {
-        if let Err(error) = database.with_one(&key.to_ascii_lowercase(), &value).config() {
-            server.problem(key, error.message());
+    for (key, value) in server.entries().filter(|(_, value)| !value.is_refused()) {
+        if let Err(error) = database.with_one(&key.to_ascii_lowercase(), &value.read::<String>()).config() {
+            value.problem(error.message());
             all_valid = false;
         }
     }
     if all_valid && let Err(error) = database.config() {
-        section.problem(name, format!("cannot be used: {}", error.message()));
+        server.problem(format!("cannot be used: {}", error.message()));
     }
     if let LoadTarget::Postgres(_) = database.target {
         server.warn_of_keys(&ONLY_OF_PGX, "has no effect, because it only applies to the driver of Armada");
@@ -232,17 +237,6 @@ fn check(section: &Section<'_>, database: &LoadDatabase) {
 }
 
 impl LoadDatabase {
-    /// The memory engine.
-    pub const fn memory() -> Self {
-        Self {
-            target: LoadTarget::Memory,
-            tuning_sql: Vec::new(),
-            tuning_revert_sql: Vec::new(),
-            hot_cold_split: false,
-            partition_by_submitted: false,
-        }
-    }
-
     /// A server with one of the parameters. Its other parameters are valid, except for those that depend on each other.
     fn with_one(&self, key: &str, value: &str) -> Self {
         let with_one = |parameters: &BTreeMap<String, String>| {
@@ -260,7 +254,7 @@ impl LoadDatabase {
             LoadTarget::Postgres(parameters) => LoadTarget::Postgres(with_one(parameters)),
             LoadTarget::ClickHouse(parameters) => LoadTarget::ClickHouse(with_one(parameters)),
         };
-        Self { target, ..Self::memory() }
+        Self { target, ..Self::default() }
     }
 
     /// The configuration of the backend.

@@ -23,7 +23,7 @@ pub(super) fn apply(root: &mut Node, variables: impl IntoIterator<Item = (String
         let has_effect = match SERVERS.iter().find(|server| is_within(&keys, server.as_slice())) {
             // The variables of a server do not choose it: they may be set for runs on several backends.
             Some([section, server]) if !has_mapping(root, section, server) => Err("no file has its section"),
-            _ => set(root, &keys, Node { location: location.clone(), content: Content::Scalar(value) }),
+            _ => set(root, &keys, Node::new(location.clone(), Content::Scalar(value))),
         };
         if let Err(reason) = has_effect {
             warnings.push(Problem::new(&location, "", "", format!("has no effect: {reason}")));
@@ -57,13 +57,13 @@ fn set(node: &mut Node, keys: &[&str], value: Node) -> Result<(), &'static str> 
         return Ok(());
     };
     if matches!(node.content, Content::Null) {
-        *node = Node { location: value.location.clone(), content: Content::Map(Vec::new()) };
+        *node = Node::new(value.location.clone(), Content::Map(Vec::new()));
     }
     let Content::Map(pairs) = &mut node.content else {
         return Err("it names a part of a list or a single value");
     };
     let index = pairs.iter().position(|(other, _)| same_key(other, key)).unwrap_or_else(|| {
-        pairs.push(((*key).to_owned(), Node { location: value.location.clone(), content: Content::Null }));
+        pairs.push(((*key).to_owned(), Node::new(value.location.clone(), Content::Null)));
         pairs.len() - 1
     });
     set(&mut pairs[index].1, rest, value)

@@ -1,17 +1,16 @@
 //! The configuration of a load test. The keys are those of Armada's Broadside, with extensions.
 
+mod check;
 mod database;
 mod environment;
 mod node;
 mod number;
 mod parse;
 mod problem;
-mod read;
-mod section;
 #[cfg(test)]
 mod tests;
 mod types;
-mod upstream;
+mod value;
 
 pub use database::{LoadDatabase, LoadTarget};
 pub use parse::ParsedConfig;

@@ -1,5 +1,6 @@
 //! A YAML document as a tree of nodes with source locations.
 
+use std::cell::Cell;
 use std::fmt;
 use std::sync::Arc;
 
@@ -14,6 +15,8 @@ use super::problem::{Problem, SourceLocation};
 pub(super) struct Node {
     pub(super) location: SourceLocation,
     pub(super) content: Content,
+    /// Whether the value was found to be invalid.
+    pub(super) is_refused: Cell<bool>,
 }
 
 #[derive(Debug, Clone)]
@@ -27,12 +30,16 @@ pub(super) enum Content {
 }
 
 impl Node {
+    pub(super) fn new(location: SourceLocation, content: Content) -> Self {
+        Self { location, content, is_refused: Cell::new(false) }
+    }
+
     /// Parses a file. An empty file is an empty mapping.
     pub(super) fn parse(file: &str, text: &str) -> Result<Self, Problem> {
         let file: Arc<str> = file.into();
         let whole = SourceLocation { file: file.clone(), line: 1 };
         if text.lines().all(|line| line.trim().is_empty() || line.trim_start().starts_with('#')) {
-            return Ok(Self { location: whole, content: Content::Map(Vec::new()) });
+            return Ok(Self::new(whole, Content::Map(Vec::new())));
         }
         let options = serde_saphyr::options! { with_snippet: false };
         let raw: Spanned<RawNode> = serde_saphyr::from_str_with_options(text, options).map_err(|error| {
@@ -60,13 +67,20 @@ impl Node {
                 Content::Map(pairs.into_iter().map(|(key, node)| (key, Self::from_raw(node, file, text))).collect())
             }
         };
-        Self { location, content }
+        Self::new(location, content)
     }
 
     /// The node of a key of a mapping.
     pub(super) fn child(&self, name: &str) -> Option<&Self> {
         let Content::Map(pairs) = &self.content else { return None };
         pairs.iter().find(|(key, _)| same_key(key, name)).map(|(_, node)| node)
+    }
+
+    /// Removes a key of a mapping.
+    pub(super) fn remove(&mut self, name: &str) -> Option<Self> {
+        let Content::Map(pairs) = &mut self.content else { return None };
+        let index = pairs.iter().position(|(key, _)| same_key(key, name))?;
+        Some(pairs.remove(index).1)
     }
 
     /// Merges a later file: mappings are merged key by key, other values are replaced.
@@ -112,6 +126,15 @@ enum RawNode {
     Map(Vec<(String, Spanned<RawNode>)>),
 }
 
+/// Visits a number or boolean.
+macro_rules! plain {
+    ($($visit:ident: $value:ty),*) => {$(
+        fn $visit<E>(self, value: $value) -> Result<RawNode, E> {
+            Ok(RawNode::Plain(value.to_string()))
+        }
+    )*};
+}
+
 impl<'de> Deserialize<'de> for RawNode {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         struct NodeVisitor;
@@ -135,28 +158,8 @@ impl<'de> Deserialize<'de> for RawNode {
                 Ok(RawNode::Text(text.to_owned()))
             }
 
-            fn visit_bool<E>(self, value: bool) -> Result<RawNode, E> {
-                Ok(RawNode::Plain(value.to_string()))
-            }
-
-            fn visit_i64<E>(self, value: i64) -> Result<RawNode, E> {
-                Ok(RawNode::Plain(value.to_string()))
-            }
-
-            fn visit_u64<E>(self, value: u64) -> Result<RawNode, E> {
-                Ok(RawNode::Plain(value.to_string()))
-            }
-
-            fn visit_i128<E>(self, value: i128) -> Result<RawNode, E> {
-                Ok(RawNode::Plain(value.to_string()))
-            }
-
-            fn visit_u128<E>(self, value: u128) -> Result<RawNode, E> {
-                Ok(RawNode::Plain(value.to_string()))
-            }
-
-            fn visit_f64<E>(self, value: f64) -> Result<RawNode, E> {
-                Ok(RawNode::Plain(value.to_string()))
+            plain! {
+                visit_bool: bool, visit_i64: i64, visit_u64: u64, visit_i128: i128, visit_u128: u128, visit_f64: f64
             }
 
             fn visit_seq<A: SeqAccess<'de>>(self, mut items: A) -> Result<RawNode, A::Error> {

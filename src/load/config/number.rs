@@ -1,5 +1,47 @@
 //! Numbers in the forms of Go's YAML parser: `1_000_000`, `3.6e6`, `0x10`, `0b1`, `0o10`, and `010`, which is octal.
 
+use std::ops::RangeInclusive;
+
+use serde::de::{Deserialize, Deserializer, Error};
+
+/// A number from 0 to 1.
+pub(super) fn proportion<'de, D: Deserializer<'de>>(deserializer: D) -> Result<f64, D::Error> {
+    within(0.0..=1.0, deserializer)
+}
+
+/// The factor of all rates in a stage.
+pub(super) fn stage_rate<'de, D: Deserializer<'de>>(deserializer: D) -> Result<f64, D::Error> {
+    within(0.0..=1e6, deserializer)
+}
+
+fn within<'de, D: Deserializer<'de>>(range: RangeInclusive<f64>, deserializer: D) -> Result<f64, D::Error> {
+    let number = f64::deserialize(deserializer).ok().filter(|number| range.contains(number));
+    number.ok_or_else(|| Error::custom(format!("must be a number from {} to {}", range.start(), range.end())))
+}
+
+/// A duration in Go's format, or a number of nanoseconds.
+pub(super) mod duration {
+    use std::time::Duration;
+
+    use serde::de::{Deserialize, Deserializer, Error};
+    use serde::ser::Serializer;
+
+    use super::whole;
+    use crate::load::duration::{GoDuration, parse_duration};
+
+    pub(in super::super) fn serialize<S: Serializer>(duration: &Duration, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(&GoDuration(*duration))
+    }
+
+    pub(in super::super) fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Duration, D::Error> {
+        let text = String::deserialize(deserializer)?;
+        match whole(&text) {
+            Some(nanos) => Ok(Duration::from_nanos(nanos)),
+            None => parse_duration(&text).map_err(Error::custom),
+        }
+    }
+}
+
 /// Parses a whole number from 0 to 2^63 - 1. It may be written as a float: `3600.0`.
 pub(super) fn whole(text: &str) -> Option<u64> {
     // The nearest float of i64::MAX is 2^63.

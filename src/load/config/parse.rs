@@ -1,11 +1,12 @@
 //! Parses the files of a configuration and merges them.
 
-use super::environment;
+use std::collections::HashSet;
+
 use super::node::Node;
 use super::problem::{ConfigError, Problem, SourceLocation};
-use super::read;
-use super::section::{Diagnostics, Section};
 use super::types::LoadConfig;
+use super::value::{Diagnostics, Value};
+use super::{check, database, environment};
 use crate::error::BackendKind;
 
 /// A valid configuration, with warnings.
@@ -92,7 +93,15 @@ fn parse<'a>(
         return Err(ConfigError { problems: vec![Problem::new(&no_file, "", "", "no configuration file is given")] });
     };
     diagnostics.warnings.borrow_mut().extend(environment::apply(&mut node, environment));
-    let config = read::root(&Section::root(&node, &diagnostics), external);
+    // In the record, the database has the toggles.
+    let [database, toggles] = ["databaseConfig", "featureToggles"].map(|name| (name, node.remove(name)));
+    let [database, toggles] = [&database, &toggles]
+        .map(|(name, section)| Value::new((*name).to_owned(), section.as_ref(), &node.location, &diagnostics));
+    let root = Value::new(String::new(), Some(&node), &node.location, &diagnostics);
+    let database = database::read(&database, &toggles, external);
+    let mut config = LoadConfig { database, ..root.read() };
+    check::set_defaults(&mut config);
+    check::check(&root, &config);
     if !diagnostics.problems.borrow().is_empty() {
         return Err(error(diagnostics));
     }
@@ -102,13 +111,7 @@ fn parse<'a>(
 fn error(diagnostics: Diagnostics) -> ConfigError {
     let mut problems = diagnostics.problems.into_inner();
     problems.sort_by(|a, b| (&a.file, a.line).cmp(&(&b.file, b.line)));
-    let mut seen: Vec<Problem> = Vec::new();
-    problems.retain(|problem| {
-        let new = !seen.contains(problem);
-        if new {
-            seen.push(problem.clone());
-        }
-        new
-    });
+    let mut seen = HashSet::new();
+    problems.retain(|problem| seen.insert(problem.clone()));
     ConfigError { problems }
 }

@@ -170,7 +170,7 @@ fn stages_and_abort_conditions_are_read() {
         "b.yaml:1: stages must have durations that sum to testDuration (10m0s), not to 9m0s",
     ];
     assert_eq!(found[..4], expected);
-    assert!(found[4].starts_with(r#"b.yaml:2: abortOn "page.p98 < 1s" has no statistic"#), "{found:?}");
+    assert!(found[4].starts_with(r#"b.yaml:2: abortOn[0]: "page.p98 < 1s" has no statistic"#), "{found:?}");
     assert!(with("stages: [{duration: 600001ms, rate: 1}]").is_ok());
     assert!(with("stages: [{duration: 600002ms, rate: 1}]").is_err());
 }
@@ -272,13 +272,28 @@ actionsConfig:
             r#"b.yaml:6: ingestionConfig.backlogDropStrategy: "sometimes" must be block, drop or error"#,
             r#"b.yaml:7: ingestionConfig.jobStateTransitionConfig.proportionSucceed: "0.7" and proportionFail sum to 1.4, more than 1"#,
             r#"b.yaml:8: skipTearDown: "perhaps" must be true or false"#,
-            r#"b.yaml:9: slo "page.p98 < 1s" has no statistic "p98": use p50, p95, p99, p99.9, mean, max or errors"#,
-            r#"b.yaml:9: slo "pages.p99 < 1s" has no kind "pages": use page, groups, spec, runError, debugMessage or ingest"#,
+            r#"b.yaml:9: slo[1]: "page.p98 < 1s" has no statistic "p98": use p50, p95, p99, p99.9, mean, max or errors"#,
+            r#"b.yaml:9: slo[2]: "pages.p99 < 1s" has no kind "pages": use page, groups, spec, runError, debugMessage or ingest"#,
             r#"b.yaml:12: actionsConfig.jobSetCancellations[0].performAfterTestStartTime: "1m" must not be after the end of the test"#,
             r#"b.yaml:12: actionsConfig.jobSetCancellations[0].queue: "other" must be a queue of queueConfig"#,
             r#"b.yaml:13: actionsConfig.jobSetCancellations[1].performAfterTestStartTime: "1m" must not be after the end of the test"#,
             r#"b.yaml:13: actionsConfig.jobSetCancellations[1].jobSet: "t" must be a job set of the queue"#,
         ]
+    );
+}
+
+#[test]
+fn an_invalid_element_does_not_move_the_others() {
+    let queues = "queueConfig: [5, {name: '', proportion: 1, jobSetConfig: [{name: s, proportion: 1}]}]";
+    let found = problems(queues);
+    for expected in
+        [r#"b.yaml:1: queueConfig[0]: "5" must be a mapping"#, "b.yaml:1: queueConfig[1].name must not be empty"]
+    {
+        assert!(found.iter().any(|problem| problem == expected), "{found:?}");
+    }
+    assert_eq!(
+        problems("slo: [~, page.p99 < 1s, [x]]"),
+        [0, 2].map(|index| format!("b.yaml:1: slo[{index}] must be a single value"))
     );
 }
 
@@ -345,7 +360,7 @@ fn settings_of_the_server_do_not_apply_to_an_external_store() {
         + "featureToggles: {hotColdSplit: true}\n";
     let ParsedConfig { config, warnings } =
         LoadConfig::parse_for(BackendKind::Postgres, [("a.yaml", text.as_str())], []).unwrap();
-    let expected = LoadDatabase { target: LoadTarget::External(BackendKind::Postgres), ..LoadDatabase::memory() };
+    let expected = LoadDatabase { target: LoadTarget::External(BackendKind::Postgres), ..LoadDatabase::default() };
     assert_eq!(config.database, expected);
     let keys: Vec<_> = warnings.iter().map(|warning| warning.key.as_str()).collect();
     assert_eq!(keys, ["databaseConfig.postgresTuningSQL", "featureToggles.hotColdSplit"]);

@@ -3,31 +3,32 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 use super::database::LoadDatabase;
+use super::number::{duration, proportion, stage_rate};
 use crate::historical::HistoricalJobsParams;
 use crate::load::arrivals::Profile;
 use crate::load::objective::Objective;
-use crate::load::{duration, payloads};
+use crate::load::payloads;
 use crate::time::Timestamp;
 
 /// The configuration of a load test.
 ///
 /// [`LoadConfig::parse`] reads it from YAML. The serialized form has the same keys, without secrets.
-#[derive(Debug, Clone, PartialEq, Serialize)]
-#[serde(rename_all = "camelCase")]
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
 pub struct LoadConfig {
     /// The duration of the test phase, in which the load is measured.
-    #[serde(serialize_with = "duration::serialize")]
+    #[serde(with = "duration")]
     pub test_duration: Duration,
     /// The duration of the warm-up phase.
-    #[serde(serialize_with = "duration::serialize")]
+    #[serde(with = "duration")]
     pub warmup_duration: Duration,
     /// Whether to keep the data after the run.
     pub skip_tear_down: bool,
     /// The database.
-    #[serde(rename = "databaseConfig")]
+    #[serde(rename = "databaseConfig", skip_deserializing)]
     pub database: LoadDatabase,
     /// The queues; at least one.
     #[serde(rename = "queueConfig")]
@@ -45,6 +46,7 @@ pub struct LoadConfig {
     #[serde(rename = "actionsConfig")]
     pub actions: ActionsConfig,
     /// The fraction of batches that are sent twice, from 0 to 1.
+    #[serde(deserialize_with = "proportion")]
     pub redelivery: f64,
     /// A file with recorded reads to replay in addition.
     pub reads: Option<PathBuf>,
@@ -54,30 +56,32 @@ pub struct LoadConfig {
     /// warm-up has the rate of the first. Without stages, all rates are as configured.
     pub stages: Vec<StageConfig>,
     /// The time without a successful batch, while batches are sent, after which a run ends; 0 for no limit.
-    #[serde(serialize_with = "duration::serialize")]
+    #[serde(with = "duration", default = "default_abort_after")]
     pub abort_after: Duration,
     /// The objectives that end a run as soon as they can no longer be met.
     pub abort_on: Vec<Objective>,
 }
 
 /// A part of the test.
-#[derive(Debug, Clone, Copy, PartialEq, Serialize)]
-#[serde(rename_all = "camelCase")]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
 pub struct StageConfig {
     /// The duration.
-    #[serde(serialize_with = "duration::serialize")]
+    #[serde(with = "duration")]
     pub duration: Duration,
     /// The factor of all rates: of submissions and reads.
+    #[serde(deserialize_with = "stage_rate")]
     pub rate: f64,
 }
 
 /// A queue.
-#[derive(Debug, Clone, PartialEq, Serialize)]
-#[serde(rename_all = "camelCase")]
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
 pub struct QueueConfig {
     /// The name.
     pub name: String,
     /// The fraction of the jobs, from 0 to 1.
+    #[serde(deserialize_with = "proportion")]
     pub proportion: f64,
     /// The job sets; at least one.
     #[serde(rename = "jobSetConfig")]
@@ -85,12 +89,13 @@ pub struct QueueConfig {
 }
 
 /// A job set.
-#[derive(Debug, Clone, PartialEq, Serialize)]
-#[serde(rename_all = "camelCase")]
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
 pub struct JobSetConfig {
     /// The name.
     pub name: String,
     /// The fraction of the queue's jobs, from 0 to 1.
+    #[serde(deserialize_with = "proportion")]
     pub proportion: f64,
     /// The historical jobs, created before the load.
     #[serde(rename = "historicalJobsConfig")]
@@ -98,29 +103,34 @@ pub struct JobSetConfig {
 }
 
 /// The historical jobs of a job set.
-#[derive(Debug, Clone, Default, PartialEq, Serialize)]
-#[serde(rename_all = "camelCase")]
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
 pub struct HistoricalJobsConfig {
     /// The number of jobs.
     pub number_of_jobs: u64,
     /// The fraction of succeeded jobs.
+    #[serde(deserialize_with = "proportion")]
     pub proportion_succeeded: f64,
     /// The fraction of failed jobs.
+    #[serde(deserialize_with = "proportion")]
     pub proportion_errored: f64,
     /// The fraction of cancelled jobs.
+    #[serde(deserialize_with = "proportion")]
     pub proportion_cancelled: f64,
     /// The fraction of preempted jobs. Has no effect: jobs without another state are preempted.
+    #[serde(deserialize_with = "proportion")]
     pub proportion_preempted: f64,
     /// The ages of the jobs in days, assigned round-robin.
-    pub job_age_days: Vec<u64>,
+    pub job_age_days: Vec<u32>,
 }
 
 /// The treatment of jobs that arrive while the backlog is full.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum BacklogStrategy {
     /// The job waits. Its latency includes the wait.
     #[default]
+    #[serde(alias = "")]
     Block,
     /// The job is shed with all its transitions, and counted as dropped.
     Drop,
@@ -129,8 +139,8 @@ pub enum BacklogStrategy {
 }
 
 /// The ingestion.
-#[derive(Debug, Clone, PartialEq, Serialize)]
-#[serde(rename_all = "camelCase")]
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
 pub struct IngestionConfig {
     /// The number of queries in a full batch.
     pub batch_size: u64,
@@ -145,7 +155,7 @@ pub struct IngestionConfig {
     /// The treatment of jobs that arrive while a queue is full.
     pub backlog_drop_strategy: BacklogStrategy,
     /// The maximum time that a query waits for its batch to fill; 0 for the default of 1 second.
-    #[serde(serialize_with = "duration::serialize")]
+    #[serde(with = "duration")]
     pub batch_timeout: Duration,
     /// The number of historical jobs in a chunk.
     pub historical_job_chunk_size: u64,
@@ -157,33 +167,35 @@ pub struct IngestionConfig {
 }
 
 /// The state transitions of jobs.
-#[derive(Debug, Clone, Default, PartialEq, Serialize)]
-#[serde(rename_all = "camelCase")]
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
 pub struct TransitionConfig {
     /// The time from submission to lease.
-    #[serde(serialize_with = "duration::serialize")]
+    #[serde(with = "duration")]
     pub queueing_duration: Duration,
     /// The time from lease to pending.
-    #[serde(serialize_with = "duration::serialize")]
+    #[serde(with = "duration")]
     pub leased_duration: Duration,
     /// The time from pending to running.
-    #[serde(serialize_with = "duration::serialize")]
+    #[serde(with = "duration")]
     pub pending_duration: Duration,
     /// The fraction of jobs that succeed. The others fail.
+    #[serde(deserialize_with = "proportion")]
     pub proportion_succeed: f64,
     /// The time from running to success.
-    #[serde(serialize_with = "duration::serialize")]
+    #[serde(with = "duration")]
     pub running_to_success_duration: Duration,
     /// The fraction of jobs that fail. Has no effect: jobs that do not succeed fail.
+    #[serde(deserialize_with = "proportion")]
     pub proportion_fail: f64,
     /// The time from running to failure.
-    #[serde(serialize_with = "duration::serialize")]
+    #[serde(with = "duration")]
     pub running_to_failure_duration: Duration,
 }
 
 /// The rates of the reads that Armada's Broadside supports.
-#[derive(Debug, Clone, PartialEq, Serialize)]
-#[serde(rename_all = "camelCase")]
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
 pub struct QueryConfig {
     /// Pages of jobs per hour.
     pub get_jobs_queries_per_hour: u64,
@@ -206,8 +218,8 @@ pub struct QueryConfig {
 }
 
 /// The rates of reads as made by users of Lookout that Armada's Broadside does not support.
-#[derive(Debug, Clone, PartialEq, Serialize)]
-#[serde(rename_all = "camelCase")]
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
 pub struct LookoutQueryConfig {
     /// Pages of jobs in active job sets per hour.
     pub active_job_sets_queries_per_hour: u64,
@@ -224,8 +236,8 @@ pub struct LookoutQueryConfig {
 }
 
 /// The actions on job sets.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
-#[serde(rename_all = "camelCase")]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
 pub struct ActionsConfig {
     /// Reprioritisations of the active jobs of a job set.
     pub job_set_reprioritisations: Vec<ActionConfig>,
@@ -234,16 +246,20 @@ pub struct ActionsConfig {
 }
 
 /// An action on a job set.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
-#[serde(rename_all = "camelCase")]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
 pub struct ActionConfig {
     /// The due time, from the start of the test.
-    #[serde(serialize_with = "duration::serialize")]
+    #[serde(with = "duration")]
     pub perform_after_test_start_time: Duration,
     /// The queue.
     pub queue: String,
     /// The job set.
     pub job_set: String,
+}
+
+const fn default_abort_after() -> Duration {
+    Duration::from_secs(30)
 }
 
 impl LoadConfig {
@@ -266,11 +282,11 @@ impl LoadConfig {
                     succeeded_threshold,
                     errored_threshold,
                     cancelled_threshold,
-                    job_age_days: set.historical.job_age_days.iter().map(|&days| days as i64).collect(),
-                    job_spec_bytes: Some(payloads::spec()),
-                    error_bytes: Some(payloads::error()),
-                    debug_bytes: Some(payloads::debug()),
-                    preemption_bytes: Some(payloads::preemption()),
+                    job_age_days: set.historical.job_age_days.iter().map(|&days| days.into()).collect(),
+                    job_spec_bytes: Some(payloads::SPEC.clone()),
+                    error_bytes: Some(payloads::ERROR.clone()),
+                    debug_bytes: Some(payloads::DEBUG.clone()),
+                    preemption_bytes: Some(payloads::PREEMPTION.clone()),
                     reference_time,
                 }
             })

@@ -18,20 +18,14 @@ const MAX_BACKOFF: Duration = Duration::from_secs(5);
 #[derive(Debug)]
 pub(super) struct Delivery {
     pub(super) planned: PlannedBatch,
-    pub(super) attempt: Attempt,
+    /// The validated batch and the start of the first attempt, of a repetition.
+    attempted: Option<(Arc<IngestionBatch>, Instant)>,
     pub(super) backoff: Duration,
-}
-
-#[derive(Debug)]
-pub(super) enum Attempt {
-    First,
-    /// A repetition of the validated batch, whose first attempt began at a time.
-    Retry(Arc<IngestionBatch>, Instant),
 }
 
 impl Delivery {
     pub(super) fn first(planned: PlannedBatch) -> Self {
-        Self { planned, attempt: Attempt::First, backoff: INITIAL_BACKOFF }
+        Self { planned, attempted: None, backoff: INITIAL_BACKOFF }
     }
 
     /// The delivery after the next backoff, which is twice as long.
@@ -42,29 +36,22 @@ impl Delivery {
 
 /// Sends a batch, and again if it is selected for redelivery.
 pub(super) async fn deliver(database: Arc<dyn Database>, factory: Arc<JobFactory>, delivery: Delivery) -> Completion {
-    let Delivery { planned, attempt, backoff } = delivery;
-    let (batch, first) = match attempt {
-        Attempt::Retry(batch, first) => (batch, Some(first)),
-        Attempt::First => match planned.validated(&factory) {
+    let (batch, first) = match &delivery.attempted {
+        Some((batch, first)) => (batch.clone(), Some(*first)),
+        None => match delivery.planned.validated(&factory) {
             Ok(batch) => (Arc::new(batch), None),
-            Err(error) => {
-                let (delivery, began) = (Delivery { planned, attempt: Attempt::First, backoff }, Instant::now());
-                return Completion::Failed { delivery, began, error };
-            }
+            Err(error) => return Completion::Failed { delivery, began: Instant::now(), error },
         },
     };
     let began = Instant::now();
     let first = first.unwrap_or(began);
     let stored = database.execute_ingestion_query_batch(&batch).await;
     let times = CallTimes { first, began, ended: Instant::now() };
-    let again = |planned| Delivery { planned, attempt: Attempt::Retry(batch.clone(), first), backoff };
     if let Err(error) = stored {
-        return Completion::Failed { delivery: again(planned), began, error };
+        let delivery = Delivery { attempted: Some((batch, first)), ..delivery };
+        return Completion::Failed { delivery, began, error };
     }
-    let mut redelivered = false;
-    if planned.redelivered {
-        // A failure has no effect, because the batch is already stored.
-        redelivered = database.execute_ingestion_query_batch(&batch).await.is_ok();
-    }
-    Completion::Stored { delivery: again(planned), times, free: Instant::now(), redelivered }
+    // A failure has no effect, because the batch is already stored.
+    let redelivered = delivery.planned.redelivered && database.execute_ingestion_query_batch(&batch).await.is_ok();
+    Completion::Stored { planned: delivery.planned, times, free: Instant::now(), redelivered }
 }

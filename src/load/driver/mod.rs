@@ -109,7 +109,7 @@ enum Message {
 /// The result of a task.
 enum Completion {
     Stored {
-        delivery: Delivery,
+        planned: PlannedBatch,
         times: CallTimes,
         /// The end of the redelivery, if any.
         free: Instant,
@@ -348,9 +348,7 @@ impl Driver {
 
     fn completed(&mut self, completion: Completion) {
         match completion {
-            Completion::Stored { delivery, times, free, redelivered } => {
-                self.stored(&delivery.planned, times, free, redelivered);
-            }
+            Completion::Stored { planned, times, free, redelivered } => self.stored(&planned, times, free, redelivered),
             Completion::Failed { delivery, began, error } => self.failed(delivery, began, error),
             Completion::Retry(delivery) => self.deliver(delivery),
             Completion::Read(done) => self.read(done),
@@ -411,7 +409,14 @@ impl Driver {
             if self.samples > 0 && self.samples.is_multiple_of(SAMPLES_PER_SECOND) {
                 let elapsed = Duration::from_secs(self.samples / SAMPLES_PER_SECOND);
                 let second = recorder.close_second(elapsed, generator.backlog(now), |kind| reads.backlog(kind));
-                let snapshot = Snapshot::new(elapsed, generator, recorder, &second);
+                let snapshot = Snapshot {
+                    elapsed,
+                    series: second.series.clone(),
+                    active_jobs: generator.active_jobs(),
+                    errors: recorder.error_count(),
+                    new_errors: recorder.take_new_errors(),
+                    shed: generator.shed.dropped + generator.shed.rejected,
+                };
                 collector.second(second, Some(snapshot));
             }
             self.samples += 1;

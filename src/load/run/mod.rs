@@ -245,7 +245,7 @@ impl Run<'_> {
     async fn tear_down(&mut self) {
         self.observer.phase(Phase::TearDown);
         let database = self.database.clone();
-        self.step(Phase::TearDown, async move { database.tear_down().await }).await;
+        self.step(Phase::TearDown, database.tear_down()).await;
         self.end_phase(Phase::TearDown, Instant::now());
     }
 
@@ -389,7 +389,7 @@ impl Run<'_> {
         self.outcome.ends = self.ends_of_others().await;
         let expected = self.expected();
         let database = self.database.clone();
-        let take = async move { census::take(&*database, &driven.generator, expected.as_ref()).await };
+        let take = census::take(&*database, &driven.generator, expected.as_ref());
         let census = if driven.drained { self.step(Phase::Census, take).await } else { None };
         self.end_phase(Phase::Census, Instant::now());
         census
@@ -437,7 +437,7 @@ impl Run<'_> {
     /// Samples the resources after the load.
     async fn sample_after(&mut self) {
         let database = self.database.clone();
-        if let Some(info) = self.step(Phase::Census, async move { database.store_info().await }).await {
+        if let Some(info) = self.step(Phase::Census, database.store_info()).await {
             self.add_sample(&info);
         }
     }

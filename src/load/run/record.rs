@@ -2,14 +2,14 @@
 
 use std::collections::BTreeMap;
 
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use super::Run;
 use crate::error::BackendKind;
 use crate::load::driver::LoadOutcome;
+use crate::load::duration::GoDuration;
 use crate::load::monitor;
 use crate::load::record::{CensusRecord, Phase, PhaseRecord, RunRecord, ShareRecord, StoreRecord};
-use crate::load::upstream::GoDuration;
 use crate::measure::Machine;
 
 impl Run<'_> {
@@ -62,9 +62,9 @@ impl Run<'_> {
     pub(super) fn recorded_options(&self) -> BTreeMap<String, Value> {
         let options = self.options.generator;
         BTreeMap::from([
-            ("selection".to_owned(), options.selection.to_string().into()),
-            ("arrivals".to_owned(), options.arrivals.to_string().into()),
-            ("queryTimeout".to_owned(), GoDuration(self.options.query_timeout).to_string().into()),
+            ("selection".to_owned(), json!(options.selection)),
+            ("arrivals".to_owned(), json!(options.arrivals)),
+            ("queryTimeout".to_owned(), json!(GoDuration(self.options.query_timeout))),
         ])
     }
 

@@ -52,33 +52,33 @@ impl Workload {
 fn page(kind: PageKind, job: &GeneratedJob, jobs: u64) -> Option<JobQuery> {
     let query = JobQuery::new();
     let newest = JobQuery::new().order_by(JobOrderKey::JobId, Direction::Descending);
-    let queue = TextField::Queue.equals(job.queue);
+    let queue = TextField::Queue.equals(&job.new.queue);
     Some(match kind {
         PageKind::Ordered { key, direction } => query.order_by(key, direction),
         PageKind::Annotations(count) => {
-            let annotations = ANNOTATION_KEYS.into_iter().zip(&job.annotations).take(count);
-            newest.filters(annotations.map(|(key, value)| Annotation(key).equals(value)))
+            let keys = ANNOTATION_KEYS.into_iter().take(count);
+            newest.filters(keys.map(|key| Annotation(key).equals(&job.new.annotations[key])))
         }
         PageKind::QueueRunning if job.state == JobState::Running => {
             newest.filter(queue).filter(StateField.equals(JobState::Running))
         }
         PageKind::JobSetWaiting if WAITING.contains(&job.state) => query
             .filter(queue)
-            .filter(TextField::JobSet.equals(&job.job_set))
+            .filter(TextField::JobSet.equals(&job.new.job_set))
             .filter(StateField.any_of(WAITING))
             .order_by(JobOrderKey::Submitted, Direction::Ascending),
         PageKind::Priority(comparison) => {
             let bound = match comparison {
-                Comparison::Greater => job.priority - 1,
-                Comparison::Less => job.priority + 1,
-                Comparison::Equal | Comparison::GreaterOrEqual | Comparison::LessOrEqual => job.priority,
+                Comparison::Greater => job.new.priority - 1,
+                Comparison::Less => job.new.priority + 1,
+                Comparison::Equal | Comparison::GreaterOrEqual | Comparison::LessOrEqual => job.new.priority,
             };
             newest.filter(queue).filter(IntegerField::Priority.compare(comparison, bound))
         }
         PageKind::FailedWindow if job.state == JobState::Failed => query
             .filter(StateField.equals(JobState::Failed))
-            .filter(TimeField::Submitted.at_least(job.submitted))
-            .filter(TimeField::Submitted.less_than(job.submitted.plus_seconds(WINDOW_SECONDS)))
+            .filter(TimeField::Submitted.at_least(job.new.submitted))
+            .filter(TimeField::Submitted.less_than(job.new.submitted.plus_seconds(WINDOW_SECONDS)))
             .order_by(JobOrderKey::LastTransitionTime, Direction::Descending),
         PageKind::Node => {
             let run = job.runs.last()?;
@@ -89,11 +89,11 @@ fn page(kind: PageKind, job: &GeneratedJob, jobs: u64) -> Option<JobQuery> {
         }
         PageKind::Contains => {
             // The job sets with the same purpose, in all queues, whose numbers differ only in the last digit.
-            let text = job.job_set.strip_prefix(job.queue)?;
+            let text = job.new.job_set.strip_prefix(&job.new.queue)?;
             newest.filter(TextField::JobSet.contains(&text[..text.len().saturating_sub(1)]))
         }
         PageKind::StartsWith => {
-            let text = &job.job_set[..job.job_set.len().saturating_sub(2)];
+            let text = &job.new.job_set[..job.new.job_set.len().saturating_sub(2)];
             newest.filter(TextField::JobSet.starts_with(text))
         }
         PageKind::DeepOffset => query.order_by(JobOrderKey::JobId, Direction::Ascending).offset(jobs / 2),
@@ -125,7 +125,7 @@ fn record_id(record: Record, job: &GeneratedJob, specs_every: u64) -> Option<Str
         return None;
     }
     match record {
-        Record::Spec | Record::Error => Some(job.job_id.clone()),
+        Record::Spec | Record::Error => Some(job.new.job_id.clone()),
         Record::RunError | Record::RunDebugMessage => job.runs.last().map(|run| run.run_id.clone()),
     }
 }

@@ -2,91 +2,73 @@
 
 use crate::support::run;
 use broadside::load::RunRecord;
-use broadside::load::upstream::{
-    ActionConfig, ActionsConfig, Configuration, DatabaseConfig, DatabaseType, GoDuration, HistoricalJobsConfig,
-    IngestionConfig, JobSetConfig, JobStateTransitionConfig, QueryConfig, QueueConfig, ResultFile,
-};
+use broadside::load::upstream::result_file;
 use serde_json::{Value, json};
-use std::time::Duration;
 
-fn seconds(seconds: f64) -> GoDuration {
-    GoDuration(Duration::from_secs_f64(seconds))
-}
-
-fn configuration() -> Configuration {
-    let at = |after: f64| ActionConfig {
-        perform_after_test_start_time: seconds(after),
-        queue: "risk".to_owned(),
-        job_set: "nightly".to_owned(),
-    };
-    let historical = HistoricalJobsConfig {
-        number_of_jobs: 1000,
-        proportion_succeeded: 0.7,
-        proportion_errored: 0.1,
-        proportion_cancelled: 0.1,
-        proportion_preempted: 0.1,
-    };
-    Configuration {
-        test_duration: seconds(60.0),
-        warmup_duration: seconds(10.0),
-        database_config: DatabaseConfig {
-            database_type: DatabaseType::Postgres,
-            connection_string: "postgres://db.example:5432/lookout".to_owned(),
-            tuning_sql: vec!["ALTER SYSTEM SET work_mem = '64MB'".to_owned()],
-            tuning_revert_sql: vec!["ALTER SYSTEM RESET work_mem".to_owned()],
+/// A record whose configuration has all sections that the result file supports, and some that it does not.
+fn record() -> RunRecord {
+    let at = |after: &str| json!([{"performAfterTestStartTime": after, "queue": "risk", "jobSet": "nightly"}]);
+    let mut record = run::record("postgres", 900.0);
+    record.configuration = json!({
+        "testDuration": "1m0s",
+        "warmupDuration": "10s",
+        "skipTearDown": false,
+        "databaseConfig": {
+            "postgres": {"host": "db.example"},
+            "postgresTuningSQL": ["ALTER SYSTEM SET work_mem = '64MB'"],
+            "postgresTuningRevertSQL": ["ALTER SYSTEM RESET work_mem"],
         },
-        queue_config: vec![QueueConfig {
-            name: "risk".to_owned(),
-            proportion: 1.0,
-            job_set_config: vec![JobSetConfig {
-                name: "nightly".to_owned(),
-                proportion: 1.0,
-                historical_jobs_config: Some(historical),
+        "queueConfig": [{
+            "name": "risk",
+            "proportion": 1.0,
+            "jobSetConfig": [{
+                "name": "nightly",
+                "proportion": 1.0,
+                "historicalJobsConfig": {
+                    "numberOfJobs": 1000, "proportionSucceeded": 0.7, "proportionErrored": 0.1,
+                    "proportionCancelled": 0.1, "proportionPreempted": 0.1, "jobAgeDays": [1],
+                },
             }],
         }],
-        ingestion_config: IngestionConfig {
-            batch_size: 1000,
-            num_workers: 2,
-            submissions_per_hour: 3_600_000,
-            job_state_transition_config: Some(JobStateTransitionConfig {
-                queueing_duration: seconds(1.0),
-                leased_duration: seconds(0.5),
-                pending_duration: seconds(0.5),
-                proportion_succeed: 0.9,
-                running_to_success_duration: seconds(90.0),
-                proportion_fail: 0.1,
-                running_to_failure_duration: seconds(3.25),
-            }),
+        "ingestionConfig": {
+            "batchSize": 1000,
+            "numWorkers": 2,
+            "submissionsPerHour": 3_600_000,
+            "batchTimeout": "1s",
+            "jobStateTransitionConfig": {
+                "queueingDuration": "1s",
+                "leasedDuration": "500000µs",
+                "pendingDuration": "500000µs",
+                "proportionSucceed": 0.9,
+                "runningToSuccessDuration": "1m30s",
+                "proportionFail": 0.1,
+                "runningToFailureDuration": "3.25s",
+            },
         },
-        query_config: QueryConfig {
-            get_job_run_debug_message_queries_per_hour: 100,
-            get_job_run_error_queries_per_hour: 100,
-            get_job_spec_queries_per_hour: 200,
-            get_jobs_queries_per_hour: 180_000,
-            get_jobs_page_size: 100,
-            get_job_groups_queries_per_hour: 180_000,
-            get_job_groups_page_size: 100,
+        "queryConfig": {
+            "getJobRunDebugMessageQueriesPerHour": 100,
+            "getJobRunErrorQueriesPerHour": 100,
+            "getJobSpecQueriesPerHour": 200,
+            "getJobsQueriesPerHour": 180_000,
+            "getJobsPageSize": 100,
+            "getJobGroupsQueriesPerHour": 180_000,
+            "getJobGroupsPageSize": 100,
+            "maxConcurrentQueries": 8,
         },
-        actions_config: Some(ActionsConfig {
-            job_set_reprioritisations: vec![at(20.0)],
-            job_set_cancellations: vec![at(45.0)],
-        }),
-    }
+        "lookoutQueryConfig": {"containsQueriesPerHour": 1},
+        "actionsConfig": {"jobSetReprioritisations": at("20s"), "jobSetCancellations": at("45s")},
+    });
+    record
 }
 
-/// The configuration without optional sections.
-fn minimal_configuration() -> Configuration {
-    let mut configuration = configuration();
-    configuration.database_config = DatabaseConfig {
-        database_type: DatabaseType::InMemory,
-        connection_string: String::new(),
-        tuning_sql: Vec::new(),
-        tuning_revert_sql: Vec::new(),
-    };
-    configuration.queue_config[0].job_set_config[0].historical_jobs_config = None;
-    configuration.ingestion_config.job_state_transition_config = None;
-    configuration.actions_config = None;
-    configuration
+/// A record whose configuration has no optional sections.
+fn minimal_record() -> RunRecord {
+    let mut minimal = run::record("memory", 80.0);
+    minimal.configuration = record().configuration;
+    minimal.configuration["databaseConfig"] = json!({"inMemory": true, "postgresTuningSQL": []});
+    minimal.configuration["queueConfig"][0]["jobSetConfig"][0]["historicalJobsConfig"]["numberOfJobs"] = json!(0);
+    minimal.configuration["actionsConfig"] = json!({"jobSetReprioritisations": [], "jobSetCancellations": []});
+    minimal
 }
 
 /// The schema of the result file. A key that ends with `?` is optional. The single element of an array is the schema of
@@ -214,8 +196,8 @@ fn is_viewer_duration(text: &str) -> bool {
     !text.is_empty()
 }
 
-fn checked(file: &ResultFile) -> (String, Vec<String>) {
-    let text = file.to_json().unwrap();
+fn checked(record: &RunRecord) -> (String, Vec<String>) {
+    let text = result_file(record);
     let mut found = Vec::new();
     violations(&schema(), &serde_json::from_str(&text).unwrap(), "", &mut found);
     (text, found)
@@ -229,8 +211,7 @@ fn the_schema_check_finds_violations() {
     for text in ["0s", "18500µs", "0.85µs", "1h2m3.5s"] {
         assert!(is_viewer_duration(text), "{text}");
     }
-    let file = ResultFile::new(&run::record("postgres", 900.0), configuration());
-    let mut json = serde_json::to_value(&file).unwrap();
+    let mut json: Value = serde_json::from_str(&result_file(&record())).unwrap();
     json["metadata"]["more"] = json!(1);
     json["results"]["ingester"]["peakBacklogSize"] = json!(1.5);
     json["results"]["querier"].as_object_mut().unwrap().remove("statsByQueryType");
@@ -241,17 +222,17 @@ fn the_schema_check_finds_violations() {
 
 #[test]
 fn the_result_file_matches_the_snapshot() {
-    let (text, found) = checked(&ResultFile::new(&run::record("postgres", 900.0), configuration()));
+    let (text, found) = checked(&record());
     assert_eq!(found, [""; 0]);
     insta::assert_snapshot!(text);
 }
 
 #[test]
 fn empty_sections_are_omitted() {
-    let mut record = run::record("memory", 80.0);
+    let mut record = minimal_record();
     record.actions.clear();
     record.errors.clear();
-    let (text, found) = checked(&ResultFile::new(&record, minimal_configuration()));
+    let (text, found) = checked(&record);
     assert_eq!(found, [""; 0]);
     for key in ["actor", "actionsConfig", "errors", "tuning", "historicalJobs", "connectionString", "null"] {
         assert!(!text.contains(key), "{key}: {text}");
@@ -260,22 +241,24 @@ fn empty_sections_are_omitted() {
 
 #[test]
 fn unsupported_reads_are_only_in_the_record() {
-    let record = run::record("memory", 80.0);
-    let file = ResultFile::new(&record, minimal_configuration());
-    let combos: Vec<_> = file.results.querier.stats_by_query_type.iter().map(|stats| &stats.filter_combo[..]).collect();
+    let record = minimal_record();
+    let file: Value = serde_json::from_str(&result_file(&record)).unwrap();
+    let querier = &file["results"]["querier"];
+    let stats = querier["statsByQueryType"].as_array().unwrap();
+    let combos: Vec<_> = stats.iter().map(|stats| stats["filterCombo"].as_str().unwrap()).collect();
     assert!(!combos.contains(&"deep_offset") && combos.contains(&"errored_time"), "{combos:?}");
-    let total: u64 = file.results.querier.stats_by_query_type.iter().map(|stats| stats.total_executed).sum();
-    assert_eq!(file.results.querier.total_queries_executed, total);
+    let total: u64 = stats.iter().map(|stats| stats["totalExecuted"].as_u64().unwrap()).sum();
+    assert_eq!(querier["totalQueriesExecuted"], total);
     assert!(record.to_json().unwrap().contains("deep_offset"));
 }
 
 #[test]
 fn a_run_without_calls_has_a_result_file() {
-    let mut record = run::record("memory", 80.0);
+    let mut record = record();
     record.ingester = Default::default();
     record.queries.clear();
     record.actions.iter_mut().for_each(|action| action.end_nanos = None);
-    let (text, found) = checked(&ResultFile::new(&record, configuration()));
+    let (text, found) = checked(&record);
     assert_eq!(found, [""; 0]);
     assert!(text.contains(r#""p99ExecutionLatency": "0s""#), "{text}");
 }

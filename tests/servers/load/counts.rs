@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use async_trait::async_trait;
 use broadside::load::record::{Phase, QueryType, RunRecord};
-use broadside::load::upstream::ResultFile;
+use broadside::load::upstream::result_file;
 use broadside::load::{LoadConfig, RunOptions, Verdict, parse_duration};
 use broadside::measure::LatencyHistogram;
 use broadside::{Database, Error, ErrorKind, IngestionBatch, Operation, ReadCall, Result};
@@ -286,8 +286,7 @@ async fn execution() {
     let config = config("ingestionConfig: {numWorkers: 1, batchTimeout: 300ms}");
     let store = phased(Kind::IsSlow, ALWAYS);
     let record = run_on(&store, &config, RunOptions::default().drain).await;
-    let file = ResultFile::new(&record, config.upstream()).to_json().unwrap();
-    let file: serde_json::Value = serde_json::from_str(&file).unwrap();
+    let file: serde_json::Value = serde_json::from_str(&result_file(&record)).unwrap();
     let mut calls = store.calls.lock().clone();
     calls.sort();
     for (key, quantile) in [("p50ExecutionLatency", 0.5), ("p99ExecutionLatency", 1.0)] {

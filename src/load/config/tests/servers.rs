@@ -92,7 +92,7 @@ fn outputs(parsed: Result<ParsedConfig, ConfigError>) -> String {
         Err(error) => format!("{error} {error:?}"),
         Ok(parsed) => {
             let config = &parsed.config;
-            let record = serde_json::to_string(config).unwrap() + &serde_json::to_string(&config.upstream()).unwrap();
+            let record = serde_json::to_string(config).unwrap();
             let database = config.database.config().map_err(|error| format!("{error} {error:?}"));
             format!("{record} {parsed:?} {} {database:?}", config.database.address())
         }
