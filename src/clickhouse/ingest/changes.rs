@@ -46,8 +46,18 @@ impl Changes {
         Self {
             specs: unknown_records(batch.specs(), &stored.specs),
             errors: unknown_records(batch.errors(), &stored.errors),
-            runs: changed_runs(batch, stored.runs),
-            jobs: changed_jobs(batch, stored.jobs),
+            runs: changed(
+                stored.runs,
+                batch.runs().iter().map(|run| (&run.run_id, run)),
+                batch.run_updates().iter().map(|update| (&update.run_id, update)),
+                apply_to_run,
+            ),
+            jobs: changed(
+                stored.jobs,
+                batch.jobs().iter().map(|job| (&job.job_id, job)),
+                batch.job_updates().iter().map(|update| (&update.job_id, update)),
+                apply_to_job,
+            ),
         }
     }
 
@@ -111,64 +121,28 @@ fn unknown_records(inserts: &[RecordInsert], stored: &HashSet<SmolStr>) -> Vec<R
     inserts.iter().filter(|insert| !stored.contains(insert.job_id.as_str())).map(RecordRow::from).collect()
 }
 
-/// A row with its change by the batch.
-struct Tracked<T> {
-    row: T,
-    change: Change,
-}
-
-#[derive(PartialEq)]
-enum Change {
-    None,
-    Inserted,
-    Updated,
-}
-
-impl<T> Tracked<T> {
-    /// Marks the row as updated.
-    fn update(&mut self) {
-        if self.change == Change::None {
-            self.change = Change::Updated;
+/// Applies the inserts and updates of a batch to stored rows. The first insert of an id takes effect, and an update of an
+/// unknown id is ignored. A batch has at most one insert and one update of an id, and `apply` returns whether an update
+/// has an effect.
+fn changed<'a, T: From<&'a I>, I: 'a, U: 'a>(
+    mut stored: HashMap<SmolStr, T>,
+    inserts: impl Iterator<Item = (&'a String, &'a I)>,
+    updates: impl Iterator<Item = (&'a String, &'a U)>,
+    apply: impl Fn(&mut T, &U) -> bool,
+) -> Changed<T> {
+    let unknown = inserts.filter(|(id, _)| !stored.contains_key(id.as_str()));
+    let mut inserted: HashMap<_, T> = unknown.map(|(id, insert)| (id, insert.into())).collect();
+    let mut updated = Vec::new();
+    for (id, update) in updates {
+        if let Some(row) = inserted.get_mut(id) {
+            apply(row, update);
+        } else if let Some(mut row) = stored.remove(id.as_str())
+            && apply(&mut row, update)
+        {
+            updated.push(row);
         }
     }
-}
-
-type TrackedRows<T> = HashMap<SmolStr, Tracked<T>>;
-
-fn tracked<T>(stored: HashMap<SmolStr, T>) -> TrackedRows<T> {
-    stored.into_iter().map(|(id, row)| (id, Tracked { row, change: Change::None })).collect()
-}
-
-/// Inserts a row unless its id exists: the first insert of an id takes effect.
-fn insert<T>(rows: &mut TrackedRows<T>, id: &str, row: impl FnOnce() -> T) {
-    rows.entry(id.into()).or_insert_with(|| Tracked { row: row(), change: Change::Inserted });
-}
-
-fn changed<T>(rows: TrackedRows<T>) -> Changed<T> {
-    let mut changed = Changed::default();
-    for Tracked { row, change } in rows.into_values() {
-        match change {
-            Change::None => {}
-            Change::Inserted => changed.inserted.push(row),
-            Change::Updated => changed.updated.push(row),
-        }
-    }
-    changed
-}
-
-fn changed_jobs(batch: &IngestionBatch, stored: HashMap<SmolStr, JobRow>) -> Changed<JobRow> {
-    let mut jobs = tracked(stored);
-    for job in batch.jobs() {
-        insert(&mut jobs, &job.job_id, || job.into());
-    }
-    for update in batch.job_updates() {
-        // An update of an unknown job is ignored.
-        let Some(job) = jobs.get_mut(update.job_id.as_str()) else { continue };
-        if apply_to_job(&mut job.row, update) {
-            job.update();
-        }
-    }
-    changed(jobs)
+    Changed { inserted: inserted.into_values().collect(), updated }
 }
 
 /// Applies an update to a job. Returns whether it has an effect.
@@ -202,21 +176,7 @@ fn apply_patch(job: &mut JobRow, patch: &JobPatch) {
     }
 }
 
-fn changed_runs(batch: &IngestionBatch, stored: HashMap<SmolStr, StoredRun>) -> Changed<StoredRun> {
-    let mut runs = tracked(stored);
-    for run in batch.runs() {
-        insert(&mut runs, &run.run_id, || run.into());
-    }
-    for update in batch.run_updates() {
-        // An update of an unknown run is ignored.
-        let Some(run) = runs.get_mut(update.run_id.as_str()) else { continue };
-        apply_to_run(&mut run.row, update);
-        run.update();
-    }
-    changed(runs)
-}
-
-fn apply_to_run(run: &mut StoredRun, update: &RunUpdate) {
+fn apply_to_run(run: &mut StoredRun, update: &RunUpdate) -> bool {
     fn set<T: Clone>(column: &mut Option<T>, value: &Option<T>) {
         if value.is_some() {
             column.clone_from(value);
@@ -230,6 +190,7 @@ fn apply_to_run(run: &mut StoredRun, update: &RunUpdate) {
     set(&mut run.exit_code, &update.exit_code);
     set(&mut run.error, &update.error);
     set(&mut run.debug, &update.debug);
+    true
 }
 
 #[cfg(test)]
