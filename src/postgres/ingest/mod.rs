@@ -8,7 +8,7 @@ mod staging;
 
 use futures::future::{try_join, try_join3};
 
-use self::staging::{JobError, Spec};
+use self::staging::Record;
 use super::connection::Client;
 use super::error::Attempt;
 use super::layout::{Layout, move_jobs};
@@ -180,8 +180,10 @@ fn inserts(layout: Layout, batch: &IngestionBatch) -> String {
 
 /// Copies the rows of the batch into the temporary table.
 async fn stage(client: &Client, batch: &IngestionBatch) -> Attempt<()> {
-    let specs: Vec<_> = batch.specs().iter().map(Spec).collect();
-    let errors: Vec<_> = batch.errors().iter().map(JobError).collect();
+    let spec = |insert| Record { target: "spec", column: "job_spec", insert };
+    let error = |insert| Record { target: "error", column: "error", insert };
+    let specs: Vec<_> = batch.specs().iter().map(spec).collect();
+    let errors: Vec<_> = batch.errors().iter().map(error).collect();
     let records = try_join(staging::copy(client, &specs), staging::copy(client, &errors));
     let inserts = try_join(staging::copy(client, batch.runs()), staging::copy(client, batch.jobs()));
     let updates = try_join(staging::copy(client, batch.job_updates()), staging::copy(client, batch.run_updates()));

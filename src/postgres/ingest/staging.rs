@@ -1,10 +1,9 @@
 //! The temporary table of a batch.
 
-use std::pin::Pin;
+use std::collections::BTreeMap;
 
-use tokio_postgres::Error as DriverError;
 use tokio_postgres::binary_copy::BinaryCopyInWriter;
-use tokio_postgres::types::{Json, Type};
+use tokio_postgres::types::{Json, ToSql, Type};
 
 use crate::ingest::{JobInsert, JobPatch, JobUpdate, RecordInsert, RunInsert, RunUpdate};
 use crate::model::{JobState, RunState};
@@ -64,225 +63,195 @@ pub(super) fn create(collation: &str, keep: bool) -> String {
     TABLE.replace("{collation}", collation).replace("{on_commit}", if keep { "DELETE ROWS" } else { "DROP" })
 }
 
-/// A column of the table and its type.
-type Column = (&'static str, Type);
+/// The value of a column.
+#[derive(Debug)]
+pub(super) enum Value<'a> {
+    Text(Option<&'a str>),
+    Bytes(Option<&'a [u8]>),
+    Time(Option<PgTimestamp>),
+    /// The ordinal of a state.
+    State(Option<i16>),
+    ExitCode(Option<i32>),
+    Integer(Option<i64>),
+    Annotations(Json<&'a BTreeMap<String, String>>),
+}
 
-const TARGET: Column = ("target", Type::TEXT);
-const JOB_ID: Column = ("job_id", Type::TEXT);
-const RUN_ID: Column = ("run_id", Type::TEXT);
-const CLUSTER: Column = ("cluster", Type::TEXT);
-const NODE: Column = ("node", Type::TEXT);
-const POOL: Column = ("pool", Type::TEXT);
-const RUN_STATE: Column = ("job_run_state", Type::INT2);
-const STATE: Column = ("state", Type::INT2);
-const PRIORITY: Column = ("priority", Type::INT8);
-const TRANSITION_TIME: Column = ("last_transition_time", Type::TIMESTAMP);
-const TRANSITION_SECONDS: Column = ("last_transition_time_seconds", Type::INT8);
+impl Value<'_> {
+    /// The type of the column, and the value in the form of the driver.
+    fn typed(&self) -> (Type, &(dyn ToSql + Sync)) {
+        match self {
+            Self::Text(value) => (Type::TEXT, value),
+            Self::Bytes(value) => (Type::BYTEA, value),
+            Self::Time(value) => (Type::TIMESTAMP, value),
+            Self::State(value) => (Type::INT2, value),
+            Self::ExitCode(value) => (Type::INT4, value),
+            Self::Integer(value) => (Type::INT8, value),
+            Self::Annotations(value) => (Type::JSONB, value),
+        }
+    }
+}
 
-/// A COPY in progress.
-type Writer<'a> = Pin<&'a mut BinaryCopyInWriter>;
+fn text(value: &str) -> Value<'_> {
+    Value::Text(Some(value))
+}
 
-/// A kind of row that can be staged: the columns that it sets, and their values in the same order.
+fn optional_text(value: &Option<String>) -> Value<'_> {
+    Value::Text(value.as_deref())
+}
+
+fn time(value: impl Into<Option<Timestamp>>) -> Value<'static> {
+    Value::Time(value.into().map(PgTimestamp))
+}
+
+/// A time in whole seconds.
+fn seconds(value: impl Into<Option<Timestamp>>) -> Value<'static> {
+    Value::Integer(value.into().map(Timestamp::floor_seconds))
+}
+
+fn integer(value: i64) -> Value<'static> {
+    Value::Integer(Some(value))
+}
+
+fn state(ordinal: impl Into<Option<u8>>) -> Value<'static> {
+    Value::State(ordinal.into().map(i16::from))
+}
+
+/// The columns that a row sets, with their values.
+type Columns<'a> = Vec<(&'static str, Value<'a>)>;
+
+/// A row that can be staged. All rows of a type set the same columns.
 pub(super) trait Staged: Sync {
-    const COLUMNS: &'static [Column];
-
     /// The id by which rows are sorted, so that all batches lock rows in the same order.
     fn id(&self) -> &str;
 
-    /// Writes the values.
-    fn write(&self, writer: Writer<'_>) -> impl Future<Output = Result<(), DriverError>> + Send;
+    fn columns(&self) -> Columns<'_>;
 }
 
-/// A spec to insert.
-pub(super) struct Spec<'a>(pub &'a RecordInsert);
-
-impl Staged for Spec<'_> {
-    const COLUMNS: &'static [Column] = &[TARGET, JOB_ID, ("job_spec", Type::BYTEA)];
-
-    fn id(&self) -> &str {
-        &self.0.job_id
-    }
-
-    async fn write(&self, writer: Writer<'_>) -> Result<(), DriverError> {
-        writer.write(&[&"spec", &self.0.job_id, &self.0.value.as_ref()]).await
-    }
+/// A spec or a job error to insert.
+pub(super) struct Record<'a> {
+    pub target: &'static str,
+    /// The column of the value.
+    pub column: &'static str,
+    pub insert: &'a RecordInsert,
 }
 
-/// A job error to insert.
-pub(super) struct JobError<'a>(pub &'a RecordInsert);
-
-impl Staged for JobError<'_> {
-    const COLUMNS: &'static [Column] = &[TARGET, JOB_ID, ("error", Type::BYTEA)];
-
+impl Staged for Record<'_> {
     fn id(&self) -> &str {
-        &self.0.job_id
+        &self.insert.job_id
     }
 
-    async fn write(&self, writer: Writer<'_>) -> Result<(), DriverError> {
-        writer.write(&[&"error", &self.0.job_id, &self.0.value.as_ref()]).await
+    fn columns(&self) -> Columns<'_> {
+        let value = Value::Bytes(Some(&self.insert.value));
+        vec![("target", text(self.target)), ("job_id", text(&self.insert.job_id)), (self.column, value)]
     }
 }
 
 impl Staged for RunInsert {
-    const COLUMNS: &'static [Column] =
-        &[TARGET, RUN_ID, JOB_ID, CLUSTER, NODE, POOL, ("leased", Type::TIMESTAMP), RUN_STATE];
-
     fn id(&self) -> &str {
         &self.run_id
     }
 
-    async fn write(&self, writer: Writer<'_>) -> Result<(), DriverError> {
-        let state = i16::from(RunState::Leased.ordinal());
-        let leased = PgTimestamp(self.leased);
-        writer
-            .write(&[&"run", &self.run_id, &self.job_id, &self.cluster, &self.node, &self.pool, &leased, &state])
-            .await
+    fn columns(&self) -> Columns<'_> {
+        vec![
+            ("target", text("run")),
+            ("run_id", text(&self.run_id)),
+            ("job_id", text(&self.job_id)),
+            ("cluster", text(&self.cluster)),
+            ("node", optional_text(&self.node)),
+            ("pool", optional_text(&self.pool)),
+            ("leased", time(self.leased)),
+            ("job_run_state", state(RunState::Leased.ordinal())),
+        ]
     }
 }
 
 impl Staged for JobInsert {
-    const COLUMNS: &'static [Column] = &[
-        TARGET,
-        JOB_ID,
-        ("queue", Type::TEXT),
-        ("owner", Type::TEXT),
-        ("jobset", Type::TEXT),
-        ("cpu", Type::INT8),
-        ("memory", Type::INT8),
-        ("ephemeral_storage", Type::INT8),
-        ("gpu", Type::INT8),
-        PRIORITY,
-        ("submitted", Type::TIMESTAMP),
-        STATE,
-        TRANSITION_TIME,
-        TRANSITION_SECONDS,
-        ("priority_class", Type::TEXT),
-        ("namespace", Type::TEXT),
-        ("annotations", Type::JSONB),
-    ];
-
     fn id(&self) -> &str {
         &self.job_id
     }
 
-    async fn write(&self, writer: Writer<'_>) -> Result<(), DriverError> {
-        let submitted = PgTimestamp(self.submitted);
-        writer
-            .write(&[
-                &"job",
-                &self.job_id,
-                &self.queue,
-                &self.owner,
-                &self.job_set,
-                &self.cpu,
-                &self.memory,
-                &self.ephemeral_storage,
-                &self.gpu,
-                &self.priority,
-                &submitted,
-                &i16::from(JobState::Queued.ordinal()),
-                &submitted,
-                &self.submitted.floor_seconds(),
-                &self.priority_class,
-                &self.namespace,
-                &Json(&self.annotations),
-            ])
-            .await
+    fn columns(&self) -> Columns<'_> {
+        vec![
+            ("target", text("job")),
+            ("job_id", text(&self.job_id)),
+            ("queue", text(&self.queue)),
+            ("owner", text(&self.owner)),
+            ("jobset", text(&self.job_set)),
+            ("cpu", integer(self.cpu)),
+            ("memory", integer(self.memory)),
+            ("ephemeral_storage", integer(self.ephemeral_storage)),
+            ("gpu", integer(self.gpu)),
+            ("priority", integer(self.priority)),
+            ("submitted", time(self.submitted)),
+            ("state", state(JobState::Queued.ordinal())),
+            ("last_transition_time", time(self.submitted)),
+            ("last_transition_time_seconds", seconds(self.submitted)),
+            ("priority_class", optional_text(&self.priority_class)),
+            ("namespace", optional_text(&self.namespace)),
+            ("annotations", Value::Annotations(Json(&self.annotations))),
+        ]
     }
 }
 
 impl Staged for JobUpdate {
-    const COLUMNS: &'static [Column] = &[
-        TARGET,
-        JOB_ID,
-        STATE,
-        TRANSITION_TIME,
-        TRANSITION_SECONDS,
-        PRIORITY,
-        ("latest_run_id", Type::TEXT),
-        ("cancelled", Type::TIMESTAMP),
-        ("cancel_reason", Type::TEXT),
-        ("cancel_user", Type::TEXT),
-        ("preempted", Type::TIMESTAMP),
-        ("preempted_seconds", Type::INT8),
-    ];
-
     fn id(&self) -> &str {
         &self.job_id
     }
 
-    async fn write(&self, writer: Writer<'_>) -> Result<(), DriverError> {
+    fn columns(&self) -> Columns<'_> {
         let JobPatch { priority, transition, latest_run_id, cancellation } = &self.if_active;
         let cancellation = cancellation.as_ref();
-        writer
-            .write(&[
-                &"job update",
-                &self.job_id,
-                &transition.map(|(state, _)| i16::from(state.ordinal())),
-                &transition.map(|(_, time)| PgTimestamp(time)),
-                &transition.map(|(_, time)| time.floor_seconds()),
-                priority,
-                latest_run_id,
-                &cancellation.map(|cancellation| PgTimestamp(cancellation.time)),
-                &cancellation.and_then(|cancellation| cancellation.reason.as_deref()),
-                &cancellation.and_then(|cancellation| cancellation.user.as_deref()),
-                &self.preempted.map(PgTimestamp),
-                &self.preempted.map(Timestamp::floor_seconds),
-            ])
-            .await
+        vec![
+            ("target", text("job update")),
+            ("job_id", text(&self.job_id)),
+            ("state", state(transition.map(|(state, _)| state.ordinal()))),
+            ("last_transition_time", time(transition.map(|(_, time)| time))),
+            ("last_transition_time_seconds", seconds(transition.map(|(_, time)| time))),
+            ("priority", Value::Integer(*priority)),
+            ("latest_run_id", optional_text(latest_run_id)),
+            ("cancelled", time(cancellation.map(|cancellation| cancellation.time))),
+            ("cancel_reason", Value::Text(cancellation.and_then(|cancellation| cancellation.reason.as_deref()))),
+            ("cancel_user", Value::Text(cancellation.and_then(|cancellation| cancellation.user.as_deref()))),
+            ("preempted", time(self.preempted)),
+            ("preempted_seconds", seconds(self.preempted)),
+        ]
     }
 }
 
 impl Staged for RunUpdate {
-    const COLUMNS: &'static [Column] = &[
-        TARGET,
-        RUN_ID,
-        RUN_STATE,
-        NODE,
-        ("pending", Type::TIMESTAMP),
-        ("started", Type::TIMESTAMP),
-        ("finished", Type::TIMESTAMP),
-        ("exit_code", Type::INT4),
-        ("error", Type::BYTEA),
-        ("debug", Type::BYTEA),
-    ];
-
     fn id(&self) -> &str {
         &self.run_id
     }
 
-    async fn write(&self, writer: Writer<'_>) -> Result<(), DriverError> {
-        writer
-            .write(&[
-                &"run update",
-                &self.run_id,
-                &i16::from(self.state.ordinal()),
-                &self.node,
-                &self.pending.map(PgTimestamp),
-                &self.started.map(PgTimestamp),
-                &self.finished.map(PgTimestamp),
-                &self.exit_code,
-                &self.error.as_deref(),
-                &self.debug.as_deref(),
-            ])
-            .await
+    fn columns(&self) -> Columns<'_> {
+        vec![
+            ("target", text("run update")),
+            ("run_id", text(&self.run_id)),
+            ("job_run_state", state(self.state.ordinal())),
+            ("node", optional_text(&self.node)),
+            ("pending", time(self.pending)),
+            ("started", time(self.started)),
+            ("finished", time(self.finished)),
+            ("exit_code", Value::ExitCode(self.exit_code)),
+            ("error", Value::Bytes(self.error.as_deref())),
+            ("debug", Value::Bytes(self.debug.as_deref())),
+        ]
     }
 }
 
 /// Copies rows into the temporary table.
 pub(super) async fn copy<T: Staged>(client: &Client, rows: &[T]) -> Attempt<()> {
-    if rows.is_empty() {
-        return Ok(());
-    }
     let mut rows: Vec<_> = rows.iter().collect();
     rows.sort_unstable_by_key(|row| row.id());
-    let columns: Vec<_> = T::COLUMNS.iter().map(|(name, _)| *name).collect();
-    let types: Vec<_> = T::COLUMNS.iter().map(|(_, of_type)| of_type.clone()).collect();
-    let copy = format!("COPY pg_temp.broadside_staged ({}) FROM STDIN (FORMAT binary)", columns.join(", "));
+    let Some(first) = rows.first() else { return Ok(()) };
+    let (names, types): (Vec<_>, Vec<_>) = first.columns().iter().map(|(name, value)| (*name, value.typed().0)).unzip();
+    let copy = format!("COPY pg_temp.broadside_staged ({}) FROM STDIN (FORMAT binary)", names.join(", "));
     let copy = client.prepare(&copy).await?;
     let mut writer = Box::pin(BinaryCopyInWriter::new(client.copy_in(&copy).await?, &types));
     for row in rows {
-        row.write(writer.as_mut()).await?;
+        let columns = row.columns();
+        let values: Vec<_> = columns.iter().map(|(_, value)| value.typed().1).collect();
+        writer.as_mut().write(&values).await?;
     }
     writer.as_mut().finish().await?;
     Ok(())
