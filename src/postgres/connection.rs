@@ -20,7 +20,7 @@ use super::retry;
 use super::session::{Session, SessionConfig};
 use super::settings::Settings;
 use super::tls;
-use crate::error::{BackendKind, Operation, Result};
+use crate::error::{BackendKind, Error, Operation, Result};
 
 /// The connections of a handle.
 pub(super) struct Connections {
@@ -196,24 +196,12 @@ impl Connections {
     where
         F: Future<Output = Attempt<T>>,
     {
-        let step = step.into();
         let work = &work;
         let once = |client: Client| async move {
             // A pooler may give a shared session to another client between two statements outside a transaction.
             if client.is_dedicated() { work(client).await } else { client.transaction(work(Arc::clone(&client))).await }
         };
-        let attempts = async {
-            let mut repeats = retry::repeats();
-            loop {
-                match self.attempt(once).await {
-                    Ok(answer) => return Ok(answer),
-                    Err(failure) => {
-                        retry::pause(failure, &mut repeats).await.map_err(|failure| failure.into_error(step))?;
-                    }
-                }
-            }
-        };
-        attempts.instrument(debug_span!(target: "broadside::postgres", "call", operation = %step.operation())).await
+        self.repeated(step.into(), once, |error| error).await
     }
 
     /// Executes `work` in a transaction and repeats it after a transient failure, even if the transaction may have
@@ -222,21 +210,35 @@ impl Connections {
     where
         F: Future<Output = Attempt<()>>,
     {
-        let step = step.into();
         let work = &work;
         let once = |client: Client| async move { client.transaction(work(Arc::clone(&client))).await };
+        self.repeated(step.into(), once, Error::with_unknown_outcome).await?;
+        self.pool.has_written.store(true, Ordering::Relaxed);
+        Ok(())
+    }
+
+    /// Repeats attempts while their failures may pass. `in_doubt` changes the error if an attempt may have committed.
+    async fn repeated<T, F>(
+        &self,
+        step: Step,
+        once: impl Fn(Client) -> F,
+        in_doubt: impl Fn(Error) -> Error,
+    ) -> Result<T>
+    where
+        F: Future<Output = Attempt<T>>,
+    {
         let attempts = async {
             let mut repeats = retry::repeats();
-            let mut in_doubt = false;
+            let mut is_in_doubt = false;
             loop {
-                let Err(failure) = self.attempt(once).await else {
-                    self.pool.has_written.store(true, Ordering::Relaxed);
-                    return Ok(());
+                let failure = match self.attempt(&once).await {
+                    Ok(answer) => return Ok(answer),
+                    Err(failure) => failure,
                 };
-                in_doubt |= matches!(failure, Failure::InDoubt(_));
+                is_in_doubt |= matches!(failure, Failure::InDoubt(_));
                 retry::pause(failure, &mut repeats).await.map_err(|failure| {
                     let error = failure.into_error(step);
-                    if in_doubt { error.with_unknown_outcome() } else { error }
+                    if is_in_doubt { in_doubt(error) } else { error }
                 })?;
             }
         };

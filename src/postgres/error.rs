@@ -1,36 +1,46 @@
 //! Conversion of errors of the driver and the server to errors of the API, by SQLSTATE.
 
 use std::error::Error as StdError;
-use std::{fmt, io};
+use std::io;
 
 use tokio_postgres::error::{DbError, Severity, SqlState};
 
 use crate::error::{BackendKind, Error, ErrorKind, Operation};
 
-/// The failure of an attempt at a call.
-#[derive(Debug)]
+/// The failure of an attempt at a call. Its text is for logs.
+#[derive(Debug, thiserror::Error)]
 pub(super) enum Failure {
-    /// The handle is closed.
+    #[error("the handle is closed")]
     Closed,
     /// No connection became free in time.
+    #[error("no free connection")]
     NoFreeConnection,
     /// The server did not accept a connection within the connect timeout.
+    #[error("connect timeout")]
     ConnectTimeout,
     /// No host accepted a session of the configured kind in its share of the connect timeout.
+    #[error("no host accepts such a session")]
     NoHost,
     /// The last attempt to connect failed.
+    #[error("{}", text(.0))]
     Unreachable(tokio_postgres::Error),
     /// The driver or the server failed.
-    Driver(tokio_postgres::Error),
+    #[error("{}", text(.0))]
+    Driver(#[from] tokio_postgres::Error),
     /// The connection was lost during COMMIT; the transaction may have committed.
+    #[error("{}", text(.0))]
     InDoubt(tokio_postgres::Error),
     /// The server is read-only, and has accepted writes of this handle before: another one has taken its place.
+    #[error("{}", text(.0))]
     Demoted(tokio_postgres::Error),
     /// The store is not the one that the configuration describes.
+    #[error("{0}")]
     WrongStore(String),
     /// The encoding of the database, in which strings cannot be stored or compared correctly.
+    #[error("encoding {0}")]
     Encoding(String),
     /// A statement of a key of the configuration failed.
+    #[error("{}", text(.1))]
     Configured(&'static str, tokio_postgres::Error),
 }
 
@@ -73,31 +83,6 @@ pub(super) enum Remedy {
 
 /// The result of an attempt.
 pub(super) type Attempt<T> = std::result::Result<T, Failure>;
-
-impl fmt::Display for Failure {
-    /// The text for logs.
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Closed => f.write_str("closed"),
-            Self::NoFreeConnection => f.write_str("no free connection"),
-            Self::ConnectTimeout => f.write_str("connect timeout"),
-            Self::NoHost => f.write_str("no host accepts such a session"),
-            Self::Driver(error)
-            | Self::Unreachable(error)
-            | Self::InDoubt(error)
-            | Self::Demoted(error)
-            | Self::Configured(_, error) => f.write_str(&text(error)),
-            Self::WrongStore(message) => f.write_str(message),
-            Self::Encoding(encoding) => write!(f, "encoding {encoding}"),
-        }
-    }
-}
-
-impl From<tokio_postgres::Error> for Failure {
-    fn from(error: tokio_postgres::Error) -> Self {
-        Self::Driver(error)
-    }
-}
 
 impl Failure {
     /// The failure of COMMIT.
