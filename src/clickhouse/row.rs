@@ -321,37 +321,15 @@ mod nullable_text {
 }
 
 mod nullable_bytes {
-    use std::fmt;
-
     use bytes::Bytes;
-    use serde::de::{self, Visitor};
-    use serde::{Deserializer, Serializer};
+    use serde::{Deserialize, Deserializer, Serializer};
 
     pub(super) fn serialize<S: Serializer>(bytes: &Option<Bytes>, serializer: S) -> Result<S::Ok, S::Error> {
         serializer.serialize_bytes(bytes.as_deref().unwrap_or_default())
     }
 
     pub(super) fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Bytes>, D::Error> {
-        struct ByteString;
-
-        impl Visitor<'_> for ByteString {
-            type Value = Bytes;
-
-            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                f.write_str("a byte string")
-            }
-
-            fn visit_bytes<E: de::Error>(self, bytes: &[u8]) -> Result<Bytes, E> {
-                Ok(Bytes::copy_from_slice(bytes))
-            }
-
-            fn visit_byte_buf<E: de::Error>(self, bytes: Vec<u8>) -> Result<Bytes, E> {
-                Ok(bytes.into())
-            }
-        }
-
-        let bytes = deserializer.deserialize_byte_buf(ByteString)?;
-        Ok(Some(bytes).filter(|bytes| !bytes.is_empty()))
+        Bytes::deserialize(deserializer).map(|bytes| Some(bytes).filter(|bytes| !bytes.is_empty()))
     }
 }
 
