@@ -92,10 +92,10 @@ impl Connection {
     async fn profile(&self) -> Result<Vec<SettingRow>> {
         let statement = settings::profile();
         let complete = self.with(settings::for_profile());
-        match complete.fetch_on_server(Operation::Connect, &statement).await {
+        match complete.without_database().fetch(Operation::Connect, &statement).await {
             Ok(rows) => Ok(rows),
             // The user may not change settings, or the second attempt has the same error.
-            Err(_) => self.fetch_on_server(Operation::Connect, &statement).await,
+            Err(_) => self.without_database().fetch(Operation::Connect, &statement).await,
         }
     }
 
@@ -107,9 +107,9 @@ impl Connection {
         Self { client: with(&self.client), server: with(&self.server), timeout: self.timeout }
     }
 
-    /// Executes an idempotent statement that needs no database.
-    pub(super) async fn execute_on_server(&self, operation: Operation, statement: &Statement) -> Result<()> {
-        self.repeated(operation, Effect::Writes, || query(&self.server, statement).execute()).await
+    /// The connection for statements that need no database.
+    pub(super) fn without_database(&self) -> Self {
+        Self { client: self.server.clone(), ..self.clone() }
     }
 
     /// Executes an idempotent statement.
@@ -134,14 +134,6 @@ impl Connection {
                 .execute()
         };
         self.repeated(operation, Effect::Writes, request).await
-    }
-
-    /// The rows of a query that needs no database.
-    pub(super) async fn fetch_on_server<T>(&self, operation: Operation, statement: &Statement) -> Result<Vec<T>>
-    where
-        T: RowOwned + RowRead,
-    {
-        self.repeated(operation, Effect::Reads, || query(&self.server, statement).fetch_all()).await
     }
 
     /// The rows of a query.

@@ -97,7 +97,8 @@ impl Content {
     ///
     /// `WrongStore` if the tables have another layout or version, or have no marker and other columns.
     pub(super) async fn read(connection: &Connection, operation: Operation, config: &ClickHouseConfig) -> Result<Self> {
-        let tables: Vec<TableRow> = connection.fetch_on_server(operation, &tables_of(&config.database)).await?;
+        let tables: Vec<TableRow> =
+            connection.without_database().fetch(operation, &tables_of(&config.database)).await?;
         if let Some(marker) = tables.iter().find(|table| table.name == STORE) {
             let marker = Marker::parse(&marker.comment)
                 .ok_or_else(|| wrong_store(operation, format!("the table {STORE} has no marker of Broadside")))?;
@@ -114,7 +115,7 @@ impl Content {
         if tables.is_empty() {
             return Ok(Self::Nothing);
         }
-        let found: Vec<String> = connection.fetch_on_server(operation, &columns_of(&config.database)).await?;
+        let found: Vec<String> = connection.without_database().fetch(operation, &columns_of(&config.database)).await?;
         let found: HashSet<_> = found.iter().map(String::as_str).collect();
         for TableRow { name, .. } in tables {
             let column = tables::columns(&name).find(|column| !found.contains(format!("{name}.{column}").as_str()));
@@ -161,7 +162,7 @@ pub(super) fn scratch_created(comment: &str) -> Option<Timestamp> {
 /// The scratch stores on a server, oldest first.
 pub(super) async fn scratch_stores(connection: &Connection) -> Result<Vec<ScratchInfo>> {
     let statement = Statement::plain("SELECT name, comment FROM system.databases WHERE comment != ''");
-    let rows: Vec<(String, String)> = connection.fetch_on_server(Operation::Connect, &statement).await?;
+    let rows: Vec<(String, String)> = connection.without_database().fetch(Operation::Connect, &statement).await?;
     let info = |(name, comment): (String, String)| Some(ScratchInfo { name, created: scratch_created(&comment)? });
     let mut stores: Vec<_> = rows.into_iter().filter_map(info).collect();
     stores.sort_by(|a, b| (a.created, &a.name).cmp(&(b.created, &b.name)));
@@ -177,7 +178,7 @@ pub(super) async fn database_comment(
     let mut values = Values::default();
     let name = values.text(database);
     let sql = format!("SELECT comment FROM system.databases WHERE name = {name}");
-    Ok(connection.fetch_on_server(operation, &Statement { sql, values }).await?.into_iter().next())
+    Ok(connection.without_database().fetch(operation, &Statement { sql, values }).await?.into_iter().next())
 }
 
 /// The error of a store that does not match the configuration.

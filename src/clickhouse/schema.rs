@@ -22,7 +22,7 @@ pub(super) async fn initialise(connection: &Connection, config: &ClickHouseConfi
     let mut change = Change::default();
     if comment.is_none() {
         let statement = create_database(database, cluster);
-        change.write(connection.execute_on_server(operation, &statement).await)?;
+        change.write(connection.without_database().execute(operation, &statement).await)?;
     }
     if !matches!(content, Content::Store(_)) {
         let scratch = comment.as_deref().and_then(marker::scratch_created).is_some();

@@ -31,7 +31,7 @@ impl ClickHouseConfig {
         if comment.as_deref().and_then(marker::scratch_created).is_none() {
             return Err(marker::wrong_store(OPERATION, format!("{name:?} has no marker of a scratch store")));
         }
-        connection.execute_on_server(OPERATION, &tables::drop_database(name, self.cluster.as_deref())).await
+        connection.without_database().execute(OPERATION, &tables::drop_database(name, self.cluster.as_deref())).await
     }
 
     /// Creates a database that contains only the marker of a scratch store, and returns its configuration.
@@ -40,7 +40,7 @@ impl ClickHouseConfig {
         let connection = Connection::open(&scratch).await?;
         let marker = marker::scratch();
         let statement = tables::create_scratch_database(name, &marker, self.cluster.as_deref());
-        connection.execute_on_server(OPERATION, &statement).await?;
+        connection.without_database().execute(OPERATION, &statement).await?;
         // The statement is idempotent, so it succeeds even if the database exists; then its marker is a different one.
         if marker::database_comment(&connection, OPERATION, name).await?.as_ref() != Some(&marker) {
             return Err(Error::new(ErrorKind::Backend, OPERATION, format!("the database {name:?} already exists"))

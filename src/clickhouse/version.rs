@@ -60,7 +60,7 @@ impl Versions {
         }
         let at = Instant::now();
         let statement = Statement::plain("SELECT toUInt64(toUnixTimestamp64Micro(now64(6)))");
-        let rows: Vec<u64> = connection.fetch_on_server(operation, &statement).await?;
+        let rows: Vec<u64> = connection.without_database().fetch(operation, &statement).await?;
         if let Some(&micros) = rows.first() {
             self.0.lock().reading = Some(Reading { micros, at });
         }

@@ -48,8 +48,6 @@ async fn explained(client: &Client, sql: &str, parameters: &[&(dyn ToSql + Sync)
 }
 
 async fn plan(client: &Client, sql: &str, parameters: &[&(dyn ToSql + Sync)]) -> Attempt<String> {
-    let statement = client.prepare(&format!("EXPLAIN (ANALYZE, BUFFERS) {sql}")).await?;
-    let rows = client.query(&statement, parameters).await?;
-    let lines = rows.iter().map(|row| row.try_get(0)).collect::<Result<Vec<String>, _>>()?;
+    let lines: Vec<String> = client.column(&format!("EXPLAIN (ANALYZE, BUFFERS) {sql}"), parameters).await?;
     Ok(lines.join("\n"))
 }

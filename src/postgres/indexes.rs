@@ -41,8 +41,7 @@ pub(super) async fn defer(client: Client, layout: Layout, table: &str, max_rows:
         return Ok(());
     }
     let known: Vec<String> = layout.secondary_indexes().into_keys().collect();
-    let recorded = client.query(RECORD, &[&table, &known]).await?;
-    let names = recorded.iter().map(|row| row.try_get(0)).collect::<Result<Vec<String>, _>>()?;
+    let names: Vec<String> = client.column(RECORD, &[&table, &known]).await?;
     if !names.is_empty() {
         info!(target: "broadside::postgres", table, indexes = ?names, "drops the indexes for the duration of the load");
     }
@@ -67,14 +66,11 @@ pub(super) async fn restore(connections: &Connections, layout: Layout, step: Ste
 /// first.
 async fn deferred(client: Client) -> Attempt<Vec<String>> {
     // In a store without the table, no index was dropped.
-    let exists = client
-        .query_one("SELECT to_regclass(quote_ident(current_schema()) || '.broadside_deferred_index') IS NOT NULL", &[])
-        .await?;
-    if !exists.try_get::<_, bool>(0)? {
+    let is_missing = "SELECT to_regclass(quote_ident(current_schema()) || '.broadside_deferred_index') IS NULL";
+    if client.column::<bool>(is_missing, &[]).await? == [true] {
         return Ok(Vec::new());
     }
-    let rows = client.query("SELECT name FROM broadside_deferred_index ORDER BY name", &[]).await?;
-    Ok(rows.iter().map(|row| row.try_get(0)).collect::<Result<_, _>>()?)
+    client.column("SELECT name FROM broadside_deferred_index ORDER BY name", &[]).await
 }
 
 async fn create(client: Client, layout: Layout, name: &str) -> Attempt<()> {

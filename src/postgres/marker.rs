@@ -387,9 +387,8 @@ pub(super) fn split() -> Failure {
 
 /// A property of the store.
 pub(super) async fn property(client: Client, key: &str) -> Attempt<Option<String>> {
-    let statement = client.prepare("SELECT value FROM broadside_store WHERE key = $1").await?;
-    let row = client.query_opt(&statement, &[&format!("{PROPERTY}{key}")]).await?;
-    Ok(row.map(|row| row.try_get(0)).transpose()?)
+    let key = format!("{PROPERTY}{key}");
+    Ok(client.column("SELECT value FROM broadside_store WHERE key = $1", &[&key]).await?.pop())
 }
 
 /// Sets or removes a property of the store.

@@ -99,8 +99,7 @@ pub(super) fn drop_with_keys(name: &str) -> String {
 }
 
 async fn all(client: &Client) -> Attempt<Vec<String>> {
-    let rows = client.query(&client.prepare(ALL).await?, &[]).await?;
-    Ok(rows.iter().map(|row| row.try_get(0)).collect::<Result<_, _>>()?)
+    client.column(ALL, &[]).await
 }
 
 /// Sets the submission time in each staged update, which determines the partition. Returns the partitions, in order of
@@ -117,15 +116,12 @@ ORDER BY 1";
 
 /// The partitions of the jobs of the staged updates.
 pub(super) async fn of_updates(client: &Client) -> Attempt<Vec<String>> {
-    let rows = client.query(&client.prepare(LOCATE).await?, &[]).await?;
-    Ok(rows.iter().map(|row| row.try_get(0)).collect::<Result<_, _>>()?)
+    client.column(LOCATE, &[]).await
 }
 
 async fn missing(client: &Client, days: &BTreeSet<i64>) -> Attempt<BTreeSet<String>> {
-    let statement = client.prepare(MISSING).await?;
     let names: Vec<String> = days.iter().copied().map(name).collect();
-    let rows = client.query(&statement, &[&names]).await?;
-    Ok(rows.iter().map(|row| row.try_get(0)).collect::<Result<_, _>>()?)
+    Ok(client.column(MISSING, &[&names]).await?.into_iter().collect())
 }
 
 fn create(&day: &i64) -> String {

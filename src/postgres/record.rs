@@ -24,11 +24,9 @@ pub(super) fn statement(record: Record, layout: Layout) -> String {
 
 /// The bytes of a record; `None` if it does not exist.
 pub(super) async fn read(client: Client, layout: Layout, sql: &str, id: &str) -> Attempt<Option<Vec<u8>>> {
-    let statement = client.prepare(sql).await?;
-    let row = client.query_opt(&statement, &[&known_id(id)]).await?;
-    let found = row.map(|row| row.try_get::<_, Option<Vec<u8>>>(0)).transpose()?.flatten();
+    let found: Option<Vec<u8>> = client.column(sql, &[&known_id(id)]).await?.pop().flatten();
     // The check is needed only without a record, because a record that was found exists in every layout.
-    if found.is_none() && layout == Layout::Lookout && !client.query_one(UNSPLIT, &[]).await?.try_get::<_, bool>(0)? {
+    if found.is_none() && layout == Layout::Lookout && client.column::<bool>(UNSPLIT, &[]).await? != [true] {
         return Err(marker::split());
     }
     Ok(found)

@@ -43,12 +43,9 @@ impl PostgresConfig {
     /// The scratch stores in the database that the user may read, oldest first. They are identified by their markers.
     pub(crate) async fn scratch_stores(&self) -> Result<Vec<ScratchInfo>> {
         let connections = self.lone_connection(self.schema.as_deref()).await?;
-        let names: Vec<String> = connections
-            .run(OPERATION, |client| async move {
-                let rows = client.query(&format!("{MARKED}{CAN_BE_MARKER}"), &[]).await?;
-                Ok(rows.iter().map(|row| row.try_get(0)).collect::<Result<_, _>>()?)
-            })
-            .await?;
+        let marked = format!("{MARKED}{CAN_BE_MARKER}");
+        let marked = &marked;
+        let names = connections.run(OPERATION, |client| async move { client.column::<String>(marked, &[]).await }).await?;
         let mut stores = Vec::new();
         for name in names {
             let name = name.as_str();

@@ -8,6 +8,7 @@ use std::sync::atomic::{AtomicBool, AtomicU8, Ordering};
 use futures::future::try_join;
 use parking_lot::Mutex;
 use tokio::time::Instant;
+use tokio_postgres::types::{FromSqlOwned, ToSql};
 use tokio_postgres::{Client as DriverClient, SimpleQueryMessage, Statement};
 use tokio_postgres_rustls::MakeRustlsConnect;
 use tracing::debug;
@@ -153,6 +154,17 @@ impl Session {
         let statement = self.client.prepare(sql).await?;
         self.statements.lock().insert(sql.to_owned(), statement.clone());
         Ok(statement)
+    }
+
+    /// The values of the first column of a query.
+    pub(super) async fn column<T: FromSqlOwned>(
+        &self,
+        sql: &str,
+        parameters: &[&(dyn ToSql + Sync)],
+    ) -> Attempt<Vec<T>> {
+        let statement = self.prepare(sql).await?;
+        let rows = self.client.query(&statement, parameters).await?;
+        Ok(rows.iter().map(|row| row.try_get(0)).collect::<Result<_, _>>()?)
     }
 
     /// Clears the cache of prepared statements if it exceeds its limit.

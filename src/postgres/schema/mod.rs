@@ -68,8 +68,7 @@ pub(super) async fn migrate(client: Client, schema: &str, layout: Layout, adopt:
 
 /// The applied migrations. Those of tables that Lookout created are recorded now.
 async fn applied(client: &Client, found: &Found) -> Attempt<Vec<String>> {
-    let applied = client.query("SELECT name FROM broadside_migration ORDER BY version", &[]).await?;
-    let mut applied = applied.iter().map(|row| row.try_get(0)).collect::<Result<Vec<String>, _>>()?;
+    let mut applied: Vec<String> = client.column("SELECT name FROM broadside_migration ORDER BY version", &[]).await?;
     let made = found.layout().filter(|_| applied.is_empty());
     for (version, (name, _)) in (1i32..).zip(made.map(Layout::migrations).unwrap_or_default()) {
         record(client, version, name).await?;
