@@ -14,9 +14,8 @@ use super::row::{JobRow, StoredRun};
 use super::statement::Statement;
 use super::tables::{self, JOB_COLUMNS, TABLES};
 use crate::ingest::IngestionBatch;
-use crate::query::{GroupQuery, JobQuery};
 use crate::record::Record;
-use crate::scenario::{GetJobGroupsRequest, GetJobsRequest};
+use crate::scenario::samples::{group_queries, group_query, job_queries, job_query};
 use crate::{HistoricalJobs, HistoricalJobsParams};
 
 /// A statement, followed by its values.
@@ -36,104 +35,27 @@ fn reads(parameters: &str) -> Reads {
     Reads::of(&config(parameters))
 }
 
-fn jobs(parameters: &str, request: serde_json::Value) -> String {
-    let request: GetJobsRequest = serde_json::from_value(request).unwrap();
-    with_values(&query::jobs(reads(parameters), &JobQuery::try_from(request).unwrap()))
-}
-
-fn groups(request: serde_json::Value) -> String {
-    let request: GetJobGroupsRequest = serde_json::from_value(request).unwrap();
-    with_values(&query::groups(reads(""), &GroupQuery::try_from(request).unwrap()))
+#[test]
+fn pages_of_jobs() {
+    for (name, query) in job_queries() {
+        insta::assert_snapshot!(name, with_values(&query::jobs(reads(""), &query)));
+    }
 }
 
 #[test]
-fn a_page_of_jobs() {
-    let request = json!({
-        "filters": [
-            {"field": "queue", "match": "exact", "value": "a'; DROP TABLE job"},
-            {"field": "state", "match": "anyOf", "value": ["RUNNING", "QUEUED"]},
-        ],
-        "order": {"field": "jobId", "direction": "DESC"}, "skip": 20, "take": 10,
-    });
-    insta::assert_snapshot!(jobs("", request.clone()), @r#"
-SELECT job_id, version, queue, job_set, owner, namespace, priority, priority_class, submitted, cpu, memory, ephemeral_storage, gpu, annotations, state, last_transition_time, latest_run_id, cancelled, cancel_reason, cancel_user FROM job FINAL WHERE queue = {p0:String} AND state IN {p1:Array(String)} ORDER BY job_id DESC LIMIT {p2:UInt64} OFFSET {p3:UInt64}
-p0 = "a'; DROP TABLE job"
-p1 = ["QUEUED","RUNNING"]
-p2 = 10
-p3 = 20
-"#);
-    insta::assert_snapshot!(jobs("layout=patch", request), @r#"
-SELECT job_id, version, queue, job_set, owner, namespace, priority, priority_class, submitted, cpu, memory, ephemeral_storage, gpu, annotations, state, last_transition_time, latest_run_id, cancelled, cancel_reason, cancel_user FROM job WHERE queue = {p0:String} AND state IN {p1:Array(String)} ORDER BY job_id DESC LIMIT {p2:UInt64} OFFSET {p3:UInt64}
-p0 = "a'; DROP TABLE job"
-p1 = ["QUEUED","RUNNING"]
-p2 = 10
-p3 = 20
-"#);
+fn pages_of_groups() {
+    for (name, query) in group_queries() {
+        insta::assert_snapshot!(name, with_values(&query::groups(reads(""), &query)));
+    }
 }
 
+/// Rows of patched tables have one version.
 #[test]
-fn every_kind_of_filter() {
-    insta::assert_snapshot!(jobs("", json!({"filters": [
-        {"field": "jobSet", "match": "startsWith", "value": "100%"},
-        {"field": "owner", "match": "contains", "value": "_"},
-        {"field": "namespace", "match": "startsWith", "value": ""},
-        {"field": "priorityClass", "match": "exact", "value": ""},
-        {"field": "jobId", "match": "anyOf", "value": ["a", "b", ""]},
-        {"field": "cpu", "match": "anyOf", "value": [1, 2]},
-        {"field": "priority", "match": "greaterThanOrEqualTo", "value": -1},
-        {"field": "submitted", "match": "lessThan", "value": "0001-01-01T00:00:00Z"},
-        {"field": "lastTransitionTime", "match": "exact", "value": "2026-01-01T00:00:00.000001Z"},
-    ]})), @r#"
-SELECT job_id, version, queue, job_set, owner, namespace, priority, priority_class, submitted, cpu, memory, ephemeral_storage, gpu, annotations, state, last_transition_time, latest_run_id, cancelled, cancel_reason, cancel_user FROM job FINAL WHERE startsWith(job_set, {p0:String}) AND position(owner, {p1:String}) > 0 AND namespace != '' AND false AND job_id IN {p2:Array(String)} AND cpu IN {p3:Array(Int64)} AND priority >= {p4:Int64} AND toUnixTimestamp64Micro(submitted) < {p5:Int64} AND toUnixTimestamp64Micro(last_transition_time) = {p6:Int64}
-p0 = "100%"
-p1 = "_"
-p2 = ["a","b"]
-p3 = [1,2]
-p4 = -1
-p5 = -62135596800000000
-p6 = 1767225600000001
-"#);
-}
-
-#[test]
-fn annotations_are_tested_after_versions_are_merged() {
-    insta::assert_snapshot!(jobs("", json!({"filters": [
-        {"field": "k", "match": "exact", "value": "v", "isAnnotation": true},
-        {"field": "k", "match": "anyOf", "value": ["v", ""], "isAnnotation": true},
-        {"field": "k", "match": "startsWith", "value": "v", "isAnnotation": true},
-        {"field": "k", "match": "contains", "value": "v", "isAnnotation": true},
-        {"field": "k", "match": "exists", "isAnnotation": true},
-        {"field": "queue", "match": "exact", "value": "q"},
-    ]})), @r#"
-SELECT job_id, version, queue, job_set, owner, namespace, priority, priority_class, submitted, cpu, memory, ephemeral_storage, gpu, annotations, state, last_transition_time, latest_run_id, cancelled, cancel_reason, cancel_user FROM job FINAL WHERE has(arrayMap((k, v) -> concat(k, '\0', v), mapKeys(annotations), mapValues(annotations)), {p0:String}) AND hasAny(arrayMap((k, v) -> concat(k, '\0', v), mapKeys(annotations), mapValues(annotations)), {p1:Array(String)}) AND mapContains(annotations, {p2:String}) AND startsWith(annotations[{p3:String}], {p4:String}) AND mapContains(annotations, {p5:String}) AND position(annotations[{p6:String}], {p7:String}) > 0 AND mapContains(annotations, {p8:String}) AND queue = {p9:String}
-p0 = "k\u0000v"
-p1 = ["k\u0000v","k\u0000"]
-p2 = "k"
-p3 = "k"
-p4 = "v"
-p5 = "k"
-p6 = "k"
-p7 = "v"
-p8 = "k"
-p9 = "q"
-"#);
-}
-
-#[test]
-fn latest_runs_and_active_job_sets() {
-    insta::assert_snapshot!(jobs("", json!({
-        "filters": [
-            {"field": "cluster", "match": "exact", "value": "c"},
-            {"field": "node", "match": "startsWith", "value": "n"},
-        ],
-        "activeJobSets": true,
-        "order": {"field": "lastTransitionTime", "direction": "ASC"},
-    })), @r#"
-SELECT job_id, version, queue, job_set, owner, namespace, priority, priority_class, submitted, cpu, memory, ephemeral_storage, gpu, annotations, state, last_transition_time, latest_run_id, cancelled, cancel_reason, cancel_user FROM job FINAL WHERE latest_run_id IN (SELECT run_id FROM job_run FINAL WHERE cluster = {p0:String} AND startsWith(node, {p1:String})) AND (queue, job_set) IN (SELECT queue, job_set FROM job FINAL WHERE state IN {p2:Array(String)} GROUP BY queue, job_set) ORDER BY last_transition_seconds ASC, job_id
-p0 = "c"
-p1 = "n"
-p2 = ["QUEUED","LEASED","PENDING","RUNNING"]
-"#);
+fn pages_of_patched_rows_are_read_without_final() {
+    for (_, query) in job_queries() {
+        let [replacing, patch] = ["", "layout=patch"].map(|layout| query::jobs(reads(layout), &query).sql);
+        assert_eq!(patch, replacing.replace(" FINAL", ""));
+    }
 }
 
 #[test]
@@ -141,38 +63,6 @@ fn the_runs_of_a_page() {
     insta::assert_snapshot!(with_values(&query::runs(reads(""), ["a", "b"])), @r#"
 SELECT run_id, job_id, cluster, node, pool, state, leased, pending, started, finished, exit_code FROM job_run FINAL WHERE job_id IN {p0:Array(String)}
 p0 = ["a","b"]
-"#);
-}
-
-#[test]
-fn groups_with_every_aggregate() {
-    insta::assert_snapshot!(groups(json!({
-        "filters": [{"field": "state", "match": "anyOf", "value": ["QUEUED", "FAILED"]}],
-        "groupedField": {"field": "queue"},
-        "aggregates": ["state", "submitted", "lastTransitionTime"],
-        "order": {"field": "lastTransitionTime", "direction": "DESC"}, "take": 10,
-    })), @r#"
-SELECT queue AS name, count() AS count, [countIf(state = 'QUEUED'), countIf(state = 'FAILED')] AS states, toUnixTimestamp64Micro(min(submitted)) AS earliest, sum(toInt128(last_transition_seconds)) AS transition FROM job FINAL WHERE state IN {p0:Array(String)} GROUP BY name ORDER BY intDiv(bitShiftLeft(toUInt256(transition + toInt128(count) * 2208988800), 64), count) DESC, name LIMIT {p1:UInt64}
-p0 = ["QUEUED","FAILED"]
-p1 = 10
-"#);
-}
-
-#[test]
-fn groups_by_state_by_the_latest_run_and_by_an_annotation() {
-    insta::assert_snapshot!(groups(json!({
-        "groupedField": {"field": "state"}, "order": {"field": "state", "direction": "ASC"},
-    })), @"SELECT toString(state) AS name, count() AS count, emptyArrayUInt64() AS states, toInt64(0) AS earliest, toInt128(0) AS transition FROM job FINAL GROUP BY state ORDER BY state ASC");
-    insta::assert_snapshot!(groups(json!({
-        "groupedField": {"field": "node", "lastTransitionTimeAggregate": "latest"},
-        "aggregates": ["lastTransitionTime"], "order": {"field": "node", "direction": "ASC"},
-    })), @"SELECT node AS name, count() AS count, emptyArrayUInt64() AS states, toInt64(0) AS earliest, toInt128(max(last_transition_seconds)) AS transition FROM job FINAL ANY LEFT JOIN (SELECT run_id, node FROM job_run FINAL) AS run ON run.run_id = job.latest_run_id GROUP BY name ORDER BY name ASC");
-    insta::assert_snapshot!(groups(json!({
-        "groupedField": {"field": "k", "isAnnotation": true}, "order": {"field": "count", "direction": "DESC"},
-    })), @r#"
-SELECT annotations[{p0:String}] AS name, count() AS count, emptyArrayUInt64() AS states, toInt64(0) AS earliest, toInt128(0) AS transition FROM job FINAL WHERE mapContains(annotations, {p1:String}) GROUP BY name ORDER BY count DESC, name
-p0 = "k"
-p1 = "k"
 "#);
 }
 
@@ -322,13 +212,11 @@ TRUNCATE TABLE IF EXISTS broadside_store_local ON CLUSTER `my-cluster` SYNC SETT
 #[test]
 fn subqueries_of_a_cluster_read_all_shards() {
     let filters = json!([{"field": "cluster", "match": "exact", "value": "c"}]);
-    let selection = jobs("cluster=c", json!({"filters": filters, "activeJobSets": true}));
+    let selection = job_query(json!({"filters": filters, "activeJobSets": true}));
+    let selection = with_values(&query::jobs(reads("cluster=c"), &selection));
     assert_eq!(selection.matches(" GLOBAL IN (SELECT ").count(), 2, "{selection}");
-    let group: GetJobGroupsRequest = serde_json::from_value(json!({
-        "filters": filters, "activeJobSets": true, "groupedField": {"field": "node"},
-    }))
-    .unwrap();
-    let groups = with_values(&query::groups(reads("cluster=c"), &GroupQuery::try_from(group).unwrap()));
+    let groups = group_query(json!({"filters": filters, "activeJobSets": true, "groupedField": {"field": "node"}}));
+    let groups = with_values(&query::groups(reads("cluster=c"), &groups));
     assert_eq!(groups.matches(" GLOBAL ANY LEFT JOIN (SELECT ").count(), 1, "{groups}");
     assert_eq!(groups.matches(" GLOBAL IN (SELECT ").count(), 2, "{groups}");
     for text in [selection, groups, with_values(&record::statement(Record::JobSpec, "a"))] {

@@ -23,6 +23,9 @@ mod matcher;
 mod parse;
 mod request;
 mod response;
+#[cfg(test)]
+#[cfg(any(feature = "postgres", feature = "clickhouse"))]
+pub(crate) mod samples;
 mod validate;
 
 pub use call::Call;
