@@ -6,14 +6,14 @@
 //! |---|---|
 //! | `database` | the trait's implementation |
 //! | `scratch` | opening handles; creating, listing and removing scratch stores |
-//! | `explain` | the plans of reads |
+//! | `activity`, `explain` | the activity of the server, and the plans of reads |
 //! | `historical` | historical jobs, generated in the server |
 //! | `ingest` | batches: the rows to write and the statements that write them |
 //! | `query` | pages of jobs and groups as SQL |
 //! | `record` | reads of single specs, errors and debug messages |
 //! | `schema` | the tables, and the statements that create and clear them |
 //! | `marker` | identification of stores: layout, version and creator |
-//! | `connection`, `retry` | connections, timeouts and retries |
+//! | `connection`, `retry`, `tls` | connections, timeouts, retries and TLS |
 //! | `settings` | the server settings that results depend on |
 //! | `row` | conversion of rows and values |
 //! | `statement` | SQL text with its parameters |
@@ -22,8 +22,9 @@
 //! | `address`, `config` | addresses and the configuration |
 //! | `tests` | the SQL of each kind of query, as snapshots |
 //!
-//! PostgreSQL alone has `session` and `process` (connection state, and detection of poolers), `password_file`, `hosts`
-//! (the choice of a server among several), `indexes` (secondary indexes that are dropped during a bulk load) and `partitions` (partitions by day).
+//! PostgreSQL alone has `session` and `process` (connection state, and detection of poolers), `hosts` (the choice of a
+//! server among several), `password_file`, `indexes` (secondary indexes that are dropped during a bulk load) and
+//! `partitions` (partitions by day).
 
 mod activity;
 mod address;

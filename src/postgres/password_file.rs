@@ -6,8 +6,6 @@ use std::path::Path;
 
 use tokio_postgres::Config;
 
-use super::config::DEFAULT_HOST;
-
 /// The content of the file; `None` if it does not exist or libpq would ignore it.
 pub(super) fn read(path: &Path) -> Option<Vec<u8>> {
     let metadata = fs::metadata(path).ok()?;
@@ -40,7 +38,7 @@ fn others_have_access(_metadata: &Metadata) -> bool {
 pub(super) fn find(file: &[u8], host: &str, port: u16, server: &Config) -> Option<Vec<u8>> {
     let host = match host {
         // The default socket directories.
-        "/var/run/postgresql" | "/run/postgresql" | "/tmp" => DEFAULT_HOST,
+        "/var/run/postgresql" | "/run/postgresql" | "/tmp" => "localhost",
         host => host,
     };
     // The driver's defaults are the user of the process and the database with the name of the user.
