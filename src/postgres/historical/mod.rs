@@ -8,10 +8,10 @@
 //! may scan whole tables, and writes wait while an index is created.
 
 use std::iter;
+use std::pin::pin;
 
 use bytes::Bytes;
-use futures::TryStreamExt;
-use futures::stream::FuturesOrdered;
+use futures::{StreamExt, TryStreamExt, stream};
 use tokio_postgres::types::ToSql;
 
 use super::connection::{Client, Connections};
@@ -75,14 +75,13 @@ async fn insert(
     // A single chunk is the whole call. Of several, one may be committed when another fails.
     let step = if total <= size && total < BULK { OPERATION.into() } else { LATER_STEP };
     let end_of = |start: u64| total.min(start.saturating_add(size));
-    let mut starts = iter::successors(Some(0), |&start| Some(end_of(start))).take_while(|&start| start < total);
+    let starts = iter::successors(Some(0), |&start| Some(end_of(start))).take_while(|&start| start < total);
     let insert_from = |start: u64| async move {
         let end = end_of(start);
         connections.transact(step, |client| chunk(client, layout, statement, jobs, start, end)).await.map(|()| end)
     };
-    let mut inserting: FuturesOrdered<_> = starts.by_ref().take(concurrency).map(insert_from).collect();
+    let mut inserting = pin!(stream::iter(starts).map(insert_from).buffered(concurrency));
     while let Some(done) = inserting.try_next().await? {
-        inserting.extend(starts.next().map(insert_from));
         if done < total {
             report(Progress { done, total });
         }
