@@ -3,6 +3,10 @@
 //! The id is meant for cancel requests. A pooler announces an id of its own, because the process behind it changes from
 //! one transaction to the next; so the announced id differs from `pg_backend_pid()` exactly behind a pooler. The driver
 //! does not expose the id, but writes it to cancel requests. This module writes one to a buffer and parses it.
+//!
+//! The marker does not replace this detection: only writing transactions read it. A read is one statement outside a
+//! transaction, which behind a pooler of transactions may be executed by a process with another search path. It would
+//! return the jobs of another schema, without an error.
 
 use std::future::{Ready, ready};
 use std::io;
