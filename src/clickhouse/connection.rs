@@ -20,7 +20,7 @@ use super::row::SettingRow;
 use super::settings::{self, ToSend};
 use super::statement::{Statement, Value};
 use super::tls;
-use crate::error::{Operation, Result};
+use crate::error::{ErrorKind, Operation, Result};
 
 /// The lifetime of idle connections; shorter than the server's 10 seconds (`keep_alive_timeout`), so that no request is
 /// sent on a connection that the server has closed.
@@ -93,9 +93,11 @@ impl Connection {
         let statement = settings::profile();
         let complete = self.with(settings::for_profile());
         match complete.without_database().fetch(Operation::Connect, &statement).await {
-            Ok(rows) => Ok(rows),
-            // The user may not change settings, or the second attempt has the same error.
-            Err(_) => self.without_database().fetch(Operation::Connect, &statement).await,
+            // The user may not change settings, or the second request has the same error.
+            Err(error) if error.kind() == ErrorKind::Backend => {
+                self.without_database().fetch(Operation::Connect, &statement).await
+            }
+            rows => rows,
         }
     }
 

@@ -37,6 +37,7 @@ pub fn trials() -> Vec<Trial> {
         trial("a-stale-replica-is-not-read-for-a-write", stale_replica),
         trial("an-insert-waits-for-the-quorum-of-another-one", quorum),
         trial("a-server-without-memory-is-unavailable", no_memory),
+        trial("a-connect-is-retried-four-times", connect_retries),
         trial("an-unknown-database-is-not-initialised", unknown_database),
         trial("a-rejected-password-is-not-shown", wrong_password),
         trial("an-unknown-setting-is-an-error-with-its-code", bad_setting),
@@ -264,6 +265,14 @@ async fn no_memory() {
     proxy.set(Mode::Open);
     store.database().execute_ingestion_query_batch(&running(0, JOBS)).await.unwrap();
     store.remove().await.unwrap();
+}
+
+async fn connect_retries() {
+    let proxy = Proxy::start(&shared(LAYOUTS[0])).await;
+    proxy.set(Mode::Refused("", 202));
+    let error = config(proxy.address()).connect(Arc::new(SystemClock)).await.unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Unavailable, "{error:?}");
+    assert_eq!(proxy.cuts(), 5);
 }
 
 async fn unknown_database() {
