@@ -157,7 +157,7 @@ impl Database for ClickHouseDatabase {
         let operation = Operation::GetJobGroups;
         self.open(operation)?;
         let rows: Vec<GroupRow> = self.connection.fetch(operation, &query::groups(self.reads, query)).await?;
-        Ok(rows.into_iter().map(|row| row.into_group(query.aggregates(), &self.odd)).collect())
+        Ok(rows.into_iter().map(|row| row.into_group(query, &self.odd)).collect())
     }
 
     async fn get_job_spec(&self, job_id: &str) -> Result<JobSpec> {

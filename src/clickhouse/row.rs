@@ -6,12 +6,12 @@
 use bytes::Bytes;
 use clickhouse::Row;
 use serde::{Deserialize, Serialize};
-use smol_str::SmolStr;
+use smol_str::{SmolStr, ToSmolStr};
 
 use crate::ingest::{JobInsert, RecordInsert, RunInsert};
 use crate::model::{Annotations, GroupAggregates, Job, JobGroup, JobState, Run, RunState};
 use crate::odd_values::OddValues;
-use crate::query::{Aggregates, TimeAggregate};
+use crate::query::{GroupBy, GroupQuery, TimeAggregate};
 use crate::time::Timestamp;
 
 /// The version of a row that has not been written yet.
@@ -148,6 +148,7 @@ pub(super) struct BytesRow {
 pub(super) struct GroupRow {
     pub name: SmolStr,
     pub count: u64,
+    /// The ordinal in groups by state: the names are those of this version, not of the column's type.
     /// The counts of the requested states, in the order of the states.
     pub states: Vec<u64>,
     /// The earliest submission time.
@@ -159,7 +160,12 @@ pub(super) struct GroupRow {
 
 impl GroupRow {
     /// The group with the requested aggregates.
-    pub(super) fn into_group(self, aggregates: Aggregates, odd: &OddValues) -> JobGroup {
+    pub(super) fn into_group(self, query: &GroupQuery, odd: &OddValues) -> JobGroup {
+        let name = match (query.group_by(), self.name.parse()) {
+            (GroupBy::State, Ok(ordinal)) => JobState::from_stored(ordinal).to_smolstr(),
+            _ => self.name,
+        };
+        let aggregates = query.aggregates();
         let transition_time = |aggregate| match aggregate {
             TimeAggregate::Average => Timestamp::from_average_seconds(self.transition, self.count),
             TimeAggregate::Earliest | TimeAggregate::Latest => Timestamp::from_seconds(self.transition as i64),
@@ -169,8 +175,8 @@ impl GroupRow {
             submitted: aggregates.submitted().then_some(self.earliest),
             last_transition_time: aggregates.last_transition_time().map(transition_time),
         };
-        odd.settle_group(&self.name, &mut aggregates);
-        JobGroup { name: self.name, count: self.count, aggregates }
+        odd.settle_group(&name, &mut aggregates);
+        JobGroup { name, count: self.count, aggregates }
     }
 }
 

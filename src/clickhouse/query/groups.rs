@@ -46,8 +46,8 @@ fn conditions(reads: Reads, query: &GroupQuery, values: &mut Values) -> String {
 fn group_key(group_by: &GroupBy, values: &mut Values) -> (String, String) {
     match group_by {
         GroupBy::Text(field) => (field.column().to_owned(), "name".to_owned()),
-        // An Enum8 is sorted by its ordinals, its name is not.
-        GroupBy::State => ("toString(state)".to_owned(), "state".to_owned()),
+        // An Enum8 is sorted by its ordinals, a string of them is not.
+        GroupBy::State => ("toString(toInt8(state))".to_owned(), "state".to_owned()),
         GroupBy::Annotation(key) => (format!("annotations[{}]", values.text(key)), "name".to_owned()),
     }
 }

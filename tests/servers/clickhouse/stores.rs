@@ -10,7 +10,7 @@ use broadside::ingest::{
     IngestionBatch, IngestionQuery, InsertJob, InsertJobError, InsertJobRun, NewJob, SetJobCancelled, SetJobRunning,
     UpdateJobPriority,
 };
-use broadside::query::{GroupField, TextField};
+use broadside::query::{Direction, GroupField, GroupOrderKey, TextField};
 use broadside::{
     Activity, CLICKHOUSE_URL_VARIABLE, Database, DatabaseConfig, Error, ErrorKind, GroupQuery, HistoricalJobs,
     HistoricalJobsParams, JobQuery, JobState, Outcome, ReadCall, ScratchStore, SystemClock, Timestamp,
@@ -471,6 +471,10 @@ async fn odd_values() {
             assert_eq!((run.job_run_state.to_string().as_str(), run.finished), ("UNKNOWN_13", Some(last)));
         };
         check().await;
+            let by_state = GroupQuery::by(GroupField::State).order_by(GroupOrderKey::Name, Direction::Ascending);
+            let groups = database.get_job_groups(&by_state).await.unwrap();
+            let groups: Vec<_> = groups.iter().map(|group| (group.name.as_str(), group.count)).collect();
+            assert_eq!(groups, [("UNKNOWN_-7", 1), ("QUEUED", 1)]);
         // An update of the job is ignored, and one of the run keeps the values that it does not set.
         let priority = UpdateJobPriority { job_id: "a".to_owned(), priority: 9, submitted: None };
         database.execute_ingestion_query_batch(&batch([priority.into()])).await.unwrap();
