@@ -52,13 +52,14 @@
 //!   insert has started, a batch is completed even if the caller's future is dropped.
 //! - **Memory.** A server needs several times the bytes of an insert. So a batch with more than 128 MiB of specs, errors,
 //!   messages or annotations is several inserts into that table, and a chunk of historical jobs is reduced to 128 MiB.
-//! - **Isolation of batches.** Among the handles of one process to one store, identified by the id in its marker,
-//!   batches on a common job or run exclude each other; other batches are executed concurrently. Processes do not
-//!   exclude each other: those that write concurrently must write different jobs, as Lookout's ingesters do, each of
-//!   which has its own job sets. If two processes compute rows of a job from the same stored row, the row with the
-//!   higher version replaces the other one as a whole: the other process's change is lost, even if it ended the job.
-//!   With `layout=patch`, the same holds for the changeable columns. A process that updates a row which is newer than
-//!   its own last batch logs a warning, once.
+//!   With `layout=patch`, an update has at most 4 MiB of messages, unless a single run has more.
+//! - **Isolation of batches.** Among the handles of one process to one store, identified by the id in its marker, or by
+//!   that of the table `job` if there is no marker, batches on a common job or run exclude each other; other batches
+//!   are executed concurrently. Processes do not exclude each other: those that write concurrently must write different
+//!   jobs, as Lookout's ingesters do, each of which has its own job sets. If two processes compute rows of a job from
+//!   the same stored row, the row with the higher version replaces the other one as a whole: the other process's change
+//!   is lost, even if it ended the job. With `layout=patch`, the same holds for the changeable columns. A process that
+//!   updates a row which is newer than its own last batch logs a warning, once.
 //! - **Isolation of reads.** Reads do not wait for writes, nor writes for reads. Each table is read at one point in
 //!   time, so a read sees all rows of a batch in a table or none. Across tables, a read may see part of a batch: runs,
 //!   specs and errors whose jobs have not changed yet. A page never shows jobs before their runs, because it reads jobs

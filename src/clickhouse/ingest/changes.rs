@@ -81,6 +81,11 @@ pub(super) trait ChangedRow {
 
     /// The number of bytes of the values of unlimited length.
     fn bytes(&self) -> usize;
+
+    /// The number of those bytes that an update contains.
+    fn updated_bytes(&self) -> usize {
+        self.bytes()
+    }
 }
 
 impl ChangedRow for RecordRow {
@@ -110,6 +115,10 @@ impl ChangedRow for JobRow {
 
     fn bytes(&self) -> usize {
         self.annotations.iter().map(|(key, value)| key.len() + value.len()).sum()
+    }
+
+    fn updated_bytes(&self) -> usize {
+        0
     }
 }
 

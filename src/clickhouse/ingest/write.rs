@@ -13,6 +13,10 @@ use crate::clickhouse::tables;
 use crate::clickhouse::turns::{InsertTurns, Turns};
 use crate::error::Result;
 
+/// The maximum number of bytes of unlimited length in an update. They are sent in hexadecimal in form fields of up to
+/// 48 KiB. Together with the other values of [`MAX_IDS`] rows, these are fewer fields than a server accepts.
+const UPDATE_BYTES: usize = 4 << 20;
+
 /// Writes the changes of a batch, table by table. Jobs are last, so that a stored job has its runs, spec and error.
 ///
 /// Each statement is idempotent, and harmless if the server executes it after a later batch. With
@@ -84,8 +88,8 @@ impl<'a> Writer<'a> {
         Ok(())
     }
 
-    async fn update<T>(&mut self, rows: &[T], statement: impl Fn(&[T]) -> Statement) -> Result<()> {
-        for rows in rows.chunks(MAX_IDS) {
+    async fn update<T: ChangedRow>(&mut self, rows: &[T], statement: impl Fn(&[T]) -> Statement) -> Result<()> {
+        for rows in updates(rows) {
             let updated = self.connection.execute(OPERATION, &statement(rows)).await;
             self.change.write(updated)?;
         }
@@ -95,10 +99,20 @@ impl<'a> Writer<'a> {
 
 /// The rows of each insert into a table: all of them, unless they exceed [`INSERT_BYTES`].
 fn inserts<T: ChangedRow>(rows: &[T]) -> impl Iterator<Item = &[T]> {
+    pieces(rows, INSERT_BYTES, T::bytes)
+}
+
+/// The rows of each update of a table.
+fn updates<T: ChangedRow>(rows: &[T]) -> impl Iterator<Item = &[T]> {
+    pieces(rows, UPDATE_BYTES, T::updated_bytes).flat_map(|rows| rows.chunks(MAX_IDS))
+}
+
+/// Rows in pieces of at most `max` bytes, or of a single row.
+fn pieces<T>(rows: &[T], max: usize, bytes_of: fn(&T) -> usize) -> impl Iterator<Item = &[T]> {
     let mut bytes = 0;
     rows.chunk_by(move |row, next| {
-        bytes += row.bytes();
-        let fits = bytes + next.bytes() <= INSERT_BYTES;
+        bytes += bytes_of(row);
+        let fits = bytes + bytes_of(next) <= max;
         if !fits {
             bytes = 0;
         }
@@ -109,4 +123,47 @@ fn inserts<T: ChangedRow>(rows: &[T]) -> impl Iterator<Item = &[T]> {
 /// A unique token of an insert.
 pub(in crate::clickhouse) fn unique_token() -> String {
     Uuid::new_v4().to_string()
+}
+
+#[cfg(test)]
+mod tests {
+    use bytes::Bytes;
+    use serde_json::json;
+
+    use super::*;
+    use crate::clickhouse::row::StoredRun;
+    use crate::ingest::IngestionBatch;
+
+    /// The number of form fields that a server accepts.
+    const HTTP_MAX_FIELDS: usize = 1000;
+
+    /// Runs with values of the maximum length, and with a debug message of this length for one in `every` runs.
+    fn runs(count: usize, every: usize, bytes: usize) -> Vec<StoredRun> {
+        let run = json!({"type": "insertJobRun", "jobRunId": "r".repeat(36), "jobId": "j".repeat(32), "cluster": "c",
+            "node": "n".repeat(512), "time": "2026-01-01T00:00:00Z"});
+        let batch = IngestionBatch::new([serde_json::from_value(run).unwrap()]).unwrap();
+        let mut runs = vec![StoredRun::from(&batch.runs()[0]); count];
+        runs.iter_mut().step_by(every).for_each(|run| run.debug = Some(Bytes::from(vec![0; bytes])));
+        runs
+    }
+
+    #[test]
+    fn an_update_has_fewer_values_than_a_server_accepts() {
+        // More than half a parameter, and more than a parameter, which separates the values before and after it.
+        for (count, every, bytes) in [
+            (2_100, 1, 10_000),
+            (MAX_IDS, 1, 0),
+            (700, 1, 12_300),
+            (MAX_IDS, 120, 24_577),
+            (MAX_IDS, 10_000, UPDATE_BYTES),
+        ] {
+            let runs = runs(count, every, bytes);
+            let updates: Vec<_> = updates(&runs).collect();
+            assert_eq!(updates.concat(), runs);
+            for rows in updates {
+                let values = patch::update_runs(rows).values.iter().count();
+                assert!(values < HTTP_MAX_FIELDS, "{values} values for {count} runs");
+            }
+        }
+    }
 }

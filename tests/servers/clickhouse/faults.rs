@@ -112,6 +112,19 @@ fn ended(set: usize, jobs: usize) -> IngestionBatch {
     IngestionBatch::new(queries).unwrap()
 }
 
+/// A batch that sets long debug messages of runs.
+fn debugged(runs: usize) -> IngestionBatch {
+    let failed = ids(0, runs).map(|job_id| SetJobRunFailed {
+        job_run_id: format!("{job_id}-r"),
+        time: Timestamp::from_seconds(2),
+        error: None,
+        debug: Some("x".repeat(10_000).into_bytes().into()),
+        exit_code: 1,
+        submitted: None,
+    });
+    IngestionBatch::new(failed.map(IngestionQuery::from)).unwrap()
+}
+
 /// Asserts that the store contains exactly these sets, with each job once and in the state after `ended`.
 async fn assert_ended(database: &dyn Database, sets: usize, jobs: usize) {
     let found = all_jobs(database).await;
@@ -324,6 +337,9 @@ async fn any_size() {
         database.execute_ingestion_query_batch(&running(0, MANY_JOBS)).await.unwrap();
         database.execute_ingestion_query_batch(&ended(0, MANY_JOBS)).await.unwrap();
         assert_ended(&**database, 1, MANY_JOBS).await;
+        database.execute_ingestion_query_batch(&debugged(2_100)).await.unwrap();
+        let last = format!("{}-r", job_id(0, 2_099));
+        assert_eq!(database.get_job_run_debug_message(&last).await.unwrap(), "x".repeat(10_000));
         let error = database.get_job_run_error(&format!("{}-r", job_id(0, MANY_JOBS - 1))).await.unwrap();
         assert_eq!(error, "\u{fffd}\0");
         store.remove().await.unwrap();
