@@ -83,11 +83,8 @@ impl ClickHouseDatabase {
         let found = self.store.get_or_try_init(|| async {
             match Content::read(&self.connection, operation, &self.config).await? {
                 Content::Store(marker) => Ok(Store::of(&marker.id)),
-                // Without a marker, only the address identifies the store.
-                Content::Unmarked if self.config.adopt => {
-                    Ok(Store::of(&format!("{}{}", self.config.server, self.config.database)))
-                }
-                Content::Unmarked => Err(marker::unmarked(operation)),
+                Content::Unmarked(id) if self.config.adopt => Ok(Store::of(&id)),
+                Content::Unmarked(_) => Err(marker::unmarked(operation)),
                 Content::Nothing => Err(Error::not_initialised(operation).with_backend(BackendKind::ClickHouse)),
             }
         });

@@ -57,14 +57,18 @@ pub(super) enum Content {
     Nothing,
     /// A store with a marker.
     Store(Marker),
-    /// Tables with Broadside's names and without a marker.
-    Unmarked,
+    /// Tables with Broadside's names and without a marker, and the id that their marker will have. So the handles of a
+    /// process exclude each other, whether they were opened before or after the adoption.
+    Unmarked(String),
 }
 
 impl Marker {
-    /// The marker of a new store.
-    pub(super) fn new(layout: Layout, scratch: bool) -> Self {
-        let id = Uuid::new_v4().to_string();
+    /// The marker of a new store, or of adopted tables.
+    pub(super) fn new(layout: Layout, scratch: bool, content: &Content) -> Self {
+        let id = match content {
+            Content::Unmarked(id) => id.clone(),
+            Content::Nothing | Content::Store(_) => Uuid::new_v4().to_string(),
+        };
         Self { made_by: MADE_BY.to_owned(), schema: SCHEMA, layout, id, created: now(), scratch }
     }
 
@@ -91,11 +95,13 @@ impl Marker {
 }
 
 impl Content {
-    /// Identifies the content of a configuration's database, and checks its layout and version.
+    /// Identifies the content of a configuration's database, and checks its layout, its version and the engine of its
+    /// tables.
     ///
     /// # Errors
     ///
-    /// `WrongStore` if the tables have another layout or version, or have no marker and other columns.
+    /// `WrongStore` if the tables have another layout or version, if they are Distributed and the configuration has no
+    /// cluster or vice versa, or if they have no marker and other columns.
     pub(super) async fn read(connection: &Connection, operation: Operation, config: &ClickHouseConfig) -> Result<Self> {
         let tables: Vec<TableRow> =
             connection.without_database().fetch(operation, &tables_of(&config.database)).await?;
@@ -103,6 +109,7 @@ impl Content {
             let marker = Marker::parse(&marker.comment)
                 .ok_or_else(|| wrong_store(operation, format!("the table {STORE} has no marker of Broadside")))?;
             marker.check(operation, config.layout)?;
+            check_cluster(operation, &tables, config)?;
             return Ok(Self::Store(marker));
         }
         if let Some(job) = tables.iter().find(|table| table.name == "job") {
@@ -112,9 +119,9 @@ impl Content {
                 return Err(another_layout(operation, layout));
             }
         }
-        if tables.is_empty() {
-            return Ok(Self::Nothing);
-        }
+        check_cluster(operation, &tables, config)?;
+        // In the order of names: that of `job`, if it exists.
+        let Some(id) = tables.first().map(|table| table.id.clone()) else { return Ok(Self::Nothing) };
         let found: Vec<String> = connection.without_database().fetch(operation, &columns_of(&config.database)).await?;
         let found: HashSet<_> = found.iter().map(String::as_str).collect();
         for TableRow { name, .. } in tables {
@@ -125,8 +132,20 @@ impl Content {
                 return Err(wrong_store(operation, message));
             }
         }
-        Ok(Self::Unmarked)
+        Ok(Self::Unmarked(id))
     }
+}
+
+/// Succeeds if the tables are Distributed and the configuration has a cluster, or neither. Otherwise statements would
+/// change only some of the rows.
+fn check_cluster(operation: Operation, tables: &[TableRow], config: &ClickHouseConfig) -> Result<()> {
+    let table = tables.iter().find(|table| table.name == "job").or(tables.first());
+    let advice = match table.map(|table| (table.engine == "Distributed", config.cluster.is_some())) {
+        Some((true, false)) => "are those of a cluster: add cluster=NAME to the address",
+        Some((false, true)) => "are not those of a cluster: leave out cluster in the address",
+        _ => return Ok(()),
+    };
+    Err(wrong_store(operation, format!("the tables of the database {advice}")))
 }
 
 /// The statement that reads the names of all columns of the tables, as `table.column`.
@@ -143,8 +162,11 @@ fn tables_of(database: &str) -> Statement {
     let mut values = Values::default();
     let database = values.text(database);
     let names = values.texts(tables::TABLES.into_iter().chain([STORE]));
-    let sql =
-        format!("SELECT name, engine, comment FROM system.tables WHERE database = {database} AND name IN {names}");
+    // Only Atomic databases give ids to tables.
+    let sql = format!(
+        "SELECT name, engine, comment, if(empty(uuid), concat(hostName(), '/', database), toString(uuid)) AS id \
+         FROM system.tables WHERE database = {database} AND name IN {names} ORDER BY name"
+    );
     Statement { sql, values }
 }
 
@@ -212,7 +234,7 @@ mod tests {
 
     #[test]
     fn markers_round_trip() {
-        let marker = Marker::new(Layout::Patch, true);
+        let marker = Marker::new(Layout::Patch, true, &Content::Nothing);
         let comment = marker.text();
         assert_eq!(Marker::parse(&comment), Some(marker));
         assert_eq!(Marker::parse("made by hand"), None);
@@ -229,7 +251,7 @@ mod tests {
 
     #[test]
     fn another_layout_or_version_is_a_wrong_store() {
-        let marker = Marker::new(Layout::Patch, false);
+        let marker = Marker::new(Layout::Patch, false, &Content::Nothing);
         assert!(marker.check(Operation::Connect, Layout::Patch).is_ok());
         let error = marker.check(Operation::Connect, Layout::Replacing).unwrap_err();
         assert_eq!(error.kind(), ErrorKind::WrongStore);

@@ -36,7 +36,8 @@
 //!
 //! The comment of a fifth table, `broadside_store`, is the marker of a store: layout, version of the schema, a unique
 //! id, time of creation, and whether it is a scratch store. `connect` and `initialise_schema` check it and return
-//! `WrongStore` if it does not match the address. Ingestion, population, `set_property` and `tear_down` reject tables
+//! `WrongStore` if it does not match the address, or if the tables are Distributed and the address has no `cluster`, or
+//! vice versa. Ingestion, population, `set_property` and `tear_down` reject tables
 //! without a marker unless the address has `adopt=true`; `initialise_schema` then adds one. The rows of the table are
 //! the properties.
 //!

@@ -134,6 +134,8 @@ pub(super) struct TableRow {
     pub name: String,
     pub engine: String,
     pub comment: String,
+    /// Independent of the address.
+    pub id: String,
 }
 
 /// The bytes of a spec, an error or a debug message; `None` if empty.
@@ -146,9 +148,9 @@ pub(super) struct BytesRow {
 /// A group with all aggregates; those that were not requested are empty or 0.
 #[derive(Debug, Row, Deserialize)]
 pub(super) struct GroupRow {
+    /// The ordinal in groups by state: the names are those of this version, not of the column's type.
     pub name: SmolStr,
     pub count: u64,
-    /// The ordinal in groups by state: the names are those of this version, not of the column's type.
     /// The counts of the requested states, in the order of the states.
     pub states: Vec<u64>,
     /// The earliest submission time.

@@ -16,7 +16,7 @@ pub(super) async fn initialise(connection: &Connection, config: &ClickHouseConfi
     // CREATE DATABASE IF NOT EXISTS requires the privilege to create databases even if the database exists.
     let comment = marker::database_comment(connection, operation, database).await?;
     let content = Content::read(connection, operation, config).await?;
-    if matches!(content, Content::Unmarked) && !config.adopt {
+    if matches!(content, Content::Unmarked(_)) && !config.adopt {
         return Err(marker::unmarked(operation));
     }
     let mut change = Change::default();
@@ -26,7 +26,7 @@ pub(super) async fn initialise(connection: &Connection, config: &ClickHouseConfi
     }
     if !matches!(content, Content::Store(_)) {
         let scratch = comment.as_deref().and_then(marker::scratch_created).is_some();
-        let marker = Marker::new(*layout, scratch).text();
+        let marker = Marker::new(*layout, scratch, &content).text();
         for statement in create_store_table(&marker, database, cluster) {
             change.write(connection.execute(operation, &statement).await)?;
         }

@@ -32,14 +32,14 @@ pub(super) const ANNOTATION_PAIRS: &str =
 
 const RECORD_COLUMNS: &str = "job_id, version, value";
 
-/// The columns of one of [`TABLES`].
+/// The columns of one of [`TABLES`] that statements use, and one that they compute.
 pub(super) fn columns(table: &str) -> impl Iterator<Item = &'static str> {
-    let columns = match table {
-        "job" => JOB_COLUMNS,
-        "job_run" => STORED_RUN_COLUMNS,
-        _ => RECORD_COLUMNS,
+    let (columns, computed) = match table {
+        "job" => (JOB_COLUMNS, Some("last_transition_seconds")),
+        "job_run" => (STORED_RUN_COLUMNS, None),
+        _ => (RECORD_COLUMNS, None),
     };
-    columns.split(", ")
+    columns.split(", ").chain(computed)
 }
 
 const JOB: &str = r"

@@ -34,6 +34,7 @@ fn main() {
         ("rights", postgres::rights::trials()),
         ("strangers", postgres::strangers::trials()),
         ("traps", postgres::traps::trials()),
+        ("adoption", clickhouse::adoption::trials()),
         ("faults", clickhouse::faults::trials()),
         ("late", clickhouse::late::trials()),
         ("profiles", clickhouse::profiles::trials()),

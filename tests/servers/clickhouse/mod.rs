@@ -1,5 +1,6 @@
 //! Tests of the ClickHouse backend on a server.
 
+pub mod adoption;
 pub mod faults;
 pub mod late;
 pub mod profiles;

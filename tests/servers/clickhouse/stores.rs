@@ -37,15 +37,15 @@ pub fn trials() -> Vec<Trial> {
     ]
 }
 
-fn shared(parameter: &str) -> String {
+pub(super) fn shared(parameter: &str) -> String {
     with(&std::env::var(CLICKHOUSE_URL_VARIABLE).unwrap(), parameter)
 }
 
-async fn connect(address: &str) -> Result<Arc<dyn Database>, Error> {
+pub(super) async fn connect(address: &str) -> Result<Arc<dyn Database>, Error> {
     address.parse::<DatabaseConfig>().unwrap().connect(Arc::new(SystemClock)).await
 }
 
-async fn scratch(address: &str) -> ScratchStore {
+pub(super) async fn scratch(address: &str) -> ScratchStore {
     let store = address.parse::<DatabaseConfig>().unwrap().create_scratch(Arc::new(SystemClock)).await.unwrap();
     store.database().initialise_schema().await.unwrap();
     store
@@ -56,11 +56,11 @@ fn database_of(store: &ScratchStore) -> String {
 }
 
 /// The address of a store, with a parameter.
-fn address_of(store: &ScratchStore, parameter: &str) -> String {
+pub(super) fn address_of(store: &ScratchStore, parameter: &str) -> String {
     shared(parameter).replace("/?", &format!("/{}?", database_of(store)))
 }
 
-fn client_of(address: &str) -> clickhouse::Client {
+pub(super) fn client_of(address: &str) -> clickhouse::Client {
     let url = address.replace("clickhouse+", "");
     clickhouse::Client::default().with_url(url.split_once('?').unwrap().0)
 }
@@ -70,15 +70,15 @@ fn client() -> clickhouse::Client {
 }
 
 /// Executes a statement on the server.
-async fn run(store: &ScratchStore, sql: &str) {
+pub(super) async fn run(store: &ScratchStore, sql: &str) {
     client().with_database(database_of(store)).query(sql).execute().await.unwrap();
 }
 
-fn batch(queries: impl IntoIterator<Item = IngestionQuery>) -> IngestionBatch {
+pub(super) fn batch(queries: impl IntoIterator<Item = IngestionQuery>) -> IngestionBatch {
     IngestionBatch::new(queries).unwrap()
 }
 
-fn new_job(job_id: &str) -> IngestionQuery {
+pub(super) fn new_job(job_id: &str) -> IngestionQuery {
     InsertJob { job: NewJob { priority: 0, ..plain_job(job_id, "set") }, job_spec: None }.into()
 }
 
@@ -103,7 +103,7 @@ fn historical(jobs: u64) -> HistoricalJobs {
 }
 
 /// The errors of all calls that write.
-async fn write_errors(database: &dyn Database) -> Vec<Error> {
+pub(super) async fn write_errors(database: &dyn Database) -> Vec<Error> {
     let results = [
         database.execute_ingestion_query_batch(&batch([new_job("new")])).await,
         database.populate_historical_jobs(&historical(1), &|_| ()).await,
@@ -196,35 +196,37 @@ async fn empty_database() {
     store.remove().await.unwrap();
 }
 
-/// Two handles with different addresses concurrently update different fields of the same jobs; no update is lost.
 async fn common_lock() {
     for layout in LAYOUTS {
         let proxy = Proxy::start(&shared(layout)).await;
         let store = scratch(proxy.address()).await;
         let other = connect(&address_of(&store, layout)).await.unwrap();
-        let ids: Vec<_> = (0..20).map(|number| format!("job-{number:02}")).collect();
-        store.database().execute_ingestion_query_batch(&batch(ids.iter().map(|id| new_job(id)))).await.unwrap();
-        for round in 1..=5 {
-            let update =
-                |job_id: &String| UpdateJobPriority { job_id: job_id.clone(), priority: round, submitted: None }.into();
-            let run = |job_id: &String| {
-                let (run_id, time) = (format!("{job_id}-{round}"), Timestamp::from_seconds(round));
-                let running =
-                    SetJobRunning { job_id: job_id.clone(), time, latest_run_id: run_id.clone(), submitted: None };
-                [new_run(job_id, &run_id), running.into()]
-            };
-            let (priorities, runs) = (batch(ids.iter().map(update)), batch(ids.iter().flat_map(run)));
-            let (one, two) = tokio::join!(
-                store.database().execute_ingestion_query_batch(&priorities),
-                other.execute_ingestion_query_batch(&runs)
-            );
-            one.and(two).unwrap();
-            for job in all_jobs(&*other).await {
-                assert_eq!((job.priority, job.runs.len() as i64), (round, round), "{layout}: {job:?}");
-                assert_eq!(job.last_active_run_id.as_deref(), Some(format!("{}-{round}", job.job_id).as_str()));
-            }
-        }
+        assert_common_lock(&**store.database(), &*other).await;
         store.remove().await.unwrap();
+    }
+}
+
+/// Two handles to an empty store concurrently update different fields of the same jobs; no update is lost.
+pub(super) async fn assert_common_lock(one: &dyn Database, other: &dyn Database) {
+    let ids: Vec<_> = (0..20).map(|number| format!("job-{number:02}")).collect();
+    one.execute_ingestion_query_batch(&batch(ids.iter().map(|id| new_job(id)))).await.unwrap();
+    for round in 1..=5 {
+        let update =
+            |job_id: &String| UpdateJobPriority { job_id: job_id.clone(), priority: round, submitted: None }.into();
+        let run = |job_id: &String| {
+            let (run_id, time) = (format!("{job_id}-{round}"), Timestamp::from_seconds(round));
+            let running =
+                SetJobRunning { job_id: job_id.clone(), time, latest_run_id: run_id.clone(), submitted: None };
+            [new_run(job_id, &run_id), running.into()]
+        };
+        let (priorities, runs) = (batch(ids.iter().map(update)), batch(ids.iter().flat_map(run)));
+        let updates = (one.execute_ingestion_query_batch(&priorities), other.execute_ingestion_query_batch(&runs));
+        let (priorities, runs) = tokio::join!(updates.0, updates.1);
+        priorities.and(runs).unwrap();
+        for job in all_jobs(other).await {
+            assert_eq!((job.priority, job.runs.len() as i64), (round, round), "{job:?}");
+            assert_eq!(job.last_active_run_id.as_deref(), Some(format!("{}-{round}", job.job_id).as_str()));
+        }
     }
 }
 
@@ -301,8 +303,8 @@ async fn explained() {
 }
 
 /// The definitions and the rows of a database's tables.
-async fn content(database: &str) -> Vec<String> {
-    let texts = async |sql: &str| client().query(sql).fetch_all::<String>().await.unwrap();
+pub(super) async fn content(client: &clickhouse::Client, database: &str) -> Vec<String> {
+    let texts = async |sql: &str| client.query(sql).fetch_all::<String>().await.unwrap();
     let own = format!("FROM system.tables WHERE database = '{database}'");
     let mut content = texts(&format!("SELECT toString((name, uuid, create_table_query, comment)) {own}")).await;
     content.extend(
@@ -323,7 +325,7 @@ async fn refusals() {
         let store = scratch(&shared(layout)).await;
         let database = database_of(&store);
         let name = format!("clickhouse-refusals-{layout}");
-        let refusals = Refusals::new(&name, async || content(&database).await);
+        let refusals = Refusals::new(&name, async || content(&client(), &database).await);
         let address = |parameters: &str| address_of(&store, &format!("{layout}&{parameters}"));
         let jobs = (0..5).map(|number| new_job(&format!("job-{number}")));
         store.database().execute_ingestion_query_batch(&batch(jobs)).await.unwrap();
@@ -347,7 +349,7 @@ async fn refusals() {
         // A store of a load test.
         let store = scratch(&shared(layout)).await;
         let database = database_of(&store);
-        let refusals = Refusals::new(&name, async || content(&database).await);
+        let refusals = Refusals::new(&name, async || content(&client(), &database).await);
         let address = address_of(&store, layout);
         refusals.load("load.yaml", &address);
         let other = ["run", "--config", "load.yaml", "--config", "other.yaml", "--backend", &address];
@@ -469,12 +471,12 @@ async fn odd_values() {
             let (job, run) = (&after[0], &after[0].runs[0]);
             assert_eq!((job.state, job.cancelled), (JobState::Unknown(-7), Some(last)), "{job:?}");
             assert_eq!((run.job_run_state.to_string().as_str(), run.finished), ("UNKNOWN_13", Some(last)));
-        };
-        check().await;
             let by_state = GroupQuery::by(GroupField::State).order_by(GroupOrderKey::Name, Direction::Ascending);
             let groups = database.get_job_groups(&by_state).await.unwrap();
             let groups: Vec<_> = groups.iter().map(|group| (group.name.as_str(), group.count)).collect();
             assert_eq!(groups, [("UNKNOWN_-7", 1), ("QUEUED", 1)]);
+        };
+        check().await;
         // An update of the job is ignored, and one of the run keeps the values that it does not set.
         let priority = UpdateJobPriority { job_id: "a".to_owned(), priority: 9, submitted: None };
         database.execute_ingestion_query_batch(&batch([priority.into()])).await.unwrap();
