@@ -45,7 +45,8 @@ impl PostgresConfig {
         let connections = self.lone_connection(self.schema.as_deref()).await?;
         let marked = format!("{MARKED}{CAN_BE_MARKER}");
         let marked = &marked;
-        let names = connections.run(OPERATION, |client| async move { client.column::<String>(marked, &[]).await }).await?;
+        let names =
+            connections.run(OPERATION, |client| async move { client.column::<String>(marked, &[]).await }).await?;
         let mut stores = Vec::new();
         for name in names {
             let name = name.as_str();
