@@ -319,7 +319,10 @@ fn text(error: &tokio_postgres::Error) -> String {
     if let Some(refused) = refused_login(answer.code()) {
         return refused.to_owned();
     }
-    let notes: String =
-        [answer.detail(), answer.hint()].into_iter().flatten().map(|note| format!("; {note}")).collect();
+    let notes: String = [answer.detail(), answer.hint()]
+        .into_iter()
+        .flatten()
+        .map(|note| format!("; {}", note.trim_end_matches('.')))
+        .collect();
     format!("{} (SQLSTATE {}){notes}", answer.message(), answer.code().code())
 }
