@@ -164,7 +164,7 @@ impl JobScanExec {
     /// The selected rows of a chunk; `None` if there are none, unless the chunk was requested explicitly.
     fn chunk(&self, chunk: usize, metrics: &BaselineMetrics) -> EngineResult<Option<RecordBatch>> {
         let _timer = metrics.elapsed_compute().timer();
-        let rows = self.selected.chunk(&self.tables, chunk)?;
+        let rows = self.selected.chunk(&self.tables, chunk);
         let count = rows.count_set_bits();
         if count == 0 && self.chunks.is_none() {
             return Ok(None);

@@ -7,8 +7,8 @@ use memchr::memmem::Finder;
 use roaring::RoaringBitmap;
 
 use super::budget::{consume_budget, consume_budget_for};
-use super::code_test::CodeTest;
 use super::indexed_rows::IndexedRows;
+use super::residual::CodeTest;
 use super::text_index::{index_trigrams, text_order};
 use crate::memory::cost;
 use crate::memory::storage::{
@@ -30,8 +30,10 @@ pub(super) enum AccessPath {
     Rows(IndexedRows),
     /// The rows in any of a set of states.
     States(StateSet),
+    /// A test of the dictionary codes of the visited rows.
     Codes(CodeTest),
-    Expression,
+    /// A test of the values of the visited rows.
+    Values,
 }
 
 /// Chooses the access path of a predicate.
@@ -53,12 +55,12 @@ pub(super) async fn access_path(tables: &Tables, predicate: &Predicate) -> Acces
                     by_codes(tables, texts, test, |codes| latest_run_rows(tables, index, codes)).await
                 }
                 (Some(texts), None) => by_codes(tables, texts, test, |codes| posted_rows(tables, texts, codes)).await,
-                (None, _) => AccessPath::Expression,
+                (None, _) => AccessPath::Values,
             }
         }
         Predicate::Annotation(key, test) => by_annotation(tables, key, test).await,
         Predicate::Integer(IntegerField::Priority, test) => by_priority(tables, test),
-        Predicate::Integer(..) | Predicate::Time(..) => AccessPath::Expression,
+        Predicate::Integer(..) | Predicate::Time(..) => AccessPath::Values,
     }
 }
 
@@ -176,7 +178,7 @@ fn by_priority(tables: &Tables, test: &IntegerTest) -> AccessPath {
         IntegerTest::AnyOf(values) if values.len() <= cost::UNION_MAX_CODES => Some(index.rows_of(values)),
         IntegerTest::AnyOf(_) => None,
     };
-    listed.map_or(AccessPath::Expression, |listed| AccessPath::Rows(with_priority(tables, listed, test).into()))
+    listed.map_or(AccessPath::Values, |listed| AccessPath::Rows(with_priority(tables, listed, test).into()))
 }
 
 /// The indexed rows whose priority in this snapshot passes the test, and the rows that are not indexed yet.

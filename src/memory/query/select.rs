@@ -1,5 +1,4 @@
-//! The rows of a selection: bitmaps for the predicates with an index, and one physical expression for the other
-//! predicates.
+//! The rows of a selection: bitmaps for the predicates with an index, and a residual predicate for the others.
 
 use std::fmt;
 use std::ops::Range;
@@ -99,12 +98,12 @@ impl RowSelection {
                     residual.codes(tables, predicate, test)?;
                     continue;
                 }
-                AccessPath::Expression => {
+                AccessPath::Values => {
                     match predicate {
                         Predicate::Time(field, comparison, time) => times.push((*field, *comparison, *time)),
                         _ => only_times = false,
                     }
-                    residual.expression(predicate)?;
+                    residual.values(predicate)?;
                     continue;
                 }
             }
@@ -112,7 +111,7 @@ impl RowSelection {
         }
         sets.sort_by_key(IndexedRows::len);
         let windows = OnceLock::new();
-        Ok(Self { sets, states, windows, residual: residual.build()?, index, times, only_times })
+        Ok(Self { sets, states, windows, residual: residual.build(), index, times, only_times })
     }
 
     /// Whether a node may contain a selected row, by zone maps and bitmaps.
