@@ -1,4 +1,4 @@
-//! Decodes jobs, runs and groups of the API from record batches.
+//! Decodes jobs and runs of the API from record batches.
 //!
 //! Batches contain strings as dictionary codes. A decoded job shares the values of the snapshot's dictionaries.
 
@@ -9,17 +9,13 @@ use datafusion::arrow::array::{
     Array, ArrayRef, ArrowPrimitiveType, AsArray, FixedSizeBinaryArray, Int32Array, PrimitiveArray,
     TimestampMicrosecondArray, UInt8Array, UInt32Array,
 };
-use datafusion::arrow::datatypes::{
-    Int64Type, TimestampMicrosecondType, TimestampSecondType, UInt8Type, UInt32Type, UInt64Type,
-};
+use datafusion::arrow::datatypes::{Int64Type, TimestampMicrosecondType, UInt8Type, UInt32Type};
 use datafusion::arrow::record_batch::RecordBatch;
 use smol_str::SmolStr;
 
-use super::query::GroupKey;
 use super::storage::{AnnotationCatalog, Arena, Dictionary, FixedId, Tables, job_state};
 use crate::ingest::{JOB_ID_BYTES, RUN_ID_BYTES};
-use crate::model::{Annotations, GroupAggregates, Job, JobGroup, Run, RunState, StateSet};
-use crate::query::Aggregates;
+use crate::model::{Annotations, Job, Run, RunState};
 use crate::time::Timestamp;
 
 /// The jobs of a batch, whose columns are [`JOB_COLUMNS`](super::plan::JOB_COLUMNS).
@@ -261,30 +257,4 @@ fn values<T: ArrowPrimitiveType>(array: &ArrayRef) -> &[T::Native] {
 
 fn time(column: &PrimitiveArray<TimestampMicrosecondType>, at: usize) -> Option<Timestamp> {
     column.is_valid(at).then(|| Timestamp::from_micros(column.value(at)))
-}
-
-/// The groups of a batch of the group plan.
-pub(super) fn groups(key: &GroupKey, batch: &RecordBatch, aggregates: Aggregates) -> Vec<JobGroup> {
-    let mut columns = batch.columns().iter();
-    let mut next = || columns.next();
-    let (Some(groups), Some(counts)) = (next(), next()) else { return Vec::new() };
-    let (groups, counts) = (groups.as_primitive::<UInt32Type>(), counts.as_primitive::<UInt64Type>());
-    let states: Vec<_> =
-        aggregates.states().into_iter().flat_map(StateSet::iter).zip(std::iter::from_fn(&mut next)).collect();
-    let submitted = aggregates.submitted().then(&mut next).flatten();
-    let last_transition = aggregates.last_transition_time().and_then(|_| next());
-    let group = |at: usize| JobGroup {
-        name: key.name(groups.value(at)),
-        count: counts.value(at),
-        aggregates: GroupAggregates {
-            state: aggregates.states().map(|_| {
-                states.iter().map(|(state, counts)| (*state, counts.as_primitive::<UInt64Type>().value(at))).collect()
-            }),
-            submitted: submitted
-                .map(|times| Timestamp::from_micros(times.as_primitive::<TimestampMicrosecondType>().value(at))),
-            last_transition_time: last_transition
-                .map(|times| Timestamp::from_seconds(times.as_primitive::<TimestampSecondType>().value(at))),
-        },
-    };
-    (0..groups.len()).map(group).collect()
 }

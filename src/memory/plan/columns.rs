@@ -21,8 +21,6 @@ use crate::memory::storage::{
 pub(in crate::memory) enum JobColumn {
     /// A stored column; strings are dictionary codes.
     Stored(JobColumnIndex),
-    /// The value codes of an annotation key, null for jobs without the key; `None` for a key that no job has.
-    Annotation(Option<u32>),
     /// The padded id of the latest run.
     LatestRunId,
     /// Maps from key codes to value codes.
@@ -103,7 +101,6 @@ impl JobColumn {
     pub(super) fn field(&self) -> FieldRef {
         match self {
             Self::Stored(place) => Arc::clone(&JobChunk::schema().fields()[*place as usize]),
-            Self::Annotation(_) => Arc::new(Field::new("annotation", DataType::UInt32, true)),
             Self::LatestRunId => {
                 Arc::new(Field::new("latest_run_id", DataType::FixedSizeBinary(RUN_ID_BYTES as i32), true))
             }
@@ -126,11 +123,6 @@ impl JobColumn {
         let of_chunk = &tables.jobs.chunks()[chunk];
         let whole: ArrayRef = match self {
             Self::Stored(place) => Arc::clone(of_chunk.batch().column(*place as usize)),
-            Self::Annotation(key) => {
-                let column = key.and_then(|key| of_chunk.annotations.column(key));
-                let none = || UInt32Array::new_null(of_chunk.len());
-                Arc::new(column.map_or_else(none, |column| column.to_array(of_chunk.len())))
-            }
             Self::Sql(_) | Self::SqlAnnotation(_) => {
                 let places = passing.map(places_of);
                 return self.of_sql(tables, JobIndices::Chunk(of_chunk, places.as_ref()));
@@ -161,10 +153,6 @@ impl JobColumn {
     pub(super) fn of_rows(&self, rows: &LocatedRows<'_, JobChunk>, tables: &Tables) -> EngineResult<ArrayRef> {
         Ok(match self {
             Self::Stored(place) => JobChunk::gather(*place, rows)?,
-            Self::Annotation(key) => {
-                let code = |(chunk, at): (&JobChunk, usize)| chunk.annotations.get((*key)?, at);
-                Arc::new(rows.iter().map(code).collect::<UInt32Array>())
-            }
             Self::LatestRunId => latest_run_ids(tables, rows)?,
             Self::Annotations => annotations(tables, rows)?,
             Self::Runs => runs(tables, rows)?,

@@ -41,8 +41,6 @@ pub(super) struct JobScanExec {
     page: PageRange,
     /// The pushed-down predicates of SQL that select the jobs.
     predicates: Arc<[Predicate]>,
-    /// The chunks to scan, with one batch per chunk, which may be empty; by default all chunks with selected rows.
-    chunks: Option<Arc<[usize]>>,
     columns: Arc<[JobColumn]>,
     schema: SchemaRef,
     /// The number of partitions of a scan without order and limit.
@@ -72,7 +70,6 @@ impl JobScanExec {
             order: None,
             page: PageRange::default(),
             predicates: Arc::default(),
-            chunks: None,
             columns,
             schema,
             partitions: 1,
@@ -90,11 +87,6 @@ impl JobScanExec {
     /// Sets the pushed-down predicates of SQL.
     pub(super) fn with_predicates(self, predicates: Vec<Predicate>) -> Self {
         Self { predicates: predicates.into(), ..self }
-    }
-
-    /// Restricts the scan to the given chunks, with one batch per chunk.
-    pub(super) fn with_chunks(self, chunks: Arc<[usize]>) -> Self {
-        Self { chunks: Some(chunks), ..self }
     }
 
     /// Sets the number of partitions. A scan with an order or a limit has one partition.
@@ -121,10 +113,7 @@ impl JobScanExec {
     /// The batches of a partition of a scan of all selected rows, a batch per chunk.
     fn whole(self: Arc<Self>, partition: usize, metrics: BaselineMetrics) -> SendableRecordBatchStream {
         let schema = Arc::clone(&self.schema);
-        let chunks: Vec<usize> = match &self.chunks {
-            Some(chunks) => part_of(chunks.len(), partition, self.partitions).map(|at| chunks[at]).collect(),
-            None => part_of(self.tables.jobs.chunks().len(), partition, self.partitions).collect(),
-        };
+        let chunks: Vec<usize> = part_of(self.tables.jobs.chunks().len(), partition, self.partitions).collect();
         let state = Arc::new((self, metrics));
         let batches = stream::iter(chunks).filter_map(move |chunk| {
             let state = Arc::clone(&state);
@@ -161,12 +150,12 @@ impl JobScanExec {
         Box::pin(RecordBatchStreamAdapter::new(schema, futures::TryStreamExt::try_flatten(batches)))
     }
 
-    /// The selected rows of a chunk; `None` if there are none, unless the chunk was requested explicitly.
+    /// The selected rows of a chunk; `None` if there are none.
     fn chunk(&self, chunk: usize, metrics: &BaselineMetrics) -> EngineResult<Option<RecordBatch>> {
         let _timer = metrics.elapsed_compute().timer();
         let rows = self.selected.chunk(&self.tables, chunk);
         let count = rows.count_set_bits();
-        if count == 0 && self.chunks.is_none() {
+        if count == 0 {
             return Ok(None);
         }
         let passing = (count < rows.len()).then(|| BooleanArray::new(rows, None));
@@ -237,9 +226,6 @@ impl DisplayAs for JobScanExec {
         if let Some(candidates) = self.selected.candidates(&self.tables) {
             write!(f, ", candidates={candidates}")?;
         }
-        if let Some(chunks) = &self.chunks {
-            write!(f, ", chunks={} of {}", chunks.len(), self.tables.jobs.chunks().len())?;
-        }
         if let Some(order) = self.order {
             let method = order.method(&self.tables, &self.selected, self.page);
             write!(f, ", order=[{order} by {method}]")?;
@@ -295,7 +281,7 @@ impl ExecutionPlan for JobScanExec {
     fn statistics_from_inputs(&self, _: &[Arc<Statistics>], args: &StatisticsArgs) -> EngineResult<Arc<Statistics>> {
         let mut statistics = Statistics::new_unknown(&self.schema);
         let is_part = args.partition().is_some() && self.partitions() > 1;
-        if is_part || self.chunks.is_some() {
+        if is_part {
             return Ok(Arc::new(statistics));
         }
         let all = self.selected.candidates(&self.tables).unwrap_or(self.tables.jobs.len());
@@ -307,7 +293,7 @@ impl ExecutionPlan for JobScanExec {
     }
 
     fn with_fetch(&self, limit: Option<usize>) -> Option<Arc<dyn ExecutionPlan>> {
-        let limit = limit.filter(|_| self.chunks.is_none())?;
+        let limit = limit?;
         let take = Some(self.page.limit.map_or(limit, |before| before.min(limit)));
         Some(self.changed(|scan| scan.page.limit = take))
     }

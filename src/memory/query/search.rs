@@ -4,6 +4,7 @@ use super::budget::consume_budget;
 use super::select::RowSelection;
 use crate::memory::cost::{GATHER_MAX_CANDIDATES, GATHER_SHARE};
 use crate::memory::storage::{JobChunk, LocatedRows, Node, Tables, by_window, first_row};
+use crate::query::Page;
 
 /// The number of rows that are examined between two yields to the executor.
 const ROWS_AT_A_TIME: u32 = 1 << 20;
@@ -29,10 +30,17 @@ impl PageRange {
     }
 
     /// Applies the offset and limit to the first [`end`](Self::end) rows.
-    pub(in crate::memory) fn of(self, mut rows: Vec<u32>) -> Vec<u32> {
+    pub(in crate::memory) fn of<T>(self, mut rows: Vec<T>) -> Vec<T> {
         rows.truncate(self.end());
         rows.drain(..self.offset.min(rows.len()));
         rows
+    }
+}
+
+impl From<Page> for PageRange {
+    fn from(page: Page) -> Self {
+        let clamp = |rows: u64| usize::try_from(rows).unwrap_or(usize::MAX);
+        Self { offset: clamp(page.offset()), limit: page.limit().map(clamp) }
     }
 }
 
