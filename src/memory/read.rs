@@ -2,6 +2,8 @@
 
 use std::sync::{Arc, LazyLock};
 
+use datafusion::arrow::array::AsArray;
+use datafusion::arrow::datatypes::UInt32Type;
 use datafusion::error::Result as EngineResult;
 use datafusion::execution::TaskContext;
 use futures::StreamExt;
@@ -29,7 +31,8 @@ pub(super) async fn jobs(tables: &Arc<Tables>, query: &JobQuery, now: Timestamp)
         let mut jobs = Vec::new();
         while let Some(batch) = batches.next().await {
             let batch = batch?;
-            let decoded = row::jobs(tables, &batch, now);
+            let rows = batch.column(0).as_primitive::<UInt32Type>().values();
+            let decoded = row::jobs(tables, rows, now)?;
             // There is usually one batch, whose vector is returned without a copy.
             if jobs.is_empty() {
                 jobs = decoded

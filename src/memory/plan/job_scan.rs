@@ -3,8 +3,8 @@
 use std::fmt;
 use std::sync::{Arc, OnceLock};
 
-use datafusion::arrow::array::BooleanArray;
-use datafusion::arrow::datatypes::{Schema, SchemaRef};
+use datafusion::arrow::array::ArrayRef;
+use datafusion::arrow::datatypes::SchemaRef;
 use datafusion::arrow::record_batch::{RecordBatch, RecordBatchOptions};
 use datafusion::common::stats::Precision;
 use datafusion::common::tree_node::TreeNodeRecursion;
@@ -20,12 +20,11 @@ use datafusion::physical_plan::stream::RecordBatchStreamAdapter;
 use datafusion::physical_plan::{DisplayAs, DisplayFormatType, ExecutionPlan, PlanProperties, StatisticsArgs};
 use futures::{StreamExt, stream};
 
-use super::columns::JobColumn;
 use super::properties::{of_scan, part_of};
 use super::sql_order::{Ordered, ScanOrder};
 use crate::memory::query::{PageRange, RowSelection, consume_budget};
-use crate::memory::schema::JOB_SCHEMA;
-use crate::memory::storage::{CHUNK_ROWS, LocatedRows, Tables};
+use crate::memory::schema::{JOB_SCHEMA, JobIndices, annotation_column, job_column};
+use crate::memory::storage::{CHUNK_ROWS, LocatedRows, Tables, first_row};
 use crate::query::Predicate;
 
 /// Scans the selected jobs of a snapshot, with a projection and an optional order and limit.
@@ -51,9 +50,26 @@ pub(super) struct JobScanExec {
     metrics: ExecutionPlanMetricsSet,
 }
 
-/// The schema of output columns.
-pub(super) fn schema(columns: &[JobColumn]) -> SchemaRef {
-    Arc::new(Schema::new(columns.iter().map(JobColumn::field).collect::<Vec<_>>()))
+/// An output column of the scan.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum JobColumn {
+    /// The row of the job.
+    Row,
+    /// A column of the SQL table, by its index.
+    Sql(usize),
+    /// The values of an annotation key; `None` for a key that no job has.
+    Annotation(Option<u32>),
+}
+
+impl JobColumn {
+    /// The values of some rows.
+    fn values(&self, tables: &Tables, rows: JobIndices<'_>) -> EngineResult<ArrayRef> {
+        match self {
+            Self::Row => Ok(rows.rows()),
+            Self::Sql(column) => job_column(tables, JOB_SCHEMA.field(*column).name(), rows),
+            Self::Annotation(key) => annotation_column(tables, *key, rows),
+        }
+    }
 }
 
 impl JobScanExec {
@@ -158,26 +174,24 @@ impl JobScanExec {
         if count == 0 {
             return Ok(None);
         }
-        let passing = (count < rows.len()).then(|| BooleanArray::new(rows, None));
-        let column = |column: &JobColumn| column.of_chunk(&self.tables, chunk, passing.as_ref());
-        let columns = self.columns.iter().map(column).collect::<EngineResult<Vec<_>>>()?;
-        self.batch(columns, count, metrics).map(Some)
+        let first = first_row(chunk);
+        if count == rows.len() {
+            return self.batch(JobIndices::Chunk(&self.tables.jobs.chunks()[chunk], first), metrics).map(Some);
+        }
+        let rows: Vec<u32> = rows.set_indices().map(|at| first + at as u32).collect();
+        let rows = LocatedRows::new(self.tables.jobs.chunks(), &rows);
+        self.batch(JobIndices::Rows(&rows), metrics).map(Some)
     }
 
     fn rows(&self, rows: &[u32], metrics: &BaselineMetrics) -> EngineResult<RecordBatch> {
         let _timer = metrics.elapsed_compute().timer();
-        let located = LocatedRows::new(self.tables.jobs.chunks(), rows);
-        let columns = self.columns.iter().map(|column| column.of_rows(&located, &self.tables));
-        self.batch(columns.collect::<EngineResult<Vec<_>>>()?, rows.len(), metrics)
+        self.batch(JobIndices::Rows(&LocatedRows::new(self.tables.jobs.chunks(), rows)), metrics)
     }
 
-    fn batch(
-        &self,
-        columns: Vec<datafusion::arrow::array::ArrayRef>,
-        rows: usize,
-        metrics: &BaselineMetrics,
-    ) -> EngineResult<RecordBatch> {
-        let options = RecordBatchOptions::new().with_row_count(Some(rows));
+    fn batch(&self, rows: JobIndices<'_>, metrics: &BaselineMetrics) -> EngineResult<RecordBatch> {
+        let columns = self.columns.iter().map(|column| column.values(&self.tables, rows));
+        let columns = columns.collect::<EngineResult<Vec<_>>>()?;
+        let options = RecordBatchOptions::new().with_row_count(Some(rows.len()));
         Ok(RecordBatch::try_new_with_options(Arc::clone(&self.schema), columns, &options)?.record_output(metrics))
     }
 
@@ -189,22 +203,22 @@ impl JobScanExec {
         let function = expr.downcast_ref::<ScalarFunctionExpr>().filter(|function| function.name() == "get_field")?;
         let [map, key] = function.args() else { return None };
         let key = key.downcast_ref::<Literal>()?.value().try_as_str().flatten()?;
-        let JobColumn::Sql(place) = self.column_of(map)? else { return None };
-        let is_annotations = JOB_SCHEMA.field(place).name() == "annotations";
-        is_annotations.then(|| JobColumn::SqlAnnotation(self.tables.dictionaries.annotations.keys.code(key)))
+        let JobColumn::Sql(column) = self.column_of(map)? else { return None };
+        let is_annotations = JOB_SCHEMA.field(column).name() == "annotations";
+        is_annotations.then(|| JobColumn::Annotation(self.tables.dictionaries.annotations.keys.code(key)))
     }
 
     /// The scan order that satisfies an SQL sort, if there is one.
     fn order_by(&self, sort: &PhysicalSortExpr) -> Option<ScanOrder> {
-        let JobColumn::Sql(place) = self.column_of(&sort.expr)? else { return None };
-        ScanOrder::by(JOB_SCHEMA.field(place).name(), sort.options.descending)
+        let JobColumn::Sql(column) = self.column_of(&sort.expr)? else { return None };
+        ScanOrder::by(JOB_SCHEMA.field(column).name(), sort.options.descending)
     }
 
     /// Column statistics from the schema and zone maps.
     fn column_statistics(&self, column: &JobColumn) -> ColumnStatistics {
         let mut statistics = ColumnStatistics::new_unknown();
-        let JobColumn::Sql(place) = column else { return statistics };
-        let field = JOB_SCHEMA.field(*place);
+        let JobColumn::Sql(column) = column else { return statistics };
+        let field = JOB_SCHEMA.field(*column);
         if !field.is_nullable() {
             statistics.null_count = Precision::Exact(0);
         }

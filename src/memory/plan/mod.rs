@@ -8,7 +8,6 @@
 //! | `JobScanExec` | columns of the selected jobs, with an optional order and limit |
 //! | `RecordScanExec` | columns of the tables `job_run`, `job_spec` and `job_error` |
 
-mod columns;
 mod filters;
 mod group_codes;
 mod job_scan;
@@ -24,12 +23,11 @@ mod times;
 
 use std::sync::{Arc, LazyLock};
 
-use datafusion::arrow::datatypes::SchemaRef;
+use datafusion::arrow::datatypes::{DataType, Field, Schema, SchemaRef};
 use datafusion::error::Result as EngineResult;
 use datafusion::physical_plan::ExecutionPlan;
 
-pub(super) use self::columns::JOB_COLUMNS;
-use self::job_scan::JobScanExec;
+use self::job_scan::{JobColumn, JobScanExec};
 #[cfg(feature = "sql")]
 pub(super) use self::session::TABLES;
 pub(super) use self::session::session_context;
@@ -38,12 +36,13 @@ use super::query::RowSelection;
 use super::storage::Tables;
 use crate::query::JobQuery;
 
-static JOB_COLUMNS_SCHEMA: LazyLock<SchemaRef> = LazyLock::new(|| job_scan::schema(&JOB_COLUMNS));
+/// The schema of a page of the API: the rows of the jobs.
+static ROW_SCHEMA: LazyLock<SchemaRef> =
+    LazyLock::new(|| Arc::new(Schema::new(vec![Field::new("row", DataType::UInt32, false)])));
 
-/// The plan of a page of jobs. Its output is decoded by [`row::jobs`](super::row::jobs).
+/// The plan of a page of jobs. Its output are their rows, which [`row::jobs`](super::row::jobs) decodes.
 pub(super) async fn jobs(tables: &Arc<Tables>, query: &JobQuery) -> EngineResult<Arc<dyn ExecutionPlan>> {
     let selected = Arc::new(RowSelection::new(tables, query.selection()).await?);
-    let scan =
-        JobScanExec::new(Arc::clone(tables), selected, Arc::clone(&JOB_COLUMNS), Arc::clone(&JOB_COLUMNS_SCHEMA));
+    let scan = JobScanExec::new(Arc::clone(tables), selected, Arc::new([JobColumn::Row]), Arc::clone(&ROW_SCHEMA));
     Ok(Arc::new(scan.with_order(query.order().map(ScanOrder::Api), query.page().into())))
 }

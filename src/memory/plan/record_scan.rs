@@ -208,7 +208,7 @@ impl RecordChunks {
             Ok(messages(places.iter().take(rows).map(place))?)
         };
         Ok(match name {
-            "run_id" => id_views::<RUN_ID_BYTES>(chunk.run_id(), 0..rows)?,
+            "run_id" => id_views::<RUN_ID_BYTES>(chunk.run_id(), rows)?,
             "job_id" => id_strings(chunk.job().iter().take(rows).map(|job| Some(self.tables.job_of_run(job?))))?,
             "state" => states(&chunk.state().slice(0, rows), &RUN_STATES)?,
             "error" => message(chunk.error())?,

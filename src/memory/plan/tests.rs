@@ -6,6 +6,7 @@ use std::sync::Arc;
 use datafusion::arrow::array::AsArray;
 use datafusion::arrow::compute::{SortOptions, concat_batches};
 use datafusion::arrow::record_batch::RecordBatch;
+use datafusion::common::ScalarValue;
 use datafusion::common::stats::Precision;
 use datafusion::datasource::memory::MemorySourceConfig;
 use datafusion::execution::TaskContext;
@@ -17,11 +18,11 @@ use datafusion::physical_plan::sorts::sort::SortExec;
 use datafusion::physical_plan::{ExecutionPlan, StatisticsArgs, collect};
 use tokio::runtime::Runtime;
 
-use super::columns::JobColumn;
 use super::record_scan::{RecordScanExec, RecordTable};
 use super::*;
 use crate::ingest::IngestionBatch;
 use crate::memory::ingest::Store;
+use crate::memory::query::PageRange;
 use crate::memory::schema::{JOB_SCHEMA, RUN_SCHEMA};
 use crate::model::JobState;
 use crate::query::{Direction, IntegerField, JobOrderKey, Predicate, StateField, TextField};
@@ -46,21 +47,23 @@ fn store(jobs: u64) -> Arc<Tables> {
     Arc::new(store.snapshot())
 }
 
-fn page(tables: &Arc<Tables>, query: JobQuery) -> RecordBatch {
-    run(planned(jobs(tables, &query)))
+/// The page of a scan of all columns of the SQL table.
+fn page(tables: &Arc<Tables>, predicates: Vec<Predicate>, order: Option<ScanOrder>, page: PageRange) -> RecordBatch {
+    let selected = Runtime::new().unwrap().block_on(sql_order::select(tables, predicates.clone())).unwrap();
+    let columns = (0..JOB_SCHEMA.fields().len()).map(JobColumn::Sql).collect();
+    let scan = JobScanExec::new(Arc::clone(tables), Arc::new(selected), columns, Arc::clone(&JOB_SCHEMA));
+    run(Arc::new(scan.with_predicates(predicates).with_order(order, page)))
 }
 
 #[test]
 fn an_ordered_scan_matches_sort_exec() {
     let tables = store(18_000);
-    let all = page(&tables, JobQuery::new());
+    let all = page(&tables, Vec::new(), None, PageRange::default());
     assert_eq!(all.num_rows(), tables.jobs.len());
-    for (key, column) in
-        [(JobOrderKey::JobId, "job_id"), (JobOrderKey::Submitted, "submitted"), (JobOrderKey::State, "state")]
-    {
-        for direction in Direction::ALL {
-            let descending = direction == Direction::Descending;
-            let ours = page(&tables, JobQuery::new().order_by(key, direction).offset(50).limit(200));
+    for column in ["job_id", "submitted", "state", "last_transition_time"] {
+        for descending in [false, true] {
+            let order = ScanOrder::by(column, descending);
+            let ours = page(&tables, Vec::new(), order, PageRange { offset: 50, limit: Some(200) });
             let source = MemorySourceConfig::try_new_exec(&[vec![all.clone()]], all.schema(), None).unwrap();
             let by = PhysicalSortExpr::new(
                 col(column, &all.schema()).unwrap(),
@@ -68,7 +71,7 @@ fn an_ordered_scan_matches_sort_exec() {
             );
             let sorted = SortExec::new(LexOrdering::new([by]).unwrap(), source).with_fetch(Some(250));
             let theirs = run(Arc::new(sorted)).slice(50, 200);
-            assert_eq!(ours.column_by_name(column), theirs.column_by_name(column), "{key} {direction:?}");
+            assert_eq!(ours.column_by_name(column), theirs.column_by_name(column), "{column} {descending}");
         }
     }
 }
@@ -76,17 +79,19 @@ fn an_ordered_scan_matches_sort_exec() {
 #[test]
 fn a_filtered_scan_matches_filter_exec() {
     let tables = store(18_000);
-    let all = page(&tables, JobQuery::new());
+    let all = page(&tables, Vec::new(), None, PageRange::default());
     let schema = all.schema();
     for cpu in [1i64, 4, 16] {
-        let query = JobQuery::new().filter(IntegerField::Cpu.at_least(cpu)).filter(StateField.equals(JobState::Failed));
-        let ours = page(&tables, query);
+        let predicates = vec![IntegerField::Cpu.at_least(cpu), StateField.equals(JobState::Failed)];
+        let ours = page(&tables, predicates, None, PageRange::default());
         let compare = |column: &str, operator, value| {
             let column = col(column, &schema).unwrap();
             datafusion::physical_expr::expressions::binary(column, operator, value, &schema).unwrap()
         };
         let by_cpu = compare("cpu", datafusion::logical_expr::Operator::GtEq, lit(cpu));
-        let by_state = compare("state", datafusion::logical_expr::Operator::Eq, lit(JobState::Failed.ordinal()));
+        let failed = ScalarValue::Utf8View(Some("FAILED".to_owned()));
+        let failed = lit(ScalarValue::Dictionary(Box::new(DataType::UInt32), Box::new(failed)));
+        let by_state = compare("state", datafusion::logical_expr::Operator::Eq, failed);
         let both = datafusion::physical_expr::conjunction([by_cpu, by_state]);
         let source = MemorySourceConfig::try_new_exec(&[vec![all.clone()]], all.schema(), None).unwrap();
         assert_eq!(ours, run(Arc::new(FilterExec::try_new(both, source).unwrap())));

@@ -4,7 +4,7 @@ use std::cmp::Ordering;
 use std::str;
 
 use datafusion::arrow::array::FixedSizeBinaryArray;
-use datafusion::arrow::buffer::{Buffer, NullBuffer};
+use datafusion::arrow::buffer::Buffer;
 use datafusion::arrow::error::ArrowError;
 
 use crate::ingest::{JOB_ID_BYTES, RUN_ID_BYTES, contains_nul};
@@ -67,17 +67,6 @@ impl<const N: usize> FixedId<N> {
         let mut bytes = Vec::with_capacity(ids.size_hint().0 * N);
         ids.for_each(|id| bytes.extend_from_slice(&id.0));
         FixedSizeBinaryArray::try_new(N as i32, Buffer::from_vec(bytes), None)
-    }
-
-    /// A column of ids, with zeros for nulls.
-    pub(crate) fn optional_column(ids: impl Iterator<Item = Option<Self>>) -> Result<FixedSizeBinaryArray, ArrowError> {
-        let len = ids.size_hint().0;
-        let (mut bytes, mut valid) = (Vec::with_capacity(len * N), Vec::with_capacity(len));
-        for id in ids {
-            valid.push(id.is_some());
-            bytes.extend_from_slice(&id.map_or([0; N], |id| id.0));
-        }
-        FixedSizeBinaryArray::try_new(N as i32, Buffer::from_vec(bytes), Some(NullBuffer::from(valid)))
     }
 
     /// The bytes without the padding.

@@ -3,7 +3,6 @@
 use std::sync::Arc;
 
 use datafusion::arrow::array::{Array, ArrayRef};
-use datafusion::arrow::datatypes::SchemaRef;
 use datafusion::arrow::error::ArrowError;
 use datafusion::arrow::record_batch::RecordBatch;
 
@@ -58,8 +57,6 @@ pub(crate) trait Chunk: Clone {
     type Column: Copy;
 
     fn empty() -> Self;
-    /// The columns of every chunk.
-    fn schema() -> &'static SchemaRef;
     fn batch(&self) -> &RecordBatch;
     /// The values of a column in some rows.
     fn gather(column: Self::Column, rows: &LocatedRows<'_, Self>) -> Result<ArrayRef, ArrowError>;
@@ -255,10 +252,6 @@ macro_rules! table {
             fn empty() -> Self {
                 let batch = RecordBatch::new_empty(Arc::clone(&SCHEMA));
                 Self::new(batch, $($(<$extra_type>::default(),)*)?)
-            }
-
-            fn schema() -> &'static SchemaRef {
-                &SCHEMA
             }
 
             fn batch(&self) -> &RecordBatch {
