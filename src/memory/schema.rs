@@ -237,7 +237,7 @@ impl JobColumns<'_> {
     fn stored(&self, column: JobColumnIndex) -> EngineResult<ArrayRef> {
         Ok(match self.rows {
             JobIndices::Chunk(chunk, _) => Arc::clone(chunk.batch().column(column as usize)),
-            JobIndices::Rows(rows) => JobChunk::gather(column, rows)?,
+            JobIndices::Rows(rows) => rows.take(|chunk| chunk.batch().column(column as usize))?,
         })
     }
 

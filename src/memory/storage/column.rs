@@ -13,7 +13,7 @@ use datafusion::arrow::error::ArrowError;
 use datafusion::arrow::util::bit_util;
 
 use super::id::FixedId;
-use super::located_rows::{CHUNK_ROWS, LocatedRows};
+use super::located_rows::CHUNK_ROWS;
 
 /// The type of a column: its Arrow array and its writer.
 pub(crate) trait ColumnType {
@@ -29,19 +29,12 @@ pub(crate) trait ColumnType {
     fn close(writer: Self::Writer) -> Result<ArrayRef, ArrowError>;
 }
 
-/// A column whose values are gathered from the buffers of its arrays.
+/// A column whose values are read from the buffers of its arrays.
 pub(crate) trait CellType: ColumnType {
     type Cells: Clone + Debug;
 
     /// The buffers of an array.
     fn cells(array: &Self::Array) -> Self::Cells;
-    /// The values of some rows.
-    fn gather<'a, C>(
-        rows: &LocatedRows<'a, C>,
-        cells: impl Fn(&'a C) -> &'a Self::Cells,
-    ) -> Result<ArrayRef, ArrowError>
-    where
-        Self::Cells: 'a;
 }
 
 /// A primitive column without nulls.
@@ -90,17 +83,6 @@ impl<T: ArrowPrimitiveType> CellType for Required<T> {
     fn cells(array: &PrimitiveArray<T>) -> ScalarBuffer<T::Native> {
         array.values().clone()
     }
-
-    fn gather<'a, C>(
-        rows: &LocatedRows<'a, C>,
-        cells: impl Fn(&'a C) -> &'a ScalarBuffer<T::Native>,
-    ) -> Result<ArrayRef, ArrowError> {
-        let values = rows.read(|chunk| {
-            let values: &[T::Native] = cells(chunk);
-            |at| values[at]
-        });
-        Ok(Arc::new(PrimitiveArray::<T>::new(values.into(), None)))
-    }
 }
 
 /// The buffers of a primitive column with a validity bitmap.
@@ -119,7 +101,8 @@ impl<V: ArrowNativeType> OptionalCells<V> {
     /// The value at an index. The values of null rows are not read, which saves a cache miss.
     #[inline]
     pub(crate) fn get(&self, at: usize) -> Option<V> {
-        is_valid(self.validity.as_deref(), at).then(|| self.values[at])
+        let valid = self.validity.as_deref().is_none_or(|bits| bit_util::get_bit(bits, at));
+        valid.then(|| self.values[at])
     }
 
     /// The cells as an array.
@@ -133,35 +116,11 @@ impl<V: ArrowNativeType> OptionalCells<V> {
     }
 }
 
-#[inline]
-fn is_valid(validity: Option<&[u8]>, at: usize) -> bool {
-    validity.is_none_or(|bits| bit_util::get_bit(bits, at))
-}
-
 impl<T: ArrowPrimitiveType> CellType for Optional<T> {
     type Cells = OptionalCells<T::Native>;
 
     fn cells(array: &PrimitiveArray<T>) -> OptionalCells<T::Native> {
         OptionalCells::new(array)
-    }
-
-    fn gather<'a, C>(
-        rows: &LocatedRows<'a, C>,
-        cells: impl Fn(&'a C) -> &'a OptionalCells<T::Native>,
-    ) -> Result<ArrayRef, ArrowError> {
-        let valid = rows.read(|chunk| {
-            let validity = cells(chunk).validity.as_deref();
-            move |at| is_valid(validity, at)
-        });
-        let nulls = Some(NullBuffer::from(valid)).filter(|nulls| nulls.null_count() > 0);
-        let values = match &nulls {
-            Some(nulls) if nulls.null_count() == nulls.len() => vec![T::Native::default(); nulls.len()],
-            _ => rows.read(|chunk| {
-                let values: &[T::Native] = &cells(chunk).values;
-                |at| values[at]
-            }),
-        };
-        Ok(Arc::new(PrimitiveArray::<T>::new(values.into(), nulls)))
     }
 }
 
@@ -197,14 +156,6 @@ impl<const N: usize> CellType for FixedId<N> {
 
     fn cells(array: &FixedSizeBinaryArray) -> Buffer {
         array.values().clone()
-    }
-
-    fn gather<'a, C>(rows: &LocatedRows<'a, C>, cells: impl Fn(&'a C) -> &'a Buffer) -> Result<ArrayRef, ArrowError> {
-        let ids = rows.read(|chunk| {
-            let ids: &[[u8; N]] = cells(chunk).as_chunks().0;
-            |at| ids[at]
-        });
-        Ok(Arc::new(FixedSizeBinaryArray::try_new(N as i32, Buffer::from_vec(ids.into_flattened()), None)?))
     }
 }
 

@@ -2,7 +2,7 @@
 
 use std::sync::{Arc, LazyLock};
 
-use datafusion::arrow::array::{Array, ArrayRef};
+use datafusion::arrow::array::Array;
 use datafusion::arrow::datatypes::{
     Field, Int64Type, Schema, SchemaRef, TimestampMicrosecondType, TimestampSecondType, UInt8Type, UInt32Type,
 };
@@ -12,7 +12,6 @@ use datafusion::arrow::record_batch::RecordBatch;
 use super::annotation::ChunkAnnotations;
 use super::column::{CellType, ColumnType, Optional, Required};
 use super::id::JobId;
-use super::located_rows::LocatedRows;
 use super::table::{Chunk, Table, TableWriter, table};
 use super::zone::{ZoneTree, Zones};
 use crate::model::JobState;

@@ -2,6 +2,10 @@
 
 use std::sync::Arc;
 
+use datafusion::arrow::array::{ArrayRef, UInt32Array};
+use datafusion::arrow::compute::{interleave, take};
+use datafusion::arrow::error::ArrowError;
+
 /// The number of rows of a full chunk, which is DataFusion's batch size.
 pub(crate) const CHUNK_ROWS: usize = 1 << CHUNK_BITS;
 pub(super) const CHUNK_BITS: u32 = 13;
@@ -66,6 +70,22 @@ impl<'a, C> LocatedRows<'a, C> {
             start = end;
         }
         values
+    }
+
+    /// The values of a column of arrays. There must be a row.
+    pub(crate) fn take(&self, column: impl Fn(&'a C) -> &'a ArrayRef) -> Result<ArrayRef, ArrowError> {
+        if let [_] = self.parts[..] {
+            let indices = UInt32Array::from_iter_values(self.located.iter().map(|&(_, at)| at));
+            return take(column(self.located[0].0), &indices, None);
+        }
+        let (mut arrays, mut indices) = (Vec::with_capacity(self.parts.len()), Vec::with_capacity(self.rows.len()));
+        let mut start = 0;
+        for (part, &end) in self.parts.iter().enumerate() {
+            arrays.push(column(self.located[start].0).as_ref());
+            indices.extend(self.located[start..end].iter().map(|&(_, at)| (part, at as usize)));
+            start = end;
+        }
+        interleave(&arrays, &indices)
     }
 
     /// Whether most rows are in another chunk than the row before.
