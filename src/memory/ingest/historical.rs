@@ -58,7 +58,7 @@ impl Store {
         parts
             .try_for_each(|part| {
                 self.append_historical(jobs, &codes, part)?;
-                self.index_latest_runs();
+                self.apply_changes();
                 Ok(())
             })
             .and_then(|()| self.end_batch())

@@ -10,7 +10,7 @@ use datafusion::arrow::error::ArrowError;
 
 use super::store::Store;
 use crate::ingest::{JobEffect, JobInsert, JobPatch, JobUpdate};
-use crate::memory::storage::{CHUNK_ROWS, JobId, JobRows, RunId, StateChanges, job_state, locate};
+use crate::memory::storage::{CHUNK_ROWS, JobId, JobRows, RunId, job_state, locate};
 use crate::model::JobState;
 use crate::time::Timestamp;
 
@@ -144,12 +144,11 @@ impl Store {
         dictionaries.owners.post_column(&rows.owner, first);
         dictionaries.namespaces.post_column(&rows.namespace, first);
         dictionaries.priority_classes.post_column(&rows.priority_class, first);
-        let states = || rows.state.values().iter().map(|&ordinal| job_state(ordinal));
-        let pairs = rows.pair.values().iter().zip(first..).zip(states());
-        let pairs = pairs.map(|((&pair, row), state)| (pair, row, state.is_active()));
+        let pairs = rows.pair.values().iter().zip(first..).zip(rows.state.values());
+        let pairs = pairs.map(|((&pair, row), &state)| (pair, row, job_state(state).is_active()));
         self.active.add(pairs, &mut indexes.active_job_sets);
-        for (row, state) in (first..).zip(states()) {
-            indexes.states.insert(state, row);
+        for (row, &state) in (first..).zip(rows.state.values()) {
+            self.state_changes.enter(state.into(), row);
         }
         indexes.recent_transitions.append(rows.last_transition_seconds.values().iter().copied().zip(first..));
         let of_latest_run = [&rows.cluster, &rows.node, &rows.pool].into_iter().zip(&mut self.latest_runs.changes);
@@ -186,7 +185,6 @@ impl Store {
         let run_ids: Vec<Option<RunId>> = updates.iter().zip(&rows).map(new_run).collect();
         let runs = self.run_rows(run_ids.iter().copied());
         let runs = run_ids.into_iter().zip(runs);
-        let mut states = StateChanges::default();
         let mut transitions = Vec::with_capacity(updates.len());
         for ((update, row), run) in updates.iter().zip(rows).zip(runs) {
             let Some(row) = row else { continue };
@@ -205,12 +203,8 @@ impl Store {
             if let Some((to, time)) = transition {
                 self.transition(row, state, to, time);
                 transitions.push((time.floor_seconds(), row));
-                if state != to {
-                    states.push(row, state, to);
-                }
             }
         }
-        self.indexes.states.apply(states);
         self.indexes.recent_transitions.append(transitions.into_iter());
     }
 
@@ -239,6 +233,8 @@ impl Store {
         indexes.zones.set_last_transition(chunk, jobs);
         if from != to {
             jobs.state.set(at, to.ordinal());
+            self.state_changes.leave(from.ordinal().into(), row);
+            self.state_changes.enter(to.ordinal().into(), row);
         }
         if from.is_active() && to.is_terminal() {
             self.active.end(jobs.pair.get(at), &mut indexes.active_job_sets);

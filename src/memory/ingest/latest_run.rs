@@ -144,13 +144,4 @@ impl Store {
             }
         }
     }
-
-    /// Applies the changes of the copies to their indexes.
-    pub(super) fn index_latest_runs(&mut self) {
-        let indexes = &mut self.indexes;
-        let indexes = [&mut indexes.latest_clusters, &mut indexes.latest_nodes, &mut indexes.latest_pools];
-        for (index, changes) in indexes.into_iter().zip(&mut self.latest_runs.changes) {
-            index.apply(changes);
-        }
-    }
 }

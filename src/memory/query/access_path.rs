@@ -41,8 +41,8 @@ pub(super) async fn access_path(tables: &Tables, predicate: &Predicate) -> Acces
     match predicate {
         Predicate::State(states) if *states == StateSet::ALL => AccessPath::Everything,
         Predicate::State(states) if states.len() == 1 => {
-            let mut of_one = states.iter().map(|state| tables.indexes.states.rows(state).clone());
-            of_one.next().map_or(AccessPath::Everything, |rows| AccessPath::Rows(rows.into()))
+            let mut of_one = states.iter().filter_map(|state| tables.indexes.states.rows(state.ordinal().into()));
+            AccessPath::Rows(of_one.next().cloned().unwrap_or_default().into())
         }
         Predicate::State(states) => AccessPath::States(*states),
         Predicate::Text(TextField::JobId, TextTest::Exact(id)) => AccessPath::Rows(by_ids(tables, &[id]).into()),

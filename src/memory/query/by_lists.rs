@@ -50,7 +50,8 @@ impl Search<'_> {
         if direction == Direction::Descending {
             states.reverse();
         }
-        self.through_lists(states.into_iter().map(|state| self.tables.indexes.states.rows(state))).await
+        let rows = |state: JobState| self.tables.indexes.states.rows(state.ordinal().into());
+        self.through_lists(states.into_iter().filter_map(rows)).await
     }
 
     async fn gathered_by<V: Copy + Send, K: Copy + Ord + Send>(

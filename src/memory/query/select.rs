@@ -211,7 +211,10 @@ impl RowSelection {
             }
         }
         match self.states {
-            Some(states) => tables.indexes.states.filter(states, &rows),
+            Some(states) => {
+                let ordinals = states.iter().map(|state| state.ordinal().into());
+                tables.indexes.states.filter(ordinals, &rows)
+            }
             None => rows,
         }
     }

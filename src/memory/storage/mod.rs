@@ -41,7 +41,7 @@ mod zone;
 
 pub(super) use annotation::KeyColumn;
 pub(super) use arena::Arena;
-pub(super) use bitmap_index::{BitmapIndex, CodeChanges, StateChanges};
+pub(super) use bitmap_index::{BitmapIndex, CodeChanges};
 pub(super) use column::OptionalCells;
 pub(super) use dictionary::{Dictionary, TextOrder};
 pub(super) use id::{FixedId, JobId, RunId};

@@ -151,12 +151,11 @@ impl RowSet {
 mod tests {
     use std::collections::BTreeSet;
 
-    use super::super::window::bitmaps_of;
     use super::*;
 
     fn set(rows: &[u32]) -> RowSet {
         let mut set = RowSet::default();
-        set.insert_all(bitmaps_of(rows));
+        rows.iter().for_each(|&row| set.insert(row));
         set
     }
 
@@ -183,7 +182,7 @@ mod tests {
             expected.remove(&row);
             check(&set, &expected);
         }
-        set.remove_all(bitmaps_of(&[0, 131_072, 131_073]));
+        set.remove_all([(0, RoaringBitmap::from([0, 2])), (131_072, RoaringBitmap::from([131_072]))].into_iter());
         expected.retain(|row| ![0, 131_072].contains(row));
         check(&set, &expected);
     }

@@ -6,7 +6,7 @@ use bytes::Bytes;
 
 use super::annotation::AnnotationCatalog;
 use super::arena::Arena;
-use super::bitmap_index::{BitmapIndex, StateIndex};
+use super::bitmap_index::BitmapIndex;
 use super::dictionary::Dictionary;
 use super::id::{JobId, RunId};
 use super::id_index::IdIndex;
@@ -70,7 +70,8 @@ pub(crate) struct Indexes {
     pub(crate) run_ids: Arc<IdIndex>,
     pub(crate) zones: JobZones,
     pub(crate) recent_transitions: RecentTransitions,
-    pub(crate) states: StateIndex,
+    /// By the ordinals of states.
+    pub(crate) states: BitmapIndex,
     pub(crate) priorities: IntegerIndex,
     /// The rows of the job sets that have an active job.
     pub(crate) active_job_sets: RowSet,
