@@ -203,9 +203,9 @@ impl RecordChunks {
     }
 
     fn run_column(&self, name: &str, chunk: &RunChunk, rows: usize) -> EngineResult<ArrayRef> {
-        let message = |places: &UInt32Array| -> EngineResult<ArrayRef> {
-            let place = |place: Option<u32>| place.map(|place| self.tables.records.run_messages.get(place));
-            Ok(messages(places.iter().take(rows).map(place))?)
+        let message = |indices: &UInt32Array| -> EngineResult<ArrayRef> {
+            let message = |index: Option<u32>| Some(self.tables.records.run_messages.get(index?));
+            Ok(messages(indices.iter().take(rows).map(message))?)
         };
         Ok(match name {
             "run_id" => id_views::<RUN_ID_BYTES>(chunk.run_id(), rows)?,

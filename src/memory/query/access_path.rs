@@ -110,11 +110,11 @@ async fn by_codes(
     test: &TextTest,
     rows: impl Fn(&[u32]) -> Option<IndexedRows>,
 ) -> AccessPath {
-    let most = cost::DICTIONARY_SCAN_MAX_TEXTS.max(dictionary.len() / cost::NGRAM_SHARE);
+    let max = cost::DICTIONARY_SCAN_MAX_TEXTS.max(dictionary.len() / cost::NGRAM_SHARE);
     let by_ngrams = match test {
         TextTest::Contains(part) => {
             index_trigrams(dictionary);
-            dictionary.codes_containing(part, most)
+            dictionary.codes_containing(part, max)
         }
         _ => None,
     };

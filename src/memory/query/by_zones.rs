@@ -182,22 +182,22 @@ impl Search<'_> {
         page: PageRange,
     ) -> (Vec<Node>, PageRange) {
         nodes.sort_unstable();
-        let (mut counted, mut greatest) = (0, None);
+        let (mut counted, mut max_before) = (0, None);
         // The last node before which all keys are less than all others, and the rows before it.
         let mut passed = (0, 0);
         let mut end = nodes.len();
-        for (place, &((least, most), node)) in nodes.iter().enumerate() {
-            if greatest.is_none_or(|greatest| greatest < least) {
+        for (at, &((min, max), node)) in nodes.iter().enumerate() {
+            if max_before.is_none_or(|before| before < min) {
                 if counted <= page.offset {
-                    passed = (place, counted);
+                    passed = (at, counted);
                 }
                 if counted >= page.end() {
-                    end = place;
+                    end = at;
                     break;
                 }
             }
             counted += self.selected.count(self.tables, node).await;
-            greatest = greatest.max(Some(most));
+            max_before = max_before.max(Some(max));
         }
         let page = PageRange { offset: page.offset - passed.1, limit: page.limit };
         (nodes[passed.0..end].iter().map(|&(_, node)| node).collect(), page)

@@ -44,9 +44,9 @@ pub(in crate::memory) struct RowSelection {
 /// Whether none, some or all rows of a zone match a condition.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum ZoneMatch {
-    None,
-    Some,
-    All,
+    NoRows,
+    SomeRows,
+    AllRows,
 }
 
 impl ZoneMatch {
@@ -58,9 +58,9 @@ impl ZoneMatch {
             Comparison::Less | Comparison::LessOrEqual => (value < zone.min, zone.max < value),
         };
         match (none, all) {
-            (true, _) => Self::None,
-            (_, true) => Self::All,
-            _ => Self::Some,
+            (true, _) => Self::NoRows,
+            (_, true) => Self::AllRows,
+            _ => Self::SomeRows,
         }
     }
 }
@@ -120,12 +120,12 @@ impl RowSelection {
             Some(_) if self.is_narrowed() => self.of_chunk(tables, node).range(node.rows()).next().is_some(),
             _ => self.sets.first().is_none_or(|set| set.intersects(node.rows())),
         };
-        self.zone_match(tables, node) != ZoneMatch::None && indexed()
+        self.zone_match(tables, node) != ZoneMatch::NoRows && indexed()
     }
 
     /// The residual predicate of a node's rows; `None` if zone maps show that all pass.
     pub(super) fn residual(&self, tables: &Tables, node: Node) -> Option<&Residual> {
-        self.residual.as_ref().filter(|_| !self.only_times || self.zone_match(tables, node) != ZoneMatch::All)
+        self.residual.as_ref().filter(|_| !self.only_times || self.zone_match(tables, node) != ZoneMatch::AllRows)
     }
 
     pub(in crate::memory) fn has_residual(&self) -> bool {
@@ -147,15 +147,15 @@ impl RowSelection {
                     (chunk.last_transition_seconds_zones.zone(node), time.floor_seconds())
                 }
             };
-            zone.map_or(ZoneMatch::Some, |zone| ZoneMatch::of(zone, comparison, value))
+            zone.map_or(ZoneMatch::SomeRows, |zone| ZoneMatch::of(zone, comparison, value))
         };
-        self.times.iter().map(of_condition).min().unwrap_or(ZoneMatch::All)
+        self.times.iter().map(of_condition).min().unwrap_or(ZoneMatch::AllRows)
     }
 
     /// Whether zone maps show that all or no rows of a block pass the residual predicate.
     pub(super) fn block_match(&self, tables: &Tables, block: Node) -> ZoneMatch {
         match self.zone_match(tables, block) {
-            ZoneMatch::All if !self.only_times => ZoneMatch::Some,
+            ZoneMatch::AllRows if !self.only_times => ZoneMatch::SomeRows,
             matched => matched,
         }
     }
@@ -276,7 +276,7 @@ impl RowSelection {
         // If the zone map of the chunk decides, the blocks need not be tested.
         let is_decided = || {
             let (first, last) = (locate(range.start).0, locate(range.end - 1).0);
-            first == last && self.zone_match(tables, Node::chunk(first)) == ZoneMatch::All
+            first == last && self.zone_match(tables, Node::chunk(first)) == ZoneMatch::AllRows
         };
         if self.times.is_empty() || range.is_empty() || is_decided() {
             return self.visit_indexed(tables, range, visit);
@@ -288,7 +288,7 @@ impl RowSelection {
                 Some(known) if known.0 == block => known,
                 _ => *last.insert((block, self.zone_match(tables, block))),
             };
-            if matched != ZoneMatch::None {
+            if matched != ZoneMatch::NoRows {
                 visit(row);
             }
         });
@@ -314,13 +314,13 @@ impl RowSelection {
         }
     }
 
-    /// Whether an index selects at most `most` rows of a chunk.
-    pub(super) fn has_few(&self, tables: &Tables, chunk: Node, most: u64) -> bool {
+    /// Whether an index selects at most `max` rows of a chunk.
+    pub(super) fn has_few(&self, tables: &Tables, chunk: Node, max: u64) -> bool {
         // The cardinality of a range of a dense bitmap takes as long as a search of the range.
-        let is_dense = self.upper_bound(tables) / most > (tables.jobs.len() / CHUNK_ROWS) as u64;
+        let is_dense = self.upper_bound(tables) / max > (tables.jobs.len() / CHUNK_ROWS) as u64;
         self.is_narrowed()
             && !(is_dense && self.only_set().is_some())
-            && self.of_chunk(tables, chunk).range_cardinality(chunk.rows()) <= most
+            && self.of_chunk(tables, chunk).range_cardinality(chunk.rows()) <= max
     }
 
     /// Whether a row is in all sets and states.

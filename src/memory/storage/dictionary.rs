@@ -102,11 +102,11 @@ impl Dictionary {
     }
 
     /// The codes of the values that contain a substring, ascending. `None` if the trigram index does not support the
-    /// substring, or finds more than `most` candidates.
-    pub(crate) fn codes_containing(&self, part: &str, most: usize) -> Option<Vec<u32>> {
+    /// substring, or finds more than `max` candidates.
+    pub(crate) fn codes_containing(&self, part: &str, max: usize) -> Option<Vec<u32>> {
         let (candidates, end) = {
             let ngrams = self.shared.ngrams.read();
-            (ngrams.candidates(part, most as u64).filter(|_| ngrams.end() > 0)?, ngrams.end())
+            (ngrams.candidates(part, max as u64).filter(|_| ngrams.end() > 0)?, ngrams.end())
         };
         let known = self.len() as u32;
         let part = Finder::new(part);
@@ -315,8 +315,8 @@ mod tests {
             for part in ["", "é", "-0", "123", "é-99", "79190", "é-00001", "none", "00001x"] {
                 let all: Vec<u32> =
                     snapshot.codes_where(0..snapshot.len() as u32, |text| text.contains(part)).collect();
-                for most in [100, usize::MAX] {
-                    if let Some(found) = snapshot.codes_containing(part, most) {
+                for max in [100, usize::MAX] {
+                    if let Some(found) = snapshot.codes_containing(part, max) {
                         assert_eq!(found, all, "{part:?} of {}", snapshot.len());
                     }
                 }

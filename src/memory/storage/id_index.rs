@@ -30,7 +30,7 @@ impl Default for IdIndex {
 impl IdIndex {
     /// The row of an id. `is_id` compares the id of a candidate row.
     pub(crate) fn find<K: Hash>(&self, id: &K, is_id: impl Fn(u32) -> bool) -> Option<u32> {
-        let (shard, tag) = self.place(id);
+        let (shard, tag) = self.shard_and_tag(id);
         let shard = self.shards[shard].read();
         let home = shard.home(tag);
         shard.find(tag, home, shard.slot(home), is_id)
@@ -47,7 +47,7 @@ impl IdIndex {
         let shards: Vec<_> = self.shards.iter().map(RwLock::read).collect();
         let probe = |id: Option<K>| {
             let id = id?;
-            let (shard, tag) = self.place(&id);
+            let (shard, tag) = self.shard_and_tag(&id);
             Some(Probe { shard: &shards[shard], tag, home: shards[shard].home(tag), id })
         };
         let probes: Vec<Option<Probe<'_, K>>> = ids.map(probe).collect();
@@ -70,12 +70,12 @@ impl IdIndex {
 
     /// Adds a row whose id is not in the index.
     pub(crate) fn insert<K: Hash>(&self, id: &K, row: u32) {
-        let (shard, tag) = self.place(id);
+        let (shard, tag) = self.shard_and_tag(id);
         self.shards[shard].write().insert(Slot::new(tag, row));
     }
 
     /// The shard and the tag of an id; the tag is the upper half of the hash.
-    fn place<K: Hash>(&self, id: &K) -> (usize, u32) {
+    fn shard_and_tag<K: Hash>(&self, id: &K) -> (usize, u32) {
         let hash = self.hasher.hash_one(id);
         (hash as usize % SHARDS, (hash >> 32) as u32)
     }
@@ -117,7 +117,8 @@ impl Slot {
 
 /// An open-addressing hash table with linear probing.
 ///
-/// The home of a tag is proportional to it. A grown table is therefore filled in order, without the ids.
+/// A search for a tag starts at the slot `tag * slots / 2^32`, so the entries are in the order of their tags. When the
+/// table grows, they are copied in this order, and no id is read or hashed again.
 #[derive(Debug, Default)]
 struct Shard {
     /// The bits of [`Slot`]s: a vector of zeros is allocated without writes.

@@ -62,8 +62,8 @@ impl NgramIndex {
     }
 
     /// A superset of the codes below [`end`](Self::end) whose values contain a substring. `None` if the substring is
-    /// shorter than a trigram, or if there are more than `most` codes.
-    pub(crate) fn candidates(&self, part: &str, most: u64) -> Option<RoaringBitmap> {
+    /// shorter than a trigram, or if there are more than `max` codes.
+    pub(crate) fn candidates(&self, part: &str, max: u64) -> Option<RoaringBitmap> {
         let mut bitmaps = Vec::with_capacity(part.len());
         for trigram in trigrams(part) {
             match self.codes.get(&trigram) {
@@ -80,7 +80,7 @@ impl NgramIndex {
             }
             candidates &= *bitmap;
         }
-        (candidates.len() <= most).then_some(candidates)
+        (candidates.len() <= max).then_some(candidates)
     }
 
     /// The size of the bitmaps and the hash table, in bytes.

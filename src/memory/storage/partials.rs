@@ -278,13 +278,13 @@ impl GroupPartials {
     /// Caches the aggregates of a query. Evicts the least recently used queries if the cache exceeds the maximum size
     /// for the number of jobs.
     pub(crate) fn insert(&self, key: &PartialKey, cached: CachedGroups, jobs: usize) {
-        let most = CACHE_MIN_BYTES.max(jobs * CACHE_BYTES_PER_JOB);
-        let cached = if cached.heap_bytes() > most { CachedGroups::TooMany } else { cached };
+        let max = CACHE_MIN_BYTES.max(jobs * CACHE_BYTES_PER_JOB);
+        let cached = if cached.heap_bytes() > max { CachedGroups::TooMany } else { cached };
         let mut queries = self.0.lock();
         queries.retain(|(of, _)| of != key);
         queries.push((key.clone(), cached));
         let mut bytes: usize = queries.iter().map(|(_, cached)| cached.heap_bytes()).sum();
-        while queries.len() > MAX_QUERIES || bytes > most {
+        while queries.len() > MAX_QUERIES || bytes > max {
             bytes -= queries.remove(0).1.heap_bytes();
         }
     }

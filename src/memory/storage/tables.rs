@@ -96,7 +96,7 @@ impl Tables {
     pub(crate) fn job_of_run(&self, packed: u32) -> JobId {
         match Reference::unpack(packed) {
             Reference::Row(row) => self.jobs.id(row),
-            Reference::Dangling(place) => *self.records.missing_jobs.get(place),
+            Reference::Dangling(index) => *self.records.missing_jobs.get(index),
         }
     }
 
@@ -104,7 +104,7 @@ impl Tables {
     pub(crate) fn latest_run(&self, packed: u32) -> RunId {
         match Reference::unpack(packed) {
             Reference::Row(run) => self.runs.id(run),
-            Reference::Dangling(place) => *self.records.dangling_runs.get(place),
+            Reference::Dangling(index) => *self.records.dangling_runs.get(index),
         }
     }
 }
