@@ -75,7 +75,6 @@ impl GroupPlan {
         })
     }
 
-    /// The page of groups.
     pub(super) async fn execute(&self) -> EngineResult<Vec<JobGroup>> {
         let groups = match &self.cache {
             Some(cache) => self.update(cache).await?,

@@ -224,7 +224,6 @@ impl Store {
         }
     }
 
-    /// Sets the state and the last transition time.
     fn transition(&mut self, row: u32, from: JobState, to: JobState, time: Timestamp) {
         let (chunk, at) = locate(row);
         let jobs = self.jobs.writer(chunk);

@@ -99,7 +99,6 @@ impl Store {
         }
     }
 
-    /// Sets the latest run of a job.
     fn point(&mut self, row: u32, latest: Reference) {
         let run = match latest {
             Reference::Row(run) => {

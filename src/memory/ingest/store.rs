@@ -40,7 +40,6 @@ pub(in crate::memory) struct Store {
 }
 
 impl Store {
-    /// A snapshot of the state.
     pub(in crate::memory) fn snapshot(&self) -> Tables {
         Tables {
             jobs: self.jobs.table().clone(),
@@ -68,7 +67,6 @@ impl Store {
         }
     }
 
-    /// The value of a property.
     pub(in crate::memory) fn property(&self, key: &str) -> Option<String> {
         self.properties.get(key).cloned()
     }

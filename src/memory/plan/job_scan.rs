@@ -62,7 +62,6 @@ pub(super) enum JobColumn {
 }
 
 impl JobColumn {
-    /// The values of some rows.
     fn values(&self, tables: &Tables, rows: JobIndices<'_>) -> EngineResult<ArrayRef> {
         match self {
             Self::Row => Ok(rows.rows()),
@@ -95,12 +94,10 @@ impl JobScanExec {
         }
     }
 
-    /// Adds an order, an offset and a limit.
     pub(super) fn with_order(self, order: Option<ScanOrder>, page: PageRange) -> Self {
         Self { order, page, ..self }
     }
 
-    /// Sets the pushed-down predicates of SQL.
     pub(super) fn with_predicates(self, predicates: Vec<Predicate>) -> Self {
         Self { predicates: predicates.into(), ..self }
     }

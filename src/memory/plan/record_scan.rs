@@ -42,19 +42,16 @@ pub(super) struct RecordScanExec {
 }
 
 impl RecordScanExec {
-    /// A scan of the columns of `schema`.
     pub(super) fn new(tables: Arc<Tables>, table: RecordTable, schema: SchemaRef) -> Self {
         let chunks = RecordChunks { tables, table };
         let properties = Arc::new(of_scan(schema, 1, None));
         Self { chunks, limit: None, properties, metrics: ExecutionPlanMetricsSet::new() }
     }
 
-    /// The number of rows of the table.
     pub(super) fn rows(&self) -> usize {
         (0..self.chunks.len()).map(|chunk| self.chunks.rows(chunk)).sum()
     }
 
-    /// Sets the number of partitions.
     pub(super) fn with_partitions(self, partitions: usize) -> Self {
         Self { properties: Arc::new(of_scan(self.schema(), partitions, None)), ..self }
     }

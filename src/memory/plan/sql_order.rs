@@ -70,7 +70,6 @@ impl fmt::Display for ScanOrder {
     }
 }
 
-/// The rows that satisfy all predicates.
 pub(super) async fn select(
     tables: &Tables,
     predicates: impl IntoIterator<Item = Predicate>,
@@ -89,7 +88,6 @@ pub(super) struct Ordered<'a> {
 }
 
 impl Ordered<'_> {
-    /// The rows of the page.
     pub(super) async fn rows(&self, order: Option<ScanOrder>) -> EngineResult<Vec<u32>> {
         match order {
             None => Ok(ordered_rows(self.tables, self.selected, None, self.page).await),
@@ -143,7 +141,6 @@ impl Ordered<'_> {
         Ok(self.page.of(rows))
     }
 
-    /// The selection with additional predicates.
     async fn selected_with<const N: usize>(&self, more: [Predicate; N]) -> EngineResult<RowSelection> {
         select(self.tables, self.predicates.iter().cloned().chain(more)).await
     }

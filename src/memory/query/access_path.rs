@@ -24,7 +24,6 @@ const CODES_PER_UNIT: usize = 256;
 /// The number of changed rows whose priorities are read in one call.
 const ROWS_AT_A_TIME: usize = 1024;
 
-/// The access path of a predicate.
 pub(super) enum AccessPath {
     Everything,
     Rows(IndexedRows),
@@ -36,7 +35,6 @@ pub(super) enum AccessPath {
     Values,
 }
 
-/// Chooses the access path of a predicate.
 pub(super) async fn access_path(tables: &Tables, predicate: &Predicate) -> AccessPath {
     match predicate {
         Predicate::State(states) if *states == StateSet::ALL => AccessPath::Everything,

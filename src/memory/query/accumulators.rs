@@ -145,7 +145,6 @@ impl GroupAccumulators {
         Ok(())
     }
 
-    /// Replaces groups by their slots.
     fn set_slots(&mut self) {
         let Some(slots) = &mut self.slots else { return };
         self.of_rows.iter_mut().for_each(|group| *group = slots.of_group(*group));

@@ -213,7 +213,6 @@ fn bounds<C: ZonedColumn, W: SortDirection<C::Value>>(tables: &Tables, node: Nod
     zone.map(W::bounds)
 }
 
-/// A key and a row, which sort in this order.
 type Entry<K> = (K, u32);
 
 /// A best-first search by the bounds of nodes.

@@ -13,7 +13,6 @@ use super::rows::bits;
 use crate::memory::storage::{Chunk, Dictionary, JobChunk, JobColumnIndex, JobId, Tables};
 use crate::query::{Comparison, IntegerTest, Predicate, TextField, TextTest};
 
-/// A conjunction of conditions.
 #[derive(Debug)]
 pub(in crate::memory) struct Residual {
     first: Condition,
@@ -23,7 +22,6 @@ pub(in crate::memory) struct Residual {
 }
 
 impl Residual {
-    /// Tests all rows of a chunk.
     pub(super) fn whole(&self, chunk: &JobChunk) -> BooleanBuffer {
         self.test(chunk, chunk.len(), |at| at)
     }
@@ -62,7 +60,6 @@ impl CodeTest {
     }
 }
 
-/// A condition on a column.
 #[derive(Debug)]
 enum Condition {
     JobId(TextTest),
@@ -158,7 +155,6 @@ pub(super) struct ResidualBuilder {
 }
 
 impl ResidualBuilder {
-    /// Adds a test of dictionary codes.
     pub(super) fn codes(&mut self, tables: &Tables, predicate: &Predicate, test: CodeTest) -> EngineResult<()> {
         let condition = match predicate {
             Predicate::Annotation(key, _) => {

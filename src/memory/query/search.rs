@@ -19,7 +19,6 @@ pub(in crate::memory) struct PageRange {
 }
 
 impl PageRange {
-    /// The offset plus the limit.
     pub(in crate::memory) fn end(self) -> usize {
         self.limit.map_or(usize::MAX, |limit| self.offset.saturating_add(limit))
     }

@@ -33,7 +33,6 @@ pub(crate) trait ColumnType {
 pub(crate) trait CellType: ColumnType {
     type Cells: Clone + Debug;
 
-    /// The buffers of an array.
     fn cells(array: &Self::Array) -> Self::Cells;
 }
 

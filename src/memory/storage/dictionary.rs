@@ -28,7 +28,6 @@ pub(crate) struct TextOrder {
 }
 
 impl TextOrder {
-    /// The rank of each code.
     pub(crate) fn ranks(&self) -> Vec<u32> {
         let mut ranks = vec![0; self.codes.len()];
         for (rank, &code) in (0..).zip(&self.codes) {
@@ -62,17 +61,14 @@ struct SharedPart {
 }
 
 impl Dictionary {
-    /// The number of codes.
     pub(crate) fn len(&self) -> usize {
         self.texts.len()
     }
 
-    /// The values, by code.
     pub(crate) fn texts(&self) -> &Arena<SmolStr> {
         &self.texts
     }
 
-    /// The value of a code.
     pub(crate) fn text(&self, code: u32) -> &SmolStr {
         self.texts.get(code)
     }
@@ -259,19 +255,16 @@ impl Dictionary {
         TextOrder { codes }
     }
 
-    /// The size of the values and the hash table, in bytes.
     pub(crate) fn heap_bytes(&self) -> usize {
         let order = self.shared.order.lock().codes.capacity() * size_of::<u32>();
         let values = self.shared.values.lock().as_ref().map_or(0, |values| values.get_array_memory_size());
         self.texts.heap_bytes() + self.shared.codes.read().allocation_size() + order + values
     }
 
-    /// The size of the trigram index, in bytes.
     pub(crate) fn ngram_bytes(&self) -> usize {
         self.shared.ngrams.read().heap_bytes()
     }
 
-    /// The size of the posting lists, in bytes.
     pub(crate) fn posting_bytes(&self) -> usize {
         self.shared.postings.read().heap_bytes()
     }

@@ -39,9 +39,7 @@ impl<const N: usize> PartialOrd for FixedId<N> {
     }
 }
 
-/// A job's id.
 pub(crate) type JobId = FixedId<JOB_ID_BYTES>;
-/// A run's id.
 pub(crate) type RunId = FixedId<RUN_ID_BYTES>;
 
 impl<const N: usize> FixedId<N> {
@@ -62,7 +60,6 @@ impl<const N: usize> FixedId<N> {
         Self(bytes.as_chunks().0[at])
     }
 
-    /// A column of ids.
     pub(crate) fn column(ids: impl Iterator<Item = Self>) -> Result<FixedSizeBinaryArray, ArrowError> {
         let mut bytes = Vec::with_capacity(ids.size_hint().0 * N);
         ids.for_each(|id| bytes.extend_from_slice(&id.0));
@@ -75,7 +72,6 @@ impl<const N: usize> FixedId<N> {
         &self.0[..len]
     }
 
-    /// The id as a string.
     pub(crate) fn as_str(&self) -> &str {
         // The bytes come from a `str`, so this never fails.
         str::from_utf8(self.as_bytes()).unwrap_or_default()

@@ -30,7 +30,6 @@ struct Listed {
     /// The number of rows in the lists: all below this one, and those above it that were updated.
     end: u32,
     changed: Arc<RoaringBitmap>,
-    /// The number of updates.
     changes: usize,
 }
 
@@ -73,7 +72,6 @@ impl IntegerIndex {
         listed.changes += 1;
     }
 
-    /// The number of updates.
     pub(crate) fn updates(&self) -> usize {
         self.0.read().changes
     }
@@ -84,7 +82,6 @@ impl IntegerIndex {
         listed.changes > CHANGES_KEPT.max(listed.end as usize)
     }
 
-    /// The rows of several integers.
     pub(crate) fn rows_of(&self, integers: &[i64]) -> ListedRows {
         let listed = self.0.read();
         let lists = integers.iter().filter_map(|integer| listed.rows.get(integer)).cloned().collect();

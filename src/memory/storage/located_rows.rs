@@ -33,7 +33,6 @@ pub(crate) struct LocatedRows<'a, C> {
 }
 
 impl<'a, C> LocatedRows<'a, C> {
-    /// Locates rows in the chunks of a table.
     pub(crate) fn new(chunks: &'a [Arc<C>], rows: &'a [u32]) -> Self {
         let mut located = Vec::with_capacity(rows.len());
         let mut parts = Vec::new();

@@ -83,7 +83,6 @@ impl NgramIndex {
         (candidates.len() <= max).then_some(candidates)
     }
 
-    /// The size of the bitmaps and the hash table, in bytes.
     pub(crate) fn heap_bytes(&self) -> usize {
         let entry = size_of::<(Trigram, RoaringBitmap)>() + 1;
         let bitmaps: u64 = self.codes.values().map(|codes| bitmap_bytes(codes) as u64).sum();

@@ -13,7 +13,6 @@ use crate::memory::cost::{PARTIAL_BYTES_PER_JOB, PARTIAL_MAX_SCANS};
 use crate::model::JobState;
 use crate::query::{GroupBy, Predicate};
 
-/// The maximum number of cached queries.
 const MAX_QUERIES: usize = 64;
 /// The maximum size of the cache, in bytes, or [`CACHE_BYTES_PER_JOB`] per job if that is more.
 const CACHE_MIN_BYTES: usize = 1 << 20;
@@ -341,7 +340,6 @@ mod tests {
         groups
     }
 
-    /// Updates cached aggregates to a table.
     fn updated(
         cached: Option<&GroupTotals>,
         table: &[(Arc<JobChunk>, Vec<Row>)],

@@ -52,7 +52,6 @@ impl PostingList {
         }
     }
 
-    /// Adds consecutive rows.
     fn insert_run(&mut self, rows: Range<u32>) {
         if let Self::Many(bitmap) = self {
             insert_range(Arc::make_mut(bitmap), rows);
@@ -98,7 +97,6 @@ impl PostingList {
         &buffer[..len]
     }
 
-    /// Appends the rows to a vector.
     pub(crate) fn append_to(&self, all: &mut Vec<u32>) {
         match self {
             Self::None => {}
@@ -108,7 +106,6 @@ impl PostingList {
         }
     }
 
-    /// The rows, as a bitmap.
     pub(crate) fn to_bitmap(&self) -> RoaringBitmap {
         match self {
             Self::None => RoaringBitmap::new(),
@@ -126,7 +123,6 @@ impl PostingList {
         }
     }
 
-    /// Adds the rows to a bitmap.
     pub(crate) fn add_to(&self, set: &mut RoaringBitmap) {
         match self {
             Self::None => {}
@@ -138,7 +134,6 @@ impl PostingList {
         }
     }
 
-    /// Inserts the rows into a set.
     pub(crate) fn insert_into(&self, set: &mut RowSet) {
         match self {
             Self::None => {}
@@ -148,7 +143,6 @@ impl PostingList {
         }
     }
 
-    /// Removes the rows from a set.
     pub(crate) fn remove_from(&self, set: &mut RowSet) {
         match self {
             Self::None => {}

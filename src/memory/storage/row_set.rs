@@ -25,7 +25,6 @@ pub(crate) struct MemberChange {
 }
 
 impl RowSet {
-    /// The number of rows.
     pub(crate) fn len(&self) -> u64 {
         self.len
     }
@@ -115,7 +114,6 @@ impl RowSet {
         Arc::make_mut(Arc::make_mut(&mut self.windows)[at].get_or_insert_default())
     }
 
-    /// The union of sets.
     pub(crate) fn union<'a>(sets: impl Iterator<Item = &'a Self> + Clone) -> Self {
         let mut two = sets.clone();
         if let (Some(only), None) = (two.next(), two.next()) {

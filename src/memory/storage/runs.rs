@@ -33,7 +33,6 @@ table! {
         /// The run's job: a packed [`Reference`](super::Reference). A dangling one is an index of the ids of missing
         /// jobs.
         job: Required<UInt32Type>,
-        /// The row of the previous run of the same job.
         previous: Optional<UInt32Type>,
     }
 }

@@ -22,7 +22,6 @@ impl<C> Default for Table<C> {
 }
 
 impl<C: Chunk> Table<C> {
-    /// The number of rows.
     pub(crate) fn len(&self) -> usize {
         self.len
     }
@@ -56,7 +55,6 @@ pub(crate) trait Chunk: Clone {
 
     fn empty() -> Self;
     fn batch(&self) -> &RecordBatch;
-    /// Opens the columns for writes.
     fn open(self) -> Self::Writer;
     fn close(writer: Self::Writer) -> Result<Self, ArrowError>;
     fn rows(rows: &Self::Rows) -> usize;
@@ -83,7 +81,6 @@ impl<C: Chunk> Default for TableWriter<C> {
 }
 
 impl<C: Chunk> TableWriter<C> {
-    /// The number of rows.
     pub(crate) fn len(&self) -> usize {
         self.table.len
     }
@@ -207,7 +204,6 @@ macro_rules! table {
         impl $index {
             pub(crate) const ALL: &[Self] = &[$(Self::$column,)*];
 
-            /// The column with a name.
             pub(crate) fn named(name: &str) -> Option<Self> {
                 let names = [$(stringify!($column),)*];
                 names.iter().position(|of_column| *of_column == name).map(|at| Self::ALL[at])

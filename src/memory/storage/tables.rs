@@ -82,12 +82,10 @@ pub(crate) struct Indexes {
 }
 
 impl Tables {
-    /// The row of a job.
     pub(crate) fn job_row(&self, id: &JobId) -> Option<u32> {
         self.indexes.job_ids.find(id, |row| (row as usize) < self.jobs.len() && self.jobs.id(row) == *id)
     }
 
-    /// The row of a run.
     pub(crate) fn run_row(&self, id: &RunId) -> Option<u32> {
         self.indexes.run_ids.find(id, |row| (row as usize) < self.runs.len() && self.runs.id(row) == *id)
     }

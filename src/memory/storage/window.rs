@@ -4,7 +4,6 @@ use std::ops::Range;
 
 use roaring::RoaringBitmap;
 
-/// The number of rows of a window.
 pub(crate) const WINDOW_ROWS: u32 = 1 << 16;
 
 /// The window of a row.
@@ -13,7 +12,6 @@ pub(crate) fn window_of(row: u32) -> usize {
     (row / WINDOW_ROWS) as usize
 }
 
-/// All rows in the window of a row.
 pub(crate) fn whole_window(row: u32) -> RoaringBitmap {
     let first = row & !(WINDOW_ROWS - 1);
     let mut rows = RoaringBitmap::new();
@@ -21,7 +19,6 @@ pub(crate) fn whole_window(row: u32) -> RoaringBitmap {
     rows
 }
 
-/// Divides a range of rows by window.
 pub(crate) fn by_window(rows: Range<u32>) -> impl Iterator<Item = Range<u32>> {
     let mut start = rows.start;
     std::iter::from_fn(move || {
