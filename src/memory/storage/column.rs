@@ -18,22 +18,18 @@ use super::located_rows::CHUNK_ROWS;
 /// The type of a column: its Arrow array and its writer.
 pub(crate) trait ColumnType {
     type Array: Array + Clone;
+    /// The buffers of an array, from which single values are read.
+    type Cells: Clone + Debug;
     type Writer: Default;
     const NULLABLE: bool;
 
     fn data_type() -> DataType;
     fn downcast(array: &ArrayRef) -> &Self::Array;
+    fn cells(array: &Self::Array) -> Self::Cells;
     /// Opens an array for writes. The first write converts it to a builder.
     fn open(array: ArrayRef) -> Self::Writer;
     fn append(writer: &mut Self::Writer, array: &Self::Array);
     fn close(writer: Self::Writer) -> Result<ArrayRef, ArrowError>;
-}
-
-/// A column whose values are read from the buffers of its arrays.
-pub(crate) trait CellType: ColumnType {
-    type Cells: Clone + Debug;
-
-    fn cells(array: &Self::Array) -> Self::Cells;
 }
 
 /// A primitive column without nulls.
@@ -45,9 +41,10 @@ pub(crate) struct Required<T>(std::marker::PhantomData<T>);
 pub(crate) struct Optional<T>(std::marker::PhantomData<T>);
 
 macro_rules! primitive_column {
-    ($($type:ident: $nullable:literal,)*) => {
+    ($($type:ident, $nullable:literal: $array:ident => $cells:expr, $cells_type:ident;)*) => {
         $(impl<T: ArrowPrimitiveType> ColumnType for $type<T> {
             type Array = PrimitiveArray<T>;
+            type Cells = $cells_type<T::Native>;
             type Writer = PrimitiveWriter<T>;
             const NULLABLE: bool = $nullable;
 
@@ -57,6 +54,10 @@ macro_rules! primitive_column {
 
             fn downcast(array: &ArrayRef) -> &PrimitiveArray<T> {
                 array.as_primitive()
+            }
+
+            fn cells($array: &PrimitiveArray<T>) -> Self::Cells {
+                $cells
             }
 
             fn open(array: ArrayRef) -> PrimitiveWriter<T> {
@@ -74,14 +75,9 @@ macro_rules! primitive_column {
     };
 }
 
-primitive_column! { Required: false, Optional: true, }
-
-impl<T: ArrowPrimitiveType> CellType for Required<T> {
-    type Cells = ScalarBuffer<T::Native>;
-
-    fn cells(array: &PrimitiveArray<T>) -> ScalarBuffer<T::Native> {
-        array.values().clone()
-    }
+primitive_column! {
+    Required, false: array => array.values().clone(), ScalarBuffer;
+    Optional, true: array => OptionalCells::new(array), OptionalCells;
 }
 
 /// The buffers of a primitive column with a validity bitmap.
@@ -115,17 +111,10 @@ impl<V: ArrowNativeType> OptionalCells<V> {
     }
 }
 
-impl<T: ArrowPrimitiveType> CellType for Optional<T> {
-    type Cells = OptionalCells<T::Native>;
-
-    fn cells(array: &PrimitiveArray<T>) -> OptionalCells<T::Native> {
-        OptionalCells::new(array)
-    }
-}
-
 /// Ids, padded to a fixed width.
 impl<const N: usize> ColumnType for FixedId<N> {
     type Array = FixedSizeBinaryArray;
+    type Cells = Buffer;
     type Writer = IdWriter<N>;
     const NULLABLE: bool = false;
 
@@ -135,6 +124,10 @@ impl<const N: usize> ColumnType for FixedId<N> {
 
     fn downcast(array: &ArrayRef) -> &FixedSizeBinaryArray {
         array.as_fixed_size_binary()
+    }
+
+    fn cells(array: &FixedSizeBinaryArray) -> Buffer {
+        array.values().clone()
     }
 
     fn open(array: ArrayRef) -> IdWriter<N> {
@@ -147,14 +140,6 @@ impl<const N: usize> ColumnType for FixedId<N> {
 
     fn close(writer: IdWriter<N>) -> Result<ArrayRef, ArrowError> {
         writer.finish()
-    }
-}
-
-impl<const N: usize> CellType for FixedId<N> {
-    type Cells = Buffer;
-
-    fn cells(array: &FixedSizeBinaryArray) -> Buffer {
-        array.values().clone()
     }
 }
 

@@ -10,7 +10,7 @@ use datafusion::arrow::error::ArrowError;
 use datafusion::arrow::record_batch::RecordBatch;
 
 use super::annotation::ChunkAnnotations;
-use super::column::{CellType, ColumnType, Optional, Required};
+use super::column::{ColumnType, Optional, Required};
 use super::id::JobId;
 use super::table::{Chunk, Table, TableWriter, table};
 use super::zone::{ZoneTree, Zones};

@@ -9,7 +9,7 @@ use datafusion::arrow::datatypes::{
 use datafusion::arrow::error::ArrowError;
 use datafusion::arrow::record_batch::RecordBatch;
 
-use super::column::{CellType, ColumnType, Optional, Required};
+use super::column::{ColumnType, Optional, Required};
 use super::id::RunId;
 use super::table::{Chunk, Table, TableWriter, table};
 

@@ -179,7 +179,7 @@ macro_rules! table {
         #[allow(dead_code)]
         #[derive(Debug, Clone)]
         pub(crate) struct $cells {
-            $($(#[$column_doc])* pub(crate) $column: <$type as CellType>::Cells,)*
+            $($(#[$column_doc])* pub(crate) $column: <$type as ColumnType>::Cells,)*
         }
 
         /// An open chunk.
@@ -224,7 +224,7 @@ macro_rules! table {
                 let cells = $cells {
                     $($column: {
                         let array = batch.column($index::$column as usize);
-                        <$type as CellType>::cells(<$type as ColumnType>::downcast(array))
+                        <$type as ColumnType>::cells(<$type as ColumnType>::downcast(array))
                     },)*
                 };
                 Self { batch, cells, $($($extra,)*)? }
