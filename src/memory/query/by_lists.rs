@@ -31,13 +31,14 @@ impl Search<'_> {
         }
         let order = text_order(dictionary).await;
         if self.gathers(candidates, self.page.end()) {
-            let ranks = order.ranks();
+            let mut ranks = vec![0_u32; order.len()];
+            (0..).zip(order.iter()).for_each(|(rank, &code)| ranks[code as usize] = rank);
             return self.gathered_by(direction, codes, |code| ranks[code as usize]).await;
         }
         let lists = |&code: &u32| dictionary.rows(code);
         match direction {
-            Direction::Ascending => self.through_lists(order.codes.iter().map(lists)).await,
-            Direction::Descending => self.through_lists(order.codes.iter().rev().map(lists)).await,
+            Direction::Ascending => self.through_lists(order.iter().map(lists)).await,
+            Direction::Descending => self.through_lists(order.iter().rev().map(lists)).await,
         }
     }
 

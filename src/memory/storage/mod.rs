@@ -43,7 +43,7 @@ pub(super) use annotation::KeyColumn;
 pub(super) use arena::Arena;
 pub(super) use bitmap_index::{BitmapIndex, CodeChanges};
 pub(super) use column::OptionalCells;
-pub(super) use dictionary::{Dictionary, TextOrder};
+pub(super) use dictionary::Dictionary;
 pub(super) use id::{FixedId, JobId, RunId};
 pub(super) use integer_index::{IntegerIndex, ListedRows};
 pub(super) use jobs::{JobCells, JobChunk, JobColumnIndex, JobRows, JobWriter, job_state};
