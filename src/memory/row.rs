@@ -1,7 +1,7 @@
 //! Decodes jobs and runs of the API from the stored columns.
 //!
-//! The columns of a page are gathered one after another: in a loop of few instructions per row, the cache misses of more
-//! rows overlap. A decoded job shares the values of the snapshot's dictionaries.
+//! The columns of a page are gathered one after another: with few instructions per row, the processor waits for the cache
+//! misses of several rows at once. A decoded job shares the values of the snapshot's dictionaries.
 
 use std::sync::Arc;
 

@@ -57,7 +57,7 @@ impl<'a, C> LocatedRows<'a, C> {
     pub(crate) fn read<V, R: Fn(usize) -> V>(&self, open: impl Fn(&'a C) -> R) -> Vec<V> {
         let mut values = Vec::with_capacity(self.rows.len());
         if self.is_scattered() {
-            // In a loop of few instructions per row, the cache misses of more rows overlap.
+            // With few instructions per row, the processor waits for the cache misses of several rows at once.
             values.extend(self.iter().map(|(chunk, at)| open(chunk)(at)));
             return values;
         }
@@ -87,7 +87,7 @@ impl<'a, C> LocatedRows<'a, C> {
         interleave(&arrays, &indices)
     }
 
-    /// Whether most rows are in another chunk than the row before.
+    /// Whether more than half of the rows are in another chunk than the row before.
     fn is_scattered(&self) -> bool {
         2 * self.parts.len() > self.rows.len()
     }
