@@ -154,12 +154,12 @@ impl GroupPlan {
     fn columns(&self, chunk: usize) -> Vec<ArrayRef> {
         let chunk = &self.tables.jobs.chunks()[chunk];
         let stored = |column: JobColumnIndex| Arc::clone(chunk.batch().column(column as usize));
+        let catalog = &self.tables.dictionaries.annotations;
         let codes = || match &self.key {
-            GroupKey::Annotation(key, _) => chunk.annotations.column(*key).map(|codes| codes.to_array(chunk.len())),
-            _ => None,
+            GroupKey::Annotation(key, _) => (0..chunk.len()).map(chunk.annotation(catalog, *key)).collect(),
+            _ => UInt32Array::new_null(chunk.len()),
         };
-        let codes = || Arc::new(codes().unwrap_or_else(|| UInt32Array::new_null(chunk.len())));
-        let mut columns = vec![self.key.stored().map_or_else(|| codes() as ArrayRef, stored)];
+        let mut columns = vec![self.key.stored().map_or_else(|| Arc::new(codes()) as ArrayRef, stored)];
         columns.push(stored(JobColumnIndex::state));
         let aggregates = self.query.aggregates();
         if self.cache.is_some() || aggregates.submitted() || aggregates.last_transition_time().is_some() {

@@ -32,7 +32,7 @@ pub(super) async fn jobs(tables: &Arc<Tables>, query: &JobQuery, now: Timestamp)
         while let Some(batch) = batches.next().await {
             let batch = batch?;
             let rows = batch.column(0).as_primitive::<UInt32Type>().values();
-            let decoded = row::jobs(tables, rows, now)?;
+            let decoded = row::jobs(tables, rows, now);
             // There is usually one batch, whose vector is returned without a copy.
             if jobs.is_empty() {
                 jobs = decoded

@@ -7,21 +7,19 @@ use std::sync::Arc;
 
 use datafusion::arrow::buffer::ScalarBuffer;
 use datafusion::arrow::datatypes::ArrowNativeType;
-use datafusion::common::internal_err;
-use datafusion::error::Result as EngineResult;
 use smol_str::SmolStr;
 
 use super::storage::{
-    Arena, Dictionary, JobCells, JobChunk, JobId, KeyColumn, LocatedRows, OptionalCells, RunCells, RunChunk, RunId,
-    Tables, job_state,
+    Arena, Dictionary, JobCells, JobChunk, JobId, LocatedRows, OptionalCells, RunCells, RunChunk, RunId, Tables,
+    job_state,
 };
 use crate::model::{Annotations, Job, Run, RunState};
 use crate::time::Timestamp;
 
 /// The jobs of some rows.
-pub(super) fn jobs(tables: &Tables, rows: &[u32], now: Timestamp) -> EngineResult<Vec<Job>> {
-    let mut jobs = JobColumns::new(tables, &LocatedRows::new(tables.jobs.chunks(), rows))?;
-    Ok((0..rows.len()).map(|at| jobs.job(at, now)).collect())
+pub(super) fn jobs(tables: &Tables, rows: &[u32], now: Timestamp) -> Vec<Job> {
+    let mut jobs = JobColumns::new(tables, &LocatedRows::new(tables.jobs.chunks(), rows));
+    (0..rows.len()).map(|at| jobs.job(at, now)).collect()
 }
 
 /// A column of codes with the values of its dictionary.
@@ -90,7 +88,7 @@ struct JobColumns<'a> {
 }
 
 impl<'a> JobColumns<'a> {
-    fn new(tables: &'a Tables, rows: &LocatedRows<'a, JobChunk>) -> EngineResult<Self> {
+    fn new(tables: &'a Tables, rows: &LocatedRows<'a, JobChunk>) -> Self {
         let texts = |column: fn(&JobCells) -> &ScalarBuffer<u32>, dictionary: &'a Dictionary| Texts {
             codes: required(rows, |chunk| column(&chunk.cells)),
             values: dictionary.texts(),
@@ -100,7 +98,7 @@ impl<'a> JobColumns<'a> {
             values: dictionary.texts(),
         };
         let dictionaries = &tables.dictionaries;
-        Ok(Self {
+        Self {
             tables,
             job_id: rows.read(|chunk| |at| JobId::at(&chunk.cells.job_id, at)),
             queue: texts(|cells| &cells.queue, &dictionaries.queues),
@@ -126,8 +124,8 @@ impl<'a> JobColumns<'a> {
                 let latest = optional(rows, |chunk| &chunk.cells.latest_run);
                 latest.into_iter().map(|packed| Some(tables.latest_run(packed?))).collect()
             },
-            annotations: AnnotationColumns::new(tables, rows)?,
-        })
+            annotations: AnnotationColumns::new(rows),
+        }
     }
 
     // Inlined, so that the job is constructed in the vector and not moved to it.
@@ -192,27 +190,11 @@ struct Keys<'a> {
 }
 
 impl<'a> AnnotationColumns<'a> {
-    fn new(tables: &'a Tables, rows: &LocatedRows<'a, JobChunk>) -> EngineResult<Self> {
-        let catalog = &tables.dictionaries.annotations;
+    fn new(rows: &LocatedRows<'_, JobChunk>) -> Self {
         let key_sets = required(rows, |chunk| &chunk.cells.key_set);
         let mut codes = Vec::with_capacity(key_sets.len() * ENTRIES_PER_JOB);
-        // The columns of the previous row: most jobs of a chunk have the same key set.
-        let mut previous: Option<(*const JobChunk, u32)> = None;
-        let mut columns: Vec<&KeyColumn> = Vec::new();
-        for ((chunk, at), &key_set) in rows.iter().zip(&key_sets) {
-            let of_row = Some((std::ptr::from_ref(chunk), key_set));
-            let keys = catalog.key_set(key_set);
-            if std::mem::replace(&mut previous, of_row) != of_row {
-                columns.clear();
-                columns.extend(keys.iter().filter_map(|&key| chunk.annotations.column(key)));
-            }
-            let before = codes.len();
-            codes.extend(columns.iter().filter_map(|column| column.get(at)));
-            if codes.len() - before != keys.len() {
-                return internal_err!("a job has no value for a key of its key set");
-            }
-        }
-        Ok(Self { key_sets, codes, decoded: 0, previous: None })
+        rows.iter().for_each(|(chunk, at)| codes.extend_from_slice(chunk.annotations.get(at)));
+        Self { key_sets, codes, decoded: 0, previous: None }
     }
 
     /// The annotations of a job. The jobs are decoded in their order.

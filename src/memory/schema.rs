@@ -267,12 +267,9 @@ impl JobColumns<'_> {
             let values = Arc::new(StringViewArray::new_null(0));
             return Ok(Arc::new(DictionaryArray::try_new(UInt32Array::new_null(self.rows.len()), values)?));
         };
-        let codes = match self.rows {
-            JobIndices::Chunk(chunk, _) => match chunk.annotations.column(key) {
-                Some(column) => column.to_array(chunk.len()),
-                None => UInt32Array::new_null(chunk.len()),
-            },
-            JobIndices::Rows(rows) => rows.iter().map(|(chunk, at)| chunk.annotations.get(key, at)).collect(),
+        let codes: UInt32Array = match self.rows {
+            JobIndices::Chunk(chunk, _) => (0..chunk.len()).map(chunk.annotation(catalog, key)).collect(),
+            JobIndices::Rows(rows) => rows.iter().map(|(chunk, at)| chunk.annotation(catalog, key)(at)).collect(),
         };
         Ok(Arc::new(DictionaryArray::try_new(codes, catalog.values(key).values())?))
     }
@@ -288,12 +285,8 @@ impl JobColumns<'_> {
         for (chunk, at) in self.rows.located() {
             let key_set = catalog.key_set(chunk.cells.key_set[at]);
             lengths.push(key_set.len());
-            for &key in key_set.iter() {
+            for (&key, &code) in key_set.iter().zip(chunk.annotations.get(at)) {
                 keys.append_value(catalog.keys.text(key));
-                let Some(code) = chunk.annotations.get(key, at) else {
-                    codes.append_null();
-                    continue;
-                };
                 let next = known.len() as u32;
                 codes.append_value(*known.entry((key, code)).or_insert_with(|| {
                     texts.append_value(catalog.values(key).text(code));

@@ -119,12 +119,12 @@ impl Store {
         let first = self.jobs.len() as u32;
         self.post_job_rows(first, rows);
         self.jobs.append(rows, |writer, at| writer.extend_zones(at));
-        self.append_annotations(first, annotations);
+        self.append_annotations(first, rows.key_set.values(), annotations);
         for chunk in locate(first).0..=locate(self.jobs.len() as u32 - 1).0 {
             let writer = self.jobs.writer(chunk);
             self.indexes.zones.set(chunk, writer);
             if writer.len() == CHUNK_ROWS {
-                writer.annotations.seal();
+                writer.annotations.shrink();
             }
         }
         self.post_priorities();
@@ -161,15 +161,29 @@ impl Store {
         }
     }
 
-    fn append_annotations(&mut self, first: u32, annotations: NewAnnotations) {
+    fn append_annotations(&mut self, first: u32, key_sets: &[u32], annotations: NewAnnotations) {
         let catalog = &self.dictionaries.annotations;
+        let mut starts = Vec::with_capacity(key_sets.len());
+        let mut count = 0;
+        for &key_set in key_sets {
+            starts.push(count);
+            count += catalog.key_set(key_set).len();
+        }
+        let mut codes = vec![0; count];
         for (key, values) in annotations {
             catalog.keys.post(values.iter().map(|&(at, _)| (key, first + at)));
             catalog.values(key).post(values.iter().map(|&(at, code)| (code, first + at)));
-            for part in values.chunk_by(|&(a, _), &(b, _)| locate(first + a).0 == locate(first + b).0) {
-                let (chunk, _) = self.jobs.locate(first + part[0].0);
-                chunk.annotations.extend(key, part.iter().map(|&(at, code)| (locate(first + at).1, code)));
+            let mut index = catalog.index_in(key);
+            for (at, code) in values {
+                if let Some(index) = index(key_sets[at as usize]) {
+                    codes[starts[at as usize] + index] = code;
+                }
             }
+        }
+        let ends = starts.iter().skip(1).copied().chain([count]);
+        for (row, (&start, end)) in (first..).zip(starts.iter().zip(ends)) {
+            let (chunk, _) = self.jobs.locate(row);
+            chunk.annotations.push(&codes[start..end]);
         }
     }
 

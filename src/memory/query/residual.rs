@@ -10,7 +10,7 @@ use hashbrown::HashSet;
 
 use super::describe::describe;
 use super::rows::bits;
-use crate::memory::storage::{Chunk, Dictionary, JobChunk, JobColumnIndex, JobId, Tables};
+use crate::memory::storage::{AnnotationCatalog, Chunk, Dictionary, JobChunk, JobColumnIndex, JobId, Tables};
 use crate::query::{Comparison, IntegerTest, Predicate, TextField, TextTest};
 
 #[derive(Debug)]
@@ -65,7 +65,7 @@ enum Condition {
     JobId(TextTest),
     Codes(JobColumnIndex, CodeTest),
     /// A test of the values of an annotation key; `None` for a key that no job has.
-    Annotation(Option<u32>, CodeTest),
+    Annotation(Option<(u32, AnnotationCatalog)>, CodeTest),
     Integer(JobColumnIndex, Comparison, i64),
     IntegerAnyOf(JobColumnIndex, HashSet<i64, RandomState>),
     Time(JobColumnIndex, Comparison, i64),
@@ -103,10 +103,9 @@ impl Condition {
                 BooleanBuffer::collect_bool(rows, |at| passes(index(at)))
             }
             Self::Annotation(key, test) => {
-                let Some(codes) = key.and_then(|key| chunk.annotations.column(key)) else {
-                    return BooleanBuffer::new_unset(rows);
-                };
-                BooleanBuffer::collect_bool(rows, |at| codes.get(index(at)).is_some_and(|code| test.passes(code)))
+                let Some((key, catalog)) = key else { return BooleanBuffer::new_unset(rows) };
+                let mut code = chunk.annotation(catalog, *key);
+                BooleanBuffer::collect_bool(rows, |at| code(index(at)).is_some_and(|code| test.passes(code)))
             }
             Self::Integer(of, comparison, value) => {
                 compare(column(of).as_primitive::<Int64Type>().values(), *comparison, *value, rows, index)
@@ -158,7 +157,8 @@ impl ResidualBuilder {
     pub(super) fn codes(&mut self, tables: &Tables, predicate: &Predicate, test: CodeTest) -> EngineResult<()> {
         let condition = match predicate {
             Predicate::Annotation(key, _) => {
-                Condition::Annotation(tables.dictionaries.annotations.keys.code(key), test)
+                let catalog = &tables.dictionaries.annotations;
+                Condition::Annotation(catalog.keys.code(key).map(|key| (key, catalog.clone())), test)
             }
             Predicate::Text(field, _) => Condition::Codes(stored(field.column())?, test),
             other => return internal_err!("{} is not a test of codes", describe(other)),

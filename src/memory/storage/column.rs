@@ -7,7 +7,7 @@ use datafusion::arrow::array::{
     Array, ArrayRef, ArrowPrimitiveType, AsArray, BooleanBufferBuilder, FixedSizeBinaryArray, PrimitiveArray,
     PrimitiveBuilder,
 };
-use datafusion::arrow::buffer::{BooleanBuffer, Buffer, NullBuffer, ScalarBuffer};
+use datafusion::arrow::buffer::{Buffer, NullBuffer, ScalarBuffer};
 use datafusion::arrow::datatypes::{ArrowNativeType, DataType};
 use datafusion::arrow::error::ArrowError;
 use datafusion::arrow::util::bit_util;
@@ -98,16 +98,6 @@ impl<V: ArrowNativeType> OptionalCells<V> {
     pub(crate) fn get(&self, at: usize) -> Option<V> {
         let valid = self.validity.as_deref().is_none_or(|bits| bit_util::get_bit(bits, at));
         valid.then(|| self.values[at])
-    }
-
-    /// The cells as an array.
-    pub(super) fn to_array<T: ArrowPrimitiveType<Native = V>>(&self) -> PrimitiveArray<T> {
-        let nulls = |bits: &Buffer| NullBuffer::new(BooleanBuffer::new(bits.clone(), 0, self.values.len()));
-        PrimitiveArray::new(self.values.clone(), self.validity.as_ref().map(nulls))
-    }
-
-    pub(super) fn heap_bytes(&self) -> usize {
-        self.values.inner().capacity() + self.validity.as_ref().map_or(0, Buffer::capacity)
     }
 }
 

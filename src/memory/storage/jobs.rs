@@ -102,6 +102,16 @@ impl JobChunk {
     pub(crate) fn len(&self) -> usize {
         self.batch.num_rows()
     }
+
+    /// Reads the codes of the values of an annotation key; `None` for a row without the key.
+    pub(crate) fn annotation<'a>(
+        &'a self,
+        catalog: &'a super::AnnotationCatalog,
+        key: u32,
+    ) -> impl FnMut(usize) -> Option<u32> + use<'a> {
+        let mut index = catalog.index_in(key);
+        move |at| Some(self.annotations.get(at)[index(self.cells.key_set[at])?])
+    }
 }
 
 impl JobChunkWriter {

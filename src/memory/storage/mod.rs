@@ -5,7 +5,7 @@
 //! | `located_rows` | the chunks of rows, and reads of rows in several chunks |
 //! | `column`, `table` | chunks of a table: Arrow record batches, opened as builders by a batch of ingestion |
 //! | `jobs`, `runs`, `records`, `reference` | the tables, and references between them |
-//! | `annotation` | a dictionary column per annotation key and chunk |
+//! | `annotation` | the keys and values of annotations, and those of the rows of a chunk |
 //! | `arena`, `dictionary` | append-only values, and dictionaries |
 //! | `id` | ids of a fixed width |
 //! | `id_index`, `postings`, `bitmap_index`, `integer_index` | indexes from values to rows |
@@ -39,7 +39,7 @@ mod tables;
 mod window;
 mod zone;
 
-pub(super) use annotation::KeyColumn;
+pub(super) use annotation::AnnotationCatalog;
 pub(super) use arena::Arena;
 pub(super) use bitmap_index::{BitmapIndex, CodeChanges};
 pub(super) use column::OptionalCells;
