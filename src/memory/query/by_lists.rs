@@ -4,11 +4,10 @@ use std::cmp::Reverse;
 use std::ops::Range;
 
 use super::budget::consume_budget;
-use super::indexed_rows::RowList;
 use super::search::Search;
 use super::text_index::text_order;
 use crate::memory::cost::{GATHER_MAX_CANDIDATES, LIST_PROBES};
-use crate::memory::storage::{Dictionary, JobChunk, by_window, locate};
+use crate::memory::storage::{Dictionary, JobChunk, PostingList, by_window, locate};
 use crate::model::JobState;
 use crate::query::Direction;
 
@@ -51,8 +50,8 @@ impl Search<'_> {
         if direction == Direction::Descending {
             states.reverse();
         }
-        let rows = |state: JobState| self.tables.indexes.states.rows(state.ordinal().into());
-        self.through_lists(states.into_iter().filter_map(rows)).await
+        let rows = |state: JobState| self.tables.indexes.states.rows(state.ordinal().into()).cloned();
+        self.through_lists(states.into_iter().filter_map(rows).map(PostingList::Many)).await
     }
 
     async fn gathered_by<V: Copy + Send, K: Copy + Ord + Send>(
@@ -69,7 +68,7 @@ impl Search<'_> {
     }
 
     /// Reads the selected rows of the lists, one list after another, until the limit is reached.
-    async fn through_lists<L: RowList + Send + Sync>(&self, lists: impl Iterator<Item = L> + Send) -> Vec<u32> {
+    async fn through_lists(&self, lists: impl Iterator<Item = PostingList> + Send) -> Vec<u32> {
         let (end, known) = (self.page.end(), self.tables.jobs.len() as u32);
         let mut found = Vec::with_capacity(end.min(LIST_PROBES));
         let rows_per_read = if self.selected.has_residual() { RESIDUAL_ROWS_PER_READ } else { ROWS_PER_READ };
@@ -105,7 +104,7 @@ impl Search<'_> {
     }
 
     /// Reads the selected rows of a range of a list by the intersection of bitmaps, until the limit is reached.
-    async fn intersected(&self, list: &impl RowList, rows: Range<u32>, found: &mut Vec<u32>) {
+    async fn intersected(&self, list: &PostingList, rows: Range<u32>, found: &mut Vec<u32>) {
         for part in by_window(rows) {
             if found.len() >= self.page.end() {
                 break;

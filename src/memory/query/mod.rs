@@ -2,7 +2,7 @@
 //!
 //! | module | contents |
 //! |---|---|
-//! | `access_path`, `indexed_rows` | the access path of a predicate, and the rows that an index returns |
+//! | `access_path` | the access path of a predicate |
 //! | `select`, `rows` | the rows of a selection, in the table and in a chunk |
 //! | `residual` | predicates without an index |
 //! | `top_k`, `search`, `by_zones`, `by_lists` | the top k rows of an order |
@@ -18,7 +18,6 @@ mod by_lists;
 mod by_zones;
 mod describe;
 mod group_key;
-mod indexed_rows;
 mod residual;
 mod rows;
 mod search;

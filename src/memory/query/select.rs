@@ -10,10 +10,11 @@ use roaring::RoaringBitmap;
 use super::access_path::{AccessPath, access_path};
 use super::budget::consume_budget;
 use super::describe::describe;
-use super::indexed_rows::{IndexedRows, visit_bitmap};
 use super::residual::{Residual, ResidualBuilder};
 use crate::memory::cost::GATHER_MAX_CANDIDATES;
-use crate::memory::storage::{CHUNK_ROWS, Node, Tables, Zone, by_window, locate, whole_window, window_of};
+use crate::memory::storage::{
+    CHUNK_ROWS, Node, RowSet, Tables, Zone, by_window, locate, visit_bitmap, whole_window, window_of,
+};
 use crate::model::StateSet;
 use crate::query::{Comparison, Predicate, Selection, TimeField};
 use crate::time::Timestamp;
@@ -26,7 +27,7 @@ use crate::time::Timestamp;
 #[derive(Debug)]
 pub(in crate::memory) struct RowSelection {
     /// The results of index lookups, the smallest first. A selected row is in all of them.
-    sets: Vec<IndexedRows>,
+    sets: Vec<RowSet>,
     /// The states of the selected rows, if there are several.
     states: Option<StateSet>,
     /// The intersection of each window that has been computed.
@@ -86,7 +87,7 @@ impl RowSelection {
         let mut residual = ResidualBuilder::default();
         if selection.active_job_sets() {
             index.push("active job sets".to_owned());
-            sets.push(IndexedRows::from(tables.indexes.active_job_sets.clone()));
+            sets.push(tables.indexes.active_job_sets.clone());
         }
         for predicate in selection.predicates() {
             match access_path(tables, predicate).await {
@@ -109,7 +110,7 @@ impl RowSelection {
             }
             index.push(describe(predicate));
         }
-        sets.sort_by_key(IndexedRows::len);
+        sets.sort_by_key(RowSet::len);
         let windows = OnceLock::new();
         Ok(Self { sets, states, windows, residual: residual.build(), index, times, only_times })
     }
@@ -174,12 +175,12 @@ impl RowSelection {
     /// An estimate of the number of rows in all sets, as if the sets were independent. It ignores `states`.
     pub(super) fn estimate(&self, tables: &Tables) -> u64 {
         let all = tables.jobs.len() as f64;
-        let share = |set: &IndexedRows| set.len() as f64 / all;
+        let share = |set: &RowSet| set.len() as f64 / all;
         (self.upper_bound(tables) as f64 * self.sets.iter().skip(1).map(share).product::<f64>()) as u64
     }
 
     /// The indexed rows, if they are those of one lookup.
-    fn only_set(&self) -> Option<&IndexedRows> {
+    fn only_set(&self) -> Option<&RowSet> {
         match (self.sets.as_slice(), self.states) {
             ([only], None) => Some(only),
             _ => None,

@@ -52,7 +52,7 @@ pub(super) use partials::{CachedGroups, GroupAccumulator, GroupTotals, PartialKe
 pub(super) use postings::{PostingList, Postings};
 pub(super) use records::Records;
 pub(super) use reference::Reference;
-pub(super) use row_set::RowSet;
+pub(super) use row_set::{RowSet, visit_bitmap};
 pub(super) use runs::{RunCells, RunChunk, RunRows, RunWriter};
 pub(super) use table::Chunk;
 pub(super) use tables::{Dictionaries, Indexes, JobRecords, Tables};
