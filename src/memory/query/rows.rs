@@ -13,7 +13,7 @@ impl RowSelection {
     /// The selected rows of a chunk: a bit per row.
     pub(in crate::memory) fn chunk(&self, tables: &Tables, chunk: usize) -> BooleanBuffer {
         let (node, len) = (Node::chunk(chunk), tables.jobs.chunks()[chunk].len());
-        let rows = if self.zone_match(tables, node) == ZoneMatch::NoRows {
+        let rows = if self.zone_match(tables, node) == ZoneMatch::Nothing {
             BooleanBuffer::new_unset(len)
         } else if self.is_narrowed() {
             let mut rows = unset(len);
@@ -64,16 +64,16 @@ impl RowSelection {
             };
             let blocks = part.chunk_by(|&a, &b| Node::block_of(a) == Node::block_of(b));
             let blocks: Vec<_> = blocks.map(|rows| (rows, self.block_match(tables, Node::block_of(rows[0])))).collect();
-            let undecided = blocks.iter().filter(|(_, matched)| *matched == ZoneMatch::SomeRows);
+            let undecided = blocks.iter().filter(|(_, matched)| *matched == ZoneMatch::Partial);
             let indices: Vec<u32> =
                 undecided.flat_map(|(rows, _)| rows.iter()).map(|&row| locate(row).1 as u32).collect();
             let passes = residual.gather(&tables.jobs.chunks()[locate(part[0]).0], &indices);
             let mut passes = passes.iter();
             for (rows, matched) in blocks {
                 match matched {
-                    ZoneMatch::NoRows => {}
-                    ZoneMatch::AllRows => passing.extend(rows),
-                    ZoneMatch::SomeRows => passing.extend(rows.iter().filter(|_| passes.next() == Some(true))),
+                    ZoneMatch::Nothing => {}
+                    ZoneMatch::Full => passing.extend(rows),
+                    ZoneMatch::Partial => passing.extend(rows.iter().filter(|_| passes.next() == Some(true))),
                 }
             }
         }

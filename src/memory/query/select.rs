@@ -45,9 +45,9 @@ pub(in crate::memory) struct RowSelection {
 /// Whether none, some or all rows of a zone match a condition.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum ZoneMatch {
-    NoRows,
-    SomeRows,
-    AllRows,
+    Nothing,
+    Partial,
+    Full,
 }
 
 impl ZoneMatch {
@@ -59,9 +59,9 @@ impl ZoneMatch {
             Comparison::Less | Comparison::LessOrEqual => (value < zone.min, zone.max < value),
         };
         match (none, all) {
-            (true, _) => Self::NoRows,
-            (_, true) => Self::AllRows,
-            _ => Self::SomeRows,
+            (true, _) => Self::Nothing,
+            (_, true) => Self::Full,
+            _ => Self::Partial,
         }
     }
 }
@@ -121,12 +121,12 @@ impl RowSelection {
             Some(_) if self.is_narrowed() => self.of_chunk(tables, node).range(node.rows()).next().is_some(),
             _ => self.sets.first().is_none_or(|set| set.intersects(node.rows())),
         };
-        self.zone_match(tables, node) != ZoneMatch::NoRows && indexed()
+        self.zone_match(tables, node) != ZoneMatch::Nothing && indexed()
     }
 
     /// The residual predicate of a node's rows; `None` if zone maps show that all pass.
     pub(super) fn residual(&self, tables: &Tables, node: Node) -> Option<&Residual> {
-        self.residual.as_ref().filter(|_| !self.only_times || self.zone_match(tables, node) != ZoneMatch::AllRows)
+        self.residual.as_ref().filter(|_| !self.only_times || self.zone_match(tables, node) != ZoneMatch::Full)
     }
 
     pub(in crate::memory) fn has_residual(&self) -> bool {
@@ -148,15 +148,15 @@ impl RowSelection {
                     (chunk.last_transition_seconds_zones.zone(node), time.floor_seconds())
                 }
             };
-            zone.map_or(ZoneMatch::SomeRows, |zone| ZoneMatch::of(zone, comparison, value))
+            zone.map_or(ZoneMatch::Partial, |zone| ZoneMatch::of(zone, comparison, value))
         };
-        self.times.iter().map(of_condition).min().unwrap_or(ZoneMatch::AllRows)
+        self.times.iter().map(of_condition).min().unwrap_or(ZoneMatch::Full)
     }
 
     /// Whether zone maps show that all or no rows of a block pass the residual predicate.
     pub(super) fn block_match(&self, tables: &Tables, block: Node) -> ZoneMatch {
         match self.zone_match(tables, block) {
-            ZoneMatch::AllRows if !self.only_times => ZoneMatch::SomeRows,
+            ZoneMatch::Full if !self.only_times => ZoneMatch::Partial,
             matched => matched,
         }
     }
@@ -277,7 +277,7 @@ impl RowSelection {
         // If the zone map of the chunk decides, the blocks need not be tested.
         let is_decided = || {
             let (first, last) = (locate(range.start).0, locate(range.end - 1).0);
-            first == last && self.zone_match(tables, Node::chunk(first)) == ZoneMatch::AllRows
+            first == last && self.zone_match(tables, Node::chunk(first)) == ZoneMatch::Full
         };
         if self.times.is_empty() || range.is_empty() || is_decided() {
             return self.visit_indexed(tables, range, visit);
@@ -289,7 +289,7 @@ impl RowSelection {
                 Some(known) if known.0 == block => known,
                 _ => *last.insert((block, self.zone_match(tables, block))),
             };
-            if matched != ZoneMatch::NoRows {
+            if matched != ZoneMatch::Nothing {
                 visit(row);
             }
         });
