@@ -122,7 +122,7 @@ impl MemoryDatabase {
         let tables = self.snapshot(operation).await?;
         let found = RunId::new(run_id).and_then(|id| tables.run_row(&id)).and_then(|row| {
             let (chunk, at) = tables.runs.locate(row);
-            column(&chunk.cells).get(at).map(|place| tables.records.run_messages.get(place))
+            column(&chunk.cells).get(at).map(|index| tables.records.run_messages.get(index))
         });
         let bytes = found.ok_or_else(|| not_found(operation, what, "run", run_id))?;
         Ok(String::from_utf8_lossy(bytes).into_owned())

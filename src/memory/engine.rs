@@ -18,7 +18,6 @@ use super::storage::Tables;
 #[derive(Debug, Default)]
 struct PublishedSnapshot {
     snapshot: Option<Arc<Tables>>,
-    /// Whether a reader took the snapshot.
     taken: bool,
 }
 

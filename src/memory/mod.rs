@@ -11,7 +11,8 @@
 //! | `query` | the rows of a selection, the top k rows of an order, the accumulators of groups |
 //! | `schema` | the SQL tables: schemas and columns |
 //! | `plan` | DataFusion plans and table providers over a snapshot |
-//! | `row` | jobs, runs and groups from record batches |
+//! | `groups` | groups of jobs, with their aggregates |
+//! | `row` | jobs and runs from record batches |
 //! | `read` | reads of a snapshot: plan, execute, decode |
 //! | `explain` | the plans of reads, with the metrics of their operators |
 //! | `sql_planner`, `sql` | sessions that plan and execute SQL over a snapshot |
@@ -22,6 +23,7 @@ mod database;
 mod engine;
 mod error;
 mod explain;
+mod groups;
 mod ingest;
 mod plan;
 mod query;

@@ -2,12 +2,15 @@
 
 use std::sync::{Arc, LazyLock};
 
+use datafusion::arrow::array::AsArray;
+use datafusion::arrow::datatypes::UInt32Type;
 use datafusion::error::Result as EngineResult;
 use datafusion::execution::TaskContext;
 use futures::StreamExt;
 
 use super::error::engine_error;
-use super::query::{GroupKey, consume_budget_for};
+use super::groups::GroupPlan;
+use super::query::consume_budget_for;
 use super::storage::Tables;
 use super::{plan, row};
 use crate::error::{Operation, Result};
@@ -28,7 +31,8 @@ pub(super) async fn jobs(tables: &Arc<Tables>, query: &JobQuery, now: Timestamp)
         let mut jobs = Vec::new();
         while let Some(batch) = batches.next().await {
             let batch = batch?;
-            let decoded = row::jobs(tables, &batch, now);
+            let rows = batch.column(0).as_primitive::<UInt32Type>().values();
+            let decoded = row::jobs(tables, rows, now);
             // There is usually one batch, whose vector is returned without a copy.
             if jobs.is_empty() {
                 jobs = decoded
@@ -44,14 +48,6 @@ pub(super) async fn jobs(tables: &Arc<Tables>, query: &JobQuery, now: Timestamp)
 
 /// A page of groups of a snapshot.
 pub(super) async fn groups(tables: &Arc<Tables>, query: &GroupQuery) -> Result<Vec<JobGroup>> {
-    let key = GroupKey::new(tables, query.group_by());
-    let groups = async {
-        let mut batches = plan::groups(tables, query, &key).await?.execute(0, Arc::clone(&TASK_CONTEXT))?;
-        let mut groups = Vec::new();
-        while let Some(batch) = batches.next().await {
-            groups.extend(row::groups(&key, &batch?, query.aggregates()));
-        }
-        EngineResult::Ok(groups)
-    };
+    let groups = async { GroupPlan::new(tables, query).await?.execute().await };
     groups.await.map_err(|error| engine_error(Operation::GetJobGroups, error))
 }

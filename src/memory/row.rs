@@ -1,100 +1,130 @@
-//! Decodes jobs, runs and groups of the API from record batches.
+//! Decodes jobs and runs of the API from the stored columns.
 //!
-//! Batches contain strings as dictionary codes. A decoded job shares the values of the snapshot's dictionaries.
+//! The columns of a page are gathered one after another: with few instructions per row, the processor waits for the cache
+//! misses of several rows at once. A decoded job shares the values of the snapshot's dictionaries.
 
-use std::ops::Range;
 use std::sync::Arc;
 
-use datafusion::arrow::array::{
-    Array, ArrayRef, ArrowPrimitiveType, AsArray, FixedSizeBinaryArray, Int32Array, PrimitiveArray,
-    TimestampMicrosecondArray, UInt8Array, UInt32Array,
-};
-use datafusion::arrow::datatypes::{
-    Int64Type, TimestampMicrosecondType, TimestampSecondType, UInt8Type, UInt32Type, UInt64Type,
-};
-use datafusion::arrow::record_batch::RecordBatch;
+use datafusion::arrow::buffer::ScalarBuffer;
+use datafusion::arrow::datatypes::ArrowNativeType;
 use smol_str::SmolStr;
 
-use super::query::GroupKey;
-use super::storage::{AnnotationCatalog, Arena, Dictionary, FixedId, Tables, job_state};
-use crate::ingest::{JOB_ID_BYTES, RUN_ID_BYTES};
-use crate::model::{Annotations, GroupAggregates, Job, JobGroup, Run, RunState, StateSet};
-use crate::query::Aggregates;
+use super::storage::{
+    Arena, Dictionary, JobCells, JobChunk, JobId, LocatedRows, OptionalCells, RunCells, RunChunk, RunId, Tables,
+    job_state,
+};
+use crate::model::{Annotations, Job, Run, RunState};
 use crate::time::Timestamp;
 
-/// The jobs of a batch, whose columns are [`JOB_COLUMNS`](super::plan::JOB_COLUMNS).
-pub(super) fn jobs(tables: &Tables, batch: &RecordBatch, now: Timestamp) -> Vec<Job> {
-    let mut jobs = JobArrays::new(tables, batch);
-    let count = batch.num_rows();
-    (0..count).map(|at| jobs.job(at, now)).collect()
+/// The jobs of some rows.
+pub(super) fn jobs(tables: &Tables, rows: &[u32], now: Timestamp) -> Vec<Job> {
+    let mut jobs = JobColumns::new(tables, &LocatedRows::new(tables.jobs.chunks(), rows));
+    (0..rows.len()).map(|at| jobs.job(at, now)).collect()
 }
 
 /// A column of codes with the values of its dictionary.
-struct Texts<'a> {
-    codes: &'a UInt32Array,
+struct Texts<'a, C> {
+    codes: Vec<C>,
     values: &'a Arena<SmolStr>,
 }
 
-impl<'a> Texts<'a> {
-    fn new(codes: &'a ArrayRef, dictionary: &'a Dictionary) -> Self {
-        Self { codes: codes.as_primitive(), values: dictionary.texts() }
-    }
-
+impl Texts<'_, u32> {
     fn text(&self, at: usize) -> SmolStr {
-        self.values.get(self.codes.value(at)).clone()
-    }
-
-    fn optional(&self, at: usize) -> Option<SmolStr> {
-        self.codes.is_valid(at).then(|| self.text(at))
+        self.values.get(self.codes[at]).clone()
     }
 }
 
-/// The columns of a batch of jobs.
-struct JobArrays<'a> {
-    job_id: &'a FixedSizeBinaryArray,
-    queue: Texts<'a>,
-    job_set: Texts<'a>,
-    owner: Texts<'a>,
-    namespace: Texts<'a>,
-    priority_class: Texts<'a>,
-    /// CPU, memory, ephemeral storage, GPUs and priority.
-    integers: [&'a [i64]; 5],
-    submitted: &'a [i64],
-    cancelled: &'a TimestampMicrosecondArray,
-    state: &'a UInt8Array,
-    last_transition_time: &'a [i64],
-    cancel_reason: Texts<'a>,
-    cancel_user: Texts<'a>,
-    latest_run_id: &'a FixedSizeBinaryArray,
-    annotations: AnnotationArrays<'a>,
-    runs: RunArrays<'a>,
+impl Texts<'_, Option<u32>> {
+    fn text(&self, at: usize) -> Option<SmolStr> {
+        self.codes[at].map(|code| self.values.get(code).clone())
+    }
 }
 
-impl<'a> JobArrays<'a> {
-    fn new(tables: &'a Tables, batch: &'a RecordBatch) -> Self {
-        let texts = &tables.dictionaries;
-        let mut at = 0;
-        let mut next = || {
-            at += 1;
-            batch.column(at - 1)
+/// The values of a column without nulls.
+fn required<'a, C, V: ArrowNativeType>(
+    rows: &LocatedRows<'a, C>,
+    column: impl Fn(&'a C) -> &'a ScalarBuffer<V>,
+) -> Vec<V> {
+    rows.read(|chunk| {
+        let values: &[V] = column(chunk);
+        |at| values[at]
+    })
+}
+
+/// The values of a column with nulls.
+fn optional<'a, C, V: ArrowNativeType>(
+    rows: &LocatedRows<'a, C>,
+    column: impl Fn(&'a C) -> &'a OptionalCells<V>,
+) -> Vec<Option<V>> {
+    rows.read(|chunk| {
+        let values = column(chunk);
+        |at| values.get(at)
+    })
+}
+
+/// The columns of a page of jobs.
+struct JobColumns<'a> {
+    tables: &'a Tables,
+    job_id: Vec<JobId>,
+    queue: Texts<'a, u32>,
+    job_set: Texts<'a, u32>,
+    owner: Texts<'a, u32>,
+    namespace: Texts<'a, Option<u32>>,
+    priority_class: Texts<'a, Option<u32>>,
+    cpu: Vec<i64>,
+    memory: Vec<i64>,
+    ephemeral_storage: Vec<i64>,
+    gpu: Vec<i64>,
+    priority: Vec<i64>,
+    submitted: Vec<i64>,
+    cancelled: Vec<Option<i64>>,
+    state: Vec<u8>,
+    last_transition_time: Vec<i64>,
+    cancel_reason: Texts<'a, Option<u32>>,
+    cancel_user: Texts<'a, Option<u32>>,
+    runs: RunColumns<'a>,
+    latest_run_id: Vec<Option<RunId>>,
+    annotations: AnnotationColumns<'a>,
+}
+
+impl<'a> JobColumns<'a> {
+    fn new(tables: &'a Tables, rows: &LocatedRows<'a, JobChunk>) -> Self {
+        let texts = |column: fn(&JobCells) -> &ScalarBuffer<u32>, dictionary: &'a Dictionary| Texts {
+            codes: required(rows, |chunk| column(&chunk.cells)),
+            values: dictionary.texts(),
         };
+        let optional_texts = |column: fn(&JobCells) -> &OptionalCells<u32>, dictionary: &'a Dictionary| Texts {
+            codes: optional(rows, |chunk| column(&chunk.cells)),
+            values: dictionary.texts(),
+        };
+        let dictionaries = &tables.dictionaries;
         Self {
-            job_id: next().as_fixed_size_binary(),
-            queue: Texts::new(next(), &texts.queues),
-            job_set: Texts::new(next(), &texts.job_sets),
-            owner: Texts::new(next(), &texts.owners),
-            namespace: Texts::new(next(), &texts.namespaces),
-            priority_class: Texts::new(next(), &texts.priority_classes),
-            integers: [(); 5].map(|()| values::<Int64Type>(next())),
-            submitted: values::<TimestampMicrosecondType>(next()),
-            cancelled: next().as_primitive(),
-            state: next().as_primitive::<UInt8Type>(),
-            last_transition_time: values::<TimestampMicrosecondType>(next()),
-            cancel_reason: Texts::new(next(), &texts.cancel_reasons),
-            cancel_user: Texts::new(next(), &texts.cancel_users),
-            runs: RunArrays::new(tables, next()),
-            latest_run_id: next().as_fixed_size_binary(),
-            annotations: AnnotationArrays::new(tables, next()),
+            tables,
+            job_id: rows.read(|chunk| |at| JobId::at(&chunk.cells.job_id, at)),
+            queue: texts(|cells| &cells.queue, &dictionaries.queues),
+            job_set: texts(|cells| &cells.job_set, &dictionaries.job_sets),
+            owner: texts(|cells| &cells.owner, &dictionaries.owners),
+            namespace: optional_texts(|cells| &cells.namespace, &dictionaries.namespaces),
+            priority_class: optional_texts(|cells| &cells.priority_class, &dictionaries.priority_classes),
+            cpu: required(rows, |chunk| &chunk.cells.cpu),
+            memory: required(rows, |chunk| &chunk.cells.memory),
+            ephemeral_storage: required(rows, |chunk| &chunk.cells.ephemeral_storage),
+            gpu: required(rows, |chunk| &chunk.cells.gpu),
+            priority: required(rows, |chunk| &chunk.cells.priority),
+            submitted: required(rows, |chunk| &chunk.cells.submitted),
+            cancelled: optional(rows, |chunk| &chunk.cells.cancelled),
+            state: required(rows, |chunk| &chunk.cells.state),
+            last_transition_time: required(rows, |chunk| &chunk.cells.last_transition_time),
+            cancel_reason: optional_texts(|cells| &cells.cancel_reason, &dictionaries.cancel_reasons),
+            cancel_user: optional_texts(|cells| &cells.cancel_user, &dictionaries.cancel_users),
+            // The runs precede the ids of the latest runs, because they load most of them into the caches of the
+            // processor.
+            runs: RunColumns::new(tables, rows),
+            latest_run_id: {
+                let latest = optional(rows, |chunk| &chunk.cells.latest_run);
+                latest.into_iter().map(|packed| Some(tables.latest_run(packed?))).collect()
+            },
+            annotations: AnnotationColumns::new(rows),
         }
     }
 
@@ -102,37 +132,33 @@ impl<'a> JobArrays<'a> {
     #[inline(always)]
     fn job(&mut self, at: usize, now: Timestamp) -> Job {
         let mut runs = self.runs.of_job(at);
-        let last_active_run_id = self.latest_run_id.is_valid(at).then(|| {
-            let id = FixedId::<RUN_ID_BYTES>::at(self.latest_run_id.value_data(), at);
+        let last_active_run_id = self.latest_run_id[at].map(|id| match runs.first() {
             // The id is usually that of a run of the job, so its string is shared.
-            match runs.first() {
-                Some(run) if run.run_id.as_bytes() == id.as_bytes() => run.run_id.clone(),
-                _ => id.as_str().into(),
-            }
+            Some(run) if run.run_id.as_bytes() == id.as_bytes() => run.run_id.clone(),
+            _ => id.as_str().into(),
         });
         let last = Run::sort(&mut runs, now).unwrap_or_default();
-        let [cpu, memory, ephemeral_storage, gpu, priority] = self.integers.map(|values| values[at]);
         Job {
-            job_id: FixedId::<JOB_ID_BYTES>::at(self.job_id.value_data(), at).as_str().into(),
+            job_id: self.job_id[at].as_str().into(),
             queue: self.queue.text(at),
             owner: self.owner.text(at),
-            namespace: self.namespace.optional(at),
+            namespace: self.namespace.text(at),
             job_set: self.job_set.text(at),
-            cpu,
-            memory,
-            ephemeral_storage,
-            gpu,
-            priority,
-            priority_class: self.priority_class.optional(at),
+            cpu: self.cpu[at],
+            memory: self.memory[at],
+            ephemeral_storage: self.ephemeral_storage[at],
+            gpu: self.gpu[at],
+            priority: self.priority[at],
+            priority_class: self.priority_class.text(at),
             submitted: Timestamp::from_micros(self.submitted[at]),
-            cancelled: time(self.cancelled, at),
-            state: job_state(self.state.value(at)),
+            cancelled: self.cancelled[at].map(Timestamp::from_micros),
+            state: job_state(self.state[at]),
             last_transition_time: Timestamp::from_micros(self.last_transition_time[at]),
             last_active_run_id,
             duplicate: false,
-            annotations: self.annotations.of_job(at),
-            cancel_reason: self.cancel_reason.optional(at),
-            cancel_user: self.cancel_user.optional(at),
+            annotations: self.annotations.of_job(self.tables, at),
+            cancel_reason: self.cancel_reason.text(at),
+            cancel_user: self.cancel_user.text(at),
             node: last.node,
             cluster: last.cluster,
             pool: last.pool,
@@ -143,148 +169,134 @@ impl<'a> JobArrays<'a> {
     }
 }
 
-struct AnnotationArrays<'a> {
-    catalog: &'a AnnotationCatalog,
-    offsets: &'a [i32],
-    keys: &'a [u32],
-    values: &'a [u32],
+/// The annotations per job for which memory is reserved: for most stores, the vector then does not grow.
+const ENTRIES_PER_JOB: usize = 8;
+
+/// The annotations of a page of jobs.
+struct AnnotationColumns<'a> {
+    key_sets: Vec<u32>,
+    /// The codes of the values of all jobs, in the order of the keys of their key sets.
+    codes: Vec<u32>,
+    /// The number of codes of the jobs that were decoded.
+    decoded: usize,
     /// The keys of the previous job: most jobs have the same keys.
-    resolved: ResolvedKeys<'a>,
+    previous: Option<(u32, Keys<'a>)>,
 }
 
-#[derive(Default)]
-struct ResolvedKeys<'a> {
-    codes: &'a [u32],
+/// The names of the keys of a key set, and the dictionary of each key.
+struct Keys<'a> {
     names: Arc<[SmolStr]>,
-    /// The dictionary of each key.
     values: Vec<&'a Arena<SmolStr>>,
 }
 
-impl<'a> AnnotationArrays<'a> {
-    fn new(tables: &'a Tables, annotations: &'a ArrayRef) -> Self {
-        let map = annotations.as_map();
-        let (keys, values) = (values::<UInt32Type>(map.keys()), values::<UInt32Type>(map.values()));
-        let catalog = &tables.dictionaries.annotations;
-        Self { catalog, offsets: map.offsets(), keys, values, resolved: ResolvedKeys::default() }
+impl<'a> AnnotationColumns<'a> {
+    fn new(rows: &LocatedRows<'_, JobChunk>) -> Self {
+        let key_sets = required(rows, |chunk| &chunk.cells.key_set);
+        let mut codes = Vec::with_capacity(key_sets.len() * ENTRIES_PER_JOB);
+        rows.iter().for_each(|(chunk, at)| codes.extend_from_slice(chunk.annotations.get(at)));
+        Self { key_sets, codes, decoded: 0, previous: None }
     }
 
-    /// The entries of a range of jobs.
-    fn entries(&self, jobs: Range<usize>) -> Range<usize> {
-        self.offsets[jobs.start] as usize..self.offsets[jobs.end] as usize
+    /// The annotations of a job. The jobs are decoded in their order.
+    fn of_job(&mut self, tables: &'a Tables, at: usize) -> Annotations {
+        let (catalog, key_set) = (&tables.dictionaries.annotations, self.key_sets[at]);
+        let known = self.previous.take().filter(|&(of, _)| of == key_set);
+        let (_, keys) = self.previous.insert(known.unwrap_or_else(|| {
+            let codes = catalog.key_set(key_set);
+            let names = codes.iter().map(|&code| catalog.keys.text(code).clone()).collect();
+            (key_set, Keys { names, values: codes.iter().map(|&code| catalog.values(code).texts()).collect() })
+        }));
+        let codes = &self.codes[self.decoded..][..keys.values.len()];
+        self.decoded += codes.len();
+        let values = keys.values.iter().zip(codes).map(|(values, &code)| values.get(code).clone());
+        Annotations::from_sorted(Arc::clone(&keys.names), values.collect())
     }
+}
 
-    fn of_job(&mut self, at: usize) -> Annotations {
-        let entries = self.entries(at..at + 1);
-        let (codes, values) = (&self.keys[entries.clone()], &self.values[entries]);
-        if self.resolved.codes != codes {
-            let values = codes.iter().map(|&code| self.catalog.values(code).texts());
-            let names = codes.iter().map(|&code| self.catalog.keys.text(code).clone());
-            self.resolved = ResolvedKeys { codes, names: names.collect(), values: values.collect() };
+/// The columns of the runs of a page of jobs, in descending order of insertion.
+struct RunColumns<'a> {
+    /// The end of the runs of each job.
+    ends: Vec<usize>,
+    run_id: Vec<RunId>,
+    cluster: Texts<'a, u32>,
+    node: Texts<'a, Option<u32>>,
+    pool: Texts<'a, Option<u32>>,
+    leased: Vec<i64>,
+    pending: Vec<Option<i64>>,
+    started: Vec<Option<i64>>,
+    finished: Vec<Option<i64>>,
+    state: Vec<u8>,
+    exit_code: Vec<Option<i32>>,
+}
+
+/// The rows of the runs of jobs, and the end of those of each job.
+fn runs_of(tables: &Tables, jobs: &LocatedRows<'_, JobChunk>) -> (Vec<u32>, Vec<usize>) {
+    let count = jobs.rows().len();
+    let (mut rows, mut ends) = (Vec::with_capacity(count), Vec::with_capacity(count));
+    let previous = |run: u32| {
+        let (chunk, at) = tables.runs.locate(run);
+        chunk.cells.previous.get(at)
+    };
+    // The last two runs of all jobs are read before the others, so that their cache misses overlap.
+    let last = optional(jobs, |chunk| &chunk.cells.last_run);
+    let second: Vec<Option<u32>> = last.iter().map(|last| previous((*last)?)).collect();
+    for (last, mut next) in last.into_iter().zip(second) {
+        rows.extend(last);
+        while let Some(run) = next {
+            rows.push(run);
+            next = previous(run);
         }
-        let values = self.resolved.values.iter().zip(values);
-        let values = values.map(|(values, &code)| values.get(code).clone()).collect();
-        Annotations::from_sorted(Arc::clone(&self.resolved.names), values)
+        ends.push(rows.len());
     }
+    (rows, ends)
 }
 
-/// The columns of the runs of jobs.
-struct RunArrays<'a> {
-    offsets: &'a [i32],
-    run_id: &'a FixedSizeBinaryArray,
-    cluster: Texts<'a>,
-    node: Texts<'a>,
-    pool: Texts<'a>,
-    leased: &'a TimestampMicrosecondArray,
-    pending: &'a TimestampMicrosecondArray,
-    started: &'a TimestampMicrosecondArray,
-    finished: &'a TimestampMicrosecondArray,
-    state: &'a UInt8Array,
-    exit_code: &'a Int32Array,
-}
-
-impl<'a> RunArrays<'a> {
-    fn new(tables: &'a Tables, runs: &'a ArrayRef) -> Self {
-        let texts = &tables.dictionaries;
-        let list = runs.as_list::<i32>();
-        let runs = list.values().as_struct();
-        let mut at = 0;
-        let mut next = || {
-            at += 1;
-            runs.column(at - 1)
+impl<'a> RunColumns<'a> {
+    fn new(tables: &'a Tables, jobs: &LocatedRows<'_, JobChunk>) -> Self {
+        let (rows, ends) = runs_of(tables, jobs);
+        let rows: &LocatedRows<'_, RunChunk> = &LocatedRows::new(tables.runs.chunks(), &rows);
+        let times = |column: fn(&RunCells) -> &OptionalCells<i64>| optional(rows, |chunk| column(&chunk.cells));
+        let optional_texts = |column: fn(&RunCells) -> &OptionalCells<u32>, dictionary: &'a Dictionary| Texts {
+            codes: optional(rows, |chunk| column(&chunk.cells)),
+            values: dictionary.texts(),
         };
+        let dictionaries = &tables.dictionaries;
+        let cluster = required(rows, |chunk| &chunk.cells.cluster);
         Self {
-            offsets: list.offsets(),
-            run_id: next().as_fixed_size_binary(),
-            cluster: Texts::new(next(), &texts.clusters),
-            node: Texts::new(next(), &texts.nodes),
-            pool: Texts::new(next(), &texts.pools),
-            leased: next().as_primitive(),
-            pending: next().as_primitive(),
-            started: next().as_primitive(),
-            finished: next().as_primitive(),
-            state: next().as_primitive(),
-            exit_code: next().as_primitive(),
+            ends,
+            run_id: rows.read(|chunk| |at| RunId::at(&chunk.cells.run_id, at)),
+            cluster: Texts { codes: cluster, values: dictionaries.clusters.texts() },
+            node: optional_texts(|cells| &cells.node, &dictionaries.nodes),
+            pool: optional_texts(|cells| &cells.pool, &dictionaries.pools),
+            leased: required(rows, |chunk| &chunk.cells.leased),
+            pending: times(|cells| &cells.pending),
+            started: times(|cells| &cells.started),
+            finished: times(|cells| &cells.finished),
+            state: required(rows, |chunk| &chunk.cells.state),
+            exit_code: optional(rows, |chunk| &chunk.cells.exit_code),
         }
-    }
-
-    /// The indices of the runs of a range of jobs.
-    fn runs_of(&self, jobs: Range<usize>) -> Range<usize> {
-        self.offsets[jobs.start] as usize..self.offsets[jobs.end] as usize
     }
 
     fn of_job(&self, at: usize) -> Vec<Run> {
-        self.runs_of(at..at + 1).map(|at| self.run(at)).collect()
+        let start = at.checked_sub(1).map_or(0, |before| self.ends[before]);
+        (start..self.ends[at]).map(|at| self.run(at)).collect()
     }
 
     // Inlined, so that the run is constructed in the vector and not moved to it.
     #[inline(always)]
     fn run(&self, at: usize) -> Run {
         Run {
-            run_id: FixedId::<RUN_ID_BYTES>::at(self.run_id.value_data(), at).as_str().into(),
+            run_id: self.run_id[at].as_str().into(),
             cluster: self.cluster.text(at),
-            node: self.node.optional(at),
-            pool: self.pool.optional(at),
-            leased: time(self.leased, at),
-            pending: time(self.pending, at),
-            started: time(self.started, at),
-            finished: time(self.finished, at),
+            node: self.node.text(at),
+            pool: self.pool.text(at),
+            leased: Some(Timestamp::from_micros(self.leased[at])),
+            pending: self.pending[at].map(Timestamp::from_micros),
+            started: self.started[at].map(Timestamp::from_micros),
+            finished: self.finished[at].map(Timestamp::from_micros),
             // The column contains only ordinals of `RunState`.
-            job_run_state: RunState::from_ordinal(self.state.value(at)).unwrap_or(RunState::Leased),
-            exit_code: self.exit_code.is_valid(at).then(|| self.exit_code.value(at)),
+            job_run_state: RunState::from_ordinal(self.state[at]).unwrap_or(RunState::Leased),
+            exit_code: self.exit_code[at],
         }
     }
-}
-
-fn values<T: ArrowPrimitiveType>(array: &ArrayRef) -> &[T::Native] {
-    array.as_primitive::<T>().values()
-}
-
-fn time(column: &PrimitiveArray<TimestampMicrosecondType>, at: usize) -> Option<Timestamp> {
-    column.is_valid(at).then(|| Timestamp::from_micros(column.value(at)))
-}
-
-/// The groups of a batch of the group plan.
-pub(super) fn groups(key: &GroupKey, batch: &RecordBatch, aggregates: Aggregates) -> Vec<JobGroup> {
-    let mut columns = batch.columns().iter();
-    let mut next = || columns.next();
-    let (Some(groups), Some(counts)) = (next(), next()) else { return Vec::new() };
-    let (groups, counts) = (groups.as_primitive::<UInt32Type>(), counts.as_primitive::<UInt64Type>());
-    let states: Vec<_> =
-        aggregates.states().into_iter().flat_map(StateSet::iter).zip(std::iter::from_fn(&mut next)).collect();
-    let submitted = aggregates.submitted().then(&mut next).flatten();
-    let last_transition = aggregates.last_transition_time().and_then(|_| next());
-    let group = |at: usize| JobGroup {
-        name: key.name(groups.value(at)),
-        count: counts.value(at),
-        aggregates: GroupAggregates {
-            state: aggregates.states().map(|_| {
-                states.iter().map(|(state, counts)| (*state, counts.as_primitive::<UInt64Type>().value(at))).collect()
-            }),
-            submitted: submitted
-                .map(|times| Timestamp::from_micros(times.as_primitive::<TimestampMicrosecondType>().value(at))),
-            last_transition_time: last_transition
-                .map(|times| Timestamp::from_seconds(times.as_primitive::<TimestampSecondType>().value(at))),
-        },
-    };
-    (0..groups.len()).map(group).collect()
 }

@@ -8,18 +8,17 @@ use std::sync::{Arc, LazyLock};
 
 use bytes::Bytes;
 use datafusion::arrow::array::{
-    Array, ArrayRef, AsArray, BooleanArray, DictionaryArray, FixedSizeBinaryArray, MapArray, PrimitiveArray,
-    StringBuilder, StringViewArray, StringViewBuilder, StructArray, UInt32Array, UInt32Builder,
+    ArrayRef, AsArray, BooleanArray, DictionaryArray, FixedSizeBinaryArray, MapArray, PrimitiveArray, StringBuilder,
+    StringViewArray, StringViewBuilder, StructArray, UInt32Array, UInt32Builder,
 };
 use datafusion::arrow::buffer::{Buffer, OffsetBuffer};
-use datafusion::arrow::compute::take;
 use datafusion::arrow::datatypes::{DataType, Field, Fields, Schema, SchemaRef, TimeUnit, UInt8Type, UInt32Type};
 use datafusion::arrow::error::ArrowError;
 use datafusion::common::internal_err;
 use datafusion::error::Result as EngineResult;
 use hashbrown::HashMap;
 
-use super::storage::{Chunk, Dictionary, FixedId, JobChunk, JobColumnIndex, LocatedRows, Tables};
+use super::storage::{Chunk, Dictionary, FixedId, JobChunk, JobColumnIndex, JobId, LocatedRows, Tables};
 use crate::ingest::JOB_ID_BYTES;
 use crate::model::{JobState, RunState};
 
@@ -125,14 +124,11 @@ pub(super) fn states(ordinals: &PrimitiveArray<UInt8Type>, names: &ArrayRef) -> 
     Ok(Arc::new(DictionaryArray::try_new(codes, Arc::clone(names))?))
 }
 
-/// Ids as views into the buffer of their column.
-pub(super) fn id_views<const N: usize>(
-    ids: &FixedSizeBinaryArray,
-    places: impl Iterator<Item = usize>,
-) -> Result<ArrayRef, ArrowError> {
-    let mut views = StringViewBuilder::with_capacity(places.size_hint().0);
+/// The first `rows` ids as views into the buffer of their column.
+pub(super) fn id_views<const N: usize>(ids: &FixedSizeBinaryArray, rows: usize) -> Result<ArrayRef, ArrowError> {
+    let mut views = StringViewBuilder::with_capacity(rows);
     let block = views.append_block(ids.values().clone());
-    for at in places {
+    for at in 0..rows {
         let len = FixedId::<N>::at(ids.value_data(), at).as_bytes().len();
         views.try_append_view(block, (at * N) as u32, len as u32)?;
     }
@@ -175,43 +171,59 @@ pub(super) fn messages<'a>(messages: impl Iterator<Item = Option<&'a Bytes>>) ->
 /// Rows of the table of jobs.
 #[derive(Clone, Copy)]
 pub(super) enum JobIndices<'a> {
-    /// All rows of a chunk, or a subset.
-    Chunk(&'a JobChunk, Option<&'a UInt32Array>),
-    /// Rows of several chunks.
+    /// All rows of a chunk, and the first of them.
+    Chunk(&'a JobChunk, u32),
+    /// Rows of any chunks.
     Rows(&'a LocatedRows<'a, JobChunk>),
 }
 
-impl JobIndices<'_> {
+impl<'a> JobIndices<'a> {
     pub(super) fn len(&self) -> usize {
         match self {
-            Self::Chunk(chunk, places) => places.map_or(chunk.len(), Array::len),
+            Self::Chunk(chunk, _) => chunk.len(),
             Self::Rows(rows) => rows.rows().len(),
+        }
+    }
+
+    /// The rows as an array.
+    pub(super) fn rows(&self) -> ArrayRef {
+        Arc::new(match self {
+            Self::Chunk(chunk, first) => UInt32Array::from_iter_values(*first..*first + chunk.len() as u32),
+            Self::Rows(rows) => UInt32Array::from(rows.rows().to_vec()),
+        })
+    }
+
+    /// The chunk of each row, and the row's index in it.
+    fn located(self) -> Box<dyn Iterator<Item = (&'a JobChunk, usize)> + 'a> {
+        match self {
+            Self::Chunk(chunk, _) => Box::new((0..chunk.len()).map(move |at| (chunk, at))),
+            Self::Rows(rows) => Box::new(rows.iter()),
         }
     }
 }
 
 /// A column of the table `job`. All batches share the values array of a dictionary.
-pub(super) fn job_column(tables: &Tables, name: &str, places: JobIndices<'_>) -> EngineResult<ArrayRef> {
-    JobColumns { tables, places }.named(name)
+pub(super) fn job_column(tables: &Tables, name: &str, rows: JobIndices<'_>) -> EngineResult<ArrayRef> {
+    JobColumns { tables, rows }.named(name)
 }
 
 /// The values of an annotation key, null for jobs without the key; `None` for a key that no job has.
-pub(super) fn annotation_column(tables: &Tables, key: Option<u32>, places: JobIndices<'_>) -> EngineResult<ArrayRef> {
-    JobColumns { tables, places }.annotation(key)
+pub(super) fn annotation_column(tables: &Tables, key: Option<u32>, rows: JobIndices<'_>) -> EngineResult<ArrayRef> {
+    JobColumns { tables, rows }.annotation(key)
 }
 
 struct JobColumns<'a> {
     tables: &'a Tables,
-    places: JobIndices<'a>,
+    rows: JobIndices<'a>,
 }
 
-impl<'a> JobColumns<'a> {
+impl JobColumns<'_> {
     fn named(&self, name: &str) -> EngineResult<ArrayRef> {
         match name {
             "job_id" => self.job_ids(),
             "state" => Ok(states(self.stored(JobColumnIndex::state)?.as_primitive(), &JOB_STATES)?),
             "latest_run_id" => self.latest_run_ids(),
-            "duplicate" => Ok(Arc::new(BooleanArray::from(vec![false; self.places.len()]))),
+            "duplicate" => Ok(Arc::new(BooleanArray::from(vec![false; self.rows.len()]))),
             "annotations" => self.annotations(),
             _ => match (JobColumnIndex::named(name), self.tables.dictionaries.of(name)) {
                 (Some(column), Some(dictionary)) => self.texts(dictionary, column),
@@ -223,11 +235,9 @@ impl<'a> JobColumns<'a> {
 
     /// The values of a stored column.
     fn stored(&self, column: JobColumnIndex) -> EngineResult<ArrayRef> {
-        let of_chunk = |chunk: &'a JobChunk| chunk.batch().column(column as usize);
-        Ok(match self.places {
-            JobIndices::Chunk(chunk, None) => Arc::clone(of_chunk(chunk)),
-            JobIndices::Chunk(chunk, Some(places)) => take(of_chunk(chunk), places, None)?,
-            JobIndices::Rows(rows) => JobChunk::gather(column, rows)?,
+        Ok(match self.rows {
+            JobIndices::Chunk(chunk, _) => Arc::clone(chunk.batch().column(column as usize)),
+            JobIndices::Rows(rows) => rows.take(|chunk| chunk.batch().column(column as usize))?,
         })
     }
 
@@ -237,12 +247,11 @@ impl<'a> JobColumns<'a> {
     }
 
     fn job_ids(&self) -> EngineResult<ArrayRef> {
-        Ok(match self.places {
-            JobIndices::Chunk(chunk, None) => id_views::<JOB_ID_BYTES>(chunk.job_id(), 0..chunk.len())?,
-            JobIndices::Chunk(chunk, Some(places)) => {
-                id_views::<JOB_ID_BYTES>(chunk.job_id(), places.values().iter().map(|&at| at as usize))?
+        Ok(match self.rows {
+            JobIndices::Chunk(chunk, _) => id_views::<JOB_ID_BYTES>(chunk.job_id(), chunk.len())?,
+            JobIndices::Rows(rows) => {
+                id_strings(rows.iter().map(|(chunk, at)| Some(JobId::at(&chunk.cells.job_id, at))))?
             }
-            JobIndices::Rows(rows) => id_strings(rows.rows().iter().map(|&row| Some(self.tables.jobs.id(row))))?,
         })
     }
 
@@ -256,18 +265,11 @@ impl<'a> JobColumns<'a> {
         let catalog = &self.tables.dictionaries.annotations;
         let Some(key) = key else {
             let values = Arc::new(StringViewArray::new_null(0));
-            return Ok(Arc::new(DictionaryArray::try_new(UInt32Array::new_null(self.places.len()), values)?));
+            return Ok(Arc::new(DictionaryArray::try_new(UInt32Array::new_null(self.rows.len()), values)?));
         };
-        let codes = match self.places {
-            JobIndices::Chunk(chunk, places) => {
-                let column = chunk.annotations.column(key).map(|column| column.to_array(chunk.len()));
-                match (column, places) {
-                    (None, _) => UInt32Array::new_null(self.places.len()),
-                    (Some(column), None) => column,
-                    (Some(column), Some(places)) => take(&column, places, None)?.as_primitive().clone(),
-                }
-            }
-            JobIndices::Rows(_) => self.rows().map(|(chunk, at)| chunk.annotations.get(key, at)).collect(),
+        let codes: UInt32Array = match self.rows {
+            JobIndices::Chunk(chunk, _) => (0..chunk.len()).map(chunk.annotation(catalog, key)).collect(),
+            JobIndices::Rows(rows) => rows.iter().map(|(chunk, at)| chunk.annotation(catalog, key)(at)).collect(),
         };
         Ok(Arc::new(DictionaryArray::try_new(codes, catalog.values(key).values())?))
     }
@@ -279,16 +281,12 @@ impl<'a> JobColumns<'a> {
         let mut codes = UInt32Builder::new();
         let mut texts = StringViewBuilder::new();
         let mut known = HashMap::new();
-        let mut lengths = Vec::with_capacity(self.places.len());
-        for (chunk, at) in self.rows() {
+        let mut lengths = Vec::with_capacity(self.rows.len());
+        for (chunk, at) in self.rows.located() {
             let key_set = catalog.key_set(chunk.cells.key_set[at]);
             lengths.push(key_set.len());
-            for &key in key_set.iter() {
+            for (&key, &code) in key_set.iter().zip(chunk.annotations.get(at)) {
                 keys.append_value(catalog.keys.text(key));
-                let Some(code) = chunk.annotations.get(key, at) else {
-                    codes.append_null();
-                    continue;
-                };
                 let next = known.len() as u32;
                 codes.append_value(*known.entry((key, code)).or_insert_with(|| {
                     texts.append_value(catalog.values(key).text(code));
@@ -301,16 +299,5 @@ impl<'a> JobColumns<'a> {
         let entries = StructArray::try_new(annotation_fields(), columns, None)?;
         let offsets = OffsetBuffer::from_lengths(lengths);
         Ok(Arc::new(MapArray::try_new(Arc::new(annotation_entries()), offsets, entries, None, false)?))
-    }
-
-    /// The chunk of each row, and the row's index in it.
-    fn rows(&self) -> Box<dyn Iterator<Item = (&'a JobChunk, usize)> + '_> {
-        match self.places {
-            JobIndices::Chunk(chunk, None) => Box::new((0..chunk.len()).map(move |at| (chunk, at))),
-            JobIndices::Chunk(chunk, Some(places)) => {
-                Box::new(places.values().iter().map(move |&at| (chunk, at as usize)))
-            }
-            JobIndices::Rows(rows) => Box::new(rows.iter()),
-        }
     }
 }

@@ -22,7 +22,7 @@ use crate::error::{BackendKind, Error, ErrorKind, Operation, Result};
 
 /// The stack size of a thread that plans and executes statements; unused pages take no memory. DataFusion grows the
 /// stack when it traverses a tree, but not when it formats, compares or drops one: the size allows 32 KiB for each of
-/// [`MOST_LEVELS`](super::sql_planner::MOST_LEVELS) levels.
+/// [`MAX_LEVELS`](super::sql_planner::MAX_LEVELS) levels.
 const STACK_BYTES: usize = 64 << 20;
 /// The number of additional threads for the tasks that operators spawn. A cancelled task occupies its thread until it
 /// yields, which can take long in a join whose filter passes no row.

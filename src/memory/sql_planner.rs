@@ -18,7 +18,7 @@ use crate::error::{BackendKind, Error, ErrorKind, Operation, Result};
 
 /// The maximum nesting of expressions and subqueries, counted as operators, keywords and nested parentheses. Planning
 /// time is quadratic in the depth, and takes seconds at this limit.
-pub(super) const MOST_LEVELS: usize = 2000;
+pub(super) const MAX_LEVELS: usize = 2000;
 /// The number of statements whose optimised plans are kept.
 const MAX_PLANS: usize = 64;
 /// The optimised plans of longer statements are not kept, because a kept plan is dropped on the caller's stack: the
@@ -126,17 +126,17 @@ fn is_repeatable(plan: &LogicalPlan) -> EngineResult<bool> {
 /// Refuses a statement that is nested too deeply.
 pub(super) fn check_depth(statement: &str) -> Result<()> {
     // Each level has a token.
-    if statement.len() <= MOST_LEVELS {
+    if statement.len() <= MAX_LEVELS {
         return Ok(());
     }
-    let refuse = |error| sql_error(ErrorKind::InvalidArgument, "the statement is no SQL", error);
+    let refuse = |error| sql_error(ErrorKind::InvalidArgument, "the statement is not valid SQL", error);
     let tokens = Tokenizer::new(&PostgreSqlDialect {}, statement).tokenize().map_err(refuse)?;
-    let (mut nesting, mut open, mut most_open) = (0, 0_usize, 0);
+    let (mut nesting, mut open, mut max_open) = (0, 0_usize, 0);
     for token in &tokens {
         match token {
             Token::LParen => {
                 open += 1;
-                most_open = most_open.max(open);
+                max_open = max_open.max(open);
             }
             Token::RParen => open = open.saturating_sub(1),
             Token::Word(word) if word.keyword == Keyword::NoKeyword => {}
@@ -144,8 +144,8 @@ pub(super) fn check_depth(statement: &str) -> Result<()> {
             _ => nesting += 1,
         }
     }
-    if nesting + most_open > MOST_LEVELS {
-        let message = format!("the statement has more than {MOST_LEVELS} operators, keywords and nested parentheses");
+    if nesting + max_open > MAX_LEVELS {
+        let message = format!("the statement has more than {MAX_LEVELS} operators, keywords and nested parentheses");
         return Err(Error::new(ErrorKind::InvalidArgument, Operation::Sql, message).with_backend(BackendKind::Memory));
     }
     Ok(())

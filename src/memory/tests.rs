@@ -125,14 +125,9 @@ async fn explain_shows_plans_with_their_metrics() {
         let plan = &explanation.statements[0].plan;
         let scanned = format!("chunks={} of 1", 1 - cached);
         let merged = format!("cached chunks={cached}");
-        for part in
-            ["GroupSortExec", "DenseAggregateExec: gby=[queue]", &merged, "JobScanExec", &scanned, "output_rows=2"]
-        {
+        for part in ["GroupExec: gby=[queue]", "limit=2", &merged, "GroupScan", &scanned, "output_rows=2, elapsed"] {
             assert!(plan.contains(part), "{part} in {plan}");
         }
-        let nodes: Vec<usize> =
-            ["GroupSortExec", "DenseAggregateExec", "JobScanExec"].map(|node| plan.find(node).unwrap()).to_vec();
-        assert!(nodes.is_sorted(), "{plan}");
     }
     let id = jobs[0].job_id.to_string();
     for (call, table) in [

@@ -18,7 +18,6 @@ pub(super) struct ActiveJobSets {
 }
 
 impl ActiveJobSets {
-    /// The code of a pair.
     pub(super) fn pair(&mut self, queue: u32, job_set: u32) -> u32 {
         let next = self.pairs.len() as u32;
         let pair = *self.pairs.entry((queue, job_set)).or_insert(next);
@@ -42,7 +41,6 @@ impl ActiveJobSets {
         }
     }
 
-    /// Increments the active jobs of a pair.
     fn activate(&mut self, pair: u32, active_rows: &mut RowSet) {
         let active = &mut self.active_jobs[pair as usize];
         *active += 1;
@@ -51,7 +49,6 @@ impl ActiveJobSets {
         }
     }
 
-    /// Decrements the active jobs of a pair.
     pub(super) fn end(&mut self, pair: u32, active_rows: &mut RowSet) {
         let active = &mut self.active_jobs[pair as usize];
         *active -= 1;

@@ -58,14 +58,13 @@ impl Store {
         parts
             .try_for_each(|part| {
                 self.append_historical(jobs, &codes, part)?;
-                self.index_latest_runs();
+                self.apply_changes();
                 Ok(())
             })
             .and_then(|()| self.end_batch())
             .map_err(|error| engine_error(Operation::PopulateHistoricalJobs, error.into()))
     }
 
-    /// Inserts new jobs.
     fn append_historical(
         &mut self,
         jobs: &HistoricalJobs,
@@ -95,7 +94,6 @@ impl Store {
         Ok(())
     }
 
-    /// Reserves capacity in the id indexes.
     fn reserve_ids(&self, jobs: &HistoricalJobs, more: usize) {
         self.indexes.job_ids.reserve(more);
         self.indexes.run_ids.reserve(more);
@@ -204,7 +202,6 @@ impl Store {
     }
 }
 
-/// The run of a historical job.
 struct HistoricalRun {
     i: u64,
     id: RunId,

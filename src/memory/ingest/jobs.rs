@@ -10,7 +10,7 @@ use datafusion::arrow::error::ArrowError;
 
 use super::store::Store;
 use crate::ingest::{JobEffect, JobInsert, JobPatch, JobUpdate};
-use crate::memory::storage::{CHUNK_ROWS, JobId, JobRows, RunId, StateChanges, job_state, locate};
+use crate::memory::storage::{CHUNK_ROWS, JobId, JobRows, RunId, job_state, locate};
 use crate::model::JobState;
 use crate::time::Timestamp;
 
@@ -119,12 +119,12 @@ impl Store {
         let first = self.jobs.len() as u32;
         self.post_job_rows(first, rows);
         self.jobs.append(rows, |writer, at| writer.extend_zones(at));
-        self.append_annotations(first, annotations);
+        self.append_annotations(first, rows.key_set.values(), annotations);
         for chunk in locate(first).0..=locate(self.jobs.len() as u32 - 1).0 {
             let writer = self.jobs.writer(chunk);
             self.indexes.zones.set(chunk, writer);
             if writer.len() == CHUNK_ROWS {
-                writer.annotations.seal();
+                writer.annotations.shrink();
             }
         }
         self.post_priorities();
@@ -144,12 +144,11 @@ impl Store {
         dictionaries.owners.post_column(&rows.owner, first);
         dictionaries.namespaces.post_column(&rows.namespace, first);
         dictionaries.priority_classes.post_column(&rows.priority_class, first);
-        let states = || rows.state.values().iter().map(|&ordinal| job_state(ordinal));
-        let pairs = rows.pair.values().iter().zip(first..).zip(states());
-        let pairs = pairs.map(|((&pair, row), state)| (pair, row, state.is_active()));
+        let pairs = rows.pair.values().iter().zip(first..).zip(rows.state.values());
+        let pairs = pairs.map(|((&pair, row), &state)| (pair, row, job_state(state).is_active()));
         self.active.add(pairs, &mut indexes.active_job_sets);
-        for (row, state) in (first..).zip(states()) {
-            indexes.states.insert(state, row);
+        for (row, &state) in (first..).zip(rows.state.values()) {
+            self.state_changes.enter(state.into(), row);
         }
         indexes.recent_transitions.append(rows.last_transition_seconds.values().iter().copied().zip(first..));
         let of_latest_run = [&rows.cluster, &rows.node, &rows.pool].into_iter().zip(&mut self.latest_runs.changes);
@@ -162,15 +161,29 @@ impl Store {
         }
     }
 
-    fn append_annotations(&mut self, first: u32, annotations: NewAnnotations) {
+    fn append_annotations(&mut self, first: u32, key_sets: &[u32], annotations: NewAnnotations) {
         let catalog = &self.dictionaries.annotations;
+        let mut starts = Vec::with_capacity(key_sets.len());
+        let mut count = 0;
+        for &key_set in key_sets {
+            starts.push(count);
+            count += catalog.key_set(key_set).len();
+        }
+        let mut codes = vec![0; count];
         for (key, values) in annotations {
             catalog.keys.post(values.iter().map(|&(at, _)| (key, first + at)));
             catalog.values(key).post(values.iter().map(|&(at, code)| (code, first + at)));
-            for part in values.chunk_by(|&(a, _), &(b, _)| locate(first + a).0 == locate(first + b).0) {
-                let (chunk, _) = self.jobs.locate(first + part[0].0);
-                chunk.annotations.extend(key, part.iter().map(|&(at, code)| (locate(first + at).1, code)));
+            let mut index = catalog.index_in(key);
+            for (at, code) in values {
+                if let Some(index) = index(key_sets[at as usize]) {
+                    codes[starts[at as usize] + index] = code;
+                }
             }
+        }
+        let ends = starts.iter().skip(1).copied().chain([count]);
+        for (row, (&start, end)) in (first..).zip(starts.iter().zip(ends)) {
+            let (chunk, _) = self.jobs.locate(row);
+            chunk.annotations.push(&codes[start..end]);
         }
     }
 
@@ -186,7 +199,6 @@ impl Store {
         let run_ids: Vec<Option<RunId>> = updates.iter().zip(&rows).map(new_run).collect();
         let runs = self.run_rows(run_ids.iter().copied());
         let runs = run_ids.into_iter().zip(runs);
-        let mut states = StateChanges::default();
         let mut transitions = Vec::with_capacity(updates.len());
         for ((update, row), run) in updates.iter().zip(rows).zip(runs) {
             let Some(row) = row else { continue };
@@ -205,12 +217,8 @@ impl Store {
             if let Some((to, time)) = transition {
                 self.transition(row, state, to, time);
                 transitions.push((time.floor_seconds(), row));
-                if state != to {
-                    states.push(row, state, to);
-                }
             }
         }
-        self.indexes.states.apply(states);
         self.indexes.recent_transitions.append(transitions.into_iter());
     }
 
@@ -230,7 +238,6 @@ impl Store {
         }
     }
 
-    /// Sets the state and the last transition time.
     fn transition(&mut self, row: u32, from: JobState, to: JobState, time: Timestamp) {
         let (chunk, at) = locate(row);
         let jobs = self.jobs.writer(chunk);
@@ -239,6 +246,8 @@ impl Store {
         indexes.zones.set_last_transition(chunk, jobs);
         if from != to {
             jobs.state.set(at, to.ordinal());
+            self.state_changes.leave(from.ordinal().into(), row);
+            self.state_changes.enter(to.ordinal().into(), row);
         }
         if from.is_active() && to.is_terminal() {
             self.active.end(jobs.pair.get(at), &mut indexes.active_job_sets);

@@ -15,7 +15,7 @@ impl Store {
         let before = self.latest_run(row);
         let latest = match run {
             Some(run) => Reference::Row(run),
-            None => Reference::Dangling(self.dangling_place(id)),
+            None => Reference::Dangling(self.dangling_index(id)),
         };
         if before != Some(latest) {
             if let Some(before) = before {
@@ -31,7 +31,7 @@ impl Store {
             return;
         }
         let Some(dangling) = self.latest_runs.dangling.remove(id) else { return };
-        self.latest_runs.free.push(dangling.place);
+        self.latest_runs.free.push(dangling.index);
         for row in dangling.jobs {
             self.point(row, Reference::Row(run));
         }
@@ -65,13 +65,13 @@ impl Store {
     }
 
     /// The index of the id of a run that does not exist.
-    fn dangling_place(&mut self, id: RunId) -> u32 {
+    fn dangling_index(&mut self, id: RunId) -> u32 {
         if let Some(run) = self.latest_runs.dangling.get(&id) {
-            return run.place;
+            return run.index;
         }
-        let place = self.records.dangling_runs.insert(&mut self.latest_runs.free, id);
-        self.latest_runs.dangling.insert(id, DanglingRun { place, jobs: RoaringBitmap::new() });
-        place
+        let index = self.records.dangling_runs.insert(&mut self.latest_runs.free, id);
+        self.latest_runs.dangling.insert(id, DanglingRun { index, jobs: RoaringBitmap::new() });
+        index
     }
 
     /// Removes a job from the references to its previous latest run.
@@ -86,20 +86,19 @@ impl Store {
                     latest_runs.followers.remove(&run);
                 }
             }
-            Reference::Dangling(place) => {
-                let id = *self.records.dangling_runs.get(place);
+            Reference::Dangling(index) => {
+                let id = *self.records.dangling_runs.get(index);
                 if let Some(dangling) = latest_runs.dangling.get_mut(&id)
                     && dangling.jobs.remove(row)
                     && dangling.jobs.is_empty()
                 {
                     latest_runs.dangling.remove(&id);
-                    latest_runs.free.push(place);
+                    latest_runs.free.push(index);
                 }
             }
         }
     }
 
-    /// Sets the latest run of a job.
     fn point(&mut self, row: u32, latest: Reference) {
         let run = match latest {
             Reference::Row(run) => {
@@ -109,8 +108,8 @@ impl Store {
                 }
                 Some(run)
             }
-            Reference::Dangling(place) => {
-                let id = self.records.dangling_runs.get(place);
+            Reference::Dangling(index) => {
+                let id = self.records.dangling_runs.get(index);
                 if let Some(dangling) = self.latest_runs.dangling.get_mut(id) {
                     dangling.jobs.insert(row);
                 }
@@ -142,15 +141,6 @@ impl Store {
             if let Some(new) = new {
                 changes.enter(new, row);
             }
-        }
-    }
-
-    /// Applies the changes of the copies to their indexes.
-    pub(super) fn index_latest_runs(&mut self) {
-        let indexes = &mut self.indexes;
-        let indexes = [&mut indexes.latest_clusters, &mut indexes.latest_nodes, &mut indexes.latest_pools];
-        for (index, changes) in indexes.into_iter().zip(&mut self.latest_runs.changes) {
-            index.apply(changes);
         }
     }
 }

@@ -22,7 +22,8 @@ pub(super) struct LatestRuns {
 
 #[derive(Debug)]
 pub(super) struct DanglingRun {
-    pub(super) place: u32,
+    /// Its index in `JobRecords::dangling_runs`.
+    pub(super) index: u32,
     /// The jobs that refer to it.
     pub(super) jobs: RoaringBitmap,
 }

@@ -15,15 +15,16 @@ pub(super) struct Orphans {
 
 #[derive(Debug)]
 struct MissingJob {
-    place: u32,
+    /// The index of the id in `JobRecords::missing_jobs`.
+    index: u32,
     last_run: Option<u32>,
 }
 
 impl Orphans {
     /// The index of the id of a missing job.
-    pub(super) fn place(&mut self, ids: &mut Arena<JobId>, id: JobId) -> u32 {
-        let new = || MissingJob { place: ids.insert(&mut self.free, id), last_run: None };
-        self.jobs.entry(id).or_insert_with(new).place
+    pub(super) fn index_of(&mut self, ids: &mut Arena<JobId>, id: JobId) -> u32 {
+        let new = || MissingJob { index: ids.insert(&mut self.free, id), last_run: None };
+        self.jobs.entry(id).or_insert_with(new).index
     }
 
     /// Sets the last run of a missing job; returns the previous one.
@@ -37,7 +38,7 @@ impl Orphans {
             return None;
         }
         let job = self.jobs.remove(id)?;
-        self.free.push(job.place);
+        self.free.push(job.index);
         job.last_run
     }
 

@@ -24,7 +24,7 @@ impl Store {
         let runs = || new.iter().map(|&(.., run)| run);
         let count = new.len();
         let no_time = TimestampMicrosecondArray::new_null(count);
-        let no_place = UInt32Array::new_null(count);
+        let no_index = UInt32Array::new_null(count);
         let job = self.jobs_of_runs(new.iter().map(|&(_, job_id, _)| job_id));
         let dictionaries = &mut self.dictionaries;
         let rows = RunRows {
@@ -40,10 +40,10 @@ impl Store {
             finished: no_time,
             state: UInt8Array::from_value(RunState::Leased.ordinal(), count),
             exit_code: Int32Array::new_null(count),
-            error: no_place.clone(),
-            debug: no_place.clone(),
+            error: no_index.clone(),
+            debug: no_index.clone(),
             job,
-            previous: no_place,
+            previous: no_index,
         };
         self.append_runs(&rows);
         Ok(())
@@ -66,7 +66,7 @@ impl Store {
         let rows = self.job_rows(ids.clone().map(Some));
         let reference = |(id, row): (JobId, Option<u32>)| match row {
             Some(row) => Reference::Row(row),
-            None => Reference::Dangling(self.orphans.place(&mut self.records.missing_jobs, id)),
+            None => Reference::Dangling(self.orphans.index_of(&mut self.records.missing_jobs, id)),
         };
         UInt32Array::from_iter_values(ids.zip(rows).map(reference).map(Reference::pack))
     }
@@ -80,7 +80,7 @@ impl Store {
                 jobs.last_run.set(at, run);
                 previous
             }
-            Reference::Dangling(place) => self.orphans.link(self.records.missing_jobs.get(place), run),
+            Reference::Dangling(index) => self.orphans.link(self.records.missing_jobs.get(index), run),
         };
         if let Some(previous) = previous {
             let (runs, at) = self.runs.locate(run);
@@ -131,7 +131,7 @@ impl Store {
         for (column, message) in [(&mut runs.error, &update.error), (&mut runs.debug, &update.debug)] {
             match (message, column.optional(at)) {
                 (None, _) => {}
-                (Some(message), Some(place)) => messages.set(place, message.clone()),
+                (Some(message), Some(index)) => messages.set(index, message.clone()),
                 (Some(message), None) => column.set(at, messages.push(message.clone())),
             }
         }

@@ -12,7 +12,7 @@ use super::latest_runs::LatestRuns;
 use super::orphans::Orphans;
 use crate::error::{BackendKind, Error, ErrorKind, Operation, Result};
 use crate::memory::storage::{
-    Dictionaries, Indexes, IntegerIndex, JobId, JobRecords, JobWriter, RunId, RunWriter, Tables,
+    CodeChanges, Dictionaries, Indexes, IntegerIndex, JobId, JobRecords, JobWriter, RunId, RunWriter, Tables,
 };
 
 /// The maximum number of rows of a table: `Reference` packs a row and a flag into 32 bits.
@@ -29,6 +29,8 @@ pub(in crate::memory) struct Store {
     /// The priority index that is being rebuilt.
     pub(super) rebuilt_priorities: Option<IntegerIndex>,
     pub(super) active: ActiveJobSets,
+    /// The changes of the index of states that are not yet applied.
+    pub(super) state_changes: CodeChanges,
     pub(super) latest_runs: LatestRuns,
     pub(super) orphans: Orphans,
     pub(super) key_sets: HashMap<Arc<[u32]>, u32, RandomState>,
@@ -38,7 +40,6 @@ pub(in crate::memory) struct Store {
 }
 
 impl Store {
-    /// A snapshot of the state.
     pub(in crate::memory) fn snapshot(&self) -> Tables {
         Tables {
             jobs: self.jobs.table().clone(),
@@ -49,14 +50,23 @@ impl Store {
         }
     }
 
-    /// Ends a batch: updates the indexes of the latest cluster, node and pool, and closes the open chunks.
+    /// Ends a batch: updates the bitmap indexes, and closes the open chunks.
     pub(super) fn end_batch(&mut self) -> Result<(), ArrowError> {
-        self.index_latest_runs();
+        self.apply_changes();
         self.jobs.close()?;
         self.runs.close()
     }
 
-    /// The value of a property.
+    /// Applies the pending changes of the bitmap indexes.
+    pub(super) fn apply_changes(&mut self) {
+        let Indexes { states, latest_clusters, latest_nodes, latest_pools, .. } = &mut self.indexes;
+        states.apply(&mut self.state_changes);
+        let latest_runs = [latest_clusters, latest_nodes, latest_pools];
+        for (index, changes) in latest_runs.into_iter().zip(&mut self.latest_runs.changes) {
+            index.apply(changes);
+        }
+    }
+
     pub(in crate::memory) fn property(&self, key: &str) -> Option<String> {
         self.properties.get(key).cloned()
     }
@@ -95,6 +105,7 @@ impl Store {
         let values = self.historical_values.values();
         self.active.heap_bytes()
             + self.rebuilt_priorities.as_ref().map_or(0, IntegerIndex::heap_bytes)
+            + self.state_changes.heap_bytes()
             + self.latest_runs.heap_bytes()
             + self.orphans.heap_bytes()
             + self.key_sets.allocation_size()

@@ -3,8 +3,8 @@
 use std::fmt;
 use std::sync::{Arc, OnceLock};
 
-use datafusion::arrow::array::BooleanArray;
-use datafusion::arrow::datatypes::{Schema, SchemaRef};
+use datafusion::arrow::array::ArrayRef;
+use datafusion::arrow::datatypes::SchemaRef;
 use datafusion::arrow::record_batch::{RecordBatch, RecordBatchOptions};
 use datafusion::common::stats::Precision;
 use datafusion::common::tree_node::TreeNodeRecursion;
@@ -20,12 +20,11 @@ use datafusion::physical_plan::stream::RecordBatchStreamAdapter;
 use datafusion::physical_plan::{DisplayAs, DisplayFormatType, ExecutionPlan, PlanProperties, StatisticsArgs};
 use futures::{StreamExt, stream};
 
-use super::columns::JobColumn;
 use super::properties::{of_scan, part_of};
 use super::sql_order::{Ordered, ScanOrder};
 use crate::memory::query::{PageRange, RowSelection, consume_budget};
-use crate::memory::schema::JOB_SCHEMA;
-use crate::memory::storage::{CHUNK_ROWS, LocatedRows, Tables};
+use crate::memory::schema::{JOB_SCHEMA, JobIndices, annotation_column, job_column};
+use crate::memory::storage::{CHUNK_ROWS, LocatedRows, Tables, first_row};
 use crate::query::Predicate;
 
 /// Scans the selected jobs of a snapshot, with a projection and an optional order and limit.
@@ -41,8 +40,6 @@ pub(super) struct JobScanExec {
     page: PageRange,
     /// The pushed-down predicates of SQL that select the jobs.
     predicates: Arc<[Predicate]>,
-    /// The chunks to scan, with one batch per chunk, which may be empty; by default all chunks with selected rows.
-    chunks: Option<Arc<[usize]>>,
     columns: Arc<[JobColumn]>,
     schema: SchemaRef,
     /// The number of partitions of a scan without order and limit.
@@ -53,9 +50,25 @@ pub(super) struct JobScanExec {
     metrics: ExecutionPlanMetricsSet,
 }
 
-/// The schema of output columns.
-pub(super) fn schema(columns: &[JobColumn]) -> SchemaRef {
-    Arc::new(Schema::new(columns.iter().map(JobColumn::field).collect::<Vec<_>>()))
+/// An output column of the scan.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum JobColumn {
+    /// The row of the job.
+    Row,
+    /// A column of the SQL table, by its index.
+    Sql(usize),
+    /// The values of an annotation key; `None` for a key that no job has.
+    Annotation(Option<u32>),
+}
+
+impl JobColumn {
+    fn values(&self, tables: &Tables, rows: JobIndices<'_>) -> EngineResult<ArrayRef> {
+        match self {
+            Self::Row => Ok(rows.rows()),
+            Self::Sql(column) => job_column(tables, JOB_SCHEMA.field(*column).name(), rows),
+            Self::Annotation(key) => annotation_column(tables, *key, rows),
+        }
+    }
 }
 
 impl JobScanExec {
@@ -72,7 +85,6 @@ impl JobScanExec {
             order: None,
             page: PageRange::default(),
             predicates: Arc::default(),
-            chunks: None,
             columns,
             schema,
             partitions: 1,
@@ -82,19 +94,12 @@ impl JobScanExec {
         }
     }
 
-    /// Adds an order, an offset and a limit.
     pub(super) fn with_order(self, order: Option<ScanOrder>, page: PageRange) -> Self {
         Self { order, page, ..self }
     }
 
-    /// Sets the pushed-down predicates of SQL.
     pub(super) fn with_predicates(self, predicates: Vec<Predicate>) -> Self {
         Self { predicates: predicates.into(), ..self }
-    }
-
-    /// Restricts the scan to the given chunks, with one batch per chunk.
-    pub(super) fn with_chunks(self, chunks: Arc<[usize]>) -> Self {
-        Self { chunks: Some(chunks), ..self }
     }
 
     /// Sets the number of partitions. A scan with an order or a limit has one partition.
@@ -121,10 +126,7 @@ impl JobScanExec {
     /// The batches of a partition of a scan of all selected rows, a batch per chunk.
     fn whole(self: Arc<Self>, partition: usize, metrics: BaselineMetrics) -> SendableRecordBatchStream {
         let schema = Arc::clone(&self.schema);
-        let chunks: Vec<usize> = match &self.chunks {
-            Some(chunks) => part_of(chunks.len(), partition, self.partitions).map(|at| chunks[at]).collect(),
-            None => part_of(self.tables.jobs.chunks().len(), partition, self.partitions).collect(),
-        };
+        let chunks: Vec<usize> = part_of(self.tables.jobs.chunks().len(), partition, self.partitions).collect();
         let state = Arc::new((self, metrics));
         let batches = stream::iter(chunks).filter_map(move |chunk| {
             let state = Arc::clone(&state);
@@ -161,34 +163,32 @@ impl JobScanExec {
         Box::pin(RecordBatchStreamAdapter::new(schema, futures::TryStreamExt::try_flatten(batches)))
     }
 
-    /// The selected rows of a chunk; `None` if there are none, unless the chunk was requested explicitly.
+    /// The selected rows of a chunk; `None` if there are none.
     fn chunk(&self, chunk: usize, metrics: &BaselineMetrics) -> EngineResult<Option<RecordBatch>> {
         let _timer = metrics.elapsed_compute().timer();
-        let rows = self.selected.chunk(&self.tables, chunk)?;
+        let rows = self.selected.chunk(&self.tables, chunk);
         let count = rows.count_set_bits();
-        if count == 0 && self.chunks.is_none() {
+        if count == 0 {
             return Ok(None);
         }
-        let passing = (count < rows.len()).then(|| BooleanArray::new(rows, None));
-        let column = |column: &JobColumn| column.of_chunk(&self.tables, chunk, passing.as_ref());
-        let columns = self.columns.iter().map(column).collect::<EngineResult<Vec<_>>>()?;
-        self.batch(columns, count, metrics).map(Some)
+        let first = first_row(chunk);
+        if count == rows.len() {
+            return self.batch(JobIndices::Chunk(&self.tables.jobs.chunks()[chunk], first), metrics).map(Some);
+        }
+        let rows: Vec<u32> = rows.set_indices().map(|at| first + at as u32).collect();
+        let rows = LocatedRows::new(self.tables.jobs.chunks(), &rows);
+        self.batch(JobIndices::Rows(&rows), metrics).map(Some)
     }
 
     fn rows(&self, rows: &[u32], metrics: &BaselineMetrics) -> EngineResult<RecordBatch> {
         let _timer = metrics.elapsed_compute().timer();
-        let located = LocatedRows::new(self.tables.jobs.chunks(), rows);
-        let columns = self.columns.iter().map(|column| column.of_rows(&located, &self.tables));
-        self.batch(columns.collect::<EngineResult<Vec<_>>>()?, rows.len(), metrics)
+        self.batch(JobIndices::Rows(&LocatedRows::new(self.tables.jobs.chunks(), rows)), metrics)
     }
 
-    fn batch(
-        &self,
-        columns: Vec<datafusion::arrow::array::ArrayRef>,
-        rows: usize,
-        metrics: &BaselineMetrics,
-    ) -> EngineResult<RecordBatch> {
-        let options = RecordBatchOptions::new().with_row_count(Some(rows));
+    fn batch(&self, rows: JobIndices<'_>, metrics: &BaselineMetrics) -> EngineResult<RecordBatch> {
+        let columns = self.columns.iter().map(|column| column.values(&self.tables, rows));
+        let columns = columns.collect::<EngineResult<Vec<_>>>()?;
+        let options = RecordBatchOptions::new().with_row_count(Some(rows.len()));
         Ok(RecordBatch::try_new_with_options(Arc::clone(&self.schema), columns, &options)?.record_output(metrics))
     }
 
@@ -200,22 +200,22 @@ impl JobScanExec {
         let function = expr.downcast_ref::<ScalarFunctionExpr>().filter(|function| function.name() == "get_field")?;
         let [map, key] = function.args() else { return None };
         let key = key.downcast_ref::<Literal>()?.value().try_as_str().flatten()?;
-        let JobColumn::Sql(place) = self.column_of(map)? else { return None };
-        let is_annotations = JOB_SCHEMA.field(place).name() == "annotations";
-        is_annotations.then(|| JobColumn::SqlAnnotation(self.tables.dictionaries.annotations.keys.code(key)))
+        let JobColumn::Sql(column) = self.column_of(map)? else { return None };
+        let is_annotations = JOB_SCHEMA.field(column).name() == "annotations";
+        is_annotations.then(|| JobColumn::Annotation(self.tables.dictionaries.annotations.keys.code(key)))
     }
 
     /// The scan order that satisfies an SQL sort, if there is one.
     fn order_by(&self, sort: &PhysicalSortExpr) -> Option<ScanOrder> {
-        let JobColumn::Sql(place) = self.column_of(&sort.expr)? else { return None };
-        ScanOrder::by(JOB_SCHEMA.field(place).name(), sort.options.descending)
+        let JobColumn::Sql(column) = self.column_of(&sort.expr)? else { return None };
+        ScanOrder::by(JOB_SCHEMA.field(column).name(), sort.options.descending)
     }
 
     /// Column statistics from the schema and zone maps.
     fn column_statistics(&self, column: &JobColumn) -> ColumnStatistics {
         let mut statistics = ColumnStatistics::new_unknown();
-        let JobColumn::Sql(place) = column else { return statistics };
-        let field = JOB_SCHEMA.field(*place);
+        let JobColumn::Sql(column) = column else { return statistics };
+        let field = JOB_SCHEMA.field(*column);
         if !field.is_nullable() {
             statistics.null_count = Precision::Exact(0);
         }
@@ -236,9 +236,6 @@ impl DisplayAs for JobScanExec {
         write!(f, "JobScanExec: columns=[{}], {}", names.join(", "), self.selected)?;
         if let Some(candidates) = self.selected.candidates(&self.tables) {
             write!(f, ", candidates={candidates}")?;
-        }
-        if let Some(chunks) = &self.chunks {
-            write!(f, ", chunks={} of {}", chunks.len(), self.tables.jobs.chunks().len())?;
         }
         if let Some(order) = self.order {
             let method = order.method(&self.tables, &self.selected, self.page);
@@ -295,7 +292,7 @@ impl ExecutionPlan for JobScanExec {
     fn statistics_from_inputs(&self, _: &[Arc<Statistics>], args: &StatisticsArgs) -> EngineResult<Arc<Statistics>> {
         let mut statistics = Statistics::new_unknown(&self.schema);
         let is_part = args.partition().is_some() && self.partitions() > 1;
-        if is_part || self.chunks.is_some() {
+        if is_part {
             return Ok(Arc::new(statistics));
         }
         let all = self.selected.candidates(&self.tables).unwrap_or(self.tables.jobs.len());
@@ -307,7 +304,7 @@ impl ExecutionPlan for JobScanExec {
     }
 
     fn with_fetch(&self, limit: Option<usize>) -> Option<Arc<dyn ExecutionPlan>> {
-        let limit = limit.filter(|_| self.chunks.is_none())?;
+        let limit = limit?;
         let take = Some(self.page.limit.map_or(limit, |before| before.min(limit)));
         Some(self.changed(|scan| scan.page.limit = take))
     }

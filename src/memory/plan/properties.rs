@@ -11,17 +11,9 @@ use crate::memory::cost::SCAN_PARTITION_ROWS;
 pub(super) fn of_scan(schema: SchemaRef, partitions: usize, ordering: Option<LexOrdering>) -> PlanProperties {
     let mut equivalences = EquivalenceProperties::new(schema);
     equivalences.add_orderings(ordering);
-    properties(equivalences, partitions, EmissionType::Incremental).with_scheduling_type(SchedulingType::Cooperative)
-}
-
-/// The properties of an operator with one partition that reads all of its input before it emits a batch.
-pub(super) fn of_blocking(schema: SchemaRef) -> PlanProperties {
-    properties(EquivalenceProperties::new(schema), 1, EmissionType::Final)
-}
-
-fn properties(equivalences: EquivalenceProperties, partitions: usize, emission: EmissionType) -> PlanProperties {
     let partitioning = Partitioning::UnknownPartitioning(partitions);
-    PlanProperties::new(equivalences, partitioning, emission, Boundedness::Bounded)
+    PlanProperties::new(equivalences, partitioning, EmissionType::Incremental, Boundedness::Bounded)
+        .with_scheduling_type(SchedulingType::Cooperative)
 }
 
 /// The number of partitions of a scan of some rows.

@@ -42,19 +42,16 @@ pub(super) struct RecordScanExec {
 }
 
 impl RecordScanExec {
-    /// A scan of the columns of `schema`.
     pub(super) fn new(tables: Arc<Tables>, table: RecordTable, schema: SchemaRef) -> Self {
         let chunks = RecordChunks { tables, table };
         let properties = Arc::new(of_scan(schema, 1, None));
         Self { chunks, limit: None, properties, metrics: ExecutionPlanMetricsSet::new() }
     }
 
-    /// The number of rows of the table.
     pub(super) fn rows(&self) -> usize {
         (0..self.chunks.len()).map(|chunk| self.chunks.rows(chunk)).sum()
     }
 
-    /// Sets the number of partitions.
     pub(super) fn with_partitions(self, partitions: usize) -> Self {
         Self { properties: Arc::new(of_scan(self.schema(), partitions, None)), ..self }
     }
@@ -203,12 +200,12 @@ impl RecordChunks {
     }
 
     fn run_column(&self, name: &str, chunk: &RunChunk, rows: usize) -> EngineResult<ArrayRef> {
-        let message = |places: &UInt32Array| -> EngineResult<ArrayRef> {
-            let place = |place: Option<u32>| place.map(|place| self.tables.records.run_messages.get(place));
-            Ok(messages(places.iter().take(rows).map(place))?)
+        let message = |indices: &UInt32Array| -> EngineResult<ArrayRef> {
+            let message = |index: Option<u32>| Some(self.tables.records.run_messages.get(index?));
+            Ok(messages(indices.iter().take(rows).map(message))?)
         };
         Ok(match name {
-            "run_id" => id_views::<RUN_ID_BYTES>(chunk.run_id(), 0..rows)?,
+            "run_id" => id_views::<RUN_ID_BYTES>(chunk.run_id(), rows)?,
             "job_id" => id_strings(chunk.job().iter().take(rows).map(|job| Some(self.tables.job_of_run(job?))))?,
             "state" => states(&chunk.state().slice(0, rows), &RUN_STATES)?,
             "error" => message(chunk.error())?,

@@ -12,7 +12,6 @@ use super::record_scan::RecordTable;
 use super::table::{JobsTable, RecordsTable};
 use crate::memory::storage::Tables;
 
-/// The names of the tables.
 pub(in crate::memory) const TABLES: [&str; 4] = ["job", "job_run", "job_spec", "job_error"];
 
 /// A session with the read-only tables `job`, `job_run`, `job_spec` and `job_error` of a snapshot. It has a target

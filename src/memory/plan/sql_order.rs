@@ -70,7 +70,6 @@ impl fmt::Display for ScanOrder {
     }
 }
 
-/// The rows that satisfy all predicates.
 pub(super) async fn select(
     tables: &Tables,
     predicates: impl IntoIterator<Item = Predicate>,
@@ -89,11 +88,10 @@ pub(super) struct Ordered<'a> {
 }
 
 impl Ordered<'_> {
-    /// The rows of the page.
     pub(super) async fn rows(&self, order: Option<ScanOrder>) -> EngineResult<Vec<u32>> {
         match order {
-            None => ordered_rows(self.tables, self.selected, None, self.page).await,
-            Some(ScanOrder::Api(order)) => ordered_rows(self.tables, self.selected, Some(order), self.page).await,
+            None => Ok(ordered_rows(self.tables, self.selected, None, self.page).await),
+            Some(ScanOrder::Api(order)) => Ok(ordered_rows(self.tables, self.selected, Some(order), self.page).await),
             Some(ScanOrder::StateName(direction)) => self.by_state_name(direction).await,
             Some(ScanOrder::LastTransition(direction)) => self.by_last_transition(direction).await,
         }
@@ -114,7 +112,7 @@ impl Ordered<'_> {
             }
             let selected = self.selected_with([StateField.equals(state)]).await?;
             let page = PageRange { offset: 0, limit: self.page.limit.map(|_| left) };
-            rows.extend(ordered_rows(self.tables, &selected, None, page).await?);
+            rows.extend(ordered_rows(self.tables, &selected, None, page).await);
         }
         Ok(self.page.of(rows))
     }
@@ -123,7 +121,7 @@ impl Ordered<'_> {
     async fn by_last_transition(&self, direction: Direction) -> EngineResult<Vec<u32>> {
         let order = JobOrder { key: JobOrderKey::LastTransitionTime, direction };
         let page = PageRange { offset: 0, limit: self.page.limit.map(|_| self.page.end()) };
-        let mut rows = ordered_rows(self.tables, self.selected, Some(order), page).await?;
+        let mut rows = ordered_rows(self.tables, self.selected, Some(order), page).await;
         let time = |row: u32| {
             let (chunk, at) = self.tables.jobs.locate(row);
             Timestamp::from_micros(chunk.cells.last_transition_time[at])
@@ -133,9 +131,8 @@ impl Ordered<'_> {
             rows.retain(|&row| time(row).floor_seconds() != second);
             let [start, end] = [second, second + 1].map(Timestamp::from_seconds);
             let within = [TimeField::LastTransitionTime.at_least(start), TimeField::LastTransitionTime.less_than(end)];
-            rows.extend(
-                ordered_rows(self.tables, &self.selected_with(within).await?, None, PageRange::default()).await?,
-            );
+            let all = self.selected_with(within).await?;
+            rows.extend(ordered_rows(self.tables, &all, None, PageRange::default()).await);
         }
         rows.sort_by_key(|&row| time(row));
         if direction == Direction::Descending {
@@ -144,7 +141,6 @@ impl Ordered<'_> {
         Ok(self.page.of(rows))
     }
 
-    /// The selection with additional predicates.
     async fn selected_with<const N: usize>(&self, more: [Predicate; N]) -> EngineResult<RowSelection> {
         select(self.tables, self.predicates.iter().cloned().chain(more)).await
     }

@@ -9,9 +9,8 @@ use datafusion::error::Result as EngineResult;
 use datafusion::logical_expr::{Expr, TableProviderFilterPushDown, TableType};
 use datafusion::physical_plan::ExecutionPlan;
 
-use super::columns::JobColumn;
 use super::filters::predicate;
-use super::job_scan::JobScanExec;
+use super::job_scan::{JobColumn, JobScanExec};
 use super::properties::partitions_of;
 use super::record_scan::{RecordScanExec, RecordTable};
 use super::sql_order::select;

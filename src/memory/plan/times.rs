@@ -17,7 +17,6 @@ use datafusion::logical_expr::{Between, BinaryExpr, Expr, ExprSchemable, Logical
 use datafusion::optimizer::AnalyzerRule;
 use datafusion::sql::sqlparser::ast;
 
-/// The type of time columns.
 pub(super) const TIME: DataType = DataType::Timestamp(TimeUnit::Microsecond, None);
 
 /// Plans the SQL types `TIMESTAMP` and `TIMESTAMPTZ`.

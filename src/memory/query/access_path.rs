@@ -1,14 +1,11 @@
 //! The access path of a predicate: an index, or a test of each visited row.
 
 use std::ops::Bound::{Excluded, Unbounded};
-use std::sync::Arc;
 
 use memchr::memmem::Finder;
-use roaring::RoaringBitmap;
 
 use super::budget::{consume_budget, consume_budget_for};
-use super::code_test::CodeTest;
-use super::indexed_rows::IndexedRows;
+use super::residual::CodeTest;
 use super::text_index::{index_trigrams, text_order};
 use crate::memory::cost;
 use crate::memory::storage::{
@@ -24,28 +21,28 @@ const CODES_PER_UNIT: usize = 256;
 /// The number of changed rows whose priorities are read in one call.
 const ROWS_AT_A_TIME: usize = 1024;
 
-/// The access path of a predicate.
 pub(super) enum AccessPath {
     Everything,
-    Rows(IndexedRows),
+    Rows(RowSet),
     /// The rows in any of a set of states.
     States(StateSet),
+    /// A test of the dictionary codes of the visited rows.
     Codes(CodeTest),
-    Expression,
+    /// A test of the values of the visited rows.
+    Values,
 }
 
-/// Chooses the access path of a predicate.
 pub(super) async fn access_path(tables: &Tables, predicate: &Predicate) -> AccessPath {
     match predicate {
         Predicate::State(states) if *states == StateSet::ALL => AccessPath::Everything,
         Predicate::State(states) if states.len() == 1 => {
-            let mut of_one = states.iter().map(|state| tables.indexes.states.rows(state).clone());
-            of_one.next().map_or(AccessPath::Everything, |rows| AccessPath::Rows(rows.into()))
+            let mut of_one = states.iter().filter_map(|state| tables.indexes.states.rows(state.ordinal().into()));
+            AccessPath::Rows(of_one.next().cloned().unwrap_or_default())
         }
         Predicate::State(states) => AccessPath::States(*states),
-        Predicate::Text(TextField::JobId, TextTest::Exact(id)) => AccessPath::Rows(by_ids(tables, &[id]).into()),
+        Predicate::Text(TextField::JobId, TextTest::Exact(id)) => AccessPath::Rows(by_ids(tables, &[id])),
         Predicate::Text(TextField::JobId, TextTest::AnyOf(ids)) => {
-            AccessPath::Rows(by_ids(tables, &ids.iter().collect::<Vec<_>>()).into())
+            AccessPath::Rows(by_ids(tables, &ids.iter().collect::<Vec<_>>()))
         }
         Predicate::Text(field, test) => {
             match (tables.dictionaries.of(field.column()), tables.indexes.of_latest_run(*field)) {
@@ -53,29 +50,29 @@ pub(super) async fn access_path(tables: &Tables, predicate: &Predicate) -> Acces
                     by_codes(tables, texts, test, |codes| latest_run_rows(tables, index, codes)).await
                 }
                 (Some(texts), None) => by_codes(tables, texts, test, |codes| posted_rows(tables, texts, codes)).await,
-                (None, _) => AccessPath::Expression,
+                (None, _) => AccessPath::Values,
             }
         }
         Predicate::Annotation(key, test) => by_annotation(tables, key, test).await,
         Predicate::Integer(IntegerField::Priority, test) => by_priority(tables, test),
-        Predicate::Integer(..) | Predicate::Time(..) => AccessPath::Expression,
+        Predicate::Integer(..) | Predicate::Time(..) => AccessPath::Values,
     }
 }
 
-fn by_ids(tables: &Tables, ids: &[&String]) -> Arc<RoaringBitmap> {
-    Arc::new(ids.iter().filter_map(|id| tables.job_row(&JobId::new(id)?)).collect())
+fn by_ids(tables: &Tables, ids: &[&String]) -> RowSet {
+    ids.iter().filter_map(|id| tables.job_row(&JobId::new(id)?)).collect()
 }
 
 /// The union of the posting lists of codes, if its cost is low enough.
-fn posted_rows(tables: &Tables, dictionary: &Dictionary, codes: &[u32]) -> Option<IndexedRows> {
-    union_pays(tables, codes, || dictionary.count_rows(codes)).then(|| union(dictionary.rows_of(codes)).into())
+fn posted_rows(tables: &Tables, dictionary: &Dictionary, codes: &[u32]) -> Option<RowSet> {
+    union_pays(tables, codes, || dictionary.count_rows(codes)).then(|| PostingList::union(dictionary.rows_of(codes)))
 }
 
 /// The union of the rows of codes in the bitmap index of a latest-run field, if its cost is low enough.
-fn latest_run_rows(tables: &Tables, index: &BitmapIndex, codes: &[u32]) -> Option<IndexedRows> {
+fn latest_run_rows(tables: &Tables, index: &BitmapIndex, codes: &[u32]) -> Option<RowSet> {
     let sets = codes.iter().filter_map(|&code| index.rows(code));
     let pays = union_pays(tables, codes, || sets.clone().map(RowSet::len).sum());
-    pays.then(|| RowSet::union(sets).into())
+    pays.then(|| RowSet::union(sets))
 }
 
 fn union_pays(tables: &Tables, codes: &[u32], rows: impl FnOnce() -> u64) -> bool {
@@ -83,36 +80,17 @@ fn union_pays(tables: &Tables, codes: &[u32], rows: impl FnOnce() -> u64) -> boo
         || rows() <= cost::UNION_MAX_ROWS.max(tables.jobs.len() as u64 / cost::UNION_SHARE)
 }
 
-fn union(mut lists: Vec<PostingList>) -> Arc<RoaringBitmap> {
-    if lists.len() == 1
-        && let Some(PostingList::Many(bitmap)) = lists.pop_if(|list| matches!(list, PostingList::Many(_)))
-    {
-        return bitmap;
-    }
-    // Appending ascending rows to a bitmap is many times faster than inserting rows in random order.
-    let (many, few): (Vec<_>, Vec<_>) = lists.into_iter().partition(|list| matches!(list, PostingList::Many(_)));
-    let mut rows = Vec::new();
-    few.iter().for_each(|list| list.append_to(&mut rows));
-    rows.sort();
-    rows.dedup();
-    // The rows ascend, so the append does not fail.
-    let mut union = RoaringBitmap::new();
-    let _ = union.append(rows);
-    many.iter().for_each(|list| list.add_to(&mut union));
-    Arc::new(union)
-}
-
 async fn by_codes(
     tables: &Tables,
     dictionary: &Dictionary,
     test: &TextTest,
-    rows: impl Fn(&[u32]) -> Option<IndexedRows>,
+    rows: impl Fn(&[u32]) -> Option<RowSet>,
 ) -> AccessPath {
-    let most = cost::DICTIONARY_SCAN_MAX_TEXTS.max(dictionary.len() / cost::NGRAM_SHARE);
+    let max = cost::DICTIONARY_SCAN_MAX_TEXTS.max(dictionary.len() / cost::NGRAM_SHARE);
     let by_ngrams = match test {
         TextTest::Contains(part) => {
             index_trigrams(dictionary);
-            dictionary.codes_containing(part, most)
+            dictionary.codes_containing(part, max)
         }
         _ => None,
     };
@@ -176,50 +154,43 @@ fn by_priority(tables: &Tables, test: &IntegerTest) -> AccessPath {
         IntegerTest::AnyOf(values) if values.len() <= cost::UNION_MAX_CODES => Some(index.rows_of(values)),
         IntegerTest::AnyOf(_) => None,
     };
-    listed.map_or(AccessPath::Expression, |listed| AccessPath::Rows(with_priority(tables, listed, test).into()))
+    listed.map_or(AccessPath::Values, |listed| AccessPath::Rows(with_priority(tables, listed, test)))
 }
 
 /// The indexed rows whose priority in this snapshot passes the test, and the rows that are not indexed yet.
-fn with_priority(tables: &Tables, listed: ListedRows, test: &IntegerTest) -> Arc<RoaringBitmap> {
-    let mut rows = union(listed.lists);
-    let others = without_priority(tables, &(rows.as_ref() & listed.changed.as_ref()), test);
-    if !others.is_empty() {
-        *Arc::make_mut(&mut rows) -= others;
-    }
-    let unlisted = tables.jobs.chunks().iter().enumerate().skip(locate(listed.end).0);
-    let new = unlisted.flat_map(|(at, chunk)| {
+fn with_priority(tables: &Tables, listed: ListedRows, test: &IntegerTest) -> RowSet {
+    let mut rows = PostingList::union(listed.lists);
+    rows.remove_all(&without_priority(tables, &rows.intersection(&listed.changed), test));
+    for (at, chunk) in tables.jobs.chunks().iter().enumerate().skip(locate(listed.end).0) {
         let priorities = (first_row(at)..).zip(chunk.cells.priority.iter());
-        priorities.filter(|&(_, &priority)| test.holds(priority)).map(|(row, _)| row)
-    });
-    let mut new = new.peekable();
-    if new.peek().is_some() {
-        Arc::make_mut(&mut rows).extend(new);
+        priorities.filter(|&(_, &priority)| test.holds(priority)).for_each(|(row, _)| rows.insert(row));
     }
     rows
 }
 
 /// The rows that are newer than this snapshot, or whose priority in it fails the test.
-fn without_priority(tables: &Tables, changed: &RoaringBitmap, test: &IntegerTest) -> RoaringBitmap {
-    let (mut others, mut rows) = (RoaringBitmap::new(), changed.iter());
+fn without_priority(tables: &Tables, changed: &RowSet, test: &IntegerTest) -> RowSet {
+    let (mut others, mut next) = (Vec::new(), Some(0));
     let mut buffer = [0; ROWS_AT_A_TIME];
-    loop {
-        let part = rows.next_many(&mut buffer);
-        if part.is_empty() {
-            return others;
-        }
+    while let Some(from) = next {
+        let part = changed.read(from, &mut buffer);
+        next = part.last().map(|last| last + 1);
         let (known, newer) = part.split_at(part.partition_point(|&row| (row as usize) < tables.jobs.len()));
         let priorities = LocatedRows::new(tables.jobs.chunks(), known).read(|chunk| |at| chunk.cells.priority[at]);
         let fail = known.iter().zip(priorities).filter(|&(_, priority)| !test.holds(priority));
         others.extend(fail.map(|(&row, _)| row).chain(newer.iter().copied()));
     }
+    others.into_iter().collect()
 }
 
 async fn by_annotation(tables: &Tables, key: &str, test: &AnnotationTest) -> AccessPath {
     let Some(code) = tables.dictionaries.annotations.keys.code(key) else {
-        return AccessPath::Rows(RowSet::default().into());
+        return AccessPath::Rows(RowSet::default());
     };
     match test {
-        AnnotationTest::Exists => AccessPath::Rows(union(tables.dictionaries.annotations.keys.rows_of(&[code])).into()),
+        AnnotationTest::Exists => {
+            AccessPath::Rows(PostingList::union(tables.dictionaries.annotations.keys.rows_of(&[code])))
+        }
         AnnotationTest::Value(test) => {
             let values = tables.dictionaries.annotations.values(code);
             by_codes(tables, values, test, |codes| posted_rows(tables, values, codes)).await

@@ -2,7 +2,6 @@
 
 use datafusion::arrow::array::{Array, ArrayRef, AsArray};
 use datafusion::arrow::datatypes::{TimestampMicrosecondType, TimestampSecondType, UInt8Type, UInt32Type};
-use datafusion::arrow::record_batch::RecordBatch;
 use datafusion::common::internal_err;
 use datafusion::error::Result as EngineResult;
 use foldhash::fast::RandomState;
@@ -22,7 +21,7 @@ pub(in crate::memory) struct GroupAccumulators {
     touched: Vec<u64>,
     /// The slot of each group that has rows; `None` if the slot of a group is the group.
     slots: Option<Slots>,
-    /// The slot of each row of a batch; kept to reuse its allocation.
+    /// The slot of each row; kept to reuse its allocation.
     of_rows: Vec<u32>,
 }
 
@@ -67,11 +66,11 @@ impl GroupAccumulators {
         }
     }
 
-    /// Aggregates a batch. Its columns are a code (or a state's ordinal) and the state, and optionally the submission
-    /// and the last transition time in whole seconds.
-    pub(in crate::memory) fn add(&mut self, batch: &RecordBatch) -> EngineResult<()> {
-        let [keys, states, times @ ..] = batch.columns() else {
-            return internal_err!("a batch to aggregate has a column of groups and one of states");
+    /// Aggregates rows. Their columns are a code (or a state's ordinal) and the state, and optionally the submission and
+    /// the last transition time in whole seconds.
+    pub(in crate::memory) fn add(&mut self, columns: &[ArrayRef]) -> EngineResult<()> {
+        let [keys, states, times @ ..] = columns else {
+            return internal_err!("rows to aggregate have a column of groups and one of states");
         };
         self.set_groups(keys)?;
         self.set_slots();
@@ -87,7 +86,7 @@ impl GroupAccumulators {
                     self.aggregate::<false>(states, submitted, transitions);
                 }
             }
-            _ => return internal_err!("a batch to aggregate has two columns of times or none"),
+            _ => return internal_err!("rows to aggregate have two columns of times or none"),
         }
         Ok(())
     }
@@ -146,7 +145,6 @@ impl GroupAccumulators {
         Ok(())
     }
 
-    /// Replaces groups by their slots.
     fn set_slots(&mut self) {
         let Some(slots) = &mut self.slots else { return };
         self.of_rows.iter_mut().for_each(|group| *group = slots.of_group(*group));

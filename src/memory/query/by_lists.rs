@@ -3,14 +3,11 @@
 use std::cmp::Reverse;
 use std::ops::Range;
 
-use datafusion::error::Result as EngineResult;
-
 use super::budget::consume_budget;
-use super::indexed_rows::RowList;
 use super::search::Search;
 use super::text_index::text_order;
 use crate::memory::cost::{GATHER_MAX_CANDIDATES, LIST_PROBES};
-use crate::memory::storage::{Dictionary, JobChunk, by_window, locate};
+use crate::memory::storage::{Dictionary, JobChunk, PostingList, by_window, locate};
 use crate::model::JobState;
 use crate::query::Direction;
 
@@ -25,7 +22,7 @@ impl Search<'_> {
         direction: Direction,
         dictionary: &Dictionary,
         codes: impl Fn(&JobChunk) -> &[u32] + Send,
-    ) -> EngineResult<Vec<u32>> {
+    ) -> Vec<u32> {
         let candidates = self.selected.upper_bound(self.tables);
         if candidates <= GATHER_MAX_CANDIDATES {
             // For few rows, sorting their values is cheaper than sorting the dictionary.
@@ -33,17 +30,18 @@ impl Search<'_> {
         }
         let order = text_order(dictionary).await;
         if self.gathers(candidates, self.page.end()) {
-            let ranks = order.ranks();
+            let mut ranks = vec![0_u32; order.len()];
+            (0..).zip(order.iter()).for_each(|(rank, &code)| ranks[code as usize] = rank);
             return self.gathered_by(direction, codes, |code| ranks[code as usize]).await;
         }
         let lists = |&code: &u32| dictionary.rows(code);
         match direction {
-            Direction::Ascending => self.through_lists(order.codes.iter().map(lists)).await,
-            Direction::Descending => self.through_lists(order.codes.iter().rev().map(lists)).await,
+            Direction::Ascending => self.through_lists(order.iter().map(lists)).await,
+            Direction::Descending => self.through_lists(order.iter().rev().map(lists)).await,
         }
     }
 
-    pub(super) async fn by_state(&self, direction: Direction) -> EngineResult<Vec<u32>> {
+    pub(super) async fn by_state(&self, direction: Direction) -> Vec<u32> {
         if self.selected.upper_bound(self.tables) <= GATHER_MAX_CANDIDATES {
             return self.gathered_by(direction, |chunk| &chunk.cells.state, |ordinal| ordinal).await;
         }
@@ -52,7 +50,8 @@ impl Search<'_> {
         if direction == Direction::Descending {
             states.reverse();
         }
-        self.through_lists(states.into_iter().map(|state| self.tables.indexes.states.rows(state))).await
+        let rows = |state: JobState| self.tables.indexes.states.rows(state.ordinal().into()).cloned();
+        self.through_lists(states.into_iter().filter_map(rows).map(PostingList::Many)).await
     }
 
     async fn gathered_by<V: Copy + Send, K: Copy + Ord + Send>(
@@ -60,19 +59,16 @@ impl Search<'_> {
         direction: Direction,
         column: impl Fn(&JobChunk) -> &[V] + Send,
         key: impl Fn(V) -> K + Send,
-    ) -> EngineResult<Vec<u32>> {
+    ) -> Vec<u32> {
         let (all, end) = (self.all(), self.page.end());
-        Ok(self.page.of(match direction {
-            Direction::Ascending => self.gathered(&all, column, key, end).await?,
-            Direction::Descending => self.gathered(&all, column, move |value| Reverse(key(value)), end).await?,
-        }))
+        self.page.of(match direction {
+            Direction::Ascending => self.gathered(&all, column, key, end).await,
+            Direction::Descending => self.gathered(&all, column, move |value| Reverse(key(value)), end).await,
+        })
     }
 
     /// Reads the selected rows of the lists, one list after another, until the limit is reached.
-    async fn through_lists<L: RowList + Send + Sync>(
-        &self,
-        lists: impl Iterator<Item = L> + Send,
-    ) -> EngineResult<Vec<u32>> {
+    async fn through_lists(&self, lists: impl Iterator<Item = PostingList> + Send) -> Vec<u32> {
         let (end, known) = (self.page.end(), self.tables.jobs.len() as u32);
         let mut found = Vec::with_capacity(end.min(LIST_PROBES));
         let rows_per_read = if self.selected.has_residual() { RESIDUAL_ROWS_PER_READ } else { ROWS_PER_READ };
@@ -82,7 +78,7 @@ impl Search<'_> {
             let (mut next, mut examined) = (0, 0);
             while found.len() < end {
                 if examined >= LIST_PROBES {
-                    self.intersected(&list, next..known, &mut found).await?;
+                    self.intersected(&list, next..known, &mut found).await;
                     break;
                 }
                 let rows = list.read(next, &mut buffer);
@@ -95,7 +91,7 @@ impl Search<'_> {
                     since_yield = 0;
                 }
                 let admitted = rows.iter().copied().filter(|&row| self.selected.contains_row(self.tables, row));
-                self.take_passing(admitted, &mut found).await?;
+                self.take_passing(admitted, &mut found).await;
                 if is_end {
                     break;
                 }
@@ -104,11 +100,11 @@ impl Search<'_> {
                 break;
             }
         }
-        Ok(self.page.of(found))
+        self.page.of(found)
     }
 
     /// Reads the selected rows of a range of a list by the intersection of bitmaps, until the limit is reached.
-    async fn intersected(&self, list: &impl RowList, rows: Range<u32>, found: &mut Vec<u32>) -> EngineResult<()> {
+    async fn intersected(&self, list: &PostingList, rows: Range<u32>, found: &mut Vec<u32>) {
         for part in by_window(rows) {
             if found.len() >= self.page.end() {
                 break;
@@ -116,16 +112,15 @@ impl Search<'_> {
             consume_budget().await;
             let mut rows = self.selected.indexed_in(self.tables, part);
             list.restrict(&mut rows);
-            self.take_passing(rows.iter(), found).await?;
+            self.take_passing(rows.iter(), found).await;
         }
-        Ok(())
     }
 
     /// Adds the rows that pass the residual predicate, chunk by chunk, until the limit is reached.
-    async fn take_passing(&self, rows: impl Iterator<Item = u32> + Send, found: &mut Vec<u32>) -> EngineResult<()> {
+    async fn take_passing(&self, rows: impl Iterator<Item = u32> + Send, found: &mut Vec<u32>) {
         if !self.selected.has_residual() {
             found.extend(rows.take(self.page.end() - found.len()));
-            return Ok(());
+            return;
         }
         let rows: Vec<u32> = rows.collect();
         for of_chunk in rows.chunk_by(|&a, &b| locate(a).0 == locate(b).0) {
@@ -133,8 +128,7 @@ impl Search<'_> {
                 break;
             }
             consume_budget().await;
-            found.extend(self.selected.passing(self.tables, of_chunk.to_vec())?);
+            found.extend(self.selected.passing(self.tables, of_chunk.to_vec()));
         }
-        Ok(())
     }
 }

@@ -9,7 +9,6 @@ use std::collections::{BTreeMap, BinaryHeap};
 use std::ops::Range;
 
 use datafusion::arrow::buffer::BooleanBuffer;
-use datafusion::error::Result as EngineResult;
 
 use super::budget::consume_budget;
 use super::search::{PageRange, Search};
@@ -134,38 +133,35 @@ impl<V: Copy + Ord + Send> SortDirection<V> for Descending {
 }
 
 impl Search<'_> {
-    pub(super) async fn by_zones<C: ZonedColumn, W: SortDirection<C::Value>>(&self) -> EngineResult<Vec<u32>> {
-        let Some(root) = C::tree(self.tables).root() else { return Ok(Vec::new()) };
+    pub(super) async fn by_zones<C: ZonedColumn, W: SortDirection<C::Value>>(&self) -> Vec<u32> {
+        let Some(root) = C::tree(self.tables).root() else { return Vec::new() };
         let key = |value: C::Stored| W::key(value.into());
         let candidates = self.selected.upper_bound(self.tables);
         if candidates <= GATHER_MAX_CANDIDATES {
-            return Ok(self.page.of(self.gathered(&[root], C::values, key, self.page.end()).await?));
+            return self.page.of(self.gathered(&[root], C::values, key, self.page.end()).await);
         }
         if let Some(rows) = self.few_rows().await {
-            return Ok(self.page.of(self.sorted(rows, C::values, key, self.page.end()).await));
+            return self.page.of(self.sorted(rows, C::values, key, self.page.end()).await);
         }
-        let (nodes, page) = self.narrowed::<C, W>(root).await?;
+        let (nodes, page) = self.narrowed::<C, W>(root).await;
         let left: u64 = nodes.iter().map(|node| node.rows().len() as u64).sum();
-        Ok(page.of(if self.gathers(candidates.min(left), page.end()) {
-            self.gathered(&nodes, C::values, key, page.end()).await?
+        page.of(if self.gathers(candidates.min(left), page.end()) {
+            self.gathered(&nodes, C::values, key, page.end()).await
         } else {
-            BestFirst::<C, W>::new(self, page.end()).search(&nodes).await?
-        }))
+            BestFirst::<C, W>::new(self, page.end()).search(&nodes).await
+        })
     }
 
     /// The nodes that can contain a row of the page, and the offset and limit of the page within them.
     ///
     /// If all keys of some nodes are less than those of all others, their rows sort first and are only counted. Thus a
     /// large offset reads few nodes.
-    async fn narrowed<C: ZonedColumn, W: SortDirection<C::Value>>(
-        &self,
-        root: Node,
-    ) -> EngineResult<(Vec<Node>, PageRange)> {
+    async fn narrowed<C: ZonedColumn, W: SortDirection<C::Value>>(&self, root: Node) -> (Vec<Node>, PageRange) {
         let (mut nodes, mut page) = (vec![root], self.page);
         // Counting the rows of a selection requires an intersection or a test of each row.
         let counts = !self.selected.is_narrowed() && !self.selected.has_residual();
         if page.offset < if counts { GROUP_ROWS } else { CHUNK_ROWS } {
-            return Ok((nodes, page));
+            return (nodes, page);
         }
         while nodes.len() <= OFFSET_MAX_NODES && !nodes.iter().any(|node| node.is_block()) {
             // The residual predicate is evaluated by chunk, so chunks are not divided.
@@ -174,9 +170,9 @@ impl Search<'_> {
             }
             let children = nodes.iter().flat_map(|node| node.children());
             let bounded = children.filter_map(|child| Some((bounds::<C, W>(self.tables, child)?, child)));
-            (nodes, page) = self.passed(bounded.collect(), page).await?;
+            (nodes, page) = self.passed(bounded.collect(), page).await;
         }
-        Ok((nodes, page))
+        (nodes, page)
     }
 
     /// Drops the nodes that sort entirely before or after the page.
@@ -184,27 +180,27 @@ impl Search<'_> {
         &self,
         mut nodes: Vec<((K, K), Node)>,
         page: PageRange,
-    ) -> EngineResult<(Vec<Node>, PageRange)> {
+    ) -> (Vec<Node>, PageRange) {
         nodes.sort_unstable();
-        let (mut counted, mut greatest) = (0, None);
+        let (mut counted, mut max_before) = (0, None);
         // The last node before which all keys are less than all others, and the rows before it.
         let mut passed = (0, 0);
         let mut end = nodes.len();
-        for (place, &((least, most), node)) in nodes.iter().enumerate() {
-            if greatest.is_none_or(|greatest| greatest < least) {
+        for (at, &((min, max), node)) in nodes.iter().enumerate() {
+            if max_before.is_none_or(|before| before < min) {
                 if counted <= page.offset {
-                    passed = (place, counted);
+                    passed = (at, counted);
                 }
                 if counted >= page.end() {
-                    end = place;
+                    end = at;
                     break;
                 }
             }
-            counted += self.selected.count(self.tables, node).await?;
-            greatest = greatest.max(Some(most));
+            counted += self.selected.count(self.tables, node).await;
+            max_before = max_before.max(Some(max));
         }
         let page = PageRange { offset: page.offset - passed.1, limit: page.limit };
-        Ok((nodes[passed.0..end].iter().map(|&(_, node)| node).collect(), page))
+        (nodes[passed.0..end].iter().map(|&(_, node)| node).collect(), page)
     }
 }
 
@@ -217,7 +213,6 @@ fn bounds<C: ZonedColumn, W: SortDirection<C::Value>>(tables: &Tables, node: Nod
     zone.map(W::bounds)
 }
 
-/// A key and a row, which sort in this order.
 type Entry<K> = (K, u32);
 
 /// A best-first search by the bounds of nodes.
@@ -241,7 +236,7 @@ impl<'a, C: ZonedColumn, W: SortDirection<C::Value>> BestFirst<'a, C, W> {
     }
 
     /// The first rows of some nodes.
-    async fn search(mut self, nodes: &[Node]) -> EngineResult<Vec<u32>> {
+    async fn search(mut self, nodes: &[Node]) -> Vec<u32> {
         nodes.iter().for_each(|&node| self.push(node));
         while let Some(Reverse((least, node))) = self.open.pop() {
             if self.is_pruned(&least) {
@@ -257,16 +252,16 @@ impl<'a, C: ZonedColumn, W: SortDirection<C::Value>> BestFirst<'a, C, W> {
             }
             if let Some(chunk) = node.as_chunk() {
                 consume_budget().await;
-                if self.examine_few(node)? {
+                if self.examine_few(node) {
                     continue;
                 }
                 if self.selected.residual(self.tables, node).is_some() {
-                    self.tested.insert(chunk, self.selected.chunk(self.tables, chunk)?);
+                    self.tested.insert(chunk, self.selected.chunk(self.tables, chunk));
                 }
             }
             node.children().for_each(|child| self.push(child));
         }
-        Ok(self.best.into_sorted_vec().into_iter().map(|(_, row)| row).collect())
+        self.best.into_sorted_vec().into_iter().map(|(_, row)| row).collect()
     }
 
     /// Whether `limit` rows are found that sort before an entry.
@@ -275,9 +270,9 @@ impl<'a, C: ZonedColumn, W: SortDirection<C::Value>> BestFirst<'a, C, W> {
     }
 
     /// Examines the candidates of a chunk if they are few.
-    fn examine_few(&mut self, node: Node) -> EngineResult<bool> {
+    fn examine_few(&mut self, node: Node) -> bool {
         if !self.selected.has_few(self.tables, node, CHUNK_PROBE_MAX_ROWS) {
-            return Ok(false);
+            return false;
         }
         let values = C::values(self.tables.jobs.locate(node.rows().start).0);
         let key = |row: u32| W::key(values[locate(row).1].into());
@@ -287,10 +282,10 @@ impl<'a, C: ZonedColumn, W: SortDirection<C::Value>> BestFirst<'a, C, W> {
         let entries: Vec<Entry<W::Key>> = rows.iter().map(|&row| (key(row), row)).collect();
         let mut entries = entries.iter();
         rows.retain(|_| entries.next().is_some_and(|entry| !self.is_pruned(entry)));
-        for row in self.selected.passing(self.tables, rows)? {
+        for row in self.selected.passing(self.tables, rows) {
             offer(&mut self.best, self.limit, (key(row), row));
         }
-        Ok(true)
+        true
     }
 
     fn examine_block(&mut self, node: Node) {

@@ -3,7 +3,6 @@
 use crate::model::JobState;
 use crate::query::{AnnotationTest, IntegerTest, Predicate, TextTest};
 
-/// A predicate in the output of EXPLAIN.
 pub(super) fn describe(predicate: &Predicate) -> String {
     let test = |name: &str, test: &TextTest| match test {
         TextTest::Exact(value) => format!("{name} = {value:?}"),

@@ -47,7 +47,6 @@ impl GroupKey {
         }
     }
 
-    /// Whether rows with a null key form a group.
     pub(in crate::memory) fn groups_nulls(&self) -> bool {
         matches!(self, Self::Text(..))
     }

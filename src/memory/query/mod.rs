@@ -2,9 +2,9 @@
 //!
 //! | module | contents |
 //! |---|---|
-//! | `access_path`, `indexed_rows` | the access path of a predicate, and the rows that an index returns |
+//! | `access_path` | the access path of a predicate |
 //! | `select`, `rows` | the rows of a selection, in the table and in a chunk |
-//! | `residual`, `code_test`, `columns` | predicates without an index, as DataFusion expressions |
+//! | `residual` | predicates without an index |
 //! | `top_k`, `search`, `by_zones`, `by_lists` | the top k rows of an order |
 //! | `group_key`, `accumulators` | groups with dense numbers, and their aggregates |
 //! | `text_index` | the indexes of a dictionary that are built on demand |
@@ -16,11 +16,8 @@ mod accumulators;
 mod budget;
 mod by_lists;
 mod by_zones;
-mod code_test;
-mod columns;
 mod describe;
 mod group_key;
-mod indexed_rows;
 mod residual;
 mod rows;
 mod search;

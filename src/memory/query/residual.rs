@@ -1,154 +1,187 @@
-//! The residual predicate: the conditions without an index, as a physical expression over the candidate rows.
+//! The residual predicate: the conditions without an index, which are tested on the candidate rows.
 
-use std::sync::{Arc, LazyLock};
-
-use datafusion::arrow::array::{ArrayRef, AsArray, BooleanArray, UInt32Array};
-use datafusion::arrow::datatypes::{Schema, SchemaRef};
-use datafusion::arrow::record_batch::{RecordBatch, RecordBatchOptions};
-use datafusion::common::config::ConfigOptions;
-use datafusion::common::{ScalarValue, internal_err};
+use datafusion::arrow::array::{Array, AsArray};
+use datafusion::arrow::buffer::BooleanBuffer;
+use datafusion::arrow::datatypes::{Int64Type, TimestampMicrosecondType, UInt32Type};
+use datafusion::common::internal_err;
 use datafusion::error::Result as EngineResult;
-use datafusion::functions::string;
-use datafusion::logical_expr::{Operator, ScalarUDF};
-use datafusion::physical_expr::expressions::{BinaryExpr, Column, Literal, in_list};
-use datafusion::physical_expr::{PhysicalExpr, ScalarFunctionExpr};
+use foldhash::fast::RandomState;
+use hashbrown::HashSet;
 
-use super::code_test::{CodeTest, CodeTestExpr};
-use super::columns::InputColumn;
 use super::describe::describe;
-use crate::memory::storage::{JobChunk, JobColumnIndex, Tables};
+use super::rows::bits;
+use crate::memory::storage::{AnnotationCatalog, Chunk, Dictionary, JobChunk, JobColumnIndex, JobId, Tables};
 use crate::query::{Comparison, IntegerTest, Predicate, TextField, TextTest};
 
-static CONFIG: LazyLock<Arc<ConfigOptions>> = LazyLock::new(Arc::default);
-
-/// A predicate with its input columns.
 #[derive(Debug)]
 pub(in crate::memory) struct Residual {
-    expression: Arc<dyn PhysicalExpr>,
-    columns: Vec<InputColumn>,
-    schema: SchemaRef,
+    first: Condition,
+    others: Vec<Condition>,
     /// The conditions, for EXPLAIN.
     pub(in crate::memory) description: String,
 }
 
 impl Residual {
-    /// Evaluates the predicate on all rows of a chunk.
-    pub(in crate::memory) fn whole(&self, chunk: &JobChunk) -> EngineResult<BooleanArray> {
-        let columns = self.columns.iter().map(|column| column.whole(chunk)).collect();
-        self.evaluate(columns, chunk.len())
+    pub(super) fn whole(&self, chunk: &JobChunk) -> BooleanBuffer {
+        self.test(chunk, chunk.len(), |at| at)
     }
 
-    /// Evaluates the predicate on some rows of a chunk.
-    pub(in crate::memory) fn gather(&self, chunk: &JobChunk, places: &UInt32Array) -> EngineResult<BooleanArray> {
-        let columns = self.columns.iter().map(|column| column.gather(chunk, places)).collect::<Result<_, _>>()?;
-        self.evaluate(columns, places.len())
+    /// Tests some rows of a chunk, given by their indices.
+    pub(super) fn gather(&self, chunk: &JobChunk, indices: &[u32]) -> BooleanBuffer {
+        self.test(chunk, indices.len(), |at| indices[at] as usize)
     }
 
-    fn evaluate(&self, columns: Vec<ArrayRef>, rows: usize) -> EngineResult<BooleanArray> {
-        let options = RecordBatchOptions::new().with_row_count(Some(rows));
-        let batch = RecordBatch::try_new_with_options(Arc::clone(&self.schema), columns, &options)?;
-        let answer = self.expression.evaluate(&batch)?.into_array(rows)?;
-        Ok(answer.as_boolean().clone())
+    fn test(&self, chunk: &JobChunk, rows: usize, index: impl Fn(usize) -> usize) -> BooleanBuffer {
+        let first = self.first.test(chunk, rows, &index);
+        self.others.iter().fold(first, |passing, condition| &passing & &condition.test(chunk, rows, &index))
     }
 }
 
-/// Builds the conjunction of conditions over a shared list of input columns.
+/// A predicate on dictionary codes.
+#[derive(Debug)]
+pub(super) enum CodeTest {
+    /// A bit per code, which is set if the value passes.
+    Set(BooleanBuffer),
+    /// Tests the value of each visited row, for large dictionaries.
+    Text(Dictionary, TextTest),
+}
+
+impl CodeTest {
+    /// A test that the given codes pass, out of `len` codes.
+    pub(super) fn set(len: usize, codes: &[u32]) -> Self {
+        Self::Set(bits(len, codes.iter().map(|&code| code as usize)))
+    }
+
+    fn passes(&self, code: u32) -> bool {
+        match self {
+            Self::Set(codes) => (code as usize) < codes.len() && codes.value(code as usize),
+            Self::Text(dictionary, test) => test.holds(dictionary.text(code)),
+        }
+    }
+}
+
+#[derive(Debug)]
+enum Condition {
+    JobId(TextTest),
+    Codes(JobColumnIndex, CodeTest),
+    /// A test of the values of an annotation key; `None` for a key that no job has.
+    Annotation(Option<(u32, AnnotationCatalog)>, CodeTest),
+    Integer(JobColumnIndex, Comparison, i64),
+    IntegerAnyOf(JobColumnIndex, HashSet<i64, RandomState>),
+    Time(JobColumnIndex, Comparison, i64),
+}
+
+impl Condition {
+    fn new(predicate: &Predicate) -> EngineResult<Self> {
+        Ok(match predicate {
+            Predicate::Integer(field, IntegerTest::Compare(comparison, value)) => {
+                Self::Integer(stored(field.column())?, *comparison, *value)
+            }
+            Predicate::Integer(field, IntegerTest::AnyOf(values)) => {
+                Self::IntegerAnyOf(stored(field.column())?, values.iter().copied().collect())
+            }
+            Predicate::Time(field, comparison, time) => {
+                Self::Time(stored(field.column())?, *comparison, time.as_micros())
+            }
+            Predicate::Text(TextField::JobId, test) => Self::JobId(test.clone()),
+            other => return internal_err!("an index answers {}", describe(other)),
+        })
+    }
+
+    /// Tests `rows` rows of a chunk. A row with a null fails.
+    fn test(&self, chunk: &JobChunk, rows: usize, index: impl Fn(usize) -> usize) -> BooleanBuffer {
+        let column = |of: &JobColumnIndex| chunk.batch().column(*of as usize);
+        match self {
+            Self::JobId(test) => {
+                let id = |at: usize| JobId::at(&chunk.cells.job_id, index(at));
+                BooleanBuffer::collect_bool(rows, |at| test.holds(id(at).as_str()))
+            }
+            Self::Codes(of, test) => {
+                let codes = column(of).as_primitive::<UInt32Type>();
+                // The slot of a null may contain an invalid code.
+                let passes = |at: usize| codes.is_valid(at) && test.passes(codes.value(at));
+                BooleanBuffer::collect_bool(rows, |at| passes(index(at)))
+            }
+            Self::Annotation(key, test) => {
+                let Some((key, catalog)) = key else { return BooleanBuffer::new_unset(rows) };
+                let mut code = chunk.annotation(catalog, *key);
+                BooleanBuffer::collect_bool(rows, |at| code(index(at)).is_some_and(|code| test.passes(code)))
+            }
+            Self::Integer(of, comparison, value) => {
+                compare(column(of).as_primitive::<Int64Type>().values(), *comparison, *value, rows, index)
+            }
+            Self::IntegerAnyOf(of, accepted) => {
+                let values = column(of).as_primitive::<Int64Type>().values();
+                BooleanBuffer::collect_bool(rows, |at| accepted.contains(&values[index(at)]))
+            }
+            Self::Time(of, comparison, micros) => {
+                let values = column(of).as_primitive::<TimestampMicrosecondType>().values();
+                compare(values, *comparison, *micros, rows, index)
+            }
+        }
+    }
+}
+
+/// Compares values. The operator is chosen outside of the loops, so that they are vectorised.
+fn compare(
+    values: &[i64],
+    comparison: Comparison,
+    value: i64,
+    rows: usize,
+    index: impl Fn(usize) -> usize,
+) -> BooleanBuffer {
+    match comparison {
+        Comparison::Equal => BooleanBuffer::collect_bool(rows, |at| values[index(at)] == value),
+        Comparison::Greater => BooleanBuffer::collect_bool(rows, |at| values[index(at)] > value),
+        Comparison::GreaterOrEqual => BooleanBuffer::collect_bool(rows, |at| values[index(at)] >= value),
+        Comparison::Less => BooleanBuffer::collect_bool(rows, |at| values[index(at)] < value),
+        Comparison::LessOrEqual => BooleanBuffer::collect_bool(rows, |at| values[index(at)] <= value),
+    }
+}
+
+fn stored(name: &str) -> EngineResult<JobColumnIndex> {
+    match JobColumnIndex::named(name) {
+        Some(column) => Ok(column),
+        None => internal_err!("no column {name:?}"),
+    }
+}
+
+/// Collects the conditions of a residual predicate.
 #[derive(Default)]
 pub(super) struct ResidualBuilder {
-    conditions: Vec<Arc<dyn PhysicalExpr>>,
-    columns: Vec<InputColumn>,
+    conditions: Vec<Condition>,
     descriptions: Vec<String>,
 }
 
 impl ResidualBuilder {
-    /// Adds a test of dictionary codes.
     pub(super) fn codes(&mut self, tables: &Tables, predicate: &Predicate, test: CodeTest) -> EngineResult<()> {
-        let column = match predicate {
+        let condition = match predicate {
             Predicate::Annotation(key, _) => {
-                self.column(InputColumn::AnnotationCode(tables.dictionaries.annotations.keys.code(key)))
+                let catalog = &tables.dictionaries.annotations;
+                Condition::Annotation(catalog.keys.code(key).map(|key| (key, catalog.clone())), test)
             }
-            Predicate::Text(field, _) => self.stored(field.column())?,
-            Predicate::State(_) | Predicate::Integer(..) | Predicate::Time(..) => return Ok(()),
+            Predicate::Text(field, _) => Condition::Codes(stored(field.column())?, test),
+            other => return internal_err!("{} is not a test of codes", describe(other)),
         };
-        self.descriptions.push(describe(predicate));
-        self.conditions.push(Arc::new(CodeTestExpr { column, test: Arc::new(test) }));
+        self.push(predicate, condition);
         Ok(())
     }
 
     /// Adds a predicate on an id, an integer or a time.
-    pub(super) fn expression(&mut self, predicate: &Predicate) -> EngineResult<()> {
-        let condition = match predicate {
-            Predicate::Integer(field, IntegerTest::Compare(comparison, value)) => {
-                let column = self.stored(field.column())?;
-                compare(column, *comparison, ScalarValue::from(*value))
-            }
-            Predicate::Integer(field, IntegerTest::AnyOf(values)) => {
-                let column = self.stored(field.column())?;
-                let values = values.iter().map(|&value| literal(ScalarValue::from(value))).collect();
-                in_list(column, values, &false, &self.schema())?
-            }
-            Predicate::Time(field, comparison, time) => {
-                let column = self.stored(field.column())?;
-                let value = ScalarValue::TimestampMicrosecond(Some(time.as_micros()), None);
-                compare(column, *comparison, value)
-            }
-            Predicate::Text(TextField::JobId, TextTest::StartsWith(start)) => {
-                self.call(string::starts_with(), start)?
-            }
-            Predicate::Text(TextField::JobId, TextTest::Contains(part)) => self.call(string::contains(), part)?,
-            other => return internal_err!("an index answers {}", describe(other)),
-        };
-        self.descriptions.push(describe(predicate));
-        self.conditions.push(condition);
+    pub(super) fn values(&mut self, predicate: &Predicate) -> EngineResult<()> {
+        self.push(predicate, Condition::new(predicate)?);
         Ok(())
     }
 
-    fn call(&mut self, function: Arc<ScalarUDF>, text: &str) -> EngineResult<Arc<dyn PhysicalExpr>> {
-        let arguments = vec![self.column(InputColumn::JobId), literal(ScalarValue::from(text))];
-        let call = ScalarFunctionExpr::try_new(function, arguments, &self.schema(), Arc::clone(&CONFIG))?;
-        Ok(Arc::new(call))
-    }
-
-    fn stored(&mut self, name: &str) -> EngineResult<Arc<dyn PhysicalExpr>> {
-        let Some(column) = JobColumnIndex::named(name) else { return internal_err!("no column {name:?}") };
-        Ok(self.column(InputColumn::Stored(column)))
-    }
-
-    fn column(&mut self, input: InputColumn) -> Arc<dyn PhysicalExpr> {
-        let at = self.columns.iter().position(|column| *column == input).unwrap_or_else(|| {
-            self.columns.push(input);
-            self.columns.len() - 1
-        });
-        Arc::new(Column::new(self.columns[at].field().name(), at))
-    }
-
-    fn schema(&self) -> Schema {
-        Schema::new(self.columns.iter().map(InputColumn::field).collect::<Vec<_>>())
+    fn push(&mut self, predicate: &Predicate, condition: Condition) {
+        self.descriptions.push(describe(predicate));
+        self.conditions.push(condition);
     }
 
     /// The conjunction of the conditions; `None` without conditions.
-    pub(super) fn build(self) -> EngineResult<Option<Residual>> {
-        let schema = Arc::new(self.schema());
-        let conjunction = self
-            .conditions
-            .into_iter()
-            .reduce(|a, b| Arc::new(BinaryExpr::new(a, Operator::And, b)) as Arc<dyn PhysicalExpr>);
-        let description = self.descriptions.join(" and ");
-        Ok(conjunction.map(|expression| Residual { expression, columns: self.columns, schema, description }))
+    pub(super) fn build(self) -> Option<Residual> {
+        let mut conditions = self.conditions.into_iter();
+        let first = conditions.next()?;
+        Some(Residual { first, others: conditions.collect(), description: self.descriptions.join(" and ") })
     }
-}
-
-fn literal(value: ScalarValue) -> Arc<dyn PhysicalExpr> {
-    Arc::new(Literal::new(value))
-}
-
-fn compare(column: Arc<dyn PhysicalExpr>, comparison: Comparison, value: ScalarValue) -> Arc<dyn PhysicalExpr> {
-    let operator = match comparison {
-        Comparison::Equal => Operator::Eq,
-        Comparison::Greater => Operator::Gt,
-        Comparison::Less => Operator::Lt,
-        Comparison::GreaterOrEqual => Operator::GtEq,
-        Comparison::LessOrEqual => Operator::LtEq,
-    };
-    Arc::new(BinaryExpr::new(column, operator, literal(value)))
 }

@@ -1,11 +1,10 @@
 //! The search for the rows of a page, and the fallback, which gathers and sorts all keys.
 
-use datafusion::error::Result as EngineResult;
-
 use super::budget::consume_budget;
 use super::select::RowSelection;
 use crate::memory::cost::{GATHER_MAX_CANDIDATES, GATHER_SHARE};
 use crate::memory::storage::{JobChunk, LocatedRows, Node, Tables, by_window, first_row};
+use crate::query::Page;
 
 /// The number of rows that are examined between two yields to the executor.
 const ROWS_AT_A_TIME: u32 = 1 << 20;
@@ -20,7 +19,6 @@ pub(in crate::memory) struct PageRange {
 }
 
 impl PageRange {
-    /// The offset plus the limit.
     pub(in crate::memory) fn end(self) -> usize {
         self.limit.map_or(usize::MAX, |limit| self.offset.saturating_add(limit))
     }
@@ -31,10 +29,17 @@ impl PageRange {
     }
 
     /// Applies the offset and limit to the first [`end`](Self::end) rows.
-    pub(in crate::memory) fn of(self, mut rows: Vec<u32>) -> Vec<u32> {
+    pub(in crate::memory) fn of<T>(self, mut rows: Vec<T>) -> Vec<T> {
         rows.truncate(self.end());
         rows.drain(..self.offset.min(rows.len()));
         rows
+    }
+}
+
+impl From<Page> for PageRange {
+    fn from(page: Page) -> Self {
+        let clamp = |rows: u64| usize::try_from(rows).unwrap_or(usize::MAX);
+        Self { offset: clamp(page.offset()), limit: page.limit().map(clamp) }
     }
 }
 
@@ -89,12 +94,12 @@ impl Search<'_> {
         column: impl Fn(&JobChunk) -> &[V] + Send,
         key: impl Fn(V) -> K + Send,
         limit: usize,
-    ) -> EngineResult<Vec<u32>> {
+    ) -> Vec<u32> {
         let mut rows = Vec::new();
         for &node in nodes {
-            self.visit(node, |row| rows.push(row)).await?;
+            self.visit(node, |row| rows.push(row)).await;
         }
-        Ok(self.sorted(rows, column, key, limit).await)
+        self.sorted(rows, column, key, limit).await
     }
 
     /// The first `limit` of some rows, ordered by the keys of their values in a column.
@@ -124,7 +129,7 @@ impl Search<'_> {
     }
 
     /// Visits the selected rows of a node.
-    async fn visit(&self, node: Node, mut visit: impl FnMut(u32) + Send) -> EngineResult<()> {
+    async fn visit(&self, node: Node, mut visit: impl FnMut(u32) + Send) {
         if !self.selected.has_residual() {
             let rows = node.rows();
             let end = rows.end.min(self.tables.jobs.len() as u32);
@@ -135,14 +140,13 @@ impl Search<'_> {
         } else if self.selected.upper_bound(self.tables) <= GATHER_MAX_CANDIDATES {
             let mut rows = Vec::new();
             self.selected.visit(self.tables, node.rows(), |row| rows.push(row));
-            self.selected.passing(self.tables, rows)?.into_iter().for_each(visit);
+            self.selected.passing(self.tables, rows).into_iter().for_each(visit);
         } else {
             for chunk in self.selected.chunks_of(self.tables, node) {
                 consume_budget().await;
-                let rows = self.selected.chunk(self.tables, chunk)?;
+                let rows = self.selected.chunk(self.tables, chunk);
                 rows.set_indices().for_each(|at| visit(first_row(chunk) + at as u32));
             }
         }
-        Ok(())
     }
 }

@@ -1,5 +1,4 @@
-//! The rows of a selection: bitmaps for the predicates with an index, and one physical expression for the other
-//! predicates.
+//! The rows of a selection: bitmaps for the predicates with an index, and a residual predicate for the others.
 
 use std::fmt;
 use std::ops::Range;
@@ -11,10 +10,11 @@ use roaring::RoaringBitmap;
 use super::access_path::{AccessPath, access_path};
 use super::budget::consume_budget;
 use super::describe::describe;
-use super::indexed_rows::{IndexedRows, visit_bitmap};
 use super::residual::{Residual, ResidualBuilder};
 use crate::memory::cost::GATHER_MAX_CANDIDATES;
-use crate::memory::storage::{CHUNK_ROWS, Node, Tables, Zone, by_window, locate, whole_window, window_of};
+use crate::memory::storage::{
+    CHUNK_ROWS, Node, RowSet, Tables, Zone, by_window, locate, visit_bitmap, whole_window, window_of,
+};
 use crate::model::StateSet;
 use crate::query::{Comparison, Predicate, Selection, TimeField};
 use crate::time::Timestamp;
@@ -27,7 +27,7 @@ use crate::time::Timestamp;
 #[derive(Debug)]
 pub(in crate::memory) struct RowSelection {
     /// The results of index lookups, the smallest first. A selected row is in all of them.
-    sets: Vec<IndexedRows>,
+    sets: Vec<RowSet>,
     /// The states of the selected rows, if there are several.
     states: Option<StateSet>,
     /// The intersection of each window that has been computed.
@@ -45,9 +45,9 @@ pub(in crate::memory) struct RowSelection {
 /// Whether none, some or all rows of a zone match a condition.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum ZoneMatch {
-    None,
-    Some,
-    All,
+    Nothing,
+    Partial,
+    Full,
 }
 
 impl ZoneMatch {
@@ -59,9 +59,9 @@ impl ZoneMatch {
             Comparison::Less | Comparison::LessOrEqual => (value < zone.min, zone.max < value),
         };
         match (none, all) {
-            (true, _) => Self::None,
-            (_, true) => Self::All,
-            _ => Self::Some,
+            (true, _) => Self::Nothing,
+            (_, true) => Self::Full,
+            _ => Self::Partial,
         }
     }
 }
@@ -87,7 +87,7 @@ impl RowSelection {
         let mut residual = ResidualBuilder::default();
         if selection.active_job_sets() {
             index.push("active job sets".to_owned());
-            sets.push(IndexedRows::from(tables.indexes.active_job_sets.clone()));
+            sets.push(tables.indexes.active_job_sets.clone());
         }
         for predicate in selection.predicates() {
             match access_path(tables, predicate).await {
@@ -99,20 +99,20 @@ impl RowSelection {
                     residual.codes(tables, predicate, test)?;
                     continue;
                 }
-                AccessPath::Expression => {
+                AccessPath::Values => {
                     match predicate {
                         Predicate::Time(field, comparison, time) => times.push((*field, *comparison, *time)),
                         _ => only_times = false,
                     }
-                    residual.expression(predicate)?;
+                    residual.values(predicate)?;
                     continue;
                 }
             }
             index.push(describe(predicate));
         }
-        sets.sort_by_key(IndexedRows::len);
+        sets.sort_by_key(RowSet::len);
         let windows = OnceLock::new();
-        Ok(Self { sets, states, windows, residual: residual.build()?, index, times, only_times })
+        Ok(Self { sets, states, windows, residual: residual.build(), index, times, only_times })
     }
 
     /// Whether a node may contain a selected row, by zone maps and bitmaps.
@@ -121,12 +121,12 @@ impl RowSelection {
             Some(_) if self.is_narrowed() => self.of_chunk(tables, node).range(node.rows()).next().is_some(),
             _ => self.sets.first().is_none_or(|set| set.intersects(node.rows())),
         };
-        self.zone_match(tables, node) != ZoneMatch::None && indexed()
+        self.zone_match(tables, node) != ZoneMatch::Nothing && indexed()
     }
 
     /// The residual predicate of a node's rows; `None` if zone maps show that all pass.
     pub(super) fn residual(&self, tables: &Tables, node: Node) -> Option<&Residual> {
-        self.residual.as_ref().filter(|_| !self.only_times || self.zone_match(tables, node) != ZoneMatch::All)
+        self.residual.as_ref().filter(|_| !self.only_times || self.zone_match(tables, node) != ZoneMatch::Full)
     }
 
     pub(in crate::memory) fn has_residual(&self) -> bool {
@@ -148,15 +148,15 @@ impl RowSelection {
                     (chunk.last_transition_seconds_zones.zone(node), time.floor_seconds())
                 }
             };
-            zone.map_or(ZoneMatch::Some, |zone| ZoneMatch::of(zone, comparison, value))
+            zone.map_or(ZoneMatch::Partial, |zone| ZoneMatch::of(zone, comparison, value))
         };
-        self.times.iter().map(of_condition).min().unwrap_or(ZoneMatch::All)
+        self.times.iter().map(of_condition).min().unwrap_or(ZoneMatch::Full)
     }
 
     /// Whether zone maps show that all or no rows of a block pass the residual predicate.
     pub(super) fn block_match(&self, tables: &Tables, block: Node) -> ZoneMatch {
         match self.zone_match(tables, block) {
-            ZoneMatch::All if !self.only_times => ZoneMatch::Some,
+            ZoneMatch::Full if !self.only_times => ZoneMatch::Partial,
             matched => matched,
         }
     }
@@ -175,12 +175,12 @@ impl RowSelection {
     /// An estimate of the number of rows in all sets, as if the sets were independent. It ignores `states`.
     pub(super) fn estimate(&self, tables: &Tables) -> u64 {
         let all = tables.jobs.len() as f64;
-        let share = |set: &IndexedRows| set.len() as f64 / all;
+        let share = |set: &RowSet| set.len() as f64 / all;
         (self.upper_bound(tables) as f64 * self.sets.iter().skip(1).map(share).product::<f64>()) as u64
     }
 
     /// The indexed rows, if they are those of one lookup.
-    fn only_set(&self) -> Option<&IndexedRows> {
+    fn only_set(&self) -> Option<&RowSet> {
         match (self.sets.as_slice(), self.states) {
             ([only], None) => Some(only),
             _ => None,
@@ -212,7 +212,10 @@ impl RowSelection {
             }
         }
         match self.states {
-            Some(states) => tables.indexes.states.filter(states, &rows),
+            Some(states) => {
+                let ordinals = states.iter().map(|state| state.ordinal().into());
+                tables.indexes.states.filter(ordinals, &rows)
+            }
             None => rows,
         }
     }
@@ -274,7 +277,7 @@ impl RowSelection {
         // If the zone map of the chunk decides, the blocks need not be tested.
         let is_decided = || {
             let (first, last) = (locate(range.start).0, locate(range.end - 1).0);
-            first == last && self.zone_match(tables, Node::chunk(first)) == ZoneMatch::All
+            first == last && self.zone_match(tables, Node::chunk(first)) == ZoneMatch::Full
         };
         if self.times.is_empty() || range.is_empty() || is_decided() {
             return self.visit_indexed(tables, range, visit);
@@ -286,7 +289,7 @@ impl RowSelection {
                 Some(known) if known.0 == block => known,
                 _ => *last.insert((block, self.zone_match(tables, block))),
             };
-            if matched != ZoneMatch::None {
+            if matched != ZoneMatch::Nothing {
                 visit(row);
             }
         });
@@ -312,13 +315,13 @@ impl RowSelection {
         }
     }
 
-    /// Whether an index selects at most `most` rows of a chunk.
-    pub(super) fn has_few(&self, tables: &Tables, chunk: Node, most: u64) -> bool {
+    /// Whether an index selects at most `max` rows of a chunk.
+    pub(super) fn has_few(&self, tables: &Tables, chunk: Node, max: u64) -> bool {
         // The cardinality of a range of a dense bitmap takes as long as a search of the range.
-        let is_dense = self.upper_bound(tables) / most > (tables.jobs.len() / CHUNK_ROWS) as u64;
+        let is_dense = self.upper_bound(tables) / max > (tables.jobs.len() / CHUNK_ROWS) as u64;
         self.is_narrowed()
             && !(is_dense && self.only_set().is_some())
-            && self.of_chunk(tables, chunk).range_cardinality(chunk.rows()) <= most
+            && self.of_chunk(tables, chunk).range_cardinality(chunk.rows()) <= max
     }
 
     /// Whether a row is in all sets and states.

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use tokio::runtime::Handle;
 
-use crate::memory::storage::{Dictionary, TextOrder};
+use crate::memory::storage::Dictionary;
 
 /// More values than this are sorted on a blocking thread. Fewer values are sorted on the current thread, in less than a
 /// millisecond.
@@ -24,7 +24,7 @@ pub(super) fn index_trigrams(dictionary: &Dictionary) {
 }
 
 /// The codes of a dictionary in the order of their values.
-pub(super) async fn text_order(dictionary: &Dictionary) -> Arc<TextOrder> {
+pub(super) async fn text_order(dictionary: &Dictionary) -> Arc<Vec<u32>> {
     // There are no blocking threads outside a tokio runtime.
     if dictionary.unordered() <= SORT_INLINE_MAX_TEXTS || Handle::try_current().is_err() {
         return dictionary.order();

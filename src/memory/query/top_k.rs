@@ -7,8 +7,6 @@
 //! - queues, job sets and states: their posting lists, in the order of the values;
 //! - any key, if few rows are selected or the offset plus the limit is a large part of them: a sort of all keys.
 
-use datafusion::error::Result as EngineResult;
-
 use super::budget::consume_budget;
 use super::by_zones::{Ascending, Descending, Ids, LastTransitions, Submissions, ZonedColumn};
 use super::search::{PageRange, Search};
@@ -24,7 +22,7 @@ pub(in crate::memory) async fn ordered_rows(
     selected: &RowSelection,
     order: Option<JobOrder>,
     page: PageRange,
-) -> EngineResult<Vec<u32>> {
+) -> Vec<u32> {
     let Some(JobOrder { key, direction }) = order else { return in_row_order(tables, selected, page).await };
     let search = Search { tables, selected, page };
     match key {
@@ -33,7 +31,7 @@ pub(in crate::memory) async fn ordered_rows(
         JobOrderKey::LastTransitionTime => {
             let recent = if direction == Direction::Descending { search.by_recent_transitions() } else { None };
             match recent {
-                Some(rows) => Ok(rows),
+                Some(rows) => rows,
                 None => search.by_zones_of::<LastTransitions>(direction).await,
             }
         }
@@ -67,7 +65,7 @@ pub(in crate::memory) fn order_method(
     }
 }
 
-async fn in_row_order(tables: &Tables, selected: &RowSelection, page: PageRange) -> EngineResult<Vec<u32>> {
+async fn in_row_order(tables: &Tables, selected: &RowSelection, page: PageRange) -> Vec<u32> {
     let mut offset = page.offset;
     let mut rows = Vec::new();
     let wanted = page.limit.unwrap_or(usize::MAX);
@@ -80,19 +78,19 @@ async fn in_row_order(tables: &Tables, selected: &RowSelection, page: PageRange)
             continue;
         }
         if offset > 0 {
-            let count = selected.count(tables, Node::chunk(chunk)).await?;
+            let count = selected.count(tables, Node::chunk(chunk)).await;
             if count <= offset {
                 offset -= count;
                 continue;
             }
         }
-        let of_chunk = selected.chunk(tables, chunk)?;
+        let of_chunk = selected.chunk(tables, chunk);
         rows.extend(
             of_chunk.set_indices().skip(offset).take(wanted - rows.len()).map(|at| first_row(chunk) + at as u32),
         );
         offset = 0;
     }
-    Ok(rows)
+    rows
 }
 
 impl Search<'_> {
@@ -113,7 +111,7 @@ impl Search<'_> {
         (rows.len() == end).then(|| self.page.of(rows))
     }
 
-    async fn by_zones_of<C: ZonedColumn>(&self, direction: Direction) -> EngineResult<Vec<u32>> {
+    async fn by_zones_of<C: ZonedColumn>(&self, direction: Direction) -> Vec<u32> {
         match direction {
             Direction::Ascending => self.by_zones::<C, Ascending>().await,
             Direction::Descending => self.by_zones::<C, Descending>().await,

@@ -5,7 +5,6 @@ use std::sync::Arc;
 use bytes::Bytes;
 use smol_str::SmolStr;
 
-/// The number of values of a full block.
 const BLOCK: usize = 1024;
 
 /// Values by index. Clones share the blocks that neither of them changes.

@@ -7,41 +7,29 @@ use datafusion::arrow::array::{
     Array, ArrayRef, ArrowPrimitiveType, AsArray, BooleanBufferBuilder, FixedSizeBinaryArray, PrimitiveArray,
     PrimitiveBuilder,
 };
-use datafusion::arrow::buffer::{BooleanBuffer, Buffer, NullBuffer, ScalarBuffer};
+use datafusion::arrow::buffer::{Buffer, NullBuffer, ScalarBuffer};
 use datafusion::arrow::datatypes::{ArrowNativeType, DataType};
 use datafusion::arrow::error::ArrowError;
 use datafusion::arrow::util::bit_util;
 
 use super::id::FixedId;
-use super::located_rows::{CHUNK_ROWS, LocatedRows};
+use super::located_rows::CHUNK_ROWS;
 
 /// The type of a column: its Arrow array and its writer.
 pub(crate) trait ColumnType {
     type Array: Array + Clone;
+    /// The buffers of an array, from which single values are read.
+    type Cells: Clone + Debug;
     type Writer: Default;
     const NULLABLE: bool;
 
     fn data_type() -> DataType;
     fn downcast(array: &ArrayRef) -> &Self::Array;
+    fn cells(array: &Self::Array) -> Self::Cells;
     /// Opens an array for writes. The first write converts it to a builder.
     fn open(array: ArrayRef) -> Self::Writer;
     fn append(writer: &mut Self::Writer, array: &Self::Array);
     fn close(writer: Self::Writer) -> Result<ArrayRef, ArrowError>;
-}
-
-/// A column whose values are gathered from the buffers of its arrays.
-pub(crate) trait CellType: ColumnType {
-    type Cells: Clone + Debug;
-
-    /// The buffers of an array.
-    fn cells(array: &Self::Array) -> Self::Cells;
-    /// The values of some rows.
-    fn gather<'a, C>(
-        rows: &LocatedRows<'a, C>,
-        cells: impl Fn(&'a C) -> &'a Self::Cells,
-    ) -> Result<ArrayRef, ArrowError>
-    where
-        Self::Cells: 'a;
 }
 
 /// A primitive column without nulls.
@@ -53,9 +41,10 @@ pub(crate) struct Required<T>(std::marker::PhantomData<T>);
 pub(crate) struct Optional<T>(std::marker::PhantomData<T>);
 
 macro_rules! primitive_column {
-    ($($type:ident: $nullable:literal,)*) => {
+    ($($type:ident, $nullable:literal: $array:ident => $cells:expr, $cells_type:ident;)*) => {
         $(impl<T: ArrowPrimitiveType> ColumnType for $type<T> {
             type Array = PrimitiveArray<T>;
+            type Cells = $cells_type<T::Native>;
             type Writer = PrimitiveWriter<T>;
             const NULLABLE: bool = $nullable;
 
@@ -65,6 +54,10 @@ macro_rules! primitive_column {
 
             fn downcast(array: &ArrayRef) -> &PrimitiveArray<T> {
                 array.as_primitive()
+            }
+
+            fn cells($array: &PrimitiveArray<T>) -> Self::Cells {
+                $cells
             }
 
             fn open(array: ArrayRef) -> PrimitiveWriter<T> {
@@ -82,25 +75,9 @@ macro_rules! primitive_column {
     };
 }
 
-primitive_column! { Required: false, Optional: true, }
-
-impl<T: ArrowPrimitiveType> CellType for Required<T> {
-    type Cells = ScalarBuffer<T::Native>;
-
-    fn cells(array: &PrimitiveArray<T>) -> ScalarBuffer<T::Native> {
-        array.values().clone()
-    }
-
-    fn gather<'a, C>(
-        rows: &LocatedRows<'a, C>,
-        cells: impl Fn(&'a C) -> &'a ScalarBuffer<T::Native>,
-    ) -> Result<ArrayRef, ArrowError> {
-        let values = rows.read(|chunk| {
-            let values: &[T::Native] = cells(chunk);
-            |at| values[at]
-        });
-        Ok(Arc::new(PrimitiveArray::<T>::new(values.into(), None)))
-    }
+primitive_column! {
+    Required, false: array => array.values().clone(), ScalarBuffer;
+    Optional, true: array => OptionalCells::new(array), OptionalCells;
 }
 
 /// The buffers of a primitive column with a validity bitmap.
@@ -119,55 +96,15 @@ impl<V: ArrowNativeType> OptionalCells<V> {
     /// The value at an index. The values of null rows are not read, which saves a cache miss.
     #[inline]
     pub(crate) fn get(&self, at: usize) -> Option<V> {
-        is_valid(self.validity.as_deref(), at).then(|| self.values[at])
-    }
-
-    /// The cells as an array.
-    pub(super) fn to_array<T: ArrowPrimitiveType<Native = V>>(&self) -> PrimitiveArray<T> {
-        let nulls = |bits: &Buffer| NullBuffer::new(BooleanBuffer::new(bits.clone(), 0, self.values.len()));
-        PrimitiveArray::new(self.values.clone(), self.validity.as_ref().map(nulls))
-    }
-
-    pub(super) fn heap_bytes(&self) -> usize {
-        self.values.inner().capacity() + self.validity.as_ref().map_or(0, Buffer::capacity)
-    }
-}
-
-#[inline]
-fn is_valid(validity: Option<&[u8]>, at: usize) -> bool {
-    validity.is_none_or(|bits| bit_util::get_bit(bits, at))
-}
-
-impl<T: ArrowPrimitiveType> CellType for Optional<T> {
-    type Cells = OptionalCells<T::Native>;
-
-    fn cells(array: &PrimitiveArray<T>) -> OptionalCells<T::Native> {
-        OptionalCells::new(array)
-    }
-
-    fn gather<'a, C>(
-        rows: &LocatedRows<'a, C>,
-        cells: impl Fn(&'a C) -> &'a OptionalCells<T::Native>,
-    ) -> Result<ArrayRef, ArrowError> {
-        let valid = rows.read(|chunk| {
-            let validity = cells(chunk).validity.as_deref();
-            move |at| is_valid(validity, at)
-        });
-        let nulls = Some(NullBuffer::from(valid)).filter(|nulls| nulls.null_count() > 0);
-        let values = match &nulls {
-            Some(nulls) if nulls.null_count() == nulls.len() => vec![T::Native::default(); nulls.len()],
-            _ => rows.read(|chunk| {
-                let values: &[T::Native] = &cells(chunk).values;
-                |at| values[at]
-            }),
-        };
-        Ok(Arc::new(PrimitiveArray::<T>::new(values.into(), nulls)))
+        let valid = self.validity.as_deref().is_none_or(|bits| bit_util::get_bit(bits, at));
+        valid.then(|| self.values[at])
     }
 }
 
 /// Ids, padded to a fixed width.
 impl<const N: usize> ColumnType for FixedId<N> {
     type Array = FixedSizeBinaryArray;
+    type Cells = Buffer;
     type Writer = IdWriter<N>;
     const NULLABLE: bool = false;
 
@@ -177,6 +114,10 @@ impl<const N: usize> ColumnType for FixedId<N> {
 
     fn downcast(array: &ArrayRef) -> &FixedSizeBinaryArray {
         array.as_fixed_size_binary()
+    }
+
+    fn cells(array: &FixedSizeBinaryArray) -> Buffer {
+        array.values().clone()
     }
 
     fn open(array: ArrayRef) -> IdWriter<N> {
@@ -189,22 +130,6 @@ impl<const N: usize> ColumnType for FixedId<N> {
 
     fn close(writer: IdWriter<N>) -> Result<ArrayRef, ArrowError> {
         writer.finish()
-    }
-}
-
-impl<const N: usize> CellType for FixedId<N> {
-    type Cells = Buffer;
-
-    fn cells(array: &FixedSizeBinaryArray) -> Buffer {
-        array.values().clone()
-    }
-
-    fn gather<'a, C>(rows: &LocatedRows<'a, C>, cells: impl Fn(&'a C) -> &'a Buffer) -> Result<ArrayRef, ArrowError> {
-        let ids = rows.read(|chunk| {
-            let ids: &[[u8; N]] = cells(chunk).as_chunks().0;
-            |at| ids[at]
-        });
-        Ok(Arc::new(FixedSizeBinaryArray::try_new(N as i32, Buffer::from_vec(ids.into_flattened()), None)?))
     }
 }
 

@@ -20,24 +20,6 @@ use crate::memory::cost::NGRAM_MIN_TEXTS;
 /// New values are added to the trigram index in batches of this size.
 const NGRAM_BATCH: usize = 1 << 12;
 
-/// The codes of a dictionary, sorted by their values.
-#[derive(Debug, Default)]
-pub(crate) struct TextOrder {
-    /// The codes, in ascending order of their values.
-    pub(crate) codes: Vec<u32>,
-}
-
-impl TextOrder {
-    /// The rank of each code.
-    pub(crate) fn ranks(&self) -> Vec<u32> {
-        let mut ranks = vec![0; self.codes.len()];
-        for (rank, &code) in (0..).zip(&self.codes) {
-            ranks[code as usize] = rank;
-        }
-        ranks
-    }
-}
-
 /// A dictionary with a posting list for each code.
 ///
 /// The values are versioned: a clone does not see values that are added later. The hash table, the posting lists and
@@ -54,7 +36,8 @@ struct SharedPart {
     codes: RwLock<HashTable<u32>>,
     hasher: RandomState,
     postings: RwLock<Postings>,
-    order: Mutex<Arc<TextOrder>>,
+    /// The codes in the order of their values.
+    order: Mutex<Arc<Vec<u32>>>,
     values: Mutex<Option<ArrayRef>>,
     /// Built on demand by queries.
     ngrams: RwLock<NgramIndex>,
@@ -62,17 +45,14 @@ struct SharedPart {
 }
 
 impl Dictionary {
-    /// The number of codes.
     pub(crate) fn len(&self) -> usize {
         self.texts.len()
     }
 
-    /// The values, by code.
     pub(crate) fn texts(&self) -> &Arena<SmolStr> {
         &self.texts
     }
 
-    /// The value of a code.
     pub(crate) fn text(&self, code: u32) -> &SmolStr {
         self.texts.get(code)
     }
@@ -102,11 +82,11 @@ impl Dictionary {
     }
 
     /// The codes of the values that contain a substring, ascending. `None` if the trigram index does not support the
-    /// substring, or finds more than `most` candidates.
-    pub(crate) fn codes_containing(&self, part: &str, most: usize) -> Option<Vec<u32>> {
+    /// substring, or finds more than `max` candidates.
+    pub(crate) fn codes_containing(&self, part: &str, max: usize) -> Option<Vec<u32>> {
         let (candidates, end) = {
             let ngrams = self.shared.ngrams.read();
-            (ngrams.candidates(part, most as u64).filter(|_| ngrams.end() > 0)?, ngrams.end())
+            (ngrams.candidates(part, max as u64).filter(|_| ngrams.end() > 0)?, ngrams.end())
         };
         let known = self.len() as u32;
         let part = Finder::new(part);
@@ -215,40 +195,40 @@ impl Dictionary {
     /// The codes of the values with a prefix, in the order of their values.
     pub(crate) fn codes_starting_with(&self, start: &str) -> Vec<u32> {
         let order = self.order();
-        let from = &order.codes[order.codes.partition_point(|&code| self.text(code) < start)..];
+        let from = &order[order.partition_point(|&code| self.text(code) < start)..];
         from[..from.partition_point(|&code| self.text(code).starts_with(start))].to_vec()
     }
 
     /// The number of values that [`order`](Self::order) would have to merge into the cached order.
     pub(crate) fn unordered(&self) -> usize {
-        self.len().saturating_sub(self.shared.order.lock().codes.len())
+        self.len().saturating_sub(self.shared.order.lock().len())
     }
 
     /// The codes in the order of their values. The order is cached, and new values are merged into it.
-    pub(crate) fn order(&self) -> Arc<TextOrder> {
+    pub(crate) fn order(&self) -> Arc<Vec<u32>> {
         let kept = Arc::clone(&self.shared.order.lock());
-        match kept.codes.len().cmp(&self.len()) {
+        match kept.len().cmp(&self.len()) {
             std::cmp::Ordering::Equal => return kept,
             // The cached order belongs to a later clone, whose values start with the values of this one.
             std::cmp::Ordering::Greater => {
                 let known = |code: &u32| (*code as usize) < self.len();
-                return Arc::new(TextOrder { codes: kept.codes.iter().copied().filter(known).collect() });
+                return Arc::new(kept.iter().copied().filter(known).collect());
             }
             std::cmp::Ordering::Less => {}
         }
         let order = Arc::new(self.extended(&kept));
         let mut kept = self.shared.order.lock();
-        if kept.codes.len() < order.codes.len() {
+        if kept.len() < order.len() {
             *kept = Arc::clone(&order);
         }
         order
     }
 
-    fn extended(&self, order: &TextOrder) -> TextOrder {
-        let mut new: Vec<u32> = (order.codes.len() as u32..self.len() as u32).collect();
+    fn extended(&self, order: &[u32]) -> Vec<u32> {
+        let mut new: Vec<u32> = (order.len() as u32..self.len() as u32).collect();
         new.sort_unstable_by(|&a, &b| self.text(a).cmp(self.text(b)));
         let mut codes = Vec::with_capacity(self.len());
-        let mut rest = order.codes.as_slice();
+        let mut rest = order;
         for code in new {
             let (before, after) = rest.split_at(rest.partition_point(|&other| self.text(other) < self.text(code)));
             codes.extend_from_slice(before);
@@ -256,22 +236,19 @@ impl Dictionary {
             rest = after;
         }
         codes.extend_from_slice(rest);
-        TextOrder { codes }
+        codes
     }
 
-    /// The size of the values and the hash table, in bytes.
     pub(crate) fn heap_bytes(&self) -> usize {
-        let order = self.shared.order.lock().codes.capacity() * size_of::<u32>();
+        let order = self.shared.order.lock().capacity() * size_of::<u32>();
         let values = self.shared.values.lock().as_ref().map_or(0, |values| values.get_array_memory_size());
         self.texts.heap_bytes() + self.shared.codes.read().allocation_size() + order + values
     }
 
-    /// The size of the trigram index, in bytes.
     pub(crate) fn ngram_bytes(&self) -> usize {
         self.shared.ngrams.read().heap_bytes()
     }
 
-    /// The size of the posting lists, in bytes.
     pub(crate) fn posting_bytes(&self) -> usize {
         self.shared.postings.read().heap_bytes()
     }
@@ -291,8 +268,8 @@ mod tests {
         assert_eq!(snapshot.code("c"), None);
         assert_eq!(snapshot.code("a"), Some(1));
         assert_eq!(dictionary.text(2), "c");
-        assert_eq!(dictionary.order().codes, [1, 0, 2]);
-        assert_eq!(snapshot.order().codes, [1, 0]);
+        assert_eq!(*dictionary.order(), [1, 0, 2]);
+        assert_eq!(*snapshot.order(), [1, 0]);
     }
 
     #[test]
@@ -315,8 +292,8 @@ mod tests {
             for part in ["", "é", "-0", "123", "é-99", "79190", "é-00001", "none", "00001x"] {
                 let all: Vec<u32> =
                     snapshot.codes_where(0..snapshot.len() as u32, |text| text.contains(part)).collect();
-                for most in [100, usize::MAX] {
-                    if let Some(found) = snapshot.codes_containing(part, most) {
+                for max in [100, usize::MAX] {
+                    if let Some(found) = snapshot.codes_containing(part, max) {
                         assert_eq!(found, all, "{part:?} of {}", snapshot.len());
                     }
                 }
@@ -343,7 +320,7 @@ mod tests {
         for snapshot in &snapshots {
             let mut codes: Vec<u32> = (0..snapshot.len() as u32).collect();
             codes.sort_by_key(|&code| snapshot.text(code));
-            assert_eq!(snapshot.order().codes, codes);
+            assert_eq!(*snapshot.order(), codes);
             for start in ["", "0", "12", "999", "9990", "x"] {
                 let starting = codes.iter().copied().filter(|&code| snapshot.text(code).starts_with(start));
                 assert!(starting.eq(snapshot.codes_starting_with(start)));

@@ -4,7 +4,7 @@ use std::cmp::Ordering;
 use std::str;
 
 use datafusion::arrow::array::FixedSizeBinaryArray;
-use datafusion::arrow::buffer::{Buffer, NullBuffer};
+use datafusion::arrow::buffer::Buffer;
 use datafusion::arrow::error::ArrowError;
 
 use crate::ingest::{JOB_ID_BYTES, RUN_ID_BYTES, contains_nul};
@@ -39,9 +39,7 @@ impl<const N: usize> PartialOrd for FixedId<N> {
     }
 }
 
-/// A job's id.
 pub(crate) type JobId = FixedId<JOB_ID_BYTES>;
-/// A run's id.
 pub(crate) type RunId = FixedId<RUN_ID_BYTES>;
 
 impl<const N: usize> FixedId<N> {
@@ -62,22 +60,10 @@ impl<const N: usize> FixedId<N> {
         Self(bytes.as_chunks().0[at])
     }
 
-    /// A column of ids.
     pub(crate) fn column(ids: impl Iterator<Item = Self>) -> Result<FixedSizeBinaryArray, ArrowError> {
         let mut bytes = Vec::with_capacity(ids.size_hint().0 * N);
         ids.for_each(|id| bytes.extend_from_slice(&id.0));
         FixedSizeBinaryArray::try_new(N as i32, Buffer::from_vec(bytes), None)
-    }
-
-    /// A column of ids, with zeros for nulls.
-    pub(crate) fn optional_column(ids: impl Iterator<Item = Option<Self>>) -> Result<FixedSizeBinaryArray, ArrowError> {
-        let len = ids.size_hint().0;
-        let (mut bytes, mut valid) = (Vec::with_capacity(len * N), Vec::with_capacity(len));
-        for id in ids {
-            valid.push(id.is_some());
-            bytes.extend_from_slice(&id.map_or([0; N], |id| id.0));
-        }
-        FixedSizeBinaryArray::try_new(N as i32, Buffer::from_vec(bytes), Some(NullBuffer::from(valid)))
     }
 
     /// The bytes without the padding.
@@ -86,7 +72,6 @@ impl<const N: usize> FixedId<N> {
         &self.0[..len]
     }
 
-    /// The id as a string.
     pub(crate) fn as_str(&self) -> &str {
         // The bytes come from a `str`, so this never fails.
         str::from_utf8(self.as_bytes()).unwrap_or_default()

@@ -5,10 +5,9 @@ use std::ops::RangeBounds;
 use std::sync::Arc;
 
 use parking_lot::RwLock;
-use roaring::RoaringBitmap;
 
 use super::postings::PostingList;
-use super::window::bitmap_bytes;
+use super::row_set::RowSet;
 
 /// The index is rebuilt after at least this many updates.
 const CHANGES_KEPT: usize = 1 << 16;
@@ -29,8 +28,7 @@ struct Listed {
     rows: BTreeMap<i64, PostingList>,
     /// The number of rows in the lists: all below this one, and those above it that were updated.
     end: u32,
-    changed: Arc<RoaringBitmap>,
-    /// The number of updates.
+    changed: RowSet,
     changes: usize,
 }
 
@@ -41,7 +39,7 @@ pub(crate) struct ListedRows {
     /// The first row that is not in the lists.
     pub(crate) end: u32,
     /// The rows whose integer has been updated.
-    pub(crate) changed: Arc<RoaringBitmap>,
+    pub(crate) changed: RowSet,
 }
 
 impl IntegerIndex {
@@ -69,11 +67,10 @@ impl IntegerIndex {
         for integer in [from, to] {
             listed.rows.entry(integer).or_default().insert(row);
         }
-        Arc::make_mut(&mut listed.changed).insert(row);
+        listed.changed.insert(row);
         listed.changes += 1;
     }
 
-    /// The number of updates.
     pub(crate) fn updates(&self) -> usize {
         self.0.read().changes
     }
@@ -84,7 +81,6 @@ impl IntegerIndex {
         listed.changes > CHANGES_KEPT.max(listed.end as usize)
     }
 
-    /// The rows of several integers.
     pub(crate) fn rows_of(&self, integers: &[i64]) -> ListedRows {
         let listed = self.0.read();
         let lists = integers.iter().filter_map(|integer| listed.rows.get(integer)).cloned().collect();
@@ -108,13 +104,13 @@ impl IntegerIndex {
         let listed = self.0.read();
         // The nodes of a B-tree are at least half full.
         let lists: usize = listed.rows.values().map(|list| 2 * ENTRY + list.heap_bytes()).sum();
-        lists + bitmap_bytes(&listed.changed)
+        lists + listed.changed.heap_bytes()
     }
 }
 
 impl Listed {
     fn with(&self, lists: Vec<PostingList>) -> ListedRows {
-        ListedRows { lists, end: self.end, changed: Arc::clone(&self.changed) }
+        ListedRows { lists, end: self.end, changed: self.changed.clone() }
     }
 }
 

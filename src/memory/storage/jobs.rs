@@ -2,7 +2,7 @@
 
 use std::sync::{Arc, LazyLock};
 
-use datafusion::arrow::array::{Array, ArrayRef};
+use datafusion::arrow::array::Array;
 use datafusion::arrow::datatypes::{
     Field, Int64Type, Schema, SchemaRef, TimestampMicrosecondType, TimestampSecondType, UInt8Type, UInt32Type,
 };
@@ -10,9 +10,8 @@ use datafusion::arrow::error::ArrowError;
 use datafusion::arrow::record_batch::RecordBatch;
 
 use super::annotation::ChunkAnnotations;
-use super::column::{CellType, ColumnType, Optional, Required};
+use super::column::{ColumnType, Optional, Required};
 use super::id::JobId;
-use super::located_rows::LocatedRows;
 use super::table::{Chunk, Table, TableWriter, table};
 use super::zone::{ZoneTree, Zones};
 use crate::model::JobState;
@@ -102,6 +101,16 @@ impl JobChunk {
     /// The number of rows.
     pub(crate) fn len(&self) -> usize {
         self.batch.num_rows()
+    }
+
+    /// Reads the codes of the values of an annotation key; `None` for a row without the key.
+    pub(crate) fn annotation<'a>(
+        &'a self,
+        catalog: &'a super::AnnotationCatalog,
+        key: u32,
+    ) -> impl FnMut(usize) -> Option<u32> + use<'a> {
+        let mut index = catalog.index_in(key);
+        move |at| Some(self.annotations.get(at)[index(self.cells.key_set[at])?])
     }
 }
 

@@ -2,6 +2,10 @@
 
 use std::sync::Arc;
 
+use datafusion::arrow::array::{ArrayRef, UInt32Array};
+use datafusion::arrow::compute::{interleave, take};
+use datafusion::arrow::error::ArrowError;
+
 /// The number of rows of a full chunk, which is DataFusion's batch size.
 pub(crate) const CHUNK_ROWS: usize = 1 << CHUNK_BITS;
 pub(super) const CHUNK_BITS: u32 = 13;
@@ -29,7 +33,6 @@ pub(crate) struct LocatedRows<'a, C> {
 }
 
 impl<'a, C> LocatedRows<'a, C> {
-    /// Locates rows in the chunks of a table.
     pub(crate) fn new(chunks: &'a [Arc<C>], rows: &'a [u32]) -> Self {
         let mut located = Vec::with_capacity(rows.len());
         let mut parts = Vec::new();
@@ -54,7 +57,7 @@ impl<'a, C> LocatedRows<'a, C> {
     pub(crate) fn read<V, R: Fn(usize) -> V>(&self, open: impl Fn(&'a C) -> R) -> Vec<V> {
         let mut values = Vec::with_capacity(self.rows.len());
         if self.is_scattered() {
-            // In a loop of few instructions per row, the cache misses of more rows overlap.
+            // With few instructions per row, the processor waits for the cache misses of several rows at once.
             values.extend(self.iter().map(|(chunk, at)| open(chunk)(at)));
             return values;
         }
@@ -68,7 +71,23 @@ impl<'a, C> LocatedRows<'a, C> {
         values
     }
 
-    /// Whether most rows are in another chunk than the row before.
+    /// The values of a column of arrays. There must be a row.
+    pub(crate) fn take(&self, column: impl Fn(&'a C) -> &'a ArrayRef) -> Result<ArrayRef, ArrowError> {
+        if let [_] = self.parts[..] {
+            let indices = UInt32Array::from_iter_values(self.located.iter().map(|&(_, at)| at));
+            return take(column(self.located[0].0), &indices, None);
+        }
+        let (mut arrays, mut indices) = (Vec::with_capacity(self.parts.len()), Vec::with_capacity(self.rows.len()));
+        let mut start = 0;
+        for (part, &end) in self.parts.iter().enumerate() {
+            arrays.push(column(self.located[start].0).as_ref());
+            indices.extend(self.located[start..end].iter().map(|&(_, at)| (part, at as usize)));
+            start = end;
+        }
+        interleave(&arrays, &indices)
+    }
+
+    /// Whether more than half of the rows are in another chunk than the row before.
     fn is_scattered(&self) -> bool {
         2 * self.parts.len() > self.rows.len()
     }

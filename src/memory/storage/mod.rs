@@ -5,7 +5,7 @@
 //! | `located_rows` | the chunks of rows, and reads of rows in several chunks |
 //! | `column`, `table` | chunks of a table: Arrow record batches, opened as builders by a batch of ingestion |
 //! | `jobs`, `runs`, `records`, `reference` | the tables, and references between them |
-//! | `annotation` | a dictionary column per annotation key and chunk |
+//! | `annotation` | the keys and values of annotations, and those of the rows of a chunk |
 //! | `arena`, `dictionary` | append-only values, and dictionaries |
 //! | `id` | ids of a fixed width |
 //! | `id_index`, `postings`, `bitmap_index`, `integer_index` | indexes from values to rows |
@@ -39,21 +39,21 @@ mod tables;
 mod window;
 mod zone;
 
-pub(super) use annotation::{AnnotationCatalog, KeyColumn};
+pub(super) use annotation::AnnotationCatalog;
 pub(super) use arena::Arena;
-pub(super) use bitmap_index::{BitmapIndex, CodeChanges, StateChanges};
+pub(super) use bitmap_index::{BitmapIndex, CodeChanges};
 pub(super) use column::OptionalCells;
-pub(super) use dictionary::{Dictionary, TextOrder};
+pub(super) use dictionary::Dictionary;
 pub(super) use id::{FixedId, JobId, RunId};
 pub(super) use integer_index::{IntegerIndex, ListedRows};
-pub(super) use jobs::{JobChunk, JobColumnIndex, JobRows, JobWriter, job_state};
+pub(super) use jobs::{JobCells, JobChunk, JobColumnIndex, JobRows, JobWriter, job_state};
 pub(super) use located_rows::{CHUNK_ROWS, LocatedRows, first_row, locate};
 pub(super) use partials::{CachedGroups, GroupAccumulator, GroupTotals, PartialKey, TotalsUpdate};
 pub(super) use postings::{PostingList, Postings};
 pub(super) use records::Records;
 pub(super) use reference::Reference;
-pub(super) use row_set::RowSet;
-pub(super) use runs::{RunCells, RunChunk, RunColumnIndex, RunRows, RunWriter};
+pub(super) use row_set::{RowSet, visit_bitmap};
+pub(super) use runs::{RunCells, RunChunk, RunRows, RunWriter};
 pub(super) use table::Chunk;
 pub(super) use tables::{Dictionaries, Indexes, JobRecords, Tables};
 pub(super) use window::{by_window, whole_window, window_of};

@@ -62,8 +62,8 @@ impl NgramIndex {
     }
 
     /// A superset of the codes below [`end`](Self::end) whose values contain a substring. `None` if the substring is
-    /// shorter than a trigram, or if there are more than `most` codes.
-    pub(crate) fn candidates(&self, part: &str, most: u64) -> Option<RoaringBitmap> {
+    /// shorter than a trigram, or if there are more than `max` codes.
+    pub(crate) fn candidates(&self, part: &str, max: u64) -> Option<RoaringBitmap> {
         let mut bitmaps = Vec::with_capacity(part.len());
         for trigram in trigrams(part) {
             match self.codes.get(&trigram) {
@@ -80,10 +80,9 @@ impl NgramIndex {
             }
             candidates &= *bitmap;
         }
-        (candidates.len() <= most).then_some(candidates)
+        (candidates.len() <= max).then_some(candidates)
     }
 
-    /// The size of the bitmaps and the hash table, in bytes.
     pub(crate) fn heap_bytes(&self) -> usize {
         let entry = size_of::<(Trigram, RoaringBitmap)>() + 1;
         let bitmaps: u64 = self.codes.values().map(|codes| bitmap_bytes(codes) as u64).sum();

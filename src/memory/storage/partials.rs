@@ -13,7 +13,6 @@ use crate::memory::cost::{PARTIAL_BYTES_PER_JOB, PARTIAL_MAX_SCANS};
 use crate::model::JobState;
 use crate::query::{GroupBy, Predicate};
 
-/// The maximum number of cached queries.
 const MAX_QUERIES: usize = 64;
 /// The maximum size of the cache, in bytes, or [`CACHE_BYTES_PER_JOB`] per job if that is more.
 const CACHE_MIN_BYTES: usize = 1 << 20;
@@ -278,13 +277,13 @@ impl GroupPartials {
     /// Caches the aggregates of a query. Evicts the least recently used queries if the cache exceeds the maximum size
     /// for the number of jobs.
     pub(crate) fn insert(&self, key: &PartialKey, cached: CachedGroups, jobs: usize) {
-        let most = CACHE_MIN_BYTES.max(jobs * CACHE_BYTES_PER_JOB);
-        let cached = if cached.heap_bytes() > most { CachedGroups::TooMany } else { cached };
+        let max = CACHE_MIN_BYTES.max(jobs * CACHE_BYTES_PER_JOB);
+        let cached = if cached.heap_bytes() > max { CachedGroups::TooMany } else { cached };
         let mut queries = self.0.lock();
         queries.retain(|(of, _)| of != key);
         queries.push((key.clone(), cached));
         let mut bytes: usize = queries.iter().map(|(_, cached)| cached.heap_bytes()).sum();
-        while queries.len() > MAX_QUERIES || bytes > most {
+        while queries.len() > MAX_QUERIES || bytes > max {
             bytes -= queries.remove(0).1.heap_bytes();
         }
     }
@@ -341,7 +340,6 @@ mod tests {
         groups
     }
 
-    /// Updates cached aggregates to a table.
     fn updated(
         cached: Option<&GroupTotals>,
         table: &[(Arc<JobChunk>, Vec<Row>)],

@@ -6,19 +6,19 @@ use std::sync::Arc;
 use roaring::RoaringBitmap;
 
 use super::row_set::RowSet;
-use super::window::{bitmap_bytes, by_window, whole_window};
 
-/// A list with this many rows is converted to a bitmap, which is smaller and faster from this length on.
-const BITMAP_FROM: usize = 256;
+/// A list with this many rows is converted to a set, whose bitmaps are smaller and faster from this length on, also if
+/// the rows are scattered over many windows.
+const SET_FROM: usize = 2048;
 
-/// Ascending rows. Most annotation values have few rows, for which a bitmap would be larger.
+/// Ascending rows. Most annotation values have few rows, for which a set would be larger.
 #[derive(Debug, Clone, Default)]
 pub(crate) enum PostingList {
     #[default]
     None,
     One(u32),
     Few(Arc<Vec<u32>>),
-    Many(Arc<RoaringBitmap>),
+    Many(RowSet),
 }
 
 impl PostingList {
@@ -37,31 +37,22 @@ impl PostingList {
                 };
                 match at {
                     Ok(_) => {}
-                    Err(at) if rows.len() < BITMAP_FROM => Arc::make_mut(rows).insert(at, row),
+                    Err(at) if rows.len() < SET_FROM => Arc::make_mut(rows).insert(at, row),
                     Err(_) => {
-                        let mut bitmap: RoaringBitmap = rows.iter().copied().collect();
-                        bitmap.insert(row);
-                        *self = Self::Many(Arc::new(bitmap));
+                        let mut set: RowSet = rows.iter().copied().collect();
+                        set.insert(row);
+                        *self = Self::Many(set);
                     }
                 }
             }
-            // `try_push` would first determine the maximum, which requires a search in a dense container.
-            Self::Many(bitmap) => {
-                Arc::make_mut(bitmap).insert(row);
-            }
+            Self::Many(set) => set.insert(row),
         }
     }
 
-    /// Adds consecutive rows.
     fn insert_run(&mut self, rows: Range<u32>) {
-        if let Self::Many(bitmap) = self {
-            insert_range(Arc::make_mut(bitmap), rows);
-        } else if rows.len() >= BITMAP_FROM {
-            let mut bitmap = self.to_bitmap();
-            insert_range(&mut bitmap, rows);
-            *self = Self::Many(Arc::new(bitmap));
-        } else {
-            rows.for_each(|row| self.insert(row));
+        match self {
+            Self::Many(set) => set.insert_range(rows),
+            few => rows.for_each(|row| few.insert(row)),
         }
     }
 
@@ -70,7 +61,7 @@ impl PostingList {
             Self::None => 0,
             Self::One(_) => 1,
             Self::Few(rows) => rows.len() as u64,
-            Self::Many(bitmap) => bitmap.len(),
+            Self::Many(set) => set.len(),
         }
     }
 
@@ -80,17 +71,15 @@ impl PostingList {
             Self::None => Box::new(std::iter::empty()),
             Self::One(row) => Box::new(std::iter::once(*row)),
             Self::Few(rows) => Box::new(rows.iter().copied()),
-            Self::Many(bitmap) => Box::new(bitmap.iter()),
+            Self::Many(set) => Box::new(set.iter()),
         }
     }
 
     /// Reads the first rows that are not less than `from`.
     pub(crate) fn read<'b>(&self, from: u32, buffer: &'b mut [u32]) -> &'b [u32] {
         let few = match self {
-            Self::None => &[],
-            Self::One(row) => std::slice::from_ref(row),
-            Self::Few(rows) => rows.as_slice(),
-            Self::Many(bitmap) => return bitmap.range(from..).next_many(buffer),
+            Self::Many(set) => return set.read(from, buffer),
+            few => few.as_slice(),
         };
         let rows = &few[few.partition_point(|&row| row < from)..];
         let len = rows.len().min(buffer.len());
@@ -98,64 +87,46 @@ impl PostingList {
         &buffer[..len]
     }
 
-    /// Appends the rows to a vector.
-    pub(crate) fn append_to(&self, all: &mut Vec<u32>) {
+    /// The rows of a list that is not a set.
+    fn as_slice(&self) -> &[u32] {
         match self {
-            Self::None => {}
-            Self::One(row) => all.push(*row),
-            Self::Few(rows) => all.extend_from_slice(rows),
-            Self::Many(bitmap) => all.extend(bitmap.iter()),
+            Self::None | Self::Many(_) => &[],
+            Self::One(row) => std::slice::from_ref(row),
+            Self::Few(rows) => rows,
         }
     }
 
-    /// The rows, as a bitmap.
-    pub(crate) fn to_bitmap(&self) -> RoaringBitmap {
+    /// Removes the rows that are not in the list from a bitmap, which has rows of one window.
+    pub(crate) fn restrict(&self, rows: &mut RoaringBitmap) {
         match self {
-            Self::None => RoaringBitmap::new(),
-            Self::One(row) => RoaringBitmap::from_iter([*row]),
-            Self::Few(rows) => rows.iter().copied().collect(),
-            Self::Many(bitmap) => bitmap.as_ref().clone(),
+            Self::Many(set) => set.restrict(rows),
+            few => *rows &= few.as_slice().iter().copied().collect::<RoaringBitmap>(),
         }
     }
 
-    /// Removes the rows that are not in the list from a bitmap.
-    pub(crate) fn restrict(&self, set: &mut RoaringBitmap) {
-        match self {
-            Self::Many(bitmap) => *set &= bitmap.as_ref(),
-            few => *set &= few.to_bitmap(),
-        }
-    }
-
-    /// Adds the rows to a bitmap.
-    pub(crate) fn add_to(&self, set: &mut RoaringBitmap) {
-        match self {
-            Self::None => {}
-            Self::One(row) => {
-                set.insert(*row);
-            }
-            Self::Few(rows) => set.extend(rows.iter().copied()),
-            Self::Many(bitmap) => *set |= bitmap.as_ref(),
-        }
-    }
-
-    /// Inserts the rows into a set.
     pub(crate) fn insert_into(&self, set: &mut RowSet) {
         match self {
-            Self::None => {}
-            Self::One(row) => set.insert(*row),
-            Self::Few(rows) => rows.iter().for_each(|&row| set.insert(row)),
-            Self::Many(bitmap) => set.insert_all(windows(bitmap)),
+            Self::Many(rows) => set.insert_all(rows),
+            few => few.as_slice().iter().for_each(|&row| set.insert(row)),
         }
     }
 
-    /// Removes the rows from a set.
     pub(crate) fn remove_from(&self, set: &mut RowSet) {
         match self {
-            Self::None => {}
-            Self::One(row) => set.remove(*row),
-            Self::Few(rows) => rows.iter().for_each(|&row| set.remove(row)),
-            Self::Many(bitmap) => set.remove_all(windows(bitmap)),
+            Self::Many(rows) => set.remove_all(rows),
+            few => few.as_slice().iter().for_each(|&row| set.remove(row)),
         }
+    }
+
+    /// The union of lists.
+    pub(crate) fn union(lists: Vec<Self>) -> RowSet {
+        // Inserting ascending rows is many times faster than inserting rows in random order.
+        let mut few: Vec<u32> = lists.iter().flat_map(Self::as_slice).copied().collect();
+        few.sort();
+        few.dedup();
+        let few: RowSet = few.into_iter().collect();
+        let many = lists.iter().filter_map(|list| if let Self::Many(set) = list { Some(set) } else { None });
+        RowSet::union(many.chain(Some(&few).filter(|few| few.len() > 0)))
     }
 
     pub(crate) fn heap_bytes(&self) -> usize {
@@ -163,29 +134,8 @@ impl PostingList {
         match self {
             Self::None | Self::One(_) => 0,
             Self::Few(rows) => ARC + size_of::<Vec<u32>>() + rows.capacity() * size_of::<u32>(),
-            Self::Many(bitmap) => ARC + size_of::<RoaringBitmap>() + bitmap_bytes(bitmap),
+            Self::Many(set) => set.heap_bytes(),
         }
-    }
-}
-
-/// The rows of a bitmap, divided by window. Each bitmap has one of its rows beside it.
-fn windows(bitmap: &RoaringBitmap) -> impl Iterator<Item = (u32, RoaringBitmap)> {
-    let ends = bitmap.min().zip(bitmap.max());
-    let parts = ends.into_iter().flat_map(|(first, last)| by_window(first..last.saturating_add(1)));
-    parts.filter_map(move |part| {
-        let rows = whole_window(part.start) & bitmap;
-        Some((rows.min()?, rows))
-    })
-}
-
-/// Adds consecutive rows to a bitmap.
-///
-/// A container whose first values are a range is a run container, and stays one as it fragments: at a thousand runs it
-/// is larger and many times slower than a bitmap. Therefore each container starts with a single row.
-fn insert_range(bitmap: &mut RoaringBitmap, rows: Range<u32>) {
-    for rows in by_window(rows) {
-        bitmap.insert(rows.start);
-        bitmap.insert_range(rows.start + 1..rows.end);
     }
 }
 
@@ -234,7 +184,7 @@ mod tests {
 
     #[test]
     fn a_list_is_ascending_and_distinct_for_any_insertion_order() {
-        for len in [1, 2, 10, 1000u32] {
+        for len in [1, 2, 10, 5000u32] {
             let mut list = PostingList::default();
             for at in (0..len).chain(0..len) {
                 list.insert(at * 7919 % len);
@@ -254,10 +204,10 @@ mod tests {
 
     #[test]
     fn rows_are_read_from_any_row_on() {
-        for len in [0, 1, 2, 100, 1000u32] {
+        for len in [0, 1, 2, 100, 3000u32] {
             let mut list = PostingList::default();
             (0..len).for_each(|at| list.insert(at * 3));
-            for from in [0, 1, 3, 150, 2997, 2998] {
+            for from in [0, 1, 3, 150, 8997, 8998] {
                 let expected: Vec<u32> = (0..len).map(|at| at * 3).filter(|&row| row >= from).take(7).collect();
                 assert_eq!(list.read(from, &mut [0; 7]), expected, "{len} {from}");
             }
@@ -266,7 +216,7 @@ mod tests {
 
     #[test]
     fn the_rows_of_any_list_are_inserted_into_a_set_and_removed() {
-        // No rows, one, some, and a bitmap with an empty window and a whole one.
+        // No rows, one, some, and a set with an empty window and a whole one.
         let whole = (2 << 16)..(3 << 16);
         for rows in [vec![], vec![70_000], vec![5, 70_000, 200_000], (0..300).chain(whole).collect::<Vec<u32>>()] {
             let mut postings = Postings::default();
@@ -286,14 +236,13 @@ mod tests {
     }
 
     #[test]
-    fn a_list_grows_to_a_bitmap() {
+    fn a_list_grows_to_a_set() {
         let mut postings = Postings::default();
-        for row in 0..1000 {
+        for row in 0..3000 {
             postings.post([(3, row * 7)].into_iter());
             let list = postings.list(3);
             assert_eq!(list.len(), u64::from(row) + 1);
-            assert_eq!(list.to_bitmap().len(), list.len());
-            assert!(list.to_bitmap().contains(row * 7));
+            assert_eq!(list.read(row * 7, &mut [0; 2]), [row * 7]);
         }
         assert!(matches!(postings.list(3), PostingList::Many(_)));
         assert_eq!(postings.list(0).len(), 0);
@@ -301,14 +250,14 @@ mod tests {
     }
 
     #[test]
-    fn short_ranges_make_no_run_containers() {
+    fn a_union_has_the_rows_of_all_lists() {
         let mut postings = Postings::default();
-        for first in (0..200_000).step_by(5) {
-            postings.post((first..first + 4).map(|row| (0, row)));
-        }
-        let PostingList::Many(bitmap) = postings.list(0) else { panic!("a list of many rows is a bitmap") };
-        let statistics = bitmap.statistics();
-        assert_eq!((bitmap.len(), statistics.n_containers, statistics.n_run_containers), (160_000, 4, 0));
+        postings.post((0..9000).map(|row| (row % 3, row)).chain([(3, 9000), (4, 9001), (4, 70_000)]));
+        let union = |codes: &[u32]| PostingList::union(postings.lists(codes)).iter().collect::<Vec<_>>();
+        assert!(union(&[]).is_empty());
+        assert_eq!(union(&[4, 3]), [9000, 9001, 70_000]);
+        assert_eq!(union(&[2]), (2..9000).step_by(3).collect::<Vec<_>>());
+        assert_eq!(union(&[2, 4, 0, 1, 3]), (0..9002).chain([70_000]).collect::<Vec<_>>());
     }
 
     #[test]

@@ -16,13 +16,11 @@ pub(crate) struct Records {
 }
 
 impl Records {
-    /// The record of a job.
     pub(crate) fn get(&self, id: &JobId) -> Option<&Bytes> {
         let row = self.index.find(id, |row| (row as usize) < self.records.len() && self.id(row) == *id)?;
         Some(&self.records.get(row).1)
     }
 
-    /// Reserves capacity in the index.
     pub(crate) fn reserve(&self, more: usize) {
         self.index.reserve(more);
     }
@@ -37,7 +35,6 @@ impl Records {
         }
     }
 
-    /// The records in blocks.
     pub(crate) fn blocks(&self) -> &[Arc<Vec<(JobId, Bytes)>>] {
         self.records.blocks()
     }
@@ -46,7 +43,6 @@ impl Records {
         self.records.get(row).0
     }
 
-    /// The size of the ids, the values and the index, in bytes.
     pub(crate) fn heap_bytes(&self) -> usize {
         let values: usize = self.records.iter().map(|(_, value)| value.len()).sum();
         values + self.records.block_bytes() + self.index.heap_bytes()

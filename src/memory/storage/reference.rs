@@ -16,7 +16,7 @@ impl Reference {
     pub(crate) const fn pack(self) -> u32 {
         match self {
             Self::Row(row) => row,
-            Self::Dangling(place) => DANGLING | place,
+            Self::Dangling(index) => DANGLING | index,
         }
     }
 

@@ -1,10 +1,14 @@
-//! Sets of rows that are updated, shared with snapshots by window.
+//! Sets of rows, shared with snapshots by window.
 
+use std::ops::Range;
 use std::sync::Arc;
 
 use roaring::{MultiOps, RoaringBitmap};
 
-use super::window::{bitmap_bytes, window_of};
+use super::window::{WINDOW_ROWS, bitmap_bytes, by_window, window_of};
+
+/// The number of rows that are read from a bitmap in one call.
+const ROWS_PER_READ: usize = 64;
 
 /// A set of rows: a roaring bitmap per window.
 ///
@@ -25,7 +29,6 @@ pub(crate) struct MemberChange {
 }
 
 impl RowSet {
-    /// The number of rows.
     pub(crate) fn len(&self) -> u64 {
         self.len
     }
@@ -61,6 +64,32 @@ impl RowSet {
         self.bitmaps().flatten()
     }
 
+    #[inline]
+    pub(crate) fn contains(&self, row: u32) -> bool {
+        self.window(row).is_some_and(|rows| rows.contains(row))
+    }
+
+    /// Visits the rows of a range, ascending.
+    pub(crate) fn visit(&self, range: Range<u32>, mut visit: impl FnMut(u32)) {
+        for part in by_window(range) {
+            if let Some(rows) = self.window(part.start) {
+                visit_bitmap(rows, part, &mut visit);
+            }
+        }
+    }
+
+    /// Whether a row of a range is in the set.
+    pub(crate) fn intersects(&self, range: Range<u32>) -> bool {
+        let has_row = |part: Range<u32>| self.window(part.start).is_some_and(|rows| rows.range(part).next().is_some());
+        by_window(range).any(has_row)
+    }
+
+    /// The number of rows below `end`.
+    pub(crate) fn len_below(&self, end: u32) -> u64 {
+        let before = self.windows.iter().take(window_of(end)).flatten().map(|rows| rows.len());
+        before.sum::<u64>() + self.window(end).map_or(0, |rows| rows.range_cardinality(..end))
+    }
+
     pub(crate) fn insert(&mut self, row: u32) {
         self.len += u64::from(self.window_mut(row).insert(row));
     }
@@ -82,23 +111,36 @@ impl RowSet {
         }
     }
 
-    /// Inserts the rows of windows, each given with one of its rows.
-    pub(crate) fn insert_all(&mut self, windows: impl Iterator<Item = (u32, RoaringBitmap)>) {
-        for (row, new) in windows {
-            let rows = self.window_mut(row);
-            let before = rows.len();
-            *rows |= new;
-            self.len += rows.len() - before;
+    /// Inserts consecutive rows.
+    ///
+    /// A container whose first values are a range is a run container, and stays one as it fragments: at a thousand runs
+    /// it is larger and many times slower than a bitmap. Therefore each container starts with a single row.
+    pub(crate) fn insert_range(&mut self, rows: Range<u32>) {
+        for part in by_window(rows) {
+            let rows = self.window_mut(part.start);
+            let new = u64::from(rows.insert(part.start)) + rows.insert_range(part.start + 1..part.end);
+            self.len += new;
         }
     }
 
-    /// Removes the rows of windows, each given with one of its rows.
-    pub(crate) fn remove_all(&mut self, windows: impl Iterator<Item = (u32, RoaringBitmap)>) {
-        for (row, old) in windows {
-            let rows = self.window_mut(row);
+    /// Inserts the rows of another set.
+    pub(crate) fn insert_all(&mut self, other: &Self) {
+        self.change_all(other, |rows, new| *rows |= new);
+    }
+
+    /// Removes the rows of another set.
+    pub(crate) fn remove_all(&mut self, other: &Self) {
+        self.change_all(other, |rows, old| *rows -= old);
+    }
+
+    fn change_all(&mut self, other: &Self, change: impl Fn(&mut RoaringBitmap, &RoaringBitmap)) {
+        for (first, of_window) in (0..).step_by(WINDOW_ROWS as usize).zip(other.windows.iter()) {
+            let Some(of_window) = of_window else { continue };
+            let rows = self.window_mut(first);
             let before = rows.len();
-            *rows -= old;
-            self.len -= before - rows.len();
+            change(rows, of_window);
+            let after = rows.len();
+            self.len = self.len - before + after;
         }
     }
 
@@ -115,7 +157,6 @@ impl RowSet {
         Arc::make_mut(Arc::make_mut(&mut self.windows)[at].get_or_insert_default())
     }
 
-    /// The union of sets.
     pub(crate) fn union<'a>(sets: impl Iterator<Item = &'a Self> + Clone) -> Self {
         let mut two = sets.clone();
         if let (Some(only), None) = (two.next(), two.next()) {
@@ -131,7 +172,16 @@ impl RowSet {
                 Some(_) => Arc::new(std::iter::once(first).chain(others).map(Arc::as_ref).union()),
             })
         };
-        let windows: Arc<[_]> = (0..count).map(of_window).collect();
+        Self::from_windows((0..count).map(of_window).collect())
+    }
+
+    pub(crate) fn intersection(&self, other: &Self) -> Self {
+        let windows = self.windows.iter().zip(other.windows.iter());
+        let both = windows.map(|(a, b)| Some(Arc::new(a.as_deref()? & b.as_deref()?)));
+        Self::from_windows(both.collect())
+    }
+
+    fn from_windows(windows: Arc<[Option<Arc<RoaringBitmap>>]>) -> Self {
         let len = windows.iter().flatten().map(|rows| rows.len()).sum();
         Self { windows, len }
     }
@@ -147,17 +197,36 @@ impl RowSet {
     }
 }
 
+/// Ascending rows look up each window once.
+impl FromIterator<u32> for RowSet {
+    fn from_iter<I: IntoIterator<Item = u32>>(rows: I) -> Self {
+        let changes: Vec<_> = rows.into_iter().map(|row| MemberChange { row, is_member: true }).collect();
+        let mut set = Self::default();
+        set.set_all(&changes);
+        set
+    }
+}
+
+/// Visits the rows of a range that are in a bitmap, ascending.
+pub(crate) fn visit_bitmap(rows: &RoaringBitmap, range: Range<u32>, mut visit: impl FnMut(u32)) {
+    let (mut rows, mut buffer) = (rows.range(range), [0; ROWS_PER_READ]);
+    loop {
+        let some = rows.next_many(&mut buffer);
+        if some.is_empty() {
+            break;
+        }
+        some.iter().for_each(|&row| visit(row));
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use std::collections::BTreeSet;
 
-    use super::super::window::bitmaps_of;
     use super::*;
 
     fn set(rows: &[u32]) -> RowSet {
-        let mut set = RowSet::default();
-        set.insert_all(bitmaps_of(rows));
-        set
+        rows.iter().copied().collect()
     }
 
     #[test]
@@ -183,7 +252,7 @@ mod tests {
             expected.remove(&row);
             check(&set, &expected);
         }
-        set.remove_all(bitmaps_of(&[0, 131_072, 131_073]));
+        set.remove_all(&self::set(&[0, 131_072, 131_073]));
         expected.retain(|row| ![0, 131_072].contains(row));
         check(&set, &expected);
     }
@@ -219,6 +288,39 @@ mod tests {
         );
         assert_eq!([read(70_002), read(300_001), read(u32::MAX)], [vec![300_000], vec![], vec![]]);
         assert_eq!(set.read(0, &mut [0; 1]), [1]);
+    }
+
+    #[test]
+    fn ranges_of_rows_are_counted_and_visited() {
+        let rows = [1, 5, 65_535, 65_536, 70_000, 300_000];
+        let set = set(&rows);
+        for end in [0, 1, 2, 65_536, 65_537, 300_000, 300_001, u32::MAX] {
+            assert_eq!(set.len_below(end), rows.iter().filter(|&&row| row < end).count() as u64);
+            for start in [0, 6, 65_536, 70_001] {
+                let expected: Vec<u32> = rows.iter().copied().filter(|row| (start..end).contains(row)).collect();
+                let mut visited = Vec::new();
+                set.visit(start..end, |row| visited.push(row));
+                assert_eq!((set.intersects(start..end), visited), (!expected.is_empty(), expected), "{start}..{end}");
+            }
+        }
+        assert!((0..100_000).filter(|&row| set.contains(row)).eq([1, 5, 65_535, 65_536, 70_000]));
+    }
+
+    #[test]
+    fn short_ranges_make_no_run_containers() {
+        let mut set = RowSet::default();
+        for first in (0..200_000).step_by(5) {
+            set.insert_range(first..first + 4);
+        }
+        let statistics = set.bitmaps().map(RoaringBitmap::statistics);
+        assert!(statistics.into_iter().all(|of_window| of_window.n_run_containers == 0));
+        assert_eq!((set.len(), set.iter().count()), (160_000, 160_000));
+    }
+
+    #[test]
+    fn an_intersection_has_the_rows_of_both_sets() {
+        let both = set(&[1, 70_000, 200_000]).intersection(&set(&[2, 70_000, 200_001, 1 << 20]));
+        assert_eq!((both.iter().collect::<Vec<_>>(), both.len()), (vec![70_000], 1));
     }
 
     #[test]

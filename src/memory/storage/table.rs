@@ -2,12 +2,11 @@
 
 use std::sync::Arc;
 
-use datafusion::arrow::array::{Array, ArrayRef};
-use datafusion::arrow::datatypes::SchemaRef;
+use datafusion::arrow::array::Array;
 use datafusion::arrow::error::ArrowError;
 use datafusion::arrow::record_batch::RecordBatch;
 
-use super::located_rows::{CHUNK_ROWS, LocatedRows, locate};
+use super::located_rows::{CHUNK_ROWS, locate};
 
 /// The chunks of a table. Clones share them.
 #[derive(Debug, Clone)]
@@ -23,7 +22,6 @@ impl<C> Default for Table<C> {
 }
 
 impl<C: Chunk> Table<C> {
-    /// The number of rows.
     pub(crate) fn len(&self) -> usize {
         self.len
     }
@@ -54,16 +52,9 @@ impl<C: Chunk> Table<C> {
 pub(crate) trait Chunk: Clone {
     type Writer: Default;
     type Rows;
-    /// The index of a column.
-    type Column: Copy;
 
     fn empty() -> Self;
-    /// The columns of every chunk.
-    fn schema() -> &'static SchemaRef;
     fn batch(&self) -> &RecordBatch;
-    /// The values of a column in some rows.
-    fn gather(column: Self::Column, rows: &LocatedRows<'_, Self>) -> Result<ArrayRef, ArrowError>;
-    /// Opens the columns for writes.
     fn open(self) -> Self::Writer;
     fn close(writer: Self::Writer) -> Result<Self, ArrowError>;
     fn rows(rows: &Self::Rows) -> usize;
@@ -90,7 +81,6 @@ impl<C: Chunk> Default for TableWriter<C> {
 }
 
 impl<C: Chunk> TableWriter<C> {
-    /// The number of rows.
     pub(crate) fn len(&self) -> usize {
         self.table.len
     }
@@ -167,11 +157,11 @@ impl<C: Chunk> TableWriter<C> {
 ///   pointers and check the type, which costs several times the read of the value;
 /// - `$writer`: the builders of an open chunk;
 /// - `$rows`: rows to append, an array per column;
-/// - `$place`: the indices of the columns.
+/// - `$index`: the indices of the columns.
 macro_rules! table {
     (
         $(#[$doc:meta])*
-        $chunk:ident, $cells:ident, $writer:ident, $rows:ident, $place:ident {
+        $chunk:ident, $cells:ident, $writer:ident, $rows:ident, $index:ident {
             $($(#[$column_doc:meta])* $column:ident: $type:ty,)*
         }
         $(extras { $($(#[$extra_doc:meta])* $extra:ident: $extra_type:ty,)* })?
@@ -189,7 +179,7 @@ macro_rules! table {
         #[allow(dead_code)]
         #[derive(Debug, Clone)]
         pub(crate) struct $cells {
-            $($(#[$column_doc])* pub(crate) $column: <$type as CellType>::Cells,)*
+            $($(#[$column_doc])* pub(crate) $column: <$type as ColumnType>::Cells,)*
         }
 
         /// An open chunk.
@@ -208,13 +198,12 @@ macro_rules! table {
         /// The index of each column in the record batches of the table.
         #[allow(non_camel_case_types, dead_code)]
         #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-        pub(crate) enum $place { $($column,)* }
+        pub(crate) enum $index { $($column,)* }
 
         #[allow(dead_code)]
-        impl $place {
+        impl $index {
             pub(crate) const ALL: &[Self] = &[$(Self::$column,)*];
 
-            /// The column with a name.
             pub(crate) fn named(name: &str) -> Option<Self> {
                 let names = [$(stringify!($column),)*];
                 names.iter().position(|of_column| *of_column == name).map(|at| Self::ALL[at])
@@ -234,8 +223,8 @@ macro_rules! table {
             fn new(batch: RecordBatch, $($($extra: $extra_type,)*)?) -> Self {
                 let cells = $cells {
                     $($column: {
-                        let array = batch.column($place::$column as usize);
-                        <$type as CellType>::cells(<$type as ColumnType>::downcast(array))
+                        let array = batch.column($index::$column as usize);
+                        <$type as ColumnType>::cells(<$type as ColumnType>::downcast(array))
                     },)*
                 };
                 Self { batch, cells, $($($extra,)*)? }
@@ -243,32 +232,21 @@ macro_rules! table {
 
             $($(#[$column_doc])*
             pub(crate) fn $column(&self) -> &<$type as ColumnType>::Array {
-                <$type as ColumnType>::downcast(self.batch.column($place::$column as usize))
+                <$type as ColumnType>::downcast(self.batch.column($index::$column as usize))
             })*
         }
 
         impl Chunk for $chunk {
             type Writer = $writer;
             type Rows = $rows;
-            type Column = $place;
 
             fn empty() -> Self {
                 let batch = RecordBatch::new_empty(Arc::clone(&SCHEMA));
                 Self::new(batch, $($(<$extra_type>::default(),)*)?)
             }
 
-            fn schema() -> &'static SchemaRef {
-                &SCHEMA
-            }
-
             fn batch(&self) -> &RecordBatch {
                 &self.batch
-            }
-
-            fn gather(column: $place, rows: &LocatedRows<'_, Self>) -> Result<ArrayRef, ArrowError> {
-                match column {
-                    $($place::$column => <$type as CellType>::gather(rows, |chunk| &chunk.cells.$column),)*
-                }
             }
 
             fn open(self) -> $writer {

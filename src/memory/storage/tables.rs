@@ -6,7 +6,7 @@ use bytes::Bytes;
 
 use super::annotation::AnnotationCatalog;
 use super::arena::Arena;
-use super::bitmap_index::{BitmapIndex, StateIndex};
+use super::bitmap_index::BitmapIndex;
 use super::dictionary::Dictionary;
 use super::id::{JobId, RunId};
 use super::id_index::IdIndex;
@@ -70,7 +70,8 @@ pub(crate) struct Indexes {
     pub(crate) run_ids: Arc<IdIndex>,
     pub(crate) zones: JobZones,
     pub(crate) recent_transitions: RecentTransitions,
-    pub(crate) states: StateIndex,
+    /// By the ordinals of states.
+    pub(crate) states: BitmapIndex,
     pub(crate) priorities: IntegerIndex,
     /// The rows of the job sets that have an active job.
     pub(crate) active_job_sets: RowSet,
@@ -81,12 +82,10 @@ pub(crate) struct Indexes {
 }
 
 impl Tables {
-    /// The row of a job.
     pub(crate) fn job_row(&self, id: &JobId) -> Option<u32> {
         self.indexes.job_ids.find(id, |row| (row as usize) < self.jobs.len() && self.jobs.id(row) == *id)
     }
 
-    /// The row of a run.
     pub(crate) fn run_row(&self, id: &RunId) -> Option<u32> {
         self.indexes.run_ids.find(id, |row| (row as usize) < self.runs.len() && self.runs.id(row) == *id)
     }
@@ -95,7 +94,7 @@ impl Tables {
     pub(crate) fn job_of_run(&self, packed: u32) -> JobId {
         match Reference::unpack(packed) {
             Reference::Row(row) => self.jobs.id(row),
-            Reference::Dangling(place) => *self.records.missing_jobs.get(place),
+            Reference::Dangling(index) => *self.records.missing_jobs.get(index),
         }
     }
 
@@ -103,7 +102,7 @@ impl Tables {
     pub(crate) fn latest_run(&self, packed: u32) -> RunId {
         match Reference::unpack(packed) {
             Reference::Row(run) => self.runs.id(run),
-            Reference::Dangling(place) => *self.records.dangling_runs.get(place),
+            Reference::Dangling(index) => *self.records.dangling_runs.get(index),
         }
     }
 }

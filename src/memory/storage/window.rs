@@ -4,7 +4,6 @@ use std::ops::Range;
 
 use roaring::RoaringBitmap;
 
-/// The number of rows of a window.
 pub(crate) const WINDOW_ROWS: u32 = 1 << 16;
 
 /// The window of a row.
@@ -13,7 +12,6 @@ pub(crate) fn window_of(row: u32) -> usize {
     (row / WINDOW_ROWS) as usize
 }
 
-/// All rows in the window of a row.
 pub(crate) fn whole_window(row: u32) -> RoaringBitmap {
     let first = row & !(WINDOW_ROWS - 1);
     let mut rows = RoaringBitmap::new();
@@ -21,7 +19,6 @@ pub(crate) fn whole_window(row: u32) -> RoaringBitmap {
     rows
 }
 
-/// Divides a range of rows by window.
 pub(crate) fn by_window(rows: Range<u32>) -> impl Iterator<Item = Range<u32>> {
     let mut start = rows.start;
     std::iter::from_fn(move || {
@@ -29,12 +26,6 @@ pub(crate) fn by_window(rows: Range<u32>) -> impl Iterator<Item = Range<u32>> {
         start = part.end;
         (!part.is_empty()).then_some(part)
     })
-}
-
-/// Divides sorted rows by window. Each bitmap has one of its rows beside it.
-pub(crate) fn bitmaps_of(rows: &[u32]) -> impl Iterator<Item = (u32, RoaringBitmap)> {
-    let parts = rows.chunk_by(|&a, &b| window_of(a) == window_of(b));
-    parts.map(|rows| (rows[0], rows.iter().copied().collect()))
 }
 
 /// The heap size of a bitmap, in bytes.
@@ -62,13 +53,6 @@ mod tests {
         assert_eq!(bounds(0..WINDOW_ROWS), [(0, 65_536)]);
         assert_eq!(bounds(65_535..131_073), [(65_535, 65_536), (65_536, 131_072), (131_072, 131_073)]);
         assert_eq!(bounds(u32::MAX - 2..u32::MAX), [(u32::MAX - 2, u32::MAX)]);
-    }
-
-    #[test]
-    fn sorted_rows_are_divided_by_window() {
-        let parts: Vec<_> = bitmaps_of(&[3, 65_535, 65_536, 1 << 20]).map(|(row, rows)| (row, rows.len())).collect();
-        assert_eq!(parts, [(3, 2), (65_536, 1), (1 << 20, 1)]);
-        assert_eq!(bitmaps_of(&[]).count(), 0);
     }
 
     #[test]

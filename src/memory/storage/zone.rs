@@ -12,7 +12,6 @@ use super::located_rows::{CHUNK_BITS, CHUNK_ROWS};
 /// submitted together can be hours apart.
 pub(crate) const BLOCK_ROWS: usize = 1 << BLOCK_BITS;
 const BLOCK_BITS: u32 = 6;
-/// The number of rows of a group of blocks.
 pub(crate) const GROUP_ROWS: usize = 1 << GROUP_BITS;
 const GROUP_BITS: u32 = 9;
 /// The number of chunks per node of the level above, and of nodes per node of the next level.
@@ -145,7 +144,6 @@ impl Node {
         Self { level: Self::CHUNK_LEVEL, at: at as u32 }
     }
 
-    /// The block of a row.
     pub(crate) fn block_of(row: u32) -> Self {
         Self { level: 0, at: row >> BLOCK_BITS }
     }

@@ -215,7 +215,7 @@ fn job_key(job: &Job, order: &Order) -> OrderKey {
 fn group_key(name: &str, jobs: &[&Job], request: &GetJobGroupsRequest) -> OrderKey {
     let grouped = &request.grouped_field;
     match request.order.field.as_str() {
-        "" => OrderKey::Any,
+        "" if request.order.direction.is_empty() => OrderKey::Any,
         "count" => OrderKey::Number(jobs.len().try_into().unwrap()),
         "submitted" => OrderKey::Number(earliest_submission(jobs).as_micros()),
         "lastTransitionTime" => {
