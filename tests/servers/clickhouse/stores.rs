@@ -415,6 +415,11 @@ async fn turns() {
     let jobs = all_jobs(&*first).await;
     assert!(jobs.len() == 8 && jobs.iter().all(|job| job.runs.len() == 1), "{jobs:?}");
     assert_eq!(server.log().matches("refused").count(), 0, "{}", server.log());
+    // The first batch has an insert of its own, and those that waited for it have a common one.
+    const INSERTED: &str = "SELECT count() FROM system.parts WHERE database = 'broadside' AND table = 'job_local'
+        AND min_block_number = max_block_number";
+    let parts: u64 = client_of(server.address()).query(INSERTED).fetch_one().await.unwrap();
+    assert!((1..8).contains(&parts), "{parts} parts of 8 batches");
 
     // The server rejects subqueries over several shards that are not GLOBAL.
     let twice = connect(&with(&server.address().replace("/?", "/twice?"), "cluster=twice")).await.unwrap();
