@@ -92,8 +92,9 @@ pub(super) enum SslMode {
 /// that of Lookout. Texts are then in the order of the database's collation.
 ///
 /// Jobs with equal sort keys are ordered by id if the index of the order contains it: by job id, and by last transition
-/// of all queues. For other orders the server would sort all jobs, so their ties have any order, as in Lookout, and a job
-/// may be on two consecutive pages or on none. Ties of groups are always ordered by name.
+/// of all queues. For other orders the server would sort all ties, which are all historical jobs of a load test if the
+/// order is that of submission. So they have any order, as in Lookout, and a job may be on two consecutive pages or on
+/// none. Ties of groups are always ordered by name.
 ///
 /// # Failover and timeouts
 ///
