@@ -26,6 +26,9 @@ impl Tables {
         let mut rows: Vec<_> = members.into_iter().map(|(name, jobs)| row(query, name, &jobs)).collect();
         if let Some(order) = query.order() {
             let by_state = matches!(query.group_by(), GroupBy::State);
+            // The next sort is stable, so ties remain ordered by name.
+            let ordinal_of = |row: &Row| if by_state { ordinal(&row.group.name) } else { None };
+            rows.sort_by(|a, b| (ordinal_of(a), &a.group.name).cmp(&(ordinal_of(b), &b.group.name)));
             sort_by(&mut rows, order.direction, |a, b| match order.key {
                 GroupOrderKey::Count => a.group.count.cmp(&b.group.count),
                 GroupOrderKey::Name if by_state => ordinal(&a.group.name).cmp(&ordinal(&b.group.name)),
