@@ -59,7 +59,6 @@ pub use config::{
 };
 pub use duration::{GoDuration, ParseDurationError, parse_duration};
 pub use generator::{Generator, GeneratorOptions, PlannedBatch, ShedJobs};
-pub use ids::{LiveId, worker};
 pub use merge::{MergeError, merge};
 pub use objective::Objective;
 pub use observer::{Observer, Snapshot};
@@ -67,7 +66,7 @@ pub use record::RunRecord;
 pub use replay::{RecordedRead, RecordedReadError};
 pub use requests::{NamedQuery, Requests};
 pub use run::{LoadTest, RunOptions};
-pub use selection::{Selection, SelectionKind, Selector};
+pub use selection::SelectionKind;
 pub use share::Share;
 pub use store::tear_down;
 pub use verdict::{Rates, Verdict, is_resolved};

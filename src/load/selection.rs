@@ -43,18 +43,18 @@ pub(super) enum Property {
 
 /// The queue, job set and outcome of a job.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Selection {
+pub(super) struct Selection {
     /// The index of the queue.
-    pub queue: usize,
+    pub(super) queue: usize,
     /// The index of the job set within the queue.
-    pub job_set: usize,
+    pub(super) job_set: usize,
     /// Whether the job succeeds.
-    pub succeeds: bool,
+    pub(super) succeeds: bool,
 }
 
 /// Selects the queue, job set and outcome of live jobs.
 #[derive(Debug, Clone)]
-pub struct Selector {
+pub(super) struct Selector {
     source: DrawSource,
     queues: Thresholds,
     job_sets: Vec<Thresholds>,
@@ -125,7 +125,7 @@ impl Thresholds {
 
 impl Selector {
     /// Creates the selector of a configuration. The seed is only used by the independent selection.
-    pub fn new(kind: SelectionKind, seed: u64, config: &LoadConfig) -> Self {
+    pub(super) fn new(kind: SelectionKind, seed: u64, config: &LoadConfig) -> Self {
         let source = match kind {
             SelectionKind::Independent => DrawSource::Seed(seed),
             SelectionKind::Upstream => DrawSource::JobNumber,
@@ -141,7 +141,7 @@ impl Selector {
     }
 
     /// The selection of job `number`.
-    pub fn select(&self, number: u64) -> Selection {
+    pub(super) fn select(&self, number: u64) -> Selection {
         let queue = self.queues.index(self.source.point(number, Property::Queue));
         let job_set = self.job_sets[queue].index(self.source.point(number, Property::JobSet));
         let succeeds = self.source.point(number, Property::Success) < self.success.0[0];
@@ -164,4 +164,79 @@ pub(super) fn split_mix(mut z: u64) -> u64 {
     z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
     z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
     z ^ (z >> 31)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+
+    use super::*;
+
+    const CONFIG: &str = "
+testDuration: 1h
+databaseConfig: {inMemory: true}
+ingestionConfig:
+  batchSize: 100
+  jobStateTransitionConfig: {proportionSucceed: 0.95, proportionFail: 0.05}
+queryConfig: {getJobsPageSize: 50, getJobGroupsPageSize: 20}
+queueConfig:
+  - name: queue-a
+    proportion: 0.5695
+    jobSetConfig: [{name: a-1, proportion: 0.7}, {name: a-2, proportion: 0.3}]
+  - name: queue-b
+    proportion: 0.4305
+    jobSetConfig: [{name: b-1, proportion: 0.2}, {name: b-2, proportion: 0.5}, {name: b-3, proportion: 0.3}]
+";
+
+    fn config() -> LoadConfig {
+        LoadConfig::parse([("golden.yaml", CONFIG)], []).unwrap().config
+    }
+
+    #[test]
+    fn the_upstream_selection_compares_the_job_number_with_all_thresholds() {
+        let selector = Selector::new(SelectionKind::Upstream, 7, &config());
+        let mut job_sets: BTreeMap<_, u64> = BTreeMap::new();
+        for n in 0..10_000 {
+            let choice = selector.select(n);
+            let place = n % 1000;
+            // trunc(1000 × 0.5695) is 569.
+            let queue = if place < 569 { 0 } else { 1 };
+            let job_set = match (queue, place) {
+                (0, 0..700) => 0,
+                (0, _) => 1,
+                (_, 0..200) => 0,
+                (_, 200..700) => 1,
+                _ => 2,
+            };
+            assert_eq!((choice.queue, choice.job_set, choice.succeeds), (queue, job_set, place < 950), "{n}");
+            *job_sets.entry((choice.queue, choice.job_set)).or_default() += 1;
+        }
+        // The job set with 30 % of the first queue gets no jobs, as in Armada's Broadside.
+        assert_eq!(job_sets, BTreeMap::from([((0, 0), 5690), ((1, 1), 1310), ((1, 2), 3000)]));
+    }
+
+    #[test]
+    fn the_independent_selection_is_deterministic_and_keeps_the_proportions() {
+        let jobs = 100_000;
+        let chosen = |seed| {
+            let selector = Selector::new(SelectionKind::Independent, seed, &config());
+            (0..jobs).map(|n| selector.select(n)).collect::<Vec<_>>()
+        };
+        let choices = chosen(1);
+        assert_eq!(choices, chosen(1));
+        assert_ne!(choices, chosen(2));
+        let fraction = |holds: &dyn Fn(&Selection) -> bool| {
+            choices.iter().filter(|choice| holds(choice)).count() as f64 / jobs as f64
+        };
+        for (queue, of_queue, job_sets) in [(0, 0.57, &[0.7, 0.3][..]), (1, 0.43, &[0.2, 0.5, 0.3])] {
+            for (job_set, of_job_set) in job_sets.iter().enumerate() {
+                let expected = of_queue * of_job_set;
+                let found = fraction(&|choice| (choice.queue, choice.job_set) == (queue, job_set));
+                assert!((found - expected).abs() < 0.005, "{queue} {job_set}: {found}");
+                // Failures are distributed over all job sets.
+                let failed = fraction(&|choice| (choice.queue, choice.job_set) == (queue, job_set) && !choice.succeeds);
+                assert!((failed - expected * 0.05).abs() < 0.003, "{queue} {job_set}: {failed}");
+            }
+        }
+    }
 }
