@@ -173,25 +173,28 @@ impl GroupPlan {
         let mut groups: Vec<Group<'_>> = groups.filter(|&(group, ..)| self.key.groups_nulls() || group > 0).collect();
         let page = PageRange::from(self.query.page());
         if let Some(order) = self.query.order() {
-            let compare = |a: &Group<'_>, b: &Group<'_>| self.compare(order, a, b);
-            if page.end() < groups.len() {
-                groups.select_nth_unstable_by(page.end(), compare);
-                groups.truncate(page.end());
+            let by_key = |a: &Group<'_>, b: &Group<'_>| self.compare_keys(order, a, b);
+            // The contract orders ties by name.
+            let compare = |a: &Group<'_>, b: &Group<'_>| by_key(a, b).then_with(|| self.key.compare_names(a.0, b.0));
+            if (1..groups.len()).contains(&page.end()) {
+                // Names are compared only among the ties of the last group, because a comparison takes two lookups in
+                // a dictionary.
+                let last = *groups.select_nth_unstable_by(page.end() - 1, by_key).1;
+                groups.retain(|group| by_key(group, &last).is_le());
             }
             groups.sort_unstable_by(compare);
+            groups.truncate(page.end());
         }
         page.of(groups).into_iter().map(|group| self.group(group)).collect()
     }
 
-    /// Compares groups by their sort keys, then by name, as the contract orders ties. Averages are compared before they
-    /// are rounded.
-    fn compare(&self, order: GroupOrder, a: &Group<'_>, b: &Group<'_>) -> Ordering {
+    /// Compares groups by their sort keys. Averages are compared before they are rounded.
+    fn compare_keys(&self, order: GroupOrder, a: &Group<'_>, b: &Group<'_>) -> Ordering {
         let &(group_a, count_a, of_a) = a;
         let &(group_b, count_b, of_b) = b;
-        let by_name = || self.key.compare_names(group_a, group_b);
         let ascending = match order.key {
             GroupOrderKey::Count => count_a.cmp(&count_b),
-            GroupOrderKey::Name => by_name(),
+            GroupOrderKey::Name => self.key.compare_names(group_a, group_b),
             GroupOrderKey::Submitted => of_a.submitted.cmp(&of_b.submitted),
             GroupOrderKey::LastTransitionTime => match self.query.aggregates().last_transition_time() {
                 Some(TimeAggregate::Average) => {
@@ -202,8 +205,7 @@ impl GroupPlan {
                 Some(TimeAggregate::Latest) | None => of_a.latest_transition.cmp(&of_b.latest_transition),
             },
         };
-        let ordered = if order.direction == Direction::Ascending { ascending } else { ascending.reverse() };
-        ordered.then_with(by_name)
+        if order.direction == Direction::Ascending { ascending } else { ascending.reverse() }
     }
 
     fn group(&self, (group, count, of): Group<'_>) -> JobGroup {
