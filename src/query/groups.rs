@@ -104,7 +104,7 @@ impl GroupQuery {
         self
     }
 
-    /// Sets the sort order of the groups. The order of ties is undefined.
+    /// Sets the sort order of the groups. Ties are ordered by name.
     ///
     /// An order by an aggregate adds the aggregate. For transition times this is the average, unless
     /// [`last_transition_time`](Self::last_transition_time) sets another one.

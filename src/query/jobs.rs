@@ -60,7 +60,7 @@ impl JobQuery {
         self
     }
 
-    /// Sets the sort order of the jobs. The order of ties is undefined.
+    /// Sets the sort order of the jobs. The order of ties is that of [`Database::get_jobs`](crate::Database::get_jobs).
     pub fn order_by(mut self, key: JobOrderKey, direction: Direction) -> Self {
         self.order = Some(JobOrder { key, direction });
         self

@@ -118,7 +118,7 @@ pub(super) fn groups(query: &GroupQuery, dialect: Dialect) -> Statement {
     write_groups_source(&mut statement, query, dialect);
     statement.push(" GROUP BY 1");
     if let Some(order) = query.order() {
-        statement.push(&format!(" ORDER BY {} {}", group_order(order, aggregates), order.direction));
+        statement.push(&format!(" ORDER BY {} {}, 1", group_order(order, aggregates), order.direction));
     }
     limit(&mut statement, query.page());
     statement
