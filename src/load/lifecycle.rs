@@ -7,7 +7,7 @@ use super::attributes::Placement;
 use super::config::{LoadConfig, QueueConfig, TransitionConfig};
 use super::ids::{LiveId, number_in_id};
 use super::payloads;
-use super::selection::{Selection, SelectionKind, Selector};
+use super::selection::{JobChoice, SelectionKind, Selector};
 use crate::ingest::{
     IngestionQuery, InsertJob, InsertJobError, NewJob, RunOfJob, SetJobErrored, SetJobRunFailed, SetJobRunSucceeded,
     SetJobSucceeded,
@@ -154,7 +154,7 @@ impl JobFactory {
 
     /// Creates job `number`. `arrival` is in microseconds from the start of the load.
     pub(super) fn job(&self, number: u64, arrival: u64) -> LiveJob {
-        let Selection { queue, job_set, succeeds } = self.selector.select(number);
+        let JobChoice { queue, job_set, succeeds } = self.selector.select(number);
         LiveJob { number, arrival, queue: queue as u16, job_set: job_set as u16, succeeds }
     }
 

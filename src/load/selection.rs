@@ -43,7 +43,7 @@ pub(super) enum Property {
 
 /// The queue, job set and outcome of a job.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Selection {
+pub(super) struct JobChoice {
     /// The index of the queue.
     pub(super) queue: usize,
     /// The index of the job set within the queue.
@@ -141,11 +141,11 @@ impl Selector {
     }
 
     /// The selection of job `number`.
-    pub(super) fn select(&self, number: u64) -> Selection {
+    pub(super) fn select(&self, number: u64) -> JobChoice {
         let queue = self.queues.index(self.source.point(number, Property::Queue));
         let job_set = self.job_sets[queue].index(self.source.point(number, Property::JobSet));
         let succeeds = self.source.point(number, Property::Success) < self.success.0[0];
-        Selection { queue, job_set, succeeds }
+        JobChoice { queue, job_set, succeeds }
     }
 
     pub(super) fn source(&self) -> DrawSource {
@@ -225,7 +225,7 @@ queueConfig:
         let choices = chosen(1);
         assert_eq!(choices, chosen(1));
         assert_ne!(choices, chosen(2));
-        let fraction = |holds: &dyn Fn(&Selection) -> bool| {
+        let fraction = |holds: &dyn Fn(&JobChoice) -> bool| {
             choices.iter().filter(|choice| holds(choice)).count() as f64 / jobs as f64
         };
         for (queue, of_queue, job_sets) in [(0, 0.57, &[0.7, 0.3][..]), (1, 0.43, &[0.2, 0.5, 0.3])] {

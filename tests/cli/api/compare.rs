@@ -2,21 +2,19 @@
 
 mod measurements;
 
-use std::collections::{BTreeMap, BTreeSet, HashSet};
+use std::collections::BTreeSet;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use async_trait::async_trait;
-use broadside::compare::{
-    Backend, Comparison, ComparisonOutcome, Ingestion, OperationResult, Results, Target, regressions,
-};
+use broadside::compare::{Backend, Comparison, ComparisonOutcome, OperationResult, Results, Target};
 use broadside::ingest::IngestionBatch;
 use broadside::memory::MemoryDatabase;
 use broadside::query::{self, Direction, GroupField, JobOrderKey};
 use broadside::query::{ReadCall, ReadResult};
 use broadside::workload::{Aggregate, Grouping, PageKind, QueryKind, Record, Workload, WorkloadOptions};
-use broadside::{Database, Error, ManualClock, Operation, Result, StoreInfo, Timestamp};
+use broadside::{Database, Error, ManualClock, Operation, Result, StoreInfo};
 
 /// A store whose results are modified.
 #[derive(Debug)]
@@ -79,6 +77,13 @@ async fn later_problem(kind: QueryKind, unaltered: usize, alter: fn(&mut ReadRes
             assert_eq!(difference.operation, kind.to_string());
             Some(difference.problem.clone())
         }
+    }
+}
+
+async fn agreed(comparison: &Comparison<'_>, targets: &[Box<dyn Target>]) -> Results {
+    match comparison.run(targets, &|_, _, _| {}).await.unwrap() {
+        ComparisonOutcome::Agreed(results) => results,
+        ComparisonOutcome::Differed(differences) => panic!("{differences:?}"),
     }
 }
 

@@ -2,7 +2,7 @@
 
 use broadside::load::{LoadConfig, Requests};
 use broadside::scenario::{GetJobGroupsRequest, GetJobsRequest};
-use broadside::{GroupQuery, JobQuery, Timestamp};
+use broadside::{GroupQuery, JobQuery};
 use serde_json::{Value, json};
 
 const CONFIG: &str = "

@@ -6,13 +6,13 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use async_trait::async_trait;
-use broadside::compare::{Backend, Comparison, ComparisonOutcome, Ingestion, Results, Target, regressions};
+use broadside::compare::{Backend, Comparison, ComparisonOutcome, Ingestion, Target, regressions};
 use broadside::ingest::IngestionBatch;
 use broadside::query::{ReadCall, ReadResult};
 use broadside::workload::{Workload, WorkloadOptions};
 use broadside::{Result, StoreInfo, Timestamp};
 
-use super::{CHEAP, GROUPS, store};
+use super::{CHEAP, GROUPS, agreed, store};
 
 #[tokio::test]
 async fn results_have_a_measurement_for_each_target() {
@@ -91,13 +91,6 @@ impl Target for Recording {
 
 fn millis<const N: usize>(millis: [u64; N]) -> Vec<Duration> {
     millis.map(Duration::from_millis).to_vec()
-}
-
-async fn agreed(comparison: &Comparison<'_>, targets: &[Box<dyn Target>]) -> Results {
-    match comparison.run(targets, &|_, _, _| {}).await.unwrap() {
-        ComparisonOutcome::Agreed(results) => results,
-        ComparisonOutcome::Differed(differences) => panic!("{differences:?}"),
-    }
 }
 
 #[tokio::test]
