@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
+use super::compression::Compression;
 use super::layout::Layout;
 use super::password_file;
 use crate::error::{BackendKind, Error, Operation, Result};
@@ -163,6 +164,7 @@ pub struct PostgresConfig {
     pub(super) statement_cache: usize,
     pub(super) layout: Layout,
     pub(super) queries: Queries,
+    pub(super) compression: Compression,
     pub(super) tuning_sql: Vec<String>,
     pub(super) revert_sql: Vec<String>,
     pub(super) adopt: bool,
@@ -255,6 +257,7 @@ impl Default for PostgresConfig {
             statement_cache: 256,
             layout: Layout::Lookout,
             queries: Queries::Indexed,
+            compression: Compression::Zlib,
             tuning_sql: Vec::new(),
             revert_sql: Vec::new(),
             adopt: false,

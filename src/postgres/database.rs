@@ -116,7 +116,7 @@ impl PostgresDatabase {
         Err(Error::new(ErrorKind::Backend, operation, message).with_backend(BackendKind::Postgres))
     }
 
-    /// The bytes of a record; never empty.
+    /// The bytes of a record. They are empty if Lookout has stored an empty text.
     async fn record(&self, record: Record, id: &str) -> Result<Bytes> {
         let operation = record.operation();
         let connections = self.open(operation)?;
@@ -144,7 +144,7 @@ impl PostgresDatabase {
     async fn apply(&self, batch: &IngestionBatch) -> Result<()> {
         let operation = Operation::ExecuteIngestionQueryBatch;
         let connections = self.writable(operation).await?;
-        let layout = self.layout;
+        let (layout, compression) = (self.layout, self.config.compression);
         if batch.is_empty() {
             let check = |client: Client| async move { marker::guard(&client, layout, Lock::None).await };
             return connections.run(operation, check).await;
@@ -153,7 +153,9 @@ impl PostgresDatabase {
             let times = batch.jobs().iter().map(|job| job.submitted);
             partitions::ensure(connections, operation, times).await?;
         }
-        connections.transact(operation, |client| ingest::apply(client, layout, &self.collation, batch)).await
+        connections
+            .transact(operation, |client| ingest::apply(client, layout, &self.collation, compression, batch))
+            .await
     }
 
     async fn populate(&self, jobs: &HistoricalJobs, progress: ProgressFn<'_>) -> Result<()> {
@@ -164,7 +166,7 @@ impl PostgresDatabase {
         if layout == Layout::PartitionBySubmitted && jobs.count() > 0 {
             partitions::ensure(connections, operation, jobs.bases().iter().copied()).await?;
         }
-        historical::populate(connections, layout, &self.collation, jobs, progress).await
+        historical::populate(connections, layout, &self.collation, self.config.compression, jobs, progress).await
     }
 
     async fn clear(&self) -> Result<()> {

@@ -36,6 +36,9 @@ pub(super) enum Failure {
     /// The store is not the one that the configuration describes.
     #[error("{0}")]
     WrongStore(String),
+    /// The value of a compressed record has more bytes than this.
+    #[error("more than {0} bytes")]
+    TooLong(u64),
     /// The encoding of the database, in which strings cannot be stored or compared correctly.
     #[error("encoding {0}")]
     Encoding(String),
@@ -133,6 +136,7 @@ impl Failure {
             | Self::NoHost
             | Self::Unreachable(_)
             | Self::WrongStore(_)
+            | Self::TooLong(_)
             | Self::Encoding(_) => Remedy::None,
         }
     }
@@ -170,6 +174,10 @@ impl Failure {
             }
             Self::Demoted(error) => unavailable(&text(&error)),
             Self::WrongStore(message) => Error::new(ErrorKind::WrongStore, operation, message),
+            Self::TooLong(bytes) => {
+                let message = format!("the uncompressed value has more than {bytes} bytes");
+                Error::new(ErrorKind::Backend, operation, message)
+            }
             Self::Encoding(encoding) => Error::new(
                 ErrorKind::Backend,
                 operation,

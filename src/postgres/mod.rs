@@ -16,6 +16,7 @@
 //! | `connection`, `retry`, `tls` | connections, timeouts, retries and TLS |
 //! | `settings` | the server settings that results depend on |
 //! | `row` | conversion of rows and values |
+//! | `compression` | the compression of specs, errors and debug messages |
 //! | `statement` | SQL text with its parameters |
 //! | `error` | conversion of errors of the driver and the server |
 //! | `layout` | the layouts of the tables |
@@ -28,6 +29,7 @@
 
 mod activity;
 mod address;
+mod compression;
 mod config;
 mod connection;
 mod database;

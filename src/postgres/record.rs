@@ -1,5 +1,6 @@
 //! Reads of single records: specs, errors and debug messages.
 
+use super::compression::unpack;
 use super::connection::Client;
 use super::error::Attempt;
 use super::layout::Layout;
@@ -24,7 +25,8 @@ pub(super) fn statement(record: Record, layout: Layout) -> String {
 
 /// The bytes of a record; `None` if it does not exist.
 pub(super) async fn read(client: Client, layout: Layout, sql: &str, id: &str) -> Attempt<Option<Vec<u8>>> {
-    let found: Option<Vec<u8>> = client.column(sql, &[&known_id(id)]).await?.pop().flatten();
+    let stored: Option<Vec<u8>> = client.column(sql, &[&known_id(id)]).await?.pop().flatten();
+    let found = stored.filter(|stored| !stored.is_empty()).map(unpack).transpose()?;
     // The check is needed only without a record, because a record that was found exists in every layout.
     if found.is_none() && layout == Layout::Lookout && client.column::<bool>(UNSPLIT, &[]).await? != [true] {
         return Err(marker::split());

@@ -136,6 +136,7 @@ const KEYS: Keys<PostgresConfig> = Keys(&[
     ("partition_by_submitted", |config, value| {
         set_layout(config, value, Layout::PartitionBySubmitted, "false where hot_cold_split is true")
     }),
+    ("compression", |config, value| put(&mut config.compression, word(value), "zlib or none")),
     ("queries", |config, value| put(&mut config.queries, word(value), "indexed or lookout")),
     ("tuning_sql", |config, value| put(&mut config.tuning_sql, Some(vec![value.to_owned()]), TEXT)),
     ("revert_sql", |config, value| put(&mut config.revert_sql, Some(vec![value.to_owned()]), TEXT)),

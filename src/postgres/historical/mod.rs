@@ -8,12 +8,14 @@
 //! may scan whole tables, and writes wait while an index is created.
 
 use std::iter;
+use std::ops::Range;
 use std::pin::pin;
 
 use bytes::Bytes;
 use futures::{StreamExt, TryStreamExt, stream};
 use tokio_postgres::types::ToSql;
 
+use super::compression::Compression;
 use super::connection::{Client, Connections};
 use super::error::{Attempt, Step};
 use super::indexes;
@@ -42,6 +44,7 @@ pub(super) async fn populate(
     connections: &Connections,
     layout: Layout,
     collation: &str,
+    compression: Compression,
     jobs: &HistoricalJobs,
     report: ProgressFn<'_>,
 ) -> Result<()> {
@@ -54,7 +57,7 @@ pub(super) async fn populate(
             connections.transact(step, |client| indexes::defer(client, layout, table, max_rows)).await?;
         }
     }
-    insert(connections, layout, collation, jobs, report).await?;
+    insert(connections, layout, collation, compression, jobs, report).await?;
     indexes::restore(connections, layout, LATER_STEP).await?;
     report(Progress { done: total, total });
     Ok(())
@@ -65,6 +68,7 @@ async fn insert(
     connections: &Connections,
     layout: Layout,
     collation: &str,
+    compression: Compression,
     jobs: &HistoricalJobs,
     report: ProgressFn<'_>,
 ) -> Result<()> {
@@ -78,7 +82,10 @@ async fn insert(
     let starts = iter::successors(Some(0), |&start| Some(end_of(start))).take_while(|&start| start < total);
     let insert_from = |start: u64| async move {
         let end = end_of(start);
-        connections.transact(step, |client| chunk(client, layout, statement, jobs, start, end)).await.map(|()| end)
+        connections
+            .transact(step, |client| chunk(client, layout, statement, compression, jobs, start..end))
+            .await
+            .map(|()| end)
     };
     let mut inserting = pin!(stream::iter(starts).map(insert_from).buffered(concurrency));
     while let Some(done) = inserting.try_next().await? {
@@ -101,14 +108,14 @@ fn chunk_size(jobs: &HistoricalJobs, concurrency: u64) -> u64 {
 /// Plans each execution for the current table sizes. A cached plan of small tables would become inefficient.
 const CUSTOM_PLAN: &str = "SET LOCAL plan_cache_mode = force_custom_plan";
 
-/// Inserts the jobs from `start` up to but not including `end`.
+/// Inserts the jobs with these numbers.
 async fn chunk(
     client: Client,
     layout: Layout,
     statement: &str,
+    compression: Compression,
     jobs: &HistoricalJobs,
-    start: u64,
-    end: u64,
+    numbers: Range<u64>,
 ) -> Attempt<()> {
     let lock = match layout {
         Layout::Lookout | Layout::PartitionBySubmitted => Lock::Layout,
@@ -118,10 +125,10 @@ async fn chunk(
     marker::guard(&client, layout, lock).await?;
     client.batch_execute(CUSTOM_PLAN).await?;
     let bases: Vec<PgTimestamp> = jobs.bases().iter().copied().map(PgTimestamp).collect();
-    let bytes = |bytes: Option<&Bytes>| bytes.map(|bytes| bytes.to_vec());
+    let packed = |value: Option<&Bytes>| value.map(|value| compression.pack(value));
     let parameters: [&(dyn ToSql + Sync); _] = [
-        &number(start),
-        &(number(end) - 1),
+        &number(numbers.start),
+        &(number(numbers.end) - 1),
         &jobs.id_prefix(),
         &historical::RUN_ID_SUFFIX,
         &jobs.queue(),
@@ -129,10 +136,10 @@ async fn chunk(
         &bases,
         &jobs.thresholds().map(number).to_vec(),
         &number(historical::STATE_MODULUS),
-        &bytes(jobs.spec()),
-        &bytes(jobs.error()),
-        &bytes(jobs.debug()),
-        &bytes(jobs.preemption()),
+        &packed(jobs.spec()),
+        &packed(jobs.error()),
+        &packed(jobs.debug()),
+        &packed(jobs.preemption()),
         &historical::NAMESPACES.to_vec(),
         &historical::PRIORITY_CLASSES.to_vec(),
         &historical::CPUS.to_vec(),

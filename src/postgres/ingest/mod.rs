@@ -8,7 +8,8 @@ mod staging;
 
 use futures::future::{try_join, try_join3};
 
-use self::staging::Record;
+use self::staging::{Record, copy};
+use super::compression::Compression;
 use super::connection::Client;
 use super::error::Attempt;
 use super::layout::{Layout, move_jobs};
@@ -141,11 +142,17 @@ FROM pg_temp.broadside_staged AS u
 WHERE u.target = 'run update' AND r.run_id = u.run_id;";
 
 /// Applies a batch in the open transaction. Ids have the given collation.
-pub(super) async fn apply(client: Client, layout: Layout, collation: &str, batch: &IngestionBatch) -> Attempt<()> {
+pub(super) async fn apply(
+    client: Client,
+    layout: Layout,
+    collation: &str,
+    compression: Compression,
+    batch: &IngestionBatch,
+) -> Attempt<()> {
     try_join3(
         marker::guard(&client, layout, Lock::Layout),
         client.stage(|keep| staging::create(collation, keep)),
-        stage(&client, batch),
+        stage(&client, batch, compression),
     )
     .await?;
     // All statements are sent in one message and unprepared, so that each is planned for the rows that are staged now.
@@ -179,14 +186,15 @@ fn inserts(layout: Layout, batch: &IngestionBatch) -> String {
 }
 
 /// Copies the rows of the batch into the temporary table.
-async fn stage(client: &Client, batch: &IngestionBatch) -> Attempt<()> {
+async fn stage(client: &Client, batch: &IngestionBatch, compression: Compression) -> Attempt<()> {
     let spec = |insert| Record { target: "spec", column: "job_spec", insert };
     let error = |insert| Record { target: "error", column: "error", insert };
     let specs: Vec<_> = batch.specs().iter().map(spec).collect();
     let errors: Vec<_> = batch.errors().iter().map(error).collect();
-    let records = try_join(staging::copy(client, &specs), staging::copy(client, &errors));
-    let inserts = try_join(staging::copy(client, batch.runs()), staging::copy(client, batch.jobs()));
-    let updates = try_join(staging::copy(client, batch.job_updates()), staging::copy(client, batch.run_updates()));
+    let records = try_join(copy(client, &specs, compression), copy(client, &errors, compression));
+    let inserts = try_join(copy(client, batch.runs(), compression), copy(client, batch.jobs(), compression));
+    let updates =
+        try_join(copy(client, batch.job_updates(), compression), copy(client, batch.run_updates(), compression));
     try_join3(records, inserts, updates).await?;
     Ok(())
 }

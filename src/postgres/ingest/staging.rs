@@ -7,6 +7,7 @@ use tokio_postgres::types::{Json, ToSql, Type};
 
 use crate::ingest::{JobInsert, JobPatch, JobUpdate, RecordInsert, RunInsert, RunUpdate};
 use crate::model::{JobState, RunState};
+use crate::postgres::compression::{Compression, Packed};
 use crate::postgres::connection::Client;
 use crate::postgres::error::Attempt;
 use crate::postgres::row::PgTimestamp;
@@ -67,7 +68,7 @@ pub(super) fn create(collation: &str, keep: bool) -> String {
 #[derive(Debug)]
 pub(super) enum Value<'a> {
     Text(Option<&'a str>),
-    Bytes(Option<&'a [u8]>),
+    Packed(Option<Packed<'a>>),
     Time(Option<PgTimestamp>),
     /// The ordinal of a state.
     State(Option<i16>),
@@ -81,7 +82,7 @@ impl Value<'_> {
     fn typed(&self) -> (Type, &(dyn ToSql + Sync)) {
         match self {
             Self::Text(value) => (Type::TEXT, value),
-            Self::Bytes(value) => (Type::BYTEA, value),
+            Self::Packed(value) => (Type::BYTEA, value),
             Self::Time(value) => (Type::TIMESTAMP, value),
             Self::State(value) => (Type::INT2, value),
             Self::ExitCode(value) => (Type::INT4, value),
@@ -116,6 +117,10 @@ fn state(ordinal: impl Into<Option<u8>>) -> Value<'static> {
     Value::State(ordinal.into().map(i16::from))
 }
 
+fn packed(value: Option<&[u8]>, compression: Compression) -> Value<'_> {
+    Value::Packed(value.map(|value| Packed(value, compression)))
+}
+
 /// The columns that a row sets, with their values.
 type Columns<'a> = Vec<(&'static str, Value<'a>)>;
 
@@ -124,7 +129,7 @@ pub(super) trait Staged: Sync {
     /// The id by which rows are sorted, so that all batches lock rows in the same order.
     fn id(&self) -> &str;
 
-    fn columns(&self) -> Columns<'_>;
+    fn columns(&self, compression: Compression) -> Columns<'_>;
 }
 
 /// A spec or a job error to insert.
@@ -140,8 +145,8 @@ impl Staged for Record<'_> {
         &self.insert.job_id
     }
 
-    fn columns(&self) -> Columns<'_> {
-        let value = Value::Bytes(Some(&self.insert.value));
+    fn columns(&self, compression: Compression) -> Columns<'_> {
+        let value = packed(Some(&self.insert.value), compression);
         vec![("target", text(self.target)), ("job_id", text(&self.insert.job_id)), (self.column, value)]
     }
 }
@@ -151,7 +156,7 @@ impl Staged for RunInsert {
         &self.run_id
     }
 
-    fn columns(&self) -> Columns<'_> {
+    fn columns(&self, _: Compression) -> Columns<'_> {
         vec![
             ("target", text("run")),
             ("run_id", text(&self.run_id)),
@@ -170,7 +175,7 @@ impl Staged for JobInsert {
         &self.job_id
     }
 
-    fn columns(&self) -> Columns<'_> {
+    fn columns(&self, _: Compression) -> Columns<'_> {
         vec![
             ("target", text("job")),
             ("job_id", text(&self.job_id)),
@@ -198,7 +203,7 @@ impl Staged for JobUpdate {
         &self.job_id
     }
 
-    fn columns(&self) -> Columns<'_> {
+    fn columns(&self, _: Compression) -> Columns<'_> {
         let JobPatch { priority, transition, latest_run_id, cancellation } = &self.if_active;
         let cancellation = cancellation.as_ref();
         vec![
@@ -223,7 +228,7 @@ impl Staged for RunUpdate {
         &self.run_id
     }
 
-    fn columns(&self) -> Columns<'_> {
+    fn columns(&self, compression: Compression) -> Columns<'_> {
         vec![
             ("target", text("run update")),
             ("run_id", text(&self.run_id)),
@@ -233,23 +238,24 @@ impl Staged for RunUpdate {
             ("started", time(self.started)),
             ("finished", time(self.finished)),
             ("exit_code", Value::ExitCode(self.exit_code)),
-            ("error", Value::Bytes(self.error.as_deref())),
-            ("debug", Value::Bytes(self.debug.as_deref())),
+            ("error", packed(self.error.as_deref(), compression)),
+            ("debug", packed(self.debug.as_deref(), compression)),
         ]
     }
 }
 
 /// Copies rows into the temporary table.
-pub(super) async fn copy<T: Staged>(client: &Client, rows: &[T]) -> Attempt<()> {
+pub(super) async fn copy<T: Staged>(client: &Client, rows: &[T], compression: Compression) -> Attempt<()> {
     let mut rows: Vec<_> = rows.iter().collect();
     rows.sort_unstable_by_key(|row| row.id());
     let Some(first) = rows.first() else { return Ok(()) };
-    let (names, types): (Vec<_>, Vec<_>) = first.columns().iter().map(|(name, value)| (*name, value.typed().0)).unzip();
+    let (names, types): (Vec<_>, Vec<_>) =
+        first.columns(compression).iter().map(|(name, value)| (*name, value.typed().0)).unzip();
     let copy = format!("COPY pg_temp.broadside_staged ({}) FROM STDIN (FORMAT binary)", names.join(", "));
     let copy = client.prepare(&copy).await?;
     let mut writer = Box::pin(BinaryCopyInWriter::new(client.copy_in(&copy).await?, &types));
     for row in rows {
-        let columns = row.columns();
+        let columns = row.columns(compression);
         let values: Vec<_> = columns.iter().map(|(_, value)| value.typed().1).collect();
         writer.as_mut().write(&values).await?;
     }
