@@ -9,7 +9,7 @@ use bytes::Bytes;
 use super::config::PostgresConfig;
 use super::connection::{Client, Connections};
 use super::error::{Attempt, Failure, Step};
-use super::layout::Layout;
+use super::layout::{Layout, Relations};
 use super::marker::{self, Found, Lock};
 use super::{activity, explain, historical, indexes, ingest, partitions, query, record, row, schema};
 use crate::api::JobSpec;
@@ -42,6 +42,7 @@ const SHARED_MEMORY: &str = "SELECT sum(allocated_size)::bigint FROM pg_shmem_al
 pub(crate) struct PostgresDatabase {
     connections: Connections,
     layout: Layout,
+    relations: Relations,
     /// The collation of ids: "C", or the database's in tables that Lookout created.
     collation: String,
     /// Whether the next writing call must adopt the tables first.
@@ -62,6 +63,7 @@ impl PostgresDatabase {
         Self {
             connections,
             layout,
+            relations: found.relations(layout),
             collation: found.collation.clone(),
             is_to_be_adopted: AtomicBool::new(config.adopt && !found.is_initialised() && found.layout().is_some()),
             config: config.clone(),
@@ -107,7 +109,7 @@ impl PostgresDatabase {
         let inspect = |client: Client| async move { marker::inspect(&client, schema).await };
         let found = self.connections.run(operation, inspect).await?;
         let reads_only = !WRITES.contains(&operation);
-        let checked = found.check(layout).and_then(|()| if reads_only { Ok(()) } else { found.check_writable() });
+        let checked = found.check(layout).and_then(|()| if reads_only { Ok(()) } else { found.check_writable(false) });
         checked.map_err(|failure| failure.into_error(operation.into()))?;
         if found.made_in() != Some(layout) || !(reads_only || found.is_initialised_in(layout)) {
             return Err(Error::not_initialised(operation).with_backend(BackendKind::Postgres));
@@ -120,7 +122,7 @@ impl PostgresDatabase {
     async fn record(&self, record: Record, id: &str) -> Result<Bytes> {
         let operation = record.operation();
         let connections = self.open(operation)?;
-        let (layout, sql) = (self.layout, &record::statement(record, self.layout));
+        let (layout, sql) = (self.layout, &record::statement(record, &self.relations));
         let found = connections.run(operation, |client| record::read(client, layout, sql, id)).await;
         self.diagnosed(found).await?.map(Bytes::from).ok_or_else(|| record.not_found(BackendKind::Postgres, id))
     }
@@ -218,7 +220,7 @@ impl Database for PostgresDatabase {
 
     async fn get_jobs(&self, query: &JobQuery) -> Result<Vec<Job>> {
         let connections = self.open(Operation::GetJobs)?;
-        let (layout, statement) = (self.layout, &query::jobs(query, self.layout, self.config.queries));
+        let (layout, statement) = (self.layout, &query::jobs(query, &self.relations, self.config.queries));
         let read = |client: Client| async move {
             let rows = query::fetch(&client, layout, statement).await?;
             let now = self.clock.now();
@@ -229,7 +231,7 @@ impl Database for PostgresDatabase {
 
     async fn get_job_groups(&self, query: &GroupQuery) -> Result<Vec<JobGroup>> {
         let connections = self.open(Operation::GetJobGroups)?;
-        let (layout, statement) = (self.layout, &query::groups(query, self.layout, self.config.queries));
+        let (layout, statement) = (self.layout, &query::groups(query, &self.relations, self.config.queries));
         let read = |client: Client| async move {
             let rows = query::fetch(&client, layout, statement).await?;
             rows.iter().map(|row| query::group(query, row, &self.odd)).collect()
@@ -295,8 +297,8 @@ impl Database for PostgresDatabase {
 
     async fn explain(&self, call: &ReadCall) -> Result<Explanation> {
         let connections = self.open(Operation::Explain)?;
-        let (layout, queries) = (self.layout, self.config.queries);
-        let explain = |client| explain::explain(client, layout, queries, call);
+        let (relations, queries) = (&self.relations, self.config.queries);
+        let explain = |client| explain::explain(client, relations, queries, call);
         let explained = connections.run(Operation::Explain, explain).await;
         self.diagnosed(explained).await
     }

@@ -5,7 +5,7 @@ use tokio_postgres::types::ToSql;
 use super::config::Queries;
 use super::connection::Client;
 use super::error::Attempt;
-use super::layout::Layout;
+use super::layout::Relations;
 use super::query;
 use super::record;
 use crate::query::ReadCall;
@@ -13,26 +13,31 @@ use crate::record::Record;
 use crate::{ExplainedStatement, Explanation};
 
 /// The plan of a call. The statement is executed in a read-only transaction that is rolled back.
-pub(super) async fn explain(client: Client, layout: Layout, queries: Queries, call: &ReadCall) -> Attempt<Explanation> {
+pub(super) async fn explain(
+    client: Client,
+    relations: &Relations,
+    queries: Queries,
+    call: &ReadCall,
+) -> Attempt<Explanation> {
     let statement = match call {
         ReadCall::Jobs(query) => {
-            let statement = query::jobs(query, layout, queries);
+            let statement = query::jobs(query, relations, queries);
             explained(&client, &statement.sql, &statement.values.parameters()).await?
         }
         ReadCall::Groups(query) => {
-            let statement = query::groups(query, layout, queries);
+            let statement = query::groups(query, relations, queries);
             explained(&client, &statement.sql, &statement.values.parameters()).await?
         }
-        ReadCall::JobSpec(id) => one(&client, layout, Record::JobSpec, id).await?,
-        ReadCall::JobError(id) => one(&client, layout, Record::JobError, id).await?,
-        ReadCall::JobRunError(id) => one(&client, layout, Record::RunError, id).await?,
-        ReadCall::JobRunDebugMessage(id) => one(&client, layout, Record::RunDebugMessage, id).await?,
+        ReadCall::JobSpec(id) => one(&client, relations, Record::JobSpec, id).await?,
+        ReadCall::JobError(id) => one(&client, relations, Record::JobError, id).await?,
+        ReadCall::JobRunError(id) => one(&client, relations, Record::RunError, id).await?,
+        ReadCall::JobRunDebugMessage(id) => one(&client, relations, Record::RunDebugMessage, id).await?,
     };
     Ok(Explanation { statements: vec![statement] })
 }
 
-async fn one(client: &Client, layout: Layout, record: Record, id: &str) -> Attempt<ExplainedStatement> {
-    explained(client, &record::statement(record, layout), &[&record::known_id(id)]).await
+async fn one(client: &Client, relations: &Relations, record: Record, id: &str) -> Attempt<ExplainedStatement> {
+    explained(client, &record::statement(record, relations), &[&record::known_id(id)]).await
 }
 
 async fn explained(client: &Client, sql: &str, parameters: &[&(dyn ToSql + Sync)]) -> Attempt<ExplainedStatement> {

@@ -60,6 +60,19 @@ $move$;"
     )
 }
 
+/// The relations that reads name: a table or a view, or a subquery that adds missing columns as nulls.
+#[derive(Debug, Clone)]
+pub(super) struct Relations {
+    pub jobs: String,
+    pub runs: String,
+}
+
+impl From<Layout> for Relations {
+    fn from(layout: Layout) -> Self {
+        Self { jobs: layout.all_jobs().to_owned(), runs: "job_run".to_owned() }
+    }
+}
+
 impl Layout {
     /// The migrations of the layout, oldest first. A released migration never changes.
     pub(super) fn migrations(self) -> &'static [Migration] {

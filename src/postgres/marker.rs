@@ -5,7 +5,7 @@ use std::str::FromStr;
 
 use super::connection::Client;
 use super::error::{Attempt, Failure};
-use super::layout::Layout;
+use super::layout::{Layout, Relations};
 use super::statement::{identifier, literal};
 use crate::time::Timestamp;
 
@@ -31,6 +31,10 @@ const NOW: &str = r#"to_char(now() AT TIME ZONE 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS.
 pub(super) const JOB_COLUMNS: &str = "job_id, queue, owner, jobset, cpu, memory, ephemeral_storage, gpu, priority, \
     submitted, cancelled, state, last_transition_time, last_transition_time_seconds, job_spec, duplicate, \
     priority_class, latest_run_id, cancel_reason, namespace, annotations, cancel_user";
+/// The columns that Lookout's tables do not have at each migration from 013 on, with their types. They are read as null.
+const OPTIONAL: [(&str, &str, &str); 3] =
+    [("job", "cancel_user", "varchar"), ("job", "job_spec", "bytea"), ("job_run", "pool", "text")];
+
 /// The columns that the statements of this backend use, by table.
 const LOOKOUT: [(&str, &str); 4] = [
     ("job", JOB_COLUMNS),
@@ -134,13 +138,44 @@ pub(super) struct Found {
 }
 
 impl Found {
-    /// The layout according to the catalog; `None` if tables are missing or not Lookout's.
-    pub(super) fn layout(&self) -> Option<Layout> {
-        let has_columns = |(table, columns): &(&str, &str)| {
-            let found = self.relations.get(*table);
-            found.is_some_and(|found| columns.split(", ").all(|column| found.columns.contains(column)))
+    /// Whether a table has a column.
+    fn has(&self, table: &str, column: &str) -> bool {
+        self.relations.get(table).is_some_and(|found| found.columns.contains(column))
+    }
+
+    /// Whether the schema has Lookout's tables with all columns that pass a condition.
+    fn is_lookouts(&self, condition: impl Fn(&str, &str) -> bool) -> bool {
+        LOOKOUT.iter().all(|(table, columns)| {
+            columns.split(", ").all(|column| !condition(table, column) || self.has(table, column))
+        })
+    }
+
+    /// The layout in which reads find all jobs; `None` if tables are missing or not Lookout's. The tables need not be
+    /// those of a layout of this backend: reads need only know which relation has all jobs.
+    fn readable(&self) -> Option<Layout> {
+        let is_required =
+            |table: &str, column: &str| !OPTIONAL.iter().any(|(of, optional, _)| (*of, *optional) == (table, column));
+        if !self.is_lookouts(is_required) {
+            return None;
+        }
+        let is_split = ["job_historical", "job_all"].iter().all(|name| self.relations.contains_key(*name));
+        self.layout().or(Some(if is_split { Layout::HotColdSplit } else { Layout::Lookout }))
+    }
+
+    /// The relations that reads of a layout name.
+    pub(super) fn relations(&self, layout: Layout) -> Relations {
+        let with_nulls = |of: &str, relation: &str| {
+            let is_missing = |column: &str| self.relations.contains_key(relation) && !self.has(relation, column);
+            let missing = OPTIONAL.iter().filter(|(table, column, _)| *table == of && is_missing(column));
+            let nulls: String = missing.map(|(_, column, kind)| format!(", NULL::{kind} AS {column}")).collect();
+            if nulls.is_empty() { relation.to_owned() } else { format!("(SELECT *{nulls} FROM {relation})") }
         };
-        if !LOOKOUT.iter().all(has_columns) {
+        Relations { jobs: with_nulls("job", layout.all_jobs()), runs: with_nulls("job_run", "job_run") }
+    }
+
+    /// The layout of this backend according to the catalog; `None` if tables or columns are missing or not Lookout's.
+    pub(super) fn layout(&self) -> Option<Layout> {
+        if !self.is_lookouts(|_, _| true) || self.foreign_layout().is_some() {
             return None;
         }
         let kind = |name: &str| self.relations.get(name).map(|relation| relation.kind.as_str());
@@ -183,7 +218,7 @@ impl Found {
     /// The layout according to the marker, or else the catalog.
     pub(super) fn made_in(&self) -> Option<Layout> {
         let marked = self.marker.as_ref().and_then(Marker::layout);
-        marked.map_or_else(|| self.layout(), Layout::from_name)
+        marked.map_or_else(|| self.readable(), Layout::from_name)
     }
 
     /// Succeeds if a handle with this layout may read the store. A handle with `hot_cold_split` may be opened on an
@@ -193,19 +228,13 @@ impl Found {
         if self.is_schema_hidden {
             return Err(Failure::WrongStore(format!("the user may not use schema {schema:?}: grant USAGE on it")));
         }
-        if let Some(layout) = self.foreign_layout() {
-            return Err(Failure::WrongStore(format!(
-                "schema {schema:?} has the layout {layout}, which this build does not support: choose another one by the \
-                 key schema"
-            )));
-        }
         if self.relations.get("broadside_store").is_some_and(|table| !table.can_be_marker) {
             return Err(self.not_lookouts());
         }
         let (made, version) = match &self.marker {
             Some(marker) if self.is_initialised() => (marker.layout(), marker.version()),
             _ if !self.has_tables() => return Ok(()),
-            _ => (self.layout().map(Layout::name), None),
+            _ => (self.readable().map(Layout::name), None),
         };
         let made = made.ok_or_else(|| self.not_lookouts())?;
         if made != layout.name() && !(layout == Layout::HotColdSplit && made == Layout::Lookout.name()) {
@@ -224,6 +253,12 @@ impl Found {
     }
 
     fn not_lookouts(&self) -> Failure {
+        if self.has("job", "jobset") && !self.relations.contains_key("job_spec") {
+            return Failure::WrongStore(format!(
+                "schema {:?} has Lookout's tables before its migration 013, which is the first that can be read",
+                self.schema
+            ));
+        }
         let names: Vec<_> = self.relations.keys().map(String::as_str).collect();
         Failure::WrongStore(format!(
             "schema {:?} contains {} but not Lookout's tables: choose another one by the key schema",
@@ -232,10 +267,17 @@ impl Found {
         ))
     }
 
-    /// Succeeds if Broadside created the tables, or there are none.
-    pub(super) fn check_writable(&self) -> Attempt<()> {
-        if self.is_initialised() || !self.has_tables() {
+    /// Succeeds if Broadside created the tables, there are none, or they are Lookout's and are to be adopted.
+    pub(super) fn check_writable(&self, adopt: bool) -> Attempt<()> {
+        if self.is_initialised() || !self.has_tables() || (adopt && self.layout().is_some()) {
             return Ok(());
+        }
+        if self.layout().is_none() && self.readable().is_some() {
+            let has = self.foreign_layout().map_or_else(
+                || "Lookout's tables before its migration 016".to_owned(),
+                |layout| format!("the layout {layout}"),
+            );
+            return Err(Failure::WrongStore(format!("schema {:?} has {has}, which can only be read", self.schema)));
         }
         if self.is_marker_hidden {
             let schema = &self.schema;
@@ -304,7 +346,7 @@ pub(super) async fn job_count(client: Client, schema: &str) -> Attempt<u64> {
     if !found.has_tables() {
         return Ok(0);
     }
-    let layout = found.layout().ok_or_else(|| found.not_lookouts())?;
+    let layout = found.readable().ok_or_else(|| found.not_lookouts())?;
     let row = client.query_one(&format!("SELECT count(*) FROM {}", layout.all_jobs()), &[]).await?;
     Ok(row.try_get::<_, i64>(0)?.unsigned_abs())
 }

@@ -3,13 +3,13 @@
 use super::compression::unpack;
 use super::connection::Client;
 use super::error::Attempt;
-use super::layout::Layout;
+use super::layout::{Layout, Relations};
 use super::marker::{self, UNSPLIT};
 use crate::record::Record;
 
 /// The statement that reads a record; its parameter is the id.
-pub(super) fn statement(record: Record, layout: Layout) -> String {
-    let jobs = layout.all_jobs();
+pub(super) fn statement(record: Record, relations: &Relations) -> String {
+    let jobs = &relations.jobs;
     match record {
         Record::JobSpec => format!(
             "SELECT coalesce(s.job_spec, j.job_spec) FROM {jobs} AS j LEFT JOIN job_spec AS s ON s.job_id = j.job_id

@@ -33,7 +33,7 @@ impl PostgresConfig {
         let schema = connections.schema();
         let found = connections.run(OPERATION, |client| async move { marker::inspect(&client, schema).await }).await?;
         let layout = match self.layout {
-            Layout::Lookout if self.adopt => found.made_in().unwrap_or_default(),
+            Layout::Lookout if self.adopt || !found.is_initialised() => found.made_in().unwrap_or_default(),
             layout => layout,
         };
         found.check(layout).map_err(|failure| failure.into_error(OPERATION.into()))?;

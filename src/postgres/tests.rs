@@ -3,7 +3,7 @@
 use serde_json::json;
 
 use super::config::Queries;
-use super::layout::Layout;
+use super::layout::{Layout, Relations};
 use super::query::{groups, jobs};
 use super::statement::Statement;
 use crate::scenario::samples::{group_queries, group_query, job_queries, job_query};
@@ -17,14 +17,14 @@ fn with_parameters(statement: &Statement) -> String {
 #[test]
 fn pages_of_jobs() {
     for (name, query) in job_queries() {
-        insta::assert_snapshot!(name, with_parameters(&jobs(&query, Layout::Lookout, Queries::Indexed)));
+        insta::assert_snapshot!(name, with_parameters(&jobs(&query, &Layout::Lookout.into(), Queries::Indexed)));
     }
 }
 
 #[test]
 fn pages_of_groups() {
     for (name, query) in group_queries() {
-        insta::assert_snapshot!(name, with_parameters(&groups(&query, Layout::Lookout, Queries::Indexed)));
+        insta::assert_snapshot!(name, with_parameters(&groups(&query, &Layout::Lookout.into(), Queries::Indexed)));
     }
 }
 
@@ -41,8 +41,8 @@ fn pages_of_lookouts_queries() {
         "groupedField": {"field": "key", "isAnnotation": true},
         "order": {"field": "key", "direction": "ASC"},
     }));
-    let (layout, queries) = (Layout::Lookout, Queries::Lookout);
-    let pages = [jobs(&ordered, layout, queries), groups(&grouped, layout, queries)];
+    let (relations, queries) = (&Relations::from(Layout::Lookout), Queries::Lookout);
+    let pages = [jobs(&ordered, relations, queries), groups(&grouped, relations, queries)];
     insta::assert_snapshot!(pages.map(|page| with_parameters(&page)).join("\n\n"));
 }
 
@@ -51,7 +51,7 @@ fn pages_of_lookouts_queries() {
 fn orders_of_pages_of_all_queues() {
     let page = |(field, direction): (&str, &str)| {
         let query = job_query(json!({"order": {"field": field, "direction": direction}, "take": 10}));
-        let sql = jobs(&query, Layout::Lookout, Queries::Indexed).sql;
+        let sql = jobs(&query, &Layout::Lookout.into(), Queries::Indexed).sql;
         sql.lines().filter(|line| line.starts_with("ORDER BY")).map(|line| format!("{line}\n")).collect::<String>()
     };
     let orders =

@@ -8,7 +8,7 @@ use crate::model::{GroupAggregates, JobGroup, JobState, StateCounts};
 use crate::odd_values::OddValues;
 use crate::postgres::config::Queries;
 use crate::postgres::error::Attempt;
-use crate::postgres::layout::Layout;
+use crate::postgres::layout::Relations;
 use crate::postgres::row::Reader;
 use crate::postgres::statement::{Statement, Values};
 use crate::query::{
@@ -17,7 +17,7 @@ use crate::query::{
 use crate::time::Timestamp;
 
 /// A page of groups; [`group`] reads its rows.
-pub(in crate::postgres) fn groups(query: &GroupQuery, layout: Layout, queries: Queries) -> Statement {
+pub(in crate::postgres) fn groups(query: &GroupQuery, relations: &Relations, queries: Queries) -> Statement {
     let mut values = Values::default();
     let aggregates = query.aggregates();
     let name = name(query.group_by(), queries, &mut values);
@@ -39,7 +39,7 @@ pub(in crate::postgres) fn groups(query: &GroupQuery, layout: Layout, queries: Q
         GroupBy::State | GroupBy::Text(_) => None,
     };
     let latest_run = latest_run(query);
-    let source = from_where(query.selection(), is_in_a_group.as_ref(), layout, queries, latest_run, &mut values);
+    let source = from_where(query.selection(), is_in_a_group.as_ref(), relations, queries, latest_run, &mut values);
     let order = query.order().map(|order| group_order(order, aggregates)).unwrap_or_default();
     let page = values.page(query.page());
     Statement { sql: format!("SELECT {}{source}\nGROUP BY 1{order}{page}", columns.join(", ")), values }

@@ -2,26 +2,27 @@
 
 use super::selection::{LatestRun, from_where};
 use crate::postgres::config::Queries;
-use crate::postgres::layout::Layout;
+use crate::postgres::layout::Relations;
 use crate::postgres::row::{JOB_COLUMNS, RUN_COLUMNS};
 use crate::postgres::statement::{Statement, Values};
 use crate::query::{Direction, JobOrder, JobOrderKey, JobQuery, Predicate, TextField, TextTest};
 
 /// A page of jobs, each with all its runs, in one statement and therefore one snapshot.
-pub(in crate::postgres) fn jobs(query: &JobQuery, layout: Layout, queries: Queries) -> Statement {
+pub(in crate::postgres) fn jobs(query: &JobQuery, relations: &Relations, queries: Queries) -> Statement {
     let mut values = Values::default();
     let selection = query.selection();
     let latest_run = if selection.uses_latest_run() { LatestRun::Required } else { LatestRun::Unused };
-    let source = from_where(selection, None, layout, queries, latest_run, &mut values);
+    let source = from_where(selection, None, relations, queries, latest_run, &mut values);
     let page = values.page(query.page());
     let sql = format!(
         "SELECT {}, runs.list\nFROM (\nSELECT {}, j.last_transition_time_seconds{source}{}{page}\n) AS page\n\
-         CROSS JOIN LATERAL (\nSELECT json_agg(json_build_array({})) AS list\nFROM job_run AS r\n\
+         CROSS JOIN LATERAL (\nSELECT json_agg(json_build_array({})) AS list\nFROM {} AS r\n\
          WHERE r.job_id = page.job_id\n) AS runs{}",
         columns("page", JOB_COLUMNS),
         columns("j", JOB_COLUMNS),
         order("j", query, queries),
         columns("r", RUN_COLUMNS),
+        relations.runs,
         order("page", query, queries),
     );
     Statement { sql, values }

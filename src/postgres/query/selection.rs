@@ -6,7 +6,7 @@ use tokio_postgres::types::Json;
 
 use crate::model::StateSet;
 use crate::postgres::config::Queries;
-use crate::postgres::layout::Layout;
+use crate::postgres::layout::Relations;
 use crate::postgres::row::PgTimestamp;
 use crate::postgres::statement::Values;
 use crate::query::{AnnotationTest, IntegerTest, Predicate, Selection, TextField, TextTest};
@@ -26,15 +26,16 @@ pub(super) enum LatestRun {
 pub(super) fn from_where(
     selection: &Selection,
     further: Option<&Predicate>,
-    layout: Layout,
+    relations: &Relations,
     queries: Queries,
     latest_run: LatestRun,
     values: &mut Values,
 ) -> String {
+    let Relations { jobs, runs } = relations;
     let latest_run = match latest_run {
-        LatestRun::Unused => "",
-        LatestRun::Required => "\nJOIN job_run AS lr ON lr.run_id = j.latest_run_id",
-        LatestRun::Optional => "\nLEFT JOIN job_run AS lr ON lr.run_id = j.latest_run_id",
+        LatestRun::Unused => String::new(),
+        LatestRun::Required => format!("\nJOIN {runs} AS lr ON lr.run_id = j.latest_run_id"),
+        LatestRun::Optional => format!("\nLEFT JOIN {runs} AS lr ON lr.run_id = j.latest_run_id"),
     };
     let active = StateSet::ACTIVE.ordinals();
     let mut active_job_sets = String::new();
@@ -57,7 +58,7 @@ pub(super) fn from_where(
     conditions.extend(predicates.map(|predicate| condition(predicate, queries, values)));
     let conditions =
         if conditions.is_empty() { String::new() } else { format!("\nWHERE {}", conditions.join("\n    AND ")) };
-    format!("\nFROM {} AS j{latest_run}{active_job_sets}{conditions}", layout.all_jobs())
+    format!("\nFROM {jobs} AS j{latest_run}{active_job_sets}{conditions}")
 }
 
 fn condition(predicate: &Predicate, queries: Queries, values: &mut Values) -> String {

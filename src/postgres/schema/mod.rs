@@ -41,9 +41,7 @@ pub(super) async fn migrate(client: Client, schema: &str, layout: Layout, adopt:
     }
     let found = marker::inspect(&client, schema).await?;
     found.check(layout)?;
-    if !adopt {
-        found.check_writable()?;
-    }
+    found.check_writable(adopt)?;
     let tables = format!("{APPLIED_TABLE};{};{}", DEFERRED_TABLE, marker::mark(false));
     client.batch_execute(&tables).await?;
     let applied = applied(&client, &found).await?;

@@ -5,6 +5,7 @@ pub mod columns;
 pub mod failover;
 pub mod faults;
 pub mod historical;
+pub mod lookout;
 pub mod rights;
 pub mod schema;
 pub mod sessions;
