@@ -75,6 +75,8 @@ async fn logging<F: Future<Output = ()>>(test: impl FnOnce(Log) -> F + Send + 's
         let writer = log.clone();
         let subscriber = tracing_subscriber::fmt().with_ansi(false).with_max_level(tracing::Level::TRACE);
         let dispatch = tracing::Dispatch::new(subscriber.with_writer(move || writer.clone()).finish());
+        // With only one subscriber, an event that another test emits first would be disabled for all threads.
+        let _other = tracing::Dispatch::new(tracing::subscriber::NoSubscriber::default());
         let of_thread = dispatch.clone();
         // The guard would end the logging of the thread.
         let log_events = move || std::mem::forget(tracing::dispatcher::set_default(&of_thread));
