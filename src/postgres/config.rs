@@ -59,13 +59,21 @@ pub(super) enum SslMode {
 /// | `hot_cold_split` | `true`: terminal jobs are moved to a table of their own | `false` |
 /// | `partition_by_submitted` | `true`: jobs are partitioned by day of submission | `false` |
 /// | `queries` | `lookout`: pages are read with the joins and orders of Lookout's own statements | `indexed` |
+/// | `compression` | `none`: specs, errors and debug messages are stored as they are, not as zlib streams | `zlib` |
 /// | `tuning_sql` | SQL that `initialise_schema` executes last, after all checks and on the complete schema | none |
 /// | `revert_sql` | SQL that `tear_down` executes last, to undo the tuning | none |
 /// | `adopt` | `true`: Lookout's tables are used in their own layout, and may be changed and cleared | `false` |
 ///
 /// A store has a marker, in the table `broadside_store`, with its creator, time of creation, layout and version.
-/// Opening a handle with another layout fails with `WrongStore`. Lookout's tables without a marker can be read, and
-/// changed only with `adopt`.
+/// Opening a handle with another layout fails with `WrongStore`. Lookout's tables without a marker can be read from
+/// migration 013 on, and changed only with `adopt` from migration 016 on. Columns that an earlier migration lacks are
+/// null, and those of later ones are not read. The layouts of Lookout's `experimentalHotColdSplit` and of Armada's
+/// Broadside can be read but not changed.
+///
+/// Specs, errors and debug messages are stored as Lookout stores them: as zlib streams, with compressed blocks from
+/// 1,025 bytes on. Both streams and plain bytes are read; a value of more than 64 MiB is an error. A job without a
+/// namespace has an empty one, because Lookout cannot group jobs by a null; an empty namespace, priority class, node or
+/// pool is null for reads.
 ///
 /// A session checks its schema before its first statement. Behind a pooler such as PgBouncer, every call is a
 /// transaction that makes all settings itself, so the pooler may pool sessions or transactions. `options` are not sent

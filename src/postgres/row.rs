@@ -138,7 +138,7 @@ impl<'r> Reader<'r> {
     }
 
     fn next_optional_text(&mut self) -> Result<Option<SmolStr>, DriverError> {
-        Ok(self.next::<Option<&str>>()?.map(SmolStr::new))
+        Ok(self.next::<Option<&str>>()?.filter(|text| !text.is_empty()).map(SmolStr::new))
     }
 
     /// The annotations. Lookout writes an object of strings; of another value, the text is returned.
@@ -207,8 +207,8 @@ fn run(row: RunRow, odd: &OddValues) -> Run {
     let mut run = Run {
         run_id,
         cluster,
-        node,
-        pool,
+        node: node.filter(|node| !node.is_empty()),
+        pool: pool.filter(|pool| !pool.is_empty()),
         leased: time(leased),
         pending: time(pending),
         started: time(started),

@@ -192,7 +192,8 @@ impl Staged for JobInsert {
             ("last_transition_time", time(self.submitted)),
             ("last_transition_time_seconds", seconds(self.submitted)),
             ("priority_class", optional_text(&self.priority_class)),
-            ("namespace", optional_text(&self.namespace)),
+            // Lookout cannot read a group without a namespace.
+            ("namespace", text(self.namespace.as_deref().unwrap_or_default())),
             ("annotations", Value::Annotations(Json(&self.annotations))),
         ]
     }

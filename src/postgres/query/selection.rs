@@ -63,7 +63,11 @@ pub(super) fn from_where(
 
 fn condition(predicate: &Predicate, queries: Queries, values: &mut Values) -> String {
     match predicate {
-        Predicate::Text(field, test) => text_test(test, |_| text_column(*field), values),
+        Predicate::Text(field, test) => {
+            let column = text_column(*field);
+            let matches = text_test(test, |_| column.clone(), values);
+            if can_be_empty(*field) && test.holds("") { format!("{matches} AND {column} <> ''") } else { matches }
+        }
         Predicate::State(states) => {
             let ordinals: Vec<i16> = states.iter().map(|state| i16::from(state.ordinal())).collect();
             match ordinals[..] {
@@ -125,6 +129,11 @@ fn annotation_test(key: &str, test: &AnnotationTest, queries: Queries, values: &
             format!("j.annotations ? {key} AND {test}")
         }
     }
+}
+
+/// Whether Lookout stores an empty string for a job or run without a value. Such a string is null for all reads.
+fn can_be_empty(field: TextField) -> bool {
+    matches!(field, TextField::Namespace | TextField::PriorityClass | TextField::Node | TextField::Pool)
 }
 
 /// The column of a text field. Lookout's column of the job set is `jobset`.

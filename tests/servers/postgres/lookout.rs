@@ -1,6 +1,7 @@
 //! Databases of Lookout and of upstream Broadside: the layouts and migrations that can be read.
 
 use broadside::ingest::{InsertJobError, InsertJobRun, SetJobErrored, SetJobRunFailed, SetJobRunning};
+use broadside::load::{LoadConfig, LoadTest};
 use broadside::query::{Direction, GroupField, GroupOrderKey, TextField};
 use broadside::{Database, ErrorKind, GroupQuery, Job, JobGroup, JobQuery, ScratchStore, Timestamp};
 use libtest_mimic::Trial;
@@ -8,7 +9,9 @@ use libtest_mimic::Trial;
 use super::stores::{drop_unmarked, unmarked};
 use super::trial;
 use crate::support::jobs::all_jobs;
-use crate::support::postgres::{LAYOUTS, batch, handle, insert, schema, session, shared, try_handle, write_errors};
+use crate::support::postgres::{
+    LAYOUTS, batch, handle, insert, schema, session, shared, store, try_handle, write_errors,
+};
 
 pub fn trials() -> Vec<Trial> {
     vec![
@@ -16,6 +19,7 @@ pub fn trials() -> Vec<Trial> {
         trial("tables-of-each-migration-are-read", migrations),
         trial("tables-before-the-first-migration-that-can-be-read-are-refused", before_the_first),
         trial("records-are-read-as-lookout-reads-them", records),
+        trial("lookout-can-read-the-jobs-of-a-load-test", written),
     ]
 }
 
@@ -214,4 +218,59 @@ async fn records() {
     session.batch_execute("UPDATE job SET job_spec = '\\x7801010200fdff0a000016000b'").await.unwrap();
     assert_eq!(database.get_job_spec("c").await.unwrap().as_ref(), [0x0a, 0]);
     drop_unmarked(store).await;
+}
+
+const LOAD: &str = "
+testDuration: 2s
+skipTearDown: true
+databaseConfig: {inMemory: true}
+queueConfig:
+  - name: q
+    proportion: 1
+    jobSetConfig:
+      - name: s
+        proportion: 1
+        historicalJobsConfig: {numberOfJobs: 1000, proportionSucceeded: 0.7, proportionErrored: 0.1,
+          proportionCancelled: 0.1, proportionPreempted: 0.1, jobAgeDays: [1]}
+ingestionConfig:
+  batchSize: 100
+  batchTimeout: 20ms
+  submissionsPerHour: 360000
+  jobStateTransitionConfig: {queueingDuration: 50ms, leasedDuration: 50ms, pendingDuration: 50ms,
+    proportionSucceed: 0.5, runningToSuccessDuration: 50ms, proportionFail: 0.5, runningToFailureDuration: 50ms}
+";
+
+/// Rows that Lookout cannot read, or that it shows differently from what was written. The first scans namespaces into
+/// plain strings, and its Query API finds runs only by the latest run.
+const UNREADABLE: [&str; 10] = [
+    "job WHERE namespace IS NULL",
+    "job WHERE annotations IS NULL OR jsonb_typeof(annotations) <> 'object'
+        OR EXISTS (SELECT FROM jsonb_each(annotations) AS a WHERE jsonb_typeof(a.value) <> 'string')",
+    "job WHERE state NOT BETWEEN 1 AND 9",
+    "job_run WHERE job_run_state NOT IN (1, 2, 3, 4, 6, 8, 9, 11, 12)",
+    "job WHERE last_transition_time_seconds <> floor(extract(epoch FROM last_transition_time))",
+    "job AS j WHERE latest_run_id IS NULL AND EXISTS (SELECT FROM job_run AS r WHERE r.job_id = j.job_id)",
+    "job WHERE NOT (isfinite(submitted) AND isfinite(last_transition_time) AND isfinite(coalesce(cancelled, submitted)))",
+    "job_spec WHERE substr(job_spec, 1, 2) <> '\\x7801'",
+    "job_error WHERE substr(error, 1, 2) <> '\\x7801'",
+    "job_run WHERE substr(error, 1, 2) <> '\\x7801' OR substr(debug, 1, 2) <> '\\x7801'",
+];
+
+async fn written() {
+    let store = store(&shared("")).await;
+    let config = LoadConfig::parse([("load.yaml", LOAD)], []).unwrap().config;
+    LoadTest::new(config).run(store.database().clone()).await.unwrap();
+    let session = session(&store, &shared("")).await;
+    let count = async |rows: &str| -> i64 {
+        session.query_one(&format!("SELECT count(*) FROM {rows}"), &[]).await.unwrap().get(0)
+    };
+    // A job without a namespace.
+    store.database().execute_ingestion_query_batch(&batch([insert("plain", "js")])).await.unwrap();
+    for rows in ["job WHERE namespace = ''", "job_spec", "job_error", "job_run WHERE debug IS NOT NULL"] {
+        assert!(count(rows).await > 0, "{rows}");
+    }
+    for rows in UNREADABLE {
+        assert_eq!(count(rows).await, 0, "{rows}");
+    }
+    store.remove().await.unwrap();
 }
