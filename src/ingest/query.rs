@@ -300,7 +300,7 @@ pub struct NewJob {
     pub priority_class: Option<String>,
     /// The time of submission.
     pub submitted: Timestamp,
-    /// Requested cores.
+    /// Requested CPU, in millicores.
     pub cpu: i64,
     /// Requested memory, in bytes.
     pub memory: i64,
@@ -321,7 +321,7 @@ impl NewJob {
     /// use broadside::ingest::NewJob;
     ///
     /// let submitted = Timestamp::from_seconds(1_767_225_600);
-    /// let job = NewJob { cpu: 8, ..NewJob::new("job-1", "risk", "nightly", "ann", submitted) };
+    /// let job = NewJob { cpu: 8000, ..NewJob::new("job-1", "risk", "nightly", "ann", submitted) };
     /// assert_eq!((job.queue.as_str(), job.gpu), ("risk", 0));
     /// ```
     pub fn new(

@@ -23,7 +23,7 @@ pub struct Job {
     pub namespace: Option<SmolStr>,
     /// The job set within the queue.
     pub job_set: SmolStr,
-    /// The requested number of cores.
+    /// The requested CPU, in millicores.
     pub cpu: i64,
     /// The requested memory, in bytes.
     pub memory: i64,

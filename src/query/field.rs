@@ -76,13 +76,13 @@ fields! {
     /// ```
     /// use broadside::query::IntegerField;
     ///
-    /// let at_least_eight_cores = IntegerField::Cpu.at_least(8);
+    /// let at_least_eight_cores = IntegerField::Cpu.at_least(8000);
     /// let priorities = IntegerField::Priority.any_of([1, 10, 100]);
     /// # let _ = (at_least_eight_cores, priorities);
     /// ```
     #[non_exhaustive]
     IntegerField {
-        /// Requested cores.
+        /// Requested CPU, in millicores.
         Cpu = "cpu",
         /// Requested memory, in bytes.
         Memory = "memory",

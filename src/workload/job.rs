@@ -88,7 +88,7 @@ impl GeneratedJob {
                 priority_class: random.pick_weighted(&PRIORITY_CLASSES).map(str::to_owned),
                 submitted,
                 cpu,
-                memory: cpu * random.pick(&MEMORY_PER_CPU),
+                memory: cpu * random.pick(&MEMORY_PER_CPU) / 1000,
                 ephemeral_storage: random.pick(&EPHEMERAL_STORAGES),
                 gpu,
                 annotations: ANNOTATION_KEYS

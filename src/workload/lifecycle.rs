@@ -142,8 +142,8 @@ fn end_of(job: &GeneratedJob, latest: Option<&GeneratedRun>) -> Stage {
             stage.push(SetJobErrored { job_id, time, submitted }.into());
         }
         JobState::Rejected => {
-            let error =
-                format!("job {job_id} fits on no node: {} cores and {} GPUs requested", job.new.cpu, job.new.gpu);
+            let NewJob { cpu, gpu, .. } = job.new;
+            let error = format!("job {job_id} fits on no node: {cpu}m CPU and {gpu} GPUs requested");
             stage.push(InsertJobError { job_id: job_id.clone(), error: Some(error.into()), submitted: None }.into());
             stage.push(SetJobRejected { job_id, time, submitted }.into());
         }

@@ -40,8 +40,9 @@ pub(super) const NAMESPACES: [&str; 8] =
 /// The priority classes with their weights; `None` for no class.
 pub(super) const PRIORITY_CLASSES: [(Option<&str>, u64); 4] =
     [(Some("armada-default"), 700), (Some("armada-preemptible"), 200), (Some("armada-high-priority"), 80), (None, 20)];
-/// Requested cores.
-pub(super) const CPUS: [(i64, u64); 6] = [(1, 400), (2, 200), (4, 200), (8, 120), (16, 60), (32, 20)];
+/// Requested millicores.
+pub(super) const CPUS: [(i64, u64); 7] =
+    [(500, 100), (1000, 300), (2000, 200), (4000, 200), (8000, 120), (16_000, 60), (32_000, 20)];
 /// The memory per core, in bytes.
 pub(super) const MEMORY_PER_CPU: [i64; 3] = [2 * GIB, 4 * GIB, 8 * GIB];
 /// Requested ephemeral storage, in bytes.
