@@ -126,6 +126,8 @@ async fn explain_scratch(
                 Some((source, scenario)) => fill::execute(database.as_ref(), &clock, source, scenario).await,
                 None => fill::generate(database.as_ref(), args.jobs).await?,
             }
+            // Without statistics, the planner of a new store chooses other plans than that of an old one.
+            database.analyse().await?;
         }
         explain(&names(configs), databases, calls).await
     })

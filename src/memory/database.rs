@@ -235,7 +235,7 @@ impl Database for MemoryDatabase {
     }
 
     async fn explain(&self, call: &ReadCall) -> Result<Explanation> {
-        explain::explain(&self.snapshot(Operation::Explain).await?, call).await
+        explain::explain(self, &self.snapshot(Operation::Explain).await?, call).await
     }
 
     async fn property(&self, key: &str) -> Result<Option<String>> {

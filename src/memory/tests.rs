@@ -135,11 +135,11 @@ async fn explain_shows_plans_with_their_metrics() {
         (ReadCall::JobError(id), "job_error"),
         (ReadCall::JobRunError("no such run".to_owned()), "job_run"),
     ] {
+        let rows = usize::from(call.execute(&database).await.is_ok());
         let explanation = database.explain(&call).await.unwrap();
-        assert!(
-            explanation.statements[0].plan.starts_with(&format!("IdLookup: table={table}, id=")),
-            "{explanation:?}"
-        );
+        let plan = &explanation.statements[0].plan;
+        assert!(plan.starts_with(&format!("IdLookup: table={table}, id=")), "{plan}");
+        assert!(plan.contains(&format!("output_rows={rows}, elapsed_compute=")), "{plan}");
     }
     let (uninitialised, call) = (MemoryDatabase::new(), ReadCall::JobSpec("j".to_owned()));
     let error = uninitialised.explain(&call);

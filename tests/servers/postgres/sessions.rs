@@ -1,5 +1,6 @@
 //! Sessions: behind poolers, without the privilege to write, and after dropped calls.
 
+use std::process::Command;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -32,6 +33,7 @@ pub fn trials() -> Vec<Trial> {
         trial("connections-have-a-maximum-age-and-idle-time", aged),
         trial("settings-of-a-load-configuration-reach-the-server", configured_settings),
         trial("failed-statements-of-the-configuration-are-named", configured),
+        trial("the-command-explains-with-statistics", explained_by_the_command),
     ];
     for layout in LAYOUTS {
         let name = |test: &str| format!("{test}::{}", layout.name);
@@ -210,6 +212,15 @@ async fn explained(layout: Layout) {
         assert!(statement.plan.contains(measured) && statement.plan.contains("Execution Time"), "{}", statement.plan);
     }
     store.remove().await.unwrap();
+}
+
+/// The command explains with the statistics of the planner: its estimate is the number of rows.
+async fn explained_by_the_command() {
+    let arguments = ["explain", "--backend", &shared(""), "--jobs", "3000", r#"{"op":"getJobs"}"#];
+    let output = Command::new(env!("CARGO_BIN_EXE_broadside")).args(arguments).output().unwrap();
+    let plan = String::from_utf8(output.stdout).unwrap();
+    let scan = plan.lines().find(|line| line.contains("Seq Scan on job j")).unwrap_or_else(|| panic!("{plan}"));
+    assert_eq!(scan.matches("rows=3000 ").count(), 2, "{scan}");
 }
 
 /// The condition that no session of the application is busy.
