@@ -1,16 +1,16 @@
 //! One writer and many readers.
 //!
 //! The writer changes a chunk in place if no snapshot refers to it, and copies it otherwise. With an unused snapshot,
-//! every batch would copy the chunks that it writes to, so after a batch the writer publishes a snapshot only if the
-//! previous one was read. While there are readers, each of them reads the state after the last complete batch without
-//! waiting, even during a batch. The first reader after a pause takes a new snapshot, and waits for the batch in
-//! progress.
+//! every batch would copy the chunks that it writes to, so after a small batch the writer publishes a snapshot only if
+//! the previous one was read. While there are readers, each of them reads the state after the last complete batch
+//! without waiting, even during a batch. The first reader after a pause waits for the small batch in progress. It never
+//! waits for a large one, before which the writer publishes a snapshot.
 
 use std::sync::Arc;
 
 use parking_lot::Mutex;
 use tokio::runtime::Handle;
-use tokio::sync::Mutex as AsyncMutex;
+use tokio::sync::{Mutex as AsyncMutex, Notify};
 
 use super::ingest::Store;
 use super::storage::Tables;
@@ -18,7 +18,8 @@ use super::storage::Tables;
 #[derive(Debug, Default)]
 struct PublishedSnapshot {
     snapshot: Option<Arc<Tables>>,
-    taken: bool,
+    /// Whether a reader took the snapshot, or waits for one.
+    wanted: bool,
 }
 
 /// The store, shared by all handles.
@@ -27,6 +28,7 @@ pub(super) struct Engine {
     /// `None` until the schema is initialised. The lock is never held across an await.
     store: Arc<AsyncMutex<Option<Store>>>,
     published: Mutex<PublishedSnapshot>,
+    publication: Notify,
 }
 
 impl Engine {
@@ -54,7 +56,8 @@ impl Engine {
         self.change(self.store.lock().await.as_mut()?, change)
     }
 
-    /// Changes the store on a blocking thread. A change that has started completes even if the future is dropped.
+    /// Makes a large change of the store on a blocking thread. A change that has started completes even if the future
+    /// is dropped. Readers do not wait for it.
     pub(super) async fn write_blocking<T: Send + 'static>(
         self: &Arc<Self>,
         change: impl FnOnce(&mut Store) -> T + Send + 'static,
@@ -65,7 +68,12 @@ impl Engine {
         }
         let mut store = Arc::clone(&self.store).lock_owned().await;
         let engine = Arc::clone(self);
-        let changed = tokio::task::spawn_blocking(move || engine.change(store.as_mut()?, change)).await;
+        let changed = tokio::task::spawn_blocking(move || {
+            let store = store.as_mut()?;
+            drop(engine.take_or_publish(store));
+            engine.change(store, change)
+        });
+        let changed = changed.await;
         changed.unwrap_or_else(|error| match error.try_into_panic() {
             Ok(panic) => std::panic::resume_unwind(panic),
             // The runtime was shut down before the change started.
@@ -74,9 +82,9 @@ impl Engine {
     }
 
     fn change<T>(&self, store: &mut Store, change: impl FnOnce(&mut Store) -> T) -> Option<T> {
-        let shared = self.drop_unread();
+        let was_wanted = self.drop_unread();
         let result = change(store);
-        if shared {
+        if was_wanted || self.published.lock().wanted {
             self.put(Some(Arc::new(store.snapshot())));
         }
         Some(result)
@@ -84,35 +92,44 @@ impl Engine {
 
     /// The state after the last complete batch. `None` if the store is not initialised.
     pub(super) async fn read(&self) -> Option<Arc<Tables>> {
-        if let Some(snapshot) = self.take() {
-            return Some(snapshot);
+        loop {
+            let publication = self.publication.notified();
+            if let Some(snapshot) = self.take() {
+                return Some(snapshot);
+            }
+            tokio::select! {
+                store = self.store.lock() => return Some(self.take_or_publish(store.as_ref()?)),
+                // Other writers may be in the queue for the lock.
+                () = publication => {}
+            }
         }
-        let store = self.store.lock().await;
-        // Another reader may have published a snapshot before this one acquired the lock.
-        if let Some(snapshot) = self.take() {
-            return Some(snapshot);
-        }
-        let snapshot = Arc::new(store.as_ref()?.snapshot());
-        *self.published.lock() = PublishedSnapshot { snapshot: Some(Arc::clone(&snapshot)), taken: true };
-        Some(snapshot)
     }
 
-    /// Reads the writer's state. `None` if the store is not initialised.
+    /// Reads the writer's state, after the batch in progress. `None` if the store is not initialised.
     pub(super) async fn inspect<T>(&self, read: impl FnOnce(&Store) -> T) -> Option<T> {
         self.store.lock().await.as_ref().map(read)
     }
 
+    /// The published snapshot. Without one, the next is published after the batch in progress.
     fn take(&self) -> Option<Arc<Tables>> {
         let mut published = self.published.lock();
-        published.taken |= published.snapshot.is_some();
+        published.wanted = true;
         published.snapshot.clone()
     }
 
-    /// Drops the published snapshot if no reader took it. Returns true if a reader took it.
+    fn take_or_publish(&self, store: &Store) -> Arc<Tables> {
+        self.take().unwrap_or_else(|| {
+            let snapshot = Arc::new(store.snapshot());
+            self.put(Some(Arc::clone(&snapshot)));
+            snapshot
+        })
+    }
+
+    /// Drops the published snapshot if no reader took it. Returns true if a reader took it or waits for one.
     fn drop_unread(&self) -> bool {
         let mut published = self.published.lock();
-        if published.taken {
-            published.taken = false;
+        if published.wanted {
+            published.wanted = false;
             return true;
         }
         let unread = published.snapshot.take();
@@ -126,19 +143,29 @@ impl Engine {
         let mut published = self.published.lock();
         let old = std::mem::replace(&mut published.snapshot, snapshot);
         drop(published);
+        self.publication.notify_waiters();
         drop(old);
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use std::sync::mpsc;
+    use std::time::Duration;
+
+    use tokio::task::yield_now;
+    use tokio::time::timeout;
+
     use super::*;
+
+    const LONG: Duration = Duration::from_secs(10);
 
     #[tokio::test]
     async fn a_snapshot_is_published_only_while_there_are_readers() {
         let engine = Engine::default();
         assert!(engine.read().await.is_none());
         engine.initialise().await;
+        engine.write(|_| ()).await;
         engine.write(|_| ()).await;
         assert!(engine.published.lock().snapshot.is_none());
         let read = engine.read().await.unwrap();
@@ -149,5 +176,54 @@ mod tests {
         assert!(engine.published.lock().snapshot.is_some());
         engine.write(|_| ()).await;
         assert!(engine.published.lock().snapshot.is_none());
+    }
+
+    /// Starts a change that ends when the sender is dropped.
+    async fn change(engine: &Arc<Engine>, is_large: bool) -> mpsc::Sender<()> {
+        let (started, has_started) = tokio::sync::oneshot::channel();
+        let (end, ended) = mpsc::channel::<()>();
+        let engine = Arc::clone(engine);
+        tokio::spawn(async move {
+            let change = move |_: &mut Store| {
+                let _ = started.send(());
+                let _ = ended.recv();
+            };
+            if is_large { engine.write_blocking(change).await } else { engine.write(change).await }
+        });
+        timeout(LONG, has_started).await.unwrap().unwrap();
+        end
+    }
+
+    #[tokio::test(flavor = "multi_thread", worker_threads = 3)]
+    async fn the_first_reader_after_a_pause_waits_for_no_large_batch() {
+        let engine = Arc::new(Engine::default());
+        engine.initialise().await;
+        for _ in 0..2 {
+            let end = change(&engine, true).await;
+            let before = timeout(LONG, engine.read()).await.unwrap().unwrap();
+            drop(end);
+            timeout(LONG, engine.write(|_| ())).await.unwrap();
+            assert!(!Arc::ptr_eq(&before, &engine.read().await.unwrap()));
+        }
+    }
+
+    #[tokio::test(flavor = "multi_thread", worker_threads = 3)]
+    async fn a_reader_waits_only_for_the_batch_in_progress() {
+        let engine = Arc::new(Engine::default());
+        engine.initialise().await;
+        let end = change(&engine, false).await;
+        let (queued, reader) = (Arc::clone(&engine), Arc::clone(&engine));
+        let mut queued = tokio::spawn(async move { change(&queued, true).await });
+        // The other writer is before the reader in the queue for the lock.
+        while timeout(Duration::from_millis(50), &mut queued).await.is_ok() {}
+        let mut reader = tokio::spawn(async move { reader.read().await.is_some() });
+        while !engine.published.lock().wanted {
+            yield_now().await;
+        }
+        assert!(timeout(Duration::from_millis(50), &mut reader).await.is_err());
+        drop(end);
+        let end = timeout(LONG, queued).await.unwrap().unwrap();
+        assert!(timeout(LONG, reader).await.unwrap().unwrap());
+        drop(end);
     }
 }
