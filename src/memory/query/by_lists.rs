@@ -2,6 +2,7 @@
 
 use std::cmp::Reverse;
 use std::ops::Range;
+use std::sync::Arc;
 
 use super::budget::consume_budget;
 use super::search::Search;
@@ -51,7 +52,7 @@ impl Search<'_> {
             states.reverse();
         }
         let rows = |state: JobState| self.tables.indexes.states.rows(state.ordinal().into()).cloned();
-        self.through_lists(states.into_iter().filter_map(rows).map(PostingList::Many)).await
+        self.through_lists(states.into_iter().filter_map(rows).map(|rows| PostingList::Many(Arc::new(rows)))).await
     }
 
     async fn gathered_by<V: Copy + Send, K: Copy + Ord + Send>(

@@ -1,40 +1,41 @@
 //! Dictionaries: the distinct values of a string column, identified by codes.
 
-use std::hash::BuildHasher;
 use std::ops::Range;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use datafusion::arrow::array::{Array, ArrayRef, StringViewArray, UInt32Array};
-use foldhash::fast::RandomState;
-use hashbrown::HashTable;
 use memchr::memmem::Finder;
 use parking_lot::{Mutex, RwLock};
 use smol_str::SmolStr;
 
 use super::arena::Arena;
+use super::id_index::IdIndex;
 use super::ngram::{NgramBatch, NgramIndex};
 use super::postings::{PostingList, Postings};
 use crate::memory::cost::NGRAM_MIN_TEXTS;
 
 /// New values are added to the trigram index in batches of this size.
 const NGRAM_BATCH: usize = 1 << 12;
+/// The number of shards of the index of values. An annotation key has a dictionary, so an empty index is small.
+const SHARDS: usize = 16;
+/// The number of rows, or of lists, that are appended or read under one lock, which takes microseconds.
+const ROWS_PER_LOCK: usize = 1024;
 
 /// A dictionary with a posting list for each code.
 ///
-/// The values are versioned: a clone does not see values that are added later. The hash table, the posting lists and
+/// The values are versioned: a clone does not see values that are added later. The hash index, the posting lists and
 /// the trigram index are shared by all clones and append-only, so a clone ignores codes and rows that it does not have.
-/// Their locks are held for one lookup or append, never during a query.
+/// Their locks are held for one lookup or for a part of an append, never during a query or a batch.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Dictionary {
     texts: Arc<Arena<SmolStr>>,
     shared: Arc<SharedPart>,
 }
 
-#[derive(Debug, Default)]
+#[derive(Debug)]
 struct SharedPart {
-    codes: RwLock<HashTable<u32>>,
-    hasher: RandomState,
+    codes: IdIndex,
     postings: RwLock<Postings>,
     /// The codes in the order of their values.
     order: Mutex<Arc<Vec<u32>>>,
@@ -42,6 +43,19 @@ struct SharedPart {
     /// Built on demand by queries.
     ngrams: RwLock<NgramIndex>,
     is_indexing: AtomicBool,
+}
+
+impl Default for SharedPart {
+    fn default() -> Self {
+        Self {
+            codes: IdIndex::with_shards(SHARDS),
+            postings: RwLock::default(),
+            order: Mutex::default(),
+            values: Mutex::default(),
+            ngrams: RwLock::default(),
+            is_indexing: AtomicBool::new(false),
+        }
+    }
 }
 
 impl Dictionary {
@@ -76,9 +90,8 @@ impl Dictionary {
 
     /// The code of a value, if the dictionary contains it.
     pub(crate) fn code(&self, text: &str) -> Option<u32> {
-        let hash = self.shared.hasher.hash_one(text);
         let known = self.len() as u32;
-        self.shared.codes.read().find(hash, |&code| code < known && self.text(code) == text).copied()
+        self.shared.codes.find(text, |code| code < known && self.text(code) == text)
     }
 
     /// The codes of the values that contain a substring, ascending. `None` if the trigram index does not support the
@@ -107,25 +120,22 @@ impl Dictionary {
 
     /// The codes of values that may be null. New values are added.
     pub(crate) fn intern_optional<'a>(&mut self, texts: impl Iterator<Item = Option<&'a str>>) -> Vec<Option<u32>> {
-        let mut codes = self.shared.codes.write();
-        let hasher = &self.shared.hasher;
-        let mut previous: Option<(&str, u32)> = None;
-        let mut intern = |text: &'a str| {
-            // Adjacent rows often have the same value.
-            if let Some((_, code)) = previous.filter(|&(before, _)| before == text) {
-                return code;
-            }
-            let hash = hasher.hash_one(text);
-            let known = codes.find(hash, |&code| self.texts.get(code) == text).copied();
-            let code = known.unwrap_or_else(|| {
-                let code = Arc::make_mut(&mut self.texts).push(text.into());
-                codes.insert_unique(hash, code, |&code| hasher.hash_one(self.texts.get(code)));
-                code
-            });
-            previous = Some((text, code));
-            code
+        // Adjacent rows often have the same value, which is looked up once.
+        let mut distinct: Vec<Option<&str>> = Vec::new();
+        let texts: Vec<Option<usize>> = texts
+            .map(|text| {
+                if distinct.last() != Some(&text) {
+                    distinct.push(text);
+                }
+                text.map(|_| distinct.len() - 1)
+            })
+            .collect();
+        let known = self.shared.codes.find_all(distinct.iter().copied(), |&text, code| self.text(code) == text);
+        let code = |(text, known): (Option<&str>, Option<u32>)| {
+            known.unwrap_or_else(|| text.map_or(0, |text| self.intern(text)))
         };
-        texts.map(|text| text.map(&mut intern)).collect()
+        let codes: Vec<u32> = distinct.into_iter().zip(known).map(code).collect();
+        texts.into_iter().map(|at| at.map(|at| codes[at])).collect()
     }
 
     /// The number of values to add to the trigram index: 0 while there are fewer than a batch.
@@ -154,15 +164,23 @@ impl Dictionary {
 
     /// The code of a value, which is added if it is new.
     pub(crate) fn intern(&mut self, text: &str) -> u32 {
-        match self.code(text) {
-            Some(code) => code,
-            None => self.intern_all::<Vec<u32>>(std::iter::once(text))[0],
-        }
+        self.code(text).unwrap_or_else(|| {
+            let code = Arc::make_mut(&mut self.texts).push(text.into());
+            self.shared.codes.insert(text, code);
+            code
+        })
     }
 
     /// Appends rows to the posting lists of their codes. The rows are ascending and greater than all earlier ones.
-    pub(crate) fn post(&self, rows: impl Iterator<Item = (u32, u32)>) {
-        self.shared.postings.write().post(rows);
+    pub(crate) fn post(&self, mut rows: impl Iterator<Item = (u32, u32)>) {
+        let mut part = Vec::new();
+        loop {
+            part.extend(rows.by_ref().take(ROWS_PER_LOCK));
+            if part.is_empty() {
+                return;
+            }
+            self.shared.postings.write().post(part.drain(..));
+        }
     }
 
     /// Appends the rows of a column of codes, the first of which is row `first`.
@@ -183,13 +201,16 @@ impl Dictionary {
 
     /// The posting lists of several codes. Codes without an entry are omitted.
     pub(crate) fn rows_of(&self, codes: &[u32]) -> Vec<PostingList> {
-        self.shared.postings.read().lists(codes)
+        codes.chunks(ROWS_PER_LOCK).flat_map(|codes| self.shared.postings.read().lists(codes)).collect()
     }
 
     /// The total number of rows of several codes.
     pub(crate) fn count_rows(&self, codes: &[u32]) -> u64 {
-        let postings = self.shared.postings.read();
-        codes.iter().map(|&code| postings.list_len(code)).sum()
+        let count = |codes: &[u32]| {
+            let postings = self.shared.postings.read();
+            codes.iter().map(|&code| postings.list_len(code)).sum::<u64>()
+        };
+        codes.chunks(ROWS_PER_LOCK).map(count).sum()
     }
 
     /// The codes of the values with a prefix, in the order of their values.
@@ -242,7 +263,7 @@ impl Dictionary {
     pub(crate) fn heap_bytes(&self) -> usize {
         let order = self.shared.order.lock().capacity() * size_of::<u32>();
         let values = self.shared.values.lock().as_ref().map_or(0, |values| values.get_array_memory_size());
-        self.texts.heap_bytes() + self.shared.codes.read().allocation_size() + order + values
+        self.texts.heap_bytes() + self.shared.codes.heap_bytes() + order + values
     }
 
     pub(crate) fn ngram_bytes(&self) -> usize {
@@ -256,7 +277,32 @@ impl Dictionary {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::mpsc;
+    use std::thread;
+    use std::time::Duration;
+
     use super::*;
+
+    #[test]
+    fn readers_do_not_wait_for_a_batch() {
+        let mut dictionary = Dictionary::default();
+        let texts: Vec<String> = (0..5000).map(|at| at.to_string()).collect();
+        let (read, is_read) = mpsc::channel();
+        let reader = dictionary.clone();
+        // Reads on another thread in the middle of a batch.
+        let in_the_middle = |at: usize| {
+            if at == 4000 {
+                let (reader, read) = (reader.clone(), read.clone());
+                thread::spawn(move || read.send((reader.code("1"), reader.rows(0).len())));
+                is_read.recv_timeout(Duration::from_secs(10)).expect("the reader waits for the batch");
+            }
+        };
+        let codes: Vec<u32> = dictionary
+            .intern_all(texts.iter().enumerate().inspect(|(at, _)| in_the_middle(*at)).map(|(_, text)| text.as_str()));
+        assert!(codes.iter().copied().eq(0..5000));
+        dictionary.post((0..5000).map(|row| (row % 3, row)).inspect(|&(_, row)| in_the_middle(row as usize)));
+        assert_eq!((dictionary.code("4999"), dictionary.rows(2).len()), (Some(4999), 1666));
+    }
 
     #[test]
     fn a_clone_sees_no_later_code() {

@@ -1,10 +1,11 @@
-//! Hash indexes from ids to rows.
+//! Hash indexes from ids to rows, and from texts to codes.
 
 use std::hash::{BuildHasher, Hash};
 
 use foldhash::fast::RandomState;
 use parking_lot::RwLock;
 
+/// The number of shards of an index of ids. The growth of a shard with a million entries takes a few milliseconds.
 const SHARDS: usize = 64;
 
 /// A hash index from ids to rows, shared by the writer and all snapshots.
@@ -23,13 +24,18 @@ pub(crate) struct IdIndex {
 
 impl Default for IdIndex {
     fn default() -> Self {
-        Self { shards: (0..SHARDS).map(|_| RwLock::default()).collect(), hasher: RandomState::default() }
+        Self::with_shards(SHARDS)
     }
 }
 
 impl IdIndex {
+    /// An index with a number of shards, which must be a power of two.
+    pub(crate) fn with_shards(shards: usize) -> Self {
+        Self { shards: (0..shards).map(|_| RwLock::default()).collect(), hasher: RandomState::default() }
+    }
+
     /// The row of an id. `is_id` compares the id of a candidate row.
-    pub(crate) fn find<K: Hash>(&self, id: &K, is_id: impl Fn(u32) -> bool) -> Option<u32> {
+    pub(crate) fn find<K: Hash + ?Sized>(&self, id: &K, is_id: impl Fn(u32) -> bool) -> Option<u32> {
         let (shard, tag) = self.shard_and_tag(id);
         let shard = self.shards[shard].read();
         let home = shard.home(tag);
@@ -64,20 +70,20 @@ impl IdIndex {
     /// Reserves capacity for more rows.
     pub(crate) fn reserve(&self, more: usize) {
         for shard in &self.shards {
-            shard.write().reserve(more.div_ceil(SHARDS));
+            shard.write().reserve(more.div_ceil(self.shards.len()));
         }
     }
 
     /// Adds a row whose id is not in the index.
-    pub(crate) fn insert<K: Hash>(&self, id: &K, row: u32) {
+    pub(crate) fn insert<K: Hash + ?Sized>(&self, id: &K, row: u32) {
         let (shard, tag) = self.shard_and_tag(id);
         self.shards[shard].write().insert(Slot::new(tag, row));
     }
 
     /// The shard and the tag of an id; the tag is the upper half of the hash.
-    fn shard_and_tag<K: Hash>(&self, id: &K) -> (usize, u32) {
+    fn shard_and_tag<K: Hash + ?Sized>(&self, id: &K) -> (usize, u32) {
         let hash = self.hasher.hash_one(id);
-        (hash as usize % SHARDS, (hash >> 32) as u32)
+        (hash as usize & (self.shards.len() - 1), (hash >> 32) as u32)
     }
 
     /// The size of the index, in bytes.

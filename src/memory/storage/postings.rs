@@ -18,7 +18,7 @@ pub(crate) enum PostingList {
     None,
     One(u32),
     Few(Arc<Vec<u32>>),
-    Many(RowSet),
+    Many(Arc<RowSet>),
 }
 
 impl PostingList {
@@ -41,17 +41,17 @@ impl PostingList {
                     Err(_) => {
                         let mut set: RowSet = rows.iter().copied().collect();
                         set.insert(row);
-                        *self = Self::Many(set);
+                        *self = Self::Many(Arc::new(set));
                     }
                 }
             }
-            Self::Many(set) => set.insert(row),
+            Self::Many(set) => Arc::make_mut(set).insert(row),
         }
     }
 
     fn insert_run(&mut self, rows: Range<u32>) {
         match self {
-            Self::Many(set) => set.insert_range(rows),
+            Self::Many(set) => Arc::make_mut(set).insert_range(rows),
             few => rows.for_each(|row| few.insert(row)),
         }
     }
@@ -125,7 +125,7 @@ impl PostingList {
         few.sort();
         few.dedup();
         let few: RowSet = few.into_iter().collect();
-        let many = lists.iter().filter_map(|list| if let Self::Many(set) = list { Some(set) } else { None });
+        let many = lists.iter().filter_map(|list| if let Self::Many(set) = list { Some(&**set) } else { None });
         RowSet::union(many.chain(Some(&few).filter(|few| few.len() > 0)))
     }
 
@@ -134,14 +134,17 @@ impl PostingList {
         match self {
             Self::None | Self::One(_) => 0,
             Self::Few(rows) => ARC + size_of::<Vec<u32>>() + rows.capacity() * size_of::<u32>(),
-            Self::Many(set) => set.heap_bytes(),
+            Self::Many(set) => ARC + size_of::<RowSet>() + set.heap_bytes(),
         }
     }
 }
 
-/// A posting list per code.
+/// The number of lists in a block.
+const BLOCK: usize = 1024;
+
+/// A posting list per code, in blocks, so that the addition of a code moves few lists.
 #[derive(Debug, Default)]
-pub(crate) struct Postings(Vec<PostingList>);
+pub(crate) struct Postings(Vec<Vec<PostingList>>);
 
 impl Postings {
     /// Appends rows to the lists of their codes. The rows are ascending and greater than all earlier ones.
@@ -152,29 +155,45 @@ impl Postings {
             while rows.next_if_eq(&(code, run.end)).is_some() {
                 run.end += 1;
             }
-            let at = code as usize;
-            if at >= self.0.len() {
-                self.0.resize(at + 1, PostingList::None);
-            }
-            if run.len() == 1 { self.0[at].insert(first) } else { self.0[at].insert_run(run) }
+            let list = self.list_mut(code);
+            if run.len() == 1 { list.insert(first) } else { list.insert_run(run) }
         }
     }
 
+    fn list_mut(&mut self, code: u32) -> &mut PostingList {
+        let (block, at) = (code as usize / BLOCK, code as usize % BLOCK);
+        if block >= self.0.len() {
+            self.0.resize_with(block + 1, Vec::new);
+        }
+        let lists = &mut self.0[block];
+        if at >= lists.len() {
+            lists.resize(at + 1, PostingList::None);
+        }
+        &mut lists[at]
+    }
+
+    fn get(&self, code: u32) -> Option<&PostingList> {
+        self.0.get(code as usize / BLOCK)?.get(code as usize % BLOCK)
+    }
+
     pub(crate) fn list(&self, code: u32) -> PostingList {
-        self.0.get(code as usize).cloned().unwrap_or(PostingList::None)
+        self.get(code).cloned().unwrap_or_default()
     }
 
     /// The lists of several codes. Codes without an entry are omitted.
     pub(crate) fn lists(&self, codes: &[u32]) -> Vec<PostingList> {
-        codes.iter().filter_map(|&code| self.0.get(code as usize)).cloned().collect()
+        codes.iter().filter_map(|&code| self.get(code)).cloned().collect()
     }
 
     pub(crate) fn list_len(&self, code: u32) -> u64 {
-        self.0.get(code as usize).map_or(0, PostingList::len)
+        self.get(code).map_or(0, PostingList::len)
     }
 
     pub(crate) fn heap_bytes(&self) -> usize {
-        self.0.capacity() * size_of::<PostingList>() + self.0.iter().map(PostingList::heap_bytes).sum::<usize>()
+        let blocks = self.0.iter().map(|lists| lists.capacity() * size_of::<PostingList>());
+        self.0.capacity() * size_of::<Vec<PostingList>>()
+            + blocks.sum::<usize>()
+            + self.0.iter().flatten().map(PostingList::heap_bytes).sum::<usize>()
     }
 }
 
