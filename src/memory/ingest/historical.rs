@@ -133,11 +133,11 @@ impl Store {
 
     fn insert_historical_records(&mut self, jobs: &HistoricalJobs, new: &[(u64, JobId)]) {
         if let Some(spec) = jobs.spec() {
-            self.records.specs.insert_all(new.iter().map(|&(_, id)| (id, spec)));
+            self.records.specs.insert_all(new.iter().map(|&(_, id)| (id, spec.clone())));
         }
         if let Some(error) = jobs.error() {
             let failed = new.iter().filter(|&&(i, _)| jobs.ending(i) == Ending::Failed);
-            self.records.errors.insert_all(failed.map(|&(_, id)| (id, error)));
+            self.records.errors.insert_all(failed.map(|&(_, id)| (id, error.clone())));
         }
     }
 

@@ -5,18 +5,20 @@ use std::sync::Arc;
 use bytes::Bytes;
 use smol_str::SmolStr;
 
+use super::shared_list::SharedList;
+
 const BLOCK: usize = 1024;
 
 /// Values by index. Clones share the blocks that neither of them changes.
 #[derive(Debug, Clone)]
 pub(crate) struct Arena<T> {
-    blocks: Vec<Arc<Vec<T>>>,
+    blocks: SharedList<Arc<Vec<T>>>,
     len: usize,
 }
 
 impl<T> Default for Arena<T> {
     fn default() -> Self {
-        Self { blocks: Vec::new(), len: 0 }
+        Self { blocks: SharedList::default(), len: 0 }
     }
 }
 
@@ -32,16 +34,18 @@ impl<T: Clone> Arena<T> {
     }
 
     pub(crate) fn push(&mut self, value: T) -> u32 {
-        if self.len.is_multiple_of(BLOCK) {
-            self.shrink_last();
+        let code = self.len;
+        if code.is_multiple_of(BLOCK) {
             self.blocks.push(Arc::default());
         }
-        if let Some(block) = self.blocks.last_mut().map(Arc::make_mut) {
-            block.push(value);
+        let block = Arc::make_mut(&mut self.blocks[code / BLOCK]);
+        if block.len() == block.capacity() {
+            // A copy of a block has no spare capacity, so that doubling it would exceed a full block.
+            block.reserve_exact(block.len().clamp(4, BLOCK - block.len()));
         }
-        let code = self.len as u32;
+        block.push(value);
         self.len += 1;
-        code
+        code as u32
     }
 
     /// Stores a value at a free index, or appends it; returns its index.
@@ -61,19 +65,12 @@ impl<T: Clone> Arena<T> {
     }
 
     /// The blocks. All but the last are full.
-    pub(crate) fn blocks(&self) -> &[Arc<Vec<T>>] {
+    pub(crate) fn blocks(&self) -> &SharedList<Arc<Vec<T>>> {
         &self.blocks
     }
 
     pub(crate) fn iter(&self) -> impl Iterator<Item = &T> {
         self.blocks.iter().flat_map(|block| block.iter())
-    }
-
-    /// Frees the spare capacity of a full block.
-    fn shrink_last(&mut self) {
-        if let Some(block) = self.blocks.last_mut().and_then(Arc::get_mut) {
-            block.shrink_to_fit();
-        }
     }
 
     /// The size of the blocks, in bytes, without the heap memory of the values.
@@ -94,8 +91,24 @@ impl Arena<SmolStr> {
 /// Messages of runs.
 impl Arena<Bytes> {
     pub(crate) fn heap_bytes(&self) -> usize {
-        self.iter().map(Bytes::len).sum::<usize>() + self.block_bytes()
+        shared_bytes(self.iter()) + self.block_bytes()
     }
+}
+
+/// The size of byte strings, in bytes. Historical jobs share a few strings, each of which is counted once.
+pub(crate) fn shared_bytes<'a>(values: impl Iterator<Item = &'a Bytes>) -> usize {
+    /// The reference count of a string.
+    const SHARED: usize = 3 * size_of::<usize>();
+    let mut recent = [std::ptr::null(); 4];
+    let mut bytes = 0;
+    for value in values.filter(|value| !value.is_empty()) {
+        if !recent.contains(&value.as_ptr()) {
+            recent.rotate_right(1);
+            recent[0] = value.as_ptr();
+            bytes += SHARED + value.len();
+        }
+    }
+    bytes
 }
 
 #[cfg(test)]

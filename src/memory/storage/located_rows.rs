@@ -6,6 +6,8 @@ use datafusion::arrow::array::{ArrayRef, UInt32Array};
 use datafusion::arrow::compute::{interleave, take};
 use datafusion::arrow::error::ArrowError;
 
+use super::shared_list::SharedList;
+
 /// The number of rows of a full chunk, which is DataFusion's batch size.
 pub(crate) const CHUNK_ROWS: usize = 1 << CHUNK_BITS;
 pub(super) const CHUNK_BITS: u32 = 13;
@@ -33,7 +35,7 @@ pub(crate) struct LocatedRows<'a, C> {
 }
 
 impl<'a, C> LocatedRows<'a, C> {
-    pub(crate) fn new(chunks: &'a [Arc<C>], rows: &'a [u32]) -> Self {
+    pub(crate) fn new(chunks: &'a SharedList<Arc<C>>, rows: &'a [u32]) -> Self {
         let mut located = Vec::with_capacity(rows.len());
         let mut parts = Vec::new();
         for part in rows.chunk_by(|&a, &b| locate(a).0 == locate(b).0) {

@@ -6,6 +6,7 @@
 //! | `column`, `table` | chunks of a table: Arrow record batches, opened as builders by a batch of ingestion |
 //! | `jobs`, `runs`, `records`, `reference` | the tables, and references between them |
 //! | `annotation` | the keys and values of annotations, and those of the rows of a chunk |
+//! | `shared_list` | lists that snapshots share by leaf |
 //! | `arena`, `dictionary` | append-only values, and dictionaries |
 //! | `id` | ids of a fixed width |
 //! | `id_index`, `postings`, `bitmap_index`, `integer_index` | indexes from values to rows |
@@ -34,6 +35,7 @@ mod records;
 mod reference;
 mod row_set;
 mod runs;
+mod shared_list;
 mod table;
 mod tables;
 mod window;

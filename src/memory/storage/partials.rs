@@ -9,6 +9,7 @@ use std::sync::{Arc, Weak};
 use parking_lot::Mutex;
 
 use super::jobs::JobChunk;
+use super::shared_list::SharedList;
 use crate::memory::cost::{PARTIAL_BYTES_PER_JOB, PARTIAL_MAX_SCANS};
 use crate::model::JobState;
 use crate::query::{GroupBy, Predicate};
@@ -139,7 +140,7 @@ impl GroupTotals {
 
     /// The chunks to scan for an update to a version of the table: the chunks of segments that have been written to.
     /// `None` if the version is older and has fewer chunks.
-    pub(crate) fn stale(&self, chunks: &[Arc<JobChunk>]) -> Option<Vec<usize>> {
+    pub(crate) fn stale(&self, chunks: &SharedList<Arc<JobChunk>>) -> Option<Vec<usize>> {
         if chunks.len() < self.chunks.len() {
             return None;
         }
@@ -219,7 +220,7 @@ impl TotalsUpdate {
     }
 
     /// The aggregates over a version of the table, all stale segments of which were replaced.
-    pub(crate) fn finish(mut self, chunks: &[Arc<JobChunk>]) -> GroupTotals {
+    pub(crate) fn finish(mut self, chunks: &SharedList<Arc<JobChunk>>) -> GroupTotals {
         self.lost.sort_unstable();
         self.lost.dedup();
         let GroupTotals { segments, totals, .. } = &mut self.totals;
@@ -241,7 +242,7 @@ impl TotalsUpdate {
                 }
             }
         }
-        let current = self.totals.chunks.iter().zip(chunks).map(|(cached, chunk)| {
+        let current = self.totals.chunks.iter().zip(chunks.iter()).map(|(cached, chunk)| {
             if std::ptr::eq(cached.as_ptr(), Arc::as_ptr(chunk)) { cached.clone() } else { Arc::downgrade(chunk) }
         });
         let new = chunks.iter().skip(self.totals.chunks.len()).map(Arc::downgrade);
@@ -324,6 +325,10 @@ mod tests {
         Arc::new(JobChunk::empty())
     }
 
+    fn chunks_of(table: &[(Arc<JobChunk>, Vec<Row>)]) -> SharedList<Arc<JobChunk>> {
+        table.iter().map(|(chunk, _)| Arc::clone(chunk)).collect()
+    }
+
     fn aggregated<'a>(rows: impl IntoIterator<Item = &'a Row>) -> Groups {
         let mut groups = Groups::new();
         for &(group, state, submitted, transition) in rows {
@@ -345,7 +350,7 @@ mod tests {
         table: &[(Arc<JobChunk>, Vec<Row>)],
         groups_of_chunk: usize,
     ) -> GroupTotals {
-        let chunks: Vec<_> = table.iter().map(|(chunk, _)| Arc::clone(chunk)).collect();
+        let chunks = chunks_of(table);
         let stale = cached.and_then(|cached| cached.stale(&chunks));
         let mut update = TotalsUpdate::new(cached.filter(|_| stale.is_some()), 50);
         let stale = stale.unwrap_or_else(|| (0..chunks.len()).collect());
@@ -382,7 +387,7 @@ mod tests {
                 if step % 3 == 0 {
                     let of_all = updated(cached.as_ref(), &table, groups_of_chunk);
                     prop_assert_eq!(totals(&of_all), aggregated(table.iter().flat_map(|(_, rows)| rows)));
-                    prop_assert_eq!(of_all.stale(&table.iter().map(|(chunk, _)| Arc::clone(chunk)).collect::<Vec<_>>()), Some(Vec::new()));
+                    prop_assert_eq!(of_all.stale(&chunks_of(&table)), Some(Vec::new()));
                     cached = Some(of_all);
                 }
                 if step == 20 {
@@ -402,13 +407,13 @@ mod tests {
         let mut table: Vec<_> = (0..7).map(|at| (chunk(), vec![(at, 1, 0, 0)])).collect();
         for (groups, stale) in [(1, vec![4]), (1024, vec![4]), (2000, vec![4, 5])] {
             let cached = updated(None, &table, groups);
-            let mut chunks: Vec<_> = table.iter().map(|(chunk, _)| Arc::clone(chunk)).collect();
+            let mut chunks = chunks_of(&table);
             assert_eq!(cached.stale(&chunks), Some(Vec::new()));
             chunks[4] = chunk();
             assert_eq!(cached.stale(&chunks), Some(stale));
             chunks.push(chunk());
             assert_eq!(cached.stale(&chunks).unwrap().last(), Some(&7));
-            assert_eq!(cached.stale(&chunks[..3]), None);
+            assert_eq!(cached.stale(&chunks_of(&table[..3])), None);
             table[0].1.push((3, 2, 0, 0));
         }
     }
@@ -424,7 +429,7 @@ mod tests {
         let partials = GroupPartials::default();
         let of = |groups| {
             let update = TotalsUpdate::new(None, groups);
-            CachedGroups::Totals(Arc::new(update.finish(&[])))
+            CachedGroups::Totals(Arc::new(update.finish(&SharedList::default())))
         };
         let third = CACHE_MIN_BYTES / (size_of::<GroupAccumulator>() + size_of::<u32>()) / 3;
         let fields = [TextField::Queue, TextField::JobSet, TextField::Owner];

@@ -4,9 +4,10 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 
-use super::arena::Arena;
+use super::arena::{Arena, shared_bytes};
 use super::id::JobId;
 use super::id_index::IdIndex;
+use super::shared_list::SharedList;
 
 /// Records with an index by job id.
 #[derive(Debug, Clone, Default)]
@@ -26,16 +27,16 @@ impl Records {
     }
 
     /// Adds records of jobs. An existing record of a job is kept.
-    pub(crate) fn insert_all<'a>(&mut self, records: impl Iterator<Item = (JobId, &'a Bytes)>) {
+    pub(crate) fn insert_all(&mut self, records: impl Iterator<Item = (JobId, Bytes)>) {
         for (id, value) in records {
             if self.get(&id).is_none() {
-                let row = self.records.push((id, value.clone()));
+                let row = self.records.push((id, value));
                 self.index.insert(&id, row);
             }
         }
     }
 
-    pub(crate) fn blocks(&self) -> &[Arc<Vec<(JobId, Bytes)>>] {
+    pub(crate) fn blocks(&self) -> &SharedList<Arc<Vec<(JobId, Bytes)>>> {
         self.records.blocks()
     }
 
@@ -44,7 +45,7 @@ impl Records {
     }
 
     pub(crate) fn heap_bytes(&self) -> usize {
-        let values: usize = self.records.iter().map(|(_, value)| value.len()).sum();
-        values + self.records.block_bytes() + self.index.heap_bytes()
+        let values = self.records.iter().map(|(_, value)| value);
+        shared_bytes(values) + self.records.block_bytes() + self.index.heap_bytes()
     }
 }

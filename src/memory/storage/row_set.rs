@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use roaring::{MultiOps, RoaringBitmap};
 
-use super::window::{WINDOW_ROWS, bitmap_bytes, by_window, window_of};
+use super::window::{WINDOW_ROWS, bitmap_bytes, by_window, empty_window, window_of};
 
 /// The number of rows that are read from a bitmap in one call.
 const ROWS_PER_READ: usize = 64;
@@ -154,7 +154,7 @@ impl RowSet {
                 None => self.windows.iter().cloned().chain(new).take(at + 1).collect(),
             };
         }
-        Arc::make_mut(Arc::make_mut(&mut self.windows)[at].get_or_insert_default())
+        Arc::make_mut(Arc::make_mut(&mut self.windows)[at].get_or_insert_with(|| Arc::new(empty_window(row))))
     }
 
     pub(crate) fn union<'a>(sets: impl Iterator<Item = &'a Self> + Clone) -> Self {

@@ -7,17 +7,18 @@ use datafusion::arrow::error::ArrowError;
 use datafusion::arrow::record_batch::RecordBatch;
 
 use super::located_rows::{CHUNK_ROWS, locate};
+use super::shared_list::SharedList;
 
 /// The chunks of a table. Clones share them.
 #[derive(Debug, Clone)]
 pub(crate) struct Table<C> {
-    chunks: Vec<Arc<C>>,
+    chunks: SharedList<Arc<C>>,
     len: usize,
 }
 
 impl<C> Default for Table<C> {
     fn default() -> Self {
-        Self { chunks: Vec::new(), len: 0 }
+        Self { chunks: SharedList::default(), len: 0 }
     }
 }
 
@@ -26,7 +27,7 @@ impl<C: Chunk> Table<C> {
         self.len
     }
 
-    pub(crate) fn chunks(&self) -> &[Arc<C>] {
+    pub(crate) fn chunks(&self) -> &SharedList<Arc<C>> {
         &self.chunks
     }
 
@@ -39,11 +40,10 @@ impl<C: Chunk> Table<C> {
 
     /// The size of each column over all chunks, in bytes.
     pub(crate) fn column_bytes(&self) -> Vec<(String, usize)> {
-        let Some(first) = self.chunks.first() else { return Vec::new() };
+        let Some(first) = self.chunks.get(0) else { return Vec::new() };
         let fields = first.batch().schema();
-        let bytes = |at: usize| {
-            self.chunks.iter().map(|chunk| chunk.batch().column(at).get_buffer_memory_size()).sum::<usize>()
-        };
+        let bytes =
+            |at: usize| self.chunks.iter().map(|chunk| chunk.batch().column(at).get_array_memory_size()).sum::<usize>();
         fields.fields().iter().enumerate().map(|(at, field)| (field.name().clone(), bytes(at))).collect()
     }
 }
