@@ -41,7 +41,7 @@ impl<T: Clone> Arena<T> {
         let block = Arc::make_mut(&mut self.blocks[code / BLOCK]);
         if block.len() == block.capacity() {
             // A copy of a block has no spare capacity, so that doubling it would exceed a full block.
-            block.reserve_exact(block.len().clamp(4, BLOCK - block.len()));
+            block.reserve_exact(block.len().max(4).min(BLOCK - block.len()));
         }
         block.push(value);
         self.len += 1;
@@ -133,5 +133,18 @@ mod tests {
         arena.push("new".into());
         assert_eq!((snapshot.get(2500).as_str(), snapshot.len()), ("text 2500", 3 * BLOCK));
         assert_eq!((arena.get(2500).as_str(), arena.get(3 * BLOCK as u32).as_str()), ("other", "new"));
+    }
+
+    #[test]
+    fn a_full_block_has_no_spare_capacity() {
+        let mut arena = Arena::default();
+        for at in 0..2 * BLOCK {
+            // A copy of a block has the capacity of its values.
+            let snapshot = (at % 341 == 0).then(|| arena.clone());
+            arena.push(at as u64);
+            drop(snapshot);
+        }
+        assert!(arena.iter().copied().eq(0..2 * BLOCK as u64));
+        assert_eq!(arena.block_bytes(), 2 * BLOCK * size_of::<u64>() + 2 * size_of::<Vec<u64>>());
     }
 }
