@@ -56,11 +56,9 @@ pub(super) const REPLICATED_GROUPS: usize = 256;
 /// The base-2 logarithm of the number of accumulators of a group. Adjacent rows often belong to the same group, and an
 /// addition depends on the previous store to the same accumulator.
 pub(super) const REPLICA_BITS: u32 = 2;
-/// Groups of more values than this, and than `SPARSE_GROUPS_SHARE` times the selected rows, are looked up in a hash
-/// table, because most of their accumulators would not be used.
+/// Groups of more values than this, and than the selected rows, are looked up in a hash table, because an accumulator
+/// of each value would take more memory than those of the rows.
 pub(super) const SPARSE_MIN_GROUPS: usize = 1 << 14;
-/// See [`SPARSE_MIN_GROUPS`].
-pub(super) const SPARSE_GROUPS_SHARE: usize = 8;
 /// The maximum size of the cached aggregates of a query per job, in bytes. A segment has as many chunks as this limit
 /// requires. A query that requires more than four chunks per segment is not cached. With 7 bytes per job, a segment of
 /// up to 1024 groups is one chunk. Groups by node at ten million jobs, after writes to 1 % of the chunks, then take 0.7

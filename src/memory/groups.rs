@@ -9,7 +9,7 @@ use datafusion::arrow::compute::filter;
 use datafusion::error::Result as EngineResult;
 use datafusion::physical_plan::metrics::{Count, Time};
 
-use super::cost::{SPARSE_GROUPS_SHARE, SPARSE_MIN_GROUPS};
+use super::cost::SPARSE_MIN_GROUPS;
 use super::query::{GroupAccumulators, GroupKey, PageRange, RowSelection, consume_budget, rounded};
 use super::storage::{
     CachedGroups, Chunk, GroupAccumulator, GroupTotals, JobColumnIndex, PartialKey, Tables, TotalsUpdate,
@@ -27,7 +27,7 @@ pub(super) struct GroupPlan {
     query: GroupQuery,
     key: GroupKey,
     selected: RowSelection,
-    /// Whether most groups have no rows. Memory is allocated only for groups with rows then.
+    /// Whether there are more groups than rows. Memory is allocated only for groups with rows then.
     is_sparse: bool,
     cache: Option<GroupCache>,
     scan: StageMetrics,
@@ -59,7 +59,7 @@ impl GroupPlan {
         let selected = RowSelection::new(tables, selection).await?;
         let key = GroupKey::new(tables, query.group_by());
         let rows = selected.upper_bound(tables) as usize;
-        let is_sparse = key.groups() > SPARSE_MIN_GROUPS && key.groups() / SPARSE_GROUPS_SHARE > rows;
+        let is_sparse = key.groups() > rows.max(SPARSE_MIN_GROUPS);
         let is_cached = !is_sparse && !selection.active_job_sets() && !selected.has_residual();
         let cache = if is_cached { GroupCache::new(tables, query) } else { None };
         let (scan, aggregation) = (StageMetrics::default(), StageMetrics::default());
@@ -98,7 +98,7 @@ impl GroupPlan {
             self.add(chunk, &mut accumulators).await?;
         }
         let _timer = self.aggregation.elapsed.timer();
-        Ok(self.page(accumulators.take().iter().map(|(group, of)| (*group, of.count(), of))))
+        Ok(self.page(accumulators.groups()))
     }
 
     /// Aggregates the jobs of stale segments, and updates the cached aggregates.
@@ -108,14 +108,14 @@ impl GroupPlan {
             let _timer = self.aggregation.elapsed.timer();
             return Ok(self.page(cached.groups()));
         }
-        let (jobs, partials) = (&self.tables.jobs, &self.tables.indexes.partials);
+        let (partials, budget) = (&self.tables.indexes.partials, self.tables.cache_budget());
         let mut update = TotalsUpdate::new(cached, self.key.groups());
         let mut accumulators = GroupAccumulators::new(self.key.groups());
         let mut chunks = cache.scanned.iter().copied().peekable();
         while let Some(chunk) = chunks.next() {
             self.add(chunk, &mut accumulators).await?;
             let Some(size) = update.chunks_per_segment(accumulators.touched()) else {
-                partials.insert(&cache.key, CachedGroups::TooMany, jobs.len());
+                partials.insert(&cache.key, CachedGroups::TooMany, budget);
                 return self.aggregate(chunks, accumulators).await;
             };
             if chunks.peek().is_none_or(|&next| next / size != chunk / size) {
@@ -123,9 +123,10 @@ impl GroupPlan {
             }
         }
         let _timer = self.aggregation.elapsed.timer();
-        let totals = Arc::new(update.finish(jobs.chunks()));
+        let totals = Arc::new(update.finish(self.tables.jobs.chunks()));
         let groups = self.page(totals.groups());
-        partials.insert(&cache.key, CachedGroups::Totals(totals), jobs.len());
+        partials.insert(&cache.key, CachedGroups::Totals(totals), budget);
+        self.tables.evict_caches(budget);
         Ok(groups)
     }
 
@@ -168,7 +169,7 @@ impl GroupPlan {
         columns
     }
 
-    /// The page out of groups in the order of their codes.
+    /// The page out of groups.
     fn page<'a>(&self, groups: impl Iterator<Item = Group<'a>>) -> Vec<JobGroup> {
         let mut groups: Vec<Group<'_>> = groups.filter(|&(group, ..)| self.key.groups_nulls() || group > 0).collect();
         let page = PageRange::from(self.query.page());

@@ -2,7 +2,8 @@
 
 use serde::Serialize;
 
-use super::storage::Tables;
+use super::query::consume_budget;
+use super::storage::{Dictionary, Tables, TextCache};
 
 /// The memory usage of a store by part.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
@@ -21,7 +22,7 @@ pub struct MemoryStats {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct MemoryUse {
-    /// The kind of part: a table, `dictionary` or `index`.
+    /// The kind of part: a table, `dictionary`, `index`, `cache` or `allocator`. Caches are evicted in their order.
     pub of: &'static str,
     /// The name of the part.
     pub name: String,
@@ -41,45 +42,63 @@ impl MemoryStats {
     }
 }
 
-pub(super) fn measure(tables: &Tables, writer_bytes: usize) -> MemoryStats {
+/// The share of the memory that the allocator needs for the rounding of sizes: 3 to 12 % on top of them.
+const ALLOCATOR_SHARE: u64 = 10;
+
+/// Adds up the sizes of parts, each of which takes microseconds to compute.
+async fn sum(parts: impl Iterator<Item = usize>) -> usize {
+    let mut bytes = 0;
+    for part in parts {
+        consume_budget().await;
+        bytes += part;
+    }
+    bytes
+}
+
+/// Measures a snapshot, given the size of the data that only ingestion uses. Gives way to other tasks.
+pub(super) async fn measure(tables: &Tables, writer_bytes: usize) -> MemoryStats {
     let mut parts = Vec::new();
     let mut add = |of: &'static str, name: &str, bytes: usize| {
         parts.push(MemoryUse { of, name: name.to_owned(), bytes: bytes as u64 });
     };
-    for (name, bytes) in tables.jobs.column_bytes() {
-        add("job", &name, bytes);
+    for (name, sizes) in tables.jobs.column_sizes() {
+        add("job", &name, sum(sizes).await);
     }
-    let (annotations, zones) = tables.jobs.extra_bytes();
-    add("job", "annotations", annotations);
-    for (name, bytes) in tables.runs.column_bytes() {
-        add("job_run", &name, bytes);
+    add("job", "annotations", sum(tables.jobs.annotation_sizes()).await);
+    for (name, sizes) in tables.runs.column_sizes() {
+        add("job_run", &name, sum(sizes).await);
     }
     let records = &tables.records;
-    add("job_run", "errors and debug messages", records.run_messages.heap_bytes());
-    add("job_run", "dangling ids", records.dangling_runs.block_bytes() + records.missing_jobs.block_bytes());
-    add("job_spec", "all", records.specs.heap_bytes());
-    add("job_error", "all", records.errors.heap_bytes());
-    let dictionaries = tables.dictionaries.by_column();
-    for (name, dictionary) in dictionaries {
-        add("dictionary", name, dictionary.heap_bytes());
-        add("index", name, dictionary.posting_bytes());
+    add("job_run", "errors and debug messages", sum(records.run_messages.sizes()).await);
+    let (runs, jobs) = (records.dangling_runs.block_sizes(|_| 0), records.missing_jobs.block_sizes(|_| 0));
+    add("job_run", "dangling ids", sum(runs.chain(jobs)).await);
+    add("job_spec", "all", sum(records.specs.sizes()).await);
+    add("job_error", "all", sum(records.errors.sizes()).await);
+    for (name, dictionary) in tables.dictionaries.by_column() {
+        add("dictionary", name, sum(dictionary.sizes()).await);
+        add("index", name, sum(dictionary.posting_sizes()).await);
     }
-    add("dictionary", "annotations", tables.dictionaries.annotations.heap_bytes());
-    add("index", "annotations", tables.dictionaries.annotations.posting_bytes());
-    let ngrams = dictionaries.iter().map(|(_, dictionary)| dictionary.ngram_bytes()).sum::<usize>();
-    add("index", "trigrams", ngrams + tables.dictionaries.annotations.ngram_bytes());
+    let annotations = &tables.dictionaries.annotations;
+    let texts = sum(annotations.dictionaries().flat_map(Dictionary::sizes)).await;
+    add("dictionary", "annotations", annotations.key_set_bytes() + texts);
+    add("index", "annotations", sum(annotations.dictionaries().flat_map(Dictionary::posting_sizes)).await);
     let indexes = &tables.indexes;
-    add("index", "state", indexes.states.heap_bytes());
+    add("index", "state", sum(indexes.states.sizes()).await);
     add("index", "priority", indexes.priorities.heap_bytes());
     add("index", "active job sets", indexes.active_job_sets.heap_bytes());
-    add("index", "latest cluster", indexes.latest_clusters.heap_bytes());
-    add("index", "latest node", indexes.latest_nodes.heap_bytes());
-    add("index", "latest pool", indexes.latest_pools.heap_bytes());
+    add("index", "latest cluster", sum(indexes.latest_clusters.sizes()).await);
+    add("index", "latest node", sum(indexes.latest_nodes.sizes()).await);
+    add("index", "latest pool", sum(indexes.latest_pools.sizes()).await);
     add("index", "job id", indexes.job_ids.heap_bytes());
     add("index", "run id", indexes.run_ids.heap_bytes());
-    add("index", "zone maps", zones + indexes.zones.heap_bytes());
+    add("index", "zone maps", sum(tables.jobs.zone_sizes()).await + indexes.zones.heap_bytes());
     add("index", "recent transitions", indexes.recent_transitions.heap_bytes());
-    add("index", "partial aggregates", indexes.partials.heap_bytes());
     add("index", "writer's own", writer_bytes);
+    for cache in TextCache::ALL {
+        add("cache", cache.name(), tables.cache_bytes(cache));
+    }
+    add("cache", "aggregates of groups", indexes.partials.heap_bytes());
+    let used: u64 = parts.iter().map(|part| part.bytes).sum();
+    parts.push(MemoryUse { of: "allocator", name: "rounding".to_owned(), bytes: used / ALLOCATOR_SHARE });
     MemoryStats { jobs: tables.jobs.len() as u64, runs: tables.runs.len() as u64, parts }
 }

@@ -83,6 +83,24 @@ pub enum Predicate {
     Annotation(String, AnnotationTest),
 }
 
+impl Predicate {
+    /// The size of the values on the heap, in bytes.
+    #[cfg(feature = "memory")]
+    pub(crate) fn heap_bytes(&self) -> usize {
+        let text_bytes = |test: &TextTest| match test {
+            TextTest::AnyOf(values) => values.iter().map(|value| size_of::<String>() + value.len()).sum(),
+            TextTest::Exact(value) | TextTest::StartsWith(value) | TextTest::Contains(value) => value.len(),
+        };
+        match self {
+            Self::Text(_, test) => text_bytes(test),
+            Self::Annotation(key, AnnotationTest::Value(test)) => key.len() + text_bytes(test),
+            Self::Annotation(key, AnnotationTest::Exists) => key.len(),
+            Self::Integer(_, IntegerTest::AnyOf(values)) => size_of_val(values.as_slice()),
+            Self::Integer(..) | Self::State(_) | Self::Time(..) => 0,
+        }
+    }
+}
+
 /// A predicate on a string. Strings are compared by bytes, and no character is a wildcard.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum TextTest {

@@ -14,6 +14,8 @@ use crate::memory::storage::{
 use crate::model::StateSet;
 use crate::query::{AnnotationTest, Comparison, IntegerField, IntegerTest, Predicate, TextField, TextTest};
 
+/// The number of ids or values that are looked up per unit of budget.
+const LOOKUPS_PER_UNIT: usize = 128;
 /// The number of dictionary values that are tested per unit of budget.
 const TEXTS_PER_UNIT: u32 = 2048;
 /// The number of posting lists that are merged per unit of budget.
@@ -40,10 +42,10 @@ pub(super) async fn access_path(tables: &Tables, predicate: &Predicate) -> Acces
             AccessPath::Rows(of_one.next().cloned().unwrap_or_default())
         }
         Predicate::State(states) => AccessPath::States(*states),
-        Predicate::Text(TextField::JobId, TextTest::Exact(id)) => AccessPath::Rows(by_ids(tables, &[id])),
-        Predicate::Text(TextField::JobId, TextTest::AnyOf(ids)) => {
-            AccessPath::Rows(by_ids(tables, &ids.iter().collect::<Vec<_>>()))
+        Predicate::Text(TextField::JobId, TextTest::Exact(id)) => {
+            AccessPath::Rows(by_ids(tables, std::slice::from_ref(id)).await)
         }
+        Predicate::Text(TextField::JobId, TextTest::AnyOf(ids)) => AccessPath::Rows(by_ids(tables, ids).await),
         Predicate::Text(field, test) => {
             match (tables.dictionaries.of(field.column()), tables.indexes.of_latest_run(*field)) {
                 (Some(texts), Some(index)) => {
@@ -59,8 +61,13 @@ pub(super) async fn access_path(tables: &Tables, predicate: &Predicate) -> Acces
     }
 }
 
-fn by_ids(tables: &Tables, ids: &[&String]) -> RowSet {
-    ids.iter().filter_map(|id| tables.job_row(&JobId::new(id)?)).collect()
+async fn by_ids(tables: &Tables, ids: &[String]) -> RowSet {
+    let mut rows = RowSet::default();
+    for ids in ids.chunks(LOOKUPS_PER_UNIT) {
+        consume_budget().await;
+        ids.iter().filter_map(|id| tables.job_row(&JobId::new(id)?)).for_each(|row| rows.insert(row));
+    }
+    rows
 }
 
 /// The union of the posting lists of codes, if its cost is low enough.
@@ -89,7 +96,7 @@ async fn by_codes(
     let max = cost::DICTIONARY_SCAN_MAX_TEXTS.max(dictionary.len() / cost::NGRAM_SHARE);
     let by_ngrams = match test {
         TextTest::Contains(part) => {
-            index_trigrams(dictionary);
+            index_trigrams(tables, dictionary);
             dictionary.codes_containing(part, max)
         }
         _ => None,
@@ -98,7 +105,11 @@ async fn by_codes(
         (Some(codes), _) => codes,
         (None, TextTest::Exact(text)) => dictionary.code(text).into_iter().collect(),
         (None, TextTest::AnyOf(texts)) => {
-            let mut codes: Vec<u32> = texts.iter().filter_map(|text| dictionary.code(text)).collect();
+            let mut codes: Vec<u32> = Vec::new();
+            for texts in texts.chunks(LOOKUPS_PER_UNIT) {
+                consume_budget().await;
+                codes.extend(texts.iter().filter_map(|text| dictionary.code(text)));
+            }
             codes.sort_unstable();
             codes.dedup();
             codes
@@ -110,7 +121,7 @@ async fn by_codes(
             return AccessPath::Codes(CodeTest::Text(dictionary.clone(), test.clone()));
         }
         (None, TextTest::StartsWith(start)) if dictionary.len() <= cost::DICTIONARY_SORT_MAX_TEXTS => {
-            text_order(dictionary).await;
+            text_order(tables, dictionary).await;
             dictionary.codes_starting_with(start)
         }
         (None, TextTest::StartsWith(start)) => search(dictionary, |text| text.starts_with(start.as_str())).await,

@@ -157,29 +157,42 @@ impl GroupAccumulators {
         self.touched.iter().map(|word| word.count_ones() as usize).sum()
     }
 
-    /// Takes the accumulators of the groups that have rows, ascending by group, and empties them.
-    pub(in crate::memory) fn take(&mut self) -> Vec<(u32, GroupAccumulator)> {
+    /// The groups that have rows: number, count and accumulator. They ascend unless only groups with rows have slots.
+    pub(in crate::memory) fn groups(&mut self) -> impl Iterator<Item = (u32, u32, &GroupAccumulator)> {
         let replicas = 1 << self.replica_bits;
-        let mut taken = Vec::with_capacity(self.touched());
-        for (at, word) in self.touched.iter_mut().enumerate() {
-            let mut bits = std::mem::take(word);
-            while bits != 0 {
-                let slot = at * 64 + bits.trailing_zeros() as usize;
-                bits &= bits - 1;
-                let mut merged = GroupAccumulator::EMPTY;
-                for entry in &mut self.entries[slot * replicas..][..replicas] {
-                    merged.merge(entry);
-                    *entry = GroupAccumulator::EMPTY;
-                }
-                let group = self.slots.as_ref().map_or(slot as u32, |slots| slots.groups[slot]);
-                taken.push((group, merged));
+        for of_slot in self.entries.chunks_mut(replicas).filter(|of_slot| of_slot.len() > 1) {
+            for replica in 1..replicas {
+                let other = std::mem::replace(&mut of_slot[replica], GroupAccumulator::EMPTY);
+                of_slot[0].merge(&other);
             }
         }
-        if self.slots.is_some() {
-            taken.sort_unstable_by_key(|&(group, _)| group);
+        let (entries, slots) = (&self.entries, &self.slots);
+        set_bits(&self.touched).map(move |slot| {
+            let group = slots.as_ref().map_or(slot as u32, |slots| slots.groups[slot]);
+            let of = &entries[slot * replicas];
+            (group, of.count(), of)
+        })
+    }
+
+    /// Takes the accumulators of the groups that have rows, ascending by group, and empties them. Each group must have
+    /// a slot.
+    pub(in crate::memory) fn take(&mut self) -> Vec<(u32, GroupAccumulator)> {
+        let taken: Vec<_> = self.groups().map(|(group, _, of)| (group, *of)).collect();
+        for &(group, _) in &taken {
+            self.entries[(group as usize) << self.replica_bits] = GroupAccumulator::EMPTY;
         }
+        self.touched.fill(0);
         taken
     }
+}
+
+/// The indices of the bits that are set.
+fn set_bits(words: &[u64]) -> impl Iterator<Item = usize> {
+    (0..).step_by(64).zip(words).flat_map(|(first, &word)| {
+        let rest = |bits: &u64| Some(bits & (bits - 1)).filter(|&rest| rest != 0);
+        let words = std::iter::successors(Some(word).filter(|&bits| bits != 0), rest);
+        words.map(move |bits| first + bits.trailing_zeros() as usize)
+    })
 }
 
 /// `sum / count`, rounded half away from zero.

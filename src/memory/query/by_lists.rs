@@ -29,7 +29,7 @@ impl Search<'_> {
             // For few rows, sorting their values is cheaper than sorting the dictionary.
             return self.gathered_by(direction, codes, |code| dictionary.text(code)).await;
         }
-        let order = text_order(dictionary).await;
+        let order = text_order(self.tables, dictionary).await;
         if self.gathers(candidates, self.page.end()) {
             let mut ranks = vec![0_u32; order.len()];
             (0..).zip(order.iter()).for_each(|(rank, &code)| ranks[code as usize] = rank);

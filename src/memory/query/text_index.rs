@@ -4,18 +4,20 @@ use std::sync::Arc;
 
 use tokio::runtime::Handle;
 
-use crate::memory::storage::Dictionary;
+use crate::memory::storage::{Dictionary, Tables};
 
 /// More values than this are sorted on a blocking thread. Fewer values are sorted on the current thread, in less than a
 /// millisecond.
 const SORT_INLINE_MAX_TEXTS: usize = 1 << 12;
 
 /// Starts to add new values to the trigram index, on a blocking thread. Until it ends, queries test each of these
-/// values.
-pub(super) fn index_trigrams(dictionary: &Dictionary) {
-    if dictionary.unindexed() == 0 {
+/// values. An index that would exceed half of the budget of the caches is not built.
+pub(super) fn index_trigrams(tables: &Tables, dictionary: &Dictionary) {
+    let (bytes, budget) = (dictionary.estimated_ngram_bytes(), tables.cache_budget());
+    if dictionary.unindexed() == 0 || bytes > budget / 2 {
         return;
     }
+    tables.evict_caches(budget - bytes);
     let dictionary = dictionary.clone();
     match Handle::try_current() {
         Ok(runtime) => drop(runtime.spawn_blocking(move || dictionary.index_trigrams())),
@@ -24,12 +26,21 @@ pub(super) fn index_trigrams(dictionary: &Dictionary) {
 }
 
 /// The codes of a dictionary in the order of their values.
-pub(super) async fn text_order(dictionary: &Dictionary) -> Arc<Vec<u32>> {
+pub(super) async fn text_order(tables: &Tables, dictionary: &Dictionary) -> Arc<Vec<u32>> {
+    let is_cached = dictionary.unordered() == 0;
+    let order = sorted(dictionary).await;
+    if !is_cached {
+        tables.evict_caches(tables.cache_budget());
+    }
+    order
+}
+
+async fn sorted(dictionary: &Dictionary) -> Arc<Vec<u32>> {
     // There are no blocking threads outside a tokio runtime.
     if dictionary.unordered() <= SORT_INLINE_MAX_TEXTS || Handle::try_current().is_err() {
         return dictionary.order();
     }
-    let sorted = dictionary.clone();
+    let unsorted = dictionary.clone();
     // The task fails only if the runtime shuts down.
-    tokio::task::spawn_blocking(move || sorted.order()).await.unwrap_or_else(|_| dictionary.order())
+    tokio::task::spawn_blocking(move || unsorted.order()).await.unwrap_or_else(|_| dictionary.order())
 }

@@ -93,17 +93,15 @@ impl AnnotationCatalog {
         key_sets.len() as u32 - 1
     }
 
-    pub(crate) fn heap_bytes(&self) -> usize {
-        let key_sets: usize = self.key_sets.iter().map(|keys| keys.len() * size_of::<u32>() + 32).sum();
-        self.keys.heap_bytes() + key_sets + self.values.iter().map(Dictionary::heap_bytes).sum::<usize>()
+    /// The dictionaries of the keys and of their values.
+    pub(crate) fn dictionaries(&self) -> impl Iterator<Item = &Dictionary> {
+        std::iter::once(&self.keys).chain(self.values.iter())
     }
 
-    pub(crate) fn ngram_bytes(&self) -> usize {
-        self.keys.ngram_bytes() + self.values.iter().map(Dictionary::ngram_bytes).sum::<usize>()
-    }
-
-    pub(crate) fn posting_bytes(&self) -> usize {
-        self.keys.posting_bytes() + self.values.iter().map(Dictionary::posting_bytes).sum::<usize>()
+    /// The size of the key sets, in bytes.
+    pub(crate) fn key_set_bytes(&self) -> usize {
+        const ARC: usize = 2 * size_of::<usize>();
+        self.key_sets.iter().map(|keys| ARC + size_of::<Arc<[u32]>>() + size_of_val(&**keys)).sum()
     }
 }
 

@@ -73,29 +73,33 @@ impl<T: Clone> Arena<T> {
         self.blocks.iter().flat_map(|block| block.iter())
     }
 
-    /// The size of the blocks, in bytes, without the heap memory of the values.
-    pub(crate) fn block_bytes(&self) -> usize {
-        self.blocks.iter().map(|block| block.capacity() * size_of::<T>() + size_of_val(&**block)).sum()
+    /// The size of each block, in bytes. `heap` is the size of the heap memory of values.
+    pub(crate) fn block_sizes(&self, heap: impl Fn(&[T]) -> usize) -> impl Iterator<Item = usize> {
+        const ARC: usize = 2 * size_of::<usize>();
+        let block_bytes = |block: &Vec<T>| ARC + size_of_val(block) + block.capacity() * size_of::<T>();
+        self.blocks.iter().map(move |block| block_bytes(block) + heap(block))
     }
 }
 
 /// The values of a dictionary, in the type of a job's fields, so that a decoded job shares them.
 impl Arena<SmolStr> {
-    pub(crate) fn heap_bytes(&self) -> usize {
+    /// The size of each block, in bytes.
+    pub(crate) fn sizes(&self) -> impl Iterator<Item = usize> {
         // A string on the heap has two reference counts.
-        let long = self.iter().filter(|text| text.is_heap_allocated());
-        long.map(|text| text.len() + 2 * size_of::<usize>()).sum::<usize>() + self.block_bytes()
+        let heap = |text: &SmolStr| if text.is_heap_allocated() { text.len() + 2 * size_of::<usize>() } else { 0 };
+        self.block_sizes(move |texts| texts.iter().map(heap).sum())
     }
 }
 
 /// Messages of runs.
 impl Arena<Bytes> {
-    pub(crate) fn heap_bytes(&self) -> usize {
-        shared_bytes(self.iter()) + self.block_bytes()
+    /// The size of each block, in bytes.
+    pub(crate) fn sizes(&self) -> impl Iterator<Item = usize> {
+        self.block_sizes(|messages| shared_bytes(messages.iter()))
     }
 }
 
-/// The size of byte strings, in bytes. Historical jobs share a few strings, each of which is counted once.
+/// The size of byte strings, in bytes. Historical jobs share a few strings, each of which is counted once per block.
 pub(crate) fn shared_bytes<'a>(values: impl Iterator<Item = &'a Bytes>) -> usize {
     /// The reference count of a string.
     const SHARED: usize = 3 * size_of::<usize>();
@@ -145,6 +149,7 @@ mod tests {
             drop(snapshot);
         }
         assert!(arena.iter().copied().eq(0..2 * BLOCK as u64));
-        assert_eq!(arena.block_bytes(), 2 * BLOCK * size_of::<u64>() + 2 * size_of::<Vec<u64>>());
+        let full = BLOCK * size_of::<u64>() + size_of::<Arc<Vec<u64>>>() * 2 + size_of::<Vec<u64>>();
+        assert!(arena.block_sizes(|_| 0).eq([full, full]));
     }
 }

@@ -41,8 +41,9 @@ impl BitmapIndex {
         }
     }
 
-    pub(crate) fn heap_bytes(&self) -> usize {
-        self.0.iter().map(|rows| rows.heap_bytes() + size_of::<RowSet>()).sum()
+    /// The size of the set of each code, in bytes.
+    pub(crate) fn sizes(&self) -> impl Iterator<Item = usize> {
+        self.0.iter().map(|rows| rows.heap_bytes() + size_of::<RowSet>())
     }
 }
 

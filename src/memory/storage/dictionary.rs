@@ -10,6 +10,7 @@ use parking_lot::{Mutex, RwLock};
 use smol_str::SmolStr;
 
 use super::arena::Arena;
+use super::caches::TextCache;
 use super::id_index::IdIndex;
 use super::ngram::{NgramBatch, NgramIndex};
 use super::postings::{PostingList, Postings};
@@ -30,6 +31,8 @@ const ROWS_PER_LOCK: usize = 1024;
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Dictionary {
     texts: Arc<Arena<SmolStr>>,
+    /// The total length of the values.
+    text_bytes: usize,
     shared: Arc<SharedPart>,
 }
 
@@ -147,6 +150,11 @@ impl Dictionary {
         self.len() - first
     }
 
+    /// An estimate of the size of the trigram index of all values, in bytes: two to four for each trigram.
+    pub(crate) fn estimated_ngram_bytes(&self) -> usize {
+        3 * self.text_bytes
+    }
+
     /// Adds the values to the trigram index, unless another thread adds them.
     pub(crate) fn index_trigrams(&self) {
         if self.unindexed() == 0 || self.shared.is_indexing.swap(true, Ordering::Acquire) {
@@ -166,6 +174,7 @@ impl Dictionary {
     pub(crate) fn intern(&mut self, text: &str) -> u32 {
         self.code(text).unwrap_or_else(|| {
             let code = Arc::make_mut(&mut self.texts).push(text.into());
+            self.text_bytes += text.len();
             self.shared.codes.insert(text, code);
             code
         })
@@ -260,18 +269,40 @@ impl Dictionary {
         codes
     }
 
-    pub(crate) fn heap_bytes(&self) -> usize {
-        let order = self.shared.order.lock().capacity() * size_of::<u32>();
-        let values = self.shared.values.lock().as_ref().map_or(0, |values| values.get_array_memory_size());
-        self.texts.heap_bytes() + self.shared.codes.heap_bytes() + order + values
+    /// The size of the values in parts, in bytes.
+    pub(crate) fn sizes(&self) -> impl Iterator<Item = usize> {
+        let fixed = size_of::<SharedPart>() + self.shared.codes.heap_bytes();
+        std::iter::once(fixed).chain(self.texts.sizes())
     }
 
-    pub(crate) fn ngram_bytes(&self) -> usize {
-        self.shared.ngrams.read().heap_bytes()
+    /// The size of the posting lists in parts, in bytes.
+    pub(crate) fn posting_sizes(&self) -> impl Iterator<Item = usize> {
+        (0..).map_while(|block| self.shared.postings.read().block_bytes(block))
     }
 
-    pub(crate) fn posting_bytes(&self) -> usize {
-        self.shared.postings.read().heap_bytes()
+    pub(crate) fn cache_bytes(&self, cache: TextCache) -> usize {
+        match cache {
+            TextCache::Array => self.shared.values.lock().as_ref().map_or(0, |values| values.get_array_memory_size()),
+            TextCache::Trigrams => self.shared.ngrams.read().heap_bytes(),
+            TextCache::Order => self.shared.order.lock().capacity() * size_of::<u32>(),
+        }
+    }
+
+    /// Drops a cache. Returns its size, in bytes.
+    pub(crate) fn evict(&self, cache: TextCache) -> usize {
+        let bytes = self.cache_bytes(cache);
+        match cache {
+            TextCache::Array => drop(self.shared.values.lock().take()),
+            TextCache::Order => drop(std::mem::take(&mut *self.shared.order.lock())),
+            // An index that is being extended is not dropped.
+            TextCache::Trigrams if self.shared.is_indexing.swap(true, Ordering::Acquire) => return 0,
+            TextCache::Trigrams => {
+                let ngrams = std::mem::take(&mut *self.shared.ngrams.write());
+                self.shared.is_indexing.store(false, Ordering::Release);
+                drop(ngrams);
+            }
+        }
+        bytes
     }
 }
 
@@ -328,12 +359,16 @@ mod tests {
             dictionary.intern_all::<Vec<u32>>(texts.iter().chain(&texts[..10]).map(String::as_str));
             snapshots.push(dictionary.clone());
             if batch == 5 {
-                assert_eq!((dictionary.unindexed(), dictionary.ngram_bytes()), (18_000, 0));
+                assert_eq!((dictionary.unindexed(), dictionary.cache_bytes(TextCache::Trigrams)), (18_000, 0));
                 dictionary.index_trigrams();
                 assert_eq!(dictionary.unindexed(), 0);
             }
         }
-        assert_eq!(snapshots.iter().filter(|snapshot| snapshot.ngram_bytes() > 0).count(), 7, "the index is shared");
+        assert_eq!(
+            snapshots.iter().filter(|snapshot| snapshot.cache_bytes(TextCache::Trigrams) > 0).count(),
+            7,
+            "the index is shared"
+        );
         for snapshot in &snapshots {
             for part in ["", "é", "-0", "123", "é-99", "79190", "é-00001", "none", "00001x"] {
                 let all: Vec<u32> =

@@ -81,13 +81,17 @@ impl JobTable {
         chunk.cells.last_transition_seconds[at]
     }
 
-    /// The size of the annotation columns and of the zone maps, in bytes.
-    pub(crate) fn extra_bytes(&self) -> (usize, usize) {
-        self.chunks().iter().fold((0, 0), |(annotations, zones), chunk| {
-            let zone_bytes = chunk.id_zones.heap_bytes()
+    /// The size of the annotations of each chunk, in bytes.
+    pub(crate) fn annotation_sizes(&self) -> impl Iterator<Item = usize> {
+        self.chunks().iter().map(|chunk| chunk.annotations.heap_bytes())
+    }
+
+    /// The size of the zone maps of each chunk, in bytes.
+    pub(crate) fn zone_sizes(&self) -> impl Iterator<Item = usize> {
+        self.chunks().iter().map(|chunk| {
+            chunk.id_zones.heap_bytes()
                 + chunk.submitted_zones.heap_bytes()
-                + chunk.last_transition_seconds_zones.heap_bytes();
-            (annotations + chunk.annotations.heap_bytes(), zones + zone_bytes)
+                + chunk.last_transition_seconds_zones.heap_bytes()
         })
     }
 }

@@ -16,10 +16,12 @@
 //! | `zone` | zone maps: the minimum and maximum of a range of rows |
 //! | `partials` | cached aggregates of groups |
 //! | `tables` | a snapshot of the store |
+//! | `caches` | the budget of the caches |
 
 mod annotation;
 mod arena;
 mod bitmap_index;
+mod caches;
 mod column;
 mod dictionary;
 mod id;
@@ -44,6 +46,7 @@ mod zone;
 pub(super) use annotation::AnnotationCatalog;
 pub(super) use arena::Arena;
 pub(super) use bitmap_index::{BitmapIndex, CodeChanges};
+pub(super) use caches::TextCache;
 pub(super) use column::OptionalCells;
 pub(super) use dictionary::Dictionary;
 pub(super) use id::{FixedId, JobId, RunId};

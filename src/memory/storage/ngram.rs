@@ -20,6 +20,8 @@ type Trigram = u32;
 pub(crate) struct NgramIndex {
     codes: HashMap<Trigram, RoaringBitmap, RandomState>,
     end: u32,
+    /// The size of the bitmaps.
+    bitmap_bytes: usize,
 }
 
 /// The trigrams of a batch of values.
@@ -55,8 +57,10 @@ impl NgramIndex {
     pub(crate) fn append(&mut self, batch: &NgramBatch) {
         for of_one in batch.occurrences.chunk_by(|(a, _), (b, _)| a == b) {
             let bitmap = self.codes.entry(of_one[0].0).or_default();
+            self.bitmap_bytes -= bitmap_bytes(bitmap);
             // The codes are ascending and greater than those in the bitmap, so the append does not fail.
             let _ = bitmap.append(of_one.iter().map(|&(_, code)| code));
+            self.bitmap_bytes += bitmap_bytes(bitmap);
         }
         self.end = batch.end;
     }
@@ -85,8 +89,7 @@ impl NgramIndex {
 
     pub(crate) fn heap_bytes(&self) -> usize {
         let entry = size_of::<(Trigram, RoaringBitmap)>() + 1;
-        let bitmaps: u64 = self.codes.values().map(|codes| bitmap_bytes(codes) as u64).sum();
-        self.codes.capacity() * entry + bitmaps as usize
+        self.codes.capacity() * entry + self.bitmap_bytes
     }
 }
 

@@ -15,10 +15,9 @@ use crate::model::JobState;
 use crate::query::{GroupBy, Predicate};
 
 const MAX_QUERIES: usize = 64;
-/// The maximum size of the cache, in bytes, or [`CACHE_BYTES_PER_JOB`] per job if that is more.
-const CACHE_MIN_BYTES: usize = 1 << 20;
-/// The size of two queries with the maximum number of groups.
-const CACHE_BYTES_PER_JOB: usize = 2 * PARTIAL_BYTES_PER_JOB;
+/// The share of the budget of all caches that the cache may take: more than two queries with the maximum number of
+/// groups.
+const SHARE: usize = 4;
 /// The counts of a segment must fit into 16 bits.
 const MAX_CHUNKS_PER_SEGMENT: usize = 4;
 const STATES: usize = JobState::ALL.len() + 1;
@@ -117,6 +116,12 @@ pub(crate) struct PartialKey {
     pub(crate) predicates: Vec<Predicate>,
 }
 
+impl PartialKey {
+    fn heap_bytes(&self) -> usize {
+        size_of::<Self>() + self.predicates.iter().map(|of| size_of::<Predicate>() + of.heap_bytes()).sum::<usize>()
+    }
+}
+
 /// The aggregates of one query over a version of the table.
 #[derive(Debug, Clone)]
 pub(crate) struct GroupTotals {
@@ -167,6 +172,9 @@ impl GroupTotals {
 #[derive(Debug)]
 pub(crate) struct TotalsUpdate {
     totals: GroupTotals,
+    /// The accumulators of groups below this number are allocated when the groups of the first segment are known to be
+    /// cached.
+    groups: usize,
     /// Groups whose minima and maxima must be computed again.
     lost: Vec<u32>,
 }
@@ -174,15 +182,14 @@ pub(crate) struct TotalsUpdate {
 impl TotalsUpdate {
     /// An update of cached aggregates, if there are any, with accumulators for all groups below `groups`.
     pub(crate) fn new(cached: Option<&GroupTotals>, groups: usize) -> Self {
-        let mut totals = cached.cloned().unwrap_or_else(|| GroupTotals {
+        let totals = cached.cloned().unwrap_or_else(|| GroupTotals {
             chunks_per_segment: 0,
             chunks: Vec::new(),
             segments: Vec::new(),
             totals: Vec::new(),
             counts: Vec::new(),
         });
-        totals.totals.resize(groups.max(totals.totals.len()), GroupAccumulator::EMPTY);
-        Self { totals, lost: Vec::new() }
+        Self { totals, groups, lost: Vec::new() }
     }
 
     /// The size of segments; chosen for a new query by the number of groups of a chunk. `None` if there are too many
@@ -198,6 +205,7 @@ impl TotalsUpdate {
 
     /// Replaces the groups of a segment, given ascending.
     pub(crate) fn replace(&mut self, segment: usize, groups: &[(u32, GroupAccumulator)]) {
+        self.totals.totals.resize(self.groups.max(self.totals.totals.len()), GroupAccumulator::EMPTY);
         let GroupTotals { segments, totals, .. } = &mut self.totals;
         if segment >= segments.len() {
             segments.resize_with(segment + 1, || Arc::new([]));
@@ -275,23 +283,33 @@ impl GroupPartials {
         Some(cached)
     }
 
-    /// Caches the aggregates of a query. Evicts the least recently used queries if the cache exceeds the maximum size
-    /// for the number of jobs.
-    pub(crate) fn insert(&self, key: &PartialKey, cached: CachedGroups, jobs: usize) {
-        let max = CACHE_MIN_BYTES.max(jobs * CACHE_BYTES_PER_JOB);
+    /// Caches the aggregates of a query. `budget` is the maximum size of all caches.
+    pub(crate) fn insert(&self, key: &PartialKey, cached: CachedGroups, budget: usize) {
+        let max = budget / SHARE;
         let cached = if cached.heap_bytes() > max { CachedGroups::TooMany } else { cached };
         let mut queries = self.0.lock();
         queries.retain(|(of, _)| of != key);
         queries.push((key.clone(), cached));
-        let mut bytes: usize = queries.iter().map(|(_, cached)| cached.heap_bytes()).sum();
+        drop(queries);
+        self.evict(max);
+    }
+
+    /// Evicts the least recently used queries until at most `max` bytes remain.
+    pub(crate) fn evict(&self, max: usize) {
+        let mut queries = self.0.lock();
+        let mut bytes: usize = queries.iter().map(entry_bytes).sum();
         while queries.len() > MAX_QUERIES || bytes > max {
-            bytes -= queries.remove(0).1.heap_bytes();
+            bytes -= entry_bytes(&queries.remove(0));
         }
     }
 
     pub(crate) fn heap_bytes(&self) -> usize {
-        self.0.lock().iter().map(|(_, cached)| cached.heap_bytes()).sum()
+        self.0.lock().iter().map(entry_bytes).sum()
     }
+}
+
+fn entry_bytes((key, cached): &(PartialKey, CachedGroups)) -> usize {
+    key.heap_bytes() + cached.heap_bytes()
 }
 
 impl CachedGroups {
@@ -428,20 +446,28 @@ mod tests {
     fn the_cache_evicts_the_least_recently_used_query() {
         let partials = GroupPartials::default();
         let of = |groups| {
-            let update = TotalsUpdate::new(None, groups);
+            let mut update = TotalsUpdate::new(None, groups);
+            update.replace(0, &[]);
             CachedGroups::Totals(Arc::new(update.finish(&SharedList::default())))
         };
-        let third = CACHE_MIN_BYTES / (size_of::<GroupAccumulator>() + size_of::<u32>()) / 3;
+        const BUDGET: usize = 1 << 20;
+        let third = BUDGET / SHARE / (size_of::<GroupAccumulator>() + size_of::<u32>()) / 3 - 10;
         let fields = [TextField::Queue, TextField::JobSet, TextField::Owner];
         for field in fields {
-            partials.insert(&key(field), of(third), 0);
+            partials.insert(&key(field), of(third), BUDGET);
         }
         assert!(partials.get(&key(TextField::Queue)).is_some());
-        partials.insert(&key(TextField::Node), of(third), 0);
+        partials.insert(&key(TextField::Node), of(third), BUDGET);
         let cached = fields.map(|field| partials.get(&key(field)).is_some());
         assert_eq!(cached, [true, false, true]);
-        assert!(partials.heap_bytes() <= CACHE_MIN_BYTES && partials.heap_bytes() > 0);
-        partials.insert(&key(TextField::Pool), of(4 * third), 0);
+        assert!(partials.heap_bytes() <= BUDGET / SHARE && partials.heap_bytes() > 0);
+        partials.insert(&key(TextField::Pool), of(4 * third), BUDGET);
         assert!(matches!(partials.get(&key(TextField::Pool)), Some(CachedGroups::TooMany)));
+        // The predicates of a query count.
+        let ids = (0..BUDGET / 100).map(|id| id.to_string());
+        let of_many_ids = PartialKey { predicates: vec![TextField::JobId.any_of(ids)], ..key(TextField::Queue) };
+        partials.insert(&of_many_ids, of(1), BUDGET);
+        assert!(partials.get(&of_many_ids).is_none());
+        assert!(partials.heap_bytes() <= BUDGET / SHARE);
     }
 }

@@ -189,11 +189,15 @@ impl Postings {
         self.get(code).map_or(0, PostingList::len)
     }
 
+    /// The size of a block of lists, in bytes.
+    pub(crate) fn block_bytes(&self, block: usize) -> Option<usize> {
+        let lists = self.0.get(block)?;
+        let heap = lists.iter().map(PostingList::heap_bytes).sum::<usize>();
+        Some(size_of::<Vec<PostingList>>() + lists.capacity() * size_of::<PostingList>() + heap)
+    }
+
     pub(crate) fn heap_bytes(&self) -> usize {
-        let blocks = self.0.iter().map(|lists| lists.capacity() * size_of::<PostingList>());
-        self.0.capacity() * size_of::<Vec<PostingList>>()
-            + blocks.sum::<usize>()
-            + self.0.iter().flatten().map(PostingList::heap_bytes).sum::<usize>()
+        (0..).map_while(|block| self.block_bytes(block)).sum()
     }
 }
 

@@ -44,8 +44,9 @@ impl Records {
         self.records.get(row).0
     }
 
-    pub(crate) fn heap_bytes(&self) -> usize {
-        let values = self.records.iter().map(|(_, value)| value);
-        shared_bytes(values) + self.records.block_bytes() + self.index.heap_bytes()
+    /// The size in parts, in bytes.
+    pub(crate) fn sizes(&self) -> impl Iterator<Item = usize> {
+        let blocks = self.records.block_sizes(|records| shared_bytes(records.iter().map(|(_, value)| value)));
+        std::iter::once(self.index.heap_bytes()).chain(blocks)
     }
 }

@@ -38,13 +38,13 @@ impl<C: Chunk> Table<C> {
         (&self.chunks[chunk], at)
     }
 
-    /// The size of each column over all chunks, in bytes.
-    pub(crate) fn column_bytes(&self) -> Vec<(String, usize)> {
-        let Some(first) = self.chunks.get(0) else { return Vec::new() };
-        let fields = first.batch().schema();
-        let bytes =
-            |at: usize| self.chunks.iter().map(|chunk| chunk.batch().column(at).get_array_memory_size()).sum::<usize>();
-        fields.fields().iter().enumerate().map(|(at, field)| (field.name().clone(), bytes(at))).collect()
+    /// The names of the columns, each with its size by chunk, in bytes.
+    pub(crate) fn column_sizes(&self) -> impl Iterator<Item = (String, impl Iterator<Item = usize>)> {
+        let schema = self.chunks.get(0).map_or_else(|| C::empty().batch().schema(), |chunk| chunk.batch().schema());
+        (0..schema.fields().len()).map(move |column| {
+            let bytes = move |chunk: &Arc<C>| chunk.batch().column(column).get_array_memory_size();
+            (schema.field(column).name().clone(), self.chunks.iter().map(bytes))
+        })
     }
 }
 

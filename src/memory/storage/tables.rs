@@ -124,6 +124,10 @@ impl Dictionaries {
         ]
     }
 
+    pub(crate) fn all(&self) -> impl Iterator<Item = &Dictionary> {
+        self.by_column().into_iter().map(|(_, dictionary)| dictionary).chain(self.annotations.dictionaries())
+    }
+
     /// The dictionary of a column; `None` for a column without codes.
     pub(crate) fn of(&self, column: &str) -> Option<&Dictionary> {
         self.by_column().into_iter().find(|(name, _)| *name == column).map(|(_, dictionary)| dictionary)
