@@ -9,13 +9,14 @@ use datafusion::prelude::SessionContext;
 use super::engine::Engine;
 use super::error::engine_error;
 use super::ingest::Store;
+use super::limit::{JOB_BYTES, RUN_BYTES, batch_bytes};
 use super::query::consume_budget_for;
 use super::stats::MemoryStats;
 use super::storage::{JobId, OptionalCells, RunCells, RunId, Tables};
 use super::{explain, plan, read, stats};
 use crate::api::JobSpec;
 use crate::database::{Database, Explanation, Progress, ProgressFn, StoreInfo};
-use crate::error::{BackendKind, Error, Operation, Result};
+use crate::error::{BackendKind, Error, ErrorKind, Operation, Result};
 use crate::historical::HistoricalJobs;
 use crate::ingest::IngestionBatch;
 use crate::model::{Job, JobGroup};
@@ -57,6 +58,17 @@ impl MemoryDatabase {
         Self { clock, ..self }
     }
 
+    /// Limits the size of the store, as [`stats`](Self::stats) measures it, for all handles. Beyond the limit, each
+    /// ingestion batch is refused with the error `Unavailable`, also one that only updates jobs, and changes nothing.
+    /// Reads continue. The caches are evicted before a batch is refused.
+    ///
+    /// The default is 80 % of the memory of the machine or of the control group. Batches in progress, results and the
+    /// chunks that a batch copies because a snapshot refers to them take further memory.
+    pub fn with_memory_limit(self, bytes: u64) -> Self {
+        self.engine.limit.set_max(bytes);
+        self
+    }
+
     /// Creates another handle to the same store. Each handle is closed separately.
     pub fn handle(&self) -> Self {
         Self { engine: Arc::clone(&self.engine), clock: Arc::clone(&self.clock), closed: AtomicBool::new(false) }
@@ -95,9 +107,13 @@ impl MemoryDatabase {
     ///
     /// `Closed` or `NotInitialised`.
     pub async fn stats(&self) -> Result<MemoryStats> {
-        let tables = self.snapshot(Operation::Connect).await?;
+        self.measure(Operation::Connect).await
+    }
+
+    async fn measure(&self, operation: Operation) -> Result<MemoryStats> {
+        let tables = self.snapshot(operation).await?;
         let writer_bytes = self.engine.inspect(Store::writer_bytes).await.unwrap_or_default();
-        Ok(stats::measure(&tables, writer_bytes))
+        Ok(stats::measure(&tables, writer_bytes).await)
     }
 
     fn check_open(&self, operation: Operation) -> Result<()> {
@@ -105,6 +121,27 @@ impl MemoryDatabase {
             return Err(Error::closed(operation).with_backend(BackendKind::Memory));
         }
         Ok(())
+    }
+
+    /// Checks that a batch of an estimated size fits into the limit of the store.
+    async fn check_memory(&self, operation: Operation, batch: u64) -> Result<()> {
+        let limit = &self.engine.limit;
+        if limit.admits(batch) {
+            return Ok(());
+        }
+        if !limit.is_exact() {
+            let mut bytes = self.measure(operation).await?.total_bytes();
+            if bytes.saturating_add(batch) > limit.max() {
+                self.snapshot(operation).await?.evict_caches(0);
+                bytes = self.measure(operation).await?.total_bytes();
+            }
+            limit.set_measured(bytes);
+            if limit.admits(batch) {
+                return Ok(());
+            }
+        }
+        let message = format!("the store would exceed its memory limit of {} bytes", limit.max());
+        Err(Error::new(ErrorKind::Unavailable, operation, message).with_backend(BackendKind::Memory))
     }
 
     async fn snapshot(&self, operation: Operation) -> Result<Arc<Tables>> {
@@ -157,6 +194,7 @@ impl Database for MemoryDatabase {
     async fn execute_ingestion_query_batch(&self, batch: &IngestionBatch) -> Result<()> {
         let operation = Operation::ExecuteIngestionQueryBatch;
         self.check_open(operation)?;
+        self.check_memory(operation, batch_bytes(batch)).await?;
         let applied = if batch.query_count() <= LARGE_BATCH {
             consume_budget_for(batch.query_count(), QUERIES_PER_UNIT).await;
             self.engine.write(|store| store.apply(batch)).await
@@ -208,6 +246,7 @@ impl Database for MemoryDatabase {
         loop {
             self.check_open(operation)?;
             let end = total.min(done.saturating_add(jobs.chunk_size()));
+            self.check_memory(operation, (end - done).saturating_mul((JOB_BYTES + RUN_BYTES) as u64)).await?;
             let populated = if end - done <= LARGE_BATCH as u64 {
                 consume_budget_for((end - done) as usize, QUERIES_PER_UNIT).await;
                 self.engine.write(|store| store.populate(jobs, done..end)).await

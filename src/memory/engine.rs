@@ -13,6 +13,7 @@ use tokio::runtime::Handle;
 use tokio::sync::{Mutex as AsyncMutex, Notify};
 
 use super::ingest::Store;
+use super::limit::MemoryLimit;
 use super::storage::Tables;
 
 #[derive(Debug, Default)]
@@ -29,6 +30,7 @@ pub(super) struct Engine {
     store: Arc<AsyncMutex<Option<Store>>>,
     published: Mutex<PublishedSnapshot>,
     publication: Notify,
+    pub(super) limit: MemoryLimit,
 }
 
 impl Engine {
@@ -44,6 +46,7 @@ impl Engine {
         if initialised {
             *store = Some(Store::default());
             self.put(None);
+            self.limit.set_measured(0);
         }
         initialised
     }

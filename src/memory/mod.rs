@@ -7,6 +7,7 @@
 //! | `cost` | the thresholds for the choice of an access path |
 //! | `storage` | tables of record batches, dictionaries, indexes |
 //! | `ingest` | the changes of the tables by a batch of ingestion |
+//! | `limit` | the limit of the size of a store |
 //! | `engine` | the writer and the snapshots of its readers |
 //! | `query` | the rows of a selection, the top k rows of an order, the accumulators of groups |
 //! | `schema` | the SQL tables: schemas and columns |
@@ -25,6 +26,7 @@ mod error;
 mod explain;
 mod groups;
 mod ingest;
+mod limit;
 mod plan;
 mod query;
 mod read;

@@ -6,9 +6,12 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::task::{Context, Waker};
 
 use super::*;
-use crate::ingest::{IngestionBatch, IngestionQuery};
+use crate::ingest::{IngestionBatch, IngestionQuery, SetJobSucceeded};
 use crate::model::JobState;
-use crate::query::{Direction, GroupField, GroupQuery, IntegerField, JobOrderKey, JobQuery, ReadCall, StateField};
+use crate::query::{
+    Direction, GroupField, GroupQuery, IntegerField, JobOrderKey, JobQuery, ReadCall, StateField, TextField,
+};
+use crate::time::Timestamp;
 use crate::workload::{Workload, WorkloadOptions};
 use crate::{Database, ErrorKind};
 
@@ -78,6 +81,58 @@ async fn one_read_of_a_whole_chunk_yields_to_other_tasks() {
         database.execute_ingestion_query_batch(&IngestionBatch::new(batch).unwrap()).await.unwrap();
     }
     assert!(turns_during(async { assert_eq!(count(&database).await, 9000) }).await > 0);
+}
+
+#[tokio::test]
+async fn stats_and_lookups_of_many_ids_yield_to_other_tasks() {
+    let database = store().await;
+    database.execute_ingestion_query_batch(&batch(300)).await.unwrap();
+    assert!(turns_during(async { drop(database.stats().await.unwrap()) }).await > 0);
+    let many = || (0..50_000).map(|id| id.to_string());
+    for query in [TextField::JobId.any_of(many()), TextField::Queue.any_of(many())] {
+        let query = JobQuery::new().filter(query);
+        assert!(turns_during(async { assert!(database.get_jobs(&query).await.unwrap().is_empty()) }).await > 0);
+    }
+}
+
+#[tokio::test]
+async fn a_batch_beyond_the_memory_limit_changes_nothing() {
+    const LIMIT: u64 = 16 << 20;
+    let database = store().await.with_memory_limit(LIMIT);
+    let by_state = GroupQuery::by(GroupField::State);
+    let mut ingested = 0;
+    let refused = loop {
+        let workload = Workload::new(WorkloadOptions { jobs: ingested + 1000, ..WorkloadOptions::default() });
+        let queries = workload.batches(1000).nth(ingested as usize / 1000).unwrap();
+        let batch = IngestionBatch::new(queries).unwrap();
+        let before = database.get_job_groups(&by_state).await.unwrap();
+        match database.execute_ingestion_query_batch(&batch).await {
+            Ok(()) => ingested += 1000,
+            Err(error) => {
+                assert_eq!(
+                    (error.kind(), error.message()),
+                    (ErrorKind::Unavailable, "the store would exceed its memory limit of 16777216 bytes")
+                );
+                assert_eq!(database.get_job_groups(&by_state).await.unwrap(), before);
+                break batch;
+            }
+        }
+    };
+    let bytes = database.stats().await.unwrap().total_bytes();
+    assert!((LIMIT / 2..=LIMIT).contains(&bytes), "{bytes} bytes");
+    // A batch of updates is refused too, once the store is full.
+    let full = database.handle().with_memory_limit(bytes / 2);
+    let jobs = database.get_jobs(&JobQuery::new().limit(1)).await.unwrap();
+    let update =
+        SetJobSucceeded { job_id: jobs[0].job_id.to_string(), time: Timestamp::from_seconds(0), submitted: None };
+    let update = IngestionBatch::new([update.into()]).unwrap();
+    let error = full.execute_ingestion_query_batch(&update).await.unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Unavailable);
+    assert_eq!(database.get_jobs(&JobQuery::new().limit(1)).await.unwrap(), jobs);
+    database.handle().with_memory_limit(10 * LIMIT).execute_ingestion_query_batch(&refused).await.unwrap();
+    assert!(count(&database).await > ingested as usize);
+    database.handle().with_memory_limit(LIMIT).tear_down().await.unwrap();
+    database.execute_ingestion_query_batch(&refused).await.unwrap();
 }
 
 #[tokio::test]
