@@ -11,6 +11,8 @@ mod addresses;
 mod api;
 mod compare;
 mod load;
+#[cfg(target_os = "linux")]
+mod memory;
 mod report;
 mod sql;
 #[path = "../support/mod.rs"]
