@@ -6,26 +6,32 @@ use std::sync::{Arc, OnceLock};
 use datafusion::arrow::array::ArrayRef;
 use datafusion::arrow::datatypes::SchemaRef;
 use datafusion::arrow::record_batch::{RecordBatch, RecordBatchOptions};
+use datafusion::common::config::ConfigOptions;
 use datafusion::common::stats::Precision;
 use datafusion::common::tree_node::TreeNodeRecursion;
 use datafusion::common::{ColumnStatistics, ScalarValue, Statistics, internal_err};
-use datafusion::error::Result as EngineResult;
+use datafusion::error::{DataFusionError, Result as EngineResult};
 use datafusion::execution::{SendableRecordBatchStream, TaskContext};
 use datafusion::physical_expr::expressions::{Column, Literal};
-use datafusion::physical_expr::{LexOrdering, PhysicalExpr, PhysicalSortExpr, ScalarFunctionExpr};
+use datafusion::physical_expr::{LexOrdering, PhysicalExpr, PhysicalExprRef, PhysicalSortExpr, ScalarFunctionExpr};
+use datafusion::physical_plan::filter_pushdown::{ChildPushdownResult, FilterPushdownPhase, FilterPushdownPropagation};
 use datafusion::physical_plan::metrics::{BaselineMetrics, ExecutionPlanMetricsSet, MetricsSet, RecordOutput};
 use datafusion::physical_plan::projection::ProjectionExec;
 use datafusion::physical_plan::sort_pushdown::SortOrderPushdownResult;
 use datafusion::physical_plan::stream::RecordBatchStreamAdapter;
 use datafusion::physical_plan::{DisplayAs, DisplayFormatType, ExecutionPlan, PlanProperties, StatisticsArgs};
-use futures::{StreamExt, stream};
+use futures::{StreamExt, TryStreamExt, stream};
 
+use super::ids;
 use super::properties::{of_scan, part_of};
-use super::sql_order::{Ordered, ScanOrder};
+use super::sql_order::{Ordered, ScanOrder, select};
 use crate::memory::query::{PageRange, RowSelection, consume_budget};
 use crate::memory::schema::{JOB_SCHEMA, JobIndices, annotation_column, job_column};
 use crate::memory::storage::{CHUNK_ROWS, LocatedRows, Tables, first_row};
-use crate::query::Predicate;
+use crate::query::{Predicate, TextField};
+
+/// The column of the filters that the scan holds.
+const JOB_ID: &str = "job_id";
 
 /// Scans the selected jobs of a snapshot, with a projection and an optional order and limit.
 ///
@@ -42,6 +48,10 @@ pub(super) struct JobScanExec {
     predicates: Arc<[Predicate]>,
     columns: Arc<[JobColumn]>,
     schema: SchemaRef,
+    /// The filters of joins on the job id.
+    filters: Vec<PhysicalExprRef>,
+    /// Whether the page is extended by the rows whose keys equal that of its last row.
+    with_ties: bool,
     /// The number of partitions of a scan without order and limit.
     partitions: usize,
     /// The output ordering, if a sort was pushed down.
@@ -85,6 +95,8 @@ impl JobScanExec {
             order: None,
             page: PageRange::default(),
             predicates: Arc::default(),
+            filters: Vec::new(),
+            with_ties: false,
             columns,
             schema,
             partitions: 1,
@@ -126,16 +138,41 @@ impl JobScanExec {
     /// The batches of a partition of a scan of all selected rows, a batch per chunk.
     fn whole(self: Arc<Self>, partition: usize, metrics: BaselineMetrics) -> SendableRecordBatchStream {
         let schema = Arc::clone(&self.schema);
-        let chunks: Vec<usize> = part_of(self.tables.jobs.chunks().len(), partition, self.partitions).collect();
-        let state = Arc::new((self, metrics));
-        let batches = stream::iter(chunks).filter_map(move |chunk| {
-            let state = Arc::clone(&state);
-            async move {
-                consume_budget().await;
-                state.0.chunk(chunk, &state.1).transpose()
-            }
+        // A join polls its probe side when the filter is known.
+        let batches = stream::once(async move {
+            let chunks: Vec<usize> = part_of(self.tables.jobs.chunks().len(), partition, self.partitions).collect();
+            let state = Arc::new((self.narrowed().await?, metrics));
+            Ok::<_, DataFusionError>(stream::iter(chunks).filter_map(move |chunk| {
+                let state = Arc::clone(&state);
+                async move {
+                    consume_budget().await;
+                    state.0.chunk(chunk, &state.1).transpose()
+                }
+            }))
         });
-        Box::pin(RecordBatchStreamAdapter::new(schema, batches))
+        Box::pin(RecordBatchStreamAdapter::new(schema, batches.try_flatten()))
+    }
+
+    /// The scan of the jobs whose ids the filter of a join requires.
+    async fn narrowed(self: Arc<Self>) -> EngineResult<Arc<Self>> {
+        for filter in &self.filters {
+            if let Some(ids) = ids::of_filter(filter, JOB_ID)? {
+                let predicates = self.predicates.iter().cloned().chain([TextField::JobId.any_of(ids)]);
+                let selected = Arc::new(select(&self.tables, predicates).await?);
+                return Ok(Arc::new(Self { selected, ..Self::clone(&self) }));
+            }
+        }
+        Ok(self)
+    }
+
+    /// A scan of at least the first `limit` rows of a sort by several keys: those of the first key, with all rows whose
+    /// keys equal that of the last. `None` if the scan has no such order.
+    pub(super) fn first_by(&self, key: &PhysicalSortExpr, limit: usize) -> Option<Arc<dyn ExecutionPlan>> {
+        let order = self.order_by(key).filter(|_| self.is_whole())?;
+        Some(self.changed(|scan| {
+            (scan.order, scan.page.limit, scan.with_ties) = (Some(order), Some(limit), true);
+            scan.filters.clear();
+        }))
     }
 
     /// The batches of a scan with an order or a limit.
@@ -149,10 +186,13 @@ impl JobScanExec {
                 page: self.page,
             };
             let timer = metrics.elapsed_compute().timer();
-            let rows = ordered.rows(self.order).await?;
+            let mut rows = ordered.rows(self.order).await?;
+            if let Some(order) = self.order.filter(|_| self.with_ties) {
+                ordered.add_ties(order, &mut rows).await?;
+            }
             drop(timer);
             let parts: Vec<usize> = (0..rows.len()).step_by(CHUNK_ROWS).collect();
-            Ok::<_, datafusion::error::DataFusionError>(stream::iter(parts).then(move |first| {
+            Ok::<_, DataFusionError>(stream::iter(parts).then(move |first| {
                 let batch = self.rows(&rows[first..rows.len().min(first + CHUNK_ROWS)], &metrics);
                 async move {
                     consume_budget().await;
@@ -160,7 +200,7 @@ impl JobScanExec {
                 }
             }))
         });
-        Box::pin(RecordBatchStreamAdapter::new(schema, futures::TryStreamExt::try_flatten(batches)))
+        Box::pin(RecordBatchStreamAdapter::new(schema, batches.try_flatten()))
     }
 
     /// The selected rows of a chunk; `None` if there are none.
@@ -244,7 +284,10 @@ impl DisplayAs for JobScanExec {
         if self.page.offset > 0 {
             write!(f, ", skip={}", self.page.offset)?;
         }
-        self.page.limit.map_or(Ok(()), |limit| write!(f, ", limit={limit}"))
+        if let Some(limit) = self.page.limit {
+            write!(f, ", limit={limit}{}", if self.with_ties { " with ties" } else { "" })?;
+        }
+        self.filters.iter().try_for_each(|filter| write!(f, ", filter=[{filter}]"))
     }
 }
 
@@ -264,9 +307,25 @@ impl ExecutionPlan for JobScanExec {
 
     fn apply_expressions(
         &self,
-        _: &mut dyn FnMut(&Arc<dyn PhysicalExpr>) -> EngineResult<TreeNodeRecursion>,
+        visit: &mut dyn FnMut(&PhysicalExprRef) -> EngineResult<TreeNodeRecursion>,
     ) -> EngineResult<TreeNodeRecursion> {
-        Ok(TreeNodeRecursion::Continue)
+        ids::visit(&self.filters, visit)
+    }
+
+    fn handle_child_pushdown_result(
+        &self,
+        phase: FilterPushdownPhase,
+        offered: ChildPushdownResult,
+        _: &ConfigOptions,
+    ) -> EngineResult<FilterPushdownPropagation<Arc<dyn ExecutionPlan>>> {
+        let filters = ids::dynamic_filters(phase, &offered, &[JOB_ID]);
+        // The join tests the rows again.
+        let answer = FilterPushdownPropagation::all_unsupported(offered);
+        // A limit applies to the rows before the join.
+        if filters.is_empty() || !self.is_whole() {
+            return Ok(answer);
+        }
+        Ok(answer.with_updated_node(self.changed(|scan| scan.filters = filters)))
     }
 
     fn with_new_children(
@@ -298,8 +357,11 @@ impl ExecutionPlan for JobScanExec {
         let all = self.selected.candidates(&self.tables).unwrap_or(self.tables.jobs.len());
         let rows = self.page.of_count(all);
         statistics.column_statistics = self.columns.iter().map(|column| self.column_statistics(column)).collect();
-        statistics.num_rows =
-            if self.selected.has_residual() { Precision::Inexact(rows) } else { Precision::Exact(rows) };
+        statistics.num_rows = if self.selected.has_residual() || self.with_ties {
+            Precision::Inexact(rows)
+        } else {
+            Precision::Exact(rows)
+        };
         Ok(Arc::new(statistics))
     }
 

@@ -9,7 +9,9 @@
 //! | `RecordScanExec` | columns of the tables `job_run`, `job_spec` and `job_error` |
 
 mod filters;
+mod first_rows;
 mod group_codes;
+mod ids;
 mod job_scan;
 mod properties;
 mod record_scan;

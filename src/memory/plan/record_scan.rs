@@ -3,26 +3,30 @@
 use std::fmt;
 use std::sync::Arc;
 
-use datafusion::arrow::array::{ArrayRef, AsArray, BinaryViewBuilder, DictionaryArray, UInt32Array};
+use bytes::Bytes;
+use datafusion::arrow::array::{Array, ArrayRef, AsArray, BinaryViewBuilder, DictionaryArray};
 use datafusion::arrow::buffer::Buffer;
 use datafusion::arrow::datatypes::{Field, SchemaRef, UInt32Type};
 use datafusion::arrow::record_batch::{RecordBatch, RecordBatchOptions};
+use datafusion::common::config::ConfigOptions;
 use datafusion::common::stats::Precision;
 use datafusion::common::tree_node::TreeNodeRecursion;
 use datafusion::common::{Statistics, internal_err};
-use datafusion::error::Result as EngineResult;
+use datafusion::error::{DataFusionError, Result as EngineResult};
 use datafusion::execution::{SendableRecordBatchStream, TaskContext};
-use datafusion::physical_expr::PhysicalExpr;
+use datafusion::physical_expr::PhysicalExprRef;
+use datafusion::physical_plan::filter_pushdown::{ChildPushdownResult, FilterPushdownPhase, FilterPushdownPropagation};
 use datafusion::physical_plan::metrics::{BaselineMetrics, ExecutionPlanMetricsSet, MetricsSet, RecordOutput};
 use datafusion::physical_plan::stream::RecordBatchStreamAdapter;
 use datafusion::physical_plan::{DisplayAs, DisplayFormatType, ExecutionPlan, PlanProperties, StatisticsArgs};
-use futures::{StreamExt, stream};
+use futures::{StreamExt, TryStreamExt, stream};
 
+use super::ids;
 use super::properties::{of_scan, part_of};
 use crate::ingest::RUN_ID_BYTES;
 use crate::memory::query::consume_budget;
 use crate::memory::schema::{RUN_STATES, id_strings, id_views, messages, states};
-use crate::memory::storage::{Chunk, Records, RunChunk, Tables};
+use crate::memory::storage::{CHUNK_ROWS, Chunk, JobId, LocatedRows, Records, RunColumnIndex, RunId, Tables, locate};
 
 /// A table other than `job`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -32,10 +36,25 @@ pub(super) enum RecordTable {
     Errors,
 }
 
-/// Scans a table other than `job`, with a projection and an optional limit. Each batch is a chunk.
+impl RecordTable {
+    /// The columns with an index.
+    pub(super) const fn ids(self) -> &'static [&'static str] {
+        match self {
+            Self::Runs => &["run_id", "job_id"],
+            Self::Specs | Self::Errors => &["job_id"],
+        }
+    }
+}
+
+/// Scans a table other than `job`, with a projection and an optional limit. Each batch is a chunk, unless the rows are
+/// looked up by their ids.
 #[derive(Debug, Clone)]
 pub(super) struct RecordScanExec {
     chunks: RecordChunks,
+    /// The rows that an index has found, ascending.
+    rows: Option<Arc<[u32]>>,
+    /// The filters of joins on a column with an index.
+    filters: Vec<PhysicalExprRef>,
     limit: Option<usize>,
     properties: Arc<PlanProperties>,
     metrics: ExecutionPlanMetricsSet,
@@ -45,11 +64,26 @@ impl RecordScanExec {
     pub(super) fn new(tables: Arc<Tables>, table: RecordTable, schema: SchemaRef) -> Self {
         let chunks = RecordChunks { tables, table };
         let properties = Arc::new(of_scan(schema, 1, None));
-        Self { chunks, limit: None, properties, metrics: ExecutionPlanMetricsSet::new() }
+        Self {
+            chunks,
+            rows: None,
+            filters: Vec::new(),
+            limit: None,
+            properties,
+            metrics: ExecutionPlanMetricsSet::new(),
+        }
+    }
+
+    /// A scan of the rows whose column is one of some ids.
+    pub(super) fn with_ids(self, column: &str, ids: &[String]) -> Self {
+        Self { rows: Some(self.chunks.with_ids(column, ids).into()), ..self }
     }
 
     pub(super) fn rows(&self) -> usize {
-        (0..self.chunks.len()).map(|chunk| self.chunks.rows(chunk)).sum()
+        match &self.rows {
+            Some(rows) => rows.len(),
+            None => (0..self.chunks.len()).map(|chunk| self.chunks.rows(chunk)).sum(),
+        }
     }
 
     pub(super) fn with_partitions(self, partitions: usize) -> Self {
@@ -72,17 +106,56 @@ impl RecordScanExec {
         self.properties.output_partitioning().partition_count()
     }
 
-    /// The chunks of a partition, each with the number of rows to scan.
-    fn chunks(&self, partition: usize) -> Vec<(usize, usize)> {
+    /// The parts of a partition, up to the limit.
+    fn parts(&self, partition: usize) -> EngineResult<Vec<Part>> {
         let mut left = self.limit.unwrap_or(usize::MAX);
-        let rows = |chunk: usize| {
+        if let Some(rows) = self.selected()? {
+            // A partition has the same rows whether it is scanned or looked up, because a filter of a join may become
+            // known to some partitions only.
+            let is_here = |row: &u32| self.chunks.chunk_of(*row) % self.partitions() == partition;
+            let rows: Vec<u32> = rows.iter().copied().filter(is_here).take(left).collect();
+            return Ok(rows.chunks(CHUNK_ROWS).map(|rows| Part::Rows(rows.into())).collect());
+        }
+        let first = |chunk: usize| {
             // Rows beyond the limit are not converted.
             let rows = self.chunks.rows(chunk).min(left);
             left -= rows;
-            (chunk, rows)
+            Part::First(chunk, rows)
         };
-        let chunks = part_of(self.chunks.len(), partition, self.partitions());
-        chunks.map(rows).take_while(|&(_, rows)| rows > 0).collect()
+        let parts = part_of(self.chunks.len(), partition, self.partitions()).map(first);
+        Ok(parts.take_while(|part| part.len() > 0).collect())
+    }
+
+    /// The rows that an index finds, if there is a condition that it answers.
+    fn selected(&self) -> EngineResult<Option<Arc<[u32]>>> {
+        if self.rows.is_some() {
+            return Ok(self.rows.clone());
+        }
+        for filter in &self.filters {
+            for column in self.chunks.table.ids() {
+                if let Some(ids) = ids::of_filter(filter, column)? {
+                    return Ok(Some(self.chunks.with_ids(column, &ids).into()));
+                }
+            }
+        }
+        Ok(None)
+    }
+}
+
+/// A part of a partition, for a batch.
+enum Part {
+    /// The first rows of a chunk.
+    First(usize, usize),
+    /// Rows of any chunks.
+    Rows(Box<[u32]>),
+}
+
+impl Part {
+    fn len(&self) -> usize {
+        match self {
+            Self::First(_, rows) => *rows,
+            Self::Rows(rows) => rows.len(),
+        }
     }
 }
 
@@ -91,6 +164,12 @@ impl DisplayAs for RecordScanExec {
         let schema = self.schema();
         let names: Vec<&str> = schema.fields().iter().map(|field| field.name().as_str()).collect();
         write!(f, "{}: columns=[{}]", self.name(), names.join(", "))?;
+        if let Some(rows) = &self.rows {
+            write!(f, ", index=[{}], candidates={}", self.chunks.table.ids().join(" or "), rows.len())?;
+        }
+        for filter in &self.filters {
+            write!(f, ", filter=[{filter}]")?;
+        }
         self.limit.map_or(Ok(()), |limit| write!(f, ", limit={limit}"))
     }
 }
@@ -114,9 +193,25 @@ impl ExecutionPlan for RecordScanExec {
 
     fn apply_expressions(
         &self,
-        _: &mut dyn FnMut(&Arc<dyn PhysicalExpr>) -> EngineResult<TreeNodeRecursion>,
+        visit: &mut dyn FnMut(&PhysicalExprRef) -> EngineResult<TreeNodeRecursion>,
     ) -> EngineResult<TreeNodeRecursion> {
-        Ok(TreeNodeRecursion::Continue)
+        ids::visit(&self.filters, visit)
+    }
+
+    fn handle_child_pushdown_result(
+        &self,
+        phase: FilterPushdownPhase,
+        offered: ChildPushdownResult,
+        _: &ConfigOptions,
+    ) -> EngineResult<FilterPushdownPropagation<Arc<dyn ExecutionPlan>>> {
+        let filters = ids::dynamic_filters(phase, &offered, self.chunks.table.ids());
+        // The join tests the rows again.
+        let answer = FilterPushdownPropagation::all_unsupported(offered);
+        // A limit applies to the rows before the join.
+        if filters.is_empty() || self.limit.is_some() {
+            return Ok(answer);
+        }
+        Ok(answer.with_updated_node(Arc::new(Self { filters, ..self.clone() })))
     }
 
     fn with_new_children(
@@ -131,16 +226,20 @@ impl ExecutionPlan for RecordScanExec {
             return internal_err!("the scan has no partition {partition}");
         }
         let metrics = BaselineMetrics::new(&self.metrics, partition);
-        let (schema, records) = (self.schema(), self.chunks.clone());
-        let batches = stream::iter(self.chunks(partition)).then(move |(chunk, rows)| {
-            let _timer = metrics.elapsed_compute().timer();
-            let batch = records.batch(&schema, chunk, rows).map(|batch| batch.record_output(&metrics));
-            async move {
-                consume_budget().await;
-                batch
-            }
+        let scan = self.clone();
+        // A join polls its probe side when the filter is known.
+        let batches = stream::once(async move {
+            let parts = scan.parts(partition)?;
+            Ok::<_, DataFusionError>(stream::iter(parts).then(move |part| {
+                let _timer = metrics.elapsed_compute().timer();
+                let batch = scan.chunks.batch(&scan.schema(), &part).map(|batch| batch.record_output(&metrics));
+                async move {
+                    consume_budget().await;
+                    batch
+                }
+            }))
         });
-        Ok(Box::pin(RecordBatchStreamAdapter::new(self.schema(), batches)))
+        Ok(Box::pin(RecordBatchStreamAdapter::new(self.schema(), batches.try_flatten())))
     }
 
     fn metrics(&self) -> Option<MetricsSet> {
@@ -150,7 +249,8 @@ impl ExecutionPlan for RecordScanExec {
     fn statistics_from_inputs(&self, _: &[Arc<Statistics>], args: &StatisticsArgs) -> EngineResult<Arc<Statistics>> {
         let mut statistics = Statistics::new_unknown(&self.schema());
         let partitions = args.partition().map_or(0..self.partitions(), |partition| partition..partition + 1);
-        statistics.num_rows = Precision::Exact(partitions.flat_map(|at| self.chunks(at)).map(|(_, rows)| rows).sum());
+        let parts = partitions.map(|partition| self.parts(partition)).collect::<EngineResult<Vec<_>>>()?;
+        statistics.num_rows = Precision::Exact(parts.iter().flatten().map(Part::len).sum());
         Ok(Arc::new(statistics))
     }
 
@@ -189,48 +289,85 @@ impl RecordChunks {
         }
     }
 
-    fn batch(&self, schema: &SchemaRef, chunk: usize, rows: usize) -> EngineResult<RecordBatch> {
+    /// The chunk of a row.
+    fn chunk_of(&self, row: u32) -> usize {
+        match self.table {
+            RecordTable::Runs => locate(row).0,
+            // All blocks but the last have the same length.
+            RecordTable::Specs | RecordTable::Errors => {
+                self.records().blocks().first().map_or(0, |block| row as usize / block.len())
+            }
+        }
+    }
+
+    /// The rows whose column is one of some ids, ascending.
+    fn with_ids(&self, column: &str, ids: &[String]) -> Vec<u32> {
+        let jobs = ids.iter().filter_map(|id| JobId::new(id));
+        let mut rows: Vec<u32> = match (self.table, column) {
+            (RecordTable::Runs, "run_id") => {
+                ids.iter().filter_map(|id| self.tables.run_row(&RunId::new(id)?)).collect()
+            }
+            (RecordTable::Runs, _) => jobs.flat_map(|job| self.tables.runs_of(&job)).collect(),
+            (RecordTable::Specs | RecordTable::Errors, _) => jobs.filter_map(|job| self.records().row(&job)).collect(),
+        };
+        rows.sort_unstable();
+        rows.dedup();
+        rows
+    }
+
+    fn batch(&self, schema: &SchemaRef, part: &Part) -> EngineResult<RecordBatch> {
         let column = |field: &Arc<Field>| match self.table {
-            RecordTable::Runs => self.run_column(field.name(), &self.tables.runs.chunks()[chunk], rows),
-            RecordTable::Specs | RecordTable::Errors => self.record_column(field.name(), chunk, rows),
+            RecordTable::Runs => self.run_column(field.name(), part),
+            RecordTable::Specs | RecordTable::Errors => self.record_column(field.name(), part),
         };
         let columns = schema.fields().iter().map(column).collect::<EngineResult<Vec<_>>>()?;
-        let options = RecordBatchOptions::new().with_row_count(Some(rows));
+        let options = RecordBatchOptions::new().with_row_count(Some(part.len()));
         Ok(RecordBatch::try_new_with_options(Arc::clone(schema), columns, &options)?)
     }
 
-    fn run_column(&self, name: &str, chunk: &RunChunk, rows: usize) -> EngineResult<ArrayRef> {
-        let message = |indices: &UInt32Array| -> EngineResult<ArrayRef> {
-            let message = |index: Option<u32>| Some(self.tables.records.run_messages.get(index?));
-            Ok(messages(indices.iter().take(rows).map(message))?)
+    fn run_column(&self, name: &str, part: &Part) -> EngineResult<ArrayRef> {
+        let stored = |name: &str| -> EngineResult<ArrayRef> {
+            let Some(column) = RunColumnIndex::named(name) else {
+                return internal_err!("the table of runs has no column {name:?}");
+            };
+            let chunks = self.tables.runs.chunks();
+            Ok(match part {
+                Part::First(chunk, rows) => chunks[*chunk].batch().column(column as usize).slice(0, *rows),
+                Part::Rows(rows) => {
+                    LocatedRows::new(chunks, rows).take(|chunk| chunk.batch().column(column as usize))?
+                }
+            })
         };
         Ok(match name {
-            "run_id" => id_views::<RUN_ID_BYTES>(chunk.run_id(), rows)?,
-            "job_id" => id_strings(chunk.job().iter().take(rows).map(|job| Some(self.tables.job_of_run(job?))))?,
-            "state" => states(&chunk.state().slice(0, rows), &RUN_STATES)?,
-            "error" => message(chunk.error())?,
-            "debug" => message(chunk.debug())?,
-            _ => {
-                let Some(column) = chunk.batch().column_by_name(name) else {
-                    return internal_err!("the table of runs has no column {name:?}");
-                };
-                let values = column.slice(0, rows);
-                match self.tables.dictionaries.of(name) {
-                    Some(texts) => {
-                        Arc::new(DictionaryArray::try_new(values.as_primitive::<UInt32Type>().clone(), texts.values())?)
-                    }
-                    None => values,
-                }
+            "run_id" => id_views::<RUN_ID_BYTES>(stored(name)?.as_fixed_size_binary(), part.len())?,
+            "job_id" => {
+                let jobs = stored("job")?;
+                id_strings(jobs.as_primitive::<UInt32Type>().iter().map(|job| Some(self.tables.job_of_run(job?))))?
             }
+            "state" => states(stored(name)?.as_primitive(), &RUN_STATES)?,
+            "error" | "debug" => {
+                let indices = stored(name)?;
+                let message = |index: Option<u32>| Some(self.tables.records.run_messages.get(index?));
+                messages(indices.as_primitive::<UInt32Type>().iter().map(message))?
+            }
+            _ => match (stored(name)?, self.tables.dictionaries.of(name)) {
+                (codes, Some(texts)) => {
+                    Arc::new(DictionaryArray::try_new(codes.as_primitive::<UInt32Type>().clone(), texts.values())?)
+                }
+                (values, None) => values,
+            },
         })
     }
 
-    fn record_column(&self, name: &str, chunk: usize, rows: usize) -> EngineResult<ArrayRef> {
-        let records = &self.records().blocks()[chunk][..rows];
+    fn record_column(&self, name: &str, part: &Part) -> EngineResult<ArrayRef> {
+        let records: Vec<&(JobId, Bytes)> = match part {
+            Part::First(chunk, rows) => self.records().blocks()[*chunk][..*rows].iter().collect(),
+            Part::Rows(rows) => rows.iter().map(|&row| self.records().record(row)).collect(),
+        };
         Ok(match name {
-            "job_id" => id_strings(records.iter().map(|&(id, _)| Some(id)))?,
+            "job_id" => id_strings(records.iter().map(|&(id, _)| Some(*id)))?,
             "spec" => {
-                let mut specs = BinaryViewBuilder::with_capacity(rows);
+                let mut specs = BinaryViewBuilder::with_capacity(records.len());
                 for (_, spec) in records {
                     let block = specs.append_block(Buffer::from(spec.clone()));
                     specs.try_append_view(block, 0, spec.len() as u32)?;

@@ -7,6 +7,7 @@ use datafusion::error::Result as EngineResult;
 use datafusion::execution::SessionStateBuilder;
 use datafusion::prelude::{SessionConfig, SessionContext};
 
+use super::first_rows::FirstRows;
 use super::group_codes::GroupByCodes;
 use super::record_scan::RecordTable;
 use super::table::{JobsTable, RecordsTable};
@@ -20,6 +21,9 @@ pub(in crate::memory) fn session_context(tables: &Arc<Tables>) -> EngineResult<S
     let mut config = SessionConfig::new().with_information_schema(true);
     // A scan has as many partitions as its rows justify.
     config.options_mut().optimizer.enable_round_robin_repartition = false;
+    // The scans look up the ids of a join.
+    config.options_mut().optimizer.hash_join_inlist_pushdown_max_distinct_values = 10_000;
+    config.options_mut().optimizer.hash_join_inlist_pushdown_max_size = 16 << 20;
     // The generic dialect parses `cluster` after a comma as a clause.
     config.options_mut().sql_parser.dialect = Dialect::PostgreSQL;
     let context = SessionContext::new_with_state(state(config).build());
@@ -34,7 +38,8 @@ pub(in crate::memory) fn session_context(tables: &Arc<Tables>) -> EngineResult<S
 fn state(config: SessionConfig) -> SessionStateBuilder {
     let state = SessionStateBuilder::new_with_default_features()
         .with_config(config)
-        .with_optimizer_rule(Arc::new(GroupByCodes));
+        .with_optimizer_rule(Arc::new(GroupByCodes))
+        .with_physical_optimizer_rule(Arc::new(FirstRows));
     #[cfg(feature = "sql")]
     let state = {
         use datafusion::optimizer::{Analyzer, AnalyzerRule};

@@ -7,7 +7,7 @@ use datafusion::error::Result as EngineResult;
 use crate::memory::query::{PageRange, RowSelection, order_method, ordered_rows};
 use crate::memory::storage::Tables;
 use crate::model::JobState;
-use crate::query::{Direction, JobOrder, JobOrderKey, JobQuery, Predicate, StateField, TimeField};
+use crate::query::{Direction, JobOrder, JobOrderKey, JobQuery, Predicate, StateField, TextField, TimeField};
 use crate::time::Timestamp;
 
 /// An order of the scan.
@@ -110,38 +110,82 @@ impl Ordered<'_> {
             if left == 0 {
                 break;
             }
-            let selected = self.selected_with([StateField.equals(state)]).await?;
+            let selected = self.selected_with(vec![StateField.equals(state)]).await?;
             let page = PageRange { offset: 0, limit: self.page.limit.map(|_| left) };
             rows.extend(ordered_rows(self.tables, &selected, None, page).await);
         }
         Ok(self.page.of(rows))
     }
 
-    /// The first rows by whole seconds. The last second is replaced by all of its rows, then all are sorted.
+    /// The first rows by whole seconds, with all rows of the last second, sorted.
     async fn by_last_transition(&self, direction: Direction) -> EngineResult<Vec<u32>> {
         let order = JobOrder { key: JobOrderKey::LastTransitionTime, direction };
         let page = PageRange { offset: 0, limit: self.page.limit.map(|_| self.page.end()) };
         let mut rows = ordered_rows(self.tables, self.selected, Some(order), page).await;
-        let time = |row: u32| {
-            let (chunk, at) = self.tables.jobs.locate(row);
-            Timestamp::from_micros(chunk.cells.last_transition_time[at])
-        };
         if let Some(&last) = rows.last().filter(|_| rows.len() == self.page.end()) {
-            let second = time(last).floor_seconds();
-            rows.retain(|&row| time(row).floor_seconds() != second);
-            let [start, end] = [second, second + 1].map(Timestamp::from_seconds);
-            let within = [TimeField::LastTransitionTime.at_least(start), TimeField::LastTransitionTime.less_than(end)];
-            let all = self.selected_with(within).await?;
-            rows.extend(ordered_rows(self.tables, &all, None, PageRange::default()).await);
+            let start = self.last_transition(last).floor_seconds();
+            let [start, end] = [start, start + 1].map(Timestamp::from_seconds);
+            self.add(&mut rows, within(TimeField::LastTransitionTime, start, end)).await?;
         }
-        rows.sort_by_key(|&row| time(row));
+        rows.sort_by_key(|&row| self.last_transition(row));
         if direction == Direction::Descending {
             rows.reverse();
         }
         Ok(self.page.of(rows))
     }
 
-    async fn selected_with<const N: usize>(&self, more: [Predicate; N]) -> EngineResult<RowSelection> {
+    /// Adds the rows whose keys equal that of the last row, if the page is full.
+    pub(super) async fn add_ties(&self, order: ScanOrder, rows: &mut Vec<u32>) -> EngineResult<()> {
+        let Some(&last) = rows.last().filter(|_| rows.len() == self.page.end()) else { return Ok(()) };
+        let (chunk, at) = self.tables.jobs.locate(last);
+        let dictionaries = &self.tables.dictionaries;
+        let at_time = |field, micros| {
+            let [start, end] = [micros, micros + 1].map(Timestamp::from_micros);
+            within(field, start, end)
+        };
+        let ties = match order {
+            ScanOrder::Api(JobOrder { key, .. }) => match key {
+                JobOrderKey::JobId => return Ok(()),
+                JobOrderKey::Queue => {
+                    vec![TextField::Queue.equals(dictionaries.queues.text(chunk.cells.queue[at]).as_str())]
+                }
+                JobOrderKey::JobSet => {
+                    vec![TextField::JobSet.equals(dictionaries.job_sets.text(chunk.cells.job_set[at]).as_str())]
+                }
+                JobOrderKey::State => vec![StateField.equals(self.tables.jobs.state(last))],
+                JobOrderKey::Submitted => at_time(TimeField::Submitted, chunk.cells.submitted[at]),
+                JobOrderKey::LastTransitionTime => {
+                    at_time(TimeField::LastTransitionTime, chunk.cells.last_transition_time[at])
+                }
+            },
+            ScanOrder::StateName(_) => vec![StateField.equals(self.tables.jobs.state(last))],
+            ScanOrder::LastTransition(_) => {
+                at_time(TimeField::LastTransitionTime, chunk.cells.last_transition_time[at])
+            }
+        };
+        self.add(rows, ties).await
+    }
+
+    /// Adds the selected rows that satisfy more predicates and are not among the rows yet.
+    async fn add(&self, rows: &mut Vec<u32>, more: Vec<Predicate>) -> EngineResult<()> {
+        let selected = self.selected_with(more).await?;
+        let all = ordered_rows(self.tables, &selected, None, PageRange::default()).await;
+        rows.retain(|row| all.binary_search(row).is_err());
+        rows.extend(all);
+        Ok(())
+    }
+
+    fn last_transition(&self, row: u32) -> Timestamp {
+        let (chunk, at) = self.tables.jobs.locate(row);
+        Timestamp::from_micros(chunk.cells.last_transition_time[at])
+    }
+
+    async fn selected_with(&self, more: Vec<Predicate>) -> EngineResult<RowSelection> {
         select(self.tables, self.predicates.iter().cloned().chain(more)).await
     }
+}
+
+/// The times from `start`, and before `end`.
+fn within(field: TimeField, start: Timestamp, end: Timestamp) -> Vec<Predicate> {
+    vec![field.at_least(start), field.less_than(end)]
 }

@@ -10,6 +10,7 @@ use datafusion::logical_expr::{Expr, TableProviderFilterPushDown, TableType};
 use datafusion::physical_plan::ExecutionPlan;
 
 use super::filters::predicate;
+use super::ids;
 use super::job_scan::{JobColumn, JobScanExec};
 use super::properties::partitions_of;
 use super::record_scan::{RecordScanExec, RecordTable};
@@ -92,12 +93,32 @@ impl TableProvider for RecordsTable {
         &self,
         session: &dyn Session,
         projection: Option<&Vec<usize>>,
-        _: &[Expr],
+        filters: &[Expr],
         limit: Option<usize>,
     ) -> EngineResult<Arc<dyn ExecutionPlan>> {
         let schema = project(&self.schema(), projection)?;
         let scan = RecordScanExec::new(Arc::clone(&self.tables), self.table, schema);
+        let scan = match filters.iter().find_map(|condition| self.lookup(condition)) {
+            Some((column, ids)) => scan.with_ids(column, &ids),
+            None => scan,
+        };
         let partitions = partitions_of(scan.rows(), session.config().target_partitions());
         Ok(Arc::new(scan.with_partitions(partitions).with_limit(limit)))
+    }
+
+    fn supports_filters_pushdown(&self, filters: &[&Expr]) -> EngineResult<Vec<TableProviderFilterPushDown>> {
+        // DataFusion tests the rows again: the scan looks up the ids of one condition only.
+        let answer = |condition: &&Expr| match self.lookup(condition) {
+            Some(_) => TableProviderFilterPushDown::Inexact,
+            None => TableProviderFilterPushDown::Unsupported,
+        };
+        Ok(filters.iter().map(answer).collect())
+    }
+}
+
+impl RecordsTable {
+    /// The column with an index, and the ids, that a condition requires.
+    fn lookup<'a>(&self, condition: &'a Expr) -> Option<(&'a str, Vec<String>)> {
+        ids::of_condition(condition).filter(|(column, _)| self.table.ids().contains(column))
     }
 }

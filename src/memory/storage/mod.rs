@@ -58,7 +58,7 @@ pub(super) use postings::{PostingList, Postings};
 pub(super) use records::Records;
 pub(super) use reference::Reference;
 pub(super) use row_set::{RowSet, visit_bitmap};
-pub(super) use runs::{RunCells, RunChunk, RunRows, RunWriter};
+pub(super) use runs::{RunCells, RunChunk, RunColumnIndex, RunRows, RunWriter};
 pub(super) use table::Chunk;
 pub(super) use tables::{Dictionaries, Indexes, JobRecords, Tables};
 pub(super) use window::{by_window, whole_window, window_of};

@@ -18,8 +18,15 @@ pub(crate) struct Records {
 
 impl Records {
     pub(crate) fn get(&self, id: &JobId) -> Option<&Bytes> {
-        let row = self.index.find(id, |row| (row as usize) < self.records.len() && self.id(row) == *id)?;
-        Some(&self.records.get(row).1)
+        Some(&self.record(self.row(id)?).1)
+    }
+
+    pub(crate) fn row(&self, id: &JobId) -> Option<u32> {
+        self.index.find(id, |row| (row as usize) < self.records.len() && self.record(row).0 == *id)
+    }
+
+    pub(crate) fn record(&self, row: u32) -> &(JobId, Bytes) {
+        self.records.get(row)
     }
 
     pub(crate) fn reserve(&self, more: usize) {

@@ -1,5 +1,6 @@
 //! A snapshot of the store.
 
+use std::iter::successors;
 use std::sync::Arc;
 
 use bytes::Bytes;
@@ -12,6 +13,7 @@ use super::id::{JobId, RunId};
 use super::id_index::IdIndex;
 use super::integer_index::IntegerIndex;
 use super::jobs::{JobTable, JobZones};
+use super::located_rows::first_row;
 use super::partials::GroupPartials;
 use super::recent::RecentTransitions;
 use super::records::Records;
@@ -88,6 +90,31 @@ impl Tables {
 
     pub(crate) fn run_row(&self, id: &RunId) -> Option<u32> {
         self.indexes.run_ids.find(id, |row| (row as usize) < self.runs.len() && self.runs.id(row) == *id)
+    }
+
+    /// The rows of the runs of a job, which need not exist.
+    pub(crate) fn runs_of(&self, id: &JobId) -> Vec<u32> {
+        let Some(job) = self.job_row(id) else { return self.runs_of_missing(id) };
+        let (chunk, at) = self.jobs.locate(job);
+        let previous = |&run: &u32| {
+            let (chunk, at) = self.runs.locate(run);
+            chunk.cells.previous.get(at)
+        };
+        successors(chunk.cells.last_run.get(at), previous).collect()
+    }
+
+    fn runs_of_missing(&self, id: &JobId) -> Vec<u32> {
+        let missing = &self.records.missing_jobs;
+        if missing.iter().all(|missing| missing != id) {
+            return Vec::new();
+        }
+        let is_of = |packed: u32| match Reference::unpack(packed) {
+            Reference::Row(_) => false,
+            Reference::Dangling(index) => missing.get(index) == id,
+        };
+        let chunks = self.runs.chunks().iter().enumerate();
+        let runs = chunks.flat_map(|(at, chunk)| (first_row(at)..).zip(chunk.cells.job.iter()));
+        runs.filter(|&(_, &job)| is_of(job)).map(|(run, _)| run).collect()
     }
 
     /// The id of the job of a run, by the packed reference.

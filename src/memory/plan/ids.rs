@@ -1,0 +1,82 @@
+//! Conditions that require a column to equal one of some texts, which scans look up in the indexes of ids.
+
+use datafusion::common::tree_node::TreeNodeRecursion;
+use datafusion::error::Result as EngineResult;
+use datafusion::logical_expr::expr::InList;
+use datafusion::logical_expr::{self as logical, Expr, Operator};
+use datafusion::physical_expr::PhysicalExprRef;
+use datafusion::physical_expr::expressions::{BinaryExpr, Column, DynamicFilterPhysicalExpr, InListExpr, Literal};
+use datafusion::physical_expr::utils::collect_columns;
+use datafusion::physical_plan::filter_pushdown::{ChildPushdownResult, FilterPushdownPhase};
+
+/// The column and the texts of a condition.
+pub(super) fn of_condition(condition: &Expr) -> Option<(&str, Vec<String>)> {
+    match condition {
+        // DataFusion converts a short IN list to a disjunction.
+        Expr::BinaryExpr(logical::BinaryExpr { left, op: Operator::Or, right }) => {
+            let ((column, mut texts), (other, more)) = (of_condition(left)?, of_condition(right)?);
+            texts.extend(more);
+            (column == other).then_some((column, texts))
+        }
+        Expr::BinaryExpr(logical::BinaryExpr { left, op: Operator::Eq, right }) => match (&**left, &**right) {
+            (Expr::Column(column), value) | (value, Expr::Column(column)) => Some((&column.name, vec![text(value)?])),
+            _ => None,
+        },
+        Expr::InList(InList { expr, list, negated: false }) => {
+            let Expr::Column(column) = &**expr else { return None };
+            Some((&column.name, list.iter().map(text).collect::<Option<_>>()?))
+        }
+        _ => None,
+    }
+}
+
+fn text(expr: &Expr) -> Option<String> {
+    expr.as_literal()?.try_as_str()?.map(str::to_owned)
+}
+
+/// The filters of joins and top-k operators that refer to one of the columns, which the optimiser offers to a scan.
+pub(super) fn dynamic_filters(
+    phase: FilterPushdownPhase,
+    offered: &ChildPushdownResult,
+    columns: &[&str],
+) -> Vec<PhysicalExprRef> {
+    let of_column = |filter: &PhysicalExprRef| {
+        filter.downcast_ref::<DynamicFilterPhysicalExpr>().is_some()
+            && collect_columns(filter).iter().any(|column| columns.contains(&column.name()))
+    };
+    let filters = offered.parent_filters.iter().map(|offered| &offered.filter);
+    filters.filter(|filter| phase == FilterPushdownPhase::Post && of_column(filter)).cloned().collect()
+}
+
+/// Visits the filters that a scan holds: a join evaluates a filter only if a scan holds it.
+pub(super) fn visit(
+    filters: &[PhysicalExprRef],
+    visit: &mut dyn FnMut(&PhysicalExprRef) -> EngineResult<TreeNodeRecursion>,
+) -> EngineResult<TreeNodeRecursion> {
+    filters.iter().try_fold(TreeNodeRecursion::Continue, |next, filter| next.visit_sibling(|| visit(filter)))
+}
+
+/// The texts of a filter on a column, at the time of the call.
+pub(super) fn of_filter(filter: &PhysicalExprRef, column: &str) -> EngineResult<Option<Vec<String>>> {
+    if let Some(filter) = filter.downcast_ref::<DynamicFilterPhysicalExpr>() {
+        return of_filter(&filter.current()?, column);
+    }
+    if let Some(both) = filter.downcast_ref::<BinaryExpr>().filter(|both| *both.op() == Operator::And) {
+        let left = of_filter(both.left(), column)?;
+        return if left.is_some() { Ok(left) } else { of_filter(both.right(), column) };
+    }
+    let list = filter.downcast_ref::<InListExpr>().filter(|list| !list.negated() && is_column(list.expr(), column));
+    let Some(list) = list else { return Ok(None) };
+    let mut texts = Vec::new();
+    for item in list.list() {
+        match item.downcast_ref::<Literal>().and_then(|literal| literal.value().try_as_str()) {
+            Some(text) => texts.extend(text.map(str::to_owned)),
+            None => return Ok(None),
+        }
+    }
+    Ok(Some(texts))
+}
+
+fn is_column(expr: &PhysicalExprRef, name: &str) -> bool {
+    expr.downcast_ref::<Column>().is_some_and(|column| column.name() == name)
+}
