@@ -9,10 +9,11 @@ use std::sync::Arc;
 
 use datafusion::arrow::array::{Array, ArrayRef, AsArray, DictionaryArray, StringViewArray, UInt32Array};
 use datafusion::arrow::datatypes::{DataType, UInt32Type};
-use datafusion::common::tree_node::Transformed;
+use datafusion::common::tree_node::{Transformed, TreeNode};
 use datafusion::common::{Column, internal_err};
 use datafusion::error::Result as EngineResult;
 use datafusion::logical_expr::logical_plan::{Aggregate, Projection};
+use datafusion::logical_expr::utils::grouping_set_to_exprlist;
 use datafusion::logical_expr::{
     ColumnarValue, Expr, ExprSchemable, LogicalPlan, ScalarFunctionArgs, ScalarUDF, ScalarUDFImpl, Signature,
     Volatility,
@@ -38,19 +39,25 @@ impl OptimizerRule for GroupByCodes {
 
     fn rewrite(&self, plan: LogicalPlan, _: &dyn OptimizerConfig) -> EngineResult<Transformed<LogicalPlan>> {
         let LogicalPlan::Aggregate(by_values) = plan else { return Ok(Transformed::no(plan)) };
+        // The keys of grouping sets are those of all sets.
+        let keys: Vec<Expr> = grouping_set_to_exprlist(&by_values.group_expr)?.into_iter().cloned().collect();
         let codes = |key: &Expr| {
             let is_text = key.get_type(by_values.input.schema()).is_ok_and(|data_type| data_type == text_type());
-            (is_text && !matches!(key, Expr::GroupingSet(_))).then(|| Arc::new(KeyCodes::default()))
+            is_text.then(|| Arc::new(KeyCodes::default()))
         };
-        let codes: Vec<Option<Arc<KeyCodes>>> = by_values.group_expr.iter().map(codes).collect();
+        let codes: Vec<Option<Arc<KeyCodes>>> = keys.iter().map(codes).collect();
         if codes.iter().all(Option::is_none) {
             return Ok(Transformed::no(LogicalPlan::Aggregate(by_values)));
         }
-        let key = |(key, codes): (&Expr, &Option<Arc<KeyCodes>>)| match codes {
-            Some(codes) => KeyFunction::udf(codes, Direction::Encode).call(vec![key.clone().unalias()]),
-            None => key.clone(),
+        let encoded = |key: Expr| match keys.iter().zip(&codes).find(|(known, _)| **known == key) {
+            Some((_, Some(codes))) => KeyFunction::udf(codes, Direction::Encode).call(vec![key.unalias()]),
+            _ => key,
         };
-        let keys = by_values.group_expr.iter().zip(&codes).map(key).collect();
+        let encode = |key: Expr| match key {
+            Expr::GroupingSet(_) => key.map_children(|key| Ok(Transformed::yes(encoded(key)))).map(|set| set.data),
+            key => Ok(encoded(key)),
+        };
+        let keys = by_values.group_expr.iter().cloned().map(encode).collect::<EngineResult<_>>()?;
         let by_codes = Aggregate::try_new(Arc::clone(&by_values.input), keys, by_values.aggr_expr.clone())?;
         let decoded = |at: usize| {
             let column = Expr::Column(Column::from(by_codes.schema.qualified_field(at)));
@@ -278,16 +285,13 @@ mod tests {
                 "SELECT k, count(*) FILTER (WHERE v > 10) FROM t GROUP BY k ORDER BY k",
                 "SELECT k, l, count(*), max(v) FROM t GROUP BY k, l ORDER BY k, l",
                 "SELECT k, v, count(*) FROM t GROUP BY k, v HAVING k > 't3' ORDER BY k, v",
-                "SELECT k, l, count(*) FROM t GROUP BY GROUPING SETS ((k, l), (k)) ORDER BY k, l",
+                "SELECT k, l, count(*), grouping(l) FROM t GROUP BY GROUPING SETS ((k, l), (k)) ORDER BY 1, 2, 3, 4",
+                "SELECT k, v, max(v), grouping(k) FROM t GROUP BY ROLLUP (k, v) ORDER BY 1, 2, 3, 4",
+                "SELECT l, k, count(DISTINCT v), grouping(k), grouping(l) FROM t GROUP BY CUBE (k, l) ORDER BY 1, 2, 3, 4, 5",
                 "SELECT k, date_trunc('day', t) AS d, count(*), min(t) FROM t GROUP BY k, d ORDER BY k, d",
                 "SELECT u.k, count(*) FROM t AS u JOIN t AS w ON u.k = w.l GROUP BY u.k ORDER BY u.k",
             ] {
-                let is_by_codes = !sql.contains("GROUPING");
-                assert_eq!(
-                    answer(&by_codes, sql, is_by_codes).await,
-                    answer(&plain, sql, false).await,
-                    "{seed}: {sql}"
-                );
+                assert_eq!(answer(&by_codes, sql, true).await, answer(&plain, sql, false).await, "{seed}: {sql}");
             }
         }
     }
