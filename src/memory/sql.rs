@@ -17,7 +17,7 @@ use tokio::runtime::Runtime;
 use tokio::sync::{mpsc, oneshot};
 use tokio::task::JoinHandle;
 
-use super::sql_planner::{SqlPlanner, check_depth, refused, sql_error};
+use super::sql_planner::{Cause, SqlPlanner, check_depth, refused, sql_error};
 use crate::error::{BackendKind, Error, ErrorKind, Operation, Result};
 
 /// The stack size of a thread that plans and executes statements; unused pages take no memory. DataFusion grows the
@@ -214,7 +214,7 @@ async fn send(mut stream: SendableRecordBatchStream, batches: &mpsc::Sender<Reco
 }
 
 fn failed(error: DataFusionError) -> Error {
-    sql_error(ErrorKind::Backend, "the statement failed", error)
+    sql_error(ErrorKind::Backend, "the statement failed", Cause::of(&error))
 }
 
 fn stopped() -> Error {

@@ -14,6 +14,7 @@ use datafusion::sql::sqlparser::tokenizer::{Token, Tokenizer};
 use parking_lot::Mutex;
 
 use super::plan::TABLES;
+use super::sql_names::logical_plan;
 use crate::error::{BackendKind, Error, ErrorKind, Operation, Result};
 
 /// The maximum nesting of expressions and subqueries, counted as operators, keywords and nested parentheses. Planning
@@ -67,7 +68,7 @@ impl SqlPlanner {
         if let Some(optimised) = self.kept(statement) {
             return state.query_planner().create_physical_plan(&optimised, state).await.map_err(refused);
         }
-        let plan = state.create_logical_plan(statement).await.map_err(refused)?;
+        let plan = logical_plan(state, statement).await.map_err(refused)?;
         let read_only = SQLOptions::new().with_allow_ddl(false).with_allow_dml(false).with_allow_statements(false);
         read_only.verify_plan(&plan).map_err(refused)?;
         let is_repeatable = is_repeatable(&plan).map_err(refused)?;
@@ -156,7 +157,21 @@ pub(super) fn refused(error: DataFusionError) -> Error {
         DataFusionError::ResourcesExhausted(_) => ErrorKind::Backend,
         _ => ErrorKind::InvalidArgument,
     };
-    sql_error(kind, "the statement cannot be planned", error)
+    sql_error(kind, "the statement cannot be planned", Cause::of(&error))
+}
+
+/// The cause of an error, without the steps of planning that passed it on.
+#[derive(Debug, thiserror::Error)]
+#[error("{0}")]
+pub(super) struct Cause(String);
+
+impl Cause {
+    pub(super) fn of(error: &DataFusionError) -> Self {
+        let mut message = error.find_root().to_string();
+        // A request to report the error to the authors of DataFusion.
+        message.truncate(message.find(".\nThis issue was likely caused by a bug").unwrap_or(message.len()));
+        Self(message)
+    }
 }
 
 pub(super) fn sql_error(

@@ -125,6 +125,24 @@ fn sql_writes_valid_parquet_and_arrow_files() {
 }
 
 #[test]
+fn sql_numbers_repeated_names_and_writes_intervals_as_text() {
+    let query = "SELECT 1 AS a, 2 AS a_2, 3 AS a, interval '1 day' AS i";
+    let output = run(&["sql", "--jobs", "1", "--format", "json", query]);
+    assert_eq!(stdout(&output), "{\"a\":1,\"a_2\":2,\"a_3\":3,\"i\":\"1 days\"}\n", "{}", stderr(&output));
+    let csv = run(&["sql", "--jobs", "1", "--format", "csv", query]);
+    assert_eq!(stdout(&csv), "a,a_2,a,i\n1,2,3,1 days\n");
+    let path = PathBuf::from(env!("CARGO_TARGET_TMPDIR")).join("sql-interval.parquet");
+    let parquet = run(&["sql", "--jobs", "1", "--format", "parquet", "--out", path.to_str().unwrap(), query]);
+    assert_eq!((code(&parquet), stderr(&parquet)), (0, String::new()));
+    let file = std::fs::File::open(path).unwrap();
+    let reader = parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder::try_new(file).unwrap();
+    let names: Vec<_> = reader.schema().fields().iter().map(|field| field.name().clone()).collect();
+    assert_eq!(names, ["a", "a_2", "a_3", "i"]);
+    let batch = reader.build().unwrap().next().unwrap().unwrap();
+    assert_eq!(arrow::array::AsArray::as_string::<i64>(batch.column(3)).value(0), "1 days");
+}
+
+#[test]
 fn sql_replaces_a_file_only_after_success() {
     let path = file("sql-kept.csv", "before");
     let other = file("sql-kept.csv.part", "of the user");

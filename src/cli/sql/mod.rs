@@ -51,7 +51,17 @@ pub struct SqlArgs {
     out: Option<PathBuf>,
 }
 
-const AFTER_HELP: &str = r#"Examples:
+const AFTER_HELP: &str = r#"The dialect is PostgreSQL's, with the functions of DataFusion:
+  integers    are 64 bits wide. An overflow is an error, also of sum. A division truncates.
+  casts       of a fraction to an integer round, a half away from zero.
+  times       have microseconds and no time zone. extract(second ...) has no fraction, extract(epoch ...) has.
+  intervals   are compared by their length, with days of 24 hours and months of 30 days, if they are literals.
+  patterns    of to_char are those of strftime: '%Y-%m-%d'.
+  names       of columns may be repeated. JSON, Parquet and Arrow number them.
+Refused are SIMILAR TO (use ~ with a regular expression), TABLESAMPLE, FETCH ... WITH TIES, IN and EXISTS with a subquery
+outside of WHERE, and AND or OR after IS DISTINCT FROM (put the comparison in parentheses).
+
+Examples:
   broadside sql
   broadside sql "SELECT queue, state, count(*) AS jobs FROM job GROUP BY queue, state ORDER BY jobs DESC LIMIT 10"
   broadside sql --jobs 1000000 -c "EXPLAIN SELECT job_id FROM job WHERE queue = 'risk' ORDER BY job_id DESC LIMIT 5"

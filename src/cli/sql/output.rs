@@ -1,5 +1,6 @@
 //! Output formats of query results.
 
+use std::collections::HashSet;
 use std::io::Write;
 use std::sync::Arc;
 
@@ -74,7 +75,7 @@ enum Writer<W: Write + Send> {
     Table(Vec<RecordBatch>, W),
     /// With the header still to be written: it is written with the first batch, or at the end if there is none.
     Csv(csv::Writer<W>, Option<RecordBatch>),
-    Json(datafusion::arrow::json::Writer<W, LineDelimited>),
+    Json(datafusion::arrow::json::Writer<W, LineDelimited>, SchemaRef),
     Parquet(Box<ArrowWriter<W>>, SchemaRef),
     Arrow(FileWriter<W>, SchemaRef),
 }
@@ -85,7 +86,10 @@ impl<W: Write + Send> Writer<W> {
         Ok(match format {
             Format::Table => Self::Table(vec![empty], out),
             Format::Csv => Self::Csv(csv::Writer::new(out), Some(empty)),
-            Format::Json => Self::Json(WriterBuilder::new().with_explicit_nulls(true).build(out)),
+            Format::Json => {
+                let writer = WriterBuilder::new().with_explicit_nulls(true).build(out);
+                Self::Json(writer, distinct_names(schema.fields().iter().cloned()))
+            }
             Format::Parquet => {
                 let schema = portable_schema(schema);
                 let properties = WriterProperties::builder().set_compression(Compression::SNAPPY).build();
@@ -105,7 +109,10 @@ impl<W: Write + Send> Writer<W> {
                 writer.write(&with_json_columns(&batch)?)?;
                 *header = None;
             }
-            Self::Json(writer) => writer.write(&batch)?,
+            Self::Json(writer, schema) => {
+                let columns = batch.columns().to_vec();
+                writer.write(&with_columns(&batch, Arc::clone(schema), columns)?)?;
+            }
             Self::Parquet(writer, schema) => writer.write(&portable(&batch, schema)?)?,
             Self::Arrow(writer, schema) => writer.write(&portable(&batch, schema)?)?,
         }
@@ -125,7 +132,7 @@ impl<W: Write + Send> Writer<W> {
                 }
                 writer.into_inner().flush()?;
             }
-            Self::Json(mut writer) => {
+            Self::Json(mut writer, _) => {
                 writer.finish()?;
                 writer.into_inner().flush()?;
             }
@@ -139,9 +146,19 @@ impl<W: Write + Send> Writer<W> {
     }
 }
 
-/// Replaces dictionary and view types, which not all readers of Parquet and Arrow support.
+/// Replaces the types that not all readers of Parquet and Arrow support: dictionaries, views and intervals.
 fn portable_schema(schema: &SchemaRef) -> SchemaRef {
-    let fields = schema.fields().iter().map(portable_field);
+    distinct_names(schema.fields().iter().map(portable_field))
+}
+
+/// A schema of fields, with a number after each name that occurs before.
+fn distinct_names(fields: impl Iterator<Item = FieldRef>) -> SchemaRef {
+    let mut names = HashSet::new();
+    let fields = fields.map(|field| {
+        let numbered = |number| if number == 1 { field.name().clone() } else { format!("{}_{number}", field.name()) };
+        let name = (1..).map(numbered).find(|name| names.insert(name.clone())).unwrap_or_default();
+        Arc::unwrap_or_clone(field).with_name(name)
+    });
     Arc::new(Schema::new(fields.collect::<Vec<_>>()))
 }
 
@@ -153,7 +170,8 @@ fn portable_type(data_type: &DataType) -> DataType {
     match data_type {
         DataType::Dictionary(_, values) => portable_type(values),
         // 64-bit offsets, because the values of a batch may exceed 2 GiB.
-        DataType::Utf8 | DataType::Utf8View => DataType::LargeUtf8,
+        // Parquet has no intervals of nanoseconds.
+        DataType::Utf8 | DataType::Utf8View | DataType::Interval(_) => DataType::LargeUtf8,
         DataType::Binary | DataType::BinaryView => DataType::LargeBinary,
         DataType::Map(entries, sorted) => DataType::Map(portable_field(entries), *sorted),
         DataType::Struct(fields) => DataType::Struct(fields.iter().map(portable_field).collect()),

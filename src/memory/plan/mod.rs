@@ -8,8 +8,12 @@
 //! | `JobScanExec` | columns of the selected jobs, with an optional order and limit |
 //! | `RecordScanExec` | columns of the tables `job_run`, `job_spec` and `job_error` |
 
+#[cfg(feature = "sql")]
+mod dialect;
 mod filters;
 mod first_rows;
+#[cfg(feature = "sql")]
+mod functions;
 mod group_codes;
 mod ids;
 mod job_scan;
@@ -17,6 +21,8 @@ mod properties;
 mod record_scan;
 mod session;
 mod sql_order;
+#[cfg(feature = "sql")]
+mod sums;
 mod table;
 #[cfg(test)]
 mod tests;

@@ -24,9 +24,14 @@ pub(in crate::memory) fn session_context(tables: &Arc<Tables>) -> EngineResult<S
     // The scans look up the ids of a join.
     config.options_mut().optimizer.hash_join_inlist_pushdown_max_distinct_values = 10_000;
     config.options_mut().optimizer.hash_join_inlist_pushdown_max_size = 16 << 20;
+    // The inputs of a UNION may differ in their nullability.
+    config.options_mut().execution.skip_physical_aggregate_schema_check = true;
     // The generic dialect parses `cluster` after a comma as a clause.
     config.options_mut().sql_parser.dialect = Dialect::PostgreSQL;
-    let context = SessionContext::new_with_state(state(config).build());
+    let state = state(config).build();
+    #[cfg(feature = "sql")]
+    let state = super::dialect::apply(state)?;
+    let context = SessionContext::new_with_state(state);
     let [jobs, runs, specs, errors] = TABLES;
     context.register_table(jobs, Arc::new(JobsTable(Arc::clone(tables))))?;
     for (name, table) in [(runs, RecordTable::Runs), (specs, RecordTable::Specs), (errors, RecordTable::Errors)] {
@@ -41,14 +46,8 @@ fn state(config: SessionConfig) -> SessionStateBuilder {
         .with_optimizer_rule(Arc::new(GroupByCodes))
         .with_physical_optimizer_rule(Arc::new(FirstRows));
     #[cfg(feature = "sql")]
-    let state = {
-        use datafusion::optimizer::{Analyzer, AnalyzerRule};
-
-        use super::times::{TimeLiterals, TimeTypes};
-
-        let first: Arc<dyn AnalyzerRule + Send + Sync> = Arc::new(TimeLiterals);
-        let rules = [first].into_iter().chain(Analyzer::new().rules).collect();
-        state.with_analyzer_rules(rules).with_type_planner(Arc::new(TimeTypes))
-    };
+    let state = state
+        .with_type_planner(Arc::new(super::times::TimeTypes))
+        .with_relation_planners(vec![Arc::new(super::dialect::Samples)]);
     state
 }

@@ -2,6 +2,7 @@
 //!
 //! `BROADSIDE_SQL_QUESTIONS` sets the number of random statements for each store.
 
+mod dialect;
 mod lookups;
 mod question;
 mod table;

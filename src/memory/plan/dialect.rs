@@ -1,0 +1,192 @@
+//! Corrections of DataFusion's dialect: expressions and plans whose results would be wrong are rewritten, or refused with
+//! the reason.
+
+use std::sync::Arc;
+
+use datafusion::arrow::datatypes::DataType;
+use datafusion::common::config::ConfigOptions;
+use datafusion::common::tree_node::Transformed;
+use datafusion::common::{Column, DFSchema, NullEquality, not_impl_err};
+use datafusion::error::Result as EngineResult;
+use datafusion::execution::{FunctionRegistry, SessionState};
+use datafusion::functions::math::expr_fn::round;
+use datafusion::functions_window::expr_fn::row_number;
+use datafusion::logical_expr::expr::InList;
+use datafusion::logical_expr::expr_rewriter::FunctionRewrite;
+use datafusion::logical_expr::logical_plan::Join;
+use datafusion::logical_expr::planner::{RelationPlanner, RelationPlannerContext, RelationPlanning};
+use datafusion::logical_expr::{
+    Between, BinaryExpr, Cast, Expr, ExprFunctionExt, ExprSchemable, JoinType, LogicalPlan, LogicalPlanBuilder,
+    Operator, ScalarUDF, TryCast, cast,
+};
+use datafusion::optimizer::AnalyzerRule;
+use datafusion::sql::sqlparser::ast::TableFactor;
+
+use super::functions::{self, CheckedArithmetic};
+use super::sums;
+use super::times::compared;
+
+/// Adds the corrections to a session.
+pub(super) fn apply(mut state: SessionState) -> EngineResult<SessionState> {
+    functions::register(&mut state)?;
+    let date_part = state.udf("date_part")?;
+    state.register_function_rewrite(Arc::new(Expressions { date_part }))?;
+    state.add_analyzer_rule(Arc::new(Plans));
+    Ok(state)
+}
+
+/// Rewrites expressions, before the type coercion.
+#[derive(Debug)]
+struct Expressions {
+    /// `EXTRACT` calls DataFusion's function, not the registered one.
+    date_part: Arc<ScalarUDF>,
+}
+
+impl FunctionRewrite for Expressions {
+    fn name(&self) -> &str {
+        "dialect"
+    }
+
+    fn rewrite(&self, expr: Expr, schema: &DFSchema, _: &ConfigOptions) -> EngineResult<Transformed<Expr>> {
+        // An expression without a type is refused by the type coercion.
+        let type_of = |expr: &Expr| expr.get_type(schema).unwrap_or(DataType::Null);
+        let compared = |operand: Expr, other: &DataType| {
+            let data_type = type_of(&operand);
+            compared(operand, &data_type, other)
+        };
+        Ok(match expr {
+            // The parser includes them in the second operand.
+            Expr::BinaryExpr(BinaryExpr {
+                op: Operator::IsDistinctFrom | Operator::IsNotDistinctFrom, right, ..
+            }) if matches!(&*right, Expr::BinaryExpr(BinaryExpr { op: Operator::And | Operator::Or, .. })) => {
+                return not_impl_err!("AND and OR after IS [NOT] DISTINCT FROM, put the comparison in parentheses");
+            }
+            Expr::BinaryExpr(BinaryExpr { left, op, right }) if is_comparison(op) => {
+                let types = (type_of(&left), type_of(&right));
+                let (left, right) = (compared(*left, &types.1)?, compared(*right, &types.0)?);
+                Transformed::yes(Expr::BinaryExpr(BinaryExpr::new(Box::new(left), op, Box::new(right))))
+            }
+            Expr::Between(Between { expr, negated, low, high }) => {
+                let types = (type_of(&expr), type_of(&low));
+                let (low, high) = (compared(*low, &types.0)?, compared(*high, &types.0)?);
+                let expr = compared(*expr, &types.1)?;
+                Transformed::yes(Expr::Between(Between::new(Box::new(expr), negated, Box::new(low), Box::new(high))))
+            }
+            Expr::InList(InList { expr, list, negated }) => {
+                let data_type = type_of(&expr);
+                let list = list.into_iter().map(|item| compared(item, &data_type)).collect::<EngineResult<_>>()?;
+                Transformed::yes(Expr::InList(InList::new(expr, list, negated)))
+            }
+            Expr::BinaryExpr(BinaryExpr {
+                left,
+                op: op @ (Operator::Plus | Operator::Minus | Operator::Multiply),
+                right,
+            }) if type_of(&left).is_integer() && type_of(&right).is_integer() => {
+                let operands = [*left, *right].map(|operand| match type_of(&operand) {
+                    DataType::Int64 => operand,
+                    _ => cast(operand, DataType::Int64),
+                });
+                Transformed::yes(CheckedArithmetic::udf(op).call(operands.into()))
+            }
+            Expr::Cast(Cast { expr, field }) if field.data_type().is_integer() && is_fraction(&type_of(&expr)) => {
+                Transformed::yes(Expr::Cast(Cast::new_from_field(rounded(*expr), field)))
+            }
+            Expr::TryCast(TryCast { expr, field })
+                if field.data_type().is_integer() && is_fraction(&type_of(&expr)) =>
+            {
+                Transformed::yes(Expr::TryCast(TryCast::new_from_field(rounded(*expr), field)))
+            }
+            Expr::ScalarFunction(call) if call.name() == self.date_part.name() => {
+                Transformed::yes(self.date_part.call(call.args))
+            }
+            Expr::AggregateFunction(mut call) if call.func.name() == "approx_distinct" => {
+                let is_text = |arg: &Expr| matches!(type_of(arg), DataType::Dictionary(..));
+                let plain = |arg: Expr| if is_text(&arg) { cast(arg, DataType::Utf8View) } else { arg };
+                call.params.args = call.params.args.into_iter().map(plain).collect();
+                Transformed::yes(Expr::AggregateFunction(call))
+            }
+            Expr::SimilarTo(_) => return not_impl_err!("SIMILAR TO, use ~ with a regular expression"),
+            other => Transformed::no(other),
+        })
+    }
+}
+
+fn is_comparison(operator: Operator) -> bool {
+    use Operator::{Eq, Gt, GtEq, IsDistinctFrom, IsNotDistinctFrom, Lt, LtEq, NotEq};
+    matches!(operator, Eq | NotEq | Lt | LtEq | Gt | GtEq | IsDistinctFrom | IsNotDistinctFrom)
+}
+
+/// The nearest integer, in an expression of the same name. A half is rounded away from zero.
+fn rounded(expr: Expr) -> Box<Expr> {
+    let name = expr.schema_name().to_string();
+    Box::new(round(vec![expr]).alias(name))
+}
+
+fn is_fraction(data_type: &DataType) -> bool {
+    data_type.is_floating() || data_type.is_decimal()
+}
+
+/// Refuses samples, which DataFusion ignores.
+#[derive(Debug)]
+pub(super) struct Samples;
+
+impl RelationPlanner for Samples {
+    fn plan_relation(
+        &self,
+        relation: TableFactor,
+        _: &mut dyn RelationPlannerContext,
+    ) -> EngineResult<RelationPlanning> {
+        match relation {
+            TableFactor::Table { sample: Some(_), .. } | TableFactor::Derived { sample: Some(_), .. } => {
+                not_impl_err!("TABLESAMPLE")
+            }
+            other => Ok(RelationPlanning::Original(Box::new(other))),
+        }
+    }
+}
+
+/// Rewrites plans, after the type coercion.
+#[derive(Debug)]
+struct Plans;
+
+impl AnalyzerRule for Plans {
+    fn name(&self) -> &str {
+        "dialect"
+    }
+
+    fn analyze(&self, plan: LogicalPlan, _: &ConfigOptions) -> EngineResult<LogicalPlan> {
+        let rewrite = |plan| match plan {
+            LogicalPlan::Join(join) => with_copies(join),
+            LogicalPlan::Aggregate(aggregate) => sums::of_aggregate(aggregate),
+            LogicalPlan::Window(window) => sums::of_window(window),
+            other => Ok(Transformed::no(other)),
+        };
+        Ok(plan.transform_up_with_subqueries(rewrite)?.data)
+    }
+}
+
+/// The name of the number of a row among equal rows.
+const COPY: &str = "copy";
+
+/// Numbers the copies of the rows of `INTERSECT ALL` and `EXCEPT ALL`, so that each matches one copy of the other side.
+/// DataFusion plans them as semi and anti joins of the rows.
+fn with_copies(join: Join) -> EngineResult<Transformed<LogicalPlan>> {
+    let is_set_operation = matches!(join.join_type, JoinType::LeftSemi | JoinType::LeftAnti)
+        && join.null_equality == NullEquality::NullEqualsNull;
+    // Without ALL, the rows of the left side are distinct.
+    if !is_set_operation || matches!(*join.left, LogicalPlan::Distinct(_)) {
+        return Ok(Transformed::no(LogicalPlan::Join(join)));
+    }
+    let numbered = |rows: &Arc<LogicalPlan>| {
+        let columns = rows.schema().columns().into_iter().map(Expr::Column).collect();
+        let number = row_number().partition_by(columns).build()?.alias(COPY);
+        LogicalPlanBuilder::from(Arc::clone(rows)).window([number])?.build().map(Arc::new)
+    };
+    let Join { left, right, mut on, filter, join_type, join_constraint, schema, null_equality, .. } = join;
+    let copy = || Expr::Column(Column::from_name(COPY));
+    on.push((copy(), copy()));
+    let (left, right) = (numbered(&left)?, numbered(&right)?);
+    let join = Join::try_new(left, right, on, filter, join_type, join_constraint, null_equality, false)?;
+    let rows = LogicalPlanBuilder::from(LogicalPlan::Join(join));
+    Ok(Transformed::yes(rows.project(schema.columns().into_iter().map(Expr::Column))?.build()?))
+}

@@ -1,0 +1,214 @@
+//! Scalar functions that replace or extend those of DataFusion.
+
+use std::hash::{Hash, Hasher};
+use std::sync::Arc;
+
+use datafusion::arrow::array::{ArrayRef, AsArray, Int32Array, TimestampMicrosecondArray};
+use datafusion::arrow::compute::kernels::numeric::{add, mul, sub};
+use datafusion::arrow::compute::{binary, cast, max};
+use datafusion::arrow::datatypes::{
+    DataType, DurationMicrosecondType, Field, FieldRef, Float64Type, IntervalMonthDayNano, TimeUnit,
+    TimestampMicrosecondType,
+};
+use datafusion::common::{ScalarValue, internal_err};
+use datafusion::error::Result as EngineResult;
+use datafusion::execution::FunctionRegistry;
+use datafusion::logical_expr::preimage::PreimageResult;
+use datafusion::logical_expr::simplify::SimplifyContext;
+use datafusion::logical_expr::sort_properties::{ExprProperties, SortProperties};
+use datafusion::logical_expr::{
+    ColumnarValue, Expr, Operator, ReturnFieldArgs, ScalarFunctionArgs, ScalarUDF, ScalarUDFImpl, Signature,
+    TypeSignature, Volatility,
+};
+use datafusion::physical_expr_common::datum::apply;
+
+use super::times::TIME;
+
+/// The sum, difference or product of integers; an overflow is an error.
+#[derive(Debug, PartialEq, Eq, Hash)]
+pub(super) struct CheckedArithmetic {
+    operator: Operator,
+    signature: Signature,
+}
+
+impl CheckedArithmetic {
+    pub(super) fn udf(operator: Operator) -> ScalarUDF {
+        let signature = Signature::exact(vec![DataType::Int64; 2], Volatility::Immutable);
+        Self { operator, signature }.into()
+    }
+}
+
+impl ScalarUDFImpl for CheckedArithmetic {
+    fn name(&self) -> &str {
+        match self.operator {
+            Operator::Plus => "checked_add",
+            Operator::Minus => "checked_subtract",
+            _ => "checked_multiply",
+        }
+    }
+
+    /// The name of the operator's expression, so that the names of columns do not change.
+    fn schema_name(&self, args: &[Expr]) -> EngineResult<String> {
+        let [left, right] = args else { return internal_err!("{} has two arguments", self.name()) };
+        Ok(format!("{} {} {}", left.schema_name(), self.operator, right.schema_name()))
+    }
+
+    fn signature(&self) -> &Signature {
+        &self.signature
+    }
+
+    fn return_type(&self, _: &[DataType]) -> EngineResult<DataType> {
+        Ok(DataType::Int64)
+    }
+
+    fn invoke_with_args(&self, args: ScalarFunctionArgs) -> EngineResult<ColumnarValue> {
+        let [left, right] = args.args.as_slice() else { return internal_err!("{} has two arguments", self.name()) };
+        match self.operator {
+            Operator::Plus => apply(left, right, add),
+            Operator::Minus => apply(left, right, sub),
+            _ => apply(left, right, mul),
+        }
+    }
+}
+
+/// A function of DataFusion for more arguments than it supports.
+#[derive(Debug)]
+pub(super) struct Extended {
+    inner: Arc<ScalarUDF>,
+    signature: Signature,
+    invoke: fn(&ScalarUDF, ScalarFunctionArgs) -> EngineResult<ColumnarValue>,
+}
+
+impl PartialEq for Extended {
+    fn eq(&self, other: &Self) -> bool {
+        self.inner == other.inner
+    }
+}
+
+impl Eq for Extended {}
+
+impl Hash for Extended {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        self.inner.hash(state);
+    }
+}
+
+/// Registers the extended functions in place of those of the same names.
+pub(super) fn register(session: &mut impl FunctionRegistry) -> EngineResult<()> {
+    for (name, more, invoke) in [
+        ("date_trunc", None, date_of_any_year as fn(&ScalarUDF, ScalarFunctionArgs) -> EngineResult<ColumnarValue>),
+        ("date_bin", None, date_of_any_year),
+        ("date_part", None, part_of_duration),
+        ("octet_length", Some(TypeSignature::Exact(vec![DataType::BinaryView])), octet_length),
+    ] {
+        let inner = session.udf(name)?;
+        let signatures = more.into_iter().chain([inner.signature().type_signature.clone()]).collect();
+        let signature = Signature::one_of(signatures, Volatility::Immutable);
+        session.register_udf(Arc::new(Extended { inner, signature, invoke }.into()))?;
+    }
+    Ok(())
+}
+
+impl ScalarUDFImpl for Extended {
+    fn name(&self) -> &str {
+        self.inner.name()
+    }
+
+    fn aliases(&self) -> &[String] {
+        self.inner.aliases()
+    }
+
+    fn signature(&self) -> &Signature {
+        &self.signature
+    }
+
+    fn return_type(&self, types: &[DataType]) -> EngineResult<DataType> {
+        self.inner.return_type(types)
+    }
+
+    fn return_field_from_args(&self, args: ReturnFieldArgs) -> EngineResult<FieldRef> {
+        match args.arg_fields {
+            [bytes] if *bytes.data_type() == DataType::BinaryView => {
+                Ok(Arc::new(Field::new(self.name(), DataType::Int32, bytes.is_nullable())))
+            }
+            _ => self.inner.return_field_from_args(args),
+        }
+    }
+
+    fn invoke_with_args(&self, args: ScalarFunctionArgs) -> EngineResult<ColumnarValue> {
+        (self.invoke)(&self.inner, args)
+    }
+
+    fn preimage(&self, args: &[Expr], value: &Expr, context: &SimplifyContext) -> EngineResult<PreimageResult> {
+        self.inner.preimage(args, value, context)
+    }
+
+    fn output_ordering(&self, inputs: &[ExprProperties]) -> EngineResult<SortProperties> {
+        self.inner.output_ordering(inputs)
+    }
+}
+
+fn octet_length(strings: &ScalarUDF, args: ScalarFunctionArgs) -> EngineResult<ColumnarValue> {
+    match args.args.as_slice() {
+        [bytes] if bytes.data_type() == DataType::BinaryView => {
+            let bytes = bytes.to_array(args.number_rows)?;
+            let lengths = bytes.as_binary_view().iter().map(|bytes| bytes.map(|bytes| bytes.len() as i32));
+            Ok(ColumnarValue::Array(Arc::new(lengths.collect::<Int32Array>())))
+        }
+        _ => strings.invoke_with_args(args),
+    }
+}
+
+/// The seconds of a duration with their fraction, which DataFusion truncates.
+fn part_of_duration(part: &ScalarUDF, args: ScalarFunctionArgs) -> EngineResult<ColumnarValue> {
+    let [ColumnarValue::Scalar(name), duration] = args.args.as_slice() else { return part.invoke_with_args(args) };
+    let is_epoch = name.try_as_str().flatten().is_some_and(|name| name.eq_ignore_ascii_case("epoch"));
+    if !is_epoch || !matches!(duration.data_type(), DataType::Duration(_)) {
+        return part.invoke_with_args(args);
+    }
+    let micros = cast(&duration.to_array(args.number_rows)?, &DataType::Duration(TimeUnit::Microsecond))?;
+    let micros = micros.as_primitive::<DurationMicrosecondType>();
+    Ok(ColumnarValue::Array(Arc::new(micros.unary::<_, Float64Type>(|micros| micros as f64 / 1e6))))
+}
+
+const DAY_MICROS: i64 = 86_400_000_000;
+/// The calendar repeats after 400 years, also in its days of the week.
+const CALENDAR_MICROS: i64 = 146_097 * DAY_MICROS;
+/// 2262-01-01. Nanoseconds overflow in that year.
+const LATE: i64 = 9_214_646_400_000_000;
+
+/// Truncates times. DataFusion computes in nanoseconds, so late times are moved by a period of the function.
+fn date_of_any_year(truncate: &ScalarUDF, mut args: ScalarFunctionArgs) -> EngineResult<ColumnarValue> {
+    let (Some(period), [_, times, ..]) = (period(truncate.name(), &args.args), args.args.as_mut_slice()) else {
+        return truncate.invoke_with_args(args);
+    };
+    if times.data_type() != TIME {
+        return truncate.invoke_with_args(args);
+    }
+    let all = times.to_array(args.number_rows)?;
+    let all = all.as_primitive::<TimestampMicrosecondType>();
+    if max(all).is_none_or(|last| last < LATE) {
+        return truncate.invoke_with_args(args);
+    }
+    let moved = |time: i64| if time < LATE { 0 } else { period };
+    *times = ColumnarValue::Array(Arc::new(all.unary::<_, TimestampMicrosecondType>(|time| time - moved(time))));
+    let rows = args.number_rows;
+    let truncated = truncate.invoke_with_args(args)?.to_array(rows)?;
+    let truncated = truncated.as_primitive::<TimestampMicrosecondType>();
+    let result: TimestampMicrosecondArray = binary(truncated, all, |truncated, time| truncated + moved(time))?;
+    Ok(ColumnarValue::Array(Arc::new(result) as ArrayRef))
+}
+
+/// A period of a truncation in microseconds, of at least 300 years.
+fn period(function: &str, args: &[ColumnarValue]) -> Option<i64> {
+    if function == "date_trunc" {
+        return Some(CALENDAR_MICROS);
+    }
+    let ColumnarValue::Scalar(ScalarValue::IntervalMonthDayNano(Some(stride))) = args.first()? else { return None };
+    let IntervalMonthDayNano { months, days, nanoseconds } = *stride;
+    if months != 0 {
+        return (4800 % months == 0).then_some(CALENDAR_MICROS);
+    }
+    let micros = (nanoseconds % 1000 == 0).then(|| i64::from(days) * DAY_MICROS + nanoseconds / 1000)?;
+    (micros > 0).then(|| (300 * 366 * DAY_MICROS / micros + 1) * micros)
+}

@@ -1,0 +1,130 @@
+//! Results that differ from those of DataFusion, and statements that are refused with the reason.
+
+use broadside::ingest::InsertJob;
+
+use super::*;
+
+/// Statements with their rows, in any order.
+const RESULTS: &[(&str, &[&str])] = &[
+    // Set operations count the copies of a row.
+    (
+        "SELECT column1 FROM (VALUES (1), (1), (1), (2)) INTERSECT ALL SELECT column1 FROM (VALUES (1), (1), (3))",
+        &["1", "1"],
+    ),
+    (
+        "SELECT column1 FROM (VALUES (1), (1), (1), (2)) EXCEPT ALL SELECT column1 FROM (VALUES (1), (3))",
+        &["1", "1", "2"],
+    ),
+    ("SELECT column1 FROM (VALUES (NULL), (NULL), (1)) EXCEPT ALL SELECT column1 FROM (VALUES (NULL))", &["1", "NULL"]),
+    ("SELECT column1 FROM (VALUES (1), (1), (2)) INTERSECT SELECT column1 FROM (VALUES (1), (1), (2))", &["1", "2"]),
+    ("SELECT column1 FROM (VALUES (1), (1), (2)) EXCEPT SELECT column1 FROM (VALUES (2))", &["1"]),
+    ("SELECT job_set FROM job INTERSECT ALL SELECT job_set FROM job WHERE job_id < '2'", &["a", "b"]),
+    ("SELECT count(*) FROM (SELECT queue FROM job EXCEPT ALL SELECT queue FROM job LIMIT 9)", &["0"]),
+    // A list with a NULL has no other values.
+    ("SELECT column1 FROM (VALUES (1), (2)) WHERE column1 NOT IN (1, NULL)", &[]),
+    ("SELECT count(*) FROM job WHERE job_set NOT IN ('a', NULL)", &["0"]),
+    ("SELECT 2 NOT IN (1, NULL), 1 IN (1, NULL)", &["NULL|true"]),
+    // Intervals are compared by their length.
+    ("SELECT timestamp '2026-01-03' - timestamp '2026-01-01' > interval '1 day'", &["true"]),
+    ("SELECT timestamp '2026-01-03' - timestamp '2026-01-01' > interval '49 hours'", &["false"]),
+    (
+        "SELECT timestamp '2026-01-03' - timestamp '2026-01-01' BETWEEN interval '1 day' AND interval '1 month'",
+        &["true"],
+    ),
+    ("SELECT timestamp '2026-01-03' - timestamp '2026-01-01' IN (interval '48 hours')", &["true"]),
+    ("SELECT interval '24 hours' = interval '1 day', interval '1 month' = interval '30 days'", &["true|true"]),
+    // Integers do not wrap.
+    ("SELECT sum(column1) FROM (VALUES (9223372036854775807), (1), (-1))", &["9223372036854775807"]),
+    (
+        "SELECT column1, sum(column2), sum(DISTINCT column2), avg(column2) FROM (VALUES ('a', 1), ('a', 1), ('b', 3)) GROUP BY column1",
+        &["a|2|1|1.0", "b|3|3|3.0"],
+    ),
+    ("SELECT sum(column1) OVER (ORDER BY column1 ROWS 1 PRECEDING) + 1 FROM (VALUES (1), (2), (4))", &["2", "4", "7"]),
+    (
+        "SELECT sum(column1) FILTER (WHERE column1 > 1) AS s FROM (VALUES (1), (2), (4)) HAVING sum(column1) = 7 ORDER BY sum(column1)",
+        &["6"],
+    ),
+    (
+        "SELECT row_number() OVER (ORDER BY column1) - rank() OVER (ORDER BY column1 DESC) FROM (VALUES (1), (2))",
+        &["-1", "1"],
+    ),
+    ("SELECT job_set, sum(cpu + 1) + 1 FROM job GROUP BY ROLLUP(job_set)", &["NULL|9", "a|5", "b|5"]),
+    // A fraction is rounded.
+    (
+        "SELECT cast(2.5 AS int), cast(-2.5 AS bigint), cast(2.4 AS smallint), try_cast(2.6 AS int), cast(2.5::decimal(2, 1) AS int)",
+        &["3|-3|2|3|3"],
+    ),
+    ("SELECT cast(cpu * 1.5 AS int), count(*) FROM job GROUP BY ROLLUP(cast(cpu * 1.5 AS int))", &["2|4", "NULL|4"]),
+    // Times of the whole range.
+    ("SELECT cast(date_trunc('month', timestamp '2299-12-31 23:59:59.999999') AS text)", &["2299-12-01T00:00:00"]),
+    ("SELECT cast(date_trunc('week', timestamp '2290-05-05 12:00:00') AS text)", &["2290-05-05T00:00:00"]),
+    (
+        "SELECT cast(date_trunc('quarter', submitted + interval '300 years') AS text) FROM job LIMIT 1",
+        &["2270-01-01T00:00:00"],
+    ),
+    (
+        "SELECT cast(date_trunc('year', t) AS text) FROM (VALUES (timestamp '2290-05-05'), (timestamp '2020-05-05'), (NULL)) AS v (t)",
+        &["2020-01-01T00:00:00", "2290-01-01T00:00:00", "NULL"],
+    ),
+    // 2290-05-05 12:00:00 is 2,807,868 hours after the start of 1970, and 401,124 times 7 hours.
+    ("SELECT cast(date_bin(interval '7 hours', timestamp '2290-05-05 13:00:00') AS text)", &["2290-05-05T09:00:00"]),
+    ("SELECT cast(date_bin(interval '1 month', timestamp '2290-05-05 13:00:00') AS text)", &["2290-05-01T00:00:00"]),
+    ("SELECT extract(epoch FROM timestamp '2026-01-01 00:00:02.5' - timestamp '2026-01-01')", &["2.5"]),
+    ("SELECT count(*) FROM job WHERE extract(year FROM submitted) = 1970", &["4"]),
+    // Dictionaries and bytes.
+    ("SELECT approx_distinct(job_set), approx_distinct(job_id) FROM job", &["2|4"]),
+    ("SELECT octet_length(spec), octet_length('\u{e9}') FROM job_spec", &["5|2"]),
+    // Columns of the same name.
+    ("SELECT 1, 1, count(*), count(*)", &["1|1|1|1"]),
+    (
+        "SELECT job_id, job_id AS a, queue AS a, job.job_id FROM job WHERE job_id = '1' ORDER BY job_id",
+        &["1|1|queue|1"],
+    ),
+    ("SELECT 1, 1 UNION ALL SELECT 2, 3", &["1|1", "2|3"]),
+];
+
+/// Statements with the reason why they are refused, or fail.
+const REFUSED: &[(&str, &str)] = &[
+    ("SELECT sum(column1) FROM (VALUES (9223372036854775807), (1))", "out of range Int64"),
+    ("SELECT 9223372036854775807 + 1", "Overflow"),
+    ("SELECT cpu - 9223372036854775807 - 9 FROM job", "Overflow"),
+    ("SELECT (cpu + 1) * 9223372036854775807 FROM job", "Overflow"),
+    ("SELECT job_id FROM job WHERE queue SIMILAR TO 'q%'", "SIMILAR TO, use ~ with a regular expression"),
+    ("SELECT job_id FROM job WHERE duplicate IS DISTINCT FROM true OR cpu > 0", "put the comparison in parentheses"),
+    ("SELECT count(*) FROM job TABLESAMPLE BERNOULLI (1)", "TABLESAMPLE"),
+    ("SELECT i < interval '1 day' FROM (VALUES (interval '1 hour')) AS t (i)", "comparisons of intervals"),
+];
+
+async fn session() -> SqlSession {
+    // A spec with an unknown field, which is not UTF-8.
+    let job = |(id, job_set): (&str, &str)| InsertJob {
+        job: plain_job(id, job_set),
+        job_spec: (id == "0").then(|| bytes::Bytes::from_static(b"\xc2\x3e\x02\xff\x00")),
+    };
+    session_after([("0", "a"), ("1", "b"), ("2", "a"), ("3", "b")].map(|of| job(of).into())).await
+}
+
+#[tokio::test]
+async fn results_are_those_of_the_standard() {
+    let session = session().await;
+    for (statement, expected) in RESULTS {
+        let rows = rows(&session, statement).await.unwrap_or_else(|error| panic!("{statement}: {error:?}"));
+        let row = |row: Row| {
+            row.into_iter().map(|cell| cell.unwrap_or_else(|| "NULL".to_owned())).collect::<Vec<_>>().join("|")
+        };
+        let mut rows: Vec<String> = rows.into_iter().map(row).collect();
+        rows.sort();
+        assert_eq!(rows, *expected, "{statement}");
+    }
+}
+
+#[tokio::test]
+async fn other_statements_are_refused_with_the_reason() {
+    let session = session().await;
+    for (statement, reason) in REFUSED {
+        let answer = async { session.query(statement).await?.collect().await };
+        let error = answer.await.unwrap_err();
+        let cause = std::error::Error::source(&error).unwrap().to_string();
+        assert!(cause.contains(reason) && !cause.contains("caused by"), "{statement}: {cause}");
+    }
+}
