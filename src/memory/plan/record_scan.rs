@@ -295,7 +295,7 @@ impl RecordChunks {
             RecordTable::Runs => locate(row).0,
             // All blocks but the last have the same length.
             RecordTable::Specs | RecordTable::Errors => {
-                self.records().blocks().first().map_or(0, |block| row as usize / block.len())
+                self.records().blocks().get(0).map_or(0, |block| row as usize / block.len())
             }
         }
     }

@@ -47,10 +47,6 @@ impl Records {
         self.records.blocks()
     }
 
-    fn id(&self, row: u32) -> JobId {
-        self.records.get(row).0
-    }
-
     /// The size in parts, in bytes.
     pub(crate) fn sizes(&self) -> impl Iterator<Item = usize> {
         let blocks = self.records.block_sizes(|records| shared_bytes(records.iter().map(|(_, value)| value)));
