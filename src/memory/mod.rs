@@ -16,7 +16,7 @@
 //! | `row` | jobs and runs from record batches |
 //! | `read` | reads of a snapshot: plan, execute, decode |
 //! | `explain` | the plans of reads, with the metrics of their operators |
-//! | `sql_planner`, `sql_names`, `sql` | sessions that plan and execute SQL over a snapshot |
+//! | `sql_planner`, `sql_names`, `sql_stop`, `sql` | sessions that plan and execute SQL over a snapshot |
 //! | `database` | the implementation of the trait |
 
 mod cost;
@@ -38,6 +38,8 @@ mod sql;
 mod sql_names;
 #[cfg(feature = "sql")]
 mod sql_planner;
+#[cfg(feature = "sql")]
+mod sql_stop;
 mod stats;
 mod storage;
 #[cfg(test)]

@@ -1,8 +1,11 @@
 //! SQL over a snapshot.
 
+use std::io;
 use std::pin::{Pin, pin};
 use std::sync::Arc;
 use std::task::{Context, Poll};
+use std::thread;
+use std::time::Duration;
 
 use datafusion::arrow::datatypes::SchemaRef;
 use datafusion::arrow::record_batch::RecordBatch;
@@ -18,15 +21,16 @@ use tokio::sync::{mpsc, oneshot};
 use tokio::task::JoinHandle;
 
 use super::sql_planner::{Cause, SqlPlanner, check_depth, refused, sql_error};
+use super::sql_stop::{Reader, stoppable};
 use crate::error::{BackendKind, Error, ErrorKind, Operation, Result};
 
 /// The stack size of a thread that plans and executes statements; unused pages take no memory. DataFusion grows the
 /// stack when it traverses a tree, but not when it formats, compares or drops one: the size allows 32 KiB for each of
 /// [`MAX_LEVELS`](super::sql_planner::MAX_LEVELS) levels.
 const STACK_BYTES: usize = 64 << 20;
-/// The number of additional threads for the tasks that operators spawn. A cancelled task occupies its thread until it
-/// yields, which can take long in a join whose filter passes no row.
-const SPARE_THREADS: usize = 3;
+/// The time after which the thread of a statement that has ended stops. An allocator may return the memory that the
+/// statement has freed only then.
+const KEEP_ALIVE: Duration = Duration::from_millis(200);
 /// The number of batches that are computed ahead of the reader.
 const BATCHES_AHEAD: usize = 2;
 
@@ -54,8 +58,6 @@ const BATCHES_AHEAD: usize = 2;
 #[derive(Debug)]
 pub struct SqlSession {
     runner: Arc<StatementRunner>,
-    /// `None` only during drop.
-    runtime: Option<Runtime>,
 }
 
 /// The parts of a session that its statements share.
@@ -63,21 +65,20 @@ pub struct SqlSession {
 struct StatementRunner {
     planner: SqlPlanner,
     tasks: Arc<TaskContext>,
+    /// `None` only during drop.
+    runtime: Option<Runtime>,
 }
 
 impl SqlSession {
     pub(super) fn new(context: SessionContext) -> Result<Self> {
-        let runtime = tokio::runtime::Builder::new_multi_thread()
-            .worker_threads(context.copied_config().target_partitions() + SPARE_THREADS)
-            .thread_stack_size(STACK_BYTES)
-            .thread_name("sql")
-            .build()
+        let runtime = runtime(context.copied_config().target_partitions())
             .map_err(|error| sql_error(ErrorKind::Backend, "the threads of the session cannot start", error))?;
-        let runner = StatementRunner { tasks: context.task_ctx(), planner: SqlPlanner::new(context) };
-        Ok(Self { runner: Arc::new(runner), runtime: Some(runtime) })
+        let (tasks, runtime) = (context.task_ctx(), Some(runtime));
+        Ok(Self { runner: Arc::new(StatementRunner { planner: SqlPlanner::new(context), tasks, runtime }) })
     }
 
-    /// Starts a statement. Dropping the result cancels it.
+    /// Starts a statement. It stops, and frees its memory, when this future or the result is dropped: each of its threads
+    /// after the batch of 8,192 rows that it computes.
     ///
     /// A statement occupies a thread until its result has been read or dropped. With 512 of them, another one waits.
     ///
@@ -87,29 +88,40 @@ impl SqlSession {
     /// nested too deeply.
     pub async fn query(&self, statement: &str) -> Result<SqlAnswer> {
         check_depth(statement)?;
-        let Some(runtime) = &self.runtime else { return Err(stopped()) };
+        let Some(runtime) = &self.runner.runtime else { return Err(stopped()) };
         let (schema_sender, schema) = oneshot::channel();
         let (batch_sender, batches) = mpsc::channel(BATCHES_AHEAD);
         let (runner, handle, statement) = (Arc::clone(&self.runner), runtime.handle().clone(), statement.to_owned());
+        let reader = Arc::new(());
+        let of_reader = Arc::downgrade(&reader);
         // Starting a blocking thread takes one wake-up; a worker that receives a task also wakes another worker.
         let task = runtime.spawn_blocking(move || {
             handle.block_on(async {
                 tokio::select! {
                     biased;
                     () = batch_sender.closed() => Ok(()),
-                    end = runner.execute(&statement, schema_sender, &batch_sender) => end,
+                    end = runner.execute(&statement, &of_reader, schema_sender, &batch_sender) => end,
                 }
             })
         });
         match schema.await {
-            Ok(schema) => Ok(SqlAnswer { schema, batches: answer(batches, task) }),
+            Ok(schema) => Ok(SqlAnswer { schema, batches: answer(batches, task), _reader: reader }),
             // The task ended without a schema.
             Err(_) => Err(join(task).await.err().unwrap_or_else(stopped)),
         }
     }
 }
 
-impl Drop for SqlSession {
+/// A runtime with threads for the tasks that operators spawn.
+fn runtime(threads: usize) -> io::Result<Runtime> {
+    // The runtime would panic if a thread cannot start, so that memory for all stacks is tried first.
+    drop(thread::Builder::new().stack_size(STACK_BYTES * (threads + 1)).spawn(|| ())?.join());
+    let mut runtime = tokio::runtime::Builder::new_multi_thread();
+    runtime.worker_threads(threads).thread_stack_size(STACK_BYTES).thread_name("sql");
+    runtime.thread_keep_alive(KEEP_ALIVE).build()
+}
+
+impl Drop for StatementRunner {
     fn drop(&mut self) {
         // Waiting for the threads would block the caller's runtime.
         if let Some(runtime) = self.runtime.take() {
@@ -122,6 +134,8 @@ impl Drop for SqlSession {
 pub struct SqlAnswer {
     schema: SchemaRef,
     batches: BoxStream<'static, Result<RecordBatch>>,
+    /// The statement stops when this is dropped.
+    _reader: Arc<()>,
 }
 
 impl SqlAnswer {
@@ -183,13 +197,14 @@ impl StatementRunner {
     async fn execute(
         &self,
         statement: &str,
+        reader: &Reader,
         schema: oneshot::Sender<SchemaRef>,
         batches: &mpsc::Sender<RecordBatch>,
     ) -> Result<()> {
-        let plan = self.planner.plan(statement).await?;
+        let plan = stoppable(self.planner.plan(statement).await?, reader).map_err(refused)?;
         let stream = execute_stream(plan, Arc::clone(&self.tasks)).map_err(refused)?;
         let stream_schema = stream.schema();
-        let mut sent = pin!(send(stream, batches));
+        let mut sent = pin!(self.send(stream, batches));
         // The schema is sent after the first poll, so that a statement that does not wait wakes the caller once, when
         // it has ended.
         let first = poll!(&mut sent);
@@ -201,20 +216,20 @@ impl StatementRunner {
             Poll::Pending => sent.await,
         }
     }
-}
 
-/// Sends the batches of a stream to a reader, until the reader is dropped.
-async fn send(mut stream: SendableRecordBatchStream, batches: &mpsc::Sender<RecordBatch>) -> Result<()> {
-    while let Some(batch) = stream.next().await {
-        if batches.send(batch.map_err(failed)?).await.is_err() {
-            break;
+    /// Sends the batches of a stream to a reader, until the reader is dropped.
+    async fn send(&self, mut stream: SendableRecordBatchStream, batches: &mpsc::Sender<RecordBatch>) -> Result<()> {
+        while let Some(batch) = stream.next().await {
+            if batches.send(batch.map_err(|error| self.failed(error))?).await.is_err() {
+                break;
+            }
         }
+        Ok(())
     }
-    Ok(())
-}
 
-fn failed(error: DataFusionError) -> Error {
-    sql_error(ErrorKind::Backend, "the statement failed", Cause::of(&error))
+    fn failed(&self, error: DataFusionError) -> Error {
+        sql_error(ErrorKind::Backend, "the statement failed", Cause::of(&error))
+    }
 }
 
 fn stopped() -> Error {

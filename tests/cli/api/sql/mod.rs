@@ -5,6 +5,8 @@
 mod dialect;
 mod lookups;
 mod question;
+#[cfg(target_os = "linux")]
+mod stop;
 mod table;
 
 use std::sync::Arc;

@@ -1,0 +1,99 @@
+//! Statements that stop when their result is dropped.
+
+use std::process::Command;
+use std::time::{Duration, Instant};
+
+use broadside::ingest::IngestionBatch;
+use broadside::memory::{MemoryDatabase, SqlSession};
+use broadside::workload::{Workload, WorkloadOptions};
+use broadside::Database;
+use futures::StreamExt;
+use tokio::time::{sleep, timeout};
+
+use super::one_row;
+
+/// Statements that would run for hours, or without end.
+const ENDLESS: [&str; 14] = [
+    // Joins whose filter passes few, all and no pairs.
+    "SELECT count(*) FROM job a CROSS JOIN job b CROSS JOIN job c WHERE a.cpu + b.cpu + c.cpu < 0",
+    "SELECT count(*) FROM job a JOIN job b ON a.submitted > b.submitted JOIN job c ON a.submitted > c.submitted",
+    "SELECT a.job_id FROM job a JOIN job b ON a.cpu + b.cpu < 0 JOIN job c ON c.cpu + b.cpu < 0",
+    "SELECT count(*) FROM job a JOIN job b ON a.queue = b.queue AND a.cpu + b.cpu < 0 JOIN job c ON b.queue = c.queue",
+    "SELECT count(*) FROM job a JOIN job b ON a.queue = b.queue JOIN job c ON b.queue = c.queue",
+    "SELECT count(*) FROM job a, job b WHERE a.job_id || b.job_set LIKE '%a%b%c%d%e%f%g%'",
+    // Operators that keep their input.
+    "SELECT array_agg(a.job_id || b.job_id) FROM job a, job b",
+    "SELECT a.job_id, b.job_id FROM job a, job b ORDER BY a.job_id || b.job_id",
+    "SELECT a.job_id || b.job_id AS id, count(*) FROM job a, job b GROUP BY id",
+    "SELECT sum(a.cpu) OVER (PARTITION BY b.queue) FROM job a, job b",
+    // Inputs without end.
+    "WITH RECURSIVE t(n) AS (SELECT 1 UNION ALL SELECT n + 1 FROM t) SELECT count(*) FROM t",
+    "WITH RECURSIVE t(n) AS (SELECT cpu FROM job UNION SELECT n + 1 FROM t) SELECT max(n) FROM t",
+    "SELECT max(value) FROM generate_series(1, 1000000000000) WHERE value % 7 > 8",
+    "SELECT count(*) FROM generate_series(1, 1000000000) WHERE repeat(CAST(value AS varchar), 100) LIKE '%1%2%x%'",
+];
+
+fn process_time() -> Duration {
+    let stat = std::fs::read_to_string("/proc/self/stat").unwrap();
+    let fields: Vec<&str> = stat.rsplit_once(')').unwrap().1.split_whitespace().collect();
+    // User and system time in ticks of 10 ms.
+    Duration::from_millis(10 * (fields[11].parse::<u64>().unwrap() + fields[12].parse::<u64>().unwrap()))
+}
+
+async fn session(database: MemoryDatabase, jobs: u64) -> SqlSession {
+    database.initialise_schema().await.unwrap();
+    for batch in Workload::new(WorkloadOptions { jobs, ..WorkloadOptions::default() }).batches(5_000) {
+        database.execute_ingestion_query_batch(&IngestionBatch::new(batch).unwrap()).await.unwrap();
+    }
+    database.sql_session().await.unwrap()
+}
+
+/// Waits until the process does not compute.
+async fn idle(statement: &str) {
+    let start = Instant::now();
+    loop {
+        let before = process_time();
+        sleep(Duration::from_millis(100)).await;
+        if process_time() - before <= Duration::from_millis(10) {
+            return;
+        }
+        assert!(start.elapsed() < Duration::from_secs(5), "computes without a reader: {statement}");
+    }
+}
+
+/// The time of the process is that of all tests, so the test runs in a process of its own.
+#[test]
+fn a_statement_stops_when_its_result_is_dropped() {
+    let test = "api::sql::stop::measure_dropped_results";
+    let own = Command::new(std::env::current_exe().unwrap()).args(["--ignored", "--exact", test]).output().unwrap();
+    assert!(own.status.success(), "{}{}", String::from_utf8_lossy(&own.stdout), String::from_utf8_lossy(&own.stderr));
+}
+
+#[tokio::test]
+#[ignore = "requires a process of its own"]
+async fn measure_dropped_results() {
+    let session = session(MemoryDatabase::new(), 20_000).await;
+    for statement in ENDLESS {
+        let read = async {
+            let mut answer = session.query(statement).await?;
+            while answer.next().await.transpose()?.is_some() {}
+            Ok::<_, broadside::Error>(())
+        };
+        // The statement has passed its first operators.
+        let read = timeout(Duration::from_millis(400), read).await;
+        assert!(read.is_err(), "ended: {statement}: {read:?}");
+        idle(statement).await;
+    }
+    assert_eq!(one_row(&session, "SELECT count(*) FROM job").await, ["20000"]);
+}
+
+#[tokio::test]
+async fn a_result_outlives_its_session() {
+    let pairs = "SELECT a.job_id || b.job_id AS id FROM job a, job b LIMIT 300000";
+    let answer = {
+        let session = session(MemoryDatabase::new(), 1_000).await;
+        session.query(&format!("SELECT id, count(*) FROM ({pairs}) GROUP BY id")).await.unwrap()
+    };
+    let batches = answer.collect().await.unwrap();
+    assert_eq!(batches.iter().map(|batch| batch.num_rows()).sum::<usize>(), 300_000);
+}
