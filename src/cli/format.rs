@@ -68,6 +68,21 @@ pub fn parse_duration(text: &str) -> Result<Duration, String> {
     parsed.map(Duration::from_secs).ok_or_else(|| "must be an integer with a unit: 90s, 30m, 2h or 7d".to_owned())
 }
 
+/// Parses a number of bytes: an integer, with one of the binary units K, M, G and T.
+pub fn parse_bytes(text: &str) -> Result<usize, String> {
+    let digits = text.trim_end_matches(|unit: char| unit.is_ascii_alphabetic());
+    let shift = match text[digits.len()..].to_ascii_uppercase().trim_end_matches('B').trim_end_matches('I') {
+        "" => Some(0),
+        "K" => Some(10),
+        "M" => Some(20),
+        "G" => Some(30),
+        "T" => Some(40),
+        _ => None,
+    };
+    let parsed = shift.and_then(|shift| digits.parse::<usize>().ok()?.checked_mul(1_usize.checked_shl(shift)?));
+    parsed.ok_or_else(|| "must be an integer with a unit: 512M or 4G".to_owned())
+}
+
 /// Formats a latency at a quantile, or the maximum at 1: with `≥` for a lower bound, and as below the resolution of the
 /// driver if the driver's lag distorts it. `None` if there are too few calls for the quantile.
 pub fn latency(latency: &LatencyHistogram, lag: &LatencyHistogram, quantile: f64) -> Option<String> {
@@ -131,6 +146,16 @@ mod tests {
         assert_eq!(duration(Duration::from_millis(1)), "0s");
         assert_eq!(duration(Duration::from_secs(90)), "1m");
         assert_eq!(duration(Duration::from_secs(86_400)), "1d");
+    }
+
+    #[test]
+    fn sizes_are_parsed() {
+        for (text, bytes) in [("1", 1), ("2k", 2 << 10), ("512M", 512 << 20), ("4GiB", 4 << 30), ("1TB", 1 << 40)] {
+            assert_eq!(parse_bytes(text), Ok(bytes), "{text}");
+        }
+        for text in ["", "G", "-1", "1.5G", "1 G", "1X", "99999999999999T"] {
+            assert!(parse_bytes(text).is_err(), "{text}");
+        }
     }
 
     #[test]

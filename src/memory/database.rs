@@ -6,6 +6,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use async_trait::async_trait;
 use datafusion::prelude::SessionContext;
 
+use super::budget::Budget;
 use super::engine::Engine;
 use super::error::engine_error;
 use super::ingest::Store;
@@ -38,6 +39,7 @@ const QUERIES_PER_UNIT: usize = 32;
 pub struct MemoryDatabase {
     engine: Arc<Engine>,
     clock: SharedClock,
+    sql_budget: Arc<Budget>,
     closed: AtomicBool,
 }
 
@@ -50,7 +52,8 @@ impl Default for MemoryDatabase {
 impl MemoryDatabase {
     /// Creates a store without a schema, with the system's clock.
     pub fn new() -> Self {
-        Self { engine: Arc::default(), clock: Arc::new(SystemClock), closed: AtomicBool::new(false) }
+        let clock = Arc::new(SystemClock);
+        Self { engine: Arc::default(), clock, sql_budget: Arc::default(), closed: AtomicBool::new(false) }
     }
 
     /// Replaces the clock, from which reads take the current time.
@@ -69,9 +72,25 @@ impl MemoryDatabase {
         self
     }
 
+    /// Sets the memory budget of SQL, in bytes. All sessions of this handle, and of handles that are created from it,
+    /// share it.
+    ///
+    /// The default is half of the memory of the machine or the control group, or a quarter of what is left of a limited
+    /// address space. Operators that exceed the budget spill to unnamed files in the directory of temporary files
+    /// (`TMPDIR`), or fail with an error of kind `Backend`. The store, the batches of results, and those that an operator
+    /// computes at a time are not counted: an expression with long values, such as `repeat`, can exceed the budget.
+    pub fn with_sql_memory(self, bytes: usize) -> Self {
+        Self { sql_budget: Arc::new(Budget::new(bytes)), ..self }
+    }
+
     /// Creates another handle to the same store. Each handle is closed separately.
     pub fn handle(&self) -> Self {
-        Self { engine: Arc::clone(&self.engine), clock: Arc::clone(&self.clock), closed: AtomicBool::new(false) }
+        Self {
+            engine: Arc::clone(&self.engine),
+            clock: Arc::clone(&self.clock),
+            sql_budget: Arc::clone(&self.sql_budget),
+            closed: AtomicBool::new(false),
+        }
     }
 
     /// A DataFusion session over the state after the last whole batch, with the read-only tables `job`, `job_run`,
@@ -88,7 +107,8 @@ impl MemoryDatabase {
     /// `Closed` or `NotInitialised`.
     pub async fn session_context(&self) -> Result<SessionContext> {
         let tables = self.snapshot(Operation::Connect).await?;
-        plan::session_context(&tables).map_err(|error| engine_error(Operation::Connect, error))
+        let context = self.sql_budget.runtime().and_then(|runtime| plan::session_context(&tables, runtime));
+        context.map_err(|error| engine_error(Operation::Connect, error))
     }
 
     /// A session for SQL statements over the state after the last whole batch.

@@ -4,6 +4,7 @@
 //!
 //! | module | contents |
 //! |---|---|
+//! | `budget` | the memory pool of SQL, and the files to which operators spill |
 //! | `cost` | the thresholds for the choice of an access path |
 //! | `storage` | tables of record batches, dictionaries, indexes |
 //! | `ingest` | the changes of the tables by a batch of ingestion |
@@ -19,6 +20,7 @@
 //! | `sql_planner`, `sql_names`, `sql_stop`, `sql` | sessions that plan and execute SQL over a snapshot |
 //! | `database` | the implementation of the trait |
 
+mod budget;
 mod cost;
 mod database;
 mod engine;

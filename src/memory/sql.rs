@@ -12,6 +12,7 @@ use datafusion::arrow::record_batch::RecordBatch;
 use datafusion::error::DataFusionError;
 use datafusion::execution::SendableRecordBatchStream;
 use datafusion::execution::context::TaskContext;
+use datafusion::execution::memory_pool::MemoryLimit;
 use datafusion::physical_plan::execute_stream;
 use datafusion::prelude::SessionContext;
 use futures::stream::BoxStream;
@@ -39,6 +40,8 @@ const BATCHES_AHEAD: usize = 2;
 /// It is read-only, with the tables `job`, `job_run`, `job_spec` and `job_error`. Times have no time zone and are in
 /// UTC. Statements are planned and executed on threads of the session, so that a deeply nested expression does not
 /// overflow the caller's stack. They continue if the session is dropped, until their results are dropped.
+///
+/// The memory of statements is limited by [`MemoryDatabase::with_sql_memory`](super::MemoryDatabase::with_sql_memory).
 ///
 /// ```
 /// # use std::sync::Arc;
@@ -148,7 +151,7 @@ impl SqlAnswer {
     ///
     /// # Errors
     ///
-    /// `Backend` if execution fails, for example by a division by zero or an overflow.
+    /// `Backend` if execution fails, for example by a division by zero or beyond the memory budget.
     pub async fn collect(mut self) -> Result<Vec<RecordBatch>> {
         let mut batches = Vec::new();
         while let Some(batch) = self.next().await {
@@ -228,6 +231,14 @@ impl StatementRunner {
     }
 
     fn failed(&self, error: DataFusionError) -> Error {
+        if let (DataFusionError::ResourcesExhausted(_), MemoryLimit::Finite(bytes)) =
+            (error.find_root(), self.tasks.memory_pool().memory_limit())
+        {
+            let budget = bytes >> 20;
+            let raise = "raise it with --memory or MemoryDatabase::with_sql_memory";
+            let message = format!("the statement exceeds the memory budget of {budget} MiB: {raise}");
+            return Error::new(ErrorKind::Backend, Operation::Sql, message).with_backend(BackendKind::Memory);
+        }
         sql_error(ErrorKind::Backend, "the statement failed", Cause::of(&error))
     }
 }

@@ -17,7 +17,7 @@ use self::output::Format;
 use super::interrupt::{self, Guard};
 use super::messages::Stdout;
 use super::source::Source;
-use super::{ExitStatus, Failure, file, fill};
+use super::{ExitStatus, Failure, file, fill, format};
 
 /// Query the memory engine with SQL.
 ///
@@ -46,6 +46,11 @@ pub struct SqlArgs {
     #[arg(long, value_enum, default_value_t = Format::Table)]
     format: Format,
 
+    /// The memory budget of queries: bytes, or a number with K, M, G or T. A query that exceeds it writes temporary
+    /// files, or fails. The default is half of the memory of the machine, or less if that of the process is limited.
+    #[arg(long, value_name = "SIZE", value_parser = format::parse_bytes)]
+    memory: Option<usize>,
+
     /// Write the results to this file.
     #[arg(long, value_name = "FILE")]
     out: Option<PathBuf>,
@@ -66,6 +71,7 @@ Examples:
   broadside sql "SELECT queue, state, count(*) AS jobs FROM job GROUP BY queue, state ORDER BY jobs DESC LIMIT 10"
   broadside sql --jobs 1000000 -c "EXPLAIN SELECT job_id FROM job WHERE queue = 'risk' ORDER BY job_id DESC LIMIT 5"
   broadside sql --scenario my-scenario.jsonl "DESCRIBE job"
+  broadside sql --jobs 1000000 --memory 512M "SELECT * FROM job ORDER BY owner, submitted"
   broadside sql --format parquet --out job.parquet "SELECT * FROM job"
 
 Exit codes:
@@ -78,6 +84,10 @@ pub async fn run(args: &SqlArgs) -> Result<ExitStatus, Failure> {
     check(args, texts.is_empty(), queries.len())?;
     let clock = Arc::new(ManualClock::default());
     let database = MemoryDatabase::new().with_clock(clock.clone());
+    let database = match args.memory {
+        Some(bytes) => database.with_sql_memory(bytes),
+        None => database,
+    };
     match &args.scenario {
         Some(path) => {
             let source = Source(path);

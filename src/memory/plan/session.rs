@@ -5,6 +5,7 @@ use std::sync::Arc;
 use datafusion::common::config::Dialect;
 use datafusion::error::Result as EngineResult;
 use datafusion::execution::SessionStateBuilder;
+use datafusion::execution::runtime_env::RuntimeEnv;
 use datafusion::prelude::{SessionConfig, SessionContext};
 
 use super::first_rows::FirstRows;
@@ -17,7 +18,10 @@ pub(in crate::memory) const TABLES: [&str; 4] = ["job", "job_run", "job_spec", "
 
 /// A session with the read-only tables `job`, `job_run`, `job_spec` and `job_error` of a snapshot. It has a target
 /// partition per core.
-pub(in crate::memory) fn session_context(tables: &Arc<Tables>) -> EngineResult<SessionContext> {
+pub(in crate::memory) fn session_context(
+    tables: &Arc<Tables>,
+    runtime: Arc<RuntimeEnv>,
+) -> EngineResult<SessionContext> {
     let mut config = SessionConfig::new().with_information_schema(true);
     // A scan has as many partitions as its rows justify.
     config.options_mut().optimizer.enable_round_robin_repartition = false;
@@ -28,7 +32,7 @@ pub(in crate::memory) fn session_context(tables: &Arc<Tables>) -> EngineResult<S
     config.options_mut().execution.skip_physical_aggregate_schema_check = true;
     // The generic dialect parses `cluster` after a comma as a clause.
     config.options_mut().sql_parser.dialect = Dialect::PostgreSQL;
-    let state = state(config).build();
+    let state = state(config).with_runtime_env(runtime).build();
     #[cfg(feature = "sql")]
     let state = super::dialect::apply(state)?;
     let context = SessionContext::new_with_state(state);

@@ -1,4 +1,4 @@
-//! Statements that stop when their result is dropped.
+//! Statements that stop when their result is dropped, and their memory budget.
 
 use std::process::Command;
 use std::time::{Duration, Instant};
@@ -6,11 +6,11 @@ use std::time::{Duration, Instant};
 use broadside::ingest::IngestionBatch;
 use broadside::memory::{MemoryDatabase, SqlSession};
 use broadside::workload::{Workload, WorkloadOptions};
-use broadside::Database;
+use broadside::{Database, ErrorKind};
 use futures::StreamExt;
 use tokio::time::{sleep, timeout};
 
-use super::one_row;
+use super::{one_row, rows};
 
 /// Statements that would run for hours, or without end.
 const ENDLESS: [&str; 14] = [
@@ -96,4 +96,30 @@ async fn a_result_outlives_its_session() {
     };
     let batches = answer.collect().await.unwrap();
     assert_eq!(batches.iter().map(|batch| batch.num_rows()).sum::<usize>(), 300_000);
+}
+
+#[tokio::test]
+async fn a_statement_beyond_the_memory_budget_spills_or_fails() {
+    let session = session(MemoryDatabase::new().with_sql_memory(32 << 20), 100).await;
+    // 50 MB of texts.
+    let texts = "SELECT repeat(CAST(value AS varchar), 40) AS text FROM generate_series(100000, 300000)";
+    let sorted = format!("SELECT text FROM ({texts}) ORDER BY text DESC");
+    let plan = rows(&session, &format!("EXPLAIN ANALYZE {sorted}")).await.unwrap();
+    let plan = plan[0][1].clone().unwrap();
+    assert!(plan.contains("spill_count=") && !plan.contains("spill_count=0"), "{plan}");
+    let sorted = rows(&session, &sorted).await.unwrap();
+    let expected = (100_000..=300_000).rev().map(|value| value.to_string().repeat(40));
+    assert!(sorted.iter().map(|row| row[0].clone().unwrap()).eq(expected));
+    for beyond in [
+        format!("SELECT array_agg(text) FROM ({texts})"),
+        format!("SELECT count(*) FROM ({texts}) a JOIN ({texts}) b ON a.text = b.text"),
+        format!("SELECT max(text) OVER () FROM ({texts})"),
+        "SELECT value FROM generate_series(1, 9000000) ORDER BY value % 9 LIMIT 1 OFFSET 8000000".to_owned(),
+    ] {
+        let answer = async { session.query(&beyond).await?.collect().await };
+        let Err(error) = answer.await else { panic!("{beyond}") };
+        assert_eq!(error.kind(), ErrorKind::Backend, "{beyond}: {error:?}");
+        assert!(error.message().contains("memory budget of 32 MiB"), "{beyond}: {error:?}");
+    }
+    assert_eq!(one_row(&session, "SELECT count(*) FROM job").await, ["100"]);
 }
