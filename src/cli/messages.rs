@@ -3,10 +3,16 @@
 use std::error::Error;
 use std::fmt::{self, Display};
 use std::io::{self, Write};
+#[cfg(unix)]
+use std::os::fd::AsFd;
 
 use anstyle::{AnsiColor, Style};
 use broadside::compare::QueryDifference;
 use broadside::scenario::{Response, Step};
+#[cfg(unix)]
+use tokio::io::Interest;
+#[cfg(unix)]
+use tokio::net::unix::pipe::Sender;
 use tokio::task::spawn_blocking;
 
 use super::progress;
@@ -106,6 +112,18 @@ impl Write for Stdout {
     fn flush(&mut self) -> io::Result<()> {
         unless_closed(io::stdout().flush(), ())
     }
+}
+
+/// Returns when the reader of standard output has closed the pipe.
+pub async fn output_closed() {
+    #[cfg(unix)]
+    // Fails for a file, which has no reader.
+    if let Ok(output) = io::stdout().as_fd().try_clone_to_owned().and_then(Sender::from_owned_fd_unchecked)
+        && output.ready(Interest::ERROR).await.is_ok()
+    {
+        return;
+    }
+    std::future::pending().await
 }
 
 fn unless_closed<T>(written: io::Result<T>, discarded: T) -> io::Result<T> {

@@ -173,6 +173,87 @@ fn sql_without_a_query_reads_statements_from_standard_input() {
     }
 }
 
+/// Waits for the command to end, and fails if it does not.
+#[cfg(unix)]
+fn end_of(mut child: std::process::Child) -> std::process::ExitStatus {
+    for _ in 0..200 {
+        if let Some(status) = child.try_wait().unwrap() {
+            return status;
+        }
+        std::thread::sleep(std::time::Duration::from_millis(100));
+    }
+    child.kill().unwrap();
+    panic!("the command does not end");
+}
+
+#[cfg(unix)]
+#[test]
+fn a_closed_pipe_ends_sql() {
+    use std::io::{BufRead, BufReader};
+    use std::process::{Command, Stdio};
+
+    let endless = "SELECT count(*) FROM job a, job b, job c, job d WHERE a.cpu + b.cpu + c.cpu + d.cpu < 0";
+    let series = "SELECT value FROM generate_series(1, 1000000000000)";
+    for queries in [["SELECT 1", endless], [series, "SELECT 1"]] {
+        for format in ["table", "csv"] {
+            let mut child = Command::new(env!("CARGO_BIN_EXE_broadside"))
+                .args(["sql", "--jobs", "2000", "--format", format, "-c", queries[0], "-c", queries[1]])
+                .stdout(Stdio::piped())
+                .spawn()
+                .unwrap();
+            let mut line = String::new();
+            BufReader::new(child.stdout.take().unwrap()).read_line(&mut line).unwrap();
+            assert_ne!(line, "");
+            assert_eq!(end_of(child).code(), Some(0), "{queries:?}");
+        }
+    }
+}
+
+/// The address space is limited: an allocation fails instead of a process.
+#[cfg(target_os = "linux")]
+#[test]
+fn sql_beyond_the_memory_of_the_process_is_an_error() {
+    let run = |limit: u64, query: &str| {
+        let command = format!("ulimit -v {limit}; exec \"$0\" sql --jobs 1000 \"$1\"");
+        Command::new("sh").args(["-c", &command, env!("CARGO_BIN_EXE_broadside"), query]).output().unwrap()
+    };
+    for (query, message) in [
+        ("SELECT array_agg(value) FROM generate_series(1, 1000000000)", "--memory"),
+        ("SELECT value, sum(value) OVER () FROM generate_series(1, 1000000000)", "--memory"),
+        (
+            "SELECT count(*) FROM generate_series(1, 1000000000) a JOIN generate_series(1, 1000000000) b USING (value)",
+            "--memory",
+        ),
+    ] {
+        let output = run(2 << 20, query);
+        assert_eq!(code(&output), 2, "{query}: {}", stderr(&output));
+        assert!(stderr(&output).contains(message) && stderr(&output).lines().count() == 1, "{}", stderr(&output));
+    }
+    let threads = run(1_300_000, "SELECT 1");
+    assert_eq!(code(&threads), 2, "{}", stderr(&threads));
+    assert!(stderr(&threads).contains("threads"), "{}", stderr(&threads));
+}
+
+#[test]
+fn long_tables_have_the_widths_of_their_first_rows_at_least() {
+    let wide = "x".repeat(30);
+    let query = format!(
+        "SELECT value AS v, CASE value WHEN 19999 THEN '{wide}' ELSE 'y' END AS t FROM generate_series(1, 20000)"
+    );
+    let output = run(&["sql", "--jobs", "1", &query]);
+    let text = stdout(&output);
+    let lines: Vec<&str> = text.lines().collect();
+    assert_eq!((code(&output), lines.len()), (0, 20_004));
+    let cells = |line: &str| line.split('|').map(|cell| cell.trim().to_owned()).collect::<Vec<_>>();
+    assert_eq!(cells(lines[1]), ["", "v", "t", ""]);
+    for (row, line) in lines[3..20_003].iter().enumerate() {
+        let text = if row + 1 == 19_999 { &wide } else { "y" };
+        assert_eq!(cells(line), ["", &(row + 1).to_string(), text, ""]);
+    }
+    assert_eq!(lines[0], "+------+---+");
+    assert!(lines[20_003].starts_with("+-------+-----") && lines[20_003].len() == lines[20_002].len());
+}
+
 /// The line editor changes the settings of the terminal while it reads.
 #[cfg(target_os = "linux")]
 #[test]

@@ -15,7 +15,6 @@ use clap::Args;
 
 use self::output::Format;
 use super::interrupt::{self, Guard};
-use super::messages::Stdout;
 use super::source::Source;
 use super::{ExitStatus, Failure, file, fill, format};
 
@@ -103,7 +102,9 @@ pub async fn run(args: &SqlArgs) -> Result<ExitStatus, Failure> {
         Some(path) => to_file(path, &session, &queries, args.format).await?,
         None => {
             for query in queries {
-                output::write(session.query(query).await?, args.format, BufWriter::new(Stdout)).await?;
+                if output::print(&session, query, args.format).await?.is_none() {
+                    break;
+                }
             }
         }
     }
@@ -138,7 +139,7 @@ async fn to_file(path: &Path, session: &SqlSession, queries: &[&str], format: Fo
     let written = async {
         let mut out = BufWriter::new(&file);
         for query in queries {
-            output::write(session.query(query).await?, format, &mut out).await?;
+            output::write(session, query, format, &mut out).await?;
         }
         Ok(())
     };

@@ -1,10 +1,12 @@
 //! Output formats of query results.
 
 use std::collections::HashSet;
-use std::io::Write;
+use std::io::{BufWriter, Write};
+use std::mem;
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
-use broadside::memory::SqlAnswer;
+use broadside::memory::SqlSession;
 use clap::ValueEnum;
 use datafusion::arrow::array::{Array, ArrayRef, StringBuilder};
 use datafusion::arrow::compute::cast;
@@ -16,12 +18,13 @@ use datafusion::arrow::json::writer::{EncoderOptions, LineDelimited, WriterBuild
 use datafusion::arrow::record_batch::{RecordBatch, RecordBatchOptions};
 use datafusion::arrow::util::display::FormatOptions;
 use datafusion::arrow::util::pretty::pretty_format_batches_with_options;
-use futures::{Stream, StreamExt};
+use futures::StreamExt;
 use parquet::arrow::ArrowWriter;
 use parquet::basic::Compression;
 use parquet::file::properties::WriterProperties;
 
 use crate::cli::Failure;
+use crate::cli::messages::{self, Stdout};
 
 /// The format of query results.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
@@ -45,34 +48,48 @@ impl Format {
     }
 }
 
-/// Writes a query result while it is computed. Returns the number of rows.
-pub async fn write(answer: SqlAnswer, format: Format, out: impl Write + Send) -> Result<usize, Failure> {
-    let schema = Arc::clone(answer.schema());
-    write_batches(&schema, answer, format, out).await
+/// The rows of a result, and the time of the statement, without that of formatting and printing.
+pub struct Written {
+    pub rows: usize,
+    pub time: Duration,
 }
 
-/// Writes batches. Returns the number of rows.
-pub async fn write_batches(
-    schema: &SchemaRef,
-    mut batches: impl Stream<Item = broadside::Result<RecordBatch>> + Unpin,
+/// Executes a statement and writes its result while it is computed.
+pub async fn write(
+    session: &SqlSession,
+    statement: &str,
     format: Format,
     out: impl Write + Send,
-) -> Result<usize, Failure> {
-    let mut writer = Writer::new(format, schema, out)?;
-    let mut rows = 0;
-    while let Some(batch) = batches.next().await {
-        let batch = batch?;
-        rows += batch.num_rows();
+) -> Result<Written, Failure> {
+    let start = Instant::now();
+    let mut answer = session.query(statement).await?;
+    let mut written = Written { rows: 0, time: start.elapsed() };
+    let mut writer = Writer::new(format, answer.schema(), out)?;
+    loop {
+        let start = Instant::now();
+        let batch = answer.next().await.transpose()?;
+        written.time += start.elapsed();
+        let Some(batch) = batch else { break };
+        written.rows += batch.num_rows();
         writer.write(batch)?;
+        // Formatting takes long, and may be cancelled.
+        tokio::task::yield_now().await;
     }
     writer.finish()?;
-    Ok(rows)
+    Ok(written)
+}
+
+/// Executes a statement and prints its result. Returns `None` if the reader of standard output has closed it.
+pub async fn print(session: &SqlSession, statement: &str, format: Format) -> Result<Option<Written>, Failure> {
+    tokio::select! {
+        written = write(session, statement, format, BufWriter::new(Stdout)) => written.map(Some),
+        () = messages::output_closed() => Ok(None),
+    }
 }
 
 /// A writer for each format.
 enum Writer<W: Write + Send> {
-    /// Buffers all batches, because the column widths depend on all rows.
-    Table(Vec<RecordBatch>, W),
+    Table(TableWriter<W>),
     /// With the header still to be written: it is written with the first batch, or at the end if there is none.
     Csv(csv::Writer<W>, Option<RecordBatch>),
     Json(datafusion::arrow::json::Writer<W, LineDelimited>, SchemaRef),
@@ -82,10 +99,9 @@ enum Writer<W: Write + Send> {
 
 impl<W: Write + Send> Writer<W> {
     fn new(format: Format, schema: &SchemaRef, out: W) -> Result<Self, Failure> {
-        let empty = RecordBatch::new_empty(Arc::clone(schema));
         Ok(match format {
-            Format::Table => Self::Table(vec![empty], out),
-            Format::Csv => Self::Csv(csv::Writer::new(out), Some(empty)),
+            Format::Table => Self::Table(TableWriter::new(schema, out)),
+            Format::Csv => Self::Csv(csv::Writer::new(out), Some(RecordBatch::new_empty(Arc::clone(schema)))),
             Format::Json => {
                 let writer = WriterBuilder::new().with_explicit_nulls(true).build(out);
                 Self::Json(writer, distinct_names(schema.fields().iter().cloned()))
@@ -104,7 +120,7 @@ impl<W: Write + Send> Writer<W> {
 
     fn write(&mut self, batch: RecordBatch) -> Result<(), Failure> {
         match self {
-            Self::Table(batches, _) => batches.push(batch),
+            Self::Table(writer) => writer.write(batch)?,
             Self::Csv(writer, header) => {
                 writer.write(&with_json_columns(&batch)?)?;
                 *header = None;
@@ -121,11 +137,7 @@ impl<W: Write + Send> Writer<W> {
 
     fn finish(self) -> Result<(), Failure> {
         match self {
-            Self::Table(batches, mut out) => {
-                let options = FormatOptions::new().with_null("NULL");
-                writeln!(out, "{}", pretty_format_batches_with_options(&batches, &options)?)?;
-                out.flush()?;
-            }
+            Self::Table(writer) => writer.finish()?,
             Self::Csv(mut writer, header) => {
                 if let Some(header) = header {
                     writer.write(&with_json_columns(&header)?)?;
@@ -143,6 +155,70 @@ impl<W: Write + Send> Writer<W> {
             }
         }
         Ok(())
+    }
+}
+
+/// The number of rows from which the column widths of a table are determined.
+const FIRST_ROWS: usize = 1000;
+
+/// Writes a text table in blocks, so that it is not kept in memory. The columns of a block are at least as wide as those
+/// of the first.
+struct TableWriter<W> {
+    /// The batches of the first block, until it is written.
+    first: Vec<RecordBatch>,
+    /// The schema of the other blocks: its names are blanks of the widths of the first block.
+    blanks: Option<SchemaRef>,
+    /// The border at the end of the last block.
+    border: String,
+    out: W,
+}
+
+impl<W: Write> TableWriter<W> {
+    fn new(schema: &SchemaRef, out: W) -> Self {
+        Self { first: vec![RecordBatch::new_empty(Arc::clone(schema))], blanks: None, border: String::new(), out }
+    }
+
+    fn write(&mut self, batch: RecordBatch) -> Result<(), Failure> {
+        if let Some(blanks) = &self.blanks {
+            let columns = batch.columns().to_vec();
+            let batch = with_columns(&batch, Arc::clone(blanks), columns)?;
+            // Without the header and its borders.
+            return self.block(&[batch], 3);
+        }
+        self.first.push(batch);
+        let rows: usize = self.first.iter().map(RecordBatch::num_rows).sum();
+        if rows >= FIRST_ROWS { self.first_block() } else { Ok(()) }
+    }
+
+    fn first_block(&mut self) -> Result<(), Failure> {
+        let batches = mem::take(&mut self.first);
+        self.block(&batches, 0)?;
+        let schema = batches[0].schema();
+        let widths = self.border.split('+').skip(1).map(|border| border.len().saturating_sub(2));
+        let blank = |(field, width): (&FieldRef, usize)| field.as_ref().clone().with_name(" ".repeat(width));
+        let fields: Vec<_> = schema.fields().iter().zip(widths).map(blank).collect();
+        self.blanks = Some(Arc::new(Schema::new(fields)));
+        Ok(())
+    }
+
+    /// Writes the lines of a table, without the first ones and the last border.
+    fn block(&mut self, batches: &[RecordBatch], skipped: usize) -> Result<(), Failure> {
+        let options = FormatOptions::new().with_null("NULL");
+        let text = pretty_format_batches_with_options(batches, &options)?.to_string();
+        let (lines, border) = text.rsplit_once('\n').unwrap_or_default();
+        for line in lines.lines().skip(skipped) {
+            writeln!(self.out, "{line}")?;
+        }
+        border.clone_into(&mut self.border);
+        Ok(())
+    }
+
+    fn finish(mut self) -> Result<(), Failure> {
+        if self.blanks.is_none() {
+            self.first_block()?;
+        }
+        writeln!(self.out, "{}", self.border)?;
+        Ok(self.out.flush()?)
     }
 }
 

@@ -3,18 +3,15 @@
 use std::fmt::Display;
 use std::io::{self, IsTerminal};
 use std::path::PathBuf;
-use std::sync::Arc;
-use std::time::{Duration, Instant};
 
 use broadside::memory::SqlSession;
-use futures::stream;
 use rustyline::DefaultEditor;
 use rustyline::error::ReadlineError;
 
-use super::output::{self as results, Format};
+use super::output::{self as results, Format, Written};
 use super::statements::split;
 use crate::cli::interrupt::{self, Interrupted};
-use crate::cli::messages::{self, Stdout, output};
+use crate::cli::messages::{self, output};
 use crate::cli::{ExitStatus, Failure, format, terminal};
 
 const PROMPT: &str = "broadside> ";
@@ -25,7 +22,7 @@ const HISTORY: &str = ".broadside_history";
 const HELP: &str = r"Statements end with a semicolon and may span several lines. Ctrl-C cancels the current statement.
   \d            list the tables
   \d TABLE      list the columns of a table
-  \timing       toggle the display of execution times (without formatting and printing)
+  \timing       toggle the display of execution times (without that of formatting and printing)
   \?            show this help
   \q            quit (also Ctrl-D)";
 
@@ -172,23 +169,12 @@ impl Shell<'_> {
 
     /// Executes a statement. An error is reported, and ends a non-interactive shell.
     async fn execute(&mut self, statement: &str) -> Result<Flow, Failure> {
-        let start = Instant::now();
-        let result = async {
-            let answer = self.session.query(statement).await?;
-            if !self.timing {
-                return Ok((results::write(answer, self.format, Stdout).await?, None));
-            }
-            // The output must not overlap with the execution, so that the time is only that of the latter.
-            let schema = Arc::clone(answer.schema());
-            let batches = answer.collect().await?;
-            let time = start.elapsed();
-            let batches = stream::iter(batches.into_iter().map(Ok));
-            Ok((results::write_batches(&schema, batches, self.format, Stdout).await?, Some(time)))
-        };
+        let result = results::print(self.session, statement, self.format);
         let outcome = if self.interactive { interrupt::cancellable(result).await } else { Ok(result.await) };
         match outcome {
-            Ok(Ok((rows, Some(time)))) => time_line(rows, time)?,
-            Ok(Ok((_, None))) => {}
+            Ok(Ok(None)) => return Ok(Flow::Exit),
+            Ok(Ok(Some(written))) if self.timing => time_line(&written)?,
+            Ok(Ok(_)) => {}
             Ok(Err(Failure::Error(error))) => {
                 messages::error(error.as_ref());
                 return Ok(self.after_failure());
@@ -214,9 +200,9 @@ impl Shell<'_> {
 }
 
 /// Prints the number of rows and the execution time.
-fn time_line(rows: usize, time: Duration) -> Result<(), Failure> {
-    let nanos = u64::try_from(time.as_nanos()).unwrap_or(u64::MAX);
-    let rows = if rows == 1 { "1 row".to_owned() } else { format!("{rows} rows") };
+fn time_line(written: &Written) -> Result<(), Failure> {
+    let nanos = u64::try_from(written.time.as_nanos()).unwrap_or(u64::MAX);
+    let rows = if written.rows == 1 { "1 row".to_owned() } else { format!("{} rows", written.rows) };
     output(format_args!("{rows}, {}", format::time(nanos)))?;
     Ok(())
 }
