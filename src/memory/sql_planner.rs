@@ -10,6 +10,7 @@ use datafusion::physical_plan::ExecutionPlan;
 use datafusion::prelude::SessionContext;
 use datafusion::sql::sqlparser::dialect::PostgreSqlDialect;
 use datafusion::sql::sqlparser::keywords::Keyword;
+use datafusion::sql::sqlparser::parser::ParserError;
 use datafusion::sql::sqlparser::tokenizer::{Token, Tokenizer};
 use parking_lot::Mutex;
 
@@ -167,9 +168,22 @@ pub(super) struct Cause(String);
 
 impl Cause {
     pub(super) fn of(error: &DataFusionError) -> Self {
-        let mut message = error.find_root().to_string();
+        let root = error.find_root();
+        let mut message = match root {
+            DataFusionError::SQL(parsing, _) => match parsing.as_ref() {
+                ParserError::TokenizerError(message) | ParserError::ParserError(message) => message.clone(),
+                ParserError::RecursionLimitExceeded => parsing.to_string(),
+            },
+            _ => root.to_string(),
+        };
         // A request to report the error to the authors of DataFusion.
         message.truncate(message.find(".\nThis issue was likely caused by a bug").unwrap_or(message.len()));
+        // In the form of the parser, whose messages have it already.
+        if let Some(start) = error.diagnostic().and_then(|found| found.span).map(|span| span.start) {
+            let end = message.find('\n').unwrap_or(message.len());
+            let end = message[..end].trim_end_matches('.').len();
+            message.insert_str(end, &format!(" at Line: {}, Column: {}", start.line, start.column));
+        }
         Self(message)
     }
 }

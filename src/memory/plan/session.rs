@@ -30,6 +30,8 @@ pub(in crate::memory) fn session_context(
     config.options_mut().optimizer.hash_join_inlist_pushdown_max_size = 16 << 20;
     // The inputs of a UNION may differ in their nullability.
     config.options_mut().execution.skip_physical_aggregate_schema_check = true;
+    // Errors have the positions of names.
+    config.options_mut().sql_parser.collect_spans = true;
     // The generic dialect parses `cluster` after a comma as a clause.
     config.options_mut().sql_parser.dialect = Dialect::PostgreSQL;
     let state = state(config).with_runtime_env(runtime).build();
