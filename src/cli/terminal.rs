@@ -8,7 +8,7 @@ use std::io::{self, IsTerminal, Write};
 use std::sync::OnceLock;
 
 #[cfg(unix)]
-use rustix::termios::{OptionalActions, Termios, tcgetattr, tcsetattr};
+use rustix::termios::{OptionalActions, Termios, tcgetattr, tcgetwinsize, tcsetattr};
 
 /// Asks a question on the terminal. `None` if standard input is not a terminal.
 pub fn confirm(question: &str) -> io::Result<Option<bool>> {
@@ -19,6 +19,14 @@ pub fn confirm(question: &str) -> io::Result<Option<bool>> {
     let mut answer = String::new();
     io::stdin().read_line(&mut answer)?;
     Ok(Some(matches!(answer.trim().to_lowercase().as_str(), "y" | "yes")))
+}
+
+/// The number of columns of the terminal on standard output; `None` if it is not a terminal.
+pub fn columns() -> Option<usize> {
+    #[cfg(unix)]
+    return tcgetwinsize(io::stdout()).ok().map(|size| size.ws_col.into()).filter(|&columns| columns > 0);
+    #[cfg(not(unix))]
+    None
 }
 
 /// The settings before the first use of the line editor.

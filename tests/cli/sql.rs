@@ -254,6 +254,39 @@ fn long_tables_have_the_widths_of_their_first_rows_at_least() {
     assert!(lines[20_003].starts_with("+-------+-----") && lines[20_003].len() == lines[20_002].len());
 }
 
+#[test]
+fn the_shell_understands_the_commands_of_other_shells() {
+    let out = file("shell-output.txt", "");
+    let input = format!(
+        ".tables\n\\dt\n\\h\nhelp\n\\format json\nSELECT 1 AS a;\n\\pset format csv\nSELECT 'x  \n  y' AS b;\n\
+         \\o {out}\nSELECT 2 AS c;\n\\o\nSELECT 3 AS d;\n.mode table\n\\x\nSELECT 4 AS e, NULL AS longer;\nexit\nSELECT"
+    );
+    let output = run_with_input(&["sql", "--jobs", "1", "--format", "csv"], input.as_bytes());
+    assert_eq!((code(&output), stderr(&output)), (0, String::new()));
+    let text = stdout(&output);
+    let tables = "table_name\njob\njob_error\njob_run\njob_spec\n";
+    assert!(text.starts_with(&tables.repeat(2)), "{text}");
+    // A literal keeps its blanks.
+    let results = "{\"a\":1}\nb\n\"x  \n  y\"\nd\n3\n-[ RECORD 1 ]-\ne      | 4\nlonger | NULL\n";
+    assert!(text.ends_with(results), "{text}");
+    assert_eq!(std::fs::read_to_string(out).unwrap(), "c\n2\n");
+}
+
+#[test]
+fn an_error_has_its_position_once() {
+    for (query, position) in [
+        ("SELEC 1", "Line: 1, Column: 1"),
+        ("SELECT queue,\n  nonsense FROM job", "Line: 2, Column: 3"),
+        ("SELECT 1 FROM jobs", "Line: 1, Column: 15"),
+        ("SELECT 'open", "Line: 1, Column: 8"),
+    ] {
+        let output = run(&["sql", "--jobs", "1", query]);
+        assert_eq!(code(&output), 2, "{query}");
+        assert_eq!(stderr(&output).matches("Line: ").count(), 1, "{}", stderr(&output));
+        assert!(stderr(&output).contains(position), "{}", stderr(&output));
+    }
+}
+
 /// The line editor changes the settings of the terminal while it reads.
 #[cfg(target_os = "linux")]
 #[test]

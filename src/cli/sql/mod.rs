@@ -1,11 +1,14 @@
 //! `broadside sql`: SQL queries on the memory engine.
 
+mod commands;
+mod completion;
 mod output;
 mod shell;
 mod statements;
+mod turned;
 
 use std::fs::{self, File};
-use std::io::{self, BufWriter};
+use std::io::{self, BufWriter, IsTerminal};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -13,7 +16,8 @@ use broadside::ManualClock;
 use broadside::memory::{MemoryDatabase, SqlSession};
 use clap::Args;
 
-use self::output::Format;
+use self::output::{Format, Style};
+use self::turned::Turned;
 use super::interrupt::{self, Guard};
 use super::source::Source;
 use super::{ExitStatus, Failure, file, fill, format};
@@ -24,7 +28,7 @@ use super::{ExitStatus, Failure, file, fill, format};
 /// are read-only. Times are in UTC. EXPLAIN shows the plan with the indexes that it uses. Without a query, the
 /// command starts an interactive shell, or reads statements from standard input if that is not a terminal.
 #[derive(Debug, Args)]
-#[command(after_long_help = AFTER_HELP)]
+#[command(after_long_help = format!("{DIALECT}\n{EXAMPLES}"))]
 pub struct SqlArgs {
     /// The query in DataFusion's SQL dialect. Several statements are separated by semicolons.
     query: Option<String>,
@@ -55,7 +59,9 @@ pub struct SqlArgs {
     out: Option<PathBuf>,
 }
 
-const AFTER_HELP: &str = r#"The dialect is PostgreSQL's, with the functions of DataFusion:
+/// The deviations of the dialect from PostgreSQL's.
+const DIALECT: &str = "\
+The dialect is PostgreSQL's, with the functions of DataFusion:
   integers    are 64 bits wide. An overflow is an error, also of sum. A division truncates.
   casts       of a fraction to an integer round, a half away from zero.
   times       have microseconds and no time zone. extract(second ...) has no fraction, extract(epoch ...) has.
@@ -63,8 +69,9 @@ const AFTER_HELP: &str = r#"The dialect is PostgreSQL's, with the functions of D
   patterns    of to_char are those of strftime: '%Y-%m-%d'.
   names       of columns may be repeated. JSON, Parquet and Arrow number them.
 Refused are SIMILAR TO (use ~ with a regular expression), TABLESAMPLE, FETCH ... WITH TIES, IN and EXISTS with a subquery
-outside of WHERE, and AND or OR after IS DISTINCT FROM (put the comparison in parentheses).
+outside of WHERE, and AND or OR after IS DISTINCT FROM (put the comparison in parentheses).";
 
+const EXAMPLES: &str = r#"
 Examples:
   broadside sql
   broadside sql "SELECT queue, state, count(*) AS jobs FROM job GROUP BY queue, state ORDER BY jobs DESC LIMIT 10"
@@ -101,8 +108,10 @@ pub async fn run(args: &SqlArgs) -> Result<ExitStatus, Failure> {
     match &args.out {
         Some(path) => to_file(path, &session, &queries, args.format).await?,
         None => {
+            let turned = if io::stdout().is_terminal() { Turned::IfWide } else { Turned::Never };
+            let style = Style { format: args.format, turned };
             for query in queries {
-                if output::print(&session, query, args.format).await?.is_none() {
+                if output::print(&session, query, style).await?.is_none() {
                     break;
                 }
             }
@@ -139,7 +148,7 @@ async fn to_file(path: &Path, session: &SqlSession, queries: &[&str], format: Fo
     let written = async {
         let mut out = BufWriter::new(&file);
         for query in queries {
-            output::write(session, query, format, &mut out).await?;
+            output::write(session, query, format.into(), &mut out).await?;
         }
         Ok(())
     };

@@ -23,6 +23,7 @@ use parquet::arrow::ArrowWriter;
 use parquet::basic::Compression;
 use parquet::file::properties::WriterProperties;
 
+use super::turned::{Turned, TurnedRows};
 use crate::cli::Failure;
 use crate::cli::messages::{self, Stdout};
 
@@ -48,6 +49,19 @@ impl Format {
     }
 }
 
+/// The format of results, and when tables are turned.
+#[derive(Debug, Clone, Copy)]
+pub struct Style {
+    pub format: Format,
+    pub turned: Turned,
+}
+
+impl From<Format> for Style {
+    fn from(format: Format) -> Self {
+        Self { format, turned: Turned::Never }
+    }
+}
+
 /// The rows of a result, and the time of the statement, without that of formatting and printing.
 pub struct Written {
     pub rows: usize,
@@ -58,13 +72,13 @@ pub struct Written {
 pub async fn write(
     session: &SqlSession,
     statement: &str,
-    format: Format,
+    style: Style,
     out: impl Write + Send,
 ) -> Result<Written, Failure> {
     let start = Instant::now();
     let mut answer = session.query(statement).await?;
     let mut written = Written { rows: 0, time: start.elapsed() };
-    let mut writer = Writer::new(format, answer.schema(), out)?;
+    let mut writer = Writer::new(style, answer.schema(), out)?;
     loop {
         let start = Instant::now();
         let batch = answer.next().await.transpose()?;
@@ -80,9 +94,9 @@ pub async fn write(
 }
 
 /// Executes a statement and prints its result. Returns `None` if the reader of standard output has closed it.
-pub async fn print(session: &SqlSession, statement: &str, format: Format) -> Result<Option<Written>, Failure> {
+pub async fn print(session: &SqlSession, statement: &str, style: Style) -> Result<Option<Written>, Failure> {
     tokio::select! {
-        written = write(session, statement, format, BufWriter::new(Stdout)) => written.map(Some),
+        written = write(session, statement, style, BufWriter::new(Stdout)) => written.map(Some),
         () = messages::output_closed() => Ok(None),
     }
 }
@@ -98,9 +112,9 @@ enum Writer<W: Write + Send> {
 }
 
 impl<W: Write + Send> Writer<W> {
-    fn new(format: Format, schema: &SchemaRef, out: W) -> Result<Self, Failure> {
-        Ok(match format {
-            Format::Table => Self::Table(TableWriter::new(schema, out)),
+    fn new(style: Style, schema: &SchemaRef, out: W) -> Result<Self, Failure> {
+        Ok(match style.format {
+            Format::Table => Self::Table(TableWriter::new(schema, style.turned, out)),
             Format::Csv => Self::Csv(csv::Writer::new(out), Some(RecordBatch::new_empty(Arc::clone(schema)))),
             Format::Json => {
                 let writer = WriterBuilder::new().with_explicit_nulls(true).build(out);
@@ -158,6 +172,15 @@ impl<W: Write + Send> Writer<W> {
     }
 }
 
+const OPTIONS: FormatOptions<'_> = FormatOptions::new().with_null("NULL");
+
+/// The lines of a table, and the border at its end.
+fn text(batches: &[RecordBatch]) -> Result<(String, String), ArrowError> {
+    let text = pretty_format_batches_with_options(batches, &OPTIONS)?.to_string();
+    let (lines, border) = text.rsplit_once('\n').unwrap_or_default();
+    Ok((lines.to_owned(), border.to_owned()))
+}
+
 /// The number of rows from which the column widths of a table are determined.
 const FIRST_ROWS: usize = 1000;
 
@@ -170,20 +193,30 @@ struct TableWriter<W> {
     blanks: Option<SchemaRef>,
     /// The border at the end of the last block.
     border: String,
+    turned: Turned,
+    /// The rest of a turned table.
+    rows: Option<TurnedRows>,
     out: W,
 }
 
 impl<W: Write> TableWriter<W> {
-    fn new(schema: &SchemaRef, out: W) -> Self {
-        Self { first: vec![RecordBatch::new_empty(Arc::clone(schema))], blanks: None, border: String::new(), out }
+    fn new(schema: &SchemaRef, turned: Turned, out: W) -> Self {
+        let first = vec![RecordBatch::new_empty(Arc::clone(schema))];
+        Self { first, blanks: None, border: String::new(), turned, rows: None, out }
     }
 
     fn write(&mut self, batch: RecordBatch) -> Result<(), Failure> {
+        if let Some(rows) = &mut self.rows {
+            return rows.write(&batch, &OPTIONS, &mut self.out);
+        }
         if let Some(blanks) = &self.blanks {
             let columns = batch.columns().to_vec();
             let batch = with_columns(&batch, Arc::clone(blanks), columns)?;
+            let (lines, border) = text(&[batch])?;
             // Without the header and its borders.
-            return self.block(&[batch], 3);
+            lines.lines().skip(3).try_for_each(|line| writeln!(self.out, "{line}"))?;
+            self.border = border;
+            return Ok(());
         }
         self.first.push(batch);
         let rows: usize = self.first.iter().map(RecordBatch::num_rows).sum();
@@ -192,8 +225,14 @@ impl<W: Write> TableWriter<W> {
 
     fn first_block(&mut self) -> Result<(), Failure> {
         let batches = mem::take(&mut self.first);
-        self.block(&batches, 0)?;
         let schema = batches[0].schema();
+        let (lines, border) = text(&batches)?;
+        if self.turned.applies(border.len()) {
+            let rows = self.rows.insert(TurnedRows::new(&schema));
+            return batches.iter().try_for_each(|batch| rows.write(batch, &OPTIONS, &mut self.out));
+        }
+        writeln!(self.out, "{lines}")?;
+        self.border = border;
         let widths = self.border.split('+').skip(1).map(|border| border.len().saturating_sub(2));
         let blank = |(field, width): (&FieldRef, usize)| field.as_ref().clone().with_name(" ".repeat(width));
         let fields: Vec<_> = schema.fields().iter().zip(widths).map(blank).collect();
@@ -201,23 +240,14 @@ impl<W: Write> TableWriter<W> {
         Ok(())
     }
 
-    /// Writes the lines of a table, without the first ones and the last border.
-    fn block(&mut self, batches: &[RecordBatch], skipped: usize) -> Result<(), Failure> {
-        let options = FormatOptions::new().with_null("NULL");
-        let text = pretty_format_batches_with_options(batches, &options)?.to_string();
-        let (lines, border) = text.rsplit_once('\n').unwrap_or_default();
-        for line in lines.lines().skip(skipped) {
-            writeln!(self.out, "{line}")?;
-        }
-        border.clone_into(&mut self.border);
-        Ok(())
-    }
-
     fn finish(mut self) -> Result<(), Failure> {
-        if self.blanks.is_none() {
+        if !self.first.is_empty() {
             self.first_block()?;
         }
-        writeln!(self.out, "{}", self.border)?;
+        match &self.rows {
+            Some(rows) => rows.finish(&mut self.out)?,
+            None => writeln!(self.out, "{}", self.border)?,
+        }
         Ok(self.out.flush()?)
     }
 }

@@ -1,15 +1,20 @@
 //! The SQL shell: reads and executes statements and commands.
 
 use std::fmt::Display;
-use std::io::{self, IsTerminal};
+use std::fs::File;
+use std::io::{self, BufWriter, IsTerminal};
 use std::path::PathBuf;
 
 use broadside::memory::SqlSession;
-use rustyline::DefaultEditor;
+use rustyline::Editor;
 use rustyline::error::ReadlineError;
+use rustyline::history::DefaultHistory;
 
-use super::output::{self as results, Format, Written};
+use super::commands::{self, Command, is_command};
+use super::completion::Completion;
+use super::output::{self as results, Format, Style, Written};
 use super::statements::split;
+use super::turned::Turned;
 use crate::cli::interrupt::{self, Interrupted};
 use crate::cli::messages::{self, output};
 use crate::cli::{ExitStatus, Failure, format, terminal};
@@ -19,29 +24,25 @@ const CONTINUATION: &str = "        -> ";
 /// The history file in the home directory.
 const HISTORY: &str = ".broadside_history";
 
-const HELP: &str = r"Statements end with a semicolon and may span several lines. Ctrl-C cancels the current statement.
-  \d            list the tables
-  \d TABLE      list the columns of a table
-  \timing       toggle the display of execution times (without that of formatting and printing)
-  \?            show this help
-  \q            quit (also Ctrl-D)";
-
 const TABLES: &str =
     "SELECT table_name FROM information_schema.tables WHERE table_schema = 'public' ORDER BY table_name";
 
 /// The input of the shell: lines that are edited on a terminal, or those of a pipe or a file.
 struct Input {
-    editor: DefaultEditor,
+    editor: Editor<Completion, DefaultHistory>,
     /// The file with the history of a terminal.
     history: Option<PathBuf>,
 }
 
 impl Input {
-    fn new(interactive: bool) -> Result<Self, Failure> {
+    async fn new(session: &SqlSession, interactive: bool) -> Result<Self, Failure> {
         if interactive {
             terminal::save();
         }
-        let mut editor = DefaultEditor::new()?;
+        let mut editor = Editor::new()?;
+        if interactive {
+            editor.set_helper(Some(Completion::of(session).await?));
+        }
         let history = std::env::home_dir().filter(|_| interactive).map(|home| home.join(HISTORY));
         if let Some(path) = &history {
             // The file does not exist before the first shell ends.
@@ -74,8 +75,10 @@ enum Flow {
 /// Executes statements until the end of the input.
 pub async fn run(session: &SqlSession, format: Format) -> Result<ExitStatus, Failure> {
     let interactive = io::stdin().is_terminal();
-    let mut input = Input::new(interactive)?;
-    let mut shell = Shell { session, format, timing: false, interactive, status: ExitStatus::Passed };
+    let mut input = Input::new(session, interactive).await?;
+    let turned = if io::stdout().is_terminal() { Turned::IfWide } else { Turned::Never };
+    let style = Style { format, turned };
+    let mut shell = Shell { session, style, out: None, timing: false, interactive, status: ExitStatus::Passed };
     if interactive {
         output(r"Tables: job, job_run, job_spec, job_error. \? for help, \q to quit.")?;
     }
@@ -90,7 +93,7 @@ pub async fn run(session: &SqlSession, format: Format) -> Result<ExitStatus, Fai
             Err(ReadlineError::Interrupted) => pending.clear(),
             Err(ReadlineError::Eof) => {
                 // The last statement needs no semicolon.
-                let rest = split(&pending).rest;
+                let rest = split(&pending).rest.trim_end();
                 if !rest.is_empty() {
                     shell.execute(rest).await?;
                 }
@@ -105,7 +108,9 @@ pub async fn run(session: &SqlSession, format: Format) -> Result<ExitStatus, Fai
 
 struct Shell<'a> {
     session: &'a SqlSession,
-    format: Format,
+    style: Style,
+    /// The file of results.
+    out: Option<File>,
     timing: bool,
     interactive: bool,
     /// The exit code: a non-interactive shell fails if a statement fails.
@@ -115,9 +120,8 @@ struct Shell<'a> {
 impl Shell<'_> {
     /// Processes a line. `pending` is the incomplete statement of earlier lines.
     async fn process(&mut self, line: &str, pending: &mut String, input: &mut Input) -> Result<Flow, Failure> {
-        let line = line.trim_end();
-        if pending.is_empty() && line.trim_start().starts_with('\\') {
-            input.add_history(line);
+        if pending.is_empty() && is_command(line) {
+            input.add_history(line.trim_end());
             return self.command(line.trim()).await;
         }
         if pending.is_empty() && line.trim().is_empty() {
@@ -136,23 +140,29 @@ impl Shell<'_> {
             }
         }
         if !split.rest.is_empty() {
-            *pending = format!("{}\n", split.rest);
+            split.rest.clone_into(pending);
         }
         Ok(Flow::Continue)
     }
 
-    async fn command(&mut self, command: &str) -> Result<Flow, Failure> {
-        let mut words = command.trim_end_matches(';').split_whitespace();
-        match (words.next().unwrap_or_default(), words.next(), words.next()) {
-            ("\\q", None, None) => return Ok(Flow::Exit),
-            ("\\?", None, None) => output(HELP)?,
-            ("\\timing", None, None) => {
-                self.timing = !self.timing;
+    async fn command(&mut self, line: &str) -> Result<Flow, Failure> {
+        match commands::parse(line) {
+            Ok(Command::Quit) => return Ok(Flow::Exit),
+            Ok(Command::Help) => output(commands::HELP)?,
+            Ok(Command::Dialect) => output(super::DIALECT)?,
+            Ok(Command::Tables) => return self.execute(TABLES).await,
+            Ok(Command::Describe(table)) => return self.describe(&table).await,
+            Ok(Command::Format(format)) => self.style.format = format,
+            Ok(Command::Turned(turned)) => self.style.turned = turned,
+            Ok(Command::Timing(on)) => {
+                self.timing = on.unwrap_or(!self.timing);
                 output(if self.timing { "Timing is on." } else { "Timing is off." })?;
             }
-            ("\\d", None, None) => return self.execute(TABLES).await,
-            ("\\d", Some(table), None) => return self.describe(table).await,
-            _ => return self.failed(format_args!(r"unknown command {command:?}; \? shows the commands")),
+            Ok(Command::Output(path)) => match path.as_ref().map(File::create).transpose() {
+                Ok(file) => self.out = file,
+                Err(error) => return self.failed(format_args!("{}: {error}", path.unwrap_or_default().display())),
+            },
+            Err(problem) => return self.failed(problem),
         }
         Ok(Flow::Continue)
     }
@@ -169,7 +179,12 @@ impl Shell<'_> {
 
     /// Executes a statement. An error is reported, and ends a non-interactive shell.
     async fn execute(&mut self, statement: &str) -> Result<Flow, Failure> {
-        let result = results::print(self.session, statement, self.format);
+        let result = async {
+            match &self.out {
+                Some(file) => results::write(self.session, statement, self.style, BufWriter::new(file)).await.map(Some),
+                None => results::print(self.session, statement, self.style).await,
+            }
+        };
         let outcome = if self.interactive { interrupt::cancellable(result).await } else { Ok(result.await) };
         match outcome {
             Ok(Ok(None)) => return Ok(Flow::Exit),

@@ -5,7 +5,8 @@
 pub struct Split<'a> {
     /// The statements that end with a semicolon, without it. Empty statements are left out.
     pub statements: Vec<&'a str>,
-    /// The text after the last semicolon; empty if it consists of white space and comments.
+    /// The text after the last semicolon; empty if it consists of white space and comments. It ends as the text does,
+    /// because it may end within a string.
     pub rest: &'a str,
 }
 
@@ -31,7 +32,7 @@ pub fn split(text: &str) -> Split<'_> {
         blank &= part[..length].trim().is_empty();
         at += length;
     }
-    Split { statements, rest: if blank { "" } else { text[start..].trim() } }
+    Split { statements, rest: if blank { "" } else { text[start..].trim_start() } }
 }
 
 /// The length of the comment at the start of the text; 0 if there is none. An unterminated block comment extends
@@ -109,7 +110,7 @@ mod tests {
     #[test]
     fn quotes_and_comments_hide_semicolons() {
         check("SELECT ';', \"a;b\", 'it''s;';", &["SELECT ';', \"a;b\", 'it''s;'"], "");
-        check("SELECT 'open; ", &[], "SELECT 'open;");
+        check("SELECT 'open; ", &[], "SELECT 'open; ");
         check("SELECT 1 -- one; two\n;", &["SELECT 1 -- one; two"], "");
         check("-- only; this", &[], "");
         check("/* a; /* b; */ c; */ SELECT 1;", &["/* a; /* b; */ c; */ SELECT 1"], "");
