@@ -69,7 +69,7 @@ pub fn parse_duration(text: &str) -> Result<Duration, String> {
 }
 
 /// Parses a number of bytes: an integer, with one of the binary units K, M, G and T.
-pub fn parse_bytes(text: &str) -> Result<usize, String> {
+pub fn parse_bytes(text: &str) -> Result<u64, String> {
     let digits = text.trim_end_matches(|unit: char| unit.is_ascii_alphabetic());
     let shift = match text[digits.len()..].to_ascii_uppercase().trim_end_matches('B').trim_end_matches('I') {
         "" => Some(0),
@@ -79,7 +79,7 @@ pub fn parse_bytes(text: &str) -> Result<usize, String> {
         "T" => Some(40),
         _ => None,
     };
-    let parsed = shift.and_then(|shift| digits.parse::<usize>().ok()?.checked_mul(1_usize.checked_shl(shift)?));
+    let parsed = shift.and_then(|shift| digits.parse::<u64>().ok()?.checked_mul(1 << shift));
     parsed.ok_or_else(|| "must be an integer with a unit: 512M or 4G".to_owned())
 }
 

@@ -2,7 +2,6 @@
 
 use std::fs::{self, File};
 use std::io::{self, Read, Seek, SeekFrom, Write};
-use std::path::Path;
 use std::pin::Pin;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock};
@@ -16,8 +15,10 @@ use datafusion::execution::{SpillFile, SpillWriter, TempFileFactory};
 use futures::{Stream, stream};
 use parking_lot::Mutex;
 
+use super::limit::machine_bytes;
+
 /// The budget where no limit of the system is known.
-const FALLBACK_BYTES: usize = 4 << 30;
+const FALLBACK_BYTES: u64 = 4 << 30;
 /// The maximum size of all spilled files.
 const MAX_SPILLED_BYTES: u64 = 100 << 30;
 /// The size of a read from a spilled file.
@@ -26,12 +27,12 @@ const READ_BYTES: usize = 128 << 10;
 /// The budget that the SQL sessions of a store share.
 #[derive(Debug, Default)]
 pub(super) struct Budget {
-    bytes: Option<usize>,
+    bytes: Option<u64>,
     runtime: OnceLock<Arc<RuntimeEnv>>,
 }
 
 impl Budget {
-    pub(super) fn new(bytes: usize) -> Self {
+    pub(super) fn new(bytes: u64) -> Self {
         Self { bytes: Some(bytes), runtime: OnceLock::new() }
     }
 
@@ -40,7 +41,8 @@ impl Budget {
         if let Some(runtime) = self.runtime.get() {
             return Ok(Arc::clone(runtime));
         }
-        let pool = FairSpillPool::new(self.bytes.unwrap_or_else(default_bytes));
+        let bytes = self.bytes.unwrap_or_else(default_bytes);
+        let pool = FairSpillPool::new(usize::try_from(bytes).unwrap_or(usize::MAX));
         let files = DiskManagerBuilder::default().with_temp_file_factory(Arc::new(UnnamedFiles::default()));
         let runtime = RuntimeEnvBuilder::new().with_memory_pool(Arc::new(pool)).with_disk_manager_builder(files);
         let runtime = runtime.build_arc()?;
@@ -48,40 +50,23 @@ impl Budget {
     }
 }
 
-/// Half of the memory of the machine and of the control group, and a quarter of the rest of a limited address space,
-/// because an array that grows is copied to one of twice its size.
-fn default_bytes() -> usize {
-    let memory = [machine(), control_groups()].into_iter().flatten().map(|bytes| bytes / 2);
-    memory.chain(address_space().map(|bytes| bytes / 4)).min().unwrap_or(FALLBACK_BYTES)
-}
-
-fn machine() -> Option<usize> {
-    let kibibytes = number_after(&fs::read_to_string("/proc/meminfo").ok()?, "MemTotal:")?;
-    kibibytes.checked_mul(1024)
-}
-
-/// The lowest limit of the process's control group and those that contain it.
-fn control_groups() -> Option<usize> {
-    let groups = fs::read_to_string("/proc/self/cgroup").ok()?;
-    let group = groups.lines().find_map(|line| line.strip_prefix("0::/"))?;
-    let limit = |group: &Path| {
-        let limit = fs::read_to_string(Path::new("/sys/fs/cgroup").join(group).join("memory.max")).ok()?;
-        limit.trim().parse().ok()
-    };
-    Path::new(group).ancestors().filter_map(limit).min()
+/// Half of the memory that the process can have, and a quarter of the rest of a limited address space, because an array
+/// that grows is copied to one of twice its size.
+fn default_bytes() -> u64 {
+    let memory = machine_bytes().map(|bytes| bytes / 2);
+    memory.into_iter().chain(address_space().map(|bytes| bytes / 4)).min().unwrap_or(FALLBACK_BYTES)
 }
 
 /// The part of a limited address space that is not in use.
-fn address_space() -> Option<usize> {
-    let limit = number_after(&fs::read_to_string("/proc/self/limits").ok()?, "Max address space")?;
-    let kibibytes = number_after(&fs::read_to_string("/proc/self/status").ok()?, "VmSize:")?;
-    Some(limit.saturating_sub(kibibytes * 1024))
-}
-
-/// The number after a label at the start of a line; `None` for `unlimited`.
-fn number_after(text: &str, label: &str) -> Option<usize> {
-    let line = text.lines().find_map(|line| line.strip_prefix(label))?;
-    line.split_whitespace().next()?.parse().ok()
+fn address_space() -> Option<u64> {
+    let limits = fs::read_to_string("/proc/self/limits").ok()?;
+    let status = fs::read_to_string("/proc/self/status").ok()?;
+    let number = |text: &str, label| {
+        text.lines().find_map(|line| line.strip_prefix(label)?.split_whitespace().next()?.parse::<u64>().ok())
+    };
+    // The first number is the soft limit, or `unlimited`.
+    let limit = number(&limits, "Max address space")?;
+    Some(limit.saturating_sub(number(&status, "VmSize:")? * 1024))
 }
 
 /// Creates files without a name, which the system removes with the process, however it ends.

@@ -79,7 +79,7 @@ impl MemoryDatabase {
     /// address space. Operators that exceed the budget spill to unnamed files in the directory of temporary files
     /// (`TMPDIR`), or fail with an error of kind `Backend`. The store, the batches of results, and those that an operator
     /// computes at a time are not counted: an expression with long values, such as `repeat`, can exceed the budget.
-    pub fn with_sql_memory(self, bytes: usize) -> Self {
+    pub fn with_sql_memory(self, bytes: u64) -> Self {
         Self { sql_budget: Arc::new(Budget::new(bytes)), ..self }
     }
 

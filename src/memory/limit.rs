@@ -79,7 +79,7 @@ pub(super) fn batch_bytes(batch: &IngestionBatch) -> u64 {
 }
 
 /// The memory that the process can have, in bytes: that of the machine, or of the control group if that is less.
-fn machine_bytes() -> Option<u64> {
+pub(super) fn machine_bytes() -> Option<u64> {
     let machine = fs::read_to_string("/proc/meminfo").ok()?;
     let total = machine.lines().find_map(|line| line.strip_prefix("MemTotal:")?.strip_suffix("kB"))?;
     let total = total.trim().parse::<u64>().ok()?.checked_mul(1024)?;

@@ -4,11 +4,11 @@
 //!
 //! | module | contents |
 //! |---|---|
-//! | `budget` | the memory pool of SQL, and the files to which operators spill |
 //! | `cost` | the thresholds for the choice of an access path |
 //! | `storage` | tables of record batches, dictionaries, indexes |
 //! | `ingest` | the changes of the tables by a batch of ingestion |
 //! | `limit` | the limit of the size of a store |
+//! | `budget` | the memory pool of SQL, and the files to which operators spill |
 //! | `engine` | the writer and the snapshots of its readers |
 //! | `query` | the rows of a selection, the top k rows of an order, the accumulators of groups |
 //! | `schema` | the SQL tables: schemas and columns |

@@ -52,7 +52,7 @@ pub struct SqlArgs {
     /// The memory budget of queries: bytes, or a number with K, M, G or T. A query that exceeds it writes temporary
     /// files, or fails. The default is half of the memory of the machine, or less if that of the process is limited.
     #[arg(long, value_name = "SIZE", value_parser = format::parse_bytes)]
-    memory: Option<usize>,
+    memory: Option<u64>,
 
     /// Write the results to this file.
     #[arg(long, value_name = "FILE")]
