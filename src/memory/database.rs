@@ -298,9 +298,7 @@ impl Database for MemoryDatabase {
     }
 
     async fn property(&self, key: &str) -> Result<Option<String>> {
-        self.check_open(Operation::Property)?;
-        let property = self.engine.inspect(|store| store.property(key)).await;
-        property.ok_or_else(|| not_initialised(Operation::Property))
+        Ok(self.snapshot(Operation::Property).await?.properties.get(key).cloned())
     }
 
     async fn set_property(&self, key: &str, value: Option<&str>) -> Result<()> {

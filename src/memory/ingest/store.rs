@@ -36,7 +36,7 @@ pub(in crate::memory) struct Store {
     pub(super) key_sets: HashMap<Arc<[u32]>, u32, RandomState>,
     /// For each annotation key, the codes of the historical values; `None` for a value without a code.
     pub(super) historical_values: HashMap<u32, Vec<Option<u32>>, RandomState>,
-    pub(super) properties: BTreeMap<String, String>,
+    pub(super) properties: Arc<BTreeMap<String, String>>,
 }
 
 impl Store {
@@ -47,6 +47,7 @@ impl Store {
             records: self.records.clone(),
             dictionaries: self.dictionaries.clone(),
             indexes: self.indexes.clone(),
+            properties: Arc::clone(&self.properties),
         }
     }
 
@@ -67,15 +68,11 @@ impl Store {
         }
     }
 
-    pub(in crate::memory) fn property(&self, key: &str) -> Option<String> {
-        self.properties.get(key).cloned()
-    }
-
     /// Sets a property, or removes it.
     pub(in crate::memory) fn set_property(&mut self, key: &str, value: Option<&str>) {
         match value {
-            Some(value) => self.properties.insert(key.to_owned(), value.to_owned()),
-            None => self.properties.remove(key),
+            Some(value) => Arc::make_mut(&mut self.properties).insert(key.to_owned(), value.to_owned()),
+            None => Arc::make_mut(&mut self.properties).remove(key),
         };
     }
 

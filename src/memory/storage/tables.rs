@@ -1,5 +1,6 @@
 //! A snapshot of the store.
 
+use std::collections::BTreeMap;
 use std::iter::successors;
 use std::sync::Arc;
 
@@ -34,6 +35,7 @@ pub(crate) struct Tables {
     pub(crate) records: JobRecords,
     pub(crate) dictionaries: Dictionaries,
     pub(crate) indexes: Indexes,
+    pub(crate) properties: Arc<BTreeMap<String, String>>,
 }
 
 /// Data outside the columns of the tables.
