@@ -11,10 +11,10 @@ use crate::memory::storage::{Dictionary, Tables};
 const SORT_INLINE_MAX_TEXTS: usize = 1 << 12;
 
 /// Starts to add new values to the trigram index, on a blocking thread. Until it ends, queries test each of these
-/// values. An index that would exceed half of the budget of the caches is not built.
+/// values. An index that would exceed the budget of the caches is not built.
 pub(super) fn index_trigrams(tables: &Tables, dictionary: &Dictionary) {
     let (bytes, budget) = (dictionary.estimated_ngram_bytes(), tables.cache_budget());
-    if dictionary.unindexed() == 0 || bytes > budget / 2 {
+    if dictionary.unindexed() == 0 || bytes > budget {
         return;
     }
     tables.evict_caches(budget - bytes);

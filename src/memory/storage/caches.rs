@@ -4,7 +4,7 @@ use super::tables::Tables;
 
 /// The maximum size of all caches, in bytes, or [`BYTES_PER_JOB`] per job if that is more.
 const MIN_BYTES: usize = 64 << 20;
-const BYTES_PER_JOB: usize = 64;
+const BYTES_PER_JOB: usize = 128;
 
 /// A cache of a dictionary. The first kind is evicted first: it costs least to compute again.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

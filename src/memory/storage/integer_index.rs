@@ -50,10 +50,10 @@ impl IntegerIndex {
 
     /// Appends the values of the rows from [`len`](Self::len) on.
     pub(crate) fn post(&self, integers: &[i64]) {
-        let mut listed = self.0.write();
-        let first = listed.end;
+        let first = self.0.read().end;
         let mut rows: Vec<(i64, u32)> = integers.iter().copied().zip(first..).collect();
         rows.sort_unstable();
+        let mut listed = self.0.write();
         for rows in rows.chunk_by(|(a, _), (b, _)| a == b) {
             let list = listed.rows.entry(rows[0].0).or_default();
             rows.iter().for_each(|&(_, row)| list.insert(row));
