@@ -8,15 +8,15 @@ use std::hash::{Hash, Hasher};
 use std::sync::Arc;
 
 use datafusion::arrow::array::{Array, ArrayRef, AsArray, DictionaryArray, StringViewArray, UInt32Array};
-use datafusion::arrow::datatypes::{DataType, UInt32Type};
+use datafusion::arrow::datatypes::{DataType, Field, FieldRef, UInt32Type};
 use datafusion::common::tree_node::{Transformed, TreeNode};
 use datafusion::common::{Column, internal_err};
 use datafusion::error::Result as EngineResult;
 use datafusion::logical_expr::logical_plan::{Aggregate, Projection};
 use datafusion::logical_expr::utils::grouping_set_to_exprlist;
 use datafusion::logical_expr::{
-    ColumnarValue, Expr, ExprSchemable, LogicalPlan, ScalarFunctionArgs, ScalarUDF, ScalarUDFImpl, Signature,
-    Volatility,
+    ColumnarValue, Expr, ExprSchemable, LogicalPlan, ReturnFieldArgs, ScalarFunctionArgs, ScalarUDF, ScalarUDFImpl,
+    Signature, Volatility,
 };
 use datafusion::optimizer::{ApplyOrder, OptimizerConfig, OptimizerRule};
 use parking_lot::Mutex;
@@ -182,6 +182,12 @@ impl ScalarUDFImpl for KeyFunction {
         })
     }
 
+    /// The result is nullable if the argument is: DataFusion compares the schema of a UNION with those of its inputs.
+    fn return_field_from_args(&self, args: ReturnFieldArgs) -> EngineResult<FieldRef> {
+        let is_nullable = args.arg_fields.iter().any(|field| field.is_nullable());
+        Ok(Arc::new(Field::new(self.name(), self.return_type(&[])?, is_nullable)))
+    }
+
     fn invoke_with_args(&self, args: ScalarFunctionArgs) -> EngineResult<ColumnarValue> {
         let [argument] = args.args.as_slice() else { return internal_err!("the function has one argument") };
         let argument = argument.to_array(args.number_rows)?;
@@ -196,7 +202,7 @@ impl ScalarUDFImpl for KeyFunction {
 #[cfg(feature = "sql")]
 mod tests {
     use datafusion::arrow::array::{Int64Array, TimestampMicrosecondArray};
-    use datafusion::arrow::datatypes::{Field, Schema, SchemaRef, TimeUnit};
+    use datafusion::arrow::datatypes::{Schema, SchemaRef, TimeUnit};
     use datafusion::arrow::record_batch::RecordBatch;
     use datafusion::arrow::util::pretty::pretty_format_batches;
     use datafusion::datasource::MemTable;

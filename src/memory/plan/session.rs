@@ -28,8 +28,6 @@ pub(in crate::memory) fn session_context(
     // The scans look up the ids of a join.
     config.options_mut().optimizer.hash_join_inlist_pushdown_max_distinct_values = 10_000;
     config.options_mut().optimizer.hash_join_inlist_pushdown_max_size = 16 << 20;
-    // The inputs of a UNION may differ in their nullability.
-    config.options_mut().execution.skip_physical_aggregate_schema_check = true;
     // Errors have the positions of names.
     config.options_mut().sql_parser.collect_spans = true;
     // The generic dialect parses `cluster` after a comma as a clause.

@@ -7,13 +7,15 @@ use datafusion::arrow::array::AsArray;
 use datafusion::arrow::compute::{SortOptions, concat_batches};
 use datafusion::arrow::record_batch::RecordBatch;
 use datafusion::common::ScalarValue;
+use datafusion::common::config::ConfigOptions;
 use datafusion::common::stats::Precision;
 use datafusion::datasource::memory::MemorySourceConfig;
 use datafusion::execution::TaskContext;
-use datafusion::physical_expr::expressions::{col, lit};
+use datafusion::physical_expr::expressions::{DynamicFilterPhysicalExpr, col, in_list, lit};
 use datafusion::physical_expr::{LexOrdering, PhysicalSortExpr};
 use datafusion::physical_plan::coalesce_partitions::CoalescePartitionsExec;
 use datafusion::physical_plan::filter::FilterExec;
+use datafusion::physical_plan::filter_pushdown::{ChildFilterPushdownResult, ChildPushdownResult, FilterPushdownPhase};
 use datafusion::physical_plan::sorts::sort::SortExec;
 use datafusion::physical_plan::{ExecutionPlan, StatisticsArgs, collect};
 use tokio::runtime::Runtime;
@@ -98,15 +100,42 @@ fn a_filtered_scan_matches_filter_exec() {
     }
 }
 
+/// The ids of all partitions, sorted.
+fn ids(plan: Arc<dyn ExecutionPlan>) -> Vec<String> {
+    let batch = run(Arc::new(CoalescePartitionsExec::new(plan)));
+    let mut ids: Vec<_> = batch.column(0).as_string_view().iter().map(|id| id.unwrap().to_owned()).collect();
+    ids.sort_unstable();
+    ids
+}
+
+#[test]
+fn the_filter_of_a_join_is_looked_up_in_each_partition() {
+    let tables = store(18_000);
+    let [jobs, runs] = [&JOB_SCHEMA, &RUN_SCHEMA].map(|schema| Arc::new(schema.project(&[0]).unwrap()));
+    let selected = Runtime::new().unwrap().block_on(sql_order::select(&tables, Vec::new())).unwrap();
+    let columns = Arc::new([JobColumn::Sql(0)]);
+    let scan = JobScanExec::new(Arc::clone(&tables), Arc::new(selected), columns, jobs).with_partitions(3);
+    let records = RecordScanExec::new(Arc::clone(&tables), RecordTable::Runs, runs).with_partitions(3);
+    for scan in [Arc::new(scan) as Arc<dyn ExecutionPlan>, Arc::new(records)] {
+        let (schema, all) = (scan.schema(), ids(Arc::clone(&scan)));
+        let column = col(schema.field(0).name(), &schema).unwrap();
+        let filter = Arc::new(DynamicFilterPhysicalExpr::new(vec![Arc::clone(&column)], lit(true)));
+        let offered = ChildFilterPushdownResult { filter: Arc::clone(&filter) as _, child_results: Vec::new() };
+        let offered = ChildPushdownResult { parent_filters: vec![offered], self_filters: Vec::new() };
+        let answer = scan.handle_child_pushdown_result(FilterPushdownPhase::Post, offered, &ConfigOptions::default());
+        let scan = answer.unwrap().updated_node.unwrap();
+        // The build side has not been read yet.
+        assert_eq!(ids(Arc::clone(&scan)), all);
+        let some: Vec<String> = all.iter().step_by(50).cloned().collect();
+        let list = some.iter().map(|id| lit(ScalarValue::Utf8View(Some(id.clone())))).collect();
+        filter.update(in_list(column, list, &false, &schema).unwrap()).unwrap();
+        assert_eq!(ids(scan), some);
+    }
+}
+
 #[test]
 fn the_partitions_of_a_scan_emit_each_row_once() {
     let tables = store(18_000);
-    let ids = |plan: Arc<dyn ExecutionPlan>| {
-        let batch = run(Arc::new(CoalescePartitionsExec::new(plan)));
-        let mut ids: Vec<_> = batch.column(0).as_string_view().iter().map(|id| id.unwrap().to_owned()).collect();
-        ids.sort_unstable();
-        ids
-    };
     let schema = Arc::new(JOB_SCHEMA.project(&[0]).unwrap());
     let jobs = |predicates: Vec<Predicate>, partitions| {
         let selected = Runtime::new().unwrap().block_on(sql_order::select(&tables, predicates)).unwrap();

@@ -20,6 +20,10 @@ const RESULTS: &[(&str, &[&str])] = &[
     ("SELECT column1 FROM (VALUES (1), (1), (2)) EXCEPT SELECT column1 FROM (VALUES (2))", &["1"]),
     ("SELECT job_set FROM job INTERSECT ALL SELECT job_set FROM job WHERE job_id < '2'", &["a", "b"]),
     ("SELECT count(*) FROM (SELECT queue FROM job EXCEPT ALL SELECT queue FROM job LIMIT 9)", &["0"]),
+    (
+        "SELECT queue FROM job UNION SELECT queue FROM job INTERSECT SELECT queue FROM job WHERE cancelled IS NULL",
+        &["queue"],
+    ),
     // A list with a NULL has no other values.
     ("SELECT column1 FROM (VALUES (1), (2)) WHERE column1 NOT IN (1, NULL)", &[]),
     ("SELECT count(*) FROM job WHERE job_set NOT IN ('a', NULL)", &["0"]),
