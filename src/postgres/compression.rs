@@ -1,6 +1,6 @@
 //! The compression of specs, errors and debug messages.
 //!
-//! Lookout stores each as a zlib stream (RFC 1950), and reads nothing else. Broadside of Armada stores raw bytes. Both
+//! Lookout stores each as a zlib stream (RFC 1950), and reads nothing else. Armada's Broadside stores raw bytes. Both
 //! are read: bytes that are not a whole stream are the value.
 
 use std::error::Error as StdError;
@@ -35,7 +35,9 @@ pub(super) enum Compression {
 impl Compression {
     /// The stored form of a value.
     pub(super) fn pack(self, value: &[u8]) -> Vec<u8> {
-        if self == Self::None && matches!(inflated(value), Inflated::NoStream) {
+        // A stream of a longer value would not be read.
+        let is_plain = self == Self::None || value.len() as u64 > MAX_BYTES;
+        if is_plain && matches!(inflated(value), Inflated::NoStream) {
             return value.to_vec();
         }
         let level = if value.len() > MIN_COMPRESSED_BYTES { Level::fast() } else { Level::none() };
@@ -131,8 +133,13 @@ mod tests {
     #[test]
     fn a_value_beyond_the_limit_is_refused() {
         let pack = |length: u64| Compression::Zlib.pack(&vec![0; length as usize]);
-        assert_eq!(unpack(pack(MAX_BYTES)).unwrap().len() as u64, MAX_BYTES);
-        let bomb = pack(MAX_BYTES + 1);
+        // Our own values are read whatever their length.
+        for length in [MAX_BYTES, MAX_BYTES + 1] {
+            assert_eq!(unpack(pack(length)).unwrap().len() as u64, length);
+        }
+        let mut encoder = ZlibEncoder::new(Vec::new(), Level::fast());
+        encoder.write_all(&vec![0; MAX_BYTES as usize + 1]).unwrap();
+        let bomb = encoder.finish().unwrap();
         assert!(bomb.len() < 1 << 20);
         assert!(matches!(unpack(bomb), Err(Failure::TooLong(MAX_BYTES))));
     }

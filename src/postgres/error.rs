@@ -175,7 +175,7 @@ impl Failure {
             Self::Demoted(error) => unavailable(&text(&error)),
             Self::WrongStore(message) => Error::new(ErrorKind::WrongStore, operation, message),
             Self::TooLong(bytes) => {
-                let message = format!("the uncompressed value has more than {bytes} bytes");
+                let message = format!("the value has more than {} MiB", bytes >> 20);
                 Error::new(ErrorKind::Backend, operation, message)
             }
             Self::Encoding(encoding) => Error::new(
