@@ -17,7 +17,7 @@ pub(crate) const NAMESPACES: [&str; 7] =
     ["default", "dev", "staging", "research-red", "research-blue", "research-green", "research-yellow"];
 /// The priority classes, by `i mod 4`.
 pub(crate) const PRIORITY_CLASSES: [&str; 4] = ["armada-default", "armada-resilient", "armada-high", "armada-custom"];
-/// The CPU requests in millicores, by `i mod 6`: the numbers of upstream, which means cores.
+/// The CPU requests in millicores, by `i mod 6`: upstream's numbers, although upstream means cores.
 pub(crate) const CPUS: [i64; 6] = [1, 2, 4, 8, 16, 32];
 /// The memory sizes in bytes, by `i mod 4`.
 pub(crate) const MEMORIES: [i64; 4] = [GIB, 4 * GIB, 64 * GIB, 1024 * GIB];

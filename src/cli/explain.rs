@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use broadside::scenario::{Scenario, Step};
-use broadside::{BackendKind, Database, DatabaseConfig, Explanation, ManualClock, ReadCall};
+use broadside::{BackendKind, Database, DatabaseConfig, ErrorKind, Explanation, ManualClock, ReadCall};
 use clap::Args;
 
 use super::arguments::Address;
@@ -127,7 +127,11 @@ async fn explain_scratch(
                 None => fill::generate(database.as_ref(), args.jobs).await?,
             }
             // Without statistics, the planner of a new store chooses other plans than that of an old one.
-            database.analyse().await?;
+            match database.analyse().await {
+                // The scenario has not initialised it, which the explanation reports.
+                Err(error) if error.kind() == ErrorKind::NotInitialised => {}
+                analysed => analysed?,
+            }
         }
         explain(&names(configs), databases, calls).await
     })

@@ -44,7 +44,7 @@ pub struct JobInsert {
     pub priority_class: Option<String>,
     /// The time of submission, which is also the time of the transition to QUEUED.
     pub submitted: Timestamp,
-    /// Requested cores.
+    /// Requested CPU, in millicores.
     pub cpu: i64,
     /// Requested memory, in bytes.
     pub memory: i64,

@@ -102,9 +102,9 @@ impl Run {
 
     /// Sorts the runs of a job. Returns the fields that the job derives from the last one.
     pub(crate) fn sort(runs: &mut [Self], now: Timestamp) -> Option<LastRun> {
-        runs.sort_unstable_by(|a, b| {
-            (a.leased.or(a.pending), a.run_id.as_bytes()).cmp(&(b.leased.or(b.pending), b.run_id.as_bytes()))
-        });
+        // Lookout sorts a run without these times last.
+        let time = |run: &Self| run.leased.or(run.pending).unwrap_or(Timestamp::from_micros(i64::MAX));
+        runs.sort_unstable_by(|a, b| (time(a), a.run_id.as_bytes()).cmp(&(time(b), b.run_id.as_bytes())));
         runs.last().map(|run| LastRun {
             node: run.node.clone(),
             cluster: run.cluster.clone(),
