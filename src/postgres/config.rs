@@ -59,7 +59,7 @@ pub(super) enum SslMode {
 /// | `hot_cold_split` | `true`: terminal jobs are moved to a table of their own | `false` |
 /// | `partition_by_submitted` | `true`: jobs are partitioned by day of submission | `false` |
 /// | `queries` | `lookout`: pages are read with the joins and orders of Lookout's own statements | `indexed` |
-/// | `compression` | `none`: specs, errors and debug messages are stored as they are, not as zlib streams | `zlib` |
+/// | `compression` | `none`: specs, errors and debug messages are stored as they are (a value that is a zlib stream, as a stream of it) | `zlib` |
 /// | `tuning_sql` | SQL that `initialise_schema` executes last, after all checks and on the complete schema | none |
 /// | `revert_sql` | SQL that `tear_down` executes last, to undo the tuning | none |
 /// | `adopt` | `true`: Lookout's tables are used in their own layout, and may be changed and cleared | `false` |

@@ -6,11 +6,12 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use async_trait::async_trait;
 use bytes::Bytes;
 
+use super::catalog::{self, Found};
 use super::config::PostgresConfig;
 use super::connection::{Client, Connections};
 use super::error::{Attempt, Failure, Step};
 use super::layout::{Layout, Relations};
-use super::marker::{self, Found, Lock};
+use super::marker::{self, Lock};
 use super::{activity, explain, historical, indexes, ingest, partitions, query, record, row, schema};
 use crate::api::JobSpec;
 use crate::error::{BackendKind, Error, ErrorKind, Operation, Outcome, Result};
@@ -106,7 +107,7 @@ impl PostgresDatabase {
             return Err(error);
         }
         let (operation, schema, layout) = (error.operation(), self.connections.schema(), self.layout);
-        let inspect = |client: Client| async move { marker::inspect(&client, schema).await };
+        let inspect = |client: Client| async move { catalog::inspect(&client, schema).await };
         let found = self.connections.run(operation, inspect).await?;
         let reads_only = !WRITES.contains(&operation);
         let checked = found.check(layout).and_then(|()| if reads_only { Ok(()) } else { found.check_writable(false) });
@@ -321,7 +322,7 @@ impl Database for PostgresDatabase {
     async fn job_count(&self) -> Result<u64> {
         let connections = self.open(Operation::JobCount)?;
         let schema = connections.schema();
-        connections.run(Operation::JobCount, |client| marker::job_count(client, schema)).await
+        connections.run(Operation::JobCount, |client| catalog::job_count(client, schema)).await
     }
 
     async fn another_handle(&self) -> Result<Arc<dyn Database>> {

@@ -141,12 +141,12 @@ impl Layout {
         create.filter_map(|create| Some((create.split_whitespace().nth(2)?.to_owned(), create.to_owned()))).collect()
     }
 
-    /// The tables of the data.
+    /// The tables of the data. `job_deduplication` is that of Armada's server, and never filled by this backend.
     pub(super) fn tables(self) -> &'static str {
         match self {
-            Self::Lookout => "job, job_run, job_spec, job_error, job_deduplication",
-            Self::HotColdSplit => "job, job_historical, job_run, job_spec, job_error, job_deduplication",
-            Self::PartitionBySubmitted => "job, job_key, job_run, job_spec, job_error, job_deduplication",
+            Self::Lookout => "job, job_run, job_spec, job_error",
+            Self::HotColdSplit => "job, job_historical, job_run, job_spec, job_error",
+            Self::PartitionBySubmitted => "job, job_key, job_run, job_spec, job_error",
         }
     }
 }

@@ -12,7 +12,8 @@
 //! | `query` | pages of jobs and groups as SQL |
 //! | `record` | reads of single specs, errors and debug messages |
 //! | `schema` | the tables, and the statements that create and clear them |
-//! | `marker` | identification of stores: layout, version and creator |
+//! | `catalog` | identification of stores by their tables, and the layouts in which they can be read and written |
+//! | `marker` | the marker of a store: layout, version and creator |
 //! | `connection`, `retry`, `tls` | connections, timeouts, retries and TLS |
 //! | `settings` | the server settings that results depend on |
 //! | `row` | conversion of rows and values |
@@ -29,6 +30,7 @@
 
 mod activity;
 mod address;
+mod catalog;
 mod compression;
 mod config;
 mod connection;

@@ -25,8 +25,9 @@ pub(super) fn statement(record: Record, relations: &Relations) -> String {
 
 /// The bytes of a record; `None` if it does not exist.
 pub(super) async fn read(client: Client, layout: Layout, sql: &str, id: &str) -> Attempt<Option<Vec<u8>>> {
-    let stored: Option<Vec<u8>> = client.column(sql, &[&known_id(id)]).await?.pop().flatten();
-    let found = stored.filter(|stored| !stored.is_empty()).map(unpack).transpose()?;
+    // A job that Lookout's conversion has duplicated has several rows.
+    let stored: Vec<Option<Vec<u8>>> = client.column(sql, &[&known_id(id)]).await?;
+    let found = stored.into_iter().flatten().find(|stored| !stored.is_empty()).map(unpack).transpose()?;
     // The check is needed only without a record, because a record that was found exists in every layout.
     if found.is_none() && layout == Layout::Lookout && client.column::<bool>(UNSPLIT, &[]).await? != [true] {
         return Err(marker::split());

@@ -148,7 +148,10 @@ impl<'r> Reader<'r> {
         if let Ok(strings) = strings {
             return Ok(strings.map(|json| json.0).unwrap_or_default());
         }
-        let Json(value) = self.row.try_get::<_, Json<Value>>(at)?;
+        let Ok(Json(value)) = self.row.try_get::<_, Json<Value>>(at) else {
+            odd.note("job.annotations", self.row.try_get(0)?, &"a number or nesting out of range");
+            return Ok(Annotations::default());
+        };
         odd.note("job.annotations", self.row.try_get(0)?, &value);
         let text = |value: &Value| value.as_str().map_or_else(|| value.to_string().into(), SmolStr::new);
         let pairs = value.as_object().into_iter().flatten();

@@ -9,7 +9,7 @@ use super::error::{Attempt, Failure, Step};
 use super::layout::Layout;
 use super::marker::CAN_BE_MARKER;
 use super::statement::identifier;
-use super::{marker, partitions};
+use super::{catalog, marker, partitions};
 use crate::connect::ScratchInfo;
 use crate::error::{Operation, Result};
 use crate::time::SharedClock;
@@ -31,7 +31,7 @@ impl PostgresConfig {
     pub(crate) async fn connect(&self, clock: SharedClock) -> Result<PostgresDatabase> {
         let connections = Connections::open(self).await?;
         let schema = connections.schema();
-        let found = connections.run(OPERATION, |client| async move { marker::inspect(&client, schema).await }).await?;
+        let found = connections.run(OPERATION, |client| async move { catalog::inspect(&client, schema).await }).await?;
         let layout = match self.layout {
             Layout::Lookout if self.adopt || !found.is_initialised() => found.made_in().unwrap_or_default(),
             layout => layout,
@@ -90,7 +90,7 @@ impl PostgresConfig {
 /// The time of creation of a scratch store; `None` if the schema is not one, no longer exists, or another session has
 /// locked its marker.
 async fn scratch_marker(client: Client, name: &str) -> Attempt<Option<crate::Timestamp>> {
-    match marker::inspect(&client, name).await {
+    match catalog::inspect(&client, name).await {
         Ok(found) => Ok(found.marker.and_then(|marker| marker.scratch())),
         Err(failure) if failure.is_undefined() || failure.is_forbidden() || failure.is_locked() => Ok(None),
         Err(failure) => Err(failure),
@@ -109,7 +109,7 @@ async fn drop_schema(client: Client, name: &str) -> Attempt<()> {
 
 async fn check_scratch(client: Client, name: &str) -> Attempt<()> {
     let marked = client.query_opt(&format!("{MARKED}{CAN_BE_MARKER} AND n.nspname = $1"), &[&name]).await?;
-    let found = marker::inspect(&client, name).await?;
+    let found = catalog::inspect(&client, name).await?;
     match found.marker.filter(|_| marked.is_some()).and_then(|marker| marker.scratch()) {
         Some(_) => Ok(()),
         None => Err(Failure::WrongStore(format!("schema {name:?} has no marker of a scratch store"))),

@@ -1,9 +1,10 @@
 //! The schema: migrations, each applied once.
 
+use super::catalog::{self, Found};
 use super::connection::Client;
 use super::error::{Attempt, Failure};
 use super::layout::{Layout, historical_indexes, move_jobs};
-use super::marker::{self, Found};
+use super::marker;
 use super::statement::identifier;
 use crate::model::StateSet;
 
@@ -39,7 +40,7 @@ pub(super) async fn migrate(client: Client, schema: &str, layout: Layout, adopt:
     if client.query_opt(&exists, &[&schema]).await?.is_none() {
         client.batch_execute(&format!("CREATE SCHEMA {}", identifier(schema))).await?;
     }
-    let found = marker::inspect(&client, schema).await?;
+    let found = catalog::inspect(&client, schema).await?;
     found.check(layout)?;
     found.check_writable(adopt)?;
     let tables = format!("{APPLIED_TABLE};{};{}", DEFERRED_TABLE, marker::mark(false));
@@ -54,7 +55,7 @@ pub(super) async fn migrate(client: Client, schema: &str, layout: Layout, adopt:
     for (version, (name, statements)) in (1i32..).zip(migrations).skip(applied.len()) {
         let statements = statements
             .replace("{historical_indexes}", &historical_indexes())
-            .replace("{columns}", marker::JOB_COLUMNS)
+            .replace("{columns}", catalog::JOB_COLUMNS)
             .replace("{limited_wait}", marker::LIMITED_WAIT)
             .replace("{move_jobs}", &move_jobs("", "TRUE"))
             .replace("{active}", &StateSet::ACTIVE.ordinals());

@@ -16,6 +16,8 @@ use crate::support::postgres::{
 pub fn trials() -> Vec<Trial> {
     vec![
         trial("other-layouts-are-read-but-not-changed", other_layouts),
+        trial("a-store-that-another-program-converts-is-not-written", converted),
+        trial("tables-that-cannot-be-written-correctly-are-not-adopted", not_adopted),
         trial("tables-of-each-migration-are-read", migrations),
         trial("tables-before-the-first-migration-that-can-be-read-are-refused", before_the_first),
         trial("records-are-read-as-lookout-reads-them", records),
@@ -123,6 +125,65 @@ async fn other_layouts() {
     }
 }
 
+/// The marker remains when Lookout or Armada's Broadside converts the tables.
+async fn converted() {
+    for (name, statements) in OTHER_LAYOUTS {
+        let store = lookouts().await;
+        let open = handle(&store, &shared("adopt=true")).await;
+        open.execute_ingestion_query_batch(&batch([insert("d", "js")])).await.unwrap();
+        let expected = results(&*open).await;
+        session(&store, &shared("")).await.batch_execute(statements).await.unwrap();
+        let later = handle(&store, &shared("")).await;
+        for database in [&open, &later, &handle(&store, &shared("adopt=true")).await] {
+            let mut errors = write_errors(&**database).await;
+            errors.push(database.initialise_schema().await.unwrap_err());
+            for error in errors {
+                assert_eq!(error.kind(), ErrorKind::WrongStore, "{error:?}");
+                assert!(error.message().contains(name), "{error:?}");
+            }
+        }
+        assert_eq!(results(&*later).await, expected, "{name}");
+        drop_unmarked_or_converted(store).await;
+    }
+}
+
+/// Drops a converted store, which has a marker but not that of a scratch store.
+async fn drop_unmarked_or_converted(store: ScratchStore) {
+    session(&store, &shared("")).await.batch_execute("DROP TABLE broadside_store").await.unwrap();
+    drop_unmarked(store).await;
+}
+
+async fn not_adopted() {
+    for change in [
+        "ALTER TABLE job DROP CONSTRAINT job_pkey",
+        "ALTER TABLE job_run DROP CONSTRAINT job_run_pkey",
+        "ALTER TABLE job ADD COLUMN further integer NOT NULL DEFAULT 1; ALTER TABLE job ALTER further DROP DEFAULT",
+        "ALTER TABLE job_error RENAME TO theirs; CREATE VIEW job_error AS SELECT * FROM theirs",
+        "CREATE VIEW job_all AS SELECT * FROM job",
+    ] {
+        let store = lookouts().await;
+        let session = session(&store, &shared("")).await;
+        session.batch_execute(change).await.unwrap();
+        let database = handle(&store, &shared("adopt=true")).await;
+        let before = results(&*database).await;
+        for error in write_errors(&*database).await {
+            assert_eq!(error.kind(), ErrorKind::WrongStore, "{change}: {error:?}");
+        }
+        assert_eq!(results(&*database).await, before, "{change}");
+        let marker = session.query_one("SELECT to_regclass('broadside_store') IS NULL", &[]).await.unwrap();
+        assert!(marker.get::<_, bool>(0), "{change}");
+        drop_unmarked(store).await;
+    }
+    // An interrupted split.
+    let store = lookouts().await;
+    session(&store, &shared("")).await.batch_execute("CREATE TABLE job_historical (LIKE job)").await.unwrap();
+    for parameters in ["", "adopt=true", "hot_cold_split=true"] {
+        let error = try_handle(&store, &shared(parameters)).await.unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::WrongStore, "{error:?}");
+    }
+    drop_unmarked(store).await;
+}
+
 /// The changes of the migrations from 014 on to the tables that are read.
 const MIGRATIONS: [(u32, &str); 8] = [
     (14, "ALTER TABLE job ADD COLUMN external_job_uri varchar(1024)"),
@@ -165,10 +226,13 @@ async fn migrations() {
     let adopting = handle(&store, &shared("adopt=true")).await;
     for error in write_errors(&*adopting).await {
         assert_eq!(error.kind(), ErrorKind::WrongStore, "{error:?}");
-        assert!(error.message().contains("016"), "{error:?}");
+        assert!(error.message().contains("without the column job.cancel_user"), "{error:?}");
     }
+    let open = handle(&store, &shared("")).await;
     for (level, statement) in MIGRATIONS {
         session.batch_execute(statement).await.unwrap();
+        // A migration does not end the reads of a handle that was opened before.
+        assert_eq!(results(&*open).await.0, expected.0, "{level}");
         without_pools(level).await;
     }
     session.batch_execute("UPDATE job SET cancel_user = 'user'; UPDATE job_run SET pool = 'pool'").await.unwrap();
@@ -214,6 +278,18 @@ async fn records() {
             }
         }
     }
+    // A run without times is the last one.
+    session
+        .batch_execute(
+            "INSERT INTO job_run (run_id, job_id, cluster, job_run_state) VALUES ('a-run', 'c', 'other', 11)",
+        )
+        .await
+        .unwrap();
+    let job = all_jobs(&*database).await.pop().unwrap();
+    assert_eq!((job.runs.len(), job.cluster.as_str()), (2, "other"));
+    // A number that is not finite, and one of the job's other annotations.
+    session.batch_execute("UPDATE job SET annotations = '{\"k\": 1e400}' WHERE job_id = 'c'").await.unwrap();
+    assert_eq!(all_jobs(&*database).await.len(), 3);
     // The spec of a job that was submitted before job_spec existed.
     session.batch_execute("UPDATE job SET job_spec = '\\x7801010200fdff0a000016000b'").await.unwrap();
     assert_eq!(database.get_job_spec("c").await.unwrap().as_ref(), [0x0a, 0]);
