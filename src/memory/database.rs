@@ -77,8 +77,8 @@ impl MemoryDatabase {
     ///
     /// The default is half of the memory of the machine or the control group, or a quarter of what is left of a limited
     /// address space. Operators that exceed the budget spill to unnamed files in the directory of temporary files
-    /// (`TMPDIR`), or fail with an error of kind `Backend`. The store, the batches of results, and those that an operator
-    /// computes at a time are not counted: an expression with long values, such as `repeat`, can exceed the budget.
+    /// (`TMPDIR`), or fail with an error of kind `Backend`. The store, the batches of results, and what an operator
+    /// computes at a time are not counted: the results of `repeat` for a batch have up to 1 GiB.
     pub fn with_sql_memory(self, bytes: u64) -> Self {
         Self { sql_budget: Arc::new(Budget::new(bytes)), ..self }
     }

@@ -4,13 +4,14 @@ use std::hash::{Hash, Hasher};
 use std::sync::Arc;
 
 use datafusion::arrow::array::{ArrayRef, AsArray, Int32Array, TimestampMicrosecondArray};
-use datafusion::arrow::compute::kernels::numeric::{add, mul, sub};
+use datafusion::arrow::compute::kernels::length::length;
+use datafusion::arrow::compute::kernels::numeric::{add, div, mul, sub};
 use datafusion::arrow::compute::{binary, cast, max};
 use datafusion::arrow::datatypes::{
     DataType, DurationMicrosecondType, Field, FieldRef, Float64Type, IntervalMonthDayNano, TimeUnit,
     TimestampMicrosecondType,
 };
-use datafusion::common::{ScalarValue, internal_err};
+use datafusion::common::{ScalarValue, exec_err, internal_err};
 use datafusion::error::Result as EngineResult;
 use datafusion::execution::FunctionRegistry;
 use datafusion::logical_expr::preimage::PreimageResult;
@@ -71,7 +72,7 @@ impl ScalarUDFImpl for CheckedArithmetic {
     }
 }
 
-/// A function of DataFusion for more arguments than it supports.
+/// A function of DataFusion with other arguments, results or bounds.
 #[derive(Debug)]
 pub(super) struct Extended {
     inner: Arc<ScalarUDF>,
@@ -100,6 +101,12 @@ pub(super) fn register(session: &mut impl FunctionRegistry) -> EngineResult<()> 
         ("date_bin", None, date_of_any_year),
         ("date_part", None, part_of_duration),
         ("octet_length", Some(TypeSignature::Exact(vec![DataType::BinaryView])), octet_length),
+        ("repeat", None, bounded),
+        ("lpad", None, bounded),
+        ("rpad", None, bounded),
+        ("range", None, bounded),
+        ("generate_series", None, bounded),
+        ("array_repeat", None, bounded),
     ] {
         let inner = session.udf(name)?;
         let signatures = more.into_iter().chain([inner.signature().type_signature.clone()]).collect();
@@ -169,6 +176,36 @@ fn part_of_duration(part: &ScalarUDF, args: ScalarFunctionArgs) -> EngineResult<
     let micros = cast(&duration.to_array(args.number_rows)?, &DataType::Duration(TimeUnit::Microsecond))?;
     let micros = micros.as_primitive::<DurationMicrosecondType>();
     Ok(ColumnarValue::Array(Arc::new(micros.unary::<_, Float64Type>(|micros| micros as f64 / 1e6))))
+}
+
+/// The maximum size of the results of a function for a batch, in bytes. They are computed at once, so that neither the
+/// memory budget nor the end of the reader can limit them.
+const MAX_RESULT_BYTES: f64 = (1_u64 << 30) as f64;
+
+/// Refuses results whose size is a multiple of an argument, if they are too large.
+fn bounded(function: &ScalarUDF, args: ScalarFunctionArgs) -> EngineResult<ColumnarValue> {
+    if result_bytes(function.name(), &args)? > MAX_RESULT_BYTES {
+        return exec_err!("the results of {} for {} rows exceed 1 GiB", function.name(), args.number_rows);
+    }
+    function.invoke_with_args(args)
+}
+
+/// The estimated size of the results for a batch, in bytes. 0 for a range of times.
+fn result_bytes(function: &str, args: &ScalarFunctionArgs) -> EngineResult<f64> {
+    let array = |at: usize| args.args[at].to_array(args.number_rows);
+    let number = |at: usize| cast(&array(at)?, &DataType::Float64);
+    let sizes = match (function, args.args.len()) {
+        ("repeat", 2) => mul(&cast(&length(&array(0)?)?, &DataType::Float64)?, &number(1)?)?,
+        ("lpad" | "rpad" | "array_repeat", 2..) => number(1)?,
+        _ if !args.args.iter().all(|arg| arg.data_type() == DataType::Int64) => return Ok(0.0),
+        (_, 1) => number(0)?,
+        (_, 2) => sub(&number(1)?, &number(0)?)?,
+        _ => div(&sub(&number(1)?, &number(0)?)?, &number(2)?)?,
+    };
+    let element_bytes = if matches!(function, "repeat" | "lpad" | "rpad") { 1.0 } else { 8.0 };
+    let sizes = sizes.as_primitive::<Float64Type>().iter().flatten();
+    // A range with a step of 0 is an error of the function.
+    Ok(element_bytes * sizes.filter(|size| *size > 0.0 && size.is_finite()).sum::<f64>())
 }
 
 const DAY_MICROS: i64 = 86_400_000_000;

@@ -99,6 +99,28 @@ async fn a_result_outlives_its_session() {
 }
 
 #[tokio::test]
+async fn results_of_a_function_beyond_a_gibibyte_are_refused() {
+    let session = session(MemoryDatabase::new(), 1_000).await;
+    for expression in [
+        "repeat(job_id, 1000000)",
+        "lpad(job_id, 10000000)",
+        "rpad(job_id, 10000000, 'xy')",
+        "range(cpu, cpu + 100000000)",
+        "range(cpu + 100000000, 0, -1)",
+        "generate_series(0, cpu + 100000000, 2)",
+        "array_repeat(cpu, 10000000)",
+        "repeat('x', 2000000000)",
+    ] {
+        let error = rows(&session, &format!("SELECT {expression} FROM job")).await.unwrap_err();
+        let cause = std::error::Error::source(&error).unwrap().to_string();
+        assert!(cause.contains("exceed 1 GiB"), "{expression}: {cause}");
+    }
+    let small = "SELECT repeat('ab', 2), lpad('a', 2), rpad('a', 3, 'xy'), array_length(range(1, 9, 3)), \
+        array_length(generate_series(3)), array_length(array_repeat(1, 5)), array_length(range(5, 1)), repeat('a', -1)";
+    assert_eq!(one_row(&session, small).await, ["abab", " a", "axy", "3", "4", "5", "0", ""]);
+}
+
+#[tokio::test]
 async fn a_statement_beyond_the_memory_budget_spills_or_fails() {
     let session = session(MemoryDatabase::new().with_sql_memory(32 << 20), 100).await;
     // 50 MB of texts.
