@@ -25,7 +25,8 @@ pub enum ErrorKind {
     /// Nothing was written. In scenarios this kind is named `backend`.
     #[serde(rename = "backend")]
     WrongStore,
-    /// The store cannot be reached, is overloaded or is restarting. A later call may succeed.
+    /// The store cannot be reached, is overloaded, is restarting, or has reached its memory limit. A later call may
+    /// succeed.
     Unavailable,
     /// The store did not answer within the timeout. In scenarios this kind is named `unavailable`.
     #[serde(rename = "unavailable")]
