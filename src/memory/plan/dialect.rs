@@ -6,7 +6,7 @@ use std::sync::Arc;
 use datafusion::arrow::datatypes::DataType;
 use datafusion::common::config::ConfigOptions;
 use datafusion::common::tree_node::Transformed;
-use datafusion::common::{Column, DFSchema, NullEquality, not_impl_err};
+use datafusion::common::{Column, DFSchema, NullEquality, ScalarValue, not_impl_err};
 use datafusion::error::Result as EngineResult;
 use datafusion::execution::{FunctionRegistry, SessionState};
 use datafusion::functions::math::expr_fn::round;
@@ -17,7 +17,7 @@ use datafusion::logical_expr::logical_plan::Join;
 use datafusion::logical_expr::planner::{RelationPlanner, RelationPlannerContext, RelationPlanning};
 use datafusion::logical_expr::{
     Between, BinaryExpr, Cast, Expr, ExprFunctionExt, ExprSchemable, JoinType, LogicalPlan, LogicalPlanBuilder,
-    Operator, ScalarUDF, TryCast, cast,
+    Operator, ScalarUDF, TryCast, cast, lit,
 };
 use datafusion::optimizer::AnalyzerRule;
 use datafusion::sql::sqlparser::ast::TableFactor;
@@ -74,8 +74,16 @@ impl FunctionRewrite for Expressions {
             }
             Expr::InList(InList { expr, list, negated }) => {
                 let data_type = type_of(&expr);
-                let list = list.into_iter().map(|item| compared(item, &data_type)).collect::<EngineResult<_>>()?;
-                Transformed::yes(Expr::InList(InList::new(expr, list, negated)))
+                let (nulls, list): (Vec<_>, Vec<_>) = list.into_iter().partition(is_null);
+                let list = list.into_iter().map(|item| compared(item, &data_type)).collect::<EngineResult<Vec<_>>>()?;
+                let unknown = || lit(ScalarValue::Boolean(None));
+                // DataFusion ignores a NULL if it merges the list with another one.
+                Transformed::yes(match (list.is_empty(), nulls.is_empty(), negated) {
+                    (true, false, _) => unknown(),
+                    (_, true, _) => Expr::InList(InList::new(expr, list, negated)),
+                    (_, false, true) => Expr::InList(InList::new(expr, list, true)).and(unknown()),
+                    (_, false, false) => Expr::InList(InList::new(expr, list, false)).or(unknown()),
+                })
             }
             Expr::BinaryExpr(BinaryExpr {
                 left,
@@ -109,6 +117,10 @@ impl FunctionRewrite for Expressions {
             other => Transformed::no(other),
         })
     }
+}
+
+fn is_null(expr: &Expr) -> bool {
+    matches!(expr, Expr::Literal(value, _) if value.is_null())
 }
 
 fn is_comparison(operator: Operator) -> bool {

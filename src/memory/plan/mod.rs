@@ -28,6 +28,7 @@ mod table;
 mod tests;
 #[cfg(feature = "sql")]
 mod times;
+mod values;
 
 use std::sync::{Arc, LazyLock};
 

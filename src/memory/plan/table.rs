@@ -5,20 +5,20 @@ use std::sync::Arc;
 use async_trait::async_trait;
 use datafusion::arrow::datatypes::SchemaRef;
 use datafusion::catalog::{Session, TableProvider};
+use datafusion::common::{ScalarValue, internal_err};
 use datafusion::error::Result as EngineResult;
 use datafusion::logical_expr::{Expr, TableProviderFilterPushDown, TableType};
 use datafusion::physical_plan::ExecutionPlan;
 
-use super::filters::predicate;
-use super::ids;
 use super::job_scan::{JobColumn, JobScanExec};
 use super::properties::partitions_of;
 use super::record_scan::{RecordScanExec, RecordTable};
 use super::sql_order::select;
+use super::{filters, ids, values};
 use crate::memory::query::PageRange;
 use crate::memory::schema::{ERROR_SCHEMA, JOB_SCHEMA, RUN_SCHEMA, SPEC_SCHEMA};
 use crate::memory::storage::Tables;
-use crate::query::Predicate;
+use crate::query::{Predicate, TextField};
 
 /// The table `job` of a snapshot.
 #[derive(Debug)]
@@ -55,7 +55,14 @@ impl TableProvider for JobsTable {
         filters: &[Expr],
         limit: Option<usize>,
     ) -> EngineResult<Arc<dyn ExecutionPlan>> {
-        let predicates: Vec<Predicate> = filters.iter().filter_map(predicate).collect();
+        let predicate = |condition| match self.predicate(condition) {
+            Some(predicate) => Ok(predicate),
+            None => internal_err!("the scan does not support the condition {condition}"),
+        };
+        // A supported condition may be simplified after it has been pushed down.
+        let is_true = |condition: &&Expr| condition.as_literal() == Some(&ScalarValue::Boolean(Some(true)));
+        let filters = filters.iter().filter(|condition| !is_true(condition));
+        let predicates = filters.map(predicate).collect::<EngineResult<Vec<_>>>()?;
         let selected = Arc::new(select(&self.0, predicates.clone()).await?);
         let all = (0..JOB_SCHEMA.fields().len()).collect();
         let columns = projection.unwrap_or(&all).iter().copied().map(JobColumn::Sql).collect();
@@ -67,11 +74,20 @@ impl TableProvider for JobsTable {
     }
 
     fn supports_filters_pushdown(&self, filters: &[&Expr]) -> EngineResult<Vec<TableProviderFilterPushDown>> {
-        let answer = |&condition: &&Expr| match predicate(condition) {
+        let answer = |&condition: &&Expr| match self.predicate(condition) {
             Some(_) => TableProviderFilterPushDown::Exact,
             None => TableProviderFilterPushDown::Unsupported,
         };
         Ok(filters.iter().map(answer).collect())
+    }
+}
+
+impl JobsTable {
+    fn predicate(&self, condition: &Expr) -> Option<Predicate> {
+        if let Some(ScalarValue::Boolean(None | Some(false))) = condition.as_literal() {
+            return Some(TextField::Queue.any_of([""; 0]));
+        }
+        filters::predicate(condition).or_else(|| values::predicate(&self.0, condition))
     }
 }
 

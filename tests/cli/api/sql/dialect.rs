@@ -27,6 +27,8 @@ const RESULTS: &[(&str, &[&str])] = &[
     // A list with a NULL has no other values.
     ("SELECT column1 FROM (VALUES (1), (2)) WHERE column1 NOT IN (1, NULL)", &[]),
     ("SELECT count(*) FROM job WHERE job_set NOT IN ('a', NULL)", &["0"]),
+    ("SELECT count(*) FROM job WHERE state IN ('QUEUED') AND state NOT IN ('FAILED', NULL)", &["0"]),
+    ("SELECT count(*) FROM job WHERE queue <> NULL AND job_set <> 'a'", &["0"]),
     ("SELECT 2 NOT IN (1, NULL), 1 IN (1, NULL)", &["NULL|true"]),
     // Intervals are compared by their length.
     ("SELECT timestamp '2026-01-03' - timestamp '2026-01-01' > interval '1 day'", &["true"]),

@@ -265,6 +265,24 @@ async fn predicates_on_strings_use_the_indexes() {
         rows(&session, &format!("EXPLAIN SELECT queue, count(*) FROM job WHERE {condition} GROUP BY queue")).await;
     let plan = plan.unwrap().remove(1)[1].clone().unwrap();
     assert!(plan.contains("code_of") && !plan.contains("FilterExec"), "{plan}");
+    // Other conditions on one column are evaluated on its values.
+    for (condition, count) in [
+        ("queue ILIKE 'Q%E'", "1"),
+        ("queue <> 'q' AND length(owner) = 5", "1"),
+        ("upper(job_set) NOT IN ('S', 'T')", "0"),
+        ("namespace IS NOT NULL", "0"),
+        ("job_set LIKE '_' AND job_set ~ '^[a-s]$'", "1"),
+    ] {
+        let statement = format!("SELECT count(*) FROM job WHERE {condition}");
+        assert_eq!(one_row(&session, &statement).await, [count], "{condition}");
+        let plan = rows(&session, &format!("EXPLAIN SELECT queue FROM job WHERE {condition}")).await.unwrap().remove(1);
+        assert!(!plan[1].as_ref().unwrap().contains("FilterExec"), "{plan:?}");
+    }
+    // A condition that NULL satisfies is not, and its rows are the same.
+    assert_eq!(
+        one_row(&session, "SELECT count(*) FROM job WHERE namespace IS NULL AND pool IS DISTINCT FROM 'p'").await,
+        ["1"]
+    );
 }
 
 /// Executes the same calls on the engine and the model.
