@@ -95,6 +95,9 @@ impl Engine {
 
     /// The state after the last complete batch. `None` if the store is not initialised.
     pub(super) async fn read(&self) -> Option<Arc<Tables>> {
+        if let Some(snapshot) = self.take() {
+            return Some(snapshot);
+        }
         loop {
             let publication = self.publication.notified();
             if let Some(snapshot) = self.take() {

@@ -149,9 +149,13 @@ impl GroupTotals {
         if chunks.len() < self.chunks.len() {
             return None;
         }
-        let is_current = |at: usize| {
-            self.chunks.get(at).is_some_and(|cached| std::ptr::eq(cached.as_ptr(), Arc::as_ptr(&chunks[at])))
-        };
+        let is_same =
+            |cached: &Weak<JobChunk>, chunk: &Arc<JobChunk>| std::ptr::eq(cached.as_ptr(), Arc::as_ptr(chunk));
+        let mut cached = self.chunks.iter();
+        if chunks.iter().all(|chunk| cached.next().is_some_and(|cached| is_same(cached, chunk))) {
+            return Some(Vec::new());
+        }
+        let is_current = |at: usize| self.chunks.get(at).is_some_and(|cached| is_same(cached, &chunks[at]));
         // An empty table has no segment size yet.
         let size = self.chunks_per_segment.max(1);
         let segments = (0..chunks.len()).step_by(size);
@@ -270,15 +274,22 @@ pub(crate) enum CachedGroups {
 
 /// The cached aggregates of all queries, bounded in size. The most recently used query is the last.
 #[derive(Debug, Default)]
-pub(crate) struct GroupPartials(Mutex<Vec<(PartialKey, CachedGroups)>>);
+pub(crate) struct GroupPartials(Mutex<Vec<Entry>>);
+
+#[derive(Debug, Clone)]
+struct Entry {
+    key: PartialKey,
+    cached: CachedGroups,
+    bytes: usize,
+}
 
 impl GroupPartials {
     /// The cached aggregates of a query, for any version of the table.
     pub(crate) fn get(&self, key: &PartialKey) -> Option<CachedGroups> {
         let mut queries = self.0.lock();
-        let at = queries.iter().position(|(of, _)| of == key)?;
+        let at = queries.iter().position(|entry| entry.key == *key)?;
         let used = queries.remove(at);
-        let cached = used.1.clone();
+        let cached = used.cached.clone();
         queries.push(used);
         Some(cached)
     }
@@ -287,9 +298,10 @@ impl GroupPartials {
     pub(crate) fn insert(&self, key: &PartialKey, cached: CachedGroups, budget: usize) {
         let max = budget / SHARE;
         let cached = if cached.heap_bytes() > max { CachedGroups::TooMany } else { cached };
+        let bytes = key.heap_bytes() + cached.heap_bytes();
         let mut queries = self.0.lock();
-        queries.retain(|(of, _)| of != key);
-        queries.push((key.clone(), cached));
+        queries.retain(|entry| entry.key != *key);
+        queries.push(Entry { key: key.clone(), cached, bytes });
         drop(queries);
         self.evict(max);
     }
@@ -297,19 +309,15 @@ impl GroupPartials {
     /// Evicts the least recently used queries until at most `max` bytes remain.
     pub(crate) fn evict(&self, max: usize) {
         let mut queries = self.0.lock();
-        let mut bytes: usize = queries.iter().map(entry_bytes).sum();
+        let mut bytes: usize = queries.iter().map(|entry| entry.bytes).sum();
         while queries.len() > MAX_QUERIES || bytes > max {
-            bytes -= entry_bytes(&queries.remove(0));
+            bytes -= queries.remove(0).bytes;
         }
     }
 
     pub(crate) fn heap_bytes(&self) -> usize {
-        self.0.lock().iter().map(entry_bytes).sum()
+        self.0.lock().iter().map(|entry| entry.bytes).sum()
     }
-}
-
-fn entry_bytes((key, cached): &(PartialKey, CachedGroups)) -> usize {
-    key.heap_bytes() + cached.heap_bytes()
 }
 
 impl CachedGroups {
