@@ -10,7 +10,7 @@ use datafusion::arrow::datatypes::ArrowNativeType;
 use smol_str::SmolStr;
 
 use super::storage::{
-    Arena, Dictionary, JobCells, JobChunk, JobId, LocatedRows, OptionalCells, RunCells, RunChunk, RunId, Tables,
+    Dictionary, JobCells, JobChunk, JobId, LocatedRows, OptionalCells, RunCells, RunChunk, RunId, Tables, TextList,
     job_state,
 };
 use crate::model::{Annotations, Job, Run, RunState};
@@ -25,18 +25,18 @@ pub(super) fn jobs(tables: &Tables, rows: &[u32], now: Timestamp) -> Vec<Job> {
 /// A column of codes with the values of its dictionary.
 struct Texts<'a, C> {
     codes: Vec<C>,
-    values: &'a Arena<SmolStr>,
+    values: &'a TextList,
 }
 
 impl Texts<'_, u32> {
     fn text(&self, at: usize) -> SmolStr {
-        self.values.get(self.codes[at]).clone()
+        self.values[self.codes[at] as usize].clone()
     }
 }
 
 impl Texts<'_, Option<u32>> {
     fn text(&self, at: usize) -> Option<SmolStr> {
-        self.codes[at].map(|code| self.values.get(code).clone())
+        self.codes[at].map(|code| self.values[code as usize].clone())
     }
 }
 
@@ -186,7 +186,7 @@ struct AnnotationColumns<'a> {
 /// The names of the keys of a key set, and the dictionary of each key.
 struct Keys<'a> {
     names: Arc<[SmolStr]>,
-    values: Vec<&'a Arena<SmolStr>>,
+    values: Vec<&'a TextList>,
 }
 
 impl<'a> AnnotationColumns<'a> {
@@ -208,7 +208,7 @@ impl<'a> AnnotationColumns<'a> {
         }));
         let codes = &self.codes[self.decoded..][..keys.values.len()];
         self.decoded += codes.len();
-        let values = keys.values.iter().zip(codes).map(|(values, &code)| values.get(code).clone());
+        let values = keys.values.iter().zip(codes).map(|(values, &code)| values[code as usize].clone());
         Annotations::from_sorted(Arc::clone(&keys.names), values.collect())
     }
 }

@@ -3,7 +3,6 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
-use smol_str::SmolStr;
 
 use super::shared_list::SharedList;
 
@@ -81,16 +80,6 @@ impl<T: Clone> Arena<T> {
     }
 }
 
-/// The values of a dictionary, in the type of a job's fields, so that a decoded job shares them.
-impl Arena<SmolStr> {
-    /// The size of each block, in bytes.
-    pub(crate) fn sizes(&self) -> impl Iterator<Item = usize> {
-        // A string on the heap has two reference counts.
-        let heap = |text: &SmolStr| if text.is_heap_allocated() { text.len() + 2 * size_of::<usize>() } else { 0 };
-        self.block_sizes(move |texts| texts.iter().map(heap).sum())
-    }
-}
-
 /// Messages of runs.
 impl Arena<Bytes> {
     /// The size of each block, in bytes.
@@ -117,6 +106,8 @@ pub(crate) fn shared_bytes<'a>(values: impl Iterator<Item = &'a Bytes>) -> usize
 
 #[cfg(test)]
 mod tests {
+    use smol_str::SmolStr;
+
     use super::*;
 
     fn arena(texts: &[&str]) -> Arena<SmolStr> {

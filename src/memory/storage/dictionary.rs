@@ -9,11 +9,11 @@ use memchr::memmem::Finder;
 use parking_lot::{Mutex, RwLock};
 use smol_str::SmolStr;
 
-use super::arena::Arena;
 use super::caches::TextCache;
 use super::id_index::IdIndex;
 use super::ngram::{NgramBatch, NgramIndex};
 use super::postings::{PostingList, Postings};
+use super::shared_list::SharedList;
 use crate::memory::cost::NGRAM_MIN_TEXTS;
 
 /// New values are added to the trigram index in batches of this size.
@@ -23,6 +23,10 @@ const SHARDS: usize = 16;
 /// The number of rows, or of lists, that are appended or read under one lock, which takes microseconds.
 const ROWS_PER_LOCK: usize = 1024;
 
+/// The values by code, in the type of a job's fields, so that a decoded job shares them. Large leaves take one pointer
+/// less to a value than an arena.
+pub(crate) type TextList = SharedList<SmolStr, 1024>;
+
 /// A dictionary with a posting list for each code.
 ///
 /// The values are versioned: a clone does not see values that are added later. The hash index, the posting lists and
@@ -30,7 +34,7 @@ const ROWS_PER_LOCK: usize = 1024;
 /// Their locks are held for one lookup or for a part of an append, never during a query or a batch.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Dictionary {
-    texts: Arc<Arena<SmolStr>>,
+    texts: Arc<TextList>,
     /// The total length of the values.
     text_bytes: usize,
     shared: Arc<SharedPart>,
@@ -66,12 +70,12 @@ impl Dictionary {
         self.texts.len()
     }
 
-    pub(crate) fn texts(&self) -> &Arena<SmolStr> {
+    pub(crate) fn texts(&self) -> &TextList {
         &self.texts
     }
 
     pub(crate) fn text(&self, code: u32) -> &SmolStr {
-        self.texts.get(code)
+        &self.texts[code as usize]
     }
 
     /// The values as an Arrow array. The array is cached until values are added.
@@ -173,7 +177,8 @@ impl Dictionary {
     /// The code of a value, which is added if it is new.
     pub(crate) fn intern(&mut self, text: &str) -> u32 {
         self.code(text).unwrap_or_else(|| {
-            let code = Arc::make_mut(&mut self.texts).push(text.into());
+            let code = self.len() as u32;
+            Arc::make_mut(&mut self.texts).push(text.into());
             self.text_bytes += text.len();
             self.shared.codes.insert(text, code);
             code
@@ -272,7 +277,11 @@ impl Dictionary {
     /// The size of the values in parts, in bytes.
     pub(crate) fn sizes(&self) -> impl Iterator<Item = usize> {
         let fixed = size_of::<SharedPart>() + self.shared.codes.heap_bytes();
-        std::iter::once(fixed).chain(self.texts.sizes())
+        // A string on the heap has two reference counts.
+        let heap = |text: &SmolStr| if text.is_heap_allocated() { text.len() + 2 * size_of::<usize>() } else { 0 };
+        let leaf =
+            move |texts: &Vec<SmolStr>| texts.capacity() * size_of::<SmolStr>() + texts.iter().map(heap).sum::<usize>();
+        std::iter::once(fixed).chain(self.texts.leaves().map(leaf))
     }
 
     /// The size of the posting lists in parts, in bytes.

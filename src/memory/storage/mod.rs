@@ -48,7 +48,7 @@ pub(super) use arena::Arena;
 pub(super) use bitmap_index::{BitmapIndex, CodeChanges};
 pub(super) use caches::TextCache;
 pub(super) use column::OptionalCells;
-pub(super) use dictionary::Dictionary;
+pub(super) use dictionary::{Dictionary, TextList};
 pub(super) use id::{FixedId, JobId, RunId};
 pub(super) use integer_index::{IntegerIndex, ListedRows};
 pub(super) use jobs::{JobCells, JobChunk, JobColumnIndex, JobRows, JobWriter, job_state};
