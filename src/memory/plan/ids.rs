@@ -34,15 +34,14 @@ fn text(expr: &Expr) -> Option<String> {
     expr.as_literal()?.try_as_str()?.map(str::to_owned)
 }
 
-/// The filters of joins and top-k operators that refer to one of the columns, which the optimiser offers to a scan.
+/// The filters of joins and top-k operators that refer to a column of ids, which the optimiser offers to a scan.
 pub(super) fn dynamic_filters(
     phase: FilterPushdownPhase,
     offered: &ChildPushdownResult,
-    columns: &[&str],
+    is_id: impl Fn(&Column) -> bool,
 ) -> Vec<PhysicalExprRef> {
     let of_column = |filter: &PhysicalExprRef| {
-        filter.downcast_ref::<DynamicFilterPhysicalExpr>().is_some()
-            && collect_columns(filter).iter().any(|column| columns.contains(&column.name()))
+        filter.downcast_ref::<DynamicFilterPhysicalExpr>().is_some() && collect_columns(filter).iter().any(&is_id)
     };
     let filters = offered.parent_filters.iter().map(|offered| &offered.filter);
     filters.filter(|filter| phase == FilterPushdownPhase::Post && of_column(filter)).cloned().collect()
@@ -56,16 +55,20 @@ pub(super) fn visit(
     filters.iter().try_fold(TreeNodeRecursion::Continue, |next, filter| next.visit_sibling(|| visit(filter)))
 }
 
-/// The texts of a filter on a column, at the time of the call.
-pub(super) fn of_filter(filter: &PhysicalExprRef, column: &str) -> EngineResult<Option<Vec<String>>> {
+/// The texts of a filter on a column of ids, at the time of the call.
+pub(super) fn of_filter(
+    filter: &PhysicalExprRef,
+    is_id: &impl Fn(&Column) -> bool,
+) -> EngineResult<Option<Vec<String>>> {
     if let Some(filter) = filter.downcast_ref::<DynamicFilterPhysicalExpr>() {
-        return of_filter(&filter.current()?, column);
+        return of_filter(&filter.current()?, is_id);
     }
     if let Some(both) = filter.downcast_ref::<BinaryExpr>().filter(|both| *both.op() == Operator::And) {
-        let left = of_filter(both.left(), column)?;
-        return if left.is_some() { Ok(left) } else { of_filter(both.right(), column) };
+        let left = of_filter(both.left(), is_id)?;
+        return if left.is_some() { Ok(left) } else { of_filter(both.right(), is_id) };
     }
-    let list = filter.downcast_ref::<InListExpr>().filter(|list| !list.negated() && is_column(list.expr(), column));
+    let is_of_id = |list: &&InListExpr| list.expr().downcast_ref::<Column>().is_some_and(is_id);
+    let list = filter.downcast_ref::<InListExpr>().filter(|list| !list.negated() && is_of_id(list));
     let Some(list) = list else { return Ok(None) };
     let mut texts = Vec::new();
     for item in list.list() {
@@ -75,8 +78,4 @@ pub(super) fn of_filter(filter: &PhysicalExprRef, column: &str) -> EngineResult<
         }
     }
     Ok(Some(texts))
-}
-
-fn is_column(expr: &PhysicalExprRef, name: &str) -> bool {
-    expr.downcast_ref::<Column>().is_some_and(|column| column.name() == name)
 }

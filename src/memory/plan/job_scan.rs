@@ -30,9 +30,6 @@ use crate::memory::schema::{JOB_SCHEMA, JobIndices, annotation_column, job_colum
 use crate::memory::storage::{CHUNK_ROWS, LocatedRows, Tables, first_row};
 use crate::query::{Predicate, TextField};
 
-/// The column of the filters that the scan holds.
-const JOB_ID: &str = "job_id";
-
 /// Scans the selected jobs of a snapshot, with a projection and an optional order and limit.
 ///
 /// Indexed predicates are looked up in bitmaps, zone maps prune chunks and blocks, and the residual predicate is
@@ -156,7 +153,7 @@ impl JobScanExec {
     /// The scan of the jobs whose ids the filter of a join requires.
     async fn narrowed(self: Arc<Self>) -> EngineResult<Arc<Self>> {
         for filter in &self.filters {
-            if let Some(ids) = ids::of_filter(filter, JOB_ID)? {
+            if let Some(ids) = ids::of_filter(filter, &|column| self.is_id(column))? {
                 let predicates = self.predicates.iter().cloned().chain([TextField::JobId.any_of(ids)]);
                 let selected = Arc::new(select(&self.tables, predicates).await?);
                 return Ok(Arc::new(Self { selected, ..Self::clone(&self) }));
@@ -230,6 +227,12 @@ impl JobScanExec {
         let columns = columns.collect::<EngineResult<Vec<_>>>()?;
         let options = RecordBatchOptions::new().with_row_count(Some(rows.len()));
         Ok(RecordBatch::try_new_with_options(Arc::clone(&self.schema), columns, &options)?.record_output(metrics))
+    }
+
+    /// Whether an output column is the job id. A projection may have given its name to another column.
+    fn is_id(&self, column: &Column) -> bool {
+        let source = self.columns.get(column.index());
+        matches!(source, Some(JobColumn::Sql(column)) if JOB_SCHEMA.field(*column).name() == "job_id")
     }
 
     /// The output column that an expression refers to: a column, or an annotation of the map.
@@ -318,7 +321,7 @@ impl ExecutionPlan for JobScanExec {
         offered: ChildPushdownResult,
         _: &ConfigOptions,
     ) -> EngineResult<FilterPushdownPropagation<Arc<dyn ExecutionPlan>>> {
-        let filters = ids::dynamic_filters(phase, &offered, &[JOB_ID]);
+        let filters = ids::dynamic_filters(phase, &offered, |column| self.is_id(column));
         // The join tests the rows again.
         let answer = FilterPushdownPropagation::all_unsupported(offered);
         // A limit applies to the rows before the join.

@@ -133,7 +133,7 @@ impl RecordScanExec {
         }
         for filter in &self.filters {
             for column in self.chunks.table.ids() {
-                if let Some(ids) = ids::of_filter(filter, column)? {
+                if let Some(ids) = ids::of_filter(filter, &|of| of.name() == *column)? {
                     return Ok(Some(self.chunks.with_ids(column, &ids).into()));
                 }
             }
@@ -204,7 +204,7 @@ impl ExecutionPlan for RecordScanExec {
         offered: ChildPushdownResult,
         _: &ConfigOptions,
     ) -> EngineResult<FilterPushdownPropagation<Arc<dyn ExecutionPlan>>> {
-        let filters = ids::dynamic_filters(phase, &offered, self.chunks.table.ids());
+        let filters = ids::dynamic_filters(phase, &offered, |column| self.chunks.table.ids().contains(&column.name()));
         // The join tests the rows again.
         let answer = FilterPushdownPropagation::all_unsupported(offered);
         // A limit applies to the rows before the join.

@@ -69,6 +69,18 @@ async fn records_are_looked_up_by_their_ids() {
     }
 }
 
+/// A projection may give the name of the ids to another column.
+#[tokio::test]
+async fn filters_of_joins_apply_to_the_column_and_not_to_its_name() {
+    let session = session().await;
+    let joined = "SELECT count(*) FROM (SELECT queue AS job_id FROM job) AS many
+        JOIN (SELECT queue FROM job GROUP BY queue ORDER BY queue LIMIT 1) AS few ON many.job_id = few.queue";
+    let counted = "SELECT count(*) FROM job WHERE queue = (SELECT min(queue) FROM job)";
+    let expected = one_row(&session, counted).await;
+    assert_ne!(expected, ["0"]);
+    assert_eq!(one_row(&session, joined).await, expected);
+}
+
 #[tokio::test]
 async fn joins_look_up_the_ids_of_the_smaller_side() {
     let session = session().await;
