@@ -93,9 +93,11 @@ fn executed(plan: &Arc<dyn ExecutionPlan>, reader: &Reader) -> EngineResult<Opti
     Ok(None)
 }
 
-/// Whether an operator keeps its input without a reservation. That of `array_agg` counts views without their texts.
+/// Whether an operator keeps its input without a reservation. That of aggregates counts views without their texts.
 fn keeps_input(plan: &Arc<dyn ExecutionPlan>) -> bool {
-    let collects = |aggregates: &AggregateExec| aggregates.aggr_expr().iter().any(|f| f.fun().name() == "array_agg");
+    let collects = |aggregates: &AggregateExec| {
+        aggregates.aggr_expr().iter().any(|of| ["array_agg", "string_agg"].contains(&of.fun().name()))
+    };
     plan.is::<WindowAggExec>() || plan.downcast_ref::<AggregateExec>().is_some_and(collects)
 }
 

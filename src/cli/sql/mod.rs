@@ -62,13 +62,13 @@ pub struct SqlArgs {
 /// The deviations of the dialect from PostgreSQL's.
 const DIALECT: &str = "\
 The dialect is PostgreSQL's, with the functions of DataFusion:
-  integers    are 64 bits wide. An overflow is an error, also of sum. A division truncates.
+  integers    of the tables are 64 bits wide, int is 32 bits wide. An overflow is an error, also of sum. A division truncates.
   casts       of a fraction to an integer round, a half away from zero.
   times       have microseconds and no time zone. extract(second ...) has no fraction, extract(epoch ...) has.
   intervals   are compared by their length, with days of 24 hours and months of 30 days, if they are literals.
   patterns    of to_char are those of strftime: '%Y-%m-%d'.
   names       of columns may be repeated. JSON, Parquet and Arrow number them.
-Refused are SIMILAR TO (use ~ with a regular expression), TABLESAMPLE, FETCH ... WITH TIES, IN and EXISTS with a subquery
+Refused are SIMILAR TO (use ~ with a regular expression), TABLESAMPLE, FETCH ... WITH TIES, lists over ordered windows, IN and EXISTS with a subquery
 outside of WHERE, and AND or OR after IS DISTINCT FROM (put the comparison in parentheses).";
 
 const EXAMPLES: &str = r#"

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use datafusion::arrow::datatypes::DataType;
 use datafusion::common::config::ConfigOptions;
-use datafusion::common::tree_node::Transformed;
+use datafusion::common::tree_node::{Transformed, TreeNode};
 use datafusion::common::{Column, DFSchema, NullEquality, ScalarValue, not_impl_err};
 use datafusion::error::Result as EngineResult;
 use datafusion::execution::{FunctionRegistry, SessionState};
@@ -13,7 +13,7 @@ use datafusion::functions::math::expr_fn::round;
 use datafusion::functions_window::expr_fn::row_number;
 use datafusion::logical_expr::expr::InList;
 use datafusion::logical_expr::expr_rewriter::FunctionRewrite;
-use datafusion::logical_expr::logical_plan::Join;
+use datafusion::logical_expr::logical_plan::{Join, Window};
 use datafusion::logical_expr::planner::{RelationPlanner, RelationPlannerContext, RelationPlanning};
 use datafusion::logical_expr::{
     Between, BinaryExpr, Cast, Expr, ExprFunctionExt, ExprSchemable, JoinType, LogicalPlan, LogicalPlanBuilder,
@@ -170,15 +170,35 @@ impl AnalyzerRule for Plans {
         let rewrite = |plan| match plan {
             LogicalPlan::Join(join) => with_copies(join),
             LogicalPlan::Aggregate(aggregate) => sums::of_aggregate(aggregate),
-            LogicalPlan::Window(window) => sums::of_window(window),
+            LogicalPlan::Window(window) => {
+                check_window(&window)?;
+                sums::of_window(window)
+            }
             other => Ok(Transformed::no(other)),
         };
         Ok(plan.transform_up_with_subqueries(rewrite)?.data)
     }
 }
 
+/// Refuses lists in ordered windows: the lists of a batch are computed at once, and take memory and time in proportion to
+/// the square of the rows.
+fn check_window(window: &Window) -> EngineResult<()> {
+    let is_list = |expr: &Expr| match expr {
+        Expr::WindowFunction(call) => {
+            Ok(["array_agg", "string_agg"].contains(&call.fun.name()) && !call.params.order_by.is_empty())
+        }
+        _ => Ok(false),
+    };
+    for expr in &window.window_expr {
+        if expr.exists(is_list)? {
+            return not_impl_err!("array_agg and string_agg over an ordered window");
+        }
+    }
+    Ok(())
+}
+
 /// The name of the number of a row among equal rows.
-const COPY: &str = "copy";
+const COPY: &str = "\u{1}copy";
 
 /// Numbers the copies of the rows of `INTERSECT ALL` and `EXCEPT ALL`, so that each matches one copy of the other side.
 /// DataFusion plans them as semi and anti joins of the rows.

@@ -3,7 +3,7 @@
 use std::hash::{Hash, Hasher};
 use std::sync::Arc;
 
-use datafusion::arrow::array::{ArrayRef, AsArray, Int32Array, TimestampMicrosecondArray};
+use datafusion::arrow::array::{Array, ArrayRef, AsArray, Int32Array, TimestampMicrosecondArray};
 use datafusion::arrow::compute::kernels::length::length;
 use datafusion::arrow::compute::kernels::numeric::{add, div, mul, sub};
 use datafusion::arrow::compute::{binary, cast, max};
@@ -202,7 +202,11 @@ fn result_bytes(function: &str, args: &ScalarFunctionArgs) -> EngineResult<f64> 
         (_, 2) => sub(&number(1)?, &number(0)?)?,
         _ => div(&sub(&number(1)?, &number(0)?)?, &number(2)?)?,
     };
-    let element_bytes = if matches!(function, "repeat" | "lpad" | "rpad") { 1.0 } else { 8.0 };
+    let element_bytes = match function {
+        "repeat" | "lpad" | "rpad" => 1.0,
+        "array_repeat" => array(0)?.get_array_memory_size() as f64 / args.number_rows.max(1) as f64,
+        _ => 8.0,
+    };
     let sizes = sizes.as_primitive::<Float64Type>().iter().flatten();
     // A range with a step of 0 is an error of the function.
     Ok(element_bytes * sizes.filter(|size| *size > 0.0 && size.is_finite()).sum::<f64>())

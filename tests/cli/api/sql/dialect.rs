@@ -16,6 +16,7 @@ const RESULTS: &[(&str, &[&str])] = &[
         &["1", "1", "2"],
     ),
     ("SELECT column1 FROM (VALUES (NULL), (NULL), (1)) EXCEPT ALL SELECT column1 FROM (VALUES (NULL))", &["1", "NULL"]),
+    ("SELECT column1 AS copy FROM (VALUES (1), (1)) INTERSECT ALL SELECT column1 FROM (VALUES (1), (2))", &["1"]),
     ("SELECT column1 FROM (VALUES (1), (1), (2)) INTERSECT SELECT column1 FROM (VALUES (1), (1), (2))", &["1", "2"]),
     ("SELECT column1 FROM (VALUES (1), (1), (2)) EXCEPT SELECT column1 FROM (VALUES (2))", &["1"]),
     ("SELECT job_set FROM job INTERSECT ALL SELECT job_set FROM job WHERE job_id < '2'", &["a", "b"]),
@@ -98,6 +99,7 @@ const REFUSED: &[(&str, &str)] = &[
     ("SELECT job_id FROM job WHERE queue SIMILAR TO 'q%'", "SIMILAR TO, use ~ with a regular expression"),
     ("SELECT job_id FROM job WHERE duplicate IS DISTINCT FROM true OR cpu > 0", "put the comparison in parentheses"),
     ("SELECT count(*) FROM job TABLESAMPLE BERNOULLI (1)", "TABLESAMPLE"),
+    ("SELECT array_agg(job_id) OVER (ORDER BY job_id) FROM job", "over an ordered window"),
     ("SELECT i < interval '1 day' FROM (VALUES (interval '1 hour')) AS t (i)", "comparisons of intervals"),
 ];
 
