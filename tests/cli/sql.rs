@@ -272,6 +272,14 @@ fn the_shell_understands_the_commands_of_other_shells() {
     assert_eq!(std::fs::read_to_string(out).unwrap(), "c\n2\n");
 }
 
+/// The shell reads a line at a time.
+#[test]
+fn a_comment_may_precede_a_statement_over_several_lines() {
+    let input = "/* a header;\n   of two lines */\nSELECT 1 AS x; /* one;\n two */ SELECT 2 AS y";
+    let output = run_with_input(&["sql", "--jobs", "1", "--format", "csv"], input.as_bytes());
+    assert_eq!((stdout(&output), stderr(&output)), ("x\n1\ny\n2\n".to_owned(), String::new()));
+}
+
 #[test]
 fn an_error_has_its_position_once() {
     for (query, position) in [

@@ -16,7 +16,7 @@ pub const HELP: &str = r"Statements end with a semicolon and may span several li
   \d TABLE          list the columns of a table
   \h                the SQL dialect
   \format FORMAT    the format of results: table, csv or json
-  \x [off|auto]     turn tables: a line for each column; auto turns those wider than the terminal
+  \x [on|off|auto]  turn tables: a line for each column; auto turns those wider than the terminal
   \o [FILE]         write results to a file, or to the terminal again
   \timing [on|off]  show execution times (without formatting and printing)
   \?                show this help
@@ -31,7 +31,8 @@ pub enum Command {
     Tables,
     Describe(String),
     Format(Format),
-    Turned(Turned),
+    /// `None` switches.
+    Turned(Option<Turned>),
     /// `None` switches.
     Timing(Option<bool>),
     /// `None` is the terminal.
@@ -60,9 +61,10 @@ pub fn parse(line: &str) -> Result<Command, String> {
         ("\\h" | "\\help", _) => Ok(Command::Dialect),
         ("\\d" | "\\dt" | "\\d+" | "\\dt+" | ".tables" | ".schema", []) => Ok(Command::Tables),
         ("\\d" | "\\d+" | ".schema", [table]) => Ok(Command::Describe((*table).to_owned())),
-        ("\\x", [] | ["on"]) => Ok(Command::Turned(Turned::Always)),
-        ("\\x", ["off"]) => Ok(Command::Turned(Turned::Never)),
-        ("\\x", ["auto"]) => Ok(Command::Turned(Turned::IfWide)),
+        ("\\x", []) => Ok(Command::Turned(None)),
+        ("\\x", ["on"]) => Ok(Command::Turned(Some(Turned::Always))),
+        ("\\x", ["off"]) => Ok(Command::Turned(Some(Turned::Never))),
+        ("\\x", ["auto"]) => Ok(Command::Turned(Some(Turned::IfWide))),
         ("\\timing" | ".timer", []) => Ok(Command::Timing(None)),
         ("\\timing" | ".timer", ["on"]) => Ok(Command::Timing(Some(true))),
         ("\\timing" | ".timer", ["off"]) => Ok(Command::Timing(Some(false))),
@@ -89,7 +91,7 @@ mod tests {
             ("\\h SELECT", Command::Dialect),
             (".tables", Command::Tables),
             ("\\d job", Command::Describe("job".to_owned())),
-            ("\\x", Command::Turned(Turned::Always)),
+            ("\\x", Command::Turned(None)),
             ("\\timing on", Command::Timing(Some(true))),
             ("\\pset format csv", Command::Format(Format::Csv)),
             (".mode JSON", Command::Format(Format::Json)),

@@ -153,7 +153,11 @@ impl Shell<'_> {
             Ok(Command::Tables) => return self.execute(TABLES).await,
             Ok(Command::Describe(table)) => return self.describe(&table).await,
             Ok(Command::Format(format)) => self.style.format = format,
-            Ok(Command::Turned(turned)) => self.style.turned = turned,
+            Ok(Command::Turned(turned)) => {
+                let is_always = self.style.turned == Turned::Always;
+                let other = if is_always { Turned::Never } else { Turned::Always };
+                self.style.turned = turned.unwrap_or(other);
+            }
             Ok(Command::Timing(on)) => {
                 self.timing = on.unwrap_or(!self.timing);
                 output(if self.timing { "Timing is on." } else { "Timing is off." })?;
@@ -181,7 +185,13 @@ impl Shell<'_> {
     async fn execute(&mut self, statement: &str) -> Result<Flow, Failure> {
         let result = async {
             match &self.out {
-                Some(file) => results::write(self.session, statement, self.style, BufWriter::new(file)).await.map(Some),
+                Some(file) => {
+                    // The width of the terminal is not that of the file.
+                    let is_always = self.style.turned == Turned::Always;
+                    let turned = if is_always { Turned::Always } else { Turned::Never };
+                    let style = Style { turned, ..self.style };
+                    results::write(self.session, statement, style, BufWriter::new(file)).await.map(Some)
+                }
                 None => results::print(self.session, statement, self.style).await,
             }
         };

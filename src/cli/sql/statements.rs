@@ -19,6 +19,8 @@ pub fn split(text: &str) -> Split<'_> {
         let skipped = comment(part);
         if skipped > 0 {
             at += skipped;
+            // A block comment that is not closed continues with the text.
+            blank &= at < text.len() || part.starts_with("--") || part.ends_with("*/");
             continue;
         }
         if part.starts_with(';') {
@@ -115,6 +117,8 @@ mod tests {
         check("-- only; this", &[], "");
         check("/* a; /* b; */ c; */ SELECT 1;", &["/* a; /* b; */ c; */ SELECT 1"], "");
         check("SELECT 1 /* open;", &[], "SELECT 1 /* open;");
+        check("/* open;\n", &[], "/* open;\n");
+        check("/* open;\n*/", &[], "");
         check("SELECT $$a;b$$, $t$c;$$;$t$, $1;", &["SELECT $$a;b$$, $t$c;$$;$t$, $1"], "");
         check("SELECT '\u{e9};';", &["SELECT '\u{e9};'"], "");
     }
