@@ -1,5 +1,7 @@
 //! Conditions that require a column to equal one of some texts, which scans look up in the indexes of ids.
 
+use std::sync::Arc;
+
 use datafusion::common::tree_node::TreeNodeRecursion;
 use datafusion::error::Result as EngineResult;
 use datafusion::logical_expr::expr::InList;
@@ -7,7 +9,8 @@ use datafusion::logical_expr::{self as logical, Expr, Operator};
 use datafusion::physical_expr::PhysicalExprRef;
 use datafusion::physical_expr::expressions::{BinaryExpr, Column, DynamicFilterPhysicalExpr, InListExpr, Literal};
 use datafusion::physical_expr::utils::collect_columns;
-use datafusion::physical_plan::filter_pushdown::{ChildPushdownResult, FilterPushdownPhase};
+use datafusion::physical_plan::ExecutionPlan;
+use datafusion::physical_plan::filter_pushdown::{ChildPushdownResult, FilterPushdownPhase, FilterPushdownPropagation};
 
 /// The column and the texts of a condition.
 pub(super) fn of_condition(condition: &Expr) -> Option<(&str, Vec<String>)> {
@@ -34,17 +37,23 @@ fn text(expr: &Expr) -> Option<String> {
     expr.as_literal()?.try_as_str()?.map(str::to_owned)
 }
 
-/// The filters of joins and top-k operators that refer to a column of ids, which the optimiser offers to a scan.
-pub(super) fn dynamic_filters(
+/// The answer of a scan to the filters that the optimiser offers. `with_filters` is the scan with those of joins and
+/// top-k operators that refer to a column of ids.
+pub(super) fn accept(
     phase: FilterPushdownPhase,
-    offered: &ChildPushdownResult,
+    offered: ChildPushdownResult,
     is_id: impl Fn(&Column) -> bool,
-) -> Vec<PhysicalExprRef> {
+    with_filters: impl FnOnce(Vec<PhysicalExprRef>) -> Arc<dyn ExecutionPlan>,
+) -> FilterPushdownPropagation<Arc<dyn ExecutionPlan>> {
     let of_column = |filter: &PhysicalExprRef| {
         filter.downcast_ref::<DynamicFilterPhysicalExpr>().is_some() && collect_columns(filter).iter().any(&is_id)
     };
     let filters = offered.parent_filters.iter().map(|offered| &offered.filter);
-    filters.filter(|filter| phase == FilterPushdownPhase::Post && of_column(filter)).cloned().collect()
+    let filters = filters.filter(|filter| phase == FilterPushdownPhase::Post && of_column(filter));
+    let filters: Vec<_> = filters.cloned().collect();
+    // The join tests the rows again.
+    let answer = FilterPushdownPropagation::all_unsupported(offered);
+    if filters.is_empty() { answer } else { answer.with_updated_node(with_filters(filters)) }
 }
 
 /// Visits the filters that a scan holds: a join evaluates a filter only if a scan holds it.

@@ -321,14 +321,9 @@ impl ExecutionPlan for JobScanExec {
         offered: ChildPushdownResult,
         _: &ConfigOptions,
     ) -> EngineResult<FilterPushdownPropagation<Arc<dyn ExecutionPlan>>> {
-        let filters = ids::dynamic_filters(phase, &offered, |column| self.is_id(column));
-        // The join tests the rows again.
-        let answer = FilterPushdownPropagation::all_unsupported(offered);
         // A limit applies to the rows before the join.
-        if filters.is_empty() || !self.is_whole() {
-            return Ok(answer);
-        }
-        Ok(answer.with_updated_node(self.changed(|scan| scan.filters = filters)))
+        let is_id = |column: &Column| self.is_whole() && self.is_id(column);
+        Ok(ids::accept(phase, offered, is_id, |filters| self.changed(|scan| scan.filters = filters)))
     }
 
     fn with_new_children(

@@ -15,6 +15,7 @@ use datafusion::common::{Statistics, internal_err};
 use datafusion::error::{DataFusionError, Result as EngineResult};
 use datafusion::execution::{SendableRecordBatchStream, TaskContext};
 use datafusion::physical_expr::PhysicalExprRef;
+use datafusion::physical_expr::expressions::Column;
 use datafusion::physical_plan::filter_pushdown::{ChildPushdownResult, FilterPushdownPhase, FilterPushdownPropagation};
 use datafusion::physical_plan::metrics::{BaselineMetrics, ExecutionPlanMetricsSet, MetricsSet, RecordOutput};
 use datafusion::physical_plan::stream::RecordBatchStreamAdapter;
@@ -204,14 +205,9 @@ impl ExecutionPlan for RecordScanExec {
         offered: ChildPushdownResult,
         _: &ConfigOptions,
     ) -> EngineResult<FilterPushdownPropagation<Arc<dyn ExecutionPlan>>> {
-        let filters = ids::dynamic_filters(phase, &offered, |column| self.chunks.table.ids().contains(&column.name()));
-        // The join tests the rows again.
-        let answer = FilterPushdownPropagation::all_unsupported(offered);
         // A limit applies to the rows before the join.
-        if filters.is_empty() || self.limit.is_some() {
-            return Ok(answer);
-        }
-        Ok(answer.with_updated_node(Arc::new(Self { filters, ..self.clone() })))
+        let is_id = |column: &Column| self.limit.is_none() && self.chunks.table.ids().contains(&column.name());
+        Ok(ids::accept(phase, offered, is_id, |filters| Arc::new(Self { filters, ..self.clone() })))
     }
 
     fn with_new_children(
