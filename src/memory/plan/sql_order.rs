@@ -143,23 +143,22 @@ impl Ordered<'_> {
             let [start, end] = [micros, micros + 1].map(Timestamp::from_micros);
             within(field, start, end)
         };
-        let ties = match order {
-            ScanOrder::Api(JobOrder { key, .. }) => match key {
-                JobOrderKey::JobId => return Ok(()),
-                JobOrderKey::Queue => {
-                    vec![TextField::Queue.equals(dictionaries.queues.text(chunk.cells.queue[at]).as_str())]
-                }
-                JobOrderKey::JobSet => {
-                    vec![TextField::JobSet.equals(dictionaries.job_sets.text(chunk.cells.job_set[at]).as_str())]
-                }
-                JobOrderKey::State => vec![StateField.equals(self.tables.jobs.state(last))],
-                JobOrderKey::Submitted => at_time(TimeField::Submitted, chunk.cells.submitted[at]),
-                JobOrderKey::LastTransitionTime => {
-                    at_time(TimeField::LastTransitionTime, chunk.cells.last_transition_time[at])
-                }
-            },
-            ScanOrder::StateName(_) => vec![StateField.equals(self.tables.jobs.state(last))],
-            ScanOrder::LastTransition(_) => {
+        let key = match order {
+            ScanOrder::Api(order) => order.key,
+            ScanOrder::StateName(_) => JobOrderKey::State,
+            ScanOrder::LastTransition(_) => JobOrderKey::LastTransitionTime,
+        };
+        let ties = match key {
+            JobOrderKey::JobId => return Ok(()),
+            JobOrderKey::Queue => {
+                vec![TextField::Queue.equals(dictionaries.queues.text(chunk.cells.queue[at]).as_str())]
+            }
+            JobOrderKey::JobSet => {
+                vec![TextField::JobSet.equals(dictionaries.job_sets.text(chunk.cells.job_set[at]).as_str())]
+            }
+            JobOrderKey::State => vec![StateField.equals(self.tables.jobs.state(last))],
+            JobOrderKey::Submitted => at_time(TimeField::Submitted, chunk.cells.submitted[at]),
+            JobOrderKey::LastTransitionTime => {
                 at_time(TimeField::LastTransitionTime, chunk.cells.last_transition_time[at])
             }
         };
