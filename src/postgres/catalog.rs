@@ -27,6 +27,11 @@ const LOOKOUT: [(&str, &str); 4] = [
     ("job_error", "job_id, error"),
 ];
 
+/// The columns of a table of [`LOOKOUT`].
+fn columns_of(table: &str) -> impl Iterator<Item = &'static str> {
+    LOOKOUT.iter().filter(move |(name, _)| *name == table).flat_map(|(_, columns)| columns.split(", "))
+}
+
 /// The names of all tables and views of all layouts, and of the marker's table.
 const NAMES: [&str; 9] = [
     "job",
@@ -101,9 +106,9 @@ impl Found {
 
     /// Whether the schema has Lookout's tables with all columns that pass a condition.
     fn is_lookouts(&self, condition: impl Fn(&str, &str) -> bool) -> bool {
-        LOOKOUT.iter().all(|(table, columns)| {
-            columns.split(", ").all(|column| !condition(table, column) || self.has(table, column))
-        })
+        let has_all =
+            |table: &str| columns_of(table).all(|column| !condition(table, column) || self.has(table, column));
+        LOOKOUT.iter().all(|(table, _)| has_all(table))
     }
 
     /// The layout in which reads find all jobs; `None` if tables are missing or not Lookout's. The tables need not be
@@ -118,7 +123,7 @@ impl Found {
             return self.layout().or(Some(Layout::Lookout));
         }
         // A split that was interrupted has no view of all jobs.
-        let mut columns = JOB_COLUMNS.split(", ").filter(|column| is_required("job", column));
+        let mut columns = columns_of("job").filter(|column| is_required("job", column));
         columns.all(|column| self.has("job_all", column)).then_some(Layout::HotColdSplit)
     }
 
@@ -126,8 +131,7 @@ impl Found {
     pub(super) fn relations(&self, layout: Layout) -> Relations {
         let with_nulls = |of: &str, relation: &str| {
             let is_known = |column: &str| !self.relations.contains_key(relation) || self.has(relation, column);
-            let columns = LOOKOUT.iter().filter(|(table, _)| *table == of).flat_map(|(_, columns)| columns.split(", "));
-            let (known, missing): (Vec<_>, Vec<_>) = columns.partition(|column| is_known(column));
+            let (known, missing): (Vec<_>, Vec<_>) = columns_of(of).partition(|column| is_known(column));
             if missing.is_empty() {
                 return relation.to_owned();
             }
@@ -143,8 +147,7 @@ impl Found {
 
     /// Whether rows of a table can be written: its ids are unique, and it requires no other columns than Lookout's.
     fn can_be_written(&self, table: &str, id: &str) -> bool {
-        let known = LOOKOUT.iter().find(|(name, _)| *name == table).map_or("", |(_, columns)| columns);
-        let is_known = |column: &String| known.split(", ").any(|known| known == column);
+        let is_known = |column: &String| columns_of(table).any(|known| known == column);
         self.relations.get(table).is_some_and(|table| {
             table.kind == "r" && table.keys.iter().any(|key| key == id) && table.required.iter().all(is_known)
         })
