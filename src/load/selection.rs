@@ -171,14 +171,12 @@ mod tests {
     use std::collections::BTreeMap;
 
     use super::*;
+    use crate::load::fixtures;
 
-    const CONFIG: &str = "
-testDuration: 1h
-databaseConfig: {inMemory: true}
-ingestionConfig:
-  batchSize: 100
-  jobStateTransitionConfig: {proportionSucceed: 0.95, proportionFail: 0.05}
-queryConfig: {getJobsPageSize: 50, getJobGroupsPageSize: 20}
+    fn config() -> LoadConfig {
+        fixtures::config(
+            "
+ingestionConfig: {jobStateTransitionConfig: {proportionSucceed: 0.95, proportionFail: 0.05}}
 queueConfig:
   - name: queue-a
     proportion: 0.5695
@@ -186,10 +184,8 @@ queueConfig:
   - name: queue-b
     proportion: 0.4305
     jobSetConfig: [{name: b-1, proportion: 0.2}, {name: b-2, proportion: 0.5}, {name: b-3, proportion: 0.3}]
-";
-
-    fn config() -> LoadConfig {
-        LoadConfig::parse([("golden.yaml", CONFIG)], []).unwrap().config
+",
+        )
     }
 
     #[test]
@@ -198,17 +194,17 @@ queueConfig:
         let mut job_sets: BTreeMap<_, u64> = BTreeMap::new();
         for n in 0..10_000 {
             let choice = selector.select(n);
-            let place = n % 1000;
+            let point = n % 1000;
             // trunc(1000 × 0.5695) is 569.
-            let queue = if place < 569 { 0 } else { 1 };
-            let job_set = match (queue, place) {
+            let queue = if point < 569 { 0 } else { 1 };
+            let job_set = match (queue, point) {
                 (0, 0..700) => 0,
                 (0, _) => 1,
                 (_, 0..200) => 0,
                 (_, 200..700) => 1,
                 _ => 2,
             };
-            assert_eq!((choice.queue, choice.job_set, choice.succeeds), (queue, job_set, place < 950), "{n}");
+            assert_eq!((choice.queue, choice.job_set, choice.succeeds), (queue, job_set, point < 950), "{n}");
             *job_sets.entry((choice.queue, choice.job_set)).or_default() += 1;
         }
         // The job set with 30 % of the first queue gets no jobs, as in Armada's Broadside.
