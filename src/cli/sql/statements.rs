@@ -16,11 +16,10 @@ pub fn split(text: &str) -> Split<'_> {
     let (mut start, mut at, mut blank) = (0, 0, true);
     while at < text.len() {
         let part = &text[at..];
-        let skipped = comment(part);
+        let (skipped, is_open) = comment(part);
         if skipped > 0 {
             at += skipped;
-            // A block comment that is not closed continues with the text.
-            blank &= at < text.len() || part.starts_with("--") || part.ends_with("*/");
+            blank &= !is_open;
             continue;
         }
         if part.starts_with(';') {
@@ -37,14 +36,14 @@ pub fn split(text: &str) -> Split<'_> {
     Split { statements, rest: if blank { "" } else { text[start..].trim_start() } }
 }
 
-/// The length of the comment at the start of the text; 0 if there is none. An unterminated block comment extends
-/// to the end of the text.
-fn comment(text: &str) -> usize {
+/// The length of the comment at the start of the text, 0 if there is none, and whether it is a block comment that is not
+/// closed and extends to the end of the text.
+fn comment(text: &str) -> (usize, bool) {
     if text.starts_with("--") {
-        return text.find('\n').unwrap_or(text.len());
+        return (text.find('\n').unwrap_or(text.len()), false);
     }
     if !text.starts_with("/*") {
-        return 0;
+        return (0, false);
     }
     let (mut depth, mut at) = (0, 0);
     loop {
@@ -54,12 +53,12 @@ fn comment(text: &str) -> usize {
         } else if part.starts_with("*/") {
             (depth, at) = (depth - 1, at + 2);
             if depth == 0 {
-                return at;
+                return (at, false);
             }
         } else {
             match part.chars().next() {
                 Some(character) => at += character.len_utf8(),
-                None => return at,
+                None => return (at, true),
             }
         }
     }
@@ -118,6 +117,8 @@ mod tests {
         check("/* a; /* b; */ c; */ SELECT 1;", &["/* a; /* b; */ c; */ SELECT 1"], "");
         check("SELECT 1 /* open;", &[], "SELECT 1 /* open;");
         check("/* open;\n", &[], "/* open;\n");
+        check("/* open; /* nested */", &[], "/* open; /* nested */");
+        check("/*/", &[], "/*/");
         check("/* open;\n*/", &[], "");
         check("SELECT $$a;b$$, $t$c;$$;$t$, $1;", &["SELECT $$a;b$$, $t$c;$$;$t$, $1"], "");
         check("SELECT '\u{e9};';", &["SELECT '\u{e9};'"], "");
