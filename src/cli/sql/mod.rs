@@ -8,7 +8,7 @@ mod statements;
 mod turned;
 
 use std::fs::{self, File};
-use std::io::{self, BufWriter, IsTerminal};
+use std::io::{self, BufWriter};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -16,8 +16,7 @@ use broadside::ManualClock;
 use broadside::memory::{MemoryDatabase, SqlSession};
 use clap::Args;
 
-use self::output::{Format, Style};
-use self::turned::Turned;
+use self::output::Format;
 use super::interrupt::{self, Guard};
 use super::source::Source;
 use super::{ExitStatus, Failure, file, fill, format};
@@ -108,10 +107,8 @@ pub async fn run(args: &SqlArgs) -> Result<ExitStatus, Failure> {
     match &args.out {
         Some(path) => to_file(path, &session, &queries, args.format).await?,
         None => {
-            let turned = if io::stdout().is_terminal() { Turned::IfWide } else { Turned::Never };
-            let style = Style { format: args.format, turned };
             for query in queries {
-                if output::print(&session, query, style).await?.is_none() {
+                if output::print(&session, query, args.format.into()).await?.is_none() {
                     break;
                 }
             }

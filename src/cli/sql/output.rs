@@ -24,8 +24,8 @@ use parquet::basic::Compression;
 use parquet::file::properties::WriterProperties;
 
 use super::turned::{Turned, TurnedRows};
-use crate::cli::Failure;
 use crate::cli::messages::{self, Stdout};
+use crate::cli::{Failure, terminal};
 
 /// The format of query results.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
@@ -58,7 +58,7 @@ pub struct Style {
 
 impl From<Format> for Style {
     fn from(format: Format) -> Self {
-        Self { format, turned: Turned::Never }
+        Self { format, turned: Turned::IfWide }
     }
 }
 
@@ -68,17 +68,28 @@ pub struct Written {
     pub time: Duration,
 }
 
-/// Executes a statement and writes its result while it is computed.
+/// Executes a statement and writes its result to a file.
 pub async fn write(
     session: &SqlSession,
     statement: &str,
     style: Style,
     out: impl Write + Send,
 ) -> Result<Written, Failure> {
+    execute(session, statement, style, None, out).await
+}
+
+/// Executes a statement and writes its result while it is computed, to a terminal with this number of columns.
+async fn execute(
+    session: &SqlSession,
+    statement: &str,
+    style: Style,
+    columns: Option<usize>,
+    out: impl Write + Send,
+) -> Result<Written, Failure> {
     let start = Instant::now();
     let mut answer = session.query(statement).await?;
     let mut written = Written { rows: 0, time: start.elapsed() };
-    let mut writer = Writer::new(style, answer.schema(), out)?;
+    let mut writer = Writer::new(style, columns, answer.schema(), out)?;
     loop {
         let start = Instant::now();
         let batch = answer.next().await.transpose()?;
@@ -95,8 +106,9 @@ pub async fn write(
 
 /// Executes a statement and prints its result. Returns `None` if the reader of standard output has closed it.
 pub async fn print(session: &SqlSession, statement: &str, style: Style) -> Result<Option<Written>, Failure> {
+    let out = BufWriter::new(Stdout);
     tokio::select! {
-        written = write(session, statement, style, BufWriter::new(Stdout)) => written.map(Some),
+        written = execute(session, statement, style, terminal::columns(), out) => written.map(Some),
         () = messages::output_closed() => Ok(None),
     }
 }
@@ -112,9 +124,9 @@ enum Writer<W: Write + Send> {
 }
 
 impl<W: Write + Send> Writer<W> {
-    fn new(style: Style, schema: &SchemaRef, out: W) -> Result<Self, Failure> {
+    fn new(style: Style, columns: Option<usize>, schema: &SchemaRef, out: W) -> Result<Self, Failure> {
         Ok(match style.format {
-            Format::Table => Self::Table(TableWriter::new(schema, style.turned, out)),
+            Format::Table => Self::Table(TableWriter::new(schema, style.turned, columns, out)),
             Format::Csv => Self::Csv(csv::Writer::new(out), Some(RecordBatch::new_empty(Arc::clone(schema)))),
             Format::Json => {
                 let writer = WriterBuilder::new().with_explicit_nulls(true).build(out);
@@ -194,15 +206,17 @@ struct TableWriter<W> {
     /// The border at the end of the last block.
     border: String,
     turned: Turned,
+    /// The number of columns of the terminal.
+    columns: Option<usize>,
     /// The rest of a turned table.
     rows: Option<TurnedRows>,
     out: W,
 }
 
 impl<W: Write> TableWriter<W> {
-    fn new(schema: &SchemaRef, turned: Turned, out: W) -> Self {
+    fn new(schema: &SchemaRef, turned: Turned, columns: Option<usize>, out: W) -> Self {
         let first = vec![RecordBatch::new_empty(Arc::clone(schema))];
-        Self { first, blanks: None, border: String::new(), turned, rows: None, out }
+        Self { first, blanks: None, border: String::new(), turned, columns, rows: None, out }
     }
 
     fn write(&mut self, batch: RecordBatch) -> Result<(), Failure> {
@@ -227,7 +241,7 @@ impl<W: Write> TableWriter<W> {
         let batches = mem::take(&mut self.first);
         let schema = batches[0].schema();
         let (lines, border) = text(&batches)?;
-        if self.turned.applies(border.len()) {
+        if self.turned.applies(border.len(), self.columns) {
             let rows = self.rows.insert(TurnedRows::new(&schema));
             return batches.iter().try_for_each(|batch| rows.write(batch, &OPTIONS, &mut self.out));
         }

@@ -76,8 +76,7 @@ enum Flow {
 pub async fn run(session: &SqlSession, format: Format) -> Result<ExitStatus, Failure> {
     let interactive = io::stdin().is_terminal();
     let mut input = Input::new(session, interactive).await?;
-    let turned = if io::stdout().is_terminal() { Turned::IfWide } else { Turned::Never };
-    let style = Style { format, turned };
+    let style = format.into();
     let mut shell = Shell { session, style, out: None, timing: false, interactive, status: ExitStatus::Passed };
     if interactive {
         output(r"Tables: job, job_run, job_spec, job_error. \? for help, \q to quit.")?;
@@ -185,13 +184,7 @@ impl Shell<'_> {
     async fn execute(&mut self, statement: &str) -> Result<Flow, Failure> {
         let result = async {
             match &self.out {
-                Some(file) => {
-                    // The width of the terminal is not that of the file.
-                    let is_always = self.style.turned == Turned::Always;
-                    let turned = if is_always { Turned::Always } else { Turned::Never };
-                    let style = Style { turned, ..self.style };
-                    results::write(self.session, statement, style, BufWriter::new(file)).await.map(Some)
-                }
+                Some(file) => results::write(self.session, statement, self.style, BufWriter::new(file)).await.map(Some),
                 None => results::print(self.session, statement, self.style).await,
             }
         };

@@ -6,7 +6,7 @@ use datafusion::arrow::datatypes::Schema;
 use datafusion::arrow::record_batch::RecordBatch;
 use datafusion::arrow::util::display::{ArrayFormatter, FormatOptions};
 
-use crate::cli::{Failure, terminal};
+use crate::cli::Failure;
 
 /// When tables are turned.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -18,12 +18,12 @@ pub enum Turned {
 }
 
 impl Turned {
-    /// Whether a table of this width is turned.
-    pub fn applies(self, width: usize) -> bool {
+    /// Whether a table of this width is turned on a terminal with this number of columns.
+    pub fn applies(self, width: usize, columns: Option<usize>) -> bool {
         match self {
             Self::Always => true,
             Self::Never => false,
-            Self::IfWide => terminal::columns().is_some_and(|columns| columns < width),
+            Self::IfWide => columns.is_some_and(|columns| columns < width),
         }
     }
 }
