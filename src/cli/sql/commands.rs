@@ -4,8 +4,8 @@ use std::path::PathBuf;
 
 use clap::ValueEnum;
 
+use super::expanded::Expanded;
 use super::output::Format;
-use super::turned::Turned;
 
 /// The commands, for completion.
 pub const COMMANDS: &[&str] =
@@ -16,7 +16,7 @@ pub const HELP: &str = r"Statements end with a semicolon and may span several li
   \d TABLE          list the columns of a table
   \h                the SQL dialect
   \format FORMAT    the format of results: table, csv or json
-  \x [on|off|auto]  turn tables: a line for each column; auto turns those wider than the terminal
+  \x [on|off|auto]  expanded format of tables: a line for each column; auto: if a table is wider than the terminal
   \o [FILE]         write results to a file, or to the terminal again
   \timing [on|off]  show execution times (without formatting and printing)
   \?                show this help
@@ -32,7 +32,7 @@ pub enum Command {
     Describe(String),
     Format(Format),
     /// `None` switches.
-    Turned(Option<Turned>),
+    Expanded(Option<Expanded>),
     /// `None` switches.
     Timing(Option<bool>),
     /// `None` is the terminal.
@@ -61,10 +61,10 @@ pub fn parse(line: &str) -> Result<Command, String> {
         ("\\h" | "\\help", _) => Ok(Command::Dialect),
         ("\\d" | "\\dt" | "\\d+" | "\\dt+" | ".tables" | ".schema", []) => Ok(Command::Tables),
         ("\\d" | "\\d+" | ".schema", [table]) => Ok(Command::Describe((*table).to_owned())),
-        ("\\x", []) => Ok(Command::Turned(None)),
-        ("\\x", ["on"]) => Ok(Command::Turned(Some(Turned::Always))),
-        ("\\x", ["off"]) => Ok(Command::Turned(Some(Turned::Never))),
-        ("\\x", ["auto"]) => Ok(Command::Turned(Some(Turned::IfWide))),
+        ("\\x", []) => Ok(Command::Expanded(None)),
+        ("\\x", ["on"]) => Ok(Command::Expanded(Some(Expanded::Always))),
+        ("\\x", ["off"]) => Ok(Command::Expanded(Some(Expanded::Never))),
+        ("\\x", ["auto"]) => Ok(Command::Expanded(Some(Expanded::IfWide))),
         ("\\timing" | ".timer", []) => Ok(Command::Timing(None)),
         ("\\timing" | ".timer", ["on"]) => Ok(Command::Timing(Some(true))),
         ("\\timing" | ".timer", ["off"]) => Ok(Command::Timing(Some(false))),
@@ -91,7 +91,7 @@ mod tests {
             ("\\h SELECT", Command::Dialect),
             (".tables", Command::Tables),
             ("\\d job", Command::Describe("job".to_owned())),
-            ("\\x", Command::Turned(None)),
+            ("\\x", Command::Expanded(None)),
             ("\\timing on", Command::Timing(Some(true))),
             ("\\pset format csv", Command::Format(Format::Csv)),
             (".mode JSON", Command::Format(Format::Json)),

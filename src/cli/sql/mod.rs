@@ -2,10 +2,10 @@
 
 mod commands;
 mod completion;
+mod expanded;
 mod output;
 mod shell;
 mod statements;
-mod turned;
 
 use std::fs::{self, File};
 use std::io::{self, BufWriter};

@@ -23,7 +23,7 @@ use parquet::arrow::ArrowWriter;
 use parquet::basic::Compression;
 use parquet::file::properties::WriterProperties;
 
-use super::turned::{Turned, TurnedRows};
+use super::expanded::{Expanded, ExpandedRows};
 use crate::cli::messages::{self, Stdout};
 use crate::cli::{Failure, terminal};
 
@@ -49,16 +49,16 @@ impl Format {
     }
 }
 
-/// The format of results, and when tables are turned.
+/// The format of results, and when tables have the expanded format.
 #[derive(Debug, Clone, Copy)]
 pub struct Style {
     pub format: Format,
-    pub turned: Turned,
+    pub expanded: Expanded,
 }
 
 impl From<Format> for Style {
     fn from(format: Format) -> Self {
-        Self { format, turned: Turned::IfWide }
+        Self { format, expanded: Expanded::IfWide }
     }
 }
 
@@ -126,7 +126,7 @@ enum Writer<W: Write + Send> {
 impl<W: Write + Send> Writer<W> {
     fn new(style: Style, columns: Option<usize>, schema: &SchemaRef, out: W) -> Result<Self, Failure> {
         Ok(match style.format {
-            Format::Table => Self::Table(TableWriter::new(schema, style.turned, columns, out)),
+            Format::Table => Self::Table(TableWriter::new(schema, style.expanded, columns, out)),
             Format::Csv => Self::Csv(csv::Writer::new(out), Some(RecordBatch::new_empty(Arc::clone(schema)))),
             Format::Json => {
                 let writer = WriterBuilder::new().with_explicit_nulls(true).build(out);
@@ -205,18 +205,18 @@ struct TableWriter<W> {
     blanks: Option<SchemaRef>,
     /// The border at the end of the last block.
     border: String,
-    turned: Turned,
+    expanded: Expanded,
     /// The number of columns of the terminal.
     columns: Option<usize>,
-    /// The rest of a turned table.
-    rows: Option<TurnedRows>,
+    /// The rows of a table in the expanded format.
+    rows: Option<ExpandedRows>,
     out: W,
 }
 
 impl<W: Write> TableWriter<W> {
-    fn new(schema: &SchemaRef, turned: Turned, columns: Option<usize>, out: W) -> Self {
+    fn new(schema: &SchemaRef, expanded: Expanded, columns: Option<usize>, out: W) -> Self {
         let first = vec![RecordBatch::new_empty(Arc::clone(schema))];
-        Self { first, blanks: None, border: String::new(), turned, columns, rows: None, out }
+        Self { first, blanks: None, border: String::new(), expanded, columns, rows: None, out }
     }
 
     fn write(&mut self, batch: RecordBatch) -> Result<(), Failure> {
@@ -241,8 +241,8 @@ impl<W: Write> TableWriter<W> {
         let batches = mem::take(&mut self.first);
         let schema = batches[0].schema();
         let (lines, border) = text(&batches)?;
-        if self.turned.applies(border.len(), self.columns) {
-            let rows = self.rows.insert(TurnedRows::new(&schema));
+        if self.expanded.applies(border.len(), self.columns) {
+            let rows = self.rows.insert(ExpandedRows::new(&schema));
             return batches.iter().try_for_each(|batch| rows.write(batch, &OPTIONS, &mut self.out));
         }
         writeln!(self.out, "{lines}")?;

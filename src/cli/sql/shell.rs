@@ -12,9 +12,9 @@ use rustyline::history::DefaultHistory;
 
 use super::commands::{self, Command, is_command};
 use super::completion::Completion;
+use super::expanded::Expanded;
 use super::output::{self as results, Format, Style, Written};
 use super::statements::split;
-use super::turned::Turned;
 use crate::cli::interrupt::{self, Interrupted};
 use crate::cli::messages::{self, output};
 use crate::cli::{ExitStatus, Failure, format, terminal};
@@ -152,10 +152,10 @@ impl Shell<'_> {
             Ok(Command::Tables) => return self.execute(TABLES).await,
             Ok(Command::Describe(table)) => return self.describe(&table).await,
             Ok(Command::Format(format)) => self.style.format = format,
-            Ok(Command::Turned(turned)) => {
-                let is_always = self.style.turned == Turned::Always;
-                let other = if is_always { Turned::Never } else { Turned::Always };
-                self.style.turned = turned.unwrap_or(other);
+            Ok(Command::Expanded(expanded)) => {
+                let is_always = self.style.expanded == Expanded::Always;
+                let other = if is_always { Expanded::Never } else { Expanded::Always };
+                self.style.expanded = expanded.unwrap_or(other);
             }
             Ok(Command::Timing(on)) => {
                 self.timing = on.unwrap_or(!self.timing);

@@ -1,4 +1,4 @@
-//! Turned tables: a line for each column.
+//! The expanded format of tables: a line for each column.
 
 use std::io::{self, Write};
 
@@ -8,17 +8,17 @@ use datafusion::arrow::util::display::{ArrayFormatter, FormatOptions};
 
 use crate::cli::Failure;
 
-/// When tables are turned.
+/// When tables have the expanded format.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Turned {
+pub enum Expanded {
     Always,
     Never,
     /// If the table is wider than the terminal.
     IfWide,
 }
 
-impl Turned {
-    /// Whether a table of this width is turned on a terminal with this number of columns.
+impl Expanded {
+    /// Whether a table of this width has the expanded format on a terminal with this number of columns.
     pub fn applies(self, width: usize, columns: Option<usize>) -> bool {
         match self {
             Self::Always => true,
@@ -29,13 +29,13 @@ impl Turned {
 }
 
 /// Writes rows as psql's expanded format does.
-pub struct TurnedRows {
+pub struct ExpandedRows {
     /// The names of the columns, padded to the same width.
     names: Vec<String>,
     rows: usize,
 }
 
-impl TurnedRows {
+impl ExpandedRows {
     pub fn new(schema: &Schema) -> Self {
         let width = schema.fields().iter().map(|field| field.name().chars().count()).max().unwrap_or_default();
         let names = schema.fields().iter().map(|field| format!("{:width$}", field.name())).collect();
@@ -78,7 +78,7 @@ mod tests {
         let texts: ArrayRef = Arc::new(StringArray::from(vec![Some("a"), None]));
         let numbers: ArrayRef = Arc::new(Int64Array::from(vec![1, 2]));
         let batch = RecordBatch::try_from_iter([("t", texts), ("number", numbers)]).unwrap();
-        let (mut rows, mut out) = (TurnedRows::new(&batch.schema()), Vec::new());
+        let (mut rows, mut out) = (ExpandedRows::new(&batch.schema()), Vec::new());
         assert!(rows.write(&batch, &FormatOptions::new().with_null("NULL"), &mut out).is_ok());
         let text = String::from_utf8(out).unwrap();
         assert_eq!(text, "-[ RECORD 1 ]-\nt      | a\nnumber | 1\n-[ RECORD 2 ]-\nt      | NULL\nnumber | 2\n");
