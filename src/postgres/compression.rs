@@ -34,7 +34,7 @@ pub(super) enum Compression {
 
 impl Compression {
     /// The stored form of a value.
-    pub(super) fn pack(self, value: &[u8]) -> Vec<u8> {
+    pub(super) fn compress(self, value: &[u8]) -> Vec<u8> {
         // A stream of a longer value would not be read.
         let is_plain = self == Self::None || value.len() as u64 > MAX_BYTES;
         if is_plain && matches!(inflated(value), Inflated::NoStream) {
@@ -49,7 +49,7 @@ impl Compression {
 }
 
 /// The value of its stored form.
-pub(super) fn unpack(stored: Vec<u8>) -> Attempt<Vec<u8>> {
+pub(super) fn decompress(stored: Vec<u8>) -> Attempt<Vec<u8>> {
     match inflated(&stored) {
         Inflated::Value(value) => Ok(value),
         Inflated::NoStream => Ok(stored),
@@ -72,13 +72,13 @@ fn inflated(stored: &[u8]) -> Inflated {
     }
 }
 
-/// A value that is packed when it is sent.
+/// A value that is compressed when it is sent.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Packed<'a>(pub &'a [u8], pub Compression);
+pub(super) struct Compressed<'a>(pub &'a [u8], pub Compression);
 
-impl ToSql for Packed<'_> {
+impl ToSql for Compressed<'_> {
     fn to_sql(&self, _: &Type, out: &mut BytesMut) -> Result<IsNull, Box<dyn StdError + Sync + Send>> {
-        out.put_slice(&self.1.pack(self.0));
+        out.put_slice(&self.1.compress(self.0));
         Ok(IsNull::No)
     }
 
@@ -96,17 +96,17 @@ mod tests {
 
     #[test]
     fn streams_of_go_are_read() {
-        assert_eq!(unpack(GO_STORED.to_vec()).unwrap(), b"hello");
-        assert_eq!(unpack(GO_EMPTY.to_vec()).unwrap(), b"");
+        assert_eq!(decompress(GO_STORED.to_vec()).unwrap(), b"hello");
+        assert_eq!(decompress(GO_EMPTY.to_vec()).unwrap(), b"");
     }
 
     #[test]
     fn values_survive_both_forms() {
-        let stream = Compression::Zlib.pack(b"a value that is a stream");
+        let stream = Compression::Zlib.compress(b"a value that is a stream");
         let values = [&b""[..], b"hello", &[b'x'; MIN_COMPRESSED_BYTES + 1], &stream, GO_STORED, &GO_STORED[..9]];
         for value in values {
             for compression in [Compression::Zlib, Compression::None] {
-                assert_eq!(unpack(compression.pack(value)).unwrap(), value, "{compression:?}");
+                assert_eq!(decompress(compression.compress(value)).unwrap(), value, "{compression:?}");
             }
         }
     }
@@ -115,32 +115,32 @@ mod tests {
     #[test]
     fn streams_are_those_of_lookout() {
         for (length, is_compressed) in [(0, false), (MIN_COMPRESSED_BYTES, false), (MIN_COMPRESSED_BYTES + 1, true)] {
-            let stream = Compression::Zlib.pack(&vec![b'x'; length]);
+            let stream = Compression::Zlib.compress(&vec![b'x'; length]);
             assert_eq!(stream[..2], [0x78, 0x01], "{length}");
             assert_eq!(stream.len() < length, is_compressed, "{length}");
         }
-        assert_eq!(Compression::None.pack(b"hello"), b"hello");
+        assert_eq!(Compression::None.compress(b"hello"), b"hello");
     }
 
     #[test]
     fn what_is_not_a_whole_stream_is_the_value() {
         let truncated = &GO_STORED[..GO_STORED.len() - 1];
         for value in [&b""[..], b"\x78\x01", b"\x0a\x03abc", truncated] {
-            assert_eq!(unpack(value.to_vec()).unwrap(), value);
+            assert_eq!(decompress(value.to_vec()).unwrap(), value);
         }
     }
 
     #[test]
     fn a_value_beyond_the_limit_is_refused() {
-        let pack = |length: u64| Compression::Zlib.pack(&vec![0; length as usize]);
+        let compress = |length: u64| Compression::Zlib.compress(&vec![0; length as usize]);
         // Our own values are read whatever their length.
         for length in [MAX_BYTES, MAX_BYTES + 1] {
-            assert_eq!(unpack(pack(length)).unwrap().len() as u64, length);
+            assert_eq!(decompress(compress(length)).unwrap().len() as u64, length);
         }
         let mut encoder = ZlibEncoder::new(Vec::new(), Level::fast());
         encoder.write_all(&vec![0; MAX_BYTES as usize + 1]).unwrap();
         let bomb = encoder.finish().unwrap();
         assert!(bomb.len() < 1 << 20);
-        assert!(matches!(unpack(bomb), Err(Failure::TooLong(MAX_BYTES))));
+        assert!(matches!(decompress(bomb), Err(Failure::TooLong(MAX_BYTES))));
     }
 }

@@ -1,6 +1,6 @@
 //! Reads of single records: specs, errors and debug messages.
 
-use super::compression::unpack;
+use super::compression::decompress;
 use super::connection::Client;
 use super::error::Attempt;
 use super::layout::{Layout, Relations};
@@ -27,7 +27,7 @@ pub(super) fn statement(record: Record, relations: &Relations) -> String {
 pub(super) async fn read(client: Client, layout: Layout, sql: &str, id: &str) -> Attempt<Option<Vec<u8>>> {
     // A job that Lookout's conversion has duplicated has several rows.
     let stored: Vec<Option<Vec<u8>>> = client.column(sql, &[&known_id(id)]).await?;
-    let found = stored.into_iter().flatten().find(|stored| !stored.is_empty()).map(unpack).transpose()?;
+    let found = stored.into_iter().flatten().find(|stored| !stored.is_empty()).map(decompress).transpose()?;
     // The check is needed only without a record, because a record that was found exists in every layout.
     if found.is_none() && layout == Layout::Lookout && client.column::<bool>(UNSPLIT, &[]).await? != [true] {
         return Err(marker::split());

@@ -125,7 +125,7 @@ async fn chunk(
     marker::guard(&client, layout, lock).await?;
     client.batch_execute(CUSTOM_PLAN).await?;
     let bases: Vec<PgTimestamp> = jobs.bases().iter().copied().map(PgTimestamp).collect();
-    let packed = |value: Option<&Bytes>| value.map(|value| compression.pack(value));
+    let compressed = |value: Option<&Bytes>| value.map(|value| compression.compress(value));
     let parameters: [&(dyn ToSql + Sync); _] = [
         &number(numbers.start),
         &(number(numbers.end) - 1),
@@ -136,10 +136,10 @@ async fn chunk(
         &bases,
         &jobs.thresholds().map(number).to_vec(),
         &number(historical::STATE_MODULUS),
-        &packed(jobs.spec()),
-        &packed(jobs.error()),
-        &packed(jobs.debug()),
-        &packed(jobs.preemption()),
+        &compressed(jobs.spec()),
+        &compressed(jobs.error()),
+        &compressed(jobs.debug()),
+        &compressed(jobs.preemption()),
         &historical::NAMESPACES.to_vec(),
         &historical::PRIORITY_CLASSES.to_vec(),
         &historical::CPUS.to_vec(),

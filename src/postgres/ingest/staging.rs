@@ -7,7 +7,7 @@ use tokio_postgres::types::{Json, ToSql, Type};
 
 use crate::ingest::{JobInsert, JobPatch, JobUpdate, RecordInsert, RunInsert, RunUpdate};
 use crate::model::{JobState, RunState};
-use crate::postgres::compression::{Compression, Packed};
+use crate::postgres::compression::{Compressed, Compression};
 use crate::postgres::connection::Client;
 use crate::postgres::error::Attempt;
 use crate::postgres::row::PgTimestamp;
@@ -68,7 +68,7 @@ pub(super) fn create(collation: &str, keep: bool) -> String {
 #[derive(Debug)]
 pub(super) enum Value<'a> {
     Text(Option<&'a str>),
-    Packed(Option<Packed<'a>>),
+    Compressed(Option<Compressed<'a>>),
     Time(Option<PgTimestamp>),
     /// The ordinal of a state.
     State(Option<i16>),
@@ -82,7 +82,7 @@ impl Value<'_> {
     fn typed(&self) -> (Type, &(dyn ToSql + Sync)) {
         match self {
             Self::Text(value) => (Type::TEXT, value),
-            Self::Packed(value) => (Type::BYTEA, value),
+            Self::Compressed(value) => (Type::BYTEA, value),
             Self::Time(value) => (Type::TIMESTAMP, value),
             Self::State(value) => (Type::INT2, value),
             Self::ExitCode(value) => (Type::INT4, value),
@@ -117,8 +117,8 @@ fn state(ordinal: impl Into<Option<u8>>) -> Value<'static> {
     Value::State(ordinal.into().map(i16::from))
 }
 
-fn packed(value: Option<&[u8]>, compression: Compression) -> Value<'_> {
-    Value::Packed(value.map(|value| Packed(value, compression)))
+fn compressed(value: Option<&[u8]>, compression: Compression) -> Value<'_> {
+    Value::Compressed(value.map(|value| Compressed(value, compression)))
 }
 
 /// The columns that a row sets, with their values.
@@ -146,7 +146,7 @@ impl Staged for Record<'_> {
     }
 
     fn columns(&self, compression: Compression) -> Columns<'_> {
-        let value = packed(Some(&self.insert.value), compression);
+        let value = compressed(Some(&self.insert.value), compression);
         vec![("target", text(self.target)), ("job_id", text(&self.insert.job_id)), (self.column, value)]
     }
 }
@@ -239,8 +239,8 @@ impl Staged for RunUpdate {
             ("started", time(self.started)),
             ("finished", time(self.finished)),
             ("exit_code", Value::ExitCode(self.exit_code)),
-            ("error", packed(self.error.as_deref(), compression)),
-            ("debug", packed(self.debug.as_deref(), compression)),
+            ("error", compressed(self.error.as_deref(), compression)),
+            ("debug", compressed(self.debug.as_deref(), compression)),
         ]
     }
 }
