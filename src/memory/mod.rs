@@ -17,7 +17,7 @@
 //! | `row` | jobs and runs from record batches |
 //! | `read` | reads of a snapshot: plan, execute, decode |
 //! | `explain` | the plans of reads, with the metrics of their operators |
-//! | `sql_planner`, `sql_names`, `sql_stop`, `sql` | sessions that plan and execute SQL over a snapshot |
+//! | `sql_planner`, `sql_names`, `sql_cancel`, `sql` | sessions that plan and execute SQL over a snapshot |
 //! | `database` | the implementation of the trait |
 
 mod budget;
@@ -37,11 +37,11 @@ mod schema;
 #[cfg(feature = "sql")]
 mod sql;
 #[cfg(feature = "sql")]
+mod sql_cancel;
+#[cfg(feature = "sql")]
 mod sql_names;
 #[cfg(feature = "sql")]
 mod sql_planner;
-#[cfg(feature = "sql")]
-mod sql_stop;
 mod stats;
 mod storage;
 #[cfg(test)]

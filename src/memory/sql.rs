@@ -21,8 +21,8 @@ use tokio::runtime::Runtime;
 use tokio::sync::{mpsc, oneshot};
 use tokio::task::JoinHandle;
 
+use super::sql_cancel::{Reader, cancellable};
 use super::sql_planner::{Cause, SqlPlanner, check_depth, refused, sql_error};
-use super::sql_stop::{Reader, stoppable};
 use crate::error::{BackendKind, Error, ErrorKind, Operation, Result};
 
 /// The stack size of a thread that plans and executes statements; unused pages take no memory. DataFusion grows the
@@ -204,7 +204,7 @@ impl StatementRunner {
         schema: oneshot::Sender<SchemaRef>,
         batches: &mpsc::Sender<RecordBatch>,
     ) -> Result<()> {
-        let plan = stoppable(self.planner.plan(statement).await?, reader).map_err(refused)?;
+        let plan = cancellable(self.planner.plan(statement).await?, reader).map_err(refused)?;
         let stream = execute_stream(plan, Arc::clone(&self.tasks)).map_err(refused)?;
         let stream_schema = stream.schema();
         let mut sent = pin!(self.send(stream, batches));

@@ -1,4 +1,4 @@
-//! Statements that stop when nobody reads their results.
+//! Cancellation of statements whose results are dropped.
 //!
 //! A cancelled task ends when its future yields, but a join can compute for minutes within one poll, and the tasks that
 //! an operator spawns do not see that the reader has gone. So the output of each operator, and each evaluation of a
@@ -33,8 +33,8 @@ use futures::StreamExt;
 pub(super) type Reader = Weak<()>;
 
 /// The plan of a statement that stops when its reader is dropped.
-pub(super) fn stoppable(plan: Arc<dyn ExecutionPlan>, reader: &Reader) -> EngineResult<Arc<dyn ExecutionPlan>> {
-    let wrap = |plan| Ok(Transformed::yes(Arc::new(StoppableExec::new(plan, reader)?) as Arc<dyn ExecutionPlan>));
+pub(super) fn cancellable(plan: Arc<dyn ExecutionPlan>, reader: &Reader) -> EngineResult<Arc<dyn ExecutionPlan>> {
+    let wrap = |plan| Ok(Transformed::yes(Arc::new(CancellableExec::new(plan, reader)?) as Arc<dyn ExecutionPlan>));
     plan.transform_up(wrap).data()
 }
 
@@ -47,7 +47,7 @@ fn check(reader: &Reader) -> EngineResult<()> {
 
 /// An operator whose output is an error after the reader is dropped. In plans it appears as the operator itself.
 #[derive(Debug)]
-struct StoppableExec {
+struct CancellableExec {
     /// The operator as planned.
     planned: Arc<dyn ExecutionPlan>,
     /// The operator to execute.
@@ -57,7 +57,7 @@ struct StoppableExec {
     is_kept: bool,
 }
 
-impl StoppableExec {
+impl CancellableExec {
     fn new(planned: Arc<dyn ExecutionPlan>, reader: &Reader) -> EngineResult<Self> {
         let executed = executed(&planned, reader)?.unwrap_or_else(|| Arc::clone(&planned));
         Ok(Self { planned, executed, reader: Reader::clone(reader), is_kept: false })
@@ -84,7 +84,7 @@ fn executed(plan: &Arc<dyn ExecutionPlan>, reader: &Reader) -> EngineResult<Opti
     }
     if keeps_input(plan) {
         let kept = |input: &Arc<dyn ExecutionPlan>| {
-            let input = StoppableExec { is_kept: true, ..StoppableExec::new(Arc::clone(input), reader)? };
+            let input = CancellableExec { is_kept: true, ..CancellableExec::new(Arc::clone(input), reader)? };
             Ok(Arc::new(input) as Arc<dyn ExecutionPlan>)
         };
         let children = plan.children().into_iter().map(kept).collect::<EngineResult<_>>()?;
@@ -113,13 +113,13 @@ fn checked(filter: &JoinFilter, reader: &Reader) -> JoinFilter {
     JoinFilter::new(Arc::new(both), filter.column_indices().to_vec(), Arc::clone(filter.schema()))
 }
 
-impl DisplayAs for StoppableExec {
+impl DisplayAs for CancellableExec {
     fn fmt_as(&self, format: DisplayFormatType, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         self.planned.fmt_as(format, f)
     }
 }
 
-impl ExecutionPlan for StoppableExec {
+impl ExecutionPlan for CancellableExec {
     fn name(&self) -> &str {
         self.planned.name()
     }

@@ -30,10 +30,10 @@ impl Store {
 }
 
 fn records(inserts: &[RecordInsert]) -> impl Iterator<Item = (JobId, Bytes)> {
-    inserts.iter().filter_map(|insert| Some((JobId::new(&insert.job_id)?, own(&insert.value))))
+    inserts.iter().filter_map(|insert| Some((JobId::new(&insert.job_id)?, copied(&insert.value))))
 }
 
 /// A copy of the caller's bytes, which may be a part of a larger buffer or have spare capacity.
-pub(super) fn own(bytes: &Bytes) -> Bytes {
+pub(super) fn copied(bytes: &Bytes) -> Bytes {
     Bytes::copy_from_slice(bytes)
 }

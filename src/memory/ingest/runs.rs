@@ -4,7 +4,7 @@ use bytes::Bytes;
 use datafusion::arrow::array::{Array, Int32Array, TimestampMicrosecondArray, UInt8Array, UInt32Array};
 use datafusion::arrow::error::ArrowError;
 
-use super::batch::own;
+use super::batch::copied;
 use super::store::Store;
 use crate::ingest::{RunInsert, RunUpdate};
 use crate::memory::storage::{Arena, JobId, Reference, RunId, RunRows, locate};
@@ -132,8 +132,8 @@ impl Store {
         for (column, message) in [(&mut runs.error, &update.error), (&mut runs.debug, &update.debug)] {
             match (message, column.optional(at)) {
                 (None, _) => {}
-                (Some(message), Some(index)) => messages.set(index, own(message)),
-                (Some(message), None) => column.set(at, messages.push(own(message))),
+                (Some(message), Some(index)) => messages.set(index, copied(message)),
+                (Some(message), None) => column.set(at, messages.push(copied(message))),
             }
         }
         let nodes = &mut self.dictionaries.nodes;

@@ -168,7 +168,7 @@ impl AnalyzerRule for Plans {
 
     fn analyze(&self, plan: LogicalPlan, _: &ConfigOptions) -> EngineResult<LogicalPlan> {
         let rewrite = |plan| match plan {
-            LogicalPlan::Join(join) => with_copies(join),
+            LogicalPlan::Join(join) => with_duplicates(join),
             LogicalPlan::Aggregate(aggregate) => sums::of_aggregate(aggregate),
             LogicalPlan::Window(window) => {
                 check_window(&window)?;
@@ -197,12 +197,12 @@ fn check_window(window: &Window) -> EngineResult<()> {
     Ok(())
 }
 
-/// The name of the number of a row among equal rows.
-const COPY: &str = "\u{1}copy";
+/// The name of the number of a row among its duplicates.
+const DUPLICATE: &str = "\u{1}duplicate";
 
-/// Numbers the copies of the rows of `INTERSECT ALL` and `EXCEPT ALL`, so that each matches one copy of the other side.
+/// Numbers the duplicates of `INTERSECT ALL` and `EXCEPT ALL`, so that each row matches one row of the other side.
 /// DataFusion plans them as semi and anti joins of the rows.
-fn with_copies(join: Join) -> EngineResult<Transformed<LogicalPlan>> {
+fn with_duplicates(join: Join) -> EngineResult<Transformed<LogicalPlan>> {
     let is_set_operation = matches!(join.join_type, JoinType::LeftSemi | JoinType::LeftAnti)
         && join.null_equality == NullEquality::NullEqualsNull;
     // Without ALL, the rows of the left side are distinct.
@@ -211,12 +211,12 @@ fn with_copies(join: Join) -> EngineResult<Transformed<LogicalPlan>> {
     }
     let numbered = |rows: &Arc<LogicalPlan>| {
         let columns = rows.schema().columns().into_iter().map(Expr::Column).collect();
-        let number = row_number().partition_by(columns).build()?.alias(COPY);
+        let number = row_number().partition_by(columns).build()?.alias(DUPLICATE);
         LogicalPlanBuilder::from(Arc::clone(rows)).window([number])?.build().map(Arc::new)
     };
     let Join { left, right, mut on, filter, join_type, join_constraint, schema, null_equality, .. } = join;
-    let copy = || Expr::Column(Column::from_name(COPY));
-    on.push((copy(), copy()));
+    let number = || Expr::Column(Column::from_name(DUPLICATE));
+    on.push((number(), number()));
     let (left, right) = (numbered(&left)?, numbered(&right)?);
     let join = Join::try_new(left, right, on, filter, join_type, join_constraint, null_equality, false)?;
     let rows = LogicalPlanBuilder::from(LogicalPlan::Join(join));
