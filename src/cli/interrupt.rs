@@ -103,8 +103,8 @@ pub fn install() -> io::Result<()> {
     // The handlers must be installed before this function returns.
     let signals = runtime.block_on(async { Signals::new() })?;
     let watch = move || runtime.block_on(end_on(signals));
-    thread::Builder::new().name("signals".to_owned()).spawn(watch)?;
-    Ok(())
+    let thread = thread::Builder::new().name("signals".to_owned()).spawn(watch);
+    thread.map(drop).map_err(|error| io::Error::new(error.kind(), format!("the signal thread cannot start: {error}")))
 }
 
 /// Runs an operation that SIGINT cancels without ending the command, such as a statement of the SQL shell. The

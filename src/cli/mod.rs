@@ -25,11 +25,12 @@ mod terminal;
 
 use std::collections::BTreeMap;
 use std::fmt::Display;
-use std::io;
 use std::process::ExitCode;
+use std::{io, panic, process};
 
 use broadside::DatabaseConfig;
 use clap::{Args, Parser, Subcommand};
+use tokio::runtime::Runtime;
 
 use arguments::Address;
 use interrupt::Interrupted;
@@ -103,15 +104,21 @@ enum ExitStatus {
     Failed,
 }
 
+impl ExitStatus {
+    const fn code(self) -> u8 {
+        match self {
+            Self::Passed => 0,
+            Self::Differed => 1,
+            Self::Failed => 2,
+            Self::NotSustained => 3,
+            Self::Invalid => 4,
+        }
+    }
+}
+
 impl From<ExitStatus> for ExitCode {
     fn from(status: ExitStatus) -> Self {
-        Self::from(match status {
-            ExitStatus::Passed => 0,
-            ExitStatus::Differed => 1,
-            ExitStatus::Failed => 2,
-            ExitStatus::NotSustained => 3,
-            ExitStatus::Invalid => 4,
-        })
+        Self::from(status.code())
     }
 }
 
@@ -172,9 +179,21 @@ pub fn run() -> ExitCode {
     if interrupt::is_requested() { interrupt::EXIT_CODE.into() } else { code }
 }
 
+/// Ends the process if a thread cannot start: tokio would panic, and then wait forever for the threads that did start.
+fn runtime() -> io::Result<Runtime> {
+    let hook = panic::take_hook();
+    panic::set_hook(Box::new(|panic| {
+        messages::problem(panic.payload_as_str().unwrap_or("the threads of the command cannot start"));
+        process::exit(ExitStatus::Failed.code().into());
+    }));
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build();
+    panic::set_hook(hook);
+    runtime
+}
+
 fn execute(cli: Cli) -> Result<ExitStatus, Failure> {
     logging::install(&cli.logging)?;
-    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
+    let runtime = runtime()?;
     let outcome = runtime.block_on(async {
         match cli.command {
             Command::Smoke(args) => smoke::run(&args).await,

@@ -29,6 +29,9 @@ use crate::error::{BackendKind, Error, ErrorKind, Operation, Result};
 /// stack when it traverses a tree, but not when it formats, compares or drops one: the size allows 32 KiB for each of
 /// [`MAX_LEVELS`](super::sql_planner::MAX_LEVELS) levels.
 const STACK_BYTES: usize = 64 << 20;
+
+/// The address space that the C library takes when a thread first allocates.
+const ARENA_BYTES: usize = 128 << 20;
 /// The time after which the thread of a statement that has ended stops. An allocator may return the memory that the
 /// statement has freed only then.
 const KEEP_ALIVE: Duration = Duration::from_millis(200);
@@ -117,8 +120,8 @@ impl SqlSession {
 
 /// A runtime with threads for the tasks that operators spawn.
 fn runtime(threads: usize) -> io::Result<Runtime> {
-    // The runtime would panic if a thread cannot start, so that memory for all stacks is tried first.
-    drop(thread::Builder::new().stack_size(STACK_BYTES * (threads + 1)).spawn(|| ())?.join());
+    // The runtime would panic if a thread cannot start, so that the memory of all threads is tried first.
+    drop(thread::Builder::new().stack_size((STACK_BYTES + ARENA_BYTES) * threads).spawn(|| ())?.join());
     let mut runtime = tokio::runtime::Builder::new_multi_thread();
     runtime.worker_threads(threads).thread_stack_size(STACK_BYTES).thread_name("sql");
     runtime.thread_keep_alive(KEEP_ALIVE).build()
