@@ -57,8 +57,8 @@ async fn of_server() {
     assert!((BATCHES..BATCHES + 5).contains(&transactions), "{transactions}");
     let committed = before.counters["commits"] + BATCHES;
     let counted = activity_with(&**store.database(), |activity| activity.counters["commits"] >= committed).await;
-    // The connections and the readings commit too.
-    assert!(counted.counters["commits"] < committed + BATCHES / 2, "{counted:?}");
+    // The connections and the readings commit too, the more of them the longer the server takes to count.
+    assert!(counted.counters["commits"] < committed + 10 * BATCHES, "{counted:?}");
     assert!(wal <= before.counters["walBytes"] && counted.counters["walBytes"] <= value(&session, WAL).await);
     assert!(counted.counters["walBytes"] > before.counters["walBytes"] + BATCHES * 40 * 100);
     assert!(before.counters.contains_key("blockReadMicros"));
