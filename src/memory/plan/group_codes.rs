@@ -1,75 +1,83 @@
 //! GROUP BY strings by numbers.
 //!
 //! DataFusion's `AggregateExec` has no specialisation for dictionary arrays: it converts the keys of each row to its row
-//! format, which dominates the time of the plan. The rule replaces string keys by numbers, which are aggregated without
-//! their strings, and adds a projection that converts the numbers of the groups back.
+//! format, which dominates the time of the plan. String keys are replaced by numbers, which are aggregated without their
+//! strings, and a projection converts the numbers of the groups back.
 
 use std::hash::{Hash, Hasher};
 use std::sync::Arc;
 
+use async_trait::async_trait;
 use datafusion::arrow::array::{Array, ArrayRef, AsArray, DictionaryArray, StringViewArray, UInt32Array};
 use datafusion::arrow::datatypes::{DataType, Field, FieldRef, UInt32Type};
-use datafusion::common::tree_node::{Transformed, TreeNode};
+use datafusion::catalog::Session;
+use datafusion::common::tree_node::{Transformed, TransformedResult, TreeNode};
 use datafusion::common::{Column, internal_err};
 use datafusion::error::Result as EngineResult;
+use datafusion::execution::context::QueryPlanner;
 use datafusion::logical_expr::logical_plan::{Aggregate, Projection};
 use datafusion::logical_expr::utils::grouping_set_to_exprlist;
 use datafusion::logical_expr::{
     ColumnarValue, Expr, ExprSchemable, LogicalPlan, ReturnFieldArgs, ScalarFunctionArgs, ScalarUDF, ScalarUDFImpl,
     Signature, Volatility,
 };
-use datafusion::optimizer::{ApplyOrder, OptimizerConfig, OptimizerRule};
+use datafusion::physical_plan::ExecutionPlan;
+use datafusion::physical_planner::{DefaultPhysicalPlanner, PhysicalPlanner};
 use parking_lot::Mutex;
 
 use crate::memory::schema::text_type;
 use crate::memory::storage::Dictionary;
 
-/// Groups by the numbers of strings instead of the strings.
+/// Creates the physical plans of a session, with aggregates by numbers instead of strings. The numbers belong to the
+/// physical plan, because an optimised plan may be kept and executed again.
 #[derive(Debug)]
 pub(super) struct GroupByCodes;
 
-impl OptimizerRule for GroupByCodes {
-    fn name(&self) -> &str {
-        "group_by_codes"
+#[async_trait]
+impl QueryPlanner for GroupByCodes {
+    async fn create_physical_plan(
+        &self,
+        plan: &LogicalPlan,
+        session: &dyn Session,
+    ) -> EngineResult<Arc<dyn ExecutionPlan>> {
+        let plan = plan.clone().transform_up_with_subqueries(by_codes).data()?;
+        DefaultPhysicalPlanner::default().create_physical_plan(&plan, session).await
     }
+}
 
-    fn apply_order(&self) -> Option<ApplyOrder> {
-        Some(ApplyOrder::BottomUp)
+/// Rewrites an aggregate by strings to one by their numbers.
+fn by_codes(plan: LogicalPlan) -> EngineResult<Transformed<LogicalPlan>> {
+    let LogicalPlan::Aggregate(by_values) = plan else { return Ok(Transformed::no(plan)) };
+    // The keys of grouping sets are those of all sets.
+    let keys: Vec<Expr> = grouping_set_to_exprlist(&by_values.group_expr)?.into_iter().cloned().collect();
+    let codes = |key: &Expr| {
+        let is_text = key.get_type(by_values.input.schema()).is_ok_and(|data_type| data_type == text_type());
+        is_text.then(|| Arc::new(KeyCodes::default()))
+    };
+    let codes: Vec<Option<Arc<KeyCodes>>> = keys.iter().map(codes).collect();
+    if codes.iter().all(Option::is_none) {
+        return Ok(Transformed::no(LogicalPlan::Aggregate(by_values)));
     }
-
-    fn rewrite(&self, plan: LogicalPlan, _: &dyn OptimizerConfig) -> EngineResult<Transformed<LogicalPlan>> {
-        let LogicalPlan::Aggregate(by_values) = plan else { return Ok(Transformed::no(plan)) };
-        // The keys of grouping sets are those of all sets.
-        let keys: Vec<Expr> = grouping_set_to_exprlist(&by_values.group_expr)?.into_iter().cloned().collect();
-        let codes = |key: &Expr| {
-            let is_text = key.get_type(by_values.input.schema()).is_ok_and(|data_type| data_type == text_type());
-            is_text.then(|| Arc::new(KeyCodes::default()))
-        };
-        let codes: Vec<Option<Arc<KeyCodes>>> = keys.iter().map(codes).collect();
-        if codes.iter().all(Option::is_none) {
-            return Ok(Transformed::no(LogicalPlan::Aggregate(by_values)));
-        }
-        let encoded = |key: Expr| match keys.iter().zip(&codes).find(|(known, _)| **known == key) {
-            Some((_, Some(codes))) => KeyFunction::udf(codes, Direction::Encode).call(vec![key.unalias()]),
-            _ => key,
-        };
-        let encode = |key: Expr| match key {
-            Expr::GroupingSet(_) => key.map_children(|key| Ok(Transformed::yes(encoded(key)))).map(|set| set.data),
-            key => Ok(encoded(key)),
-        };
-        let keys = by_values.group_expr.iter().cloned().map(encode).collect::<EngineResult<_>>()?;
-        let by_codes = Aggregate::try_new(Arc::clone(&by_values.input), keys, by_values.aggr_expr.clone())?;
-        let decoded = |at: usize| {
-            let column = Expr::Column(Column::from(by_codes.schema.qualified_field(at)));
-            let Some(Some(codes)) = codes.get(at) else { return column };
-            let (qualifier, field) = by_values.schema.qualified_field(at);
-            let value = KeyFunction::udf(codes, Direction::Decode).call(vec![column]);
-            value.alias_qualified(qualifier.cloned(), field.name())
-        };
-        let columns = (0..by_values.schema.fields().len()).map(decoded).collect();
-        let by_codes = Arc::new(LogicalPlan::Aggregate(by_codes));
-        Ok(Transformed::yes(LogicalPlan::Projection(Projection::try_new(columns, by_codes)?)))
-    }
+    let encoded = |key: Expr| match keys.iter().zip(&codes).find(|(known, _)| **known == key) {
+        Some((_, Some(codes))) => KeyFunction::udf(codes, Direction::Encode).call(vec![key.unalias()]),
+        _ => key,
+    };
+    let encode = |key: Expr| match key {
+        Expr::GroupingSet(_) => key.map_children(|key| Ok(Transformed::yes(encoded(key)))).map(|set| set.data),
+        key => Ok(encoded(key)),
+    };
+    let keys = by_values.group_expr.iter().cloned().map(encode).collect::<EngineResult<_>>()?;
+    let by_codes = Aggregate::try_new(Arc::clone(&by_values.input), keys, by_values.aggr_expr.clone())?;
+    let decoded = |at: usize| {
+        let column = Expr::Column(Column::from(by_codes.schema.qualified_field(at)));
+        let Some(Some(codes)) = codes.get(at) else { return column };
+        let (qualifier, field) = by_values.schema.qualified_field(at);
+        let value = KeyFunction::udf(codes, Direction::Decode).call(vec![column]);
+        value.alias_qualified(qualifier.cloned(), field.name())
+    };
+    let columns = (0..by_values.schema.fields().len()).map(decoded).collect();
+    let by_codes = Arc::new(LogicalPlan::Aggregate(by_codes));
+    Ok(Transformed::yes(LogicalPlan::Projection(Projection::try_new(columns, by_codes)?)))
 }
 
 /// The code of a dictionary's value that has not been looked up.
@@ -201,16 +209,21 @@ impl ScalarUDFImpl for KeyFunction {
 #[cfg(test)]
 #[cfg(feature = "sql")]
 mod tests {
+    use std::sync::Weak;
+
     use datafusion::arrow::array::{Int64Array, TimestampMicrosecondArray};
     use datafusion::arrow::datatypes::{Schema, SchemaRef, TimeUnit};
     use datafusion::arrow::record_batch::RecordBatch;
     use datafusion::arrow::util::pretty::pretty_format_batches;
+    use datafusion::common::tree_node::TreeNodeRecursion;
     use datafusion::datasource::MemTable;
     use datafusion::execution::SessionStateBuilder;
+    use datafusion::physical_expr::ScalarFunctionExpr;
     use datafusion::physical_plan::displayable;
     use datafusion::prelude::{SessionConfig, SessionContext};
 
     use super::*;
+    use crate::memory::sql_planner::SqlPlanner;
 
     /// Batches with shared and separate dictionaries, duplicate values in a dictionary, and nulls as codes and as
     /// values.
@@ -257,13 +270,13 @@ mod tests {
         pretty_format_batches(&batches).unwrap().to_string()
     }
 
-    /// A context with the rule, and one without.
+    /// A context that groups by codes, and one that does not.
     fn contexts(partitions: usize) -> [SessionContext; 2] {
         let state = || {
             let config = SessionConfig::new().with_target_partitions(partitions);
             SessionStateBuilder::new_with_default_features().with_config(config)
         };
-        [state().with_optimizer_rule(Arc::new(GroupByCodes)), state()]
+        [state().with_query_planner(Arc::new(GroupByCodes)), state()]
             .map(|state| SessionContext::new_with_state(state.build()))
     }
 
@@ -299,6 +312,39 @@ mod tests {
             ] {
                 assert_eq!(answer(&by_codes, sql, true).await, answer(&plain, sql, false).await, "{seed}: {sql}");
             }
+        }
+    }
+
+    /// The numbers that an expression of a plan refers to.
+    fn codes_of(plan: &Arc<dyn ExecutionPlan>) -> Vec<Weak<KeyCodes>> {
+        let mut found = Vec::new();
+        plan.apply(|node| {
+            node.apply_expressions(&mut |root| {
+                root.apply(|expr| {
+                    let call = expr.downcast_ref::<ScalarFunctionExpr>();
+                    let key = call.and_then(|call| call.fun().inner().downcast_ref::<KeyFunction>());
+                    found.extend(key.map(|key| Arc::downgrade(&key.codes)));
+                    Ok(TreeNodeRecursion::Continue)
+                })
+            })
+        })
+        .unwrap();
+        found
+    }
+
+    /// The optimised plan of a statement is kept.
+    #[tokio::test]
+    async fn the_strings_of_a_key_are_dropped_with_the_execution() {
+        let [context, _] = contexts(1);
+        let (schema, batches) = batches(1);
+        let table = MemTable::try_new(schema, vec![batches]).unwrap();
+        context.register_table("job", Arc::new(table)).unwrap();
+        let planner = SqlPlanner::new(context.clone());
+        for _ in 0..2 {
+            let plan = planner.plan("SELECT k, count(*) FROM job GROUP BY k").await.unwrap();
+            let codes = codes_of(&plan);
+            datafusion::physical_plan::collect(plan, context.task_ctx()).await.unwrap();
+            assert!(!codes.is_empty() && codes.iter().all(|codes| codes.upgrade().is_none()));
         }
     }
 }

@@ -47,7 +47,7 @@ pub(in crate::memory) fn session_context(
 fn state(config: SessionConfig) -> SessionStateBuilder {
     let state = SessionStateBuilder::new_with_default_features()
         .with_config(config)
-        .with_optimizer_rule(Arc::new(GroupByCodes))
+        .with_query_planner(Arc::new(GroupByCodes))
         .with_physical_optimizer_rule(Arc::new(FirstRows));
     #[cfg(feature = "sql")]
     let state = state
