@@ -15,6 +15,7 @@ use datafusion::common::tree_node::{Transformed, TransformedResult, TreeNode};
 use datafusion::common::{Column, internal_err};
 use datafusion::error::Result as EngineResult;
 use datafusion::execution::context::QueryPlanner;
+use datafusion::execution::memory_pool::{MemoryConsumer, MemoryPool, MemoryReservation};
 use datafusion::logical_expr::logical_plan::{Aggregate, Projection};
 use datafusion::logical_expr::utils::grouping_set_to_exprlist;
 use datafusion::logical_expr::{
@@ -40,19 +41,20 @@ impl QueryPlanner for GroupByCodes {
         plan: &LogicalPlan,
         session: &dyn Session,
     ) -> EngineResult<Arc<dyn ExecutionPlan>> {
-        let plan = plan.clone().transform_up_with_subqueries(by_codes).data()?;
+        let pool = &session.runtime_env().memory_pool;
+        let plan = plan.clone().transform_up_with_subqueries(|node| by_codes(node, pool)).data()?;
         DefaultPhysicalPlanner::default().create_physical_plan(&plan, session).await
     }
 }
 
 /// Rewrites an aggregate by strings to one by their numbers.
-fn by_codes(plan: LogicalPlan) -> EngineResult<Transformed<LogicalPlan>> {
+fn by_codes(plan: LogicalPlan, pool: &Arc<dyn MemoryPool>) -> EngineResult<Transformed<LogicalPlan>> {
     let LogicalPlan::Aggregate(by_values) = plan else { return Ok(Transformed::no(plan)) };
     // The keys of grouping sets are those of all sets.
     let keys: Vec<Expr> = grouping_set_to_exprlist(&by_values.group_expr)?.into_iter().cloned().collect();
     let codes = |key: &Expr| {
         let is_text = key.get_type(by_values.input.schema()).is_ok_and(|data_type| data_type == text_type());
-        is_text.then(|| Arc::new(KeyCodes::default()))
+        is_text.then(|| Arc::new(KeyCodes::new(pool)))
     };
     let codes: Vec<Option<Arc<KeyCodes>>> = keys.iter().map(codes).collect();
     if codes.iter().all(Option::is_none) {
@@ -83,6 +85,10 @@ fn by_codes(plan: LogicalPlan) -> EngineResult<Transformed<LogicalPlan>> {
 /// The code of a dictionary's value that has not been looked up.
 const UNKNOWN: u32 = u32::MAX;
 
+/// The memory that a distinct string takes besides its text and a copy of the text, in bytes: two views of it, the
+/// reference counters of a long one, and its entry of the hash index.
+const TEXT_BYTES: usize = 72;
+
 /// Numbers the distinct strings of a key, across the dictionaries of its batches.
 #[derive(Debug)]
 struct KeyCodes(Mutex<Coded>);
@@ -90,22 +96,25 @@ struct KeyCodes(Mutex<Coded>);
 #[derive(Debug)]
 struct Coded {
     texts: Dictionary,
+    /// The total length of the texts.
+    text_bytes: usize,
     /// The dictionary of the last batch, and the number of each of its values.
     last: ArrayRef,
     codes: Vec<u32>,
-}
-
-impl Default for KeyCodes {
-    fn default() -> Self {
-        let last = Arc::new(StringViewArray::new_null(0));
-        Self(Mutex::new(Coded { texts: Dictionary::default(), last, codes: Vec::new() }))
-    }
+    reservation: MemoryReservation,
 }
 
 impl KeyCodes {
-    fn encode(&self, keys: &DictionaryArray<UInt32Type>) -> UInt32Array {
+    fn new(pool: &Arc<dyn MemoryPool>) -> Self {
+        // The size is limited by the share of an operator that spills, so that such operators can have the whole pool.
+        let reservation = MemoryConsumer::new("group keys").with_can_spill(true).register(pool);
+        let last = Arc::new(StringViewArray::new_null(0));
+        Self(Mutex::new(Coded { texts: Dictionary::default(), text_bytes: 0, last, codes: Vec::new(), reservation }))
+    }
+
+    fn encode(&self, keys: &DictionaryArray<UInt32Type>) -> EngineResult<UInt32Array> {
         let mut coded = self.0.lock();
-        let Coded { texts, last, codes } = &mut *coded;
+        let Coded { texts, text_bytes, last, codes, reservation } = &mut *coded;
         if !is_same(last, keys.values()) {
             *last = Arc::clone(keys.values());
             *codes = vec![UNKNOWN; last.len()];
@@ -114,16 +123,19 @@ impl KeyCodes {
         let mut code = |&key: &u32| {
             let code = &mut codes[key as usize];
             if *code == UNKNOWN {
-                *code = texts.intern(values.value(key as usize));
+                let (known, text) = (texts.len(), values.value(key as usize));
+                *code = texts.intern(text);
+                *text_bytes += if texts.len() > known { text.len() } else { 0 };
             }
             *code
         };
         let (keys, nulls) = (keys.keys().values(), keys.logical_nulls());
-        let codes: Vec<u32> = match &nulls {
+        let numbers: Vec<u32> = match &nulls {
             None => keys.iter().map(code).collect(),
             Some(nulls) => keys.iter().zip(nulls).map(|(key, valid)| if valid { code(key) } else { 0 }).collect(),
         };
-        UInt32Array::new(codes.into(), nulls)
+        reservation.try_resize(TEXT_BYTES * texts.len() + 2 * *text_bytes + size_of_val(&codes[..]))?;
+        Ok(UInt32Array::new(numbers.into(), nulls))
     }
 
     fn decode(&self, codes: &UInt32Array) -> EngineResult<ArrayRef> {
@@ -200,7 +212,7 @@ impl ScalarUDFImpl for KeyFunction {
         let [argument] = args.args.as_slice() else { return internal_err!("the function has one argument") };
         let argument = argument.to_array(args.number_rows)?;
         Ok(ColumnarValue::Array(match self.direction {
-            Direction::Encode => Arc::new(self.codes.encode(argument.as_dictionary())),
+            Direction::Encode => Arc::new(self.codes.encode(argument.as_dictionary())?),
             Direction::Decode => self.codes.decode(argument.as_primitive())?,
         }))
     }

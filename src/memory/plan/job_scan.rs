@@ -11,6 +11,7 @@ use datafusion::common::stats::Precision;
 use datafusion::common::tree_node::TreeNodeRecursion;
 use datafusion::common::{ColumnStatistics, ScalarValue, Statistics, internal_err};
 use datafusion::error::{DataFusionError, Result as EngineResult};
+use datafusion::execution::memory_pool::{MemoryConsumer, MemoryPool};
 use datafusion::execution::{SendableRecordBatchStream, TaskContext};
 use datafusion::physical_expr::expressions::{Column, Literal};
 use datafusion::physical_expr::{LexOrdering, PhysicalExpr, PhysicalExprRef, PhysicalSortExpr, ScalarFunctionExpr};
@@ -25,9 +26,10 @@ use futures::{StreamExt, TryStreamExt, stream};
 use super::ids;
 use super::properties::{of_scan, part_of};
 use super::sql_order::{Ordered, ScanOrder, select};
+use crate::memory::cost::GATHER_SHARE;
 use crate::memory::query::{PageRange, RowSelection, consume_budget};
 use crate::memory::schema::{JOB_SCHEMA, JobIndices, annotation_column, job_column};
-use crate::memory::storage::{CHUNK_ROWS, LocatedRows, Tables, first_row};
+use crate::memory::storage::{CHUNK_ROWS, JobId, LocatedRows, Tables, first_row};
 use crate::query::{Predicate, TextField};
 
 /// Scans the selected jobs of a snapshot, with a projection and an optional order and limit.
@@ -173,8 +175,10 @@ impl JobScanExec {
     }
 
     /// The batches of a scan with an order or a limit.
-    fn page(self: Arc<Self>, metrics: BaselineMetrics) -> SendableRecordBatchStream {
+    fn page(self: Arc<Self>, metrics: BaselineMetrics, pool: &Arc<dyn MemoryPool>) -> SendableRecordBatchStream {
         let schema = Arc::clone(&self.schema);
+        // The size is limited by the share of an operator that spills, so that such operators can have the whole pool.
+        let reservation = MemoryConsumer::new(self.name()).with_can_spill(true).register(pool);
         let batches = stream::once(async move {
             let ordered = Ordered {
                 tables: &self.tables,
@@ -183,14 +187,17 @@ impl JobScanExec {
                 page: self.page,
             };
             let timer = metrics.elapsed_compute().timer();
+            reservation.try_grow(self.page_bytes())?;
             let mut rows = ordered.rows(self.order).await?;
             if let Some(order) = self.order.filter(|_| self.with_ties) {
                 ordered.add_ties(order, &mut rows).await?;
             }
             drop(timer);
+            reservation.try_resize(size_of_val(&rows[..]))?;
             let parts: Vec<usize> = (0..rows.len()).step_by(CHUNK_ROWS).collect();
             Ok::<_, DataFusionError>(stream::iter(parts).then(move |first| {
                 let batch = self.rows(&rows[first..rows.len().min(first + CHUNK_ROWS)], &metrics);
+                let _reserved = &reservation;
                 async move {
                     consume_budget().await;
                     batch
@@ -198,6 +205,15 @@ impl JobScanExec {
             }))
         });
         Box::pin(RecordBatchStreamAdapter::new(schema, batches.try_flatten()))
+    }
+
+    /// The size of the rows and sort keys of the page, in bytes, if the keys of all of its candidates are gathered.
+    fn page_bytes(&self) -> usize {
+        let bytes =
+            if self.order.is_some() { size_of::<(JobId, u32)>() + 2 * size_of::<u32>() } else { size_of::<u32>() };
+        let candidates =
+            self.selected.upper_bound(&self.tables).min((self.page.end() as u64).saturating_mul(GATHER_SHARE));
+        candidates as usize * bytes
     }
 
     /// The selected rows of a chunk; `None` if there are none.
@@ -333,13 +349,13 @@ impl ExecutionPlan for JobScanExec {
         if children.is_empty() { Ok(self) } else { internal_err!("a scan has no children") }
     }
 
-    fn execute(&self, partition: usize, _: Arc<TaskContext>) -> EngineResult<SendableRecordBatchStream> {
+    fn execute(&self, partition: usize, context: Arc<TaskContext>) -> EngineResult<SendableRecordBatchStream> {
         if partition >= self.partitions() {
             return internal_err!("the scan has no partition {partition}");
         }
         let metrics = BaselineMetrics::new(&self.metrics, partition);
         let scan = Arc::new(self.clone());
-        Ok(if scan.is_whole() { scan.whole(partition, metrics) } else { scan.page(metrics) })
+        Ok(if scan.is_whole() { scan.whole(partition, metrics) } else { scan.page(metrics, context.memory_pool()) })
     }
 
     fn metrics(&self) -> Option<MetricsSet> {

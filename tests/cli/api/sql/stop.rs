@@ -145,3 +145,26 @@ async fn a_statement_beyond_the_memory_budget_spills_or_fails() {
     }
     assert_eq!(one_row(&session, "SELECT count(*) FROM job").await, ["100"]);
 }
+
+#[tokio::test]
+async fn the_strings_of_groups_and_the_keys_of_a_sort_are_in_the_budget() {
+    // 20,000 strings of 16 bytes, and as many ids and times.
+    let statements = [
+        "SELECT annotations['example.com/trace'] AS trace, count(*) FROM job GROUP BY trace",
+        "SELECT job_id FROM job ORDER BY submitted",
+    ];
+    for (budget, is_enough) in [(700 << 10, false), (16 << 20, true)] {
+        let session = session(MemoryDatabase::new().with_sql_memory(budget), 20_000).await;
+        for statement in statements {
+            let answer = async { session.query(statement).await?.collect().await };
+            match answer.await {
+                Ok(batches) => assert_eq!(batches.iter().map(|batch| batch.num_rows()).sum::<usize>(), 20_000),
+                Err(error) => {
+                    assert!(!is_enough && error.message().contains("memory budget"), "{statement}: {error:?}");
+                    continue;
+                }
+            }
+            assert!(is_enough, "{statement}");
+        }
+    }
+}
