@@ -26,6 +26,8 @@ const MAX_PLANS: usize = 64;
 /// The optimised plans of longer statements are not kept, because a kept plan is dropped on the caller's stack: the
 /// bound of the length is one of the depth.
 const MAX_PLAN_BYTES: usize = 512;
+/// The maximum size of a constant of a kept plan, in bytes.
+const MAX_CONSTANT_BYTES: usize = 64 << 10;
 
 /// Plans the statements of a session.
 ///
@@ -72,8 +74,8 @@ impl SqlPlanner {
         let plan = logical_plan(state, statement).await.map_err(refused)?;
         let read_only = SQLOptions::new().with_allow_ddl(false).with_allow_dml(false).with_allow_statements(false);
         read_only.verify_plan(&plan).map_err(refused)?;
-        let is_repeatable = is_repeatable(&plan).map_err(refused)?;
         let optimised = Arc::new(state.optimize(&plan).map_err(refused)?);
+        let is_repeatable = is_repeatable(&plan).map_err(refused)? && is_repeatable(&optimised).map_err(refused)?;
         let physical = state.query_planner().create_physical_plan(&optimised, state).await.map_err(refused)?;
         if is_repeatable && statement.len() <= MAX_PLAN_BYTES {
             self.keep(statement, optimised);
@@ -105,9 +107,11 @@ impl SqlPlanner {
 
 /// Whether the optimised plan can be reused. It cannot for `EXPLAIN`, which records the optimiser's steps, nor for
 /// `now()` and the like, which the optimiser evaluates. The arguments of a table function have been evaluated already.
+/// The optimiser also evaluates functions such as `repeat`, whose results are not kept if they are large.
 fn is_repeatable(plan: &LogicalPlan) -> EngineResult<bool> {
-    let is_stable = |expr: &Expr| match expr {
+    let is_of_one_execution = |expr: &Expr| match expr {
         Expr::ScalarFunction(call) => Ok(call.func.signature().volatility == Volatility::Stable),
+        Expr::Literal(value, _) => Ok(value.size() > MAX_CONSTANT_BYTES),
         _ => Ok(false),
     };
     let mut repeatable = true;
@@ -118,7 +122,7 @@ fn is_repeatable(plan: &LogicalPlan) -> EngineResult<bool> {
             _ => true,
         };
         node.apply_expressions(|expr| {
-            repeatable &= !expr.exists(is_stable)?;
+            repeatable &= !expr.exists(is_of_one_execution)?;
             Ok::<_, DataFusionError>(TreeNodeRecursion::Continue)
         })
     })?;
@@ -194,4 +198,22 @@ pub(super) fn sql_error(
     source: impl std::error::Error + Send + Sync + 'static,
 ) -> Error {
     Error::new(kind, Operation::Sql, message).with_backend(BackendKind::Memory).with_source(source)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn plans_with_large_constants_are_not_kept() {
+        let planner = SqlPlanner::new(SessionContext::new());
+        for (statement, is_kept) in [
+            ("SELECT repeat('x', 1000000)", false),
+            ("SELECT unnest(range(0, 100000))", false),
+            ("SELECT length(repeat('x', 1000000))", true),
+        ] {
+            planner.plan(statement).await.unwrap();
+            assert_eq!(planner.kept(statement).is_some(), is_kept, "{statement}");
+        }
+    }
 }

@@ -67,6 +67,8 @@ The dialect is PostgreSQL's, with the functions of DataFusion:
   intervals   are compared by their length, with days of 24 hours and months of 30 days, if they are literals.
   patterns    of to_char are those of strftime: '%Y-%m-%d'.
   names       of columns may be repeated. JSON, Parquet and Arrow number them.
+  functions   fail if their results for 8,192 rows exceed 1 GiB, as of repeat and range, or if they compare more than 2^30
+              characters or elements, as levenshtein and array_has_all.
 Refused are SIMILAR TO (use ~ with a regular expression), TABLESAMPLE, FETCH ... WITH TIES, lists over ordered windows, IN and EXISTS with a subquery
 outside of WHERE, and AND or OR after IS DISTINCT FROM (put the comparison in parentheses).";
 

@@ -8,12 +8,13 @@ use datafusion::arrow::compute::kernels::length::length;
 use datafusion::arrow::compute::kernels::numeric::{add, div, mul, sub};
 use datafusion::arrow::compute::{binary, cast, max};
 use datafusion::arrow::datatypes::{
-    DataType, DurationMicrosecondType, Field, FieldRef, Float64Type, IntervalMonthDayNano, TimeUnit,
-    TimestampMicrosecondType,
+    DataType, DurationMicrosecondType, Field, FieldRef, Float64Type, IntervalMonthDayNano, IntervalMonthDayNanoType,
+    IntervalUnit, TimeUnit, TimestampMicrosecondType,
 };
 use datafusion::common::{ScalarValue, exec_err, internal_err};
-use datafusion::error::Result as EngineResult;
-use datafusion::execution::FunctionRegistry;
+use datafusion::error::{DataFusionError, Result as EngineResult};
+use datafusion::execution::memory_pool::{MemoryConsumer, MemoryPool};
+use datafusion::execution::{FunctionRegistry, SessionState};
 use datafusion::logical_expr::preimage::PreimageResult;
 use datafusion::logical_expr::simplify::SimplifyContext;
 use datafusion::logical_expr::sort_properties::{ExprProperties, SortProperties};
@@ -72,12 +73,15 @@ impl ScalarUDFImpl for CheckedArithmetic {
     }
 }
 
+type Invoke = fn(&Extended, ScalarFunctionArgs) -> EngineResult<ColumnarValue>;
+
 /// A function of DataFusion with other arguments, results or bounds.
 #[derive(Debug)]
 pub(super) struct Extended {
     inner: Arc<ScalarUDF>,
     signature: Signature,
-    invoke: fn(&ScalarUDF, ScalarFunctionArgs) -> EngineResult<ColumnarValue>,
+    invoke: Invoke,
+    pool: Arc<dyn MemoryPool>,
 }
 
 impl PartialEq for Extended {
@@ -95,23 +99,29 @@ impl Hash for Extended {
 }
 
 /// Registers the extended functions in place of those of the same names.
-pub(super) fn register(session: &mut impl FunctionRegistry) -> EngineResult<()> {
+pub(super) fn register(session: &mut SessionState) -> EngineResult<()> {
     for (name, more, invoke) in [
-        ("date_trunc", None, date_of_any_year as fn(&ScalarUDF, ScalarFunctionArgs) -> EngineResult<ColumnarValue>),
+        ("date_trunc", None, date_of_any_year as Invoke),
         ("date_bin", None, date_of_any_year),
         ("date_part", None, part_of_duration),
         ("octet_length", Some(TypeSignature::Exact(vec![DataType::BinaryView])), octet_length),
         ("repeat", None, bounded),
+        ("replace", None, bounded),
         ("lpad", None, bounded),
         ("rpad", None, bounded),
         ("range", None, bounded),
         ("generate_series", None, bounded),
         ("array_repeat", None, bounded),
+        ("array_resize", None, bounded),
+        ("levenshtein", None, pairwise),
+        ("array_has_all", None, pairwise),
+        ("array_has_any", None, pairwise),
     ] {
         let inner = session.udf(name)?;
         let signatures = more.into_iter().chain([inner.signature().type_signature.clone()]).collect();
         let signature = Signature::one_of(signatures, Volatility::Immutable);
-        session.register_udf(Arc::new(Extended { inner, signature, invoke }.into()))?;
+        let pool = Arc::clone(&session.runtime_env().memory_pool);
+        session.register_udf(Arc::new(Extended { inner, signature, invoke, pool }.into()))?;
     }
     Ok(())
 }
@@ -143,7 +153,7 @@ impl ScalarUDFImpl for Extended {
     }
 
     fn invoke_with_args(&self, args: ScalarFunctionArgs) -> EngineResult<ColumnarValue> {
-        (self.invoke)(&self.inner, args)
+        (self.invoke)(self, args)
     }
 
     fn preimage(&self, args: &[Expr], value: &Expr, context: &SimplifyContext) -> EngineResult<PreimageResult> {
@@ -155,61 +165,118 @@ impl ScalarUDFImpl for Extended {
     }
 }
 
-fn octet_length(strings: &ScalarUDF, args: ScalarFunctionArgs) -> EngineResult<ColumnarValue> {
+fn octet_length(strings: &Extended, args: ScalarFunctionArgs) -> EngineResult<ColumnarValue> {
     match args.args.as_slice() {
         [bytes] if bytes.data_type() == DataType::BinaryView => {
             let bytes = bytes.to_array(args.number_rows)?;
             let lengths = bytes.as_binary_view().iter().map(|bytes| bytes.map(|bytes| bytes.len() as i32));
             Ok(ColumnarValue::Array(Arc::new(lengths.collect::<Int32Array>())))
         }
-        _ => strings.invoke_with_args(args),
+        _ => strings.inner.invoke_with_args(args),
     }
 }
 
 /// The seconds of a duration with their fraction, which DataFusion truncates.
-fn part_of_duration(part: &ScalarUDF, args: ScalarFunctionArgs) -> EngineResult<ColumnarValue> {
-    let [ColumnarValue::Scalar(name), duration] = args.args.as_slice() else { return part.invoke_with_args(args) };
+fn part_of_duration(part: &Extended, args: ScalarFunctionArgs) -> EngineResult<ColumnarValue> {
+    let [ColumnarValue::Scalar(name), duration] = args.args.as_slice() else {
+        return part.inner.invoke_with_args(args);
+    };
     let is_epoch = name.try_as_str().flatten().is_some_and(|name| name.eq_ignore_ascii_case("epoch"));
     if !is_epoch || !matches!(duration.data_type(), DataType::Duration(_)) {
-        return part.invoke_with_args(args);
+        return part.inner.invoke_with_args(args);
     }
     let micros = cast(&duration.to_array(args.number_rows)?, &DataType::Duration(TimeUnit::Microsecond))?;
     let micros = micros.as_primitive::<DurationMicrosecondType>();
     Ok(ColumnarValue::Array(Arc::new(micros.unary::<_, Float64Type>(|micros| micros as f64 / 1e6))))
 }
 
-/// The maximum size of the results of a function for a batch, in bytes. They are computed at once, so that neither the
-/// memory budget nor the end of the reader can limit them.
-const MAX_RESULT_BYTES: f64 = (1_u64 << 30) as f64;
+/// The maximum size of the results of a function for a batch, in bytes, and the maximum number of its comparisons. They
+/// are computed at once, so that the end of the reader does not stop them.
+const MAX_RESULT: f64 = (1_u64 << 30) as f64;
 
-/// Refuses results whose size is a multiple of an argument, if they are too large.
-fn bounded(function: &ScalarUDF, args: ScalarFunctionArgs) -> EngineResult<ColumnarValue> {
-    if result_bytes(function.name(), &args)? > MAX_RESULT_BYTES {
+/// Refuses results that are a multiple of their arguments, if they are too large. Memory is reserved while the others are
+/// computed.
+fn bounded(function: &Extended, args: ScalarFunctionArgs) -> EngineResult<ColumnarValue> {
+    let bytes = result_bytes(function.name(), &args)?;
+    if bytes > MAX_RESULT {
         return exec_err!("the results of {} for {} rows exceed 1 GiB", function.name(), args.number_rows);
     }
-    function.invoke_with_args(args)
+    // The size is limited by the share of an operator that spills, so that such operators can have the whole pool.
+    let reservation = MemoryConsumer::new(function.name()).with_can_spill(true).register(&function.pool);
+    reservation.try_grow(bytes as usize)?;
+    function.inner.invoke_with_args(args)
 }
 
-/// The estimated size of the results for a batch, in bytes. 0 for a range of times.
+/// Refuses comparisons of each element of one argument with each of the other, if they are too many.
+fn pairwise(function: &Extended, args: ScalarFunctionArgs) -> EngineResult<ColumnarValue> {
+    if let [left, right] = args.args.as_slice() {
+        let [left, right] = [left, right].map(|arg| lengths(&arg.to_array(args.number_rows)?));
+        if sum(&mul(&left?, &right?)?) > MAX_RESULT {
+            return exec_err!("{} of {} rows exceeds 2^30 comparisons", function.name(), args.number_rows);
+        }
+    }
+    function.inner.invoke_with_args(args)
+}
+
+/// The estimated size of the results for a batch, in bytes.
 fn result_bytes(function: &str, args: &ScalarFunctionArgs) -> EngineResult<f64> {
     let array = |at: usize| args.args[at].to_array(args.number_rows);
-    let number = |at: usize| cast(&array(at)?, &DataType::Float64);
-    let sizes = match (function, args.args.len()) {
-        ("repeat", 2) => mul(&cast(&length(&array(0)?)?, &DataType::Float64)?, &number(1)?)?,
-        ("lpad" | "rpad" | "array_repeat", 2..) => number(1)?,
-        _ if !args.args.iter().all(|arg| arg.data_type() == DataType::Int64) => return Ok(0.0),
-        (_, 1) => number(0)?,
-        (_, 2) => sub(&number(1)?, &number(0)?)?,
-        _ => div(&sub(&number(1)?, &number(0)?)?, &number(2)?)?,
+    let number = |at: usize| number(&array(at)?);
+    let bytes = |at: usize| Ok::<_, DataFusionError>(array(at)?.get_array_memory_size() as f64);
+    let rows = args.number_rows.max(1) as f64;
+    let (elements, element_bytes) = match (function, args.args.len()) {
+        ("repeat", 2) => (mul(&lengths(&array(0)?)?, &number(1)?)?, 1.0),
+        ("replace", 3) => return replaced_bytes(&array(0)?, &array(1)?, &array(2)?),
+        ("lpad" | "rpad", 2) => (number(1)?, 1.0),
+        // The characters of the third argument.
+        ("lpad" | "rpad", 3) => (number(1)?, 4.0),
+        ("array_repeat", 2) => (number(1)?, bytes(0)? / rows),
+        ("array_resize", 3) => (number(1)?, bytes(2)? / rows),
+        ("array_resize", 2) => (number(1)?, 8.0),
+        (_, 1) => (number(0)?, 8.0),
+        (_, 2) => (sub(&number(1)?, &number(0)?)?, 8.0),
+        (_, 3) => (div(&sub(&number(1)?, &number(0)?)?, &number(2)?)?, 8.0),
+        _ => return Ok(0.0),
     };
-    let element_bytes = match function {
-        "repeat" | "lpad" | "rpad" => 1.0,
-        "array_repeat" => array(0)?.get_array_memory_size() as f64 / args.number_rows.max(1) as f64,
-        _ => 8.0,
-    };
-    let sizes = sizes.as_primitive::<Float64Type>().iter().flatten();
-    // A range with a step of 0 is an error of the function.
-    Ok(element_bytes * sizes.filter(|size| *size > 0.0 && size.is_finite()).sum::<f64>())
+    Ok(element_bytes * sum(&elements))
+}
+
+fn replaced_bytes(texts: &ArrayRef, from: &ArrayRef, to: &ArrayRef) -> EngineResult<f64> {
+    let [texts, from, to] = [texts, from, to].map(|texts| cast(texts, &DataType::Utf8View));
+    let (texts, from, to) = (texts?, from?, to?);
+    let rows = texts.as_string_view().iter().zip(from.as_string_view()).zip(to.as_string_view());
+    let bytes = rows.map(|((text, from), to)| {
+        let matches = text?.matches(from?).count();
+        Some(text?.len() as f64 + matches as f64 * to?.len() as f64)
+    });
+    Ok(bytes.flatten().sum())
+}
+
+fn lengths(values: &ArrayRef) -> EngineResult<ArrayRef> {
+    Ok(cast(&length(values)?, &DataType::Float64)?)
+}
+
+/// Numbers, and times and intervals in microseconds, as floating-point numbers.
+fn number(values: &ArrayRef) -> EngineResult<ArrayRef> {
+    Ok(match values.data_type() {
+        DataType::Interval(IntervalUnit::MonthDayNano) => {
+            let micros = |interval: IntervalMonthDayNano| {
+                let days = 30.0 * f64::from(interval.months) + f64::from(interval.days);
+                days * DAY_MICROS as f64 + interval.nanoseconds as f64 / 1e3
+            };
+            Arc::new(values.as_primitive::<IntervalMonthDayNanoType>().unary::<_, Float64Type>(micros))
+        }
+        DataType::Date32 | DataType::Timestamp(..) => {
+            cast(&cast(&cast(values, &TIME)?, &DataType::Int64)?, &DataType::Float64)?
+        }
+        _ => cast(values, &DataType::Float64)?,
+    })
+}
+
+/// The sum of the positive numbers. A range with a step of 0 is an error of the function.
+fn sum(numbers: &ArrayRef) -> f64 {
+    let numbers = numbers.as_primitive::<Float64Type>().iter().flatten();
+    numbers.filter(|number| *number > 0.0 && number.is_finite()).sum()
 }
 
 const DAY_MICROS: i64 = 86_400_000_000;
@@ -219,7 +286,8 @@ const CALENDAR_MICROS: i64 = 146_097 * DAY_MICROS;
 const LATE: i64 = 9_214_646_400_000_000;
 
 /// Truncates times. DataFusion computes in nanoseconds, so late times are moved by a period of the function.
-fn date_of_any_year(truncate: &ScalarUDF, mut args: ScalarFunctionArgs) -> EngineResult<ColumnarValue> {
+fn date_of_any_year(function: &Extended, mut args: ScalarFunctionArgs) -> EngineResult<ColumnarValue> {
+    let truncate = &function.inner;
     let (Some(period), [_, times, ..]) = (period(truncate.name(), &args.args), args.args.as_mut_slice()) else {
         return truncate.invoke_with_args(args);
     };

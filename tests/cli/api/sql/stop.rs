@@ -110,14 +110,39 @@ async fn results_of_a_function_beyond_a_gibibyte_are_refused() {
         "generate_series(0, cpu + 100000000, 2)",
         "array_repeat(cpu, 10000000)",
         "repeat('x', 2000000000)",
+        "replace(repeat('a', 1000000), 'a', repeat('b', 10000))",
+        "array_resize([cpu], 10000000)",
+        "array_resize([cpu], 10000000, cpu)",
+        "unnest(range(timestamp '2026-01-01', timestamp '2026-01-02', interval '1 microsecond'))",
+        "range(timestamp '2026-01-02', timestamp '2026-01-01', interval '-1 microsecond')",
+        "generate_series(submitted::date, date '9999-01-01', interval '1 day')",
     ] {
         let error = rows(&session, &format!("SELECT {expression} FROM job")).await.unwrap_err();
         let cause = std::error::Error::source(&error).unwrap().to_string();
         assert!(cause.contains("exceed 1 GiB"), "{expression}: {cause}");
     }
     let small = "SELECT repeat('ab', 2), lpad('a', 2), rpad('a', 3, 'xy'), array_length(range(1, 9, 3)), \
-        array_length(generate_series(3)), array_length(array_repeat(1, 5)), array_length(range(5, 1)), repeat('a', -1)";
-    assert_eq!(one_row(&session, small).await, ["abab", " a", "axy", "3", "4", "5", "0", ""]);
+        array_length(generate_series(3)), array_length(array_repeat(1, 5)), array_length(range(5, 1)), repeat('a', -1), replace('aXa', 'a', 'bc'), array_length(array_resize([1], 3, 0)), \
+        array_length(range(timestamp '2026-01-01', timestamp '2026-01-02', interval '1 hour'))";
+    let results = ["abab", " a", "axy", "3", "4", "5", "0", "", "bcXbc", "3", "24"];
+    assert_eq!(one_row(&session, small).await, results);
+}
+
+#[tokio::test]
+async fn too_many_comparisons_of_a_function_are_refused() {
+    let session = session(MemoryDatabase::new(), 1_000).await;
+    for expression in [
+        "levenshtein(repeat('a', 1000000), repeat('b', 1000000))",
+        "levenshtein(repeat(job_id, 1000), repeat(job_id, 1000))",
+        "array_has_all(range(cpu, cpu + 2000), range(cpu, cpu + 2000))",
+        "array_has_any(range(0, 100000), range(100000, 200000))",
+    ] {
+        let error = rows(&session, &format!("SELECT {expression} FROM job")).await.unwrap_err();
+        let cause = std::error::Error::source(&error).unwrap().to_string();
+        assert!(cause.contains("exceeds 2^30 comparisons"), "{expression}: {cause}");
+    }
+    let small = "SELECT levenshtein('kitten', 'sitting'), array_has_all([1, 2], [2]), array_has_any([1, 2], [3])";
+    assert_eq!(one_row(&session, small).await, ["3", "true", "false"]);
 }
 
 #[tokio::test]
@@ -136,6 +161,7 @@ async fn a_statement_beyond_the_memory_budget_spills_or_fails() {
         format!("SELECT array_agg(text) FROM ({texts})"),
         format!("SELECT count(*) FROM ({texts}) a JOIN ({texts}) b ON a.text = b.text"),
         format!("SELECT max(text) OVER () FROM ({texts})"),
+        "SELECT sum(value) FROM (SELECT unnest(range(0, 100000000)) AS value)".to_owned(),
         "SELECT value FROM generate_series(1, 9000000) ORDER BY value % 9 LIMIT 1 OFFSET 8000000".to_owned(),
     ] {
         let answer = async { session.query(&beyond).await?.collect().await };
