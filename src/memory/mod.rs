@@ -42,6 +42,8 @@ mod sql_cancel;
 mod sql_names;
 #[cfg(feature = "sql")]
 mod sql_planner;
+#[cfg(feature = "sql")]
+mod sql_syntax;
 mod stats;
 mod storage;
 #[cfg(test)]

@@ -9,21 +9,24 @@ use datafusion::logical_expr::{Expr, LogicalPlan};
 use datafusion::sql::parser::Statement;
 use datafusion::sql::sqlparser::ast::{self, Ident, SelectItem, SetExpr};
 
+use super::sql_syntax::regroup;
+
 /// Separates a name from the position of its column, while the statement is planned.
 const MARK: char = '\u{1}';
 
 /// The plan of a statement.
 pub(super) async fn logical_plan(state: &SessionState, statement: &str) -> EngineResult<LogicalPlan> {
-    match state.create_logical_plan(statement).await {
+    let mut parsed = state.sql_to_statement(statement, &state.config_options().sql_parser.dialect)?;
+    regroup(&mut parsed);
+    match state.statement_to_plan(parsed.clone()).await {
         Err(error) if is_of_names(&error) => {
-            let mut marked = state.sql_to_statement(statement, &state.config_options().sql_parser.dialect)?;
-            if let Statement::Statement(statement) = &mut marked
+            if let Statement::Statement(statement) = &mut parsed
                 && let ast::Statement::Query(query) = &mut **statement
             {
                 mark(&mut query.body);
             }
             // Names that are still repeated are those of a subquery.
-            let plan = state.statement_to_plan(marked).await.map_err(|_| error)?;
+            let plan = state.statement_to_plan(parsed).await.map_err(|_| error)?;
             unmark(plan)
         }
         planned => planned,

@@ -69,8 +69,8 @@ The dialect is PostgreSQL's, with the functions of DataFusion:
   names       of columns may be repeated. JSON, Parquet and Arrow number them.
   functions   fail if their results for 8,192 rows exceed 1 GiB, as of repeat and range, or if they compare more than 2^30
               characters or elements, as levenshtein and array_has_all.
-Refused are SIMILAR TO (use ~ with a regular expression), TABLESAMPLE, FETCH ... WITH TIES, lists over ordered windows, IN and EXISTS with a subquery
-outside of WHERE, and AND or OR after IS DISTINCT FROM (put the comparison in parentheses).";
+Refused are SIMILAR TO (use ~ with a regular expression), TABLESAMPLE, FETCH ... WITH TIES, lists over ordered windows, and IN and EXISTS
+with a subquery outside of WHERE.";
 
 const EXAMPLES: &str = r#"
 Examples:

@@ -55,12 +55,6 @@ impl FunctionRewrite for Expressions {
             compared(operand, &data_type, other)
         };
         Ok(match expr {
-            // The parser includes them in the second operand.
-            Expr::BinaryExpr(BinaryExpr {
-                op: Operator::IsDistinctFrom | Operator::IsNotDistinctFrom, right, ..
-            }) if matches!(&*right, Expr::BinaryExpr(BinaryExpr { op: Operator::And | Operator::Or, .. })) => {
-                return not_impl_err!("AND and OR after IS [NOT] DISTINCT FROM, put the comparison in parentheses");
-            }
             Expr::BinaryExpr(BinaryExpr { left, op, right }) if is_comparison(op) => {
                 let types = (type_of(&left), type_of(&right));
                 let (left, right) = (compared(*left, &types.1)?, compared(*right, &types.0)?);
