@@ -14,7 +14,10 @@ use datafusion::functions_window::expr_fn::row_number;
 use datafusion::logical_expr::expr::InList;
 use datafusion::logical_expr::expr_rewriter::FunctionRewrite;
 use datafusion::logical_expr::logical_plan::{Join, Window};
-use datafusion::logical_expr::planner::{RelationPlanner, RelationPlannerContext, RelationPlanning};
+use datafusion::logical_expr::planner::{
+    ExprPlanner, PlannerResult, RawAggregateExpr, RawWindowExpr, RelationPlanner, RelationPlannerContext,
+    RelationPlanning,
+};
 use datafusion::logical_expr::{
     Between, BinaryExpr, Cast, Expr, ExprFunctionExt, ExprSchemable, JoinType, LogicalPlan, LogicalPlanBuilder,
     Operator, ScalarUDF, TryCast, cast, lit,
@@ -32,6 +35,7 @@ pub(super) fn apply(mut state: SessionState) -> EngineResult<SessionState> {
     let date_part = state.udf("date_part")?;
     state.register_function_rewrite(Arc::new(Expressions { date_part }))?;
     state.add_analyzer_rule(Arc::new(Plans));
+    state.register_expr_planner(Arc::new(CastNames))?;
     Ok(state)
 }
 
@@ -130,6 +134,29 @@ fn rounded(expr: Expr) -> Box<Expr> {
 
 fn is_fraction(data_type: &DataType) -> bool {
     data_type.is_floating() || data_type.is_decimal()
+}
+
+/// Names the arguments of aggregates with their casts, which DataFusion leaves out of names: it refuses aggregates of the
+/// same name.
+#[derive(Debug)]
+struct CastNames;
+
+impl ExprPlanner for CastNames {
+    fn plan_aggregate(&self, mut call: RawAggregateExpr) -> EngineResult<PlannerResult<RawAggregateExpr>> {
+        call.args = call.args.into_iter().map(named).collect::<EngineResult<_>>()?;
+        Ok(PlannerResult::Original(call))
+    }
+
+    fn plan_window(&self, mut call: RawWindowExpr) -> EngineResult<PlannerResult<RawWindowExpr>> {
+        call.args = call.args.into_iter().map(named).collect::<EngineResult<_>>()?;
+        Ok(PlannerResult::Original(call))
+    }
+}
+
+fn named(arg: Expr) -> EngineResult<Expr> {
+    let has_cast = arg.exists(|expr| Ok(matches!(expr, Expr::Cast(_) | Expr::TryCast(_))))?;
+    let name = arg.to_string();
+    Ok(if has_cast { arg.alias(name) } else { arg })
 }
 
 /// Refuses samples, which DataFusion ignores.

@@ -56,6 +56,17 @@ const RESULTS: &[(&str, &[&str])] = &[
         &["-1", "1"],
     ),
     ("SELECT job_set, sum(cpu + 1) + 1 FROM job GROUP BY ROLLUP(job_set)", &["NULL|9", "a|5", "b|5"]),
+    // Aggregates that differ in a cast.
+    ("SELECT sum(cpu), sum(cpu::double), sum(cpu::int), avg(cpu), avg(cpu::double) FROM job", &["4|4.0|4|1.0|1.0"]),
+    (
+        "SELECT job_set, sum(cpu::double), sum(DISTINCT cpu), count(DISTINCT cpu::text) FROM job GROUP BY job_set HAVING sum(cpu::double) > 1 ORDER BY sum(cpu::int)",
+        &["a|2.0|1|1", "b|2.0|1|1"],
+    ),
+    ("SELECT DISTINCT sum(cpu) OVER (), sum(cpu::double) OVER () FROM job", &["4|4.0"]),
+    (
+        "SELECT string_agg(cpu::text, ','), max(cpu::text), approx_percentile_cont(cpu::double, 0.5) FROM job",
+        &["1,1,1,1|1|1.0"],
+    ),
     // A fraction is rounded.
     (
         "SELECT cast(2.5 AS int), cast(-2.5 AS bigint), cast(2.4 AS smallint), try_cast(2.6 AS int), cast(2.5::decimal(2, 1) AS int)",
