@@ -65,7 +65,7 @@ The dialect is PostgreSQL's, with the functions of DataFusion:
   casts       of a fraction to an integer round, a half away from zero.
   times       have microseconds and no time zone. extract(second ...) has no fraction, extract(epoch ...) has.
   intervals   are compared by their length, with days of 24 hours and months of 30 days, if they are literals.
-  patterns    of to_char are those of strftime: '%Y-%m-%d'.
+  patterns    of to_char are those of strftime: '%Y-%m-%d'. A pattern without a field is refused.
   names       of columns may be repeated. JSON, Parquet and Arrow number them.
   functions   fail if their results for 8,192 rows exceed 1 GiB, as of repeat and range, or if they compare more than 2^30
               characters or elements, as levenshtein and array_has_all.

@@ -73,6 +73,8 @@ impl ScalarUDFImpl for CheckedArithmetic {
     }
 }
 
+const INTERVAL: DataType = DataType::Interval(IntervalUnit::MonthDayNano);
+
 type Invoke = fn(&Extended, ScalarFunctionArgs) -> EngineResult<ColumnarValue>;
 
 /// A function of DataFusion with other arguments, results or bounds.
@@ -102,15 +104,16 @@ impl Hash for Extended {
 pub(super) fn register(session: &mut SessionState) -> EngineResult<()> {
     for (name, more, invoke) in [
         ("date_trunc", None, date_of_any_year as Invoke),
-        ("date_bin", None, date_of_any_year),
+        ("date_bin", Some(TypeSignature::Exact(vec![INTERVAL, TIME, TIME])), date_of_any_year),
+        ("to_char", None, strftime),
         ("date_part", None, part_of_duration),
         ("octet_length", Some(TypeSignature::Exact(vec![DataType::BinaryView])), octet_length),
         ("repeat", None, bounded),
         ("replace", None, bounded),
         ("lpad", None, bounded),
         ("rpad", None, bounded),
-        ("range", None, bounded),
-        ("generate_series", None, bounded),
+        ("range", None, range),
+        ("generate_series", None, range),
         ("array_repeat", None, bounded),
         ("array_resize", None, bounded),
         ("levenshtein", None, pairwise),
@@ -207,6 +210,18 @@ fn bounded(function: &Extended, args: ScalarFunctionArgs) -> EngineResult<Column
     function.inner.invoke_with_args(args)
 }
 
+/// A range, which DataFusion computes in nanoseconds if it is of times.
+fn range(function: &Extended, args: ScalarFunctionArgs) -> EngineResult<ColumnarValue> {
+    if !matches!(args.args.first().map(ColumnarValue::data_type), Some(DataType::Timestamp(..))) {
+        return bounded(function, args);
+    }
+    let nulls = args.args.iter().map(|arg| Ok(arg.to_array(args.number_rows)?.null_count()));
+    let nulls = nulls.sum::<EngineResult<usize>>()?;
+    let result = bounded(function, args)?;
+    check_nulls(function.name(), nulls, &result)?;
+    Ok(result)
+}
+
 /// Refuses comparisons of each element of one argument with each of the other, if they are too many.
 fn pairwise(function: &Extended, args: ScalarFunctionArgs) -> EngineResult<ColumnarValue> {
     if let [left, right] = args.args.as_slice() {
@@ -259,7 +274,7 @@ fn lengths(values: &ArrayRef) -> EngineResult<ArrayRef> {
 /// Numbers, and times and intervals in microseconds, as floating-point numbers.
 fn number(values: &ArrayRef) -> EngineResult<ArrayRef> {
     Ok(match values.data_type() {
-        DataType::Interval(IntervalUnit::MonthDayNano) => {
+        data_type if *data_type == INTERVAL => {
             let micros = |interval: IntervalMonthDayNano| {
                 let days = 30.0 * f64::from(interval.months) + f64::from(interval.days);
                 days * DAY_MICROS as f64 + interval.nanoseconds as f64 / 1e3
@@ -285,27 +300,68 @@ const CALENDAR_MICROS: i64 = 146_097 * DAY_MICROS;
 /// 2262-01-01. Nanoseconds overflow in that year.
 const LATE: i64 = 9_214_646_400_000_000;
 
-/// Truncates times. DataFusion computes in nanoseconds, so late times are moved by a period of the function.
+/// Truncates times. DataFusion computes in nanoseconds, so late times are moved by a period of the function, if it has
+/// one. Other times that nanoseconds do not represent are errors.
 fn date_of_any_year(function: &Extended, mut args: ScalarFunctionArgs) -> EngineResult<ColumnarValue> {
-    let truncate = &function.inner;
-    let (Some(period), [_, times, ..]) = (period(truncate.name(), &args.args), args.args.as_mut_slice()) else {
-        return truncate.invoke_with_args(args);
-    };
-    if times.data_type() != TIME {
+    let (truncate, rows) = (&function.inner, args.number_rows);
+    let period = period(truncate.name(), &args.args).unwrap_or(0);
+    if let [_, _, origin] = args.args.as_mut_slice() {
+        *origin = in_nanoseconds(origin, period)?;
+    }
+    let [unit, times, ..] = args.args.as_mut_slice() else { return truncate.invoke_with_args(args) };
+    if times.data_type() != TIME || matches!(unit, ColumnarValue::Scalar(unit) if unit.is_null()) {
         return truncate.invoke_with_args(args);
     }
-    let all = times.to_array(args.number_rows)?;
+    let all = times.to_array(rows)?;
     let all = all.as_primitive::<TimestampMicrosecondType>();
-    if max(all).is_none_or(|last| last < LATE) {
-        return truncate.invoke_with_args(args);
-    }
+    let has_late = max(all).is_some_and(|last| last >= LATE);
     let moved = |time: i64| if time < LATE { 0 } else { period };
-    *times = ColumnarValue::Array(Arc::new(all.unary::<_, TimestampMicrosecondType>(|time| time - moved(time))));
-    let rows = args.number_rows;
-    let truncated = truncate.invoke_with_args(args)?.to_array(rows)?;
-    let truncated = truncated.as_primitive::<TimestampMicrosecondType>();
-    let result: TimestampMicrosecondArray = binary(truncated, all, |truncated, time| truncated + moved(time))?;
-    Ok(ColumnarValue::Array(Arc::new(result) as ArrayRef))
+    if has_late {
+        *times = ColumnarValue::Array(Arc::new(all.unary::<_, TimestampMicrosecondType>(|time| time - moved(time))));
+    }
+    let mut result = truncate.invoke_with_args(args)?;
+    if has_late {
+        let truncated = result.to_array(rows)?;
+        let truncated = truncated.as_primitive::<TimestampMicrosecondType>();
+        let back: TimestampMicrosecondArray = binary(truncated, all, |truncated, time| truncated + moved(time))?;
+        result = ColumnarValue::Array(Arc::new(back) as ArrayRef);
+    }
+    check_nulls(truncate.name(), all.null_count(), &result)?;
+    Ok(result)
+}
+
+/// The origin of `date_bin`, which may be moved by a period.
+fn in_nanoseconds(origin: &ColumnarValue, period: i64) -> EngineResult<ColumnarValue> {
+    let ColumnarValue::Scalar(ScalarValue::TimestampMicrosecond(Some(micros), None)) = origin else {
+        return Ok(origin.clone());
+    };
+    let micros = if *micros < LATE { *micros } else { micros - period };
+    match micros.checked_mul(1000) {
+        Some(nanos) => Ok(ColumnarValue::Scalar(ScalarValue::TimestampNanosecond(Some(nanos), None))),
+        None => exec_err!("the origin of date_bin is out of range"),
+    }
+}
+
+/// Refuses results that are NULL because nanoseconds do not represent a time.
+fn check_nulls(function: &str, nulls: usize, result: &ColumnarValue) -> EngineResult<()> {
+    let after = match result {
+        ColumnarValue::Array(results) => results.null_count(),
+        ColumnarValue::Scalar(result) => usize::from(result.is_null()),
+    };
+    if after > nulls {
+        return exec_err!("a time is out of range for {function}");
+    }
+    Ok(())
+}
+
+/// Refuses patterns that are not those of `strftime`, which DataFusion would return as they are.
+fn strftime(function: &Extended, args: ScalarFunctionArgs) -> EngineResult<ColumnarValue> {
+    if let [_, ColumnarValue::Scalar(pattern)] = args.args.as_slice()
+        && let Some(pattern) = pattern.try_as_str().flatten().filter(|pattern| !pattern.contains('%'))
+    {
+        return exec_err!("the pattern {pattern:?} of to_char has no field, such as those of '%Y-%m-%d %H:%M:%S'");
+    }
+    function.inner.invoke_with_args(args)
 }
 
 /// A period of a truncation in microseconds, of at least 300 years.

@@ -87,6 +87,18 @@ const RESULTS: &[(&str, &[&str])] = &[
     // 2290-05-05 12:00:00 is 2,807,868 hours after the start of 1970, and 401,124 times 7 hours.
     ("SELECT cast(date_bin(interval '7 hours', timestamp '2290-05-05 13:00:00') AS text)", &["2290-05-05T09:00:00"]),
     ("SELECT cast(date_bin(interval '1 month', timestamp '2290-05-05 13:00:00') AS text)", &["2290-05-01T00:00:00"]),
+    (
+        "SELECT cast(date_bin(interval '7 hours', timestamp '2290-05-05 13:00:00', timestamp '1970-01-01') AS text), cast(date_bin(interval '7 hours', timestamp '2290-05-05 13:00:00', timestamp '2290-05-05 09:00:00') AS text)",
+        &["2290-05-05T09:00:00|2290-05-05T09:00:00"],
+    ),
+    (
+        "SELECT cast(date_bin(interval '1 month', t, timestamp '2289-01-15') AS text) FROM (VALUES (timestamp '2290-05-05'), (timestamp '2020-05-20'), (NULL)) AS v (t)",
+        &["2020-05-15T00:00:00", "2290-04-15T00:00:00", "NULL"],
+    ),
+    (
+        "SELECT date_bin(NULL, submitted) IS NULL, to_char(timestamp '2290-05-05 13:00:00', '%Y-%m-%d') FROM job WHERE job_id = '1'",
+        &["true|2290-05-05"],
+    ),
     ("SELECT extract(epoch FROM timestamp '2026-01-01 00:00:02.5' - timestamp '2026-01-01')", &["2.5"]),
     ("SELECT count(*) FROM job WHERE extract(year FROM submitted) = 1970", &["4"]),
     // Dictionaries and bytes.
@@ -116,6 +128,13 @@ const REFUSED: &[(&str, &str)] = &[
     ("SELECT cpu - 9223372036854775807 - 9 FROM job", "Overflow"),
     ("SELECT (cpu + 1) * 9223372036854775807 FROM job", "Overflow"),
     ("SELECT job_id FROM job WHERE queue SIMILAR TO 'q%'", "SIMILAR TO, use ~ with a regular expression"),
+    ("SELECT to_char(submitted, 'YYYY-MM-DD') FROM job", "such as those of '%Y-%m-%d"),
+    ("SELECT date_bin(interval '7 months', timestamp '2290-05-05')", "out of range for date_bin"),
+    (
+        "SELECT date_bin(interval '7 months', submitted, timestamp '2290-05-05') FROM job",
+        "origin of date_bin is out of range",
+    ),
+    ("SELECT range(timestamp '2290-05-05', timestamp '2290-05-06', interval '1 hour')", "out of range for range"),
     ("SELECT count(*) FROM job TABLESAMPLE BERNOULLI (1)", "TABLESAMPLE"),
     ("SELECT array_agg(job_id) OVER (ORDER BY job_id) FROM job", "over an ordered window"),
     ("SELECT i < interval '1 day' FROM (VALUES (interval '1 hour')) AS t (i)", "comparisons of intervals"),
