@@ -1,8 +1,12 @@
 //! Plans of SQL statements.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
+use datafusion::arrow::error::ArrowError;
 use datafusion::common::tree_node::{TreeNode, TreeNodeRecursion};
+use datafusion::common::utils::datafusion_strsim;
+use datafusion::common::{Column, SchemaError};
 use datafusion::error::{DataFusionError, Result as EngineResult};
 use datafusion::execution::context::{SQLOptions, SessionState};
 use datafusion::logical_expr::{Expr, LogicalPlan, Volatility};
@@ -21,6 +25,8 @@ use crate::error::{BackendKind, Error, ErrorKind, Operation, Result};
 /// The maximum nesting of expressions and subqueries, counted as operators, keywords and nested parentheses. Planning
 /// time is quadratic in the depth, and takes seconds at this limit.
 pub(super) const MAX_LEVELS: usize = 2000;
+/// The maximum distance between a name and a similar one, in characters.
+const MAX_TYPOS: usize = 2;
 /// The number of statements whose optimised plans are kept.
 const MAX_PLANS: usize = 64;
 /// The optimised plans of longer statements are not kept, because a kept plan is dropped on the caller's stack: the
@@ -178,7 +184,11 @@ impl Cause {
                 ParserError::TokenizerError(message) | ParserError::ParserError(message) => message.clone(),
                 ParserError::RecursionLimitExceeded => parsing.to_string(),
             },
-            _ => root.to_string(),
+            DataFusionError::SchemaError(error, _) => of_schema(error),
+            DataFusionError::NotImplemented(feature) => format!("not supported: {feature}"),
+            DataFusionError::ArrowError(error, _) => of_arrow(error),
+            // Without the name of the variant.
+            other => other.message().into_owned(),
         };
         // A request to report the error to the authors of DataFusion.
         message.truncate(message.find(".\nThis issue was likely caused by a bug").unwrap_or(message.len()));
@@ -189,6 +199,39 @@ impl Cause {
             message.insert_str(end, &format!(" at Line: {}, Column: {}", start.line, start.column));
         }
         Self(message)
+    }
+}
+
+fn of_schema(error: &SchemaError) -> String {
+    match error {
+        SchemaError::FieldNotFound { field, valid_fields } => {
+            let distance = |known: &&Column| datafusion_strsim::levenshtein(&known.name, &field.name);
+            let nearest = valid_fields.iter().min_by_key(distance).filter(|known| distance(known) <= MAX_TYPOS);
+            let hint = match nearest {
+                Some(nearest) => format!(".\nDid you mean {nearest}?"),
+                None if valid_fields.is_empty() => String::new(),
+                None => {
+                    let known = valid_fields.iter().map(Column::to_string).collect::<BTreeSet<_>>();
+                    format!(".\nThe columns are {}", Vec::from_iter(known).join(", "))
+                }
+            };
+            format!("there is no column {field}{hint}")
+        }
+        SchemaError::AmbiguousReference { field } => format!("several tables have the column {}", field.name),
+        SchemaError::DuplicateQualifiedField { qualifier, name } => {
+            format!("several columns are named {qualifier}.{name}")
+        }
+        SchemaError::DuplicateUnqualifiedField { name } => format!("several columns are named {name}"),
+    }
+}
+
+fn of_arrow(error: &ArrowError) -> String {
+    match error {
+        ArrowError::CastError(message)
+        | ArrowError::ParseError(message)
+        | ArrowError::ComputeError(message)
+        | ArrowError::InvalidArgumentError(message) => message.clone(),
+        other => other.to_string(),
     }
 }
 

@@ -190,7 +190,14 @@ impl AnalyzerRule for Plans {
     fn analyze(&self, plan: LogicalPlan, _: &ConfigOptions) -> EngineResult<LogicalPlan> {
         let rewrite = |plan| match plan {
             LogicalPlan::Join(join) => with_duplicates(join),
-            LogicalPlan::Aggregate(aggregate) => sums::of_aggregate(aggregate),
+            LogicalPlan::Aggregate(aggregate) => {
+                check_subqueries(&aggregate.group_expr)?;
+                sums::of_aggregate(aggregate)
+            }
+            LogicalPlan::Projection(projection) => {
+                check_subqueries(&projection.expr)?;
+                Ok(Transformed::no(LogicalPlan::Projection(projection)))
+            }
             LogicalPlan::Window(window) => {
                 check_window(&window)?;
                 sums::of_window(window)
@@ -199,6 +206,16 @@ impl AnalyzerRule for Plans {
         };
         Ok(plan.transform_up_with_subqueries(rewrite)?.data)
     }
+}
+
+/// Refuses subqueries that DataFusion plans in filters only.
+fn check_subqueries(exprs: &[Expr]) -> EngineResult<()> {
+    for expr in exprs {
+        if expr.exists(|expr| Ok(matches!(expr, Expr::InSubquery(_) | Expr::Exists(_))))? {
+            return not_impl_err!("IN and EXISTS with a subquery outside of WHERE");
+        }
+    }
+    Ok(())
 }
 
 /// Refuses lists in ordered windows: the lists of a batch are computed at once, and take memory and time in proportion to
