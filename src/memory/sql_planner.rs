@@ -74,7 +74,9 @@ impl SqlPlanner {
     }
 
     async fn plan_in(&self, state: &SessionState, statement: &str) -> Result<Arc<dyn ExecutionPlan>> {
-        if let Some(optimised) = self.kept(statement) {
+        // Blanks only move the positions in errors.
+        let key = statement.trim();
+        if let Some(optimised) = self.kept(key) {
             return state.query_planner().create_physical_plan(&optimised, state).await.map_err(refused);
         }
         let plan = logical_plan(state, statement).await.map_err(refused)?;
@@ -83,8 +85,8 @@ impl SqlPlanner {
         let optimised = Arc::new(state.optimize(&plan).map_err(refused)?);
         let is_repeatable = is_repeatable(&plan).map_err(refused)? && is_repeatable(&optimised).map_err(refused)?;
         let physical = state.query_planner().create_physical_plan(&optimised, state).await.map_err(refused)?;
-        if is_repeatable && statement.len() <= MAX_PLAN_BYTES {
-            self.keep(statement, optimised);
+        if is_repeatable && key.len() <= MAX_PLAN_BYTES {
+            self.keep(key, optimised);
         }
         Ok(physical)
     }
@@ -255,7 +257,7 @@ mod tests {
             ("SELECT unnest(range(0, 100000))", false),
             ("SELECT length(repeat('x', 1000000))", true),
         ] {
-            planner.plan(statement).await.unwrap();
+            planner.plan(&format!("\n {statement} ")).await.unwrap();
             assert_eq!(planner.kept(statement).is_some(), is_kept, "{statement}");
         }
     }

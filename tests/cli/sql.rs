@@ -291,11 +291,15 @@ fn an_error_has_its_position_once() {
         ("SELECT queue,\n  nonsense FROM job", "Line: 2, Column: 3"),
         ("SELECT 1 FROM jobs", "Line: 1, Column: 15"),
         ("SELECT 'open", "Line: 1, Column: 8"),
+        ("SELECT 1; SELECT 2 FROM jobs", "Line: 1, Column: 25"),
+        ("SELECT 1;\n-- a comment\n\n  SELECT\n nonsense FROM job;\nSELECT 2", "Line: 5, Column: 2"),
+        ("SELECT 1; SELECT 2 AS a, '\u{e9}\n'\n , 3; SELEC 4;", "Line: 3, Column: 7"),
     ] {
-        let output = run(&["sql", "--jobs", "1", query]);
-        assert_eq!(code(&output), 2, "{query}");
-        assert_eq!(stderr(&output).matches("Line: ").count(), 1, "{}", stderr(&output));
-        assert!(stderr(&output).contains(position), "{}", stderr(&output));
+        for output in [run(&["sql", "--jobs", "1", query]), run_with_input(&["sql", "--jobs", "1"], query.as_bytes())] {
+            assert_eq!(code(&output), 2, "{query}");
+            assert_eq!(stderr(&output).matches("Line: ").count(), 1, "{}", stderr(&output));
+            assert!(stderr(&output).contains(position), "{}", stderr(&output));
+        }
     }
 }
 

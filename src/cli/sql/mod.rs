@@ -17,6 +17,7 @@ use broadside::memory::{MemoryDatabase, SqlSession};
 use clap::Args;
 
 use self::output::Format;
+use self::statements::Part;
 use super::interrupt::{self, Guard};
 use super::source::Source;
 use super::{ExitStatus, Failure, file, fill, format};
@@ -87,7 +88,7 @@ Exit codes:
 
 pub async fn run(args: &SqlArgs) -> Result<ExitStatus, Failure> {
     let texts: Vec<&str> = args.commands.iter().chain(&args.query).map(String::as_str).collect();
-    let queries: Vec<&str> = texts.iter().flat_map(|text| all_statements(text)).collect();
+    let queries: Vec<String> = texts.iter().flat_map(|text| all_statements(text)).collect();
     check(args, texts.is_empty(), queries.len())?;
     let clock = Arc::new(ManualClock::default());
     let database = MemoryDatabase::new().with_clock(clock.clone());
@@ -110,7 +111,7 @@ pub async fn run(args: &SqlArgs) -> Result<ExitStatus, Failure> {
         Some(path) => to_file(path, &session, &queries, args.format).await?,
         None => {
             for query in queries {
-                if output::print(&session, query, args.format.into()).await?.is_none() {
+                if output::print(&session, &query, args.format.into()).await?.is_none() {
                     break;
                 }
             }
@@ -119,9 +120,10 @@ pub async fn run(args: &SqlArgs) -> Result<ExitStatus, Failure> {
     Ok(ExitStatus::Passed)
 }
 
-fn all_statements(text: &str) -> Vec<&str> {
+fn all_statements(text: &str) -> Vec<String> {
     let split = statements::split(text);
-    split.statements.into_iter().chain([split.rest].into_iter().filter(|rest| !rest.is_empty())).collect()
+    let parts = split.statements.iter().chain([&split.rest].into_iter().filter(|rest| !rest.text.is_empty()));
+    parts.map(Part::in_place).collect()
 }
 
 fn check(args: &SqlArgs, shell: bool, queries: usize) -> Result<(), Failure> {
@@ -138,7 +140,7 @@ fn check(args: &SqlArgs, shell: bool, queries: usize) -> Result<(), Failure> {
 }
 
 /// Writes the results to a file. The file is replaced only after all queries have succeeded.
-async fn to_file(path: &Path, session: &SqlSession, queries: &[&str], format: Format) -> Result<(), Failure> {
+async fn to_file(path: &Path, session: &SqlSession, queries: &[String], format: Format) -> Result<(), Failure> {
     let named = |error: io::Error| io::Error::new(error.kind(), format!("{}: {error}", path.display()));
     let part = file::temporary(path);
     // A signal must not leave the partial file behind.

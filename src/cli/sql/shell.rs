@@ -14,7 +14,7 @@ use super::commands::{self, Command, is_command};
 use super::completion::Completion;
 use super::expanded::Expanded;
 use super::output::{self as results, Format, Style, Written};
-use super::statements::split;
+use super::statements::{Part, lines, split};
 use crate::cli::interrupt::{self, Interrupted};
 use crate::cli::messages::{self, output};
 use crate::cli::{ExitStatus, Failure, format, terminal};
@@ -77,7 +77,8 @@ pub async fn run(session: &SqlSession, format: Format) -> Result<ExitStatus, Fai
     let interactive = io::stdin().is_terminal();
     let mut input = Input::new(session, interactive).await?;
     let style = format.into();
-    let mut shell = Shell { session, style, out: None, timing: false, interactive, status: ExitStatus::Passed };
+    let status = ExitStatus::Passed;
+    let mut shell = Shell { session, style, out: None, timing: false, interactive, lines: 0, status };
     if interactive {
         output(r"Tables: job, job_run, job_spec, job_error. \? for help, \q to quit.")?;
     }
@@ -92,9 +93,9 @@ pub async fn run(session: &SqlSession, format: Format) -> Result<ExitStatus, Fai
             Err(ReadlineError::Interrupted) => pending.clear(),
             Err(ReadlineError::Eof) => {
                 // The last statement needs no semicolon.
-                let rest = split(&pending).rest.trim_end();
-                if !rest.is_empty() {
-                    shell.execute(rest).await?;
+                let rest = split(&pending).rest;
+                if !rest.text.is_empty() {
+                    shell.execute(&shell.in_place(&rest)).await?;
                 }
                 break;
             }
@@ -112,6 +113,8 @@ struct Shell<'a> {
     out: Option<File>,
     timing: bool,
     interactive: bool,
+    /// The number of lines before the incomplete statement. 0 if the shell is interactive.
+    lines: usize,
     /// The exit code: a non-interactive shell fails if a statement fails.
     status: ExitStatus,
 }
@@ -121,9 +124,11 @@ impl Shell<'_> {
     async fn process(&mut self, line: &str, pending: &mut String, input: &mut Input) -> Result<Flow, Failure> {
         if pending.is_empty() && is_command(line) {
             input.add_history(line.trim_end());
+            self.pass("\n");
             return self.command(line.trim()).await;
         }
         if pending.is_empty() && line.trim().is_empty() {
+            self.pass("\n");
             return Ok(Flow::Continue);
         }
         pending.push_str(line);
@@ -131,17 +136,29 @@ impl Shell<'_> {
         let text = std::mem::take(pending);
         let split = split(&text);
         if !split.statements.is_empty() {
-            input.add_history(text.trim_end());
+            input.add_history(text.trim());
         }
         for statement in split.statements {
-            if self.execute(statement).await? == Flow::Exit {
+            if self.execute(&self.in_place(&statement)).await? == Flow::Exit {
                 return Ok(Flow::Exit);
             }
         }
-        if !split.rest.is_empty() {
-            split.rest.clone_into(pending);
+        self.pass(split.rest.before);
+        if !split.rest.text.is_empty() {
+            // It keeps its column.
+            let line = split.rest.in_place();
+            pending.push_str(line.trim_start_matches('\n'));
         }
         Ok(Flow::Continue)
+    }
+
+    /// Counts the lines that have been processed.
+    fn pass(&mut self, text: &str) {
+        self.lines += if self.interactive { 0 } else { lines(text) };
+    }
+
+    fn in_place(&self, part: &Part<'_>) -> String {
+        "\n".repeat(self.lines) + &part.in_place()
     }
 
     async fn command(&mut self, line: &str) -> Result<Flow, Failure> {

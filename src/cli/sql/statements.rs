@@ -4,10 +4,36 @@
 #[derive(Debug, PartialEq, Eq)]
 pub struct Split<'a> {
     /// The statements that end with a semicolon, without it. Empty statements are left out.
-    pub statements: Vec<&'a str>,
+    pub statements: Vec<Part<'a>>,
     /// The text after the last semicolon; empty if it consists of white space and comments. It ends as the text does,
     /// because it may end within a string.
-    pub rest: &'a str,
+    pub rest: Part<'a>,
+}
+
+/// A part of a text.
+#[derive(Debug, PartialEq, Eq)]
+pub struct Part<'a> {
+    /// The text before the part.
+    pub before: &'a str,
+    pub text: &'a str,
+}
+
+impl<'a> Part<'a> {
+    fn of(text: &'a str, start: usize, end: usize) -> Self {
+        let start = end - text[start..end].trim_start().len();
+        Self { before: &text[..start], text: &text[start..end] }
+    }
+
+    /// The part after blanks instead of the text before it, so that errors have its positions in the text.
+    pub fn in_place(&self) -> String {
+        let column = self.before.chars().rev().take_while(|&character| character != '\n').count();
+        format!("{}{}{}", "\n".repeat(lines(self.before)), " ".repeat(column), self.text)
+    }
+}
+
+/// The number of complete lines of a text.
+pub fn lines(text: &str) -> usize {
+    text.matches('\n').count()
 }
 
 /// Splits a text at its semicolons, except for those in quotes and comments.
@@ -24,7 +50,7 @@ pub fn split(text: &str) -> Split<'_> {
         }
         if part.starts_with(';') {
             if !blank {
-                statements.push(text[start..at].trim());
+                statements.push(Part::of(text, start, text[..at].trim_end().len()));
             }
             (start, at, blank) = (at + 1, at + 1, true);
             continue;
@@ -33,7 +59,8 @@ pub fn split(text: &str) -> Split<'_> {
         blank &= part[..length].trim().is_empty();
         at += length;
     }
-    Split { statements, rest: if blank { "" } else { text[start..].trim_start() } }
+    let start = if blank { text.len() } else { start };
+    Split { statements, rest: Part::of(text, start, text.len()) }
 }
 
 /// The length of the comment at the start of the text, 0 if there is none, and whether it is a block comment that is not
@@ -97,7 +124,12 @@ mod tests {
     use super::*;
 
     fn check(text: &str, statements: &[&str], rest: &str) {
-        assert_eq!(split(text), Split { statements: statements.to_vec(), rest }, "{text:?}");
+        let split = split(text);
+        let found: Vec<&str> = split.statements.iter().map(|part| part.text).collect();
+        assert_eq!((&found[..], split.rest.text), (statements, rest), "{text:?}");
+        for part in split.statements.iter().chain([&split.rest]) {
+            assert!(text[part.before.len()..].starts_with(part.text), "{text:?}");
+        }
     }
 
     #[test]
@@ -106,6 +138,13 @@ mod tests {
         check(" ; ;\n", &[], "");
         check("SELECT 1", &[], "SELECT 1");
         check("SELECT 1;SELECT 2;\n SELECT", &["SELECT 1", "SELECT 2"], "SELECT");
+    }
+
+    #[test]
+    fn a_part_in_place_has_the_lines_and_columns_of_the_text() {
+        let split = split("SELECT 1;\n '\u{e9}\u{e9}'; SELECT\n 2");
+        assert_eq!(split.statements[1].in_place(), "\n '\u{e9}\u{e9}'");
+        assert_eq!(split.rest.in_place(), "\n       SELECT\n 2");
     }
 
     #[test]
