@@ -237,13 +237,19 @@ impl StatementRunner {
         if let (DataFusionError::ResourcesExhausted(_), MemoryLimit::Finite(bytes)) =
             (error.find_root(), self.tasks.memory_pool().memory_limit())
         {
-            let budget = bytes >> 20;
             let raise = "raise it with --memory or MemoryDatabase::with_sql_memory";
-            let message = format!("the statement exceeds the memory budget of {budget} MiB: {raise}");
+            let message = format!("the statement exceeds the memory budget of {}: {raise}", size(bytes));
             return Error::new(ErrorKind::Backend, Operation::Sql, message).with_backend(BackendKind::Memory);
         }
         sql_error(ErrorKind::Backend, "the statement failed", Cause::of(&error))
     }
+}
+
+/// A size in the largest unit that leaves two digits.
+fn size(bytes: usize) -> String {
+    let unit = [("GiB", 30), ("MiB", 20), ("KiB", 10)].into_iter().find(|(_, shift)| bytes >> shift >= 10);
+    let (unit, shift) = unit.unwrap_or(("bytes", 0));
+    format!("{} {unit}", bytes >> shift)
 }
 
 fn stopped() -> Error {

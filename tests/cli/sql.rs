@@ -303,6 +303,15 @@ fn an_error_has_its_position_once() {
     }
 }
 
+#[test]
+fn a_small_memory_budget_is_named_in_bytes() {
+    for (memory, named) in [("1K", "budget of 1024 bytes:"), ("12k", "budget of 12 KiB:")] {
+        let output = run(&["sql", "--jobs", "100", "--memory", memory, "SELECT job_id FROM job ORDER BY cpu % 7"]);
+        assert_eq!(code(&output), 2);
+        assert!(stderr(&output).contains(named), "{}", stderr(&output));
+    }
+}
+
 /// The line editor changes the settings of the terminal while it reads.
 #[cfg(target_os = "linux")]
 #[test]
