@@ -14,28 +14,29 @@ use rustyline::{Context, Helper};
 use super::commands::COMMANDS;
 use crate::cli::Failure;
 
-/// The tables, columns and functions of a session.
+/// The tables and columns of a session.
 const NAMES: &str = "
-    SELECT table_name AS name FROM information_schema.tables WHERE table_schema = 'public'
+    SELECT table_name FROM information_schema.tables WHERE table_schema = 'public'
     UNION SELECT column_name FROM information_schema.columns WHERE table_schema = 'public'
-    UNION SELECT routine_name FROM information_schema.routines";
+    ORDER BY 1";
+const FUNCTIONS: &str = "SELECT DISTINCT routine_name FROM information_schema.routines";
 
 /// Completes the word before the cursor.
 pub struct Completion {
-    /// In lower case and ascending order.
+    /// In lower case, the tables and columns first.
     words: Vec<String>,
 }
 
 impl Completion {
     /// Completes keywords, and the names of a session.
     pub async fn of(session: &SqlSession) -> Result<Self, Failure> {
-        let mut words: Vec<String> = ALL_KEYWORDS.iter().map(|keyword| keyword.to_ascii_lowercase()).collect();
-        for batch in session.query(NAMES).await?.collect().await? {
-            let names = cast(batch.column(0), &DataType::Utf8)?;
-            words.extend(names.as_string::<i32>().iter().flatten().map(str::to_owned));
-        }
-        words.sort_unstable();
-        words.dedup();
+        let mut words = texts(session, NAMES).await?;
+        let mut others = texts(session, FUNCTIONS).await?;
+        others.extend(ALL_KEYWORDS.iter().map(|keyword| keyword.to_ascii_lowercase()));
+        others.retain(|word| !words.contains(word));
+        others.sort_unstable();
+        others.dedup();
+        words.extend(others);
         Ok(Self { words })
     }
 
@@ -54,10 +55,19 @@ impl Completion {
         }
         let is_upper = !word.contains(|character: char| character.is_lowercase());
         let lower = word.to_lowercase();
-        let from = self.words.partition_point(|known| *known < lower);
-        let known = self.words[from..].iter().take_while(|known| known.starts_with(&lower));
+        let known = self.words.iter().filter(|known| known.starts_with(&lower));
         (start, known.map(|known| if is_upper { known.to_uppercase() } else { known.clone() }).collect())
     }
+}
+
+/// The texts of the first column of a result.
+async fn texts(session: &SqlSession, query: &str) -> Result<Vec<String>, Failure> {
+    let mut texts = Vec::new();
+    for batch in session.query(query).await?.collect().await? {
+        let column = cast(batch.column(0), &DataType::Utf8)?;
+        texts.extend(column.as_string::<i32>().iter().flatten().map(str::to_owned));
+    }
+    Ok(texts)
 }
 
 impl Completer for Completion {
@@ -77,7 +87,22 @@ impl Validator for Completion {}
 
 #[cfg(test)]
 mod tests {
+    use broadside::Database;
+    use broadside::memory::MemoryDatabase;
+
     use super::*;
+
+    #[tokio::test]
+    async fn tables_and_columns_precede_functions_and_keywords() {
+        let database = MemoryDatabase::new();
+        database.initialise_schema().await.unwrap();
+        let session = database.sql_session().await.unwrap();
+        let completion = Completion::of(&session).await.unwrap();
+        let (_, words) = completion.candidates("SELECT s", 8);
+        assert_eq!(words[..4], ["spec", "started", "state", "submitted"]);
+        let others = &words[4..];
+        assert!(others.contains(&"sum".to_owned()) && others.contains(&"select".to_owned()) && others.is_sorted());
+    }
 
     #[test]
     fn the_word_before_the_cursor_is_completed() {
