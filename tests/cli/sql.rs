@@ -301,6 +301,18 @@ fn an_error_has_its_position_once() {
             assert!(stderr(&output).contains(position), "{}", stderr(&output));
         }
     }
+    let input = "\n\\timing\nSELECT 1 AS a,\n\\timing\n  nonsense FROM job;";
+    let output = run_with_input(&["sql", "--jobs", "1"], input.as_bytes());
+    assert!(stderr(&output).contains("Line: 5, Column: 3"), "{}", stderr(&output));
+}
+
+#[test]
+fn a_command_of_psql_may_stand_between_the_lines_of_a_statement() {
+    let input =
+        "SELECT 1 AS a,\n\\format json\n2 AS b;\nSELECT '\n\\q\n' AS c;\nSELECT /*\n\\q\n*/ 3 AS d;\nSELECT\n\\q\n4;";
+    let output = run_with_input(&["sql", "--jobs", "1"], input.as_bytes());
+    assert_eq!((code(&output), stderr(&output)), (0, String::new()));
+    assert_eq!(stdout(&output), "{\"a\":1,\"b\":2}\n{\"c\":\"\\n\\\\q\\n\"}\n{\"d\":3}\n");
 }
 
 #[test]

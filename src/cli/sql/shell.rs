@@ -122,9 +122,13 @@ struct Shell<'a> {
 impl Shell<'_> {
     /// Processes a line. `pending` is the incomplete statement of earlier lines.
     async fn process(&mut self, line: &str, pending: &mut String, input: &mut Input) -> Result<Flow, Failure> {
-        if pending.is_empty() && is_command(line) {
+        if is_command_after(pending, line) {
             input.add_history(line.trim_end());
-            self.pass("\n");
+            if pending.is_empty() {
+                self.pass("\n");
+            } else {
+                pending.push('\n');
+            }
             return self.command(line.trim()).await;
         }
         if pending.is_empty() && line.trim().is_empty() {
@@ -232,6 +236,14 @@ impl Shell<'_> {
         self.status = ExitStatus::Failed;
         Flow::Exit
     }
+}
+
+/// Whether a line is a command. Within a statement those of psql are, unless the line continues a literal or a comment.
+fn is_command_after(pending: &str, line: &str) -> bool {
+    if pending.is_empty() {
+        return is_command(line);
+    }
+    line.trim_start().starts_with('\\') && split(&format!("{pending};")).rest.text.is_empty()
 }
 
 /// Prints the number of rows and the execution time.
