@@ -13,7 +13,7 @@ use datafusion::functions::math::expr_fn::round;
 use datafusion::functions_window::expr_fn::row_number;
 use datafusion::logical_expr::expr::InList;
 use datafusion::logical_expr::expr_rewriter::FunctionRewrite;
-use datafusion::logical_expr::logical_plan::{Join, Window};
+use datafusion::logical_expr::logical_plan::{Distinct, DistinctOn, Join, Window};
 use datafusion::logical_expr::planner::{
     ExprPlanner, PlannerResult, RawAggregateExpr, RawWindowExpr, RelationPlanner, RelationPlannerContext,
     RelationPlanning,
@@ -190,6 +190,7 @@ impl AnalyzerRule for Plans {
     fn analyze(&self, plan: LogicalPlan, _: &ConfigOptions) -> EngineResult<LogicalPlan> {
         let rewrite = |plan| match plan {
             LogicalPlan::Join(join) => with_duplicates(join),
+            LogicalPlan::Distinct(Distinct::On(distinct)) => first_of_each(distinct),
             LogicalPlan::Aggregate(aggregate) => {
                 check_subqueries(&aggregate.group_expr)?;
                 sums::of_aggregate(aggregate)
@@ -237,6 +238,20 @@ fn check_window(window: &Window) -> EngineResult<()> {
 
 /// The name of the number of a row among its duplicates.
 const DUPLICATE: &str = "\u{1}duplicate";
+
+/// Plans `DISTINCT ON` by the numbers of the rows with equal keys, after a sort, which spills. DataFusion aggregates the
+/// first value of each column, so that a group takes the sort keys once for each column, and reserves them too late.
+fn first_of_each(distinct: DistinctOn) -> EngineResult<Transformed<LogicalPlan>> {
+    let DistinctOn { on_expr, select_expr, sort_expr, input, schema } = distinct;
+    let order = sort_expr.unwrap_or_default();
+    let number = row_number().partition_by(on_expr).order_by(order.clone()).build()?.alias(DUPLICATE);
+    let first = Expr::Column(Column::from_name(DUPLICATE)).eq(lit(1_u64));
+    let named = select_expr.into_iter().zip(schema.iter());
+    let columns = named.map(|(expr, (qualifier, field))| expr.alias_qualified(qualifier.cloned(), field.name()));
+    let rows = LogicalPlanBuilder::from(input).window([number])?.filter(first)?;
+    let rows = if order.is_empty() { rows } else { rows.sort(order)? };
+    Ok(Transformed::yes(rows.project(columns)?.build()?))
+}
 
 /// Numbers the duplicates of `INTERSECT ALL` and `EXCEPT ALL`, so that each row matches one row of the other side.
 /// DataFusion plans them as semi and anti joins of the rows.

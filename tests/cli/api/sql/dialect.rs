@@ -112,6 +112,13 @@ const RESULTS: &[(&str, &[&str])] = &[
     ("SELECT 2 IS DISTINCT FROM 1 AND 2 IS DISTINCT FROM 2 OR 1 = 1 AND NOT NULL IS DISTINCT FROM NULL", &["true"]),
     ("SELECT true IS DISTINCT FROM NOT true AND 1 = 1, true IS DISTINCT FROM 1 = 2 AND true", &["true|true"]),
     ("SELECT count(*) FROM job WHERE queue IS DISTINCT FROM 'q' AND job_set = 'a' OR job_id = '1'", &["3"]),
+    // The first row of each group.
+    ("SELECT DISTINCT ON (job_set) job_set, job_id FROM job ORDER BY job_set DESC, job_id DESC LIMIT 1", &["b|3"]),
+    (
+        "SELECT DISTINCT ON (j.job_set, cpu + 1) job_id AS a, job_id AS b, upper(job_set) FROM job j ORDER BY j.job_set, cpu + 1, job_id",
+        &["0|0|A", "1|1|B"],
+    ),
+    ("SELECT count(*) FROM (SELECT DISTINCT ON (job_set, namespace) state FROM job)", &["2"]),
     // Columns of the same name.
     ("SELECT 1, 1, count(*), count(*)", &["1|1|1|1"]),
     (

@@ -161,6 +161,7 @@ async fn a_statement_beyond_the_memory_budget_spills_or_fails() {
         format!("SELECT array_agg(text) FROM ({texts})"),
         format!("SELECT count(*) FROM ({texts}) a JOIN ({texts}) b ON a.text = b.text"),
         format!("SELECT max(text) OVER () FROM ({texts})"),
+        format!("SELECT DISTINCT ON (text) text, text AS a, text AS b FROM ({texts}) ORDER BY text, a"),
         "SELECT sum(value) FROM (SELECT unnest(range(0, 100000000)) AS value)".to_owned(),
         "SELECT value FROM generate_series(1, 9000000) ORDER BY value % 9 LIMIT 1 OFFSET 8000000".to_owned(),
     ] {
