@@ -186,9 +186,11 @@ fn runtime() -> io::Result<Runtime> {
         messages::problem(panic.payload_as_str().unwrap_or("the threads of the command cannot start"));
         process::exit(ExitStatus::Failed.code().into());
     }));
-    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build();
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
+    // The first blocking task also needs a thread, which the tasks of the next seconds have.
+    runtime.block_on(runtime.spawn_blocking(|| ()))?;
     panic::set_hook(hook);
-    runtime
+    Ok(runtime)
 }
 
 fn execute(cli: Cli) -> Result<ExitStatus, Failure> {
