@@ -8,8 +8,8 @@ use datafusion::arrow::compute::kernels::length::length;
 use datafusion::arrow::compute::kernels::numeric::{add, div, mul, sub};
 use datafusion::arrow::compute::{binary, cast, max};
 use datafusion::arrow::datatypes::{
-    DataType, DurationMicrosecondType, Field, FieldRef, Float64Type, IntervalMonthDayNano, IntervalMonthDayNanoType,
-    IntervalUnit, TimeUnit, TimestampMicrosecondType,
+    DataType, DurationMicrosecondType, Field, FieldRef, Float64Type, Int32Type, IntervalMonthDayNano,
+    IntervalMonthDayNanoType, IntervalUnit, TimeUnit, TimestampMicrosecondType,
 };
 use datafusion::common::{ScalarValue, exec_err, internal_err};
 use datafusion::error::{DataFusionError, Result as EngineResult};
@@ -106,7 +106,7 @@ pub(super) fn register(session: &mut SessionState) -> EngineResult<()> {
         ("date_trunc", None, date_of_any_year as Invoke),
         ("date_bin", Some(TypeSignature::Exact(vec![INTERVAL, TIME, TIME])), date_of_any_year),
         ("to_char", None, strftime),
-        ("date_part", None, part_of_duration),
+        ("date_part", None, part_of_time),
         ("octet_length", Some(TypeSignature::Exact(vec![DataType::BinaryView])), octet_length),
         ("repeat", None, bounded),
         ("replace", None, bounded),
@@ -179,18 +179,25 @@ fn octet_length(strings: &Extended, args: ScalarFunctionArgs) -> EngineResult<Co
     }
 }
 
-/// The seconds of a duration with their fraction, which DataFusion truncates.
-fn part_of_duration(part: &Extended, args: ScalarFunctionArgs) -> EngineResult<ColumnarValue> {
-    let [ColumnarValue::Scalar(name), duration] = args.args.as_slice() else {
-        return part.inner.invoke_with_args(args);
+/// The seconds of a duration with their fraction, which DataFusion truncates, and the hour of a time, for which Arrow
+/// converts each time to a date.
+fn part_of_time(part: &Extended, args: ScalarFunctionArgs) -> EngineResult<ColumnarValue> {
+    let [ColumnarValue::Scalar(name), times] = args.args.as_slice() else { return part.inner.invoke_with_args(args) };
+    let is = |part: &str| name.try_as_str().flatten().is_some_and(|name| name.eq_ignore_ascii_case(part));
+    let parts: ArrayRef = match times.data_type() {
+        DataType::Duration(_) if is("epoch") => {
+            let micros = cast(&times.to_array(args.number_rows)?, &DataType::Duration(TimeUnit::Microsecond))?;
+            let micros = micros.as_primitive::<DurationMicrosecondType>();
+            Arc::new(micros.unary::<_, Float64Type>(|micros| micros as f64 / 1e6))
+        }
+        time if time == TIME && is("hour") => {
+            let times = times.to_array(args.number_rows)?;
+            let hour = |micros: i64| (micros.rem_euclid(DAY_MICROS) / HOUR_MICROS) as i32;
+            Arc::new(times.as_primitive::<TimestampMicrosecondType>().unary::<_, Int32Type>(hour))
+        }
+        _ => return part.inner.invoke_with_args(args),
     };
-    let is_epoch = name.try_as_str().flatten().is_some_and(|name| name.eq_ignore_ascii_case("epoch"));
-    if !is_epoch || !matches!(duration.data_type(), DataType::Duration(_)) {
-        return part.inner.invoke_with_args(args);
-    }
-    let micros = cast(&duration.to_array(args.number_rows)?, &DataType::Duration(TimeUnit::Microsecond))?;
-    let micros = micros.as_primitive::<DurationMicrosecondType>();
-    Ok(ColumnarValue::Array(Arc::new(micros.unary::<_, Float64Type>(|micros| micros as f64 / 1e6))))
+    Ok(ColumnarValue::Array(parts))
 }
 
 /// The maximum size of the results of a function for a batch, in bytes, and the maximum number of its comparisons. They
@@ -294,7 +301,8 @@ fn sum(numbers: &ArrayRef) -> f64 {
     numbers.filter(|number| *number > 0.0 && number.is_finite()).sum()
 }
 
-const DAY_MICROS: i64 = 86_400_000_000;
+const HOUR_MICROS: i64 = 3_600_000_000;
+const DAY_MICROS: i64 = 24 * HOUR_MICROS;
 /// The calendar repeats after 400 years, also in its days of the week.
 const CALENDAR_MICROS: i64 = 146_097 * DAY_MICROS;
 /// 2262-01-01. Nanoseconds overflow in that year.

@@ -101,6 +101,11 @@ const RESULTS: &[(&str, &[&str])] = &[
     ),
     ("SELECT extract(epoch FROM timestamp '2026-01-01 00:00:02.5' - timestamp '2026-01-01')", &["2.5"]),
     ("SELECT count(*) FROM job WHERE extract(year FROM submitted) = 1970", &["4"]),
+    (
+        "SELECT extract(hour FROM t), date_part('HOUR', t) FROM (VALUES (timestamp '1969-12-31 23:59:59.999999'), \
+         (timestamp '2299-12-31 05:00:00'), (NULL)) AS v (t)",
+        &["23|23", "5|5", "NULL|NULL"],
+    ),
     // Dictionaries and bytes.
     ("SELECT approx_distinct(job_set), approx_distinct(job_id) FROM job", &["2|4"]),
     ("SELECT octet_length(spec), octet_length('\u{e9}') FROM job_spec", &["5|2"]),
