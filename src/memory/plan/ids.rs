@@ -38,20 +38,20 @@ fn text(expr: &Expr) -> Option<String> {
 }
 
 /// The answer of a scan to the filters that the optimiser offers. `with_filters` is the scan with those of joins and
-/// top-k operators that refer to a column of ids.
+/// top-k operators that refer to a column of ids, or to one that is stored as it is.
 pub(super) fn accept(
     phase: FilterPushdownPhase,
     offered: ChildPushdownResult,
-    is_id: impl Fn(&Column) -> bool,
+    accepts: impl Fn(&Column) -> bool,
     with_filters: impl FnOnce(Vec<PhysicalExprRef>) -> Arc<dyn ExecutionPlan>,
 ) -> FilterPushdownPropagation<Arc<dyn ExecutionPlan>> {
     let of_column = |filter: &PhysicalExprRef| {
-        filter.downcast_ref::<DynamicFilterPhysicalExpr>().is_some() && collect_columns(filter).iter().any(&is_id)
+        filter.downcast_ref::<DynamicFilterPhysicalExpr>().is_some() && collect_columns(filter).iter().any(&accepts)
     };
     let filters = offered.parent_filters.iter().map(|offered| &offered.filter);
     let filters = filters.filter(|filter| phase == FilterPushdownPhase::Post && of_column(filter));
     let filters: Vec<_> = filters.cloned().collect();
-    // The join tests the rows again.
+    // The operator tests the rows again.
     let answer = FilterPushdownPropagation::all_unsupported(offered);
     if filters.is_empty() { answer } else { answer.with_updated_node(with_filters(filters)) }
 }

@@ -26,6 +26,7 @@ use futures::{StreamExt, TryStreamExt, stream};
 use super::ids;
 use super::properties::{of_scan, part_of};
 use super::sql_order::{Ordered, ScanOrder, select};
+use super::stored_filter;
 use crate::memory::cost::GATHER_SHARE;
 use crate::memory::query::{PageRange, RowSelection, consume_budget};
 use crate::memory::schema::{JOB_SCHEMA, JobIndices, annotation_column, job_column};
@@ -47,7 +48,7 @@ pub(super) struct JobScanExec {
     predicates: Arc<[Predicate]>,
     columns: Arc<[JobColumn]>,
     schema: SchemaRef,
-    /// The filters of joins on the job id.
+    /// The filters of joins on the job id, and of top-k operators.
     filters: Vec<PhysicalExprRef>,
     /// Whether the page is extended by the rows whose keys equal that of its last row.
     with_ties: bool,
@@ -219,14 +220,22 @@ impl JobScanExec {
     /// The selected rows of a chunk; `None` if there are none.
     fn chunk(&self, chunk: usize, metrics: &BaselineMetrics) -> EngineResult<Option<RecordBatch>> {
         let _timer = metrics.elapsed_compute().timer();
-        let rows = self.selected.chunk(&self.tables, chunk);
+        let mut rows = self.selected.chunk(&self.tables, chunk);
+        if rows.count_set_bits() == 0 {
+            return Ok(None);
+        }
+        let first = first_row(chunk);
+        let whole = JobIndices::Chunk(&self.tables.jobs.chunks()[chunk], first);
+        let values = |at: usize| self.columns[at].values(&self.tables, whole);
+        if let Some(kept) = stored_filter::kept(&self.filters, &self.schema, rows.len(), values)? {
+            rows = &rows & &kept;
+        }
         let count = rows.count_set_bits();
         if count == 0 {
             return Ok(None);
         }
-        let first = first_row(chunk);
         if count == rows.len() {
-            return self.batch(JobIndices::Chunk(&self.tables.jobs.chunks()[chunk], first), metrics).map(Some);
+            return self.batch(whole, metrics).map(Some);
         }
         let rows: Vec<u32> = rows.set_indices().map(|at| first + at as u32).collect();
         let rows = LocatedRows::new(self.tables.jobs.chunks(), &rows);
@@ -337,9 +346,10 @@ impl ExecutionPlan for JobScanExec {
         offered: ChildPushdownResult,
         _: &ConfigOptions,
     ) -> EngineResult<FilterPushdownPropagation<Arc<dyn ExecutionPlan>>> {
-        // A limit applies to the rows before the join.
-        let is_id = |column: &Column| self.is_whole() && self.is_id(column);
-        Ok(ids::accept(phase, offered, is_id, |filters| self.changed(|scan| scan.filters = filters)))
+        // A limit applies to the rows before the operator.
+        let accepts =
+            |column: &Column| self.is_whole() && (self.is_id(column) || stored_filter::is_stored(&self.schema, column));
+        Ok(ids::accept(phase, offered, accepts, |filters| self.changed(|scan| scan.filters = filters)))
     }
 
     fn with_new_children(

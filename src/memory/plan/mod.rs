@@ -21,6 +21,7 @@ mod properties;
 mod record_scan;
 mod session;
 mod sql_order;
+mod stored_filter;
 #[cfg(feature = "sql")]
 mod sums;
 mod table;

@@ -14,20 +14,24 @@ use datafusion::common::tree_node::TreeNodeRecursion;
 use datafusion::common::{Statistics, internal_err};
 use datafusion::error::{DataFusionError, Result as EngineResult};
 use datafusion::execution::{SendableRecordBatchStream, TaskContext};
-use datafusion::physical_expr::PhysicalExprRef;
 use datafusion::physical_expr::expressions::Column;
+use datafusion::physical_expr::{PhysicalExprRef, PhysicalSortExpr};
 use datafusion::physical_plan::filter_pushdown::{ChildPushdownResult, FilterPushdownPhase, FilterPushdownPropagation};
 use datafusion::physical_plan::metrics::{BaselineMetrics, ExecutionPlanMetricsSet, MetricsSet, RecordOutput};
+use datafusion::physical_plan::sort_pushdown::SortOrderPushdownResult;
 use datafusion::physical_plan::stream::RecordBatchStreamAdapter;
 use datafusion::physical_plan::{DisplayAs, DisplayFormatType, ExecutionPlan, PlanProperties, StatisticsArgs};
 use futures::{StreamExt, TryStreamExt, stream};
 
 use super::ids;
 use super::properties::{of_scan, part_of};
+use super::stored_filter;
 use crate::ingest::RUN_ID_BYTES;
 use crate::memory::query::consume_budget;
 use crate::memory::schema::{RUN_STATES, id_strings, id_views, messages, states};
-use crate::memory::storage::{CHUNK_ROWS, Chunk, JobId, LocatedRows, Records, RunColumnIndex, RunId, Tables, locate};
+use crate::memory::storage::{
+    CHUNK_ROWS, Chunk, JobId, LocatedRows, Records, RunColumnIndex, RunId, Tables, first_row, locate,
+};
 
 /// A table other than `job`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -54,8 +58,10 @@ pub(super) struct RecordScanExec {
     chunks: RecordChunks,
     /// The rows that an index has found, ascending.
     rows: Option<Arc<[u32]>>,
-    /// The filters of joins on a column with an index.
+    /// The filters of joins on a column with an index, and of top-k operators.
     filters: Vec<PhysicalExprRef>,
+    /// Whether the last chunk is read first.
+    reverse: bool,
     limit: Option<usize>,
     properties: Arc<PlanProperties>,
     metrics: ExecutionPlanMetricsSet,
@@ -69,6 +75,7 @@ impl RecordScanExec {
             chunks,
             rows: None,
             filters: Vec::new(),
+            reverse: false,
             limit: None,
             properties,
             metrics: ExecutionPlanMetricsSet::new(),
@@ -124,7 +131,35 @@ impl RecordScanExec {
             Part::First(chunk, rows)
         };
         let parts = part_of(self.chunks.len(), partition, self.partitions()).map(first);
-        Ok(parts.take_while(|part| part.len() > 0).collect())
+        let mut parts: Vec<Part> = parts.take_while(|part| part.len() > 0).collect();
+        if self.reverse {
+            parts.reverse();
+        }
+        Ok(parts)
+    }
+
+    /// The rows of a part for which the filters may be true, at the time of the call.
+    fn kept(&self, part: Part) -> EngineResult<Part> {
+        let Part::First(chunk, rows) = part else { return Ok(part) };
+        let schema = self.schema();
+        let values = |at: usize| self.chunks.column(schema.field(at), &part);
+        Ok(match stored_filter::kept(&self.filters, &schema, rows, values)? {
+            Some(kept) if kept.count_set_bits() < rows => {
+                Part::Rows(kept.set_indices().map(|at| first_row(chunk) + at as u32).collect())
+            }
+            _ => part,
+        })
+    }
+
+    /// The batch of a part; `None` if its filters keep no row.
+    fn batch(&self, part: Part, metrics: &BaselineMetrics) -> EngineResult<Option<RecordBatch>> {
+        let _timer = metrics.elapsed_compute().timer();
+        let part = self.kept(part)?;
+        if part.len() == 0 {
+            return Ok(None);
+        }
+        let batch = self.chunks.batch(&self.schema(), &part)?;
+        Ok(Some(batch.record_output(metrics)))
     }
 
     /// The rows that an index finds, if there is a condition that it answers.
@@ -171,6 +206,9 @@ impl DisplayAs for RecordScanExec {
         for filter in &self.filters {
             write!(f, ", filter=[{filter}]")?;
         }
+        if self.reverse {
+            write!(f, ", reverse")?;
+        }
         self.limit.map_or(Ok(()), |limit| write!(f, ", limit={limit}"))
     }
 }
@@ -205,9 +243,12 @@ impl ExecutionPlan for RecordScanExec {
         offered: ChildPushdownResult,
         _: &ConfigOptions,
     ) -> EngineResult<FilterPushdownPropagation<Arc<dyn ExecutionPlan>>> {
-        // A limit applies to the rows before the join.
-        let is_id = |column: &Column| self.limit.is_none() && self.chunks.table.ids().contains(&column.name());
-        Ok(ids::accept(phase, offered, is_id, |filters| Arc::new(Self { filters, ..self.clone() })))
+        // A limit applies to the rows before the operator.
+        let accepts = |column: &Column| {
+            let is_id = self.chunks.table.ids().contains(&column.name());
+            self.limit.is_none() && (is_id || stored_filter::is_stored(&self.schema(), column))
+        };
+        Ok(ids::accept(phase, offered, accepts, |filters| Arc::new(Self { filters, ..self.clone() })))
     }
 
     fn with_new_children(
@@ -226,9 +267,8 @@ impl ExecutionPlan for RecordScanExec {
         // A join polls its probe side when the filter is known.
         let batches = stream::once(async move {
             let parts = scan.parts(partition)?;
-            Ok::<_, DataFusionError>(stream::iter(parts).then(move |part| {
-                let _timer = metrics.elapsed_compute().timer();
-                let batch = scan.chunks.batch(&scan.schema(), &part).map(|batch| batch.record_output(&metrics));
+            Ok::<_, DataFusionError>(stream::iter(parts).filter_map(move |part| {
+                let batch = scan.batch(part, &metrics).transpose();
                 async move {
                     consume_budget().await;
                     batch
@@ -256,6 +296,18 @@ impl ExecutionPlan for RecordScanExec {
 
     fn fetch(&self) -> Option<usize> {
         self.limit
+    }
+
+    /// Reads the last chunk first for a descending order, because runs are stored roughly in the order of their times.
+    /// A top-k operator then finds its rows early, and its filter excludes most of the others.
+    fn try_pushdown_sort(
+        &self,
+        order: &[PhysicalSortExpr],
+    ) -> EngineResult<SortOrderPushdownResult<Arc<dyn ExecutionPlan>>> {
+        if self.reverse || !order.first().is_some_and(|by| by.options.descending) {
+            return Ok(SortOrderPushdownResult::Unsupported);
+        }
+        Ok(SortOrderPushdownResult::Inexact { inner: Arc::new(Self { reverse: true, ..self.clone() }) })
     }
 }
 
@@ -312,13 +364,16 @@ impl RecordChunks {
     }
 
     fn batch(&self, schema: &SchemaRef, part: &Part) -> EngineResult<RecordBatch> {
-        let column = |field: &Arc<Field>| match self.table {
-            RecordTable::Runs => self.run_column(field.name(), part),
-            RecordTable::Specs | RecordTable::Errors => self.record_column(field.name(), part),
-        };
-        let columns = schema.fields().iter().map(column).collect::<EngineResult<Vec<_>>>()?;
+        let columns = schema.fields().iter().map(|field| self.column(field, part)).collect::<EngineResult<Vec<_>>>()?;
         let options = RecordBatchOptions::new().with_row_count(Some(part.len()));
         Ok(RecordBatch::try_new_with_options(Arc::clone(schema), columns, &options)?)
+    }
+
+    fn column(&self, field: &Field, part: &Part) -> EngineResult<ArrayRef> {
+        match self.table {
+            RecordTable::Runs => self.run_column(field.name(), part),
+            RecordTable::Specs | RecordTable::Errors => self.record_column(field.name(), part),
+        }
     }
 
     fn run_column(&self, name: &str, part: &Part) -> EngineResult<ArrayRef> {

@@ -11,8 +11,9 @@ use datafusion::common::config::ConfigOptions;
 use datafusion::common::stats::Precision;
 use datafusion::datasource::memory::MemorySourceConfig;
 use datafusion::execution::TaskContext;
+use datafusion::logical_expr::Operator;
 use datafusion::physical_expr::expressions::{DynamicFilterPhysicalExpr, col, in_list, lit};
-use datafusion::physical_expr::{LexOrdering, PhysicalSortExpr};
+use datafusion::physical_expr::{LexOrdering, PhysicalExprRef, PhysicalSortExpr};
 use datafusion::physical_plan::coalesce_partitions::CoalescePartitionsExec;
 use datafusion::physical_plan::filter::FilterExec;
 use datafusion::physical_plan::filter_pushdown::{ChildFilterPushdownResult, ChildPushdownResult, FilterPushdownPhase};
@@ -90,10 +91,10 @@ fn a_filtered_scan_matches_filter_exec() {
             let column = col(column, &schema).unwrap();
             datafusion::physical_expr::expressions::binary(column, operator, value, &schema).unwrap()
         };
-        let by_cpu = compare("cpu", datafusion::logical_expr::Operator::GtEq, lit(cpu));
+        let by_cpu = compare("cpu", Operator::GtEq, lit(cpu));
         let failed = ScalarValue::Utf8View(Some("FAILED".to_owned()));
         let failed = lit(ScalarValue::Dictionary(Box::new(DataType::UInt32), Box::new(failed)));
-        let by_state = compare("state", datafusion::logical_expr::Operator::Eq, failed);
+        let by_state = compare("state", Operator::Eq, failed);
         let both = datafusion::physical_expr::conjunction([by_cpu, by_state]);
         let source = MemorySourceConfig::try_new_exec(&[vec![all.clone()]], all.schema(), None).unwrap();
         assert_eq!(ours, run(Arc::new(FilterExec::try_new(both, source).unwrap())));
@@ -108,6 +109,14 @@ fn ids(plan: Arc<dyn ExecutionPlan>) -> Vec<String> {
     ids
 }
 
+/// A scan that the optimiser has offered a filter.
+fn with_filter(scan: &Arc<dyn ExecutionPlan>, filter: Arc<DynamicFilterPhysicalExpr>) -> Arc<dyn ExecutionPlan> {
+    let offered = ChildFilterPushdownResult { filter, child_results: Vec::new() };
+    let offered = ChildPushdownResult { parent_filters: vec![offered], self_filters: Vec::new() };
+    let answer = scan.handle_child_pushdown_result(FilterPushdownPhase::Post, offered, &ConfigOptions::default());
+    answer.unwrap().updated_node.unwrap()
+}
+
 #[test]
 fn the_filter_of_a_join_is_looked_up_in_each_partition() {
     let tables = store(18_000);
@@ -120,16 +129,48 @@ fn the_filter_of_a_join_is_looked_up_in_each_partition() {
         let (schema, all) = (scan.schema(), ids(Arc::clone(&scan)));
         let column = col(schema.field(0).name(), &schema).unwrap();
         let filter = Arc::new(DynamicFilterPhysicalExpr::new(vec![Arc::clone(&column)], lit(true)));
-        let offered = ChildFilterPushdownResult { filter: Arc::clone(&filter) as _, child_results: Vec::new() };
-        let offered = ChildPushdownResult { parent_filters: vec![offered], self_filters: Vec::new() };
-        let answer = scan.handle_child_pushdown_result(FilterPushdownPhase::Post, offered, &ConfigOptions::default());
-        let scan = answer.unwrap().updated_node.unwrap();
+        let scan = with_filter(&scan, Arc::clone(&filter));
         // The build side has not been read yet.
         assert_eq!(ids(Arc::clone(&scan)), all);
         let some: Vec<String> = all.iter().step_by(50).cloned().collect();
         let list = some.iter().map(|id| lit(ScalarValue::Utf8View(Some(id.clone())))).collect();
         filter.update(in_list(column, list, &false, &schema).unwrap()).unwrap();
         assert_eq!(ids(scan), some);
+    }
+}
+
+#[test]
+fn the_filter_of_a_top_k_operator_applies_to_stored_columns() {
+    let tables = store(18_000);
+    let selected = Runtime::new().unwrap().block_on(sql_order::select(&tables, Vec::new())).unwrap();
+    let of = |schema: &SchemaRef, names: [&str; 2]| names.map(|name| schema.index_of(name).unwrap());
+    let of_jobs = of(&JOB_SCHEMA, ["job_id", "cpu"]);
+    let jobs = Arc::new(JOB_SCHEMA.project(&of_jobs).unwrap());
+    let scan = JobScanExec::new(Arc::clone(&tables), Arc::new(selected), of_jobs.map(JobColumn::Sql).into(), jobs);
+    let runs = Arc::new(RUN_SCHEMA.project(&of(&RUN_SCHEMA, ["run_id", "started"])).unwrap());
+    let records = RecordScanExec::new(Arc::clone(&tables), RecordTable::Runs, runs);
+    for scan in [Arc::new(scan) as Arc<dyn ExecutionPlan>, Arc::new(records)] {
+        let (schema, all) = (scan.schema(), run(Arc::clone(&scan)));
+        let [id, key] = [0, 1].map(|at| col(schema.field(at).name(), &schema).unwrap());
+        let filter = Arc::new(DynamicFilterPhysicalExpr::new(vec![Arc::clone(&key), Arc::clone(&id)], lit(true)));
+        let scan = with_filter(&scan, Arc::clone(&filter));
+        assert_eq!(run(Arc::clone(&scan)), all);
+        let value = ScalarValue::try_from_array(all.column(1), all.num_rows() / 2).unwrap();
+        assert!(!value.is_null());
+        let compare = |left: &PhysicalExprRef, operator, right| {
+            datafusion::physical_expr::expressions::binary(Arc::clone(left), operator, right, &schema).unwrap()
+        };
+        // The filter of `ORDER BY key DESC, id`, and the part of it that is tested.
+        let after = compare(&key, Operator::Gt, lit(value.clone()));
+        let equal = compare(&key, Operator::Eq, lit(value.clone()));
+        let first = compare(&id, Operator::Lt, lit(ScalarValue::Utf8View(Some(String::new()))));
+        let tied = compare(&equal, Operator::And, first);
+        filter.update(compare(&after, Operator::Or, tied)).unwrap();
+        let at_least = compare(&key, Operator::GtEq, lit(value));
+        let source = MemorySourceConfig::try_new_exec(&[vec![all.clone()]], all.schema(), None).unwrap();
+        let expected = run(Arc::new(FilterExec::try_new(at_least, source).unwrap()));
+        assert!(expected.num_rows() < all.num_rows());
+        assert_eq!(run(scan), expected);
     }
 }
 

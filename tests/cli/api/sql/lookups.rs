@@ -118,3 +118,31 @@ async fn first_rows_by_several_keys_include_ties() {
         }
     }
 }
+
+/// Sorts by columns whose arrays are stored as they are, which a top-k operator filters in the scan.
+#[tokio::test]
+async fn first_rows_by_numbers_and_times_match_a_sort_of_all_rows() {
+    let session = session().await;
+    for (table, id, keys) in [
+        ("job_run", "run_id", ["leased", "started", "exit_code", "finished, leased"]),
+        ("job", "job_id", ["cpu", "cpu DESC, memory", "priority, submitted", "last_transition_time, gpu"]),
+    ] {
+        let count = one_row(&session, &format!("SELECT count(*) FROM {table}")).await;
+        for (key, order) in
+            keys.iter().flat_map(|key| ["ASC", "DESC", "ASC NULLS FIRST", "DESC NULLS LAST"].map(|order| (key, order)))
+        {
+            for condition in ["true", "state <> 'RUNNING'"] {
+                let all =
+                    format!("SELECT {id}, state FROM {table} WHERE {condition} ORDER BY {key} {order}, {id} DESC");
+                // The sort of all rows has no filter.
+                let expected = rows(&session, &all).await.unwrap();
+                assert!(condition != "true" || expected.len().to_string() == count[0], "{all}");
+                for (limit, offset) in [(20, 0), (30, 700)] {
+                    let page = format!("{all} LIMIT {limit} OFFSET {offset}");
+                    let expected: Vec<Row> = expected.iter().skip(offset).take(limit).cloned().collect();
+                    assert_eq!(rows(&session, &page).await.unwrap(), expected, "{page}");
+                }
+            }
+        }
+    }
+}
