@@ -8,6 +8,7 @@ use async_trait::async_trait;
 
 use crate::api::JobSpec;
 use crate::error::{BackendKind, Error, ErrorKind, Operation, Result};
+use crate::exchange::{Part, Parts};
 use crate::historical::HistoricalJobs;
 use crate::ingest::{IngestionBatch, IngestionQuery};
 use crate::model::{Job, JobGroup};
@@ -145,6 +146,37 @@ pub trait Database: fmt::Debug + Send + Sync {
     /// Inserts terminal jobs in bulk, except those whose ids exist: repeating an interrupted call completes it. Atomic
     /// for each chunk, not as a whole.
     async fn populate_historical_jobs(&self, jobs: &HistoricalJobs, progress: ProgressFn<'_>) -> Result<()>;
+
+    /// Reads all rows of the store, as of a snapshot, after a position of an earlier export of the same store. The rows
+    /// of a job are in one part. Dropping the parts ends the export; memory use does not depend on the size of the
+    /// store.
+    ///
+    /// PostgreSQL reads one snapshot of all tables, and of several rows with one job id only the one that Lookout would
+    /// repair last: a terminal one, or that of the last transition. ClickHouse has no snapshot: an export during batches
+    /// has each job in a state of its own time. Positions of the memory engine are valid until the process ends.
+    ///
+    /// # Errors
+    ///
+    /// Those of a read, also as an element of the stream, after which it ends. `InvalidArgument` for a position that the
+    /// store does not understand; `Backend` from a store without exports, which is the default.
+    async fn export(&self, after: Option<&str>) -> Result<Parts<'static>> {
+        let _ = after;
+        Err(Error::new(ErrorKind::Backend, Operation::Export, "the store does not export rows")
+            .with_backend(self.backend()))
+    }
+
+    /// Adds the rows of a part, except those whose ids exist, so that a repetition after any failure completes it.
+    /// Atomic, except on ClickHouse, as for a batch.
+    ///
+    /// # Errors
+    ///
+    /// Those of a batch; `InvalidArgument` for a value that the store cannot have, such as an id that is too long;
+    /// `Backend` from a store without imports, which is the default.
+    async fn import(&self, part: &Part) -> Result<()> {
+        let _ = part;
+        Err(Error::new(ErrorKind::Backend, Operation::Import, "the store does not import rows")
+            .with_backend(self.backend()))
+    }
 
     /// The version, size and settings of the store.
     async fn store_info(&self) -> Result<StoreInfo> {

@@ -125,6 +125,10 @@ pub enum Operation {
     GetJobRunDebugMessage,
     /// `populate_historical_jobs`
     PopulateHistoricalJobs,
+    /// `export`
+    Export,
+    /// `import`
+    Import,
     /// `store_info`
     StoreInfo,
     /// `activity`
@@ -159,6 +163,8 @@ impl fmt::Display for Operation {
             Self::GetJobRunError => "GetJobRunError",
             Self::GetJobRunDebugMessage => "GetJobRunDebugMessage",
             Self::PopulateHistoricalJobs => "PopulateHistoricalJobs",
+            Self::Export => "Export",
+            Self::Import => "Import",
             Self::StoreInfo => "StoreInfo",
             Self::Activity => "Activity",
             Self::Explain => "Explain",

@@ -51,6 +51,7 @@ pub mod compare;
 mod connect;
 mod database;
 mod error;
+pub mod exchange;
 pub mod historical;
 pub mod ingest;
 mod json;
@@ -88,11 +89,11 @@ pub use time::{Clock, ManualClock, SharedClock, SystemClock, Timestamp};
 
 // The crates whose types are in the public API.
 pub use async_trait::async_trait;
+#[cfg(feature = "memory")]
+pub use datafusion;
 #[cfg(feature = "load")]
 pub use tokio;
-#[cfg(feature = "memory")]
-pub use {arrow, datafusion};
-pub use {bytes, k8s_pb, prost, prost_types, serde_json};
+pub use {arrow, bytes, k8s_pb, prost, prost_types, serde_json};
 
 /// Runs the example of the README as a test.
 #[cfg(doctest)]

@@ -10,6 +10,7 @@ use tracing::{Instrument, Span, debug, debug_span, trace};
 use crate::api::JobSpec;
 use crate::database::{Activity, Database, Explanation, ProgressFn, StoreInfo};
 use crate::error::{BackendKind, Operation, Result};
+use crate::exchange::{Part, Parts};
 use crate::historical::HistoricalJobs;
 use crate::ingest::IngestionBatch;
 use crate::model::{Job, JobGroup};
@@ -87,6 +88,8 @@ impl Database for Traced {
         GetJobRunDebugMessage { run_id, } get_job_run_debug_message<'a>(run_id: &'a str) -> String;
         PopulateHistoricalJobs { jobs = jobs.count(), }
             populate_historical_jobs<'a, 'b>(jobs: &'a HistoricalJobs, progress: ProgressFn<'b>) -> ();
+        Export { after, } export<'a>(after: Option<&'a str>) -> Parts<'static>;
+        Import { rows = part.rows(), } import<'a>(part: &'a Part) -> ();
         StoreInfo {} store_info<>() -> StoreInfo;
         Activity {} activity<>() -> Activity;
         Analyse {} analyse<>() -> ();

@@ -55,6 +55,14 @@ macro_rules! states {
                 }
             }
 
+            /// The state that is shown by this name, which may be that of an unknown one.
+            pub(crate) fn from_shown(name: &str) -> Result<Self, UnknownState> {
+                match name.strip_prefix(UNKNOWN).and_then(|ordinal| ordinal.parse().ok()) {
+                    Some(ordinal) => Ok(Self::Unknown(ordinal)),
+                    None => name.parse(),
+                }
+            }
+
             /// The name of the state in JSON; without the ordinal for an unknown one.
             pub const fn name(self) -> &'static str {
                 match self {
@@ -82,10 +90,7 @@ macro_rules! states {
         impl<'de> Deserialize<'de> for $type {
             fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
                 let name = <std::borrow::Cow<'de, str>>::deserialize(deserializer)?;
-                match name.strip_prefix(UNKNOWN).and_then(|ordinal| ordinal.parse().ok()) {
-                    Some(ordinal) => Ok(Self::Unknown(ordinal)),
-                    None => name.parse().map_err(de::Error::custom),
-                }
+                Self::from_shown(&name).map_err(de::Error::custom)
             }
         }
 
