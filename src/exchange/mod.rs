@@ -16,12 +16,27 @@
 //! | `job_spec` | the encoded `api.Job` of jobs |
 //! | `job_error` | errors of jobs |
 
+mod anonymise;
+mod census;
+#[cfg(feature = "parquet")]
+mod copy;
+mod filter;
+#[cfg(feature = "parquet")]
+mod parquet;
+
 use std::sync::{Arc, LazyLock};
 
 use arrow::array::RecordBatch;
 use arrow::datatypes::{DataType, Field, Fields, Schema, SchemaRef, TimeUnit};
 use futures::stream::BoxStream;
 
+pub use self::anonymise::Anonymiser;
+pub use self::census::{Census, Difference};
+#[cfg(feature = "parquet")]
+pub use self::copy::{Copied, CopyOptions, Endpoint, copy};
+pub use self::filter::Filter;
+#[cfg(feature = "parquet")]
+pub use self::parquet::{ParquetFolder, ParquetWriter};
 use crate::error::{Error, ErrorKind, Operation, Result};
 
 /// The version of the format, which every schema has as metadata with this key. A file of another version is refused.
@@ -189,7 +204,56 @@ pub type Parts<'a> = BoxStream<'a, Result<Part>>;
 
 #[cfg(test)]
 mod tests {
+    use std::ops::Range;
+
+    use arrow::array::{
+        ArrayRef, BinaryArray, BooleanArray, Int32Array, Int64Array, MapBuilder, MapFieldNames, StringArray,
+        StringBuilder, TimestampMicrosecondArray,
+    };
+
     use super::*;
+
+    /// A part with a job, a run, a spec and an error of each number. Every value depends on the number.
+    pub(super) fn part(numbers: Range<i64>) -> Part {
+        let column = |field: &Field| -> ArrayRef {
+            let text = |i: i64| match field.name().as_str() {
+                "state" => ["QUEUED", "RUNNING", "UNKNOWN_13"][i as usize % 3].to_owned(),
+                "queue" => format!("queue {}", i % 7),
+                name => format!("{name} {i}"),
+            };
+            let numbers = numbers.clone();
+            match field.data_type() {
+                DataType::Utf8 => Arc::new(StringArray::from_iter_values(numbers.map(text))),
+                DataType::Binary => {
+                    Arc::new(BinaryArray::from_iter_values(numbers.map(|i| vec![b'x'; i as usize + 1])))
+                }
+                DataType::Boolean => Arc::new(numbers.map(|i| Some(i % 2 == 0)).collect::<BooleanArray>()),
+                DataType::Int32 => Arc::new(Int32Array::from_iter_values(numbers.map(|i| i as i32))),
+                DataType::Int64 => Arc::new(Int64Array::from_iter_values(numbers)),
+                DataType::Timestamp(..) => Arc::new(TimestampMicrosecondArray::from_iter_values(numbers)),
+                _ => annotations(numbers),
+            }
+        };
+        let batch = |table| {
+            let schema = schema(table);
+            let columns = schema.fields().iter().map(|field| column(field)).collect();
+            RecordBatch::try_new(schema, columns).unwrap()
+        };
+        Part::new(Table::ALL.map(batch), numbers.end.to_string()).unwrap()
+    }
+
+    fn annotations(numbers: Range<i64>) -> ArrayRef {
+        let names = MapFieldNames { entry: "entries".into(), key: "keys".into(), value: "values".into() };
+        let mut maps = MapBuilder::new(Some(names), StringBuilder::new(), StringBuilder::new());
+        for i in numbers {
+            for key in 0..i % 3 {
+                maps.keys().append_value(format!("key {key}"));
+                maps.values().append_value(format!("value {i}"));
+            }
+            maps.append(true).unwrap();
+        }
+        Arc::new(maps.finish())
+    }
 
     #[test]
     fn a_part_requires_the_schemas_of_its_tables() {
