@@ -1,8 +1,11 @@
 //! Arguments that may contain a password: addresses, and parts of an address that was not quoted.
 
 use std::fmt;
+use std::path::PathBuf;
+use std::sync::Arc;
 
-use broadside::DatabaseConfig;
+use broadside::exchange::Endpoint;
+use broadside::{DatabaseConfig, SystemClock};
 use clap::Parser;
 use clap::error::{ContextKind, ContextValue, ErrorKind};
 
@@ -14,6 +17,33 @@ impl Address {
     /// Parses the address.
     pub fn config(&self) -> broadside::Result<DatabaseConfig> {
         self.0.parse()
+    }
+}
+
+impl Address {
+    /// Parses the address of a store or of a folder of Parquet files.
+    pub fn endpoint(&self) -> broadside::Result<EndpointConfig> {
+        match self.0.strip_prefix("parquet:") {
+            Some(path) => Ok(EndpointConfig::Folder(path.into())),
+            None => self.config().map(EndpointConfig::Store),
+        }
+    }
+}
+
+/// A store or a folder of Parquet files that is not open yet.
+#[derive(Debug)]
+pub enum EndpointConfig {
+    Store(DatabaseConfig),
+    Folder(PathBuf),
+}
+
+impl EndpointConfig {
+    /// Opens the store. A folder is opened by its first export.
+    pub async fn open(&self) -> broadside::Result<Endpoint> {
+        Ok(match self {
+            Self::Store(config) => Endpoint::Store(config.connect(Arc::new(SystemClock)).await?),
+            Self::Folder(path) => Endpoint::Folder(path.clone()),
+        })
     }
 }
 

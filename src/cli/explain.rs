@@ -42,6 +42,10 @@ pub struct ExplainArgs {
     #[arg(long, value_name = "N", default_value_t = 10_000, conflicts_with = "existing")]
     jobs: u64,
 
+    /// Fill the store with the rows of this store: a backend, a URL, or parquet:FOLDER.
+    #[arg(long, value_name = "ADDRESS", conflicts_with_all = ["scenario", "jobs", "existing"])]
+    from: Option<Address>,
+
     /// Use the existing store at the address, without modifying it.
     #[arg(long)]
     existing: bool,
@@ -119,12 +123,17 @@ async fn explain_scratch(
     let source = args.scenario.as_deref().map(Source);
     let scenario = source.as_ref().map(fill::scenario).transpose()?;
     check_reachable(configs).await?;
+    let from = match &args.from {
+        Some(address) => Some(address.endpoint()?.open().await?),
+        None => None,
+    };
     let clock = Arc::new(ManualClock::default());
     with_scratches(configs, &clock, async |databases| {
         for database in databases {
-            match source.as_ref().zip(scenario.as_ref()) {
-                Some((source, scenario)) => fill::execute(database.as_ref(), &clock, source, scenario).await,
-                None => fill::generate(database.as_ref(), args.jobs).await?,
+            match (source.as_ref().zip(scenario.as_ref()), &from) {
+                (Some((source, scenario)), _) => fill::execute(database.as_ref(), &clock, source, scenario).await,
+                (None, Some(from)) => fill::import(database.as_ref(), from).await?,
+                (None, None) => fill::generate(database.as_ref(), args.jobs).await?,
             }
             // Without statistics, the planner of a new store chooses other plans than that of an old one.
             match database.analyse().await {

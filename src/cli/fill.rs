@@ -2,10 +2,12 @@
 
 use std::time::{Duration, Instant};
 
+use broadside::exchange::{Endpoint, Table};
 use broadside::ingest::IngestionBatch;
 use broadside::scenario::Scenario;
 use broadside::workload::{Workload, WorkloadOptions};
 use broadside::{Database, ManualClock};
+use futures::TryStreamExt;
 
 use super::source::Source;
 use super::{Failure, messages, progress};
@@ -36,6 +38,19 @@ pub async fn execute(database: &dyn Database, clock: &ManualClock, source: &Sour
 pub async fn generate(database: &dyn Database, jobs: u64) -> Result<(), Failure> {
     database.initialise_schema().await?;
     load(database, &Workload::new(WorkloadOptions { jobs, ..WorkloadOptions::default() }), |_, _| ()).await
+}
+
+/// Initialises the schema and adds the rows of another store.
+pub async fn import(database: &dyn Database, source: &Endpoint) -> Result<(), Failure> {
+    let bar = progress::bar("loading jobs", source.job_count().await?);
+    let mut parts = source.export(None).await?;
+    database.initialise_schema().await?;
+    while let Some(part) = parts.try_next().await? {
+        database.import(&part).await?;
+        bar.inc(part.batch(Table::Job).num_rows() as u64);
+    }
+    bar.finish_and_clear();
+    Ok(())
 }
 
 /// Ingests the jobs of a workload, and passes each batch and its time to `observe`.

@@ -3,6 +3,7 @@
 mod arguments;
 mod clean;
 mod compare;
+mod copy;
 mod explain;
 mod file;
 mod fill;
@@ -53,6 +54,7 @@ Backends:
   clickhouse                  the server whose URL is in BROADSIDE_CLICKHOUSE_URL
   postgres://user:password@host:5432/database?sslmode=disable
   clickhouse+http://user:password@host:8123/database
+  parquet:FOLDER              a copy of a store, for the commands with --from
 
 Exit codes:
   0    success
@@ -68,6 +70,7 @@ enum Command {
     Replay(replay::ReplayArgs),
     Compare(compare::CompareArgs),
     Report(report::ReportArgs),
+    Copy(copy::CopyArgs),
     Run(run::RunArgs),
     Sql(sql::SqlArgs),
     Explain(explain::ExplainArgs),
@@ -202,6 +205,7 @@ fn execute(cli: Cli) -> Result<ExitStatus, Failure> {
             Command::Replay(args) => replay::run(&args).await,
             Command::Compare(args) => compare::run(&args).await,
             Command::Report(args) => report::run(&args),
+            Command::Copy(args) => copy::run(&args).await,
             Command::Stats(args) => stats::run(&args).await,
             Command::Run(args) => run::run(&args).await,
             Command::Sql(args) => sql::run(&args).await,

@@ -4,6 +4,7 @@ use broadside::memory::{MemoryDatabase, MemoryStats};
 use clap::Args;
 use comfy_table::Table;
 
+use super::arguments::Address;
 use super::messages;
 use super::table::table;
 use super::{ExitStatus, Failure, fill, format};
@@ -18,13 +19,17 @@ pub struct StatsArgs {
     #[arg(long, value_name = "N", default_value_t = 100_000, value_parser = clap::value_parser!(u64).range(..=fill::MAX_JOBS))]
     jobs: u64,
 
+    /// Fill the store with the rows of this store: a backend, a URL, or parquet:FOLDER.
+    #[arg(long, value_name = "ADDRESS", conflicts_with_all = ["jobs"])]
+    from: Option<Address>,
+
     /// Print JSON instead of a table.
     #[arg(long)]
     json: bool,
 }
 
 pub async fn run(args: &StatsArgs) -> Result<ExitStatus, Failure> {
-    let stats = measure(args.jobs).await?;
+    let stats = measure(args).await?;
     if args.json {
         messages::output(serde_json::to_string_pretty(&stats)?)?;
     } else {
@@ -33,9 +38,12 @@ pub async fn run(args: &StatsArgs) -> Result<ExitStatus, Failure> {
     Ok(ExitStatus::Passed)
 }
 
-async fn measure(jobs: u64) -> Result<MemoryStats, Failure> {
+async fn measure(args: &StatsArgs) -> Result<MemoryStats, Failure> {
     let database = MemoryDatabase::new();
-    fill::generate(&database, jobs).await?;
+    match &args.from {
+        Some(address) => fill::import(&database, &address.endpoint()?.open().await?).await?,
+        None => fill::generate(&database, args.jobs).await?,
+    }
     Ok(database.stats().await?)
 }
 

@@ -18,14 +18,15 @@ use clap::Args;
 
 use self::output::Format;
 use self::statements::Part;
+use super::arguments::Address;
 use super::interrupt::{self, Guard};
 use super::source::Source;
 use super::{ExitStatus, Failure, file, fill, format};
 
 /// Query the memory engine with SQL.
 ///
-/// The tables are job, job_run, job_spec and job_error. They are filled by a scenario or with generated jobs, and
-/// are read-only. Times are in UTC. EXPLAIN shows the plan with the indexes that it uses. Without a query, the
+/// The tables are job, job_run, job_spec and job_error. They are filled by a scenario, with generated jobs, or with
+/// the rows of another store, and are read-only. Times are in UTC. EXPLAIN shows the plan with the indexes that it uses. Without a query, the
 /// command starts an interactive shell, or reads statements from standard input if that is not a terminal.
 #[derive(Debug, Args)]
 #[command(after_long_help = format!("{DIALECT}\n{EXAMPLES}"))]
@@ -44,6 +45,10 @@ pub struct SqlArgs {
     /// Fill the store with this number of generated jobs.
     #[arg(long, value_name = "N", default_value_t = 10_000)]
     jobs: u64,
+
+    /// Fill the store with the rows of this store: a backend, a URL, or parquet:FOLDER.
+    #[arg(long, value_name = "ADDRESS", conflicts_with_all = ["jobs", "scenario"])]
+    from: Option<Address>,
 
     /// Output format.
     #[arg(long, value_enum, default_value_t = Format::Table)]
@@ -80,6 +85,7 @@ Examples:
   broadside sql --jobs 1000000 -c "EXPLAIN SELECT job_id FROM job WHERE queue = 'risk' ORDER BY job_id DESC LIMIT 5"
   broadside sql --scenario my-scenario.jsonl "DESCRIBE job"
   broadside sql --jobs 1000000 --memory 512M "SELECT * FROM job ORDER BY owner, submitted"
+  broadside sql --from postgres://reader@replica/lookout "SELECT state, count(*) FROM job GROUP BY state"
   broadside sql --format parquet --out job.parquet "SELECT * FROM job"
 
 Exit codes:
@@ -96,12 +102,13 @@ pub async fn run(args: &SqlArgs) -> Result<ExitStatus, Failure> {
         Some(bytes) => database.with_sql_memory(bytes),
         None => database,
     };
-    match &args.scenario {
-        Some(path) => {
+    match (&args.scenario, &args.from) {
+        (Some(path), _) => {
             let source = Source(path);
             fill::execute(&database, &clock, &source, &fill::scenario(&source)?).await;
         }
-        None => fill::generate(&database, args.jobs).await?,
+        (None, Some(address)) => fill::import(&database, &address.endpoint()?.open().await?).await?,
+        (None, None) => fill::generate(&database, args.jobs).await?,
     }
     let session = database.sql_session().await?;
     if texts.is_empty() {
