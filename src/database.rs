@@ -168,6 +168,9 @@ pub trait Database: fmt::Debug + Send + Sync {
     /// Adds the rows of a part, except those whose ids exist, so that a repetition after any failure completes it.
     /// Atomic, except on ClickHouse, as for a batch.
     ///
+    /// PostgreSQL stores the namespace "" instead of null, as Lookout requires, and leaves out values of columns that
+    /// Lookout's tables in this store do not have.
+    ///
     /// # Errors
     ///
     /// Those of a batch; `InvalidArgument` for a value that the store cannot have, such as an id that is too long;

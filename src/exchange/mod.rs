@@ -23,6 +23,8 @@ mod copy;
 mod filter;
 #[cfg(feature = "parquet")]
 mod parquet;
+#[cfg(any(feature = "postgres", feature = "clickhouse"))]
+mod server;
 
 use std::sync::{Arc, LazyLock};
 
@@ -37,6 +39,8 @@ pub use self::copy::{Copied, CopyOptions, Endpoint, copy};
 pub use self::filter::Filter;
 #[cfg(feature = "parquet")]
 pub use self::parquet::{ParquetFolder, ParquetWriter};
+#[cfg(any(feature = "postgres", feature = "clickhouse"))]
+pub(crate) use self::server::{check_states, next_rows, states};
 use crate::error::{Error, ErrorKind, Operation, Result};
 
 /// The version of the format, which every schema has as metadata with this key. A file of another version is refused.

@@ -8,4 +8,6 @@ mod state;
 pub use annotations::Annotations;
 pub use group::{GroupAggregates, JobGroup, StateCounts};
 pub use job::{Job, Run};
+#[cfg(any(feature = "postgres", feature = "clickhouse"))]
+pub(crate) use state::UNKNOWN;
 pub use state::{JobState, RunState, StateSet, UnknownState};

@@ -11,7 +11,7 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
 pub struct UnknownState(String);
 
 /// The prefix of the name of an unknown state, before its ordinal.
-const UNKNOWN: &str = "UNKNOWN_";
+pub(crate) const UNKNOWN: &str = "UNKNOWN_";
 
 /// Declares an enum of states, each with Lookout's ordinal and its name in JSON. The order of the variants is that of
 /// lists and aggregates.

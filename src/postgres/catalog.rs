@@ -100,8 +100,13 @@ pub(super) struct Found {
 
 impl Found {
     /// Whether a table has a column.
-    fn has(&self, table: &str, column: &str) -> bool {
+    pub(super) fn has(&self, table: &str, column: &str) -> bool {
         self.relations.get(table).is_some_and(|found| found.columns.contains(column))
+    }
+
+    /// Whether a column alone is a unique key of a table.
+    pub(super) fn is_key(&self, table: &str, column: &str) -> bool {
+        self.relations.get(table).is_some_and(|found| found.keys.iter().any(|key| key == column))
     }
 
     /// Whether the schema has Lookout's tables with all columns that pass a condition.

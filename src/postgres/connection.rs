@@ -217,6 +217,21 @@ impl Connections {
         Ok(())
     }
 
+    /// Executes `work` in a transaction that reads one snapshot, and repeats it after a transient failure. Returns the
+    /// session, in which the transaction remains open until it is dropped.
+    pub(super) async fn snapshot<T, F>(&self, step: impl Into<Step>, work: impl Fn(Client) -> F) -> Result<(Client, T)>
+    where
+        F: Future<Output = Attempt<T>>,
+    {
+        let work = &work;
+        let once = |client: Client| async move {
+            client.begin_snapshot().await?;
+            let answer = work(Arc::clone(&client)).await?;
+            Ok((client, answer))
+        };
+        self.repeated(step.into(), once, |error| error).await
+    }
+
     /// Repeats attempts while their failures may pass. `in_doubt` changes the error if an attempt may have committed.
     async fn repeated<T, F>(
         &self,

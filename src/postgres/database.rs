@@ -12,9 +12,10 @@ use super::connection::{Client, Connections};
 use super::error::{Attempt, Failure, Step};
 use super::layout::{Layout, Relations};
 use super::marker::{self, Lock};
-use super::{activity, explain, historical, indexes, ingest, partitions, query, record, row, schema};
+use super::{activity, exchange, explain, historical, indexes, ingest, partitions, query, record, row, schema};
 use crate::api::JobSpec;
 use crate::error::{BackendKind, Error, ErrorKind, Operation, Outcome, Result};
+use crate::exchange::{Part, Parts};
 use crate::historical::HistoricalJobs;
 use crate::ingest::IngestionBatch;
 use crate::model::{Job, JobGroup};
@@ -172,6 +173,20 @@ impl PostgresDatabase {
         historical::populate(connections, layout, &self.collation, self.config.compression, jobs, progress).await
     }
 
+    async fn import_part(&self, part: &Part) -> Result<()> {
+        let operation = Operation::Import;
+        let connections = self.writable(operation).await?;
+        let layout = self.layout;
+        connections.run(operation, |client| async move { marker::guard(&client, layout, Lock::None).await }).await?;
+        exchange::check(part, layout)?;
+        if layout == Layout::PartitionBySubmitted {
+            partitions::ensure(connections, operation, exchange::submission_times(part)).await?;
+        }
+        let (schema, collation, compression) = (connections.schema(), &self.collation, self.config.compression);
+        let import = |client: Client| exchange::import(client, schema, layout, collation, compression, part);
+        connections.transact(operation, import).await
+    }
+
     async fn clear(&self) -> Result<()> {
         let operation = Operation::TearDown;
         let connections = self.writable(operation).await?;
@@ -192,8 +207,9 @@ impl PostgresDatabase {
 }
 
 /// The calls that write.
-const WRITES: [Operation; 5] = [
+const WRITES: [Operation; 6] = [
     Operation::ExecuteIngestionQueryBatch,
+    Operation::Import,
     Operation::PopulateHistoricalJobs,
     Operation::TearDown,
     Operation::Property,
@@ -258,6 +274,15 @@ impl Database for PostgresDatabase {
 
     async fn populate_historical_jobs(&self, jobs: &HistoricalJobs, progress: ProgressFn<'_>) -> Result<()> {
         self.diagnosed(self.populate(jobs, progress).await).await
+    }
+
+    async fn export(&self, after: Option<&str>) -> Result<Parts<'static>> {
+        let connections = self.open(Operation::Export)?;
+        self.diagnosed(exchange::export(connections, self.layout, after).await).await
+    }
+
+    async fn import(&self, part: &Part) -> Result<()> {
+        self.diagnosed(self.import_part(part).await).await
     }
 
     async fn store_info(&self) -> Result<StoreInfo> {

@@ -298,7 +298,17 @@ fn driver_error(error: tokio_postgres::Error, step: Step) -> Error {
     if step.done.is_none() && error.code().is_some_and(is_undefined) {
         return Error::not_initialised(step.operation);
     }
-    with_cause(Error::new(kind(&error), step.operation, text(&error)), error)
+    let kind = match error.code() {
+        // The rows of a batch are validated before, those of an import are not.
+        Some(code) if step.operation == Operation::Import && is_bad_value(code) => ErrorKind::InvalidArgument,
+        _ => kind(&error),
+    };
+    with_cause(Error::new(kind, step.operation, text(&error)), error)
+}
+
+/// Whether a table cannot have a value.
+fn is_bad_value(code: &SqlState) -> bool {
+    code.code().starts_with("22") || [SqlState::NOT_NULL_VIOLATION, SqlState::CHECK_VIOLATION].contains(code)
 }
 
 /// Adds the cause of the driver's error, unless it is the server's answer, which the message contains.

@@ -7,6 +7,7 @@
 //! | `database` | the trait's implementation |
 //! | `scratch` | opening handles; creating, listing and removing scratch stores |
 //! | `activity`, `explain` | the activity of the server, and the plans of reads |
+//! | `exchange` | rows in the exchange format |
 //! | `historical` | historical jobs, generated in the server |
 //! | `ingest` | batches: the rows to write and the statements that write them |
 //! | `query` | pages of jobs and groups as SQL |
@@ -36,6 +37,7 @@ mod config;
 mod connection;
 mod database;
 mod error;
+mod exchange;
 mod explain;
 mod historical;
 mod hosts;

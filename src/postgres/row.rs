@@ -30,6 +30,8 @@ impl PgTimestamp {
     /// Microseconds since PostgreSQL's epoch.
     pub(super) fn to_wire(self) -> i64 {
         match self.0.as_micros().saturating_sub(EPOCH) {
+            // The infinity is read as the last timestamp.
+            _ if self.0.as_micros() == i64::MAX => i64::MAX,
             early if early < FIRST => i64::MIN,
             late if late >= END => i64::MAX,
             micros => micros,
@@ -128,9 +130,13 @@ impl<'r> Reader<'r> {
     }
 
     pub(super) fn next<T: FromSql<'r>>(&mut self) -> Result<T, DriverError> {
-        let at = self.at;
+        self.row.try_get(self.skip())
+    }
+
+    /// The position of the next column, which is skipped.
+    fn skip(&mut self) -> usize {
         self.at += 1;
-        self.row.try_get(at)
+        self.at - 1
     }
 
     pub(super) fn next_text(&mut self) -> Result<SmolStr, DriverError> {
@@ -141,23 +147,6 @@ impl<'r> Reader<'r> {
         Ok(self.next::<Option<&str>>()?.filter(|text| !text.is_empty()).map(SmolStr::new))
     }
 
-    /// The annotations. Lookout writes an object of strings; of another value, the text is returned.
-    fn next_annotations(&mut self, odd: &OddValues) -> Result<Annotations, DriverError> {
-        let at = self.at;
-        let strings = self.next::<Option<Json<Annotations>>>();
-        if let Ok(strings) = strings {
-            return Ok(strings.map(|json| json.0).unwrap_or_default());
-        }
-        let Ok(Json(value)) = self.row.try_get::<_, Json<Value>>(at) else {
-            odd.note("job.annotations", self.row.try_get(0)?, &"a number or nesting out of range");
-            return Ok(Annotations::default());
-        };
-        odd.note("job.annotations", self.row.try_get(0)?, &value);
-        let text = |value: &Value| value.as_str().map_or_else(|| value.to_string().into(), SmolStr::new);
-        let pairs = value.as_object().into_iter().flatten();
-        Ok(pairs.map(|(key, value)| (SmolStr::new(key), text(value))).collect())
-    }
-
     pub(super) fn next_count(&mut self) -> Result<u64, DriverError> {
         self.next().map(i64::unsigned_abs)
     }
@@ -165,6 +154,22 @@ impl<'r> Reader<'r> {
     pub(super) fn next_time(&mut self) -> Result<Timestamp, DriverError> {
         self.next::<PgTimestamp>().map(|time| time.0)
     }
+}
+
+/// The annotations of a job, whose id is in the first column. Lookout writes an object of strings; of another value, the
+/// text is returned.
+pub(super) fn annotations(row: &Row, at: usize, odd: &OddValues) -> Result<Annotations, DriverError> {
+    if let Ok(strings) = row.try_get::<_, Option<Json<Annotations>>>(at) {
+        return Ok(strings.map(|json| json.0).unwrap_or_default());
+    }
+    let Ok(Json(value)) = row.try_get::<_, Json<Value>>(at) else {
+        odd.note("job.annotations", row.try_get(0)?, &"a number or nesting out of range");
+        return Ok(Annotations::default());
+    };
+    odd.note("job.annotations", row.try_get(0)?, &value);
+    let text = |value: &Value| value.as_str().map_or_else(|| value.to_string().into(), SmolStr::new);
+    let pairs = value.as_object().into_iter().flatten();
+    Ok(pairs.map(|(key, value)| (SmolStr::new(key), text(value))).collect())
 }
 
 /// Reads a job from a row of [`JOB_COLUMNS`] and a JSON array of runs, which may be null.
@@ -188,7 +193,7 @@ pub(super) fn job(row: &Row, now: Timestamp, odd: &OddValues) -> Attempt<Job> {
         last_transition_time: reader.next_time()?,
         last_active_run_id: reader.next_optional_text()?,
         duplicate: reader.next()?,
-        annotations: reader.next_annotations(odd)?,
+        annotations: annotations(row, reader.skip(), odd)?,
         runs: Vec::new(),
         cancel_reason: reader.next_optional_text()?,
         cancel_user: reader.next_optional_text()?,

@@ -24,6 +24,9 @@ const CURRENT_SCHEMA: &str = "SELECT current_schema()";
 /// Other encodings have other sort orders, or do not contain all of Unicode.
 const ENCODINGS: [&str; 2] = ["UTF8", "SQL_ASCII"];
 
+/// The characteristics of a transaction whose statements read the same snapshot. They override those of the settings.
+const SNAPSHOT: &str = "; SET TRANSACTION ISOLATION LEVEL REPEATABLE READ, READ ONLY";
+
 /// The session does not have the temporary table of batches.
 const UNSTAGED: u8 = 0;
 /// The open transaction created the table, so a rollback removes it.
@@ -185,13 +188,24 @@ impl Session {
         Ok(())
     }
 
+    /// The statements that begin a transaction with further characteristics.
+    fn begin(&self, characteristics: &str) -> String {
+        match &self.config.schema {
+            // The search path is set again, because a statement may have changed it.
+            Some(schema) if self.dedicated => begin_in_schema(schema) + characteristics,
+            _ => self.config.settings.for_transaction(characteristics),
+        }
+    }
+
+    /// Begins a transaction that reads one snapshot. It ends with the session.
+    pub(super) async fn begin_snapshot(&self) -> Attempt<()> {
+        self.mark_dirty();
+        Ok(self.client.batch_execute(&self.begin(SNAPSHOT)).await?)
+    }
+
     /// Executes `work` in a transaction.
     pub(super) async fn transaction<T>(&self, work: impl Future<Output = Attempt<T>>) -> Attempt<T> {
-        let begin = match &self.config.schema {
-            // The search path is set again, because a statement may have changed it.
-            Some(schema) if self.dedicated => begin_in_schema(schema),
-            _ => self.config.settings.for_transaction(),
-        };
+        let begin = self.begin("");
         // The first statement of `work` is sent without waiting for the response to BEGIN.
         let begun = async { Ok(self.client.batch_execute(&begin).await?) };
         match try_join(begun, work).await {

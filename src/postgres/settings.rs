@@ -44,8 +44,8 @@ impl Settings {
         format!("SELECT {}", calls.join(", "))
     }
 
-    /// The statements that begin a transaction and make the settings for the transaction.
-    pub(super) fn for_transaction(&self) -> String {
+    /// The statements that begin a transaction with further characteristics and make the settings for the transaction.
+    pub(super) fn for_transaction(&self, characteristics: &str) -> String {
         let mut first = String::from("BEGIN");
         let mut calls = Vec::new();
         for (name, value) in &self.pairs {
@@ -60,7 +60,7 @@ impl Settings {
         // table of the store.
         calls
             .extend(self.schema.iter().map(|name| set("search_path", &format!("{}, pg_temp", identifier(name)), true)));
-        format!("{first}; SELECT {}", calls.join(", "))
+        format!("{first}{characteristics}; SELECT {}", calls.join(", "))
     }
 }
 
@@ -126,7 +126,7 @@ mod tests {
         let config = PostgresConfig { settings: parse_options(text).unwrap(), ..PostgresConfig::default() };
         let settings = Settings::new(&config).in_schema(r#"my "odd\ schema"#);
         assert_eq!(
-            settings.for_transaction(),
+            settings.for_transaction(""),
             "BEGIN; SET LOCAL transaction_read_only = E'on'; SELECT set_config(E'plan_cache_mode', \
              E'force_custom_plan', true), set_config(E'gin_fuzzy_search_limit', E'0', true), set_config(E'search_path', E'theirs', true), set_config(E'x.y', E'it''s\\\\', \
              true), set_config(E'search_path', E'\"my \"\"odd\\\\ schema\", pg_temp', true)"

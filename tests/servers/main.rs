@@ -33,6 +33,7 @@ fn main() {
         ("columns", postgres::columns::trials()),
         ("rights", postgres::rights::trials()),
         ("strangers", postgres::strangers::trials()),
+        ("exchange", postgres::exchange::trials()),
         ("lookout", postgres::lookout::trials()),
         ("traps", postgres::traps::trials()),
         ("adoption", clickhouse::adoption::trials()),

@@ -76,7 +76,7 @@ WHERE s.target = 'job';"
 /// Forces nested loops with index lookups. The planner has no statistics of the temporary table, and would read all
 /// jobs to find the few of a batch. Nested loops are efficient for every batch size, and visit rows in the order in
 /// which they were copied. The disabled-path penalties would trigger JIT compilation, so that is disabled too.
-const NESTED_LOOPS: &str = "
+pub(super) const NESTED_LOOPS: &str = "
 SET LOCAL enable_hashjoin = off; SET LOCAL enable_mergejoin = off; SET LOCAL enable_seqscan = off; SET LOCAL jit = off;";
 
 /// An active job gets the values of the patch, a terminal one those of the preemption.

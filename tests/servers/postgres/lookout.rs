@@ -26,7 +26,7 @@ pub fn trials() -> Vec<Trial> {
 }
 
 /// Lookout's tables without a marker: with two jobs of other tests, and a failed job with a run.
-async fn lookouts() -> ScratchStore {
+pub async fn lookouts() -> ScratchStore {
     let store = unmarked(LAYOUTS[0]).await;
     let at = Timestamp::from_seconds;
     let (job_id, run_id) = ("c".to_owned(), "c-run".to_owned());
@@ -76,7 +76,7 @@ async fn results(database: &dyn Database) -> (Vec<Job>, Vec<Job>, Vec<JobGroup>,
 }
 
 /// The layouts of upstream Broadside and of Lookout, whose tables have the names of this backend's.
-const OTHER_LAYOUTS: [(&str, &str); 3] = [
+pub const OTHER_LAYOUTS: [(&str, &str); 3] = [
     (
         "hotColdSplit of upstream Broadside",
         "CREATE TABLE job_historical (LIKE job INCLUDING ALL);
@@ -185,7 +185,7 @@ async fn not_adopted() {
 }
 
 /// The changes of the migrations from 014 on to the tables that are read.
-const MIGRATIONS: [(u32, &str); 8] = [
+pub const MIGRATIONS: [(u32, &str); 8] = [
     (14, "ALTER TABLE job ADD COLUMN external_job_uri varchar(1024)"),
     (15, "ALTER TABLE job ADD COLUMN cancel_user varchar(512)"),
     (16, "ALTER TABLE job_run ADD COLUMN pool text"),
@@ -195,7 +195,7 @@ const MIGRATIONS: [(u32, &str); 8] = [
     (33, "ALTER TABLE job_run DROP COLUMN failure_info"),
     (34, "ALTER TABLE job_run ADD COLUMN scheduler_termination_reason jsonb"),
 ];
-const UNDO: &str = "
+pub const UNDO: &str = "
     ALTER TABLE job DROP COLUMN external_job_uri, DROP COLUMN cancel_user;
     ALTER TABLE job_run DROP COLUMN pool, DROP COLUMN ingress_addresses, DROP COLUMN failure_category,
         DROP COLUMN failure_subcategory, DROP COLUMN scheduler_termination_reason";

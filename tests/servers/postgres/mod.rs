@@ -2,6 +2,7 @@
 
 pub mod activity;
 pub mod columns;
+pub mod exchange;
 pub mod failover;
 pub mod faults;
 pub mod historical;

@@ -5,6 +5,7 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 use std::sync::Arc;
 
+use super::exchange::exported;
 use super::trial;
 use crate::support::jobs::all_jobs;
 use crate::support::postgres::{
@@ -277,6 +278,11 @@ async fn assert_byte_order(database: &dyn Database) {
 async fn hosts() {
     let (primary, standby) = (Server::postgres("primary", ""), Server::postgres("standby", ""));
     let data = Path::new(standby.exported("BROADSIDE_POSTGRES_CA")).parent().unwrap();
+    let store = connect(standby.address()).await.unwrap();
+    store.initialise_schema().await.unwrap();
+    store.execute_ingestion_query_batch(&batch([insert("a", "js")])).await.unwrap();
+    let rows = exported(&*store).await;
+    store.close().await.unwrap();
     standby.kill();
     std::fs::write(data.join("standby.signal"), "").unwrap();
     standby.resume();
@@ -315,6 +321,9 @@ async fn hosts() {
         assert_eq!(is_on_primary(&[&primary_host, &standby_host], attrs).await, chosen, "{attrs}");
     }
     assert!(is_on_primary(&[&primary_host], "prefer-standby").await);
+    let reader = connect_to(&[&standby_host], "standby").await.unwrap();
+    assert_eq!(exported(&*reader).await, rows);
+    reader.close().await.unwrap();
     assert!(is_on_primary(&[&hung, &primary_host], "any").await);
     session.batch_execute("ALTER ROLE broadside SET default_transaction_read_only = on").await.unwrap();
     assert!(is_on_primary(&[&standby_host, &primary_host], "primary").await);

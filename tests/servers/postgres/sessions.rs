@@ -4,6 +4,7 @@ use std::process::Command;
 use std::sync::Arc;
 use std::time::Duration;
 
+use super::exchange::exported;
 use super::trial;
 use crate::support::backends::is_ci;
 use crate::support::jobs::all_jobs;
@@ -12,6 +13,7 @@ use crate::support::postgres::{
     until, until_blocked, write_errors,
 };
 use crate::support::server::{Server, with};
+use broadside::exchange::Part;
 use broadside::load::LoadConfig;
 use broadside::query::GroupField;
 use broadside::{DatabaseConfig, ErrorKind, GroupQuery, JobQuery, Outcome, ReadCall, SystemClock};
@@ -81,8 +83,14 @@ async fn pooled_store(pooler: String) {
         let direct = handle(&ours, &shared(layout.parameter)).await;
         assert_eq!(all_jobs(&*direct).await.len(), 3 * JOBS);
         spoil().await;
+        let rows = exported(&**ours.database()).await;
+        assert_eq!(exported(&*direct).await, rows);
+        spoil().await;
         ours.database().tear_down().await.unwrap();
         assert!(all_jobs(&*direct).await.is_empty());
+        spoil().await;
+        ours.database().import(&Part::new(rows.clone(), "").unwrap()).await.unwrap();
+        assert_eq!(exported(&*direct).await, rows);
         assert_eq!(all_jobs(&**theirs.database()).await, before);
         ours.remove().await.unwrap();
     }
@@ -180,6 +188,7 @@ async fn read_only(layout: Layout) {
     let address = shared(layout.parameter).replace("broadside:broadside@", &format!("{name}_reader:reader@"));
     let reader = handle(&store, &address).await;
     assert_eq!(all_jobs(&*reader).await, all_jobs(&**store.database()).await);
+    assert_eq!(exported(&*reader).await, exported(&**store.database()).await);
     let groups = reader.get_job_groups(&GroupQuery::by(GroupField::Queue)).await.unwrap();
     assert_eq!(groups[0].count, JOBS as u64);
     let missing = reader.get_job_spec("set-00").await.unwrap_err();
