@@ -169,7 +169,9 @@ pub trait Database: fmt::Debug + Send + Sync {
     /// Atomic, except on ClickHouse, as for a batch.
     ///
     /// PostgreSQL stores the namespace "" instead of null, as Lookout requires, and leaves out values of columns that
-    /// Lookout's tables in this store do not have.
+    /// Lookout's tables in this store do not have. ClickHouse stores "" as null, a time outside the limits of ingestion
+    /// as the nearest one within them, and no values of the columns that no query of this crate reads; it rejects
+    /// unknown states.
     ///
     /// # Errors
     ///

@@ -5,6 +5,7 @@ use std::future::Future;
 use std::time::{Duration, Instant};
 
 use backon::Retryable;
+use bytes::Bytes;
 use clickhouse::{Client, Row, RowOwned, RowRead, RowWrite};
 use hyper_rustls::HttpsConnectorBuilder;
 use hyper_util::client::legacy::Client as HttpClient;
@@ -37,6 +38,13 @@ const WHOLE_INSERT: [(&str, &str); 3] = [
     ("max_insert_block_size", "1000000000"),
     ("min_insert_block_size_rows", "1000000000"),
     ("min_insert_block_size_bytes", "100000000000"),
+];
+
+/// The settings of results as Arrow streams.
+const AS_ARROW: [(&str, &str); 3] = [
+    ("output_format_arrow_string_as_string", "0"),
+    ("output_format_arrow_low_cardinality_as_dictionary", "0"),
+    ("output_format_arrow_compression_method", "none"),
 ];
 
 /// The settings with which a table, including one behind a materialized view, deduplicates inserts by their token.
@@ -145,6 +153,35 @@ impl Connection {
         statement: &Statement,
     ) -> Result<Vec<T>> {
         self.repeated(operation, Effect::Reads, || query(&self.client, statement).fetch_all()).await
+    }
+
+    /// The result of a query as an Arrow stream, with strings as bytes, which need not be UTF-8.
+    pub(super) async fn fetch_arrow(&self, operation: Operation, statement: &Statement) -> Result<Bytes> {
+        let request = || async {
+            let query = query(&self.client, statement);
+            let query = AS_ARROW.iter().fold(query, |query, &(name, value)| query.with_setting(name, value));
+            query.fetch_bytes("ArrowStream")?.collect().await
+        };
+        self.repeated(operation, Effect::Reads, request).await
+    }
+
+    /// Inserts the rows of a body as one part. The insert must be idempotent: the rows have a version, or the table
+    /// deduplicates by the token.
+    pub(super) async fn insert_bytes(
+        &self,
+        operation: Operation,
+        sql: &str,
+        body: Bytes,
+        token: Option<&str>,
+    ) -> Result<()> {
+        let request = || async {
+            let settings = WHOLE_INSERT.into_iter().chain(token.into_iter().flat_map(deduplicated));
+            let insert = self.client.insert_formatted_with(sql);
+            let mut insert = settings.fold(insert, |insert, (name, value)| insert.with_setting(name, value));
+            insert.send(body.clone()).await?;
+            insert.end().await
+        };
+        self.repeated(operation, Effect::Writes, request).await
     }
 
     /// Inserts rows as one part. The insert must be idempotent: the rows have a version, or the table deduplicates by

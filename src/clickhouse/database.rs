@@ -21,9 +21,10 @@ use super::row::{BytesRow, GroupRow, JobRow, PropertyRow, RunRow, SettingRow};
 use super::statement::{MAX_IDS, Statement};
 use super::store::Store;
 use super::tables::{self, STORE};
-use super::{activity, explain, record, schema};
+use super::{activity, exchange, explain, record, schema};
 use crate::api::JobSpec;
 use crate::error::{BackendKind, Error, ErrorKind, Operation, Result};
+use crate::exchange::{Part, Parts};
 use crate::historical::HistoricalJobs;
 use crate::ingest::IngestionBatch;
 use crate::model::{Job, JobGroup, Run};
@@ -198,6 +199,29 @@ impl Database for ClickHouseDatabase {
             progress(Progress { done: chunk.end(), total });
         }
         Ok(())
+    }
+
+    async fn export(&self, after: Option<&str>) -> Result<Parts<'static>> {
+        self.open(Operation::Export)?;
+        schema::check(&self.connection, Operation::Export).await?;
+        Ok(exchange::export(self.connection.clone(), after))
+    }
+
+    async fn import(&self, part: &Part) -> Result<()> {
+        let operation = Operation::Import;
+        self.open(operation)?;
+        let store = self.store(operation).await?;
+        schema::check(&self.connection, operation).await?;
+        exchange::check(part)?;
+        let guard = store.write_lock.lock_store().await;
+        let (connection, layout, part) = (self.connection.clone(), self.config.layout, part.clone());
+        let token = (layout == Layout::Patch).then(unique_token);
+        // From here on, the import is completed even if this future is dropped.
+        detached(operation, async move {
+            let _guard = guard;
+            exchange::import(&connection, layout, &part, token.as_deref()).await
+        })
+        .await
     }
 
     async fn store_info(&self) -> Result<StoreInfo> {

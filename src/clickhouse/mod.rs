@@ -124,6 +124,7 @@ mod config;
 mod connection;
 mod database;
 mod error;
+mod exchange;
 mod explain;
 mod historical;
 mod ingest;

@@ -8,6 +8,7 @@ use clickhouse::Row;
 use serde::{Deserialize, Serialize};
 use smol_str::{SmolStr, ToSmolStr};
 
+use super::exchange::NO_LEASE;
 use crate::ingest::{JobInsert, RecordInsert, RunInsert};
 use crate::model::{Annotations, GroupAggregates, Job, JobGroup, JobState, Run, RunState};
 use crate::odd_values::OddValues;
@@ -270,7 +271,7 @@ impl From<RunRow> for Run {
             cluster: row.cluster,
             node: row.node,
             pool: row.pool,
-            leased: Some(row.leased),
+            leased: Some(row.leased).filter(|leased| leased.as_micros() > NO_LEASE),
             pending: row.pending,
             started: row.started,
             finished: row.finished,

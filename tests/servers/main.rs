@@ -37,6 +37,7 @@ fn main() {
         ("lookout", postgres::lookout::trials()),
         ("traps", postgres::traps::trials()),
         ("adoption", clickhouse::adoption::trials()),
+        ("exchange", clickhouse::exchange::trials()),
         ("faults", clickhouse::faults::trials()),
         ("late", clickhouse::late::trials()),
         ("profiles", clickhouse::profiles::trials()),

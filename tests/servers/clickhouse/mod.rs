@@ -1,6 +1,7 @@
 //! Tests of the ClickHouse backend on a server.
 
 pub mod adoption;
+pub mod exchange;
 pub mod faults;
 pub mod late;
 pub mod profiles;
