@@ -107,20 +107,21 @@ fn annotations_type() -> DataType {
     DataType::Map(Arc::new(annotation_entries()), false)
 }
 
-/// The names of job states, by their ordinals from 1.
-static JOB_STATES: LazyLock<ArrayRef> =
-    LazyLock::new(|| state_names(|ordinal| JobState::from_ordinal(ordinal).map(JobState::name)));
-/// The names of run states, by their ordinals from 1.
+/// The names of job states, by their ordinals.
+static JOB_STATES: LazyLock<ArrayRef> = LazyLock::new(|| state_names(|ordinal| JobState::from_stored(ordinal)));
+/// The names of run states, by their ordinals.
 pub(super) static RUN_STATES: LazyLock<ArrayRef> =
-    LazyLock::new(|| state_names(|ordinal| RunState::from_ordinal(ordinal).map(RunState::name)));
+    LazyLock::new(|| state_names(|ordinal| RunState::from_stored(ordinal)));
 
-fn state_names(name: impl Fn(u8) -> Option<&'static str>) -> ArrayRef {
-    Arc::new((1..).map_while(name).map(Some).collect::<StringViewArray>())
+/// The names of all ordinals that can be stored, also of unknown states.
+fn state_names<S: ToString>(state: impl Fn(i16) -> S) -> ArrayRef {
+    let names = (0..=u8::MAX).map(|ordinal| Some(state(ordinal.into()).to_string()));
+    Arc::new(names.collect::<StringViewArray>())
 }
 
 /// Converts ordinals to names.
 pub(super) fn states(ordinals: &PrimitiveArray<UInt8Type>, names: &ArrayRef) -> Result<ArrayRef, ArrowError> {
-    let codes: UInt32Array = ordinals.unary::<_, UInt32Type>(|ordinal| u32::from(ordinal).wrapping_sub(1));
+    let codes: UInt32Array = ordinals.unary::<_, UInt32Type>(u32::from);
     Ok(Arc::new(DictionaryArray::try_new(codes, Arc::clone(names))?))
 }
 
@@ -223,7 +224,10 @@ impl JobColumns<'_> {
             "job_id" => self.job_ids(),
             "state" => Ok(states(self.stored(JobColumnIndex::state)?.as_primitive(), &JOB_STATES)?),
             "latest_run_id" => self.latest_run_ids(),
-            "duplicate" => Ok(Arc::new(BooleanArray::from(vec![false; self.rows.len()]))),
+            "duplicate" => {
+                let duplicates = self.rows.located().map(|(chunk, at)| Some(chunk.duplicates.get(at).is_some()));
+                Ok(Arc::new(duplicates.collect::<BooleanArray>()))
+            }
             "annotations" => self.annotations(),
             _ => match (JobColumnIndex::named(name), self.tables.dictionaries.of(name)) {
                 (Some(column), Some(dictionary)) => self.texts(dictionary, column),

@@ -65,9 +65,11 @@ pub(super) async fn measure(tables: &Tables, writer_bytes: usize) -> MemoryStats
         add("job", &name, sum(sizes).await);
     }
     add("job", "annotations", sum(tables.jobs.annotation_sizes()).await);
+    add("job", "sparse columns", sum(tables.jobs.sparse_sizes()).await);
     for (name, sizes) in tables.runs.column_sizes() {
         add("job_run", &name, sum(sizes).await);
     }
+    add("job_run", "sparse columns", sum(tables.runs.sparse_sizes()).await);
     let records = &tables.records;
     add("job_run", "errors and debug messages", sum(records.run_messages.sizes()).await);
     let (runs, jobs) = (records.dangling_runs.block_sizes(|_| 0), records.missing_jobs.block_sizes(|_| 0));

@@ -47,11 +47,20 @@ macro_rules! states {
             }
 
             /// The state that is stored with an ordinal.
-            #[cfg(any(feature = "postgres", feature = "clickhouse"))]
+            #[cfg(any(feature = "memory", feature = "postgres", feature = "clickhouse"))]
             pub(crate) const fn from_stored(ordinal: i16) -> Self {
                 match ordinal {
                     $($ordinal => Self::$variant,)*
                     _ => Self::Unknown(ordinal),
+                }
+            }
+
+            /// The ordinal with which the state is stored.
+            #[cfg(feature = "memory")]
+            pub(crate) const fn stored(self) -> i16 {
+                match self {
+                    Self::Unknown(ordinal) => ordinal,
+                    known => known.ordinal() as i16,
                 }
             }
 

@@ -276,7 +276,10 @@ impl JobScanExec {
     /// The scan order that satisfies an SQL sort, if there is one.
     fn order_by(&self, sort: &PhysicalSortExpr) -> Option<ScanOrder> {
         let JobColumn::Sql(column) = self.column_of(&sort.expr)? else { return None };
-        ScanOrder::by(JOB_SCHEMA.field(column).name(), sort.options.descending)
+        let order = ScanOrder::by(JOB_SCHEMA.field(column).name(), sort.options.descending)?;
+        // The rows of one known state after another would be without those of unknown states.
+        let is_complete = !matches!(order, ScanOrder::StateName(_)) || !self.tables.has_unknown_states();
+        is_complete.then_some(order)
     }
 
     /// Column statistics from the schema and zone maps.

@@ -36,7 +36,7 @@ pub(super) enum AccessPath {
 
 pub(super) async fn access_path(tables: &Tables, predicate: &Predicate) -> AccessPath {
     match predicate {
-        Predicate::State(states) if *states == StateSet::ALL => AccessPath::Everything,
+        Predicate::State(states) if *states == StateSet::ALL && !tables.has_unknown_states() => AccessPath::Everything,
         Predicate::State(states) if states.len() == 1 => {
             let mut of_one = states.iter().filter_map(|state| tables.indexes.states.rows(state.ordinal().into()));
             AccessPath::Rows(of_one.next().cloned().unwrap_or_default())

@@ -94,7 +94,7 @@ impl GroupAccumulators {
     fn count(&mut self, states: &[u8]) {
         let (bits, mask) = (self.replica_bits, (1 << self.replica_bits) - 1);
         for ((at, &slot), &state) in (0u32..).zip(&self.of_rows).zip(states) {
-            self.entries[(slot << bits | at & mask) as usize].states[usize::from(state)] += 1;
+            self.entries[(slot << bits | at & mask) as usize].add_state(state);
             self.touched[slot as usize / 64] |= 1 << (slot % 64);
         }
     }
@@ -108,7 +108,7 @@ impl GroupAccumulators {
         for ((((at, &slot), &state), &submitted), &transition) in rows {
             self.touched[slot as usize / 64] |= 1 << (slot % 64);
             let entry = &mut self.entries[(slot << bits | at & mask) as usize];
-            entry.states[usize::from(state)] += 1;
+            entry.add_state(state);
             entry.transition_sum += transition;
             if FEW_GROUPS {
                 if submitted < entry.submitted {

@@ -9,7 +9,6 @@ use super::search::Search;
 use super::text_index::text_order;
 use crate::memory::cost::{GATHER_MAX_CANDIDATES, LIST_PROBES};
 use crate::memory::storage::{Dictionary, JobChunk, PostingList, by_window, locate};
-use crate::model::JobState;
 use crate::query::Direction;
 
 /// The number of rows of a list that are read in one call.
@@ -46,13 +45,12 @@ impl Search<'_> {
         if self.selected.upper_bound(self.tables) <= GATHER_MAX_CANDIDATES {
             return self.gathered_by(direction, |chunk| &chunk.cells.state, |ordinal| ordinal).await;
         }
-        let mut states = JobState::ALL;
-        states.sort_unstable_by_key(|state| state.ordinal());
-        if direction == Direction::Descending {
-            states.reverse();
+        let states = &self.tables.indexes.states;
+        let rows = |ordinal: u32| Some(PostingList::Many(Arc::new(states.rows(ordinal)?.clone())));
+        match direction {
+            Direction::Ascending => self.through_lists((0..states.codes()).filter_map(rows)).await,
+            Direction::Descending => self.through_lists((0..states.codes()).rev().filter_map(rows)).await,
         }
-        let rows = |state: JobState| self.tables.indexes.states.rows(state.ordinal().into()).cloned();
-        self.through_lists(states.into_iter().filter_map(rows).map(|rows| PostingList::Many(Arc::new(rows)))).await
     }
 
     async fn gathered_by<V: Copy + Send, K: Copy + Ord + Send>(

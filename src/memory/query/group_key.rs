@@ -2,10 +2,9 @@
 
 use std::cmp::Ordering;
 
-use smol_str::SmolStr;
+use smol_str::{SmolStr, ToSmolStr};
 
-use crate::memory::storage::{Dictionary, JobColumnIndex, Tables};
-use crate::model::JobState;
+use crate::memory::storage::{Dictionary, JobColumnIndex, Tables, job_state};
 use crate::query::{GroupBy, TextField};
 
 /// The key of a grouping.
@@ -14,7 +13,8 @@ use crate::query::{GroupBy, TextField};
 /// ordinal.
 #[derive(Debug, Clone)]
 pub(in crate::memory) enum GroupKey {
-    State,
+    /// With the number of ordinals up to the greatest one of a job.
+    State(u32),
     Text(TextField, Dictionary),
     /// Rows without the key are in no group.
     Annotation(u32, Dictionary),
@@ -25,7 +25,7 @@ pub(in crate::memory) enum GroupKey {
 impl GroupKey {
     pub(in crate::memory) fn new(tables: &Tables, group_by: &GroupBy) -> Self {
         match group_by {
-            GroupBy::State => Self::State,
+            GroupBy::State => Self::State(tables.indexes.states.codes()),
             GroupBy::Text(field) => match tables.dictionaries.of(field.column()) {
                 Some(texts) => Self::Text(*field, texts.clone()),
                 None => Self::Nothing,
@@ -41,7 +41,7 @@ impl GroupKey {
     /// The number of groups, including group 0.
     pub(in crate::memory) fn groups(&self) -> usize {
         match self {
-            Self::State => JobState::ALL.len() + 1,
+            Self::State(ordinals) => *ordinals as usize,
             Self::Text(_, dictionary) | Self::Annotation(_, dictionary) => dictionary.len() + 1,
             Self::Nothing => 1,
         }
@@ -52,23 +52,25 @@ impl GroupKey {
     }
 
     pub(in crate::memory) fn name(&self, group: u32) -> SmolStr {
-        SmolStr::from(self.text(group))
+        match self {
+            Self::State(_) => job_state(group as u8).to_smolstr(),
+            _ => SmolStr::from(self.text(group)),
+        }
     }
 
     fn text(&self, group: u32) -> &str {
         match self {
-            Self::State => JobState::from_ordinal(group as u8).map_or("", JobState::name),
             Self::Text(_, dictionary) | Self::Annotation(_, dictionary) => {
                 group.checked_sub(1).map_or("", |code| dictionary.text(code))
             }
-            Self::Nothing => "",
+            Self::State(_) | Self::Nothing => "",
         }
     }
 
     /// Compares names; states compare by their ordinal.
     pub(in crate::memory) fn compare_names(&self, a: u32, b: u32) -> Ordering {
         match self {
-            Self::State => a.cmp(&b),
+            Self::State(_) => a.cmp(&b),
             _ => self.text(a).cmp(self.text(b)),
         }
     }
@@ -76,7 +78,7 @@ impl GroupKey {
     /// The stored column of the key; `None` for annotations.
     pub(in crate::memory) fn stored(&self) -> Option<JobColumnIndex> {
         match self {
-            Self::State => Some(JobColumnIndex::state),
+            Self::State(_) => Some(JobColumnIndex::state),
             Self::Text(field, _) => JobColumnIndex::named(field.column()),
             Self::Annotation(..) | Self::Nothing => None,
         }

@@ -16,6 +16,11 @@ impl BitmapIndex {
         self.0.get(code as usize)
     }
 
+    /// The number of codes up to the greatest one that any row has had.
+    pub(crate) fn codes(&self) -> u32 {
+        self.0.len() as u32
+    }
+
     /// The subset of some rows of a window that have any of several codes.
     pub(crate) fn filter(&self, codes: impl Iterator<Item = u32>, rows: &RoaringBitmap) -> RoaringBitmap {
         let Some(first) = rows.min() else { return RoaringBitmap::new() };

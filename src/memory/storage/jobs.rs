@@ -8,10 +8,12 @@ use datafusion::arrow::datatypes::{
 };
 use datafusion::arrow::error::ArrowError;
 use datafusion::arrow::record_batch::RecordBatch;
+use smol_str::SmolStr;
 
 use super::annotation::ChunkAnnotations;
 use super::column::{ColumnType, Optional, Required};
 use super::id::JobId;
+use super::sparse::{Sparse, UNREAD_OF_JOBS, text_bytes};
 use super::table::{Chunk, Table, TableWriter, table};
 use super::zone::{ZoneTree, Zones};
 use crate::model::JobState;
@@ -33,6 +35,7 @@ table! {
         priority: Required<Int64Type>,
         submitted: Required<TimestampMicrosecondType>,
         cancelled: Optional<TimestampMicrosecondType>,
+        /// The ordinal of the state, which may be unknown.
         state: Required<UInt8Type>,
         last_transition_time: Required<TimestampMicrosecondType>,
         /// The latest run: a packed [`Reference`](super::Reference).
@@ -56,6 +59,9 @@ table! {
     }
     extras {
         annotations: ChunkAnnotations,
+        /// The rows that a conversion of Lookout's tables has duplicated.
+        duplicates: Sparse<()>,
+        unread: [Sparse<SmolStr>; UNREAD_OF_JOBS.len()],
         id_zones: Zones<JobId>,
         submitted_zones: Zones<i64>,
         last_transition_seconds_zones: Zones<i64>,
@@ -86,6 +92,11 @@ impl JobTable {
         self.chunks().iter().map(|chunk| chunk.annotations.heap_bytes())
     }
 
+    /// The size of the sparse columns of each chunk, in bytes.
+    pub(crate) fn sparse_sizes(&self) -> impl Iterator<Item = usize> {
+        self.chunks().iter().map(|chunk| chunk.duplicates.heap_bytes(|()| 0) + text_bytes(&chunk.unread))
+    }
+
     /// The size of the zone maps of each chunk, in bytes.
     pub(crate) fn zone_sizes(&self) -> impl Iterator<Item = usize> {
         self.chunks().iter().map(|chunk| {
@@ -96,9 +107,9 @@ impl JobTable {
     }
 }
 
-/// The state of an ordinal. The column contains only ordinals of [`JobState`].
+/// The state of an ordinal.
 pub(crate) fn job_state(ordinal: u8) -> JobState {
-    JobState::from_ordinal(ordinal).unwrap_or(JobState::Queued)
+    JobState::from_stored(ordinal.into())
 }
 
 impl JobChunk {

@@ -5,6 +5,7 @@
 //! | `located_rows` | the chunks of rows, and reads of rows in several chunks |
 //! | `column`, `table` | chunks of a table: Arrow record batches, opened as builders by a batch of ingestion |
 //! | `jobs`, `runs`, `records`, `reference` | the tables, and references between them |
+//! | `sparse` | columns of which few rows have a value |
 //! | `annotation` | the keys and values of annotations, and those of the rows of a chunk |
 //! | `shared_list` | lists that snapshots share by leaf |
 //! | `arena`, `dictionary` | append-only values, and dictionaries |
@@ -38,6 +39,7 @@ mod reference;
 mod row_set;
 mod runs;
 mod shared_list;
+mod sparse;
 mod table;
 mod tables;
 mod window;
@@ -59,6 +61,7 @@ pub(super) use records::Records;
 pub(super) use reference::Reference;
 pub(super) use row_set::{RowSet, visit_bitmap};
 pub(super) use runs::{RunCells, RunChunk, RunColumnIndex, RunRows, RunWriter};
+pub(super) use sparse::{Sparse, UNREAD_OF_JOBS, UNREAD_OF_RUNS};
 pub(super) use table::Chunk;
 pub(super) use tables::{Dictionaries, Indexes, JobRecords, Tables};
 pub(super) use window::{by_window, whole_window, window_of};

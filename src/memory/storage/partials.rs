@@ -20,12 +20,13 @@ const MAX_QUERIES: usize = 64;
 const SHARE: usize = 4;
 /// The counts of a segment must fit into 16 bits.
 const MAX_CHUNKS_PER_SEGMENT: usize = 4;
-const STATES: usize = JobState::ALL.len() + 1;
+/// The ordinals of the known states, which are those from 1 on, and 0 for all unknown ones.
+pub(crate) const STATES: usize = JobState::ALL.len() + 1;
 
 /// The accumulator of a group, for all aggregates that a query can request.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct GroupAccumulator {
-    /// The number of jobs by the ordinal of their state.
+    /// The number of jobs by the ordinal of their state; those of unknown states are at 0.
     pub(crate) states: [u32; STATES],
     /// The earliest submission.
     pub(crate) submitted: i64,
@@ -47,6 +48,13 @@ impl GroupAccumulator {
 
     pub(crate) fn count(&self) -> u32 {
         self.states.iter().sum()
+    }
+
+    /// Counts a job with the ordinal of its state.
+    #[inline]
+    pub(crate) fn add_state(&mut self, ordinal: u8) {
+        let known = usize::from(ordinal) < STATES;
+        self.states[if known { usize::from(ordinal) } else { 0 }] += 1;
     }
 
     pub(crate) fn merge(&mut self, other: &Self) {

@@ -25,6 +25,10 @@ impl Records {
         self.index.find(id, |row| (row as usize) < self.records.len() && self.record(row).0 == *id)
     }
 
+    pub(crate) fn len(&self) -> usize {
+        self.records.len()
+    }
+
     pub(crate) fn record(&self, row: u32) -> &(JobId, Bytes) {
         self.records.get(row)
     }

@@ -8,9 +8,11 @@ use datafusion::arrow::datatypes::{
 };
 use datafusion::arrow::error::ArrowError;
 use datafusion::arrow::record_batch::RecordBatch;
+use smol_str::SmolStr;
 
 use super::column::{ColumnType, Optional, Required};
 use super::id::RunId;
+use super::sparse::{Sparse, UNREAD_OF_RUNS, text_bytes};
 use super::table::{Chunk, Table, TableWriter, table};
 
 table! {
@@ -20,10 +22,11 @@ table! {
         cluster: Required<UInt32Type>,
         node: Optional<UInt32Type>,
         pool: Optional<UInt32Type>,
-        leased: Required<TimestampMicrosecondType>,
+        leased: Optional<TimestampMicrosecondType>,
         pending: Optional<TimestampMicrosecondType>,
         started: Optional<TimestampMicrosecondType>,
         finished: Optional<TimestampMicrosecondType>,
+        /// The ordinal of the state, which may be unknown.
         state: Required<UInt8Type>,
         exit_code: Optional<Int32Type>,
         /// The index of the error among the messages.
@@ -35,6 +38,9 @@ table! {
         job: Required<UInt32Type>,
         previous: Optional<UInt32Type>,
     }
+    extras {
+        unread: [Sparse<SmolStr>; UNREAD_OF_RUNS.len()],
+    }
 }
 
 pub(crate) type RunTable = Table<RunChunk>;
@@ -44,6 +50,11 @@ impl RunTable {
     pub(crate) fn id(&self, row: u32) -> RunId {
         let (chunk, at) = self.locate(row);
         RunId::at(&chunk.cells.run_id, at)
+    }
+
+    /// The size of the sparse columns of each chunk, in bytes.
+    pub(crate) fn sparse_sizes(&self) -> impl Iterator<Item = usize> {
+        self.chunks().iter().map(|chunk| text_bytes(&chunk.unread))
     }
 }
 

@@ -15,7 +15,7 @@ use super::id_index::IdIndex;
 use super::integer_index::IntegerIndex;
 use super::jobs::{JobTable, JobZones};
 use super::located_rows::first_row;
-use super::partials::GroupPartials;
+use super::partials::{GroupPartials, STATES};
 use super::recent::RecentTransitions;
 use super::records::Records;
 use super::reference::Reference;
@@ -94,15 +94,24 @@ impl Tables {
         self.indexes.run_ids.find(id, |row| (row as usize) < self.runs.len() && self.runs.id(row) == *id)
     }
 
+    /// Whether a job may have a state that only a later version of Lookout has.
+    pub(crate) fn has_unknown_states(&self) -> bool {
+        self.indexes.states.codes() as usize > STATES
+    }
+
     /// The rows of the runs of a job, which need not exist.
     pub(crate) fn runs_of(&self, id: &JobId) -> Vec<u32> {
-        let Some(job) = self.job_row(id) else { return self.runs_of_missing(id) };
+        self.job_row(id).map_or_else(|| self.runs_of_missing(id), |job| self.runs_of_job(job).collect())
+    }
+
+    /// The rows of the runs of a job, in descending order.
+    pub(crate) fn runs_of_job(&self, job: u32) -> impl Iterator<Item = u32> {
         let (chunk, at) = self.jobs.locate(job);
         let previous = |&run: &u32| {
             let (chunk, at) = self.runs.locate(run);
             chunk.cells.previous.get(at)
         };
-        successors(chunk.cells.last_run.get(at), previous).collect()
+        successors(chunk.cells.last_run.get(at), previous)
     }
 
     fn runs_of_missing(&self, id: &JobId) -> Vec<u32> {
