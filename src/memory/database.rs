@@ -10,14 +10,15 @@ use super::budget::Budget;
 use super::engine::Engine;
 use super::error::engine_error;
 use super::ingest::Store;
-use super::limit::{JOB_BYTES, RUN_BYTES, batch_bytes};
+use super::limit::{JOB_BYTES, RUN_BYTES, batch_bytes, part_bytes};
 use super::query::consume_budget_for;
 use super::stats::MemoryStats;
 use super::storage::{JobId, OptionalCells, RunCells, RunId, Tables};
-use super::{explain, plan, read, stats};
+use super::{exchange, explain, plan, read, stats};
 use crate::api::JobSpec;
 use crate::database::{Database, Explanation, Progress, ProgressFn, StoreInfo};
 use crate::error::{BackendKind, Error, ErrorKind, Operation, Result};
+use crate::exchange::{Part, Parts};
 use crate::historical::HistoricalJobs;
 use crate::ingest::IngestionBatch;
 use crate::model::{Job, JobGroup};
@@ -285,6 +286,24 @@ impl Database for MemoryDatabase {
             }
             tokio::task::yield_now().await;
         }
+    }
+
+    async fn export(&self, after: Option<&str>) -> Result<Parts<'static>> {
+        exchange::export(self.snapshot(Operation::Export).await?, after)
+    }
+
+    async fn import(&self, part: &Part) -> Result<()> {
+        let operation = Operation::Import;
+        self.check_open(operation)?;
+        self.check_memory(operation, part_bytes(part)).await?;
+        let imported = if part.rows() <= LARGE_BATCH {
+            consume_budget_for(part.rows(), QUERIES_PER_UNIT).await;
+            self.engine.write(|store| store.import(part)).await
+        } else {
+            let part = part.clone();
+            self.engine.write_blocking(move |store| store.import(&part)).await
+        };
+        imported.unwrap_or_else(|| Err(not_initialised(operation)))
     }
 
     async fn store_info(&self) -> Result<StoreInfo> {

@@ -5,8 +5,10 @@
 
 use std::fs;
 
+use datafusion::arrow::array::Array;
 use parking_lot::Mutex;
 
+use crate::exchange::{Part, Table};
 use crate::ingest::IngestionBatch;
 
 /// The estimated size of a job and of a run without strings, with their entries in indexes, in bytes.
@@ -76,6 +78,15 @@ pub(super) fn batch_bytes(batch: &IngestionBatch) -> u64 {
     let updates = (batch.job_updates().len() + batch.run_updates().len()) * ENTRY_BYTES;
     let rows = batch.jobs().len() * JOB_BYTES + batch.runs().len() * RUN_BYTES;
     (rows + updates + texts.map(|bytes| ENTRY_BYTES + bytes).sum::<usize>()) as u64
+}
+
+/// The estimated size that a part of an export adds to a store, in bytes, if all of its strings are new.
+pub(super) fn part_bytes(part: &Part) -> u64 {
+    let columns = Table::ALL.into_iter().flat_map(|table| part.batch(table).columns());
+    let values = columns.map(|column| column.to_data().get_slice_memory_size().unwrap_or_default());
+    let rows = part.batch(Table::Job).num_rows() * JOB_BYTES + part.batch(Table::JobRun).num_rows() * RUN_BYTES;
+    let records = part.batch(Table::JobSpec).num_rows() + part.batch(Table::JobError).num_rows();
+    (rows + records * ENTRY_BYTES + values.sum::<usize>()) as u64
 }
 
 /// The memory that the process can have, in bytes: that of the machine, or of the control group if that is less.

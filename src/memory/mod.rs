@@ -17,6 +17,7 @@
 //! | `row` | jobs and runs from record batches |
 //! | `read` | reads of a snapshot: plan, execute, decode |
 //! | `explain` | the plans of reads, with the metrics of their operators |
+//! | `exchange` | exports of a snapshot |
 //! | `sql_planner`, `sql_names`, `sql_cancel`, `sql` | sessions that plan and execute SQL over a snapshot |
 //! | `database` | the implementation of the trait |
 
@@ -25,6 +26,7 @@ mod cost;
 mod database;
 mod engine;
 mod error;
+mod exchange;
 mod explain;
 mod groups;
 mod ingest;

@@ -5,7 +5,13 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::task::{Context, Waker};
 
+use datafusion::arrow::array::{RecordBatch, StringArray};
+#[cfg(feature = "sql")]
+use datafusion::arrow::{array::AsArray, compute::cast, datatypes::DataType};
+use futures::TryStreamExt;
+
 use super::*;
+use crate::exchange::{Part, Table};
 use crate::ingest::{IngestionBatch, IngestionQuery, SetJobSucceeded};
 use crate::model::JobState;
 use crate::query::{
@@ -225,4 +231,72 @@ async fn a_large_batch_that_is_dropped_is_applied_whole_or_not_at_all() {
         let jobs = count(&database).await;
         assert!(jobs == 0 || jobs == 1500, "{jobs} of 1500 jobs");
     }
+}
+
+/// The part of a store with one job in each of some states.
+async fn part_of(states: &[&str]) -> Part {
+    let database = store().await;
+    database.execute_ingestion_query_batch(&batch(50)).await.unwrap();
+    let exported: Vec<Part> = database.export(None).await.unwrap().try_collect().await.unwrap();
+    let jobs = exported[0].batch(Table::Job).slice(0, states.len());
+    let mut columns = jobs.columns().to_vec();
+    columns[jobs.schema().index_of("state").unwrap()] = Arc::new(StringArray::from(states.to_vec()));
+    let mut batches = Table::ALL.map(|table| exported[0].batch(table).clone());
+    batches[0] = RecordBatch::try_new(jobs.schema(), columns).unwrap();
+    Part::new(batches, "").unwrap()
+}
+
+#[cfg(feature = "sql")]
+#[tokio::test]
+async fn sql_shows_states_that_the_engine_does_not_know() {
+    let database = store().await;
+    database.import(&part_of(&["QUEUED", "UNKNOWN_13", "FAILED", "UNKNOWN_255"]).await).await.unwrap();
+    let known = JobState::ALL.map(|state| format!("'{state}'")).join(", ");
+    for (clause, expected) in [
+        ("ORDER BY state", vec!["FAILED", "QUEUED", "UNKNOWN_13", "UNKNOWN_255"]),
+        ("ORDER BY state DESC LIMIT 2", vec!["UNKNOWN_255", "UNKNOWN_13"]),
+        ("WHERE state = 'UNKNOWN_13'", vec!["UNKNOWN_13"]),
+        (&format!("WHERE state IN ({known}) ORDER BY state"), vec!["FAILED", "QUEUED"]),
+        (&format!("WHERE state NOT IN ({known}) ORDER BY state"), vec!["UNKNOWN_13", "UNKNOWN_255"]),
+        ("WHERE state <> 'FAILED' GROUP BY state ORDER BY state", vec!["QUEUED", "UNKNOWN_13", "UNKNOWN_255"]),
+    ] {
+        let session = database.sql_session().await.unwrap();
+        let answer = session.query(&format!("SELECT CAST(state AS TEXT) FROM job {clause}")).await.unwrap();
+        let mut states = Vec::new();
+        for batch in answer.collect().await.unwrap() {
+            let texts = cast(batch.column(0), &DataType::Utf8).unwrap();
+            states.extend(texts.as_string::<i32>().iter().flatten().map(str::to_owned));
+        }
+        assert_eq!(states, expected, "{clause}");
+    }
+}
+
+#[tokio::test]
+async fn a_part_that_cannot_be_stored_changes_nothing() {
+    let database = store().await;
+    for state in ["UNKNOWN_256", "UNKNOWN_0", "UNKNOWN_-1"] {
+        let error = database.import(&part_of(&["QUEUED", state]).await).await.unwrap_err();
+        assert_eq!((error.kind(), count(&database).await), (ErrorKind::InvalidArgument, 0), "{error}");
+    }
+    let full = database.handle().with_memory_limit(1 << 10);
+    let error = full.import(&part_of(&["QUEUED"]).await).await.unwrap_err();
+    assert_eq!((error.kind(), count(&database).await), (ErrorKind::Unavailable, 0), "{error}");
+}
+
+#[tokio::test]
+async fn an_export_reads_one_snapshot_and_yields_to_other_tasks() {
+    let database = store().await;
+    let workload = Workload::new(WorkloadOptions { jobs: 20_000, ..WorkloadOptions::default() });
+    for queries in workload.batches(5000) {
+        database.execute_ingestion_query_batch(&IngestionBatch::new(queries).unwrap()).await.unwrap();
+    }
+    let parts = database.export(None).await.unwrap();
+    database.tear_down().await.unwrap();
+    let mut jobs = 0;
+    let turns = turns_during(async {
+        let parts: Vec<Part> = parts.try_collect().await.unwrap();
+        jobs = parts.iter().map(|part| part.batch(Table::Job).num_rows()).sum();
+    });
+    assert!(turns.await > 0);
+    assert_eq!(jobs, 20_000);
 }

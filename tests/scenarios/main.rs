@@ -2,6 +2,7 @@
 //! load tests.
 
 mod concurrency;
+mod exchange;
 mod fixtures;
 mod handles;
 mod load;
@@ -19,5 +20,6 @@ fn main() {
     trials.extend(concurrency::trials());
     trials.extend(handles::trials());
     trials.extend(load::trials());
+    trials.extend(exchange::trials());
     libtest_mimic::run(&Arguments::from_args(), trials).exit();
 }

@@ -20,9 +20,9 @@ const CASES: u32 = 256;
 type Batch = Vec<IngestionQuery>;
 
 /// The result of a property for one case: passed, failed or rejected.
-type Checked = Result<(), TestCaseError>;
+pub(crate) type Checked = Result<(), TestCaseError>;
 
-fn failed(error: broadside::Error) -> TestCaseError {
+pub(crate) fn failed(error: broadside::Error) -> TestCaseError {
     TestCaseError::fail(error.to_string())
 }
 
@@ -51,12 +51,12 @@ fn on_backend(backend: Backend) -> [Trial; 5] {
 }
 
 /// The test runner is not async, so it is executed on a thread that may block.
-async fn blocking(property: impl FnOnce() -> Verdict + Send + 'static) -> Verdict {
+pub(crate) async fn blocking(property: impl FnOnce() -> Verdict + Send + 'static) -> Verdict {
     tokio::task::spawn_blocking(property).await.map_err(|panic| panic.to_string())?
 }
 
 /// Checks a property with random cases, each on an empty store. A counterexample is shrunk.
-fn holds<S: Strategy>(
+pub(crate) fn holds<S: Strategy>(
     backend: Backend,
     store: &TestStoreRef,
     cases: S,

@@ -194,8 +194,8 @@ impl Store {
             finished: times(historical::FINISHED_AFTER),
             state: UInt8Array::from_iter_values(each().map(|i| jobs.ending(i).run_state().ordinal())),
             exit_code: each().map(|i| jobs.ending(i).exit_code()).collect::<Int32Array>(),
-            error: push_messages(messages, each().map(error)),
-            debug: push_messages(messages, each().map(debug)),
+            error: push_messages(messages, each().map(|i| error(i).cloned())),
+            debug: push_messages(messages, each().map(|i| debug(i).cloned())),
             job: UInt32Array::from_iter_values(runs.iter().map(|run| Reference::Row(run.job_row).pack())),
             previous: UInt32Array::new_null(count),
         })

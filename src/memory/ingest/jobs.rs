@@ -49,7 +49,9 @@ impl Store {
         let seconds = TimestampSecondArray::from_iter_values(jobs().map(|job| job.submitted.floor_seconds()));
         let integers = |of: fn(&JobInsert) -> i64| Int64Array::from_iter_values(jobs().map(of));
         let no_code = UInt32Array::new_null(count);
-        let (key_set, annotations) = self.intern_annotations(jobs().map(|job| &job.annotations));
+        let (key_set, annotations) = self.intern_annotations(
+            jobs().map(|job| job.annotations.iter().map(|(key, value)| (key.as_str(), value.as_str()))),
+        );
         let rows = JobRows {
             job_id: JobId::column(new.iter().map(|&(id, _)| id))?,
             queue: queue.into(),
@@ -81,19 +83,22 @@ impl Store {
         Ok(())
     }
 
-    /// The key set of each job, and the values of each key.
-    fn intern_annotations<'a>(
+    /// The key set of each job, and the values of each key. The annotations of a job are in the order of their keys.
+    pub(super) fn intern_annotations<'a, A: Iterator<Item = (&'a str, &'a str)> + Clone>(
         &mut self,
-        jobs: impl Iterator<Item = &'a BTreeMap<String, String>>,
+        jobs: impl Iterator<Item = A>,
     ) -> (Vec<u32>, NewAnnotations) {
+        fn keys<'a>(annotations: impl Iterator<Item = (&'a str, &'a str)>) -> impl Iterator<Item = &'a str> {
+            annotations.map(|(key, _)| key)
+        }
         let mut key_sets = Vec::new();
         let mut texts: BTreeMap<u32, Vec<(u32, &'a str)>> = BTreeMap::new();
-        let mut previous: Option<(&BTreeMap<String, String>, KeySet)> = None;
+        let mut previous: Option<(A, KeySet)> = None;
         for (row, annotations) in (0..).zip(jobs) {
             // Consecutive jobs usually have the same keys.
-            let same = previous.take().filter(|(before, _)| before.keys().eq(annotations.keys()));
-            let key_set = same.map_or_else(|| self.key_set(annotations), |(_, key_set)| key_set);
-            for (&key, value) in key_set.keys.iter().zip(annotations.values()) {
+            let same = previous.take().filter(|(before, _)| keys(before.clone()).eq(keys(annotations.clone())));
+            let key_set = same.map_or_else(|| self.key_set(keys(annotations.clone())), |(_, key_set)| key_set);
+            for (&key, (_, value)) in key_set.keys.iter().zip(annotations.clone()) {
                 texts.entry(key).or_default().push((row, value));
             }
             key_sets.push(key_set.code);
@@ -107,9 +112,9 @@ impl Store {
         (key_sets, values.collect())
     }
 
-    fn key_set(&mut self, annotations: &BTreeMap<String, String>) -> KeySet {
+    fn key_set<'a>(&mut self, keys: impl Iterator<Item = &'a str>) -> KeySet {
         let catalog = &mut self.dictionaries.annotations;
-        let keys: Arc<[u32]> = annotations.keys().map(|key| catalog.keys.intern(key)).collect();
+        let keys: Arc<[u32]> = keys.map(|key| catalog.keys.intern(key)).collect();
         let code = *self.key_sets.entry(Arc::clone(&keys)).or_insert_with(|| catalog.add_key_set(Arc::clone(&keys)));
         KeySet { keys, code }
     }

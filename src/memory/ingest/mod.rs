@@ -5,11 +5,12 @@
 //! | `active`, `latest_runs`, `orphans` | the active job sets, references to runs, and runs without a job |
 //! | `store` | the state of the writer |
 //! | `jobs`, `priorities`, `runs`, `latest_run` | inserts and updates |
-//! | `batch`, `historical` | batches of queries, and bulk ingestion |
+//! | `batch`, `historical`, `import` | batches of queries, bulk ingestion, and imports of rows |
 
 mod active;
 mod batch;
 mod historical;
+mod import;
 mod jobs;
 mod latest_run;
 mod latest_runs;

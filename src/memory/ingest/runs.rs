@@ -63,7 +63,7 @@ impl Store {
     }
 
     /// References to the jobs of new runs. The id of a job that does not exist is added to the missing jobs.
-    fn jobs_of_runs(&mut self, ids: impl Iterator<Item = JobId> + Clone) -> UInt32Array {
+    pub(super) fn jobs_of_runs(&mut self, ids: impl Iterator<Item = JobId> + Clone) -> UInt32Array {
         let rows = self.job_rows(ids.clone().map(Some));
         let reference = |(id, row): (JobId, Option<u32>)| match row {
             Some(row) => Reference::Row(row),
@@ -147,9 +147,6 @@ impl Store {
 }
 
 /// Stores the messages of runs; returns their indices.
-pub(super) fn push_messages<'a>(
-    messages: &mut Arena<Bytes>,
-    of_runs: impl Iterator<Item = Option<&'a Bytes>>,
-) -> UInt32Array {
-    of_runs.map(|message| message.map(|message| messages.push(message.clone()))).collect()
+pub(super) fn push_messages(messages: &mut Arena<Bytes>, of_runs: impl Iterator<Item = Option<Bytes>>) -> UInt32Array {
+    of_runs.map(|message| message.map(|message| messages.push(message))).collect()
 }

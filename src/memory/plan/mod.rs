@@ -38,6 +38,7 @@ use datafusion::error::Result as EngineResult;
 use datafusion::physical_plan::ExecutionPlan;
 
 use self::job_scan::{JobColumn, JobScanExec};
+pub(super) use self::record_scan::run_column;
 #[cfg(feature = "sql")]
 pub(super) use self::session::TABLES;
 pub(super) use self::session::session_context;

@@ -311,6 +311,12 @@ impl ExecutionPlan for RecordScanExec {
     }
 }
 
+/// A column of the table `job_run`, for some rows.
+pub(in crate::memory) fn run_column(tables: &Arc<Tables>, name: &str, rows: &[u32]) -> EngineResult<ArrayRef> {
+    let chunks = RecordChunks { tables: Arc::clone(tables), table: RecordTable::Runs };
+    chunks.run_column(name, &Part::Rows(rows.into()))
+}
+
 /// The chunks of a table, and their columns in SQL.
 #[derive(Debug, Clone)]
 struct RecordChunks {
