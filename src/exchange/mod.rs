@@ -28,7 +28,7 @@ mod server;
 
 use std::sync::{Arc, LazyLock};
 
-use arrow::array::RecordBatch;
+use arrow::array::{Array, RecordBatch};
 use arrow::datatypes::{DataType, Field, Fields, Schema, SchemaRef, TimeUnit};
 use futures::stream::BoxStream;
 
@@ -197,9 +197,10 @@ impl Part {
         self.batches.iter().map(RecordBatch::num_rows).sum()
     }
 
-    /// The memory of the arrays, in bytes.
+    /// The size of the rows, in bytes. Their buffers may be shared with other rows.
     pub fn bytes(&self) -> usize {
-        self.batches.iter().map(RecordBatch::get_array_memory_size).sum()
+        let columns = self.batches.iter().flat_map(RecordBatch::columns);
+        columns.map(|column| column.to_data().get_slice_memory_size().unwrap_or(0)).sum()
     }
 }
 
