@@ -293,7 +293,7 @@ fn an_error_has_its_position_once() {
         ("SELECT 'open", "Line: 1, Column: 8"),
         ("SELECT 1; SELECT 2 FROM jobs", "Line: 1, Column: 25"),
         ("SELECT 1;\n-- a comment\n\n  SELECT\n nonsense FROM job;\nSELECT 2", "Line: 5, Column: 2"),
-        ("SELECT 1; SELECT 2 AS a, '\u{e9}\n'\n , 3; SELEC 4;", "Line: 3, Column: 7"),
+        ("SELECT 1; SELECT 2 AS a, '\u{e9}\n'\n , 3; CHOOSE 4;", "Line: 3, Column: 7"),
     ] {
         for output in [run(&["sql", "--jobs", "1", query]), run_with_input(&["sql", "--jobs", "1"], query.as_bytes())] {
             assert_eq!(code(&output), 2, "{query}");
