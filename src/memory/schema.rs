@@ -108,10 +108,9 @@ fn annotations_type() -> DataType {
 }
 
 /// The names of job states, by their ordinals.
-static JOB_STATES: LazyLock<ArrayRef> = LazyLock::new(|| state_names(|ordinal| JobState::from_stored(ordinal)));
+static JOB_STATES: LazyLock<ArrayRef> = LazyLock::new(|| state_names(JobState::from_stored));
 /// The names of run states, by their ordinals.
-pub(super) static RUN_STATES: LazyLock<ArrayRef> =
-    LazyLock::new(|| state_names(|ordinal| RunState::from_stored(ordinal)));
+pub(super) static RUN_STATES: LazyLock<ArrayRef> = LazyLock::new(|| state_names(RunState::from_stored));
 
 /// The names of all ordinals that can be stored, also of unknown states.
 fn state_names<S: ToString>(state: impl Fn(i16) -> S) -> ArrayRef {

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::task::{Context, Waker};
 
-use datafusion::arrow::array::{RecordBatch, StringArray};
+use datafusion::arrow::array::{BooleanArray, RecordBatch, StringArray};
 #[cfg(feature = "sql")]
 use datafusion::arrow::{array::AsArray, compute::cast, datatypes::DataType};
 use futures::TryStreamExt;
@@ -233,7 +233,7 @@ async fn a_large_batch_that_is_dropped_is_applied_whole_or_not_at_all() {
     }
 }
 
-/// The part of a store with one job in each of some states.
+/// The part of a store with one job in each of some states, of which the first is a duplicate.
 async fn part_of(states: &[&str]) -> Part {
     let database = store().await;
     database.execute_ingestion_query_batch(&batch(50)).await.unwrap();
@@ -241,6 +241,8 @@ async fn part_of(states: &[&str]) -> Part {
     let jobs = exported[0].batch(Table::Job).slice(0, states.len());
     let mut columns = jobs.columns().to_vec();
     columns[jobs.schema().index_of("state").unwrap()] = Arc::new(StringArray::from(states.to_vec()));
+    let duplicate: BooleanArray = (0..states.len()).map(|at| Some(at == 0)).collect();
+    columns[jobs.schema().index_of("duplicate").unwrap()] = Arc::new(duplicate);
     let mut batches = Table::ALL.map(|table| exported[0].batch(table).clone());
     batches[0] = RecordBatch::try_new(jobs.schema(), columns).unwrap();
     Part::new(batches, "").unwrap()
@@ -248,13 +250,14 @@ async fn part_of(states: &[&str]) -> Part {
 
 #[cfg(feature = "sql")]
 #[tokio::test]
-async fn sql_shows_states_that_the_engine_does_not_know() {
+async fn sql_shows_duplicates_and_states_that_the_engine_does_not_know() {
     let database = store().await;
     database.import(&part_of(&["QUEUED", "UNKNOWN_13", "FAILED", "UNKNOWN_255"]).await).await.unwrap();
     let known = JobState::ALL.map(|state| format!("'{state}'")).join(", ");
     for (clause, expected) in [
         ("ORDER BY state", vec!["FAILED", "QUEUED", "UNKNOWN_13", "UNKNOWN_255"]),
         ("ORDER BY state DESC LIMIT 2", vec!["UNKNOWN_255", "UNKNOWN_13"]),
+        ("WHERE duplicate", vec!["QUEUED"]),
         ("WHERE state = 'UNKNOWN_13'", vec!["UNKNOWN_13"]),
         (&format!("WHERE state IN ({known}) ORDER BY state"), vec!["FAILED", "QUEUED"]),
         (&format!("WHERE state NOT IN ({known}) ORDER BY state"), vec!["UNKNOWN_13", "UNKNOWN_255"]),
@@ -269,6 +272,9 @@ async fn sql_shows_states_that_the_engine_does_not_know() {
         }
         assert_eq!(states, expected, "{clause}");
     }
+    let jobs = database.get_jobs(&JobQuery::new()).await.unwrap();
+    let duplicates = jobs.iter().filter(|job| job.duplicate).map(|job| job.state);
+    assert_eq!(duplicates.collect::<Vec<_>>(), [JobState::Queued]);
 }
 
 #[tokio::test]
