@@ -26,7 +26,7 @@ use super::layout::Layout;
 use super::statement::{MAX_IDS, Statement, Values};
 use super::tables::{columns, null_table};
 use crate::error::{BackendKind, Error, ErrorKind, Operation, Result};
-use crate::exchange::{Part, Parts, Table, check_states, next_rows, schema, states};
+use crate::exchange::{Part, Parts, Table, check_values, next_rows, schema, states};
 use crate::ingest::{EARLIEST, END};
 use crate::model::UNKNOWN;
 
@@ -163,9 +163,9 @@ fn failed(operation: Operation, message: &str, error: ArrowError) -> Error {
     Error::new(ErrorKind::Backend, operation, message).with_backend(BackendKind::ClickHouse).with_source(error)
 }
 
-/// Checks that the tables can have the states of a part.
+/// Checks that the tables can have the ids and states of a part.
 pub(super) fn check(part: &Part) -> Result<()> {
-    check_states(part, |state| !state.starts_with(UNKNOWN)).map_err(|error| error.with_backend(BackendKind::ClickHouse))
+    check_values(part, |state| !state.starts_with(UNKNOWN)).map_err(|error| error.with_backend(BackendKind::ClickHouse))
 }
 
 /// Inserts the rows of a part whose ids do not exist. Jobs are last, so that a stored job has its runs, spec and error.

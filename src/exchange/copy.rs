@@ -14,6 +14,8 @@ use crate::error::{Error, ErrorKind, Operation, Result};
 
 /// The property of a target with the state of an interrupted copy.
 const PROPERTY: &str = "copy";
+/// The state of a copy that has ended.
+const COMPLETE: &str = "complete";
 /// The number of parts that are read ahead of the target.
 const PARTS_AHEAD: usize = 1;
 
@@ -128,7 +130,7 @@ pub async fn copy(
         None => State { options: described, key: options.anonymise.then(random_key).transpose()?, ..State::default() },
     };
     let parts = source.export(state.position.as_deref()).await?;
-    sink.prepare().await?;
+    sink = sink.prepare(&state).await?;
     let mut parts = transformed(parts, options.filter.clone(), state.key.map(Anonymiser::new));
     let mut copied = Copied::default();
     while let Some(part) = parts.recv().await {
@@ -140,8 +142,8 @@ pub async fn copy(
         sink = sink.import(part, &state).await?;
         report(copied);
     }
-    sink.finish().await?;
-    Ok((state.census, target.census().await?))
+    let stored = sink.finish(target).await?;
+    Ok((state.census, stored))
 }
 
 /// Selects the rows of each part on another task, with the number of jobs before the selection.
@@ -191,7 +193,7 @@ impl Sink {
             Endpoint::Store(database) => {
                 let database = Arc::clone(database);
                 let state = match database.property(PROPERTY).await {
-                    Ok(text) => text.as_deref().map(parse).transpose()?,
+                    Ok(text) => text.as_deref().filter(|&text| text != COMPLETE).map(parse).transpose()?,
                     Err(error) if error.kind() == ErrorKind::NotInitialised => None,
                     Err(error) => return Err(error),
                 };
@@ -205,17 +207,19 @@ impl Sink {
         }
     }
 
-    async fn prepare(&self) -> Result<()> {
-        match self {
-            Self::Store(database) => database.initialise_schema().await,
-            Self::Folder(_) => Ok(()),
+    /// Creates the schema of a store, with the state of the copy, so that an interruption at any time leaves one. A folder
+    /// is created with its first part.
+    async fn prepare(self, state: &State) -> Result<Self> {
+        if let Self::Store(database) = self {
+            database.initialise_schema().await?;
+            database.set_property(PROPERTY, Some(&text(state)?)).await?;
+            return Ok(Self::Store(database));
         }
+        Ok(self)
     }
 
     async fn import(self, part: Part, state: &State) -> Result<Self> {
-        let text = serde_json::to_string(state).map_err(|error| {
-            Error::new(ErrorKind::Backend, Operation::Import, "the state of the copy has no JSON").with_source(error)
-        })?;
+        let text = text(state)?;
         match self {
             Self::Store(database) => {
                 database.import(&part).await?;
@@ -229,12 +233,26 @@ impl Sink {
         }
     }
 
-    async fn finish(self) -> Result<()> {
+    /// Completes the copy, and returns the census of the target.
+    async fn finish(self, target: &Endpoint) -> Result<Census> {
         match self {
-            Self::Store(database) => database.set_property(PROPERTY, None).await,
-            Self::Folder(writer) => spawn_blocking(move || writer.finish().map(drop)).await.map_err(ended)?,
+            Self::Store(database) => {
+                let census = target.census().await?;
+                database.set_property(PROPERTY, Some(COMPLETE)).await?;
+                Ok(census)
+            }
+            Self::Folder(writer) => {
+                spawn_blocking(move || writer.finish()).await.map_err(ended)??;
+                target.census().await
+            }
         }
     }
+}
+
+fn text(state: &State) -> Result<String> {
+    serde_json::to_string(state).map_err(|error| {
+        Error::new(ErrorKind::Backend, Operation::Import, "the state of the copy has no JSON").with_source(error)
+    })
 }
 
 fn parse(text: &str) -> Result<State> {

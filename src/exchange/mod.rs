@@ -40,7 +40,7 @@ pub use self::filter::Filter;
 #[cfg(feature = "parquet")]
 pub use self::parquet::{ParquetFolder, ParquetWriter};
 #[cfg(any(feature = "postgres", feature = "clickhouse"))]
-pub(crate) use self::server::{check_states, next_rows, states};
+pub(crate) use self::server::{check_values, next_rows, states};
 use crate::error::{Error, ErrorKind, Operation, Result};
 
 /// The version of the format, which every schema has as metadata with this key. A file of another version is refused.

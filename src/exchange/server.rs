@@ -4,6 +4,7 @@ use arrow::array::AsArray;
 
 use super::{Part, Table, schema};
 use crate::error::{Error, Operation, Result};
+use crate::ingest::{JOB_ID_BYTES, RUN_ID_BYTES};
 use crate::model::{JobState, RunState};
 
 /// The size of a part, above which the next one has fewer rows. A copy has several parts in memory.
@@ -22,8 +23,25 @@ pub(crate) fn states(table: Table) -> Vec<(u8, &'static str)> {
     }
 }
 
-/// Succeeds if every state is one that [`JobState`] and [`RunState`] print and that passes a condition.
-pub(crate) fn check_states(part: &Part, can_be_stored: impl Fn(&str) -> bool) -> Result<()> {
+/// Succeeds if no id is longer than those of batches.
+fn check_ids(part: &Part) -> Result<()> {
+    for table in Table::ALL {
+        for (column, limit) in [("job_id", JOB_ID_BYTES), ("run_id", RUN_ID_BYTES), ("latest_run_id", RUN_ID_BYTES)] {
+            let Some(ids) = part.batch(table).column_by_name(column) else { continue };
+            let too_long = ids.as_string::<i32>().iter().flatten().find(|id| id.len() > limit);
+            if let Some(id) = too_long {
+                let message = format!("the {column} {id:?} has more than {limit} bytes");
+                return Err(Error::invalid(Operation::Import, message));
+            }
+        }
+    }
+    Ok(())
+}
+
+/// Succeeds if no id is too long, and every state is one that [`JobState`] and [`RunState`] print and that passes a
+/// condition.
+pub(crate) fn check_values(part: &Part, can_be_stored: impl Fn(&str) -> bool) -> Result<()> {
+    check_ids(part)?;
     let is_known = |table, name: &str| match table {
         Table::Job => JobState::from_shown(name).is_ok(),
         _ => RunState::from_shown(name).is_ok(),

@@ -38,8 +38,8 @@ fn on_backend(backend: Backend) -> [Trial; 6] {
             blocking(move || holds(backend, &store, history(), is_copied))
         }),
         trial(backend, "an-export-continues-at-each-position", move |store| continues(backend, store)),
-        trial(backend, "odd-rows-have-the-same-answers", odd_rows),
-        trial(backend, "an-import-adds-only-new-rows", only_new_rows),
+        trial(backend, "odd-rows-have-the-same-answers", move |store| odd_rows(backend, store)),
+        trial(backend, "an-import-adds-only-new-rows", move |store| only_new_rows(backend, store)),
         trial(backend, "a-refused-part-changes-nothing", refused),
         trial(backend, "an-interrupted-copy-continues", interrupted),
     ]
@@ -131,8 +131,9 @@ async fn continues(backend: Backend, store: TestStoreRef) -> Verdict {
         let rest = parts(&*store.database, Some(&all[at].position)).await.unwrap();
         assert_eq!(rows(&rest), rows(&all[at + 1..]));
     }
-    let refused = store.database.export(Some("nowhere")).await.err().map(|error| error.kind());
-    assert_eq!(refused, Some(ErrorKind::InvalidArgument));
+    // A position on a server is an id, which may be any text.
+    let nowhere = store.database.export(Some("nowhere")).await.err().map(|error| error.kind());
+    assert_eq!(nowhere, (backend == Backend::MEMORY).then_some(ErrorKind::InvalidArgument));
     let copy = memory().await;
     import(&*copy, &all).await.unwrap();
     assert!(all_jobs(&*copy).await == all_jobs(&*store.database).await);
@@ -243,8 +244,18 @@ const SECOND: &str = "1000000";
 const BEFORE: &str = "-5000000000000000";
 const AFTER: &str = "253402300799000000";
 
-/// Rows that no batch can make.
-fn odd() -> Part {
+/// The job ids of [`odd`] rows that a backend refuses: a state without a value of its type, and a time without a
+/// partition.
+fn refused_ids(backend: Backend) -> &'static [&'static str] {
+    match backend.name {
+        "postgres-partitioned" => &["times"],
+        name if name.starts_with("clickhouse") => &["unknown"],
+        _ => &[],
+    }
+}
+
+/// Rows that no batch can make, without those that a backend refuses.
+fn odd(backend: Backend) -> Part {
     let jobs: [Row<'_>; 6] = [
         &[("job_id", "requeued"), ("queue", "q"), ("state", "QUEUED"), ("latest_run_id", "r1")],
         &[("job_id", "dangling"), ("queue", "q"), ("state", "LEASED"), ("latest_run_id", "nowhere")],
@@ -303,22 +314,30 @@ fn odd() -> Part {
             ("ingress_addresses", r#"{"80": "a:1"}"#),
             ("failure_category", "infrastructure"),
             ("failure_subcategory", "oom"),
-            ("scheduler_termination_reason", "fair share"),
+            ("scheduler_termination_reason", r#"{"reason": "fair share"}"#),
         ],
         &[("run_id", "o"), ("job_id", "missing"), ("state", "RUN_FAILED"), ("error", "lost"), ("debug", "d")],
     ];
     let specs: [Row<'_>; 2] = [&[("job_id", "missing"), ("spec", "s")], &[("job_id", "unread"), ("spec", "")]];
     let errors: [Row<'_>; 2] = [&[("job_id", "missing"), ("error", "e")], &[("job_id", "empty"), ("error", "")]];
+    let is_stored =
+        |row: &&Row<'_>| !row.iter().any(|(name, id)| *name == "job_id" && refused_ids(backend).contains(id));
+    let [jobs, runs] = [&jobs[..], &runs].map(|rows| rows.iter().filter(is_stored).copied().collect::<Vec<_>>());
     part(&jobs, &runs, &specs, &errors)
 }
 
 /// Checks the answers on [`odd`] rows.
-async fn check_odd(database: &dyn Database) {
+async fn check_odd(database: &dyn Database, refused: &[&str]) {
     let jobs: BTreeMap<String, Value> =
         all_jobs(database).await.into_iter().map(|job| (job.job_id.to_string(), json!(job))).collect();
-    assert_eq!(jobs.keys().collect::<Vec<_>>(), ["dangling", "empty", "requeued", "times", "unknown", "unread"]);
+    let mut ids = vec!["dangling", "empty", "requeued", "times", "unknown", "unread"];
+    ids.retain(|id| !refused.contains(id));
+    assert_eq!(jobs.keys().collect::<Vec<_>>(), ids);
     let shows = |pointer: &str, expected: Value| {
         let (id, pointer) = pointer.split_once('/').unwrap();
+        if refused.contains(&id) {
+            return;
+        }
         assert_eq!(jobs[id].pointer(&format!("/{pointer}")), Some(&expected), "{id} {pointer}");
     };
     shows("requeued/state", json!("QUEUED"));
@@ -345,37 +364,47 @@ async fn check_odd(database: &dyn Database) {
     assert_eq!(database.get_job_run_debug_message("o").await.unwrap(), "d");
     // No filter selects an unknown state, and no aggregate counts it.
     let known = JobQuery::new().filter(StateField.any_of(JobState::ALL));
-    assert_eq!(database.get_jobs(&known).await.unwrap().len(), 5);
+    let unknown = usize::from(!refused.contains(&"unknown"));
+    assert_eq!(database.get_jobs(&known).await.unwrap().len(), ids.len() - unknown);
     let query = GroupQuery::by(GroupField::Queue).count_states().order_by(GroupOrderKey::Name, Direction::Ascending);
     let of_queues = database.get_job_groups(&query).await.unwrap();
     let counts = of_queues.iter().map(|group| {
         let states = group.aggregates.state.as_ref().unwrap();
         (group.name.as_str(), group.count, states.iter().map(|(_, count)| count).sum())
     });
-    assert_eq!(counts.collect::<Vec<(&str, u64, u64)>>(), [("e", 1, 1), ("q", 5, 4)]);
+    assert_eq!(
+        counts.collect::<Vec<(&str, u64, u64)>>(),
+        [("e", 1, 1), ("q", ids.len() as u64 - 1, (ids.len() - 1 - unknown) as u64)]
+    );
     let query = GroupQuery::by(GroupField::State).order_by(GroupOrderKey::Name, Direction::Ascending);
     let states = database.get_job_groups(&query).await.unwrap();
-    assert_eq!(states.last().map(|group| (group.name.as_str(), group.count)), Some(("UNKNOWN_13", 1)));
+    assert_eq!(states.iter().filter(|group| group.name == "UNKNOWN_13" && group.count == 1).count(), unknown);
 }
 
 /// Copies to the backend, from it to the memory engine, and back.
-async fn odd_rows(store: TestStoreRef) -> Verdict {
+async fn odd_rows(backend: Backend, store: TestStoreRef) -> Verdict {
     let database = &*store.database;
     database.initialise_schema().await.unwrap();
-    database.import(&odd()).await.unwrap();
-    check_odd(database).await;
+    database.import(&odd(backend)).await.unwrap();
+    check_odd(database, refused_ids(backend)).await;
     let exported = parts(database, None).await.unwrap();
     let copy = memory().await;
     import(&*copy, &exported).await.unwrap();
-    check_odd(&*copy).await;
+    check_odd(&*copy, refused_ids(backend)).await;
     let copied = parts(&*copy, None).await.unwrap();
     let unread = rows(&copied);
+    // ClickHouse does not have the columns that no query reads, and PostgreSQL has those of Lookout's last release.
+    let carried: &[_] = match database.backend() {
+        BackendKind::ClickHouse => &[],
+        BackendKind::Memory => &[r#"external_job_uri="https://example.com" preempt_user="p" reprioritize_user="an"#],
+        _ => &[r#"external_job_uri="https://example.com""#],
+    };
+    for value in carried {
+        assert!(unread[&Table::Job].iter().any(|row| row.contains(value)), "{value}: {unread:#?}");
+        let run = r#"failure_category="infrastructure" failure_subcategory="oom" scheduler_termination_reason="{"#;
+        assert!(unread[&Table::JobRun].iter().any(|row| row.contains(run)), "{unread:#?}");
+    }
     for (table, value) in [
-        (Table::Job, r#"external_job_uri="https://example.com" preempt_user="p" reprioritize_user="an account"#),
-        (
-            Table::JobRun,
-            r#"failure_category="infrastructure" failure_subcategory="oom" scheduler_termination_reason="f"#,
-        ),
         (Table::JobRun, r#"job_id="missing""#),
         (Table::JobSpec, r#"job_id="missing""#),
         (Table::JobError, r#"job_id="missing""#),
@@ -384,26 +413,29 @@ async fn odd_rows(store: TestStoreRef) -> Verdict {
     }
     database.tear_down().await.unwrap();
     import(database, &copied).await.unwrap();
-    check_odd(database).await;
+    check_odd(database, refused_ids(backend)).await;
     assert_eq!(rows(&parts(database, None).await.unwrap()), rows(&exported));
     Ok(())
 }
 
-async fn only_new_rows(store: TestStoreRef) -> Verdict {
+async fn only_new_rows(backend: Backend, store: TestStoreRef) -> Verdict {
     let database = &*store.database;
     database.initialise_schema().await.unwrap();
     let job: Row<'_> = &[("job_id", "requeued"), ("queue", "first"), ("state", "QUEUED"), ("latest_run_id", "r1")];
     let run: Row<'_> = &[("run_id", "o"), ("job_id", "missing"), ("cluster", "first"), ("state", "RUN_RUNNING")];
     database.import(&part(&[job], &[run], &[&[("job_id", "missing"), ("spec", "first")]], &[])).await.unwrap();
     for _ in 0..2 {
-        database.import(&odd()).await.unwrap();
+        database.import(&odd(backend)).await.unwrap();
     }
     let jobs = all_jobs(database).await;
-    assert_eq!(jobs.len(), 6);
+    let refused = refused_ids(backend).len();
+    // An empty text is absent on ClickHouse.
+    let records = if database.backend() == BackendKind::ClickHouse { 1 } else { 2 };
+    assert_eq!(jobs.len(), 6 - refused);
     let requeued = jobs.iter().find(|job| job.job_id == "requeued").unwrap();
     assert_eq!((requeued.queue.as_str(), requeued.runs.len()), ("first", 2));
     let stored = rows(&parts(database, None).await.unwrap());
-    assert_eq!(Table::ALL.map(|table| stored[&table].len()), [6, 7, 2, 2]);
+    assert_eq!(Table::ALL.map(|table| stored[&table].len()), [6 - refused, 7 - refused, records, records]);
     assert!(stored[&Table::JobRun].iter().any(|row| row.contains(r#"cluster="first""#)));
     // A later job has the run and the spec that preceded it.
     database

@@ -13,7 +13,7 @@ use tokio_postgres::types::{IsNull, Json, ToSql, Type};
 
 use super::{exists, sql_type, stored_column, stored_tables};
 use crate::error::{BackendKind, Error, Operation, Result};
-use crate::exchange::{Part, Table, check_states, schema, states};
+use crate::exchange::{Part, Table, check_values, schema, states};
 use crate::ingest::{EARLIEST, END};
 use crate::model::{StateSet, UNKNOWN};
 use crate::postgres::catalog::{self, Found};
@@ -36,7 +36,7 @@ pub(in crate::postgres) fn submission_times(part: &Part) -> impl Iterator<Item =
 
 /// Checks what the server does not check.
 pub(in crate::postgres) fn check(part: &Part, layout: Layout) -> Result<()> {
-    check_states(part, |_| true).map_err(|error| error.with_backend(BackendKind::Postgres))?;
+    check_values(part, |_| true).map_err(|error| error.with_backend(BackendKind::Postgres))?;
     let odd = submission_times(part).position(|time| !(EARLIEST..END).contains(&time));
     match odd {
         Some(row) if layout == Layout::PartitionBySubmitted => {
