@@ -46,7 +46,7 @@ struct Manifest {
 #[derive(Debug, Clone, Default, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 struct Files {
-    /// The state of the copy after the last row.
+    /// The state of the copy after the last row; empty in a complete folder.
     progress: String,
     /// The rows of each row group by table, in the order of [`Table::ALL`].
     groups: Vec<[usize; 4]>,
@@ -275,6 +275,8 @@ impl ParquetWriter {
         }
         self.end_files()?;
         self.folder.manifest.complete = true;
+        // The state of a copy contains the key of its hashes.
+        self.folder.manifest.files.iter_mut().for_each(|files| files.progress.clear());
         self.folder.write_manifest()?;
         Ok(self.folder)
     }
@@ -428,6 +430,7 @@ mod tests {
         let exported = export(&written, None).await;
         assert_eq!(census(&exported), census(&parts));
         assert_eq!(written.rows(Table::JobRun), 320_000);
+        assert!(written.manifest.files.iter().all(|files| files.progress.is_empty()));
         // An export continues after each part.
         let middle = exported.len() / 2;
         let rest = export(&written, Some(&exported[middle].position)).await;
