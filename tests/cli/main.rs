@@ -10,6 +10,7 @@ use serde_json::{Value, json};
 mod addresses;
 mod api;
 mod compare;
+mod copy;
 mod load;
 #[cfg(target_os = "linux")]
 mod memory;
