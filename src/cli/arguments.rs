@@ -32,6 +32,7 @@ impl Address {
 
 /// A store or a folder of Parquet files that is not open yet.
 #[derive(Debug)]
+#[allow(clippy::large_enum_variant, reason = "a command has few addresses")]
 pub enum EndpointConfig {
     Store(DatabaseConfig),
     Folder(PathBuf),
