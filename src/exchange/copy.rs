@@ -29,7 +29,7 @@ pub enum Endpoint {
 }
 
 impl Endpoint {
-    /// Reads all rows after a position, as [`Database::export`](crate::Database::export) does.
+    /// Reads all rows after a position, as [`Database::export`] does.
     ///
     /// # Errors
     ///
@@ -45,7 +45,7 @@ impl Endpoint {
     ///
     /// # Errors
     ///
-    /// Those of [`Database::job_count`](crate::Database::job_count), or of opening a [`ParquetFolder`].
+    /// Those of [`Database::job_count`], or of opening a [`ParquetFolder`].
     pub async fn job_count(&self) -> Result<u64> {
         match self {
             Self::Store(database) => database.job_count().await,
@@ -115,7 +115,7 @@ pub struct Copied {
 /// # Errors
 ///
 /// `InvalidArgument`, before any change, for a target that has jobs, or an interrupted copy with other options; those of
-/// [`Database::export`](crate::Database::export) and [`Database::import`](crate::Database::import).
+/// [`Database::export`] and [`Database::import`].
 pub async fn copy(
     source: &Endpoint,
     target: &Endpoint,
