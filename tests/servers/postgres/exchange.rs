@@ -290,7 +290,10 @@ async fn rejected() {
     // There is no partition for such a time.
     session(&source, &shared(""))
         .await
-        .batch_execute("UPDATE job SET submitted = 'infinity' WHERE job_id = 'odd'")
+        .batch_execute(
+            "UPDATE job_run SET run_id = 'orphan' WHERE length(run_id) = 37;
+            UPDATE job SET submitted = 'infinity' WHERE job_id = 'odd'",
+        )
         .await
         .unwrap();
     let rows = exported(&*handle(&source, &shared("")).await).await;
