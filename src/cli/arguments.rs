@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use broadside::exchange::Endpoint;
-use broadside::{DatabaseConfig, SystemClock};
+use broadside::{DatabaseConfig, Error, Operation, SystemClock};
 use clap::Parser;
 use clap::error::{ContextKind, ContextValue, ErrorKind};
 
@@ -18,12 +18,14 @@ impl Address {
     pub fn config(&self) -> broadside::Result<DatabaseConfig> {
         self.0.parse()
     }
-}
 
-impl Address {
     /// Parses the address of a store or of a folder of Parquet files.
     pub fn endpoint(&self) -> broadside::Result<EndpointConfig> {
         match self.0.strip_prefix("parquet:") {
+            // Errors show the path, and a URL may have a password.
+            Some(path) if path.contains("://") || (path.contains('=') && path.contains(' ')) => {
+                Err(Error::invalid(Operation::Connect, "parquet: is followed by a path, not by another address"))
+            }
             Some(path) => Ok(EndpointConfig::Folder(path.into())),
             None => self.config().map(EndpointConfig::Store),
         }

@@ -99,7 +99,7 @@ struct State {
     key: Option<[u8; 32]>,
 }
 
-/// What a copy has done so far.
+/// The progress of a copy.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Copied {
     /// The jobs that were read from the source, without those of an earlier attempt.

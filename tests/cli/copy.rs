@@ -83,6 +83,11 @@ fn selections_and_arguments_are_checked_before_the_copy() {
         assert!(stderr(&output).contains(problem), "{}", stderr(&output));
         assert!(!path.exists());
     }
+    for address in ["parquet:postgres://me:s3cret@host/db", "parquet:host=h password=s3cret"] {
+        let output = run(&["copy", "--from", address, "--to", &copy]);
+        assert_eq!(code(&output), 2);
+        assert!(!stderr(&output).contains("s3cret"), "{}", stderr(&output));
+    }
     let queue = rows(&source, "SELECT queue FROM job LIMIT 1")[0]["queue"].as_str().unwrap().to_owned();
     let output = run(&["copy", "--from", &source, "--to", &copy, "--queues", &queue, "--without-specs"]);
     assert_eq!(code(&output), 0, "{}", stderr(&output));
